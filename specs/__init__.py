@@ -1,0 +1,1 @@
+"""What should exist: the five kinds, their loading from YAML, canonical form and digests."""

@@ -1,0 +1,40 @@
+"""Actions: a stage with everything that may influence its result.
+
+The action digest covers the stage, its code revision, the declared spec fields and the
+*content* digests of its inputs. Paths and names of people's choosing stay outside it; they
+travel in the payload only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from specs.canonical import digest
+
+Stage = Literal["capture", "decomposition", "mapping", "steering"]
+STAGES: tuple[Stage, ...] = ("capture", "decomposition", "mapping", "steering")
+
+CODE_REVISIONS: dict[Stage, int] = {
+    "capture": 1,
+    "decomposition": 1,
+    "mapping": 1,
+    "steering": 1,
+}
+"""Raise a stage's number by hand when its code changes what it computes."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One piece of work: what identifies it (``declared``) and what a worker needs (``payload``)."""
+
+    stage: Stage
+    declared: dict[str, Any]
+    payload: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The name of this work and of its artifact."""
+        return digest(
+            {"stage": self.stage, "revision": CODE_REVISIONS[self.stage], "declared": self.declared}
+        )

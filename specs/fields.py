@@ -1,0 +1,114 @@
+"""The shared shape of every spec: frozen, camelCase in YAML, unknown fields refused.
+
+Reading files that a spec names is the caller's business: a ``FileReader`` travels in the
+validation context. Without one (objects that come back from the store) nothing is read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+
+class Spec(BaseModel):
+    """Base of all spec models."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=False,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the defaulted spec as JSON values with the YAML's field names."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class FileReader(Protocol):
+    """How a spec reaches the files it names; paths are relative to the YAML."""
+
+    def lines(self, file: str) -> list[str]:
+        """Return the non-blank lines of a text file; raise ValueError with one clear sentence."""
+
+    def locate(self, path: str) -> str:
+        """Return the absolute path of an existing file or folder; raise ValueError otherwise."""
+
+
+def file_reader(info: ValidationInfo) -> FileReader | None:
+    """Return the reader that travels in the validation context, if there is one."""
+    return info.context.get("files") if info.context else None
+
+
+def located(path: str | None, info: ValidationInfo) -> str | None:
+    """Resolve a path field against the YAML that names it."""
+    reader = file_reader(info)
+    return reader.locate(path) if path is not None and reader is not None else path
+
+
+LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ObjectName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)
+]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+HookName = Annotated[str, Field(pattern=r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$")]
+
+
+class Texts(Spec):
+    """An ordered set of texts: ``file`` (one text per line) or ``texts`` given in place.
+
+    The lines of ``file`` are embedded in the stored object, so an edit of the file is an edit
+    of the spec.
+    """
+
+    file: str | None = None
+    """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""
+    texts: Annotated[tuple[str, ...], Field(max_length=100_000)] = ()
+    """The texts themselves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, data: Any, info: ValidationInfo) -> Any:
+        reader = file_reader(info)
+        if reader is None or not isinstance(data, dict) or not isinstance(data.get("file"), str):
+            return data
+        if "texts" in data:
+            raise ValueError("give either file or texts, not both")
+        return {**data, "texts": reader.lines(data["file"])}
+
+    @field_validator("texts")
+    @classmethod
+    def _are_distinct_and_not_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        seen: dict[str, int] = {}
+        for index, text in enumerate(texts, start=1):
+            if not text.strip():
+                raise ValueError(f"text {index} is blank; remove it")
+            first = seen.setdefault(normalised(text), index)
+            if first != index:
+                raise ValueError(f"texts {first} and {index} are the same ({text[:60]!r}); keep one")
+        return texts
+
+    @model_validator(mode="after")
+    def _has_texts(self) -> Texts:
+        if not self.texts:
+            where = f"{self.file} is empty" if self.file else "neither file nor texts is given"
+            raise ValueError(f"expected at least one text, but {where}")
+        return self
+
+
+def normalised(text: str) -> str:
+    """Return the form in which two texts count as the same prompt."""
+    return " ".join(text.split()).casefold()

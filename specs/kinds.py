@@ -1,0 +1,145 @@
+"""The five kinds: Experiment, Capture, Decomposition, Mapping, Steering.
+
+An Experiment is what people write; it owns one object of each other kind (two
+Decompositions). Every kind can also be applied on its own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from specs.fields import HookName, ObjectName, Share, Spec, Texts, normalised
+from specs.rules import Gate, MappingRules, Selection, SteeringRules
+from specs.sources import Dictionary, Model
+
+API_VERSION = "loopscope.dev/v1alpha1"
+Positions = Literal["last", "all"]
+Aggregation = Literal["last", "max", "mean"]
+
+
+class Reference(Spec):
+    """The name of another object in the same namespace."""
+
+    name: ObjectName
+    """The object's name."""
+
+
+class PromptSets(Spec):
+    """The two conditions that are contrasted."""
+
+    target: Texts
+    """Prompts about the concept."""
+    neutral: Texts
+    """Prompts of the same shape that are not about it."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> PromptSets:
+        both = {normalised(text) for text in self.target.texts} & {
+            normalised(text) for text in self.neutral.texts
+        }
+        if both:
+            raise ValueError(f"{len(both)} prompts are in both sets, for example {min(both)!r}")
+        return self
+
+
+class CaptureSpec(Spec):
+    """Residual-stream activations of two prompt sets at one hook."""
+
+    model: Model
+    """The language model."""
+    hook: HookName
+    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    prompts: PromptSets
+    """Target and neutral prompts."""
+    positions: Positions = "last"
+    """Keep the last token of each prompt, or all tokens (BOS never)."""
+    max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
+    """Longest allowed prompt in tokens with BOS; a longer one is refused, never cut."""
+
+
+class DecompositionSpec(Spec):
+    """Latent activations of a capture in one dictionary."""
+
+    capture_ref: Reference
+    """The Capture to decompose."""
+    dictionary: Dictionary
+    """The sparse autoencoder."""
+    aggregation: Aggregation = "last"
+    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
+    selection: Selection = Selection()
+    """Which latents are candidates for the concept."""
+
+
+class MappingSpec(MappingRules):
+    """Fine latents mapped onto coarse ones, and the gate."""
+
+    coarse_ref: Reference
+    """Decomposition by the coarse dictionary."""
+    fine_ref: Reference
+    """Decomposition by the fine dictionary."""
+    gate: Gate = Gate()
+    """When the pair of dictionaries counts as resolving the concept further."""
+
+
+class SteeringSpec(SteeringRules):
+    """Generation steered along the directions that a mapping found."""
+
+    capture_ref: Reference
+    """The Capture whose model, hook and residual norms are used."""
+    mapping_ref: Reference
+    """The Mapping whose directions are used."""
+    gate_policy: Literal["report", "enforce"] = "report"
+    """``report``: steer whatever the gate says; ``enforce``: steer only after GO."""
+
+
+class Dictionaries(Spec):
+    """The two resolutions."""
+
+    coarse: Dictionary
+    """The dictionary with fewer latents."""
+    fine: Dictionary
+    """The dictionary with more latents."""
+
+
+class ExperimentSpec(Spec):
+    """The whole experiment, from two prompt sets to a verdict on steering."""
+
+    model: Model
+    """The language model."""
+    hook: HookName
+    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    prompts: PromptSets
+    """Target and neutral prompts."""
+    positions: Positions = "last"
+    """Keep the last token of each prompt, or all tokens (BOS never)."""
+    aggregation: Aggregation = "last"
+    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
+    max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
+    """Longest allowed prompt in tokens with BOS; a longer one is refused, never cut."""
+    dictionaries: Dictionaries
+    """The coarse and the fine sparse autoencoder."""
+    selection: Selection = Selection()
+    """Which latents are candidates for the concept."""
+    mapping: MappingRules = MappingRules()
+    """When a fine latent belongs to a coarse one."""
+    gate: Gate = Gate()
+    """When the pair of dictionaries counts as resolving the concept further."""
+    steering: SteeringRules | None = None
+    """How to steer; leave out to stop after the mapping."""
+
+    @model_validator(mode="after")
+    def _aggregation_fits_positions(self) -> ExperimentSpec:
+        if self.aggregation != "last" and self.positions != "all":
+            raise ValueError(f"aggregation {self.aggregation} needs positions: all")
+        return self
+
+
+SPEC_BY_KIND: dict[str, type[Spec]] = {
+    "Experiment": ExperimentSpec,
+    "Capture": CaptureSpec,
+    "Decomposition": DecompositionSpec,
+    "Mapping": MappingSpec,
+    "Steering": SteeringSpec,
+}

@@ -1,0 +1,146 @@
+"""The declared rules of an experiment: selection, mapping, gate and steering."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from specs.fields import Share, Spec, Texts
+
+Arm = Literal["none", "coarse", "fine", "multi", "random"]
+
+
+class Selection(Spec):
+    """A latent is a candidate when it fires on target, stays quiet on neutral, reliably."""
+
+    min_selectivity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.8
+    """Least (mean target - mean neutral) / (mean target + mean neutral)."""
+    min_firing_rate_target: Share = 0.3
+    """Least share of target prompts on which the latent fires."""
+    max_firing_rate_neutral: Share = 0.2
+    """Largest share of neutral prompts on which the latent fires."""
+    max_q: Share = 0.05
+    """Largest Benjamini-Hochberg q of the Mann-Whitney test over prompts."""
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Keep this many candidates, by selectivity times target firing rate."""
+
+    def candidates(self, table: Mapping[str, Sequence[float]]) -> list[int]:
+        """Return the candidate latents of a feature table, best first.
+
+        ``table`` has the columns of ``features.parquet``. Order: selectivity x target firing
+        rate, falling; ties by latent number. A NaN q never passes.
+        """
+        rows = zip(
+            table["latent"],
+            table["selectivity"],
+            table["firing_rate_target"],
+            table["firing_rate_neutral"],
+            table["q_value"],
+            strict=True,
+        )
+        passing = [
+            (-selectivity * on_target, int(latent))
+            for latent, selectivity, on_target, on_neutral, q in rows
+            if selectivity >= self.min_selectivity
+            and on_target >= self.min_firing_rate_target
+            and on_neutral <= self.max_firing_rate_neutral
+            and q <= self.max_q
+        ]
+        return [latent for _, latent in sorted(passing)[: self.top]]
+
+
+class MappingRules(Spec):
+    """When a fine latent belongs to a coarse one."""
+
+    min_cosine: Share = 0.3
+    """Least decoder cosine of a child."""
+    partial_cosine: Share = 0.1
+    """A correlated pair between this cosine and ``minCosine`` reads *partial*."""
+    min_correlation: Share = 0.2
+    """Least Pearson correlation over prompts for the readings match, partial, co-occurring."""
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Pairs kept per anchor: this many by cosine and this many by correlation."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MappingRules:
+        if self.partial_cosine > self.min_cosine:
+            raise ValueError(
+                f"partialCosine ({self.partial_cosine}) must not exceed minCosine ({self.min_cosine})"
+            )
+        return self
+
+
+class Gate(Spec):
+    """GO when some anchor has enough fine latents below it."""
+
+    rule: Literal["cosine", "strict"] = "cosine"
+    """``cosine``: children by decoder cosine alone. ``strict``: also correlated and selective."""
+    min_subfeatures: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Children that an anchor needs."""
+    min_fine_selectivity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.6
+    """Least selectivity of a child under the strict rule."""
+    policy: Literal["report", "enforce"] = "report"
+    """``report``: steering runs whatever the gate says; ``enforce``: only after GO."""
+
+
+class Sampling(Spec):
+    """How the next token is drawn. Equal draws for all arms of a prompt and sample."""
+
+    temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.8
+    """Divides the logits."""
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+    """Keep the most likely tokens; 0 keeps all."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Keep the smallest set of tokens with this much probability."""
+    greedy: bool = False
+    """Take the most likely token; the other fields are then without effect."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of all draws."""
+
+
+class SteeringRules(Spec):
+    """How generation is steered and scored."""
+
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (
+        "none",
+        "coarse",
+        "fine",
+        "multi",
+        "random",
+    )
+    """The directions to compare; ``random`` stands for ``randomDraws`` directions."""
+    random_draws: Annotated[int, Field(ge=1, le=100)] = 3
+    """Random unit directions, each an arm of its own."""
+    strength_unit: Literal["centredResidualNorm", "residualNorm", "absolute"] = (
+        "centredResidualNorm"
+    )
+    """Unit of ``strengths``: median norm of (h - mean h), median norm of h, or 1."""
+    strengths: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, le=1e6)], ...], Field(min_length=1, max_length=50)
+    ] = (0.25, 0.5, 0.75, 1.0)
+    """Steering strengths in ``strengthUnit``."""
+    samples_per_prompt: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Samples per opening, arm and strength."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 24
+    """Tokens generated after each opening."""
+    sampling: Sampling = Sampling()
+    """How tokens are drawn."""
+    prompts: Texts
+    """Openings to continue."""
+    neutral_text: Texts
+    """Fixed text on which the next-token KL is measured."""
+    lexicon: Texts
+    """Words that mark a text as being about the concept; matched as whole words."""
+    min_difference: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
+    """Smallest difference in concept score that counts as practical."""
+    max_arm_cosine: Share = 0.98
+    """Above this cosine two arms' vectors are the same and the contrast is not testable."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SteeringRules:
+        for name, values in (("arms", self.arms), ("strengths", self.strengths)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} holds a value twice; keep one")
+        return self

@@ -1,0 +1,149 @@
+"""Status: what was observed, as conditions with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+ConditionType = Literal[
+    "Ready", "Reconciling", "Stalled", "InputsReady", "ArtifactsVerified", "Suspended"
+]
+Truth = Literal["True", "False", "Unknown"]
+Reason = Literal[
+    "ArtifactMissing",
+    "ArtifactVerified",
+    "ChildrenNotReady",
+    "ChildrenReady",
+    "ChildStalled",
+    "GateNoGo",
+    "GateInconclusive",
+    "InputMismatch",
+    "InputRefused",
+    "InputsNotReady",
+    "InputsResolved",
+    "JobFailed",
+    "JobPending",
+    "JobRunning",
+    "NoAnchor",
+    "NotTestable",
+    "ReferenceNotFound",
+    "Resolving",
+    "Settled",
+    "Succeeded",
+    "RetryingLater",
+]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One observed truth about an object, with its reason."""
+
+    type: ConditionType
+    status: Truth
+    reason: str
+    message: str
+    observed_generation: int
+    last_transition_time: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the condition with the field names of the API."""
+        return {
+            "type": self.type,
+            "status": self.status,
+            "reason": self.reason,
+            "message": self.message,
+            "observedGeneration": self.observed_generation,
+            "lastTransitionTime": self.last_transition_time,
+        }
+
+
+@dataclass(frozen=True)
+class ArtifactReference:
+    """The artifact that makes an object Ready."""
+
+    stage: str
+    digest: str
+    content_digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference with the field names of the API."""
+        return {"stage": self.stage, "digest": self.digest, "contentDigest": self.content_digest}
+
+
+@dataclass(frozen=True)
+class Status:
+    """The recorded status of an object; ``summary`` holds its headline numbers."""
+
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    summary: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    artifact: ArtifactReference | None = None
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """Return the condition of this type, if it was ever observed."""
+        return next((c for c in self.conditions if c.type == type_), None)
+
+    def is_true(self, type_: ConditionType, generation: int) -> bool:
+        """Whether the condition is True *for this generation*; anything older is stale."""
+        condition = self.condition(type_)
+        return (
+            condition is not None
+            and condition.status == "True"
+            and condition.observed_generation == generation == self.observed_generation
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status with the field names of the API."""
+        return {
+            "observedGeneration": self.observed_generation,
+            "conditions": [c.to_json() for c in self.conditions],
+            "summary": self.summary,
+            "inputs": self.inputs,
+            "artifact": self.artifact.to_json() if self.artifact else None,
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Status:
+        """Read a status that ``to_json`` wrote."""
+        artifact = data.get("artifact")
+        return Status(
+            observed_generation=data.get("observedGeneration", 0),
+            conditions=tuple(
+                Condition(
+                    c["type"],
+                    c["status"],
+                    c["reason"],
+                    c["message"],
+                    c["observedGeneration"],
+                    c["lastTransitionTime"],
+                )
+                for c in data.get("conditions", [])
+            ),
+            summary=data.get("summary", {}),
+            inputs=data.get("inputs", {}),
+            artifact=ArtifactReference(
+                artifact["stage"], artifact["digest"], artifact["contentDigest"]
+            )
+            if artifact
+            else None,
+        )
+
+
+def with_transition_times(
+    new: Iterable[Condition], old: Iterable[Condition], now: float
+) -> tuple[Condition, ...]:
+    """Keep the old transition time of each condition whose status did not change."""
+    before = {c.type: c for c in old}
+    return tuple(
+        Condition(
+            **{
+                **asdict(c),
+                "last_transition_time": before[c.type].last_transition_time
+                if c.type in before and before[c.type].status == c.status
+                else now,
+            }
+        )
+        for c in new
+    )

@@ -1,0 +1,28 @@
+"""The two names of failure: *retry later* or *a human must act*. A stop is neither.
+
+Each failure carries a closed-vocabulary ``reason`` (CamelCase, shown as a condition reason)
+and a ``message`` that says what was expected, what was found and what to do.
+"""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """Base of every failure that a job may end with."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+class TransientFailure(Failure):
+    """Retrying later may succeed: out of memory, a busy disk, an unreachable hub."""
+
+
+class TerminalFailure(Failure):
+    """Retrying cannot help: a human must change the spec, a file or the machine."""
+
+
+class JobStopped(Exception):
+    """The job was told to stop (shutdown, cancel, lost lease). Costs no attempt."""

@@ -1,0 +1,34 @@
+"""What a stage may use while it runs: warm inputs, verified artifacts, shards, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worker.shards import Shards
+
+if TYPE_CHECKING:
+    from numerics.dictionary import SparseDictionary
+    from worker.models import LoadedModel
+
+ProgressReport = Callable[[str, int, int, str], None]
+"""``progress(phase, done, total, unit)``; raises ``JobStopped`` when the job must stop."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The surroundings of one running job.
+
+    ``model`` and ``dictionary`` are warm caches that verify file hashes before use;
+    ``artifact(stage, digest)`` returns the folder of a published artifact after its hashes
+    were verified; ``progress`` is to be called between batches, at least about once a second.
+    """
+
+    device: str
+    model: Callable[[dict[str, Any]], LoadedModel]
+    dictionary: Callable[[dict[str, Any]], SparseDictionary]
+    artifact: Callable[[str, str], Path]
+    shards: Shards
+    progress: ProgressReport
