@@ -98,7 +98,9 @@ class Texts(Spec):
                 raise ValueError(f"text {index} is blank; remove it")
             first = seen.setdefault(normalised(text), index)
             if first != index:
-                raise ValueError(f"texts {first} and {index} are the same ({text[:60]!r}); keep one")
+                raise ValueError(
+                    f"texts {first} and {index} are the same ({text[:60]!r}); keep one"
+                )
         return texts
 
     @model_validator(mode="after")

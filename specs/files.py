@@ -33,7 +33,9 @@ class RootedFiles:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+            raise ValueError(
+                f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8"
+            ) from None
         except OSError as error:
             raise ValueError(f"cannot read {file}: {error.strerror}") from None
         return [line.rstrip() for line in text.split("\n") if line.strip()]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from specs.fields import HookName, ObjectName, Share, Spec, Texts, normalised
+from specs.fields import HookName, ObjectName, Spec, Texts, normalised
 from specs.rules import Gate, MappingRules, Selection, SteeringRules
 from specs.sources import Dictionary, Model
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from specs.errors import InvalidSpec, Problem
@@ -71,7 +70,9 @@ def load_file(file: Path, root: Path) -> list[LoadedObject]:
             raise InvalidSpec([_whole(file, f"larger than {FILE_BYTES_MAX:,} bytes; split it")])
         text = file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidSpec([_whole(file, f"not UTF-8 at byte {error.start}; save it as UTF-8")]) from None
+        raise InvalidSpec(
+            [_whole(file, f"not UTF-8 at byte {error.start}; save it as UTF-8")]
+        ) from None
     except OSError as error:
         raise InvalidSpec([_whole(file, error.strerror or str(error))]) from None
     return load_text(text, str(file), RootedFiles(file.parent, root))

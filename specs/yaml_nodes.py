@@ -36,7 +36,8 @@ def read_documents(text: str, file: str) -> Iterator[Document]:
     try:
         loader = yaml.SafeLoader(text)
         while loader.check_node():
-            node = _compose(loader)
+            node = loader.get_node()
+            assert node is not None  # check_node promised one
             reader = _Reader(file, loader)
             value = reader.value(node, ())
             if reader.problems:
@@ -51,10 +52,6 @@ def read_documents(text: str, file: str) -> Iterator[Document]:
     except (yaml.YAMLError, RecursionError) as error:
         message = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidSpec([Problem(file, 0, 0, "", f"not valid YAML: {message}")]) from None
-
-
-def _compose(loader: yaml.SafeLoader) -> yaml.Node:
-    return loader.get_node()  # type: ignore[no-any-return]
 
 
 class _Reader:
@@ -91,7 +88,9 @@ class _Reader:
                 continue
             inner = (*place, key)
             if key in result:
-                self._refuse(key_node, inner, f"key given twice; first at line {self.marks[inner][0]}")
+                self._refuse(
+                    key_node, inner, f"key given twice; first at line {self.marks[inner][0]}"
+                )
                 continue
             self.marks[inner] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             result[key] = self.value(value_node, inner)
@@ -103,7 +102,7 @@ class _Reader:
         if node.tag == "tag:yaml.org,2002:timestamp":
             return node.value
         try:
-            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.loader.construct_object(node)
         except ValueError as error:
             return self._refuse(node, place, f"cannot be read: {error}")
 

@@ -1,0 +1,1 @@
+"""The control plane: sources, work queue, commit, executors. It never imports torch."""

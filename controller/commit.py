@@ -1,0 +1,84 @@
+"""Acting: a plan becomes status, children, job and events, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reconcilers.plan import Plan, Snapshot
+from specs.actions import Action
+from state import artifact_index, events, jobs, objects
+from state.artifacts import ArtifactStore
+from state.failures import TerminalFailure
+from state.objects import Outcome
+
+_CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit changed."""
+
+    status_changed: bool = False
+    job_added: int | None = None
+    children_changed: bool = False
+
+
+def commit(
+    connection: Any, artifacts: ArtifactStore, snapshot: Snapshot, plan: Plan, now: float
+) -> Committed:
+    """Write a plan. Raises Conflict when the object is no longer the one in the snapshot."""
+    record = snapshot.object
+    changed = objects.update_status(connection, record, plan.status, plan.wanted_digest)
+    if plan.quarantine is not None:
+        artifact_index.forget(connection, plan.quarantine.digest)
+        artifacts.quarantine(plan.quarantine.stage, plan.quarantine.digest)
+    if plan.adopt is not None:
+        artifact_index.record(connection, plan.adopt)
+        _end_job_of(connection, plan.adopt.digest, now)
+    added = _enqueue(connection, snapshot, plan.enqueue, now) if plan.enqueue else None
+    children = _apply_children(connection, snapshot, plan, now)
+    if changed or plan.quarantine is not None:
+        for event in plan.events:
+            events.record(connection, record.key, event.type, event.reason, event.message, now=now)
+    return Committed(changed, added, children)
+
+
+def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:
+    record = snapshot.object
+    job_id, added = jobs.enqueue(connection, action, record.key, record.generation, now=now)
+    if added:
+        message = f"queued {action.stage} job {job_id}"
+        events.record(connection, record.key, "Normal", "JobQueued", message, now=now)
+    return job_id if added else None
+
+
+def _end_job_of(connection: Any, digest: str, now: float) -> None:
+    job = jobs.find_active(connection, digest)
+    if job is not None:
+        jobs.adopt_artifact(connection, job.id, now=now)
+
+
+def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float) -> bool:
+    owner = snapshot.object
+    before = {child.key for child in snapshot.children}
+    for child in plan.apply:
+        outcome = _apply_child(connection, owner, child.key, child.spec, now)
+        if outcome in _CHILD_EVENTS:
+            verb = _CHILD_EVENTS[outcome] if child.key not in before else "Configured"
+            events.record(connection, owner.key, "Normal", verb, f"{verb} {child.key}", now=now)
+    for key in plan.remove:
+        objects.remove(connection, key, now=now)
+        events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
+    return bool(plan.apply or plan.remove)
+
+
+def _apply_child(
+    connection: Any, owner: Any, key: Any, spec: dict[str, Any], now: float
+) -> Outcome:
+    labels = {"loopscope.dev/experiment": owner.key.name}
+    try:
+        return objects.apply(connection, key, spec, now=now, labels=labels, owner=owner)
+    except TerminalFailure as refused:
+        events.record(connection, owner.key, "Warning", refused.reason, refused.message, now=now)
+        return "unchanged"

@@ -1,0 +1,35 @@
+"""Leases whose worker died or fell silent are taken back; nobody adopts a running job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.executor import Executor
+from specs.objects import Key
+from state import events, jobs
+from state.jobs import RetryPolicy
+from state.records import JobRecord
+
+
+def lost_jobs(running: list[JobRecord], executor: Executor, now: float) -> list[JobRecord]:
+    """Return the running jobs whose worker is gone or whose lease has expired."""
+    return [
+        job
+        for job in running
+        if (job.lease_expires_at is not None and job.lease_expires_at <= now)
+        or job.worker is None
+        or not executor.is_alive(job.worker)
+    ]
+
+
+def take_back(connection: Any, job: JobRecord, policy: RetryPolicy, now: float) -> list[Key]:
+    """End a lost lease; return the objects to look at again.
+
+    An artifact that the worker managed to publish is found by the reconcile that follows.
+    """
+    again = jobs.lose(connection, job, now=now, policy=policy)
+    message = f"{job.stage} job {job.id} lost its worker; " + (
+        "it is queued again" if again else "it was lost too often and is given up"
+    )
+    events.record(connection, job.object, "Warning", "WorkerLost", message, now=now)
+    return [job.object]

@@ -1,0 +1,67 @@
+"""Finding out what references are, beside the loop: results come back as observed inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from controller.inputs.dictionaries import describe_dictionary
+from controller.inputs.errors import InputRefused, ResolutionPending
+from controller.inputs.models import describe_model
+from reconcilers.references import InputReference
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What came of looking at a reference: ``facts``, or why there are none."""
+
+    reference: InputReference
+    facts: dict[str, Any] | None = None
+    reason: str | None = None
+    message: str | None = None
+    terminal: bool = False
+
+
+def resolve(reference: InputReference) -> Resolution:
+    """Look at a model or dictionary; never raises for what a user or a network can cause."""
+    describe: Callable[[dict[str, Any]], Any]
+    describe = describe_model if reference.kind == "model" else describe_dictionary
+    try:
+        facts = asdict(describe(reference.reference))
+    except InputRefused as refused:
+        message = f"{refused.field}: {refused.message}" if refused.field else refused.message
+        return Resolution(reference, None, "InputRefused", message, terminal=True)
+    except ResolutionPending as pending:
+        return Resolution(reference, None, pending.reason, pending.message)
+    except OSError as error:
+        return Resolution(reference, None, "InputUnreadable", str(error))
+    return Resolution(reference, facts)
+
+
+@dataclass
+class Resolver:
+    """Runs resolutions in ``executor``, one at a time per reference."""
+
+    executor: Executor
+    wake: Callable[[], None]
+    resolve: Callable[[InputReference], Resolution] = resolve
+    _under_way: dict[str, Future[Resolution]] = field(default_factory=dict)
+
+    def request(self, reference: InputReference) -> None:
+        """Start looking, unless that is under way already."""
+        if reference.digest not in self._under_way:
+            future = self.executor.submit(self.resolve, reference)
+            self._under_way[reference.digest] = future
+            future.add_done_callback(lambda _: self.wake())
+
+    def finished(self) -> list[Resolution]:
+        """Return the resolutions that ended since the last call."""
+        ended = [digest for digest, future in self._under_way.items() if future.done()]
+        return [self._under_way.pop(digest).result() for digest in ended]
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being looked at."""
+        return bool(self._under_way)

@@ -1,0 +1,106 @@
+"""Reading: from a key to the frozen snapshot that a plan looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as parquet
+
+from reconcilers.plan import Desired, Observed, Snapshot, Wanted
+from reconcilers.references import input_references, object_references
+from specs.actions import Action
+from specs.objects import Key
+from specs.rules import Selection
+from state import artifact_index, inputs, jobs, objects
+from state.artifacts import ArtifactStore, Corrupt
+from state.records import ArtifactRecord, ObjectRecord
+
+_FEATURE_COLUMNS = [
+    "latent",
+    "selectivity",
+    "firing_rate_target",
+    "firing_rate_neutral",
+    "q_value",
+]
+
+
+def read_snapshot(connection: Any, key: Key, now: float) -> Snapshot | None:
+    """Return what a plan for ``key`` may look at, or None when the object is gone."""
+    record = objects.get(connection, key)
+    if record is None:
+        return None
+    references = {
+        name: found
+        for name in object_references(record)
+        if (found := objects.get(connection, name)) is not None
+    }
+    upstream = [r.status.artifact.digest for r in references.values() if r.status.artifact]
+    return Snapshot(
+        object=record,
+        now=now,
+        references=references,
+        children=tuple(objects.owned_by(connection, record.uid)),
+        artifacts={
+            digest: artifact
+            for digest in upstream
+            if (artifact := artifact_index.get(connection, digest)) is not None
+        },
+        inputs={
+            reference.digest: known
+            for reference in input_references(record)
+            if (known := inputs.get(connection, reference.digest)) is not None
+        },
+    )
+
+
+@dataclass
+class Observer:
+    """Looks at artifacts on disk and derives candidates from their feature tables."""
+
+    artifacts: ArtifactStore
+    _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+
+    def observe(self, connection: Any, record: ObjectRecord, desired: Desired) -> Observed:
+        """Return what exists for a desired action."""
+        if not isinstance(desired, Wanted):
+            return Observed()
+        action = desired.action
+        job = jobs.find_latest(connection, action.digest)
+        indexed = artifact_index.get(connection, action.digest)
+        artifact = indexed or self._on_disk(action)
+        if artifact is None:
+            return Observed(job=job)
+        try:
+            self.artifacts.check_presence(artifact)
+            candidates = self._selected(artifact, action, record)
+        except (Corrupt, OSError) as damage:
+            return Observed(artifact=artifact, damage=str(damage), job=job)
+        return Observed(
+            artifact=artifact, job=job, candidates=candidates, unindexed=indexed is None
+        )
+
+    def _on_disk(self, action: Action) -> ArtifactRecord | None:
+        """Return a whole artifact that the database does not know, if there is one."""
+        try:
+            found = self.artifacts.record(action.stage, action.digest)
+            self.artifacts.verify(found)
+        except (Corrupt, OSError):
+            return None
+        return found
+
+    def _selected(
+        self, artifact: ArtifactRecord, action: Action, record: ObjectRecord
+    ) -> tuple[int, ...] | None:
+        if action.stage != "decomposition":
+            return None
+        selection = Selection.model_validate(record.spec["selection"])
+        cache_key = (artifact.content_digest, selection.model_dump_json())
+        if cache_key not in self._candidates:
+            path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
+            try:
+                table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
+            except (ValueError, KeyError) as error:
+                raise Corrupt(f"{path.name} cannot be read: {error}") from None
+            self._candidates[cache_key] = tuple(selection.candidates(table))
+        return self._candidates[cache_key]

@@ -1,0 +1,82 @@
+"""The queue of keys, with client-go's contract. Derived: it may vanish at any time.
+
+One reconcile per key at a time; a key added while it is processed comes back afterwards; any
+number of adds collapse to one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controller.clock import Clock
+from specs.objects import Key
+
+RETRY_SECONDS = 0.005
+RETRY_SECONDS_MAX = 1000.0
+
+Priority = Literal["high", "low"]
+
+
+@dataclass
+class WorkQueue:
+    """Keys to reconcile. High priority (edits) goes before low (start-up, resync)."""
+
+    clock: Clock
+    _dirty: dict[Key, Priority] = field(default_factory=dict)
+    _processing: set[Key] = field(default_factory=set)
+    _later: list[tuple[float, int, Key]] = field(default_factory=list)
+    _failures: dict[Key, int] = field(default_factory=dict)
+    _order: itertools.count[int] = field(default_factory=itertools.count)
+
+    def add(self, key: Key, priority: Priority = "high") -> None:
+        """Ask for a reconcile. A key that is already waiting stays one, at the higher priority."""
+        if self._dirty.get(key) != "high":
+            self._dirty[key] = priority
+
+    def add_after(self, key: Key, due_at: float) -> None:
+        """Ask for a reconcile at ``due_at`` (Unix seconds)."""
+        heapq.heappush(self._later, (due_at, next(self._order), key))
+
+    def add_rate_limited(self, key: Key) -> None:
+        """Ask for a retry: 5 ms x 2^failures, at most 1000 s."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(RETRY_SECONDS * 2 ** min(failures, 30), RETRY_SECONDS_MAX)
+        self.add_after(key, self.clock.now() + delay)
+
+    def forget(self, key: Key) -> None:
+        """Reset the key's retry delay after a success."""
+        self._failures.pop(key, None)
+
+    def take(self) -> Key | None:
+        """Return the next key that is due and not being processed, or None."""
+        self._promote()
+        ready = [key for key in self._dirty if key not in self._processing]
+        if not ready:
+            return None
+        key = next((k for k in ready if self._dirty[k] == "high"), ready[0])
+        del self._dirty[key]
+        self._processing.add(key)
+        return key
+
+    def done(self, key: Key) -> None:
+        """End the processing of a key; it comes back if it was added meanwhile."""
+        self._processing.discard(key)
+
+    def next_due_at(self) -> float | None:
+        """Return when ``take`` will next have something: now, a time, or never."""
+        if any(key not in self._processing for key in self._dirty):
+            return self.clock.now()
+        return self._later[0][0] if self._later else None
+
+    def __len__(self) -> int:
+        """Return how many keys wait now."""
+        return len(self._dirty)
+
+    def _promote(self) -> None:
+        now = self.clock.now()
+        while self._later and self._later[0][0] <= now:
+            self.add(heapq.heappop(self._later)[2])

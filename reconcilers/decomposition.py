@@ -1,0 +1,78 @@
+"""Decomposition: a capture seen through one dictionary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconcilers.plan import Blocked, Desired, Snapshot, Wanted
+from reconcilers.references import input_references, object_references
+from reconcilers.stage import (
+    artifact_of,
+    last_used,
+    ready_reference,
+    reference_json,
+    resolved_input,
+)
+from specs.actions import Action
+from state.records import ArtifactRecord, ObjectRecord
+
+
+def desired(snapshot: Snapshot) -> Desired:
+    """Return the decomposition that the spec asks for, once capture and dictionary are known."""
+    (reference,) = input_references(snapshot.object)
+    dictionary = resolved_input(snapshot, reference)
+    if isinstance(dictionary, Blocked):
+        return dictionary
+    (capture_key,) = object_references(snapshot.object)
+    capture = ready_reference(snapshot, capture_key, last_used(snapshot, "capture"))
+    if isinstance(capture, Blocked):
+        return capture
+    artifact = artifact_of(snapshot, capture)
+    if isinstance(artifact, Blocked):
+        return artifact
+    facts: dict[str, Any] = dictionary.facts or {}
+    return _mismatch(snapshot.object, capture, artifact, facts) or _wanted(
+        snapshot.object, capture, artifact, facts
+    )
+
+
+def _wanted(
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+) -> Wanted:
+    aggregation = record.spec["aggregation"]
+    declared = {
+        "capture": artifact.content_digest,
+        "dictionary": facts["ref"]["identity"],
+        "aggregation": aggregation,
+    }
+    payload = {
+        "capture": reference_json(artifact),
+        "dictionary": facts["ref"],
+        "aggregation": aggregation,
+    }
+    inputs = {
+        "capture": {"object": capture.key.name, **reference_json(artifact)},
+        "dictionary": facts,
+    }
+    return Wanted(Action("decomposition", declared, payload), inputs)
+
+
+def _mismatch(
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+) -> Blocked | None:
+    aggregation, positions = record.spec["aggregation"], capture.spec["positions"]
+    if aggregation != "last" and positions != "all":
+        return Blocked(
+            "InputMismatch",
+            f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",
+            terminal=True,
+        )
+    d_in, d_model = facts["d_in"], artifact.metrics["d_model"]
+    if d_in != d_model:
+        return Blocked(
+            "InputMismatch",
+            f"the dictionary reads vectors of width {d_in}, but {capture.key} holds width "
+            f"{d_model}; choose a dictionary trained on this model and hook",
+            terminal=True,
+        )
+    return None

@@ -1,0 +1,144 @@
+"""Experiment: one owned object for each stage, and the state of the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconcilers.plan import ChildManifest, Plan, PlannedEvent, Snapshot
+from reconcilers.stage import condition, timed
+from specs.objects import Key
+from specs.status import Condition, Status
+from state.records import ObjectRecord
+
+STAGE_KINDS = {
+    "capture": "Capture",
+    "coarse": "Decomposition",
+    "fine": "Decomposition",
+    "mapping": "Mapping",
+    "steering": "Steering",
+}
+
+
+def plan(snapshot: Snapshot) -> Plan:
+    """Return the children that the experiment needs, and its status from theirs."""
+    record = snapshot.object
+    wanted = child_manifests(record)
+    existing = {child.key: child for child in snapshot.children}
+    apply = tuple(
+        child
+        for child in wanted
+        if child.key not in existing or existing[child.key].spec != child.spec
+    )
+    remove = tuple(sorted(set(existing) - {child.key for child in wanted}))
+    stages = {
+        name: existing.get(Key(kind, record.key.namespace, f"{record.key.name}-{name}"))
+        for name, kind in STAGE_KINDS.items()
+        if name != "steering" or "steering" in record.spec
+    }
+    fresh = not apply and not remove
+    status = Status(
+        observed_generation=record.generation,
+        conditions=timed(snapshot, *_conditions(snapshot, stages, fresh)),
+        summary=_summary(stages),
+    )
+    return Plan(status=status, apply=apply, remove=remove, events=_events(snapshot, status))
+
+
+def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
+    """Return the children that an experiment's spec stands for."""
+    spec, name = record.spec, record.key.name
+
+    def reference(stage: str) -> dict[str, str]:
+        return {"name": f"{name}-{stage}"}
+
+    specs: dict[str, dict[str, Any]] = {
+        "capture": {key: spec[key] for key in _CAPTURE_FIELDS},
+        "mapping": {
+            **spec["mapping"],
+            "coarseRef": reference("coarse"),
+            "fineRef": reference("fine"),
+            "gate": spec["gate"],
+        },
+    }
+    for side in ("coarse", "fine"):
+        specs[side] = {
+            "captureRef": reference("capture"),
+            "dictionary": spec["dictionaries"][side],
+            "aggregation": spec["aggregation"],
+            "selection": spec["selection"],
+        }
+    if "steering" in spec:
+        specs["steering"] = {
+            **spec["steering"],
+            "captureRef": reference("capture"),
+            "mappingRef": reference("mapping"),
+            "gatePolicy": spec["gate"]["policy"],
+        }
+    return [
+        ChildManifest(Key(kind, record.key.namespace, f"{name}-{stage}"), specs[stage])
+        for stage, kind in STAGE_KINDS.items()
+        if stage in specs
+    ]
+
+
+_CAPTURE_FIELDS = ("model", "hook", "prompts", "positions", "maxTokens")
+
+
+def _conditions(
+    snapshot: Snapshot, stages: dict[str, ObjectRecord | None], fresh: bool
+) -> list[Condition]:
+    stalled = {n: c for n, c in stages.items() if c is not None and c.stalled}
+    waiting = [n for n, c in stages.items() if c is None or not c.ready]
+    if fresh and not waiting:
+        return [condition(snapshot, "Ready", "True", "ChildrenReady", "all stages are done")]
+    if fresh and stalled:
+        name, child = next(iter(stalled.items()))
+        why = child.status.condition("Stalled")
+        message = f"{name} needs a human: {why.reason}: {why.message}" if why else name
+        return [
+            condition(snapshot, "Ready", "False", "ChildStalled", message),
+            condition(snapshot, "Stalled", "True", "ChildStalled", message),
+        ]
+    message = _first_words(stages, waiting) if fresh else "applying the stages"
+    return [
+        condition(snapshot, "Ready", "False", "ChildrenNotReady", message),
+        condition(snapshot, "Reconciling", "True", "ChildrenNotReady", message),
+    ]
+
+
+def _first_words(stages: dict[str, ObjectRecord | None], waiting: list[str]) -> str:
+    """Return what the first unfinished stage is doing: that is what everything waits for."""
+    child = stages[waiting[0]]
+    ready = child.status.condition("Ready") if child is not None else None
+    return f"{waiting[0]}: {ready.message}" if ready else f"{waiting[0]}: not started"
+
+
+def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
+    summary: dict[str, Any] = {"stages": {name: _word(child) for name, child in stages.items()}}
+    mapping, steering = stages.get("mapping"), stages.get("steering")
+    if mapping is not None and mapping.ready:
+        summary["gate"] = mapping.status.summary.get("verdict")
+    if steering is not None and steering.ready:
+        for name in ("verdict", "contrast", "estimate", "low", "high", "n"):
+            if name in steering.status.summary:
+                summary[name] = steering.status.summary[name]
+    return summary
+
+
+def _word(child: ObjectRecord | None) -> str:
+    if child is None or child.status.observed_generation != child.generation:
+        return "Pending"
+    if child.ready:
+        return "Ready"
+    if child.stalled:
+        return "Stalled"
+    ready = child.status.condition("Ready")
+    words = {"JobRunning": "Running", "JobPending": "Queued", "RetryingLater": "Retrying"}
+    return words.get(ready.reason, "Waiting") if ready else "Pending"
+
+
+def _events(snapshot: Snapshot, status: Status) -> tuple[PlannedEvent, ...]:
+    ready = status.condition("Ready")
+    if ready is not None and ready.status == "True" and not snapshot.object.ready:
+        return (PlannedEvent("Normal", "Ready", "all stages are done"),)
+    return ()

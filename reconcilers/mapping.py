@@ -1,0 +1,72 @@
+"""Mapping: fine latents onto coarse ones, and the gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconcilers.plan import Blocked, Desired, Snapshot, Wanted
+from reconcilers.references import object_references
+from reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
+from specs.actions import Action
+from state.records import ArtifactRecord, ObjectRecord
+
+_RULES = ("minCosine", "partialCosine", "minCorrelation", "topK")
+
+
+def desired(snapshot: Snapshot) -> Desired:
+    """Return the mapping that the spec asks for, once both decompositions are Ready."""
+    sides: dict[str, tuple[ObjectRecord, ArtifactRecord]] = {}
+    for name, key in zip(("coarse", "fine"), object_references(snapshot.object), strict=True):
+        record = ready_reference(snapshot, key, last_used(snapshot, name))
+        if isinstance(record, Blocked):
+            return record
+        artifact = artifact_of(snapshot, record)
+        if isinstance(artifact, Blocked):
+            return artifact
+        sides[name] = (record, artifact)
+    return _mismatch(sides) or _wanted(snapshot.object.spec, sides)
+
+
+def _wanted(spec: dict[str, Any], sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
+    coarse, _ = sides["coarse"]
+    rules = {name: spec[name] for name in _RULES}
+    gate = {name: value for name, value in spec["gate"].items() if name != "policy"}
+    thresholds = coarse.spec["selection"]
+    candidates = coarse.status.summary["candidates"]
+    declared: dict[str, Any] = {
+        **rules,
+        "gate": gate,
+        "selection": {name: value for name, value in thresholds.items() if name != "top"},
+        "candidates": candidates,
+    }
+    payload: dict[str, Any] = {**rules, "gate": gate, "selection": thresholds}
+    inputs: dict[str, Any] = {}
+    for name, (record, artifact) in sides.items():
+        dictionary = record.status.inputs["dictionary"]["ref"]
+        declared[name] = [artifact.content_digest, dictionary["identity"]]
+        payload[name] = {**reference_json(artifact), "dictionary": dictionary}
+        inputs[name] = {"object": record.key.name, **reference_json(artifact)}
+    payload["coarse"]["candidates"] = candidates
+    payload["capture"] = coarse.status.inputs["capture"]
+    inputs["capture"] = coarse.status.inputs["capture"]
+    return Wanted(Action("mapping", declared, payload), inputs)
+
+
+def _mismatch(sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Blocked | None:
+    coarse, fine = sides["coarse"][0], sides["fine"][0]
+    captures = [r.status.inputs["capture"]["contentDigest"] for r in (coarse, fine)]
+    aggregations = [r.spec["aggregation"] for r in (coarse, fine)]
+    if captures[0] != captures[1]:
+        return Blocked(
+            "InputMismatch",
+            f"{coarse.key} and {fine.key} decompose different captures; use one",
+            terminal=True,
+        )
+    if aggregations[0] != aggregations[1]:
+        return Blocked(
+            "InputMismatch",
+            f"{coarse.key} aggregates by {aggregations[0]}, {fine.key} by {aggregations[1]}; "
+            "use one",
+            terminal=True,
+        )
+    return None

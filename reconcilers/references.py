@@ -1,0 +1,50 @@
+"""Which objects and which model or dictionary a spec names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from specs.canonical import digest
+from specs.objects import Key
+from state.records import ObjectRecord
+
+_REFERENCE_FIELDS = {
+    "captureRef": "Capture",
+    "coarseRef": "Decomposition",
+    "fineRef": "Decomposition",
+    "mappingRef": "Mapping",
+}
+
+
+@dataclass(frozen=True)
+class InputReference:
+    """A model or dictionary as the spec names it."""
+
+    kind: Literal["model", "dictionary"]
+    reference: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The name under which its observation is kept."""
+        return digest({"kind": self.kind, "reference": self.reference})
+
+
+def object_references(record: ObjectRecord) -> list[Key]:
+    """Return the keys of the objects that a spec names."""
+    return [
+        Key(kind, record.key.namespace, record.spec[name]["name"])
+        for name, kind in _REFERENCE_FIELDS.items()
+        if name in record.spec
+    ]
+
+
+def input_references(record: ObjectRecord) -> list[InputReference]:
+    """Return the model and dictionary that a Capture or Decomposition names."""
+    match record.key.kind:
+        case "Capture":
+            return [InputReference("model", record.spec["model"])]
+        case "Decomposition":
+            return [InputReference("dictionary", record.spec["dictionary"])]
+        case _:
+            return []

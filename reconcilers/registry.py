@@ -1,0 +1,15 @@
+"""Which module plans which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconcilers import capture, decomposition, mapping, steering
+from reconcilers.plan import Desired, Snapshot
+
+DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
+    "Capture": capture.desired,
+    "Decomposition": decomposition.desired,
+    "Mapping": mapping.desired,
+    "Steering": steering.desired,
+}

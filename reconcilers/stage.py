@@ -1,0 +1,269 @@
+"""The part that all stages share: from a desired action and what exists to a plan."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from reconcilers.plan import (
+    Answered,
+    Blocked,
+    Desired,
+    Failed,
+    Observed,
+    Plan,
+    PlannedEvent,
+    Snapshot,
+    Wait,
+    Wanted,
+)
+from reconcilers.references import InputReference
+from specs.objects import Key
+from specs.status import (
+    ArtifactReference,
+    Condition,
+    ConditionType,
+    Status,
+    Truth,
+    with_transition_times,
+)
+from state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
+
+RESOLVE_RETRY_SECONDS = 30.0
+
+
+def plan_stage(snapshot: Snapshot, desired: Desired, observed: Observed) -> Plan:
+    """Return what brings one stage object closer to its spec."""
+    match desired:
+        case Blocked():
+            return _blocked(snapshot, desired)
+        case Answered():
+            return _answered(snapshot, desired)
+        case Wanted():
+            return _wanted(snapshot, desired, observed)
+        case _:
+            assert_never(desired)
+
+
+def resolved_input(snapshot: Snapshot, reference: InputReference) -> InputRecord | Blocked:
+    """Return what a model or dictionary reference resolved to, or why the stage must wait."""
+    record = snapshot.inputs.get(reference.digest)
+    if record is None:
+        return Blocked("Resolving", f"finding out what the {reference.kind} is", keep_wanted=True)
+    if record.facts is None:
+        reason = "InputRefused" if record.terminal else "Resolving"
+        message = f"{record.reason}: {record.message}"
+        return Blocked(reason, message, terminal=record.terminal, keep_wanted=not record.terminal)
+    return record
+
+
+def ready_reference(snapshot: Snapshot, key: Key, used: str | None) -> ObjectRecord | Blocked:
+    """Return a referenced object that is Ready, or why the stage must wait.
+
+    ``used`` is the upstream action digest that the stage's last action rested on.
+    """
+    record = snapshot.references.get(key)
+    if record is None:
+        return Blocked("ReferenceNotFound", f"{key} does not exist; apply it or fix the name")
+    if not record.ready:
+        ready = record.status.condition("Ready")
+        why = f": {ready.message}" if ready and ready.message else ""
+        keep = used is not None and record.wanted_digest == used
+        return Blocked("InputsNotReady", f"waits for {key}{why}", keep_wanted=keep)
+    return record
+
+
+def artifact_of(snapshot: Snapshot, record: ObjectRecord) -> ArtifactRecord | Blocked:
+    """Return the artifact that a Ready upstream rests on."""
+    reference = record.status.artifact
+    artifact = snapshot.artifacts.get(reference.digest) if reference else None
+    if artifact is None:
+        return Blocked("InputsNotReady", f"waits for the artifact of {record.key}")
+    return artifact
+
+
+def last_used(snapshot: Snapshot, name: str) -> str | None:
+    """Return the upstream digest under ``status.inputs.<name>``, if the stage got that far."""
+    digest = snapshot.object.status.inputs.get(name, {}).get("digest")
+    return str(digest) if digest else None
+
+
+def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
+    """Return how a payload and a status refer to an upstream artifact."""
+    return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
+
+
+def condition(
+    snapshot: Snapshot, type_: ConditionType, status: Truth, reason: str, message: str
+) -> Condition:
+    """Return a condition observed at the object's current generation."""
+    return Condition(type_, status, reason, message, snapshot.object.generation)
+
+
+def timed(snapshot: Snapshot, *conditions: Condition) -> tuple[Condition, ...]:
+    """Return conditions with their transition times, in the order in which they are shown."""
+    return with_transition_times(conditions, snapshot.object.status.conditions, snapshot.now)
+
+
+def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
+    old = snapshot.object
+    stalled = _stalled(snapshot, blocked.reason, blocked.message) if blocked.terminal else None
+    status = Status(
+        observed_generation=old.generation,
+        conditions=timed(
+            snapshot,
+            condition(snapshot, "Ready", "False", blocked.reason, blocked.message),
+            stalled or condition(snapshot, "Reconciling", "True", blocked.reason, blocked.message),
+            condition(snapshot, "InputsReady", "False", blocked.reason, blocked.message),
+        ),
+        summary={},
+        inputs=old.status.inputs if blocked.keep_wanted else {},
+    )
+    result = Wait(snapshot.now + RESOLVE_RETRY_SECONDS, blocked.message)
+    return Plan(
+        status=status,
+        wanted_digest=old.wanted_digest if blocked.keep_wanted else None,
+        events=_warn(old, stalled),
+        result=Failed(blocked.reason, terminal=True)
+        if blocked.terminal
+        else (result if blocked.reason == "Resolving" else Plan.result),
+    )
+
+
+def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
+    status = Status(
+        observed_generation=snapshot.object.generation,
+        conditions=timed(
+            snapshot,
+            condition(snapshot, "Ready", "True", answer.reason, answer.message),
+            _inputs_ready(snapshot),
+        ),
+        summary=answer.summary,
+    )
+    return Plan(status=status)
+
+
+def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
+    if observed.artifact is not None and observed.damage is None:
+        return _ready(snapshot, wanted, observed)
+    job = observed.job
+    if observed.damage is not None:
+        event = PlannedEvent("Warning", "ArtifactDamaged", f"{observed.damage}; running it again")
+        active = job is not None and job.state in ("pending", "running")
+        plan = _working(snapshot, wanted, job if active else None)
+        return Plan(
+            status=plan.status,
+            wanted_digest=plan.wanted_digest,
+            enqueue=None if active else wanted.action,
+            quarantine=observed.artifact,
+            events=(event, *plan.events),
+        )
+    if job is not None and job.state == "failed" and not _edited_since(snapshot.object, job):
+        return _failed(snapshot, wanted, job)
+    return _working(snapshot, wanted, job)
+
+
+def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
+    artifact = observed.artifact
+    assert artifact is not None  # the caller checked
+    summary = dict(artifact.metrics)
+    if observed.candidates is not None:
+        summary["candidates"] = list(observed.candidates)
+    status = Status(
+        observed_generation=snapshot.object.generation,
+        conditions=timed(
+            snapshot,
+            condition(snapshot, "Ready", "True", "Succeeded", f"{wanted.action.stage} is done"),
+            _inputs_ready(snapshot),
+            condition(
+                snapshot, "ArtifactsVerified", "True", "ArtifactVerified", "artifact is intact"
+            ),
+        ),
+        summary=summary,
+        inputs=wanted.inputs,
+        artifact=ArtifactReference(artifact.stage, artifact.digest, artifact.content_digest),
+    )
+    events: tuple[PlannedEvent, ...] = ()
+    if not snapshot.object.ready:
+        events = (PlannedEvent("Normal", "Ready", f"{wanted.action.stage} is done"),)
+    return Plan(
+        status=status,
+        wanted_digest=wanted.action.digest,
+        adopt=artifact if observed.unindexed else None,
+        events=events,
+    )
+
+
+def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:
+    """The job is under way, or is to be added because there is none that could succeed."""
+    active = job if job is not None and job.state in ("pending", "running") else None
+    reason, message = _job_words(wanted.action.stage, active)
+    status = Status(
+        observed_generation=snapshot.object.generation,
+        conditions=timed(
+            snapshot,
+            condition(snapshot, "Ready", "False", reason, message),
+            condition(snapshot, "Reconciling", "True", reason, message),
+            _inputs_ready(snapshot),
+        ),
+        inputs=wanted.inputs,
+    )
+    return Plan(
+        status=status,
+        wanted_digest=wanted.action.digest,
+        enqueue=None if active else wanted.action,
+    )
+
+
+def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
+    if job is None or (job.state == "pending" and job.reason is None):
+        return "JobPending", f"{stage} job waits for a worker"
+    if job.state == "running":
+        return "JobRunning", f"{stage} job {job.id} is running"
+    return (
+        "RetryingLater",
+        f"{stage} job {job.id} is retried (attempt {job.attempts} failed): "
+        f"{job.reason}: {job.message}",
+    )
+
+
+def _failed(snapshot: Snapshot, wanted: Wanted, job: JobRecord) -> Plan:
+    reason, message = job.reason or "JobFailed", job.message or "the job failed without a message"
+    stalled = _stalled(snapshot, reason, message)
+    status = Status(
+        observed_generation=snapshot.object.generation,
+        conditions=timed(
+            snapshot,
+            condition(snapshot, "Ready", "False", reason, message),
+            stalled,
+            _inputs_ready(snapshot),
+        ),
+        inputs=wanted.inputs,
+    )
+    return Plan(
+        status=status,
+        wanted_digest=wanted.action.digest,
+        events=_warn(snapshot.object, stalled),
+        result=Failed(reason, terminal=True),
+    )
+
+
+def _edited_since(record: ObjectRecord, job: JobRecord) -> bool:
+    """Whether the object that queued the job was edited after it: then it is tried again."""
+    return job.object == record.key and job.generation < record.generation
+
+
+def _stalled(snapshot: Snapshot, reason: str, message: str) -> Condition:
+    return condition(snapshot, "Stalled", "True", reason, message)
+
+
+def _inputs_ready(snapshot: Snapshot) -> Condition:
+    return condition(snapshot, "InputsReady", "True", "InputsResolved", "all inputs are known")
+
+
+def _warn(record: ObjectRecord, stalled: Condition | None) -> tuple[PlannedEvent, ...]:
+    if stalled is None:
+        return ()
+    before = record.status.condition("Stalled")
+    if before is not None and (before.reason, before.message) == (stalled.reason, stalled.message):
+        return ()
+    return (PlannedEvent("Warning", stalled.reason, stalled.message),)

@@ -1,0 +1,93 @@
+"""Steering: generation along the directions that a mapping found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
+from reconcilers.references import object_references
+from reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
+from specs.actions import Action
+from state.records import ArtifactRecord, ObjectRecord
+
+_RULES = (
+    "arms",
+    "randomDraws",
+    "strengthUnit",
+    "strengths",
+    "samplesPerPrompt",
+    "maxNewTokens",
+    "sampling",
+    "minDifference",
+    "maxArmCosine",
+)
+_GATE_REASONS = {"NO-GO": "GateNoGo", "INCONCLUSIVE": "GateInconclusive"}
+
+
+def desired(snapshot: Snapshot) -> Desired:
+    """Return the steering that the spec asks for, once capture and mapping are Ready."""
+    found: list[tuple[ObjectRecord, ArtifactRecord]] = []
+    for name, key in zip(("capture", "mapping"), object_references(snapshot.object), strict=True):
+        record = ready_reference(snapshot, key, last_used(snapshot, name))
+        if isinstance(record, Blocked):
+            return record
+        artifact = artifact_of(snapshot, record)
+        if isinstance(artifact, Blocked):
+            return artifact
+        found.append((record, artifact))
+    (capture, capture_artifact), (mapping, mapping_artifact) = found
+    if mapping.status.inputs["capture"]["contentDigest"] != capture_artifact.content_digest:
+        return Blocked(
+            "InputMismatch", f"{mapping.key} does not rest on {capture.key}", terminal=True
+        )
+    answer = _answered(snapshot.object.spec, mapping)
+    return answer or _wanted(snapshot.object.spec, capture, capture_artifact, mapping_artifact)
+
+
+def _answered(spec: dict[str, Any], mapping: ObjectRecord) -> Answered | None:
+    """Return the answer that needs no generation: the gate forbids it, or no direction exists."""
+    summary = mapping.status.summary
+    gate = summary["verdict"]
+    if spec["gatePolicy"] == "enforce" and gate != "GO":
+        message = f"steering did not run: the gate says {gate} and its policy is enforce"
+        return Answered(_GATE_REASONS[gate], message, {"verdict": "NotTestable", "reason": message})
+    if "coarse" not in summary["arms"]:
+        message = "steering did not run: no latent passed the selection, so there is no direction"
+        return Answered("NoAnchor", message, {"verdict": "NotTestable", "reason": message})
+    return None
+
+
+def _wanted(
+    spec: dict[str, Any],
+    capture: ObjectRecord,
+    capture_artifact: ArtifactRecord,
+    mapping_artifact: ArtifactRecord,
+) -> Wanted:
+    model = capture.status.inputs["model"]["ref"]
+    rules = {name: spec[name] for name in _RULES}
+    texts = {
+        "openings": [
+            {"id": f"opening-{number:04d}", "text": text}
+            for number, text in enumerate(spec["prompts"]["texts"])
+        ],
+        "neutralText": spec["neutralText"]["texts"],
+        "lexicon": spec["lexicon"]["texts"],
+    }
+    shared = {**rules, **texts, "hook": capture.spec["hook"]}
+    declared = {
+        **shared,
+        "model": model["identity"],
+        "directions": mapping_artifact.files["directions.safetensors"].sha256,
+        "norms": capture_artifact.files["norms.json"].sha256,
+    }
+    payload = {
+        **shared,
+        "model": model,
+        "mapping": reference_json(mapping_artifact),
+        "capture": reference_json(capture_artifact),
+    }
+    inputs = {
+        "capture": {"object": capture.key.name, **reference_json(capture_artifact)},
+        "mapping": reference_json(mapping_artifact),
+    }
+    return Wanted(Action("steering", declared, payload), inputs)

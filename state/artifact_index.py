@@ -1,0 +1,59 @@
+"""The artifacts that the database knows. The folders on disk are the other half."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from state import tables
+from state.records import ArtifactRecord, FileEntry
+
+
+def get(connection: Connection, digest: str) -> ArtifactRecord | None:
+    """Return the record of an artifact, or None."""
+    query = select(tables.artifacts).where(tables.artifacts.c.digest == digest)
+    row = connection.execute(query).first()
+    return _record(row) if row else None
+
+
+def listed(connection: Connection) -> list[ArtifactRecord]:
+    """Return all known artifacts by stage and digest."""
+    query = select(tables.artifacts).order_by("stage", "digest")
+    return [_record(row) for row in connection.execute(query)]
+
+
+def record(connection: Connection, artifact: ArtifactRecord) -> None:
+    """Write or replace the record of an artifact."""
+    values = {
+        "stage": artifact.stage,
+        "content_digest": artifact.content_digest,
+        "files": {
+            name: {"sha256": entry.sha256, "bytes": entry.bytes}
+            for name, entry in artifact.files.items()
+        },
+        "metrics": artifact.metrics,
+        "created_at": artifact.created_at,
+    }
+    connection.execute(
+        insert(tables.artifacts)
+        .values(digest=artifact.digest, **values)
+        .on_conflict_do_update(index_elements=["digest"], set_=values)
+    )
+
+
+def forget(connection: Connection, digest: str) -> None:
+    """Remove the record of an artifact that is gone or corrupt."""
+    connection.execute(delete(tables.artifacts).where(tables.artifacts.c.digest == digest))
+
+
+def _record(row: Row[Any]) -> ArtifactRecord:
+    return ArtifactRecord(
+        stage=row.stage,
+        digest=row.digest,
+        content_digest=row.content_digest,
+        files={name: FileEntry(f["sha256"], f["bytes"]) for name, f in row.files.items()},
+        metrics=row.metrics,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,364 @@
+"""The durable job queue: leases, fencing tokens, retries and the start-rate limit.
+
+States: pending -> running -> succeeded | failed | cancelled; running -> pending when a lease
+is lost, a transient failure is retried or a worker stops. Nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from specs.actions import Action
+from specs.objects import Key
+from state import tables
+from state.objects import raise_counter
+from state.records import JobRecord, Progress
+
+ACTIVE = ("pending", "running")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a job that may succeed later is tried again."""
+
+    attempts_max: int = 5
+    losses_max: int = 10
+    backoff_seconds: float = 10.0
+    backoff_seconds_max: float = 600.0
+
+    def delay_seconds(self, attempts: int, jitter: Callable[[], float] = random.random) -> float:
+        """Return 10 s x 2^(attempts-1), at most 10 min, with up to 10 % jitter."""
+        base = min(self.backoff_seconds * 2 ** (attempts - 1), self.backoff_seconds_max)
+        return float(base * (1 + 0.1 * jitter()))
+
+
+class Fenced(Exception):
+    """The job is no longer this worker's: a newer claim, a cancel or an end came first."""
+
+
+def enqueue(
+    connection: Connection, action: Action, key: Key, generation: int, *, now: float
+) -> tuple[int, bool]:
+    """Return the id of the active job of this digest, adding one if there is none.
+
+    The second value says whether a job was added.
+    """
+    active = find_active(connection, action.digest)
+    if active is not None:
+        return active.id, False
+    result = connection.execute(
+        insert(tables.jobs).values(
+            stage=action.stage,
+            digest=action.digest,
+            state="pending",
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+            generation=generation,
+            payload=action.payload,
+            not_before=now,
+            created_at=now,
+        )
+    )
+    key_row = result.inserted_primary_key
+    assert key_row is not None  # a serial primary key is always returned
+    return int(key_row[0]), True
+
+
+def get(connection: Connection, job_id: int) -> JobRecord | None:
+    """Return one job, or None."""
+    row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).first()
+    return _record(row) if row else None
+
+
+def find_active(connection: Connection, digest: str) -> JobRecord | None:
+    """Return the pending or running job of a digest; there is at most one."""
+    j = tables.jobs.c
+    query = select(tables.jobs).where(j.digest == digest, j.state.in_(ACTIVE))
+    row = connection.execute(query).first()
+    return _record(row) if row else None
+
+
+def find_latest(connection: Connection, digest: str) -> JobRecord | None:
+    """Return the newest job of a digest in whatever state."""
+    j = tables.jobs.c
+    query = select(tables.jobs).where(j.digest == digest).order_by(j.id.desc()).limit(1)
+    row = connection.execute(query).first()
+    return _record(row) if row else None
+
+
+def listed(connection: Connection, *, ended: bool = False) -> list[JobRecord]:
+    """Return active jobs, or with ``ended`` all jobs, by id."""
+    query = select(tables.jobs).order_by(tables.jobs.c.id)
+    if not ended:
+        query = query.where(tables.jobs.c.state.in_(ACTIVE))
+    return [_record(row) for row in connection.execute(query)]
+
+
+def running(connection: Connection) -> list[JobRecord]:
+    """Return the running jobs by id."""
+    return [job for job in listed(connection) if job.state == "running"]
+
+
+def claimable(connection: Connection, *, now: float) -> JobRecord | None:
+    """Return the pending job that is due next, oldest first, or None."""
+    j = tables.jobs.c
+    query = (
+        select(tables.jobs).where(j.state == "pending", j.not_before <= now).order_by(j.id).limit(1)
+    )
+    row = connection.execute(query).first()
+    return _record(row) if row else None
+
+
+def next_due_at(connection: Connection) -> float | None:
+    """Return the earliest ``not_before`` of the pending jobs (Unix seconds)."""
+    j = tables.jobs.c
+    value = connection.execute(select(func.min(j.not_before)).where(j.state == "pending")).scalar()
+    return None if value is None else float(value)
+
+
+def starts_since(connection: Connection, since: float) -> list[float]:
+    """Return the times of job starts after ``since``, oldest first; the rate limit's memory."""
+    s = tables.job_starts.c
+    query = select(s.started_at).where(s.started_at > since).order_by(s.started_at)
+    return [float(value) for value in connection.execute(query).scalars()]
+
+
+def claim(
+    connection: Connection, job_id: int, worker: str, lease_seconds: float, *, now: float
+) -> JobRecord:
+    """Give a pending job to a worker under a new, higher fencing token."""
+    token = raise_counter(connection, "fencing_token")
+    j = tables.jobs.c
+    changed = connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.state == "pending")
+        .values(
+            state="running",
+            token=token,
+            worker=worker,
+            started_at=now,
+            lease_expires_at=now + lease_seconds,
+            reason=None,
+            message=None,
+        )
+    )
+    if changed.rowcount != 1:
+        raise Fenced(f"job {job_id} is not pending")
+    connection.execute(insert(tables.job_starts).values(token=token, job_id=job_id, started_at=now))
+    connection.execute(delete(tables.job_starts).where(tables.job_starts.c.started_at < now - 3600))
+    connection.execute(delete(tables.progress).where(tables.progress.c.job_id == job_id))
+    job = get(connection, job_id)
+    assert job is not None  # just updated in this transaction
+    return job
+
+
+def heartbeat(
+    connection: Connection, job_id: int, token: int, lease_seconds: float, *, now: float
+) -> None:
+    """Extend the lease. Raises Fenced when the job is no longer this worker's."""
+    _own(connection, job_id, token, lease_expires_at=now + lease_seconds)
+
+
+def report_progress(connection: Connection, job_id: int, token: int, seen: Progress) -> None:
+    """Write how far the job is. Raises Fenced."""
+    _check(connection, job_id, token)
+    values = {
+        "phase": seen.phase,
+        "done": seen.done,
+        "total": seen.total,
+        "unit": seen.unit,
+        "phase_started_at": seen.phase_started_at,
+        "updated_at": seen.updated_at,
+    }
+    connection.execute(
+        upsert(tables.progress)
+        .values(job_id=job_id, **values)
+        .on_conflict_do_update(index_elements=["job_id"], set_=values)
+    )
+
+
+def progress_of(connection: Connection) -> dict[int, Progress]:
+    """Return the newest progress of the running jobs, by job id."""
+    query = select(tables.progress).where(
+        tables.progress.c.job_id.in_(
+            select(tables.jobs.c.id).where(tables.jobs.c.state == "running")
+        )
+    )
+    return {row.job_id: Progress(*row) for row in connection.execute(query)}
+
+
+def succeed(connection: Connection, job_id: int, token: int, *, now: float) -> None:
+    """End the job as succeeded; call in the transaction that publishes. Raises Fenced."""
+    _own(connection, job_id, token, state="succeeded", finished_at=now, lease_expires_at=None)
+
+
+def fail(
+    connection: Connection,
+    job_id: int,
+    token: int,
+    reason: str,
+    message: str,
+    *,
+    transient: bool,
+    now: float,
+    policy: RetryPolicy,
+) -> None:
+    """Record a failed attempt: retried after a backoff if transient and attempts remain."""
+    job = _check(connection, job_id, token)
+    attempts = job.attempts + 1
+    again = transient and attempts < policy.attempts_max
+    _own(
+        connection,
+        job_id,
+        token,
+        state="pending" if again else "failed",
+        attempts=attempts,
+        not_before=now + policy.delay_seconds(attempts) if again else job.not_before,
+        finished_at=None if again else now,
+        lease_expires_at=None,
+        worker=None,
+        reason=reason,
+        message=message,
+    )
+
+
+def release(connection: Connection, job_id: int, token: int) -> None:
+    """Give the lease back unfinished (a stop): pending again, no attempt lost."""
+    _own(connection, job_id, token, state="pending", worker=None, lease_expires_at=None)
+
+
+def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPolicy) -> bool:
+    """Take back the lease of a worker that died; return whether the job may run again.
+
+    Losses are counted apart from attempts: a worker that is killed is not a failing job,
+    but one that is killed again and again (out of memory, say) must not go on for ever.
+    """
+    losses = job.losses + 1
+    if losses < policy.losses_max:
+        _own(
+            connection,
+            job.id,
+            job.token,
+            state="pending",
+            losses=losses,
+            worker=None,
+            lease_expires_at=None,
+        )
+        return True
+    _own(
+        connection,
+        job.id,
+        job.token,
+        state="failed",
+        losses=losses,
+        finished_at=now,
+        worker=None,
+        lease_expires_at=None,
+        reason="WorkerLost",
+        message=f"the worker died {losses} times during this job; look at its log and at the "
+        "machine's memory, then `loopscope retry`",
+    )
+    return False
+
+
+def cancel(connection: Connection, job_id: int, reason: str, message: str, *, now: float) -> bool:
+    """Cancel a pending or running job; return whether it was active."""
+    j = tables.jobs.c
+    changed = connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.state.in_(ACTIVE))
+        .values(
+            state="cancelled",
+            finished_at=now,
+            lease_expires_at=None,
+            reason=reason,
+            message=message,
+        )
+    )
+    return bool(changed.rowcount == 1)
+
+
+def adopt_artifact(connection: Connection, job_id: int, *, now: float) -> None:
+    """End an active job as succeeded because its artifact already exists."""
+    j = tables.jobs.c
+    connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.state.in_(ACTIVE))
+        .values(state="succeeded", finished_at=now, lease_expires_at=None)
+    )
+
+
+def retry(connection: Connection, job_id: int, *, now: float) -> int:
+    """Queue a failed or cancelled job again as a new job; return the new id."""
+    job = get(connection, job_id)
+    if job is None:
+        raise KeyError(job_id)
+    active = find_active(connection, job.digest)
+    if active is not None:
+        return active.id
+    result = connection.execute(
+        insert(tables.jobs).values(
+            stage=job.stage,
+            digest=job.digest,
+            state="pending",
+            kind=job.object.kind,
+            namespace=job.object.namespace,
+            name=job.object.name,
+            generation=job.generation,
+            payload=job.payload,
+            not_before=now,
+            created_at=now,
+        )
+    )
+    key_row = result.inserted_primary_key
+    assert key_row is not None  # a serial primary key is always returned
+    return int(key_row[0])
+
+
+def _check(connection: Connection, job_id: int, token: int) -> JobRecord:
+    job = get(connection, job_id)
+    if job is None or job.state != "running" or job.token != token:
+        found = f"{job.state} under token {job.token}" if job else "gone"
+        raise Fenced(f"job {job_id} is {found}, not running under token {token}")
+    return job
+
+
+def _own(connection: Connection, job_id: int, token: int, **values: Any) -> None:
+    j = tables.jobs.c
+    changed = connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.token == token, j.state == "running")
+        .values(**values)
+    )
+    if changed.rowcount != 1:
+        _check(connection, job_id, token)
+
+
+def _record(row: Row[Any]) -> JobRecord:
+    return JobRecord(
+        id=row.id,
+        stage=row.stage,
+        digest=row.digest,
+        state=row.state,
+        object=Key(row.kind, row.namespace, row.name),
+        generation=row.generation,
+        payload=row.payload,
+        attempts=row.attempts,
+        losses=row.losses,
+        not_before=row.not_before,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        token=row.token,
+        worker=row.worker,
+        lease_expires_at=row.lease_expires_at,
+        reason=row.reason,
+        message=row.message,
+    )

@@ -1,0 +1,269 @@
+"""The object store: apply, read, status, delete. Every change raises ``resourceVersion``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+
+from specs.canonical import canonical_json
+from specs.objects import PROTECT_ANNOTATION, Key
+from specs.status import Status
+from state import tables
+from state.failures import TerminalFailure
+from state.records import ChangeRecord, ObjectRecord
+
+CHANGES_KEPT = 10_000
+"""Retention of the change log in rows; an older watch gets ``Gone`` and lists again."""
+
+Outcome = Literal["created", "configured", "unchanged"]
+
+
+class Conflict(Exception):
+    """The object changed since it was read: read again, decide again."""
+
+
+class Gone(Exception):
+    """The change log no longer reaches back that far: list, then watch from there."""
+
+
+class Protected(TerminalFailure):
+    """The object carries ``loopscope.dev/protect`` and was not deleted."""
+
+
+def get(connection: Connection, key: Key) -> ObjectRecord | None:
+    """Return one object, or None."""
+    row = connection.execute(select(tables.objects).where(_is(key))).first()
+    return _record(row) if row else None
+
+
+def listed(
+    connection: Connection, kind: str | None = None, namespace: str | None = None
+) -> list[ObjectRecord]:
+    """Return objects in key order, optionally of one kind or namespace."""
+    query = select(tables.objects).order_by("kind", "namespace", "name")
+    if kind is not None:
+        query = query.where(tables.objects.c.kind == kind)
+    if namespace is not None:
+        query = query.where(tables.objects.c.namespace == namespace)
+    return [_record(row) for row in connection.execute(query)]
+
+
+def owned_by(connection: Connection, uid: str) -> list[ObjectRecord]:
+    """Return the objects that name ``uid`` as their owner."""
+    query = select(tables.objects).where(tables.objects.c.owner_uid == uid).order_by("kind", "name")
+    return [_record(row) for row in connection.execute(query)]
+
+
+def wanting(connection: Connection, digest: str) -> list[Key]:
+    """Return the objects whose status waits for, or rests on, this action digest."""
+    o = tables.objects.c
+    query = select(o.kind, o.namespace, o.name).where(o.wanted_digest == digest)
+    return [Key(*row) for row in connection.execute(query)]
+
+
+def wanted_digests(connection: Connection) -> set[str]:
+    """Return the action digests that some object wants."""
+    column = tables.objects.c.wanted_digest
+    return set(connection.execute(select(column).where(column.is_not(None)).distinct()).scalars())
+
+
+def apply(
+    connection: Connection,
+    key: Key,
+    spec: dict[str, Any],
+    *,
+    now: float,
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    owner: ObjectRecord | None = None,
+) -> Outcome:
+    """Create the object, or update it; a new ``generation`` only if the spec changed."""
+    old = get(connection, key)
+    fields = {"labels": labels or {}, "annotations": annotations or {}}
+    if old is None:
+        _insert(connection, key, spec, fields, owner, now)
+        return "created"
+    owner_uid = owner.uid if owner else None
+    if old.owner_uid != owner_uid:
+        belongs = str(old.owner) if old.owner else "no one"
+        wants = str(owner.key) if owner else "no one"
+        raise TerminalFailure(
+            "OwnedByAnother",
+            f"{key} belongs to {belongs}, not to {wants}; edit the owner, or choose another name",
+        )
+    same_spec = canonical_json(old.spec) == canonical_json(spec)
+    if same_spec and (old.labels, old.annotations) == (fields["labels"], fields["annotations"]):
+        return "unchanged"
+    connection.execute(
+        update(tables.objects)
+        .where(_is(key))
+        .values(
+            spec=spec,
+            **fields,
+            generation=old.generation + (0 if same_spec else 1),
+            resource_version=_log(connection, "MODIFIED", key),
+        )
+    )
+    return "configured"
+
+
+def update_status(
+    connection: Connection, read: ObjectRecord, status: Status, wanted_digest: str | None
+) -> bool:
+    """Record a status that was decided from ``read``; return whether anything changed.
+
+    Raises Conflict when the object is no longer the one that was read.
+    """
+    current = get(connection, read.key)
+    if current is None or current.resource_version != read.resource_version:
+        raise Conflict(str(read.key))
+    if current.status == status and current.wanted_digest == wanted_digest:
+        return False
+    connection.execute(
+        update(tables.objects)
+        .where(_is(read.key))
+        .values(
+            status=status.to_json(),
+            wanted_digest=wanted_digest,
+            resource_version=_log(connection, "MODIFIED", read.key),
+        )
+    )
+    return True
+
+
+def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
+    """Delete an object and what it owns; return the deleted keys.
+
+    An object with finalizers is only marked (``deletionTimestamp``); the rest follows when
+    the last finalizer is gone. Raises Protected, and KeyError when there is no such object.
+    """
+    old = get(connection, key)
+    if old is None:
+        raise KeyError(str(key))
+    if old.annotations.get(PROTECT_ANNOTATION) == "true":
+        raise Protected("Protected", f'{key} carries {PROTECT_ANNOTATION}: "true"; remove it first')
+    if old.finalizers:
+        if old.deletion_timestamp is None:
+            version = _log(connection, "MODIFIED", key)
+            connection.execute(
+                update(tables.objects)
+                .where(_is(key))
+                .values(deletion_timestamp=now, resource_version=version)
+            )
+        return []
+    connection.execute(delete(tables.objects).where(_is(key)))
+    _log(connection, "DELETED", key)
+    removed = [key]
+    for child in owned_by(connection, old.uid):
+        removed.extend(remove(connection, child.key, now=now))
+    return removed
+
+
+def resource_version(connection: Connection) -> int:
+    """Return the newest version in the database."""
+    return _counter(connection, "resource_version")
+
+
+def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
+    """Return every change after ``version``, oldest first; raise Gone when it is too old."""
+    c = tables.changes.c
+    oldest = connection.execute(select(func.min(c.resource_version))).scalar()
+    newest = resource_version(connection)
+    if version < newest and (oldest is None or version < oldest - 1):
+        raise Gone(f"changes before {oldest} are no longer kept")
+    query = select(tables.changes).where(c.resource_version > version).order_by(c.resource_version)
+    return [
+        ChangeRecord(row.resource_version, row.type, Key(row.kind, row.namespace, row.name))
+        for row in connection.execute(query)
+    ]
+
+
+def raise_counter(connection: Connection, name: str) -> int:
+    """Raise a database-wide counter inside the running write transaction."""
+    counter = tables.counters
+    connection.execute(
+        update(counter).where(counter.c.name == name).values(value=counter.c.value + 1)
+    )
+    return _counter(connection, name)
+
+
+def _counter(connection: Connection, name: str) -> int:
+    query = select(tables.counters.c.value).where(tables.counters.c.name == name)
+    return int(connection.execute(query).scalar_one())
+
+
+def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"], key: Key) -> int:
+    version = raise_counter(connection, "resource_version")
+    connection.execute(
+        insert(tables.changes).values(
+            resource_version=version,
+            type=type_,
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+        )
+    )
+    if version % 100 == 0:
+        old = tables.changes.c.resource_version <= version - CHANGES_KEPT
+        connection.execute(delete(tables.changes).where(old))
+    return version
+
+
+def _insert(
+    connection: Connection,
+    key: Key,
+    spec: dict[str, Any],
+    fields: dict[str, dict[str, str]],
+    owner: ObjectRecord | None,
+    now: float,
+) -> None:
+    connection.execute(
+        insert(tables.objects).values(
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+            uid=str(uuid.uuid4()),
+            generation=1,
+            resource_version=_log(connection, "ADDED", key),
+            spec=spec,
+            status=Status().to_json(),
+            finalizers=[],
+            owner_kind=owner.key.kind if owner else None,
+            owner_name=owner.key.name if owner else None,
+            owner_uid=owner.uid if owner else None,
+            creation_timestamp=now,
+            **fields,
+        )
+    )
+
+
+def _is(key: Key) -> Any:
+    o = tables.objects.c
+    return and_(o.kind == key.kind, o.namespace == key.namespace, o.name == key.name)
+
+
+def _record(row: Row[Any]) -> ObjectRecord:
+    return ObjectRecord(
+        key=Key(row.kind, row.namespace, row.name),
+        uid=row.uid,
+        generation=row.generation,
+        resource_version=row.resource_version,
+        spec=row.spec,
+        status=Status.from_json(row.status),
+        creation_timestamp=row.creation_timestamp,
+        deletion_timestamp=row.deletion_timestamp,
+        labels=row.labels,
+        annotations=row.annotations,
+        finalizers=tuple(row.finalizers),
+        owner=Key(row.owner_kind, row.namespace, row.owner_name) if row.owner_kind else None,
+        owner_uid=row.owner_uid,
+        wanted_digest=row.wanted_digest,
+    )
+
+
+def keys(records: Iterable[ObjectRecord]) -> Sequence[Key]:
+    """Return the keys of records."""
+    return [record.key for record in records]

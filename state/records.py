@@ -1,0 +1,139 @@
+"""Frozen records of what the store holds. No SQLAlchemy here: pure code reads these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from specs.objects import Key
+from specs.status import Status
+
+JobState = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """A stored object. ``spec`` is canonical JSON; times are Unix seconds."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: int
+    spec: dict[str, Any]
+    status: Status
+    creation_timestamp: float
+    deletion_timestamp: float | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+    owner: Key | None = None
+    owner_uid: str | None = None
+    wanted_digest: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the object is Ready for its current generation."""
+        return self.status.is_true("Ready", self.generation)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a human must act, for the current generation."""
+        return self.status.is_true("Stalled", self.generation)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One row of the job queue."""
+
+    id: int
+    stage: str
+    digest: str
+    state: JobState
+    object: Key
+    generation: int
+    payload: dict[str, Any]
+    attempts: int
+    losses: int
+    not_before: float
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    token: int = 0
+    worker: str | None = None
+    lease_expires_at: float | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running job is; kept apart from objects so that it raises no version."""
+
+    job_id: int
+    phase: str
+    done: int
+    total: int
+    unit: str
+    phase_started_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One payload file of an artifact."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """A published artifact. ``content_digest`` covers its payload files only."""
+
+    stage: str
+    digest: str
+    content_digest: str
+    files: dict[str, FileEntry]
+    metrics: dict[str, Any]
+    created_at: float
+
+    @property
+    def bytes(self) -> int:
+        """Size of the payload in bytes."""
+        return sum(entry.bytes for entry in self.files.values())
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """What a model or dictionary reference resolved to, or why it did not."""
+
+    reference_digest: str
+    kind: Literal["model", "dictionary"]
+    reference: dict[str, Any]
+    facts: dict[str, Any] | None
+    reason: str | None
+    message: str | None
+    terminal: bool
+    observed_at: float
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that happened to an object; repeats are counted, not listed."""
+
+    key: Key
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    count: int
+    first_seen_at: float
+    last_seen_at: float
+
+
+@dataclass(frozen=True)
+class ChangeRecord:
+    """One line of the change log."""
+
+    resource_version: int
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    key: Key

@@ -1,0 +1,80 @@
+"""Turn a GGUF file into a plain model folder, in a process of its own that can be stopped.
+
+``python -m worker.conversion GGUF FOLDER DTYPE`` dequantises the weights once. It ends when its
+standard input closes, so it never outlives the worker that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+POLL_SECONDS = 0.5
+MESSAGE_CHARACTERS_MAX = 2_000
+
+
+class ConversionFailed(Exception):
+    """The converter ended with an error; the text is the end of its output."""
+
+
+def convert_in_process(
+    gguf: Path, folder: Path, dtype: str, still_wanted: Callable[[], None]
+) -> None:
+    """Convert in a child process; ``still_wanted`` is called twice a second and may raise."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+    command = [sys.executable, "-m", "worker.conversion", str(gguf), str(folder), dtype]
+    log = folder.with_name(folder.name + ".log")
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
+        ) as child,
+    ):
+        try:
+            while True:
+                still_wanted()
+                try:
+                    code = child.wait(timeout=POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+        except BaseException:
+            child.kill()
+            raise
+    if code != 0:
+        text = log.read_text(errors="replace")
+        raise ConversionFailed(text[-MESSAGE_CHARACTERS_MAX:].strip() or f"exit status {code}")
+
+
+def convert(gguf: Path, folder: Path, dtype: str) -> None:
+    """Write config, safetensors weights and tokenizer of a GGUF file into ``folder``."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent),
+        gguf_file=gguf.name,
+        dtype=getattr(torch, dtype),
+        quantization_config=GgufConfig(dequantize=True),
+        local_files_only=True,
+    )
+    model.save_pretrained(folder)
+    del model
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def _end_with_the_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

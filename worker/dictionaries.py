@@ -1,0 +1,216 @@
+"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled.
+
+Whatever a format says about scaling is either folded into the weights or refused by name; a
+flag is never silently skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from numerics.dictionary import Architecture, SparseDictionary
+from state.failures import TerminalFailure, TransientFailure
+from state.files import file_sha256
+from worker.saelens import Weights, saelens_weights
+
+
+def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
+    """Return the dictionary of a DictionaryRef, on the CPU, every weight float32.
+
+    Raises ``TerminalFailure`` with reason ``InputMissing`` or ``InputChanged`` for files that are
+    gone or differ from their recorded sha256, ``UnsupportedDictionary`` for what cannot be
+    applied exactly, ``NotFinite`` for weights that are not numbers; ``TransientFailure`` with
+    reason ``HubUnreachable`` when a download fails.
+    """
+    loader = _LOADERS.get(ref["format"])
+    if loader is None:
+        raise TerminalFailure(
+            "UnsupportedDictionary",
+            f"format {ref['format']!r} is not one of {', '.join(sorted(_LOADERS))}",
+        )
+    weights = loader({name: _verified(ref, name) for name in ref["files"]})
+    return _built(weights, ref)
+
+
+def _verified(ref: Mapping[str, Any], name: str) -> Path:
+    """Return the path of one of the dictionary's files, its bytes checked."""
+    path = _located(ref["source"], name)
+    expected = ref["files"][name]
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise TerminalFailure(
+            "InputMissing",
+            f"{path} cannot be read ({error.strerror}); put it back or edit the spec",
+        ) from error
+    if found != expected:
+        raise TerminalFailure(
+            "InputChanged",
+            f"{path} has sha256 {found}, expected {expected}; restore the file, or apply again "
+            "to accept the new one",
+        )
+    return path
+
+
+def _located(source: Mapping[str, Any], name: str) -> Path:
+    match source["kind"]:
+        case "folder":
+            return Path(source["path"]) / name
+        case "file":
+            return Path(source["path"])
+        case "hub":
+            return _downloaded(source, name)
+        case kind:
+            raise TerminalFailure(
+                "UnsupportedDictionary", f"a dictionary source of kind {kind!r} is not known"
+            )
+
+
+def _downloaded(source: Mapping[str, Any], name: str) -> Path:
+    """Return a file of the repository at the recorded commit, from the cache if it is there."""
+    inside = f"{source['path']}/{name}"
+    where = f"{inside} of {source['repo']} at {source['revision']}"
+    try:
+        return Path(hf_hub_download(source["repo"], inside, revision=source["revision"]))
+    except LocalEntryNotFoundError as error:
+        raise TransientFailure(
+            "HubUnreachable", f"{where} is not in the cache and the hub cannot be reached"
+        ) from error
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise TerminalFailure(
+            "InputMissing", f"the hub has no {where}, or does not show it to this user"
+        ) from error
+    except OSError as error:
+        raise TransientFailure("HubUnreachable", f"{where} cannot be downloaded now") from error
+
+
+def _load_saelens(paths: Mapping[str, Path]) -> Weights:
+    config = _json_object(_file(paths, "cfg.json"))
+    return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
+
+
+def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
+    path = _only(paths, ".npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:
+        raise TerminalFailure(
+            "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
+        ) from error
+    return _gemma_scope(arrays, path.name)
+
+
+def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
+    if "config.json" in paths:
+        architecture = _json_object(paths["config.json"]).get("architecture")
+        if architecture != "jump_relu":
+            raise TerminalFailure(
+                "UnsupportedDictionary", f"architecture {architecture!r}, expected 'jump_relu'"
+            )
+    path = _only(paths, ".safetensors")
+    return _gemma_scope(_tensors(path), path.name)
+
+
+def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
+    """Return a Gemma Scope SAE (Lieberum et al. 2024): JumpReLU, b_dec not applied to the input."""
+    lowered = {key.lower(): tensor for key, tensor in arrays.items()}
+    expected = {"w_enc", "b_enc", "w_dec", "b_dec", "threshold"}
+    missing, extra = expected - lowered.keys(), lowered.keys() - expected
+    if missing or extra:
+        raise TerminalFailure(
+            "UnsupportedDictionary",
+            f"{name} lacks {sorted(missing)} and adds {sorted(extra)}; expected the five arrays "
+            "of a Gemma Scope SAE of the residual stream",
+        )
+    return Weights("jumprelu", lowered, apply_b_dec_to_input=False)
+
+
+_LOADERS: dict[str, Callable[[Mapping[str, Path]], Weights]] = {
+    "saelens": _load_saelens,
+    "gemma-scope-npz": _load_gemma_scope_npz,
+    "gemma-scope-safetensors": _load_gemma_scope_safetensors,
+}
+
+
+def _file(paths: Mapping[str, Path], name: str) -> Path:
+    if name not in paths:
+        raise TerminalFailure(
+            "InputMissing", f"no sha256 was recorded for {name}; found {sorted(paths)}"
+        )
+    return paths[name]
+
+
+def _only(paths: Mapping[str, Path], suffix: str) -> Path:
+    found = [path for name, path in paths.items() if name.endswith(suffix)]
+    if len(found) != 1:
+        raise TerminalFailure(
+            "InputMissing", f"expected one file {suffix}, found {len(found)} in {sorted(paths)}"
+        )
+    return found[0]
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise TerminalFailure(
+            "UnsupportedDictionary", f"{path.name} is not a safetensors file: {error}"
+        ) from error
+    return tensors
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TerminalFailure("UnsupportedDictionary", f"{path.name} is not JSON") from error
+    if not isinstance(value, dict):
+        raise TerminalFailure("UnsupportedDictionary", f"{path.name} holds no JSON object")
+    return value
+
+
+def _built(weights: Weights, ref: Mapping[str, Any]) -> SparseDictionary:
+    tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
+    broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
+    if broken:
+        raise TerminalFailure("NotFinite", f"{', '.join(broken)} hold NaN or infinite numbers")
+    architecture: Architecture = weights.architecture
+    try:
+        dictionary = SparseDictionary(
+            w_enc=tensors["w_enc"],
+            b_enc=tensors["b_enc"],
+            w_dec=tensors["w_dec"],
+            b_dec=tensors["b_dec"],
+            architecture=architecture,
+            threshold=tensors.get("threshold"),
+            k=weights.k,
+            apply_b_dec_to_input=weights.apply_b_dec_to_input,
+        )
+    except ValueError as error:
+        raise TerminalFailure("UnsupportedDictionary", str(error)) from error
+    found = (dictionary.d_in, dictionary.d_sae)
+    if found != (ref["d_in"], ref["d_sae"]):
+        raise TerminalFailure(
+            "DictionaryMismatch",
+            f"the weights are {found[0]} by {found[1]}, the reference says {ref['d_in']} by "
+            f"{ref['d_sae']}",
+        )
+    return dictionary

@@ -1,0 +1,62 @@
+"""What a manifest says beside the payload's hashes: where a result comes from."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from specs.actions import CODE_REVISIONS, STAGES
+from state.records import JobRecord
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "sae-lens",
+    "numpy",
+    "scipy",
+    "loopscope",
+)
+_TEXT_FIELDS = ("prompts", "openings", "neutralText", "lexicon")
+
+
+def manifest_of(
+    job: JobRecord, metrics: dict[str, Any], device: str, seconds: float, created_at: float
+) -> dict[str, Any]:
+    """Return the manifest of a finished job; the store adds files and content digest.
+
+    Device, timings and library versions are recorded here and never enter a digest.
+    """
+    stage = next(name for name in STAGES if name == job.stage)
+    return {
+        "stage": job.stage,
+        "digest": job.digest,
+        "codeRevision": CODE_REVISIONS[stage],
+        "inputs": _without_texts(job.payload),
+        "metrics": metrics,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 3),
+        "createdAt": created_at,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def _without_texts(payload: dict[str, Any]) -> dict[str, Any]:
+    """Leave out long text lists: they stand in the payload tables and in the spec."""
+    return {
+        name: f"{len(value)} texts" if name in _TEXT_FIELDS else value
+        for name, value in payload.items()
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except ImportError:
+        return None

@@ -1,0 +1,269 @@
+"""From a model reference to a verified local folder with safetensors weights.
+
+A name is never an identity: every file is checked against the hashes that were resolved, and a
+GGUF file is converted once per machine into ``<cache>/loopscope/models/<identity>/``, whose
+``identity.json`` is written last.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from state.failures import TerminalFailure, TransientFailure
+from state.files import durable_replace, file_sha256, fsync_path
+from worker.context import ProgressReport
+from worker.conversion import ConversionFailed, convert_in_process
+
+MARKER = "identity.json"
+LOCK_POLL_SECONDS = 0.5
+WEIGHTS_THAT_UNPICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+HASHES_REMEMBERED_MAX = 4_096
+
+
+def default_cache() -> Path:
+    """Return the cache folder: ``LOOPSCOPE_CACHE``, or the user's cache folder."""
+    named = os.environ.get("LOOPSCOPE_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path()
+
+
+def local_model_folder(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
+    """Return the verified folder of a model, converting or downloading it if needed.
+
+    Raises TerminalFailure (``InputChanged``, ``PackageMissing``, ``ConversionFailed``,
+    ``UnsafeWeights``, ``NotFound``) and TransientFailure (``HubUnreachable``).
+    """
+    source = ref["source"]
+    match source["kind"]:
+        case "folder":
+            folder = Path(source["path"])
+        case "hub":
+            folder = _download(source["repo"], source["revision"], ref["files"], progress)
+        case "package" | "gguf":
+            return _converted(ref, cache, progress)
+        case kind:
+            raise TerminalFailure("UnsupportedModel", f"unknown model source {kind!r}")
+    check_safetensors(folder)
+    check_files(folder, ref["files"])
+    return folder
+
+
+def check_files(folder: Path, files: dict[str, str]) -> None:
+    """Check each file's sha256. Raises TerminalFailure ``InputChanged``.
+
+    A file whose size and modification time did not change since this process hashed it is not
+    read again.
+    """
+    for name, expected in sorted(files.items()):
+        path = folder / name
+        try:
+            found = sha256_of(path)
+        except OSError as error:
+            raise TerminalFailure("InputChanged", f"{path} cannot be read: {error}") from None
+        if found != expected:
+            raise TerminalFailure(
+                "InputChanged",
+                f"{path} has sha256 {found[:12]}…, expected {expected[:12]}…; "
+                "restore the file, or apply again to accept the new one",
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256, read once per process, size and modification time."""
+    stat = path.stat()
+    return _sha256_once(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=HASHES_REMEMBERED_MAX)
+def _sha256_once(path: Path, size: int, modified_ns: int, inode: int) -> str:
+    return file_sha256(path)
+
+
+def check_safetensors(folder: Path) -> None:
+    """Check that the weights are safetensors: other formats would be unpickled."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise TerminalFailure("InputChanged", f"{folder} cannot be read: {error}") from None
+    if {"model.safetensors", "model.safetensors.index.json"} & set(names):
+        return
+    pickled = [name for name in names if name.endswith(WEIGHTS_THAT_UNPICKLE)]
+    found = f"only {', '.join(pickled)}, which would be unpickled" if pickled else "no weights"
+    raise TerminalFailure("UnsafeWeights", f"{folder} holds {found}; model.safetensors is needed")
+
+
+def _download(repo: str, revision: str, files: dict[str, str], progress: ProgressReport) -> Path:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    progress("DownloadingModel", 0, 1, "models")
+    try:
+        folder: str = snapshot_download(repo, revision=revision, allow_patterns=sorted(files))
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise TerminalFailure(
+            "NotFound", f"{repo} at {revision} is absent, or needs a token: {error}"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        raise TransientFailure("HubUnreachable", f"{repo} at {revision}: {error}") from error
+    return Path(folder)
+
+
+def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
+    models = cache / "loopscope" / "models"
+    folder = models / ref["identity"]
+    if _is_complete(folder, ref["identity"]):
+        return folder
+    models.mkdir(parents=True, exist_ok=True)
+
+    def still_wanted() -> None:
+        progress("ConvertingModel", 0, 1, "models")
+
+    lock = _acquire(models / f"{ref['identity']}.lock", still_wanted)
+    try:
+        if not _is_complete(folder, ref["identity"]):
+            _convert_into(folder, ref, still_wanted)
+    finally:
+        lock.release()
+    progress("ConvertingModel", 1, 1, "models")
+    return folder
+
+
+def _acquire(path: Path, still_wanted: Callable[[], None]) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(path)
+    while True:
+        still_wanted()
+        try:
+            lock.acquire(timeout=LOCK_POLL_SECONDS)
+        except filelock.Timeout:
+            continue
+        return lock
+
+
+def _convert_into(folder: Path, ref: dict[str, Any], still_wanted: Callable[[], None]) -> None:
+    """Convert beside the final folder, which appears by rename. The caller holds the lock."""
+    for leftover in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    work = folder.parent / f".{folder.name}.{os.getpid()}"
+    result = work / "model"
+    result.mkdir(parents=True)
+    try:
+        gguf = _gguf_file(ref, work)
+        try:
+            convert_in_process(gguf, result, ref["dtype"], still_wanted)
+        except ConversionFailed as error:
+            raise TerminalFailure("ConversionFailed", f"{gguf.name}: {error}") from error
+        _write_marker(result, ref)
+        shutil.rmtree(folder, ignore_errors=True)
+        result.rename(folder)
+        fsync_path(folder.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _gguf_file(ref: dict[str, Any], work: Path) -> Path:
+    """Return the GGUF file of a ``gguf`` or ``package`` source, its sha256 checked."""
+    source = ref["source"]
+    if source["kind"] == "gguf":
+        gguf = Path(source["path"])
+        expected = ref["files"].get(gguf.name) or source.get("sha256")
+    else:
+        gguf = _packaged_gguf(source["package"], work)
+        expected = source["sha256"]
+    try:
+        found = sha256_of(gguf)
+    except OSError as error:
+        raise TerminalFailure("InputChanged", f"{gguf} cannot be read: {error}") from None
+    if expected is None:
+        raise TerminalFailure("InputChanged", f"no sha256 of {gguf.name} was resolved")
+    if found != expected:
+        raise TerminalFailure(
+            "InputChanged", f"{gguf.name} has sha256 {found[:12]}…, expected {expected[:12]}…"
+        )
+    return gguf
+
+
+def _packaged_gguf(package: str, work: Path) -> Path:
+    """Return the GGUF file of an installed package: assembled, or shipped whole."""
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise TerminalFailure(
+            "PackageMissing", f"package {package} is not installed; run: pip install {package}"
+        ) from None
+    whole = [
+        Path(str(distribution.locate_file(file)))
+        for file in distribution.files or ()
+        if file.suffix == ".gguf"
+    ]
+    if len(whole) == 1:
+        return whole[0]
+    module = importlib.import_module(_module_name(distribution, package))
+    if not hasattr(module, "assemble"):
+        raise TerminalFailure(
+            "UnsupportedModel", f"package {package} ships {len(whole)} GGUF files, expected one"
+        )
+    try:
+        return Path(module.assemble(work / "assembled.gguf"))
+    except (ValueError, OSError) as error:
+        raise TerminalFailure("InputChanged", f"package {package}: {error}") from error
+
+
+def _module_name(distribution: importlib.metadata.Distribution, package: str) -> str:
+    names = (distribution.read_text("top_level.txt") or "").split()
+    return names[0] if names else package.replace("-", "_").replace(".", "_")
+
+
+def _write_marker(folder: Path, ref: dict[str, Any]) -> None:
+    files = {}
+    for path in sorted(folder.iterdir()):
+        fsync_path(path)
+        stat = path.stat()
+        files[path.name] = {
+            "sha256": file_sha256(path),
+            "bytes": stat.st_size,
+            "modified_ns": stat.st_mtime_ns,
+        }
+    record = {"identity": ref["identity"], "source": ref["source"], "files": files}
+    temporary = folder / f".{MARKER}.tmp"
+    temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    durable_replace(temporary, folder / MARKER)
+
+
+def _is_complete(folder: Path, identity: str) -> bool:
+    """Say whether ``folder`` holds the finished conversion, each file as it was written.
+
+    A file that was touched since is hashed again; one that was not is trusted.
+    """
+    try:
+        record = json.loads((folder / MARKER).read_text())
+        if record["identity"] != identity:
+            return False
+        return all(
+            _is_intact(folder / name, entry) for name, entry in sorted(record["files"].items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_intact(path: Path, entry: dict[str, Any]) -> bool:
+    stat = path.stat()
+    if stat.st_size != entry["bytes"]:
+        return False
+    untouched = stat.st_mtime_ns == entry["modified_ns"]
+    return untouched or sha256_of(path) == str(entry["sha256"])

@@ -1,0 +1,246 @@
+"""Load a language model once: TransformerLens's bridge for capture, Hugging Face for decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from numerics.causal_model import CausalModel, HookPlace, OutputHead
+from state.failures import TerminalFailure
+from worker.context import ProgressReport
+from worker.model_sources import default_cache, local_model_folder
+
+__all__ = ["LoadedModel", "default_cache", "load_model"]
+
+AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
+"""Largest accepted difference between bridge and Hugging Face logits, relative to the largest."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen model in evaluation mode. ``bridge`` and ``hf_model`` share their weights.
+
+    ``causal`` is the same Hugging Face model as numerics takes it: body, blocks, output head.
+    ``eos_tokens`` end a generation; ``pad_token`` fills padding and is always masked.
+    """
+
+    bridge: Any
+    hf_model: Any
+    tokenizer: Any
+    causal: CausalModel
+    d_model: int
+    n_layers: int
+    dtype: str
+    device: str
+    identity: str
+    bos_token: int
+    pad_token: int
+    eos_tokens: frozenset[int]
+    context_tokens_max: int | None
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of ``text`` with exactly one BOS in front.
+
+        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token, and
+        ``EmptyText`` when nothing but BOS would remain.
+        """
+        tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not tokens:
+            raise TerminalFailure("EmptyText", f"{text!r} holds no token; remove it")
+        if tokens[0] == self.bos_token:
+            raise TerminalFailure(
+                "DoubledBos", f"{text[:60]!r} starts with BOS, which is added anyway; remove it"
+            )
+        return [self.bos_token, *tokens]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of ``tokens`` without special tokens and without any tidying."""
+        return str(
+            self.tokenizer.decode(
+                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def continuation(self, opening: list[int], generated: list[int]) -> str:
+        """Return the text that ``generated`` adds after ``opening``, its leading space kept."""
+        before = self.decode(opening)
+        whole = self.decode([*opening, *generated])
+        return whole[len(before) :] if whole.startswith(before) else self.decode(generated)
+
+    def place(self, hook: str) -> HookPlace:
+        """Return the place that a hook names. Raises TerminalFailure ``UnknownHook``."""
+        try:
+            return HookPlace.parse(hook, self.n_layers)
+        except ValueError as error:
+            raise TerminalFailure("UnknownHook", str(error)) from None
+
+
+def load_model(
+    ref: dict[str, Any], cache: Path, device: str, progress: ProgressReport
+) -> LoadedModel:
+    """Load the model that ``ref`` names, after its files were verified.
+
+    Weights are raw (no folding, no centring), in evaluation mode and without gradients; code
+    from a repository is never run. Raises TerminalFailure and TransientFailure.
+    """
+    folder = local_model_folder(ref, cache, progress)
+    progress("LoadingModel", 0, 1, "models")
+    tokenizer = _load_tokenizer(folder)
+    bos_token = tokenizer.bos_token_id
+    if bos_token is None:
+        raise TerminalFailure(
+            "TokenizerWithoutBos", f"the tokenizer of {ref['name']} has no BOS token"
+        )
+    eos_token = tokenizer.eos_token_id
+    bridge, plain = _load_twice_share_once(folder, ref, device, tokenizer)
+    blocks = _blocks(bridge, plain, ref)
+    causal = CausalModel(_body(plain), blocks, _output_head(plain))
+    _check_agreement(bridge, plain, causal, bos_token, ref)
+    progress("LoadingModel", 1, 1, "models")
+    return LoadedModel(
+        bridge=bridge,
+        hf_model=plain,
+        tokenizer=tokenizer,
+        causal=causal,
+        d_model=int(causal.head.weight.shape[1]),
+        n_layers=len(blocks),
+        dtype=ref["dtype"],
+        device=device,
+        identity=ref["identity"],
+        bos_token=bos_token,
+        pad_token=bos_token if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        eos_tokens=_eos_tokens(eos_token, plain),
+        context_tokens_max=getattr(_text_config(plain), "max_position_embeddings", None),
+    )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return _loading(
+        folder, lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    )
+
+
+def _load_twice_share_once(
+    folder: Path, ref: dict[str, Any], device: str, tokenizer: Any
+) -> tuple[Any, Any]:
+    """Return the bridge and the plain Hugging Face model over one copy of the weights.
+
+    The bridge replaces modules by its own, slower ones (eager attention, a hook at each
+    tensor); the plain model decodes about a fifth faster. Safetensors files are mapped, so the
+    second skeleton costs no second reading.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    dtype = getattr(torch, ref["dtype"])
+    bridge = _loading(
+        folder,
+        lambda: TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype),
+    )
+    plain = _loading(
+        folder,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
+        ),
+    ).to(device)
+    share_weights(plain, bridge.original_model, ref["name"])
+    for model in (bridge, plain):
+        model.eval()
+        model.requires_grad_(requires_grad=False)
+    return bridge, plain
+
+
+def _loading(folder: Path, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, ImportError) as error:
+        raise TerminalFailure("ModelNotLoadable", f"{folder}: {error}") from error
+
+
+def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:
+    """Let ``plain`` use the bridge's tensors; return how many parameters are shared.
+
+    Raises TerminalFailure ``WeightsProcessed`` when a weight differs: dictionaries are trained
+    on raw weights, so the bridge must not fold or centre them.
+    """
+    of_bridge = {
+        key.replace("._original_component", ""): tensor
+        for key, tensor in bridged.named_parameters(remove_duplicate=False)
+    }
+    shared = 0
+    for key, own in list(plain.named_parameters(remove_duplicate=False)):
+        other = of_bridge.get(key)
+        if other is None:
+            continue
+        if other.shape != own.shape or not torch.equal(other, own):
+            raise TerminalFailure("WeightsProcessed", f"{name}: {key} differs from the file's")
+        owner, _, attribute = key.rpartition(".")
+        setattr(plain.get_submodule(owner), attribute, other)
+        shared += 1
+    return shared
+
+
+def _blocks(bridge: Any, plain: Any, ref: dict[str, Any]) -> list[nn.Module]:
+    if not hasattr(bridge, "blocks"):
+        raise TerminalFailure("UnsupportedModel", f"{ref['name']} is not a stack of blocks")
+    return [plain.get_submodule(block.name) for block in bridge.blocks]
+
+
+def _body(plain: Any) -> Any:
+    return plain.get_decoder() if hasattr(plain, "get_decoder") else plain.base_model
+
+
+def _text_config(plain: Any) -> Any:
+    return plain.config.get_text_config()
+
+
+def _output_head(plain: Any) -> OutputHead:
+    head = plain.get_output_embeddings()
+    config = _text_config(plain)
+    divisor = getattr(config, "logits_scaling", None)
+    factor = getattr(config, "logit_scale", None)
+    return OutputHead(
+        weight=head.weight.detach(),
+        bias=None if getattr(head, "bias", None) is None else head.bias.detach(),
+        scale=float(factor or 1.0) / float(divisor or 1.0),
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+@torch.no_grad()
+def _check_agreement(
+    bridge: Any, plain: Any, causal: CausalModel, bos_token: int, ref: dict[str, Any]
+) -> None:
+    """Check that bridge, Hugging Face and our output head give the same logits on a few tokens."""
+    last = causal.head.vocabulary - 1
+    tokens = torch.tensor([[bos_token, last // 3, last // 2, last // 5]], device=plain.device)
+    inputs = {
+        "attention_mask": torch.ones_like(tokens),
+        "position_ids": torch.arange(tokens.shape[1], device=plain.device)[None],
+        "use_cache": False,
+    }
+    expected = plain(input_ids=tokens, **inputs).logits[0].float()
+    body = causal.body(input_ids=tokens, **inputs).last_hidden_state
+    found = {"output head": causal.head(body[0]), "bridge": bridge(tokens, **inputs)[0].float()}
+    for part, logits in found.items():
+        error = float((logits - expected).abs().max() / expected.abs().max())
+        if not error <= AGREEMENT_TOLERANCE[ref["dtype"]]:
+            raise TerminalFailure(
+                "UnsupportedModel",
+                f"{part} of {ref['name']} differs from Hugging Face by {error:.1e} of the logits",
+            )
+
+
+def _eos_tokens(eos_token: int | None, plain: Any) -> frozenset[int]:
+    named = getattr(getattr(plain, "generation_config", None), "eos_token_id", None)
+    many = named if isinstance(named, list) else [named]
+    return frozenset(int(token) for token in (eos_token, *many) if token is not None)

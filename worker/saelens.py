@@ -1,0 +1,132 @@
+"""The SAELens folder format: what ``cfg.json`` means for the weights beside it.
+
+Read against SAELens 6.54 (``SAE.encode`` of each architecture and ``handle_pre_6_0_config``),
+and understood here rather than there so that every flag is applied or refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast, get_args
+
+import torch
+from torch import Tensor
+
+from numerics.dictionary import Architecture
+from state.failures import TerminalFailure
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors (w_enc, b_enc, w_dec, b_dec, threshold) of any dtype, scaling folded in."""
+
+    architecture: Architecture
+    tensors: Mapping[str, Tensor]
+    k: int | None = None
+    apply_b_dec_to_input: bool = field(default=True, kw_only=True)
+
+
+def saelens_weights(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Weights:
+    """Return the weights of a SAELens dictionary, scaling folded in.
+
+    Raises ``TerminalFailure("UnsupportedDictionary")`` that names the flag or tensor which this
+    reader does not apply.
+    """
+    architecture = _architecture(config)
+    _refuse_unapplied(config, architecture)
+    tensors = {name: tensor.float() for name, tensor in state.items()}
+    _drop_unit_scaling(tensors)
+    if architecture == "batchtopk" and "topk_threshold" in tensors:
+        tensors["threshold"] = torch.ones_like(_tensor(tensors, "b_enc")) * tensors.pop(
+            "topk_threshold"
+        )
+    wanted = ["W_enc", "b_enc", "W_dec", "b_dec"]
+    wanted += ["threshold"] if architecture in ("jumprelu", "batchtopk") else []
+    named = {name.lower(): _tensor(tensors, name) for name in wanted}
+    unread = sorted(tensors.keys() - set(wanted))
+    if unread:
+        raise _refusal(f"tensors {unread} have no meaning for architecture {architecture!r}")
+    if config.get("rescale_acts_by_decoder_norm", False):
+        named = _with_unit_decoder(named)
+    return Weights(
+        architecture,
+        named,
+        _k(config) if architecture == "topk" else None,
+        apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
+    )
+
+
+def _architecture(config: Mapping[str, Any]) -> Architecture:
+    """Return the architecture; before SAELens 6 a TopK SAE was a standard one by activation."""
+    name = config.get("architecture", "standard")
+    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    if name == "standard" and activation == "topk":
+        return "topk"
+    if name not in get_args(Architecture):
+        raise _refusal(f"architecture {name!r}, expected one of {get_args(Architecture)}")
+    if activation != "relu" and (name, activation) != ("topk", "topk"):
+        raise _refusal(f"activation_fn {activation!r} with architecture {name!r}")
+    return cast(Architecture, name)
+
+
+def _refuse_unapplied(config: Mapping[str, Any], architecture: str) -> None:
+    """Raise for every flag that would change activations and is not applied here."""
+    normalisation = config.get("normalize_activations") or "none"
+    if normalisation != "none":
+        raise _refusal(
+            f"normalize_activations {normalisation!r}: its factor is not stored with the weights; "
+            "fold it first (SAE.fold_activation_norm_scaling_factor), or use a dictionary "
+            "trained without"
+        )
+    hook = str(config.get("hook_name", config.get("hook_point", "")))
+    reshape = config.get("reshape_activations") or ("hook_z" if "hook_z" in hook else "none")
+    if reshape != "none":
+        raise _refusal(f"reshape_activations {reshape!r}: only residual streams are read")
+    if config.get("rescale_acts_by_decoder_norm", False) and architecture not in (
+        "topk",
+        "batchtopk",
+    ):
+        raise _refusal(f"rescale_acts_by_decoder_norm with architecture {architecture!r}")
+
+
+def _drop_unit_scaling(tensors: dict[str, Tensor]) -> None:
+    """Drop the fine-tuning scale of old SAELens versions where it is all ones; refuse it else."""
+    for name in ("scaling_factor", "finetuning_scaling_factor"):
+        scale = tensors.pop(name, None)
+        if scale is not None and not torch.allclose(scale, torch.ones_like(scale)):
+            raise _refusal(f"tensor {name!r} is not all ones: fine-tuned scales are not applied")
+
+
+def _with_unit_decoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fold |W_dec| into the encoder, as ``fold_W_dec_norm`` does: the same activations.
+
+    With ``rescale_acts_by_decoder_norm`` the choice of the top k, and the BatchTopK threshold,
+    are in the unit of the rescaled pre-activation, so the threshold stays.
+    """
+    norm = tensors["w_dec"].norm(dim=-1).clamp(min=1e-8)
+    return {
+        **tensors,
+        "w_enc": tensors["w_enc"] * norm,
+        "b_enc": tensors["b_enc"] * norm,
+        "w_dec": tensors["w_dec"] / norm[:, None],
+    }
+
+
+def _k(config: Mapping[str, Any]) -> int:
+    k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
+    if k is None or int(k) != k:
+        raise _refusal(f"architecture 'topk' needs a whole k, found {k!r}")
+    return int(k)
+
+
+def _tensor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise _refusal(f"the weights lack {name}; found {sorted(tensors)}")
+    return tensors[name]
+
+
+def _refusal(what: str) -> TerminalFailure:
+    return TerminalFailure(
+        "UnsupportedDictionary", f"{what}; name a dictionary that can be applied exactly"
+    )

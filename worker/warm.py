@@ -1,0 +1,42 @@
+"""Models and dictionaries kept in memory between jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from worker.context import ProgressReport
+
+if TYPE_CHECKING:
+    from numerics.dictionary import SparseDictionary
+    from worker.models import LoadedModel
+
+DICTIONARIES_MAX = 4
+
+
+@dataclass
+class WarmInputs:
+    """The last model and the last few dictionaries, by identity."""
+
+    _model: tuple[str, LoadedModel] | None = None
+    _dictionaries: dict[str, SparseDictionary] = field(default_factory=dict)
+
+    def model(self, ref: dict[str, Any], device: str, progress: ProgressReport) -> LoadedModel:
+        """Return the model of a reference, loading it if it is not the one in memory."""
+        if self._model is None or self._model[0] != ref["identity"]:
+            from worker.models import cache_folder, load_model
+
+            self._model = None  # let go of the old weights before loading new ones
+            progress("LoadingModel", 0, 1, "model")
+            self._model = (ref["identity"], load_model(ref, cache_folder(), device, progress))
+        return self._model[1]
+
+    def dictionary(self, ref: dict[str, Any]) -> SparseDictionary:
+        """Return the dictionary of a reference, loading it if it is not in memory."""
+        if ref["identity"] not in self._dictionaries:
+            from worker.dictionaries import load_dictionary
+
+            if len(self._dictionaries) >= DICTIONARIES_MAX:
+                self._dictionaries.pop(next(iter(self._dictionaries)))
+            self._dictionaries[ref["identity"]] = load_dictionary(ref)
+        return self._dictionaries[ref["identity"]]
