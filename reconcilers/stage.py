@@ -63,7 +63,13 @@ def ready_reference(snapshot: Snapshot, key: Key, used: str | None) -> ObjectRec
     """
     record = snapshot.references.get(key)
     if record is None:
-        return Blocked("ReferenceNotFound", f"{key} does not exist; apply it or fix the name")
+        return Blocked(
+            "ReferenceNotFound", f"{key} does not exist; apply it or fix the name", terminal=True
+        )
+    if record.stalled:
+        stalled = record.status.condition("Stalled")
+        why = f": {stalled.reason}: {stalled.message}" if stalled else ""
+        return Blocked("UpstreamStalled", f"{key} needs a human{why}", terminal=True)
     if not record.ready:
         ready = record.status.condition("Ready")
         why = f": {ready.message}" if ready and ready.message else ""

@@ -126,7 +126,7 @@ def _download(repo: str, revision: str, files: dict[str, str], progress: Progres
 
 def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
     models = cache / "loopscope" / "models"
-    folder = models / ref["identity"]
+    folder: Path = models / ref["identity"]
     if _is_complete(folder, ref["identity"]):
         return folder
     models.mkdir(parents=True, exist_ok=True)

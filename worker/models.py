@@ -120,11 +120,17 @@ def load_model(
 
 
 def _load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer as the bridge wants it, or the bridge would load it a second time."""
     from transformers import AutoTokenizer
 
-    return _loading(
-        folder, lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    )
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, add_bos_token=True)
+    except ValueError:  # the tokenizer has no BOS token to add
+        return _loading(
+            folder, lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        )
+    except OSError as error:
+        raise TerminalFailure("ModelNotLoadable", f"{folder}: {error}") from error
 
 
 def _load_twice_share_once(
@@ -144,7 +150,9 @@ def _load_twice_share_once(
     dtype = getattr(torch, ref["dtype"])
     bridge = _loading(
         folder,
-        lambda: TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype),
+        lambda: TransformerBridge.boot_transformers(
+            str(folder), device=device, dtype=dtype, tokenizer=tokenizer
+        ),
     )
     plain = _loading(
         folder,

@@ -1,0 +1,38 @@
+# make demo   sets everything up, runs the France experiment, prints the result and the report
+# make test   sets everything up, runs all tests
+# make check  lint, types, layers and the fast tests: for daily use
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check lint setup clean
+
+setup: $(INSTALLED)
+
+# Skipped when neither the dependencies nor the pins changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[demo,dev]'
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	@$(BIN)/loopscope run examples/france
+	@$(BIN)/loopscope get experiments
+	@$(BIN)/loopscope report france
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/python -m pytest -q tests/unit
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+clean:
+	rm -rf $(VENV) .loopscope

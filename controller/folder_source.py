@@ -1,0 +1,115 @@
+"""A folder of specs as the source of truth: edits are applied, vanished files pruned."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+from controller.applying import Applied, apply_all, load_admitted
+from specs.errors import InvalidSpec, Problem
+from specs.loading import spec_files
+from specs.objects import SOURCE_ANNOTATION, Key
+from state import events, objects
+from state.failures import TerminalFailure
+from state.folder import StateFolder
+
+log = structlog.get_logger("folder")
+
+RESCAN_SECONDS = 30.0
+DEBOUNCE_MILLISECONDS = 50
+STEP_MILLISECONDS = 10
+
+
+@dataclass
+class FolderSource:
+    """Applies what lies under ``folder`` whenever it changes, and every 30 seconds anyway."""
+
+    state: StateFolder
+    folder: Path
+    root: Path
+    wake: Callable[[], None]
+    problems: list[Problem] = field(default_factory=list)
+    _changed: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _next_scan_at: float = 0.0
+
+    def start(self) -> None:
+        """Watch the root in a thread: prompt files and dictionaries are watched, too."""
+        threading.Thread(target=self._watch, daemon=True, name="watch").start()
+
+    def stop(self) -> None:
+        """End the watching thread."""
+        self._stop.set()
+
+    def scan_if_due(self, now: float) -> list[Applied]:
+        """Apply the folder if something changed or the rescan is due."""
+        if not self._changed.is_set() and now < self._next_scan_at:
+            return []
+        self._changed.clear()
+        self._next_scan_at = now + RESCAN_SECONDS
+        return self._scan(now)
+
+    def _scan(self, now: float) -> list[Applied]:
+        if not self.folder.is_dir():
+            log.warning("folder is gone; keeping what was applied", folder=str(self.folder))
+            return []
+        applied: list[Applied] = []
+        seen: set[Key] = set()
+        problems: list[Problem] = []
+        for file in spec_files(self.folder):
+            try:
+                loaded = load_admitted(file, self.root)
+                applied.extend(apply_all(self.state, loaded, now=now))
+                seen.update(item.manifest.key for item in loaded)
+            except InvalidSpec as invalid:
+                problems.extend(invalid.problems)
+            except TerminalFailure as refused:
+                problems.append(Problem(str(file), 0, 0, "", refused.message))
+        self._tell(problems, now)
+        if not problems and seen:
+            self._prune(seen, now)
+        return [item for item in applied if item.outcome != "unchanged"]
+
+    def _tell(self, problems: list[Problem], now: float) -> None:
+        """Log new problems, and put each on the objects that its file last defined."""
+        for problem in problems:
+            if problem in self.problems:
+                continue
+            log.error("not applied; the last good version stands", problem=str(problem))
+            with self.state.database.write() as connection:
+                for record in objects.listed(connection):
+                    if record.annotations.get(SOURCE_ANNOTATION) == problem.file:
+                        events.record(
+                            connection, record.key, "Warning", "InvalidSpec", str(problem), now=now
+                        )
+        self.problems = problems
+
+    def _prune(self, seen: set[Key], now: float) -> None:
+        """Delete objects that came from a file of this folder and are in none any more."""
+        with self.state.database.write() as connection:
+            for record in objects.listed(connection):
+                source = record.annotations.get(SOURCE_ANNOTATION)
+                ours = source is not None and Path(source).is_relative_to(self.folder)
+                if ours and record.key not in seen:
+                    log.info("pruned", object=str(record.key), source=source)
+                    objects.remove(connection, record.key, now=now)
+
+    def _watch(self) -> None:
+        for _ in watchfiles.watch(
+            self.root,
+            debounce=DEBOUNCE_MILLISECONDS,
+            step=STEP_MILLISECONDS,
+            stop_event=self._stop,
+            watch_filter=self._concerns_specs,
+        ):
+            self._changed.set()
+            self.wake()
+
+    def _concerns_specs(self, _change: watchfiles.Change, path: str) -> bool:
+        inside_state = Path(path).is_relative_to(self.state.path)
+        return not inside_state and "/.git/" not in path and "/.venv/" not in path

@@ -1,0 +1,266 @@
+"""What a dictionary reference really is: files, hashes, shapes and the hook it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from controller.inputs.errors import InputRefused
+from controller.inputs.files import HashMemo, read_json_object
+from controller.inputs.headers import (
+    HeaderError,
+    TensorHeader,
+    read_npz_headers,
+    read_safetensors_header,
+)
+from controller.inputs.hub import Hub
+from controller.inputs.releases import ReleaseEntry, find_release
+from controller.inputs.saelens_config import SaelensConfig, read_saelens_config
+from specs.canonical import digest
+
+READER_REVISION = 1
+"""Raise by hand when the same files are read into different weights."""
+FILES = {
+    "saelens": ("cfg.json", "sae_weights.safetensors"),
+    "gemma-scope-npz": (None, "params.npz"),
+    "gemma-scope-safetensors": ("config.json", "params.safetensors"),
+}
+"""Format -> its config (if it has one) and its weights."""
+_FORMAT_BY_LOADER = {
+    "sae_lens": "saelens",
+    "gemma_2": "gemma-scope-npz",
+    "gemma_3": "gemma-scope-safetensors",
+}
+_OLD_SCALINGS = frozenset({"scaling_factor", "finetuning_scaling_factor"})
+"""Stored by old SAELens versions, usually all ones; the worker looks at the values."""
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class DictionaryFacts:
+    """A resolved dictionary.
+
+    ``ref`` is what a job carries: identity, format, source, files (name -> sha256),
+    architecture, d_in, d_sae. ``hook_name`` is None where the dictionary does not tell;
+    ``dtype`` is that of the stored encoder; ``notes`` are remarks for the reader of results.
+    """
+
+    ref: dict[str, Any]
+    architecture: str
+    d_in: int
+    d_sae: int
+    hook_name: str | None
+    dtype: str
+    notes: tuple[str, ...] = ()
+
+
+def describe_dictionary(
+    dictionary: dict[str, Any], *, hub: Hub | None = None, memo: HashMemo | None = None
+) -> DictionaryFacts:
+    """Resolve a spec's dictionary (``path``, or ``release`` and ``id``) to files and facts.
+
+    Raises ``InputRefused`` when the reference is wrong and ``ResolutionPending`` when the hub
+    cannot be asked now.
+    """
+    memo = memo or HashMemo()
+    if dictionary.get("release") is not None:
+        entry = find_release(dictionary["release"], dictionary["id"])
+        return _from_hub(dictionary, entry, hub or Hub(), memo)
+    if dictionary.get("path") is None:
+        raise InputRefused("path", "expected either path, or release and id")
+    try:
+        return _from_path(dictionary, Path(dictionary["path"]), memo)
+    except OSError as error:
+        raise InputRefused(
+            "path", f"{error.filename or dictionary['path']} cannot be read: {error.strerror}"
+        ) from None
+
+
+def known_hook(dictionary: dict[str, Any]) -> str | None:
+    """Return the hook that a release's place alone tells, without the hub; else None."""
+    if dictionary.get("release") is None:
+        return None
+    return find_release(dictionary["release"], dictionary["id"]).hook_name
+
+
+def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> DictionaryFacts:
+    if path.suffix == ".npz" and path.is_file():
+        return _from_files(dictionary, "gemma-scope-npz", path, {path.name: path}, memo)
+    if path.is_file():
+        raise InputRefused(
+            "path",
+            f"{path.name} is no dictionary; expected a SAELens folder or an .npz file "
+            "(no pickle is ever read)",
+        )
+    for format_, (config, weights) in FILES.items():
+        if (path / weights).is_file():
+            names = [name for name in (config, weights) if name and (path / name).is_file()]
+            place = path / weights if config is None else path
+            return _from_files(
+                dictionary, format_, place, {name: path / name for name in names}, memo
+            )
+    known = ", ".join(weights for _, weights in FILES.values())
+    missing = f"{path} holds none of {known}" if path.is_dir() else f"there is no {path}"
+    raise InputRefused(
+        "path",
+        f"{missing}; expected a SAELens folder (cfg.json, sae_weights.safetensors), a Gemma Scope "
+        "params.npz, or a Gemma Scope 2 folder (params.safetensors)",
+    )
+
+
+def _from_files(
+    dictionary: dict[str, Any], format_: str, place: Path, paths: dict[str, Path], memo: HashMemo
+) -> DictionaryFacts:
+    """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
+    *configs, weights = paths
+    config = _config(format_, paths[configs[0]] if configs else None, "path")
+    size = paths[weights].stat().st_size
+    with paths[weights].open("rb") as stream:
+        shape = _shape(config, _headers(stream, weights, size, "path"), "path")
+    files = {name: memo.sha256(path) for name, path in paths.items()}
+    _check_declared(dictionary, files[weights], str(paths[weights]))
+    source = {"kind": "folder" if place.is_dir() else "file", "path": str(place)}
+    return _facts(source, format_, files, shape, config.hook_name if config else None)
+
+
+def _from_hub(
+    dictionary: dict[str, Any], entry: ReleaseEntry, hub: Hub, memo: HashMemo
+) -> DictionaryFacts:
+    """Describe a release's dictionary; of the weights only the header is fetched."""
+    at = hub.commit(entry.repo, dictionary.get("revision") or "main", "release")
+    format_ = _FORMAT_BY_LOADER[entry.loader]
+    (config_name, weights), folder = FILES[format_], entry.path
+    if f"{folder}/{weights}" not in at.files:
+        raise InputRefused(
+            "id", f"{entry.repo} has no {folder}/{weights}; is it a dictionary of this format?"
+        )
+    present = [config_name] if config_name and f"{folder}/{config_name}" in at.files else []
+    configs = [hub.download(at, f"{folder}/{name}", "id") for name in present]
+    config = _config(format_, configs[0] if configs else None, "id")
+    with hub.open(at, f"{folder}/{weights}", "id") as stream:
+        headers = _headers(stream, weights, at.files[f"{folder}/{weights}"].size, "id")
+    shape = _shape(config, headers, "id")
+    files = {name: hub.sha256(at, f"{folder}/{name}", "id", memo) for name in (*present, weights)}
+    _check_declared(dictionary, files[weights], f"{folder}/{weights} of {entry.repo}")
+    source = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
+    hook = config.hook_name if config else entry.hook_name
+    return _facts(source, format_, files, shape, hook, entry.notes)
+
+
+def _config(format_: str, path: Path | None, field: str) -> SaelensConfig | None:
+    """Return a SAELens dictionary's config; Gemma Scope 2 has one that only names JumpReLU."""
+    try:
+        if format_ == "saelens":
+            if path is None:
+                raise ValueError("missing beside the weights; copy the whole SAELens folder")
+            return read_saelens_config(read_json_object(path))
+        found = read_json_object(path).get("architecture") if path else "jump_relu"
+        if found != "jump_relu":
+            raise ValueError(f"architecture {str(found)[:60]!r}, expected 'jump_relu'")
+    except ValueError as error:
+        raise InputRefused(field, f"{FILES[format_][0]}: {error}") from None
+    return None
+
+
+def _check_declared(dictionary: dict[str, Any], sha256: str, what: str) -> None:
+    declared = dictionary.get("sha256")
+    if declared is not None and declared != sha256:
+        raise InputRefused(
+            "sha256",
+            f"expected {declared}, found {sha256} for {what}; if that file is the one you "
+            "want, write its hash here",
+        )
+
+
+def _headers(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, TensorHeader]:
+    """Return the tensors' headers under lower-case names (SAELens writes ``W_enc``)."""
+    try:
+        if name.endswith(".npz"):
+            headers = read_npz_headers(stream)
+        else:
+            headers = read_safetensors_header(stream, size)
+    except HeaderError as error:
+        raise InputRefused(field, f"{name}: {error}") from None
+    return {tensor.lower(): header for tensor, header in headers.items()}
+
+
+@dataclass(frozen=True)
+class _Shape:
+    architecture: str
+    d_in: int
+    d_sae: int
+    dtype: str
+
+
+def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field: str) -> _Shape:
+    """Return the shape that config and headers agree on. Gemma Scope is always a JumpReLU."""
+    if config is None:
+        return _checked_shape("jumprelu", headers, field)
+    tensors = {name: headers[name] for name in headers.keys() - _OLD_SCALINGS}
+    shape = _checked_shape(config.architecture, tensors, field)
+    if (shape.d_in, shape.d_sae) != (config.d_in, config.d_sae):
+        raise InputRefused(
+            field,
+            f"cfg.json says d_in {config.d_in}, d_sae {config.d_sae}, but the weights have "
+            f"{shape.d_in} and {shape.d_sae}; the files do not belong together",
+        )
+    return shape
+
+
+def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: str) -> _Shape:
+    encoder = headers.get("w_enc")
+    if encoder is None or len(encoder.shape) != 2 or 0 in encoder.shape:
+        listed = ", ".join(sorted(headers))[:200]
+        raise InputRefused(field, f"expected an encoder matrix W_enc, found {listed or 'nothing'}")
+    d_in, d_sae = encoder.shape
+    expected: dict[str, tuple[int, ...]] = {
+        "w_dec": (d_sae, d_in),
+        "b_enc": (d_sae,),
+        "b_dec": (d_in,),
+    }
+    if architecture == "jumprelu":
+        expected["threshold"] = (d_sae,)
+    if architecture == "batchtopk":  # the threshold that stands for the batch, one or per latent
+        name = "threshold" if "threshold" in headers else "topk_threshold"
+        expected[name] = (d_sae,) if name == "threshold" else ()
+    for name, shape in expected.items():
+        found = headers[name].shape if name in headers else "nothing"
+        if found != shape:
+            raise InputRefused(field, f"expected {name} of shape {shape}, found {found}")
+    extra = sorted(headers.keys() - expected.keys() - {"w_enc"})
+    if extra:
+        raise InputRefused(
+            field,
+            f"tensor {extra[0][:80]} has no meaning for a {architecture} dictionary of the "
+            "residual stream",
+        )
+    if encoder.dtype not in _DTYPES:
+        raise InputRefused(field, f"W_enc is stored as {encoder.dtype}, expected floats")
+    return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype])
+
+
+def _facts(
+    place: dict[str, Any],
+    format_: str,
+    files: dict[str, str],
+    shape: _Shape,
+    hook_name: str | None,
+    notes: tuple[str, ...] = (),
+) -> DictionaryFacts:
+    """Assemble the facts. The identity leaves out places: the same bytes are the same."""
+    identity = digest(
+        {"files": sorted(files.values()), "format": format_, "reader": READER_REVISION}
+    )
+    ref = {
+        "identity": identity,
+        "format": format_,
+        "source": place,
+        "files": files,
+        "architecture": shape.architecture,
+        "d_in": shape.d_in,
+        "d_sae": shape.d_sae,
+    }
+    return DictionaryFacts(
+        ref, shape.architecture, shape.d_in, shape.d_sae, hook_name, shape.dtype, notes
+    )

@@ -1,0 +1,133 @@
+"""Hashes of files, remembered by path, size, mtime and inode so that nothing is hashed twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from controller.inputs.errors import ResolutionPending
+from specs.canonical import digest
+
+MEMO_ENTRIES_MAX = 4096
+MEMO_BYTES_MAX = 16 * 2**20
+JSON_BYTES_MAX = 32 * 2**20
+"""Largest config, tokenizer config or weight index that is read."""
+BLOCK_BYTES = 2**20
+SETTLED_NANOSECONDS = 2 * 10**9
+"""A file younger than this may still change within one tick of its clock: not remembered."""
+LOCK_TIMEOUT_SECONDS = 5.0
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder: ``LOOPSCOPE_CACHE``, else the platform's."""
+    named = os.environ.get("LOOPSCOPE_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("loopscope")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a small file; ``ValueError`` when it is anything else."""
+    with path.open("rb") as stream:
+        content = stream.read(JSON_BYTES_MAX + 1)
+    if len(content) > JSON_BYTES_MAX:
+        raise ValueError(f"{path.name} is larger than {JSON_BYTES_MAX} bytes")
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return value
+
+
+class HashMemo:
+    """Sha256 of files, kept in one JSON file. Losing that file costs only a second hashing."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_folder() / "file-hashes.json"
+
+    def sha256(self, *files: Path) -> str:
+        """Return the sha256 of the files' bytes, one file after the other.
+
+        Raises ``OSError`` when a file cannot be read and ``ResolutionPending`` when one
+        changes while it is read.
+        """
+        before = [_identity(file) for file in files]
+        key = digest(before)
+        known = self._read().get(key)
+        if known is not None:
+            return known
+        found = _stream_sha256(files)
+        if [_identity(file) for file in files] != before:
+            names = ", ".join(file.name for file in files)
+            raise ResolutionPending("InputChanging", f"{names} changed while being hashed")
+        newest = max(int(entry[2]) for entry in before)
+        if time.time_ns() - newest > SETTLED_NANOSECONDS:
+            self._remember(key, found)
+        return found
+
+    def _read(self) -> dict[str, str]:
+        try:
+            with self.path.open("rb") as stream:
+                stored = json.loads(stream.read(MEMO_BYTES_MAX))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(stored, dict):
+            return {}
+        return {
+            key: value
+            for key, value in stored.items()
+            if isinstance(value, str) and SHA256.fullmatch(value)
+        }
+
+    def _remember(self, key: str, found: str) -> None:
+        # Best effort: a read-only or busy cache folder must not fail a resolution.
+        with contextlib.suppress(OSError, Timeout):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock", timeout=LOCK_TIMEOUT_SECONDS):
+                entries = self._read()
+                entries.pop(key, None)
+                kept = dict(list(entries.items())[-(MEMO_ENTRIES_MAX - 1) :])
+                _replace_text(self.path, json.dumps({**kept, key: found}, indent=0))
+
+
+def _identity(file: Path) -> list[str | int]:
+    status = file.stat()
+    return [str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _stream_sha256(files: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        for block in _blocks(file):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            yield block
+
+
+def _replace_text(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

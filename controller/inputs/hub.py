@@ -1,0 +1,262 @@
+"""The Hugging Face hub as this package needs it: a commit, its files' hashes, few bytes of them.
+
+Messages never carry an address, a header or the text of a library's exception: each of these
+may hold a token.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+
+from controller.inputs.errors import InputRefused, ResolutionPending
+from controller.inputs.files import SHA256, HashMemo
+from controller.inputs.headers import HeaderError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+SMALL_FILE_BYTES_MAX = 64 * 2**20
+RANGE_BYTES_MAX = 128 * 2**20
+"""Most bytes read from one remote file for the sake of its header."""
+BUFFER_BYTES = 64 * 2**10
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """Size in bytes and, where the hub stores the file by content, its sha256."""
+
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class HubCommit:
+    """One commit of a hub repository and the files in it."""
+
+    repo: str
+    commit: str
+    files: dict[str, HubFile]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Access to a hub.
+
+    ``endpoint`` defaults to ``HF_ENDPOINT``, then to huggingface.co; ``cache`` to the Hugging
+    Face cache. An ``offline`` hub answers everything with ``ResolutionPending``.
+    """
+
+    endpoint: str | None = None
+    cache: Path | None = None
+    timeout_seconds: float = 20.0
+    offline: bool = False
+
+    def commit(self, repo: str, revision: str, field: str) -> HubCommit:
+        """Resolve a revision (branch, tag or commit) to a commit and the files in it."""
+        if self.offline:
+            raise ResolutionPending("Resolving", f"{repo} is looked up on the hub later")
+        from huggingface_hub import HfApi
+
+        with _hub_errors(repo, revision, field):
+            info = HfApi(endpoint=self._endpoint).model_info(
+                repo, revision=revision, files_metadata=True, timeout=self.timeout_seconds
+            )
+        if not COMMIT.fullmatch(info.sha or ""):
+            raise ResolutionPending("HubUnreachable", f"the hub named no commit for {repo}")
+        files = {
+            sibling.rfilename: HubFile(
+                sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None
+            )
+            for sibling in info.siblings or []
+        }
+        return HubCommit(repo, str(info.sha), files)
+
+    def download(self, at: HubCommit, name: str, field: str) -> Path:
+        """Return a local copy of a small file (at most ``SMALL_FILE_BYTES_MAX`` bytes)."""
+        from huggingface_hub import hf_hub_download
+
+        size = at.files[name].size
+        if size > SMALL_FILE_BYTES_MAX:
+            raise InputRefused(
+                field,
+                f"{at.repo}: {name} has {size} bytes; at most {SMALL_FILE_BYTES_MAX} are read",
+            )
+        with _hub_errors(at.repo, at.commit, field):
+            return Path(
+                hf_hub_download(
+                    at.repo,
+                    name,
+                    revision=at.commit,
+                    endpoint=self._endpoint,
+                    cache_dir=self.cache,
+                    etag_timeout=self.timeout_seconds,
+                )
+            )
+
+    def sha256(self, at: HubCommit, name: str, field: str, memo: HashMemo) -> str:
+        """Return the sha256 of a file: as stored by the hub, else of a small file's bytes."""
+        known = at.files[name].sha256
+        if known is None:
+            return memo.sha256(self.download(at, name, field))
+        if not SHA256.fullmatch(known):
+            raise ResolutionPending("HubUnreachable", f"the hub named no sha256 for {name}")
+        return known
+
+    def open(self, at: HubCommit, name: str, field: str) -> BinaryIO:
+        """Open a remote file for seeking and reading; only the bytes asked for are fetched."""
+        raw = _RemoteFile(self._endpoint, at, name, field, self.timeout_seconds)
+        return cast(BinaryIO, io.BufferedReader(raw, BUFFER_BYTES))
+
+    @property
+    def _endpoint(self) -> str | None:
+        return self.endpoint or os.environ.get("HF_ENDPOINT")
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file read by HTTP ranges, within a budget of ``RANGE_BYTES_MAX`` bytes.
+
+    Never raises ``OSError``: a reader such as zipfile would take it for a damaged file.
+    """
+
+    def __init__(
+        self, endpoint: str | None, at: HubCommit, name: str, field: str, timeout: float
+    ) -> None:
+        from huggingface_hub import hf_hub_url
+
+        self._url = hf_hub_url(at.repo, name, revision=at.commit, endpoint=endpoint)
+        self._at, self._field = at, field
+        self._size = at.files[name].size
+        self._timeout = timeout
+        self._position = 0
+        self._left = RANGE_BYTES_MAX
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError("a position before the file's start")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        view = memoryview(target)
+        count = min(len(view), self._size - self._position)
+        if count <= 0:
+            return 0
+        if count > self._left:
+            raise HeaderError("the header is longer than what is read of a remote file")
+        self._left -= count
+        with _hub_errors(self._at.repo, self._at.commit, self._field):
+            view[:count] = self._fetch(self._position, count)
+        self._position += count
+        return count
+
+    def _fetch(self, start: int, count: int) -> bytes:
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
+            build_hf_headers,
+            get_session,
+            hf_raise_for_status,
+        )
+
+        headers = {
+            **build_hf_headers(),
+            "Range": f"bytes={start}-{start + count - 1}",
+            "Accept-Encoding": "identity",
+        }
+        with get_session().stream(
+            "GET", self._url, headers=headers, timeout=self._timeout
+        ) as response:
+            hf_raise_for_status(response)
+            if response.status_code != 206:
+                raise ConnectionError("the hub does not serve parts of files")
+            content = bytearray()
+            for block in response.iter_bytes():
+                content += block
+                if len(content) > count:
+                    break
+        if len(content) != count:
+            raise ConnectionError("the hub sent another part than asked for")
+        return bytes(content)
+
+
+@contextmanager
+def _hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        yield
+    except (InputRefused, ResolutionPending):
+        raise
+    except OfflineModeIsEnabled:
+        raise ResolutionPending(
+            "HubOffline", f"{repo} is not looked up while HF_HUB_OFFLINE is set; unset it"
+        ) from None
+    except LocalEntryNotFoundError:
+        _unreachable(repo)
+    except HfHubHTTPError as error:
+        _refuse_answer(error, repo, revision, field)
+    except HFValidationError:
+        raise InputRefused(
+            field, f"{repo!r} cannot be the name of a hub repository; write owner/name"
+        ) from None
+    except (OSError, ValueError):  # no connection, or an answer that is not the hub's JSON
+        _unreachable(repo)
+    except Exception as error:
+        # The family of whichever HTTP library the installed huggingface_hub uses.
+        family = {kind.__name__ for kind in type(error).__mro__}
+        if family & {"HTTPError", "StreamError", "InvalidURL"}:
+            _unreachable(repo)
+        raise
+
+
+def _unreachable(repo: str) -> NoReturn:
+    raise ResolutionPending(
+        "HubUnreachable", f"the hub that holds {repo} cannot be reached; it is tried again"
+    ) from None
+
+
+def _refuse_answer(error: Exception, repo: str, revision: str, field: str) -> NoReturn:
+    """Translate an error answer of the hub; only a busy or failing hub is worth a retry."""
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status in (408, 425, 429) or status >= 500:
+        raise ResolutionPending("HubBusy", f"the hub answered {status} for {repo}") from None
+    if isinstance(error, errors.GatedRepoError):
+        message = (
+            f"{repo} is gated: accept its terms on the hub's page, then set HF_TOKEN "
+            "to a token of that account"
+        )
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        message = (
+            f"the hub has no repository {repo}, or it is private; check the spelling "
+            "(owner/name), or set HF_TOKEN to a token that may read it"
+        )
+    elif isinstance(error, errors.RevisionNotFoundError):
+        message = f"{repo} has no revision {revision}; name a branch, tag or commit"
+    elif isinstance(error, errors.EntryNotFoundError):
+        message = f"{repo} lacks a file that it lists at {revision}"
+    else:
+        message = f"the hub answered {status} for {repo}; check the name and HF_TOKEN"
+    raise InputRefused(field, message) from None

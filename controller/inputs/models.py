@@ -1,0 +1,300 @@
+"""What a model reference really is: resolved files, their hashes, and facts from headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from controller.inputs.errors import InputRefused
+from controller.inputs.files import HashMemo, read_json_object
+from controller.inputs.gguf_header import GgufFacts, read_gguf_facts
+from controller.inputs.headers import HeaderError, read_safetensors_header
+from controller.inputs.hub import Hub, HubCommit
+from controller.inputs.packages import find_packaged_gguf
+from specs.canonical import digest
+
+CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
+"""How files become a loaded model. Raise a number by hand when the same files load differently."""
+DTYPES = ("float32", "bfloat16", "float16")
+FILES_MAX = 1000
+HUB_REPOSITORIES = {"gemma-2-2b": "google/gemma-2-2b", "gpt2-small": "openai-community/gpt2"}
+"""TransformerLens' short names of the models in the examples."""
+
+INDEX = "model.safetensors.index.json"
+TOKENIZER_CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "vocab.json", "merges.txt", "vocab.txt",
+    TOKENIZER_CONFIG, SPECIAL_TOKENS, "added_tokens.json",
+)  # fmt: skip
+_VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {"vocab.txt"}
+_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_CONFIGS = ("config.json", "generation_config.json")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A resolved model.
+
+    ``ref`` is what a job carries: name, dtype, identity, source, files (name -> sha256).
+    ``quantised`` is None for weights as published; otherwise it says how they differ from the
+    original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown.
+    """
+
+    ref: dict[str, Any]
+    d_model: int
+    n_layers: int | None
+    architecture: str
+    quantised: str | None
+
+
+def describe_model(
+    model: dict[str, Any], *, hub: Hub | None = None, memo: HashMemo | None = None
+) -> ModelFacts:
+    """Resolve a spec's ``model`` (name, source, dtype) to files, hashes and facts.
+
+    Raises ``InputRefused`` when the reference is wrong and ``ResolutionPending`` when the hub
+    cannot be asked now. Twice the same files give twice the same ``ref``.
+    """
+    if model.get("dtype", "float32") not in DTYPES:
+        raise InputRefused("dtype", f"unknown dtype {model['dtype']!r}; use {', '.join(DTYPES)}")
+    source = {key: value for key, value in (model.get("source") or {}).items() if value is not None}
+    memo = memo or HashMemo()
+    try:
+        if "package" in source:
+            return _from_package(model, source, memo)
+        if "gguf" in source:
+            return _from_gguf(model, source, memo)
+        if "folder" in source:
+            return _from_folder(model, Path(source["folder"]), memo)
+    except OSError as error:
+        place = next(key for key in ("package", "gguf", "folder") if key in source)
+        raise InputRefused(
+            f"source.{place}", f"{error.filename or source[place]} cannot be read: {error.strerror}"
+        ) from None
+    if source and "hub" not in source:
+        raise InputRefused("source", "expected one of package, gguf, folder, hub")
+    return _from_hub(model, source, hub or Hub(), memo)
+
+
+def _from_package(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) -> ModelFacts:
+    found = find_packaged_gguf(source["package"])
+    sha256 = memo.sha256(*found.parts)
+    _check_declared(source, sha256, f"{found.name} of package {source['package']}")
+    facts = _gguf_facts(found.parts[0], "source.package")
+    place = {"kind": "package", "package": source["package"], "sha256": sha256}
+    return _gguf_model(model, place, {found.name: sha256}, facts)
+
+
+def _from_gguf(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) -> ModelFacts:
+    path = Path(source["gguf"])
+    if not path.is_file():
+        raise InputRefused("source.gguf", f"there is no file {path}")
+    facts = _gguf_facts(path, "source.gguf")
+    sha256 = memo.sha256(path)
+    _check_declared(source, sha256, str(path))
+    return _gguf_model(model, {"kind": "gguf", "path": str(path)}, {path.name: sha256}, facts)
+
+
+def _check_declared(source: dict[str, Any], sha256: str, what: str) -> None:
+    declared = source.get("sha256")
+    if declared is not None and declared != sha256:
+        raise InputRefused(
+            "source.sha256",
+            f"expected {declared}, found {sha256} for {what}; if that file is the one you "
+            "want, write its hash here",
+        )
+
+
+def _gguf_facts(path: Path, field: str) -> GgufFacts:
+    try:
+        with path.open("rb") as stream:
+            return read_gguf_facts(stream)
+    except HeaderError as error:
+        raise InputRefused(field, f"{path}: {error}") from None
+
+
+def _gguf_model(
+    model: dict[str, Any], place: dict[str, Any], files: dict[str, str], facts: GgufFacts
+) -> ModelFacts:
+    ref = _reference(model, place, files, "gguf-dequantise")
+    quantised = f"{facts.quantised}, dequantised" if facts.quantised else None
+    return ModelFacts(ref, facts.d_model, facts.n_layers, facts.architecture, quantised)
+
+
+def _from_folder(model: dict[str, Any], folder: Path, memo: HashMemo) -> ModelFacts:
+    field = "source.folder"
+    if not folder.is_dir():
+        raise InputRefused(field, f"there is no folder {folder}")
+    names = {entry.name for entry in folder.iterdir() if entry.is_file()}
+    chosen = _choose_files(names, lambda name: folder / name, str(folder), field)
+    config = _read_config(folder / "config.json", field)
+    _check_tokenizer(chosen, lambda name: folder / name, field)
+    for name in chosen:
+        if name.endswith(".safetensors"):
+            _check_weights(folder / name, field)
+    files = {name: memo.sha256(folder / name) for name in chosen}
+    return _safetensors_model(model, {"kind": "folder", "path": str(folder)}, files, config, field)
+
+
+def _check_weights(path: Path, field: str) -> None:
+    stream: BinaryIO
+    try:
+        with path.open("rb") as stream:
+            read_safetensors_header(stream, path.stat().st_size)
+    except HeaderError as error:
+        raise InputRefused(field, f"{path}: {error}") from None
+
+
+def _from_hub(
+    model: dict[str, Any], source: dict[str, Any], hub: Hub, memo: HashMemo
+) -> ModelFacts:
+    field = "source.hub" if "hub" in source else "name"
+    named = str(source.get("hub", model["name"]))
+    at = hub.commit(HUB_REPOSITORIES.get(named, named), source.get("revision", "main"), field)
+    chosen = _choose_files(
+        at.files.keys(), lambda name: hub.download(at, name, field), _place(at), field
+    )
+    config = _read_config(hub.download(at, "config.json", field), field)
+    _check_tokenizer(chosen, lambda name: hub.download(at, name, field), field)
+    files = {name: hub.sha256(at, name, field, memo) for name in chosen}
+    place = {"kind": "hub", "repo": at.repo, "revision": at.commit}
+    return _safetensors_model(model, place, files, config, field)
+
+
+def _place(at: HubCommit) -> str:
+    return f"{at.repo} at {at.commit[:12]}"
+
+
+def _choose_files(
+    names: Collection[str], read: Callable[[str], Path], place: str, field: str
+) -> list[str]:
+    """Return the files that decide what is loaded: configs, tokenizer and safetensors weights."""
+    if "config.json" not in names:
+        raise InputRefused(field, f"{place} has no config.json; is it a Hugging Face model?")
+    if not _VOCABULARIES.intersection(names):
+        raise InputRefused(field, f"{place} has no tokenizer (tokenizer.json); save it there too")
+    weights = _weights(names, read, place, field)
+    return sorted({*weights, *(name for name in (*_CONFIGS, *TOKENIZER_FILES) if name in names)})
+
+
+def _weights(
+    names: Collection[str], read: Callable[[str], Path], place: str, field: str
+) -> list[str]:
+    if "model.safetensors" in names:
+        return ["model.safetensors"]
+    if INDEX not in names:
+        pickled = sorted(name for name in names if name.endswith(_PICKLED))
+        found = f"; {pickled[0]} would have to be unpickled, which is refused" if pickled else ""
+        raise InputRefused(
+            field,
+            f"{place} has no safetensors weights (model.safetensors or {INDEX}){found}; "
+            "save the model with save_pretrained",
+        )
+    shards = _read_json(read(INDEX), field).get("weight_map")
+    wanted = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
+    absent = [name for name in wanted if name not in names or "/" in name]
+    if not wanted or absent or len(wanted) > FILES_MAX:
+        lacking = f"lacks {absent[0][:80]}" if absent else "lists no usable files"
+        raise InputRefused(field, f"{place}: {INDEX} {lacking}; fetch the model again")
+    return [INDEX, *wanted]
+
+
+def _read_json(path: Path, field: str) -> dict[str, Any]:
+    try:
+        return read_json_object(path)
+    except ValueError as error:
+        raise InputRefused(field, f"{path.name} is not readable: {error}") from None
+
+
+def _read_config(path: Path, field: str) -> dict[str, Any]:
+    config = _read_json(path, field)
+    if "auto_map" in config:
+        raise InputRefused(
+            field, "config.json asks for code from the model's repository (auto_map); "
+            "only architectures that ship with transformers are run"
+        )  # fmt: skip
+    return config
+
+
+def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str) -> None:
+    """Refuse a tokenizer that has no BOS, where its config tells.
+
+    Classes named after a model bring defaults of their own: there only a null is conclusive.
+    """
+    if TOKENIZER_CONFIG not in chosen:
+        return
+    config = _read_json(read(TOKENIZER_CONFIG), field)
+    generic = config.get("tokenizer_class") in _GENERIC_TOKENIZERS
+    if generic and "bos_token" not in config and SPECIAL_TOKENS in chosen:
+        config = _read_json(read(SPECIAL_TOKENS), field)
+    if config.get("bos_token", None if generic else "its class's own") is None:
+        raise InputRefused(
+            field,
+            f"the tokenizer has no BOS token (bos_token in {TOKENIZER_CONFIG}); captures need "
+            "one to start each prompt with",
+        )
+
+
+def _safetensors_model(
+    model: dict[str, Any],
+    place: dict[str, Any],
+    files: dict[str, str],
+    config: dict[str, Any],
+    field: str,
+) -> ModelFacts:
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    d_model = _count(text, "hidden_size", "n_embd", "d_model", "dim")
+    if d_model is None:
+        raise InputRefused(
+            field, "config.json names no width (hidden_size); is it a language model?"
+        )
+    names = config.get("architectures")
+    listed = names[0] if isinstance(names, list) and names else config.get("model_type", "unknown")
+    quantisation = config.get("quantization_config")
+    quantised = None
+    if isinstance(quantisation, dict):
+        quantised = f"{quantisation.get('quant_method', 'unknown')}, published quantised"
+    return ModelFacts(
+        _reference(model, place, files, "as-published"),
+        d_model,
+        _count(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+        str(listed),
+        quantised,
+    )
+
+
+def _count(config: dict[str, Any], *names: str) -> int | None:
+    values = (config.get(name) for name in names)
+    return next((value for value in values if type(value) is int and value > 0), None)
+
+
+def _reference(
+    model: dict[str, Any], place: dict[str, Any], files: dict[str, str], converter: str
+) -> dict[str, Any]:
+    """Return the job's model reference.
+
+    The identity leaves out names and places: the same bytes, loaded in the same way, are the
+    same model. A GGUF file contains its tokenizer.
+    """
+    dtype = model.get("dtype", "float32")
+    tokenizer = {name: sha256 for name, sha256 in files.items() if name in TOKENIZER_FILES}
+    identity = digest(
+        {
+            "files": sorted(sha256 for name, sha256 in files.items() if name not in tokenizer),
+            "tokenizer": digest(tokenizer) if tokenizer else None,
+            "converter": [converter, CONVERTER_REVISIONS[converter]],
+            "dtype": dtype,
+        }
+    )
+    return {
+        "name": model["name"],
+        "dtype": dtype,
+        "identity": identity,
+        "source": place,
+        "files": files,
+    }

@@ -1,0 +1,161 @@
+"""SAELens releases: the registry that ships inside the package, read without importing it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.inputs.errors import InputRefused
+
+REGISTRY_BYTES_MAX = 64 * 2**20
+LOADERS = ("sae_lens", "gemma_2", "gemma_3")
+"""The conversions that are supported: a SAELens folder, Gemma Scope, Gemma Scope 2."""
+PICKLE_LOADERS = frozenset(
+    {"connor_rob_hook_z", "deepseek_r1", "dictionary_learning_1", "goodfire", "qwen_scope"}
+)
+"""These conversions call ``torch.load``, which can run code that is hidden in the weights."""
+
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
+
+
+@dataclass(frozen=True)
+class ReleaseEntry:
+    """One dictionary of a release: hub repository, folder in it and how it is read.
+
+    ``hook_name`` is None where only the dictionary's own config tells. ``notes`` are remarks
+    that a reader of the results should see.
+    """
+
+    repo: str
+    path: str
+    loader: str
+    hook_name: str | None
+    notes: tuple[str, ...]
+
+
+def find_release(release: str, sae_id: str) -> ReleaseEntry:
+    """Return the entry of a release and id; ``InputRefused`` names what is unknown or refused.
+
+    As in SAELens, a release that is not in the registry may be a hub repository
+    (``owner/name``) in SAELens format, with ``sae_id`` the folder in it.
+    """
+    block = _release_block(release)
+    if block is None:
+        if re.fullmatch(rf"{_PART.pattern}/{_PART.pattern}", release):
+            return ReleaseEntry(release, _safe_path(sae_id), "sae_lens", None, ())
+        raise InputRefused("release", _unknown("release", release, _release_names()))
+    loader = block.get("conversion_func") or "sae_lens"
+    _refuse_loader(release, loader)
+    entry = _entry_of(release, sae_id, block)
+    path, repo = _safe_path(str(entry["path"])), str(block["repo_id"])
+    _refuse_scaling(release, sae_id, entry, block)
+    hook = None if loader == "sae_lens" else _hook_from_path(release, sae_id, repo, path, loader)
+    return ReleaseEntry(repo, path, loader, hook, _notes(release, block))
+
+
+def _entry_of(release: str, sae_id: str, block: dict[str, Any]) -> dict[str, Any]:
+    entries = {str(entry["id"]): entry for entry in block["saes"]}
+    if sae_id not in entries:
+        raise InputRefused("id", _unknown(f"id of release {release}", sae_id, list(entries)))
+    return dict(entries[sae_id])
+
+
+def _refuse_loader(release: str, loader: str) -> None:
+    if loader in PICKLE_LOADERS:
+        raise InputRefused(
+            "release",
+            f"release {release} needs SAELens' loader {loader}, which unpickles its weights "
+            "(torch.load) and could run any code; choose a release in safetensors or npz",
+        )
+    if loader not in LOADERS:
+        raise InputRefused(
+            "release",
+            f"release {release} needs SAELens' loader {loader}, which is not supported; "
+            f"supported are {', '.join(LOADERS)}",
+        )
+
+
+def _refuse_scaling(
+    release: str, sae_id: str, entry: dict[str, Any], block: dict[str, Any]
+) -> None:
+    overrides = block.get("config_overrides") or {}
+    if "norm_scaling_factor" in entry or "normalize_activations" in overrides:
+        raise InputRefused(
+            "id",
+            f"{release} {sae_id} expects activations that were rescaled before encoding, "
+            "which is not supported; choose another dictionary",
+        )
+
+
+def _hook_from_path(release: str, sae_id: str, repo: str, path: str, loader: str) -> str:
+    """Return the hook of a Gemma Scope dictionary, from its place (as SAELens reads it)."""
+    layer = re.search(r"(?:^|/)layer_(\d+)", path)
+    residual = "-res" in repo if loader == "gemma_2" else "resid_post" in path
+    if layer is None or not residual:
+        raise InputRefused(
+            "id",
+            f"{release} {sae_id} does not read the residual stream; "
+            "supported are dictionaries of hook_resid_pre and hook_resid_post",
+        )
+    return f"blocks.{int(layer.group(1))}.hook_resid_post"
+
+
+def _notes(release: str, block: dict[str, Any]) -> tuple[str, ...]:
+    options = (block.get("config_overrides") or {}).get("model_from_pretrained_kwargs") or {}
+    asked = ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
+    if not asked:
+        return ()
+    return (
+        f"release {release} was trained on a model loaded with {asked}; here it is as published",
+    )
+
+
+def _safe_path(path: str) -> str:
+    parts = path.split("/")
+    if not all(_PART.fullmatch(part) for part in parts):
+        raise InputRefused("id", f"{path[:80]!r} is not a folder of a hub repository")
+    return path
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"unknown {what}: {name!r}{hint}"
+
+
+def _registry() -> Path:
+    # Finding a top-level package runs none of its code.
+    spec = importlib.util.find_spec("sae_lens")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    registry = Path(places[0]) / "pretrained_saes.yaml" if places else None
+    if registry is None or not registry.is_file():
+        raise InputRefused(
+            "release",
+            "SAELens' registry of releases is not installed; install sae-lens, or use path",
+        )
+    return registry
+
+
+@lru_cache(maxsize=1)
+def _registry_text(path: Path) -> str:
+    with path.open(encoding="utf-8") as stream:
+        return stream.read(REGISTRY_BYTES_MAX)
+
+
+def _release_names() -> list[str]:
+    return re.findall(r"^(\S+):$", _registry_text(_registry()), flags=re.MULTILINE)
+
+
+def _release_block(release: str) -> dict[str, Any] | None:
+    """Return one release's entry: its block alone is parsed, the whole takes a second."""
+    text = _registry_text(_registry())
+    found = re.search(rf"^{re.escape(release)}:\n((?: .*\n?)*)", text, flags=re.MULTILINE)
+    block = yaml.safe_load(found.group(1)) if found else None
+    return block if isinstance(block, dict) else None

@@ -1,0 +1,69 @@
+"""A controller on this machine: leader lock, threads that wake it, the loop itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from filelock import FileLock, Timeout
+
+from controller.clock import SystemClock
+from controller.controller import Controller
+from controller.executor import LocalProcesses
+from controller.resolution import Resolver
+from controller.settings import Settings
+from state.folder import StateFolder
+
+
+class AnotherController(Exception):
+    """Another process already controls this state folder."""
+
+
+@dataclass
+class Runtime:
+    """The loop with its wake-up signal."""
+
+    controller: Controller
+    settings: Settings
+    wake: threading.Event
+
+    def run_until(self, finished: Callable[[], bool]) -> None:
+        """Step until ``finished()``; sleeps at most ``poll_seconds`` between steps."""
+        while not finished():
+            due_at = self.controller.step()
+            wait = due_at - self.controller.clock.now()
+            self.wake.wait(max(0.0, min(wait, self.settings.poll_seconds)))
+            self.wake.clear()
+
+
+@contextmanager
+def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runtime]:
+    """Take the leader lock and yield a controller; its workers end with it.
+
+    Raises AnotherController when the lock is taken.
+    """
+    lock = FileLock(state.leader_lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise AnotherController(f"another controller holds {state.leader_lock}") from None
+    wake = threading.Event()
+    threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
+    executor = LocalProcesses(
+        state.path,
+        state.logs,
+        settings.slots,
+        settings.device,
+        wake.set,
+        lease_seconds=settings.lease_seconds,
+    )
+    controller = Controller(state, settings, SystemClock(), executor, Resolver(threads, wake.set))
+    try:
+        yield Runtime(controller, settings, wake)
+    finally:
+        executor.stop()
+        threads.shutdown(wait=False, cancel_futures=True)
+        lock.release()

@@ -1,0 +1,33 @@
+"""When there is nothing left to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from specs.objects import Key
+from state import jobs, objects
+from state.records import ObjectRecord
+
+
+def family(connection: Any, keys: Iterable[Key]) -> list[ObjectRecord]:
+    """Return the objects of these keys and all that they own."""
+    found: list[ObjectRecord] = []
+    for key in keys:
+        record = objects.get(connection, key)
+        if record is not None:
+            children = objects.owned_by(connection, record.uid)
+            found.extend([record, *family(connection, [child.key for child in children])])
+    return found
+
+
+def is_settled(connection: Any, records: Iterable[ObjectRecord]) -> bool:
+    """Whether every object was acted on and is Ready or Stalled, and no job of theirs is left."""
+    for record in records:
+        if record.status.observed_generation != record.generation:
+            return False
+        if not (record.ready or record.stalled):
+            return False
+        if record.wanted_digest and jobs.find_active(connection, record.wanted_digest):
+            return False
+    return True

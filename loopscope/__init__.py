@@ -1,0 +1,1 @@
+"""Loopscope: sparse-autoencoder experiments kept true to their spec."""

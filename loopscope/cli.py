@@ -1,0 +1,56 @@
+"""The ``loopscope`` command. Each subcommand lives in ``loopscope/commands``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from loopscope import commands
+from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
+from specs.errors import InvalidSpec
+from state.failures import Failure
+
+app = typer.Typer(
+    name="loopscope",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keep sparse-autoencoder experiments true to their spec.",
+)
+commands.register(app)
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    state: Annotated[
+        Path, typer.Option("--state", envvar="LOOPSCOPE_STATE", help="State folder.")
+    ] = Path(".loopscope"),
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of named objects.")
+    ] = "default",
+) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    context.obj = Globals(state, namespace)
+
+
+def main() -> None:
+    """Run the command; errors that a user can cause become one clear message."""
+    try:
+        app()
+    except InvalidSpec as invalid:
+        for problem in invalid.problems:
+            print(problem, file=sys.stderr)
+        print("nothing was applied", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except (CommandError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
+    except BrokenPipeError:
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,13 @@
+"""The subcommands, one module per group."""
+
+from __future__ import annotations
+
+import typer
+
+from loopscope.commands import apply, controller, delete, get, queue, report, run, wait
+
+
+def register(app: typer.Typer) -> None:
+    """Add every subcommand to the application, in the order in which help lists them."""
+    for module in (run, apply, get, wait, queue, controller, report, delete):
+        module.register(app)

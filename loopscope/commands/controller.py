@@ -1,0 +1,70 @@
+"""``controller``: stay and keep the state folder true to its specs."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from controller.folder_source import FolderSource
+from controller.runtime import AnotherController, running_controller
+from controller.settings import Settings
+from loopscope.commands.options import DeviceOption, RootOption, StartsOption
+from loopscope.context import CommandError, now, root_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("controller")(controller)
+
+
+def controller(
+    context: typer.Context,
+    watch: Annotated[
+        Path | None, typer.Option(help="Folder whose files are the source of truth.")
+    ] = None,
+    root: RootOption = None,
+    job_starts_per_minute: StartsOption = 60,
+    device: DeviceOption = "cpu",
+    resync_seconds: Annotated[float, typer.Option(min=1.0)] = 10.0,
+) -> None:
+    """Reconcile until interrupted. With --watch, edits of the folder's files are picked up."""
+    if watch is not None and not watch.is_dir():
+        raise CommandError(f"--watch {watch} is not a folder")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    settings = Settings(
+        job_starts_per_minute=job_starts_per_minute, device=device, resync_seconds=resync_seconds
+    )
+    state = context.obj.open()
+    stop = threading.Event()
+    try:
+        with running_controller(state, settings) as runtime:
+
+            def end(*_: object) -> None:
+                stop.set()
+                runtime.wake.set()
+
+            signal.signal(signal.SIGTERM, end)
+            signal.signal(signal.SIGINT, end)
+            if watch is None:
+                runtime.run_until(stop.is_set)
+                return
+            folder = watch.resolve()
+            source = FolderSource(state, folder, root_of(folder, root), runtime.wake.set)
+            source.start()
+
+            def scan_then_check() -> bool:
+                source.scan_if_due(now())
+                return stop.is_set()
+
+            try:
+                runtime.run_until(scan_then_check)
+            finally:
+                source.stop()
+    except AnotherController as error:
+        raise CommandError(f"{error}; stop it first", 1) from None

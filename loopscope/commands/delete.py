@@ -1,0 +1,60 @@
+"""``delete``: what should no longer exist. Artifacts stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loopscope.commands.options import RootOption
+from loopscope.context import CommandError, find, now, root_of, split_name
+from specs.loading import load_path
+from specs.objects import Key
+from state import objects
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("delete")(delete)
+
+
+def delete(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="KIND NAME")] = None,
+    filename: Annotated[
+        Path | None, typer.Option("--filename", "-f", help="Delete what this file describes.")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Delete objects and what they own; applying them again finds their artifacts."""
+    with context.obj.open_existing().database.write() as connection:
+        if filename is not None:
+            loaded = load_path(filename, root_of(filename, root))
+            keys = [item.manifest.key for item in loaded]
+        else:
+            keys = _named(connection, context.obj.namespace, words or [])
+        for key in keys:
+            try:
+                removed = objects.remove(connection, key, now=now())
+            except KeyError:
+                print(f"{key} not found")
+                continue
+            for gone in removed:
+                print(f"{gone} deleted")
+
+
+def _named(connection: object, namespace: str, words: list[str]) -> list[Key]:
+    if not words:
+        raise CommandError("name what to delete: loopscope delete KIND NAME, or -f FILE")
+    kind, name = split_name(words)
+    if name is None:
+        raise CommandError(f"name the {kind.lower()} to delete")
+    found = find(connection, kind, namespace, name)
+    owned = next((record for record in found if record.owner is not None), None)
+    if owned is not None:
+        raise CommandError(
+            f"{owned.key} belongs to {owned.owner} and would come back; "
+            f"delete {owned.owner}, or edit its spec"
+        )
+    return [record.key for record in found]

@@ -1,0 +1,56 @@
+"""``report`` and ``export``: what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loopscope.context import find_one
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("report")(report)
+    app.command("export")(export)
+
+
+def report(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="An experiment.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write the HTML file.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML file about an experiment."""
+    from reports.html import render_report  # late: tables and templates take a second
+
+    from reports.view import ExperimentView
+
+    state = context.obj.open_existing()
+    with state.database.read() as connection:
+        key = find_one(connection, "Experiment", context.obj.namespace, name).key
+    text = render_report(ExperimentView.open(state, key))
+    path = output or context.obj.state_path / "reports" / f"{name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"report: {path}")
+
+
+def export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="An experiment.")],
+    directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Also when stages miss.")] = False,
+) -> None:
+    """Write the evidence bundle: spec, manifests, tables, report."""
+    from reports.export import export_bundle
+
+    from reports.view import ExperimentView
+
+    state = context.obj.open_existing()
+    with state.database.read() as connection:
+        key = find_one(connection, "Experiment", context.obj.namespace, name).key
+    export_bundle(ExperimentView.open(state, key), directory, allow_partial=partial)
+    print(f"bundle: {directory}")

@@ -1,0 +1,74 @@
+"""``run``: apply, reconcile, show progress, stop when settled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from controller.applying import apply_all, load_admitted
+from controller.runtime import AnotherController, running_controller
+from controller.settings import Settings
+from controller.settled import family, is_settled
+from loopscope.commands.options import DeviceOption, RootOption, StartsOption, VerboseOption
+from loopscope.context import EXIT_STALLED, now, root_of
+from loopscope.live import LiveView
+from specs.objects import Key
+from state.folder import StateFolder
+from state.records import ObjectRecord
+
+POLL_SECONDS = 0.25
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run")(run)
+
+
+def run(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="YAML file, or a folder read recursively.")],
+    root: RootOption = None,
+    job_starts_per_minute: StartsOption = 60,
+    device: DeviceOption = "cpu",
+    verbose: VerboseOption = False,
+) -> None:
+    """Apply a file or folder and work until it is settled.
+
+    Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 130 on
+    interrupt.
+    """
+    level = logging.INFO if verbose else logging.CRITICAL
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    loaded = load_admitted(path, root_of(path, root))
+    state = context.obj.open()
+    for applied in apply_all(state, loaded, now=now()):
+        print(f"{applied.key} {applied.outcome}")
+    keys = [item.manifest.key for item in loaded]
+    settings = Settings(job_starts_per_minute=job_starts_per_minute, device=device)
+    with LiveView(state, keys) as view:
+        _until_settled(state, keys, settings, view)
+    if any(record.stalled for record in view.print_outcome()):
+        raise typer.Exit(EXIT_STALLED)
+
+
+def _until_settled(state: StateFolder, keys: list[Key], settings: Settings, view: LiveView) -> None:
+    def settled() -> bool:
+        with state.database.read() as connection:
+            records: list[ObjectRecord] = family(connection, keys)
+            done = is_settled(connection, records)
+        view.refresh()
+        return done
+
+    try:
+        with running_controller(state, settings) as runtime:
+            runtime.controller.step()  # artifacts are looked at before anything counts as settled
+            runtime.run_until(lambda: runtime.controller.idle and settled())
+    except AnotherController:
+        view.note("another controller works on this state folder; watching it")
+        while not settled():
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,129 @@
+"""What every command shares: the state folder, names of objects, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from specs.objects import Key
+from state import objects
+from state.folder import StateFolder, open_state
+from state.records import ObjectRecord
+
+EXIT_STALLED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+KIND_BY_WORD = {
+    word: kind
+    for kind, short in {
+        "Experiment": ("exp",),
+        "Capture": ("cap",),
+        "Decomposition": ("dec",),
+        "Mapping": ("map",),
+        "Steering": ("steer",),
+    }.items()
+    for word in (kind.lower(), f"{kind.lower()}s", *short)
+}
+"""Words that people type for a kind: singular, plural, short."""
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the message says why and what to do."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The options before the subcommand."""
+
+    state_path: Path
+    namespace: str
+
+    def open(self) -> StateFolder:
+        """Open the state folder, creating it if need be."""
+        return open_state(self.state_path)
+
+    def open_existing(self) -> StateFolder:
+        """Open the state folder; a missing one is an error, not an empty answer."""
+        if not (self.state_path / "state.db").exists():
+            raise CommandError(
+                f"no state folder at {self.state_path}; run `loopscope apply -f …` first, "
+                "or name one with --state or LOOPSCOPE_STATE"
+            )
+        return open_state(self.state_path)
+
+
+def now() -> float:
+    """Return Unix seconds: the commands' only clock."""
+    return time.time()
+
+
+def kind_of(word: str) -> str:
+    """Return the kind that a word stands for."""
+    kind = KIND_BY_WORD.get(word.lower())
+    if kind is None:
+        kinds = ", ".join(w for w in KIND_BY_WORD if w.endswith("s"))
+        raise CommandError(f"unknown kind {word!r}; expected one of {kinds}")
+    return kind
+
+
+def split_name(words: list[str]) -> tuple[str, str | None]:
+    """Read ``kind``, ``kind name`` or ``kind/name``."""
+    if len(words) == 1 and "/" in words[0]:
+        kind, name = words[0].split("/", 1)
+        return kind_of(kind), name
+    if len(words) > 2:
+        raise CommandError(f"expected KIND NAME or KIND/NAME, found {' '.join(words)!r}")
+    return kind_of(words[0]), words[1] if len(words) == 2 else None
+
+
+def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
+    """Return the named object; or, named by their experiment, its objects of that kind."""
+    exact = objects.get(connection, Key(kind, namespace, name))
+    if exact is not None:
+        return [exact]
+    experiment = objects.get(connection, Key("Experiment", namespace, name))
+    children = objects.owned_by(connection, experiment.uid) if experiment else []
+    found = [child for child in children if child.key.kind == kind]
+    if not found:
+        known = [r.key.name for r in objects.listed(connection, kind, namespace)]
+        hint = f"; there are {', '.join(known)}" if known else "; there are none"
+        raise CommandError(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
+    return found
+
+
+def find_one(connection: Any, kind: str, namespace: str, name: str) -> ObjectRecord:
+    """Return the one object of that name; raises CommandError when there are several."""
+    found = find(connection, kind, namespace, name)
+    if len(found) > 1:
+        names = ", ".join(record.key.name for record in found)
+        raise CommandError(f"{name!r} stands for {names}; name one of them")
+    return found[0]
+
+
+def root_of(path: Path, given: Path | None) -> Path:
+    """Return the folder that files named in specs must lie under.
+
+    ``--root`` if given; the folder itself for a folder; else the enclosing git checkout or
+    the current folder, whichever holds the file.
+    """
+    if given is not None:
+        return given.resolve()
+    start = path if path.is_dir() else path.parent
+    answer = subprocess.run(
+        ["git", "-C", str(start), "rev-parse", "--show-toplevel"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode == 0 and answer.stdout.strip():
+        return Path(answer.stdout.strip())
+    here = Path.cwd()
+    return here if start.resolve().is_relative_to(here) else start.resolve()

@@ -1,0 +1,113 @@
+"""What ``run`` shows while it works: stages, progress, time left, and why something waits."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from controller.settled import family
+from loopscope.commands.queue import job_detail
+from reports.listing import stage_word
+from specs.objects import Key
+from state import jobs
+from state.folder import StateFolder
+from state.records import ObjectRecord
+
+
+class LiveView:
+    """A table that is redrawn on a terminal; elsewhere one line per change."""
+
+    def __init__(self, state: StateFolder, keys: list[Key]) -> None:
+        self._state = state
+        self._keys = keys
+        self._console = Console(highlight=False, markup=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._said: dict[Key, str] = {}
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the table."""
+        self._console.print(text)
+
+    def refresh(self) -> None:
+        """Show the newest state."""
+        rows = self._rows()
+        if self._console.is_terminal:
+            self._live.update(_table(rows), refresh=True)
+            return
+        for key, word, detail in rows:
+            line = f"{key}: {word}" + (f" ({detail.split(' ')[0]})" if word == "Running" else "")
+            if self._said.get(key) != line:
+                self._said[key] = line
+                self._console.print(line, soft_wrap=True)
+
+    def print_outcome(self) -> list[ObjectRecord]:
+        """Print the end state of each applied object; return all records."""
+        with self._state.database.read() as connection:
+            records = family(connection, self._keys)
+        for record in records:
+            if record.key in self._keys or record.stalled:
+                self._console.print(outcome_line(record), soft_wrap=True)
+        return records
+
+    def _rows(self) -> list[tuple[Key, str, str]]:
+        with self._state.database.read() as connection:
+            records = family(connection, self._keys)
+            progress = jobs.progress_of(connection)
+            active = {job.digest: job for job in jobs.listed(connection)}
+        rows = []
+        for record in records:
+            job = active.get(record.wanted_digest or "")
+            if job is not None:
+                detail = job_detail(job, progress.get(job.id))
+            else:
+                ready = record.status.condition("Ready")
+                detail = ready.message if ready else ""
+            rows.append((record.key, stage_word(record), detail))
+        return rows
+
+
+def outcome_line(record: ObjectRecord) -> str:
+    """Return in one line how an object ended."""
+    stalled = record.status.condition("Stalled")
+    if record.stalled and stalled is not None:
+        return f"{record.key} is stalled: {stalled.reason}: {stalled.message}"
+    return f"{record.key} is ready{_answers(record.status.summary)}"
+
+
+def _answers(summary: dict[str, Any]) -> str:
+    words = [f"gate {summary['gate']}"] if summary.get("gate") else []
+    if summary.get("verdict"):
+        words.append(f"verdict {summary['verdict']}")
+    if isinstance(summary.get("estimate"), float):
+        words.append(
+            f"{summary.get('contrast')} {summary['estimate']:+.2f} "
+            f"[{summary['low']:+.2f}, {summary['high']:+.2f}], n = {summary['n']}"
+        )
+    return f": {', '.join(words)}" if words else ""
+
+
+def _table(rows: list[tuple[Key, str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("OBJECT", "STATE", "DETAIL"):
+        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    for key, word, detail in rows:
+        table.add_row(str(key), word, detail)
+    return table

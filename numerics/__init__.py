@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: no disk, no clock, no log, no global random state, no device choice."""

@@ -1,0 +1,90 @@
+"""A causal language model as numerics sees it: a body, its blocks and the output head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
+
+
+@dataclass(frozen=True)
+class HookPlace:
+    """Where the residual stream is read or written: before or after one block."""
+
+    block: int
+    point: Literal["pre", "post"]
+
+    @classmethod
+    def parse(cls, name: str, n_layers: int) -> HookPlace:
+        """Return the place of ``blocks.<i>.hook_resid_pre|post``. Raises ValueError."""
+        found = _HOOK.fullmatch(name)
+        if found is None:
+            raise ValueError(f"{name!r} is not blocks.<i>.hook_resid_pre or .hook_resid_post")
+        block = int(found.group(1))
+        if block >= n_layers:
+            raise ValueError(f"{name!r} names block {block}, the model has 0 to {n_layers - 1}")
+        return cls(block, "pre" if found.group(2) == "pre" else "post")
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The unembedding: hidden states after the final norm to logits.
+
+    logits = softcap · tanh(scale · (h Wᵀ + b) / softcap), without the tanh where ``softcap`` is
+    None (Gemma 2 caps its logits at 30, for example).
+    """
+
+    weight: Float[Tensor, "vocabulary d_model"]
+    bias: Float[Tensor, " vocabulary"] | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens."""
+        return int(self.weight.shape[0])
+
+    def __call__(self, hidden: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows vocabulary"]:
+        """Return the logits in float32."""
+        return self.slice(hidden, 0, self.vocabulary)
+
+    def slice(
+        self, hidden: Float[Tensor, "rows d_model"], start: int, stop: int
+    ) -> Float[Tensor, "rows tokens"]:
+        """Return the float32 logits of the tokens ``start`` to ``stop`` (exclusive)."""
+        bias = None if self.bias is None else self.bias[start:stop]
+        logits = nn.functional.linear(hidden, self.weight[start:stop], bias).float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    def chunks(
+        self, hidden: Float[Tensor, "rows d_model"], tokens_per_chunk: int
+    ) -> Iterator[tuple[int, Float[Tensor, "rows tokens"]]]:
+        """Yield ``(first token, logits)`` over the vocabulary; a chunk stays in the CPU's cache."""
+        for start in range(0, self.vocabulary, tokens_per_chunk):
+            stop = min(start + tokens_per_chunk, self.vocabulary)
+            yield start, self.slice(hidden, start, stop)
+
+
+@dataclass(frozen=True)
+class CausalModel:
+    """The parts of a causal language model that decoding and scoring need.
+
+    ``body(input_ids, attention_mask, position_ids, ...)`` returns an object with
+    ``last_hidden_state`` (after the final norm) and ``past_key_values``, as Hugging Face base
+    models do; ``blocks`` are its transformer blocks in order.
+    """
+
+    body: Callable[..., Any]
+    blocks: Sequence[nn.Module]
+    head: OutputHead

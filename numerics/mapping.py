@@ -1,0 +1,173 @@
+"""Which fine latents lie beside which coarse latent: behaviour (r) and geometry (cosine).
+
+The full coarse by fine matrix (17 GB for 16,384 by 262,144) is never held: cosines come in
+blocks, correlations are computed for the columns asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+COSINE_BYTES_MAX = 64 * 2**20
+COLUMN_BYTES_MAX = 64 * 2**20
+HISTOGRAM_BINS = 100
+RELATIVE_SPREAD_MIN = 1e-10
+"""Below this share of the mean's norm a float32 column is constant: the rest is rounding."""
+
+
+@dataclass(frozen=True)
+class ActivationColumns:
+    """Prompt activations [prompts, latents] as columns with their float64 mean and spread.
+
+    ``spread`` is sqrt(sum (a - mean)^2) over all prompts, silent ones included, and exactly 0
+    for a latent that is constant (for instance silent) over these prompts.
+    """
+
+    values: scipy.sparse.csc_array
+    mean: Floats
+    spread: Floats
+
+    @staticmethod
+    def of(activations: scipy.sparse.csr_array) -> ActivationColumns:
+        """Return the columns of CSR activations with at least one prompt."""
+        values = activations.tocsc().astype(np.float64)
+        values.sum_duplicates()
+        prompts, latents = values.shape
+        stored = np.diff(values.indptr)
+        column = np.repeat(np.arange(latents), stored)
+        mean = np.bincount(column, weights=values.data, minlength=latents) / prompts
+        squares = np.bincount(column, weights=(values.data - mean[column]) ** 2, minlength=latents)
+        spread = np.sqrt(squares + (prompts - stored) * mean**2)
+        spread[spread <= RELATIVE_SPREAD_MIN * np.abs(mean) * np.sqrt(prompts)] = 0
+        return ActivationColumns(values, mean, spread)
+
+    @property
+    def latents(self) -> int:
+        """Number of columns."""
+        return int(self.values.shape[1])
+
+    @property
+    def firing(self) -> Indices:
+        """Number of prompts on which each latent is above zero, shape [latents]."""
+        stored = np.repeat(np.arange(self.latents), np.diff(self.values.indptr))
+        return np.bincount(stored[self.values.data > 0], minlength=self.latents)
+
+    def standardised(self, latents: Indices) -> Floats:
+        """Return (a - mean) / spread, dense [prompts, latents]; NaN where the spread is 0."""
+        centred = self.values[:, latents].toarray() - self.mean[latents]
+        spread = np.where(self.spread[latents] > 0, self.spread[latents], np.nan)
+        return np.asarray(centred / spread)
+
+
+def correlations(
+    coarse: ActivationColumns,
+    fine: ActivationColumns,
+    coarse_latents: Indices,
+    fine_latents: Indices,
+    bytes_max: int = COLUMN_BYTES_MAX,
+) -> Floats:
+    """Return Pearson r over prompts, float64 [coarse latents, fine latents], in [-1, 1].
+
+    NaN where either latent is constant over these prompts: nothing was observed.
+    """
+    left = coarse.standardised(coarse_latents).T
+    result = np.full((len(coarse_latents), len(fine_latents)), np.nan)
+    varying = np.flatnonzero(fine.spread[fine_latents] > 0)
+    width = max(1, bytes_max // (8 * max(1, fine.values.shape[0])))
+    for start in range(0, varying.size, width):
+        columns = varying[start : start + width]
+        result[:, columns] = left @ fine.standardised(fine_latents[columns])
+    return np.asarray(np.clip(result, -1.0, 1.0), dtype=np.float64)
+
+
+def coverages(
+    coarse: ActivationColumns, fine: ActivationColumns, coarse_latents: Indices
+) -> tuple[Floats, Floats]:
+    """Return P(coarse fires | fine fires) and P(fine fires | coarse fires) over prompts.
+
+    Both float64 [coarse latents, fine latents]; NaN where the condition never holds. High
+    coverage is necessary for parent and child, not sufficient.
+    """
+    coarse_fires = (coarse.values[:, coarse_latents] > 0).astype(np.float64)
+    fine_fires = (fine.values > 0).astype(np.float64)
+    both = (coarse_fires.T @ fine_fires).toarray()
+    coarse_count = coarse.firing[coarse_latents].astype(np.float64)[:, None]
+    fine_count = fine.firing.astype(np.float64)[None, :]
+    missing = np.full(both.shape, np.nan)
+    given_fine = np.divide(both, fine_count, out=missing.copy(), where=fine_count > 0)
+    given_coarse = np.divide(both, coarse_count, out=missing, where=coarse_count > 0)
+    return given_fine, given_coarse
+
+
+@dataclass(frozen=True)
+class CosineBlock:
+    """Cosines of some consecutive coarse rows with some consecutive fine rows."""
+
+    coarse_start: int
+    fine_start: int
+    cosines: Float[Tensor, "coarse fine"]
+
+
+def cosine_block_shape(
+    coarse: int, fine: int, bytes_max: int = COSINE_BYTES_MAX
+) -> tuple[int, int]:
+    """Return (coarse rows, fine rows) of one float32 block of cosines within ``bytes_max``."""
+    elements = max(1, bytes_max // 4)
+    fine_block = max(1, min(fine, 16_384, elements))
+    return max(1, min(coarse, elements // fine_block)), fine_block
+
+
+def cosine_blocks(
+    coarse: Float[Tensor, "coarse d_in"],
+    fine: Float[Tensor, "fine d_in"],
+    bytes_max: int = COSINE_BYTES_MAX,
+) -> Iterator[CosineBlock]:
+    """Yield every decoder cosine w.v / (|w| |v|) once, in blocks of rows by columns.
+
+    A row of norm zero has no direction; its cosines are 0.
+    """
+    coarse_block, fine_block = cosine_block_shape(coarse.shape[0], fine.shape[0], bytes_max)
+    coarse_scale, fine_scale = inverse_norms(coarse), inverse_norms(fine)
+    for row in range(0, coarse.shape[0], coarse_block):
+        rows = slice(row, row + coarse_block)
+        unit = coarse[rows] * coarse_scale[rows, None]
+        for column in range(0, fine.shape[0], fine_block):
+            columns = slice(column, column + fine_block)
+            dots = (unit @ fine[columns].T) * fine_scale[columns]
+            yield CosineBlock(row, column, dots.clamp(-1.0, 1.0))
+
+
+def inverse_norms(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " rows"]:
+    """Return 1 / |row|, and 0 for a row of norm zero."""
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    return torch.where(norms > 0, 1.0 / norms, torch.zeros_like(norms))
+
+
+def top_latents(scores: NDArray[np.floating], count: int) -> Indices:
+    """Return the ``count`` latents of the highest score, best first, NaN never among them.
+
+    Of equal scores the lower latent comes first; fewer are returned where fewer are known.
+    """
+    known = np.flatnonzero(~np.isnan(scores))
+    if known.size > count:
+        cut = np.partition(scores[known], known.size - count)[known.size - count]
+        known = known[scores[known] >= cut]
+    return known[np.lexsort((known, -scores[known]))][:count]
+
+
+def cosine_histogram(cosines: NDArray[np.floating]) -> tuple[Floats, Floats, Indices]:
+    """Return (bin_low, bin_high, count): 100 bins of width 0.02 on [-1, 1], the last closed."""
+    count, _ = np.histogram(cosines, bins=HISTOGRAM_BINS, range=(-1.0, 1.0))
+    edges = np.round(np.linspace(-1.0, 1.0, HISTOGRAM_BINS + 1), 2)
+    return edges[:-1], edges[1:], count.astype(np.int64)

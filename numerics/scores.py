@@ -1,0 +1,171 @@
+"""Scores of generated text: fluency under the unsteered model, next-token KL, concept words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from numerics.batching import pad
+from numerics.capture import NotFinite
+from numerics.causal_model import CausalModel, HookPlace, OutputHead
+from numerics.steering import steered_states
+
+VOCABULARY_PER_CHUNK = 4_096
+"""Logits computed at a time: a chunk of weights and logits stays in the CPU's cache."""
+STATES_PER_CHUNK = 1_024
+TEXTS_PER_PASS = 160
+
+
+def token_nll(
+    head: OutputHead, states: Float[Tensor, "states d_model"], targets: Int[Tensor, " states"]
+) -> Float[Tensor, " states"]:
+    """Return −log p(target | state) in nats, float64."""
+    parts = []
+    for block, wanted in zip(
+        torch.split(states, STATES_PER_CHUNK), torch.split(targets, STATES_PER_CHUNK), strict=True
+    ):
+        total = torch.full((len(block),), -torch.inf, dtype=torch.float64, device=states.device)
+        own = torch.zeros_like(total)
+        for start, logits in head.chunks(block, VOCABULARY_PER_CHUNK):
+            total = torch.logaddexp(total, torch.logsumexp(logits, dim=-1).double())
+            local = wanted - start
+            inside = (local >= 0) & (local < logits.shape[1])
+            found = logits.gather(1, local.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+            own = torch.where(inside, found.double(), own)
+        parts.append(total - own)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+@torch.no_grad()
+def continuation_nll(
+    model: CausalModel,
+    opening: Sequence[int],
+    continuations: Sequence[Sequence[int]],
+    pad_token: int,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.float64]:
+    """Return each continuation's mean NLL per token in nats, given ``opening`` (with BOS).
+
+    The model is unsteered. The opening runs once and its cache is repeated; equal continuations
+    are scored once. NaN for a continuation without tokens. exp of it is the perplexity.
+    """
+    distinct = sorted({tuple(c) for c in continuations if len(c)}, key=lambda c: (len(c), c))
+    scores: dict[tuple[int, ...], float] = {(): float("nan")}
+    for start in range(0, len(distinct), TEXTS_PER_PASS):
+        texts = distinct[start : start + TEXTS_PER_PASS]
+        means = _mean_nll(model, opening, texts, pad_token, device)
+        scores |= dict(zip(texts, means.tolist(), strict=True))
+    return np.array([scores[tuple(c)] for c in continuations])
+
+
+def _mean_nll(
+    model: CausalModel,
+    opening: Sequence[int],
+    texts: Sequence[tuple[int, ...]],
+    pad_token: int,
+    device: torch.device | str,
+) -> Float[Tensor, " texts"]:
+    prefix = pad([opening], pad_token, "right", device)
+    output = model.body(
+        input_ids=prefix.tokens,
+        attention_mask=prefix.mask.long(),
+        position_ids=prefix.position_ids,
+        use_cache=True,
+    )
+    batch = pad(texts, pad_token, "right", device)
+    states = output.last_hidden_state[:, -1:].expand(len(texts), -1, -1)
+    if batch.tokens.shape[1] > 1:
+        cache = output.past_key_values
+        cache.batch_repeat_interleave(len(texts))
+        inside = batch.mask[:, 1:]
+        later = model.body(
+            input_ids=batch.tokens[:, :-1],
+            attention_mask=torch.cat([prefix.mask.expand(len(texts), -1), inside], dim=1).long(),
+            position_ids=batch.position_ids[:, :-1] + len(opening),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        states = torch.cat([states, later], dim=1)
+    nll = torch.zeros(batch.tokens.shape, dtype=torch.float64, device=device)
+    nll[batch.mask] = token_nll(model.head, states[batch.mask], batch.tokens[batch.mask])
+    means = nll.sum(dim=1) / batch.mask.sum(dim=1)
+    if not bool(torch.isfinite(means).all()):
+        raise NotFinite("the unsteered model gave NaN or infinity on a generated text")
+    return means
+
+
+@torch.no_grad()
+def next_token_kl(
+    model: CausalModel,
+    place: HookPlace,
+    tokens: Sequence[int],
+    vectors: Float[Tensor, "cells d_model"],
+) -> Float[Tensor, "cells positions"]:
+    """Return KL(clean ‖ steered) of the next token in nats, at each position but BOS, float64.
+
+    The clean model is one more cell with a zero vector. Rounding below zero is cut to 0.
+    """
+    clean = torch.zeros_like(vectors[:1])
+    states = steered_states(model, place, tokens, torch.cat([clean, vectors]))[:, 1:]
+    positions_per_chunk = max(1, STATES_PER_CHUNK // len(states))
+    parts = [kl_of_states(model.head, c) for c in torch.split(states, positions_per_chunk, 1)]
+    return torch.cat(parts, dim=1)
+
+
+def kl_of_states(
+    head: OutputHead, states: Float[Tensor, "cells positions d_model"]
+) -> Float[Tensor, "other_cells positions"]:
+    """Return KL(first cell ‖ each other cell) in nats, streamed over the vocabulary.
+
+    KL(p ‖ q) = Σ p (z_p − z_q) − log Σ exp z_p + log Σ exp z_q. The running sums are relative to
+    the largest clean logit so far and are rescaled when it rises.
+    """
+    cells, positions, width = states.shape
+    flat = states.reshape(cells * positions, width)
+    peak = flat.new_full((positions,), -torch.inf, dtype=torch.float64)
+    weight = torch.zeros_like(peak)
+    cross = peak.new_zeros(cells - 1, positions)
+    total = peak.new_full((cells, positions), -torch.inf)
+    for _, logits in head.chunks(flat, VOCABULARY_PER_CHUNK):
+        z = logits.view(cells, positions, -1)
+        total = torch.logaddexp(total, torch.logsumexp(z, dim=-1).double())
+        higher = torch.maximum(peak, z[0].amax(dim=-1).double())
+        share = torch.exp(z[0] - higher[:, None].float())
+        rescale = torch.exp(peak - higher)
+        weight = weight * rescale + share.sum(dim=-1).double()
+        gap = torch.einsum("pv,cpv->cp", share, z[:1] - z[1:]).double()
+        cross = cross * rescale + gap
+        peak = higher
+    return (cross / weight - total[:1] + total[1:]).clamp(min=0.0)
+
+
+def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
+    """Return a pattern for any of ``words`` as a whole word or phrase, in any case."""
+    parts = []
+    for word in sorted({_normalised(w).strip() for w in words} - {""}):
+        parts.append(r"\s+".join(re.escape(part) for part in word.split()))
+    if not parts:
+        raise ValueError("the lexicon holds no word")
+    return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
+
+
+def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> bool:
+    """Say whether generated ``text`` holds a word of the lexicon; the opening never counts.
+
+    Where text continues the last word of ``opening``, that fragment is not a whole word.
+    """
+    text = _normalised(text)
+    if re.search(r"\w\Z", _normalised(opening)):
+        text = re.sub(r"\A\w+", "", text)
+    return pattern.search(text) is not None
+
+
+def _normalised(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

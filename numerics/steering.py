@@ -1,0 +1,179 @@
+"""Steering: add α·s·u to the residual stream of every row, and decode with a cache.
+
+Rows of one batch may differ in prompt, arm, strength and sample; none sees another. With the
+cache on, the hook sees the whole opening once and then one token per step, so "skip position 0"
+would skip every generated token: the mask of each pass says where to add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from numerics.batching import pad
+from numerics.capture import HookNeverFired, NotFinite
+from numerics.causal_model import CausalModel, HookPlace
+from numerics.sampling import SamplingRule, choose_tokens
+
+
+class Addition:
+    """A vector per row, added at the masked positions of each forward pass."""
+
+    def __init__(self, vectors: Float[Tensor, "rows d_model"]) -> None:
+        self.vectors = vectors
+        self.firings = 0
+        self._mask: Tensor | None = None
+
+    def set_mask(self, mask: Bool[Tensor, "rows width"]) -> None:
+        """Say where the next forward pass adds: real tokens without BOS."""
+        self._mask = mask
+
+    def __call__(self, hidden: Float[Tensor, "rows width d_model"]) -> Tensor:
+        """Return the steered residual stream; a single row is repeated for each vector."""
+        self.firings += 1
+        if self._mask is None or self._mask.shape != (len(self.vectors), hidden.shape[1]):
+            raise NotFinite(f"no steering mask fits a residual of shape {tuple(hidden.shape)}")
+        return hidden + self.vectors[:, None, :].to(hidden) * self._mask[:, :, None].to(hidden)
+
+
+@contextmanager
+def steered(
+    model: CausalModel, place: HookPlace, change: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    """Apply ``change`` to the residual stream at ``place`` in every forward pass inside."""
+    block = model.blocks[place.block]
+    if place.point == "post":
+        handle = block.register_forward_hook(lambda _module, _inputs, out: _first(out, change))
+    else:
+
+        def before(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            if inputs:
+                return (change(inputs[0]), *inputs[1:]), named
+            return inputs, {**named, "hidden_states": change(named["hidden_states"])}
+
+        handle = block.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change the hidden states that a block returns, alone or first in a tuple."""
+    if isinstance(output, tuple):
+        return (change(output[0]), *output[1:])
+    return change(output)
+
+
+@dataclass
+class _Rows:
+    """What each row has generated so far; EOS ends a row and is not kept."""
+
+    tokens: list[list[int]]
+    finished: Bool[Tensor, " rows"]
+
+    def add(self, chosen: Int[Tensor, " rows"], eos_tokens: frozenset[int]) -> None:
+        for row, token in enumerate(chosen.tolist()):
+            if self.finished[row]:
+                continue
+            if token in eos_tokens:
+                self.finished[row] = True
+            else:
+                self.tokens[row].append(token)
+
+
+@torch.no_grad()
+def generate(
+    model: CausalModel,
+    place: HookPlace,
+    openings: Sequence[Sequence[int]],
+    vectors: Float[Tensor, "rows d_model"],
+    draws: Float[Tensor, "rows steps"],
+    rule: SamplingRule,
+    *,
+    eos_tokens: frozenset[int],
+    pad_token: int,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> list[list[int]]:
+    """Return the tokens that each row generates after its opening, without EOS.
+
+    ``openings`` start with BOS, which is never steered; the number of steps is the width of
+    ``draws``; ``on_step(done)`` is called after each. A zero vector is the unsteered model.
+    Raises HookNeverFired and NotFinite.
+    """
+    device = vectors.device
+    batch = pad(openings, pad_token, "left", device)
+    addition = Addition(vectors)
+    addition.set_mask(batch.without_bos)
+    rows = _Rows([[] for _ in openings], torch.zeros(len(openings), dtype=torch.bool))
+    inputs, mask, positions, cache = batch.tokens, batch.mask, batch.position_ids, None
+    one_more = torch.ones(len(openings), 1, dtype=torch.bool, device=device)
+    with steered(model, place, addition):
+        for step in range(draws.shape[1]):
+            output = model.body(
+                input_ids=inputs,
+                attention_mask=mask.long(),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            last = checked_last(output.last_hidden_state, addition, step + 1)
+            chosen = choose_tokens(model.head(last), draws[:, step], rule)
+            rows.add(chosen, eos_tokens)
+            on_step(step + 1)
+            if bool(rows.finished.all()):
+                break
+            cache = output.past_key_values
+            inputs = torch.where(rows.finished.to(device), pad_token, chosen)[:, None]
+            mask = torch.cat([mask, one_more], dim=1)
+            positions = positions[:, -1:] + 1
+            addition.set_mask(one_more)
+    return rows.tokens
+
+
+def checked_last(
+    hidden: Float[Tensor, "rows width d_model"], addition: Addition, passes: int
+) -> Float[Tensor, "rows d_model"]:
+    """Return the last position's states. Raises HookNeverFired and NotFinite."""
+    if addition.firings != passes:
+        raise HookNeverFired(f"the steering hook fired {addition.firings} times in {passes} passes")
+    last = hidden[:, -1]
+    if not bool(torch.isfinite(last).all()):
+        raise NotFinite("the steered model returned NaN or infinity; lower the strengths")
+    return last
+
+
+@torch.no_grad()
+def steered_states(
+    model: CausalModel,
+    place: HookPlace,
+    tokens: Sequence[int],
+    vectors: Float[Tensor, "cells d_model"],
+) -> Float[Tensor, "cells tokens d_model"]:
+    """Return the final states of one text under each vector, BOS left unsteered but included.
+
+    Below the hook all cells are the same, so those blocks run once on a single row that the
+    hook repeats; masks and positions of a single unpadded row broadcast over the cells.
+    """
+    device = vectors.device
+    batch = pad([tokens], tokens[0], "right", device)
+    addition = Addition(vectors)
+    addition.set_mask(batch.without_bos.expand(len(vectors), -1))
+    with steered(model, place, addition):
+        hidden = model.body(
+            input_ids=batch.tokens,
+            attention_mask=batch.mask.long(),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+    checked_last(hidden, addition, 1)
+    if hidden.shape[0] != len(vectors) or not bool(torch.isfinite(hidden).all()):
+        raise NotFinite("the steered model returned NaN, infinity or a wrong number of rows")
+    states: Tensor = hidden
+    return states

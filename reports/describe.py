@@ -1,0 +1,174 @@
+"""One object in full, as ``kubectl describe`` would print it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from reports.numbers import age, byte_size, iso
+from state.records import ArtifactRecord, EventRecord, JobRecord, ObjectRecord
+
+WIDTH = 24
+VALUE_CHARACTERS_MAX = 160
+
+
+def describe_text(
+    record: ObjectRecord,
+    events: Sequence[EventRecord],
+    jobs: Sequence[JobRecord],
+    artifact: ArtifactRecord | None,
+    *,
+    now: float,
+    children: Sequence[ObjectRecord] = (),
+) -> str:
+    """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
+
+    Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length.
+    """
+    lines = [
+        *_metadata(record, now),
+        "Spec:",
+        *_tree(record.spec, 1),
+        "Status:",
+        *_status(record, now),
+        *_artifact(record, artifact, now),
+        *_children(children),
+        *_jobs(jobs, now),
+        *_events(events, now),
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _metadata(record: ObjectRecord, now: float) -> Iterator[str]:
+    yield _line("Name", record.key.name)
+    yield _line("Namespace", record.key.namespace)
+    yield _line("Kind", record.key.kind)
+    for title, values in (("Labels", record.labels), ("Annotations", record.annotations)):
+        yield _line(title, ", ".join(f"{k}={v}" for k, v in sorted(values.items())) or "<none>")
+    created = f"{iso(record.creation_timestamp)} ({age(now - record.creation_timestamp)} ago)"
+    yield _line("Created", created)
+    if record.deletion_timestamp is not None:
+        waits = ", ".join(record.finalizers)
+        yield _line("Deleting since", f"{iso(record.deletion_timestamp)} (waits for {waits})")
+    if record.owner is not None:
+        yield _line("Controlled by", str(record.owner))
+    yield _line("UID", record.uid)
+    observed = record.status.observed_generation
+    seen = "observed" if observed == record.generation else f"observed: {observed}"
+    yield _line("Generation", f"{record.generation} ({seen})")
+    yield _line("Resource version", str(record.resource_version))
+
+
+def _status(record: ObjectRecord, now: float) -> Iterator[str]:
+    if record.status.conditions:
+        yield "  Conditions:"
+        heads = ("TYPE", "STATUS", "REASON", "AGE", "MESSAGE")
+        rows = [
+            (
+                c.type,
+                c.status if c.observed_generation == record.generation else f"{c.status} (stale)",
+                c.reason,
+                age(now - c.last_transition_time),
+                c.message,
+            )
+            for c in record.status.conditions
+        ]
+        yield from _columns([heads, *rows], 4)
+    else:
+        yield "  Conditions:           <none yet>"
+    for title, values in (("Summary", record.status.summary), ("Inputs", record.status.inputs)):
+        if values:
+            yield f"  {title}:"
+            yield from _tree(values, 2)
+
+
+def _artifact(record: ObjectRecord, artifact: ArtifactRecord | None, now: float) -> Iterator[str]:
+    reference = record.status.artifact
+    if artifact is None:
+        if reference is not None:
+            yield _line("Artifact", f"{reference.stage}/{reference.digest} (not in the index)")
+        return
+    yield "Artifact:"
+    yield _line("  Digest", f"{artifact.stage}/{artifact.digest}")
+    yield _line("  Content digest", artifact.content_digest)
+    yield _line("  Made", f"{iso(artifact.created_at)} ({age(now - artifact.created_at)} ago)")
+    yield "  Files:"
+    yield from _columns(
+        [(name, byte_size(f.bytes), f.sha256[:12]) for name, f in sorted(artifact.files.items())], 4
+    )
+
+
+def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
+    if not children:
+        return
+    yield "Stages:"
+    rows = [("OBJECT", "READY", "REASON", "MESSAGE")]
+    for child in children:
+        ready = child.status.condition("Ready")
+        words = (ready.status, ready.reason, ready.message) if ready else ("<none>",) * 3
+        rows.append((str(child.key), *words))
+    yield from _columns(rows, 2)
+
+
+def _jobs(jobs: Sequence[JobRecord], now: float) -> Iterator[str]:
+    if not jobs:
+        return
+    yield "Jobs:"
+    rows = [("ID", "STAGE", "STATE", "ATTEMPTS", "AGE", "REASON")]
+    for job in jobs:
+        why = f"{job.reason}: {job.message}" if job.reason else ""
+        state, attempts = job.state, str(job.attempts)
+        rows.append((str(job.id), job.stage, state, attempts, age(now - job.created_at), why))
+    yield from _columns(rows, 2)
+
+
+def _events(events: Sequence[EventRecord], now: float) -> Iterator[str]:
+    if not events:
+        yield _line("Events", "<none>")
+        return
+    yield "Events:"
+    rows = [("TYPE", "REASON", "AGE", "MESSAGE")]
+    for event in events:
+        seen = age(now - event.last_seen_at)
+        if event.count > 1:
+            seen += f" (x{event.count} over {age(now - event.first_seen_at)})"
+        rows.append((event.type, event.reason, seen, event.message))
+    yield from _columns(rows, 2)
+
+
+def _tree(value: Any, depth: int) -> Iterator[str]:
+    """Yield a mapping as indented lines; prompt texts are counted, not printed."""
+    indent = "  " * depth
+    for name, item in value.items():
+        if isinstance(item, dict) and "texts" in item:
+            where = f" ({item['file']})" if item.get("file") else ""
+            yield _line(f"{indent}{name}", f"{len(item['texts'])} texts{where}")
+        elif isinstance(item, dict) and item:
+            yield f"{indent}{name}:"
+            yield from _tree(item, depth + 1)
+        else:
+            yield _line(f"{indent}{name}", _short(item))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(str(item) for item in value) or "<none>"
+    text = "<none>" if value is None else str(value)
+    text = " ".join(text.split())
+    if len(text) <= VALUE_CHARACTERS_MAX:
+        return text
+    return f"{text[:VALUE_CHARACTERS_MAX]}… ({len(text)} characters)"
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name + ':':<{WIDTH}}{'' if len(name) < WIDTH - 1 else ' '}{value}"
+
+
+def _columns(rows: Sequence[Sequence[str]], indent: int) -> Iterator[str]:
+    """Yield rows as aligned columns; the last column keeps its length."""
+    if not rows:
+        return
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield " " * indent + "  ".join(cells)

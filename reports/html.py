@@ -1,0 +1,64 @@
+"""The report: one HTML file that needs nothing else, no script and no network.
+
+Every text is escaped by the template engine, and a content security policy in the page forbids
+scripts and requests, so a hostile prompt is only ever text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from reports import numbers, sections
+from reports.mapping_figures import READINGS, reading_class
+from reports.steering_figure import arm_class
+from reports.story import sentence
+from reports.view import ExperimentView
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_report(view: ExperimentView) -> str:
+    """Return the report of an experiment as a self-contained HTML page.
+
+    Equal views give equal bytes: no clock is read. A stage without an artifact is shown as
+    missing, with the reason.
+    """
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        view=view,
+        headline=sections.headline(view),
+        status=sections.status(view),
+        capture=sections.capture(view),
+        coarse=sections.anchors(view, "coarse"),
+        fine=sections.anchors(view, "fine"),
+        mapping=sections.mapping(view),
+        steering=sections.steering(view),
+        provenance=sections.provenance(view),
+        readings=READINGS,
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "decimal": numbers.decimal,
+        "signed": numbers.signed,
+        "count": numbers.count,
+        "percent": numbers.percent,
+        "small": numbers.small,
+        "iso": numbers.iso,
+        "sentence": sentence,
+        "arm_class": arm_class,
+        "reading_class": reading_class,
+        "zip": lambda left, right: list(zip(left, right, strict=True)),
+    }
+    environment.globals["interval"] = numbers.interval
+    return environment

@@ -1,0 +1,205 @@
+"""What ``get`` prints: one line per object, with the columns of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.describe import describe_text
+from reports.documents import job_document, list_document, object_document
+from reports.numbers import MINUS, MISSING, age, count, decimal, interval, percent
+from state.records import ObjectRecord
+
+__all__ = [
+    "Listing",
+    "age",
+    "by_owner",
+    "describe_text",
+    "job_document",
+    "list_document",
+    "listing",
+    "object_document",
+    "stage_word",
+]
+
+Children = Mapping[str, Sequence[ObjectRecord]]
+Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
+_PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
+"""A terminal's table is also read by programs: ASCII signs there."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Column names and, for each object, one text a column."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def listing(
+    kind: str,
+    records: Sequence[ObjectRecord],
+    *,
+    now: float,
+    children: Children | None = None,
+    wide: bool = False,
+    namespaces: bool = False,
+) -> Listing:
+    """Return the table of ``get`` for objects of one kind.
+
+    ``children`` maps the uid of an Experiment to its stages (see ``by_owner``); ``wide`` adds
+    columns, ``namespaces`` puts the namespace first. Raises KeyError for an unknown kind.
+    """
+    cells: dict[str, Cell] = {"NAME": lambda record, _: record.key.name, **_CELLS[kind]}
+    if namespaces:
+        cells = {"NAMESPACE": lambda record, _: record.key.namespace, **cells}
+    cells["AGE"] = lambda record, _: age(now - record.creation_timestamp)
+    if wide:
+        cells |= _WIDE[kind]
+    rows = []
+    for record in records:
+        prefix = f"{record.key.name}-"
+        owned = (children or {}).get(record.uid, ())
+        stages = {child.key.name.removeprefix(prefix): child for child in owned}
+        rows.append([cell(record, stages).translate(_PLAIN) for cell in cells.values()])
+    return Listing(list(cells), rows)
+
+
+def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
+    """Group objects by the uid of their owner; what has no owner is left out."""
+    groups: dict[str, list[ObjectRecord]] = {}
+    for record in records:
+        if record.owner_uid is not None:
+            groups.setdefault(record.owner_uid, []).append(record)
+    return groups
+
+
+def stage_word(record: ObjectRecord | None) -> str:
+    """Return one word for how far a stage is."""
+    if record is None:
+        return MISSING
+    ready = record.status.condition("Ready")
+    if ready is None or record.status.observed_generation != record.generation:
+        return "Pending"
+    if record.ready:
+        return "Ready" if record.status.artifact else "Skipped"
+    if record.stalled:
+        return "Stalled"
+    words = {"JobRunning": "Running", "JobPending": "Queued", "RetryingLater": "Retrying"}
+    return words.get(ready.reason, "Waiting")
+
+
+def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    """Return the Ready condition; an answer about an older spec is Unknown."""
+    ready = record.status.condition("Ready")
+    if ready is None or record.status.observed_generation != record.generation:
+        return "Unknown"
+    return ready.status
+
+
+def _reason(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    ready = record.status.condition("Ready")
+    return ready.reason if ready else MISSING
+
+
+def _stage(name: str) -> Cell:
+    return lambda _, stages: stage_word(stages.get(name))
+
+
+def _stage_summary(stage: str, name: str) -> Cell:
+    def cell(_: ObjectRecord, stages: Mapping[str, ObjectRecord]) -> str:
+        child = stages.get(stage)
+        value = child.status.summary.get(name) if child is not None and child.ready else None
+        return MISSING if value is None else str(value)
+
+    return cell
+
+
+def _summary(name: str, form: Callable[[Any], str] = str) -> Cell:
+    def cell(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+        value = record.status.summary.get(name) if record.ready else None
+        return MISSING if value is None else form(value)
+
+    return cell
+
+
+def _interval(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    summary = record.status.summary if record.ready else {}
+    return interval(summary.get("low"), summary.get("high"))
+
+
+def _digest(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    return record.status.artifact.digest[:12] if record.status.artifact else MISSING
+
+
+def _content(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    return record.status.artifact.content_digest[:12] if record.status.artifact else MISSING
+
+
+def _owner(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    return str(record.owner) if record.owner else MISSING
+
+
+_STATE: dict[str, Cell] = {"READY": _ready, "REASON": _reason}
+_PROVENANCE: dict[str, Cell] = {
+    "GENERATION": lambda record, _: str(record.generation),
+    "DIGEST": _digest,
+    "CONTENT": _content,
+    "OWNER": _owner,
+}
+_CELLS: dict[str, dict[str, Cell]] = {
+    "Experiment": {
+        "CAPTURE": _stage("capture"),
+        "COARSE": _stage("coarse"),
+        "FINE": _stage("fine"),
+        "MAPPING": _stage("mapping"),
+        "STEERING": _stage("steering"),
+        "READY": _ready,
+        "GATE": _stage_summary("mapping", "verdict"),
+        "VERDICT": _stage_summary("steering", "verdict"),
+    },
+    "Capture": {
+        **_STATE,
+        "PROMPTS": _summary("prompts", count),
+        "TOKENS": _summary("tokens", count),
+        "NORM": _summary("median_norm", lambda value: decimal(value, 1)),
+        "CENTRED": _summary("median_centred_norm", lambda value: decimal(value, 1)),
+    },
+    "Decomposition": {
+        **_STATE,
+        "LATENTS": _summary("d_sae", count),
+        "L0": _summary("l0", lambda value: decimal(value, 1)),
+        "FVU": _summary("fvu", lambda value: decimal(value, 3)),
+        "ALIVE": _summary("alive", count),
+        "CANDIDATES": _summary("candidates", lambda value: count(len(value))),
+    },
+    "Mapping": {
+        **_STATE,
+        "GATE": _summary("verdict"),
+        "ANCHORS": _summary("anchors", count),
+        "CHILDREN": _summary("children", count),
+        "PASS-OF-ALL": _summary("share_of_all", percent),
+        "PASS-OF-FIRING": _summary("share_of_firing", percent),
+    },
+    "Steering": {
+        **_STATE,
+        "VERDICT": _summary("verdict"),
+        "CONTRAST": _summary("contrast"),
+        "ESTIMATE": _summary("estimate", decimal),
+        "INTERVAL": _interval,
+        "N": _summary("n", count),
+    },
+}
+_WIDE: dict[str, dict[str, Cell]] = {
+    "Experiment": {
+        "REASON": _reason,
+        "MODEL": lambda record, _: str(record.spec.get("model", {}).get("name", MISSING)),
+        "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
+        "GENERATION": lambda record, _: str(record.generation),
+    },
+    "Capture": _PROVENANCE,
+    "Decomposition": _PROVENANCE,
+    "Mapping": _PROVENANCE,
+    "Steering": _PROVENANCE,
+}

@@ -1,0 +1,186 @@
+"""The report's sections as plain values for the template: one function a section."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from reports.graph_figure import GraphAnchor, decomposition_graph
+from reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
+from reports.numbers import decimal
+from reports.provenance import resolved_inputs, spec_yaml, stage_provenance
+from reports.samples import samples_by_opening
+from reports.steering_figure import concept_against_kl
+from reports.story import answers, cautions, model_facts, question, share_sentence
+from reports.view import ExperimentView, StageView
+
+HISTOGRAMS_MAX = 6
+PAIRS_SHOWN_MAX = 60
+ANCHORS_DRAWN_MAX = 8
+
+
+def headline(view: ExperimentView) -> dict[str, Any]:
+    """Return question, answers and cautions."""
+    return {"question": question(view), "answers": answers(view), "cautions": cautions(view)}
+
+
+def status(view: ExperimentView) -> list[dict[str, Any]]:
+    """Return one row per object: the experiment, then its stages."""
+    rows = [{"name": "experiment", "record": view.experiment, "problem": ""}]
+    for stage in view.stages.values():
+        rows.append({"name": stage.name, "record": stage.record, "problem": stage.problem})
+    return [{**row, **_condition_facts(row["record"])} for row in rows]
+
+
+def capture(view: ExperimentView) -> dict[str, Any]:
+    """Return the capture's numbers, the dictionaries' numbers and the norms."""
+    stage = view.stage("capture")
+    return {
+        "stage": stage,
+        "norms": stage.document("norms.json") if stage.available else {},
+        "sides": [view.stage("coarse"), view.stage("fine")],
+        "positions": view.experiment.spec["positions"],
+        "aggregation": view.experiment.spec["aggregation"],
+    }
+
+
+def anchors(view: ExperimentView, side: Literal["coarse", "fine"]) -> dict[str, Any]:
+    """Return the candidates of one decomposition with their statistics, best first."""
+    stage = view.stage(side)
+    if not stage.available:
+        return {"stage": stage, "rows": [], "selection": {}}
+    features = stage.table("features.parquet").set_index("latent", drop=False)
+    candidates = view.candidates(side)
+    rows = features.loc[candidates].to_dict("records")
+    return {"stage": stage, "rows": rows, "selection": stage.spec["selection"]}
+
+
+def mapping(view: ExperimentView) -> dict[str, Any]:
+    """Return the gate, the pairs and the pictures of the mapping."""
+    stage = view.stage("mapping")
+    if not stage.available:
+        return {"stage": stage}
+    gate = stage.document("gate.json")
+    pairs = stage.table("pairs.parquet")
+    rules = stage.spec
+    return {
+        "stage": stage,
+        "gate": gate,
+        "gate_policy": rules["gate"]["policy"],
+        "share_sentence": share_sentence(gate),
+        "rules": rules,
+        "readings": stage.metrics.get("readings", {}),
+        "pairs": pairs.head(PAIRS_SHOWN_MAX).to_dict("records"),
+        "pairs_hidden": max(0, len(pairs) - PAIRS_SHOWN_MAX),
+        "figures": _mapping_figures(stage) if len(pairs) else {},
+        "directions": stage.document("directions.json"),
+    }
+
+
+def steering(view: ExperimentView) -> dict[str, Any]:
+    """Return the arms' table, contrasts, picture and samples."""
+    stage = view.stage("steering")
+    if not stage.available:
+        return {"stage": stage}
+    arms = stage.table("arms.parquet")
+    verdict = stage.document("verdict.json")
+    openings, hidden = samples_by_opening(stage)
+    return {
+        "stage": stage,
+        "rules": stage.spec,
+        "arms": arms.to_dict("records"),
+        "verdict": verdict,
+        "contrasts": _contrasts(verdict.get("contrasts") or []),
+        "figure": concept_against_kl(arms),
+        "openings": openings,
+        "samples_hidden": hidden,
+        "unit": _strength_unit(view, stage),
+    }
+
+
+def provenance(view: ExperimentView) -> dict[str, Any]:
+    """Return inputs, artifacts and the spec."""
+    return {
+        "model": model_facts(view),
+        "inputs": resolved_inputs(view),
+        "stages": [stage_provenance(s) for s in view.stages.values() if s.available],
+        "spec": spec_yaml(view),
+    }
+
+
+def _contrasts(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the contrasts as columns and rows of text; their fields are the verdict's business."""
+    columns = list(dict.fromkeys(name for entry in entries for name in entry))
+    rows = [[_cell(entry.get(name)) for name in columns] for entry in entries]
+    return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
+
+
+def _cell(value: Any) -> str:
+    return decimal(value, 3) if value is None or isinstance(value, float) else str(value)
+
+
+def _condition_facts(record: Any) -> dict[str, Any]:
+    ready = record.status.condition("Ready") if record else None
+    stale = record is not None and record.status.observed_generation != record.generation
+    return {
+        "ready": ready,
+        "stale": stale,
+        "conditions": record.status.conditions if record else (),
+    }
+
+
+def _mapping_figures(stage: StageView) -> dict[str, Any]:
+    pairs, gate = stage.table("pairs.parquet"), stage.document("gate.json")
+    histogram = stage.table("cosine_histogram.parquet")
+    summary = stage.table("coarse_summary.parquet").set_index("coarse")
+    order = [entry["coarse"] for entry in gate["anchors"]]
+    drawn = pairs[pairs["coarse"].isin(order[:ANCHORS_DRAWN_MAX])]
+    return {
+        "cosine_heatmap": heatmap(drawn, "cosine", "decoder cosine"),
+        "correlation_heatmap": heatmap(drawn, "correlation", "activation correlation"),
+        "histograms": [
+            (
+                coarse,
+                cosine_histogram(
+                    histogram[histogram["coarse"] == coarse],
+                    coarse,
+                    stage.spec["minCosine"],
+                    int(summary.loc[coarse, "children_cosine_rule"]),
+                ),
+            )
+            for coarse in order[:HISTOGRAMS_MAX]
+        ],
+        "graph": decomposition_graph(_graph_anchors(stage)),
+        "scatter": pair_scatter(pairs, stage.spec, gate["empty_corner_count"]),
+        "anchors_hidden": max(0, len(order) - ANCHORS_DRAWN_MAX),
+        "histograms_hidden": max(0, len(order) - HISTOGRAMS_MAX),
+    }
+
+
+def _graph_anchors(stage: StageView) -> list[GraphAnchor]:
+    pairs, gate = stage.table("pairs.parquet"), stage.document("gate.json")
+    children = pairs[pairs["child"]]
+    return [
+        GraphAnchor(
+            entry["coarse"],
+            entry["selectivity"],
+            entry["firing_rate_target"],
+            len(entry["children"]) >= gate["minSubfeatures"],
+            children[children["coarse"] == entry["coarse"]].sort_values(
+                "cosine", ascending=False, kind="stable"
+            ),
+        )
+        for entry in gate["anchors"][:ANCHORS_DRAWN_MAX]
+    ]
+
+
+def _strength_unit(view: ExperimentView, stage: StageView) -> dict[str, Any]:
+    """Return the unit of the strengths in words, with its size where the capture is at hand."""
+    unit = stage.spec["strengthUnit"]
+    words, name = {
+        "centredResidualNorm": ("median norm of (h minus mean h)", "median_centred_norm"),
+        "residualNorm": ("median norm of h", "median_norm"),
+        "absolute": ("1", ""),
+    }[unit]
+    capture_stage = view.stage("capture")
+    norms = capture_stage.document("norms.json") if capture_stage.available else {}
+    return {"name": unit, "words": words, "size": norms.get(name)}

@@ -1,0 +1,183 @@
+"""The headline in plain sentences: what was asked, what came out, what not to conclude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reports.numbers import count, decimal, interval, is_missing, percent, signed
+from reports.view import ExperimentView, StageName
+
+COMMON_SHARE = 0.5
+RARE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: what it is about, its word (``GO``, ``Inconclusive``), sentences."""
+
+    about: str
+    word: str
+    sentences: list[str]
+
+
+def question(view: ExperimentView) -> str:
+    """Return what the experiment asked, with its sizes."""
+    spec = view.experiment.spec
+    prompts = spec["prompts"]
+    target, neutral = (len(prompts[name]["texts"]) for name in ("target", "neutral"))
+    sizes = [view.stage(side).metrics.get("d_sae") for side in ("coarse", "fine")]
+    coarse, fine = (f" ({count(size)} latents)" if size else "" for size in sizes)
+    asked = (
+        f"Which latents of the coarse dictionary{coarse} answer to the {target} target prompts and "
+        f"not to the {neutral} neutral ones, and which latents of the fine dictionary{fine} "
+        f"resolve them further, at {spec['hook']} of {spec['model']['name']}?"
+    )
+    if "steering" in spec:
+        asked += " Does steering along both together work better than along one alone?"
+    return asked
+
+
+def answers(view: ExperimentView) -> list[Answer]:
+    """Return the gate's and the steering's answer; a missing one says why it is missing."""
+    found = [_gate(view)]
+    if "steering" in view.stages:
+        found.append(_steering(view))
+    return found
+
+
+def share_sentence(gate: dict[str, Any]) -> str:
+    """Return what the share of all coarse latents that pass means for the gate's worth."""
+    share = gate.get("share_of_all")
+    if share is None:
+        return "How many other coarse latents would pass is not known, so its worth is not known."
+    by_chance = f"A coarse latent picked at random passes with probability {percent(share)}"
+    if share >= COMMON_SHARE:
+        return f"{by_chance}: passing says next to nothing about the concept."
+    if share > RARE_SHARE:
+        return f"{by_chance}: passing is weak evidence."
+    return f"{by_chance}: passing sets an anchor apart from most latents."
+
+
+def cautions(view: ExperimentView) -> list[str]:
+    """Return what a reader must not conclude, from what this run was and was not."""
+    found = []
+    if view.stage("mapping").available:
+        found.extend(_mapping_cautions(view))
+    if view.stage("steering").available:
+        found.extend(_steering_cautions(view))
+    quantised = model_facts(view).get("quantised")
+    if quantised:
+        found.append(
+            f"Nothing here is about the original weights: the model is {quantised}, which is "
+            "another model than the published one."
+        )
+    if view.stage("coarse").available:
+        found.append(
+            "L0 and FVU below are those of the captured rows "
+            f"({view.stage('coarse').metrics.get('population', 'population unknown')}); "
+            "they do not describe the dictionaries on general text."
+        )
+    return found
+
+
+def model_facts(view: ExperimentView) -> dict[str, Any]:
+    """Return what the model reference resolved to; empty while that is not known."""
+    record = view.stage("capture").record
+    facts = record.status.inputs.get("model", {}) if record else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _gate(view: ExperimentView) -> Answer:
+    stage = view.stage("mapping")
+    if not stage.available:
+        return _missing(view, "Gate", "mapping")
+    gate = stage.document("gate.json")
+    other = gate["other_rule"]
+    sentences = [
+        sentence(gate["reason"]),
+        share_sentence(gate),
+        f"By the {other['rule']} rule {count(other['passing_all'])} of all "
+        f"{count(other['n_all'])} coarse latents pass ({percent(other['share_of_all'])}).",
+    ]
+    return Answer("Gate", gate["verdict"], sentences)
+
+
+def _steering(view: ExperimentView) -> Answer:
+    stage = view.stage("steering")
+    if not stage.available:
+        return _missing(view, "Steering", "steering")
+    verdict = stage.document("verdict.json")
+    sentences = []
+    if not is_missing(verdict.get("estimate")):
+        sentences.append(
+            f"{verdict['contrast']}: the share of texts about the concept differs by "
+            f"{signed(verdict['estimate'])} (95 % interval "
+            f"{interval(verdict.get('low'), verdict.get('high'))}, {verdict['n']} openings)."
+        )
+    if verdict.get("reason"):
+        sentences.append(sentence(str(verdict["reason"])))
+    needed = verdict.get("n_needed")
+    if not is_missing(needed):
+        sentences.append(
+            f"About {count(needed)} openings would be needed to see a difference of "
+            f"{decimal(verdict.get('min_difference'))}."
+        )
+    return Answer("Steering", verdict["verdict"], sentences)
+
+
+def _missing(view: ExperimentView, about: str, name: StageName) -> Answer:
+    stage = view.stage(name)
+    summary = stage.record.status.summary if stage.record and stage.answered else {}
+    return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])
+
+
+def _mapping_cautions(view: ExperimentView) -> list[str]:
+    gate = view.stage("mapping").document("gate.json")
+    found = []
+    if gate["verdict"] == "GO" and (gate.get("share_of_all") or 0) > RARE_SHARE:
+        found.append(
+            f"GO does not mean that the fine dictionary splits this concept in particular: "
+            f"{percent(gate['share_of_all'])} of all coarse latents pass the same rule."
+        )
+    if gate["verdict"] == "NO-GO":
+        found.append(
+            "NO-GO does not mean that the fine dictionary lacks the concept: it means that no "
+            "anchor reached the declared number of children."
+        )
+    found.append(
+        "A correlation over target and neutral prompts together is high for any two latents that "
+        "follow the concept; the column within target asks whether they agree among target prompts."
+    )
+    found.append(
+        "Candidates were chosen and mapped on the same prompts, so their numbers look better than "
+        "they would on new prompts."
+    )
+    return found
+
+
+def _steering_cautions(view: ExperimentView) -> list[str]:
+    verdict = view.stage("steering").document("verdict.json")
+    found = []
+    if verdict["verdict"] == "Inconclusive":
+        found.append(
+            "Inconclusive is not the same as no difference: the interval still holds differences "
+            "that would matter."
+        )
+    if verdict["verdict"] == "NotTestable":
+        found.append("NotTestable says nothing about which arm is better.")
+    found.append(
+        "The best strength of an arm was seen on the same openings that score it: compare arms at "
+        "equal KL, not each at its own best."
+    )
+    found.append(
+        "The concept score counts texts with a word of the lexicon; it does not judge their sense."
+    )
+    return found
+
+
+def sentence(text: str) -> str:
+    """Return a reason or message as a sentence: a capital first, a full stop last."""
+    text = text.strip()
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,0 +1,189 @@
+"""An experiment as it stands: its stages, their verified artifacts, and why one is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import pandas
+import pyarrow.parquet
+
+from specs.objects import Key
+from specs.rules import Selection
+from state import artifact_index, objects
+from state.artifacts import ArtifactStore, Corrupt
+from state.folder import StateFolder
+from state.records import ArtifactRecord, ObjectRecord
+
+StageName = Literal["capture", "coarse", "fine", "mapping", "steering"]
+STAGES: tuple[StageName, ...] = ("capture", "coarse", "fine", "mapping", "steering")
+_INPUTS: dict[StageName, tuple[StageName, ...]] = {
+    "capture": (),
+    "coarse": ("capture",),
+    "fine": ("capture",),
+    "mapping": ("capture", "coarse", "fine"),
+    "steering": ("capture", "mapping"),
+}
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One stage of an experiment.
+
+    ``artifact``, ``folder`` and ``manifest`` are there only when the object is Ready for its
+    current spec and the artifact's bytes were verified; else ``problem`` says why not.
+    """
+
+    name: StageName
+    record: ObjectRecord | None
+    artifact: ArtifactRecord | None = None
+    folder: Path | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    _tables: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a verified artifact to show."""
+        return self.artifact is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the stage is Ready without an artifact: not running was its answer."""
+        record = self.record
+        return record is not None and record.ready and record.status.artifact is None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The headline numbers; empty when the stage is not available."""
+        return self.artifact.metrics if self.artifact else {}
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The stage's own spec: what its artifact answers."""
+        return self.record.spec if self.record else {}
+
+    def path(self, name: str) -> Path:
+        """Return a payload file's path. Raises LookupError where there is no such file."""
+        if self.folder is None or self.artifact is None or name not in self.artifact.files:
+            raise LookupError(f"{self.name} has no {name}: {self.problem or 'not in its artifact'}")
+        return self.folder / name
+
+    def table(self, name: str) -> pandas.DataFrame:
+        """Return a Parquet file of the artifact, read once. Raises LookupError."""
+        if name not in self._tables:
+            self._tables[name] = pyarrow.parquet.read_table(self.path(name)).to_pandas()
+        return self._tables[name]
+
+    def document(self, name: str) -> Any:
+        """Return a JSON file of the artifact, read once. Raises LookupError."""
+        if name not in self._tables:
+            self._tables[name] = json.loads(self.path(name).read_text(encoding="utf-8"))
+        return self._tables[name]
+
+
+@dataclass(frozen=True)
+class ExperimentView:
+    """An Experiment with its stages, read in one snapshot of the database."""
+
+    experiment: ObjectRecord
+    stages: Mapping[StageName, StageView]
+
+    @staticmethod
+    def load(state: StateFolder, key: Key) -> ExperimentView:
+        """Read an experiment. Raises KeyError when there is no such object."""
+        with state.database.read() as connection:
+            experiment = objects.get(connection, key)
+            if experiment is None:
+                raise KeyError(str(key))
+            children = {c.key.name: c for c in objects.owned_by(connection, experiment.uid)}
+            records = {stage: children.get(f"{key.name}-{stage}") for stage in STAGES}
+            known = {
+                stage: artifact_index.get(connection, record.status.artifact.digest)
+                for stage, record in records.items()
+                if record is not None and record.status.artifact is not None
+            }
+        stages: dict[StageName, StageView] = {}
+        for name in STAGES:
+            if name == "steering" and "steering" not in experiment.spec:
+                continue
+            stages[name] = _stage(name, records, known.get(name), state.artifacts)
+        return ExperimentView(experiment, MappingProxyType(stages))
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.experiment.key.name
+
+    @property
+    def stale(self) -> bool:
+        """Whether the spec was edited and the stages do not yet answer the edit."""
+        return self.experiment.status.observed_generation != self.experiment.generation
+
+    @property
+    def unfinished(self) -> list[StageView]:
+        """The stages that have neither an artifact nor an answer."""
+        return [s for s in self.stages.values() if not s.available and not s.answered]
+
+    def stage(self, name: StageName) -> StageView:
+        """Return a stage; one that the spec does not ask for is not available and says so."""
+        return self.stages.get(name) or StageView(
+            name, None, problem="the spec does not ask for it"
+        )
+
+    def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
+        """Return a decomposition's candidate latents, best first. Raises LookupError."""
+        stage = self.stage(side)
+        features = stage.table("features.parquet")
+        assert stage.record is not None  # a stage with an artifact has a record
+        recorded = stage.record.status.summary.get("candidates")
+        if recorded is not None:
+            return [int(latent) for latent in recorded]
+        columns = {name: features[name].tolist() for name in features.columns}
+        return Selection.model_validate(stage.spec["selection"]).candidates(columns)
+
+
+def _stage(
+    name: StageName,
+    records: Mapping[StageName, ObjectRecord | None],
+    known: ArtifactRecord | None,
+    store: ArtifactStore,
+) -> StageView:
+    record = records[name]
+    problem = _problem(name, records)
+    reference = record.status.artifact if record else None
+    if problem or reference is None:
+        return StageView(name, record, problem=problem)
+    try:
+        artifact = known or store.record(reference.stage, reference.digest)
+        if artifact.content_digest != reference.content_digest:
+            raise Corrupt(f"{name}: the artifact is not the one that the status names")
+        store.verify(artifact)
+        manifest = store.manifest(artifact.stage, artifact.digest)
+    except (Corrupt, OSError) as error:
+        return StageView(name, record, problem=f"ArtifactDamaged: {error}")
+    folder = store.folder(artifact.stage, artifact.digest)
+    return StageView(name, record, artifact, folder, MappingProxyType(manifest))
+
+
+def _problem(name: StageName, records: Mapping[StageName, ObjectRecord | None]) -> str:
+    """Return why a stage has nothing to show, or an empty string."""
+    record = records[name]
+    if record is None:
+        return "NotCreated: the controller has not created this stage yet"
+    ready = record.status.condition("Ready")
+    if ready is None or record.status.observed_generation != record.generation:
+        return "Pending: the controller has not looked at this spec yet"
+    if not record.ready or record.status.artifact is None:
+        return f"{ready.reason}: {ready.message}"
+    for upstream in _INPUTS[name]:
+        source = records[upstream]
+        used = record.status.inputs.get(upstream, {}).get("contentDigest")
+        now = source.status.artifact if source else None
+        if used and now and used != now.content_digest:
+            return f"Outdated: it was made from an earlier {upstream}; the controller will renew it"
+    return ""

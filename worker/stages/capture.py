@@ -1,0 +1,182 @@
+"""Stage *capture*: the residual vectors of two prompt sets at one hook, with their norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from numerics.batching import pad, plan_batches
+from numerics.capture import (
+    HookNeverFired,
+    NormStatistics,
+    NotFinite,
+    norm_statistics,
+    residual_at_hook,
+    rows_without_bos,
+)
+from state.failures import TerminalFailure
+from worker.context import StageContext
+from worker.models import LoadedModel
+from worker.stages.tables import write_json, write_table
+
+TOKENS_PER_BATCH_MAX = 512
+"""About a second of work for a small model on a CPU; part of what makes payload bytes equal."""
+BATCHES_PER_SHARD = 4
+PHASE = "Capturing"
+
+
+def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+    """Write residual, prompts, norms and mean; return the numbers for the status.
+
+    Norms and mean are over all tokens of both sets without BOS, whatever ``positions`` says.
+    Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired`` or ``NotFinite``.
+    """
+    model = context.model(payload["model"])
+    prompts = payload["prompts"]
+    model.place(payload["hook"])
+    tokens = tokenise(model, prompts, payload["maxTokens"])
+    shards = _capture_all(model, payload["hook"], tokens, context)
+    rows = _in_prompt_order(shards, len(prompts))
+    return _write(payload, rows, out)
+
+
+def tokenise(
+    model: LoadedModel, prompts: Sequence[dict[str, Any]], tokens_max: int
+) -> list[list[int]]:
+    """Return each prompt's tokens with one BOS. ``tokens_max`` counts tokens without BOS.
+
+    Raises TerminalFailure ``PromptTooLong``: a prompt cut short would be another prompt.
+    """
+    limit = min(tokens_max, (model.context_tokens_max or tokens_max + 1) - 1)
+    encoded = []
+    for prompt in prompts:
+        tokens = model.encode(prompt["text"])
+        if len(tokens) - 1 > limit:
+            raise TerminalFailure(
+                "PromptTooLong",
+                f"prompt {prompt['id']} has {len(tokens) - 1} tokens, the limit is {limit}; "
+                "shorten it or raise maxTokens",
+            )
+        encoded.append(tokens)
+    return encoded
+
+
+def _capture_all(
+    model: LoadedModel, hook: str, tokens: list[list[int]], context: StageContext
+) -> list[Path]:
+    """Return the sealed shards that hold every prompt's vectors."""
+    batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
+    groups = [
+        batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)
+    ]
+    shards, done = [], 0
+    context.progress(PHASE, done, len(tokens), "prompts")
+    for number, group in enumerate(groups):
+        name = f"capture-{number:05d}.safetensors"
+        path = context.shards.sealed(name)
+        if path is None:
+            found: dict[str, Tensor] = {}
+            for batch in group:
+                found |= _capture_batch(model, hook, tokens, batch)
+                context.progress(PHASE, done + len(found), len(tokens), "prompts")
+            path = context.shards.seal(name, _Saver(found))
+        done += sum(len(batch) for batch in group)
+        context.progress(PHASE, done, len(tokens), "prompts")
+        shards.append(path)
+    return shards
+
+
+@dataclass(frozen=True)
+class _Saver:
+    tensors: dict[str, Tensor]
+
+    def __call__(self, path: Path) -> None:
+        save_file({key: self.tensors[key] for key in sorted(self.tensors)}, path)
+
+
+def _capture_batch(
+    model: LoadedModel, hook: str, tokens: list[list[int]], batch: list[int]
+) -> dict[str, Tensor]:
+    """Return ``{prompt index: [tokens, d_model]}`` of one forward pass, on the CPU."""
+    padded = pad([tokens[i] for i in batch], model.pad_token, "right", model.device)
+    try:
+        residual = residual_at_hook(model.bridge, hook, padded, model.d_model)
+    except HookNeverFired as error:
+        raise TerminalFailure("HookNeverFired", str(error)) from error
+    except NotFinite as error:
+        raise TerminalFailure("NotFinite", str(error)) from error
+    rows = rows_without_bos(residual, padded)
+    return {f"{i:08d}": row.cpu().contiguous() for i, row in zip(batch, rows, strict=True)}
+
+
+def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
+    """Return each prompt's vectors ``[tokens, d_model]``, without BOS."""
+    found: dict[str, Tensor] = {}
+    for path in shards:
+        found |= load_file(path)
+    return [found[f"{i:08d}"] for i in range(n_prompts)]
+
+
+def _write(payload: dict[str, Any], rows: list[Tensor], out: Path) -> dict[str, Any]:
+    lengths = [len(row) for row in rows]
+    every = torch.cat(rows)
+    norms = norm_statistics(every)
+    last = payload["positions"] == "last"
+    residual = torch.stack([row[-1] for row in rows]) if last else every
+    index = torch.arange(len(rows), dtype=torch.int32)
+    counts = torch.tensor([1] * len(rows) if last else lengths)
+    first = torch.tensor([n - 1 for n in lengths] if last else [0] * len(rows))
+    save_file(
+        {
+            "position": _positions(first, counts) + 1,
+            "prompt_index": torch.repeat_interleave(index, counts),
+            "residual": residual.contiguous(),
+        },
+        out / "residual.safetensors",
+    )
+    save_file({"mean": norms.mean.contiguous()}, out / "mean.safetensors")
+    write_json(out / "norms.json", _norms_record(norms))
+    _write_prompts(payload["prompts"], lengths, out)
+    return {
+        "prompts": len(rows),
+        "tokens": norms.n_tokens,
+        "d_model": int(every.shape[1]),
+        "median_norm": norms.median_norm,
+        "median_centred_norm": norms.median_centred_norm,
+    }
+
+
+def _positions(first: Tensor, counts: Tensor) -> Tensor:
+    """Return ``first[i], first[i] + 1, …`` for each of ``counts[i]`` rows, as int32."""
+    starts = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    steps = torch.arange(int(counts.sum())) - starts
+    return (torch.repeat_interleave(first, counts) + steps).to(torch.int32)
+
+
+def _norms_record(norms: NormStatistics) -> dict[str, Any]:
+    return {
+        "median_norm": norms.median_norm,
+        "median_centred_norm": norms.median_centred_norm,
+        "mean_norm": norms.mean_norm,
+        "n_tokens": norms.n_tokens,
+        "population": "all tokens of both prompt sets without BOS",
+    }
+
+
+def _write_prompts(prompts: list[dict[str, Any]], lengths: list[int], out: Path) -> None:
+    write_table(
+        out / "prompts.parquet",
+        {
+            "prompt_id": [prompt["id"] for prompt in prompts],
+            "text": [prompt["text"] for prompt in prompts],
+            "condition": [prompt["condition"] for prompt in prompts],
+            "split": [prompt.get("split", "discover") for prompt in prompts],
+            "n_tokens": lengths,
+        },
+    )

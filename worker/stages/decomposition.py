@@ -1,0 +1,167 @@
+"""Decomposition: encode a capture with one dictionary, one table row per latent.
+
+L0, FVU and the living latents describe the dictionary on the rows captured (last tokens, or all
+tokens); the table's statistics run over prompts, after aggregation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from numerics.dictionary import (
+    ReconstructionSums,
+    SparseDictionary,
+    block_shape,
+    decode,
+    encode,
+)
+from numerics.features import LatentStatistics, aggregate_prompts, latent_statistics
+from state.failures import TerminalFailure
+from worker.context import StageContext
+from worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
+
+SHARD_MULTIPLICATIONS = 10**11
+"""Encoder work of one shard: about two seconds on two cores, whatever the widths."""
+ROWS_PER_SHARD_MIN, ROWS_PER_SHARD_MAX = 32, 8192
+
+
+@dataclass(frozen=True)
+class CapturedRows:
+    """The rows of a capture: residual f32 [rows, d_in], their prompt, position, condition."""
+
+    residual: Tensor
+    prompt_index: NDArray[np.int32]
+    position: NDArray[np.int32]
+    is_target: NDArray[np.bool_]
+    """Shape [prompts]."""
+
+    @property
+    def population(self) -> str:
+        """Name the rows, for example ``400 last tokens`` or ``5,812 tokens``."""
+        rows = len(self.prompt_index)
+        kind = "last tokens" if rows == len(self.is_target) else "tokens"
+        return f"{rows:,} {kind}"
+
+
+def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+    """Write ``activations.safetensors`` and ``features.parquet``; return the metrics."""
+    rows = _read_capture(context.artifact("capture", payload["capture"]["digest"]))
+    dictionary = context.dictionary(payload["dictionary"]).to(context.device)
+    if dictionary.d_in != rows.residual.shape[1]:
+        raise TerminalFailure(
+            "DictionaryMismatch",
+            f"the dictionary reads vectors of {dictionary.d_in} numbers, the capture holds "
+            f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
+        )
+    activations, sums = _encode_in_shards(rows.residual, dictionary, context)
+    prompts = aggregate_prompts(
+        activations,
+        rows.prompt_index,
+        rows.position,
+        len(rows.is_target),
+        payload["aggregation"],
+    )
+    write_sparse(out / "activations.safetensors", prompts)
+    write_table(
+        out / "features.parquet", _feature_columns(latent_statistics(prompts, rows.is_target))
+    )
+    return {
+        "l0": sums.l0,
+        "fvu": sums.fvu if sums.fvu == sums.fvu else None,
+        "alive": sums.alive,
+        "dead": dictionary.d_sae - sums.alive,
+        "d_sae": dictionary.d_sae,
+        "rows": sums.rows,
+        "population": rows.population,
+    }
+
+
+def _read_capture(folder: Path) -> CapturedRows:
+    tensors = load_file(folder / "residual.safetensors")
+    residual = tensors["residual"]
+    if not bool(torch.isfinite(residual).all()):
+        raise TerminalFailure(
+            "NotFinite",
+            "the captured residual holds NaN or infinite numbers; capture again in float32",
+        )
+    return CapturedRows(
+        residual=residual,
+        prompt_index=tensors["prompt_index"].numpy(),
+        position=tensors["position"].numpy(),
+        is_target=read_columns(folder / "prompts.parquet")["condition"] == "target",
+    )
+
+
+def _encode_in_shards(
+    residual: Tensor, dictionary: SparseDictionary, context: StageContext
+) -> tuple[scipy.sparse.csr_array, ReconstructionSums]:
+    """Encode all rows, shard by sealed shard, so that a crash costs one shard."""
+    size = rows_per_shard(dictionary.d_in, dictionary.d_sae)
+    total = residual.shape[0]
+    blocks = []
+    sums = ReconstructionSums.empty(dictionary.d_in, dictionary.d_sae)
+    for start in range(0, total, size):
+        context.progress("Encoding", start, total, "rows")
+        name = f"encoded-{start:09d}.safetensors"
+        write = partial(_write_shard, residual[start : start + size], dictionary, context.device)
+        path = context.shards.sealed(name) or context.shards.seal(name, write)
+        block, shard_sums = _read_shard(path)
+        blocks.append(block)
+        sums = sums.merge(shard_sums)
+    context.progress("Encoding", total, total, "rows")
+    return scipy.sparse.vstack(blocks, format="csr"), sums
+
+
+def rows_per_shard(d_in: int, d_sae: int) -> int:
+    """Return how many rows are encoded at once: a function of the widths alone."""
+    fitting = SHARD_MULTIPLICATIONS // (d_in * d_sae)
+    return max(ROWS_PER_SHARD_MIN, min(ROWS_PER_SHARD_MAX, fitting))
+
+
+def _write_shard(x: Tensor, dictionary: SparseDictionary, device: str, path: Path) -> None:
+    on_device = x.to(device)
+    activations = encode(dictionary, on_device, *block_shape(len(x), dictionary.d_sae))
+    sums = ReconstructionSums.of(on_device, decode(dictionary, activations), activations)
+    extra = {
+        "sums_mean": sums.mean,
+        "sums_spread_error": np.asarray([sums.spread, sums.error]),
+    }
+    write_sparse(path, activations, extra)
+
+
+def _read_shard(path: Path) -> tuple[scipy.sparse.csr_array, ReconstructionSums]:
+    activations, extra = read_sparse(path)
+    spread, error = extra["sums_spread_error"].tolist()
+    return activations, ReconstructionSums(
+        rows=activations.shape[0],
+        mean=extra["sums_mean"],
+        spread=spread,
+        error=error,
+        active=activations.nnz,
+        firings=np.bincount(activations.indices, minlength=activations.shape[1]),
+    )
+
+
+def _feature_columns(statistics: LatentStatistics) -> dict[str, NDArray[Any]]:
+    return {
+        "latent": np.arange(len(statistics.selectivity), dtype=np.int64),
+        "mean_activation_target": statistics.mean_activation_target,
+        "mean_activation_neutral": statistics.mean_activation_neutral,
+        "firing_rate_target": statistics.firing_rate_target,
+        "firing_rate_neutral": statistics.firing_rate_neutral,
+        "selectivity": statistics.selectivity,
+        "auroc": statistics.auroc,
+        "p_value": statistics.p_value,
+        "q_value": statistics.q_value,
+        "n_firing": statistics.n_firing,
+    }

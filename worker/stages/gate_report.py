@@ -1,0 +1,86 @@
+"""The gate's answer in words and numbers, as it stands in ``gate.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from numerics.features import LatentStatistics
+from numerics.gate import GateRule
+from worker.stages.anchors import Anchor
+from worker.stages.sides import Rules
+
+
+def gate_report(
+    statistics: LatentStatistics,
+    anchors: Sequence[Anchor],
+    summary: Mapping[str, NDArray[Any]],
+    rules: Rules,
+) -> dict[str, Any]:
+    """Return the content of ``gate.json``; GO needs one anchor with enough children.
+
+    ``anchors`` come best first, ``summary`` holds the columns of ``coarse_summary.parquet``. The
+    shares say how many of all coarse latents would pass: with a high share a GO is worth little.
+    """
+    rule, subfeatures_min = rules.rule, rules.subfeatures_min
+    entries = [
+        {
+            "coarse": anchor.coarse,
+            "selectivity": float(statistics.selectivity[anchor.coarse]),
+            "firing_rate_target": float(statistics.firing_rate_target[anchor.coarse]),
+            "children": anchor.children.tolist(),
+            "cosines": anchor.children_cosines.tolist(),
+            "passes": len(anchor.children) >= subfeatures_min,
+        }
+        for anchor in anchors
+    ]
+    other: GateRule = "strict" if rule == "cosine" else "cosine"
+    chosen = _shares(summary, rule)
+    return {
+        "verdict": "GO" if any(entry["passes"] for entry in entries) else "NO-GO",
+        "rule": rule,
+        "minSubfeatures": subfeatures_min,
+        "anchors": entries,
+        **chosen,
+        "other_rule": {"rule": other, **_shares(summary, other)},
+        "empty_corner_count": sum(anchor.geometric_only for anchor in anchors),
+        "reason": _reason(entries, chosen, rule, subfeatures_min),
+    }
+
+
+def _shares(summary: Mapping[str, NDArray[Any]], rule: GateRule) -> dict[str, Any]:
+    """Return how many coarse latents pass; a share of nothing is None."""
+    passes, fires = summary[f"passes_{rule}_rule"], summary["fires"]
+    counts = {
+        "n_all": len(passes),
+        "n_firing": int(fires.sum()),
+        "passing_all": int(passes.sum()),
+        "passing_firing": int((passes & fires).sum()),
+    }
+    firing = counts["n_firing"]
+    return {
+        **counts,
+        "share_of_all": counts["passing_all"] / counts["n_all"],
+        "share_of_firing": counts["passing_firing"] / firing if firing else None,
+    }
+
+
+def _reason(
+    entries: Sequence[Mapping[str, Any]],
+    shares: Mapping[str, Any],
+    rule: GateRule,
+    subfeatures_min: int,
+) -> str:
+    """Return one sentence with the numbers behind the verdict."""
+    if not entries:
+        return "no candidates passed the selection"
+    passing = sum(entry["passes"] for entry in entries)
+    most = max(entries, key=lambda entry: len(entry["children"]))
+    return (
+        f"{passing} of {len(entries)} anchors have at least {subfeatures_min} children by the "
+        f"{rule} rule (most: {len(most['children'])}, coarse latent {most['coarse']}); so do "
+        f"{shares['passing_all']} of all {shares['n_all']} coarse latents and "
+        f"{shares['passing_firing']} of the {shares['n_firing']} that fire"
+    )

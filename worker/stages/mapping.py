@@ -1,0 +1,175 @@
+"""Mapping: which fine latents belong to the coarse anchors, and what the gate says about it.
+
+Every number needs prompts, decoders or both: correlations and coverages run over the prompts of
+the capture, cosines over all fine latents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from numerics.directions import arm_directions
+from numerics.features import LatentStatistics
+from numerics.gate import READINGS, ChildCounts, count_children, selective_latents
+from numerics.mapping import Indices, cosine_block_shape, cosine_blocks
+from state.failures import TerminalFailure
+from worker.context import StageContext
+from worker.stages.anchors import (
+    HISTOGRAM_TYPES,
+    PAIR_TYPES,
+    Anchor,
+    describe_anchors,
+    joined,
+)
+from worker.stages.gate_report import gate_report
+from worker.stages.sides import Rules, Side, read_side
+from worker.stages.tables import read_columns, write_json, write_table
+
+
+def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+    """Write pairs, histogram, summary, gate and directions; return the metrics."""
+    rules = Rules.of(payload)
+    prompts = read_columns(
+        context.artifact("capture", payload["capture"]["digest"]) / "prompts.parquet"
+    )
+    is_target = prompts["condition"] == "target"
+    coarse = read_side(payload["coarse"], is_target, context)
+    fine = read_side(payload["fine"], is_target, context)
+    if coarse.decoder.shape[1] != fine.decoder.shape[1]:
+        raise TerminalFailure(
+            "DictionaryMismatch",
+            f"the coarse decoder writes vectors of {coarse.decoder.shape[1]} numbers, the fine "
+            f"one of {fine.decoder.shape[1]}; name two dictionaries of the same hook",
+        )
+    candidates = np.asarray(payload["coarse"]["candidates"], dtype=np.int64)
+    cosines, counts = _compare_decoders(coarse, fine, candidates, rules, context)
+    anchors = list(describe_anchors(coarse, fine, candidates, cosines, rules, context))
+
+    write_table(out / "pairs.parquet", joined([anchor.pairs for anchor in anchors], PAIR_TYPES))
+    histograms = [anchor.histogram for anchor in anchors]
+    write_table(out / "cosine_histogram.parquet", joined(histograms, HISTOGRAM_TYPES))
+    summary = _coarse_summary(coarse, counts, rules)
+    write_table(out / "coarse_summary.parquet", summary)
+    gate = gate_report(coarse.statistics, anchors, summary, rules)
+    write_json(out / "gate.json", gate)
+    directions = _write_directions(out, coarse, fine, anchors, rules.rule)
+    found = [name for anchor in anchors for name in anchor.pairs["reading"].tolist()]
+    return {
+        "verdict": gate["verdict"],
+        "anchors": len(anchors),
+        "passing": sum(entry["passes"] for entry in gate["anchors"]),
+        "children": len(directions["children"]),
+        "share_of_all": gate["share_of_all"],
+        "share_of_firing": gate["share_of_firing"],
+        "readings": {name: found.count(name) for name in READINGS},
+        "arms": sorted(directions["arms"]),
+        "anchor": directions["anchor"],
+    }
+
+
+def _compare_decoders(
+    coarse: Side, fine: Side, candidates: Indices, rules: Rules, context: StageContext
+) -> tuple[NDArray[np.float32], ChildCounts]:
+    """Pass once over all cosines: keep the anchors' rows [anchors, fine], count the children."""
+    rows, columns = coarse.decoder.shape[0], fine.decoder.shape[0]
+    row_block, column_block = cosine_block_shape(rows, columns)
+    blocks = -(-rows // row_block) * -(-columns // column_block)
+    kept = np.zeros((len(candidates), columns), dtype=np.float32)
+    counts = ChildCounts(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64))
+    for done, block in enumerate(cosine_blocks(coarse.decoder, fine.decoder)):
+        context.progress("ComparingDecoders", done, blocks, "blocks")
+        height, width = block.cosines.shape
+        local = candidates - block.coarse_start
+        inside = np.flatnonzero((local >= 0) & (local < height))
+        span = slice(block.fine_start, block.fine_start + width)
+        kept[inside, span] = block.cosines[torch.from_numpy(local[inside])].cpu().numpy()
+        found = count_children(
+            block, coarse.all_prompts, fine.all_prompts, fine.statistics.selectivity, rules.child
+        )
+        counts.cosine[block.coarse_start : block.coarse_start + height] += found.cosine
+        counts.strict[block.coarse_start : block.coarse_start + height] += found.strict
+    context.progress("ComparingDecoders", blocks, blocks, "blocks")
+    return kept, counts
+
+
+def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str, NDArray[Any]]:
+    selective = selective_latents(coarse.statistics, rules.selection)
+    return {
+        "coarse": np.arange(coarse.all_prompts.latents, dtype=np.int64),
+        "fires": coarse.all_prompts.firing > 0,
+        "children_cosine_rule": counts.cosine,
+        "children_strict_rule": counts.strict,
+        "passes_cosine_rule": counts.cosine >= rules.subfeatures_min,
+        "passes_strict_rule": selective & (counts.strict >= rules.subfeatures_min),
+    }
+
+
+def _write_directions(
+    out: Path, coarse: Side, fine: Side, anchors: list[Anchor], rule: str
+) -> dict[str, Any]:
+    """Write the arms' unit vectors and, as JSON, what they are and why one is missing."""
+    if not anchors:
+        why = "no candidates passed the selection, so there is no anchor"
+        description: dict[str, Any] = {
+            "anchor": None,
+            "children": [],
+            "arms": {},
+            "missing": dict.fromkeys(("coarse", "fine", "multi"), why),
+        }
+        write_json(out / "directions.json", description)
+        return description
+    best = anchors[_best(coarse.statistics, [anchor.coarse for anchor in anchors])]
+    children = best.children
+    vectors = arm_directions(
+        coarse.decoder[best.coarse].cpu(), fine.decoder[torch.from_numpy(children)].cpu()
+    )
+    save_file(
+        {name: vectors[name].contiguous() for name in sorted(vectors)},
+        out / "directions.safetensors",
+    )
+    what = {
+        "coarse": f"unit decoder row of coarse latent {best.coarse}",
+        "fine": f"normalised sum of the unit decoder rows of {len(children)} fine latents, "
+        f"the children of coarse latent {best.coarse} by the {rule} rule",
+        "multi": "normalised sum of the coarse and the fine direction",
+    }
+    description = {
+        "anchor": best.coarse,
+        "children": children.tolist(),
+        "arms": {name: what[name] for name in vectors},
+        "missing": _missing_arms(set(vectors), best.coarse, len(children), rule),
+    }
+    write_json(out / "directions.json", description)
+    return description
+
+
+def _best(statistics: LatentStatistics, latents: list[int]) -> int:
+    """Return the place of the highest selectivity times target firing rate, the first of equals."""
+    scores = statistics.selectivity[latents] * statistics.firing_rate_target[latents]
+    return int(np.argmax(scores))
+
+
+def _missing_arms(found: set[str], anchor: int, children: int, rule: str) -> dict[str, str]:
+    missing = {}
+    if "coarse" not in found:
+        missing["coarse"] = f"the decoder row of coarse latent {anchor} is zero"
+    if "fine" not in found:
+        missing["fine"] = (
+            "the unit decoder rows of the children cancel"
+            if children
+            else f"no fine latent is a child of coarse latent {anchor} by the {rule} rule"
+        )
+    if "multi" not in found:
+        halves = [name for name in ("coarse", "fine") if name not in found]
+        missing["multi"] = (
+            f"there is no {' and no '.join(halves)} direction"
+            if halves
+            else "the coarse and the fine direction cancel"
+        )
+    return missing
