@@ -29,7 +29,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q tests/unit -m 'not integration'
 
 test: lint
 	$(BIN)/python -m pytest -q

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, field
@@ -29,7 +30,8 @@ def resolve(reference: InputReference) -> Resolution:
     describe: Callable[[dict[str, Any]], Any]
     describe = describe_model if reference.kind == "model" else describe_dictionary
     try:
-        facts = asdict(describe(reference.reference))
+        # as it will come back from the store, so that an unchanged answer compares equal
+        facts = json.loads(json.dumps(asdict(describe(reference.reference))))
     except InputRefused as refused:
         message = f"{refused.field}: {refused.message}" if refused.field else refused.message
         return Resolution(reference, None, "InputRefused", message, terminal=True)

@@ -18,6 +18,14 @@ def desired(snapshot: Snapshot) -> Desired:
         return model
     facts: dict[str, Any] = model.facts or {}
     spec = snapshot.object.spec
+    layers = facts.get("n_layers")
+    if layers is not None and int(spec["hook"].split(".")[1]) >= layers:
+        return Blocked(
+            "InputMismatch",
+            f"{spec['model']['name']} has {layers} layers, so there is no {spec['hook']}; "
+            f"use blocks.0 to blocks.{layers - 1}",
+            terminal=True,
+        )
     prompts = [
         {
             "id": f"{condition}-{number:04d}",

@@ -67,6 +67,13 @@ def _mismatch(
             f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",
             terminal=True,
         )
+    hook, trained_at = capture.spec["hook"], facts.get("hook_name")
+    if trained_at is not None and trained_at != hook:
+        return Blocked(
+            "InputMismatch",
+            f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
+            terminal=True,
+        )
     d_in, d_model = facts["d_in"], artifact.metrics["d_model"]
     if d_in != d_model:
         return Blocked(

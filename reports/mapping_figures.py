@@ -156,7 +156,7 @@ def _cell(canvas: Canvas, x: float, y: float, value: float | None, tip: str) -> 
     )
     words = MISSING if unseen else decimal(value, 2)
     canvas.text(
-        x + 20, y + 19, words, "cell on" if strength > 0.55 else "cell", text_anchor="middle"
+        x + 20, y + 19, words, "cell on" if strength > 0.85 else "cell", text_anchor="middle"
     )
 
 

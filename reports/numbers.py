@@ -43,9 +43,11 @@ def percent(share: Any, digits: int = 1) -> str:
 
 
 def small(value: Any) -> str:
-    """Return a probability: three digits, or scientific below 0.001."""
+    """Return a probability: three digits, scientific below 0.001, ``0`` where it underflowed."""
     if is_missing(value):
         return MISSING
+    if value == 0:
+        return "0"
     return decimal(value, 3) if value >= 0.001 else f"{value:.0e}".replace("-", MINUS)
 
 

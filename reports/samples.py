@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,34 +54,48 @@ def samples_by_opening(stage: StageView) -> tuple[list[OpeningSamples], int]:
     pattern = lexicon_pattern(stage.spec["lexicon"]["texts"])
     groups = []
     for prompt_id, rows in shown.groupby("prompt_id", sort=False):
+        opening = openings.get(str(prompt_id), "")
         samples = [
             Sample(
                 row.arm,
                 row.strength,
                 row.sample,
-                marked(row.text, pattern),
+                marked(row.text, pattern, opening),
                 row.concept,
                 row.perplexity,
                 row.kl,
             )
             for row in rows.itertuples()
         ]
-        groups.append(OpeningSamples(str(prompt_id), openings.get(str(prompt_id), ""), samples))
+        groups.append(OpeningSamples(str(prompt_id), opening, samples))
     return groups, len(joined) - len(shown)
 
 
 def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
-    """Return what finds any of the words as a whole word, ignoring case."""
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+    """Return what finds any of the words as a whole word or phrase, in any case.
+
+    The same definition as the concept score's: NFC, any white space between a phrase's words.
+    """
+    phrases = sorted({_normalised(word).strip() for word in words} - {""})
+    parts = [r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
 
 
-def marked(text: str, pattern: re.Pattern[str]) -> Markup:
-    """Return the text, escaped, with each match in ``<mark>``."""
+def marked(text: str, pattern: re.Pattern[str], opening: str = "") -> Markup:
+    """Return the text, escaped, with each match in ``<mark>``.
+
+    Where the text goes on with the last word of ``opening``, that fragment is not a word.
+    """
+    text = _normalised(text)
+    fragment = re.match(r"\w+", text) if re.search(r"\w\Z", _normalised(opening)) else None
     parts, end = [], 0
-    for match in pattern.finditer(text):
+    for match in pattern.finditer(text, fragment.end() if fragment else 0):
         parts.append(escape(text[end : match.start()]))
         parts.append(Markup("<mark>{}</mark>").format(match.group()))
         end = match.end()
     parts.append(escape(text[end:]))
     return Markup("").join(parts)
+
+
+def _normalised(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -26,7 +26,7 @@ CODE_REVISIONS: dict[Stage, int] = {
 
 @dataclass(frozen=True)
 class Action:
-    """One piece of work: what identifies it (``declared``) and what a worker needs (``payload``)."""
+    """One piece of work: ``declared`` identifies it, ``payload`` is what a worker needs."""
 
     stage: Stage
     declared: dict[str, Any]

@@ -39,9 +39,11 @@ class Metadata(Spec):
     """Name, unique per kind and namespace (RFC 1123: lower-case letters, digits, ``-``)."""
     namespace: ObjectName = "default"
     """Namespace."""
-    labels: dict[LabelKey, LabelValue] = {}
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     """Labels to select by."""
-    annotations: dict[LabelKey, Annotated[str, Field(max_length=4096)]] = {}
+    annotations: dict[LabelKey, Annotated[str, Field(max_length=4096)]] = Field(
+        default_factory=dict
+    )
     """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion."""
 
     @field_validator("name")

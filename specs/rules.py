@@ -67,7 +67,8 @@ class MappingRules(Spec):
     def _ordered(self) -> MappingRules:
         if self.partial_cosine > self.min_cosine:
             raise ValueError(
-                f"partialCosine ({self.partial_cosine}) must not exceed minCosine ({self.min_cosine})"
+                f"partialCosine ({self.partial_cosine}) must not exceed "
+                f"minCosine ({self.min_cosine})"
             )
         return self
 

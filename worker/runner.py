@@ -95,7 +95,7 @@ class Runner:
         context = StageContext(
             device=self.device,
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),
-            dictionary=lambda ref: self.warm.dictionary(ref),
+            dictionary=self.warm.dictionary,
             artifact=self._verified_artifact,
             shards=Shards(self.state.artifacts.work_folder(job.digest)),
             progress=lease.progress,

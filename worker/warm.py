@@ -24,11 +24,11 @@ class WarmInputs:
     def model(self, ref: dict[str, Any], device: str, progress: ProgressReport) -> LoadedModel:
         """Return the model of a reference, loading it if it is not the one in memory."""
         if self._model is None or self._model[0] != ref["identity"]:
-            from worker.models import cache_folder, load_model
+            from worker.models import default_cache, load_model
 
             self._model = None  # let go of the old weights before loading new ones
             progress("LoadingModel", 0, 1, "model")
-            self._model = (ref["identity"], load_model(ref, cache_folder(), device, progress))
+            self._model = (ref["identity"], load_model(ref, default_cache(), device, progress))
         return self._model[1]
 
     def dictionary(self, ref: dict[str, Any]) -> SparseDictionary:

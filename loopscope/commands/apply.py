@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from controller.applying import apply_all, changes, load_admitted
 from loopscope.commands.options import FileOption, RootOption
 from loopscope.context import now, root_of
 from state import objects
@@ -26,6 +25,8 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only, store nothing.")] = False,
 ) -> None:
     """Store what a file or folder describes; a controller then makes it true."""
+    from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
+
     loaded = load_admitted(filename, root_of(filename, root))
     if dry_run:
         for item in loaded:
@@ -37,6 +38,8 @@ def apply(
 
 def diff(context: typer.Context, filename: FileOption, root: RootOption = None) -> None:
     """Show which fields an apply would change. Exit 1 when there are any."""
+    from controller.applying import changes, load_admitted
+
     loaded = load_admitted(filename, root_of(filename, root))
     different = False
     with context.obj.open_existing().database.read() as connection:

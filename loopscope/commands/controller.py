@@ -11,8 +11,6 @@ from typing import Annotated
 import structlog
 import typer
 
-from controller.folder_source import FolderSource
-from controller.runtime import AnotherController, running_controller
 from controller.settings import Settings
 from loopscope.commands.options import DeviceOption, RootOption, StartsOption
 from loopscope.context import CommandError, now, root_of
@@ -34,6 +32,9 @@ def controller(
     resync_seconds: Annotated[float, typer.Option(min=1.0)] = 10.0,
 ) -> None:
     """Reconcile until interrupted. With --watch, edits of the folder's files are picked up."""
+    from controller.folder_source import FolderSource  # late: `get` must stay quick
+    from controller.runtime import AnotherController, running_controller
+
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, find, find_one, kind_of, now, split_name
@@ -88,15 +86,13 @@ def list_events(
 
 
 def show(table: Listing) -> None:
-    """Print a table as kubectl does: columns, no lines, nothing cut off."""
-    grid = Table(box=None, pad_edge=False, show_edge=False, header_style="", padding=(0, 3, 0, 0))
-    for column in table.columns:
-        grid.add_column(column, overflow="fold", no_wrap=column != "MESSAGE")
-    for row in table.rows:
-        grid.add_row(*row)
-    console = Console(highlight=False, markup=False, soft_wrap=False)
-    width = console.width if console.is_terminal else 10_000
-    console.print(grid, width=width, crop=False)
+    """Print a table as kubectl does: padded columns, nothing cut off."""
+    widths = [
+        max(len(cell) for cell in column) for column in zip(table.columns, *table.rows, strict=True)
+    ]
+    for row in [table.columns, *table.rows]:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("   ".join(padded).rstrip())
 
 
 def _document(records: list[ObjectRecord], output: str, *, single: bool) -> str:

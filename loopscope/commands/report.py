@@ -25,7 +25,6 @@ def report(
 ) -> None:
     """Write one self-contained HTML file about an experiment."""
     from reports.html import render_report  # late: tables and templates take a second
-
     from reports.view import ExperimentView
 
     state = context.obj.open_existing()
@@ -46,7 +45,6 @@ def export(
 ) -> None:
     """Write the evidence bundle: spec, manifests, tables, report."""
     from reports.export import export_bundle
-
     from reports.view import ExperimentView
 
     state = context.obj.open_existing()

@@ -10,8 +10,6 @@ from typing import Annotated
 import structlog
 import typer
 
-from controller.applying import apply_all, load_admitted
-from controller.runtime import AnotherController, running_controller
 from controller.settings import Settings
 from controller.settled import family, is_settled
 from loopscope.commands.options import DeviceOption, RootOption, StartsOption, VerboseOption
@@ -42,6 +40,8 @@ def run(
     Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 130 on
     interrupt.
     """
+    from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
+
     level = logging.INFO if verbose else logging.CRITICAL
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
     loaded = load_admitted(path, root_of(path, root))
@@ -57,6 +57,8 @@ def run(
 
 
 def _until_settled(state: StateFolder, keys: list[Key], settings: Settings, view: LiveView) -> None:
+    from controller.runtime import AnotherController, running_controller
+
     def settled() -> bool:
         with state.database.read() as connection:
             records: list[ObjectRecord] = family(connection, keys)

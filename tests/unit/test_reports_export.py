@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from reports_case import HOSTILE, build
+from safetensors.numpy import load_file
+
+from reports.export import export_bundle
+from reports.view import ExperimentView
+from specs.kinds import ExperimentSpec
+from state.artifacts import Corrupt
+from state.failures import TerminalFailure
+
+FEATURES = {
+    "latent",
+    "mean_activation_target",
+    "mean_activation_neutral",
+    "firing_rate_target",
+    "firing_rate_neutral",
+    "selectivity",
+    "auroc",
+    "p_value",
+    "q_value",
+    "candidate",
+}
+CONTRACT = {
+    "features_coarse.parquet": FEATURES,
+    "features_fine.parquet": FEATURES,
+    "pairs.parquet": {
+        "coarse",
+        "fine",
+        "cosine",
+        "correlation",
+        "correlation_within_target",
+        "reading",
+    },
+    "cosine_histogram.parquet": {"coarse", "bin_low", "bin_high", "count"},
+    "steering_samples.parquet": {"prompt_id", "arm", "strength", "sample", "text", "tokens"},
+    "steering_scores.parquet": {
+        "prompt_id",
+        "arm",
+        "strength",
+        "sample",
+        "concept",
+        "perplexity",
+        "kl",
+    },
+    "capture/prompts.parquet": {"prompt_id", "text", "condition", "split", "n_tokens"},
+    "arms.parquet": {"arm", "strength", "n", "concept_rate", "concept_low", "concept_high"},
+    "coarse_summary.parquet": {"coarse", "fires", "passes_cosine_rule", "passes_strict_rule"},
+}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def bundle(case, tmp_path_factory):
+    return export_bundle(ExperimentView.load(*case), tmp_path_factory.mktemp("out") / "bundle")
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_the_bundle_holds_the_columns_of_the_contract(bundle, name):
+    assert CONTRACT[name] <= set(pq.read_schema(bundle / name).names)
+
+
+def test_the_bundle_holds_the_documents_of_the_contract(bundle):
+    gate = json.loads((bundle / "gate.json").read_text())
+    assert {"verdict", "rule", "anchors", "share_of_all", "share_of_firing"} <= set(gate)
+    assert {"coarse", "children"} <= set(gate["anchors"][0])
+    verdict = json.loads((bundle / "verdict.json").read_text())
+    wanted = {"verdict", "contrast", "estimate", "low", "high", "n", "arm_cosines"}
+    assert wanted <= set(verdict)
+    assert "residual" in load_file(bundle / "capture" / "residual.safetensors")
+    assert (bundle / "capture" / "norms.json").exists()
+    assert (bundle / "report.html").read_text().lstrip().startswith("<!doctype html>")
+
+
+def test_candidates_are_those_of_the_status(case, bundle):
+    view = ExperimentView.load(*case)
+    for side in ("coarse", "fine"):
+        table = pq.read_table(bundle / f"features_{side}.parquet")
+        marked = table.filter(table["candidate"])["latent"].to_pylist()
+        assert sorted(view.candidates(side)) == marked
+        assert marked
+        assert table.num_rows == view.stage(side).metrics["d_sae"]
+
+
+def test_candidates_not_in_the_status_follow_from_the_selection(case):
+    view = ExperimentView.load(*case)
+    recorded = view.candidates("coarse")
+    view.stage("coarse").record.status.summary.pop("candidates")
+    assert view.candidates("coarse") == recorded
+
+
+def test_each_manifest_lists_the_hashes_of_the_files(case, bundle):
+    view = ExperimentView.load(*case)
+    for stage in view.stages.values():
+        manifest = json.loads((bundle / "manifests" / f"{stage.name}.json").read_text())
+        assert manifest["contentDigest"] == stage.artifact.content_digest
+        assert manifest["files"]
+
+
+def test_the_exported_spec_can_be_applied_again(case, bundle):
+    document = yaml.safe_load((bundle / "spec.yaml").read_text())
+    assert document["kind"] == "Experiment"
+    assert document["spec"]["prompts"]["target"]["texts"][0] == HOSTILE
+    again = ExperimentSpec.model_validate(document["spec"]).canonical()
+    assert again == ExperimentView.load(*case).experiment.spec
+
+
+def test_exporting_twice_gives_the_same_bytes(case, bundle, tmp_path):
+    again = export_bundle(ExperimentView.load(*case), tmp_path / "again")
+    files = [p.relative_to(bundle) for p in sorted(bundle.rglob("*")) if p.is_file()]
+    assert files == [p.relative_to(again) for p in sorted(again.rglob("*")) if p.is_file()]
+    assert all((bundle / f).read_bytes() == (again / f).read_bytes() for f in files)
+
+
+def test_an_empty_folder_is_filled(case, tmp_path):
+    (tmp_path / "empty").mkdir()
+    export_bundle(ExperimentView.load(*case), tmp_path / "empty")
+    assert (tmp_path / "empty" / "gate.json").exists()
+
+
+def test_a_folder_with_something_in_it_is_refused_and_untouched(case, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(TerminalFailure, match="not an empty folder"):
+        export_bundle(ExperimentView.load(*case), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_file_in_the_way_is_refused(case, tmp_path):
+    (tmp_path / "bundle").write_text("mine")
+    with pytest.raises(TerminalFailure, match="not an empty folder"):
+        export_bundle(ExperimentView.load(*case), tmp_path / "bundle")
+
+
+def test_an_unfinished_experiment_is_refused_and_leaves_nothing(tmp_path):
+    state, key = build(tmp_path, stages=("capture", "coarse"))
+    view = ExperimentView.load(state, key)
+    with pytest.raises(TerminalFailure, match=r"fine \(JobRunning: fine job 4 is running\)"):
+        export_bundle(view, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_partial_export_holds_what_there_is(tmp_path):
+    state, key = build(tmp_path, stages=("capture", "coarse"))
+    bundle = export_bundle(ExperimentView.load(state, key), tmp_path / "bundle", allow_partial=True)
+    names = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
+    assert "features_coarse.parquet" in names
+    assert "manifests/capture.json" in names
+    assert not names & {"features_fine.parquet", "gate.json", "verdict.json", "arms.parquet"}
+    status = {s["metadata"]["name"]: s for s in json.loads((bundle / "status.json").read_text())}
+    assert status["france-fine"]["status"]["conditions"][0]["reason"] == "JobRunning"
+
+
+def test_an_artifact_that_changes_under_the_export_leaves_no_bundle(tmp_path):
+    state, key = build(tmp_path)
+    view = ExperimentView.load(state, key)
+    path = view.stage("capture").path("norms.json")
+    view.stage("capture").document("norms.json")
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(Corrupt, match=r"norms\.json changed"):
+        export_bundle(view, tmp_path / "bundle")
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from reports_case import HOSTILE, NOW, Sizes, build, set_status
+
+from reports.export import write_report
+from reports.html import render_report
+from reports.numbers import MINUS
+from reports.samples import lexicon_pattern, marked
+from reports.view import ExperimentView
+from specs.objects import Key
+from specs.status import Condition, Status
+from state import objects
+
+
+class Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parsed(page: str) -> Elements:
+    elements = Elements()
+    elements.feed(page)
+    return elements
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def page(case):
+    return render_report(ExperimentView.load(*case))
+
+
+def test_the_page_loads_nothing_and_runs_nothing(page):
+    elements = parsed(page)
+    tags = {tag for tag, _ in elements.found}
+    assert not tags & {"script", "img", "iframe", "link", "object", "embed", "form", "base"}
+    for _, attributes in elements.found:
+        assert not {name for name in attributes if name.startswith("on")} - {"on"}
+        assert not attributes.get("href", "#").startswith(("http", "//", "javascript"))
+        assert "src" not in attributes
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "default-src 'none'" in page
+
+
+def test_hostile_prompts_openings_and_samples_show_as_text(page):
+    assert "<script" not in page
+    assert "<img" not in page
+    elements = parsed(page)
+    shown = "".join(elements.text)
+    assert f"Paris and {HOSTILE}" in shown
+    assert shown.count(HOSTILE) > 3
+
+
+def test_the_same_state_gives_the_same_bytes(case, page):
+    assert render_report(ExperimentView.load(*case)) == page
+
+
+def test_the_headline_gives_verdicts_with_numbers_and_cautions(page):
+    text = " ".join("".join(parsed(page).text).split())
+    assert "GO" in text
+    assert "Inconclusive" in text
+    assert "differs by -0.05 (95 % interval [-0.25, 0.15], 3 openings)" in text.replace(MINUS, "-")
+    assert "About 126 openings would be needed" in text
+    assert "18.8 % of all coarse latents pass the same rule" in text
+    assert "Q4_K_M, dequantised" in text
+    assert "Inconclusive is not the same as no difference" in text
+
+
+def test_every_section_and_picture_is_there(page):
+    sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
+    assert sections[:4] == ["headline", "status", "anchors", "mapping"]
+    assert sections[4:] == ["gate", "steering", "samples", "provenance"]
+    assert page.count("<svg") == 2 + 3 + 1 + 1 + 1  # heatmaps, histograms, graph, scatter, arms
+    assert "geometric-only: 4 pairs" in page
+    assert "0.24" in page
+
+
+def test_pictures_and_tables_are_accessible(page):
+    elements = parsed(page)
+    pictures = [a for tag, a in elements.found if tag == "svg"]
+    assert all(a.get("aria-label") and a["role"] == "img" for a in pictures)
+    heads = [a for tag, a in elements.found if tag == "th"]
+    assert all(a.get("scope") in ("row", "col") for a in heads)
+    identifiers = [a["id"] for _, a in elements.found if "id" in a]
+    assert len(identifiers) == len(set(identifiers))
+    named = {name for _, a in elements.found if (name := a.get("aria-labelledby"))}
+    assert named <= set(identifiers)
+
+
+def test_every_mark_of_the_pictures_has_finite_coordinates(page):
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert pictures
+    assert not any(re.search(r'="[^"]*\b(nan|inf)\b', picture) for picture in pictures)
+
+
+def test_a_stage_that_is_not_ready_says_so_and_why(tmp_path):
+    page = render_report(ExperimentView.load(*build(tmp_path, stages=("capture", "coarse"))))
+    text = " ".join("".join(parsed(page).text).split())
+    assert "Not available. JobRunning: mapping job 4 is running" in text
+    assert "Not available. JobRunning: fine job 4 is running" in text
+    assert "C-0" in text
+    assert "<svg" not in page
+
+
+def test_an_experiment_nothing_has_looked_at_yet_has_a_report(tmp_path):
+    page = render_report(ExperimentView.load(*build(tmp_path, stages=())))
+    assert "JobRunning: capture job 4 is running" in page
+
+
+def test_without_steering_the_report_ends_at_the_mapping(tmp_path):
+    page = render_report(ExperimentView.load(*build(tmp_path, steering=False)))
+    assert "the spec does not ask for it" in page
+    assert page.count("<svg") == 7
+
+
+def test_a_steering_that_the_gate_forbade_is_an_answer(tmp_path):
+    state, key = build(tmp_path, stages=("capture", "coarse", "fine", "mapping"))
+    message = "steering did not run: the gate says NO-GO and its policy is enforce"
+    forbidden = Condition("Ready", "True", "GateNoGo", message, 1, NOW)
+    steering = Key("Steering", "default", "france-steering")
+    set_status(state, steering, Status(1, (forbidden,), {"verdict": "NotTestable"}))
+    view = ExperimentView.load(state, key)
+    assert view.unfinished == []
+    page = render_report(view)
+    assert "NotTestable" in page
+    assert f"GateNoGo: {message}" in page
+
+
+def test_an_edit_that_was_not_acted_on_yet_is_announced(tmp_path):
+    state, key = build(tmp_path)
+    with state.database.write() as connection:
+        record = objects.get(connection, key)
+        spec = {**record.spec, "hook": "blocks.3.hook_resid_pre"}
+        objects.apply(connection, key, spec, now=NOW + 500)
+    page = render_report(ExperimentView.load(state, key))
+    assert "The spec was edited." in page
+
+
+def test_a_damaged_artifact_is_never_shown(tmp_path):
+    state, key = build(tmp_path)
+    path = ExperimentView.load(state, key).stage("fine").path("features.parquet")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    view = ExperimentView.load(state, key)
+    assert not view.stage("fine").available
+    assert "features.parquet: sha256 differs" in view.stage("fine").problem
+    assert "ArtifactDamaged" in render_report(view)
+
+
+def test_a_mapping_of_an_older_decomposition_is_outdated(tmp_path):
+    state, key = build(tmp_path)
+    mapping = Key("Mapping", "default", "france-mapping")
+    with state.database.read() as connection:
+        record = objects.get(connection, mapping)
+    inputs = {**record.status.inputs, "fine": {"contentDigest": "0" * 64}}
+    old = record.status
+    set_status(state, mapping, Status(1, old.conditions, old.summary, inputs, old.artifact))
+    view = ExperimentView.load(state, key)
+    assert view.stage("mapping").problem.startswith("Outdated: it was made from an earlier fine")
+
+
+def test_an_unknown_experiment_is_a_key_error(tmp_path):
+    state, _ = build(tmp_path, stages=())
+    with pytest.raises(KeyError, match="experiment/paris"):
+        ExperimentView.load(state, Key("Experiment", "default", "paris"))
+
+
+def test_many_latents_keep_the_page_small(tmp_path):
+    sizes = Sizes(prompts=30, coarse=256, fine=2048, openings=5)
+    page = render_report(ExperimentView.load(*build(tmp_path, sizes=sizes)))
+    assert len(page.encode()) < 1_000_000
+
+
+def test_the_written_report_replaces_the_old_one(case, tmp_path):
+    path = tmp_path / "deep" / "report.html"
+    view = ExperimentView.load(*case)
+    assert write_report(view, path) == path
+    write_report(view, path)
+    assert path.read_text() == render_report(view)
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("text", "opening", "expected"),
+    [
+        ("in Paris, France", "", "in <mark>Paris</mark>, <mark>France</mark>"),
+        ("Parisian PARIS", "", "Parisian <mark>PARIS</mark>"),
+        ("the  Côte \n d'Azur", "", "the  <mark>Côte \n d&#39;Azur</mark>"),
+        ("Paris and Paris", "the Comte-de", "Paris and <mark>Paris</mark>"),
+        (" Paris", "the town of", " <mark>Paris</mark>"),
+        ("<b>Paris</b>", "", "&lt;b&gt;<mark>Paris</mark>&lt;/b&gt;"),
+    ],
+)
+def test_whole_words_of_the_lexicon_are_marked(text, opening, expected):
+    pattern = lexicon_pattern(["Paris", "France", "Côte d'Azur"])
+    assert marked(text, pattern, opening) == expected
+
+
+def test_no_template_switches_escaping_off():
+    for path in (Path(__file__).parents[2] / "reports" / "templates").iterdir():
+        assert "|safe" not in path.read_text().replace(" ", "")
+        assert "autoescape" not in path.read_text()
