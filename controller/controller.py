@@ -26,7 +26,7 @@ from reconcilers.references import InputReference, input_references, object_refe
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
 from specs.objects import Key
-from state import events, inputs, jobs, objects
+from state import events, failpoints, inputs, jobs, objects
 from state.folder import StateFolder
 from state.objects import Conflict, Gone
 
@@ -196,6 +196,7 @@ class Controller:
             return plan
         with self.state.database.write() as connection:
             committed = commit(connection, self.state.artifacts, snapshot, plan, now)
+        failpoints.reach("plan-committed")
         self._log(snapshot, plan, committed)
         return plan
 
@@ -260,6 +261,7 @@ class Controller:
             except jobs.Fenced:
                 continue
             log.info("job started", job=job.id, stage=job.stage, worker=worker)
+            failpoints.reach("job-claimed")
             self.executor.start(worker, claimed.id, claimed.token)
             self._add_all(keys)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from numerics.batching import pad
 from numerics.capture import HookNeverFired, NotFinite
 from numerics.causal_model import CausalModel, HookPlace
-from numerics.sampling import SamplingRule, choose_tokens, likeliest
+from numerics.sampling import SamplingRule, choose_tokens
 
 
 class Addition:
@@ -124,7 +124,7 @@ def generate(
                 use_cache=True,
             )
             last = checked_last(output.last_hidden_state, addition, step + 1)
-            chosen = choose_tokens(*likeliest(model.head, last, rule), draws[:, step], rule)
+            chosen = choose_tokens(model.head(last), draws[:, step], rule)
             rows.add(chosen, eos_tokens)
             on_step(step + 1)
             if bool(rows.finished.all()):

@@ -18,7 +18,10 @@ PLACES = {"target": ["france", "paris", "lyon"], "neutral": ["germany", "berlin"
 
 
 def make_experiment(folder: Path, name: str = "tiny", **changes: Any) -> Path:
-    """Write everything under ``folder``; return the spec's path. ``changes`` replace spec fields."""
+    """Write everything under ``folder``; return the spec's path.
+
+    ``changes`` replace fields of the spec.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
         save_rope_model(folder / "model")

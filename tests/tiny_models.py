@@ -18,7 +18,9 @@ def _save_tokenizer(folder: Path, with_bos: bool) -> int:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *(f"▁{w}" for w in TEXT.split())])}
+    vocabulary = {
+        word: index for index, word in enumerate([*SPECIAL, *(f"▁{w}" for w in TEXT.split())])
+    }
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     core.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")

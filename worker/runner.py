@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import torch
 
-from state import artifact_index, jobs
+from state import artifact_index, failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder, open_state
@@ -104,10 +104,13 @@ class Runner:
         seconds = time.time() - started_at
         manifest = manifest_of(job, metrics, self.device, seconds, created_at=time.time())
         record = self.state.artifacts.seal(staging, manifest)
+        failpoints.reach("artifact-sealed")
         with self.state.database.write() as connection:
             jobs.succeed(connection, job.id, job.token, now=time.time())
             self.state.artifacts.publish(staging, record)
+            failpoints.reach("artifact-renamed")
             artifact_index.record(connection, record)
+        failpoints.reach("artifact-committed")
         self.state.artifacts.discard_work(job.digest)
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
 

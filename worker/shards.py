@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from state import failpoints
 from state.files import durable_replace, file_sha256
 
 
@@ -43,6 +44,7 @@ class Shards:
         seal_temporary = self.folder / f".{name}.seal.{os.getpid()}.tmp"
         seal_temporary.write_text(json.dumps(record, sort_keys=True))
         durable_replace(seal_temporary, self._seal_path(name))
+        failpoints.reach("shard-sealed")
         return path
 
     def _seal_path(self, name: str) -> Path:

@@ -450,8 +450,8 @@ def features(activations: np.ndarray, target: np.ndarray) -> dict[str, np.ndarra
     on, off = activations[target], activations[~target]
     mean_on, mean_off = on.mean(axis=0), off.mean(axis=0)
     n_firing = (activations > 0).sum(axis=0)
-    tests = [mannwhitneyu(on[:, k], off[:, k], method="asymptotic") for k in range(on.shape[1])]
-    p = np.asarray([test.pvalue for test in tests], dtype=float)
+    test = mannwhitneyu(on.astype(float), off.astype(float), method="asymptotic", axis=0)
+    p = np.asarray(test.pvalue, dtype=float)
     tested = n_firing >= 5
     p[~tested] = np.nan
     q = np.full_like(p, np.nan)
@@ -463,7 +463,7 @@ def features(activations: np.ndarray, target: np.ndarray) -> dict[str, np.ndarra
         "firing_rate_target": (on > 0).mean(axis=0),
         "firing_rate_neutral": (off > 0).mean(axis=0),
         "selectivity": (mean_on - mean_off).astype(float) / (mean_on + mean_off + 1e-9),
-        "auroc": np.asarray([test.statistic for test in tests]) / (len(on) * len(off)),
+        "auroc": test.statistic / (len(on) * len(off)),
         "p_value": p,
         "q_value": q,
         "n_firing": n_firing,

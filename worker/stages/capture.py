@@ -72,9 +72,7 @@ def _capture_all(
 ) -> list[Path]:
     """Return the sealed shards that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
-    groups = [
-        batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)
-    ]
+    groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
     shards, done = [], 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):

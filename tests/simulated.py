@@ -1,0 +1,383 @@
+"""A controller in a bottle: the real store, a clock that tests move, workers that obey.
+
+A simulated worker publishes small but valid artifacts through the real ``state`` API; what they
+hold is a pure function of the job's payload, as it is for the real stages.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import tempfile
+from concurrent.futures import Executor as FuturesExecutor
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import structlog
+from safetensors.numpy import save_file
+
+from controller.controller import Controller
+from controller.resolution import Resolution, Resolver
+from controller.settings import Settings
+from controller.settled import family, is_settled
+from reconcilers.references import InputReference
+from specs.canonical import digest
+from specs.kinds import SPEC_BY_KIND
+from specs.objects import Key
+from state import artifact_index, jobs, objects, tables
+from state.folder import StateFolder, open_state
+from state.jobs import RetryPolicy
+from state.records import ArtifactRecord, JobRecord, ObjectRecord
+
+START_TIME = 1_000_000.0
+D_MODEL = 8
+FINE_COSINES = {20: 0.9, 21: 0.6, 22: 0.4, 23: 0.2}
+"""Cosines of the fine latents to the anchor: what ``minCosine`` cuts."""
+
+
+@dataclass
+class VirtualClock:
+    """Time stands still until a test moves it."""
+
+    time: float = START_TIME
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Immediately(FuturesExecutor):
+    """Runs what is submitted before ``submit`` returns."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@dataclass
+class Inputs:
+    """What references resolve to; tests change it to change the world."""
+
+    layers: int = 4
+    identity: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def resolve(self, reference: InputReference) -> Resolution:
+        name = str(reference.reference.get("name") or reference.reference.get("path"))
+        if name in self.answers:
+            return Resolution(reference, **self.answers[name])
+        ref = {"identity": digest(self.identity.get(name, name)), "folder": f"/cache/{name}"}
+        if reference.kind == "model":
+            return Resolution(reference, {"ref": ref, "d_model": D_MODEL, "n_layers": self.layers})
+        facts = {"ref": ref, "d_in": D_MODEL, "d_sae": 32, "hook_name": None}
+        return Resolution(reference, facts)
+
+
+@dataclass
+class SimulatedWorkers:
+    """Implements ``controller.executor.Executor``; a job runs when a test says so."""
+
+    state: StateFolder
+    clock: VirtualClock
+    slots: int = 1
+    assigned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
+    failures: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    """Stage to (reason, transient): how its next jobs end until the entry is removed."""
+    _ended: list[int] = field(default_factory=list)
+    _spawned: int = 0
+
+    def free_worker(self) -> str | None:
+        if len(self.assigned) >= self.slots:
+            return None
+        self._spawned += 1
+        return f"worker-{self._spawned}"
+
+    def start(self, worker: str, job_id: int, token: int) -> None:
+        self.assigned[worker] = (job_id, token)
+
+    def finished(self) -> list[int]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def is_alive(self, worker: str) -> bool:
+        return worker in self.assigned and worker not in self.dead
+
+    def kill(self, worker: str) -> None:
+        self.assigned.pop(worker, None)
+
+    def stop(self) -> None:
+        self.assigned.clear()
+
+    # -- what tests make them do -------------------------------------------------
+
+    def die(self) -> None:
+        """Every worker is killed in the middle of its job."""
+        self.dead |= set(self.assigned)
+
+    def crash_after_rename(self) -> None:
+        """Every worker dies when its artifact lies on disk but nothing is committed."""
+        for job_id, _token in self.assigned.values():
+            self._publish(self._job(job_id))
+        self.die()
+
+    def complete(self) -> list[str]:
+        """Run every job that was handed out to its end; return the stages that ran."""
+        return [self._run(worker) for worker in list(self.assigned)]
+
+    def _run(self, worker: str) -> str:
+        job_id, token = self.assigned.pop(worker)
+        self._ended.append(job_id)
+        job = self._job(job_id)
+        try:
+            self._end(job, token)
+        except jobs.Fenced:
+            return f"{job.stage} (fenced)"
+        return job.stage
+
+    def _end(self, job: JobRecord, token: int) -> None:
+        now = self.clock.now()
+        if job.stage in self.failures:
+            reason, transient = self.failures[job.stage]
+            with self.state.database.write() as connection:
+                jobs.fail(
+                    connection, job.id, token, reason, f"{job.stage} went wrong",
+                    transient=transient, now=now, policy=RetryPolicy(),
+                )  # fmt: skip
+            return
+        with self.state.database.write() as connection:
+            jobs.succeed(connection, job.id, token, now=now)
+            artifact_index.record(connection, self._publish(job))
+
+    def _job(self, job_id: int) -> JobRecord:
+        with self.state.database.read() as connection:
+            job = jobs.get(connection, job_id)
+        assert job is not None
+        return job
+
+    def _publish(self, job: JobRecord) -> ArtifactRecord:
+        return publish(self.state, job.stage, job.digest, job.payload, self.clock.now(), job.token)
+
+
+def publish(
+    state: StateFolder, stage: str, digest_: str, payload: dict[str, Any], now: float, token: int = 1
+) -> ArtifactRecord:
+    """Write the artifact that a payload stands for and rename it into place."""
+    staging = state.artifacts.staging_folder(digest_, token)
+    metrics = _WRITE[stage](payload, staging)
+    manifest = {"stage": stage, "digest": digest_, "metrics": metrics, "createdAt": now}
+    record = state.artifacts.seal(staging, manifest)
+    state.artifacts.publish(staging, record)
+    return record
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, sort_keys=True))
+
+
+def _capture(payload: dict[str, Any], out: Path) -> dict[str, Any]:
+    seen = digest([payload["model"]["identity"], payload["hook"], payload["prompts"]])
+    (out / "residual.safetensors").write_text(digest([seen, payload["positions"]]))
+    _write_json(out / "norms.json", {"median_norm": int(seen[:4], 16)})
+    return {"prompts": len(payload["prompts"]), "d_model": D_MODEL, "median_norm": 1.0}
+
+
+def _decomposition(payload: dict[str, Any], out: Path) -> dict[str, Any]:
+    inputs = [payload["capture"]["contentDigest"], payload["dictionary"]["identity"]]
+    seen = digest([*inputs, payload["aggregation"]])
+    (out / "activations.safetensors").write_text(seen)
+    columns = {
+        "latent": [0, 1, 2, 3],
+        "selectivity": [0.95, 0.9, 0.5, float("nan")],
+        "firing_rate_target": [0.9, 0.8, 0.7, 0.0],
+        "firing_rate_neutral": [0.05, 0.1, 0.3, 0.0],
+        "q_value": [0.001, 0.01, 0.02, float("nan")],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), out / "features.parquet")
+    return {"l0": 2.0, "fvu": 0.25, "d_sae": 32}
+
+
+def _mapping(payload: dict[str, Any], out: Path) -> dict[str, Any]:
+    candidates = payload["coarse"]["candidates"]
+    children = [fine for fine, cosine in FINE_COSINES.items() if cosine >= payload["minCosine"]]
+    passes = bool(candidates) and len(children) >= payload["gate"]["minSubfeatures"]
+    inputs = [payload[side]["contentDigest"] for side in ("coarse", "fine")]
+    _write_json(out / "pairs.json", [inputs, payload["minCosine"], payload["gate"]])
+    if candidates:
+        identity = payload["coarse"]["dictionary"]["identity"]
+        number = int(digest([identity, candidates[0], children])[:6], 16)
+        vector = np.asarray([number], dtype=np.float32)
+        save_file({"coarse": vector}, out / "directions.safetensors")
+    return {
+        "verdict": "GO" if passes else "NO-GO",
+        "anchors": len(candidates),
+        "arms": ["coarse", "fine", "multi"] if candidates else [],
+    }
+
+
+def _steering(payload: dict[str, Any], out: Path) -> dict[str, Any]:
+    _write_json(out / "scores.json", [payload["strengths"], payload["openings"]])
+    numbers = {"estimate": 0.25, "low": 0.1, "high": 0.4, "n": 20}
+    return {"verdict": "Supported", "contrast": "multi - fine", **numbers}
+
+
+_WRITE = {
+    "capture": _capture,
+    "decomposition": _decomposition,
+    "mapping": _mapping,
+    "steering": _steering,
+}
+
+
+def texts(*words: str) -> dict[str, Any]:
+    """Return a text set given in place."""
+    return {"texts": list(words)}
+
+
+def experiment_spec(**changes: Any) -> dict[str, Any]:
+    """Return the canonical spec of a small experiment; ``changes`` replace its fields."""
+    spec = {
+        "model": {"name": "tiny", "source": {"folder": "/models/tiny"}},
+        "hook": "blocks.2.hook_resid_post",
+        "prompts": {"target": texts("Paris is", "Lyon is"), "neutral": texts("Rome is", "Oslo is")},
+        "dictionaries": {"coarse": {"path": "/coarse"}, "fine": {"path": "/fine"}},
+        "steering": {
+            "strengths": [0.5],
+            "prompts": texts("We went to"),
+            "neutralText": texts("A plain sentence."),
+            "lexicon": texts("paris"),
+        },
+    }
+    return canonical("Experiment", {**spec, **changes})
+
+
+def canonical(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec defaulted and canonical, as apply stores it; a None drops the field."""
+    given = {name: value for name, value in spec.items() if value is not None}
+    return SPEC_BY_KIND[kind].model_validate(given).canonical()
+
+
+@functools.cache
+def _migrated() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="loopscope-template-"))
+    open_state(folder).database.close()
+    return folder
+
+
+def new_state(path: Path) -> StateFolder:
+    """Open a fresh state folder, copying a database that was migrated once."""
+    path.mkdir(parents=True)
+    shutil.copy(_migrated() / "state.db", path / "state.db")
+    return open_state(path)
+
+
+class Simulation:
+    """One state folder with its controller, workers and clock."""
+
+    def __init__(self, path: Path, *, slots: int = 1, **settings: Any) -> None:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        self.state = open_state(path) if path.exists() else new_state(path)
+        self.clock = VirtualClock()
+        self.inputs = Inputs()
+        self.workers = SimulatedWorkers(self.state, self.clock, slots)
+        self.settings = Settings(**settings)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything in memory, as after a crash of the controller."""
+        resolver = Resolver(Immediately(), lambda: None, self.inputs.resolve)
+        self.controller = Controller(
+            self.state, self.settings, self.clock, self.workers, resolver
+        )
+
+    # -- what people do ----------------------------------------------------------
+
+    def apply(self, spec: dict[str, Any] | None = None, name: str = "france", kind="Experiment"):
+        """Store an object; return what became of it."""
+        with self.state.database.write() as connection:
+            key = Key(kind, "default", name)
+            spec = spec if spec is not None else experiment_spec()
+            return objects.apply(connection, key, spec, now=self.clock.now())
+
+    def delete(self, name: str = "france", kind: str = "Experiment") -> None:
+        with self.state.database.write() as connection:
+            objects.remove(connection, Key(kind, "default", name), now=self.clock.now())
+
+    # -- time passes -------------------------------------------------------------
+
+    def step(self) -> None:
+        self.controller.step()
+
+    def settle(self, steps_max: int = 80) -> list[str]:
+        """Step, let workers work and move the clock until settled; return the stages that ran."""
+        ran: list[str] = []
+        for _ in range(steps_max):
+            self.controller.step()
+            if not self.workers.assigned and self.controller.idle and self.is_settled():
+                return ran
+            ran += self.workers.complete()
+            self.clock.advance(0.5)
+        raise AssertionError(f"not settled after {steps_max} steps: {self.words()}")
+
+    def resync(self) -> list[str]:
+        """Let a resync become due, then settle; return the stages that ran."""
+        self.clock.advance(self.settings.resync_seconds + 1)
+        return self.settle()
+
+    # -- what can be seen --------------------------------------------------------
+
+    def is_settled(self) -> bool:
+        with self.state.database.read() as connection:
+            keys = [record.key for record in objects.listed(connection)]
+            return is_settled(connection, family(connection, keys))
+
+    def get(self, name: str, kind: str | None = None) -> ObjectRecord:
+        found = [r for r in self.objects() if r.key.name == name and kind in (None, r.key.kind)]
+        assert len(found) == 1, f"{len(found)} objects named {name}"
+        return found[0]
+
+    def objects(self) -> list[ObjectRecord]:
+        with self.state.database.read() as connection:
+            return objects.listed(connection)
+
+    def jobs(self) -> list[JobRecord]:
+        with self.state.database.read() as connection:
+            return jobs.listed(connection, ended=True)
+
+    def words(self) -> dict[str, str]:
+        """Return each object's Ready condition in words."""
+        ready = {r.key.name: r.status.condition("Ready") for r in self.objects()}
+        return {n: f"{c.status} {c.reason}: {c.message}" if c else "?" for n, c in ready.items()}
+
+    def reason(self, name: str) -> str:
+        condition = self.get(name).status.condition("Ready")
+        assert condition is not None
+        return condition.reason
+
+    def artifact_folder(self, name: str) -> Path:
+        reference = self.get(name).status.artifact
+        assert reference is not None, f"{name} has no artifact"
+        return self.state.artifacts.folder(reference.stage, reference.digest)
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every row of every table."""
+        with self.state.database.read() as connection:
+            return {
+                table.name: [tuple(row) for row in connection.execute(table.select())]
+                for table in tables.metadata.sorted_tables
+            }
+
+    def event_reasons(self, name: str) -> list[str]:
+        """Return the reasons of an object's events, oldest first."""
+        rows = self.rows()["events"]
+        return [row[5] for row in rows if row[3] == name]

@@ -1,0 +1,168 @@
+"""The tables of a steering run: samples, scores, arms with intervals, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+
+from numerics.scores import lexicon_pattern, mentions
+from numerics.verdict import bootstrap_interval, decide
+from worker.stages.steering_cells import Cell, Row
+from worker.stages.tables import write_json, write_table
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run before its tables. ``rows`` are in opening, cell, sample order."""
+
+    payload: dict[str, Any]
+    cells: list[Cell]
+    rows: list[Row]
+    tokens: dict[Row, list[int]]
+    texts: dict[Row, str]
+    nll: dict[Row, float]
+    divergence: list[float]
+    arm_cosines: dict[str, float]
+    missing: dict[str, str]
+
+
+def write_results(scored: Scored, out: Path) -> dict[str, Any]:
+    """Write the four files of the artifact and return the numbers for the status."""
+    concept = _concept(scored)
+    keys = _keys(scored)
+    write_table(
+        out / "steering_samples.parquet",
+        {
+            **keys,
+            "text": [scored.texts[row] for row in scored.rows],
+            "tokens": pyarrow.array(
+                [scored.tokens[row] for row in scored.rows], type=pyarrow.list_(pyarrow.int32())
+            ),
+        },
+    )
+    perplexity = np.exp([scored.nll[row] for row in scored.rows])
+    write_table(
+        out / "steering_scores.parquet",
+        {
+            **keys,
+            "concept": np.array([concept[row] for row in scored.rows]),
+            "perplexity": perplexity,
+            "kl": np.array([scored.divergence[row.cell] for row in scored.rows]),
+        },
+    )
+    arms = _arm_table(scored, concept, dict(zip(scored.rows, perplexity.tolist(), strict=True)))
+    write_table(out / "arms.parquet", arms)
+    verdict = _verdict(scored, concept)
+    write_json(out / "verdict.json", verdict)
+    return _metrics(verdict, arms)
+
+
+def _concept(scored: Scored) -> dict[Row, float]:
+    """Return 1 for each text that holds a word of the lexicon, else 0."""
+    pattern = lexicon_pattern(scored.payload["lexicon"])
+    openings = [opening["text"] for opening in scored.payload["openings"]]
+    return {
+        row: float(mentions(pattern, scored.texts[row], openings[row.opening]))
+        for row in scored.rows
+    }
+
+
+def _keys(scored: Scored) -> dict[str, Any]:
+    ids = [opening["id"] for opening in scored.payload["openings"]]
+    return {
+        "prompt_id": [ids[row.opening] for row in scored.rows],
+        "arm": [scored.cells[row.cell].arm for row in scored.rows],
+        "strength": np.array([scored.cells[row.cell].strength for row in scored.rows]),
+        "sample": np.array([row.sample for row in scored.rows], dtype=np.int32),
+    }
+
+
+def _by_opening(
+    scored: Scored, concept: dict[Row, float], cells: Iterable[int]
+) -> NDArray[np.float64]:
+    """Return each opening's mean concept score over the given cells and all samples."""
+    wanted = set(cells)
+    found: list[list[float]] = [[] for _ in scored.payload["openings"]]
+    for row in scored.rows:
+        if row.cell in wanted:
+            found[row.opening].append(concept[row])
+    return np.array([np.mean(values) for values in found])
+
+
+def _arm_table(
+    scored: Scored, concept: dict[Row, float], perplexity: dict[Row, float]
+) -> dict[str, Any]:
+    """Return one row per arm and strength; intervals are 95 % bootstrap over openings."""
+    seed = scored.payload["sampling"]["seed"]
+    table: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            "arm", "strength", "n", "concept_rate", "concept_low", "concept_high",
+            "median_perplexity", "kl",
+        )
+    }  # fmt: skip
+    for index, cell in enumerate(scored.cells):
+        rows = [row for row in scored.rows if row.cell == index]
+        per_opening = _by_opening(scored, concept, [index])
+        low, high = bootstrap_interval(per_opening, seed)
+        fluent = [perplexity[row] for row in rows if not math.isnan(perplexity[row])]
+        values = (
+            cell.arm, cell.strength, len(rows), float(per_opening.mean()), low, high,
+            float(np.median(fluent)) if fluent else float("nan"), scored.divergence[index],
+        )  # fmt: skip
+        for name, value in zip(table, values, strict=True):
+            table[name].append(value)
+    return table
+
+
+def _verdict(scored: Scored, concept: dict[Row, float]) -> dict[str, Any]:
+    """Return the verdict over concept scores averaged over strengths and samples."""
+    scores = {}
+    for name in ("coarse", "fine", "multi", "random"):
+        cells = [
+            i
+            for i, cell in enumerate(scored.cells)
+            if cell.arm == name or cell.arm.startswith(f"{name}-")
+        ]
+        if cells:
+            scores[name] = _by_opening(scored, concept, cells)
+    return decide(
+        scores,
+        scored.arm_cosines,
+        min_difference=scored.payload["minDifference"],
+        max_arm_cosine=scored.payload["maxArmCosine"],
+        seed=scored.payload["sampling"]["seed"],
+        missing=scored.missing,
+    )
+
+
+def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
+    names = ("verdict", "contrast", "estimate", "low", "high", "n", "n_needed")
+    metrics = {name: verdict[name] for name in names}
+    steered = [
+        i for i, arm in enumerate(arms["arm"]) if arm != "none" and not arm.startswith("random-")
+    ]
+    if steered:
+        best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
+        metrics |= {
+            "best_arm": arms["arm"][best],
+            "best_strength": arms["strength"][best],
+            "best_concept_rate": arms["concept_rate"][best],
+            "best_median_perplexity": _known(arms["median_perplexity"][best]),
+        }
+    if "none" in arms["arm"]:
+        none = arms["arm"].index("none")
+        metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
+        metrics["unsteered_median_perplexity"] = _known(arms["median_perplexity"][none])
+    return metrics
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
