@@ -32,6 +32,9 @@ from state.objects import Conflict, Gone
 
 log = structlog.get_logger("controller")
 
+ROUNDS_PER_STEP_MAX = 20
+"""A step follows what its own writes set off this far; the rest waits for the next step."""
+
 
 @dataclass
 class Controller:
@@ -46,6 +49,7 @@ class Controller:
     _observer: Observer = field(init=False)
     _verifier: Verifier = field(init=False)
     _version: int = 0
+    _caught_up: bool = False
     _next_resync_at: float = 0.0
     _next_lease_check_at: float = 0.0
     _start_not_before: float = 0.0
@@ -59,20 +63,23 @@ class Controller:
     def step(self) -> float:
         """Do everything that is due; return when to come back at the latest (Unix seconds)."""
         self._collect_ended_jobs()
-        self._read_changes()
         self._resync_if_due()
         self._record_resolutions()
         self._take_back_lost_leases()
-        while (key := self.queue.take()) is not None:
-            self._process(key)
+        self._caught_up = False
+        for _ in range(ROUNDS_PER_STEP_MAX):
+            self._read_changes()
+            if not self._process_due():
+                self._caught_up = True
+                break
         self._cancel_unwanted_jobs()
         self._start_jobs()
         return self._next_wake_at()
 
     @property
     def idle(self) -> bool:
-        """Whether neither keys nor resolutions are waiting in memory."""
-        return len(self.queue) == 0 and not self.resolver.busy
+        """Whether the last step left no change unread, no key and no resolution waiting."""
+        return self._caught_up and len(self.queue) == 0 and not self.resolver.busy
 
     # -- sources ---------------------------------------------------------------
 
@@ -162,6 +169,14 @@ class Controller:
 
     # -- reconcile -------------------------------------------------------------
 
+    def _process_due(self) -> bool:
+        """Reconcile every key that is due; return whether there was one."""
+        found = False
+        while (key := self.queue.take()) is not None:
+            self._process(key)
+            found = True
+        return found
+
     def _process(self, key: Key) -> None:
         try:
             plan = self._reconcile(key)
@@ -170,14 +185,14 @@ class Controller:
             return
         finally:
             self.queue.done(key)
-        self.queue.forget(key)
         match plan.result if plan else None:
-            case Wait(until=until):
-                self.queue.add_after(key, until)
             case Failed(terminal=False):
                 self.queue.add_rate_limited(key)
+            case Wait(until=until):
+                self.queue.forget(key)
+                self.queue.add_after(key, until)
             case _:
-                pass
+                self.queue.forget(key)
 
     def _reconcile(self, key: Key) -> Plan | None:
         now = self.clock.now()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +29,7 @@ class WorkQueue:
     _dirty: dict[Key, Priority] = field(default_factory=dict)
     _processing: set[Key] = field(default_factory=set)
     _later: list[tuple[float, int, Key]] = field(default_factory=list)
+    _due_at: dict[Key, float] = field(default_factory=dict)
     _failures: dict[Key, int] = field(default_factory=dict)
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -37,8 +39,10 @@ class WorkQueue:
             self._dirty[key] = priority
 
     def add_after(self, key: Key, due_at: float) -> None:
-        """Ask for a reconcile at ``due_at`` (Unix seconds)."""
-        heapq.heappush(self._later, (due_at, next(self._order), key))
+        """Ask for a reconcile at ``due_at`` (Unix seconds); the earliest of several stands."""
+        if due_at < self._due_at.get(key, math.inf):
+            self._due_at[key] = due_at
+            heapq.heappush(self._later, (due_at, next(self._order), key))
 
     def add_rate_limited(self, key: Key) -> None:
         """Ask for a retry: 5 ms x 2^failures, at most 1000 s."""
@@ -79,4 +83,7 @@ class WorkQueue:
     def _promote(self) -> None:
         now = self.clock.now()
         while self._later and self._later[0][0] <= now:
-            self.add(heapq.heappop(self._later)[2])
+            due_at, _, key = heapq.heappop(self._later)
+            if self._due_at.get(key) == due_at:  # not overtaken by an earlier one
+                del self._due_at[key]
+                self.add(key)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from loopscope import commands
@@ -34,7 +33,6 @@ def _globals(
         str, typer.Option("--namespace", "-n", help="Namespace of named objects.")
     ] = "default",
 ) -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     context.obj = Globals(state, namespace)
 
 

@@ -53,10 +53,9 @@ class LiveView:
             self._live.update(_table(rows), refresh=True)
             return
         for key, word, detail in rows:
-            line = f"{key}: {word}" + (f" ({detail.split(' ')[0]})" if word == "Running" else "")
-            if self._said.get(key) != line:
-                self._said[key] = line
-                self._console.print(line, soft_wrap=True)
+            if self._said.get(key) != word:
+                self._said[key] = word
+                self._console.print(f"{key}: {word}{_because(word, detail)}", soft_wrap=True)
 
     def print_outcome(self) -> list[ObjectRecord]:
         """Print the end state of each applied object; return all records."""
@@ -80,8 +79,19 @@ class LiveView:
             else:
                 ready = record.status.condition("Ready")
                 detail = ready.message if ready else ""
-            rows.append((record.key, stage_word(record), detail))
+            rows.append((record.key, _word(record), detail))
         return rows
+
+
+def _word(record: ObjectRecord) -> str:
+    if record.key.kind != "Experiment":
+        return stage_word(record)
+    return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"
+
+
+def _because(word: str, detail: str) -> str:
+    """Say why only where the word alone leaves one wondering."""
+    return f" ({detail})" if word in ("Stalled", "Retrying") else ""
 
 
 def outcome_line(record: ObjectRecord) -> str:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import ChildManifest, Plan, PlannedEvent, Snapshot
-from reconcilers.stage import condition, timed
-from specs.objects import Key
+from reconcilers.plan import Blocked, ChildManifest, Observed, Plan, PlannedEvent, Snapshot
+from reconcilers.references import STAGE_KINDS, child_key, object_references
+from reconcilers.stage import condition, plan_stage, timed
 from specs.status import Condition, Status
 from state.records import ObjectRecord
-
-STAGE_KINDS = {
-    "capture": "Capture",
-    "coarse": "Decomposition",
-    "fine": "Decomposition",
-    "mapping": "Mapping",
-    "steering": "Steering",
-}
 
 
 def plan(snapshot: Snapshot) -> Plan:
     """Return the children that the experiment needs, and its status from theirs."""
     record = snapshot.object
+    taken = _taken_name(snapshot)
+    if taken is not None:
+        return plan_stage(snapshot, taken, Observed())
     wanted = child_manifests(record)
     existing = {child.key: child for child in snapshot.children}
     apply = tuple(
@@ -31,8 +26,8 @@ def plan(snapshot: Snapshot) -> Plan:
     )
     remove = tuple(sorted(set(existing) - {child.key for child in wanted}))
     stages = {
-        name: existing.get(Key(kind, record.key.namespace, f"{record.key.name}-{name}"))
-        for name, kind in STAGE_KINDS.items()
+        name: existing.get(child_key(record.key, name))
+        for name in STAGE_KINDS
         if name != "steering" or "steering" in record.spec
     }
     fresh = not apply and not remove
@@ -75,13 +70,27 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
             "gatePolicy": spec["gate"]["policy"],
         }
     return [
-        ChildManifest(Key(kind, record.key.namespace, f"{name}-{stage}"), specs[stage])
-        for stage, kind in STAGE_KINDS.items()
+        ChildManifest(child_key(record.key, stage), specs[stage])
+        for stage in STAGE_KINDS
         if stage in specs
     ]
 
 
 _CAPTURE_FIELDS = ("model", "hook", "prompts", "positions", "maxTokens")
+
+
+def _taken_name(snapshot: Snapshot) -> Blocked | None:
+    """Return why the children cannot be made: one of their names is someone else's."""
+    for key in object_references(snapshot.object):
+        found = snapshot.references.get(key)
+        if found is not None and found.owner_uid != snapshot.object.uid:
+            belongs = f"belongs to {found.owner}" if found.owner else "was applied by itself"
+            return Blocked(
+                "OwnedByAnother",
+                f"{key} {belongs}; delete it, or rename this experiment",
+                terminal=True,
+            )
+    return None
 
 
 def _conditions(

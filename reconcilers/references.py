@@ -9,6 +9,15 @@ from specs.canonical import digest
 from specs.objects import Key
 from state.records import ObjectRecord
 
+STAGE_KINDS = {
+    "capture": "Capture",
+    "coarse": "Decomposition",
+    "fine": "Decomposition",
+    "mapping": "Mapping",
+    "steering": "Steering",
+}
+"""The children of an experiment, ``<name>-<stage>``, in the order of the work."""
+
 _REFERENCE_FIELDS = {
     "captureRef": "Capture",
     "coarseRef": "Decomposition",
@@ -30,8 +39,19 @@ class InputReference:
         return digest({"kind": self.kind, "reference": self.reference})
 
 
+def child_key(experiment: Key, stage: str) -> Key:
+    """Return the key of an experiment's child."""
+    return Key(STAGE_KINDS[stage], experiment.namespace, f"{experiment.name}-{stage}")
+
+
 def object_references(record: ObjectRecord) -> list[Key]:
-    """Return the keys of the objects that a spec names."""
+    """Return the keys of the objects that a spec names; an experiment names its children."""
+    if record.key.kind == "Experiment":
+        return [
+            child_key(record.key, stage)
+            for stage in STAGE_KINDS
+            if stage != "steering" or "steering" in record.spec
+        ]
     return [
         Key(kind, record.key.namespace, record.spec[name]["name"])
         for name, kind in _REFERENCE_FIELDS.items()

@@ -108,8 +108,9 @@ def provenance(view: ExperimentView) -> dict[str, Any]:
 
 
 def _contrasts(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the contrasts as columns and rows of text; their fields are the verdict's business."""
-    columns = list(dict.fromkeys(name for entry in entries for name in entry))
+    """Return the contrasts as columns and rows of text; further fields follow the known ones."""
+    known = ("contrast", "estimate", "low", "high", "n")
+    columns = list(dict.fromkeys([*known, *(name for entry in entries for name in entry)]))
     rows = [[_cell(entry.get(name)) for name in columns] for entry in entries]
     return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reports.numbers import count, decimal, interval, is_missing, percent, signed
+from reports.numbers import count, interval, is_missing, percent, signed
 from reports.view import ExperimentView, StageName
 
 COMMON_SHARE = 0.5
@@ -110,19 +110,14 @@ def _steering(view: ExperimentView) -> Answer:
     verdict = stage.document("verdict.json")
     sentences = []
     if not is_missing(verdict.get("estimate")):
+        contrast = " minus ".join(str(verdict["contrast"]).split("-"))
         sentences.append(
-            f"{verdict['contrast']}: the share of texts about the concept differs by "
-            f"{signed(verdict['estimate'])} (95 % interval "
+            f"{sentence(contrast)[:-1]}: the share of texts with a word of the lexicon, averaged "
+            f"over strengths, differs by {signed(verdict['estimate'])} (95 % interval "
             f"{interval(verdict.get('low'), verdict.get('high'))}, {verdict['n']} openings)."
         )
     if verdict.get("reason"):
         sentences.append(sentence(str(verdict["reason"])))
-    needed = verdict.get("n_needed")
-    if not is_missing(needed):
-        sentences.append(
-            f"About {count(needed)} openings would be needed to see a difference of "
-            f"{decimal(verdict.get('min_difference'))}."
-        )
     return Answer("Steering", verdict["verdict"], sentences)
 
 
@@ -167,8 +162,9 @@ def _steering_cautions(view: ExperimentView) -> list[str]:
     if verdict["verdict"] == "NotTestable":
         found.append("NotTestable says nothing about which arm is better.")
     found.append(
-        "The best strength of an arm was seen on the same openings that score it: compare arms at "
-        "equal KL, not each at its own best."
+        "The contrast compares arms at equal strengths, which are not equal disturbances, and the "
+        "best strength of an arm was seen on the openings that score it: in the figure, compare "
+        "arms at equal KL."
     )
     found.append(
         "The concept score counts texts with a word of the lexicon; it does not judge their sense."

@@ -170,7 +170,12 @@ class SimulatedWorkers:
 
 
 def publish(
-    state: StateFolder, stage: str, digest_: str, payload: dict[str, Any], now: float, token: int = 1
+    state: StateFolder,
+    stage: str,
+    digest_: str,
+    payload: dict[str, Any],
+    now: float,
+    token: int = 1,
 ) -> ArtifactRecord:
     """Write the artifact that a payload stands for and rename it into place."""
     staging = state.artifacts.staging_folder(digest_, token)
@@ -296,9 +301,7 @@ class Simulation:
     def restart(self) -> None:
         """Forget everything in memory, as after a crash of the controller."""
         resolver = Resolver(Immediately(), lambda: None, self.inputs.resolve)
-        self.controller = Controller(
-            self.state, self.settings, self.clock, self.workers, resolver
-        )
+        self.controller = Controller(self.state, self.settings, self.clock, self.workers, resolver)
 
     # -- what people do ----------------------------------------------------------
 

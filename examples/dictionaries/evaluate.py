@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 
 LIBRARIES = ("torch", "sae-lens", "transformers", "gguf", capture.GGUF_PACKAGE)
 MACHINE = "shared 2-core x86-64 virtual machine (AVX2), no GPU"
-CE_LINES = 40  # calibration lines on which the cross entropy is measured
+CE_LINES = 30  # calibration lines on which the cross entropy is measured
 DEAD_ROWS = 100_000  # training tokens on which a latent must fire once to count as alive
 
 

@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from controller.settings import Settings
 from loopscope.commands.options import DeviceOption, RootOption, StartsOption
 from loopscope.context import CommandError, now, root_of
+from loopscope.logs import log_to_stderr
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def controller(
 
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    log_to_stderr(logging.INFO)
     settings = Settings(
         job_starts_per_minute=job_starts_per_minute, device=device, resync_seconds=resync_seconds
     )

@@ -24,24 +24,21 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML file about an experiment."""
-    from reports.html import render_report  # late: tables and templates take a second
+    from reports.export import write_report  # late: tables and templates take a second
     from reports.view import ExperimentView
 
     state = context.obj.open_existing()
     with state.database.read() as connection:
         key = find_one(connection, "Experiment", context.obj.namespace, name).key
-    text = render_report(ExperimentView.open(state, key))
     path = output or context.obj.state_path / "reports" / f"{name}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    print(f"report: {path}")
+    print(f"report: {write_report(ExperimentView.load(state, key), path)}")
 
 
 def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="An experiment.")],
     directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    partial: Annotated[bool, typer.Option("--partial", help="Also when stages miss.")] = False,
+    partial: Annotated[bool, typer.Option("--allow-partial", help="Also when stages miss.")] = False,
 ) -> None:
     """Write the evidence bundle: spec, manifests, tables, report."""
     from reports.export import export_bundle
@@ -50,5 +47,5 @@ def export(
     state = context.obj.open_existing()
     with state.database.read() as connection:
         key = find_one(connection, "Experiment", context.obj.namespace, name).key
-    export_bundle(ExperimentView.open(state, key), directory, allow_partial=partial)
+    export_bundle(ExperimentView.load(state, key), directory, allow_partial=partial)
     print(f"bundle: {directory}")

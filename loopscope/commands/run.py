@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from controller.settings import Settings
@@ -15,6 +14,7 @@ from controller.settled import family, is_settled
 from loopscope.commands.options import DeviceOption, RootOption, StartsOption, VerboseOption
 from loopscope.context import EXIT_STALLED, now, root_of
 from loopscope.live import LiveView
+from loopscope.logs import log_to_stderr
 from specs.objects import Key
 from state.folder import StateFolder
 from state.records import ObjectRecord
@@ -42,8 +42,7 @@ def run(
     """
     from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
 
-    level = logging.INFO if verbose else logging.CRITICAL
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    log_to_stderr(logging.INFO if verbose else logging.CRITICAL)
     loaded = load_admitted(path, root_of(path, root))
     state = context.obj.open()
     for applied in apply_all(state, loaded, now=now()):

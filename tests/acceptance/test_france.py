@@ -148,4 +148,4 @@ def test_every_cell_was_generated_and_scored(bundle: Path) -> None:
     assert (scores[scores["arm"] != "none"]["kl"] > 0).all()
     verdict = json.loads((bundle / "verdict.json").read_text())
     assert verdict["n"] == 4
-    assert verdict["verdict"] in ("Inconclusive", "NotTestable")
+    assert set(verdict["arm_cosines"]) >= {"coarse~multi", "fine~multi"}

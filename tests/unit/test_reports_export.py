@@ -5,7 +5,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from reports_case import HOSTILE, build
+from reports_case import build
+from reports_payloads import HOSTILE
 from safetensors.numpy import load_file
 
 from reports.export import export_bundle

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from reports_case import HOSTILE, NOW, Sizes, build, set_status
+from reports_case import NOW, build, set_status
+from reports_payloads import HOSTILE, Sizes
 
 from reports.export import write_report
 from reports.html import render_report
@@ -77,8 +78,12 @@ def test_the_headline_gives_verdicts_with_numbers_and_cautions(page):
     text = " ".join("".join(parsed(page).text).split())
     assert "GO" in text
     assert "Inconclusive" in text
-    assert "differs by -0.05 (95 % interval [-0.25, 0.15], 3 openings)" in text.replace(MINUS, "-")
-    assert "About 126 openings would be needed" in text
+    assert (
+        "Multi minus fine: the share of texts with a word of the lexicon, averaged over "
+        "strengths, differs by -0.05 (95 % interval [-0.25, 0.15], 3 openings)"
+        in text.replace(MINUS, "-")
+    )
+    assert "about 126 openings would detect 0.15" in text
     assert "18.8 % of all coarse latents pass the same rule" in text
     assert "Q4_K_M, dequantised" in text
     assert "Inconclusive is not the same as no difference" in text

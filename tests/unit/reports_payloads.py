@@ -1,0 +1,330 @@
+"""Payload files of a small France-like experiment: made-up numbers that agree with one another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+from scipy.stats import false_discovery_control, mannwhitneyu
+
+from specs.rules import Selection
+
+HOSTILE = '</pre><script>alert("owned")</script><img src="https://evil.example/x.png">'
+READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    prompts: int = 20
+    d_model: int = 6
+    coarse: int = 16
+    fine: int = 64
+    openings: int = 3
+
+
+class Payloads:
+    """The numbers behind all artifacts: planted concept latents 0 to 2, fine latents near them."""
+
+    def __init__(self, sizes: Sizes, spec: dict[str, Any]) -> None:
+        rng = np.random.default_rng(0)
+        self.sizes, self.spec, self.rng = sizes, spec, rng
+        n = sizes.prompts
+        self.target = np.arange(2 * n) < n
+        concept = self.target * (2 + rng.random(2 * n))
+        self.coarse = self._activations(sizes.coarse, 3, concept)
+        self.fine = self._activations(sizes.fine, 12, concept)
+        self.fine[:, 3] = 0
+        self.cosines = rng.normal(0, 0.06, (sizes.coarse, sizes.fine))
+        for fine in range(12):
+            self.cosines[fine % 3, fine] = 0.85 - 0.05 * fine
+        self.features = {
+            "coarse": features(self.coarse, self.target),
+            "fine": features(self.fine, self.target),
+        }
+        columns = {name: list(values) for name, values in self.features["coarse"].items()}
+        self.candidates = Selection().candidates(columns)
+        fine_columns = {name: list(values) for name, values in self.features["fine"].items()}
+        self.fine_candidates = Selection().candidates(fine_columns)
+
+    def _activations(self, latents: int, planted: int, concept: np.ndarray) -> np.ndarray:
+        rows = len(concept)
+        noise = self.rng.random((rows, latents)) * (self.rng.random((rows, latents)) < 0.3)
+        for latent in range(planted):
+            kept = self.rng.random(rows) < 0.9 - 0.05 * latent
+            noise[:, latent] = concept * kept + 0.02 * (self.rng.random(rows) < 0.05)
+        return noise.astype(np.float32)
+
+    def write(self, stage: str, out: Path) -> dict[str, Any]:
+        name = stage if stage in ("capture", "mapping", "steering") else "decomposition"
+        return getattr(self, f"_{name}")(stage, out)
+
+    def _capture(self, _: str, out: Path) -> dict[str, Any]:
+        rows = len(self.target)
+        residual = self.rng.normal(size=(rows, self.sizes.d_model)).astype(np.float32)
+        index = np.arange(rows, dtype=np.int32)
+        tensors = {"residual": residual, "prompt_index": index, "position": index * 0 + 5}
+        save_file(tensors, out / "residual.safetensors")
+        save_file({"mean": residual.mean(axis=0)}, out / "mean.safetensors")
+        conditions = ["target" if t else "neutral" for t in self.target]
+        texts = [t for c in ("target", "neutral") for t in self.spec["prompts"][c]["texts"]]
+        table(
+            out / "prompts.parquet",
+            prompt_id=[f"{c}-{n:04d}" for n, c in enumerate(conditions)],
+            text=texts,
+            condition=conditions,
+            split=["discover"] * rows,
+            n_tokens=[6] * rows,
+        )
+        norms = {
+            "median_norm": 13721.5,
+            "median_centred_norm": 4810.25,
+            "mean_norm": 13700.0,
+            "n_tokens": 6 * rows,
+            "population": "all tokens of both sets without BOS",
+        }
+        document(out / "norms.json", norms)
+        return {
+            "prompts": rows,
+            "tokens": 6 * rows,
+            "d_model": self.sizes.d_model,
+            "median_norm": 13721.5,
+            "median_centred_norm": 4810.25,
+        }
+
+    def _decomposition(self, side: str, out: Path) -> dict[str, Any]:
+        table(out / "features.parquet", **self.features[side])
+        activations = getattr(self, side)
+        save_file({"shape": np.asarray(activations.shape)}, out / "activations.safetensors")
+        alive = int((activations > 0).any(axis=0).sum())
+        return {
+            "l0": 9.5,
+            "fvu": None if side == "fine" else 0.24,
+            "alive": alive,
+            "dead": activations.shape[1] - alive,
+            "d_sae": activations.shape[1],
+            "rows": len(activations),
+            "population": f"{len(activations)} last tokens",
+        }
+
+    def _mapping(self, _: str, out: Path) -> dict[str, Any]:
+        pairs = self._pairs()
+        table(out / "pairs.parquet", **pairs)
+        table(out / "cosine_histogram.parquet", **self._histogram())
+        above = (self.cosines >= 0.3).sum(axis=1)
+        strict = np.minimum(above, 2)
+        fires = (self.coarse > 0).any(axis=0)
+        table(
+            out / "coarse_summary.parquet",
+            coarse=np.arange(len(above)),
+            fires=fires,
+            children_cosine_rule=above,
+            children_strict_rule=strict,
+            passes_cosine_rule=above >= 3,
+            passes_strict_rule=strict >= 3,
+        )
+        shares = {"n_all": len(above), "n_firing": int(fires.sum())}
+        passing = int((above >= 3).sum())
+        gate = {
+            "verdict": "GO",
+            "rule": "cosine",
+            "minSubfeatures": 3,
+            "anchors": [self._anchor(c) for c in self.candidates],
+            **shares,
+            "passing_all": passing,
+            "passing_firing": passing,
+            "share_of_all": passing / len(above),
+            "share_of_firing": passing / max(1, int(fires.sum())),
+            "other_rule": {
+                "rule": "strict",
+                **shares,
+                "passing_all": 0,
+                "passing_firing": 0,
+                "share_of_all": 0.0,
+                "share_of_firing": 0.0,
+            },
+            "empty_corner_count": 4,
+            "reason": "3 of 3 anchors have at least 3 children by the cosine rule",
+        }
+        document(out / "gate.json", gate)
+        unit = np.eye(self.sizes.d_model, dtype=np.float32)[0]
+        save_file({"coarse": unit, "fine": unit, "multi": unit}, out / "directions.safetensors")
+        arms = {name: f"the {name} direction" for name in ("coarse", "fine", "multi")}
+        directions = {"anchor": self.candidates[0], "children": [0], "arms": arms, "missing": {}}
+        document(out / "directions.json", directions)
+        found = list(pairs["reading"])
+        return {
+            "verdict": "GO",
+            "anchors": len(self.candidates),
+            "children": 4,
+            "share_of_all": gate["share_of_all"],
+            "share_of_firing": gate["share_of_firing"],
+            "readings": {name: found.count(name) for name in READINGS},
+            "arms": ["coarse", "fine", "multi"],
+            "anchor": self.candidates[0],
+        }
+
+    def _anchor(self, coarse: int) -> dict[str, Any]:
+        children = [int(f) for f in np.argsort(-self.cosines[coarse]) if self.above(coarse, f)]
+        return {
+            "coarse": coarse,
+            "selectivity": float(self.features["coarse"]["selectivity"][coarse]),
+            "firing_rate_target": float(self.features["coarse"]["firing_rate_target"][coarse]),
+            "children": children,
+            "cosines": [float(self.cosines[coarse, f]) for f in children],
+            "passes": len(children) >= 3,
+        }
+
+    def above(self, coarse: int, fine: int) -> bool:
+        return bool(self.cosines[coarse, fine] >= 0.3)
+
+    def _pairs(self) -> dict[str, Any]:
+        rows = []
+        for coarse in self.candidates:
+            for fine in np.argsort(-self.cosines[coarse])[:10]:
+                cosine = self.cosines[coarse, fine]
+                r = correlation(self.coarse[:, coarse], self.fine[:, fine])
+                within = correlation(self.coarse[self.target, coarse], self.fine[self.target, fine])
+                rows.append(
+                    {
+                        "coarse": coarse,
+                        "fine": int(fine),
+                        "cosine": np.float32(cosine),
+                        "correlation": r,
+                        "correlation_within_target": within,
+                        "reading": reading(cosine, r),
+                        "coverage_coarse_given_fine": 0.9,
+                        "coverage_fine_given_coarse": 0.8,
+                        "child": self.above(coarse, fine),
+                    }
+                )
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _histogram(self) -> dict[str, Any]:
+        edges = np.linspace(-1, 1, 101)
+        counts = [np.histogram(self.cosines[c], edges)[0] for c in self.candidates]
+        return {
+            "coarse": np.repeat(self.candidates, 100),
+            "bin_low": np.tile(edges[:-1], len(counts)),
+            "bin_high": np.tile(edges[1:], len(counts)),
+            "count": np.concatenate(counts),
+        }
+
+    def _steering(self, _: str, out: Path) -> dict[str, Any]:
+        rows, openings = [], self.sizes.openings
+        strengths = self.spec["steering"]["strengths"]
+        cells = [("none", 0.0)]
+        names = ("coarse", "fine", "multi", "random-0", "random-1", "random-2")
+        cells += [(arm, s) for arm in names for s in strengths]
+        for opening in range(openings):
+            for arm, strength in cells:
+                pull = {"coarse": 0.5, "fine": 0.8, "multi": 0.7}.get(arm, 0.0) * strength
+                french = (opening * 0.37 + 0.05) % 1 < pull
+                words = f" Paris and {HOSTILE}" if french else " a quiet town by the sea"
+                rows.append((f"opening-{opening:04d}", arm, strength, 0, words, [1, 2, 3], french))
+        key = {
+            "prompt_id": [r[0] for r in rows],
+            "arm": [r[1] for r in rows],
+            "strength": [r[2] for r in rows],
+            "sample": [r[3] for r in rows],
+        }
+        tokens = pa.array([r[5] for r in rows], pa.list_(pa.int32()))
+        table(out / "steering_samples.parquet", **key, text=[r[4] for r in rows], tokens=tokens)
+        concept = np.asarray([float(r[6]) for r in rows])
+        kl = np.asarray([disturbance(r[1], r[2]) for r in rows])
+        table(
+            out / "steering_scores.parquet",
+            **key,
+            concept=concept,
+            perplexity=7 + kl,
+            kl=kl,
+        )
+        table(out / "arms.parquet", **self._arms(cells, rows))
+        verdict = {
+            "verdict": "Inconclusive",
+            "contrast": "multi-fine",
+            "estimate": -0.05,
+            "low": -0.25,
+            "high": 0.15,
+            "n": openings,
+            "arm_cosines": {"coarse~fine": 0.81, "coarse~multi": 0.95, "fine~multi": 0.95},
+            "contrasts": [
+                {"contrast": "multi-coarse", "estimate": 0.1, "low": -0.1, "high": 0.3},
+                {"contrast": "multi-fine", "estimate": -0.05, "low": -0.25, "high": 0.15},
+            ],
+            "n_needed": 126,
+            "min_difference": 0.15,
+            "reason": "the intervals allow both answers; about 126 openings would detect 0.15",
+        }
+        document(out / "verdict.json", verdict)
+        return {k: verdict[k] for k in ("verdict", "contrast", "estimate", "low", "high", "n")}
+
+    def _arms(self, cells: list[tuple[str, float]], rows: list[Any]) -> dict[str, Any]:
+        rates = [np.mean([r[6] for r in rows if (r[1], r[2]) == cell]) for cell in cells]
+        kl = [disturbance(arm, s) for arm, s in cells]
+        return {
+            "arm": [arm for arm, _ in cells],
+            "strength": [s for _, s in cells],
+            "n": [self.sizes.openings] * len(cells),
+            "concept_rate": np.asarray(rates, dtype=float),
+            "concept_low": [max(0.0, r - 0.2) for r in rates],
+            "concept_high": [min(1.0, r + 0.2) for r in rates],
+            "median_perplexity": [7 + value for value in kl],
+            "kl": kl,
+        }
+
+
+def features(activations: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+    on, off = activations[target], activations[~target]
+    mean_on, mean_off = on.mean(axis=0), off.mean(axis=0)
+    n_firing = (activations > 0).sum(axis=0)
+    test = mannwhitneyu(on.astype(float), off.astype(float), method="asymptotic", axis=0)
+    p = np.asarray(test.pvalue, dtype=float)
+    tested = n_firing >= 5
+    p[~tested] = np.nan
+    q = np.full_like(p, np.nan)
+    q[tested] = false_discovery_control(p[tested])
+    return {
+        "latent": np.arange(activations.shape[1]),
+        "mean_activation_target": mean_on.astype(float),
+        "mean_activation_neutral": mean_off.astype(float),
+        "firing_rate_target": (on > 0).mean(axis=0),
+        "firing_rate_neutral": (off > 0).mean(axis=0),
+        "selectivity": (mean_on - mean_off).astype(float) / (mean_on + mean_off + 1e-9),
+        "auroc": test.statistic / (len(on) * len(off)),
+        "p_value": p,
+        "q_value": q,
+        "n_firing": n_firing,
+    }
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def disturbance(arm: str, strength: float) -> float:
+    costs = {"coarse": 1.0, "fine": 1.4, "multi": 1.2, "random-1": 0.7}
+    return 0.9 * strength**2 * costs.get(arm, 0.5)
+
+
+def reading(cosine: float, r: float) -> str:
+    if np.isnan(r):
+        return "unobserved"
+    if r >= 0.2:
+        return "match" if cosine >= 0.3 else "partial" if cosine >= 0.1 else "co-occurring"
+    return "geometric-only" if cosine >= 0.3 else "unrelated"
+
+
+def table(path: Path, **columns: Any) -> None:
+    pq.write_table(pa.table(columns), path)
+
+
+def document(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, sort_keys=True, indent=1))
