@@ -63,7 +63,7 @@ def apply_all(state: StateFolder, loaded: list[LoadedObject], *, now: float) -> 
                     labels=dict(item.manifest.metadata.labels),
                     annotations={
                         **item.manifest.metadata.annotations,
-                        SOURCE_ANNOTATION: item.document.file,
+                        SOURCE_ANNOTATION: str(Path(item.document.file).resolve()),
                     },
                 ),
             )

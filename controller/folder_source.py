@@ -80,10 +80,11 @@ class FolderSource:
         for problem in problems:
             if problem in self.problems:
                 continue
+            source = str(Path(problem.file).resolve())
             log.error("not applied; the last good version stands", problem=str(problem))
             with self.state.database.write() as connection:
                 for record in objects.listed(connection):
-                    if record.annotations.get(SOURCE_ANNOTATION) == problem.file:
+                    if record.annotations.get(SOURCE_ANNOTATION) == source:
                         events.record(
                             connection, record.key, "Warning", "InvalidSpec", str(problem), now=now
                         )

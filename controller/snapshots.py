@@ -30,17 +30,18 @@ def read_snapshot(connection: Any, key: Key, now: float) -> Snapshot | None:
     record = objects.get(connection, key)
     if record is None:
         return None
+    children = {child.key: child for child in objects.owned_by(connection, record.uid)}
     references = {
         name: found
         for name in object_references(record)
-        if (found := objects.get(connection, name)) is not None
+        if (found := children.get(name) or objects.get(connection, name)) is not None
     }
     upstream = [r.status.artifact.digest for r in references.values() if r.status.artifact]
     return Snapshot(
         object=record,
         now=now,
         references=references,
-        children=tuple(objects.owned_by(connection, record.uid)),
+        children=tuple(children.values()),
         artifacts={
             digest: artifact
             for digest in upstream

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from specs.fields import Spec
 from specs.kinds import API_VERSION, SPEC_BY_KIND
 from specs.objects import Metadata
 
@@ -32,13 +31,14 @@ UNITS = {
     "minFineSelectivity": "selectivity",
     "maxQ": "q-value",
     "top": "latents",
-    "topK": "pairs (`mapping`), tokens (`sampling`)",
+    "topK": "pairs",
+    "Sampling.topK": "tokens",
     "topP": "probability",
     "minSubfeatures": "fine latents",
     "randomDraws": "directions",
     "samplesPerPrompt": "samples",
 }
-"""What a number counts, by field name; fields without an entry have no unit."""
+"""What a number counts, by field (with its model where two differ); others have no unit."""
 
 HEADER = f"""# Spec reference
 
@@ -54,14 +54,32 @@ spec: {{}}                # the fields below
 ```
 
 A file may hold several documents. Unknown fields, duplicate keys, YAML aliases and merge keys are
-refused with file, line, column and field. A `status` in the file is accepted and ignored. *Required*
-means that there is no default. A field without a unit is a name, a choice or a plain number. Paths
-are relative to the YAML that names them. Text files must lie under the root (`--root`, by default
-the git checkout or the folder); weights may lie anywhere.
+refused with file, line, column and field. A `status` in the file is accepted and ignored.
+*Required* means that there is no default. A field without a unit is a name, a choice or a plain
+number.
+
+Paths are relative to the YAML that names them. Text files must lie under the root (`--root`; by
+default the git checkout that holds the YAML, else the current folder or the YAML's own); weights
+may lie anywhere.
 
 An Experiment owns `<name>-capture`, `<name>-coarse`, `<name>-fine`, `<name>-mapping` and, if
 `steering` is given, `<name>-steering`. Each kind can also be applied on its own; then the
 references (`captureRef`, `coarseRef`, `fineRef`, `mappingRef`) name objects of the same namespace.
+
+Checks that reach across fields, all made before anything is stored:
+
+- `metadata.name` has at most 52 characters, so that the names of the owned objects stay valid.
+- `file` and `texts` exclude one another, and at least one text must be there. Texts are not blank
+  and differ (case and spacing aside); no prompt is both target and neutral. A text file has at most
+  16 MiB, a YAML file 4 MiB.
+- A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either
+  `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
+- `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;
+  `arms` and `strengths` hold no value twice.
+- As far as local files and SAELens' registry tell: files exist and have the declared sha256, the
+  model has the hook, each dictionary has the model's width and the spec's hook, the tokenizer has a
+  BOS token, and the coarse dictionary has no more latents than the fine one. What needs a hub is
+  checked when the name is resolved; a misfit then stalls the stage.
 """
 
 
@@ -73,21 +91,21 @@ def render() -> str:
     for title, model in pages.items():
         schema = model.model_json_schema(by_alias=True, mode="validation")
         definitions = schema.get("$defs", {})
-        parts.extend(_section(f"## {title}", schema, definitions))
+        parts.extend(_section(2, title, schema, definitions))
         if title == "metadata":
             continue
         for name in _reachable(schema, definitions):
             if name not in shown:
                 shown.add(name)
-                parts.extend(_section(f"### {name}", definitions[name], definitions))
+                parts.extend(_section(3, name, definitions[name], definitions))
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _section(title: str, schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
-    yield f"{title}\n"
-    about = schema.get("description", "")
-    if about and about != Spec.__doc__:
-        yield f"{_plain(about)}\n"
+def _section(
+    level: int, title: str, schema: dict[str, Any], definitions: dict[str, Any]
+) -> Iterator[str]:
+    yield f"{'#' * level} {title}\n"
+    yield f"{_plain(schema['description'])}\n"
     yield "| field | type | default | bounds | unit | meaning |"
     yield "|---|---|---|---|---|---|"
     required = set(schema.get("required", ()))
@@ -96,12 +114,22 @@ def _section(title: str, schema: dict[str, Any], definitions: dict[str, Any]) ->
             f"`{name}`",
             _type(field),
             "required" if name in required else _default(field),
-            _bounds(field) or "–",
-            UNITS.get(name, "–"),
-            _plain(field.get("description", "")),
+            _bounds(field),
+            UNITS.get(f"{title}.{name}", UNITS.get(name, "")),
+            _plain(_meaning(field, definitions)),
         )
         yield "| " + " | ".join(cells) + " |"
     yield ""
+
+
+def _meaning(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return a field's docstring; the schema leaves it out where it is its part's own."""
+    part = _part(_options(field)[0])
+    return str(
+        field.get("description") or definitions[part]["description"]
+        if part
+        else field["description"]
+    )
 
 
 def _reachable(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from reports.numbers import iso
 from specs.kinds import API_VERSION
+from specs.objects import SOURCE_ANNOTATION
 from state.records import JobRecord, ObjectRecord, Progress
 
 
@@ -33,12 +34,14 @@ def list_document(records: Sequence[ObjectRecord]) -> dict[str, Any]:
 def applicable_document(record: ObjectRecord) -> dict[str, Any]:
     """Return the object as it could be applied again: no status, prompt texts in place.
 
-    ``file`` is left out beside ``texts``: the texts are what was run.
+    ``file`` is left out beside ``texts``: the texts are what was run. Where the YAML lay on
+    somebody's machine is left out, too.
     """
     metadata: dict[str, Any] = {"name": record.key.name, "namespace": record.key.namespace}
     for name, value in (("labels", record.labels), ("annotations", record.annotations)):
-        if value:
-            metadata[name] = dict(value)
+        own = {key: text for key, text in value.items() if key != SOURCE_ANNOTATION}
+        if own:
+            metadata[name] = own
     return {
         "apiVersion": API_VERSION,
         "kind": record.key.kind,

@@ -56,7 +56,7 @@ class CaptureSpec(Spec):
     positions: Positions = "last"
     """Keep the last token of each prompt, or all tokens (BOS never)."""
     max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
-    """Longest allowed prompt in tokens with BOS; a longer one is refused, never cut."""
+    """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
 
 
 class DecompositionSpec(Spec):
@@ -117,7 +117,7 @@ class ExperimentSpec(Spec):
     aggregation: Aggregation = "last"
     """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
     max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
-    """Longest allowed prompt in tokens with BOS; a longer one is refused, never cut."""
+    """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     dictionaries: Dictionaries
     """The coarse and the fine sparse autoencoder."""
     selection: Selection = Selection()

@@ -15,8 +15,15 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
+
+from state.folder import open_state
+from worker.lease import Lease
+
+if TYPE_CHECKING:
+    from worker.runner import Runner
 
 STOP_GRACE_SECONDS = 10.0
 
@@ -36,16 +43,18 @@ def main() -> None:
     orders: queue.Queue[dict[str, int] | None] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: _begin_stop(orders, stop))
+    runner: Runner | None = None
 
-    from worker.runner import Runner  # late: torch takes seconds, the pipe must be read at once
-
-    runner = Runner.open(arguments.state, arguments.device, arguments.lease_seconds, stop)
+    state = open_state(arguments.state)
     while (order := orders.get()) is not None:
-        if stop.is_set():
-            runner.release(order["job"], order["token"])
-            break
-        runner.run(order["job"], order["token"])
-        answers.write(json.dumps({"ended": order["job"]}) + "\n")
+        job, token = order["job"], order["token"]
+        with Lease(state.database, job, token, arguments.lease_seconds, stop) as lease:
+            # late and under the lease: importing torch can take longer than a lease lasts
+            from worker.runner import Runner
+
+            runner = runner or Runner.open(state, arguments.device)
+            runner.run(job, token, lease)
+        answers.write(json.dumps({"ended": job}) + "\n")
         answers.flush()
 
 

@@ -52,12 +52,16 @@ class Lease:
         self._ended.set()
         self._thread.join()
 
-    def progress(self, phase: str, done: int, total: int, unit: str) -> None:
-        """Report progress. Raises JobStopped when told to stop, Fenced when taken away."""
+    def check(self) -> None:
+        """Raise JobStopped when told to stop, Fenced when the job was taken away."""
         if self._fenced is not None:
             raise self._fenced
         if self._stop.is_set():
             raise JobStopped("the controller is gone or told the worker to stop")
+
+    def progress(self, phase: str, done: int, total: int, unit: str) -> None:
+        """Report progress. Raises JobStopped when told to stop, Fenced when taken away."""
+        self.check()
         now = time.time()
         if phase != self._phase:
             self._phase, self._phase_started_at = phase, now

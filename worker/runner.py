@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import torch
 from state import artifact_index, failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import JobStopped, TerminalFailure, TransientFailure
-from state.folder import StateFolder, open_state
+from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
 from state.records import JobRecord
 from worker.context import StageContext
@@ -38,29 +37,26 @@ class Runner:
 
     state: StateFolder
     device: str
-    lease_seconds: float
-    stop: threading.Event
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     warm: WarmInputs = field(default_factory=WarmInputs)
 
     @staticmethod
-    def open(state: Path, device: str, lease_seconds: float, stop: threading.Event) -> Runner:
-        """Open the state folder and set torch's thread count on purpose."""
+    def open(state: StateFolder, device: str) -> Runner:
+        """Set torch's thread count on purpose; no gradients in this process."""
         torch.set_num_threads(torch_threads())
         torch.set_grad_enabled(False)
-        return Runner(open_state(state), device, lease_seconds, stop)
+        return Runner(state, device)
 
-    def run(self, job_id: int, token: int) -> None:
+    def run(self, job_id: int, token: int, lease: Lease) -> None:
         """Run a claimed job to one of its ends. Never raises for what a job can cause."""
         with self.state.database.read() as connection:
             job = jobs.get(connection, job_id)
         if job is None or job.state != "running" or job.token != token:
             log.info("job is no longer ours", job=job_id)
             return
-        lease = Lease(self.state.database, job_id, token, self.lease_seconds, self.stop)
         try:
-            with lease:
-                self._run_stage(job, lease)
+            lease.check()
+            self._run_stage(job, lease)
         except JobStopped as stopped:
             log.info("job stopped", job=job_id, why=str(stopped))
             self.release(job_id, token)

@@ -120,7 +120,7 @@ def eventually(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> An
         try:
             if answer := what():
                 return answer
-        except (sqlite3.OperationalError, OSError):
+        except (sqlite3.OperationalError, OSError, KeyError):
             pass
         time.sleep(0.05)
     raise AssertionError("it never became true")

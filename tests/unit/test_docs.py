@@ -1,0 +1,105 @@
+"""The documents say what the code says."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from loopscope.cli import app
+
+ROOT = Path(__file__).parents[2]
+SKIPPED = {".venv", ".loopscope", ".git", "node_modules", "build", "dist"}
+PAGES = sorted(
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(
+        part in SKIPPED or part.startswith(".") for part in page.relative_to(ROOT).parts[:-1]
+    )
+)
+COMMANDS = set(typer.main.get_command(app).commands)
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def visible(page):
+    return re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def code_of(text):
+    """Return what stands in fenced blocks and code spans, one string."""
+    fence = r"^```.*?$(.*?)^```"
+    blocks = re.findall(fence, text, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(fence, "", text, flags=re.DOTALL | re.MULTILINE)
+    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", prose)])
+
+
+def mentioned_commands(page):
+    # "loopscope" as a program: at a line's start, after a path, a prompt or a semicolon
+    pattern = r"(?:^|[\s;&|/$(])loopscope(?: --?[a-z]+[ =]\S+)* ([a-z][a-z-]*)"
+    return set(re.findall(pattern, code_of(visible(page)), flags=re.MULTILINE))
+
+
+def generator():
+    found = importlib.util.spec_from_file_location(
+        "generate_spec_reference", ROOT / "docs/generate_spec_reference.py"
+    )
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_spec_reference_is_what_the_models_generate():
+    committed = (ROOT / "docs/spec.md").read_text(encoding="utf-8")
+    assert committed == generator().render(), "run: python docs/generate_spec_reference.py"
+
+
+def test_every_field_of_the_spec_has_a_meaning():
+    rows = [line for line in generator().render().splitlines() if line.startswith("| `")]
+    assert len(rows) > 60
+    assert not [row for row in rows if row.split(" | ")[-1].strip(" |") == ""]
+
+
+def test_every_command_is_documented():
+    pages = (ROOT / "README.md", ROOT / "docs/commands.md")
+    documented = set().union(*(mentioned_commands(page) for page in pages))
+    assert COMMANDS - documented == set()
+
+
+def test_every_option_of_every_command_is_documented():
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    program = typer.main.get_command(app)
+    long_names = {
+        option
+        for command in (program, *program.commands.values())
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+    assert {name for name in long_names - {"--help"} if f"`{name}" not in text} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_command_is_mentioned_that_does_not_exist(page):
+    assert mentioned_commands(page) - COMMANDS == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_relative_links_resolve(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", visible(page))
+    local = [t for t in targets if not re.match(r"[a-z]+:", t)]
+    missing = [t for t in local if not (page.parent / t.partition("#")[0]).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_anchors_within_the_documents_resolve(page):
+    for target in re.findall(r"\]\(([^)\s:]*#[^)\s]+)\)", visible(page)):
+        path, _, anchor = target.partition("#")
+        text = (page.parent / path if path else page).read_text(encoding="utf-8")
+        heads = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+        slugs = {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+        assert anchor in slugs, target
