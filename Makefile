@@ -29,10 +29,10 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q tests/unit -m 'not integration'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) .loopscope

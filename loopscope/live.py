@@ -62,7 +62,7 @@ class LiveView:
         with self._state.database.read() as connection:
             records = family(connection, self._keys)
         for record in records:
-            if record.key in self._keys or record.stalled:
+            if record.key in self._keys or _is_root_cause(record):
                 self._console.print(outcome_line(record), soft_wrap=True)
         return records
 
@@ -89,6 +89,12 @@ def _word(record: ObjectRecord) -> str:
     return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"
 
 
+def _is_root_cause(record: ObjectRecord) -> bool:
+    """Whether the object itself needs a human, not something before it."""
+    stalled = record.status.condition("Stalled")
+    return record.stalled and stalled is not None and stalled.reason != "UpstreamStalled"
+
+
 def _because(word: str, detail: str) -> str:
     """Say why only where the word alone leaves one wondering."""
     return f" ({detail})" if word in ("Stalled", "Retrying") else ""
@@ -98,7 +104,10 @@ def outcome_line(record: ObjectRecord) -> str:
     """Return in one line how an object ended."""
     stalled = record.status.condition("Stalled")
     if record.stalled and stalled is not None:
-        return f"{record.key} is stalled: {stalled.reason}: {stalled.message}"
+        line = f"{record.key} is stalled: {stalled.reason}: {stalled.message}"
+        kind, name = record.key.kind.lower(), record.key.name
+        hint = f"\n  when that is repaired: loopscope retry {kind} {name}"
+        return line + (hint if record.wanted_digest else "")
     return f"{record.key} is ready{_answers(record.status.summary)}"
 
 

@@ -77,7 +77,10 @@ def _wanted(
     declared = {
         **shared,
         "model": model["identity"],
-        "directions": mapping_artifact.files["directions.safetensors"].sha256,
+        "directions": [
+            mapping_artifact.files[name].sha256
+            for name in ("directions.json", "directions.safetensors")
+        ],
         "norms": capture_artifact.files["norms.json"].sha256,
     }
     payload = {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from worker.models import LoadedModel
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,28 @@ def learned_position_model_folder(
     from tests.tiny_models import save_learned_position_model
 
     return save_learned_position_model(tmp_path_factory.mktemp("models") / "learned_position")
+
+
+@pytest.fixture(scope="session")
+def rope_model(rope_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return _load(rope_model_folder, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def learned_position_model(
+    learned_position_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> LoadedModel:
+    return _load(learned_position_model_folder, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(params=["rope_model", "learned_position_model"])
+def any_model(request: pytest.FixtureRequest) -> LoadedModel:
+    """Each test that asks for it runs on both shapes of position encoding."""
+    return request.getfixturevalue(request.param)
+
+
+def _load(folder: Path, cache: Path) -> LoadedModel:
+    from tests.tiny_models import folder_reference
+    from worker.models import load_model
+
+    return load_model(folder_reference(folder), cache, "cpu", lambda *progress: None)

@@ -218,6 +218,7 @@ def _mapping(payload: dict[str, Any], out: Path) -> dict[str, Any]:
     passes = bool(candidates) and len(children) >= payload["gate"]["minSubfeatures"]
     inputs = [payload[side]["contentDigest"] for side in ("coarse", "fine")]
     _write_json(out / "pairs.json", [inputs, payload["minCosine"], payload["gate"]])
+    _write_json(out / "directions.json", [candidates[:1], children])
     if candidates:
         identity = payload["coarse"]["dictionary"]["identity"]
         number = int(digest([identity, candidates[0], children])[:6], 16)
@@ -264,6 +265,13 @@ def experiment_spec(**changes: Any) -> dict[str, Any]:
         },
     }
     return canonical("Experiment", {**spec, **changes})
+
+
+def capture_spec(**changes: Any) -> dict[str, Any]:
+    """Return the canonical spec of the experiment's capture; ``changes`` replace its fields."""
+    fields = ("model", "hook", "prompts", "positions", "maxTokens")
+    spec = {name: value for name, value in experiment_spec().items() if name in fields}
+    return canonical("Capture", {**spec, **changes})
 
 
 def canonical(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -320,6 +328,14 @@ class Simulation:
 
     def step(self) -> None:
         self.controller.step()
+
+    def step_until_running(self, steps_max: int = 10) -> None:
+        """Step until a worker holds a job."""
+        for _ in range(steps_max):
+            self.controller.step()
+            if self.workers.assigned:
+                return
+        raise AssertionError(f"no job was started: {self.words()}")
 
     def settle(self, steps_max: int = 80) -> list[str]:
         """Step, let workers work and move the clock until settled; return the stages that ran."""

@@ -38,7 +38,9 @@ def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="An experiment.")],
     directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    partial: Annotated[bool, typer.Option("--allow-partial", help="Also when stages miss.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Also when stages miss.")
+    ] = False,
 ) -> None:
     """Write the evidence bundle: spec, manifests, tables, report."""
     from reports.export import export_bundle

@@ -1,0 +1,332 @@
+"""Whatever breaks, the loop comes back to the same place, and repeats nothing that had finished."""
+
+import shutil
+
+import pytest
+
+from controller.limits import WINDOW_SECONDS
+from specs.objects import Key
+from state import artifact_index, jobs, objects
+from state.artifacts import Corrupt
+from tests.simulated import START_TIME, Simulation, capture_spec, experiment_spec
+
+PRODUCES = {
+    "capture": "capture",
+    "coarse": "decomposition",
+    "fine": "decomposition",
+    "mapping": "mapping",
+    "steering": "steering",
+}
+BIGGEST = {
+    "capture": "residual.safetensors",
+    "coarse": "features.parquet",
+    "fine": "activations.safetensors",
+    "mapping": "directions.safetensors",
+    "steering": "scores.json",
+}
+
+
+@pytest.fixture(scope="module")
+def settled_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("settled") / "state"
+    simulation = Simulation(folder)
+    simulation.apply()
+    simulation.settle()
+    simulation.state.database.close()
+    return folder
+
+
+@pytest.fixture
+def settled(settled_folder, tmp_path):
+    shutil.copytree(settled_folder, tmp_path / "state")
+    simulation = Simulation(tmp_path / "state")
+    simulation.clock.time = START_TIME + 1000
+    simulation.step()
+    return simulation
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A lone capture that was applied but not looked at."""
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply(capture_spec(), "cap", "Capture")
+    return simulation
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def delete_artifact(path):
+    shutil.rmtree(path.parent)
+
+
+def delete_manifest(path):
+    (path.parent / "manifest.json").unlink()
+
+
+# -- artifacts ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "harm"),
+    [
+        ("capture", delete_artifact),
+        ("coarse", flip_a_bit),
+        ("fine", truncate),
+        ("mapping", delete_manifest),
+        ("steering", flip_a_bit),
+    ],
+)
+def test_a_harmed_artifact_is_noticed_and_only_its_producer_runs_again(settled, stage, harm):
+    before = {r.key: (r.status.artifact, r.generation) for r in settled.objects()}
+    harm(settled.artifact_folder(f"france-{stage}") / BIGGEST[stage])
+    assert settled.resync() == [PRODUCES[stage]]
+    assert {r.key: (r.status.artifact, r.generation) for r in settled.objects()} == before
+    assert all(record.ready for record in settled.objects())
+    settled.state.artifacts.verify(record_of(settled, f"france-{stage}"))
+    if harm is not delete_artifact:
+        assert "ArtifactDamaged" in settled.event_reasons(f"france-{stage}")
+
+
+def record_of(simulation, name):
+    reference = simulation.get(name).status.artifact
+    return simulation.state.artifacts.record(reference.stage, reference.digest)
+
+
+def test_no_object_is_ready_while_its_artifact_is_missing(settled):
+    delete_artifact(settled.artifact_folder("france-fine") / "manifest.json")
+    settled.clock.advance(60)
+    settled.step_until_running()
+    not_ready = {record.key.name for record in settled.objects() if not record.ready}
+    assert not_ready >= {"france-fine", "france-mapping", "france-steering", "france"}
+    assert settled.get("france-coarse").ready
+
+
+def test_an_artifact_that_nobody_indexed_is_adopted_without_a_run(settled):
+    record = record_of(settled, "france-fine")
+    with settled.state.database.write() as connection:
+        artifact_index.forget(connection, record.digest)
+    assert settled.resync() == []
+    with settled.state.database.read() as connection:
+        assert artifact_index.get(connection, record.digest) == record
+
+
+def test_a_foreign_artifact_under_the_right_name_is_not_adopted(capture, tmp_path):
+    capture.step_until_running()
+    (job,) = capture.jobs()
+    capture.workers.complete()
+    folder = capture.state.artifacts.folder("capture", job.digest)
+    folder.rename(folder.with_name("0" * 64))
+    with pytest.raises(Corrupt):
+        capture.state.artifacts.record("capture", "0" * 64)
+
+
+# -- workers ------------------------------------------------------------------------
+
+
+def test_a_lost_worker_costs_no_attempt_and_its_job_runs_under_a_higher_token(capture):
+    capture.step_until_running()
+    first = capture.jobs()[0]
+    capture.workers.die()
+    capture.clock.advance(1.5)
+    capture.step()
+    again = capture.jobs()[0]
+    assert (again.state, again.attempts, again.losses) == ("running", 0, 1)
+    assert again.id == first.id and again.token > first.token
+    assert capture.settle() == ["capture"]
+    assert "WorkerLost" in capture.event_reasons("cap")
+
+
+def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwards(capture):
+    capture.step_until_running()
+    (worker,) = capture.workers.assigned
+    stale = capture.jobs()[0].token
+    capture.clock.advance(capture.settings.lease_seconds + 1)
+    capture.step()
+    assert worker not in capture.workers.assigned  # killed
+    job = capture.jobs()[0]
+    with pytest.raises(jobs.Fenced), capture.state.database.write() as connection:
+        jobs.succeed(connection, job.id, stale, now=capture.clock.now())
+    assert capture.settle() == ["capture"]
+
+
+def test_a_worker_that_dies_for_ever_stalls_its_object(capture):
+    capture.step_until_running()
+    for _ in range(capture.settings.retry.losses_max):
+        capture.workers.die()
+        capture.clock.advance(2)
+        capture.step()
+    assert capture.get("cap").stalled and capture.reason("cap") == "WorkerLost"
+    assert [job.state for job in capture.jobs()] == ["failed"]
+
+
+def test_a_crash_between_rename_and_commit_is_adopted_without_a_second_run(capture):
+    capture.step_until_running()
+    capture.workers.crash_after_rename()
+    capture.restart()
+    capture.clock.advance(2)
+    assert capture.settle() == []
+    assert capture.get("cap").ready
+    (job,) = capture.jobs()
+    assert job.state == "succeeded"
+    starts = capture.rows()["job_starts"]
+    assert len(starts) == 1
+
+
+def test_a_terminal_failure_stalls_everything_below_and_a_spec_edit_un_stalls_it(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.workers.failures["capture"] = ("PromptTooLong", False)
+    simulation.apply()
+    assert simulation.settle() == ["capture"]
+    assert all(record.stalled and not record.ready for record in simulation.objects())
+    assert simulation.reason("france-capture") == "PromptTooLong"
+    assert "PromptTooLong" in simulation.words()["france"]
+    assert simulation.resync() == []
+    simulation.workers.failures.clear()
+    simulation.apply(experiment_spec(maxTokens=256))
+    simulation.step_until_running()
+    assert not any(record.stalled for record in simulation.objects())
+
+
+def test_a_spec_edit_that_leaves_the_digest_tries_a_failed_stage_again(settled):
+    settled.workers.failures["decomposition"] = ("Odd", False)
+    delete_artifact(settled.artifact_folder("france-fine") / "manifest.json")
+    assert settled.resync() == ["decomposition"]
+    assert settled.get("france-fine").stalled
+    settled.workers.failures.clear()
+    assert settled.resync() == []
+    settled.apply(experiment_spec(selection={"maxFiringRateNeutral": 0.21}))
+    assert settled.settle().count("decomposition") == 1
+    assert settled.get("france").ready
+
+
+def test_a_transient_failure_is_retried_with_growing_pauses_then_stalls(capture):
+    capture.workers.failures["capture"] = ("OutOfMemory", True)
+    pauses = []
+    for _ in range(5):
+        capture.step_until_running()
+        capture.workers.complete()
+        capture.step()
+        job = capture.jobs()[0]
+        if job.state == "pending":
+            pause = job.not_before - capture.clock.now()
+            pauses.append(pause)
+            assert capture.reason("cap") == "RetryingLater"
+            capture.clock.advance(pause - 0.01)
+            capture.step()
+            assert capture.workers.assigned == {}, "started before its time"
+            capture.clock.advance(0.02)
+    assert [round(pause, -1) for pause in pauses] == [10, 20, 40, 80] or all(
+        10 * 2**n <= pause <= 11 * 2**n for n, pause in enumerate(pauses)
+    )
+    assert len(pauses) == 4
+    assert capture.get("cap").stalled and capture.jobs()[0].attempts == 5
+
+
+def test_a_transient_failure_that_passes_leaves_no_trace_in_the_status(capture):
+    capture.workers.failures["capture"] = ("DiskFull", True)
+    capture.step_until_running()
+    capture.workers.complete()
+    capture.workers.failures.clear()
+    capture.clock.advance(12)
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").ready and not capture.get("cap").stalled
+
+
+# -- the controller -----------------------------------------------------------------
+
+
+def test_a_controller_that_restarts_after_every_step_repeats_no_finished_stage(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply()
+    ran = []
+    for _ in range(30):
+        simulation.step()
+        simulation.restart()
+        ran += simulation.workers.complete()
+        simulation.clock.advance(1)
+        if len(ran) == 5 and simulation.is_settled():
+            break
+    assert ran == ["capture", "decomposition", "decomposition", "mapping", "steering"]
+    assert simulation.settle() == []
+    assert len(simulation.jobs()) == 5
+
+
+def test_the_rate_limit_is_never_exceeded_and_outlives_a_restart(tmp_path):
+    simulation = Simulation(tmp_path / "state", slots=9, job_starts_per_minute=2)
+    for number in range(5):
+        hook = f"blocks.{number % 4}.hook_resid_{'pre' if number < 4 else 'post'}"
+        simulation.apply(capture_spec(hook=hook), f"cap-{number}", "Capture")
+    for _ in range(60):
+        simulation.step()
+        simulation.workers.complete()
+        simulation.restart()
+        simulation.clock.advance(5)
+    starts = sorted(row[2] for row in simulation.rows()["job_starts"])
+    assert len(starts) == 5
+    for start in starts:
+        assert sum(start <= other < start + WINDOW_SECONDS for other in starts) <= 2
+
+
+def test_never_more_jobs_run_than_there_are_slots(tmp_path):
+    simulation = Simulation(tmp_path / "state", slots=2)
+    for number in range(4):
+        spec = capture_spec(hook=f"blocks.{number}.hook_resid_post")
+        simulation.apply(spec, f"cap-{number}", "Capture")
+    simulation.step_until_running()
+    assert [job.state for job in simulation.jobs()].count("running") == 2
+    assert simulation.settle() == ["capture"] * 4
+
+
+# -- inputs ---------------------------------------------------------------------------
+
+
+def test_an_input_that_cannot_be_had_now_is_asked_for_again_later(capture):
+    no_network = {"facts": None, "reason": "HubUnreachable", "message": "no network"}
+    capture.inputs.answers["tiny"] = no_network
+    capture.step()
+    capture.step()
+    assert capture.reason("cap") == "Resolving" and not capture.get("cap").stalled
+    assert "no network" in capture.words()["cap"]
+    del capture.inputs.answers["tiny"]
+    capture.clock.advance(capture.settings.resolve_retry_seconds + 1)
+    assert capture.settle() == ["capture"]
+
+
+def test_an_input_that_is_refused_stalls_until_it_is_mended(capture):
+    wrong = {"facts": None, "reason": "InputRefused", "message": "sha256 differs", "terminal": True}
+    capture.inputs.answers["tiny"] = wrong
+    assert capture.settle() == []
+    assert capture.get("cap").stalled and capture.reason("cap") == "InputRefused"
+    del capture.inputs.answers["tiny"]
+    assert capture.resync() == ["capture"]
+
+
+def test_a_model_whose_files_changed_is_captured_again(settled):
+    settled.inputs.identity["tiny"] = "other bytes"
+    ran = settled.resync()
+    assert ran.count("capture") == 1 and ran.count("decomposition") == 2
+    assert settled.get("france").ready
+
+
+def test_a_hook_beyond_the_last_layer_is_a_mismatch_with_advice(capture):
+    capture.inputs.layers = 2
+    capture.settle()
+    assert capture.reason("cap") == "InputMismatch"
+    assert "blocks.0 to blocks.1" in capture.words()["cap"]
+
+
+def test_a_child_that_vanishes_while_its_owner_is_planned_is_no_error(settled):
+    settled.apply(experiment_spec(steering=None))
+    key = Key("Steering", "default", "france-steering")
+    with settled.state.database.write() as connection:
+        objects.remove(connection, key, now=settled.clock.now())
+    assert settled.settle() == []
+    assert settled.get("france").ready

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from numerics import scores
+from numerics.causal_model import HookPlace, OutputHead
+from numerics.scores import (
+    continuation_nll,
+    kl_of_states,
+    lexicon_pattern,
+    mentions,
+    next_token_kl,
+    token_nll,
+)
+from numerics.steering import steered_states
+
+PLACE = HookPlace(1, "post")
+
+
+@pytest.fixture
+def tiny_chunks(monkeypatch):
+    monkeypatch.setattr(scores, "VOCABULARY_PER_CHUNK", 7)
+    monkeypatch.setattr(scores, "STATES_PER_CHUNK", 5)
+
+
+@pytest.fixture(params=["plain", "capped"])
+def head(request) -> OutputHead:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(53, 6, generator=generator)
+    if request.param == "plain":
+        return OutputHead(weight)
+    return OutputHead(weight, torch.randn(53, generator=generator), scale=0.5, softcap=3.0)
+
+
+def states(*shape):
+    return torch.randn(*shape, 6, generator=torch.Generator().manual_seed(1)) * 2
+
+
+def test_logits_of_a_capped_head_by_hand():
+    head = OutputHead(torch.tensor([[2.0], [-1.0]]), torch.tensor([0.0, 1.0]), 0.5, 3.0)
+    found = head(torch.tensor([[4.0]]))
+    assert found.tolist() == [
+        pytest.approx([3 * math.tanh(4.0 / 3), 3 * math.tanh(-1.5 / 3)], rel=1e-6)
+    ]
+
+
+def test_nll_streamed_over_the_vocabulary_is_the_plain_one(head, tiny_chunks):
+    x, targets = states(11), torch.arange(11) * 5 % 53
+    expected = -torch.log_softmax(head(x).double(), dim=-1).gather(1, targets[:, None])[:, 0]
+    assert torch.allclose(token_nll(head, x, targets), expected, rtol=1e-5)
+
+
+def test_kl_streamed_over_the_vocabulary_is_the_plain_one(head, tiny_chunks):
+    x = states(4, 3)
+    logs = torch.log_softmax(head(x.reshape(12, 6)).double(), dim=-1).view(4, 3, -1)
+    expected = (logs[:1].exp() * (logs[:1] - logs[1:])).sum(dim=-1)
+    found = kl_of_states(head, x)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert (found >= 0).all()
+
+
+def test_kl_of_a_case_by_hand():
+    head = OutputHead(torch.tensor([[1.0], [0.0]]))
+    found = kl_of_states(head, torch.tensor([[[math.log(3)]], [[0.0]]]))
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_kl_of_a_state_to_itself_is_zero(head):
+    x = states(1, 3)
+    assert float(kl_of_states(head, torch.cat([x, x])).max()) < 1e-6
+
+
+def test_kl_survives_large_logits(tiny_chunks):
+    head = OutputHead(torch.linspace(-500, 500, 53)[:, None])
+    found = kl_of_states(head, torch.tensor([[[1.0]], [[0.5]], [[-1.0]]]))
+    assert torch.isfinite(found).all()
+    assert float(found[1]) == pytest.approx(1000, rel=1e-3)
+
+
+def reference_nll(model, opening, continuation):
+    tokens = torch.tensor([[*opening, *continuation]])
+    with torch.no_grad():
+        logs = torch.log_softmax(model.hf_model(input_ids=tokens).logits[0].double(), dim=-1)
+    start = len(opening)
+    return -np.mean([float(logs[start + i - 1, t]) for i, t in enumerate(continuation)])
+
+
+def test_continuations_scored_together_score_as_if_alone(any_model):
+    opening = any_model.encode("the capital of japan is")
+    texts = [[5, 9, 30, 8], [40], [5, 9, 30, 8], [7, 7, 12, 50, 51, 52, 20], [33, 4]]
+    found = continuation_nll(any_model.causal, opening, texts, any_model.pad_token)
+    assert found.tolist() == pytest.approx(
+        [reference_nll(any_model, opening, text) for text in texts], rel=1e-5
+    )
+    assert found[0] == found[2]
+
+
+def test_one_token_continuations_need_no_second_pass(any_model):
+    opening = any_model.encode("a train")
+    found = continuation_nll(any_model.causal, opening, [[5], [6]], any_model.pad_token)
+    expected = [reference_nll(any_model, opening, [t]) for t in (5, 6)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_text_without_tokens_has_no_perplexity(any_model):
+    opening = any_model.encode("a train")
+    found = continuation_nll(any_model.causal, opening, [[], [5]], any_model.pad_token)
+    assert math.isnan(found[0])
+    assert math.isfinite(found[1])
+    assert continuation_nll(any_model.causal, opening, [], any_model.pad_token).shape == (0,)
+
+
+def test_next_token_kl_is_that_of_plain_forward_passes(any_model):
+    tokens = any_model.encode("the old market in the quiet city sold bread")
+    vectors = torch.randn(3, any_model.d_model, generator=torch.Generator().manual_seed(0)) * 3
+    vectors[0] = 0
+    found = next_token_kl(any_model.causal, PLACE, tokens, vectors)
+    assert found.shape == (3, len(tokens) - 1)
+    assert float(found[0].max()) < 1e-5
+    clean = torch.tensor([tokens])
+    with torch.no_grad():
+        p = torch.log_softmax(any_model.hf_model(input_ids=clean).logits[0, 1:].double(), dim=-1)
+        steered = steered_states(any_model.causal, PLACE, tokens, vectors)[1, 1:]
+        q = torch.log_softmax(any_model.causal.head(steered).double(), dim=-1)
+    expected = (p.exp() * (p - q)).sum(dim=-1)
+    assert torch.allclose(found[1], expected, rtol=1e-3, atol=1e-5)
+    assert float(found[1].mean()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" the wine of France.", True),
+        (" FRANCE", True),
+        (" france's coast", True),
+        (" Frances was here", False),
+        (" un-French", True),
+        (" the Eiffel\n Tower", True),
+        (" the Eiffel", False),
+        (" a French-speaking", True),
+        (" l'E\u0301lyse\u0301e", True),
+        (" ÉLYSÉE", True),
+        ("", False),
+    ],
+)
+def test_the_lexicon_matches_whole_words_in_any_case(text, expected):
+    pattern = lexicon_pattern(["France", "French", "Eiffel Tower", "Élysée"])
+    assert mentions(pattern, text) is expected
+
+
+def test_the_opening_does_not_count_and_the_end_of_its_last_word_is_no_word():
+    pattern = lexicon_pattern(["man", "German"])
+    assert not mentions(pattern, "many people", "The German")
+    assert not mentions(pattern, "man beer", "I like Ger")
+    assert mentions(pattern, " man", "I like Ger")
+
+
+def test_a_lexicon_without_words_is_refused():
+    with pytest.raises(ValueError, match="no word"):
+        lexicon_pattern(["  "])
+
+
+def test_words_with_signs_are_taken_literally():
+    assert not mentions(lexicon_pattern(["a.c"]), "abc")

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from numerics.capture import HookNeverFired, NotFinite
+from numerics.causal_model import CausalModel, HookPlace
+from numerics.sampling import SamplingRule, uniforms
+from numerics.steering import generate, steered_states
+
+TEXTS = [
+    "the capital of germany is",
+    "a child",
+    "the old house near the sea saw a small train and",
+    "people in rome liked the quiet",
+]
+STEPS = 6
+SAMPLED = SamplingRule(temperature=0.9, top_k=20)
+GREEDY = SamplingRule(greedy=True)
+PLACES = [HookPlace(1, "post"), HookPlace(1, "pre")]
+
+
+def rows_of(model, scale=3.0):
+    """Four openings, each with its own vector; the last is unsteered."""
+    openings = [model.encode(text) for text in TEXTS]
+    vectors = torch.randn(4, model.d_model, generator=torch.Generator().manual_seed(3)) * scale
+    vectors[3] = 0
+    draws = torch.stack([torch.from_numpy(uniforms(0, t, 0, STEPS)) for t in TEXTS])
+    return openings, vectors, draws
+
+
+def run(model, openings, vectors, draws, rule=SAMPLED, place=PLACES[0], eos=frozenset()):
+    return generate(
+        model.causal, place, openings, vectors, draws, rule, eos_tokens=eos,
+        pad_token=model.pad_token,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def without_cache(model, opening, vector, place):
+    """The slow reference: the whole sequence anew at each step, BOS at position 0 unsteered."""
+    block = model.causal.blocks[place.block]
+
+    def add(hidden):
+        delta = vector.expand_as(hidden).clone()
+        delta[:, 0] = 0
+        return hidden + delta
+
+    def after(_module, _inputs, output):
+        return (add(output[0]), *output[1:]) if isinstance(output, tuple) else add(output)
+
+    def before(_module, inputs):
+        return (add(inputs[0]), *inputs[1:])
+
+    tokens = list(opening)
+    for _ in range(STEPS):
+        if place.point == "post":
+            handle = block.register_forward_hook(after)
+        else:
+            handle = block.register_forward_pre_hook(before)
+        try:
+            logits = model.hf_model(input_ids=torch.tensor([tokens])).logits[0, -1]
+        finally:
+            handle.remove()
+        tokens.append(int(logits.argmax()))
+    return tokens[len(opening) :]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["post", "pre"])
+def test_a_steered_run_with_cache_and_padding_is_the_run_without_either(any_model, place):
+    openings, vectors, draws = rows_of(any_model)
+    found = run(any_model, openings, vectors, draws, GREEDY, place)
+    expected = [
+        without_cache(any_model, opening, vector, place)
+        for opening, vector in zip(openings, vectors, strict=True)
+    ]
+    assert found == expected
+
+
+def test_steering_changes_the_text(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    steered = run(any_model, openings, vectors, draws)
+    plain = run(any_model, openings, vectors * 0, draws)
+    assert steered[:3] != plain[:3]
+    assert steered[3] == plain[3]
+
+
+def test_without_a_vector_the_text_is_that_of_hugging_face(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    found = run(any_model, openings, vectors * 0, draws, GREEDY)
+    for opening, tokens in zip(openings, found, strict=True):
+        with torch.no_grad():
+            expected = any_model.hf_model.generate(
+                torch.tensor([opening]), do_sample=False, max_new_tokens=STEPS,
+                min_new_tokens=STEPS, eos_token_id=[], pad_token_id=any_model.pad_token,
+            )  # fmt: skip
+        assert tokens == expected[0, len(opening) :].tolist()
+
+
+def test_a_row_is_the_same_alone_and_in_a_batch_in_any_order(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    together = run(any_model, openings, vectors, draws)
+    alone = [
+        run(any_model, openings[i : i + 1], vectors[i : i + 1], draws[i : i + 1])[0]
+        for i in range(4)
+    ]
+    order = [2, 0, 3, 1]
+    shuffled = run(any_model, [openings[i] for i in order], vectors[order], draws[order])
+    assert alone == together
+    assert shuffled == [together[i] for i in order]
+
+
+def test_arms_of_one_prompt_see_the_same_numbers(any_model):
+    openings, _, draws = rows_of(any_model)
+    zero = torch.zeros(3, any_model.d_model)
+    found = run(any_model, [openings[0]] * 3, zero, draws[:1].expand(3, -1))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_row_stops_at_eos_and_its_neighbours_go_on(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    free = run(any_model, openings, vectors, draws)
+    end = free[0][2]
+    stopped = run(any_model, openings, vectors, draws, eos=frozenset({end}))
+    for before, after in zip(free, stopped, strict=True):
+        assert after == (before[: before.index(end)] if end in before else before)
+    assert len(stopped[0]) <= 2
+
+
+def test_generation_ends_when_every_row_has_ended(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    steps = []
+    generate(
+        any_model.causal, PLACES[0], openings, vectors, draws, SAMPLED,
+        eos_tokens=frozenset(range(200)), pad_token=any_model.pad_token, on_step=steps.append,
+    )  # fmt: skip
+    assert steps == [1]
+
+
+def test_no_hook_stays_behind(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    run(any_model, openings, vectors, draws)
+    for block in any_model.causal.blocks:
+        assert not block._forward_hooks
+        assert not block._forward_pre_hooks
+
+
+def test_a_block_that_is_never_entered_is_an_error(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    elsewhere = CausalModel(any_model.causal.body, [nn.Identity()] * 4, any_model.causal.head)
+    with pytest.raises(HookNeverFired, match="fired 0 times"):
+        generate(
+            elsewhere, PLACES[0], openings, vectors, draws, SAMPLED,
+            eos_tokens=frozenset(), pad_token=any_model.pad_token,
+        )  # fmt: skip
+
+
+def test_a_vector_that_breaks_the_model_is_an_error(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    vectors[1] = float("inf")
+    with pytest.raises(NotFinite, match="lower the strengths"):
+        run(any_model, openings, vectors, draws)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["post", "pre"])
+def test_states_of_one_text_under_many_vectors_are_those_of_single_runs(any_model, place):
+    openings, vectors, _ = rows_of(any_model)
+    together = steered_states(any_model.causal, place, openings[2], vectors)
+    for cell in range(4):
+        alone = steered_states(any_model.causal, place, openings[2], vectors[cell : cell + 1])[0]
+        assert (together[cell] - alone).norm() / alone.norm() < 1e-5
+    with torch.no_grad():
+        clean = any_model.causal.body(input_ids=torch.tensor([openings[2]])).last_hidden_state[0]
+    assert (together[3] - clean).norm() / clean.norm() < 1e-5
+    assert torch.allclose(together[:, 0], clean[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["blocks.1.hook_mlp_out", "blocks.9.hook_resid_post", "resid"])
+def test_an_unknown_hook_is_refused(name):
+    with pytest.raises(ValueError, match=r"names block 9|is not blocks"):
+        HookPlace.parse(name, 4)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from numerics.verdict import (
+    bootstrap_interval,
+    decide,
+    paired_contrast,
+    prompts_needed,
+)
+
+COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
+
+
+def noise(n, sd, seed=0):
+    return np.random.Generator(np.random.Philox(key=seed)).normal(0, sd, n)
+
+
+def verdict(coarse, fine, multi, **changes):
+    options = {
+        "min_difference": 0.15, "max_arm_cosine": 0.98, "seed": 0, "missing": {},
+    } | changes  # fmt: skip
+    cosines = options.pop("cosines", COSINES)
+    scores = {"coarse": coarse, "fine": fine, "multi": multi}
+    found = decide({k: v for k, v in scores.items() if v is not None}, cosines, **options)
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def flat(n, value):
+    return np.full(n, value) + noise(n, 0.05, seed=7)
+
+
+def test_the_bootstrap_interval_is_about_the_normal_one():
+    values = noise(400, 1.0)
+    low, high = bootstrap_interval(values, seed=1)
+    half = 1.96 * values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+def test_the_bootstrap_is_its_own_generator():
+    np.random.seed(0)
+    first = bootstrap_interval(noise(20, 1), seed=3)
+    np.random.seed(1)
+    assert bootstrap_interval(noise(20, 1), seed=3) == first
+    assert all(math.isnan(x) for x in bootstrap_interval(np.zeros(0), seed=3))
+
+
+def test_multi_that_beats_both_is_supported():
+    found = verdict(flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1))
+    assert found["verdict"] == "Supported"
+    assert found["contrast"] == "multi-fine"
+    assert 0 < found["low"] < found["estimate"] < found["high"]
+    assert found["n"] == 60
+    assert found["n_needed"] is None
+
+
+def test_multi_that_loses_to_one_is_refuted():
+    found = verdict(flat(60, 0.2), flat(60, 0.8), 0.5 + noise(60, 0.1))
+    assert (found["verdict"], found["contrast"]) == ("Refuted", "multi-fine")
+    assert found["high"] < 0
+
+
+def test_multi_that_equals_both_makes_no_practical_difference():
+    base = flat(200, 0.5)
+    found = verdict(base, base + noise(200, 0.1, 2), base + noise(200, 0.1, 3))
+    assert found["verdict"] == "NoPracticalDifference"
+
+
+def test_few_noisy_openings_are_inconclusive_and_say_how_many_are_needed():
+    found = verdict(flat(20, 0.4), flat(20, 0.4), 0.45 + noise(20, 0.5))
+    assert found["verdict"] == "Inconclusive"
+    binding = next(c for c in found["contrasts"] if c["contrast"] == found["contrast"])
+    expected = math.ceil(((1.96 + 0.8416) * binding["sd"] / 0.15) ** 2)
+    assert found["n_needed"] == expected > 20
+    assert str(expected) in found["reason"]
+
+
+def test_about_126_prompts_detect_a_quarter_of_an_sd():
+    contrast = paired_contrast("x", noise(50, 0.6), np.zeros(50), seed=0)
+    scaled = prompts_needed(type(contrast)("x", 0, 0, 0, 50, 0.6), 0.15)
+    assert scaled == 126
+
+
+@pytest.mark.parametrize("pair", ["coarse~multi", "fine~multi"])
+def test_arms_that_are_the_same_vector_are_not_testable(pair):
+    arms = flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1)
+    found = verdict(*arms, cosines=COSINES | {pair: 0.989})
+    assert found["verdict"] == "NotTestable"
+    assert "0.989" in found["reason"]
+    assert found["estimate"] is not None
+
+
+def test_a_missing_arm_is_not_testable_and_the_reason_is_kept():
+    found = verdict(flat(20, 0.2), None, None, missing={"fine": "the anchor has no children"})
+    assert found["verdict"] == "NotTestable"
+    assert "no children" in found["reason"]
+    assert found["estimate"] is None
+    assert found["n"] == 20
+
+
+def test_openings_that_all_agree_do_not_pretend_to_certainty():
+    same = np.full(10, 0.5)
+    found = verdict(same, same, same)
+    assert (found["low"], found["high"]) == pytest.approx((-0.3, 0.3))
+    assert found["verdict"] == "Inconclusive"
+    assert found["n_needed"] == 20
+    assert verdict(*[np.full(40, 0.5)] * 3)["verdict"] == "NoPracticalDifference"
+
+
+def test_one_opening_decides_nothing():
+    found = verdict(np.zeros(1), np.zeros(1), np.ones(1))
+    assert found["verdict"] == "Inconclusive"
+    assert next(iter(found["contrasts"]))["sd"] is None
+
+
+def test_random_directions_are_contrasted_but_do_not_decide():
+    scores = {"coarse": flat(60, 0.2), "fine": flat(60, 0.3), "multi": 0.6 + noise(60, 0.1)}
+    scores["random"] = flat(60, 0.9)
+    found = decide(scores, COSINES, min_difference=0.15, max_arm_cosine=0.98, seed=0, missing={})
+    assert found["verdict"] == "Supported"
+    assert [c["contrast"] for c in found["contrasts"]] == [
+        "multi-coarse", "multi-fine", "multi-random",
+    ]  # fmt: skip
