@@ -68,6 +68,8 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
             verb = _CHILD_EVENTS[outcome] if child.key not in before else "Configured"
             events.record(connection, owner.key, "Normal", verb, f"{verb} {child.key}", now=now)
     for key in plan.remove:
+        if objects.get(connection, key) is None:
+            continue  # somebody deleted it since the snapshot
         objects.remove(connection, key, now=now)
         events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
     return bool(plan.apply or plan.remove)

@@ -12,8 +12,8 @@ import watchfiles
 
 from controller.applying import Applied, apply_all, load_admitted
 from specs.errors import InvalidSpec, Problem
-from specs.loading import spec_files
-from specs.objects import SOURCE_ANNOTATION, Key
+from specs.loading import LoadedObject, spec_files
+from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from state import events, objects
 from state.failures import TerminalFailure
 from state.folder import StateFolder
@@ -59,20 +59,21 @@ class FolderSource:
             log.warning("folder is gone; keeping what was applied", folder=str(self.folder))
             return []
         applied: list[Applied] = []
-        seen: set[Key] = set()
+        seen: dict[Key, Path] = {}
         problems: list[Problem] = []
         for file in spec_files(self.folder):
             try:
                 loaded = load_admitted(file, self.root)
+                _refuse_second_definitions(loaded, seen)
                 applied.extend(apply_all(self.state, loaded, now=now))
-                seen.update(item.manifest.key for item in loaded)
+                seen.update((item.manifest.key, file) for item in loaded)
             except InvalidSpec as invalid:
                 problems.extend(invalid.problems)
             except TerminalFailure as refused:
                 problems.append(Problem(str(file), 0, 0, "", refused.message))
         self._tell(problems, now)
         if not problems and seen:
-            self._prune(seen, now)
+            self._prune(set(seen), now)
         return [item for item in applied if item.outcome != "unchanged"]
 
     def _tell(self, problems: list[Problem], now: float) -> None:
@@ -91,11 +92,16 @@ class FolderSource:
         self.problems = problems
 
     def _prune(self, seen: set[Key], now: float) -> None:
-        """Delete objects that came from a file of this folder and are in none any more."""
+        """Delete objects that came from a file of this folder and are in none any more.
+
+        A protected object stays.
+        """
         with self.state.database.write() as connection:
             for record in objects.listed(connection):
                 source = record.annotations.get(SOURCE_ANNOTATION)
                 ours = source is not None and Path(source).is_relative_to(self.folder)
+                if ours and record.annotations.get(PROTECT_ANNOTATION) == "true":
+                    continue
                 if ours and record.key not in seen:
                     log.info("pruned", object=str(record.key), source=source)
                     objects.remove(connection, record.key, now=now)
@@ -114,3 +120,14 @@ class FolderSource:
     def _concerns_specs(self, _change: watchfiles.Change, path: str) -> bool:
         inside_state = Path(path).is_relative_to(self.state.path)
         return not inside_state and "/.git/" not in path and "/.venv/" not in path
+
+
+def _refuse_second_definitions(loaded: list[LoadedObject], seen: dict[Key, Path]) -> None:
+    """Raise InvalidSpec for objects that an earlier file defines: applying both would flip."""
+    problems = [
+        item.problem("metadata.name", f"{key} is also defined in {seen[key]}; rename one")
+        for item in loaded
+        if (key := item.manifest.key) in seen
+    ]
+    if problems:
+        raise InvalidSpec(problems)

@@ -11,6 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+VOCABULARY_PER_CHUNK = 2_048
+"""Logits computed at a time on a CPU: weights and logits of a chunk stay in its cache, which is
+a fifth to a half faster than one product with 262,144 tokens."""
+VOCABULARY_PER_CHUNK_CUDA = 65_536
+
 _HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 
 
@@ -53,7 +58,12 @@ class OutputHead:
 
     def __call__(self, hidden: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows vocabulary"]:
         """Return the logits in float32."""
-        return self.slice(hidden, 0, self.vocabulary)
+        logits = torch.empty(
+            len(hidden), self.vocabulary, dtype=torch.float32, device=hidden.device
+        )
+        for start, part in self.chunks(hidden):
+            logits[:, start : start + part.shape[1]] = part
+        return logits
 
     def slice(
         self, hidden: Float[Tensor, "rows d_model"], start: int, stop: int
@@ -68,12 +78,12 @@ class OutputHead:
         return logits
 
     def chunks(
-        self, hidden: Float[Tensor, "rows d_model"], tokens_per_chunk: int
+        self, hidden: Float[Tensor, "rows d_model"]
     ) -> Iterator[tuple[int, Float[Tensor, "rows tokens"]]]:
-        """Yield ``(first token, logits)`` over the vocabulary; a chunk stays in the CPU's cache."""
-        for start in range(0, self.vocabulary, tokens_per_chunk):
-            stop = min(start + tokens_per_chunk, self.vocabulary)
-            yield start, self.slice(hidden, start, stop)
+        """Yield ``(first token, logits)`` over the vocabulary, in chunks that suit the device."""
+        size = VOCABULARY_PER_CHUNK_CUDA if hidden.is_cuda else VOCABULARY_PER_CHUNK
+        for start in range(0, self.vocabulary, size):
+            yield start, self.slice(hidden, start, min(start + size, self.vocabulary))
 
 
 @dataclass(frozen=True)

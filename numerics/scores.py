@@ -17,10 +17,10 @@ from numerics.capture import NotFinite
 from numerics.causal_model import CausalModel, HookPlace, OutputHead
 from numerics.steering import steered_states
 
-VOCABULARY_PER_CHUNK = 4_096
-"""Logits computed at a time: a chunk of weights and logits stays in the CPU's cache."""
 STATES_PER_CHUNK = 1_024
-TEXTS_PER_PASS = 160
+"""Positions whose logits are computed together, a chunk of the vocabulary at a time."""
+TEXTS_PER_PASS = 128
+"""Continuations of one opening that share a forward pass."""
 
 
 def token_nll(
@@ -33,7 +33,7 @@ def token_nll(
     ):
         total = torch.full((len(block),), -torch.inf, dtype=torch.float64, device=states.device)
         own = torch.zeros_like(total)
-        for start, logits in head.chunks(block, VOCABULARY_PER_CHUNK):
+        for start, logits in head.chunks(block):
             total = torch.logaddexp(total, torch.logsumexp(logits, dim=-1).double())
             local = wanted - start
             inside = (local >= 0) & (local < logits.shape[1])
@@ -133,7 +133,7 @@ def kl_of_states(
     weight = torch.zeros_like(peak)
     cross = peak.new_zeros(cells - 1, positions)
     total = peak.new_full((cells, positions), -torch.inf)
-    for _, logits in head.chunks(flat, VOCABULARY_PER_CHUNK):
+    for _, logits in head.chunks(flat):
         z = logits.view(cells, positions, -1)
         total = torch.logaddexp(total, torch.logsumexp(z, dim=-1).double())
         higher = torch.maximum(peak, z[0].amax(dim=-1).double())

@@ -31,7 +31,7 @@ class RootedFiles:
         if path.stat().st_size > TEXT_BYTES_MAX:
             raise ValueError(f"{file} is larger than {TEXT_BYTES_MAX:,} bytes")
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8"

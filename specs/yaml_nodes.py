@@ -12,6 +12,10 @@ from specs.errors import InvalidSpec, Problem
 
 Place = tuple[int | str, ...]
 DEPTH_MAX = 50
+_TAGS = {
+    f"tag:yaml.org,2002:{name}"
+    for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class _Reader:
         self.seen.add(id(node))
         if len(place) > DEPTH_MAX:
             return self._refuse(node, place, f"nested deeper than {DEPTH_MAX} levels")
+        if node.tag not in _TAGS:
+            return self._refuse(node, place, f"the tag {node.tag} is not supported; remove it")
         match node:
             case yaml.MappingNode():
                 return self._mapping(node, place)
@@ -97,8 +103,6 @@ class _Reader:
         return result
 
     def _scalar(self, node: yaml.Node, place: Place) -> Any:
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            return self._refuse(node, place, f"the tag {node.tag} is not supported; remove it")
         if node.tag == "tag:yaml.org,2002:timestamp":
             return node.value
         try:

@@ -84,7 +84,7 @@ class ArtifactStore:
             if path.stat().st_size > MANIFEST_BYTES_MAX:
                 raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
             manifest = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
         if not isinstance(manifest, dict):
             raise Corrupt(f"{path} is not a manifest")

@@ -56,6 +56,7 @@ def main() -> None:
             runner.run(job, token, lease)
         answers.write(json.dumps({"ended": job}) + "\n")
         answers.flush()
+    os._exit(0)  # the thread that reads standard input would abort a normal exit
 
 
 def _read_orders(orders: queue.Queue[dict[str, int] | None], stop: threading.Event) -> None:

@@ -25,7 +25,11 @@ def convert_in_process(
     gguf: Path, folder: Path, dtype: str, still_wanted: Callable[[], None]
 ) -> None:
     """Convert in a child process; ``still_wanted`` is called twice a second and may raise."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
+        "TQDM_DISABLE": "1",  # the log is read by people, from its end
+    }
     command = [sys.executable, "-m", "worker.conversion", str(gguf), str(folder), dtype]
     log = folder.with_name(folder.name + ".log")
     with (
@@ -71,7 +75,8 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
 
 
 def _end_with_the_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin: its lock, held here, would abort a normal exit
+        pass
     os._exit(1)
 
 

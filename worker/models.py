@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ class LoadedModel:
     ``eos_tokens`` end a generation; ``pad_token`` fills padding and is always masked.
     """
 
-    bridge: Any
-    hf_model: Any
-    tokenizer: Any
-    causal: CausalModel
+    bridge: Any = field(repr=False)
+    hf_model: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    causal: CausalModel = field(repr=False)
     d_model: int
     n_layers: int
     dtype: str

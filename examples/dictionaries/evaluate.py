@@ -102,7 +102,10 @@ def firing_counts(dictionary: Dictionary, rows: Rows) -> NDArray[np.int64]:
 
 
 def agreement(work: Path, name: str, dictionary: Dictionary) -> dict[str, float]:
-    """The shipped float16 formula against the outputs SAELens gave at the end of training."""
+    """The shipped float16 formula against the outputs SAELens gave at the end of training.
+
+    `relative_change` is the rms difference of the two outputs over the rms centred residual.
+    """
     rows: Rows = np.load(work / "heldout.npy")
     trained: Rows = np.load(work / f"{name}-heldout-outputs.npy")
     shipped = np.concatenate([dictionary.decode(dictionary.encode(p)) for p in chunks(rows)])

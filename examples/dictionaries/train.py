@@ -1,6 +1,6 @@
 """Train the two embedded dictionaries: TopK SAEs on the residual stream of Gemma 3 270M.
 
-    python train.py all --work WORKDIR              # everything; about 40 minutes on two cores
+    python train.py all --work WORKDIR              # everything; up to an hour on two busy cores
 
     python train.py capture --work WORKDIR          # or step by step
     python train.py train --only coarse --work WORKDIR

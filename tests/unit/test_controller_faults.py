@@ -1,14 +1,18 @@
 """Whatever breaks, the loop comes back to the same place, and repeats nothing that had finished."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from controller.commit import commit
 from controller.limits import WINDOW_SECONDS
+from controller.snapshots import read_snapshot
+from reconcilers import experiment
 from specs.objects import Key
 from state import artifact_index, jobs, objects
 from state.artifacts import Corrupt
-from tests.simulated import START_TIME, Simulation, capture_spec, experiment_spec
+from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
 
 PRODUCES = {
     "capture": "capture",
@@ -26,23 +30,9 @@ BIGGEST = {
 }
 
 
-@pytest.fixture(scope="module")
-def settled_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("settled") / "state"
-    simulation = Simulation(folder)
-    simulation.apply()
-    simulation.settle()
-    simulation.state.database.close()
-    return folder
-
-
 @pytest.fixture
-def settled(settled_folder, tmp_path):
-    shutil.copytree(settled_folder, tmp_path / "state")
-    simulation = Simulation(tmp_path / "state")
-    simulation.clock.time = START_TIME + 1000
-    simulation.step()
-    return simulation
+def settled(tmp_path):
+    return settled_experiment(tmp_path / "state")
 
 
 @pytest.fixture
@@ -264,11 +254,11 @@ def test_the_rate_limit_is_never_exceeded_and_outlives_a_restart(tmp_path):
     for number in range(5):
         hook = f"blocks.{number % 4}.hook_resid_{'pre' if number < 4 else 'post'}"
         simulation.apply(capture_spec(hook=hook), f"cap-{number}", "Capture")
-    for _ in range(60):
+    for _ in range(12):
         simulation.step()
         simulation.workers.complete()
         simulation.restart()
-        simulation.clock.advance(5)
+        simulation.clock.advance(13)
     starts = sorted(row[2] for row in simulation.rows()["job_starts"])
     assert len(starts) == 5
     for start in starts:
@@ -323,10 +313,28 @@ def test_a_hook_beyond_the_last_layer_is_a_mismatch_with_advice(capture):
     assert "blocks.0 to blocks.1" in capture.words()["cap"]
 
 
-def test_a_child_that_vanishes_while_its_owner_is_planned_is_no_error(settled):
+def test_a_child_that_vanishes_between_plan_and_commit_is_no_error(settled):
     settled.apply(experiment_spec(steering=None))
-    key = Key("Steering", "default", "france-steering")
+    now = settled.clock.now()
+    with settled.state.database.read() as connection:
+        snapshot = read_snapshot(connection, Key("Experiment", "default", "france"), now)
+    plan = experiment.plan(snapshot)
+    assert [key.name for key in plan.remove] == ["france-steering"]
     with settled.state.database.write() as connection:
-        objects.remove(connection, key, now=settled.clock.now())
+        objects.remove(connection, plan.remove[0], now=now)
+    with settled.state.database.write() as connection:
+        commit(connection, settled.state.artifacts, snapshot, plan, now)
     assert settled.settle() == []
     assert settled.get("france").ready
+
+
+def test_a_plan_from_a_snapshot_that_aged_is_refused_as_a_whole(settled):
+    key = Key("Experiment", "default", "france")
+    with settled.state.database.read() as connection:
+        snapshot = read_snapshot(connection, key, settled.clock.now())
+    settled.apply(experiment_spec(maxTokens=99))
+    before = settled.rows()
+    plan = replace(experiment.plan(snapshot), wanted_digest="other")
+    with pytest.raises(objects.Conflict), settled.state.database.write() as connection:
+        commit(connection, settled.state.artifacts, snapshot, plan, settled.clock.now())
+    assert settled.rows() == before

@@ -1,12 +1,17 @@
 """From an edit to settled, and nothing more than that edit needs."""
 
-import shutil
-
 import pytest
 
 from specs.objects import Key
 from state import jobs, objects
-from tests.simulated import START_TIME, Simulation, canonical, capture_spec, experiment_spec, texts
+from tests.simulated import (
+    Simulation,
+    canonical,
+    capture_spec,
+    experiment_spec,
+    settled_experiment,
+    texts,
+)
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]
 STAGES = ["capture", "coarse", "fine", "mapping", "steering"]
@@ -14,23 +19,10 @@ CUT = {"minCosine": 0.5}
 """Drops a child of the anchor, so the directions change; 0.35 drops none."""
 
 
-@pytest.fixture(scope="session")
-def settled_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("settled") / "state"
-    simulation = Simulation(folder)
-    simulation.apply()
-    assert simulation.settle() == EVERYTHING
-    simulation.state.database.close()
-    return folder
-
-
 @pytest.fixture
-def settled(settled_folder, tmp_path):
+def settled(tmp_path):
     """A settled experiment named france, in a world that goes on 1000 s later."""
-    shutil.copytree(settled_folder, tmp_path / "state")
-    simulation = Simulation(tmp_path / "state")
-    simulation.clock.time = START_TIME + 1000
-    return simulation
+    return settled_experiment(tmp_path / "state")
 
 
 @pytest.fixture
@@ -42,6 +34,7 @@ def fresh(tmp_path):
 
 
 def test_an_applied_experiment_settles_with_every_stage_ready(settled):
+    assert [job.stage for job in settled.jobs()] == EVERYTHING
     names = {record.key.name for record in settled.objects()}
     assert names == {"france", *(f"france-{stage}" for stage in STAGES)}
     assert all(record.ready and not record.stalled for record in settled.objects())

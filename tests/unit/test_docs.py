@@ -29,12 +29,19 @@ def visible(page):
     return re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+FENCE = re.compile(r"^```.*?$(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+SPAN = re.compile(r"`([^`\n]+)`")
+
+
 def code_of(text):
     """Return what stands in fenced blocks and code spans, one string."""
-    fence = r"^```.*?$(.*?)^```"
-    blocks = re.findall(fence, text, flags=re.DOTALL | re.MULTILINE)
-    prose = re.sub(fence, "", text, flags=re.DOTALL | re.MULTILINE)
-    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", prose)])
+    return "\n".join([*FENCE.findall(text), *SPAN.findall(FENCE.sub("", text))])
+
+
+def links_of(page):
+    prose = SPAN.sub("code", FENCE.sub("", visible(page)))
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
 def mentioned_commands(page):
@@ -89,17 +96,34 @@ def test_no_command_is_mentioned_that_does_not_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_relative_links_resolve(page):
-    targets = re.findall(r"\]\(([^)\s]+)\)", visible(page))
-    local = [t for t in targets if not re.match(r"[a-z]+:", t)]
-    missing = [t for t in local if not (page.parent / t.partition("#")[0]).exists()]
-    assert missing == []
+    places = {target: page.parent / target.partition("#")[0] for target in links_of(page)}
+    assert [target for target, place in places.items() if not place.exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_anchors_within_the_documents_resolve(page):
-    for target in re.findall(r"\]\(([^)\s:]*#[^)\s]+)\)", visible(page)):
+    for target in links_of(page):
         path, _, anchor = target.partition("#")
+        if not anchor:
+            continue
         text = (page.parent / path if path else page).read_text(encoding="utf-8")
         heads = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
         slugs = {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
         assert anchor in slugs, target
+
+
+def test_every_reason_of_failure_is_documented():
+    named = re.compile(
+        r"(?:TerminalFailure|TransientFailure|ResolutionPending|Blocked|_fail|Protected)\("
+        r"\s*(?:job, )?\"([A-Z][A-Za-z]+)\""
+    )
+    reasons = {
+        reason
+        for room in ("specs", "state", "reconcilers", "controller", "worker", "reports")
+        for file in (ROOT / room).rglob("*.py")
+        for reason in named.findall(file.read_text(encoding="utf-8"))
+    }
+    pages = (ROOT / "docs/failures.md", ROOT / "docs/status.md")
+    documented = {span for page in pages for span in SPAN.findall(visible(page))}
+    assert len(reasons) > 30
+    assert reasons - documented == set()

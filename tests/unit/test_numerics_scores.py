@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from numerics import scores
+from numerics import causal_model, scores
 from numerics.causal_model import HookPlace, OutputHead
 from numerics.scores import (
     continuation_nll,
@@ -23,7 +23,7 @@ PLACE = HookPlace(1, "post")
 
 @pytest.fixture
 def tiny_chunks(monkeypatch):
-    monkeypatch.setattr(scores, "VOCABULARY_PER_CHUNK", 7)
+    monkeypatch.setattr(causal_model, "VOCABULARY_PER_CHUNK", 7)
     monkeypatch.setattr(scores, "STATES_PER_CHUNK", 5)
 
 

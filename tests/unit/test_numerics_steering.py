@@ -140,10 +140,17 @@ def test_generation_ends_when_every_row_has_ended(any_model):
 
 def test_no_hook_stays_behind(any_model):
     openings, vectors, draws = rows_of(any_model)
-    run(any_model, openings, vectors, draws)
-    for block in any_model.causal.blocks:
-        assert not block._forward_hooks
-        assert not block._forward_pre_hooks
+    clean = run(any_model, openings, vectors * 0, draws)
+    for place in PLACES:
+        run(any_model, openings, vectors, draws, place=place)
+    tokens = torch.tensor([openings[0]])
+    with torch.no_grad():
+        before = any_model.hf_model(input_ids=tokens).logits
+        with pytest.raises(NotFinite):
+            run(any_model, openings, vectors * float("nan"), draws)
+        after = any_model.hf_model(input_ids=tokens).logits
+    assert torch.equal(before, after)
+    assert run(any_model, openings, vectors * 0, draws) == clean
 
 
 def test_a_block_that_is_never_entered_is_an_error(any_model):

@@ -16,9 +16,6 @@ from torch import Tensor
 from numerics.sampling import random_direction
 from state.failures import TerminalFailure
 
-ROWS_PER_BATCH_MAX = 160
-"""Rows decoded together: a step is about a second of work for a small model on two cores."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -110,7 +107,7 @@ def strength_scale(payload: dict[str, Any], capture: Path) -> float:
 
 
 def plan_rows(
-    opening_lengths: Sequence[int], samples: int, n_cells: int, rows_max: int = ROWS_PER_BATCH_MAX
+    opening_lengths: Sequence[int], samples: int, n_cells: int, rows_max: int
 ) -> list[list[Row]]:
     """Return the rows of each generation batch, a function of the payload alone.
 

@@ -1,0 +1,41 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.limits import WINDOW_SECONDS, start_allowed_at
+
+
+def test_a_first_start_is_allowed_at_once():
+    assert start_allowed_at([], 1, 100.0) == 100.0
+
+
+def test_a_start_below_the_limit_is_allowed_at_once():
+    assert start_allowed_at([90.0, 95.0], 3, 100.0) == 100.0
+
+
+def test_a_start_over_the_limit_waits_until_the_oldest_leaves_the_window():
+    assert start_allowed_at([90.0, 95.0], 2, 100.0) == 90.0 + WINDOW_SECONDS
+
+
+def test_starts_older_than_the_window_do_not_count():
+    assert start_allowed_at([30.0, 40.0], 1, 100.0) == 100.0
+
+
+def test_a_limit_that_was_lowered_waits_for_enough_starts_to_age():
+    assert start_allowed_at([80.0, 85.0, 90.0], 1, 100.0) == 90.0 + WINDOW_SECONDS
+    assert start_allowed_at([80.0, 85.0, 90.0], 2, 100.0) == 85.0 + WINDOW_SECONDS
+
+
+def test_a_clock_that_was_set_back_never_allows_more():
+    assert start_allowed_at([500.0], 1, 100.0) == 500.0 + WINDOW_SECONDS
+
+
+@settings(max_examples=100, deadline=None)
+@given(limit=st.integers(1, 4), gaps=st.lists(st.integers(0, 40), min_size=1, max_size=30))
+def test_no_window_ever_holds_more_starts_than_the_limit(limit, gaps):
+    now, starts = 0.0, []
+    for gap in gaps:
+        now = max(now + gap, start_allowed_at(starts, limit, now + gap))
+        assert start_allowed_at(starts, limit, now) <= now, "a promised time must hold"
+        starts.append(now)
+    for start in starts:
+        assert sum(start <= other < start + WINDOW_SECONDS for other in starts) <= limit

@@ -1,0 +1,182 @@
+"""client-go's contract, by example and against a small model."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from controller.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
+from specs.objects import Key
+from tests.simulated import VirtualClock
+
+A, B, C = (Key("Capture", "default", name) for name in "abc")
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def queue(clock):
+    return WorkQueue(clock)
+
+
+def test_keys_come_out_in_the_order_in_which_they_went_in(queue):
+    for key in (B, A, C):
+        queue.add(key)
+    assert [queue.take(), queue.take(), queue.take(), queue.take()] == [B, A, C, None]
+
+
+def test_any_number_of_adds_collapse_to_one(queue):
+    for _ in range(5):
+        queue.add(A)
+    assert len(queue) == 1
+    assert (queue.take(), queue.take()) == (A, None)
+
+
+def test_a_key_in_processing_is_not_handed_out_a_second_time(queue):
+    queue.add(A)
+    queue.take()
+    queue.add(A)
+    queue.add(B)
+    assert queue.take() == B
+    assert queue.take() is None
+
+
+def test_a_key_added_while_it_is_processed_comes_back_when_done(queue):
+    queue.add(A)
+    queue.take()
+    queue.add(A)
+    queue.done(A)
+    assert queue.take() == A
+    queue.done(A)
+    assert queue.take() is None
+
+
+def test_edits_go_before_a_resync(queue):
+    queue.add(A, "low")
+    queue.add(B, "low")
+    queue.add(C, "high")
+    assert [queue.take(), queue.take(), queue.take()] == [C, A, B]
+
+
+def test_a_low_key_is_raised_by_an_edit_and_never_lowered_by_a_resync(queue):
+    queue.add(A, "low")
+    queue.add(B, "low")
+    queue.add(B, "high")
+    queue.add(B, "low")
+    assert queue.take() == B
+
+
+def test_a_later_key_appears_when_its_time_has_come(queue, clock):
+    queue.add_after(A, clock.now() + 10)
+    assert queue.take() is None
+    assert queue.next_due_at() == clock.now() + 10
+    clock.advance(9.99)
+    assert queue.take() is None
+    clock.advance(0.01)
+    assert queue.take() == A
+
+
+def test_the_earliest_of_several_later_times_stands_and_fires_once(queue, clock):
+    queue.add_after(A, clock.now() + 10)
+    queue.add_after(A, clock.now() + 30)
+    queue.add_after(A, clock.now() + 5)
+    clock.advance(5)
+    assert queue.take() == A
+    queue.done(A)
+    clock.advance(60)
+    assert queue.take() is None
+    queue.add_after(A, clock.now() + 1)
+    clock.advance(1)
+    assert queue.take() == A
+
+
+def test_retries_back_off_by_doubling_up_to_the_limit_and_success_forgets(queue, clock):
+    def delay():
+        queue.add_rate_limited(A)
+        pause = queue.next_due_at() - clock.now()
+        clock.advance(pause)
+        assert queue.take() == A
+        queue.done(A)
+        return pause
+
+    delays = [delay() for _ in range(22)]
+    for number, pause in enumerate(delays):
+        assert pause == pytest.approx(min(RETRY_SECONDS * 2**number, RETRY_SECONDS_MAX), rel=1e-3)
+    assert delays[-1] == RETRY_SECONDS_MAX
+    queue.forget(A)
+    assert delay() == pytest.approx(RETRY_SECONDS, rel=1e-3)
+
+
+def test_an_idle_queue_has_nothing_due(queue):
+    assert queue.next_due_at() is None
+    queue.add(A)
+    assert queue.next_due_at() == queue.clock.now()
+    queue.take()
+    assert queue.next_due_at() is None
+    queue.add(A)
+    assert queue.next_due_at() is None, "it waits for done"
+
+
+KEYS = st.sampled_from([A, B, C])
+
+
+class QueueAgainstModel(RuleBasedStateMachine):
+    """The model: which keys must still be handed out, and which are being processed."""
+
+    def __init__(self):
+        super().__init__()
+        self.clock = VirtualClock()
+        self.queue = WorkQueue(self.clock)
+        self.wanted = set()
+        self.processing = set()
+        self.later = {}
+
+    @rule(key=KEYS, priority=st.sampled_from(["high", "low"]))
+    def add(self, key, priority):
+        self.queue.add(key, priority)
+        self.wanted.add(key)
+
+    @rule(key=KEYS, seconds=st.integers(0, 20))
+    def add_after(self, key, seconds):
+        due_at = self.clock.now() + seconds
+        self.queue.add_after(key, due_at)
+        self.later[key] = min(due_at, self.later.get(key, due_at))
+
+    @rule(seconds=st.integers(1, 10))
+    def time_passes(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule()
+    def take(self):
+        due = {key for key, due_at in self.later.items() if due_at <= self.clock.now()}
+        self.wanted |= due
+        for key in due:
+            del self.later[key]
+        key = self.queue.take()
+        assert (key is None) == (not self.wanted - self.processing)
+        if key is not None:
+            assert key in self.wanted and key not in self.processing
+            self.wanted.discard(key)
+            self.processing.add(key)
+
+    @rule(key=KEYS)
+    def done(self, key):
+        self.queue.done(key)
+        self.processing.discard(key)
+
+    @invariant()
+    def it_says_when_to_come_back(self):
+        due_at = self.queue.next_due_at()
+        if self.wanted - self.processing:
+            assert due_at is not None and due_at <= self.clock.now()
+        elif self.later:
+            assert due_at is not None and due_at <= min(self.later.values())
+
+
+QueueAgainstModel.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None
+)
+TestQueueAgainstModel = QueueAgainstModel.TestCase

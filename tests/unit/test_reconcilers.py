@@ -1,0 +1,254 @@
+"""Plans are pure: a frozen snapshot in, what to do out."""
+
+from dataclasses import replace
+
+import pytest
+
+from reconcilers import capture, decomposition
+from reconcilers.plan import Blocked, Done, Failed, Observed, Snapshot, Wait, Wanted
+from reconcilers.stage import plan_stage
+from specs.objects import Key
+from specs.status import Condition, Status
+from tests.hand_built import (
+    CAPTURE_KEY,
+    CAPTURED,
+    DECOMPOSITION,
+    DICTIONARY,
+    MODEL,
+    artifact,
+    condition_of,
+    digest_of,
+    job,
+    made_ready,
+    stored,
+    with_inputs,
+)
+from tests.simulated import capture_spec, texts
+
+# -- Capture -----------------------------------------------------------------------------
+
+
+def capture_snapshot(facts=MODEL, spec=None, **changes):
+    record = stored("Capture", "cap", spec or capture_spec(), **changes)
+    inputs = {} if facts is None else with_inputs(record, facts)
+    return Snapshot(record, 5.0, inputs=inputs)
+
+
+def test_a_capture_waits_until_its_model_is_known():
+    desired = capture.desired(capture_snapshot(facts=None))
+    assert isinstance(desired, Blocked)
+    assert (desired.reason, desired.terminal, desired.keep_wanted) == ("Resolving", False, True)
+
+
+def test_what_identifies_a_capture_enters_its_digest_and_nothing_else_does():
+    base = digest_of(capture.desired(capture_snapshot()))
+    moved = {**MODEL, "ref": {"identity": "model-id", "folder": "/elsewhere"}}
+    named = capture_spec(model={"name": "other", "source": {"folder": "/x"}})
+    for same in (capture_snapshot(moved), capture_snapshot(spec=named)):
+        assert digest_of(capture.desired(same)) == base
+    one = {"target": texts("Paris is"), "neutral": texts("Rome is", "Oslo is")}
+    turned = {"target": texts("Lyon is", "Paris is"), "neutral": texts("Rome is", "Oslo is")}
+    others = [
+        capture_snapshot({**MODEL, "ref": {"identity": "other-id"}}),
+        *(
+            capture_snapshot(spec=capture_spec(**change))
+            for change in (
+                {"hook": "blocks.1.hook_resid_post"},
+                {"positions": "all"},
+                {"maxTokens": 64},
+                {"prompts": one},
+                {"prompts": turned},
+            )
+        ),
+    ]
+    digests = {base, *(digest_of(capture.desired(other)) for other in others)}
+    assert len(digests) == 1 + len(others)
+
+
+@pytest.mark.parametrize(("layer", "fits"), [(3, True), (4, False)])
+def test_the_last_layer_can_be_hooked_and_the_one_after_it_cannot(layer, fits):
+    spec = capture_spec(hook=f"blocks.{layer}.hook_resid_post")
+    desired = capture.desired(capture_snapshot(spec=spec))
+    assert isinstance(desired, Wanted) if fits else desired.reason == "InputMismatch"
+
+
+# -- from a desired action to a plan --------------------------------------------------------
+
+
+def plan(snapshot=None, **observed):
+    snapshot = snapshot or capture_snapshot()
+    return plan_stage(snapshot, capture.desired(snapshot), Observed(**observed))
+
+
+def test_the_same_snapshot_gives_the_same_plan():
+    assert plan() == plan()
+
+
+def test_work_that_nobody_does_is_queued():
+    made = plan()
+    assert made.enqueue is not None and made.wanted_digest == made.enqueue.digest
+    assert condition_of(made) == ("False", "JobPending")
+    assert condition_of(made, "Reconciling")[0] == "True"
+    assert made.status.observed_generation == 1 and made.result == Done()
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (job("pending"), "JobPending"),
+        (job("running"), "JobRunning"),
+        (job("pending", attempts=1, reason="DiskFull", message="full"), "RetryingLater"),
+    ],
+)
+def test_work_under_way_is_not_queued_again(found, reason):
+    made = plan(job=found)
+    assert made.enqueue is None and condition_of(made) == ("False", reason)
+
+
+@pytest.mark.parametrize("state", ["cancelled", "succeeded"])
+def test_a_job_that_ended_without_an_artifact_is_queued_again(state):
+    assert plan(job=job(state)).enqueue is not None
+
+
+def test_an_artifact_makes_ready_and_is_adopted_only_if_the_index_lacks_it():
+    made = plan(artifact=artifact("capture", "d", metrics={"tokens": 9}), job=job("succeeded"))
+    assert condition_of(made) == ("True", "Succeeded")
+    assert condition_of(made, "Reconciling") is None
+    assert made.status.summary == {"tokens": 9} and made.status.artifact.digest == "d"
+    assert (made.enqueue, made.adopt) == (None, None)
+    assert [event.reason for event in made.events] == ["Ready"]
+    unindexed = artifact("capture", "d")
+    assert plan(artifact=unindexed, unindexed=True).adopt == unindexed
+
+
+def test_a_ready_object_plans_exactly_what_it_is():
+    snapshot = capture_snapshot()
+    observed = {"artifact": artifact("capture", "d"), "job": job("succeeded")}
+    first = plan(snapshot, **observed)
+    record = replace(snapshot.object, status=first.status, wanted_digest=first.wanted_digest)
+    second = plan(replace(snapshot, object=record, now=99.0), **observed)
+    assert second.status == first.status and second.events == ()
+
+
+def test_a_damaged_artifact_is_set_aside_and_made_again():
+    bad = artifact("capture", "d")
+    made = plan(artifact=bad, damage="sha256 differs", job=job("succeeded"))
+    assert made.quarantine == bad and made.enqueue is not None
+    assert condition_of(made)[0] == "False" and made.status.artifact is None
+    assert [event.reason for event in made.events] == ["ArtifactDamaged"]
+    assert plan(artifact=bad, damage="x", job=job("running")).enqueue is None
+
+
+FAILED = job("failed", reason="PromptTooLong", message="129 tokens", attempts=1)
+
+
+def test_a_failed_job_stalls_with_its_reason_and_says_so_once():
+    snapshot = capture_snapshot()
+    made = plan(snapshot, job=FAILED)
+    assert condition_of(made, "Stalled") == ("True", "PromptTooLong")
+    assert made.enqueue is None and made.result == Failed("PromptTooLong", terminal=True)
+    assert [(event.type, event.reason) for event in made.events] == [("Warning", "PromptTooLong")]
+    again = replace(snapshot, object=replace(snapshot.object, status=made.status))
+    assert plan(again, job=FAILED).events == ()
+
+
+def test_an_edit_after_the_failure_tries_again_but_only_of_the_object_that_queued_it():
+    edited = capture_snapshot()
+    edited = replace(edited, object=replace(edited.object, generation=2))
+    assert plan(edited, job=FAILED).enqueue is not None
+    other = replace(FAILED, object=Key("Capture", "default", "twin"))
+    assert plan(edited, job=other).enqueue is None
+
+
+def test_an_artifact_outweighs_a_failed_job():
+    assert condition_of(plan(artifact=artifact("capture", "d"), job=FAILED))[0] == "True"
+
+
+# -- blocked ---------------------------------------------------------------------------------
+
+
+def test_a_blocked_plan_asks_to_be_looked_at_again_and_keeps_its_wanted_digest_if_told():
+    snapshot = capture_snapshot(facts=None, wanted_digest="w")
+    made = plan(snapshot)
+    assert made.wanted_digest == "w" and isinstance(made.result, Wait)
+    assert made.result.until > snapshot.now
+    assert condition_of(made, "InputsReady") == ("False", "Resolving")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_input_without_facts_stalls_only_if_a_human_must_act(terminal):
+    record = stored("Capture", "cap", capture_spec(), wanted_digest="w")
+    inputs = with_inputs(record, None, reason="R", message="why", terminal=terminal)
+    made = plan(Snapshot(record, 5.0, inputs=inputs))
+    assert (condition_of(made, "Stalled") is not None) == terminal
+    assert made.wanted_digest == (None if terminal else "w")
+    assert "R: why" in made.status.condition("Ready").message
+
+
+def decomposition_snapshot(upstream=None, facts=DICTIONARY, spec=DECOMPOSITION, used="cap-digest"):
+    inputs = {"capture": {"digest": used}}
+    record = stored("Decomposition", "dec", spec)
+    record = replace(record, status=Status(1, inputs=inputs), wanted_digest="w")
+    if upstream is None:
+        upstream = made_ready(stored("Capture", "cap", capture_spec()), CAPTURED)
+    return Snapshot(
+        record, 5.0, {CAPTURE_KEY: upstream} if upstream else {},
+        artifacts={CAPTURED.digest: CAPTURED}, inputs=with_inputs(record, facts),
+    )  # fmt: skip
+
+
+def test_a_reference_to_nothing_needs_a_human():
+    desired = decomposition.desired(decomposition_snapshot(upstream=False))
+    assert (desired.reason, desired.terminal) == ("ReferenceNotFound", True)
+
+
+def test_a_stalled_upstream_is_named_with_its_reason():
+    stalled = Condition("Stalled", "True", "DiskFull", "no space", 1)
+    upstream = replace(stored("Capture", "cap", capture_spec()), status=Status(1, (stalled,)))
+    desired = decomposition.desired(decomposition_snapshot(upstream))
+    assert desired.terminal and "DiskFull: no space" in desired.message
+
+
+def test_an_upstream_that_rebuilds_the_same_artifact_keeps_the_work_and_an_edited_one_drops_it():
+    ready = made_ready(stored("Capture", "cap", capture_spec()), CAPTURED)
+    waiting = replace(ready, status=Status(1, (Condition("Ready", "False", "JobPending", "", 1),)))
+    same = plan_stage(*blocked(decomposition_snapshot(waiting)), Observed())
+    assert same.wanted_digest == "w" and same.status.inputs["capture"]["digest"] == "cap-digest"
+    edited = replace(waiting, wanted_digest="another")
+    other = plan_stage(*blocked(decomposition_snapshot(edited)), Observed())
+    assert other.wanted_digest is None and other.status.inputs == {}
+
+
+def blocked(snapshot):
+    desired = decomposition.desired(snapshot)
+    assert isinstance(desired, Blocked) and desired.reason == "InputsNotReady"
+    return snapshot, desired
+
+
+def test_an_upstream_that_is_ready_for_an_older_generation_is_not_ready():
+    ready = made_ready(stored("Capture", "cap", capture_spec()), CAPTURED)
+    blocked(decomposition_snapshot(replace(ready, generation=2)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "spec", "words"),
+    [
+        ({**DICTIONARY, "d_in": 9}, {}, "width 9"),
+        ({**DICTIONARY, "hook_name": "blocks.1.hook_resid_pre"}, {}, "trained at"),
+        (DICTIONARY, {"aggregation": "max"}, "positions: all"),
+    ],
+)
+def test_a_dictionary_that_does_not_fit_needs_a_human(facts, spec, words):
+    desired = decomposition.desired(
+        decomposition_snapshot(facts=facts, spec={**DECOMPOSITION, **spec})
+    )
+    assert desired.reason == "InputMismatch" and desired.terminal and words in desired.message
+
+
+def test_a_decomposition_rests_on_content_not_on_thresholds():
+    base = digest_of(decomposition.desired(decomposition_snapshot()))
+    loose = {**DECOMPOSITION, "selection": {**DECOMPOSITION["selection"], "top": 1}}
+    assert digest_of(decomposition.desired(decomposition_snapshot(spec=loose))) == base
+    other = replace(CAPTURED, content_digest="other")
+    snapshot = replace(decomposition_snapshot(), artifacts={CAPTURED.digest: other})
+    assert digest_of(decomposition.desired(snapshot)) != base

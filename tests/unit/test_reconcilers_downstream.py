@@ -1,0 +1,185 @@
+"""Mapping, steering and the experiment itself: how far a change travels."""
+
+from dataclasses import replace
+
+import pytest
+
+from reconcilers import experiment, mapping, steering
+from reconcilers.plan import Answered, Done, Observed, Snapshot
+from reconcilers.references import object_references
+from reconcilers.stage import plan_stage
+from specs.objects import Key
+from specs.status import Condition, Status
+from tests.hand_built import (
+    CAPTURED,
+    DECOMPOSITION,
+    DICTIONARY,
+    MODEL,
+    artifact,
+    condition_of,
+    digest_of,
+    made_ready,
+    stored,
+)
+from tests.simulated import canonical, capture_spec, experiment_spec
+
+# -- Mapping and Steering: cut-off early -------------------------------------------------------
+
+MAPPING = canonical("Mapping", {"coarseRef": {"name": "co"}, "fineRef": {"name": "fi"}})
+
+
+def mapping_snapshot(spec=MAPPING, candidates=(3, 1), selection=None, content="a", capture="x"):
+    references, artifacts = {}, {}
+    for name in ("co", "fi"):
+        made = artifact("decomposition", f"{name}-digest", f"{name}-{content}")
+        artifacts[made.digest] = made
+        taken = "cap-content" if name == "co" else {"x": "cap-content"}.get(capture, capture)
+        inputs = {"capture": {"digest": "c", "contentDigest": taken}, "dictionary": DICTIONARY}
+        side = {**DECOMPOSITION, "selection": {**DECOMPOSITION["selection"], **(selection or {})}}
+        record = stored("Decomposition", name, side)
+        summary = {"candidates": list(candidates)}
+        references[record.key] = made_ready(record, made, summary, inputs)
+    return Snapshot(stored("Mapping", "map", spec), 5.0, references, artifacts=artifacts)
+
+
+def test_a_mapping_runs_again_when_candidates_change_and_not_when_only_the_rule_does():
+    base = digest_of(mapping.desired(mapping_snapshot()))
+    assert digest_of(mapping.desired(mapping_snapshot(selection={"top": 9}))) == base
+    assert digest_of(mapping.desired(mapping_snapshot(candidates=(3,)))) != base
+    assert digest_of(mapping.desired(mapping_snapshot(content="b"))) != base
+
+
+def test_the_gates_policy_is_no_reason_to_map_again_and_its_rule_is():
+    base = digest_of(mapping.desired(mapping_snapshot()))
+    for change, same in (({"policy": "enforce"}, True), ({"rule": "strict"}, False)):
+        spec = {**MAPPING, "gate": {**MAPPING["gate"], **change}}
+        assert (digest_of(mapping.desired(mapping_snapshot(spec))) == base) == same
+    assert digest_of(mapping.desired(mapping_snapshot({**MAPPING, "minCosine": 0.4}))) != base
+
+
+def test_decompositions_of_different_captures_cannot_be_mapped():
+    desired = mapping.desired(mapping_snapshot(capture="another"))
+    assert desired.reason == "InputMismatch" and desired.terminal
+
+
+def steering_snapshot(gate="GO", arms=("coarse", "fine"), policy="report", content="m", **hashes):
+    spec = canonical("Steering", {
+        **experiment_spec()["steering"], "captureRef": {"name": "cap"},
+        "mappingRef": {"name": "map"}, "gatePolicy": policy,
+    })  # fmt: skip
+    files = {"directions_safetensors": "s", "directions_json": "j", "pairs_parquet": "p", **hashes}
+    mapped = artifact("mapping", "map-digest", content, **files)
+    taken = made_ready(stored("Capture", "cap", capture_spec()), CAPTURED, inputs={"model": MODEL})
+    ready = made_ready(
+        stored("Mapping", "map", MAPPING), mapped, {"verdict": gate, "arms": list(arms)},
+        {"capture": {"contentDigest": "cap-content"}},
+    )  # fmt: skip
+    return Snapshot(
+        stored("Steering", "st", spec), 5.0, {taken.key: taken, ready.key: ready},
+        artifacts={CAPTURED.digest: CAPTURED, mapped.digest: mapped},
+    )  # fmt: skip
+
+
+def test_a_mapping_with_the_same_directions_does_not_steer_again():
+    base = digest_of(steering.desired(steering_snapshot()))
+    pairs = steering_snapshot(pairs_parquet="edited", content="edited")
+    assert digest_of(steering.desired(pairs)) == base
+    turned = steering_snapshot(directions_safetensors="turned")
+    assert digest_of(steering.desired(turned)) != base
+
+
+@pytest.mark.parametrize(
+    ("gate", "policy", "reason"),
+    [
+        ("NO-GO", "enforce", "GateNoGo"),
+        ("INCONCLUSIVE", "enforce", "GateInconclusive"),
+        ("NO-GO", "report", None),
+        ("GO", "enforce", None),
+    ],
+)
+def test_only_an_enforced_gate_keeps_from_steering(gate, policy, reason):
+    desired = steering.desired(steering_snapshot(gate, policy=policy))
+    assert (desired.reason if isinstance(desired, Answered) else None) == reason
+
+
+def test_without_a_direction_the_answer_is_not_testable():
+    snapshot = steering_snapshot("NO-GO", arms=())
+    desired = steering.desired(snapshot)
+    made = plan_stage(snapshot, desired, Observed())
+    assert made.status.summary["verdict"] == "NotTestable"
+    assert condition_of(made) == ("True", "NoAnchor")
+    assert (made.enqueue, made.wanted_digest, made.result) == (None, None, Done())
+
+
+# -- Experiment ------------------------------------------------------------------------------
+
+
+def test_an_experiment_stands_for_its_children_and_names_them_to_one_another():
+    record = stored("Experiment", "x", experiment_spec())
+    children = {child.key: child.spec for child in experiment.child_manifests(record)}
+    assert set(children) == set(object_references(record)) and len(children) == 5
+    for key, spec in children.items():
+        assert canonical(key.kind, spec) == spec, "a child's spec is valid and canonical"
+        child = stored(key.kind, key.name, spec)
+        assert set(object_references(child)) <= set(children)
+
+
+def experiment_snapshot(ready=(), stalled=(), **changes):
+    record = stored("Experiment", "x", experiment_spec(**changes))
+    children = []
+    for number, child in enumerate(experiment.child_manifests(record)):
+        found = replace(stored(child.key.kind, child.key.name, child.spec), owner_uid=record.uid)
+        stage = child.key.name.removeprefix("x-")
+        conditions = ()
+        if ready == "all" or stage in ready:
+            conditions = (Condition("Ready", "True", "Succeeded", "", 1),)
+        if stage in stalled:
+            conditions = (Condition("Stalled", "True", "DiskFull", f"full {number}", 1),)
+        children.append(replace(found, status=Status(1, conditions)))
+    return Snapshot(record, 5.0, {c.key: c for c in children}, tuple(children))
+
+
+def test_a_new_experiment_applies_all_its_children_and_is_not_ready():
+    snapshot = replace(experiment_snapshot(ready="all"), references={}, children=())
+    made = experiment.plan(snapshot)
+    assert len(made.apply) == 5 and condition_of(made)[0] == "False"
+
+
+def test_an_experiment_is_ready_when_all_of_its_children_are():
+    made = experiment.plan(experiment_snapshot(ready="all"))
+    assert condition_of(made) == ("True", "ChildrenReady")
+    assert (made.apply, made.remove) == ((), ())
+    waiting = experiment.plan(experiment_snapshot(ready=("capture", "coarse")))
+    assert waiting.status.condition("Ready").message.startswith("fine:")
+    assert condition_of(waiting, "Stalled") is None
+
+
+def test_a_stalled_stage_is_named_the_root_first():
+    made = experiment.plan(experiment_snapshot(stalled=("steering", "coarse")))
+    assert condition_of(made, "Stalled") == ("True", "ChildStalled")
+    assert made.status.condition("Ready").message.startswith("coarse needs a human: DiskFull")
+
+
+def test_an_edited_child_is_put_right_and_a_superfluous_one_removed():
+    snapshot = experiment_snapshot(ready="all")
+    edited = replace(snapshot.children[3], spec={**snapshot.children[3].spec, "minCosine": 0.9})
+    extra = replace(snapshot.children[0], key=Key("Capture", "default", "x-old"))
+    made = experiment.plan(
+        replace(snapshot, children=(*snapshot.children[:3], edited, snapshot.children[4], extra))
+    )
+    assert [child.key.name for child in made.apply] == ["x-mapping"]
+    assert made.remove == (extra.key,)
+    assert condition_of(made)[0] == "False", "not ready while its children are being put right"
+
+
+def test_a_child_name_that_is_taken_stalls_and_touches_nothing():
+    snapshot = experiment_snapshot(ready="all")
+    foreign = replace(snapshot.children[3], owner_uid=None)
+    taken = replace(
+        snapshot,
+        children=snapshot.children[:3],
+        references={**snapshot.references, foreign.key: foreign},
+    )
+    made = experiment.plan(taken)
+    assert condition_of(made, "Stalled") == ("True", "OwnedByAnother")
+    assert (made.apply, made.remove) == ((), ())

@@ -1,0 +1,238 @@
+"""Artifact folders: sealed, published, verified, set aside."""
+
+import json
+import shutil
+
+import pytest
+
+from state import artifact_index
+from state.artifacts import MANIFEST, ArtifactStore, Corrupt, content_digest
+from tests.simulated import new_state
+
+DIGEST = "d" * 64
+PAYLOAD = {"table.parquet": b"rows", "directions.safetensors": b"tensors"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+def sealed(store, payload=PAYLOAD, token=1, **manifest):
+    staging = store.staging_folder(DIGEST, token)
+    for name, data in payload.items():
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).write_bytes(data)
+    told = {"stage": "mapping", "digest": DIGEST, "metrics": {"n": 1}, "createdAt": 5.0}
+    return staging, store.seal(staging, {**told, **manifest})
+
+
+def published(store, **changes):
+    staging, record = sealed(store, **changes)
+    store.publish(staging, record)
+    return record
+
+
+def edit_manifest(store, edit):
+    path = store.folder("mapping", DIGEST) / MANIFEST
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_published_artifact_is_whole_and_its_staging_is_gone(store):
+    record = published(store)
+    store.verify(record)
+    assert store.record("mapping", DIGEST) == record
+    folder = store.folder("mapping", DIGEST)
+    assert {path.name for path in folder.iterdir()} == {*PAYLOAD, MANIFEST}
+    assert list((store.root / ".staging").iterdir()) == []
+    assert record.bytes == sum(map(len, PAYLOAD.values())) and record.metrics == {"n": 1}
+
+
+def test_the_content_digest_covers_names_and_bytes_and_nothing_else(store):
+    _, record = sealed(store)
+    _, later = sealed(store, createdAt=99.0, device="cuda", metrics={"seconds": 3})
+    assert later.content_digest == record.content_digest
+    _, renamed = sealed(store, {"table2.parquet": b"rows", "directions.safetensors": b"tensors"})
+    _, changed = sealed(store, {**PAYLOAD, "table.parquet": b"Rows"})
+    digests = {r.content_digest for r in (record, renamed, changed)}
+    assert len(digests) == 3
+
+
+def test_an_artifact_may_hold_folders(store):
+    record = published(store, payload={"deep/er/x.json": b"{}"})
+    assert list(record.files) == ["deep/er/x.json"]
+    store.verify(record)
+
+
+def test_metrics_that_are_not_numbers_are_refused_before_anything_is_published(store):
+    with pytest.raises(ValueError):
+        sealed(store, metrics={"fvu": float("nan")})
+    assert not (store.staging_folder(DIGEST, 2) / MANIFEST).exists()
+
+
+def test_a_new_staging_folder_is_empty(store):
+    (store.staging_folder(DIGEST, 1) / "left-over").write_text("x")
+    assert list(store.staging_folder(DIGEST, 1).iterdir()) == []
+
+
+# -- damage ------------------------------------------------------------------------------
+
+
+def truncate(folder):
+    (folder / "table.parquet").write_bytes(b"row")
+
+
+def flip_a_bit(folder):
+    (folder / "table.parquet").write_bytes(b"rowr")
+
+
+def remove_a_file(folder):
+    (folder / "table.parquet").unlink()
+
+
+def remove_the_manifest(folder):
+    (folder / MANIFEST).unlink()
+
+
+def empty_the_manifest(folder):
+    (folder / MANIFEST).write_text("")
+
+
+HARMS = [
+    truncate,
+    flip_a_bit,
+    remove_a_file,
+    remove_the_manifest,
+    empty_the_manifest,
+    shutil.rmtree,
+]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damage_of_any_kind_is_found_by_a_verification(store, harm):
+    record = published(store)
+    harm(store.folder("mapping", DIGEST))
+    with pytest.raises(Corrupt):
+        store.verify(record)
+
+
+@pytest.mark.parametrize(
+    "harm", [harm for harm in HARMS if harm not in (flip_a_bit, empty_the_manifest)]
+)
+def test_damage_that_shows_without_hashing_is_found_at_once(store, harm):
+    record = published(store)
+    harm(store.folder("mapping", DIGEST))
+    with pytest.raises(Corrupt):
+        store.check_presence(record)
+
+
+def set_hash(manifest):
+    manifest["files"]["table.parquet"]["sha256"] = "0" * 64
+
+
+def set_hash_and_digest(manifest):
+    set_hash(manifest)
+    manifest["contentDigest"] = content_digest(manifest["files"])
+
+
+@pytest.mark.parametrize("edit", [set_hash, set_hash_and_digest])
+def test_an_edited_manifest_does_not_pass(store, edit):
+    record = published(store)
+    edit_manifest(store, edit)
+    with pytest.raises(Corrupt):
+        store.verify(record)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        set_hash,
+        lambda m: m.update(stage="steering"),
+        lambda m: m.update(digest="e" * 64),
+        lambda m: m.update(files=[]),
+        lambda m: m.update(files={"table.parquet": "x"}),
+        lambda m: m.update(files={"table.parquet": {}}),
+        lambda m: m.pop("files"),
+        lambda m: m.pop("metrics"),
+        lambda m: m.pop("contentDigest"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_corrupt_not_a_crash(store, edit):
+    published(store)
+    edit_manifest(store, edit)
+    with pytest.raises(Corrupt):
+        store.record("mapping", DIGEST)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "3", "{", "[" * 100_000])
+def test_a_manifest_that_is_no_object_is_corrupt_not_a_crash(store, text):
+    published(store)
+    (store.folder("mapping", DIGEST) / MANIFEST).write_text(text)
+    with pytest.raises(Corrupt):
+        store.record("mapping", DIGEST)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../../b", ".."])
+def test_a_manifest_cannot_point_outside_its_folder(store, name):
+    published(store)
+
+    def point_outside(manifest):
+        manifest["files"] = {name: {"sha256": "0" * 64, "bytes": 1}}
+        manifest["contentDigest"] = content_digest(manifest["files"])
+
+    edit_manifest(store, point_outside)
+    with pytest.raises(Corrupt):
+        store.record("mapping", DIGEST)
+
+
+# -- publishing twice ----------------------------------------------------------------------
+
+
+def test_publishing_over_a_valid_artifact_keeps_the_first(store):
+    first = published(store)
+    inode = store.folder("mapping", DIGEST).stat().st_ino
+    staging, second = sealed(store, token=2, createdAt=9.0)
+    store.publish(staging, second)
+    assert store.folder("mapping", DIGEST).stat().st_ino == inode
+    assert store.record("mapping", DIGEST) == first
+    assert not staging.exists()
+
+
+@pytest.mark.parametrize("harm", [truncate, flip_a_bit, remove_the_manifest])
+def test_publishing_over_a_corrupt_artifact_sets_it_aside_and_takes_its_place(store, harm):
+    published(store)
+    harm(store.folder("mapping", DIGEST))
+    record = published(store, token=2)
+    store.verify(record)
+    assert len(list((store.root / ".quarantine" / "mapping").iterdir())) == 1
+
+
+def test_corrupt_artifacts_are_set_aside_side_by_side(store):
+    aside = []
+    for token in (1, 2):
+        published(store, token=token)
+        aside.append(store.quarantine("mapping", DIGEST))
+        assert not store.folder("mapping", DIGEST).exists()
+    assert aside[0] != aside[1] and all((path / MANIFEST).is_file() for path in aside)
+    assert store.quarantine("mapping", DIGEST) is None
+
+
+def test_shards_of_a_published_action_are_removed_and_no_others(store):
+    for digest in (DIGEST, "e" * 64):
+        store.work_folder(digest).mkdir(parents=True)
+    store.discard_work(DIGEST)
+    store.discard_work(DIGEST)
+    assert not store.work_folder(DIGEST).exists() and store.work_folder("e" * 64).is_dir()
+
+
+def test_the_index_gives_back_what_was_recorded_and_forgets(store, tmp_path):
+    database = new_state(tmp_path / "state").database
+    record = published(store)
+    with database.write() as connection:
+        for _ in range(2):
+            artifact_index.record(connection, record)
+        assert artifact_index.listed(connection) == [record]
+        artifact_index.forget(connection, DIGEST)
+        assert artifact_index.get(connection, DIGEST) is None

@@ -1,0 +1,286 @@
+"""The job queue: one active job per digest, fencing, retries, leases."""
+
+import pytest
+import sqlalchemy
+
+from specs.actions import Action
+from specs.objects import Key
+from state import jobs, tables
+from state.jobs import Fenced, RetryPolicy
+from state.records import Progress
+from tests.simulated import new_state
+
+KEY = Key("Capture", "default", "cap")
+ACTION = Action("capture", {"model": "m"}, {"model": {"identity": "m"}})
+POLICY = RetryPolicy()
+LEASE_SECONDS = 30.0
+
+
+class Queue:
+    """Each call is a transaction of its own."""
+
+    def __init__(self, database):
+        self.database = database
+
+    def __getattr__(self, verb):
+        def call(*arguments, **options):
+            with self.database.write() as connection:
+                return getattr(jobs, verb)(connection, *arguments, **options)
+
+        return call
+
+    def add(self, action=ACTION, now=0.0):
+        return self.enqueue(action, KEY, 1, now=now)[0]
+
+    def start(self, job_id, now=1.0, worker="w"):
+        return self.claim(job_id, worker, LEASE_SECONDS, now=now)
+
+    def rows(self):
+        with self.database.read() as connection:
+            return {
+                table.name: connection.execute(table.select()).all()
+                for table in (tables.jobs, tables.progress, tables.job_starts, tables.counters)
+            }
+
+
+@pytest.fixture
+def queue(tmp_path):
+    return Queue(new_state(tmp_path / "state").database)
+
+
+def fail(queue, job, *, transient, now=2.0, policy=POLICY):
+    queue.fail(
+        job.id, job.token, "OutOfMemory", "no memory", transient=transient, now=now, policy=policy
+    )
+
+
+def other(number):
+    return Action("capture", {"model": number}, {})
+
+
+# -- one active job per digest --------------------------------------------------------
+
+
+def test_a_digest_is_queued_once_while_it_is_active(queue):
+    first, added = queue.enqueue(ACTION, KEY, 1, now=0.0)
+    assert added
+    assert queue.enqueue(ACTION, Key("Capture", "b", "twin"), 7, now=1.0) == (first, False)
+    job = queue.start(first)
+    assert queue.enqueue(ACTION, KEY, 1, now=2.0) == (first, False)
+    queue.succeed(first, job.token, now=3.0)
+    again, added = queue.enqueue(ACTION, KEY, 1, now=4.0)
+    assert added and again > first
+    assert queue.find_latest(ACTION.digest).id == again
+
+
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_the_database_itself_refuses_a_second_active_job(queue, state):
+    queue.add()
+    row = {"stage": "capture", "digest": ACTION.digest, "kind": "Capture", "namespace": "n",
+           "name": "n", "generation": 1, "payload": {}, "not_before": 0, "created_at": 0,
+           }  # fmt: skip
+    with pytest.raises(sqlalchemy.exc.IntegrityError), queue.database.write() as connection:
+        connection.execute(tables.jobs.insert().values(state=state, **row))
+    with queue.database.write() as connection:
+        connection.execute(tables.jobs.insert().values(state="failed", **row))
+
+
+# -- claiming -------------------------------------------------------------------------
+
+
+def test_the_oldest_due_job_is_next(queue):
+    late, early = queue.add(other(1), now=50.0), queue.add(other(2), now=10.0)
+    assert queue.claimable(now=5.0) is None
+    assert queue.next_due_at() == 10.0
+    assert queue.claimable(now=10.0).id == early
+    assert queue.claimable(now=50.0).id == late
+    queue.start(late), queue.start(early)
+    assert queue.claimable(now=50.0) is None and queue.next_due_at() is None
+    assert {job.id for job in queue.running()} == {late, early}
+
+
+def test_a_claim_gives_a_lease_and_a_token_higher_than_any_before(queue):
+    first, second = queue.add(other(1)), queue.add(other(2))
+    job = queue.start(first, now=7.0)
+    assert (job.state, job.worker, job.started_at) == ("running", "w", 7.0)
+    assert job.lease_expires_at == 7.0 + LEASE_SECONDS
+    tokens = [job.token, queue.start(second).token]
+    queue.release(first, job.token)
+    tokens.append(queue.start(first).token)
+    assert tokens == sorted(set(tokens))
+
+
+def test_a_job_is_claimed_once_and_a_refused_claim_changes_nothing(queue):
+    job_id = queue.add()
+    queue.start(job_id)
+    before = queue.rows()
+    for job in (job_id, 999):
+        with pytest.raises(Fenced):
+            queue.start(job)
+    assert queue.rows() == before
+
+
+def test_every_start_is_remembered_for_the_rate_limit(queue):
+    job_id = queue.add()
+    for now in (10.0, 20.0, 30.0):
+        queue.release(job_id, queue.start(job_id, now=now).token)
+    assert queue.starts_since(10.0) == [20.0, 30.0]
+    queue.start(job_id, now=5000.0)
+    assert queue.starts_since(0.0) == [5000.0], "an hour later they are forgotten"
+
+
+# -- fencing --------------------------------------------------------------------------
+
+PROGRESS = Progress(0, "Capturing", 1, 2, "prompts", 0.0, 1.0)
+VERBS = {
+    "heartbeat": lambda q, id_, token: q.heartbeat(id_, token, LEASE_SECONDS, now=3.0),
+    "progress": lambda q, id_, token: q.report_progress(id_, token, PROGRESS),
+    "succeed": lambda q, id_, token: q.succeed(id_, token, now=3.0),
+    "release": lambda q, id_, token: q.release(id_, token),
+    "fail": lambda q, id_, token: q.fail(
+        id_, token, "R", "m", transient=True, now=3.0, policy=POLICY
+    ),
+}
+
+
+def lose(queue, job):
+    queue.lose(job, now=2.0, policy=POLICY)
+
+
+ENDS = {
+    "claimed again": lambda q, job: (lose(q, job), q.start(job.id, now=2.0)),
+    "lost": lose,
+    "released": lambda q, job: q.release(job.id, job.token),
+    "cancelled": lambda q, job: q.cancel(job.id, "Superseded", "", now=2.0),
+    "succeeded": lambda q, job: q.succeed(job.id, job.token, now=2.0),
+    "adopted": lambda q, job: q.adopt_artifact(job.id, now=2.0),
+    "failed": lambda q, job: fail(q, job, transient=False),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_a_worker_whose_job_was_taken_can_do_nothing_at_all(queue, end):
+    job = queue.start(queue.add())
+    end(queue, job)
+    before = queue.rows()
+    for verb in VERBS.values():
+        with pytest.raises(Fenced):
+            verb(queue, job.id, job.token)
+    with pytest.raises(Fenced):
+        lose(queue, job)
+    assert queue.rows() == before
+
+
+def test_a_guessed_token_is_worth_nothing(queue):
+    job = queue.start(queue.add())
+    before = queue.rows()
+    for token in (job.token - 1, job.token + 1, 0):
+        for verb in VERBS.values():
+            with pytest.raises(Fenced):
+                verb(queue, job.id, token)
+    assert queue.rows() == before
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+def test_the_holder_of_the_token_may_do_everything(queue, verb):
+    job = queue.start(queue.add())
+    verb(queue, job.id, job.token)
+
+
+# -- how a job goes on ------------------------------------------------------------------
+
+
+def test_a_heartbeat_extends_the_lease_and_raises_no_version(queue):
+    job = queue.start(queue.add(), now=1.0)
+    counters = queue.rows()["counters"]
+    queue.heartbeat(job.id, job.token, LEASE_SECONDS, now=20.0)
+    queue.report_progress(job.id, job.token, PROGRESS)
+    assert queue.get(job.id).lease_expires_at == 20.0 + LEASE_SECONDS
+    assert queue.rows()["counters"] == counters
+
+
+def test_progress_is_shown_of_running_jobs_and_forgotten_at_the_next_claim(queue):
+    job = queue.start(queue.add())
+    queue.report_progress(job.id, job.token, PROGRESS)
+    shown = queue.progress_of()[job.id]
+    assert (shown.job_id, shown.phase, shown.done) == (job.id, "Capturing", 1)
+    queue.release(job.id, job.token)
+    assert queue.progress_of() == {}
+    queue.start(job.id)
+    assert queue.progress_of() == {}
+
+
+def test_a_stop_costs_no_attempt(queue):
+    job = queue.start(queue.add())
+    queue.release(job.id, job.token)
+    released = queue.get(job.id)
+    assert (released.state, released.attempts, released.losses) == ("pending", 0, 0)
+    assert released.worker is None and released.lease_expires_at is None
+    assert queue.claimable(now=1.0).id == job.id
+
+
+def test_a_transient_failure_waits_and_runs_again(queue):
+    job = queue.start(queue.add())
+    fail(queue, job, transient=True, now=100.0)
+    failed = queue.get(job.id)
+    assert (failed.state, failed.attempts, failed.reason) == ("pending", 1, "OutOfMemory")
+    assert 110.0 <= failed.not_before <= 111.0 and failed.finished_at is None
+    assert queue.claimable(now=109.9) is None
+    again = queue.start(job.id, now=112.0)
+    assert again.reason is None and again.attempts == 1
+
+
+def test_attempts_come_to_an_end(queue):
+    job_id, policy = queue.add(), RetryPolicy(attempts_max=3, backoff_seconds=0.0)
+    for _ in range(3):
+        assert queue.get(job_id).state == "pending"
+        fail(queue, queue.start(job_id), transient=True, policy=policy)
+    ended = queue.get(job_id)
+    assert (ended.state, ended.attempts, ended.finished_at) == ("failed", 3, 2.0)
+
+
+def test_a_terminal_failure_is_final_at_once(queue):
+    job = queue.start(queue.add())
+    fail(queue, job, transient=False)
+    ended = queue.get(job.id)
+    assert (ended.state, ended.attempts, ended.message) == ("failed", 1, "no memory")
+    assert queue.find_active(ACTION.digest) is None
+
+
+def test_the_pause_doubles_up_to_ten_minutes_with_little_jitter():
+    pauses = [POLICY.delay_seconds(n, jitter=lambda: 0.0) for n in range(1, 10)]
+    assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    assert POLICY.delay_seconds(1, jitter=lambda: 1.0) == pytest.approx(11.0)
+
+
+def test_losses_are_counted_apart_and_come_to_an_end(queue):
+    job_id, policy = queue.add(), RetryPolicy(losses_max=3)
+    answers = [queue.lose(queue.start(job_id), now=float(n), policy=policy) for n in range(3)]
+    assert answers == [True, True, False]
+    ended = queue.get(job_id)
+    assert (ended.state, ended.reason, ended.attempts, ended.losses) == (
+        "failed", "WorkerLost", 0, 3,
+    )  # fmt: skip
+
+
+def test_active_jobs_are_cancelled_once_and_ended_ones_never(queue):
+    pending, running = queue.add(other(1)), queue.start(queue.add(other(2)))
+    assert queue.cancel(pending, "Superseded", "m", now=2.0) is True
+    assert queue.cancel(running.id, "Superseded", "m", now=2.0) is True
+    before = queue.rows()
+    assert queue.cancel(pending, "Again", "m", now=3.0) is False
+    assert queue.cancel(999, "Again", "m", now=3.0) is False
+    queue.adopt_artifact(pending, now=3.0)
+    assert queue.rows() == before
+    assert queue.listed() == [] and len(queue.listed(ended=True)) == 2
+
+
+def test_a_retry_is_a_new_job_with_fresh_attempts(queue):
+    job = queue.start(queue.add())
+    fail(queue, job, transient=False)
+    new = queue.get(queue.retry(job.id, now=5.0))
+    assert new.id > job.id
+    assert (new.state, new.attempts, new.losses, new.payload) == ("pending", 0, 0, ACTION.payload)
+    assert queue.retry(job.id, now=6.0) == new.id, "not a second time while one is active"
+    with pytest.raises(KeyError):
+        queue.retry(999, now=6.0)

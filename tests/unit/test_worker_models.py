@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+import torch
+
+from state.failures import JobStopped, TerminalFailure
+from tests.tiny_models import folder_reference, save_rope_model
+from worker.model_sources import MARKER, default_cache, local_model_folder
+from worker.models import load_model, share_weights
+
+
+def quiet(*progress):
+    return None
+
+
+@pytest.fixture
+def copied_folder(rope_model_folder, tmp_path):
+    return shutil.copytree(rope_model_folder, tmp_path / "model")
+
+
+@pytest.fixture
+def garbage_gguf(tmp_path):
+    """A reference to a GGUF file that is none, with the right sha256."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF, but not really")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {
+        "name": "tiny/gguf",
+        "dtype": "float32",
+        "identity": "a" * 64,
+        "source": {"kind": "gguf", "path": str(path)},
+        "files": {path.name: digest},
+    }
+
+
+def converted(ref, cache, model_folder):
+    """Put a finished conversion where the worker looks for it, as the worker writes it."""
+    folder = cache / "loopscope" / "models" / ref["identity"]
+    shutil.copytree(model_folder, folder)
+    files = {}
+    for path in sorted(folder.iterdir()):
+        stat = path.stat()
+        files[path.name] = {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": stat.st_size,
+            "modified_ns": stat.st_mtime_ns,
+        }
+    marker = {"identity": ref["identity"], "source": ref["source"], "files": files}
+    (folder / MARKER).write_text(json.dumps(marker))
+    return folder
+
+
+def reason_of(call):
+    with pytest.raises(TerminalFailure) as failure:
+        call()
+    return failure.value.reason
+
+
+def test_bridge_and_hugging_face_share_one_copy_of_the_weights(any_model):
+    of_bridge = {p.data_ptr() for p in any_model.bridge.original_model.parameters()}
+    assert all(p.data_ptr() in of_bridge for p in any_model.hf_model.parameters())
+
+
+def test_a_loaded_model_is_frozen_and_in_evaluation_mode(any_model):
+    for part in (any_model.bridge, any_model.hf_model):
+        assert not part.training
+        assert not any(p.requires_grad for p in part.parameters())
+
+
+def test_a_loaded_model_knows_its_shape(rope_model, learned_position_model):
+    assert (rope_model.d_model, rope_model.n_layers) == (32, 4)
+    assert (learned_position_model.d_model, learned_position_model.n_layers) == (32, 3)
+    assert rope_model.eos_tokens == {2}
+    assert rope_model.context_tokens_max == 128
+    assert rope_model.causal.head.softcap == 30.0
+
+
+def test_weights_that_the_bridge_changed_are_refused(any_model):
+    plain = torch.nn.Linear(2, 2)
+    changed = torch.nn.Linear(2, 2)
+    assert reason_of(lambda: share_weights(plain, changed, "x")) == "WeightsProcessed"
+
+
+def test_every_text_gets_exactly_one_bos(any_model):
+    tokens = any_model.encode("the wine of paris")
+    assert tokens.count(any_model.bos_token) == 1
+    assert tokens[0] == any_model.bos_token
+
+
+def test_a_text_that_brings_its_own_bos_is_refused(any_model):
+    assert reason_of(lambda: any_model.encode("<bos> the wine")) == "DoubledBos"
+
+
+def test_a_text_without_tokens_is_refused(any_model):
+    assert reason_of(lambda: any_model.encode("")) == "EmptyText"
+
+
+def test_a_continuation_keeps_its_leading_space(any_model):
+    opening = any_model.encode("the capital of")
+    whole = any_model.encode("the capital of france is")
+    assert any_model.continuation(opening, whole[len(opening) :]) == " france is"
+    assert any_model.continuation(opening, []) == ""
+
+
+def test_a_hook_of_another_model_is_refused(any_model):
+    assert reason_of(lambda: any_model.place("blocks.40.hook_resid_post")) == "UnknownHook"
+
+
+def test_a_tokenizer_without_bos_is_refused(tmp_path, one_torch_thread):
+    folder = save_rope_model(tmp_path / "model", with_bos=False)
+    ref = folder_reference(folder)
+    assert reason_of(lambda: load_model(ref, tmp_path, "cpu", quiet)) == "TokenizerWithoutBos"
+
+
+def test_a_changed_file_is_noticed_also_after_it_was_hashed(copied_folder, tmp_path):
+    ref = folder_reference(copied_folder)
+    assert local_model_folder(ref, tmp_path, quiet) == copied_folder
+    config = copied_folder / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "InputChanged"
+
+
+def test_a_missing_file_is_noticed(copied_folder, tmp_path):
+    ref = folder_reference(copied_folder)
+    (copied_folder / "tokenizer.json").unlink()
+    assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "InputChanged"
+
+
+def test_weights_that_would_be_unpickled_are_refused(copied_folder, tmp_path):
+    (copied_folder / "model.safetensors").rename(copied_folder / "pytorch_model.bin")
+    ref = folder_reference(copied_folder)
+    assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "UnsafeWeights"
+
+
+def test_code_from_a_model_folder_is_never_run(copied_folder, tmp_path):
+    config = json.loads((copied_folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.Config"}
+    config["model_type"] = "evil"
+    (copied_folder / "config.json").write_text(json.dumps(config))
+    (copied_folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    ref = folder_reference(copied_folder)
+    assert reason_of(lambda: load_model(ref, tmp_path, "cpu", quiet)) == "ModelNotLoadable"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path):
+    ref = {
+        "name": "x", "dtype": "float32", "identity": "b" * 64, "files": {},
+        "source": {"kind": "package", "package": "no-such-package-here", "sha256": "0" * 64},
+    }  # fmt: skip
+    with pytest.raises(TerminalFailure, match="pip install no-such-package-here"):
+        local_model_folder(ref, tmp_path, quiet)
+
+
+def test_a_gguf_file_with_another_hash_is_not_converted(garbage_gguf, tmp_path):
+    garbage_gguf["files"] = {"model.gguf": "0" * 64}
+    assert reason_of(lambda: local_model_folder(garbage_gguf, tmp_path, quiet)) == "InputChanged"
+
+
+def test_a_conversion_that_fails_leaves_nothing_behind(garbage_gguf, tmp_path):
+    cache = tmp_path / "cache"
+    reason = reason_of(lambda: local_model_folder(garbage_gguf, cache, quiet))
+    assert reason == "ConversionFailed"
+    left = [p.name for p in (cache / "loopscope" / "models").iterdir()]
+    assert left in ([], [f"{garbage_gguf['identity']}.lock"])
+
+
+def test_a_conversion_stops_at_once_when_the_job_does(garbage_gguf, tmp_path):
+    calls = []
+
+    def stop(*progress):
+        calls.append(progress)
+        if len(calls) > 1:
+            raise JobStopped("shutdown")
+
+    cache = tmp_path / "cache"
+    with pytest.raises(JobStopped):
+        local_model_folder(garbage_gguf, cache, stop)
+    models = cache / "loopscope" / "models"
+    assert not [p for p in models.iterdir() if p.suffix != ".lock"]
+
+
+def test_a_finished_conversion_is_used_even_when_its_source_is_gone(
+    garbage_gguf, tmp_path, rope_model_folder
+):
+    folder = converted(garbage_gguf, tmp_path, rope_model_folder)
+    (tmp_path / "model.gguf").unlink()
+    assert local_model_folder(garbage_gguf, tmp_path, quiet) == folder
+
+
+@pytest.mark.parametrize("damage", ["truncate", "marker", "delete", "rewrite"])
+def test_a_damaged_conversion_is_not_used(garbage_gguf, tmp_path, rope_model_folder, damage):
+    folder = converted(garbage_gguf, tmp_path, rope_model_folder)
+    garbage_gguf["files"] = {"model.gguf": "0" * 64}
+    weights = folder / "model.safetensors"
+    if damage == "truncate":
+        os.truncate(weights, 100)
+    elif damage == "marker":
+        (folder / MARKER).write_text("{")
+    elif damage == "delete":
+        (folder / "config.json").unlink()
+    else:
+        weights.write_bytes(bytes(weights.stat().st_size))
+    assert reason_of(lambda: local_model_folder(garbage_gguf, tmp_path, quiet)) == "InputChanged"
+
+
+def test_a_touched_but_equal_file_is_hashed_again_and_accepted(
+    garbage_gguf, tmp_path, rope_model_folder
+):
+    folder = converted(garbage_gguf, tmp_path, rope_model_folder)
+    os.utime(folder / "config.json", ns=(1, 1))
+    assert local_model_folder(garbage_gguf, tmp_path, quiet) == folder
+
+
+def test_an_unknown_kind_of_source_is_refused(tmp_path):
+    ref = {"name": "x", "identity": "c" * 64, "files": {}, "source": {"kind": "ftp"}}
+    assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "UnsupportedModel"
+
+
+def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
