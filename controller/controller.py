@@ -32,6 +32,9 @@ from state.objects import Conflict, Gone
 
 log = structlog.get_logger("controller")
 
+_UNRESOLVED = ("Resolving", "InputRefused")
+"""Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
+
 ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
 
@@ -111,6 +114,8 @@ class Controller:
         self._next_resync_at = now + self.settings.resync_seconds
         with self.state.database.read() as connection:
             everything = objects.listed(connection)
+            tokens = {job.token for job in jobs.running(connection)}
+        self.state.artifacts.discard_staging(keep_tokens=tokens)
         self._quarantine_damaged()
         for record in everything:
             self.queue.add(record.key, "low")
@@ -216,7 +221,7 @@ class Controller:
         return plan
 
     def _resolve_if_blocked(self, snapshot: Snapshot, desired: Desired | None) -> None:
-        if not isinstance(desired, Blocked) or desired.reason != "Resolving":
+        if not isinstance(desired, Blocked) or desired.reason not in _UNRESOLVED:
             return
         now = self.clock.now()
         for reference in input_references(snapshot.object):

@@ -16,7 +16,7 @@ from typing import Protocol
 import psutil
 
 STOP_GRACE_SECONDS = 10.0
-"""A worker whose controller is gone seals its shard and exits within this time."""
+"""A worker whose controller is gone stops after its batch and exits within this time."""
 
 
 class WorkerHandle(Protocol):
@@ -45,7 +45,7 @@ class Executor(Protocol):
         """End a worker that hangs."""
 
     def stop(self) -> None:
-        """Let all workers seal their shards and exit."""
+        """Let all workers stop after their batch, keeping sealed shards, and exit."""
 
 
 @dataclass

@@ -102,9 +102,21 @@ class FolderSource:
                 ours = source is not None and Path(source).is_relative_to(self.folder)
                 if ours and record.annotations.get(PROTECT_ANNOTATION) == "true":
                     continue
-                if ours and record.key not in seen:
-                    log.info("pruned", object=str(record.key), source=source)
+                if not ours or record.key in seen:
+                    continue
+                try:
                     objects.remove(connection, record.key, now=now)
+                except TerminalFailure as refused:
+                    events.record(
+                        connection,
+                        record.key,
+                        "Warning",
+                        refused.reason,
+                        f"its file is gone, but it was not deleted: {refused.message}",
+                        now=now,
+                    )
+                else:
+                    log.info("pruned", object=str(record.key), source=source)
 
     def _watch(self) -> None:
         for _ in watchfiles.watch(

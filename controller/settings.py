@@ -13,7 +13,7 @@ class Settings:
 
     resync_seconds: float = 10.0
     """How often reality is observed again: artifacts on disk, files, leases."""
-    poll_seconds: float = 0.25
+    poll_seconds: float = 0.5
     """How often writes of other processes are looked for."""
     lease_seconds: float = 30.0
     """A job whose worker is silent for this long is taken back."""

@@ -97,7 +97,8 @@ def _is_root_cause(record: ObjectRecord) -> bool:
 
 def _because(word: str, detail: str) -> str:
     """Say why only where the word alone leaves one wondering."""
-    return f" ({detail})" if word in ("Stalled", "Retrying") else ""
+    unusual = word == "Waiting" and not detail.startswith("waits for")
+    return f" ({detail})" if unusual or word in ("Stalled", "Retrying") else ""
 
 
 def outcome_line(record: ObjectRecord) -> str:

@@ -10,29 +10,6 @@ ConditionType = Literal[
     "Ready", "Reconciling", "Stalled", "InputsReady", "ArtifactsVerified", "Suspended"
 ]
 Truth = Literal["True", "False", "Unknown"]
-Reason = Literal[
-    "ArtifactMissing",
-    "ArtifactVerified",
-    "ChildrenNotReady",
-    "ChildrenReady",
-    "ChildStalled",
-    "GateNoGo",
-    "GateInconclusive",
-    "InputMismatch",
-    "InputRefused",
-    "InputsNotReady",
-    "InputsResolved",
-    "JobFailed",
-    "JobPending",
-    "JobRunning",
-    "NoAnchor",
-    "NotTestable",
-    "ReferenceNotFound",
-    "Resolving",
-    "Settled",
-    "Succeeded",
-    "RetryingLater",
-]
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,13 @@ class ArtifactStore:
         staging.rename(final)
         fsync_path(final.parent)
 
+    def discard_staging(self, keep_tokens: set[int]) -> None:
+        """Remove what attempts left behind that no longer hold their job."""
+        for folder in (self.root / ".staging").glob("*-*"):
+            token = folder.name.rpartition("-")[2]
+            if not token.isdigit() or int(token) not in keep_tokens:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def discard_work(self, digest: str) -> None:
         """Remove the shards of an action whose artifact is published."""
         shutil.rmtree(self.work_folder(digest), ignore_errors=True)

@@ -1,8 +1,9 @@
 """``python -m worker``: reads jobs from standard input until it closes.
 
 One JSON line per job comes in (``{"job": id, "token": t}``), one goes out when it ended
-(``{"ended": id}``). When the pipe closes, the controller is gone: the running job seals its
-shard, gives its lease back and the process exits within the grace period.
+(``{"ended": id}``). When the pipe closes, the controller is gone: the running job stops after
+its batch, keeps the shards that it sealed, gives its lease back, and the process exits within
+the grace period.
 """
 
 from __future__ import annotations

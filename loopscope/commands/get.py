@@ -28,7 +28,14 @@ def register(app: typer.Typer) -> None:
     app.command("events")(list_events)
 
 
-def get(context: typer.Context, words: Words, output: OutputOption = None) -> None:
+def get(
+    context: typer.Context,
+    words: Words,
+    output: OutputOption = None,
+    selector: Annotated[
+        str | None, typer.Option("--selector", "-l", help="Labels, as in a=b,c=d.")
+    ] = None,
+) -> None:
     """Print objects: one line each, or in full with -o yaml or json."""
     if output not in (None, "wide", "json", "yaml", "name"):
         raise CommandError(f"unknown output {output!r}; expected json, yaml, name or wide")
@@ -40,6 +47,7 @@ def get(context: typer.Context, words: Words, output: OutputOption = None) -> No
         else:
             records = objects.listed(connection, kind, namespace)
         owned = by_owner(objects.listed(connection, namespace=namespace))
+    records = [record for record in records if _selected(record, selector)]
     if output in ("json", "yaml"):
         print(_document(records, output, single=name is not None))
     elif output == "name":
@@ -93,6 +101,16 @@ def show(table: Listing) -> None:
     for row in [table.columns, *table.rows]:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("   ".join(padded).rstrip())
+
+
+def _selected(record: ObjectRecord, selector: str | None) -> bool:
+    for term in (selector or "").split(","):
+        name, equals, value = term.partition("=")
+        if term and not equals:
+            raise CommandError(f"--selector {term!r}: expected name=value")
+        if term and record.labels.get(name.strip()) != value.lstrip("=").strip():
+            return False
+    return True
 
 
 def _document(records: list[ObjectRecord], output: str, *, single: bool) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from loopscope.commands.get import show
-from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, find, now, split_name
 from reports.documents import job_document, remaining_seconds
 from reports.listing import Listing
@@ -26,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def queue(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Ended jobs, too.")] = False,
-    output: OutputOption = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Print the jobs that run or wait, and why they wait."""
     with context.obj.open_existing().database.read() as connection:

@@ -322,4 +322,4 @@ def test_all_arms_of_a_prompt_ride_in_one_batch():
 def test_batches_are_balanced_and_a_large_group_is_split():
     assert [len(b) for b in plan_rows([1] * 5, 1, 10, rows_max=40)] == [30, 20]
     assert [len(b) for b in plan_rows([1], 1, 10, rows_max=4)] == [4, 4, 2]
-    assert plan_rows([], 1, 4) == []
+    assert plan_rows([], 1, 4, rows_max=8) == []
