@@ -7,6 +7,7 @@ import pytest
 
 from controller.commit import commit
 from controller.limits import WINDOW_SECONDS
+from controller.settings import Settings
 from controller.snapshots import read_snapshot
 from reconcilers import experiment
 from specs.objects import Key
@@ -106,6 +107,29 @@ def test_an_artifact_that_nobody_indexed_is_adopted_without_a_run(settled):
     assert settled.resync() == []
     with settled.state.database.read() as connection:
         assert artifact_index.get(connection, record.digest) == record
+
+
+def test_a_corrupt_artifact_that_nobody_indexed_is_not_adopted(settled):
+    record = record_of(settled, "france-fine")
+    with settled.state.database.write() as connection:
+        artifact_index.forget(connection, record.digest)
+    flip_a_bit(settled.artifact_folder("france-fine") / BIGGEST["fine"])
+    assert settled.resync() == ["decomposition"]
+    settled.state.artifacts.verify(record)
+
+
+@pytest.mark.parametrize("harm", [delete_artifact, truncate, delete_manifest])
+def test_harm_that_shows_without_hashing_is_noticed_at_each_look(settled, harm):
+    settled.settings = Settings(verify_bytes_per_resync=0)
+    settled.restart()
+    record = record_of(settled, "france-coarse")
+    harm(settled.artifact_folder("france-coarse") / BIGGEST["coarse"])
+    settled.step_until_running()
+    assert not settled.get("france-coarse").ready
+    with settled.state.database.read() as connection:
+        assert artifact_index.get(connection, record.digest) is None
+    assert settled.settle() == ["decomposition"]
+    assert settled.get("france").ready
 
 
 def test_a_foreign_artifact_under_the_right_name_is_not_adopted(capture, tmp_path):

@@ -255,5 +255,6 @@ def test_a_retry_by_hand_runs_a_stalled_stage_again(fresh):
     fresh.workers.failures.clear()
     with fresh.state.database.write() as connection:
         jobs.retry(connection, fresh.jobs()[0].id, now=fresh.clock.now())
+    assert not fresh.is_settled()
     assert fresh.settle() == ["capture"]
     assert fresh.get("cap").ready and "BadWeights" in fresh.event_reasons("cap")

@@ -80,7 +80,7 @@ def _reason(
     most = max(entries, key=lambda entry: len(entry["children"]))
     return (
         f"{passing} of {len(entries)} anchors have at least {subfeatures_min} children by the "
-        f"{rule} rule (most: {len(most['children'])}, coarse latent {most['coarse']}); so do "
-        f"{shares['passing_all']} of all {shares['n_all']} coarse latents and "
-        f"{shares['passing_firing']} of the {shares['n_firing']} that fire"
+        f"{rule} rule (most: {len(most['children'])}, coarse latent {most['coarse']}); of all "
+        f"{shares['n_all']} coarse latents {shares['passing_all']} have as many, of the "
+        f"{shares['n_firing']} that fire {shares['passing_firing']}"
     )
