@@ -188,6 +188,10 @@ class Controller:
         except Conflict:
             self.queue.add_rate_limited(key)
             return
+        except Exception as error:  # one object's trouble must not stop the others
+            self._report_trouble(key, error)
+            self.queue.add_rate_limited(key)
+            return
         finally:
             self.queue.done(key)
         match plan.result if plan else None:
@@ -198,6 +202,13 @@ class Controller:
                 self.queue.add_after(key, until)
             case _:
                 self.queue.forget(key)
+
+    def _report_trouble(self, key: Key, error: Exception) -> None:
+        log.error("reconcile failed", object=str(key), exc_info=error)
+        message = f"{type(error).__name__}: {error}; retried with backoff"
+        with self.state.database.write() as connection:
+            now = self.clock.now()
+            events.record(connection, key, "Warning", "ReconcileError", message, now=now)
 
     def _reconcile(self, key: Key) -> Plan | None:
         now = self.clock.now()
