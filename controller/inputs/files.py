@@ -32,9 +32,9 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder: ``LOOPSCOPE_CACHE``, else the platform's."""
+    """Return ``loopscope`` in ``LOOPSCOPE_CACHE`` or else in the user's cache folder."""
     named = os.environ.get("LOOPSCOPE_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("loopscope")
+    return (Path(named) if named else platformdirs.user_cache_path()) / "loopscope"
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
