@@ -52,7 +52,14 @@ class Globals:
 
     def open_existing(self) -> StateFolder:
         """Open the state folder; a missing one is an error, not an empty answer."""
-        if not (self.state_path / "state.db").exists():
+        database = self.state_path / "state.db"
+        if database.is_file() and database.stat().st_size == 0:
+            raise CommandError(
+                f"{database} is empty: the recorded state is lost; remove it and apply the specs "
+                "again (artifacts that are still there are taken over without a run)",
+                1,
+            )
+        if not database.exists():
             raise CommandError(
                 f"no state folder at {self.state_path}; run `loopscope apply -f …` first, "
                 "or name one with --state or LOOPSCOPE_STATE"

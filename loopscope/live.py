@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,8 @@ class LiveView:
     def __init__(self, state: StateFolder, keys: list[Key]) -> None:
         self._state = state
         self._keys = keys
+        usual = state.path == Path(".loopscope").resolve()
+        self._option = "" if usual else f" --state {state.path}"
         self._console = Console(highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._said: dict[Key, str] = {}
@@ -63,7 +66,7 @@ class LiveView:
             records = family(connection, self._keys)
         for record in records:
             if record.key in self._keys or _is_root_cause(record):
-                self._console.print(outcome_line(record), soft_wrap=True)
+                self._console.print(outcome_line(record, self._option), soft_wrap=True)
         return records
 
     def _rows(self) -> list[tuple[Key, str, str]]:
@@ -101,13 +104,13 @@ def _because(word: str, detail: str) -> str:
     return f" ({detail})" if unusual or word in ("Stalled", "Retrying") else ""
 
 
-def outcome_line(record: ObjectRecord) -> str:
-    """Return in one line how an object ended."""
+def outcome_line(record: ObjectRecord, option: str = "") -> str:
+    """Return how an object ended; ``option`` is what a follow-up command must repeat."""
     stalled = record.status.condition("Stalled")
     if record.stalled and stalled is not None:
         line = f"{record.key} is stalled: {stalled.reason}: {stalled.message}"
         kind, name = record.key.kind.lower(), record.key.name
-        hint = f"\n  when that is repaired: loopscope retry {kind} {name}"
+        hint = f"\n  when that is repaired: loopscope{option} retry {kind} {name}, then run again"
         return line + (hint if record.wanted_digest else "")
     return f"{record.key} is ready{_answers(record.status.summary)}"
 

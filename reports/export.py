@@ -66,14 +66,29 @@ def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: boo
 def write_report(view: ExperimentView, path: Path) -> Path:
     """Write the report to a file, replacing an older one in one step; return its path."""
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(render_report(view), encoding="utf-8")
-    durable_replace(temporary, path)
+    try:
+        temporary.write_text(render_report(view), encoding="utf-8")
+        durable_replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
+def check_writable_place(path: Path) -> None:
+    """Raise TerminalFailure when nothing can be written at ``path``."""
+    if path.is_dir():
+        raise TerminalFailure("BadDestination", f"{path} is a folder; name a file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise TerminalFailure(
+            "BadDestination", f"{path.parent} is not a folder that can be written; create it first"
+        )
+
+
 def _check_destination(destination: Path) -> None:
+    if not destination.is_dir():
+        check_writable_place(destination)
     if destination.is_dir() and not any(destination.iterdir()):
         return
     if destination.exists() or destination.is_symlink():

@@ -32,9 +32,22 @@ class Spec(BaseModel):
         protected_namespaces=(),
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's ``true``, ``yes`` and ``on`` must not pass as 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and field.annotation is not bool:
+            raise ValueError(f"expected {_article(field.annotation)}, found {str(value).lower()}")
+        return value
+
     def canonical(self) -> dict[str, Any]:
         """Return the defaulted spec as JSON values with the YAML's field names."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _article(annotation: Any) -> str:
+    return "a number" if annotation in (int, float) else "another value"
 
 
 class FileReader(Protocol):

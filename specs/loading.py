@@ -122,7 +122,8 @@ def _envelope_problems(document: Document) -> Iterator[Problem]:
         )
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in SPEC_BY_KIND:
-        hint = _did_you_mean(str(kind), SPEC_BY_KIND)
+        close = difflib.get_close_matches(str(kind), list(SPEC_BY_KIND), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
         yield document.problem(
             ("kind",), f"expected one of {', '.join(SPEC_BY_KIND)}; found {kind!r}{hint}"
         )
@@ -161,6 +162,8 @@ def _message(item: dict[str, Any], model: type[BaseModel]) -> str:
             return f"unknown field{_did_you_mean(str(item['loc'][-1]), known)}"
         case "missing":
             return "required, but not given"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"expected a mapping, found {_short(item['input'])}"
         case "value_error":
             return str(item["ctx"]["error"])
         case _:

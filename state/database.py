@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DatabaseError
 
 from state.failures import TerminalFailure
 
@@ -38,7 +39,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read transaction."""
-        with self._engine.connect() as connection:
+        with _in_plain_words(self.path), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
@@ -46,7 +47,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a write transaction; commits at the end, rolls back on any exception."""
-        with self._engine.connect() as connection:
+        with _in_plain_words(self.path), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -91,8 +92,35 @@ def open_database(path: Path) -> Database:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _refuse_network_file_system(path.parent)
     database = Database(path)
-    database.migrate()
+    with _in_plain_words(path):
+        database.migrate()
     return database
+
+
+_DAMAGED = ("malformed", "not a database", "disk i/o error")
+_NOT_WRITABLE = ("unable to open", "readonly", "read-only")
+
+
+@contextmanager
+def _in_plain_words(path: Path) -> Iterator[None]:
+    """Turn SQLite's complaints about the file itself into failures that say what to do."""
+    try:
+        yield
+    except DatabaseError as error:
+        words = str(error.orig).lower()
+        if any(word in words for word in _DAMAGED):
+            raise TerminalFailure(
+                "DatabaseDamaged",
+                f"{path} is damaged ({error.orig}); move it away and apply the specs again: "
+                "artifacts that are still there are taken over without a run",
+            ) from error
+        if any(word in words for word in _NOT_WRITABLE):
+            raise TerminalFailure(
+                "StateNotWritable",
+                f"{path} cannot be written ({error.orig}); give the folder write permission, or "
+                "name another one with --state",
+            ) from error
+        raise
 
 
 def _engine(path: Path) -> Engine:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from state.artifacts import ArtifactStore
 from state.database import Database, open_database
+from state.failures import TerminalFailure
 
 
 @dataclass(frozen=True)
@@ -31,5 +32,11 @@ class StateFolder:
 def open_state(path: Path) -> StateFolder:
     """Open a state folder, creating and migrating it as needed."""
     path = path.resolve()
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise TerminalFailure(
+            "StateNotWritable",
+            f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
+        ) from None
     return StateFolder(path, open_database(path / "state.db"), ArtifactStore(path / "artifacts"))

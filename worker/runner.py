@@ -56,6 +56,7 @@ class Runner:
             return
         try:
             lease.check()
+            check_device(self.device)
             self._run_stage(job, lease)
         except JobStopped as stopped:
             log.info("job stopped", job=job_id, why=str(stopped))
@@ -134,6 +135,19 @@ class Runner:
                 )
         except Fenced:
             log.info("job taken away", job=job.id)
+
+
+def check_device(device: str) -> None:
+    """Raise TerminalFailure when torch cannot compute on ``device``."""
+    if device == "cpu":
+        return
+    available = torch.cuda.is_available() and int(device.split(":")[1]) < torch.cuda.device_count()
+    if not available:
+        raise TerminalFailure(
+            "DeviceUnavailable",
+            f"--device {device} was asked for, but torch {torch.__version__} finds "
+            f"{torch.cuda.device_count()} CUDA devices; run with --device cpu",
+        )
 
 
 def torch_threads() -> int:

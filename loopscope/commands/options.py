@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,17 @@ OutputOption = Annotated[
 StartsOption = Annotated[
     int, typer.Option("--job-starts-per-minute", min=1, help="Limit of job starts.")
 ]
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
+        raise typer.BadParameter(f"{name!r} is not a device; expected cpu or cuda:N")
+    return name
+
+
 DeviceOption = Annotated[
-    str, typer.Option("--device", envvar="LOOPSCOPE_DEVICE", help="cpu or cuda:0.")
+    str,
+    typer.Option("--device", envvar="LOOPSCOPE_DEVICE", help="cpu or cuda:0.", callback=_device),
 ]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log every decision to standard error.")

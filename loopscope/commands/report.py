@@ -31,6 +31,8 @@ def report(
     with state.database.read() as connection:
         key = find_one(connection, "Experiment", context.obj.namespace, name).key
     path = output or context.obj.state_path / "reports" / f"{name}.html"
+    if output is None:
+        path.parent.mkdir(exist_ok=True)
     print(f"report: {write_report(ExperimentView.load(state, key), path)}")
 
 

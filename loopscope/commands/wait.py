@@ -10,6 +10,7 @@ import typer
 
 from loopscope.context import CommandError, find, now, split_name
 from specs.status import ConditionType
+from state.records import ObjectRecord
 
 POLL_SECONDS = 0.2
 
@@ -45,10 +46,20 @@ def wait(
             print(f"{', '.join(str(r.key) for r in records)}: {type_}")
             return
         if now() >= deadline:
-            ready = records[0].status.condition("Ready")
-            why = f"; {ready.reason}: {ready.message}" if ready else "; no controller has seen it"
+            why = _why(records[0])
             raise CommandError(f"timed out after {timeout} waiting for {condition}{why}", 1)
         time.sleep(POLL_SECONDS)
+
+
+def _why(record: ObjectRecord) -> str:
+    seen, wanted = record.status.observed_generation, record.generation
+    if seen != wanted:
+        return (
+            f"; generation {wanted} has not been looked at (last: {seen}); "
+            "is a controller running? start `loopscope run` or `loopscope controller`"
+        )
+    ready = record.status.condition("Ready")
+    return f"; {ready.reason}: {ready.message}" if ready else ""
 
 
 def _condition_type(text: str) -> ConditionType | None:

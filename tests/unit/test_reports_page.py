@@ -16,6 +16,7 @@ from reports.view import ExperimentView
 from specs.objects import Key
 from specs.status import Condition, Status
 from state import objects
+from state.failures import TerminalFailure
 
 
 class Elements(HTMLParser):
@@ -194,12 +195,21 @@ def test_many_latents_keep_the_page_small(tmp_path):
 
 
 def test_the_written_report_replaces_the_old_one(case, tmp_path):
-    path = tmp_path / "deep" / "report.html"
+    path = tmp_path / "reports" / "report.html"
+    path.parent.mkdir()
     view = ExperimentView.load(*case)
     assert write_report(view, path) == path
     write_report(view, path)
     assert path.read_text() == render_report(view)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_place_that_cannot_hold_the_report_is_refused_and_left_clean(case, tmp_path):
+    view = ExperimentView.load(*case)
+    for place in (tmp_path / "no such folder" / "report.html", tmp_path):
+        with pytest.raises(TerminalFailure, match="BadDestination"):
+            write_report(view, place)
+    assert not [p for p in tmp_path.parent.iterdir() if p.name.endswith(".tmp")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""What a user sees when the state folder, a destination or an option is no good."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from loopscope.cli import main
+from state.folder import open_state
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["loopscope", *words])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0), "".join(capsys.readouterr())
+        return 0, "".join(capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize("size", [100, 5000])
+def test_a_truncated_database_is_named_with_the_way_out(command, tmp_path, size):
+    open_state(tmp_path / ".loopscope").database.close()
+    database = tmp_path / ".loopscope" / "state.db"
+    database.write_bytes(database.read_bytes()[:size])
+    for leftover in tmp_path.glob(".loopscope/state.db-*"):
+        leftover.unlink()
+    code, output = command("get", "experiments")
+    assert code != 0
+    assert "DatabaseDamaged" in output
+    assert "state.db" in output
+
+
+def test_an_empty_database_is_not_an_empty_answer(command, tmp_path):
+    (tmp_path / ".loopscope").mkdir()
+    (tmp_path / ".loopscope" / "state.db").touch()
+    code, output = command("get", "experiments")
+    assert code == 1
+    assert "is empty" in output
+
+
+def test_a_file_as_state_folder_is_refused(command, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "e.yaml").write_text("x: 1\n")
+    code, output = command("--state", "notes.txt", "controller")
+    assert code != 0
+    assert "StateNotWritable" in output
+
+
+def test_a_device_that_is_none_is_refused_before_anything_runs(command):
+    code, output = command("controller", "--device", "tpu")
+    assert code == 2
+    assert "cpu or cuda:N" in output
+
+
+def test_a_boolean_is_no_number():
+    from pydantic import ValidationError
+
+    from specs.rules import MappingRules
+
+    with pytest.raises(ValidationError, match="expected a number, found true"):
+        MappingRules.model_validate({"topK": True})
