@@ -17,6 +17,9 @@ from specs.objects import Key
 
 RETRY_SECONDS = 0.005
 RETRY_SECONDS_MAX = 1000.0
+RETRIES_PER_SECOND = 10.0
+RETRIES_BURST = 100.0
+"""All keys together: client-go's token bucket, so that many failing objects stay bearable."""
 
 Priority = Literal["high", "low"]
 
@@ -32,6 +35,8 @@ class WorkQueue:
     _due_at: dict[Key, float] = field(default_factory=dict)
     _failures: dict[Key, int] = field(default_factory=dict)
     _order: itertools.count[int] = field(default_factory=itertools.count)
+    _tokens: float = RETRIES_BURST
+    _filled_at: float = 0.0
 
     def add(self, key: Key, priority: Priority = "high") -> None:
         """Ask for a reconcile. A key that is already waiting stays one, at the higher priority."""
@@ -45,11 +50,18 @@ class WorkQueue:
             heapq.heappush(self._later, (due_at, next(self._order), key))
 
     def add_rate_limited(self, key: Key) -> None:
-        """Ask for a retry: 5 ms x 2^failures, at most 1000 s."""
+        """Ask for a retry: 5 ms x 2^failures, at most 1000 s; 10 a second over all keys."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = min(RETRY_SECONDS * 2 ** min(failures, 30), RETRY_SECONDS_MAX)
-        self.add_after(key, self.clock.now() + delay)
+        self.add_after(key, self.clock.now() + max(delay, self._bucket_delay()))
+
+    def _bucket_delay(self) -> float:
+        now = self.clock.now()
+        refilled = self._tokens + (now - self._filled_at) * RETRIES_PER_SECOND
+        self._filled_at = now
+        self._tokens = min(RETRIES_BURST, refilled) - 1
+        return max(0.0, -self._tokens / RETRIES_PER_SECOND)
 
     def forget(self, key: Key) -> None:
         """Reset the key's retry delay after a success."""

@@ -123,6 +123,24 @@ def test_an_idle_queue_has_nothing_due(queue):
 KEYS = st.sampled_from([A, B, C])
 
 
+def test_retries_of_many_keys_share_one_token_bucket(clock):
+    queue = WorkQueue(clock)
+    for number in range(150):
+        queue.add_rate_limited(Key("Capture", "default", f"c{number}"))
+    started = clock.now()
+    clock.time += 1.0
+    soon = 0
+    while (key := queue.take()) is not None:
+        queue.done(key)
+        soon += 1
+    assert 100 <= soon <= 112
+    while (due_at := queue.next_due_at()) is not None:
+        clock.time = max(clock.time, due_at)
+        while (key := queue.take()) is not None:
+            queue.done(key)
+    assert clock.now() - started >= (150 - 101) / 10
+
+
 class QueueAgainstModel(RuleBasedStateMachine):
     """The model: which keys must still be handed out, and which are being processed."""
 
