@@ -52,23 +52,15 @@ def enqueue(
     active = find_active(connection, action.digest)
     if active is not None:
         return active.id, False
-    result = connection.execute(
-        insert(tables.jobs).values(
-            stage=action.stage,
-            digest=action.digest,
-            state="pending",
-            kind=key.kind,
-            namespace=key.namespace,
-            name=key.name,
-            generation=generation,
-            payload=action.payload,
-            not_before=now,
-            created_at=now,
-        )
-    )
-    key_row = result.inserted_primary_key
-    assert key_row is not None  # a serial primary key is always returned
-    return int(key_row[0]), True
+    return _insert(
+        connection,
+        stage=action.stage,
+        digest=action.digest,
+        key=key,
+        generation=generation,
+        payload=action.payload,
+        now=now,
+    ), True
 
 
 def get(connection: Connection, job_id: int) -> JobRecord | None:
@@ -303,16 +295,37 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
     active = find_active(connection, job.digest)
     if active is not None:
         return active.id
+    return _insert(
+        connection,
+        stage=job.stage,
+        digest=job.digest,
+        key=job.object,
+        generation=job.generation,
+        payload=job.payload,
+        now=now,
+    )
+
+
+def _insert(
+    connection: Connection,
+    *,
+    stage: str,
+    digest: str,
+    key: Key,
+    generation: int,
+    payload: dict[str, Any],
+    now: float,
+) -> int:
     result = connection.execute(
         insert(tables.jobs).values(
-            stage=job.stage,
-            digest=job.digest,
+            stage=stage,
+            digest=digest,
             state="pending",
-            kind=job.object.kind,
-            namespace=job.object.namespace,
-            name=job.object.name,
-            generation=job.generation,
-            payload=job.payload,
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+            generation=generation,
+            payload=payload,
             not_before=now,
             created_at=now,
         )
