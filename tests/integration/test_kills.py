@@ -32,13 +32,13 @@ def test_a_process_killed_at_each_failpoint_loses_and_doubles_nothing(
     place = _fresh_state(place, tmp_path)
     run = place.start("run", str(place.specs), "--root", str(place.folder), failpoint=failpoint)
     if failpoint in IN_CONTROLLER:
-        run.communicate(timeout=120)
+        run.communicate(timeout=180)
         assert run.returncode == -signal.SIGKILL
     else:
         eventually(lambda: "lost its worker" in str(place.rows().get("events")))
         run.kill()
         run.communicate()
-    eventually(lambda: workers_of(place) == [], seconds=20)
+    eventually(lambda: workers_of(place) == [], seconds=60)
     place.settle()
     assert place.payloads() == undisturbed.payloads()
     _each_stage_succeeded_once(place)

@@ -71,12 +71,12 @@ def test_a_damaged_artifact_is_noticed_and_only_its_stage_runs_again(
         eventually(lambda: len(settled.rows()["jobs"]) > before)
         eventually(lambda: settled.payloads() == contents)
         code, output = settled.call(
-            "wait", "experiment", "tiny", "--for=condition=Ready", "--timeout=60s"
+            "wait", "experiment", "tiny", "--for=condition=Ready", "--timeout=180s"
         )
         assert code == 0, output
     finally:
         controller.send_signal(signal.SIGTERM)
-        controller.communicate(timeout=30)
+        controller.communicate(timeout=90)
     assert settled.stages_since(before) == ["decomposition"]
     assert "ArtifactDamaged" in settled.call("events")[1]
 
@@ -111,7 +111,7 @@ def test_an_interrupted_run_gives_its_job_back_and_leaves_no_process(tmp_path: P
     run = place.start("run", str(place.specs), "--root", str(place.folder))
     eventually(lambda: [j for j in place.rows()["jobs"] if "running" in j])
     run.send_signal(signal.SIGINT)
-    output, _ = run.communicate(timeout=30)
+    output, _ = run.communicate(timeout=90)
     assert run.returncode == 130, output
     assert workers_of(place) == []
     assert [(j["state"], j["attempts"]) for j in place.jobs()][:1] in (
@@ -137,5 +137,5 @@ def test_a_watched_folder_is_the_source_of_truth(tmp_path: Path) -> None:
         assert place.call("get", "experiment", "tiny", "-o", "name") == (0, "experiment/tiny\n")
     finally:
         controller.send_signal(signal.SIGTERM)
-        controller.communicate(timeout=30)
+        controller.communicate(timeout=90)
     assert controller.returncode == 0
