@@ -34,11 +34,14 @@ class Spec(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's ``true``, ``yes`` and ``on`` must not pass as 1."""
+    def _scalars_are_not_converted(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's ``true``, ``yes`` and ``on`` must not pass as 1, nor a quoted text as a number."""
         field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, bool) and field is not None and field.annotation is not bool:
-            raise ValueError(f"expected {_article(field.annotation)}, found {str(value).lower()}")
+        wanted = field.annotation if field is not None else None
+        if isinstance(value, bool) and wanted is not bool:
+            raise ValueError(f"expected {_WORDS.get(wanted, 'another value')}, found {value!r}")
+        if isinstance(value, str) and wanted in _WORDS:
+            raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}; remove quotes")
         return value
 
     def canonical(self) -> dict[str, Any]:
@@ -46,8 +49,7 @@ class Spec(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _article(annotation: Any) -> str:
-    return "a number" if annotation in (int, float) else "another value"
+_WORDS: dict[Any, str] = {int: "a number", float: "a number", bool: "true or false"}
 
 
 class FileReader(Protocol):

@@ -60,10 +60,17 @@ def test_a_device_that_is_none_is_refused_before_anything_runs(command):
     assert "cpu or cuda:N" in output
 
 
-def test_a_boolean_is_no_number():
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (True, "expected a number, found True"),
+        ("3", "expected a number, found the text '3'; remove quotes"),
+    ],
+)
+def test_neither_a_boolean_nor_a_quoted_text_is_a_number(value, message):
     from pydantic import ValidationError
 
     from specs.rules import MappingRules
 
-    with pytest.raises(ValidationError, match="expected a number, found true"):
-        MappingRules.model_validate({"topK": True})
+    with pytest.raises(ValidationError, match=message):
+        MappingRules.model_validate({"topK": value})
