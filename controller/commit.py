@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from reconcilers.plan import Plan, Snapshot
@@ -15,19 +14,13 @@ from state.objects import Outcome
 _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
 
 
-@dataclass(frozen=True)
-class Committed:
-    """What a commit changed."""
-
-    status_changed: bool = False
-    job_added: int | None = None
-    children_changed: bool = False
-
-
 def commit(
     connection: Any, artifacts: ArtifactStore, snapshot: Snapshot, plan: Plan, now: float
-) -> Committed:
-    """Write a plan. Raises Conflict when the object is no longer the one in the snapshot."""
+) -> int | None:
+    """Write a plan; return the job that it added, if any.
+
+    Raises Conflict when the object is no longer the one in the snapshot.
+    """
     record = snapshot.object
     changed = objects.update_status(connection, record, plan.status, plan.wanted_digest)
     if plan.quarantine is not None:
@@ -37,11 +30,11 @@ def commit(
         artifact_index.record(connection, plan.adopt)
         _end_job_of(connection, plan.adopt.digest, now)
     added = _enqueue(connection, snapshot, plan.enqueue, now) if plan.enqueue else None
-    children = _apply_children(connection, snapshot, plan, now)
+    _apply_children(connection, snapshot, plan, now)
     if changed or plan.quarantine is not None:
         for event in plan.events:
             events.record(connection, record.key, event.type, event.reason, event.message, now=now)
-    return Committed(changed, added, children)
+    return added
 
 
 def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:
@@ -59,7 +52,7 @@ def _end_job_of(connection: Any, digest: str, now: float) -> None:
         jobs.adopt_artifact(connection, job.id, now=now)
 
 
-def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float) -> bool:
+def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float) -> None:
     owner = snapshot.object
     before = {child.key for child in snapshot.children}
     for child in plan.apply:
@@ -72,7 +65,6 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
             continue  # somebody deleted it since the snapshot
         objects.remove(connection, key, now=now)
         events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
-    return bool(plan.apply or plan.remove)
 
 
 def _apply_child(

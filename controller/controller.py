@@ -7,11 +7,12 @@ come back. Nothing in memory is needed to go on after a crash.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from controller.clock import Clock
-from controller.commit import Committed, commit
+from controller.commit import commit
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
 from controller.limits import WINDOW_SECONDS, start_allowed_at
@@ -120,7 +121,8 @@ class Controller:
         for record in everything:
             self.queue.add(record.key, "low")
             for reference in input_references(record):
-                self.resolver.request(reference) if _is_local(reference) else None
+                if _is_local(reference):
+                    self.resolver.request(reference)
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""
@@ -226,9 +228,9 @@ class Controller:
         if not _would_write(snapshot, plan):
             return plan
         with self.state.database.write() as connection:
-            committed = commit(connection, self.state.artifacts, snapshot, plan, now)
+            job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
         failpoints.reach("plan-committed")
-        self._log(snapshot, plan, committed)
+        self._log(snapshot, plan, job_added)
         return plan
 
     def _resolve_if_blocked(self, snapshot: Snapshot, desired: Desired | None) -> None:
@@ -241,7 +243,7 @@ class Controller:
                 self._reobserved_at[reference.digest] = now
                 self.resolver.request(reference)
 
-    def _log(self, snapshot: Snapshot, plan: Plan, committed: Committed) -> None:
+    def _log(self, snapshot: Snapshot, plan: Plan, job_added: int | None) -> None:
         ready = plan.status.condition("Ready")
         log.info(
             "reconciled",
@@ -250,7 +252,7 @@ class Controller:
             digest=(plan.wanted_digest or "")[:12],
             ready=ready.status if ready else None,
             reason=ready.reason if ready else None,
-            job_added=committed.job_added,
+            job_added=job_added,
         )
 
     # -- jobs ------------------------------------------------------------------
@@ -318,9 +320,9 @@ def _would_write(snapshot: Snapshot, plan: Plan) -> bool:
     return not same_status or bool(acts)
 
 
-def _record_resolution(connection: object, resolution: Resolution, now: float) -> bool:
+def _record_resolution(connection: Any, resolution: Resolution, now: float) -> bool:
     return inputs.record(
-        connection,  # type: ignore[arg-type]
+        connection,
         resolution.reference.digest,
         resolution.reference.kind,
         resolution.reference.reference,

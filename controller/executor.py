@@ -19,13 +19,6 @@ STOP_GRACE_SECONDS = 10.0
 """A worker whose controller is gone stops after its batch and exits within this time."""
 
 
-class WorkerHandle(Protocol):
-    """A worker that is running or warm."""
-
-    name: str
-    job_id: int | None
-
-
 class Executor(Protocol):
     """A way to place work. The database stays the record."""
 

@@ -11,6 +11,7 @@ import typer
 from loopscope import commands
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
 from specs.errors import InvalidSpec
+from state.artifacts import Corrupt
 from state.failures import Failure
 
 app = typer.Typer(
@@ -45,10 +46,10 @@ def main() -> None:
             print(problem, file=sys.stderr)
         print("nothing was applied", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
-    except (CommandError, Failure) as error:
+    except BrokenPipeError:  # `loopscope get … | head`
+        sys.exit(0)
+    except (CommandError, Failure, Corrupt, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
-    except BrokenPipeError:
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
