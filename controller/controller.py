@@ -165,6 +165,7 @@ class Controller:
             lost = lost_jobs(jobs.running(connection), self.executor, now)
         for job in lost:
             log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker)
+            failpoints.reach("lease-take-back")
             self.executor.kill(job.worker or "")
             try:
                 with self.state.database.write() as connection:
@@ -264,6 +265,7 @@ class Controller:
         for job in active:
             if job.digest in wanted:
                 continue
+            failpoints.reach("job-cancel")
             with self.state.database.write() as connection:
                 if job.digest in objects.wanted_digests(connection):
                     continue

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import psutil
 
+from state import failpoints
+
 STOP_GRACE_SECONDS = 10.0
 """A worker whose controller is gone stops after its batch and exits within this time."""
 
@@ -74,6 +76,7 @@ class LocalProcesses:
         """Write the job to the worker's standard input; a dead worker loses it to its lease."""
         found = self._workers[worker]
         found.job_id = job_id
+        failpoints.reach("job-handed-over")
         with contextlib.suppress(BrokenPipeError):
             assert found.process.stdin is not None  # opened as a pipe
             found.process.stdin.write(json.dumps({"job": job_id, "token": token}) + "\n")
@@ -114,6 +117,7 @@ class LocalProcesses:
         self._workers.clear()
 
     def _spawn(self) -> str:
+        failpoints.reach("worker-spawn")
         self.log_folder.mkdir(parents=True, exist_ok=True)
         with (self.log_folder / f"worker-{len(self._workers)}.log").open("a") as log:
             process = subprocess.Popen(
@@ -128,6 +132,7 @@ class LocalProcesses:
                 start_new_session=True,  # Ctrl-C reaches the controller only; it decides
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
             )
+        failpoints.reach("worker-spawned")
         worker = _Process(process_name(process.pid), process)
         self._workers[worker.name] = worker
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()

@@ -14,7 +14,7 @@ from controller.applying import Applied, apply_all, load_admitted
 from specs.errors import InvalidSpec, Problem
 from specs.loading import LoadedObject, spec_files
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
-from state import events, objects
+from state import events, failpoints, objects
 from state.failures import TerminalFailure
 from state.folder import StateFolder
 
@@ -104,6 +104,7 @@ class FolderSource:
                     continue
                 if not ours or record.key in seen:
                     continue
+                failpoints.reach("object-prune")
                 try:
                     objects.remove(connection, record.key, now=now)
                 except TerminalFailure as refused:

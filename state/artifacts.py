@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from specs.canonical import digest as digest_of
+from state import failpoints
 from state.files import durable_replace, file_sha256, fsync_path
 from state.records import ArtifactRecord, FileEntry
 
@@ -70,11 +71,13 @@ class ArtifactStore:
                 return
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
+        failpoints.reach("artifact-rename")
         staging.rename(final)
         fsync_path(final.parent)
 
     def discard_staging(self, keep_tokens: set[int]) -> None:
         """Remove what attempts left behind that no longer hold their job."""
+        failpoints.reach("staging-discard")
         for folder in (self.root / ".staging").glob("*-*"):
             token = folder.name.rpartition("-")[2]
             if not token.isdigit() or int(token) not in keep_tokens:
@@ -82,6 +85,7 @@ class ArtifactStore:
 
     def discard_work(self, digest: str) -> None:
         """Remove the shards of an action whose artifact is published."""
+        failpoints.reach("work-discard")
         shutil.rmtree(self.work_folder(digest), ignore_errors=True)
 
     def manifest(self, stage: str, digest: str) -> dict[str, Any]:
@@ -149,6 +153,7 @@ class ArtifactStore:
         aside = self.root / ".quarantine" / stage
         aside.mkdir(parents=True, exist_ok=True)
         target = next(path for n in range(10_000) if not (path := aside / f"{digest}-{n}").exists())
+        failpoints.reach("artifact-set-aside")
         folder.rename(target)
         fsync_path(aside)
         return target

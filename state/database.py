@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 
+from state import failpoints
 from state.failures import TerminalFailure
 
 HEAD_REVISION = "0001"
@@ -48,13 +49,16 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a write transaction; commits at the end, rolls back on any exception."""
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            failpoints.reach("transaction-begin")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
+                failpoints.reach("transaction-commit")
             except BaseException:
                 connection.rollback()
                 raise
             connection.commit()
+        failpoints.reach("transaction-committed")
 
     def migrate(self) -> None:
         """Bring the schema to this version. Refuses a database of a newer Loopscope."""

@@ -6,7 +6,7 @@ import threading
 import time
 from types import TracebackType
 
-from state import jobs
+from state import failpoints, jobs
 from state.database import Database
 from state.failures import JobStopped
 from state.jobs import Fenced
@@ -74,6 +74,7 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(self._lease_seconds / 6):
+            failpoints.reach("heartbeat")
             try:
                 with self._database.write() as connection:
                     jobs.heartbeat(
