@@ -1,103 +1,50 @@
-"""The verdict on steering: paired contrasts by prompt, their intervals, and what they allow.
+"""The verdict on steering: what paired contrasts over prompts allow to be said.
 
-"Better" means that the multi arm beats coarse *and* beats fine. The unit is the prompt: concept
-scores are averaged over strengths and samples first. A null result is a result.
+"Better" means that the multi arm beats coarse *and* beats fine: an intersection-union test
+(Berger 1982), which needs no correction. A null result is a result.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 10_000
-RESAMPLES_PER_BLOCK = 1_000
-Z_TWO_SIDED_95 = 1.96
-Z_POWER_80 = 0.8416
+from numerics.paired import (
+    Contrast,
+    detectable_difference,
+    holm,
+    paired_contrast,
+    prompts_needed,
+)
+
 PRIMARY = (("multi", "coarse"), ("multi", "fine"))
+LEVEL_ONE_SIDED = 0.025
 
-
-@dataclass(frozen=True)
-class Contrast:
-    """A mean paired difference over prompts with its 95 % interval.
-
-    ``sd`` is the standard deviation of the prompt differences (NaN for one prompt).
-    """
-
-    contrast: str
-    estimate: float
-    low: float
-    high: float
-    n: int
-    sd: float
-
-
-def bootstrap_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean over the first axis.
-
-    10,000 resamples of whole prompts (Efron and Tibshirani 1993, chapter 13). NaN without values.
-    """
-    n = len(values)
-    if n == 0:
-        return float("nan"), float("nan")
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    means = []
-    for _ in range(0, RESAMPLES, RESAMPLES_PER_BLOCK):
-        drawn = generator.integers(0, n, size=(RESAMPLES_PER_BLOCK, n))
-        means.append(values[drawn].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def paired_contrast(
-    name: str, first: NDArray[np.float64], second: NDArray[np.float64], seed: int
-) -> Contrast:
-    """Return the contrast first − second over prompts (scores in [0, 1], same order).
-
-    Where every prompt shows the same difference the bootstrap has no width and says nothing; then
-    the interval is that of a proportion never seen, ± 3 / n (Hanley and Lippman-Hand 1983).
-    """
-    difference = first - second
-    n = len(difference)
-    if n == 0:
-        raise ValueError("a contrast needs at least one prompt")
-    estimate = float(difference.mean())
-    sd = float(difference.std(ddof=1)) if n > 1 else float("nan")
-    if n > 1 and np.ptp(difference) > 1e-12:
-        low, high = bootstrap_interval(difference, seed)
-    else:
-        low, high = max(-1.0, estimate - 3.0 / n), min(1.0, estimate + 3.0 / n)
-    return Contrast(name, estimate, low, high, n, sd)
-
-
-def prompts_needed(contrast: Contrast, min_difference: float) -> int:
-    """Return the prompts that detect ``min_difference`` with power 0.8 at two-sided 0.05.
-
-    n = ((1.96 + 0.8416) · sd / δ)² for paired differences; 3 / δ where no spread was seen.
-    """
-    if not contrast.sd > 1e-12:
-        return math.ceil(3.0 / min_difference)
-    return math.ceil(((Z_TWO_SIDED_95 + Z_POWER_80) * contrast.sd / min_difference) ** 2)
+Scores = Mapping[str, NDArray[np.float64]]
+"""Arm to its score per prompt; every arm has the same prompts in the same order."""
 
 
 def decide(
-    scores: Mapping[str, NDArray[np.float64]],
+    scores: Scores,
     arm_cosines: Mapping[str, float],
     *,
     min_difference: float,
     max_arm_cosine: float,
     seed: int,
     missing: Mapping[str, str],
+    secondary: Mapping[str, Scores] | None = None,
 ) -> dict[str, Any]:
     """Return the verdict record (JSON-ready; what is not known is None, never 0).
 
-    ``scores`` maps an arm to its concept score per prompt, ``arm_cosines`` ``"coarse~multi"``
-    to the cosine of two arms' vectors, ``missing`` an arm that could not be built to the reason.
-    ``random`` in ``scores`` adds the contrast multi − random, which does not decide.
+    ``scores`` are concept scores, ``arm_cosines`` maps ``"coarse~multi"`` to the cosine of two
+    arms' vectors, ``missing`` an arm that could not be built to the reason. Other arms in
+    ``scores`` add the contrast multi − arm, which does not decide. ``secondary`` maps further
+    outcomes to their scores (NaN where unknown); they are Holm-corrected and never decide.
     """
     contrasts = _contrasts(scores, seed)
     primary = [c for c in contrasts if c.contrast in {f"{a}-{b}" for a, b in PRIMARY}]
@@ -118,18 +65,22 @@ def decide(
         "estimate": binding.estimate if binding else None,
         "low": binding.low if binding else None,
         "high": binding.high if binding else None,
+        "p_intersection_union": _intersection_union_p(primary) if primary else None,
         "n": max((len(values) for values in scores.values()), default=0),
         "n_needed": needed,
+        "detectable_difference": detectable_difference(binding) if binding else None,
         "min_difference": min_difference,
         "max_arm_cosine": max_arm_cosine,
         "arm_cosines": dict(sorted(arm_cosines.items())),
         "contrasts": [_record(contrast) for contrast in contrasts],
+        "secondary": _secondary(secondary or {}, seed),
         "missing": dict(sorted(missing.items())),
     }
 
 
-def _contrasts(scores: Mapping[str, NDArray[np.float64]], seed: int) -> list[Contrast]:
-    pairs = (*PRIMARY, ("multi", "random"))
+def _contrasts(scores: Scores, seed: int) -> list[Contrast]:
+    others = sorted(set(scores) - {"multi", "coarse", "fine"})
+    pairs = (*PRIMARY, *(("multi", other) for other in others))
     return [
         paired_contrast(f"{a}-{b}", scores[a], scores[b], seed)
         for a, b in pairs
@@ -137,8 +88,30 @@ def _contrasts(scores: Mapping[str, NDArray[np.float64]], seed: int) -> list[Con
     ]
 
 
+def _secondary(outcomes: Mapping[str, Scores], seed: int) -> list[dict[str, Any]]:
+    """Return the primary contrasts of each further outcome, Holm-corrected over all of them."""
+    found: dict[str, tuple[str, Contrast]] = {}
+    for outcome, scores in sorted(outcomes.items()):
+        for a, b in PRIMARY:
+            if a not in scores or b not in scores:
+                continue
+            known = ~(np.isnan(scores[a]) | np.isnan(scores[b]))
+            if known.any():
+                contrast = paired_contrast(f"{a}-{b}", scores[a][known], scores[b][known], seed)
+                found[f"{outcome} {contrast.contrast}"] = (outcome, contrast)
+    adjusted = holm({name: contrast.p_two_sided for name, (_, contrast) in found.items()})
+    return [
+        {"outcome": outcome, **_record(contrast), "p_holm": adjusted[name]}
+        for name, (outcome, contrast) in found.items()
+    ]
+
+
+def _intersection_union_p(primary: Sequence[Contrast]) -> float:
+    return max(contrast.p_greater for contrast in primary)
+
+
 def _untestable(
-    scores: Mapping[str, NDArray[np.float64]],
+    scores: Scores,
     arm_cosines: Mapping[str, float],
     max_arm_cosine: float,
     missing: Mapping[str, str],
@@ -164,17 +137,26 @@ def _untestable(
 def _judge(
     primary: Sequence[Contrast], binding: Contrast, min_difference: float
 ) -> tuple[str, str]:
+    """Return verdict and reason. Interval and sign-flip test must agree before anything is said.
+
+    Worse than *either* resolution is enough for Refuted, so its level is halved (Bonferroni).
+    """
     numbers = ", ".join(
         f"{c.contrast} {c.estimate:+.3f} [{c.low:+.3f}, {c.high:+.3f}]" for c in primary
     )
     seen = f"{numbers} over {binding.n} openings"
-    if all(c.low > 0 for c in primary):
-        return "Supported", f"multi beats coarse and fine: {seen}"
-    if any(c.high < 0 for c in primary):
+    p = _intersection_union_p(primary)
+    if all(c.low > 0 for c in primary) and p <= LEVEL_ONE_SIDED:
+        return "Supported", f"multi beats coarse and fine: {seen}, p {p:.2g}"
+    worse = LEVEL_ONE_SIDED / len(PRIMARY)
+    if any(c.high < 0 and c.p_less <= worse for c in primary):
         return "Refuted", f"multi is worse than a single resolution: {seen}"
-    if all(-min_difference <= c.low and c.high <= min_difference for c in primary):
-        return "NoPracticalDifference", f"both intervals lie within ±{min_difference:g}: {seen}"
-    return "Inconclusive", f"the intervals allow both answers: {seen}"
+    if all(-min_difference <= c.low_90 and c.high_90 <= min_difference for c in primary):
+        return (
+            "NoPracticalDifference",
+            f"both 90 % intervals lie within ±{min_difference:g} (two one-sided tests): {seen}",
+        )
+    return "Inconclusive", f"the data allow more than one answer: {seen}"
 
 
 def _need(binding: Contrast, needed: int, min_difference: float) -> str:
@@ -193,4 +175,5 @@ def _need(binding: Contrast, needed: int, min_difference: float) -> str:
 
 
 def _record(contrast: Contrast) -> dict[str, Any]:
-    return {**asdict(contrast), "sd": None if math.isnan(contrast.sd) else contrast.sd}
+    sd = None if math.isnan(contrast.sd) else contrast.sd
+    return {**asdict(contrast), "sd": sd, "p_two_sided": contrast.p_two_sided}

@@ -90,6 +90,7 @@ def steering(view: ExperimentView) -> dict[str, Any]:
         "arms": arms.to_dict("records"),
         "verdict": verdict,
         "contrasts": _contrasts(verdict.get("contrasts") or []),
+        "secondary": _contrasts(verdict.get("secondary") or []),
         "figure": concept_against_kl(arms),
         "openings": openings,
         "samples_hidden": hidden,
@@ -109,8 +110,10 @@ def provenance(view: ExperimentView) -> dict[str, Any]:
 
 def _contrasts(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the contrasts as columns and rows of text; further fields follow the known ones."""
-    known = ("contrast", "estimate", "low", "high", "n")
-    columns = list(dict.fromkeys([*known, *(name for entry in entries for name in entry)]))
+    known = ("outcome", "contrast", "estimate", "low", "high", "n")
+    given = dict.fromkeys(name for entry in entries for name in entry)
+    columns = [name for name in known if name in given]
+    columns += [name for name in given if name not in known]
     rows = [[_cell(entry.get(name)) for name in columns] for entry in entries]
     return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
 

@@ -257,6 +257,16 @@ class Payloads:
                 {"contrast": "multi-coarse", "estimate": 0.1, "low": -0.1, "high": 0.3},
                 {"contrast": "multi-fine", "estimate": -0.05, "low": -0.25, "high": 0.15},
             ],
+            "secondary": [
+                {
+                    "outcome": "log_perplexity",
+                    "contrast": "multi-fine",
+                    "estimate": 0.02,
+                    "low": -0.1,
+                    "high": 0.12,
+                    "p_holm": 0.9,
+                }
+            ],
             "n_needed": 126,
             "min_difference": 0.15,
             "reason": "the intervals allow both answers; about 126 openings would detect 0.15",

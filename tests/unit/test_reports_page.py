@@ -232,3 +232,8 @@ def test_no_template_switches_escaping_off():
     for path in (Path(__file__).parents[2] / "reports" / "templates").iterdir():
         assert "|safe" not in path.read_text().replace(" ", "")
         assert "autoescape" not in path.read_text()
+
+
+def test_secondary_outcomes_stand_beside_the_verdict_with_their_corrected_p(page):
+    assert "log_perplexity" in page
+    assert "p holm" in page

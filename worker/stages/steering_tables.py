@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
+from numerics.paired import bootstrap_interval
 from numerics.scores import lexicon_pattern, mentions
-from numerics.verdict import bootstrap_interval, decide
+from numerics.verdict import decide
 from worker.stages.steering_cells import Cell, Row
 from worker.stages.tables import write_json, write_table
 
@@ -59,7 +60,7 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     )
     arms = _arm_table(scored, concept, dict(zip(scored.rows, perplexity.tolist(), strict=True)))
     write_table(out / "arms.parquet", arms)
-    verdict = _verdict(scored, concept)
+    verdict = _verdict(scored, {"concept": concept, "log_perplexity": scored.nll})
     write_json(out / "verdict.json", verdict)
     return _metrics(verdict, arms)
 
@@ -85,15 +86,15 @@ def _keys(scored: Scored) -> dict[str, Any]:
 
 
 def _by_opening(
-    scored: Scored, concept: dict[Row, float], cells: Iterable[int]
+    scored: Scored, values: dict[Row, float], cells: Iterable[int]
 ) -> NDArray[np.float64]:
-    """Return each opening's mean concept score over the given cells and all samples."""
+    """Return each opening's mean value over the given cells and all samples; NaN spreads."""
     wanted = set(cells)
     found: list[list[float]] = [[] for _ in scored.payload["openings"]]
     for row in scored.rows:
         if row.cell in wanted:
-            found[row.opening].append(concept[row])
-    return np.array([np.mean(values) for values in found])
+            found[row.opening].append(values[row])
+    return np.array([np.mean(of_opening) for of_opening in found])
 
 
 def _arm_table(
@@ -122,9 +123,25 @@ def _arm_table(
     return table
 
 
-def _verdict(scored: Scored, concept: dict[Row, float]) -> dict[str, Any]:
-    """Return the verdict over concept scores averaged over strengths and samples."""
-    scores = {}
+def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+    """Return the verdict; outcomes per opening are means over an arm's strengths and samples."""
+    concept = _by_arm(scored, outcomes["concept"])
+    return decide(
+        concept,
+        scored.arm_cosines,
+        min_difference=scored.payload["minDifference"],
+        max_arm_cosine=scored.payload["maxArmCosine"],
+        seed=scored.payload["sampling"]["seed"],
+        missing=scored.missing,
+        secondary={
+            name: _by_arm(scored, values) for name, values in outcomes.items() if name != "concept"
+        },
+    )
+
+
+def _by_arm(scored: Scored, values: dict[Row, float]) -> dict[str, NDArray[np.float64]]:
+    """Return each arm's value per opening; all random directions are one arm."""
+    found = {}
     for name in ("coarse", "fine", "multi", "random"):
         cells = [
             i
@@ -132,15 +149,8 @@ def _verdict(scored: Scored, concept: dict[Row, float]) -> dict[str, Any]:
             if cell.arm == name or cell.arm.startswith(f"{name}-")
         ]
         if cells:
-            scores[name] = _by_opening(scored, concept, cells)
-    return decide(
-        scores,
-        scored.arm_cosines,
-        min_difference=scored.payload["minDifference"],
-        max_arm_cosine=scored.payload["maxArmCosine"],
-        seed=scored.payload["sampling"]["seed"],
-        missing=scored.missing,
-    )
+            found[name] = _by_opening(scored, values, cells)
+    return found
 
 
 def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
