@@ -8,10 +8,14 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import structlog
+
 from controller.inputs.dictionaries import describe_dictionary
 from controller.inputs.errors import InputRefused, ResolutionPending
 from controller.inputs.models import describe_model
 from reconcilers.references import InputReference
+
+log = structlog.get_logger("resolution")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ def resolve(reference: InputReference) -> Resolution:
         return Resolution(reference, None, pending.reason, pending.message)
     except OSError as error:
         return Resolution(reference, None, "InputUnreadable", str(error))
+    except Exception as error:  # nobody may end the loop by naming an odd file
+        log.error("resolution failed", reference=reference.reference, exc_info=error)
+        return Resolution(reference, None, "UnexpectedError", f"{type(error).__name__}: {error}")
     return Resolution(reference, facts)
 
 

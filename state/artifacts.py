@@ -5,9 +5,12 @@ A reader accepts nothing without a manifest and verifies hashes before use.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,26 @@ MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 
 class Corrupt(Exception):
     """An artifact folder does not hold what its manifest says."""
+
+
+NOT_DAMAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
+"""What says something about this process, not about the file that it could not read."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn an error of reading ``what`` into Corrupt, unless it says nothing about the file.
+
+    Such an error passes through as OSError: a good artifact must not be set aside for it.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise Corrupt(f"{what} is missing") from None
+    except OSError as error:
+        if error.errno in NOT_DAMAGE:
+            raise
+        raise Corrupt(f"{what} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -92,10 +115,11 @@ class ArtifactStore:
         """Return an artifact's manifest. Raises Corrupt when there is none that can be read."""
         path = self.folder(stage, digest) / MANIFEST
         try:
-            if path.stat().st_size > MANIFEST_BYTES_MAX:
-                raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
-            manifest = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
+            with reading(str(path)):
+                if path.stat().st_size > MANIFEST_BYTES_MAX:
+                    raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
+                manifest = json.loads(path.read_text())
+        except (ValueError, RecursionError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
         if not isinstance(manifest, dict):
             raise Corrupt(f"{path} is not a manifest")
@@ -125,10 +149,8 @@ class ArtifactStore:
         if not (folder / MANIFEST).is_file():
             raise Corrupt(f"{record.stage}/{record.digest[:12]} has no manifest")
         for name, entry in record.files.items():
-            try:
+            with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
                 size = (folder / name).stat().st_size
-            except OSError:
-                raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name} is missing") from None
             if size != entry.bytes:
                 raise Corrupt(
                     f"{record.stage}/{record.digest[:12]}/{name}: "
@@ -142,7 +164,9 @@ class ArtifactStore:
             raise Corrupt(f"manifest of {record.stage}/{record.digest[:12]} was changed")
         folder = self.folder(record.stage, record.digest)
         for name, entry in record.files.items():
-            if file_sha256(folder / name) != entry.sha256:
+            with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
+                found = file_sha256(folder / name)
+            if found != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
 
     def quarantine(self, stage: str, digest: str) -> Path | None:
@@ -161,7 +185,7 @@ class ArtifactStore:
     def _holds(self, folder: Path, record: ArtifactRecord) -> bool:
         try:
             self.verify(record)
-        except (Corrupt, OSError):
+        except Corrupt:
             return False
         return folder.is_dir()
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from state import failpoints
-from state.failures import TerminalFailure
+from state.failures import Failure, TerminalFailure, TransientFailure
+from state.files import disk_full_words, free_bytes
 
 HEAD_REVISION = "0001"
 BUSY_TIMEOUT_SECONDS = 60
@@ -57,7 +58,7 @@ class Database:
             except BaseException:
                 connection.rollback()
                 raise
-            connection.commit()
+            connection.commit()  # if this fails, closing the connection rolls back
         failpoints.reach("transaction-committed")
 
     def migrate(self) -> None:
@@ -101,8 +102,13 @@ def open_database(path: Path) -> Database:
     return database
 
 
-_DAMAGED = ("malformed", "not a database", "disk i/o error")
-_NOT_WRITABLE = ("unable to open", "readonly", "read-only")
+_FULL = ("disk is full",)
+_BUSY = ("locked", "busy")
+_UNREADABLE = ("disk i/o error", "unable to open")
+_DAMAGED = ("malformed", "not a database")
+_READ_ONLY = ("readonly", "read-only")
+ROOM_BYTES = 64 * 1024
+"""SQLite's shared index grows by 32 KiB: with less room than this, an I/O error is a full disk."""
 
 
 @contextmanager
@@ -111,20 +117,58 @@ def _in_plain_words(path: Path) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        words = str(error.orig).lower()
-        if any(word in words for word in _DAMAGED):
-            raise TerminalFailure(
-                "DatabaseDamaged",
-                f"{path} is damaged ({error.orig}); move it away and apply the specs again: "
-                "artifacts that are still there are taken over without a run",
-            ) from error
-        if any(word in words for word in _NOT_WRITABLE):
-            raise TerminalFailure(
-                "StateNotWritable",
-                f"{path} cannot be written ({error.orig}); give the folder write permission, or "
-                "name another one with --state",
-            ) from error
-        raise
+        failure = _failure(path, str(error.orig))
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _failure(path: Path, said: str) -> Failure | None:
+    """Return what SQLite's words mean, or None when they are not about the file itself."""
+
+    def any_of(words: tuple[str, ...]) -> bool:
+        return any(word in said.lower() for word in words)
+
+    if any_of(_FULL) or (any_of(_UNREADABLE) and _is_full(path)):
+        return TransientFailure("DiskFull", f"{path} cannot be written: {disk_full_words(path)}")
+    if any_of(_BUSY):
+        return TransientFailure(
+            "DatabaseBusy",
+            f"{path} was held by another process for more than {BUSY_TIMEOUT_SECONDS} s ({said}); "
+            "try again, and look for a process that hangs",
+        )
+    if any_of(_DAMAGED):
+        return TerminalFailure(
+            "DatabaseDamaged",
+            f"{path} is damaged ({said}); move it away and apply the specs again: "
+            "artifacts that are still there are taken over without a run",
+        )
+    if any_of(_READ_ONLY) or (any_of(_UNREADABLE) and not _may_be_written(path)):
+        return TerminalFailure(
+            "StateNotWritable",
+            f"{path} cannot be written ({said}); give the folder write permission, or "
+            "name another one with --state",
+        )
+    if any_of(_UNREADABLE):
+        return TransientFailure(
+            "DatabaseUnreadable",
+            f"the system refused to read or write {path} ({said}); look at the disk and at the "
+            "number of open files, then try again",
+        )
+    return None
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return free_bytes(path.parent) < ROOM_BYTES
+    except OSError:
+        return False
+
+
+def _may_be_written(path: Path) -> bool:
+    """Whether permissions allow it; then it is something that may pass, such as open files."""
+    file_allows = os.access(path, os.W_OK) if path.exists() else path.parent.is_dir()
+    return file_allows and os.access(path.parent, os.W_OK) and not path.is_dir()
 
 
 def _engine(path: Path) -> Engine:

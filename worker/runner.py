@@ -115,7 +115,7 @@ class Runner:
         artifacts = self.state.artifacts
         try:
             artifacts.verify(artifacts.record(stage, digest))
-        except (Corrupt, OSError) as damage:
+        except Corrupt as damage:
             raise TransientFailure("InputDamaged", f"{damage}; it is being made again") from None
         return artifacts.folder(stage, digest)
 
