@@ -6,9 +6,10 @@ come back. Nothing in memory is needed to go on after a crash.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -16,8 +17,8 @@ from controller.clock import Clock
 from controller.commit import commit
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
-from controller.limits import WINDOW_SECONDS, start_allowed_at
-from controller.resolution import Resolution, Resolver
+from controller.limits import WINDOW_SECONDS, below_floor, start_allowed_at
+from controller.resolution import Resolution, Resolver, is_local
 from controller.settings import Settings
 from controller.snapshots import Observer, read_snapshot
 from controller.trouble import Trouble
@@ -25,11 +26,11 @@ from controller.verification import Verifier
 from controller.work_queue import Priority, WorkQueue
 from reconcilers import experiment
 from reconcilers.plan import Blocked, Desired, Failed, Plan, Snapshot, Wait
-from reconcilers.references import InputReference, input_references, object_references
+from reconcilers.references import input_references, object_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
 from specs.objects import Key
-from state import events, failpoints, inputs, jobs, objects
+from state import events, failpoints, jobs, objects
 from state.failures import TransientFailure
 from state.folder import StateFolder
 from state.objects import Conflict, Gone
@@ -53,6 +54,8 @@ class Controller:
     clock: Clock
     executor: Executor
     resolver: Resolver
+    free_bytes: Callable[[], int] = field(default=lambda: sys.maxsize)
+    """How many bytes can still be written where the state folder lies."""
     queue: WorkQueue = field(init=False)
     _observer: Observer = field(init=False)
     _verifier: Verifier = field(init=False)
@@ -135,7 +138,7 @@ class Controller:
         for record in everything:
             self.queue.add(record.key, "low")
             for reference in input_references(record):
-                if _is_local(reference):
+                if is_local(reference):
                     self.resolver.request(reference)
         self.state.artifacts.discard_staging(keep_tokens=tokens)
 
@@ -165,7 +168,7 @@ class Controller:
         while self._resolutions:
             resolution = self._resolutions[0]
             with self.state.database.write() as connection:
-                changed = _record_resolution(connection, resolution, self.clock.now())
+                changed = resolution.record(connection, self.clock.now())
                 everything = objects.listed(connection) if changed else []
             for record in everything:
                 if resolution.reference in input_references(record):
@@ -322,7 +325,7 @@ class Controller:
                 starts = jobs.starts_since(connection, now - WINDOW_SECONDS)
             limit = self.settings.job_starts_per_minute
             self._start_not_before = start_allowed_at(starts, limit, now)
-            if job is None or self._start_not_before > now:
+            if job is None or self._start_not_before > now or not self._has_space(now):
                 return
             worker = self.executor.free_worker()
             if worker is None:
@@ -338,6 +341,20 @@ class Controller:
             log.info("job started", job=job.id, stage=job.stage, worker=worker)
             self._add_all(keys)
             self._hand_over(claimed, worker)
+
+    def _has_space(self, now: float) -> bool:
+        """Whether enough is free for a job to start; those that may not start say so."""
+        low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
+        with self.state.database.read() as connection:
+            marks_change = jobs.marks_change(connection, low=low is not None, now=now)
+        if marks_change:
+            with self.state.database.write() as connection:
+                if low is not None:
+                    keys = jobs.hold_back(connection, low, now=now)
+                else:
+                    keys = jobs.let_go(connection)
+            self._add_all(keys)
+        return low is None
 
     def _hand_over(self, job: JobRecord, worker: str) -> None:
         try:
@@ -368,25 +385,3 @@ def _would_write(snapshot: Snapshot, plan: Plan) -> bool:
     same_status = plan.status == record.status and plan.wanted_digest == record.wanted_digest
     acts = plan.enqueue or plan.quarantine or plan.adopt or plan.apply or plan.remove
     return not same_status or bool(acts)
-
-
-def _record_resolution(connection: Any, resolution: Resolution, now: float) -> bool:
-    return inputs.record(
-        connection,
-        resolution.reference.digest,
-        resolution.reference.kind,
-        resolution.reference.reference,
-        now=now,
-        facts=resolution.facts,
-        reason=resolution.reason,
-        message=resolution.message,
-        terminal=resolution.terminal,
-    )
-
-
-def _is_local(reference: InputReference) -> bool:
-    """Whether looking again needs no network; hub names stay pinned to their first commit."""
-    if reference.kind == "dictionary":
-        return "path" in reference.reference
-    source = reference.reference.get("source", {})
-    return any(name in source for name in ("package", "gguf", "folder"))

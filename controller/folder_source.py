@@ -15,12 +15,13 @@ from specs.errors import InvalidSpec, Problem
 from specs.loading import LoadedObject, spec_files
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from state import events, failpoints, objects
-from state.failures import TerminalFailure
+from state.failures import PASSING, TerminalFailure
 from state.folder import StateFolder
 
 log = structlog.get_logger("folder")
 
 RESCAN_SECONDS = 30.0
+SCAN_AGAIN_SECONDS = 1.0
 DEBOUNCE_MILLISECONDS = 50
 STEP_MILLISECONDS = 10
 
@@ -47,12 +48,20 @@ class FolderSource:
         self._stop.set()
 
     def scan_if_due(self, now: float) -> list[Applied]:
-        """Apply the folder if something changed or the rescan is due."""
+        """Apply the folder if something changed or the rescan is due.
+
+        A scan that fails for a cause that may pass is made again a second later.
+        """
         if not self._changed.is_set() and now < self._next_scan_at:
             return []
         self._changed.clear()
         self._next_scan_at = now + RESCAN_SECONDS
-        return self._scan(now)
+        try:
+            return self._scan(now)
+        except PASSING as trouble:
+            log.error("cannot apply the folder now; trying again", trouble=str(trouble))
+            self._next_scan_at = now + SCAN_AGAIN_SECONDS
+            return []
 
     def _scan(self, now: float) -> list[Applied]:
         if not self.folder.is_dir():

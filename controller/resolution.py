@@ -14,6 +14,7 @@ from controller.inputs.dictionaries import describe_dictionary
 from controller.inputs.errors import InputRefused, ResolutionPending
 from controller.inputs.models import describe_model
 from reconcilers.references import InputReference
+from state import inputs
 
 log = structlog.get_logger("resolution")
 
@@ -27,6 +28,28 @@ class Resolution:
     reason: str | None = None
     message: str | None = None
     terminal: bool = False
+
+    def record(self, connection: Any, now: float) -> bool:
+        """Write what was found as an observed input; return whether it is news."""
+        return inputs.record(
+            connection,
+            self.reference.digest,
+            self.reference.kind,
+            self.reference.reference,
+            now=now,
+            facts=self.facts,
+            reason=self.reason,
+            message=self.message,
+            terminal=self.terminal,
+        )
+
+
+def is_local(reference: InputReference) -> bool:
+    """Whether looking again needs no network; hub names stay pinned to their first commit."""
+    if reference.kind == "dictionary":
+        return "path" in reference.reference
+    source = reference.reference.get("source", {})
+    return any(name in source for name in ("package", "gguf", "folder"))
 
 
 def resolve(reference: InputReference) -> Resolution:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
 from filelock import FileLock, Timeout
 
 from controller.clock import SystemClock
@@ -15,7 +16,11 @@ from controller.controller import Controller
 from controller.executor import LocalProcesses
 from controller.resolution import Resolver
 from controller.settings import Settings
+from state.failures import TransientFailure
+from state.files import free_bytes
 from state.folder import StateFolder
+
+log = structlog.get_logger("controller")
 
 
 class AnotherController(Exception):
@@ -32,11 +37,20 @@ class Runtime:
 
     def run_until(self, finished: Callable[[], bool]) -> None:
         """Step until ``finished()``; sleeps at most ``poll_seconds`` between steps."""
-        while not finished():
+        while not _is_true(finished):
             due_at = self.controller.step()
             wait = due_at - self.controller.clock.now()
             self.wake.wait(max(0.0, min(wait, self.settings.poll_seconds)))
             self.wake.clear()
+
+
+def _is_true(finished: Callable[[], bool]) -> bool:
+    """Ask; a database that cannot answer now is asked again after the next step."""
+    try:
+        return finished()
+    except TransientFailure as trouble:
+        log.warning("cannot look now; trying again", trouble=str(trouble))
+        return False
 
 
 @contextmanager
@@ -60,7 +74,14 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
         wake.set,
         lease_seconds=settings.lease_seconds,
     )
-    controller = Controller(state, settings, SystemClock(), executor, Resolver(threads, wake.set))
+    controller = Controller(
+        state,
+        settings,
+        SystemClock(),
+        executor,
+        Resolver(threads, wake.set),
+        lambda: free_bytes(state.path),
+    )
     try:
         yield Runtime(controller, settings, wake)
     finally:

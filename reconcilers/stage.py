@@ -26,7 +26,7 @@ from specs.status import (
     Truth,
     with_transition_times,
 )
-from state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
+from state.records import WAITS_FOR_SPACE, ArtifactRecord, InputRecord, JobRecord, ObjectRecord
 
 RESOLVE_RETRY_SECONDS = 30.0
 
@@ -225,6 +225,8 @@ def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
         return "JobPending", f"{stage} job waits for a worker"
     if job.state == "running":
         return "JobRunning", f"{stage} job {job.id} is running"
+    if job.reason in WAITS_FOR_SPACE:
+        return job.reason, f"{stage} job {job.id} waits: {job.message}"
     return (
         "RetryingLater",
         f"{stage} job {job.id} is retried (attempt {job.attempts} failed): "
