@@ -167,6 +167,7 @@ class Controller:
         self._resolutions.extend(self.resolver.finished())
         while self._resolutions:
             resolution = self._resolutions[0]
+            failpoints.reach("resolution-record")
             with self.state.database.write() as connection:
                 changed = resolution.record(connection, self.clock.now())
                 everything = objects.listed(connection) if changed else []
@@ -178,6 +179,7 @@ class Controller:
     def _collect_ended_jobs(self) -> None:
         self._ended_jobs.extend(self.executor.finished())
         while self._ended_jobs:
+            failpoints.reach("job-collect")
             with self.state.database.read() as connection:
                 job = jobs.get(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []

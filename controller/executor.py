@@ -103,6 +103,7 @@ class LocalProcesses:
     def kill(self, worker: str) -> None:
         """Kill a worker of ours; its lease is taken back by the caller."""
         found = self._workers.get(worker)
+        failpoints.reach("worker-kill")
         if found is not None:
             found.process.kill()
             found.process.wait()

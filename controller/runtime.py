@@ -16,6 +16,7 @@ from controller.controller import Controller
 from controller.executor import LocalProcesses
 from controller.resolution import Resolver
 from controller.settings import Settings
+from state import failpoints
 from state.failures import TransientFailure
 from state.files import free_bytes
 from state.folder import StateFolder
@@ -60,6 +61,7 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
     Raises AnotherController when the lock is taken.
     """
     lock = FileLock(state.leader_lock)
+    failpoints.reach("leader-lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

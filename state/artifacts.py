@@ -66,6 +66,7 @@ class ArtifactStore:
         """Return a new, empty folder for the payload of one attempt."""
         folder = self.root / ".staging" / f"{digest}-{token}"
         shutil.rmtree(folder, ignore_errors=True)
+        failpoints.reach("staging-create")
         folder.mkdir(parents=True)
         return folder
 
@@ -78,6 +79,7 @@ class ArtifactStore:
             files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         complete = {**manifest, "files": files, "contentDigest": content_digest(files)}
         temporary = staging / f".{MANIFEST}.tmp"
+        failpoints.reach("manifest-write")
         temporary.write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False))
         durable_replace(temporary, staging / MANIFEST)
         return _record(complete)

@@ -16,9 +16,9 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
 from specs.objects import Key
-from state import tables
+from state import failpoints, tables
 from state.objects import raise_counter, wanting
-from state.records import WAITS_FOR_SPACE, JobRecord, Progress
+from state.records import JobRecord, Progress
 
 ACTIVE = ("pending", "running")
 
@@ -257,9 +257,8 @@ def marks_change(connection: Connection, *, low: bool, now: float) -> bool:
 
 
 def _unmarked(now: float) -> ColumnElement[bool]:
-    j = tables.jobs.c
-    waits_for_else = j.reason.is_(None) | j.reason.not_in(WAITS_FOR_SPACE)
-    return (j.state == "pending") & (j.not_before <= now) & waits_for_else
+    j = tables.jobs.c  # a job that failed before keeps the reason that it is retried for
+    return (j.state == "pending") & (j.not_before <= now) & j.reason.is_(None)
 
 
 def _held() -> ColumnElement[bool]:
@@ -343,6 +342,7 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
     job = get(connection, job_id)
     if job is None:
         raise KeyError(job_id)
+    failpoints.reach("job-retry")
     active = find_active(connection, job.digest)
     if active is not None:
         return active.id

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from specs.canonical import canonical_json
 from specs.objects import PROTECT_ANNOTATION, Key
 from specs.status import Status
-from state import tables
+from state import failpoints, tables
 from state.failures import TerminalFailure
 from state.records import ChangeRecord, ObjectRecord
 
@@ -160,6 +160,7 @@ def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
                 .values(deletion_timestamp=now, resource_version=version)
             )
         return []
+    failpoints.reach("object-delete")
     connection.execute(delete(tables.objects).where(_is(key)))
     _log(connection, "DELETED", key)
     removed = [key]
@@ -213,6 +214,7 @@ def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"],
         )
     )
     if version % 100 == 0:
+        failpoints.reach("changes-trim")
         old = tables.changes.c.resource_version <= version - CHANGES_KEPT
         connection.execute(delete(tables.changes).where(old))
     return version

@@ -1,4 +1,4 @@
-"""Places where a system call or a statement can be made to fail: the n-th one, with a given error."""
+"""Seams where the n-th system call or statement can be made to fail, with a given error."""
 
 from __future__ import annotations
 

@@ -77,8 +77,10 @@ class Lease:
             return
         self._written_at = now
         seen = Progress(self._job_id, phase, done, total, unit, self._phase_started_at, now)
-        with contextlib.suppress(*PASSING), self._database.write() as connection:
-            jobs.report_progress(connection, self._job_id, self._token, seen)
+        with contextlib.suppress(*PASSING):
+            failpoints.reach("progress")
+            with self._database.write() as connection:
+                jobs.report_progress(connection, self._job_id, self._token, seen)
 
     def wait(self, seconds: float) -> None:
         """Pause. Raises JobStopped when told to stop, Fenced when taken away."""

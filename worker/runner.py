@@ -17,11 +17,11 @@ import torch
 from state import artifact_index, failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
-from state.files import disk_full_words, is_disk_full
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
 from state.records import JobRecord
 from worker.context import StageContext
+from worker.failing import failure_of
 from worker.lease import Lease
 from worker.manifest import manifest_of
 from worker.shards import Shards
@@ -71,6 +71,7 @@ class Runner:
     def release(self, job_id: int, token: int) -> None:
         """Give a job's lease back: pending again, no attempt lost."""
         try:
+            failpoints.reach("job-release")
             with self.state.database.write() as connection:
                 jobs.release(connection, job_id, token)
         except Fenced:
@@ -122,20 +123,12 @@ class Runner:
         return artifacts.folder(stage, digest)
 
     def _failure_of(self, job: JobRecord, error: Exception) -> Failure:
-        """Return what an error of a stage means."""
-        if is_disk_full(error):
-            where = disk_full_words(self.state.path)
-            return TransientFailure("DiskFull", f"{error}; {where}")
-        match error:
-            case Failure():
-                return error
-            case MemoryError() | torch.OutOfMemoryError():
-                return TransientFailure("OutOfMemory", str(error) or "no memory left")
-            case OSError():
-                return TransientFailure("InputOutputError", str(error))
-        log.error("unexpected", job=job.id, trace=traceback.format_exc())
-        message = f"{type(error).__name__}: {error} (see the worker's log)"
-        return TerminalFailure("UnexpectedError", message)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return TransientFailure("OutOfMemory", str(error) or "no memory left")
+        failure = failure_of(error, self.state.path)
+        if failure.reason == "UnexpectedError":
+            log.error("unexpected", job=job.id, trace=traceback.format_exc())
+        return failure
 
     def _record_failure(self, job: JobRecord, failure: Failure, lease: Lease) -> None:
         """Write down how the job failed, as often as it takes while the lease is ours."""
@@ -158,6 +151,7 @@ class Runner:
 
     def _write_failure(self, job: JobRecord, failure: Failure) -> None:
         now, reason, message = time.time(), failure.reason, failure.message
+        failpoints.reach("job-failure")
         with self.state.database.write() as connection:
             if reason == "DiskFull":  # no fault of the job: it waits, however long that takes
                 until = now + self.policy.space_wait_seconds

@@ -38,6 +38,7 @@ class Shards:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / name
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        failpoints.reach("shard-write")
         write(temporary)
         record = {"bytes": temporary.stat().st_size, "sha256": file_sha256(temporary)}
         durable_replace(temporary, path)
