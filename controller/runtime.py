@@ -76,13 +76,14 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
         wake.set,
         lease_seconds=settings.lease_seconds,
     )
+    places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own
     controller = Controller(
         state,
         settings,
         SystemClock(),
         executor,
         Resolver(threads, wake.set),
-        lambda: free_bytes(state.path),
+        lambda: min(free_bytes(place) for place in places if place.exists()),
     )
     try:
         yield Runtime(controller, settings, wake)

@@ -20,8 +20,8 @@ class Settings:
     job_starts_per_minute: int = 60
     """Job starts in any 60 seconds, counted across restarts."""
     free_space_floor_bytes: int = 2**30
-    """No job starts while less is free where the state folder lies. 1 GiB is more than a stage of
-    the examples writes, and leaves the database room to say what happened."""
+    """No job starts while less is free where the state folder or its artifacts lie. 1 GiB is more
+    than a stage of the examples writes, and leaves the database room to say what happened."""
     slots: int = 1
     """Worker processes, one job each."""
     device: str = "cpu"

@@ -125,7 +125,7 @@ class Runner:
     def _failure_of(self, job: JobRecord, error: Exception) -> Failure:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             return TransientFailure("OutOfMemory", str(error) or "no memory left")
-        failure = failure_of(error, self.state.path)
+        failure = failure_of(error, self.state.artifacts.root)
         if failure.reason == "UnexpectedError":
             log.error("unexpected", job=job.id, trace=traceback.format_exc())
         return failure

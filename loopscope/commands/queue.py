@@ -83,7 +83,7 @@ def job_detail(job: JobRecord, progress: Progress | None) -> str:
         case "pending" if job.not_before > now():
             return f"retry in {age(job.not_before - now())} after {job.reason}: {job.message}"
         case "pending" if job.reason in WAITS_FOR_SPACE:
-            return f"waits for free space: {job.reason}: {job.message}"
+            return f"no free space: {job.reason}: {job.message}"
         case "pending":
             return "waits for a worker slot"
         case _:

@@ -131,7 +131,7 @@ def run_with(simulation: Simulation, error: Exception) -> None:
     def stage(payload, context, out):
         raise error
 
-    worker_, (job_id, token) = simulation.workers.assigned.popitem()
+    _, (job_id, token) = simulation.workers.assigned.popitem()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker.stages.capture, "run", stage)
         with Lease(simulation.state.database, job_id, token, 30.0, threading.Event()) as lease:
