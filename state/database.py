@@ -55,10 +55,12 @@ class Database:
             try:
                 yield connection
                 failpoints.reach("transaction-commit")
+                connection.commit()
             except BaseException:
+                # also after a commit that failed: closing alone would put the connection back
+                # into the pool with its transaction open, and the write lock held for ever
                 connection.rollback()
                 raise
-            connection.commit()  # if this fails, closing the connection rolls back
         failpoints.reach("transaction-committed")
 
     def migrate(self) -> None:

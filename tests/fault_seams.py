@@ -157,7 +157,7 @@ SEAMS: dict[str, tuple[Callable[[Fault, Path], Any], tuple[str, ...]]] = {
     "begin": (lambda f, p: _statements(f, p, begins=True), SQLITE),
     "execute": (lambda f, p: _statements(f, p, begins=False), SQLITE),
     "commit": (_commits, SQLITE),
-    "failpoint": (_failpoints, (*DISK, "database is locked")),
+    "failpoint": (_failpoints, DISK),
 }
 """What can fail, and with which errors."""
 

@@ -1,19 +1,24 @@
 """Whatever breaks, the loop comes back to the same place, and repeats nothing that had finished."""
 
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
 
 from controller.commit import commit
 from controller.limits import WINDOW_SECONDS
+from controller.resolution import resolve
 from controller.settings import Settings
 from controller.snapshots import read_snapshot
 from reconcilers import experiment
+from reconcilers.references import InputReference
 from specs.objects import Key
 from state import artifact_index, jobs, objects
 from state.artifacts import Corrupt
+from state.failures import TransientFailure
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
+from worker.lease import Lease
 
 PRODUCES = {
     "capture": "capture",
@@ -362,3 +367,29 @@ def test_a_plan_from_a_snapshot_that_aged_is_refused_as_a_whole(settled):
     with pytest.raises(objects.Conflict), settled.state.database.write() as connection:
         commit(connection, settled.state.artifacts, snapshot, plan, settled.clock.now())
     assert settled.rows() == before
+
+
+def test_a_resolution_that_fails_in_an_unforeseen_way_ends_nothing(monkeypatch):
+    def odd(reference):
+        raise ZeroDivisionError("odd header")
+
+    monkeypatch.setattr("controller.resolution.describe_model", odd)
+    found = resolve(InputReference("model", "0" * 64, {"name": "x"}))
+    assert (found.facts, found.reason, found.terminal) == (None, "UnexpectedError", False)
+    assert "odd header" in found.message
+
+
+def test_a_heartbeat_that_fails_once_is_followed_by_the_next(capture, monkeypatch):
+    capture.step_until_running()
+    ((job_id, token),) = capture.workers.assigned.values()
+    beats, done = [], threading.Event()
+
+    def refuse_the_first(*args, **kwargs):
+        beats.append(1)
+        if len(beats) == 1:
+            raise TransientFailure("DatabaseBusy", "held by another process")
+        done.set()
+
+    monkeypatch.setattr(jobs, "heartbeat", refuse_the_first)
+    with Lease(capture.state.database, job_id, token, 0.06, threading.Event()):
+        assert done.wait(60)
