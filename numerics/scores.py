@@ -119,6 +119,30 @@ def next_token_kl(
     return torch.cat(parts, dim=1)
 
 
+@torch.no_grad()
+def prefixed_kl(
+    model: CausalModel,
+    tokens: Sequence[int],
+    prefix: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, " positions"]:
+    """Return KL(clean ‖ prefixed) of the next token at each position of ``tokens`` but BOS.
+
+    The prefix stands between BOS and the text; the text's own positions are compared, in nats.
+    """
+    states = []
+    for inserted in ((), tuple(prefix)):
+        batch = pad([[tokens[0], *inserted, *tokens[1:]]], tokens[0], "right", device)
+        hidden = model.body(
+            input_ids=batch.tokens,
+            attention_mask=batch.mask.long(),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        states.append(hidden[0, 1 + len(inserted) :])
+    return kl_of_states(model.head, torch.stack(states))[0]
+
+
 def kl_of_states(
     head: OutputHead, states: Float[Tensor, "cells positions d_model"]
 ) -> Float[Tensor, "other_cells positions"]:

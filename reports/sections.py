@@ -181,6 +181,7 @@ def _strength_unit(view: ExperimentView, stage: StageView) -> dict[str, Any]:
     """Return the unit of the strengths in words, with its size where the capture is at hand."""
     unit = stage.spec["strengthUnit"]
     words, name = {
+        "nextTokenKl": ("nats of next-token KL on neutral text", ""),
         "centredResidualNorm": ("median norm of (h minus mean h)", "median_centred_norm"),
         "residualNorm": ("median norm of h", "median_norm"),
         "absolute": ("1", ""),

@@ -281,6 +281,7 @@ class Payloads:
             "arm": [arm for arm, _ in cells],
             "strength": [s for _, s in cells],
             "n": [self.sizes.openings] * len(cells),
+            "norm": [100.0 * strength for _, strength in cells],
             "concept_rate": np.asarray(rates, dtype=float),
             "concept_low": [max(0.0, r - 0.2) for r in rates],
             "concept_high": [min(1.0, r + 0.2) for r in rates],

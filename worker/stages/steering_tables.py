@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from numerics.paired import bootstrap_interval
 from numerics.scores import lexicon_pattern, mentions
 from numerics.verdict import decide
+from worker.stages.steering_arms import PRIMARY, SYSTEM_PROMPT
 from worker.stages.steering_cells import Cell, Row
 from worker.stages.tables import write_json, write_table
 
@@ -106,7 +107,7 @@ def _arm_table(
         name: []
         for name in (
             "arm", "strength", "n", "concept_rate", "concept_low", "concept_high",
-            "median_perplexity", "kl",
+            "median_perplexity", "kl", "norm",
         )
     }  # fmt: skip
     for index, cell in enumerate(scored.cells):
@@ -117,6 +118,7 @@ def _arm_table(
         values = (
             cell.arm, cell.strength, len(rows), float(per_opening.mean()), low, high,
             float(np.median(fluent)) if fluent else float("nan"), scored.divergence[index],
+            cell.norm,
         )  # fmt: skip
         for name, value in zip(table, values, strict=True):
             table[name].append(value)
@@ -140,15 +142,23 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
 
 
 def _by_arm(scored: Scored, values: dict[Row, float]) -> dict[str, NDArray[np.float64]]:
-    """Return each arm's value per opening; all random directions are one arm."""
+    """Return each arm's value per opening; all random directions are one arm.
+
+    Only strengths that coarse, fine and multi all reached count, and only arms that reached
+    those: means over different budgets would compare nothing. ``none`` is no rival of multi.
+    """
+    groups: dict[str, dict[int, float]] = {}
+    for index, cell in enumerate(scored.cells):
+        if cell.arm != "none":
+            groups.setdefault(cell.arm.split("-")[0], {})[index] = cell.strength
+    reached = [set(groups[name].values()) for name in PRIMARY if name in groups]
+    common = set.intersection(*reached) if reached else set()
     found = {}
-    for name in ("coarse", "fine", "multi", "random"):
-        cells = [
-            i
-            for i, cell in enumerate(scored.cells)
-            if cell.arm == name or cell.arm.startswith(f"{name}-")
-        ]
-        if cells:
+    for name, strengths in groups.items():
+        if name == SYSTEM_PROMPT:
+            found[name] = _by_opening(scored, values, strengths)
+        elif common and common <= set(strengths.values()):
+            cells = [index for index, strength in strengths.items() if strength in common]
             found[name] = _by_opening(scored, values, cells)
     return found
 
@@ -156,9 +166,7 @@ def _by_arm(scored: Scored, values: dict[Row, float]) -> dict[str, NDArray[np.fl
 def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
     names = ("verdict", "contrast", "estimate", "low", "high", "n", "n_needed")
     metrics = {name: verdict[name] for name in names}
-    steered = [
-        i for i, arm in enumerate(arms["arm"]) if arm != "none" and not arm.startswith("random-")
-    ]
+    steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
         best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
         metrics |= {
