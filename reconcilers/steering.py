@@ -21,6 +21,7 @@ _RULES = (
     "sampling",
     "minDifference",
     "maxArmCosine",
+    "probeHook",
 )
 _GATE_REASONS = {"NO-GO": "GateNoGo", "INCONCLUSIVE": "GateInconclusive"}
 
@@ -81,6 +82,7 @@ def _wanted(
         ],
         "neutralText": spec["neutralText"]["texts"],
         "lexicon": spec["lexicon"]["texts"],
+        "siblings": spec.get("siblings", {}).get("texts", []),
     }
     shared = {**rules, **texts, "hook": capture.spec["hook"]}
     declared = {

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from specs.fields import Share, Spec, Texts
+from specs.fields import HookName, Share, Spec, Texts
 
 Arm = Literal[
     "none",
@@ -143,6 +143,12 @@ class SteeringRules(Spec):
     """Fixed text on which the next-token KL is measured."""
     lexicon: Texts
     """Words that mark a text as being about the concept; matched as whole words."""
+    siblings: Texts | None = None
+    """Words of sibling concepts (for France: Germany, Berlin), to tell a push towards the
+    concept from a push towards its kind; leave out to go without *targetedness*."""
+    probe_hook: HookName | None = None
+    """Where the linear probe reads; by default the output of the block halfway between ``hook`` and
+    the last one, where the steered dictionaries were not trained."""
     min_difference: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
     """Smallest difference in concept score that counts as practical."""
     max_arm_cosine: Share = 0.98

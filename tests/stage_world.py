@@ -76,7 +76,7 @@ def steering_payload(**changes):
         "openings": [{"id": f"o{i}", "text": text} for i, text in enumerate(OPENINGS)],
         "neutralText": ["the quiet city sold old bread", "a garden in summer"],
         "lexicon": ["france", "paris", "wine", "cheese"],
-        "minDifference": 0.15, "maxArmCosine": 0.98,
+        "siblings": [], "minDifference": 0.15, "maxArmCosine": 0.98,
     } | changes  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from tests.stage_world import (
 from worker.stages import steering
 from worker.stages.steering_cells import plan_rows
 
+NO_ANCHOR = {"anchor": None, "anchors": [], "children": [], "children_of_all": []}
+
 
 def test_steering_writes_one_row_for_each_text(steering_world):
     folder, metrics = steering_world.run(steering, steering_payload())
@@ -105,7 +107,7 @@ def test_a_missing_arm_is_left_out_and_named_in_the_verdict(steering_world):
     mapping = steering_world.folder / "mapping"
     (mapping / "directions.safetensors").unlink()
     missing = {"coarse": "no anchor", "fine": "no anchor", "multi": "no anchor"}
-    (mapping / "directions.json").write_text(json.dumps({"missing": missing}))
+    (mapping / "directions.json").write_text(json.dumps({**NO_ANCHOR, "missing": missing}))
     folder, metrics = steering_world.run(steering, steering_payload())
     verdict = json.loads((folder / "verdict.json").read_text())
     assert verdict["verdict"] == metrics["verdict"] == "NotTestable"

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from numerics.sampling import uniforms
-from numerics.scores import continuation_nll
 from numerics.steering import generate
 from state.failures import TerminalFailure
 from worker.context import StageContext
-from worker.stages.steering_arms import SYSTEM_PROMPT
 from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_divergence
 from worker.stages.steering_cells import Cell, Row, added_vectors, plan_rows
+from worker.stages.steering_outcomes import read_outcomes
 from worker.stages.steering_run import SteeringRun, prepare
+from worker.stages.steering_shift import distribution_shifts
 from worker.stages.steering_tables import Scored, write_results
 
 ROWS_PER_BATCH_MAX = 256
@@ -35,7 +35,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     if not cells:
         raise TerminalFailure("NothingToSteer", f"no arm can be steered ({_listed(unreached)})")
     generated = _generate_all(run, cells)
-    nll = _score_fluency(run, generated)
+    outcomes, probe = read_outcomes(run, cells, generated)
     scored = Scored(
         payload=payload,
         cells=cells,
@@ -45,8 +45,10 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             row: run.model.continuation(run.openings[row.opening], tokens)
             for row, tokens in generated.items()
         },
-        nll=nll,
+        outcomes=outcomes,
+        probe=probe,
         divergence=_score_divergence(run, cells),
+        shifts=distribution_shifts(run, cells),
         arm_cosines=run.arms.cosines(),
         missing={**run.arms.missing, **unreached},
     )
@@ -91,7 +93,7 @@ def _generate_batch(
     return generate(
         run.model.causal,
         run.place,
-        [_opening_of(run, cells[row.cell], row) for row in batch],
+        [run.tokens_before(row.opening, cells[row.cell].arm) for row in batch],
         vectors.to(run.context.device),
         torch.from_numpy(draws).to(run.context.device),
         run.sampling,
@@ -99,38 +101,6 @@ def _generate_batch(
         pad_token=run.model.pad_token,
         on_step=on_step,
     )
-
-
-def _opening_of(run: SteeringRun, cell: Cell, row: Row) -> list[int]:
-    """Return BOS and the opening's tokens, after the system prompt where the cell has one."""
-    bos, *tokens = run.openings[row.opening]
-    return [bos, *(run.prefix if cell.arm == SYSTEM_PROMPT else ()), *tokens]
-
-
-def _score_fluency(run: SteeringRun, generated: dict[Row, list[int]]) -> dict[Row, float]:
-    """Return each text's mean NLL under the unsteered model, NaN without tokens."""
-    scores: dict[Row, float] = {}
-    run.context.progress("ScoringFluency", 0, len(generated), "texts")
-    for index, opening in enumerate(run.openings):
-        rows = sorted(
-            (row for row in generated if row.opening == index), key=lambda r: (r.sample, r.cell)
-        )
-        texts = [generated[row] for row in rows]
-
-        def compute(opening: list[int] = opening, texts: list[list[int]] = texts) -> Any:
-            device = run.context.device
-            values = continuation_nll(
-                run.model.causal, opening, texts, run.model.pad_token, device
-            ).tolist()
-            return [value if text else None for value, text in zip(values, texts, strict=True)]
-
-        found = run.kept(f"fluency-{index:05d}.json", compute)
-        scores |= {
-            row: float("nan") if value is None else value
-            for row, value in zip(rows, found, strict=True)
-        }
-        run.context.progress("ScoringFluency", len(scores), len(generated), "texts")
-    return scores
 
 
 def _score_divergence(run: SteeringRun, cells: list[Cell]) -> list[float]:

@@ -27,12 +27,14 @@ class Arms:
     """The unit vector of each arm, float32 [d_model], and why others are missing.
 
     ``none`` and ``systemPrompt`` have no vector. ``latents`` names the latents behind an arm,
-    as ``{"coarse": [...], "fine": [...]}``.
+    as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, best first, and all of
+    their children.
     """
 
     vectors: dict[str, Tensor]
     missing: dict[str, str] = field(default_factory=dict)
     latents: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    targets: dict[str, list[int]] = field(default_factory=dict)
 
     def cosines(self) -> dict[str, float]:
         """Return the cosine of each pair of arms that have a vector, random draws left out."""
@@ -53,7 +55,7 @@ def build_arms(payload: dict[str, Any], context: StageContext, d_model: int) -> 
     path = mapping / "directions.safetensors"
     directions = load_file(path) if path.exists() else {}
     found = json.loads((mapping / "directions.json").read_text())
-    arms = Arms({}, {})
+    arms = Arms({}, targets={"coarse": found["anchors"], "fine": found["children_of_all"]})
     for name in payload["arms"]:
         if name == "random":
             for draw in range(payload["randomDraws"]):

@@ -14,7 +14,7 @@ from numerics.sampling import SamplingRule
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.models import LoadedModel
-from worker.stages.steering_arms import Arms, build_arms
+from worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class SteeringRun:
     def place(self) -> HookPlace:
         """Where the residual stream is steered."""
         return self.model.place(self.payload["hook"])
+
+    def tokens_before(self, opening: int, arm: str) -> list[int]:
+        """Return BOS and an opening's tokens, after the system prompt where that is the arm."""
+        bos, *tokens = self.openings[opening]
+        return [bos, *(self.prefix if arm == SYSTEM_PROMPT else ()), *tokens]
 
     @property
     def sampling(self) -> SamplingRule:
