@@ -116,6 +116,20 @@ def _read(
     return means, {place: _seen_once(r)[batch.mask] for place, r in recorders.items()}
 
 
+@torch.no_grad()
+def residual_of(
+    model: CausalModel,
+    place: HookPlace,
+    tokens: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, "tokens d_model"]:
+    """Return the residual stream of one sequence alone, BOS included, in float32."""
+    recorder = _Recorder()
+    with steered(model, place, recorder):
+        model.body(input_ids=torch.tensor([list(tokens)], device=device), use_cache=False)
+    return _seen_once(recorder)[0].float()
+
+
 def _seen_once(recorder: _Recorder) -> Tensor:
     if len(recorder.seen) != 1:
         raise HookNeverFired(f"a reading hook fired {len(recorder.seen)} times in one pass")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.sampling import uniforms
+from numerics.sampling import keyed_generator, uniforms
 from numerics.steering import generate
 from state.failures import TerminalFailure
 from worker.context import StageContext
+from worker.preflights import Preflight, require
 from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_divergence
 from worker.stages.steering_cells import Cell, Row, added_vectors, plan_rows
 from worker.stages.steering_outcomes import read_outcomes
@@ -23,6 +24,11 @@ from worker.stages.steering_tables import Scored, write_results
 ROWS_PER_BATCH_MAX = 256
 """Rows decoded together. A step of a 262,144-word model is one to three seconds on two cores;
 fewer rows make the unembedding slower per row (40 against 55 GFLOP/s at 125 and 250 rows)."""
+REPLAY_SHARE = 0.05
+"""Rows that are generated twice to see that they can be."""
+REPLAY_DIFFERING_MAX = 0.05
+"""Share of replayed rows that may differ (at least one row): float32 sums depend in their last
+digits on the shape of the batch, and now and then a draw lies that close to a boundary."""
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
@@ -35,6 +41,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     if not cells:
         raise TerminalFailure("NothingToSteer", f"no arm can be steered ({_listed(unreached)})")
     generated = _generate_all(run, cells)
+    preflights = replay_preflight(run, cells, generated)
     outcomes, probe = read_outcomes(run, cells, generated)
     scored = Scored(
         payload=payload,
@@ -52,7 +59,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         arm_cosines=run.arms.cosines(),
         missing={**run.arms.missing, **unreached},
     )
-    return write_results(scored, out)
+    return {**write_results(scored, out), "preflights": preflights}
 
 
 def _listed(reasons: dict[str, str]) -> str:
@@ -79,8 +86,44 @@ def _generate_all(run: SteeringRun, cells: list[Cell]) -> dict[Row, list[int]]:
     return generated
 
 
+def replay_preflight(
+    run: SteeringRun, cells: list[Cell], generated: dict[Row, list[int]]
+) -> dict[str, Any]:
+    """Generate a share of the rows again, in another batch; return the measured difference.
+
+    Which rows is a function of the seed. Raises TerminalFailure ``PreflightFailed`` when more of
+    them differ than rounding at a boundary between two tokens can explain.
+    """
+    rows = sorted(generated, key=lambda row: (row.opening, row.sample, row.cell))
+    size = min(ROWS_PER_BATCH_MAX, max(1, round(REPLAY_SHARE * len(rows))))
+    drawn = keyed_generator("replay", run.payload["sampling"]["seed"]).permutation(len(rows))
+    chosen = [rows[place] for place in sorted(drawn[:size])]
+    total = run.payload["maxNewTokens"] * size
+    again = run.kept(
+        "replay.json", partial(_generate_batch, run, cells, chosen, 0, total, "Replaying")
+    )
+    differing = sum(generated[row] != tokens for row, tokens in zip(chosen, again, strict=True))
+    allowed = max(1.0, REPLAY_DIFFERING_MAX * size) / size if size > 1 else 0.0
+    return require(
+        [
+            Preflight(
+                f"share of {size} replayed rows that differ",
+                differing / size,
+                0.0,
+                allowed,
+                "report it: a text must not depend on what shares its batch",
+            )
+        ]
+    )
+
+
 def _generate_batch(
-    run: SteeringRun, cells: list[Cell], batch: list[Row], done: int, total: int
+    run: SteeringRun,
+    cells: list[Cell],
+    batch: list[Row],
+    done: int,
+    total: int,
+    phase: str = "Generating",
 ) -> list[list[int]]:
     seed, steps = run.payload["sampling"]["seed"], run.payload["maxNewTokens"]
     ids = [opening["id"] for opening in run.payload["openings"]]
@@ -88,7 +131,7 @@ def _generate_batch(
     vectors = added_vectors(run.arms, [cells[row.cell] for row in batch], run.model.d_model)
 
     def on_step(step: int) -> None:
-        run.context.progress("Generating", done + step * len(batch), total, "tokens")
+        run.context.progress(phase, done + step * len(batch), total, "tokens")
 
     return generate(
         run.model.causal,
