@@ -183,6 +183,7 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
             condition(
                 snapshot, "ArtifactsVerified", "True", "ArtifactVerified", "artifact is intact"
             ),
+            *_preflights(snapshot, artifact),
         ),
         summary=summary,
         inputs=wanted.inputs,
@@ -197,6 +198,18 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
         adopt=artifact if observed.unindexed else None,
         events=events,
     )
+
+
+def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition, ...]:
+    """The checks that the stage passed before it published, with their numbers."""
+    checks = artifact.metrics.get("preflights") or {}
+    if not checks:
+        return ()
+    message = "; ".join(
+        f"{name}: {check['measured']:.4g} (allowed {check['low']:g} to {check['high']:g})"
+        for name, check in checks.items()
+    )
+    return (condition(snapshot, "PreflightsPassed", "True", "WithinLimits", message),)
 
 
 def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:

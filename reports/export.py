@@ -34,6 +34,7 @@ STEERING_FILES = (
     "steering_samples.parquet",
     "steering_scores.parquet",
     "arms.parquet",
+    "distribution_shift.parquet",
     "verdict.json",
 )
 _OPTIONAL = {"directions.safetensors"}
