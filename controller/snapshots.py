@@ -13,7 +13,7 @@ from specs.actions import Action
 from specs.objects import Key
 from specs.rules import Selection
 from state import artifact_index, inputs, jobs, objects
-from state.artifacts import ArtifactStore, Corrupt
+from state.artifacts import ArtifactStore, Corrupt, damage_or
 from state.records import ArtifactRecord, ObjectRecord
 
 _FEATURE_COLUMNS = [
@@ -63,32 +63,26 @@ class Observer:
     _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     def observe(self, connection: Any, record: ObjectRecord, desired: Desired) -> Observed:
-        """Return what exists for a desired action."""
+        """Return what exists for a desired action.
+
+        Raises OSError when that cannot be found out now: then it is no damage.
+        """
         if not isinstance(desired, Wanted):
             return Observed()
         action = desired.action
         job = jobs.find_latest(connection, action.digest)
         indexed = artifact_index.get(connection, action.digest)
-        artifact = indexed or self._on_disk(action)
+        artifact = indexed or self.artifacts.whole(action.stage, action.digest)
         if artifact is None:
             return Observed(job=job)
         try:
             self.artifacts.check_presence(artifact)
             candidates = self._selected(artifact, action, record)
-        except (Corrupt, OSError) as damage:
+        except Corrupt as damage:
             return Observed(artifact=artifact, damage=str(damage), job=job)
         return Observed(
             artifact=artifact, job=job, candidates=candidates, unindexed=indexed is None
         )
-
-    def _on_disk(self, action: Action) -> ArtifactRecord | None:
-        """Return a whole artifact that the database does not know, if there is one."""
-        try:
-            found = self.artifacts.record(action.stage, action.digest)
-            self.artifacts.verify(found)
-        except (Corrupt, OSError):
-            return None
-        return found
 
     def _selected(
         self, artifact: ArtifactRecord, action: Action, record: ObjectRecord
@@ -103,5 +97,7 @@ class Observer:
                 table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
             except (ValueError, KeyError) as error:
                 raise Corrupt(f"{path.name} cannot be read: {error}") from None
+            except OSError as error:
+                raise damage_or(error, f"{path.name} cannot be read") from None
             self._candidates[cache_key] = tuple(selection.candidates(table))
         return self._candidates[cache_key]
