@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from state import failpoints
 from state.failures import TerminalFailure
+from state.open_files import OpenFiles
 
 HEAD_REVISION = "0001"
 BUSY_TIMEOUT_SECONDS = 60
@@ -36,11 +37,13 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = _engine(path)
+        self._files = OpenFiles(path)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read transaction."""
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            self._files.check()
             connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
@@ -49,6 +52,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a write transaction; commits at the end, rolls back on any exception."""
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            self._files.check()
             failpoints.reach("transaction-begin")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
@@ -77,6 +81,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._files.forget()
 
     def _revision(self) -> str | None:
         with self._engine.connect() as connection:
@@ -115,8 +120,8 @@ def _in_plain_words(path: Path) -> Iterator[None]:
         if any(word in words for word in _DAMAGED):
             raise TerminalFailure(
                 "DatabaseDamaged",
-                f"{path} is damaged ({error.orig}); move it away and apply the specs again: "
-                "artifacts that are still there are taken over without a run",
+                f"{path} is damaged ({error.orig}); run `loopscope rebuild SPECS`: it sets the "
+                "database aside, applies the specs and takes over the artifacts without a run",
             ) from error
         if any(word in words for word in _NOT_WRITABLE):
             raise TerminalFailure(
