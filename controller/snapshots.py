@@ -13,7 +13,7 @@ from specs.actions import Action
 from specs.objects import Key
 from specs.rules import Selection
 from state import artifact_index, inputs, jobs, objects
-from state.artifacts import ArtifactStore, Corrupt, damage_or
+from state.artifacts import ArtifactStore, Corrupt, reading
 from state.records import ArtifactRecord, ObjectRecord
 
 _FEATURE_COLUMNS = [
@@ -63,16 +63,13 @@ class Observer:
     _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     def observe(self, connection: Any, record: ObjectRecord, desired: Desired) -> Observed:
-        """Return what exists for a desired action.
-
-        Raises OSError when that cannot be found out now: then it is no damage.
-        """
+        """Return what exists for a desired action."""
         if not isinstance(desired, Wanted):
             return Observed()
         action = desired.action
         job = jobs.find_latest(connection, action.digest)
         indexed = artifact_index.get(connection, action.digest)
-        artifact = indexed or self.artifacts.whole(action.stage, action.digest)
+        artifact = indexed or self._on_disk(action)
         if artifact is None:
             return Observed(job=job)
         try:
@@ -84,6 +81,15 @@ class Observer:
             artifact=artifact, job=job, candidates=candidates, unindexed=indexed is None
         )
 
+    def _on_disk(self, action: Action) -> ArtifactRecord | None:
+        """Return a whole artifact that the database does not know, if there is one."""
+        try:
+            found = self.artifacts.record(action.stage, action.digest)
+            self.artifacts.verify(found)
+        except Corrupt:
+            return None
+        return found
+
     def _selected(
         self, artifact: ArtifactRecord, action: Action, record: ObjectRecord
     ) -> tuple[int, ...] | None:
@@ -94,10 +100,9 @@ class Observer:
         if cache_key not in self._candidates:
             path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
             try:
-                table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
+                with reading(path.name):
+                    table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
             except (ValueError, KeyError) as error:
                 raise Corrupt(f"{path.name} cannot be read: {error}") from None
-            except OSError as error:
-                raise damage_or(error, f"{path.name} cannot be read") from None
             self._candidates[cache_key] = tuple(selection.candidates(table))
         return self._candidates[cache_key]

@@ -9,6 +9,8 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,32 @@ _SEAL = "manifestDigest"
 """The digest of all other fields: whoever edits one of them breaks it."""
 
 
-_DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO, errno.ENAMETOOLONG}
-"""Errors that say something about the artifact; any other is about this moment (EMFILE, say)."""
-
-
 class Corrupt(Exception):
     """An artifact folder does not hold what its manifest says."""
 
 
 class Differs(Corrupt):
     """An artifact folder is not the one that was recorded; it may be whole by itself."""
+
+
+NOT_DAMAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
+"""What says something about this process, not about the file that it could not read."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn an error of reading ``what`` into Corrupt, unless it says nothing about the file.
+
+    Such an error passes through as OSError: a good artifact must not be set aside for it.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise Corrupt(f"{what} is missing") from None
+    except OSError as error:
+        if error.errno in NOT_DAMAGE:
+            raise
+        raise Corrupt(f"{what} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -111,9 +129,10 @@ class ArtifactStore:
         """
         path = self.folder(stage, digest) / MANIFEST
         try:
-            if path.stat().st_size > MANIFEST_BYTES_MAX:
-                raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            with reading(str(path)):
+                if path.stat().st_size > MANIFEST_BYTES_MAX:
+                    raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
+                manifest = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(manifest, dict):
                 raise Corrupt(f"{path} is not a manifest")
             rest = {name: value for name, value in manifest.items() if name != _SEAL}
@@ -121,8 +140,6 @@ class ArtifactStore:
                 raise Corrupt(f"manifest of {stage}/{digest[:12]} was edited after it was written")
         except (ValueError, RecursionError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
-        except OSError as error:
-            raise damage_or(error, f"{path} cannot be read") from None
         return manifest
 
     def record(self, stage: str, digest: str) -> ArtifactRecord:
@@ -156,10 +173,8 @@ class ArtifactStore:
             raise Corrupt(f"{name} has no manifest")
         real = os.path.realpath(folder)
         for file, expected_bytes in [(MANIFEST, None), *_sizes(record)]:
-            try:
+            with reading(f"{name}/{file}"):
                 size = (folder / file).stat().st_size
-            except OSError as error:
-                raise damage_or(error, f"{name}/{file} is missing") from None
             if os.path.realpath(folder / file) != os.path.join(real, file):  # noqa: PTH118
                 raise Corrupt(f"{name}/{file} is a link, not a file of this artifact")
             if expected_bytes is not None and size != expected_bytes:
@@ -176,10 +191,8 @@ class ArtifactStore:
             raise Differs(f"{record.stage}/{record.digest[:12]} is not the one that was recorded")
         folder = self.folder(record.stage, record.digest)
         for name, entry in record.files.items():
-            try:
+            with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
                 found = file_sha256(folder / name)
-            except OSError as error:
-                raise damage_or(error, f"{folder / name} cannot be read") from None
             if found != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
 
@@ -223,12 +236,6 @@ def was_made_again(recorded: ArtifactRecord, whole: ArtifactRecord | None) -> bo
     if whole is None:
         return False
     return whole.files != recorded.files or whole.metrics == recorded.metrics
-
-
-def damage_or(error: OSError, what: str) -> Exception:
-    """Return Corrupt when the error shows damage, else the error itself: to be raised."""
-    shows_damage = error.errno is None or error.errno in _DAMAGE
-    return Corrupt(f"{what}: {error.strerror or error}") if shows_damage else error
 
 
 def _sizes(record: ArtifactRecord) -> list[tuple[str, int | None]]:
