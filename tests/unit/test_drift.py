@@ -289,7 +289,18 @@ def test_without_its_wal_file_a_stopped_database_is_only_older(tmp_path):
     assert again.settle() == [] and contents(again) == before
 
 
-# -- the folder ------------------------------------------------------------------------------
+# -- the folders -----------------------------------------------------------------------------
+
+
+def test_a_model_folder_that_is_unmounted_and_mounted_again_costs_no_job(settled):
+    before = contents(settled)
+    gone = {"facts": None, "reason": "InputRefused", "message": "no such folder", "terminal": True}
+    settled.inputs.answers["tiny"] = gone
+    assert settled.resync() == []
+    assert settled.get("france-capture").stalled
+    del settled.inputs.answers["tiny"]
+    assert settled.resync() == []
+    assert contents(settled) == before and all(record.ready for record in settled.objects())
 
 
 def test_a_state_folder_may_be_moved_while_it_is_stopped(settled, tmp_path):

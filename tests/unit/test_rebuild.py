@@ -79,6 +79,7 @@ def test_after_a_rebuild_nothing_is_left_to_do_and_everything_is_as_it_was(world
     assert done.taken_over == 4 and done.damaged == []
     assert [(str(a.key), a.outcome) for a in done.applied] == [("experiment/x", "created")]
     assert (done.set_aside.read_bytes() if done.set_aside else None) == damaged
+    assert examine(world.state).findings == []
     assert world.run_again() == [] and world.after == world.before
     assert examine(world.state).findings == []
 
