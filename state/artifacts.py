@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,11 +175,15 @@ class ArtifactStore:
         real = os.path.realpath(folder)
         for file, expected_bytes in [(MANIFEST, None), *_sizes(record)]:
             with reading(f"{name}/{file}"):
-                size = (folder / file).stat().st_size
+                there = (folder / file).stat()
             if os.path.realpath(folder / file) != os.path.join(real, file):  # noqa: PTH118
                 raise Corrupt(f"{name}/{file} is a link, not a file of this artifact")
-            if expected_bytes is not None and size != expected_bytes:
-                raise Corrupt(f"{name}/{file}: expected {expected_bytes} bytes, found {size}")
+            if not stat.S_ISREG(there.st_mode):
+                raise Corrupt(f"{name}/{file} is not a file")
+            if expected_bytes not in (None, there.st_size):
+                raise Corrupt(
+                    f"{name}/{file}: expected {expected_bytes} bytes, found {there.st_size}"
+                )
 
     def verify(self, record: ArtifactRecord) -> None:
         """Check presence, the manifest and the sha256 of every file.

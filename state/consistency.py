@@ -246,15 +246,21 @@ def _look_for_leftovers(artifacts: ArtifactStore, rows: _Rows, seen: Comparison)
 
 def _leftover(problem: str, artifacts: ArtifactStore, path: Path) -> Finding:
     size = bytes_below(path)
-    name = path.relative_to(artifacts.root).as_posix()
+    name = _shown(artifacts, path)
     return Finding(problem, name, f"{size:,} bytes that no job needs", size, partial(_remove, path))
 
 
 def _foreign(artifacts: ArtifactStore, path: Path) -> Finding:
     size = bytes_below(path)
-    name = path.relative_to(artifacts.root).as_posix()
+    name = _shown(artifacts, path)
     what = f"{size:,} bytes that Loopscope did not write; they do no harm"
     return Finding("ForeignFile", name, what, size, partial(_set_foreign_aside, path))
+
+
+def _shown(artifacts: ArtifactStore, path: Path) -> str:
+    """Return a path in one printable line, whatever somebody called the file."""
+    name = path.relative_to(artifacts.root).as_posix()
+    return "".join(sign if sign.isprintable() else "?" for sign in name)
 
 
 def _entries(folder: Path) -> list[Path]:

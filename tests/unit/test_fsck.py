@@ -1,6 +1,7 @@
 """``fsck``: what is wrong is found, told and mended; looking changes nothing."""
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -215,6 +216,25 @@ def test_a_look_during_work_reads_what_is_committed_so_far(settled):
     before = everything_below(settled.state.path)
     assert examine(settled.state.path).findings == []
     assert everything_below(settled.state.path) == before
+
+
+def test_a_foreign_file_of_any_name_is_told_in_one_printable_line(settled, loopscope):
+    folder = settled.folders["capture"]
+    for name in (b"two\nlines", b"\x1b[31mred", b"not utf-8 \xff"):
+        (folder / os.fsdecode(name)).write_text("x")
+    code, out, _ = loopscope("fsck")
+    lines = [line for line in out.splitlines() if line.startswith("ForeignFile")]
+    assert code == 1 and len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert mend(settled.state.path, NOW).after.findings == []
+
+
+def test_a_pipe_in_an_artifact_is_no_file_and_nobody_waits_for_it(settled):
+    file = settled.folders["mapping"] / "pairs.json"
+    file.unlink()
+    os.mkfifo(file)
+    assert problems(examine(settled.state.path)) == ["ArtifactCorrupt"]
+    assert settled.resync() == ["mapping"]
 
 
 # -- the database ----------------------------------------------------------------------------
