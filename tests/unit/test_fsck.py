@@ -237,6 +237,15 @@ def test_a_pipe_in_an_artifact_is_no_file_and_nobody_waits_for_it(settled):
     assert settled.resync() == ["mapping"]
 
 
+def test_a_look_after_a_crash_reads_the_wal_and_leaves_it_as_it_is(settled, tmp_path):
+    settled.apply(experiment_spec(maxTokens=99))
+    crashed = tmp_path / "crashed"
+    shutil.copytree(settled.state.path, crashed)  # as a kill leaves it: nobody closed anything
+    before = everything_below(crashed)
+    assert examine(crashed).findings == []
+    assert everything_below(crashed) == before
+
+
 # -- the database ----------------------------------------------------------------------------
 
 
