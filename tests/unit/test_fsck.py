@@ -195,7 +195,8 @@ def test_shards_that_a_job_may_go_on_from_are_not_leftovers(tmp_path):
     (job,) = simulation.jobs()
     simulation.state.artifacts.work_folder(job.digest).mkdir(parents=True)
     simulation.state.artifacts.staging_folder(job.digest, job.token)
-    simulation.state.database.close()
+    assert problems(examine(tmp_path / "state")) == ["JobWithoutWorker"]
+    simulation.delete()  # nobody wants it any more, and the job still runs
     assert problems(examine(tmp_path / "state")) == ["JobWithoutWorker"]
 
 
