@@ -109,12 +109,12 @@ class Controller:
     def _read_changes(self) -> None:
         with self.state.database.read() as connection:
             try:
-                changes = objects.changes_since(connection, self._version)
-            except Gone:
-                changes = []
+                changed = {c.key for c in objects.changes_since(connection, self._version)}
+            except Gone as gone:
+                log.warning("everything is listed again", why=str(gone))
+                changed = {record.key for record in objects.listed(connection)}
                 self._next_resync_at = 0.0
             version = objects.resource_version(connection)
-            changed = {change.key for change in changes}
             everything = objects.listed(connection) if changed else []
         for record in everything:
             touched = record.key in changed or record.owner in changed

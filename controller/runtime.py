@@ -55,10 +55,10 @@ def _is_true(finished: Callable[[], bool]) -> bool:
 
 
 @contextmanager
-def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runtime]:
-    """Take the leader lock and yield a controller; its workers end with it.
+def leadership(state: StateFolder) -> Iterator[None]:
+    """Hold the lock that the one controller of a state folder holds.
 
-    Raises AnotherController when the lock is taken.
+    Raises AnotherController when it is taken.
     """
     lock = FileLock(state.leader_lock)
     failpoints.reach("leader-lock")
@@ -66,28 +66,41 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
         lock.acquire(timeout=0)
     except Timeout:
         raise AnotherController(f"another controller holds {state.leader_lock}") from None
-    wake = threading.Event()
-    threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
-    executor = LocalProcesses(
-        state.path,
-        state.logs,
-        settings.slots,
-        settings.device,
-        wake.set,
-        lease_seconds=settings.lease_seconds,
-    )
-    places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own
-    controller = Controller(
-        state,
-        settings,
-        SystemClock(),
-        executor,
-        Resolver(threads, wake.set),
-        lambda: min(free_bytes(place) for place in places if place.exists()),
-    )
     try:
-        yield Runtime(controller, settings, wake)
+        yield
     finally:
-        executor.stop()
-        threads.shutdown(wait=False, cancel_futures=True)
         lock.release()
+
+
+@contextmanager
+def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runtime]:
+    """Take the leader lock and yield a controller; its workers end with it.
+
+    Raises AnotherController when the lock is taken.
+    """
+    with leadership(state):
+        wake = threading.Event()
+        threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
+        executor = LocalProcesses(
+            state.path,
+            state.logs,
+            settings.slots,
+            settings.device,
+            wake.set,
+            lease_seconds=settings.lease_seconds,
+        )
+        resolver = Resolver(threads, wake.set)
+        places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own
+        controller = Controller(
+            state,
+            settings,
+            SystemClock(),
+            executor,
+            resolver,
+            lambda: min(free_bytes(place) for place in places if place.exists()),
+        )
+        try:
+            yield Runtime(controller, settings, wake)
+        finally:
+            executor.stop()
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from specs.objects import Key
 from state import artifact_index, objects
-from state.artifacts import ArtifactStore, Corrupt
+from state.artifacts import ArtifactStore, Corrupt, was_made_again
 from state.records import ArtifactRecord
 
 
@@ -48,7 +48,12 @@ class Verifier:
         return None
 
     def set_aside(self, connection: Any, artifact: ArtifactRecord) -> list[Key]:
-        """Move a damaged artifact away and forget it; return the objects that rested on it."""
+        """Forget a damaged artifact and move it away; return the objects that rested on it.
+
+        One that was made again since it was recorded (the database is the older of the two) is
+        left in place: the objects' next look adopts it.
+        """
         artifact_index.forget(connection, artifact.digest)
-        self.artifacts.quarantine(artifact.stage, artifact.digest)
+        if not was_made_again(artifact, self.artifacts.whole(artifact.stage, artifact.digest)):
+            self.artifacts.quarantine(artifact.stage, artifact.digest)
         return objects.wanting(connection, artifact.digest)

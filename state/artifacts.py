@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,16 @@ from state.records import ArtifactRecord, FileEntry
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024
+_SEAL = "manifestDigest"
+"""The digest of all other fields: whoever edits one of them breaks it."""
 
 
 class Corrupt(Exception):
     """An artifact folder does not hold what its manifest says."""
+
+
+class Differs(Corrupt):
+    """An artifact folder is not the one that was recorded; it may be whole by itself."""
 
 
 NOT_DAMAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
@@ -77,28 +84,33 @@ class ArtifactStore:
             fsync_path(path)
             name = path.relative_to(staging).as_posix()
             files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        complete = {**manifest, "files": files, "contentDigest": content_digest(files)}
+        told = {**manifest, "files": files, "contentDigest": content_digest(files)}
+        complete = json.loads(json.dumps(told, allow_nan=False))
+        complete[_SEAL] = digest_of(complete)
         temporary = staging / f".{MANIFEST}.tmp"
         failpoints.reach("manifest-write")
         temporary.write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False))
         durable_replace(temporary, staging / MANIFEST)
         return _record(complete)
 
-    def publish(self, staging: Path, record: ArtifactRecord) -> None:
-        """Rename a sealed folder into place. Call inside the transaction that checks the token.
+    def publish(self, staging: Path, record: ArtifactRecord) -> ArtifactRecord:
+        """Rename a sealed folder into place; return the record of what lies there then.
 
-        A valid artifact that is already there wins: its bytes are the same by construction.
+        Call inside the transaction that checks the token. A valid artifact that is already
+        there wins: its bytes are the same by construction, its times are its own.
         """
         final = self.folder(record.stage, record.digest)
-        if final.exists():
-            if self._holds(final, record):
+        if os.path.lexists(final):
+            earlier = self.whole(record.stage, record.digest)
+            if earlier is not None and earlier.files == record.files:
                 shutil.rmtree(staging, ignore_errors=True)
-                return
+                return earlier
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
         staging.rename(final)
         fsync_path(final.parent)
+        return record
 
     def discard_staging(self, keep_tokens: set[int]) -> None:
         """Remove what attempts left behind that no longer hold their job."""
@@ -114,17 +126,23 @@ class ArtifactStore:
         shutil.rmtree(self.work_folder(digest), ignore_errors=True)
 
     def manifest(self, stage: str, digest: str) -> dict[str, Any]:
-        """Return an artifact's manifest. Raises Corrupt when there is none that can be read."""
+        """Return an artifact's manifest as it was sealed.
+
+        Raises Corrupt when there is none, or when any field of it was edited.
+        """
         path = self.folder(stage, digest) / MANIFEST
         try:
             with reading(str(path)):
                 if path.stat().st_size > MANIFEST_BYTES_MAX:
                     raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
-                manifest = json.loads(path.read_text())
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(manifest, dict):
+                raise Corrupt(f"{path} is not a manifest")
+            rest = {name: value for name, value in manifest.items() if name != _SEAL}
+            if manifest.get(_SEAL) != digest_of(rest):
+                raise Corrupt(f"manifest of {stage}/{digest[:12]} was edited after it was written")
         except (ValueError, RecursionError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
-        if not isinstance(manifest, dict):
-            raise Corrupt(f"{path} is not a manifest")
         return manifest
 
     def record(self, stage: str, digest: str) -> ArtifactRecord:
@@ -144,26 +162,40 @@ class ArtifactStore:
         return found
 
     def check_presence(self, record: ArtifactRecord) -> None:
-        """Check that every file is there with its size; cheap. Raises Corrupt."""
+        """Check that every file is there, in this folder and with its size; cheap.
+
+        Raises Corrupt, and OSError when that cannot be found out now.
+        """
+        name = f"{record.stage}/{record.digest[:12]}"
         folder = self.folder(record.stage, record.digest)
+        if folder.is_symlink():
+            raise Corrupt(f"{name} is a link to {folder.readlink()}, not a folder")
         if not folder.is_dir():
-            raise Corrupt(f"{record.stage}/{record.digest[:12]} is missing")
+            raise Corrupt(f"{name} is missing")
         if not (folder / MANIFEST).is_file():
-            raise Corrupt(f"{record.stage}/{record.digest[:12]} has no manifest")
-        for name, entry in record.files.items():
-            with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
-                size = (folder / name).stat().st_size
-            if size != entry.bytes:
+            raise Corrupt(f"{name} has no manifest")
+        real = os.path.realpath(folder)
+        for file, expected_bytes in [(MANIFEST, None), *_sizes(record)]:
+            with reading(f"{name}/{file}"):
+                there = (folder / file).stat()
+            if os.path.realpath(folder / file) != os.path.join(real, file):  # noqa: PTH118
+                raise Corrupt(f"{name}/{file} is a link, not a file of this artifact")
+            if not stat.S_ISREG(there.st_mode):
+                raise Corrupt(f"{name}/{file} is not a file")
+            if expected_bytes not in (None, there.st_size):
                 raise Corrupt(
-                    f"{record.stage}/{record.digest[:12]}/{name}: "
-                    f"expected {entry.bytes} bytes, found {size}"
+                    f"{name}/{file}: expected {expected_bytes} bytes, found {there.st_size}"
                 )
 
     def verify(self, record: ArtifactRecord) -> None:
-        """Check presence and the sha256 of every file. Raises Corrupt."""
+        """Check presence, the manifest and the sha256 of every file.
+
+        Raises Corrupt (Differs when the folder holds another artifact than ``record``), and
+        OSError when that cannot be found out now.
+        """
         self.check_presence(record)
-        if self.record(record.stage, record.digest).files != record.files:
-            raise Corrupt(f"manifest of {record.stage}/{record.digest[:12]} was changed")
+        if self.record(record.stage, record.digest) != record:
+            raise Differs(f"{record.stage}/{record.digest[:12]} is not the one that was recorded")
         folder = self.folder(record.stage, record.digest)
         for name, entry in record.files.items():
             with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
@@ -171,30 +203,50 @@ class ArtifactStore:
             if found != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
 
+    def whole(self, stage: str, digest: str) -> ArtifactRecord | None:
+        """Return the record of an artifact whose every byte is right by itself, or None.
+
+        Raises OSError when that cannot be found out now.
+        """
+        try:
+            found = self.record(stage, digest)
+            self.verify(found)
+        except Corrupt:
+            return None
+        return found
+
     def quarantine(self, stage: str, digest: str) -> Path | None:
         """Move a corrupt artifact aside; return where it lies now, or None if it was gone."""
         folder = self.folder(stage, digest)
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return None
         aside = self.root / ".quarantine" / stage
         aside.mkdir(parents=True, exist_ok=True)
-        target = next(path for n in range(10_000) if not (path := aside / f"{digest}-{n}").exists())
+        names = (aside / f"{digest}-{n}" for n in range(10_000))
+        target = next(path for path in names if not os.path.lexists(path))
         failpoints.reach("artifact-set-aside")
         folder.rename(target)
         fsync_path(aside)
         return target
 
-    def _holds(self, folder: Path, record: ArtifactRecord) -> bool:
-        try:
-            self.verify(record)
-        except Corrupt:
-            return False
-        return folder.is_dir()
-
 
 def content_digest(files: dict[str, dict[str, Any]]) -> str:
     """Return the digest of the payload files' names and hashes; nothing else enters."""
     return digest_of({name: entry["sha256"] for name, entry in files.items()})
+
+
+def was_made_again(recorded: ArtifactRecord, whole: ArtifactRecord | None) -> bool:
+    """Whether what lies on disk is whole and only newer than what was recorded.
+
+    Other numbers over the same files are no new artifact: somebody edited them.
+    """
+    if whole is None:
+        return False
+    return whole.files != recorded.files or whole.metrics == recorded.metrics
+
+
+def _sizes(record: ArtifactRecord) -> list[tuple[str, int | None]]:
+    return [(name, entry.bytes) for name, entry in record.files.items()]
 
 
 def _is_inside(name: str) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError
 from state import failpoints
 from state.failures import Failure, TerminalFailure, TransientFailure
 from state.files import disk_full_words, free_bytes
+from state.open_files import OpenFiles
 
 HEAD_REVISION = "0001"
 BUSY_TIMEOUT_SECONDS = 60
@@ -37,11 +38,13 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = _engine(path)
+        self._files = OpenFiles(path)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read transaction."""
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            self._files.check()
             connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
@@ -50,6 +53,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a write transaction; commits at the end, rolls back on any exception."""
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            self._files.check()
             failpoints.reach("transaction-begin")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
@@ -80,6 +84,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._files.forget()
 
     def _revision(self) -> str | None:
         with self._engine.connect() as connection:
@@ -142,8 +147,8 @@ def _failure(path: Path, said: str) -> Failure | None:
     if any_of(_DAMAGED):
         return TerminalFailure(
             "DatabaseDamaged",
-            f"{path} is damaged ({said}); move it away and apply the specs again: "
-            "artifacts that are still there are taken over without a run",
+            f"{path} is damaged ({said}); run `loopscope rebuild SPECS`: it sets the database "
+            "aside, applies the specs and takes over the artifacts without a run",
         )
     if any_of(_READ_ONLY) or (any_of(_UNREADABLE) and not _may_be_written(path)):
         return TerminalFailure(

@@ -175,10 +175,16 @@ def resource_version(connection: Connection) -> int:
 
 
 def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
-    """Return every change after ``version``, oldest first; raise Gone when it is too old."""
+    """Return every change after ``version``, oldest first.
+
+    Raises Gone when the log does not reach back that far, or not up to there: then an older
+    database was put in this one's place.
+    """
     c = tables.changes.c
     oldest = connection.execute(select(func.min(c.resource_version))).scalar()
     newest = resource_version(connection)
+    if version > newest:
+        raise Gone(f"version {version} was never reached; the newest is {newest}")
     if version < newest and (oldest is None or version < oldest - 1):
         raise Gone(f"changes before {oldest} are no longer kept")
     query = select(tables.changes).where(c.resource_version > version).order_by(c.resource_version)

@@ -107,9 +107,9 @@ class Runner:
         failpoints.reach("artifact-sealed")
         with self.state.database.write() as connection:
             jobs.succeed(connection, job.id, job.token, now=time.time())
-            self.state.artifacts.publish(staging, record)
+            published = self.state.artifacts.publish(staging, record)
             failpoints.reach("artifact-renamed")
-            artifact_index.record(connection, record)
+            artifact_index.record(connection, published)
         failpoints.reach("artifact-committed")
         self.state.artifacts.discard_work(job.digest)
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
