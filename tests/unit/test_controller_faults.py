@@ -376,7 +376,7 @@ def test_a_resolution_that_fails_in_an_unforeseen_way_ends_nothing(monkeypatch):
         raise ZeroDivisionError("odd header")
 
     monkeypatch.setattr("controller.resolution.describe_model", odd)
-    found = resolve(InputReference("model", "0" * 64, {"name": "x"}))
+    found = resolve(InputReference("model", {"name": "x"}))
     assert (found.facts, found.reason, found.terminal) == (None, "UnexpectedError", False)
     assert "odd header" in found.message
 
