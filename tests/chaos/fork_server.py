@@ -75,6 +75,7 @@ class ForkedProcess:
     pid: int
     stdin: IO[Any] | None
     stdout: IO[Any] | None
+    stderr: IO[Any] | None
     _connection: socket.socket = field(repr=False)
     returncode: int | None = None
 
@@ -109,7 +110,7 @@ class ForkedProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for stream in (self.stdin, self.stdout):
+        for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
         self.wait()
@@ -139,7 +140,7 @@ def fork(
     cwd: str | Path | None = None,
 ) -> ForkedProcess:
     """Run ``python -m <words>`` in a fork; the options are those of ``subprocess.Popen``."""
-    ours: dict[str, IO[Any] | None] = {"stdin": None, "stdout": None}
+    ours: dict[str, IO[Any] | None] = dict.fromkeys(("stdin", "stdout", "stderr"))
     theirs: list[int] = []
     with contextlib.ExitStack() as opened:
         for number, (name, given) in enumerate(
@@ -169,14 +170,14 @@ def fork(
         }
         socket.send_fds(connection, [json.dumps(request).encode()], theirs)
         pid = json.loads(connection.recv(REQUEST_BYTES_MAX))["pid"]
-    return ForkedProcess(pid, ours["stdin"], ours["stdout"], connection)
+    return ForkedProcess(pid, *ours.values(), connection)
 
 
 def _popen(command: Any, **options: Any) -> Any:
     """Stand for ``subprocess.Popen`` in a forked process: our modules are forked, too."""
-    known = isinstance(command, list) and command[:2] == [sys.executable, "-m"]
-    if known and command[2] in MODULES:
-        return fork(os.environ[SOCKET_VARIABLE], command[2:], **options)
+    interpreter, words = list(command[:2]), list(command[2:])
+    if interpreter == [sys.executable, "-m"] and words[0] in MODULES:
+        return fork(os.environ[SOCKET_VARIABLE], words, **options)
     return _real_popen(command, **options)
 
 
@@ -331,10 +332,11 @@ def main() -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen(64)
-    server = _Server(listener, Path(journal).open("a"))  # noqa: SIM115: open while it serves
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    request = server.serve()
+    with Path(journal).open("a") as journal_file:
+        server = _Server(listener, journal_file)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        request = server.serve()
     if request is None:
         for pid in server.children:
             os.kill(pid, signal.SIGKILL)
