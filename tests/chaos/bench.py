@@ -78,9 +78,11 @@ class Bench:
     def apply_words(self) -> tuple[str, ...]:
         return "apply", "-f", str(self.place.specs), "--root", str(self.place.folder)
 
-    def controller_words(self, *, watch: bool) -> tuple[str, ...]:
+    def controller_words(
+        self, *, watch: bool, lease_seconds: int = LEASE_SECONDS
+    ) -> tuple[str, ...]:
         words = (
-            *("controller", "--resync-seconds", "1", "--lease-seconds", str(LEASE_SECONDS)),
+            *("controller", "--resync-seconds", "1", "--lease-seconds", str(lease_seconds)),
             *("--job-starts-per-minute", "100000"),
         )
         folder = ("--watch", str(self.place.specs), "--root", str(self.place.folder))

@@ -49,6 +49,8 @@ class Chaos:
     commands: list[ForkedProcess] = field(default_factory=list)
     killed: set[int] = field(default_factory=set)
     """The pids of the victims, so that those which killed themselves are told apart."""
+    armed: bool = False
+    """Whether the controller carries a failpoint, which its workers inherit."""
     restarted_at: float = 0.0
     _stopped: list[tuple[float, Process]] = field(default_factory=list)
 
@@ -74,6 +76,8 @@ class Chaos:
     def settle(self) -> None:
         """Let everything come to rest; note how long it took since the last restart."""
         deadline = time.monotonic() + SETTLE_PATIENCE_SECONDS
+        if self.armed and self.controller is not None:
+            self._kill(self.bench.processes.by_pid[self.controller.pid])
         write(self.bench.place, self.variant)  # the second spec, too, if it was taken away
         self._call(*self.bench.apply_words())
         while not self.bench.settled():
@@ -144,9 +148,14 @@ class Chaos:
             until = time.monotonic() + self.random.uniform(0.1, 2.0 * LEASE_SECONDS)
             self._stopped.append((until, victim))
             return
-        os.kill(victim.pid, signal.SIGKILL)
-        self.killed.add(victim.pid)
-        self.tally.kills[victim.role] += 1
+        self._kill(victim)
+
+    def _kill(self, victim: Process) -> None:
+        self.bench.processes.look()
+        if victim.alive:
+            os.kill(victim.pid, signal.SIGKILL)
+            self.killed.add(victim.pid)
+            self.tally.kills[victim.role] += victim.begun
 
     def _tick_for(self, seconds: float, *, killing: bool) -> None:
         """Let time pass; see to it that somebody controls."""
@@ -176,11 +185,11 @@ class Chaos:
             words = self.bench.run_words()
         else:
             words = self.bench.controller_words(watch=mode == "watch")
-        hurt = killing and self.random.random() < FAILPOINT_SHARE
+        self.armed = killing and self.random.random() < FAILPOINT_SHARE
         with self._log("controllers").open("a") as log:
             options = {"stdout": log, "stderr": log}
             self.controller = self.bench.start(
-                *words, failpoint=self._failpoint() if hurt else None, **options
+                *words, failpoint=self._failpoint() if self.armed else None, **options
             )
         self.restarted_at = time.time()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from state import failpoints
-from tests.chaos.bench import Bench, write
+from tests.chaos.bench import LEASE_SECONDS, Bench, write
 from tests.chaos.conftest import Workshop
 from tests.chaos.fork_server import ForkedProcess
 from tests.chaos.processes import Process
@@ -57,7 +57,9 @@ TROUBLE: dict[str, Callable[[Bench], None]] = {
 def test_a_process_dies_at_each_failpoint_and_nothing_is_lost(
     workshop: Workshop, bench: Bench, name: str
 ) -> None:
-    controller = bench.start(*bench.controller_words(watch=True), failpoint=f"{name}@1")
+    lease_seconds = 1 if name == "heartbeat" else LEASE_SECONDS  # a beat within a short job
+    words = bench.controller_words(watch=True, lease_seconds=lease_seconds)
+    controller = bench.start(*words, failpoint=f"{name}@1")
     TROUBLE.get(name, _nothing)(bench)
     victim = bench.until(lambda: _victim(bench))
     assert victim.reached[-1] == name

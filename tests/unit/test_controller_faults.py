@@ -201,6 +201,16 @@ def test_a_crash_between_rename_and_commit_is_adopted_without_a_second_run(captu
     assert len(starts) == 1
 
 
+def test_shards_that_a_worker_left_after_publishing_are_removed_by_a_resync(settled):
+    artifacts = settled.state.artifacts
+    published = record_of(settled, "france-fine").digest
+    for digest in (published, "e" * 64):
+        artifacts.work_folder(digest).mkdir(parents=True)
+    assert settled.resync() == []
+    assert not artifacts.work_folder(published).exists()
+    assert artifacts.work_folder("e" * 64).is_dir()
+
+
 def test_a_terminal_failure_stalls_everything_below_and_a_spec_edit_un_stalls_it(tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.workers.failures["capture"] = ("PromptTooLong", False)
