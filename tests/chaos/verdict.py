@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -11,9 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from state.files import file_sha256
 from tests.chaos.bench import VARIANTS, Bench, write
-from tests.chaos.fork_server import REPOSITORY, ForkServer
+from tests.chaos.fork_server import REPOSITORY, SOCKET_VARIABLE, ForkServer
 from tests.chaos.processes import outlived_seconds
 
 ORPHAN_GRACE_SECONDS = 10.0
@@ -102,6 +105,7 @@ def judge(
         if process.killed_itself:
             tally.kills[process.role] += 1
             at_failpoints[process.reached[-1]] += 1
+    restless = _restless(bench)
     found = payloads(bench.state)
     lost, doubled = _lost_jobs(bench), _doubled_jobs(bench)
     corrupt = corrupt_artifacts(bench.state)
@@ -115,6 +119,7 @@ def judge(
         *(f"corrupt: {words}" for words in corrupt),
         *(f"payload differs from the fault-free run: {digest}" for digest in differing),
         *(f"left over: {words}" for words in leftovers(bench.state, set(found))),
+        *restless,
         *_database_trouble(bench),
         *_log_trouble(bench),
     ]
@@ -194,7 +199,34 @@ def _orphans(bench: Bench) -> list[str]:
         f"worker {pid} outlived its controller by {seconds:.1f} s"
         for pid, seconds in late.items()
         if seconds > limit
-    ] + [f"{p.role} {p.pid} still runs" for p in bench.processes.alive()]
+    ] + [f"{words} still runs" for words in _still_running(bench)]
+
+
+def _still_running(bench: Bench) -> list[str]:
+    """Return what runs of what was forked, and of what those started in their turn."""
+    own = [f"{process.role} {process.pid}" for process in bench.processes.alive()]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(SOCKET_VARIABLE) == bench.server.socket_path:
+                own.append(" ".join(process.cmdline()))
+    return own
+
+
+def _restless(bench: Bench) -> list[str]:
+    """Run once more: what is settled stays so, without a job and without a row."""
+    code, output = bench.call(*bench.run_words())
+    before = _all_rows(bench)
+    code, output = bench.call(*bench.run_words())
+    after = _all_rows(bench)
+    return [
+        *([f"a run on what is settled ended with {code}: {output[-500:]}"] if code else []),
+        *(f"a run on what is settled wrote into {t}" for t in before if before[t] != after[t]),
+    ]
+
+
+def _all_rows(bench: Bench) -> dict[str, list[tuple[Any, ...]]]:
+    names = bench.rows("select name from sqlite_master where type = 'table'")
+    return {name: sorted(bench.rows(f"select * from {name}"), key=repr) for (name,) in names}
 
 
 def _database_trouble(bench: Bench) -> list[str]:
