@@ -30,6 +30,7 @@ from tests.chaos.verdict import Tally, Verdict, judge, reference_payloads
 KILL_EVERY_SECONDS = (0.05, 0.5)
 TICK_SECONDS = 0.01
 SETTLE_PATIENCE_SECONDS = 180.0
+WORK_PATIENCE_SECONDS = 20.0
 GRACE_SECONDS = 10.0
 FAILPOINT_SHARE = 0.4
 """Of the starts of a controller in a burst, how many carry a failpoint."""
@@ -58,7 +59,7 @@ class Chaos:
         """Live through episodes until so many kills counted, or the time is over."""
         while self.counted < kills and time.monotonic() < deadline:
             self._edit()
-            self._tick_for(self.random.uniform(0.0, 4.0), killing=False)
+            self._let_work_begin()
             for _ in range(self.random.randint(1, 8)):
                 self._strike()
                 self._tick_for(self.random.uniform(*KILL_EVERY_SECONDS), killing=True)
@@ -67,6 +68,14 @@ class Chaos:
             if self.random.random() < 0.7:
                 self.settle()
         self.settle()
+
+    def _let_work_begin(self) -> None:
+        """Mostly wait until a worker holds a job; then for a random moment of it."""
+        patience = time.monotonic() + WORK_PATIENCE_SECONDS
+        wait = self.random.random() < 0.8
+        while wait and time.monotonic() < patience and not self.bench.holders():
+            self._tick_for(0.02, killing=False)
+        self._tick_for(self.random.uniform(0.0, 1.5), killing=self.random.random() < 0.3)
 
     @property
     def counted(self) -> int:
@@ -141,7 +150,9 @@ class Chaos:
         victims = [p for p in victims if p.role != "worker" or process_name(p.pid) in holders]
         if not victims:
             return
-        victim = self.random.choice(victims)
+        roles = sorted({p.role for p in victims})
+        role = self.random.choice(roles)  # first the role, or commands would crowd out workers
+        victim = self.random.choice([p for p in victims if p.role == role])
         if victim.role == "worker" and self.random.random() < STOP_SHARE:
             os.kill(victim.pid, signal.SIGSTOP)
             self.tally.stops += 1

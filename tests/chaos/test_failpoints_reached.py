@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from state import failpoints
-from tests.chaos.bench import LEASE_SECONDS, Bench, write
+from state.jobs import RetryPolicy
+from tests.chaos.bench import LEASE_SECONDS, STEERING, Bench, write
 from tests.chaos.conftest import Workshop
 from tests.chaos.fork_server import ForkedProcess
 from tests.chaos.processes import Process
@@ -52,6 +53,8 @@ TROUBLE: dict[str, Callable[[Bench], None]] = {
 }
 """What must happen for a failpoint to be reached, where an ordinary run does not do."""
 
+WHO = ("people", "child", "teacher", "garden", "train")
+
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_a_process_dies_at_each_failpoint_and_nothing_is_lost(
@@ -85,3 +88,19 @@ def _end(controller: ForkedProcess) -> None:
 
 def _wanted(bench: Bench) -> set[str]:
     return {record.wanted_digest for record in bench.objects() if record.wanted_digest}
+
+
+def test_a_job_whose_worker_dies_after_every_shard_is_not_given_up(
+    workshop: Workshop, bench: Bench
+) -> None:
+    openings = [f"the {who} walked to {where}" for who in WHO for where in ("paris", "rome", "sea")]
+    (bench.place.folder / "texts" / "many.txt").write_text("\n".join(openings) + "\n")
+    steering = STEERING | {"prompts": {"file": "../texts/many.txt"}}
+    bench.place.write("tiny", steering=steering)
+    (bench.place.specs / "second.yaml").unlink()
+    words = (*bench.run_words(), "--job-starts-per-minute", "100000")
+    code, output = bench.call(*words, failpoint="shard-sealed@1")
+    assert code == 0, output
+    bench.processes.look()
+    deaths = [process for process in bench.processes.every if process.killed_itself]
+    assert len(deaths) > RetryPolicy().losses_max + 2
