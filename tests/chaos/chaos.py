@@ -29,7 +29,7 @@ from tests.chaos.verdict import Tally, Verdict, judge, reference_payloads
 
 KILL_EVERY_SECONDS = (0.05, 0.5)
 TICK_SECONDS = 0.01
-SETTLE_PATIENCE_SECONDS = 180.0
+SETTLE_PATIENCE_SECONDS = 600.0
 WORK_PATIENCE_SECONDS = 20.0
 GRACE_SECONDS = 10.0
 FAILPOINT_SHARE = 0.4
@@ -48,8 +48,6 @@ class Chaos:
     variant: str = "as it was"
     controller: ForkedProcess | None = None
     commands: list[ForkedProcess] = field(default_factory=list)
-    killed: set[int] = field(default_factory=set)
-    """The pids of the victims, so that those which killed themselves are told apart."""
     armed: bool = False
     """Whether the controller carries a failpoint, which its workers inherit."""
     restarted_at: float = 0.0
@@ -79,8 +77,9 @@ class Chaos:
 
     @property
     def counted(self) -> int:
-        """Return the kills that count so far."""
-        return sum(self.tally.kills.values())
+        """Return the kills that count so far, those at failpoints included."""
+        by_themselves = sum(process.killed_itself for process in self.bench.processes.every)
+        return sum(self.tally.kills.values()) + by_themselves
 
     def settle(self) -> None:
         """Let everything come to rest; note how long it took since the last restart."""
@@ -104,7 +103,7 @@ class Chaos:
     def end(self) -> None:
         """Stop the controller in good order, as a user does."""
         for _, process in self._stopped:
-            os.kill(process.pid, signal.SIGCONT)
+            _send(process, signal.SIGCONT)
         if self.controller is not None:
             self.controller.terminate()
             self.controller.wait()
@@ -146,7 +145,7 @@ class Chaos:
         """Hurt a random process that has begun work, if there is one."""
         self.bench.processes.look()
         holders = self.bench.holders()
-        victims = [p for p in self.bench.processes.alive() if p.begun and p.pid not in self.killed]
+        victims = [p for p in self.bench.processes.alive() if p.begun and not p.struck]
         victims = [p for p in victims if p.role != "worker" or process_name(p.pid) in holders]
         if not victims:
             return
@@ -154,8 +153,7 @@ class Chaos:
         role = self.random.choice(roles)  # first the role, or commands would crowd out workers
         victim = self.random.choice([p for p in victims if p.role == role])
         if victim.role == "worker" and self.random.random() < STOP_SHARE:
-            os.kill(victim.pid, signal.SIGSTOP)
-            self.tally.stops += 1
+            self.tally.stops += _send(victim, signal.SIGSTOP)
             until = time.monotonic() + self.random.uniform(0.1, 2.0 * LEASE_SECONDS)
             self._stopped.append((until, victim))
             return
@@ -163,9 +161,8 @@ class Chaos:
 
     def _kill(self, victim: Process) -> None:
         self.bench.processes.look()
-        if victim.alive:
-            os.kill(victim.pid, signal.SIGKILL)
-            self.killed.add(victim.pid)
+        if victim.alive and _send(victim, signal.SIGKILL):
+            victim.struck = True
             self.tally.kills[victim.role] += victim.begun
 
     def _tick_for(self, seconds: float, *, killing: bool) -> None:
@@ -185,12 +182,12 @@ class Chaos:
         for until, process in list(self._stopped):
             if now >= until:
                 self._stopped.remove((until, process))
-                if process.alive:
-                    os.kill(process.pid, signal.SIGCONT)
+                _send(process, signal.SIGCONT)
 
     def _keep_a_controller(self, *, killing: bool) -> None:
         if self.controller is not None and self.controller.poll() is None:
             return
+        in_good_order = self.controller is not None and self.controller.returncode == 0
         mode = self.random.choice(["controller", "controller", "watch", "watch", "run"])
         if mode == "run":
             words = self.bench.run_words()
@@ -202,13 +199,25 @@ class Chaos:
             self.controller = self.bench.start(
                 *words, failpoint=self._failpoint() if self.armed else None, **options
             )
-        self.restarted_at = time.time()
+        if not in_good_order:
+            self.restarted_at = time.time()
 
     def _failpoint(self) -> str:
         return f"{self.random.choice(failpoints.NAMES)}@{self.random.randint(1, 4)}"
 
     def _log(self, name: str) -> Path:
         return self.bench.state.with_name(f"{name}.log")
+
+
+def _send(process: Process, number: int) -> bool:
+    """Send a signal; return whether there was anybody to get it."""
+    if not process.alive:
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def main() -> int:

@@ -31,6 +31,8 @@ class Process:
     failpoint: str | None
     ended_at: float | None = None
     returncode: int | None = None
+    struck: bool = False
+    """Whether the driver killed it."""
     reached: list[str] = field(default_factory=list)
     """The failpoints that it arrived at, in order."""
 
@@ -48,7 +50,7 @@ class Process:
         """Whether it died by the failpoint that it was given."""
         name = (self.failpoint or "").partition("@")[0]
         last = self.reached[-1] if self.reached else None
-        return self.returncode == SIGKILL_STATUS and last == name
+        return self.returncode == SIGKILL_STATUS and last == name and not self.struck
 
 
 @dataclass
