@@ -57,8 +57,8 @@ def _ask_for_what_fails(bench: Bench) -> None:
 def _edit_on_and_on(bench: Bench) -> None:
     for variant in (*VARIANTS, *VARIANTS):
         write(bench.place, variant)
-        seen = bench.until(lambda: bench.rows("select max(resource_version) from changes"))
-        bench.until(lambda seen=seen: _victim(bench) or _version(bench) > seen[0][0])
+        seen = bench.until(lambda: _version(bench))
+        bench.until(lambda seen=seen: _victim(bench) or _version(bench) > seen)
 
 
 def _touch_an_input(bench: Bench) -> None:
@@ -159,4 +159,4 @@ def _victim(bench: Bench) -> Process | None:
 
 
 def _version(bench: Bench) -> int:
-    return int(bench.rows("select max(resource_version) from changes")[0][0])
+    return int(bench.rows("select max(resource_version) from changes")[0][0] or 0)
