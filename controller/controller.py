@@ -207,6 +207,10 @@ class Controller:
                     keys.extend(objects.wanting(connection, job.digest))
             except jobs.Fenced:
                 continue
+            except TransientFailure as trouble:
+                if trouble.reason == "DatabaseBusy":  # it may sleep with the lock in its hand
+                    self.executor.kill(job.worker or "")
+                raise
             # after the commit: while the disk is full, a worker that only computes goes on
             self.executor.kill(job.worker or "")
             self._add_all(keys)

@@ -19,7 +19,7 @@ from state.folder import open_state
 from state.records import ObjectRecord
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process, Processes
-from tests.integration.real import Place, eventually
+from tests.integration.real import PATIENCE_SECONDS, Place, eventually
 from tests.tiny_experiment import document
 
 STEERING = document("any")["spec"]["steering"] | {"samplesPerPrompt": 2, "maxNewTokens": 12}
@@ -116,14 +116,14 @@ class Bench:
         code, output = self.call(*self.run_words())
         assert code == 0, output
 
-    def until(self, what: Callable[[], Any]) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
         """Return the first true answer; the processes are looked at before each question."""
 
         def looked() -> Any:
             self.processes.look()
             return what()
 
-        return eventually(looked)
+        return eventually(looked, seconds)
 
     def worker_at_work(self) -> Process:
         """Wait for a worker that has begun a job; return it."""

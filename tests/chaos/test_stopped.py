@@ -16,6 +16,9 @@ from tests.chaos.verdict import payloads
 
 pytestmark = pytest.mark.integration
 
+SQLITE_PATIENCE_SECONDS = 600
+"""Each write of the controller waits a minute for a lock that somebody holds in his sleep."""
+
 
 @pytest.mark.parametrize("place", ["shard-sealed", "artifact-sealed"])
 def test_a_worker_whose_job_was_cancelled_while_it_slept_publishes_nothing(
@@ -59,7 +62,7 @@ def test_a_worker_that_sleeps_under_its_controller_is_ended_and_its_job_done_by_
         words = bench.controller_words(watch=True)
         controller = bench.start(*words, failpoint=f"{place}:stop@1", stdout=log, stderr=log)
         sleeper = _asleep_at(bench, place)
-        bench.until(lambda: not sleeper.alive)
+        bench.until(lambda: not sleeper.alive, SQLITE_PATIENCE_SECONDS)
         controller.terminate()
         bench.until(lambda: controller.poll() is not None or _wake_all(bench))
         log.seek(0)

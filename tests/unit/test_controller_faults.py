@@ -14,7 +14,7 @@ from controller.snapshots import read_snapshot
 from reconcilers import experiment
 from reconcilers.references import InputReference
 from specs.objects import Key
-from state import artifact_index, jobs, objects
+from state import artifact_index, failpoints, jobs, objects
 from state.artifacts import Corrupt
 from state.failures import TransientFailure
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
@@ -175,6 +175,21 @@ def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwar
     job = capture.jobs()[0]
     with pytest.raises(jobs.Fenced), capture.state.database.write() as connection:
         jobs.succeed(connection, job.id, stale, now=capture.clock.now())
+    assert capture.settle() == ["capture"]
+
+
+@pytest.mark.parametrize(("reason", "ended"), [("DatabaseBusy", True), ("DiskFull", False)])
+def test_a_silent_worker_is_ended_when_it_may_hold_the_write_lock(capture, reason, ended):
+    capture.step_until_running()
+    capture.clock.advance(capture.settings.lease_seconds + 1)
+
+    def no_transaction(name: str) -> None:
+        if name == "transaction-begin":
+            raise TransientFailure(reason, "not now")
+
+    with failpoints.handled_by(no_transaction):
+        capture.step()
+    assert (capture.workers.assigned == {}) is ended
     assert capture.settle() == ["capture"]
 
 
