@@ -30,7 +30,7 @@ from reconcilers.references import input_references, object_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
 from specs.objects import Key
-from state import events, failpoints, jobs, objects
+from state import artifact_index, events, failpoints, jobs, objects
 from state.failures import TransientFailure
 from state.folder import StateFolder
 from state.objects import Conflict, Gone
@@ -132,7 +132,8 @@ class Controller:
             return
         with self.state.database.read() as connection:
             everything = objects.listed(connection)
-            tokens = {job.token for job in jobs.running(connection)}
+            running = jobs.running(connection)
+            published = {artifact.digest for artifact in artifact_index.listed(connection)}
         self._next_resync_at = now + self.settings.resync_seconds
         self._verify_due = True
         for record in everything:
@@ -140,7 +141,8 @@ class Controller:
             for reference in input_references(record):
                 if is_local(reference):
                     self.resolver.request(reference)
-        self.state.artifacts.discard_staging(keep_tokens=tokens)
+        self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
+        self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""
@@ -205,6 +207,10 @@ class Controller:
                     keys.extend(objects.wanting(connection, job.digest))
             except jobs.Fenced:
                 continue
+            except TransientFailure as trouble:
+                if trouble.reason == "DatabaseBusy":  # it may sleep with the lock in its hand
+                    self.executor.kill(job.worker or "")
+                raise
             # after the commit: while the disk is full, a worker that only computes goes on
             self.executor.kill(job.worker or "")
             self._add_all(keys)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +124,12 @@ class ArtifactStore:
         """Remove the shards of an action whose artifact is published."""
         failpoints.reach("work-discard")
         shutil.rmtree(self.work_folder(digest), ignore_errors=True)
+
+    def discard_finished_work(self, published: Collection[str]) -> None:
+        """Remove shards that a worker left behind which died right after publishing."""
+        for folder in (self.root / ".work").glob("*"):
+            if folder.name in published:
+                self.discard_work(folder.name)
 
     def manifest(self, stage: str, digest: str) -> dict[str, Any]:
         """Return an artifact's manifest as it was sealed.

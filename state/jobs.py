@@ -280,7 +280,8 @@ def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPol
     """Take back the lease of a worker that died; return whether the job may run again.
 
     Losses are counted apart from attempts: a worker that is killed is not a failing job,
-    but one that is killed again and again (out of memory, say) must not go on for ever.
+    but one that is killed again and again (out of memory, say) without ever sealing another
+    shard must not go on for ever.
     """
     losses = job.losses + 1
     if losses < policy.losses_max:
@@ -308,6 +309,11 @@ def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPol
         "machine's memory, then `loopscope retry`",
     )
     return False
+
+
+def forgive_losses(connection: Connection, job_id: int, token: int) -> None:
+    """Count losses from 0 again, because the job got on since the last one. Raises Fenced."""
+    _own(connection, job_id, token, losses=0)
 
 
 def cancel(connection: Connection, job_id: int, reason: str, message: str, *, now: float) -> bool:

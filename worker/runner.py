@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ class Runner:
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),
             dictionary=self.warm.dictionary,
             artifact=self._verified_artifact,
-            shards=Shards(self.state.artifacts.work_folder(job.digest)),
+            shards=Shards(
+                self.state.artifacts.work_folder(job.digest), partial(self._note_advance, job)
+            ),
             progress=lease.progress,
         )
         metrics = stage(job.payload, context, staging)
@@ -113,6 +116,12 @@ class Runner:
         failpoints.reach("artifact-committed")
         self.state.artifacts.discard_work(job.digest)
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
+
+    def _note_advance(self, job: JobRecord) -> None:
+        """A job that seals shards is no job that only kills its workers."""
+        if job.losses > 0:
+            with self.state.database.write() as connection:
+                jobs.forgive_losses(connection, job.id, job.token)
 
     def _verified_artifact(self, stage: str, digest: str) -> Path:
         artifacts = self.state.artifacts

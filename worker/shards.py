@@ -22,6 +22,7 @@ class Shards:
     """The sealed shards of one action, kept in ``folder`` until its artifact is published."""
 
     folder: Path
+    on_sealed: Callable[[], None] = lambda: None
 
     def sealed(self, name: str) -> Path | None:
         """Return the path of a complete shard from this or an earlier attempt, else None."""
@@ -45,6 +46,7 @@ class Shards:
         seal_temporary = self.folder / f".{name}.seal.{os.getpid()}.tmp"
         seal_temporary.write_text(json.dumps(record, sort_keys=True))
         durable_replace(seal_temporary, self._seal_path(name))
+        self.on_sealed()
         failpoints.reach("shard-sealed")
         return path
 

@@ -31,6 +31,9 @@ def controller(
     device: DeviceOption = "cpu",
     free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
     resync_seconds: Annotated[float, typer.Option(min=1.0)] = 10.0,
+    lease_seconds: Annotated[
+        float, typer.Option(min=1.0, help="A worker that is silent for this long loses its job.")
+    ] = 30.0,
 ) -> None:
     """Reconcile until interrupted. With --watch, edits of the folder's files are picked up."""
     from controller.folder_source import FolderSource  # late: `get` must stay quick
@@ -44,6 +47,7 @@ def controller(
         device=device,
         free_space_floor_bytes=free_space_floor,
         resync_seconds=resync_seconds,
+        lease_seconds=lease_seconds,
     )
     state = context.obj.open()
     stop = threading.Event()

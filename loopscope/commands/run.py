@@ -76,16 +76,22 @@ def _until_settled(state: StateFolder, keys: list[Key], settings: Settings, view
         view.refresh()
         return done
 
-    try:
-        with running_controller(state, settings) as runtime:
+    standing_by = False
+    while True:
+        try:
+            with running_controller(state, settings) as runtime:
 
-            def finished() -> bool:
-                view.tell_trouble(runtime.controller.trouble)
-                return runtime.controller.idle and settled()
+                def finished() -> bool:
+                    view.tell_trouble(runtime.controller.trouble)
+                    return runtime.controller.idle and settled()
 
-            runtime.controller.step()  # artifacts are looked at before anything counts as settled
-            runtime.run_until(finished)
-    except AnotherController:
-        view.note("another controller works on this state folder; watching it")
-        while not settled():
-            time.sleep(POLL_SECONDS)
+                runtime.controller.step()  # artifacts are looked at before anything is settled
+                runtime.run_until(finished)
+                return
+        except AnotherController:
+            if not standing_by:
+                view.note("another controller works on this state folder; watching it")
+            standing_by = True
+        if settled():
+            return
+        time.sleep(POLL_SECONDS)  # then try again: the other one may have died

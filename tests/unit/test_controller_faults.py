@@ -14,7 +14,7 @@ from controller.snapshots import read_snapshot
 from reconcilers import experiment
 from reconcilers.references import InputReference
 from specs.objects import Key
-from state import artifact_index, jobs, objects
+from state import artifact_index, failpoints, jobs, objects
 from state.artifacts import Corrupt
 from state.failures import TransientFailure
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
@@ -178,6 +178,21 @@ def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwar
     assert capture.settle() == ["capture"]
 
 
+@pytest.mark.parametrize(("reason", "ended"), [("DatabaseBusy", True), ("DiskFull", False)])
+def test_a_silent_worker_is_ended_when_it_may_hold_the_write_lock(capture, reason, ended):
+    capture.step_until_running()
+    capture.clock.advance(capture.settings.lease_seconds + 1)
+
+    def no_transaction(name: str) -> None:
+        if name == "transaction-begin":
+            raise TransientFailure(reason, "not now")
+
+    with failpoints.handled_by(no_transaction):
+        capture.step()
+    assert (capture.workers.assigned == {}) is ended
+    assert capture.settle() == ["capture"]
+
+
 def test_a_worker_that_dies_for_ever_stalls_its_object(capture):
     capture.step_until_running()
     for _ in range(capture.settings.retry.losses_max):
@@ -199,6 +214,16 @@ def test_a_crash_between_rename_and_commit_is_adopted_without_a_second_run(captu
     assert job.state == "succeeded"
     starts = capture.rows()["job_starts"]
     assert len(starts) == 1
+
+
+def test_shards_that_a_worker_left_after_publishing_are_removed_by_a_resync(settled):
+    artifacts = settled.state.artifacts
+    published = record_of(settled, "france-fine").digest
+    for digest in (published, "e" * 64):
+        artifacts.work_folder(digest).mkdir(parents=True)
+    assert settled.resync() == []
+    assert not artifacts.work_folder(published).exists()
+    assert artifacts.work_folder("e" * 64).is_dir()
 
 
 def test_a_terminal_failure_stalls_everything_below_and_a_spec_edit_un_stalls_it(tmp_path):
