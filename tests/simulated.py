@@ -107,6 +107,9 @@ class SimulatedWorkers:
     def is_alive(self, worker: str) -> bool:
         return worker in self.assigned and worker not in self.dead
 
+    def how_it_ended(self, worker: str) -> str:
+        return ""
+
     def kill(self, worker: str) -> None:
         self.assigned.pop(worker, None)
 

@@ -111,7 +111,7 @@ def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, TypeError, KeyError) as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
         ) from error

@@ -241,6 +241,29 @@ def test_a_terminal_failure_stalls_everything_below_and_a_spec_edit_un_stalls_it
     assert not any(record.stalled for record in simulation.objects())
 
 
+def test_a_device_that_was_missing_is_tried_again_by_each_new_controller(capture):
+    capture.workers.failures["capture"] = ("DeviceUnavailable", False)
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").stalled
+    assert capture.resync() == [], "not by the same controller"
+    capture.restart()
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").stalled and capture.reason("cap") == "DeviceUnavailable"
+    capture.workers.failures.clear()
+    capture.restart()
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").ready
+    capture.restart()
+    assert capture.settle() == []
+
+
+def test_what_failed_for_another_reason_is_not_tried_again_by_a_new_controller(capture):
+    capture.workers.failures["capture"] = ("PromptTooLong", False)
+    capture.settle()
+    capture.restart()
+    assert capture.settle() == []
+
+
 def test_a_spec_edit_that_leaves_the_digest_tries_a_failed_stage_again(settled):
     settled.workers.failures["decomposition"] = ("Odd", False)
     delete_artifact(settled.artifact_folder("france-fine") / "manifest.json")

@@ -244,10 +244,10 @@ def test_a_dictionary_of_another_width_is_refused(bench):
         bench.decompose("coarse")
 
 
-def test_a_capture_with_nan_is_refused(bench):
-    path = bench.folder / "capture" / "c" / "residual.safetensors"
-    tensors = load_file(path)
-    tensors["residual"][3, 2] = np.nan
+@pytest.mark.parametrize("value", [np.nan, 3e38])
+def test_a_capture_with_nan_or_that_overflows_the_dictionary_is_refused(bench, value):
+    tensors = load_file(path := bench.folder / "capture" / "c" / "residual.safetensors")
+    tensors["residual"][3, 0] = value
     save_file(tensors, path)
     with pytest.raises(TerminalFailure, match="NotFinite"):
         bench.decompose("coarse")
