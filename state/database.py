@@ -99,17 +99,13 @@ class Database:
         """
         copy = self.path.with_name(f"{self.path.name}.copying")
         copy.unlink(missing_ok=True)
-        with (
-            closing(sqlite3.connect(self.path)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-            target.execute("PRAGMA journal_mode=DELETE")  # one file, without a WAL beside it
-            (found,) = target.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise sqlite3.DatabaseError(f"malformed: {found}")
-        name = f"{self.path.name}.before-{HEAD_REVISION}-from-{revision}-{file_sha256(copy)[:12]}"
-        durable_replace(copy, self.path.with_name(name))
+        try:
+            _copy_whole(self.path, copy)
+            content = file_sha256(copy)[:12]
+            name = f"{self.path.name}.before-{HEAD_REVISION}-from-{revision}-{content}"
+            durable_replace(copy, self.path.with_name(name))
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 def open_database(path: Path) -> Database:
@@ -222,6 +218,16 @@ def _revision(connection: Connection) -> str | None:
         return None
     row = connection.execute(text("select version_num from alembic_version")).first()
     return str(row[0]) if row else None
+
+
+def _copy_whole(path: Path, copy: Path) -> None:
+    """Write what the last commit left, wherever it lies, into one file. Refuses damaged ones."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")  # no WAL beside it
+        (found,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {found}")
 
 
 def _upgrade(connection: Connection) -> None:

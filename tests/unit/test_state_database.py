@@ -1,4 +1,4 @@
-"""The schema, transactions, and what SQLite was told about durability."""
+"""Transactions, and what SQLite was told about durability."""
 
 import sqlite3
 import threading
@@ -6,15 +6,12 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from state import tables
 from state.database import (
     BUSY_TIMEOUT_SECONDS,
     CHECKPOINT_PAGES,
-    HEAD_REVISION,
     WAL_BYTES_KEPT,
     Database,
     configure,
@@ -30,29 +27,6 @@ def database(tmp_path):
     return new_state(tmp_path / "state").database
 
 
-def schema(path_or_engine):
-    """Return every table, index and check as SQL text, without whitespace and quotes."""
-    with path_or_engine.connect() as connection:
-        rows = connection.execute(text("select type, name, sql from sqlite_master"))
-        return {
-            (type_, name): "".join(sql.split()).replace('"', "")
-            for type_, name, sql in rows
-            if sql and name != "alembic_version"
-        }
-
-
-def test_the_migrations_build_exactly_the_tables(tmp_path):
-    open_database(tmp_path / "a" / "state.db").close()
-    migrated = create_engine(f"sqlite:///{tmp_path}/a/state.db")
-    with migrated.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, tables.metadata) == []
-        assert context.get_current_revision() == HEAD_REVISION
-    declared = create_engine(f"sqlite:///{tmp_path}/declared.db")
-    tables.metadata.create_all(declared)
-    assert schema(migrated) == schema(declared)
-
-
 def test_opening_twice_changes_nothing_and_the_folder_is_private(tmp_path):
     path = tmp_path / "state" / "state.db"
     with open_database(path).write() as connection:
@@ -60,16 +34,6 @@ def test_opening_twice_changes_nothing_and_the_folder_is_private(tmp_path):
     with open_database(path).read() as connection:
         assert resource_version(connection) == 1
     assert path.parent.stat().st_mode & 0o077 == 0
-
-
-def test_a_database_of_a_newer_loopscope_is_refused_and_left_alone(database):
-    with database.write() as connection:
-        connection.execute(text("update alembic_version set version_num = '9999'"))
-    with pytest.raises(TerminalFailure) as refused:
-        open_database(database.path)
-    assert refused.value.reason == "NewerDatabase" and "9999" in refused.value.message
-    with database.read() as connection:
-        assert connection.execute(text("select * from alembic_version")).all() == [("9999",)]
 
 
 def test_an_error_rolls_back_everything_that_its_transaction_wrote(database):
