@@ -283,7 +283,9 @@ def adopt_artifact(connection: Connection, job_id: int, *, now: float) -> None:
     connection.execute(
         update(tables.jobs)
         .where(j.id == job_id, j.state.in_(ACTIVE))
-        .values(state="succeeded", finished_at=now, lease_expires_at=None)
+        .values(
+            state="succeeded", finished_at=now, lease_expires_at=None, reason=None, message=None
+        )
     )
 
 

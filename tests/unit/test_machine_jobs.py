@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from specs.actions import Action
 from specs.objects import Key
@@ -30,6 +22,11 @@ PAUSES_SECONDS = [10.0, 15.0]
 JITTER = 1.1
 LEASE_SECONDS = 30.0
 STARTS_KEPT_SECONDS = 3600.0
+
+recent = st.integers(0, 3)
+"""How far back among the jobs, or among the claims that workers hold, most of them stale."""
+has_jobs = precondition(lambda self: self.known)
+has_claims = precondition(lambda self: self.held)
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,7 @@ class Known:
 
 
 class JobsAgainstModel(RuleBasedStateMachine):
-    """``claims`` are jobs as workers got them; most are stale by the time they are used."""
-
-    claims = Bundle("claims")
+    """``held`` are jobs as workers got them: they go on trying when others have the job."""
 
     @initialize()
     def start(self):
@@ -64,7 +59,9 @@ class JobsAgainstModel(RuleBasedStateMachine):
         self.database = new_state(Path(self.folder.name) / "state").database
         self.clock = VirtualClock()
         self.known, self.progress, self.starts = {}, {}, []
-        self.token = 0
+        self.token, self.held = 0, []
+        for action in ACTIONS[:2]:
+            self.enqueue(action)
 
     def teardown(self):
         if hasattr(self, "folder"):
@@ -83,29 +80,32 @@ class JobsAgainstModel(RuleBasedStateMachine):
         else:
             assert job_id == active
 
-    @rule(target=claims, job_id=st.integers(1, 8))
-    def claim(self, job_id):
-        """Whichever it is: due, waiting for its pause, running, ended, or none at all."""
-        job = self.known.get(job_id)
-        if job is None or job.state != "pending":
+    @has_jobs
+    @rule(back=recent)
+    def claim(self, back):
+        """Whichever it is: due, waiting for its pause, running or ended."""
+        job_id = self.job(back)
+        if self.known[job_id].state == "pending":
+            self.claimed(job_id)
+        else:
             self.is_refused(jobs.claim, job_id, "w", LEASE_SECONDS, now=self.now)
-            return None
-        return self.claimed(job_id)
 
-    @rule(target=claims)
+    @rule()
     def claim_the_next(self):
         due = [id_ for id_, job in self.known.items()
                if job.state == "pending" and job.not_before <= self.now]  # fmt: skip
         found = self.read(jobs.claimable, now=self.now)
         assert (found.id if found else None) == min(due, default=None)
-        return self.claimed(found.id) if found else None
+        if found is not None:
+            self.claimed(found.id)
 
-    @rule(claim=claims)
-    def lose(self, claim):
+    @has_claims
+    @rule(back=recent)
+    def lose(self, back):
         """Only a lease that was seen to be lost is taken back, not the one that followed."""
+        claim = self.claim_held(back)
         if not self.holds(claim):
-            if claim is not None:
-                self.is_refused(jobs.lose, claim, now=self.now, policy=POLICY)
+            self.is_refused(jobs.lose, claim, now=self.now, policy=POLICY)
             return
         losses = self.known[claim.id].losses + 1
         again = losses < POLICY.losses_max
@@ -114,26 +114,28 @@ class JobsAgainstModel(RuleBasedStateMachine):
         if not again:
             self.becomes(claim.id, reason="WorkerLost")
 
-    @rule(job_id=st.integers(1, 8))
-    def cancel(self, job_id):
-        active = job_id in self.known and self.known[job_id].active
+    @has_jobs
+    @rule(back=recent)
+    def cancel(self, back):
+        job_id = self.job(back)
+        active = self.known[job_id].active
         assert self.write(jobs.cancel, job_id, "Superseded", "m", now=self.now) is active
         if active:
             self.becomes(job_id, state="cancelled", reason="Superseded", **self.ended_now)
 
-    @rule(job_id=st.integers(1, 8))
-    def adopt_artifact(self, job_id):
+    @has_jobs
+    @rule(back=recent)
+    def adopt_artifact(self, back):
+        job_id = self.job(back)
         self.write(jobs.adopt_artifact, job_id, now=self.now)
-        if job_id in self.known and self.known[job_id].active:
+        if self.known[job_id].active:
             self.becomes(job_id, state="succeeded", reason=None, **self.ended_now)
 
-    @rule(job_id=st.integers(1, 8))
-    def retry(self, job_id):
-        job = self.known.get(job_id)
-        if job is None or job.state == "succeeded":
-            with pytest.raises(KeyError):
-                self.write(jobs.retry, job_id, now=self.now)
-            return
+    @has_jobs
+    @rule(back=recent)
+    def retry(self, back):
+        job_id = self.job(back)
+        job = self.known[job_id]
         active = self.active_of(job.digest)
         new = self.write(jobs.retry, job_id, now=self.now)
         if active is None:
@@ -147,29 +149,39 @@ class JobsAgainstModel(RuleBasedStateMachine):
 
     # -- what workers do, with a token that may be old ----------------------------------
 
-    @rule(claim=claims)
-    def heartbeat(self, claim):
+    @has_claims
+    @rule(back=recent)
+    def heartbeat(self, back):
+        claim = self.claim_held(back)
         if self.try_to(jobs.heartbeat, claim, LEASE_SECONDS, now=self.now):
             self.becomes(claim.id, lease_expires_at=self.now + LEASE_SECONDS)
 
-    @rule(claim=claims, done=st.integers(0, 2))
-    def report_progress(self, claim, done):
-        seen = Progress(claim.id if claim else 0, "Capturing", done, 2, "prompts", 0.0, self.now)
+    @has_claims
+    @rule(back=recent, done=st.integers(0, 2))
+    def report_progress(self, back, done):
+        claim = self.claim_held(back)
+        seen = Progress(claim.id, "Capturing", done, 2, "prompts", 0.0, self.now)
         if self.try_to(jobs.report_progress, claim, seen):
             self.progress[claim.id] = seen
 
-    @rule(claim=claims)
-    def succeed(self, claim):
+    @has_claims
+    @rule(back=recent)
+    def succeed(self, back):
+        claim = self.claim_held(back)
         if self.try_to(jobs.succeed, claim, now=self.now):
             self.becomes(claim.id, state="succeeded", **self.ended_now)
 
-    @rule(claim=claims)
-    def release(self, claim):
+    @has_claims
+    @rule(back=recent)
+    def release(self, back):
+        claim = self.claim_held(back)
         if self.try_to(jobs.release, claim):
             self.known[claim.id] = self.freed(claim.id)
 
-    @rule(claim=claims, transient=st.booleans())
-    def fail(self, claim, transient):
+    @has_claims
+    @rule(back=recent, transient=st.booleans())
+    def fail(self, back, transient):
+        claim = self.claim_held(back)
         words = {"transient": transient, "now": self.now, "policy": POLICY}
         if not self.try_to(jobs.fail, claim, "OutOfMemory", "m", **words):
             return
@@ -184,16 +196,11 @@ class JobsAgainstModel(RuleBasedStateMachine):
             assert self.now + pause <= not_before <= self.now + pause * JITTER
             self.becomes(claim.id, not_before=not_before)
 
-    @precondition(lambda self: self.token)
-    @rule(claim=claims, guess=st.sampled_from([-1, 1]))
-    def guess_a_token(self, claim, guess):
-        if claim is not None:
-            wrong = replace(claim, token=claim.token + guess)
-            self.becomes_nothing_by(jobs.succeed, wrong, now=self.now)
-
-    @rule(claim=consumes(claims))
-    def the_worker_forgets_its_claim(self, claim):
-        """Keeps the bundle from filling up with claims that are long gone."""
+    @has_claims
+    @rule(back=recent, guess=st.sampled_from([-1, 1]))
+    def guess_a_token(self, back, guess):
+        claim = self.claim_held(back)
+        self.is_refused(jobs.succeed, claim.id, claim.token + guess, now=self.now)
 
     # -- the model ----------------------------------------------------------------------
 
@@ -219,21 +226,21 @@ class JobsAgainstModel(RuleBasedStateMachine):
 
     def try_to(self, verb, claim, *arguments, **options):
         """Act as the holder of a claim; return whether that was accepted, as it should."""
-        if claim is None:
-            return False
         if self.holds(claim):
             self.write(verb, claim.id, claim.token, *arguments, **options)
             return True
         self.is_refused(verb, claim.id, claim.token, *arguments, **options)
         return False
 
-    def becomes_nothing_by(self, verb, claim, **options):
-        if not self.holds(claim):
-            self.is_refused(verb, claim.id, claim.token, **options)
-
     def holds(self, claim):
-        job = self.known[claim.id] if claim else None
-        return job is not None and (job.state, job.token) == ("running", claim.token)
+        job = self.known[claim.id]
+        return (job.state, job.token) == ("running", claim.token)
+
+    def job(self, back):
+        return max(self.known) - back % len(self.known)
+
+    def claim_held(self, back):
+        return self.held[-1 - back % len(self.held)]
 
     def active_of(self, digest):
         active = [id_ for id_, job in self.known.items() if job.active and job.digest == digest]
@@ -262,7 +269,7 @@ class JobsAgainstModel(RuleBasedStateMachine):
         self.progress.pop(job_id, None)
         self.starts = [at for at in self.starts if at >= self.now - STARTS_KEPT_SECONDS]
         self.starts.append(self.now)
-        return job
+        self.held.append(job)
 
     # -- what always holds ----------------------------------------------------------------
 

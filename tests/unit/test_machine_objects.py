@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from specs.objects import PROTECT_ANNOTATION, Key
 from specs.status import Status
@@ -17,7 +17,7 @@ from tests.simulated import new_state
 KEYS = [Key("Capture", "default", name) for name in "abcd"]
 SPECS = [{"x": 1, "y": [1]}, {"y": [1], "x": 1}, {"x": 2, "y": [1]}, {"x": {"p": 1, "q": 2}}]
 NOTES = [{}, {"note": "n"}, {PROTECT_ANNOTATION: "true"}]
-FIRST_VERSION, CHANGES_KEPT = 90, 15
+FIRST_VERSION, CHANGES_KEPT = 93, 5
 key_of = st.sampled_from(KEYS)
 
 
@@ -42,9 +42,7 @@ class RolledBack(Exception):
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
-    """Each rule is one transaction; ``reads`` are records that somebody holds on to."""
-
-    reads = Bundle("reads")
+    """Each rule is one transaction; ``held`` are records that somebody read and holds on to."""
 
     @initialize()
     def start(self):
@@ -55,7 +53,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.kept = objects.CHANGES_KEPT
         objects.CHANGES_KEPT = CHANGES_KEPT
         self.things, self.log, self.version = {}, [], FIRST_VERSION
-        self.seen = [FIRST_VERSION, FIRST_VERSION]
+        self.seen, self.held = [FIRST_VERSION, FIRST_VERSION], []
+        self.apply(KEYS[0], SPECS[0], NOTES[0], None)
+        self.apply(KEYS[1], SPECS[0], NOTES[0], KEYS[0])
+        self.read(KEYS[0])
 
     def teardown(self):
         if hasattr(self, "kept"):
@@ -99,18 +100,20 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 version=self.changes("MODIFIED", key),
             )
 
-    @rule(target=reads, key=key_of)
+    @rule(key=key_of)
     def read(self, key):
-        return key, self.read_one(key)
+        if key in self.things:
+            self.held.append(self.read_one(key))
 
-    @rule(held=reads, count=st.integers(0, 1), wanted=st.sampled_from([None, "d1"]),
-          observed=st.sampled_from([-1, 0, 0, 0, 1]))  # fmt: skip
-    def update_status(self, held, count, wanted, observed):
-        """``observed`` is how far the observed generation lies from the one that was read."""
-        key, record = held
+    @rule(back=st.integers(0, 3), count=st.integers(0, 1), wanted=st.sampled_from([None, "d1"]),
+          observed=st.sampled_from([-1, 0, 0, 0, 1]), again=st.booleans())  # fmt: skip
+    def update_status(self, back, count, wanted, observed, again):
+        """``observed``: how far from the generation that was read; ``again``: read it anew."""
+        record = self.held[-1 - back % len(self.held)]
+        key = record.key
+        if again and key in self.things:
+            record = self.read_one(key)
         thing = self.things.get(key)
-        if record is None:
-            return
         status = Status(max(0, record.generation + observed), summary={"count": count})
 
         def act(connection):
