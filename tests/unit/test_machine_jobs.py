@@ -23,7 +23,7 @@ JITTER = 1.1
 LEASE_SECONDS = 30.0
 STARTS_KEPT_SECONDS = 3600.0
 
-recent = st.integers(0, 3)
+recent = st.sampled_from([0, 0, 0, 1, 2, 3])
 """How far back among the jobs, or among the claims that workers hold, most of them stale."""
 has_jobs = precondition(lambda self: self.known)
 has_claims = precondition(lambda self: self.held)
@@ -99,37 +99,20 @@ class JobsAgainstModel(RuleBasedStateMachine):
         if found is not None:
             self.claimed(found.id)
 
-    @has_claims
-    @rule(back=recent)
-    def lose(self, back):
-        """Only a lease that was seen to be lost is taken back, not the one that followed."""
-        claim = self.claim_held(back)
-        if not self.holds(claim):
-            self.is_refused(jobs.lose, claim, now=self.now, policy=POLICY)
-            return
-        losses = self.known[claim.id].losses + 1
-        again = losses < POLICY.losses_max
-        assert self.write(jobs.lose, claim, now=self.now, policy=POLICY) is again
-        self.known[claim.id] = replace(self.freed(claim.id, ended=not again), losses=losses)
-        if not again:
-            self.becomes(claim.id, reason="WorkerLost")
-
     @has_jobs
-    @rule(back=recent)
-    def cancel(self, back):
+    @rule(back=recent, adopted=st.booleans())
+    def end_whoever_holds_it(self, back, adopted):
+        """The job is no longer wanted, or its artifact was found."""
         job_id = self.job(back)
         active = self.known[job_id].active
-        assert self.write(jobs.cancel, job_id, "Superseded", "m", now=self.now) is active
+        if adopted:
+            self.write(jobs.adopt_artifact, job_id, now=self.now)
+        else:
+            changed = self.write(jobs.cancel, job_id, "Superseded", "m", now=self.now)
+            assert changed is active
         if active:
-            self.becomes(job_id, state="cancelled", reason="Superseded", **self.ended_now)
-
-    @has_jobs
-    @rule(back=recent)
-    def adopt_artifact(self, back):
-        job_id = self.job(back)
-        self.write(jobs.adopt_artifact, job_id, now=self.now)
-        if self.known[job_id].active:
-            self.becomes(job_id, state="succeeded", reason=None, **self.ended_now)
+            state, reason = ("succeeded", None) if adopted else ("cancelled", "Superseded")
+            self.becomes(job_id, state=state, reason=reason, **self.ended_now)
 
     @has_jobs
     @rule(back=recent)
@@ -165,23 +148,34 @@ class JobsAgainstModel(RuleBasedStateMachine):
             self.progress[claim.id] = seen
 
     @has_claims
-    @rule(back=recent)
-    def succeed(self, back):
+    @rule(
+        back=recent,
+        how=st.sampled_from(["later", "lose", "release", "later", "lose", "never", "succeed"]),
+    )
+    def end(self, back, how):
         claim = self.claim_held(back)
-        if self.try_to(jobs.succeed, claim, now=self.now):
+        if how == "lose":
+            self.lose(claim)
+        elif how in ("later", "never"):
+            self.fail(claim, transient=how == "later")
+        elif how == "release" and self.try_to(jobs.release, claim):
+            self.known[claim.id] = self.freed(claim.id)
+        elif how == "succeed" and self.try_to(jobs.succeed, claim, now=self.now):
             self.becomes(claim.id, state="succeeded", **self.ended_now)
 
-    @has_claims
-    @rule(back=recent)
-    def release(self, back):
-        claim = self.claim_held(back)
-        if self.try_to(jobs.release, claim):
-            self.known[claim.id] = self.freed(claim.id)
+    def lose(self, claim):
+        """Only a lease that was seen to be lost is taken back, not the one that followed."""
+        if not self.holds(claim):
+            self.is_refused(jobs.lose, claim, now=self.now, policy=POLICY)
+            return
+        losses = self.known[claim.id].losses + 1
+        again = losses < POLICY.losses_max
+        assert self.write(jobs.lose, claim, now=self.now, policy=POLICY) is again
+        self.known[claim.id] = replace(self.freed(claim.id, ended=not again), losses=losses)
+        if not again:
+            self.becomes(claim.id, reason="WorkerLost")
 
-    @has_claims
-    @rule(back=recent, transient=st.booleans())
-    def fail(self, back, transient):
-        claim = self.claim_held(back)
+    def fail(self, claim, *, transient):
         words = {"transient": transient, "now": self.now, "policy": POLICY}
         if not self.try_to(jobs.fail, claim, "OutOfMemory", "m", **words):
             return

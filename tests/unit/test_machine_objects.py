@@ -17,7 +17,7 @@ from tests.simulated import new_state
 KEYS = [Key("Capture", "default", name) for name in "abcd"]
 SPECS = [{"x": 1, "y": [1]}, {"y": [1], "x": 1}, {"x": 2, "y": [1]}, {"x": {"p": 1, "q": 2}}]
 NOTES = [{}, {"note": "n"}, {PROTECT_ANNOTATION: "true"}]
-FIRST_VERSION, CHANGES_KEPT = 93, 5
+FIRST_VERSION, CHANGES_KEPT = 92, 5
 key_of = st.sampled_from(KEYS)
 
 
@@ -56,6 +56,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.seen, self.held = [FIRST_VERSION, FIRST_VERSION], []
         self.apply(KEYS[0], SPECS[0], NOTES[0], None)
         self.apply(KEYS[1], SPECS[0], NOTES[0], KEYS[0])
+        self.apply(KEYS[2], SPECS[0], NOTES[0], KEYS[1])
         self.read(KEYS[0])
 
     def teardown(self):
@@ -143,9 +144,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.write(lambda c: c.execute(tables.objects.update().where(mine).values(**values)))
             self.things[key] = replace(self.things[key], finalizers=finalizers)
 
-    @rule(key=key_of, caught=st.booleans())
-    def remove(self, key, caught):
+    @rule(which=st.integers(0, 4), caught=st.booleans())
+    def remove(self, which, caught):
         """``caught``: the caller swallows a refusal inside its transaction, as a prune does."""
+        there = sorted(self.things)
+        key = there[which % len(there)] if there and which < 4 else KEYS[-1]
 
         def act(connection):
             try:
