@@ -8,7 +8,7 @@ from types import TracebackType
 
 from state import failpoints, jobs
 from state.database import Database
-from state.failures import JobStopped
+from state.failures import JobStopped, TransientFailure
 from state.jobs import Fenced
 from state.records import Progress
 
@@ -83,3 +83,5 @@ class Lease:
             except Fenced as fenced:
                 self._fenced = fenced
                 return
+            except TransientFailure:
+                continue  # the database was busy or full: the lease lasts for several more beats
