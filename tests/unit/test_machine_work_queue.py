@@ -43,9 +43,12 @@ class QueueAgainstModel(RuleBasedStateMachine):
         self.queue.add_after(key, due_at)
         self.becomes_dirty_at(key, due_at)
 
-    @rule(key=KEYS, times=st.sampled_from([1, 1, 3, 20, 60]))
+    @rule(key=KEYS, times=st.sampled_from([1, 1, 4, 130]))
     def add_rate_limited(self, key, times):
+        """Once or a few times in a row; or in turn with successes until the bucket is full."""
         for _ in range(times):
+            if times > BURST:
+                self.forget(key)
             self.queue.add_rate_limited(key)
             delay = min(RETRY_SECONDS * 2 ** self.failures.get(key, 0), RETRY_SECONDS_MAX)
             self.failures[key] = self.failures.get(key, 0) + 1
@@ -67,8 +70,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
         self.queue.done(key)
         self.processing.discard(key)
         if succeeded:
-            self.queue.forget(key)
-            self.failures.pop(key, None)
+            self.forget(key)
 
     @rule(seconds=st.sampled_from([0.004, 0.03, 0.4, 2.0, 35.0, 1200.0, -0.5, -3600.0]))
     def time_passes(self, seconds):
@@ -78,6 +80,10 @@ class QueueAgainstModel(RuleBasedStateMachine):
             self.clock.advance(2 * NOT_APART_SECONDS)
 
     # -- the model ----------------------------------------------------------------
+
+    def forget(self, key):
+        self.queue.forget(key)
+        self.failures.pop(key, None)
 
     def becomes_dirty(self, key, priority):
         if self.dirty.get(key) != "high":
