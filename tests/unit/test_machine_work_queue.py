@@ -11,6 +11,7 @@ from specs.objects import Key
 from tests.simulated import VirtualClock
 
 KEYS = st.sampled_from([Key("Capture", "default", name) for name in "aabbc"])
+CROWD = Key("Capture", "default", "crowd")
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.005, 1000.0
 SECONDS_PER_RETRY, BURST = 0.1, 100
 NOT_APART_SECONDS = 1e-6
@@ -43,27 +44,26 @@ class QueueAgainstModel(RuleBasedStateMachine):
         self.queue.add_after(key, due_at)
         self.becomes_dirty_at(key, due_at)
 
-    @rule(key=KEYS, times=st.sampled_from([1, 1, 4, 130]))
-    def add_rate_limited(self, key, times):
-        """Once or a few times in a row; or in turn with successes until the bucket is full."""
+    @rule(key=KEYS, times=st.sampled_from([1, 1, 4]), crowd=st.sampled_from([0, 0, 130]))
+    def add_rate_limited(self, key, times, crowd):
+        """``crowd``: so many retries of another object, each after a success, come first."""
+        for _ in range(crowd):
+            self.forget(CROWD)
+            self.retry(CROWD)
         for _ in range(times):
-            if times > BURST:
-                self.forget(key)
-            self.queue.add_rate_limited(key)
-            delay = min(RETRY_SECONDS * 2 ** self.failures.get(key, 0), RETRY_SECONDS_MAX)
-            self.failures[key] = self.failures.get(key, 0) + 1
-            self.becomes_dirty_at(key, self.clock.now() + max(delay, self.wait_for_the_bucket()))
+            self.retry(key)
 
-    @rule()
-    def take(self):
-        self.promote()
-        waiting = [key for key in self.dirty if key not in self.processing]
-        urgent = [key for key in waiting if self.dirty[key] == "high"]
-        expected = next(iter(urgent + waiting), None)
-        assert self.queue.take() == expected
-        if expected is not None:
-            del self.dirty[expected]
-            self.processing.add(expected)
+    @rule(times=st.sampled_from([1, 2, 5]))
+    def take(self, times):
+        for _ in range(times):
+            self.promote()
+            waiting = [key for key in self.dirty if key not in self.processing]
+            urgent = [key for key in waiting if self.dirty[key] == "high"]
+            expected = next(iter(urgent + waiting), None)
+            assert self.queue.take() == expected
+            if expected is not None:
+                del self.dirty[expected]
+                self.processing.add(expected)
 
     @rule(key=KEYS, succeeded=st.booleans())
     def done(self, key, succeeded):
@@ -80,6 +80,12 @@ class QueueAgainstModel(RuleBasedStateMachine):
             self.clock.advance(2 * NOT_APART_SECONDS)
 
     # -- the model ----------------------------------------------------------------
+
+    def retry(self, key):
+        self.queue.add_rate_limited(key)
+        delay = min(RETRY_SECONDS * 2 ** self.failures.get(key, 0), RETRY_SECONDS_MAX)
+        self.failures[key] = self.failures.get(key, 0) + 1
+        self.becomes_dirty_at(key, self.clock.now() + max(delay, self.wait_for_the_bucket()))
 
     def forget(self, key):
         self.queue.forget(key)
