@@ -17,7 +17,7 @@ from tests.simulated import new_state
 KEYS = [Key("Capture", "default", name) for name in "abcd"]
 SPECS = [{"x": 1, "y": [1]}, {"y": [1], "x": 1}, {"x": 2, "y": [1]}, {"x": {"p": 1, "q": 2}}]
 NOTES = [{}, {"note": "n"}, {PROTECT_ANNOTATION: "true"}]
-FIRST_VERSION, CHANGES_KEPT = 92, 5
+FIRST_VERSION, CHANGES_KEPT = 95, 2
 key_of = st.sampled_from(KEYS)
 
 
