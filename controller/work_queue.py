@@ -58,7 +58,8 @@ class WorkQueue:
 
     def _bucket_delay(self) -> float:
         now = self.clock.now()
-        refilled = self._tokens + (now - self._filled_at) * RETRIES_PER_SECOND
+        passed_seconds = max(0.0, now - self._filled_at)  # a clock may be set back
+        refilled = self._tokens + passed_seconds * RETRIES_PER_SECOND
         self._filled_at = now
         self._tokens = min(RETRIES_BURST, refilled) - 1
         return max(0.0, -self._tokens / RETRIES_PER_SECOND)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from state import failpoints
 from state.failures import Failure, TerminalFailure, TransientFailure
-from state.files import disk_full_words, free_bytes
+from state.file_systems import refuse_network_file_system
+from state.files import disk_full_words, durable_replace, file_sha256, free_bytes
 from state.open_files import OpenFiles
 
 HEAD_REVISION = "0001"
-BUSY_TIMEOUT_SECONDS = 60
-_NETWORK_FILE_SYSTEMS = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "fuse.sshfs",
-    "ceph",
-    "lustre",
-}
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_SECONDS = 60.0
+WAL_TRIES_MAX = 20
+CHECKPOINT_PAGES = 1000
+"""A commit that leaves more pages than this in the WAL moves them into the database."""
+WAL_BYTES_KEPT = 8 * 1024 * 1024
+"""A WAL that a long read made bigger is cut to this size once the read is over."""
 
 
 class Database:
@@ -42,19 +37,27 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a read transaction."""
+        """Open a read transaction; whoever writes in it gets an error.
+
+        A read that turned into a write would fail whenever somebody else wrote meanwhile.
+        """
         with _in_plain_words(self.path), self._engine.connect() as connection:
             self._files.check()
+            connection.exec_driver_sql("PRAGMA query_only=ON")
             connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a write transaction; commits at the end, rolls back on any exception."""
+        """Open a write transaction; commits at the end, rolls back on any exception.
+
+        Raises TransientFailure when others hold the lock for BUSY_TIMEOUT_SECONDS.
+        """
         with _in_plain_words(self.path), self._engine.connect() as connection:
             self._files.check()
             failpoints.reach("transaction-begin")
+            connection.exec_driver_sql("PRAGMA query_only=OFF")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -68,44 +71,56 @@ class Database:
         failpoints.reach("transaction-committed")
 
     def migrate(self) -> None:
-        """Bring the schema to this version. Refuses a database of a newer Loopscope."""
-        current = self._revision()
-        if current == HEAD_REVISION:
-            return
-        if current is not None and current > HEAD_REVISION:
-            raise TerminalFailure(
-                "NewerDatabase",
-                f"{self.path} has schema {current}, this Loopscope knows {HEAD_REVISION}; upgrade",
-            )
-        if current is not None:
-            self._back_up(current)
-        _upgrade(self._engine)
+        """Bring the schema to this version. Refuses a database of a newer Loopscope.
+
+        All or nothing, and once: of several processes the first migrates under the write lock,
+        the others wait for it and find nothing to do.
+        """
+        with _in_plain_words(self.path), self._engine.connect() as connection:
+            if _revision(connection) == HEAD_REVISION:
+                return
+        with self.write() as connection:
+            current = _revision(connection)
+            if current == HEAD_REVISION:
+                return
+            if current is not None and current > HEAD_REVISION:
+                raise TerminalFailure(
+                    "NewerDatabase",
+                    f"{self.path} has schema {current}, this Loopscope knows {HEAD_REVISION}; "
+                    "upgrade",
+                )
+            if current is not None:
+                self._back_up(current)
+            _upgrade(connection)
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
         self._files.forget()
 
-    def _revision(self) -> str | None:
-        with self._engine.connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            row = connection.execute(text("select version_num from alembic_version")).first()
-            return str(row[0]) if row else None
-
     def _back_up(self, revision: str) -> None:
-        target = self.path.with_name(f"{self.path.name}.before-{HEAD_REVISION}-from-{revision}")
-        with sqlite3.connect(self.path) as source, sqlite3.connect(target) as copy:
-            source.backup(copy)
+        """Copy the database beside itself, whole and durable.
+
+        The name holds the content's hash: a copy never replaces a different one, and a migration
+        that fails again and again leaves one copy.
+        """
+        copy = self.path.with_name(f"{self.path.name}.copying")
+        copy.unlink(missing_ok=True)
+        try:
+            _copy_whole(self.path, copy)
+            content = file_sha256(copy)[:12]
+            name = f"{self.path.name}.before-{HEAD_REVISION}-from-{revision}-{content}"
+            durable_replace(copy, self.path.with_name(name))
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 def open_database(path: Path) -> Database:
     """Open (creating it with its folder, private to the user) and migrate the database."""
+    refuse_network_file_system(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _refuse_network_file_system(path.parent)
     database = Database(path)
-    with _in_plain_words(path):
-        database.migrate()
+    database.migrate()
     return database
 
 
@@ -123,8 +138,9 @@ def _in_plain_words(path: Path) -> Iterator[None]:
     """Turn SQLite's complaints about the file itself into failures that say what to do."""
     try:
         yield
-    except DatabaseError as error:
-        failure = _failure(path, str(error.orig))
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        said = error.orig if isinstance(error, DatabaseError) else error
+        failure = _failure(path, str(said))
         if failure is None:
             raise
         raise failure from error
@@ -141,7 +157,7 @@ def _failure(path: Path, said: str) -> Failure | None:
     if any_of(_BUSY):
         return TransientFailure(
             "DatabaseBusy",
-            f"{path} was held by another process for more than {BUSY_TIMEOUT_SECONDS} s ({said}); "
+            f"{path} was held by another process for more than {BUSY_TIMEOUT_SECONDS:.0f} s ({said}); "
             "try again, and look for a process that hangs",
         )
     if any_of(_DAMAGED):
@@ -180,46 +196,71 @@ def _may_be_written(path: Path) -> bool:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),  # a path may hold any sign, also `?`
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun explicitly above
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+    def _connected(connection: sqlite3.Connection, _record: Any) -> None:
+        configure(connection, path)
 
     return engine
 
 
-def _upgrade(engine: Engine) -> None:
+def configure(connection: sqlite3.Connection, path: Path) -> None:
+    """Set what every connection must have. Raises TerminalFailure when WAL is not to be had."""
+    connection.isolation_level = None  # transactions are begun explicitly above
+    mode = _enter_wal(connection)
+    if mode != "wal":
+        raise TerminalFailure(
+            "NoWriteAheadLog",
+            f"{path} cannot be used with a write-ahead log (journal mode stays {mode}): its file "
+            "system has no shared memory; use --state on a local disk",
+        )
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
+
+
+def _enter_wal(connection: sqlite3.Connection) -> str:
+    """Return the journal mode after asking for WAL.
+
+    Of processes that open a new file at once, one switches it and SQLite turns the others away
+    without waiting: they wait here, for the write lock, and ask again.
+    """
+    for _ in range(WAL_TRIES_MAX):
+        try:
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as refused:
+            if "locked" not in str(refused):
+                raise
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    raise sqlite3.OperationalError("database is locked: it could not be switched to WAL")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    row = connection.execute(text("select version_num from alembic_version")).first()
+    return str(row[0]) if row else None
+
+
+def _copy_whole(path: Path, copy: Path) -> None:
+    """Write what the last commit left, wherever it lies, into one file. Refuses damaged ones."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")  # no WAL beside it
+        (found,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {found}")
+
+
+def _upgrade(connection: Connection) -> None:
     from alembic import command  # imported late: a second of start-up that most commands save
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
-
-
-def _refuse_network_file_system(folder: Path) -> None:
-    """SQLite's locks are not reliable on network file systems: refuse them by name."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return
-    real = os.path.realpath(folder)
-    best, kind = "", ""
-    for line in mounts.read_text(errors="replace").splitlines():
-        _, point, file_system, *_ = line.split(" ")
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, file_system
-    if kind in _NETWORK_FILE_SYSTEMS:
-        raise TerminalFailure(
-            "NetworkFileSystem",
-            f"{folder} is on {kind}, where SQLite locks are not safe; use --state on a local disk",
-        )
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD_REVISION)

@@ -121,11 +121,15 @@ def update_status(
 ) -> bool:
     """Record a status that was decided from ``read``; return whether anything changed.
 
-    Raises Conflict when the object is no longer the one that was read.
+    Raises Conflict when the object is no longer the one that was read, and ValueError when the
+    status claims to have observed what is not there yet, or less than the last one did.
     """
     current = get(connection, read.key)
     if current is None or current.resource_version != read.resource_version:
         raise Conflict(str(read.key))
+    seen = status.observed_generation
+    if not current.status.observed_generation <= seen <= current.generation:
+        raise ValueError(f"{read.key}: observedGeneration {seen} of {current.generation}")
     if current.status == status and current.wanted_digest == wanted_digest:
         return False
     connection.execute(
@@ -144,29 +148,42 @@ def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
     """Delete an object and what it owns; return the deleted keys.
 
     An object with finalizers is only marked (``deletionTimestamp``); the rest follows when
-    the last finalizer is gone. Raises Protected, and KeyError when there is no such object.
+    the last finalizer is gone. Raises KeyError when there is no such object, and Protected
+    before anything is changed when it or something that would go with it is protected.
     """
-    old = get(connection, key)
-    if old is None:
+    record = get(connection, key)
+    if record is None:
         raise KeyError(str(key))
-    if old.annotations.get(PROTECT_ANNOTATION) == "true":
-        raise Protected("Protected", f'{key} carries {PROTECT_ANNOTATION}: "true"; remove it first')
-    if old.finalizers:
-        if old.deletion_timestamp is None:
-            version = _log(connection, "MODIFIED", key)
-            connection.execute(
-                update(tables.objects)
-                .where(_is(key))
-                .values(deletion_timestamp=now, resource_version=version)
+    doomed = _with_what_it_owns(connection, record)
+    for one in doomed:
+        if one.annotations.get(PROTECT_ANNOTATION) == "true":
+            raise Protected(
+                "Protected", f'{one.key} carries {PROTECT_ANNOTATION}: "true"; remove it first'
             )
-        return []
-    failpoints.reach("object-delete")
-    connection.execute(delete(tables.objects).where(_is(key)))
-    _log(connection, "DELETED", key)
-    removed = [key]
-    for child in owned_by(connection, old.uid):
-        removed.extend(remove(connection, child.key, now=now))
-    return removed
+    return [one.key for one in doomed if _remove_one(connection, one, now)]
+
+
+def _with_what_it_owns(connection: Connection, record: ObjectRecord) -> list[ObjectRecord]:
+    """Return owners before what they own; what an object with finalizers owns stays for now."""
+    children = [] if record.finalizers else owned_by(connection, record.uid)
+    return [record, *(one for child in children for one in _with_what_it_owns(connection, child))]
+
+
+def _remove_one(connection: Connection, record: ObjectRecord, now: float) -> bool:
+    """Delete the row, or mark it if it has finalizers; return whether it is gone."""
+    if not record.finalizers:
+        failpoints.reach("object-delete")
+        connection.execute(delete(tables.objects).where(_is(record.key)))
+        _log(connection, "DELETED", record.key)
+        return True
+    if record.deletion_timestamp is None:
+        version = _log(connection, "MODIFIED", record.key)
+        connection.execute(
+            update(tables.objects)
+            .where(_is(record.key))
+            .values(deletion_timestamp=now, resource_version=version)
+        )
+    return False
 
 
 def resource_version(connection: Connection) -> int:

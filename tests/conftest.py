@@ -7,12 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.stage_world import World
     from worker.models import LoadedModel
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples every time, in every checkout; `LOOPSCOPE_HYPOTHESIS=deep` looks for new ones.
+_SLOW_IS_FINE = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+    "report_multiple_bugs": False,
+}
+settings.register_profile(
+    "ci", derandomize=True, database=None, max_examples=80, stateful_step_count=40, **_SLOW_IS_FINE
+)
+settings.register_profile(
+    "deep", database=None, max_examples=2000, stateful_step_count=60, print_blob=True,
+    **_SLOW_IS_FINE,
+)  # fmt: skip
+settings.load_profile(os.environ.get("LOOPSCOPE_HYPOTHESIS", "ci"))
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ def delete(
     root: RootOption = None,
 ) -> None:
     """Delete objects and what they own; applying them again finds their artifacts."""
+    said = []
     with context.obj.open_existing().database.write() as connection:
         if filename is not None:
             loaded = load_path(filename, root_of(filename, root))
@@ -38,10 +39,11 @@ def delete(
             try:
                 removed = objects.remove(connection, key, now=now())
             except KeyError:
-                print(f"{key} not found")
-                continue
-            for gone in removed:
-                print(f"{gone} deleted")
+                said.append(f"{key} not found")
+            else:
+                said.extend(f"{gone} deleted" for gone in removed)
+    for line in said:  # only now is it true: a refusal takes everything back
+        print(line)
 
 
 def _named(connection: object, namespace: str, words: list[str]) -> list[Key]:

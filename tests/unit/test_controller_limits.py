@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.limits import WINDOW_SECONDS, start_allowed_at
@@ -29,7 +29,6 @@ def test_a_clock_that_was_set_back_never_allows_more():
     assert start_allowed_at([500.0], 1, 100.0) == 500.0 + WINDOW_SECONDS
 
 
-@settings(max_examples=100, deadline=None)
 @given(limit=st.integers(1, 4), gaps=st.lists(st.integers(0, 40), min_size=1, max_size=30))
 def test_no_window_ever_holds_more_starts_than_the_limit(limit, gaps):
     now, starts = 0.0, []

@@ -1,9 +1,6 @@
-"""client-go's contract, by example and against a small model."""
+"""client-go's contract, by example; ``test_machine_work_queue`` has the whole of it."""
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from controller.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
 from specs.objects import Key
@@ -120,9 +117,6 @@ def test_an_idle_queue_has_nothing_due(queue):
     assert queue.next_due_at() is None, "it waits for done"
 
 
-KEYS = st.sampled_from([A, B, C])
-
-
 def test_retries_of_many_keys_share_one_token_bucket(clock):
     queue = WorkQueue(clock)
     for number in range(150):
@@ -139,62 +133,3 @@ def test_retries_of_many_keys_share_one_token_bucket(clock):
         while (key := queue.take()) is not None:
             queue.done(key)
     assert clock.now() - started >= (150 - 101) / 10
-
-
-class QueueAgainstModel(RuleBasedStateMachine):
-    """The model: which keys must still be handed out, and which are being processed."""
-
-    def __init__(self):
-        super().__init__()
-        self.clock = VirtualClock()
-        self.queue = WorkQueue(self.clock)
-        self.wanted = set()
-        self.processing = set()
-        self.later = {}
-
-    @rule(key=KEYS, priority=st.sampled_from(["high", "low"]))
-    def add(self, key, priority):
-        self.queue.add(key, priority)
-        self.wanted.add(key)
-
-    @rule(key=KEYS, seconds=st.integers(0, 20))
-    def add_after(self, key, seconds):
-        due_at = self.clock.now() + seconds
-        self.queue.add_after(key, due_at)
-        self.later[key] = min(due_at, self.later.get(key, due_at))
-
-    @rule(seconds=st.integers(1, 10))
-    def time_passes(self, seconds):
-        self.clock.advance(seconds)
-
-    @rule()
-    def take(self):
-        due = {key for key, due_at in self.later.items() if due_at <= self.clock.now()}
-        self.wanted |= due
-        for key in due:
-            del self.later[key]
-        key = self.queue.take()
-        assert (key is None) == (not self.wanted - self.processing)
-        if key is not None:
-            assert key in self.wanted and key not in self.processing
-            self.wanted.discard(key)
-            self.processing.add(key)
-
-    @rule(key=KEYS)
-    def done(self, key):
-        self.queue.done(key)
-        self.processing.discard(key)
-
-    @invariant()
-    def it_says_when_to_come_back(self):
-        due_at = self.queue.next_due_at()
-        if self.wanted - self.processing:
-            assert due_at is not None and due_at <= self.clock.now()
-        elif self.later:
-            assert due_at is not None and due_at <= min(self.later.values())
-
-
-QueueAgainstModel.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None
-)
-TestQueueAgainstModel = QueueAgainstModel.TestCase

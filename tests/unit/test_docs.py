@@ -114,7 +114,7 @@ def test_anchors_within_the_documents_resolve(page):
 
 def test_every_reason_of_failure_is_documented():
     named = re.compile(
-        r"(?:TerminalFailure|TransientFailure|ResolutionPending|Blocked|_fail|Protected)\("
+        r"(?:TerminalFailure|TransientFailure|ResolutionPending|Blocked|_fail|Protected)[(,]"
         r"\s*(?:job, )?\"([A-Z][A-Za-z]+)\""
     )
     reasons = {

@@ -261,3 +261,15 @@ def test_a_protected_experiment_is_not_deleted(loopscope, experiment):
     code, _, err = loopscope("delete", "exp", "x")
     assert code == 1 and PROTECT_ANNOTATION in err
     assert loopscope("get", "exp", "x")[0] == 0
+
+
+def test_a_refused_deletion_says_of_nothing_that_it_was_deleted(loopscope, experiment):
+    def twice(text):
+        note = f"  annotations: {{{PROTECT_ANNOTATION}: 'true'}}"
+        return f"{text}\n---\n" + text.replace("  name: x\n", f"  name: y\n{note}\n", 1)
+
+    path = experiment(text=twice)
+    assert loopscope("apply", "-f", path)[0] == 0
+    code, out, err = loopscope("delete", "-f", path)
+    assert (code, out) == (1, "") and "experiment/y" in err
+    assert loopscope("get", "exp", "x")[0] == loopscope("get", "exp", "y")[0] == 0

@@ -46,6 +46,18 @@ def test_an_empty_database_is_not_an_empty_answer(command, tmp_path):
     assert "is empty" in output
 
 
+def test_a_lock_that_is_not_given_back_is_one_line_and_nothing_is_lost(
+    command, tmp_path, monkeypatch
+):
+    database = open_state(tmp_path / ".loopscope").database
+    monkeypatch.setattr("state.database.BUSY_TIMEOUT_SECONDS", 0.01)
+    with database.write():
+        assert command("get", "experiments")[0] == 0, "readers do not wait for writers"
+        code, output = command("delete", "experiment", "x")
+    assert code == 1
+    assert output.startswith("error: DatabaseBusy: ") and output.count("\n") == 1
+
+
 def test_a_file_as_state_folder_is_refused(command, tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "e.yaml").write_text("x: 1\n")

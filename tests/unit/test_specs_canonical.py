@@ -4,7 +4,7 @@ import hashlib
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specs import actions
@@ -25,7 +25,6 @@ def shuffled(value):
     return [shuffled(item) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=50, deadline=None)
 @given(JSON)
 def test_the_order_of_fields_does_not_matter(value):
     assert digest(shuffled(value)) == digest(value)

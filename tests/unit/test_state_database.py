@@ -1,51 +1,30 @@
-"""The schema, its migrations, and transactions of many processes at once."""
+"""Transactions, and what SQLite was told about durability."""
 
-import subprocess
-import sys
-from pathlib import Path
+import sqlite3
+import threading
+from contextlib import closing
 
 import pytest
 import sqlalchemy
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from state import tables
-from state.database import HEAD_REVISION, Database, open_database
-from state.failures import TerminalFailure
+from state.database import (
+    BUSY_TIMEOUT_SECONDS,
+    CHECKPOINT_PAGES,
+    WAL_BYTES_KEPT,
+    Database,
+    configure,
+    open_database,
+)
+from state.failures import TerminalFailure, TransientFailure
 from state.objects import raise_counter, resource_version
 from tests.simulated import new_state
-
-ROOT = Path(__file__).parents[2]
-PROCESSES, INCREMENTS = 4, 200
 
 
 @pytest.fixture
 def database(tmp_path):
     return new_state(tmp_path / "state").database
-
-
-def schema(path_or_engine):
-    """Return every table, index and check as SQL text, without whitespace and quotes."""
-    with path_or_engine.connect() as connection:
-        rows = connection.execute(text("select type, name, sql from sqlite_master"))
-        return {
-            (type_, name): "".join(sql.split()).replace('"', "")
-            for type_, name, sql in rows
-            if sql and name != "alembic_version"
-        }
-
-
-def test_the_migrations_build_exactly_the_tables(tmp_path):
-    open_database(tmp_path / "a" / "state.db").close()
-    migrated = create_engine(f"sqlite:///{tmp_path}/a/state.db")
-    with migrated.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, tables.metadata) == []
-        assert context.get_current_revision() == HEAD_REVISION
-    declared = create_engine(f"sqlite:///{tmp_path}/declared.db")
-    tables.metadata.create_all(declared)
-    assert schema(migrated) == schema(declared)
 
 
 def test_opening_twice_changes_nothing_and_the_folder_is_private(tmp_path):
@@ -55,16 +34,6 @@ def test_opening_twice_changes_nothing_and_the_folder_is_private(tmp_path):
     with open_database(path).read() as connection:
         assert resource_version(connection) == 1
     assert path.parent.stat().st_mode & 0o077 == 0
-
-
-def test_a_database_of_a_newer_loopscope_is_refused_and_left_alone(database):
-    with database.write() as connection:
-        connection.execute(text("update alembic_version set version_num = '9999'"))
-    with pytest.raises(TerminalFailure) as refused:
-        open_database(database.path)
-    assert refused.value.reason == "NewerDatabase" and "9999" in refused.value.message
-    with database.read() as connection:
-        assert connection.execute(text("select * from alembic_version")).all() == [("9999",)]
 
 
 def test_an_error_rolls_back_everything_that_its_transaction_wrote(database):
@@ -101,34 +70,124 @@ def test_a_job_cannot_be_in_a_state_that_does_not_exist(database):
         connection.execute(tables.jobs.insert().values(state="paused", **job))
 
 
-def test_every_commit_is_durable_and_read_while_written(database):
-    with database.read() as connection:
-        assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
-        assert connection.execute(text("pragma synchronous")).scalar() == 2  # FULL
+def test_every_connection_is_durable_patient_and_bounded(database):
+    pragmas = {
+        "journal_mode": "wal",
+        "synchronous": 2,  # FULL: a commit is on the disk when it returns
+        "busy_timeout": BUSY_TIMEOUT_SECONDS * 1000,
+        "wal_autocheckpoint": CHECKPOINT_PAGES,
+        "journal_size_limit": WAL_BYTES_KEPT,
+    }
+    for opened in (database.read, database.write):
+        with opened() as connection:
+            found = {p: connection.execute(text(f"pragma {p}")).scalar() for p in pragmas}
+        assert found == pragmas
 
 
-def test_processes_that_write_at_once_lose_nothing(tmp_path):
-    path = tmp_path / "state" / "state.db"
-    script = f"""
-import sys
-from pathlib import Path
-from sqlalchemy import select, update
-from state import tables
-from state.database import open_database
-database = open_database(Path({str(path)!r}))
-counter = tables.counters
-mine = counter.c.name == "resource_version"
-for _ in range({INCREMENTS}):
+def other_connection(database):
+    """Return a connection as another process would have it, without any patience."""
+    return closing(sqlite3.connect(database.path, timeout=0, isolation_level=None))
+
+
+def test_a_write_holds_the_lock_before_its_first_statement(database):
+    with other_connection(database) as other:
+        with database.write():
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+            assert other.execute("select count(*) from objects").fetchone() == (0,)
+        other.execute("BEGIN IMMEDIATE")
+
+
+def test_a_read_holds_no_lock_and_cannot_become_a_write(database):
+    with database.read() as reader:
+        resource_version(reader)
+        with other_connection(database) as other:
+            other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="readonly"):
+            raise_counter(reader, "resource_version")
     with database.write() as connection:
-        value = connection.execute(select(counter.c.value).where(mine)).scalar_one()
-        connection.execute(update(counter).where(mine).values(value=value + 1))
-"""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        assert raise_counter(connection, "resource_version") == 1
+
+
+def test_a_lock_that_is_never_given_back_is_named_in_plain_words(database, monkeypatch):
+    monkeypatch.setattr("state.database.BUSY_TIMEOUT_SECONDS", 0.01)
+    impatient = Database(database.path)
+    with database.write(), pytest.raises(TransientFailure) as busy, impatient.write():
+        pass
+    assert busy.value.reason == "DatabaseBusy" and str(database.path) in busy.value.message
+    with impatient.write() as connection:
+        assert raise_counter(connection, "resource_version") == 1
+
+
+def test_a_full_disk_is_named_and_rolls_back(database):
+    with pytest.raises(TransientFailure) as full, database.write() as connection:
+        connection.execute(text("pragma max_page_count=1"))
+        store_message(connection, MEBIBYTE)
+    assert full.value.reason == "DiskFull"
+    with database.read() as connection:
+        assert connection.execute(tables.events.select()).all() == []
+
+
+def test_a_new_file_that_somebody_else_is_just_writing_is_waited_for(tmp_path):
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("create table t (x)")
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.1, lambda: other.execute("COMMIT")).start()
+        with Database(path).read() as connection:
+            assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
+
+
+def test_a_file_system_without_shared_memory_is_refused(tmp_path):
+    in_memory = closing(sqlite3.connect(":memory:"))
+    with in_memory as connection, pytest.raises(TerminalFailure) as refused:
+        configure(connection, tmp_path)
+    assert refused.value.reason == "NoWriteAheadLog"
+
+
+@pytest.mark.parametrize("name", ["why?", "50%", "#1", "two words", "été"])
+def test_the_folder_may_have_any_name(tmp_path, name):
+    path = tmp_path / name / "state.db"
+    with open_database(path).write() as connection:
+        raise_counter(connection, "resource_version")
+    assert path.is_file() and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+# -- the write-ahead log ----------------------------------------------------------------
+
+MEBIBYTE = 1024 * 1024
+
+
+def store_message(connection, size):
+    connection.execute(tables.events.delete())
+    connection.execute(
+        tables.events.insert().values(
+            kind="k", namespace="n", name="n", type="Normal", reason="r", message="x" * size,
+            count=1, first_seen_at=0.0, last_seen_at=0.0,
         )
-        for _ in range(PROCESSES)
-    ]
-    assert [(p.communicate()[1], p.returncode) for p in processes] == [("", 0)] * PROCESSES
-    with Database(path).read() as connection:
-        assert resource_version(connection) == PROCESSES * INCREMENTS
+    )  # fmt: skip
+
+
+def churn(database, mebibytes):
+    for _ in range(mebibytes):
+        with database.write() as connection:
+            store_message(connection, MEBIBYTE)
+
+
+def log_size(database):
+    return database.path.with_name("state.db-wal").stat().st_size
+
+
+def test_the_log_stays_small_under_churn(database):
+    churn(database, 20)
+    assert log_size(database) <= CHECKPOINT_PAGES * 4096 + 2 * MEBIBYTE
+
+
+def test_the_log_that_a_long_read_made_grow_is_cut_afterwards(database):
+    churn(database, 1)
+    with database.read() as reader:
+        resource_version(reader)
+        churn(database, 20)
+        assert log_size(database) > WAL_BYTES_KEPT, "a reader needs what was there before"
+    churn(database, 6)
+    assert log_size(database) <= WAL_BYTES_KEPT

@@ -288,6 +288,14 @@ def test_active_jobs_are_cancelled_once_and_ended_ones_never(queue):
     assert queue.listed() == [] and len(queue.listed(ended=True)) == 2
 
 
+def test_a_job_whose_artifact_was_found_does_not_show_why_it_failed_before(queue):
+    job = queue.start(queue.add())
+    fail(queue, job, transient=True)
+    queue.adopt_artifact(job.id, now=3.0)
+    ended = queue.get(job.id)
+    assert (ended.state, ended.reason, ended.message) == ("succeeded", None, None)
+
+
 def test_a_retry_is_a_new_job_with_fresh_attempts(queue):
     job = queue.start(queue.add())
     fail(queue, job, transient=False)

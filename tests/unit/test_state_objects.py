@@ -1,5 +1,6 @@
 """The object store: generations, versions, conflicts, watches and deletion."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,22 @@ def test_a_watch_that_is_too_old_is_told_so(store):
         store.changes(1)
 
 
+def test_a_watch_from_a_version_that_was_never_reached_is_told_so(store):
+    store.apply()
+    with pytest.raises(objects.Gone):
+        store.changes(store.version() + 1)
+
+
+def test_no_status_observes_the_future_or_forgets_the_past(store):
+    store.apply()
+    store.apply(spec={"hook": "b"})
+    store.set_status(store.get(), replace(READY, observed_generation=2))
+    for seen in (1, 3):
+        with pytest.raises(ValueError, match="observedGeneration"):
+            store.set_status(store.get(), replace(READY, observed_generation=seen))
+    assert store.get().status.observed_generation == 2
+
+
 def test_the_change_log_keeps_the_stated_number_of_rows(store, monkeypatch):
     monkeypatch.setattr(objects, "CHANGES_KEPT", 50)
     with store.database.write() as connection:
@@ -211,6 +228,15 @@ def test_a_protected_child_keeps_the_whole_family(store):
     with pytest.raises(objects.Protected):
         store.remove()
     assert all(store.get(key) for key in (KEY, OTHER, grandchild))
+
+
+def test_a_refused_removal_changed_nothing_even_if_its_transaction_goes_on(store):
+    _, grandchild = owned(store)
+    store.apply(grandchild, owner=store.get(OTHER), annotations={PROTECT_ANNOTATION: "true"})
+    before = store.version()
+    with store.database.write() as connection, suppress(objects.Protected):
+        objects.remove(connection, KEY, now=9.0)
+    assert all(store.get(key) for key in (KEY, OTHER, grandchild)) and store.version() == before
 
 
 def test_an_owned_object_is_edited_by_its_owner_only(store):

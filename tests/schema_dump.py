@@ -1,0 +1,61 @@
+"""Databases of released schemas, as SQL text: ``tests/data/schemas/<revision>.sql``.
+
+Run ``python -m tests.schema_dump`` when a schema is released: it prints the dump of the schema of
+this version, with rows in every table. A dump never changes afterwards.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from specs.objects import Key
+from state import jobs, objects
+from state.records import Progress
+from tests.simulated import Simulation, capture_spec, settled_experiment, texts
+
+SCHEMAS = Path(__file__).parent / "data" / "schemas"
+
+
+def restore(revision: str, path: Path) -> None:
+    """Write the database that a Loopscope of this schema left behind."""
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((SCHEMAS / f"{revision}.sql").read_text(encoding="utf-8"))
+
+
+def lived_in(path: Path) -> Simulation:
+    """Return a state folder in which something of everything happened."""
+    simulation = settled_experiment(path)
+    simulation.workers.failures["capture"] = ("OutOfMemory", True)
+    simulation.apply(capture_spec(prompts={"target": texts("a"), "neutral": texts("b")}), "retries",
+                     "Capture")  # fmt: skip
+    simulation.step_until_running()
+    simulation.workers.complete()
+    simulation.step()
+    simulation.apply(capture_spec(prompts={"target": texts("ü"), "neutral": texts("'\n")}), "runs",
+                     "Capture")  # fmt: skip
+    simulation.step_until_running()
+    ((job_id, token),) = simulation.workers.assigned.values()
+    now = simulation.clock.now()
+    with simulation.state.database.write() as connection:
+        seen = Progress(job_id, "Capturing", 1, 2, "prompts", now, now)
+        jobs.report_progress(connection, job_id, token, seen)
+    simulation.apply(capture_spec(), "gone", "Capture")
+    with simulation.state.database.write() as connection:
+        objects.remove(connection, Key("Capture", "default", "gone"), now=now)
+    return simulation
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = lived_in(Path(folder) / "state")
+        with closing(sqlite3.connect(simulation.state.database.path)) as connection:
+            sys.stdout.writelines(f"{line}\n" for line in connection.iterdump())
+
+
+if __name__ == "__main__":
+    main()
