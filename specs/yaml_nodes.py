@@ -141,7 +141,8 @@ class _Reader:
                 return str(event.value)
         else:
             self._value((*place, ""))
-        return self._refuse(event, place, "expected a plain text key")
+        self._refuse(event, place, "expected a plain text key")
+        return None
 
     def _tag(self, event: yaml.ScalarEvent) -> str:
         if event.tag is not None and event.tag != "!":
@@ -177,5 +178,5 @@ class _Reader:
         raise InvalidSpec(self.problems)
 
 
-def _position(event: yaml.Event) -> tuple[int, int]:
+def _position(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
