@@ -7,7 +7,10 @@ flag is never silently skipped.
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,12 +109,19 @@ def _load_saelens(paths: Mapping[str, Path]) -> Weights:
     return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
 
 
+_NOT_ARRAYS = (
+    ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, NotImplementedError,
+    RuntimeError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What ``zipfile`` and numpy raise for bytes that are no archive of plain arrays."""
+
+
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:
+    except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
         ) from error
@@ -180,7 +190,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TerminalFailure("UnsupportedDictionary", f"{path.name} is not JSON") from error
     if not isinstance(value, dict):
         raise TerminalFailure("UnsupportedDictionary", f"{path.name} holds no JSON object")

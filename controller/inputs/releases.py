@@ -23,6 +23,8 @@ PICKLE_LOADERS = frozenset(
 """These conversions call ``torch.load``, which can run code that is hidden in the weights."""
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
+_RELEASE = re.compile(r"[^\s/:]+")
+"""A key of the registry's outermost level; the text is searched for it, so it must be one line."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def _release_names() -> list[str]:
 
 def _release_block(release: str) -> dict[str, Any] | None:
     """Return one release's entry: its block alone is parsed, the whole takes a second."""
+    if not _RELEASE.fullmatch(release):
+        return None
     text = _registry_text(_registry())
     found = re.search(rf"^{re.escape(release)}:\n((?: .*\n?)*)", text, flags=re.MULTILINE)
     block = yaml.safe_load(found.group(1)) if found else None

@@ -109,7 +109,7 @@ def _is_sound(item: LoadedObject) -> None:
 
 
 def _safetensors(_: Path) -> Run:
-    return _header(lambda stream, size: read_safetensors_header(stream, size))
+    return _header(read_safetensors_header)
 
 
 def _npz(_: Path) -> Run:
