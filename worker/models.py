@@ -124,10 +124,15 @@ def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, add_bos_token=True)
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, add_bos_token=True
+        )
     except ValueError:  # the tokenizer has no BOS token to add
         return _loading(
-            folder, lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            folder,
+            lambda: AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            ),
         )
     except OSError as error:
         raise TerminalFailure("ModelNotLoadable", f"{folder}: {error}") from error
@@ -151,13 +156,17 @@ def _load_twice_share_once(
     bridge = _loading(
         folder,
         lambda: TransformerBridge.boot_transformers(
-            str(folder), device=device, dtype=dtype, tokenizer=tokenizer
+            str(folder), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
         ),
     )
     plain = _loading(
         folder,
         lambda: AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
         ),
     ).to(device)
     share_weights(plain, bridge.original_model, ref["name"])
