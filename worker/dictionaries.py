@@ -100,8 +100,10 @@ def _downloaded(source: Mapping[str, Any], name: str) -> Path:
         raise TerminalFailure(
             "InputMissing", f"the hub has no {where}, or does not show it to this user"
         ) from error
-    except OSError as error:
-        raise TransientFailure("HubUnreachable", f"{where} cannot be downloaded now") from error
+    except Exception as error:  # whatever the hub client raises; its words may hold a token
+        raise TransientFailure(
+            "HubUnreachable", f"{where} cannot be downloaded now ({type(error).__name__})"
+        ) from None
 
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:

@@ -15,6 +15,8 @@ import yaml
 from controller.inputs.errors import InputRefused
 
 REGISTRY_BYTES_MAX = 64 * 2**20
+NAME_CHARACTERS_MAX = 100
+"""So much of a name is compared with those that are known; that takes time for each of them."""
 LOADERS = ("sae_lens", "gemma_2", "gemma_3")
 """The conversions that are supported: a SAELens folder, Gemma Scope, Gemma Scope 2."""
 PICKLE_LOADERS = frozenset(
@@ -127,9 +129,9 @@ def _safe_path(path: str) -> str:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
+    close = difflib.get_close_matches(name[:NAME_CHARACTERS_MAX], known, n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"unknown {what}: {name!r}{hint}"
+    return f"unknown {what}: {name[:NAME_CHARACTERS_MAX]!r}{hint}"
 
 
 def _registry() -> Path:

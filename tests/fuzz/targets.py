@@ -253,19 +253,24 @@ TARGETS = {
     for target in (
         Target("yaml", _yaml, _YAML_SEEDS, 3),
         Target("spec", _spec, (b"\x00", b"\x01\x02\x00\x05", b"\x02\x01\x00\x17"), 2),
-        Target("command", command_target, (b"\x00", b"\x01\x07\x20"), 0.5),
+        Target("command", command_target, (b"\x00", b"\x01\x07\x20"), 0.12),
         Target("manifest", manifest_target, (b"\x00{}", b"\x01\x02\x03"), 2),
-        Target("report", report_target, (b"\x00", b"\x05\x01"), 0.05),
-        Target("safetensors", _safetensors, (seeds.safetensors(), b""), 3),
-        Target("npz", _npz, (seeds.npz(), seeds.npz(compressed=True)), 2),
-        Target("gguf", _gguf, (seeds.gguf(),), 3),
+        Target("report", report_target, (b"\x00", b"\x05\x01"), 0.02),
+        Target("safetensors", _safetensors, (seeds.safetensors(), b""), 4),
+        Target("npz", _npz, (seeds.npz(), seeds.npz(compressed=True)), 3),
+        Target("gguf", _gguf, (seeds.gguf(),), 4),
         Target(
-            "dictionary", _dictionary, tuple(bytes([n]) + w for n in (1, 2, 3) for w in _WEIGHTS)
+            "dictionary",
+            _dictionary,
+            tuple(bytes([n]) + w for n in (1, 2, 3) for w in _WEIGHTS),
+            0.5,
         ),
-        Target("config", _config, (b"\x00", b"\x02\x01\x05\x09")),
-        Target("release", _release, (b"\x00\x00", b"\x01\x01", b"\x02\x00\x03")),
-        Target("model", _model, tuple(bytes([n]) + b"\x00\x01\x02" for n in range(6))),
-        Target("weights", _weights, tuple(bytes([n, 0]) + w for n in (0, 1, 2) for w in _WEIGHTS)),
-        Target("hashes", hashes_target, (b"\x00{}", b"\x01{}", b"\x02{}")),
+        Target("config", _config, (b"\x00", b"\x02\x01\x05\x09"), 0.7),
+        Target("release", _release, (b"\x00\x00", b"\x01\x01", b"\x02\x00\x03"), 0.1),
+        Target("model", _model, tuple(bytes([n]) + b"\x00\x01\x02" for n in range(6)), 0.5),
+        Target(
+            "weights", _weights, tuple(bytes([n, 0]) + w for n in (0, 1, 2) for w in _WEIGHTS), 0.4
+        ),
+        Target("hashes", hashes_target, (b"\x00{}", b"\x01{}", b"\x02{}"), 1),
     )
 }
