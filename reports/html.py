@@ -44,18 +44,18 @@ _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErr
 
 
 def _sections(view: ExperimentView) -> dict[str, Any]:
-    return dict(
-        view=view,
-        headline=sections.headline(view),
-        status=sections.status(view),
-        capture=sections.capture(view),
-        coarse=sections.anchors(view, "coarse"),
-        fine=sections.anchors(view, "fine"),
-        mapping=sections.mapping(view),
-        steering=sections.steering(view),
-        provenance=sections.provenance(view),
-        readings=READINGS,
-    )
+    return {
+        "view": view,
+        "headline": sections.headline(view),
+        "status": sections.status(view),
+        "capture": sections.capture(view),
+        "coarse": sections.anchors(view, "coarse"),
+        "fine": sections.anchors(view, "fine"),
+        "mapping": sections.mapping(view),
+        "steering": sections.steering(view),
+        "provenance": sections.provenance(view),
+        "readings": READINGS,
+    }
 
 
 @functools.cache

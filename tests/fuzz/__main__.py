@@ -32,13 +32,16 @@ def main() -> int:
     for target in chosen:
         inputs = max(1, round(arguments.inputs * target.share / whole))
         results.append(_in_a_process(target.name, inputs, arguments.seed, arguments.crashes))
-        print(_line(results[-1]), flush=True)
+        sys.stdout.write(f"{_line(results[-1])}\n")
+        sys.stdout.flush()
     total = sum(result["inputs"] for result in results)
     failed = [result["target"] for result in results if result["failure"]]
     slowest = max(result["slowestSeconds"] for result in results)
     memory = max(result["memoryBytes"] for result in results) / 1e6
-    print(f"{total:,} inputs, slowest {slowest:.2f} s, largest growth {memory:.0f} MB, "
-          f"failed: {', '.join(failed) or 'none'}")  # fmt: skip
+    sys.stdout.write(
+        f"{total:,} inputs, slowest {slowest:.2f} s, largest growth {memory:.0f} MB, "
+        f"failed: {', '.join(failed) or 'none'}\n"
+    )
     return 1 if failed else 0
 
 

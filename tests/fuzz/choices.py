@@ -15,7 +15,8 @@ JUNK: tuple[Any, ...] = (
     "NaN", "yes", "~", "~root/x", "~nobody/x", "/", "..", "../../../etc/passwd", "/dev/zero",
     "a/../b", "x" * 300, "x" * 5000, "\x00", "a\x00b", "\x1b[2J", "\u202e", "\U0001f600",
     "e\u0301", "<script>alert(1)</script>", "'\"&<>", "*a", "&a", "!!python/object:os.system",
-    "{{ 7 * 7 }}", "%s%n", "$(id)", "`id`", "C:\\x", "last", "all", "enforce", "blocks.0.hook_resid_pre",
+    "{{ 7 * 7 }}", "%s%n", "$(id)", "`id`", "C:\\x", "last", "all", "enforce",
+    "blocks.0.hook_resid_pre",
     [], [[]], {}, {"": {}}, {"file": "x"}, {"texts": []}, {"texts": [1]}, [0] * 60, {"a": {"b": 1}},
 )  # fmt: skip
 """Values that have broken parsers, in places where others are expected."""

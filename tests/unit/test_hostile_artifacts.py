@@ -1,4 +1,4 @@
-"""State folders that somebody prepared: nothing outside is read, nothing crashes, all is refused."""
+"""State folders that somebody prepared: nothing outside is read, nothing crashes."""
 
 import json
 import os

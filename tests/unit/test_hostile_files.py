@@ -80,7 +80,7 @@ def test_a_prompt_file_that_leads_nowhere_is_a_problem_with_a_place(
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "circle", "x" * 300])
 def test_a_model_or_dictionary_path_that_leads_nowhere_is_a_problem_too(tmp_path, path):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
-    with pytest.raises(ValueError, match="leads nowhere|cannot look at"):
+    with pytest.raises(ValueError, match=r"leads nowhere|cannot look at"):
         RootedFiles(tmp_path, tmp_path).locate(path)
 
 

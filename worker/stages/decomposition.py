@@ -131,6 +131,11 @@ def rows_per_shard(d_in: int, d_sae: int) -> int:
 def _write_shard(x: Tensor, dictionary: SparseDictionary, device: str, path: Path) -> None:
     on_device = x.to(device)
     activations = encode(dictionary, on_device, *block_shape(len(x), dictionary.d_sae))
+    if not bool(np.isfinite(activations.data).all()):
+        raise TerminalFailure(
+            "NotFinite",
+            "the dictionary turns finite residuals into infinite activations; is it of this model?",
+        )
     sums = ReconstructionSums.of(on_device, decode(dictionary, activations), activations)
     extra = {
         "sums_mean": sums.mean,
