@@ -27,13 +27,14 @@ READERS = frozenset({"get", "describe", "events", "queue", "wait", "diff", "repo
 WORDS = (
     "experiments", "experiment", "capture", "exp/x", "x", "exp", "steer", "/", "a/b/c", "exp/",
     "-f", "x.yaml", "loop.yaml", "missing.yaml", "bad.yaml", "folder", "-o", "json", "yaml",
-    "wide", "name", "out.html", "--output=", "--selector", "a=b,c", "=", "--all", "--dry-run", "--root",
-    ".", "--for", "condition=Ready", "--for=delete", "--for=condition=", "--timeout", "0s", "0.0h",
-    "-1s", "9" * 400, "٣s", "--allow-partial", "--job-starts-per-minute", "0", "--resync-seconds", "nan",
-    "inf", "--device", "cuda:99", "cuda:0", "--watch", "--verbose", "-n", "--namespace", "--state",
-    "state", "no-state", "x.yaml", "--help", "-h", "--", "-", "---", "", " ", "\t", "\n", "\udcff",
-    "\U0001f600", "\x1b[31m", "%s", "x" * 300, "x" * 70_000, "'; drop table objects; --", "*",
-    "~nobody", "~", "null", "{}", "[", "\\", "$HOME", "é", "e\u0301", "\u202e",
+    "wide", "name", "out.html", "--output=", "--selector", "a=b,c", "=", "--all", "--dry-run",
+    "--root", ".", "--for", "condition=Ready", "--for=delete", "--for=condition=", "--timeout",
+    "0s", "0.0h", "-1s", "9" * 400, "\u0663s", "--allow-partial", "--job-starts-per-minute", "0",
+    "--resync-seconds", "nan", "inf", "--device", "cuda:99", "cuda:0", "--watch", "--verbose",
+    "-n", "--namespace", "--state", "state", "no-state", "x.yaml", "--help", "-h", "--", "-",
+    "---", "", " ", "\t", "\n", "\udcff", "\U0001f600", "\x1b[31m", "%s", "x" * 300, "x" * 70_000,
+    "'; drop table objects; --", "*", "~nobody", "~", "null", "{}", "[", "\\", "$HOME", "\xe9",
+    "e\u0301", "\u202e",
 )  # fmt: skip
 """No word leads out of the folder: the commands write where they are told."""
 
