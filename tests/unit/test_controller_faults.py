@@ -125,14 +125,6 @@ def test_a_corrupt_artifact_that_nobody_indexed_is_not_adopted(settled):
     assert again.content_digest == record.content_digest
 
 
-def test_a_feature_table_is_hashed_before_candidates_are_read_from_it(settled):
-    settled.settings = Settings(verify_bytes_per_resync=0)
-    settled.restart()
-    flip_a_bit(settled.artifact_folder("france-coarse") / "features.parquet")
-    assert settled.settle() == ["decomposition"]
-    assert settled.get("france").ready
-
-
 @pytest.mark.parametrize("harm", [delete_artifact, truncate, delete_manifest])
 def test_harm_that_shows_without_hashing_is_noticed_at_each_look(settled, harm):
     settled.settings = Settings(verify_bytes_per_resync=0)

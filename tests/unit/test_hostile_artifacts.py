@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 from reports_case import build
 
+from controller.settings import Settings
 from reports.export import export_bundle
 from reports.html import render_report
 from reports.view import ExperimentView
 from specs.canonical import digest as digest_of
 from state.artifacts import MANIFEST, ArtifactStore, Corrupt, content_digest
+from tests.simulated import settled_experiment
 
 DIGEST = "d" * 64
 
@@ -122,3 +124,14 @@ def test_a_bundle_does_not_follow_a_link_at_its_destination(view, tmp_path):
     with pytest.raises(TerminalFailure, match="DestinationNotEmpty"):
         export_bundle(view, tmp_path / "bundle")
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["precious"]
+
+
+def test_a_feature_table_is_hashed_before_candidates_are_read_from_it(tmp_path):
+    simulation = settled_experiment(tmp_path / "state")
+    simulation.settings = Settings(verify_bytes_per_resync=0)
+    simulation.restart()
+    path = simulation.artifact_folder("france-coarse") / "features.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    assert simulation.settle() == ["decomposition"]
+    assert simulation.get("france").ready

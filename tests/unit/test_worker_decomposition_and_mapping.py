@@ -252,7 +252,6 @@ def test_a_capture_of_no_numbers_or_of_numbers_that_overflow_is_refused(bench, n
     save_file(tensors, path)
     with pytest.raises(TerminalFailure, match="NotFinite"):
         bench.decompose("coarse")
-    assert list((bench.folder / "decomposition" / "coarse").iterdir()) == []
 
 
 def test_shards_are_small_for_wide_dictionaries_and_never_tiny():
