@@ -116,8 +116,7 @@ class Bench:
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
         payload["aggregation"] = aggregation
-        out = self.out("decomposition", which)
-        return decomposition.run(payload, self.context(which), out)
+        return decomposition.run(payload, self.context(which), self.out("decomposition", which))
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
         payload = mapping_payload(candidates)
