@@ -51,10 +51,14 @@ def _make_private(path: Path) -> None:
     A folder that was there before, perhaps a project's, keeps its own mode.
     """
     database = path / "state.db"
-    with contextlib.suppress(PermissionError):  # somebody else's: then it is theirs to close
-        os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own files follow it
-        for mine in (database, *path.glob("state.db-*")):
-            mine.chmod(0o600)
-        for name in ("artifacts", "logs", "reports"):
+    if not database.exists():
+        # Never opened by us when it exists: closing it would drop SQLite's locks of this process.
+        with contextlib.suppress(OSError):  # SQLite's own attempt then says what is wrong
+            os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    for name in ("artifacts", "logs", "reports"):
+        with contextlib.suppress(OSError):
             (path / name).mkdir(mode=0o700, exist_ok=True)
             (path / name).chmod(0o700)
+    for file in (database, *path.glob("state.db-*")):  # these may vanish with their last user
+        with contextlib.suppress(OSError):
+            file.chmod(0o600)

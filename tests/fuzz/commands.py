@@ -21,7 +21,7 @@ from tests.simulated import settled_experiment
 
 COMMANDS = (
     "get", "describe", "events", "queue", "wait", "diff", "report", "export",
-    "apply", "delete", "retry", "run", "controller", "",
+    "apply", "delete", "retry", "run", "controller", "fsck", "rebuild", "",
 )  # fmt: skip
 READERS = frozenset({"get", "describe", "events", "queue", "wait", "diff", "report", "export"})
 WORDS = (

@@ -36,7 +36,7 @@ def manifest_target(folder: Path) -> Callable[[bytes], None]:
         if choices.number(2):
             manifest = edited(whole, choices)
             if choices.number(2) and isinstance(manifest, dict):
-                manifest["contentDigest"] = _consistent(manifest)
+                manifest = _consistent(manifest)
             path.write_text(json.dumps(manifest))
         else:
             path.write_bytes(choices.rest())
@@ -51,12 +51,15 @@ def manifest_target(folder: Path) -> Callable[[bytes], None]:
     return run
 
 
-def _consistent(manifest: dict[str, Any]) -> Any:
-    """Return the content digest that an attacker would write."""
+def _consistent(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest with the digests that somebody who knows them would write."""
+    rest = {name: value for name, value in manifest.items() if name != "manifestDigest"}
     try:
-        return digest({name: entry["sha256"] for name, entry in manifest["files"].items()})
+        files = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+        rest["contentDigest"] = digest(files)
+        return {**rest, "manifestDigest": digest(rest)}
     except (KeyError, TypeError, AttributeError, ValueError):
-        return ""
+        return manifest
 
 
 def _can_be_indexed(record: Any) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -111,3 +113,16 @@ def test_a_report_written_into_the_state_folder_is_behind_a_closed_door(
         main()
     assert ended.value.code == 0
     assert closed(modes(tmp_path / "state")["reports"])
+
+
+def test_opening_a_folder_again_leaves_the_locks_of_this_process_alone(tmp_path):
+    """Closing any descriptor of a file drops the process's locks on it: POSIX, and SQLite's trap."""
+    write = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('begin immediate')"
+    )
+    command = [sys.executable, "-c", write, str(tmp_path / "state" / "state.db")]
+    with open_state(tmp_path / "state").database.write():
+        open_state(tmp_path / "state")
+        other = subprocess.run(command, capture_output=True, text=True)
+    assert "database is locked" in other.stderr
+    assert subprocess.run(command).returncode == 0
