@@ -116,10 +116,8 @@ def test_a_report_written_into_the_state_folder_is_behind_a_closed_door(
 
 
 def test_opening_a_folder_again_leaves_the_locks_of_this_process_alone(tmp_path):
-    """Closing any descriptor of a file drops the process's locks on it: POSIX, and SQLite's trap."""
-    write = (
-        "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('begin immediate')"
-    )
+    """Closing any descriptor of a file drops its locks on it: a trap of POSIX."""
+    write = "import sqlite3 as s, sys; s.connect(sys.argv[1], timeout=0).execute('begin immediate')"
     command = [sys.executable, "-c", write, str(tmp_path / "state" / "state.db")]
     with open_state(tmp_path / "state").database.write():
         open_state(tmp_path / "state")
