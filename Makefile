@@ -1,5 +1,6 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make test   sets everything up, runs all tests
+# make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make check  lint, types, layers and the fast tests: for daily use
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check chaos power-cord lint setup clean
+.PHONY: demo test check chaos power-cord fuzz lint setup clean
 
 setup: $(INSTALLED)
 
@@ -45,6 +46,14 @@ chaos: $(INSTALLED)
 
 power-cord: $(INSTALLED)
 	$(BIN)/python -m tests.chaos.power_cord --pulls $(POWER_CORD_PULLS) --seed $(CHAOS_SEED)
+
+FUZZ_INPUTS ?= 100000
+
+# Guided by coverage where atheris can be installed, else by random harm alone; the table says which.
+fuzz: $(INSTALLED)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+		--constraint constraints.txt atheris
+	$(BIN)/python -m tests.fuzz --inputs $(FUZZ_INPUTS)
 
 clean:
 	rm -rf $(VENV) .loopscope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -157,7 +158,7 @@ def _failure(path: Path, said: str) -> Failure | None:
     if any_of(_BUSY):
         return TransientFailure(
             "DatabaseBusy",
-            f"{path} was held by another process for more than {BUSY_TIMEOUT_SECONDS:.0f} s ({said}); "
+            f"another process held {path} for more than {BUSY_TIMEOUT_SECONDS:.0f} s ({said}); "
             "try again, and look for a process that hangs",
         )
     if any_of(_DAMAGED):

@@ -130,10 +130,12 @@ def _load_tokenizer(folder: Path) -> Any:
     def load() -> Any:
         try:
             return AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, add_bos_token=True
+                str(folder), local_files_only=True, trust_remote_code=False, add_bos_token=True
             )
         except ValueError:  # the tokenizer has no BOS token to add
-            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            return AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
 
     tokenizer = _loading(folder, load)
     names = {*getattr(tokenizer, "vocab_files_names", {}).values(), *TOKENIZER_FILES}
@@ -167,6 +169,7 @@ def _load_twice_share_once(
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, in plain words
         ),
@@ -176,7 +179,7 @@ def _load_twice_share_once(
     bridge = _loading(
         folder,
         lambda: TransformerBridge.boot_transformers(
-            str(folder), device=device, dtype=dtype, tokenizer=tokenizer
+            str(folder), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
         ),
     )
     share_weights(plain, bridge.original_model, ref["name"])

@@ -94,6 +94,27 @@ def test_every_text_gets_exactly_one_bos(any_model):
     assert tokens[0] == any_model.bos_token
 
 
+def test_a_tokenizer_that_adds_two_bos_by_itself_still_gives_one(copied_folder, tmp_path):
+    path = copied_folder / "tokenizer.json"
+    told = json.loads(path.read_text())
+    bos = {"SpecialToken": {"id": "<bos>", "type_id": 0}}
+    text = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    told["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [bos, bos, text[0]],
+        "pair": [bos, bos, *text],
+        "special_tokens": {"<bos>": {"id": "<bos>", "ids": [1], "tokens": ["<bos>"]}},
+    }
+    path.write_text(json.dumps(told))
+    from transformers import AutoTokenizer
+
+    by_itself = AutoTokenizer.from_pretrained(str(copied_folder))("the wine")["input_ids"]
+    assert by_itself[:2] == [1, 1], "the tokenizer of this test does add two"
+    model = load_model(folder_reference(copied_folder), tmp_path, "cpu", quiet)
+    tokens = model.encode("the wine")
+    assert tokens[0] == model.bos_token and tokens.count(model.bos_token) == 1
+
+
 def test_a_text_that_brings_its_own_bos_is_refused(any_model):
     assert reason_of(lambda: any_model.encode("<bos> the wine")) == "DoubledBos"
 
