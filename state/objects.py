@@ -170,7 +170,7 @@ def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
 
 def resource_version(connection: Connection) -> int:
     """Return the newest version in the database."""
-    return _counter(connection, "resource_version")
+    return counter(connection, "resource_version")
 
 
 def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
@@ -189,14 +189,13 @@ def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
 
 def raise_counter(connection: Connection, name: str) -> int:
     """Raise a database-wide counter inside the running write transaction."""
-    counter = tables.counters
-    connection.execute(
-        update(counter).where(counter.c.name == name).values(value=counter.c.value + 1)
-    )
-    return _counter(connection, name)
+    c = tables.counters.c
+    connection.execute(update(tables.counters).where(c.name == name).values(value=c.value + 1))
+    return counter(connection, name)
 
 
-def _counter(connection: Connection, name: str) -> int:
+def counter(connection: Connection, name: str) -> int:
+    """Return the newest value of a database-wide counter."""
     query = select(tables.counters.c.value).where(tables.counters.c.name == name)
     return int(connection.execute(query).scalar_one())
 
