@@ -10,13 +10,10 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
-
 from specs.objects import SOURCE_ANNOTATION, Key
-from state import artifact_index, jobs, objects
+from state import jobs
 from state.artifacts import ArtifactStore
-from state.invariants import Violation
-from state.objects import Gone
+from state.invariants import Seen, Violation
 from state.records import ArtifactRecord, JobRecord, JobState, ObjectRecord
 
 _FOLLOWS: dict[JobState, set[JobState]] = {
@@ -39,22 +36,20 @@ class History:
     version: int = 0
     token: int = 0
 
-    def look(
-        self, connection: Connection, store: ArtifactStore, lost: Collection[str] = ()
-    ) -> list[Violation]:
+    def look(self, seen: Seen, store: ArtifactStore, lost: Collection[str] = ()) -> list[Violation]:
         """Return what broke since the last look.
 
         ``lost`` are digests of artifacts that someone outside removed or moved: their absence
         is no fault of the collection.
         """
-        now = {record.uid: record for record in objects.listed(connection)}
+        now = {record.uid: record for record in seen.objects}
         found = [
             *self._generations_never_fall(now),
-            *self._the_watch_sees_each_change_once(connection, now),
+            *self._the_watch_sees_each_change_once(seen, now),
             *self._nothing_with_a_finalizer_vanishes(now),
-            *self._reachable_artifacts_stay(connection, store, now, lost),
-            *self._tokens_never_fall(connection),
-            *self._jobs_end_once(connection),
+            *self._reachable_artifacts_stay(seen, store, now, lost),
+            *self._tokens_never_fall(seen),
+            *self._jobs_end_once(seen),
         ]
         self.objects = now
         return found
@@ -73,11 +68,11 @@ class History:
         return found
 
     def _the_watch_sees_each_change_once(
-        self, connection: Connection, now: dict[str, ObjectRecord]
+        self, seen: Seen, now: dict[str, ObjectRecord]
     ) -> list[Violation]:
         """I7: ``resourceVersion`` strictly rises; a watch sees every later change once, or Gone."""
-        newest = objects.resource_version(connection)
-        since, self.version = self.version, newest
+        since, newest = self.version, seen.version
+        self.version = newest
         if newest < since:
             return [Violation("I7", "counter", f"resourceVersion fell from {since} to {newest}")]
         found = []
@@ -86,13 +81,12 @@ class History:
             if _changed(before, after) and not rose:
                 what = f"changed, but its version stayed {before.resource_version}"
                 found.append(Violation("I7", str(after.key), what))
-        try:
-            seen = objects.changes_since(connection, since)
-        except Gone:
-            return found
-        if [change.resource_version for change in seen] != list(range(since + 1, newest + 1)):
+        later = [change for change in seen.changes if change.resource_version > since]
+        if len(seen.changes) == len(later) and since:
+            return found  # the log no longer reaches back: a watch is told Gone
+        if [change.resource_version for change in later] != list(range(since + 1, newest + 1)):
             found.append(Violation("I7", "watch", f"not every version from {since} to {newest}"))
-        told = {change.key for change in seen}
+        told = {change.key for change in later}
         silent = {r.key for r in now.values() if r.resource_version > since} - told
         silent |= {r.key for uid, r in self.objects.items() if uid not in now} - told
         return found + [Violation("I7", str(key), "changed without a line") for key in silent]
@@ -107,13 +101,12 @@ class History:
 
     def _reachable_artifacts_stay(
         self,
-        connection: Connection,
+        seen: Seen,
         store: ArtifactStore,
         now: dict[str, ObjectRecord],
         lost: Collection[str],
     ) -> list[Violation]:
         """I10: what a living object rests on is never collected, only set aside when damaged."""
-        known = {record.digest: record for record in artifact_index.listed(connection)}
         reachable = {r.status.artifact.digest for r in now.values() if r.status.artifact}
         found = []
         for digest, artifact in self.artifacts.items():
@@ -122,24 +115,24 @@ class History:
             if gone and digest not in lost and not any(aside):
                 what = "is gone and was not set aside"
                 found.append(Violation("I10", f"{artifact.stage}/{digest[:12]}", what))
-        self.artifacts = known
+        self.artifacts = seen.artifacts
         return found
 
-    def _tokens_never_fall(self, connection: Connection) -> list[Violation]:
+    def _tokens_never_fall(self, seen: Seen) -> list[Violation]:
         """I5: fencing tokens only rise: the counter, and the token of each job."""
-        newest = objects.counter(connection, "fencing_token")
-        before, self.token = self.token, newest
+        before, newest = self.token, seen.token
+        self.token = newest
         if newest < before:
             return [Violation("I5", "counter", f"fencing token fell from {before} to {newest}")]
         return []
 
-    def _jobs_end_once(self, connection: Connection) -> list[Violation]:
+    def _jobs_end_once(self, seen: Seen) -> list[Violation]:
         """I12: a job ends in exactly one of succeeded, failed, cancelled, and stays.
 
         Also I5: a running job that changed hands did so under a higher token.
         """
         found = []
-        now = {job.id: job for job in jobs.listed(connection, ended=True)}
+        now = {job.id: job for job in seen.jobs}
         for job_id, before in self.jobs.items():
             after = now.get(job_id)
             name = f"{before.stage} job {job_id}"

@@ -48,12 +48,12 @@ def test_a_healthy_folder_breaks_none(settled, running):
     assert invariants.violations(settled.state, hash_digests=digests, starts_per_minute=5) == []
     assert invariants.violations(running.state, starts_per_minute=1) == []
     with settled.state.database.read() as connection:
-        assert invariants.every_object_is_settled(connection) == []
+        assert invariants.every_object_is_settled(invariants.see(connection)) == []
 
 
 def test_i1_an_unfinished_folder_is_not_settled(running):
     with running.state.database.read() as connection:
-        found = invariants.every_object_is_settled(connection)
+        found = invariants.every_object_is_settled(invariants.see(connection))
     assert [item.invariant for item in found] == ["I1", "I1"]
 
 
@@ -154,7 +154,8 @@ def look(settled):
 
     def look(lost=()):
         with settled.state.database.read() as connection:
-            found = history.look(connection, settled.state.artifacts, lost)
+            seen = invariants.see(connection)
+        found = history.look(seen, settled.state.artifacts, lost)
         return {item.invariant for item in found}
 
     assert look() == set()
