@@ -14,11 +14,12 @@ from typing import Any
 import structlog
 import torch
 
-from state import artifact_index, failpoints, jobs
+from state import failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
+from state.publication import publish
 from state.records import JobRecord
 from worker.context import StageContext
 from worker.lease import Lease
@@ -102,22 +103,14 @@ class Runner:
         manifest = manifest_of(job, metrics, self.device, seconds, created_at=time.time())
         record = self.state.artifacts.seal(staging, manifest)
         failpoints.reach("artifact-sealed")
-        with self.state.database.write() as connection:
-            jobs.succeed(connection, job.id, job.token, now=time.time())
-            self.state.artifacts.publish(staging, record)
-            failpoints.reach("artifact-renamed")
-            artifact_index.record(connection, record)
-        failpoints.reach("artifact-committed")
-        self.state.artifacts.discard_work(job.digest)
+        publish(self.state, job, staging, record, now=time.time())
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
 
     def _verified_artifact(self, stage: str, digest: str) -> Path:
-        artifacts = self.state.artifacts
         try:
-            artifacts.verify(artifacts.record(stage, digest))
+            return self.state.artifacts.verified(stage, digest)
         except (Corrupt, OSError) as damage:
             raise TransientFailure("InputDamaged", f"{damage}; it is being made again") from None
-        return artifacts.folder(stage, digest)
 
     def _fail(self, job: JobRecord, reason: str, message: str, *, transient: bool) -> None:
         log.warning("job failed", job=job.id, stage=job.stage, reason=reason, message=message)
