@@ -91,11 +91,10 @@ class Controller:
         with self.state.database.read() as connection:
             try:
                 changes = objects.changes_since(connection, self._version)
-            except Gone:
-                changes = []
-                self._next_resync_at = 0.0
+                changed = {change.key for change in changes}
+            except Gone:  # nobody knows what was missed: look at everything
+                changed = set(objects.keys(objects.listed(connection)))
             self._version = objects.resource_version(connection)
-            changed = {change.key for change in changes}
             if not changed:
                 return
             everything = objects.listed(connection)
@@ -105,7 +104,7 @@ class Controller:
                 self.queue.add(record.key)
             if record.key in changed and record.owner is not None:
                 self.queue.add(record.owner)
-        for key in changed - {record.key for record in everything}:
+        for key in sorted(changed - set(objects.keys(everything))):
             self.queue.add(key)
 
     def _resync_if_due(self) -> None:

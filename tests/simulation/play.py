@@ -1,0 +1,259 @@
+"""One seed from its first action to the end, where everything must have come right."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from controller.settings import Settings
+from state import invariants
+from state.invariants import Seen
+from tests.simulation import actions, topologies
+from tests.simulation.oracle import Broken, Oracle
+from tests.simulation.world import Life, World
+
+ACTIONS_MIN, ACTIONS_MAX = 15, 45
+SETTLING_STEPS_MAX = 250
+MEMORY = Path("/dev/shm")
+
+_WEIGHTED: list[tuple[actions.Action, int]] = [
+    (actions.apply, 9),
+    (actions.edit_back_and_forth, 2),
+    (actions.relabel, 1),
+    (actions.delete, 2),
+    (actions.delete_a_child, 1),
+    (actions.retry, 1),
+    (actions.replace_the_model, 1),
+    (actions.harm_an_artifact, 4),
+    (actions.pass_time, 8),
+    (actions.set_the_clock, 1),
+    (actions.drop_wake_ups, 1),
+    (actions.repeat_wake_ups, 1),
+    (actions.shorten_the_log, 1),
+    (actions.work, 24),
+    (actions.pause, 2),
+    (actions.come_back, 3),
+    (actions.kill_a_worker, 2),
+    (actions.fail_the_next_job, 1),
+    (actions.second_controller, 1),
+    (actions.restart, 1),
+]
+STEP_WEIGHT = 30
+_MEANWHILE: list[actions.Action] = [
+    actions.apply,
+    actions.delete,
+    actions.harm_an_artifact,
+    actions.work,
+    actions.come_back,
+    actions.kill_a_worker,
+]
+
+
+@dataclass
+class Played:
+    """What came of a seed."""
+
+    seed: int
+    broken: str | None = None
+    trace: list[str] = field(default_factory=list)
+    trace_digest: str = ""
+    steps: int = 0
+    checks: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def replay(self) -> str:
+        return f"python -m tests.simulation --seed {self.seed} --trace"
+
+
+def play(seed: int) -> Played:
+    """Play a seed in a folder of its own; a broken invariant is told in the answer."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    folder = Path(tempfile.mkdtemp(prefix="sim-", dir=MEMORY if MEMORY.is_dir() else None))
+    try:
+        return Game(seed, folder / "state").play()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Game:
+    """A seed, its world and its oracle."""
+
+    def __init__(self, seed: int, path: Path) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        settings = Settings(
+            job_starts_per_minute=self.rng.choice([4, 10, 60]), slots=self.rng.choice([1, 2])
+        )
+        self.world = World(path, self.rng, settings, topologies.chosen(self.rng))
+        self.oracle = Oracle(self.world)
+        self.steps = 0
+
+    def play(self) -> Played:
+        broken = None
+        with self.world.lasting():
+            try:
+                self._actions()
+                self._end()
+            except Broken as what:
+                broken = str(what)
+            except Exception as error:  # the product broke where no trouble was made
+                broken = f"unexpected {type(error).__name__}: {error}"
+                self.world.say(broken)
+                if self.seed < 0:
+                    raise
+        world = self.world
+        world.counts += world.trouble.counts
+        return Played(
+            self.seed, broken, world.trace, world.trace_digest(), self.steps,
+            self.oracle.checked, world.counts,
+        )  # fmt: skip
+
+    # -- with trouble --------------------------------------------------------------
+
+    def _actions(self) -> None:
+        world = self.world
+        world.start_controller()
+        actions.apply(world)
+        choices = [self._step, *(action for action, _ in _WEIGHTED), self._cut_power]
+        weights = [STEP_WEIGHT, *(weight for _, weight in _WEIGHTED), 1]
+        for _ in range(self.rng.randint(ACTIONS_MIN, ACTIONS_MAX)):
+            act = self.rng.choices(choices, weights)[0]
+            self._set_a_trap()
+            if act in (self._step, self._cut_power):
+                act()
+            else:
+                said = act(world)
+                world.trouble.unset()
+                self._tell(said)
+                self.oracle.look()
+
+    def _step(self) -> None:
+        world = self.world
+        life = self.rng.choice(world.lives) if world.lives else world.start_controller()
+        resync_at = life.controller._next_resync_at
+        ended = world.step(life)
+        world.trouble.unset()
+        resynced = life.controller._next_resync_at != resync_at
+        alone = world.trouble.sprung is None
+        self._tell(f"step{' resync' if resynced else ''} {ended}")
+        seen = self.oracle.look()
+        if alone:
+            self._no_trouble(life)
+        if alone and not ended and len(world.lives) == 1:
+            self.oracle.after_a_clean_step(seen, life, resynced=resynced)
+            if resynced:
+                world.dropped = world.identity_unseen = False
+
+    def _no_trouble(self, life: Life) -> None:
+        """A controller that nobody troubled reports no trouble."""
+        for key, error in life.controller.troubles:
+            raise Broken(f"trouble {key}: {type(error).__name__}: {error}")
+
+    def _cut_power(self) -> None:
+        """Every process dies at once, and the disk forgets what was never forced to it."""
+        world = self.world
+        world.trouble.unset()
+        for life in list(world.lives):
+            world.lose_controller(life, with_workers=True)
+        for hand in world.hands.values():
+            hand.die()
+        worst = self.rng.random() < 0.5
+        lost = world.disk.cut_power(lambda: not worst and self.rng.random() < 0.5)
+        world.counts["power cut"] += 1
+        world.counts["entries lost"] += len(lost)
+        self._tell(f"power cut: {len(lost)} lost")
+        self.oracle.after_a_power_cut()
+
+    def _set_a_trap(self) -> None:
+        trouble, at = self.world.trouble, int(self.rng.expovariate(1 / 25)) + 1
+        kind = self.rng.choices(["", "crash", "ENOSPC", "EIO", "meanwhile"], [60, 14, 5, 5, 16])[0]
+        trouble.set(kind, at, self._meanwhile if kind == "meanwhile" else None)
+
+    def _meanwhile(self) -> None:
+        """While somebody is in the middle of something, another one acts."""
+        world = self.world
+        others = [life for life in world.lives if life is not world.lives[0]]
+        if others and self.rng.random() < 0.6:
+            ended = world.step(others[0])
+            world.say(f"  meanwhile the second controller steps {ended}")
+            return
+        said = self.rng.choice(_MEANWHILE)(world)
+        world.say(f"  meanwhile {said}")
+
+    def _tell(self, said: str) -> None:
+        self.steps += 1
+        sprung = self.world.trouble.sprung
+        self.world.say(f"{said}{f' [{sprung}]' if sprung else ''}")
+        self.world.trouble.sprung = None
+
+    # -- without trouble -----------------------------------------------------------
+
+    def _end(self) -> None:
+        """Stop the trouble; everything must come right, and stay without a write."""
+        world = self.world
+        world.trouble.set("", 0)
+        for life in list(world.lives):
+            world.lose_controller(life, with_workers=True)
+        for hand in world.hands.values():
+            hand.die()
+        life = world.start_controller()
+        self._settle(life)
+        self._resync(life)
+        for _ in range(4):
+            if not world.retry_failed():
+                break
+            self._settle(life)
+        seen = self._settle(life)
+        self.oracle.at_the_end(seen)
+        before = self._rows()
+        self._resync(life)
+        found = invariants.no_row_was_written(before, self._rows())
+        if found:
+            raise Broken("\n".join(map(str, found)))
+
+    def _resync(self, life: Life) -> None:
+        self.world.clock.advance(self.world.settings.resync_seconds + 1)
+        self._settle(life)
+
+    def _settle(self, life: Life) -> Seen:
+        world = self.world
+        for _ in range(SETTLING_STEPS_MAX):
+            life.controller.step()
+            self._tell("settle")
+            self._no_trouble(life)
+            seen = self.oracle.look()
+            self.oracle.after_a_clean_step(seen, life, resynced=False)
+            hands = world.busy_hands()
+            if not hands and life.controller.idle and not invariants.every_object_is_settled(seen):
+                return seen
+            for hand in hands:
+                while hand.busy:
+                    world.work(hand)
+            world.clock.advance(0.5 if hands else 5.0)
+        unsettled = "\n".join(map(str, invariants.every_object_is_settled(seen)))
+        raise Broken(f"I1 not settled after {SETTLING_STEPS_MAX} steps:\n{unsettled}")
+
+    def _rows(self) -> invariants.Rows:
+        with self.world.state.database.read() as connection:
+            return invariants.rows(connection)
+
+
+def totals(played: list[Played]) -> Counter[str]:
+    """Return the sums over seeds: steps, checks and every kind of trouble."""
+    sums: Counter[str] = Counter(seeds=len(played))
+    for one in played:
+        sums.update(one.counts)
+        sums.update(steps=one.steps, checks=one.checks)
+    return sums
+
+
+Play = Callable[[int], Played]
