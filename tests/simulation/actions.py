@@ -299,5 +299,3 @@ def _life(world: World) -> Life:
 def _some(world: World, fits: Callable[[Hand], bool]) -> Hand | None:
     hands = [hand for hand in world.busy_hands() if fits(hand)]
     return world.rng.choice(hands) if hands else None
-
-

@@ -69,9 +69,7 @@ class Fleet:
     def start(self, worker: str, job_id: int, token: int) -> None:
         hand = self.everybody[worker]
         failure, self.failure = self.failure, None
-        hand.worker = FakeWorker(
-            self.state, self.clock, job_id, token, self.lease_seconds, failure
-        )
+        hand.worker = FakeWorker(self.state, self.clock, job_id, token, self.lease_seconds, failure)
         hand.steps = hand.worker.steps()
         hand.heard_at = self.clock.now()
         self.holders[token] = hand

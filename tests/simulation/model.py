@@ -214,7 +214,9 @@ class Model:
         name = json.dumps([stage, payload], sort_keys=True)
         if name not in _made:
             _made[name] = _Made(
-                *fake_stages.run(stage, payload, lambda _, lent, file: self._upstream[lent].files[file])
+                *fake_stages.run(
+                    stage, payload, lambda _, lent, file: self._upstream[lent].files[file]
+                )
             )
         return _made[name]
 

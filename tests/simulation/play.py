@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import random
 import shutil
@@ -22,7 +24,10 @@ from tests.simulation.world import Life, World
 
 ACTIONS_MIN, ACTIONS_MAX = 15, 45
 SETTLING_STEPS_MAX = 250
+SETTLED_SHARE = 0.5
+"""So many seeds begin with everything applied and settled: there is more to break."""
 MEMORY = Path("/dev/shm")
+"""Nothing here is meant to survive this machine, so nobody waits for its disk."""
 
 _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.apply, 9),
@@ -77,9 +82,9 @@ class Played:
 def play(seed: int) -> Played:
     """Play a seed in a folder of its own; a broken invariant is told in the answer."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    folder = Path(tempfile.mkdtemp(prefix="sim-", dir=MEMORY if MEMORY.is_dir() else None))
+    folder = new_folder()
     try:
-        return Game(seed, folder / "state").play()
+        return Game.of_seed(seed, folder / "state").play()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -87,15 +92,26 @@ def play(seed: int) -> Played:
 class Game:
     """A seed, its world and its oracle."""
 
-    def __init__(self, seed: int, path: Path) -> None:
+    def __init__(self, seed: int, path: Path, topology: int, settings: Settings) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        settings = Settings(
-            job_starts_per_minute=self.rng.choice([4, 10, 60]), slots=self.rng.choice([1, 2])
-        )
-        self.world = World(path, self.rng, settings, topologies.chosen(self.rng))
+        choices = topologies.TOPOLOGIES[topology]()
+        self.world = World(path, self.rng, settings, choices)
         self.oracle = Oracle(self.world)
         self.steps = 0
+
+    @staticmethod
+    def of_seed(seed: int, path: Path) -> Game:
+        """Let the seed choose what there is and how it is set."""
+        rng = random.Random(f"{seed} world")
+        topology = topologies.chosen(rng)
+        limit, slots = rng.choice([4, 10, 60]), rng.choice([1, 2])
+        settled = rng.random() < SETTLED_SHARE
+        if settled:
+            shutil.copytree(_settled(topology), path)
+        game = Game(seed, path, topology, Settings(job_starts_per_minute=limit, slots=slots))
+        game.world.clock.advance(1000.0 if settled else 0.0)
+        return game
 
     def play(self) -> Played:
         broken = None
@@ -206,13 +222,13 @@ class Game:
         for hand in world.hands.values():
             hand.die()
         life = world.start_controller()
-        self._settle(life)
+        self.settle(life)
         self._resync(life)
         for _ in range(4):
             if not world.retry_failed():
                 break
-            self._settle(life)
-        seen = self._settle(life)
+            self.settle(life)
+        seen = self.settle(life)
         self.oracle.at_the_end(seen)
         before = self._rows()
         self._resync(life)
@@ -222,9 +238,9 @@ class Game:
 
     def _resync(self, life: Life) -> None:
         self.world.clock.advance(self.world.settings.resync_seconds + 1)
-        self._settle(life)
+        self.settle(life)
 
-    def _settle(self, life: Life) -> Seen:
+    def settle(self, life: Life) -> Seen:
         world = self.world
         for _ in range(SETTLING_STEPS_MAX):
             life.controller.step()
@@ -245,6 +261,25 @@ class Game:
     def _rows(self) -> invariants.Rows:
         with self.world.state.database.read() as connection:
             return invariants.rows(connection)
+
+
+@functools.cache
+def _settled(number: int) -> Path:
+    """Return a state folder with the first spec of each object applied, and settled."""
+    folder = new_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    game = Game(0, folder / "state", number, Settings())
+    game.world.first_uid = 0
+    with game.world.lasting():
+        for key, specs in game.world.choices.items():
+            game.world.apply(key, specs()[0])
+        game.settle(game.world.start_controller())
+    return folder / "state"
+
+
+def new_folder() -> Path:
+    """Return a new folder for a world, in memory where there is one."""
+    return Path(tempfile.mkdtemp(prefix="sim-", dir=MEMORY if MEMORY.is_dir() else None))
 
 
 def totals(played: list[Played]) -> Counter[str]:

@@ -113,10 +113,10 @@ def _experiment_and_capture() -> Choices:
     }
 
 
-_TOPOLOGIES = (_two_captures, _chain, _experiment, _experiment_and_capture)
+TOPOLOGIES = (_two_captures, _chain, _experiment, _experiment_and_capture)
 _WEIGHTS = (4, 3, 2, 1)
 
 
-def chosen(rng: random.Random) -> Choices:
-    """Return the objects of one seed, each with the specs that it may have."""
-    return rng.choices(_TOPOLOGIES, _WEIGHTS)[0]()
+def chosen(rng: random.Random) -> int:
+    """Return the number of the topology that a seed plays with."""
+    return rng.choices(range(len(TOPOLOGIES)), _WEIGHTS)[0]

@@ -34,6 +34,8 @@ class Trouble:
 
     database: Database
     arrivals: int = 0
+    writes: int = 0
+    """Statements that may have changed the database, by anybody."""
     sprung: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
     _at: int = 0
@@ -87,10 +89,10 @@ class Trouble:
         finally:
             self._nested = False
 
-    def _statement(
-        self, connection: Any, cursor: Any, statement: str, *_: Any
-    ) -> None:
-        self._arrive(statement.split(" ", 1)[0], statement)
+    def _statement(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        verb = statement.split(maxsplit=1)[0]
+        self.writes += verb in ("INSERT", "UPDATE", "DELETE")
+        self._arrive(verb, statement)
         if statement == "BEGIN IMMEDIATE":
             self._writing = True
 

@@ -72,11 +72,14 @@ class World:
     """Whether an input changed since the last resync."""
     dropped: bool = False
     """Whether a wake-up was lost since the last resync."""
+    first_uid: int = 1_000_000
     trace: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.state: StateFolder = open_state(self.path) if self.path.exists() else new_state(self.path)
+        self.state: StateFolder = (
+            open_state(self.path) if self.path.exists() else new_state(self.path)
+        )
         with self.state.database._engine.connect() as connection:
             # the kills are of processes, and of a disk that keeps what SQLite forced: no waiting
             connection.exec_driver_sql("PRAGMA synchronous=OFF")
@@ -88,7 +91,7 @@ class World:
         """Listen to the disk and the database, and take chance from the seed alone."""
         chance = random.getstate()
         random.seed(self.rng.random())
-        numbers = itertools.count()
+        numbers = itertools.count(self.first_uid)
         with ExitStack() as stack:
             stack.enter_context(self.disk.watched())
             stack.enter_context(self.trouble.installed())
