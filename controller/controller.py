@@ -125,15 +125,14 @@ class Controller:
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""
+        now = self.clock.now()
         with self.state.database.read() as connection:
             damaged = self._verifier.verify_some(connection)
         for artifact, what in damaged:
             with self.state.database.write() as connection:
-                keys = self._verifier.set_aside(connection, artifact)
+                keys = self._verifier.set_aside(connection, artifact, what, now)
                 for key in keys:
-                    events.record(
-                        connection, key, "Warning", "ArtifactDamaged", what, now=self.clock.now()
-                    )
+                    events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
             self._add_all(keys)
 
     def _record_resolutions(self) -> None:

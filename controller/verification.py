@@ -35,8 +35,10 @@ class Verifier:
                 damaged.append((artifact, str(what)))
         return damaged
 
-    def set_aside(self, connection: Any, artifact: ArtifactRecord) -> list[Key]:
+    def set_aside(
+        self, connection: Any, artifact: ArtifactRecord, what: str, now: float
+    ) -> list[Key]:
         """Move a damaged artifact away and forget it; return the objects that rested on it."""
         artifact_index.forget(connection, artifact.digest)
         self.artifacts.quarantine(artifact.stage, artifact.digest)
-        return objects.wanting(connection, artifact.digest)
+        return objects.take_ready_away(connection, artifact.digest, what, now=now)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 
 from specs.canonical import canonical_json
 from specs.objects import PROTECT_ANNOTATION, Key
-from specs.status import Status
+from specs.status import Condition, Status, with_transition_times
 from state import tables
 from state.failures import TerminalFailure
 from state.records import ChangeRecord, ObjectRecord
@@ -138,6 +138,30 @@ def update_status(
         )
     )
     return True
+
+
+def take_ready_away(connection: Connection, digest: str, what: str, *, now: float) -> list[Key]:
+    """Let no object be Ready that rests on this artifact, which is gone; return all who want it.
+
+    Call in the transaction that forgets the artifact, so that no crash can fall in between.
+    """
+    found = wanting(connection, digest)
+    for key in found:
+        record = get(connection, key)
+        if record is None or record.status.artifact is None:
+            continue
+        old = record.status
+        told = [
+            Condition("Ready", "False", "ArtifactDamaged", what, record.generation),
+            Condition("Reconciling", "True", "ArtifactDamaged", what, record.generation),
+        ]
+        status = Status(
+            observed_generation=old.observed_generation,
+            conditions=with_transition_times(told, old.conditions, now),
+            inputs=old.inputs,
+        )
+        update_status(connection, record, status, record.wanted_digest)
+    return found
 
 
 def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:

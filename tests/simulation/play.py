@@ -138,7 +138,9 @@ class Game:
     def _actions(self) -> None:
         world = self.world
         world.start_controller()
+        self.oracle.look()
         actions.apply(world)
+        self.oracle.look()
         choices = [self._step, *(action for action, _ in _WEIGHTED), self._cut_power]
         weights = [STEP_WEIGHT, *(weight for _, weight in _WEIGHTED), 1]
         for _ in range(self.rng.randint(ACTIONS_MIN, ACTIONS_MAX)):
@@ -156,6 +158,7 @@ class Game:
         world = self.world
         life = self.rng.choice(world.lives) if world.lives else world.start_controller()
         resync_at = life.controller._next_resync_at
+        captured = any(record.key.kind == "Capture" for record in self.oracle.look().objects)
         ended = world.step(life)
         world.trouble.unset()
         resynced = life.controller._next_resync_at != resync_at
@@ -167,7 +170,8 @@ class Game:
         if alone and not ended and len(world.lives) == 1:
             self.oracle.after_a_clean_step(seen, life, resynced=resynced)
             if resynced:
-                world.dropped = world.identity_unseen = False
+                world.dropped = False
+                world.identity_unseen &= not captured  # nobody asked what the model is
 
     def _no_trouble(self, life: Life) -> None:
         """A controller that nobody troubled reports no trouble."""
@@ -268,7 +272,7 @@ def _settled(number: int) -> Path:
     """Return a state folder with the first spec of each object applied, and settled."""
     folder = new_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    game = Game(0, folder / "state", number, Settings())
+    game = Game(0, folder / "state", number, Settings(job_starts_per_minute=4))
     game.world.first_uid = 0
     with game.world.lasting():
         for key, specs in game.world.choices.items():
