@@ -9,7 +9,6 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,13 +74,17 @@ class Played:
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
+    def totals(self) -> Counter[str]:
+        """Return its numbers, to be summed over seeds."""
+        return self.counts + Counter(seeds=1, steps=self.steps, checks=self.checks)
+
+    @property
     def replay(self) -> str:
         return f"python -m tests.simulation --seed {self.seed} --trace"
 
 
 def play(seed: int) -> Played:
     """Play a seed in a folder of its own; a broken invariant is told in the answer."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     folder = new_folder()
     try:
         return Game.of_seed(seed, folder / "state").play()
@@ -93,6 +96,7 @@ class Game:
     """A seed, its world and its oracle."""
 
     def __init__(self, seed: int, path: Path, topology: int, settings: Settings) -> None:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         self.seed = seed
         self.rng = random.Random(seed)
         choices = topologies.TOPOLOGIES[topology]()
@@ -124,8 +128,6 @@ class Game:
             except Exception as error:  # the product broke where no trouble was made
                 broken = f"unexpected {type(error).__name__}: {error}"
                 self.world.say(broken)
-                if self.seed < 0:
-                    raise
         world = self.world
         world.counts += world.trouble.counts
         return Played(
@@ -281,18 +283,12 @@ def _settled(number: int) -> Path:
     return folder / "state"
 
 
+def prepare() -> None:
+    """Make the folders that settled seeds begin from, before any defect is planted."""
+    for number in range(len(topologies.TOPOLOGIES)):
+        _settled(number)
+
+
 def new_folder() -> Path:
     """Return a new folder for a world, in memory where there is one."""
     return Path(tempfile.mkdtemp(prefix="sim-", dir=MEMORY if MEMORY.is_dir() else None))
-
-
-def totals(played: list[Played]) -> Counter[str]:
-    """Return the sums over seeds: steps, checks and every kind of trouble."""
-    sums: Counter[str] = Counter(seeds=len(played))
-    for one in played:
-        sums.update(one.counts)
-        sums.update(steps=one.steps, checks=one.checks)
-    return sums
-
-
-Play = Callable[[int], Played]
