@@ -1,12 +1,13 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make test   sets everything up, runs all tests
+# make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make check  lint, types, layers and the fast tests: for daily use
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint setup clean
+.PHONY: demo test check soak mutants lint setup clean
 
 setup: $(INSTALLED)
 
@@ -33,6 +34,21 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+SEEDS ?= 10000
+FIRST ?= 0
+SOAK_RECORD ?= build/soak-$(shell git rev-parse --short HEAD).jsonl
+
+# Seeds in the record held at this commit and are not played again: an interrupted soak goes on.
+soak: $(INSTALLED)
+	@mkdir -p $(dir $(SOAK_RECORD))
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --record $(SOAK_RECORD)
+
+# Searches, for each planted defect, the seeds below MUTANT_SEEDS that notice it.
+MUTANT_SEEDS ?= 200
+
+mutants: $(INSTALLED)
+	$(BIN)/python -m tests.simulation --mutants $(MUTANT_SEEDS)
 
 clean:
 	rm -rf $(VENV) .loopscope

@@ -287,6 +287,8 @@ class Controller:
                 return
             try:
                 with self.state.database.write() as connection:
+                    if jobs.starts_since(connection, now - WINDOW_SECONDS) != starts:
+                        continue  # somebody else started a job meanwhile: count again
                     claimed = jobs.claim(
                         connection, job.id, worker, self.settings.lease_seconds, now=now
                     )

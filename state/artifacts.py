@@ -148,11 +148,6 @@ class ArtifactStore:
             if file_sha256(folder / name) != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
 
-    def verified(self, stage: str, digest: str) -> Path:
-        """Return an artifact's folder after its own manifest held good. Raises Corrupt."""
-        self.verify(self.record(stage, digest))
-        return self.folder(stage, digest)
-
     def quarantine(self, stage: str, digest: str) -> Path | None:
         """Move a corrupt artifact aside; return where it lies now, or None if it was gone."""
         folder = self.folder(stage, digest)

@@ -1,12 +1,27 @@
-"""The end of a job that went well: its artifact in place and its success, at once or not at all."""
+"""Artifacts as jobs meet them: an input before use, and the result at the end."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from state import artifact_index, failpoints, jobs
+from state.artifacts import Corrupt
 from state.folder import StateFolder
 from state.records import ArtifactRecord, JobRecord
+
+
+def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
+    """Return the folder of a published artifact once its bytes are those that were published.
+
+    What the database recorded then counts, not the manifest beside the bytes: both can be
+    changed together. Raises Corrupt, also when the database does not know the artifact.
+    """
+    with state.database.read() as connection:
+        known = artifact_index.get(connection, digest)
+    if known is None or known.stage != stage:
+        raise Corrupt(f"{stage}/{digest[:12]} is not known")
+    state.artifacts.verify(known)
+    return state.artifacts.folder(stage, digest)
 
 
 def publish(

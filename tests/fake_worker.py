@@ -15,7 +15,7 @@ from state.artifacts import Corrupt
 from state.failures import TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
-from state.publication import publish
+from state.publication import publish, verified_folder
 from state.records import JobRecord
 from tests import fake_stages
 
@@ -116,6 +116,6 @@ class FakeWorker:
 
     def _upstream(self, stage: str, digest: str, name: str) -> bytes:
         try:
-            return self.state.artifacts.verified(stage, digest).joinpath(name).read_bytes()
+            return verified_folder(self.state, stage, digest).joinpath(name).read_bytes()
         except (Corrupt, OSError) as damage:
             raise TransientFailure("InputDamaged", str(damage)) from None

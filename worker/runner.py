@@ -19,7 +19,7 @@ from state.artifacts import Corrupt
 from state.failures import JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
-from state.publication import publish
+from state.publication import publish, verified_folder
 from state.records import JobRecord
 from worker.context import StageContext
 from worker.lease import Lease
@@ -108,7 +108,7 @@ class Runner:
 
     def _verified_artifact(self, stage: str, digest: str) -> Path:
         try:
-            return self.state.artifacts.verified(stage, digest)
+            return verified_folder(self.state, stage, digest)
         except (Corrupt, OSError) as damage:
             raise TransientFailure("InputDamaged", f"{damage}; it is being made again") from None
 

@@ -23,7 +23,7 @@ from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.play import Played, play, prepare
 
 PROGRESS_SECONDS = 30.0
-CAUGHT_ENOUGH = 2
+CAUGHT_ENOUGH = 1
 
 
 def main() -> int:
@@ -97,7 +97,7 @@ def _hunt(number: int, processes: int, name: str | None) -> int:
     with multiprocessing.Pool(processes, prepare) as pool:
         tasks = [(mutation, number) for mutation in mutations]
         for mutation, seeds, says in pool.imap(_seeds_that_notice, tasks):
-            print(f"{mutation:24}{str(seeds):20}{says}", flush=True)
+            print(f"{mutation:24}{seeds!s:20}{says}", flush=True)
             if not seeds:
                 missed.append(mutation)
     print(f"{len(mutations) - len(missed)} of {len(mutations)} mutants were caught")

@@ -7,21 +7,18 @@ test does.
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from controller import commit, controller, leases, snapshots, verification, work_queue
+from controller import commit, controller, snapshots, verification, work_queue
 from controller.controller import Controller
-from reconcilers import capture, decomposition, experiment, mapping, stage, steering
-from reconcilers.plan import Observed
+from reconcilers import decomposition, experiment, mapping, stage, steering
 from state import artifacts, files, jobs, objects, publication
 from state.artifacts import ArtifactStore
-from state.database import Database
+from tests import fake_worker
 
 Patch = tuple[Any, str, Any]
 
@@ -93,6 +90,7 @@ def _leases_never_lost() -> list[Patch]:
 
 def _losses_forget_the_token() -> list[Patch]:
     """A lease is taken back although its worker renewed it meanwhile."""
+
     def expired(running: list[Any], executor: Any, now: float) -> list[Any]:
         return [job for job in running if job.started_at is not None and job.started_at + 30 <= now]
 
@@ -139,7 +137,9 @@ def _observed_too_early() -> list[Patch]:
         outcome = real(connection, key, spec, **kwargs)
         record = objects.get(connection, key)
         if outcome == "configured" and record is not None:
-            told = [replace(c, observed_generation=record.generation) for c in record.status.conditions]
+            told = [
+                replace(c, observed_generation=record.generation) for c in record.status.conditions
+            ]
             status = replace(
                 record.status, observed_generation=record.generation, conditions=tuple(told)
             )
@@ -251,7 +251,20 @@ def _never_hashed_again() -> list[Patch]:
 
 
 def _inputs_unverified() -> list[Patch]:
-    return [(ArtifactStore, "verified", lambda self, stage, digest: self.folder(stage, digest))]
+    def trusting(state: Any, stage_name: str, digest: str) -> Any:
+        return state.artifacts.folder(stage_name, digest)
+
+    return [(fake_worker, "verified_folder", trusting)]
+
+
+def _inputs_vouch_for_themselves() -> list[Patch]:
+    """A worker compares its inputs with their own manifest, not with what was published."""
+
+    def trusting(state: Any, stage_name: str, digest: str) -> Any:
+        state.artifacts.verify(state.artifacts.record(stage_name, digest))
+        return state.artifacts.folder(stage_name, digest)
+
+    return [(fake_worker, "verified_folder", trusting)]
 
 
 def _index_forgotten_only() -> list[Patch]:
@@ -301,8 +314,6 @@ def _success_before_its_artifact() -> list[Patch]:
             publication.artifact_index.record(connection, record)
         with state.database.write():
             state.artifacts.publish(staging, record)
-
-    from tests import fake_worker
 
     return [(fake_worker, "publish", publish)]
 
@@ -366,41 +377,74 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("succeed-unfenced", "the fencing check of a success", lambda: _unfenced("succeed")),
     Mutation("fail-unfenced", "the fencing check of a failure", lambda: _unfenced("fail")),
     Mutation("release-unfenced", "the fencing check of giving back", lambda: _unfenced("release")),
-    Mutation("heartbeat-unfenced", "the fencing check of a heartbeat", lambda: _unfenced("heartbeat")),
+    Mutation(
+        "heartbeat-unfenced", "the fencing check of a heartbeat", lambda: _unfenced("heartbeat")
+    ),
     Mutation("token-not-raised", "a higher token at each claim", _same_token),
     Mutation("lease-renewal", "the renewal of leases", lambda: [(jobs, "heartbeat", _nothing)]),
     Mutation("lease-expiry", "the taking back of lost leases", _leases_never_lost),
-    Mutation("lease-by-start", "the look at the lease instead of the start", _losses_forget_the_token),
-    Mutation("conflict-check", "the comparison of versions before a status is written", _conflicts_ignored),
-    Mutation("generation-check", "the comparison of generations in Ready", _ready_of_any_generation),
+    Mutation(
+        "lease-by-start", "the look at the lease instead of the start", _losses_forget_the_token
+    ),
+    Mutation(
+        "conflict-check",
+        "the comparison of versions before a status is written",
+        _conflicts_ignored,
+    ),
+    Mutation(
+        "generation-check", "the comparison of generations in Ready", _ready_of_any_generation
+    ),
     Mutation("generation-raise", "a new generation for a new spec", _generation_stays),
-    Mutation("observed-too-early", "observedGeneration written with the decision only", _observed_too_early),
-    Mutation("upstream-freshness", "the wait for an upstream that is not Ready", _stale_upstreams_used),
-    Mutation("digest-lacks-prompts", "the prompts in the capture's digest", lambda: _digest_without("capture", "prompts")),
-    Mutation("digest-lacks-content", "the capture's content in the decomposition's digest", lambda: _digest_without("decomposition", "capture")),
+    Mutation(
+        "observed-too-early",
+        "observedGeneration written with the decision only",
+        _observed_too_early,
+    ),
+    Mutation(
+        "upstream-freshness", "the wait for an upstream that is not Ready", _stale_upstreams_used
+    ),
+    Mutation(
+        "digest-lacks-prompts",
+        "the prompts in the capture's digest",
+        lambda: _digest_without("capture", "prompts"),
+    ),
+    Mutation(
+        "digest-lacks-content",
+        "the capture's content in the decomposition's digest",
+        lambda: _digest_without("decomposition", "capture"),
+    ),
     Mutation("child-removal", "the removal of a child that the spec dropped", _children_stay),
     Mutation("cascade", "the deletion of what a deleted object owns", _orphans_stay),
     Mutation("fsync", "every fsync of artifacts", _no_fsync),
     Mutation("fsync-folders", "the fsync of folders", _no_fsync_of_folders),
     Mutation("manifest-last", "the rename of a whole folder into place", _manifest_first),
-    Mutation("adoption-verified", "the hashes before an unknown artifact is taken over", _adopted_unseen),
+    Mutation(
+        "adoption-verified", "the hashes before an unknown artifact is taken over", _adopted_unseen
+    ),
     Mutation("presence-check", "the look at an artifact at each reconcile", _presence_unchecked),
     Mutation("hash-again", "the hashing of known artifacts in turns", _never_hashed_again),
     Mutation("inputs-verified", "the worker's hashing of its inputs", _inputs_unverified),
+    Mutation(
+        "inputs-known", "the comparison of inputs with the index", _inputs_vouch_for_themselves
+    ),
     Mutation("quarantine-folder", "the moving aside of a damaged folder", _index_forgotten_only),
     Mutation("quarantine-index", "the forgetting of a damaged artifact", _folder_set_aside_only),
     Mutation("quarantine-ready", "Ready taken away with the artifact", _ready_stays),
     Mutation("dedupe", "one active job per digest", _no_dedupe),
     Mutation("cancel-unwanted", "the cancelling of unwanted jobs", _unwanted_run_on),
     Mutation("start-rate", "the limit of job starts", _rate_ignored),
-    Mutation("publish-in-two", "success and artifact in one transaction", _success_before_its_artifact),
+    Mutation(
+        "publish-in-two", "success and artifact in one transaction", _success_before_its_artifact
+    ),
     Mutation("plan-in-two", "a plan in one transaction", _plan_in_two_commits),
     Mutation("log-read-skips", "every line of the change log", _log_read_skips),
     Mutation("gone", "the listing after Gone", _gone_ignored),
     Mutation("backoff-forgotten", "the end of a backoff after a success", _backoff_kept),
     Mutation("resync", "resyncs after the first", _resync_looks_at_nothing),
     Mutation(
-        "synchronous-full", "SQLite's own fsync", _synchronous_off,
+        "synchronous-full",
+        "SQLite's own fsync",
+        _synchronous_off,
         why_not="the simulated disk takes SQLite at its word; test_state_database.py holds the setting",
     ),  # fmt: skip
 )

@@ -19,7 +19,9 @@ def healthy_folders():
 def test_a_planted_defect_is_noticed(mutation):
     with mutation.planted():
         broken = [play(seed).broken for seed in mutation.caught_by]
-    assert any(broken), f"seeds {mutation.caught_by} did not notice the loss of {mutation.takes_away}"
+    assert any(broken), (
+        f"seeds {mutation.caught_by} did not notice the loss of {mutation.takes_away}"
+    )
 
 
 def test_every_mutation_is_caught_or_explained():
