@@ -3,7 +3,7 @@
 ``--seeds 10000 [--first 0] [--processes 2] [--record FILE]`` plays seeds and prints totals; with
 a record, seeds that are in it are not played again, so an interrupted soak goes on.
 ``--seed 17 --trace`` replays one seed and shows every step. ``--mutation NAME`` plants a defect.
-``--mutants 60`` searches, for every planted defect, the seeds below 60 that notice it.
+``--mutants 60`` searches, for every planted defect, the first seed below 60 that notices it.
 The exit code is 1 when an invariant broke, or when a mutant that must be caught was not.
 """
 
@@ -19,11 +19,10 @@ from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutations import MUTATIONS, NOT_CAUGHT
 from tests.simulation.play import Played, play, prepare
 
 PROGRESS_SECONDS = 30.0
-CAUGHT_ENOUGH = 1
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="a file of finished seeds, to go on from")
     parser.add_argument("--seed", type=int, help="play this seed only")
     parser.add_argument("--trace", action="store_true", help="show every step of --seed")
-    parser.add_argument("--mutation", choices=[m.name for m in MUTATIONS])
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS))
     parser.add_argument("--mutants", type=int, help="search this many seeds for each mutation")
     options = parser.parse_args()
     if options.seed is not None:
@@ -46,7 +45,7 @@ def main() -> int:
 
 def _replay(seed: int, trace: bool, mutation: str | None) -> int:
     prepare()
-    planted = next((m.planted() for m in MUTATIONS if m.name == mutation), nullcontext())
+    planted = MUTATIONS[mutation].planted() if mutation else nullcontext()
     with planted:
         played = play(seed)
     if trace:
@@ -92,13 +91,13 @@ def _recorded(record: Path | None) -> set[int]:
 
 
 def _hunt(number: int, processes: int, name: str | None) -> int:
-    mutations = [m.name for m in MUTATIONS if not m.why_not and name in (None, m.name)]
+    mutations = [m for m in MUTATIONS if m not in NOT_CAUGHT and name in (None, m)]
     missed = []
     with multiprocessing.Pool(processes, prepare) as pool:
         tasks = [(mutation, number) for mutation in mutations]
-        for mutation, seeds, says in pool.imap(_seeds_that_notice, tasks):
-            print(f"{mutation:24}{seeds!s:20}{says}", flush=True)
-            if not seeds:
+        for mutation, seed, says in pool.imap_unordered(_seed_that_notices, tasks):
+            print(f"{mutation:24}{seed if says else 'no seed':>8}  {says}", flush=True)
+            if not says:
                 missed.append(mutation)
     print(f"{len(mutations) - len(missed)} of {len(mutations)} mutants were caught")
     if missed:
@@ -106,19 +105,14 @@ def _hunt(number: int, processes: int, name: str | None) -> int:
     return int(bool(missed))
 
 
-def _seeds_that_notice(task: tuple[str, int]) -> tuple[str, list[int], str]:
+def _seed_that_notices(task: tuple[str, int]) -> tuple[str, int, str]:
     name, number = task
-    mutation: Mutation = next(m for m in MUTATIONS if m.name == name)
-    found, says = [], ""
     for seed in range(number):
-        with mutation.planted():
+        with MUTATIONS[name].planted():
             played = play(seed)
         if played.broken is not None:
-            found.append(seed)
-            says = says or played.broken.splitlines()[0]
-        if len(found) == CAUGHT_ENOUGH:
-            break
-    return name, found, says
+            return name, seed, played.broken.splitlines()[0]
+    return name, number, ""
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def harm_an_artifact(world: World) -> str:
     if not folders:
         return "nothing to harm"
     folder = world.rng.choice(folders)
-    name, harm = world.rng.choice(HARMS)
+    hashed = world.settings.verify_bytes_per_resync > 0
+    name, harm = world.rng.choice(HARMS if hashed else HARMS[:SHOW_WITHOUT_HASHING])
     world.harmed.add(folder.name)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     if name != "remove" and (not files or not (folder / MANIFEST).exists()):
@@ -148,12 +149,14 @@ def _add_a_file(folder: Path, _file: Path) -> None:
 HARMS = [
     ("remove", _remove),
     ("truncate", _truncate),
-    ("flip a bit", _flip_a_bit),
     ("lose the manifest", _lose_the_manifest),
+    ("flip a bit", _flip_a_bit),
     ("edit the manifest", _edit_the_manifest),
     ("forge", _forge),
     ("add a file", _add_a_file),
 ]
+SHOW_WITHOUT_HASHING = 3
+"""So many of them are noticed at each look."""
 
 
 # -- time and wake-ups -----------------------------------------------------------------
@@ -261,6 +264,29 @@ def kill_a_worker(world: World) -> str:
     hand.die()
     world.counts["worker killed"] += 1
     return f"{hand.what} is killed"
+
+
+def die_while_publishing(world: World) -> str:
+    """A worker dies between two lines of its last transaction."""
+    hand = _some(world, lambda hand: not hand.paused and not hand.acting)
+    if hand is None:
+        return "nobody publishes"
+    place = world.rng.choice(PUBLISHING)
+    world.trouble.set("crash", place=place)
+    while hand.busy:
+        world.work(hand)
+    return f"{hand.what} dies at {place}"
+
+
+PUBLISHING = (
+    "fsync",
+    "replace",
+    "artifact-sealed",
+    "artifact-rename",
+    "artifact-renamed",
+    "transaction-commit",
+    "artifact-committed",
+)
 
 
 def fail_the_next_job(world: World) -> str:

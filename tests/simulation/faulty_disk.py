@@ -40,13 +40,13 @@ class FaultyDisk:
         """Take everything as it lies as durable."""
         self._bytes, self._entries = {}, {}
         for folder, _, files in os.walk(self.root):
-            self._note_entries(os.stat(folder).st_ino, folder)
+            self._note_entries(Path(folder).stat().st_ino, folder)
             for name in files:
-                self._note_bytes(os.stat(os.path.join(folder, name)))
+                self._note_bytes((Path(folder) / name).stat())
 
     def cut_power(self, written_anyway: Callable[[], bool]) -> list[str]:
         """Lose what is not durable, except what happened to be written; return what was lost."""
-        where = {os.stat(folder).st_ino: Path(folder) for folder, _, _ in os.walk(self.root)}
+        where = {Path(folder).stat().st_ino: Path(folder) for folder, _, _ in os.walk(self.root)}
         lost = self._lose_in(self.root, where, written_anyway)
         self.trust()
         return lost

@@ -23,7 +23,7 @@ class Hand:
     died: bool = False
     """Whether it is dead for another reason than that its controller killed it."""
     worker: FakeWorker | None = None
-    steps: Iterator[str] = iter(())
+    steps: Iterator[str] = field(default_factory=lambda: iter(()))
     heard_at: float = 0.0
     """When it last extended its lease."""
 

@@ -51,13 +51,15 @@ class Oracle:
         found += invariants.starts_keep_the_rate(seen, world.settings.job_starts_per_minute)
         found += [
             item
-            for item in invariants.ready_objects_have_their_artifacts(
-                seen, world.state.artifacts, new - world.harmed
-            )
+            for item in invariants.ready_objects_have_their_artifacts(seen, world.state.artifacts)
             if not self._is_harmed(seen, item)
         ]
         found += self.history.look(seen, world.state.artifacts, world.harmed)
+        found += [
+            item for digest in sorted(new - world.harmed) for item in self._is_whole(seen, digest)
+        ]
         found += self._contents_were_once_right(seen)
+        found += world.unentitled
         found += self._living_workers_keep_their_jobs(seen)
         self._hashed = {digest: a.content_digest for digest, a in seen.artifacts.items()}
         self._judge(found)
@@ -82,14 +84,8 @@ class Oracle:
         """Check that no artifact is lost that the database says was published."""
         with self.world.state.database.read() as connection:
             seen = invariants.see(connection)
-        found = []
-        for digest, artifact in seen.artifacts.items():
-            if digest in self.world.harmed:
-                continue
-            what = self._damage(artifact)
-            if what is not None:
-                found.append(Violation("durable", f"{artifact.stage}/{digest[:12]}", what))
-        self._judge(found)
+        whole = sorted(seen.artifacts.keys() - self.world.harmed)
+        self._judge([item for digest in whole for item in self._is_whole(seen, digest)])
 
     def at_the_end(self, seen: Seen) -> None:
         """Check I1, and against the model: outcomes, and every byte (I13)."""
@@ -135,6 +131,13 @@ class Oracle:
             artifact = seen.artifacts.get(digest)
             if artifact is None or self._damage(artifact) is None:
                 self.world.harmed.discard(digest)
+
+    def _is_whole(self, seen: Seen, digest: str) -> list[Violation]:
+        """What the database says was published lies there with all its bytes."""
+        artifact = seen.artifacts[digest]
+        what = self._damage(artifact)
+        where = f"{artifact.stage}/{digest[:12]}"
+        return [Violation("published", where, what)] if what is not None else []
 
     def _damage(self, artifact: ArtifactRecord) -> str | None:
         try:

@@ -46,6 +46,7 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.pause, 2),
     (actions.come_back, 3),
     (actions.kill_a_worker, 2),
+    (actions.die_while_publishing, 2),
     (actions.fail_the_next_job, 1),
     (actions.second_controller, 1),
     (actions.restart, 1),
@@ -109,11 +110,15 @@ class Game:
         """Let the seed choose what there is and how it is set."""
         rng = random.Random(f"{seed} world")
         topology = topologies.chosen(rng)
-        limit, slots = rng.choice([4, 10, 60]), rng.choice([1, 2])
+        settings = Settings(
+            job_starts_per_minute=rng.choice([4, 10, 60]),
+            slots=rng.choice([1, 2]),
+            verify_bytes_per_resync=rng.choice([0, 2**20, 2**20, 2**20]),
+        )
         settled = rng.random() < SETTLED_SHARE
         if settled:
             shutil.copytree(_settled(topology), path)
-        game = Game(seed, path, topology, Settings(job_starts_per_minute=limit, slots=slots))
+        game = Game(seed, path, topology, settings)
         game.world.clock.advance(1000.0 if settled else 0.0)
         return game
 
@@ -157,13 +162,18 @@ class Game:
                 self.oracle.look()
 
     def _step(self) -> None:
+        lives = self.world.lives
+        self._step_of(self.rng.choice(lives) if lives else self.world.start_controller())
+
+    def _step_of(self, life: Life) -> Seen:
+        """Let a controller step; one that was left alone owes more than one that was not."""
         world = self.world
-        life = self.rng.choice(world.lives) if world.lives else world.start_controller()
-        resync_at = life.controller._next_resync_at
         captured = any(record.key.kind == "Capture" for record in self.oracle.look().objects)
+        resynced = world.clock.now() >= life.resync_due_at
+        if resynced:
+            life.resync_due_at = world.clock.now() + world.settings.resync_seconds
         ended = world.step(life)
         world.trouble.unset()
-        resynced = life.controller._next_resync_at != resync_at
         alone = world.trouble.sprung is None
         self._tell(f"step{' resync' if resynced else ''} {ended}")
         seen = self.oracle.look()
@@ -174,6 +184,7 @@ class Game:
             if resynced:
                 world.dropped = False
                 world.identity_unseen &= not captured  # nobody asked what the model is
+        return seen
 
     def _no_trouble(self, life: Life) -> None:
         """A controller that nobody troubled reports no trouble."""
@@ -184,10 +195,7 @@ class Game:
         """Every process dies at once, and the disk forgets what was never forced to it."""
         world = self.world
         world.trouble.unset()
-        for life in list(world.lives):
-            world.lose_controller(life, with_workers=True)
-        for hand in world.hands.values():
-            hand.die()
+        world.end_every_process()
         worst = self.rng.random() < 0.5
         lost = world.disk.cut_power(lambda: not worst and self.rng.random() < 0.5)
         world.counts["power cut"] += 1
@@ -222,11 +230,8 @@ class Game:
     def _end(self) -> None:
         """Stop the trouble; everything must come right, and stay without a write."""
         world = self.world
-        world.trouble.set("", 0)
-        for life in list(world.lives):
-            world.lose_controller(life, with_workers=True)
-        for hand in world.hands.values():
-            hand.die()
+        world.trouble.unset()
+        world.end_every_process()
         life = world.start_controller()
         self.settle(life)
         self._resync(life)
@@ -247,13 +252,10 @@ class Game:
         self.settle(life)
 
     def settle(self, life: Life) -> Seen:
+        """Step without trouble until everything is as it should be, and look after each step."""
         world = self.world
         for _ in range(SETTLING_STEPS_MAX):
-            life.controller.step()
-            self._tell("settle")
-            self._no_trouble(life)
-            seen = self.oracle.look()
-            self.oracle.after_a_clean_step(seen, life, resynced=False)
+            seen = self._step_of(life)
             hands = world.busy_hands()
             if not hands and life.controller.idle and not invariants.every_object_is_settled(seen):
                 return seen

@@ -40,6 +40,7 @@ class Trouble:
     counts: Counter[str] = field(default_factory=Counter)
     _at: int = 0
     _kind: str = ""
+    _place: str | None = None
     _effect: Effect | None = None
     _writing: bool = False
     _nested: bool = False
@@ -63,9 +64,14 @@ class Trouble:
             for name, listener in listeners.items():
                 event.remove(engine, name, listener)
 
-    def set(self, kind: str, at: int, effect: Effect | None = None) -> None:
-        """Set the trap: ``crash``, ``ENOSPC``, ``EIO``, or ``meanwhile`` with its effect."""
-        self._kind, self._at, self._effect = kind, at, effect
+    def set(
+        self, kind: str, at: int = 1, effect: Effect | None = None, place: str | None = None
+    ) -> None:
+        """Set the trap: ``crash``, ``ENOSPC``, ``EIO``, or ``meanwhile`` with its effect.
+
+        With a ``place``, arrivals at that failpoint count only.
+        """
+        self._kind, self._at, self._effect, self._place = kind, at, effect, place
         self.arrivals, self.sprung = 0, None
 
     @contextmanager
@@ -104,6 +110,8 @@ class Trouble:
 
     def _arrive(self, name: str, statement: str | None) -> None:
         if self._nested or not self._armed or not self._kind:
+            return
+        if self._place not in (None, name):
             return
         self.arrivals += 1
         if self.arrivals < self._at or (self._kind == "meanwhile" and self._writing):

@@ -24,6 +24,7 @@ from specs.objects import Key
 from state import events, jobs, objects
 from state.failures import TerminalFailure
 from state.folder import StateFolder, open_state
+from state.invariants import Violation, write_was_entitled
 from tests.simulated import Crash, Immediately, Inputs, VirtualClock, new_state
 from tests.simulation import topologies
 from tests.simulation.faulty_disk import FaultyDisk
@@ -31,6 +32,7 @@ from tests.simulation.fleet import Fleet, Hand
 from tests.simulation.trouble import DiskTrouble, Trouble
 
 HEARTBEAT_SECONDS = 5.0
+WORKERS_WRITES = ("heartbeat", "succeed", "fail", "release")
 
 
 class Watched(Controller):
@@ -49,6 +51,7 @@ class Life:
 
     controller: Watched
     fleet: Fleet
+    resync_due_at: float = 0.0
 
 
 @dataclass
@@ -66,6 +69,8 @@ class World:
     lives: list[Life] = field(default_factory=list)
     harmed: set[str] = field(default_factory=set)
     """Digests of artifacts that were damaged on the disk and not healed yet."""
+    unentitled: list[Violation] = field(default_factory=list)
+    """Writes under an old fencing token that were accepted."""
     identities: list[str] = field(default_factory=lambda: ["tiny"])
     """What the model was, over time: its files may change under its name."""
     identity_unseen: bool = False
@@ -97,11 +102,25 @@ class World:
             stack.enter_context(self.trouble.installed())
             named = mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers)))
             stack.enter_context(named)
+            for write in WORKERS_WRITES:
+                watched = self._watched(getattr(jobs, write))
+                stack.enter_context(mock.patch.object(jobs, write, watched))
             try:
                 yield self
             finally:
                 random.setstate(chance)
                 self.state.database.close()
+
+    def _watched(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a worker's write that notes when it went through without the right to."""
+
+        def watched(connection: Any, job_id: int, token: int, *args: Any, **kwargs: Any) -> Any:
+            before = jobs.get(connection, job_id)
+            answer = write(connection, job_id, token, *args, **kwargs)
+            self.unentitled += write_was_entitled(before, token)
+            return answer
+
+        return watched
 
     def say(self, words: str) -> None:
         self.trace.append(f"{self.clock.time:.1f} {words}")
@@ -126,6 +145,13 @@ class World:
         self.lives.remove(life)
         if with_workers:
             life.fleet.stop()
+
+    def end_every_process(self) -> None:
+        """Nobody lives any more, nobody cleans up."""
+        for life in list(self.lives):
+            self.lose_controller(life, with_workers=True)
+        for hand in self.hands.values():
+            hand.die()
 
     def attempt(self, act: Callable[[], Any]) -> str:
         """Let a process act; return how that ended: empty, ``crash`` or ``disk``."""
