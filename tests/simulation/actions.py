@@ -12,7 +12,7 @@ from state import objects, tables
 from state.artifacts import MANIFEST
 from state.files import file_sha256
 from tests.simulation.fleet import Hand
-from tests.simulation.world import Life, World
+from tests.simulation.world import FROM_FILES, Life, World
 
 Action = Callable[[World], str]
 
@@ -55,6 +55,13 @@ def delete(world: World) -> str:
         return apply(world)
     key = world.rng.choice(keys)
     return f"delete {key} {world.delete(key)}"
+
+
+def prune(world: World) -> str:
+    """Some files of the watched folder are gone."""
+    from_files = [key for key in sorted(world.choices) if key.name in FROM_FILES]
+    kept = {key for key in from_files if world.rng.random() < 0.6}
+    return f"prune all but {', '.join(map(str, sorted(kept)))} {world.prune(kept)}"
 
 
 def delete_a_child(world: World) -> str:

@@ -9,6 +9,7 @@ from unittest import mock
 
 from controller import commit, controller, snapshots, verification, work_queue
 from controller.controller import Controller
+from controller.folder_source import FolderSource
 from reconcilers import decomposition, experiment, mapping, stage, steering
 from specs.actions import Action
 from specs.status import Status
@@ -29,7 +30,7 @@ def nothing(*_: Any, **__: Any) -> None:
 
 def unfenced(writing: str) -> list[Patch]:
     """One of the worker's writes no longer asks whose job it is."""
-    real_own, real = jobs._own, getattr(jobs, writing)
+    real = getattr(jobs, writing)
 
     def own_anyway(connection: Any, job_id: int, token: int, **values: Any) -> None:
         columns = jobs.tables.jobs
@@ -42,7 +43,6 @@ def unfenced(writing: str) -> list[Patch]:
         ):
             return real(connection, job_id, *args, **kwargs)
 
-    assert real_own is not None
     return [(jobs, writing, write)]
 
 
@@ -169,6 +169,18 @@ def orphans_stay() -> list[Patch]:
 
     real = objects.remove
     return [(objects, "remove", remove)]
+
+
+def prune_takes_all() -> list[Patch]:
+    """A prune asks only what is left, not where an object came from."""
+
+    def prune(self: FolderSource, seen: Any, now: float) -> None:
+        with self.state.database.write() as connection:
+            for record in objects.listed(connection):
+                if record.key not in seen and record.owner is None:
+                    objects.remove(connection, record.key, now=now)
+
+    return [(FolderSource, "_prune", prune)]
 
 
 # -- artifacts -----------------------------------------------------------------------------

@@ -57,6 +57,7 @@ MUTATIONS: dict[str, Mutation] = {
         ("digest-content", "inputs in a digest", _digest_without("decomposition", "capture")),
         ("child-removal", "the removal of dropped children", defects.children_stay),
         ("cascade", "the deletion of what is owned", defects.orphans_stay),
+        ("prune", "the source of what is pruned", defects.prune_takes_all),
         ("fsync", "every fsync of artifacts", defects.no_fsync),
         ("fsync-folders", "the fsync of folders", defects.no_fsync_of_folders),
         ("manifest-last", "the rename of a whole folder", defects.manifest_first),
@@ -85,6 +86,6 @@ CAUGHT: dict[str, int] = {}
 """The seed that notices each defect."""
 
 NOT_CAUGHT: dict[str, str] = {
-    "synchronous-full": "the simulated disk takes SQLite at its word; a unit test holds the setting",
+    "synchronous-full": "the simulated disk trusts SQLite; a unit test holds the setting",
 }
 """Why the simulation cannot notice the others."""

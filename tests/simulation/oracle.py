@@ -59,7 +59,7 @@ class Oracle:
             item for digest in sorted(new - world.harmed) for item in self._is_whole(seen, digest)
         ]
         found += self._contents_were_once_right(seen)
-        found += world.unentitled
+        found += world.broken
         found += self._living_workers_keep_their_jobs(seen)
         self._hashed = {digest: a.content_digest for digest, a in seen.artifacts.items()}
         self._judge(found)

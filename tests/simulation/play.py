@@ -34,6 +34,7 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.relabel, 1),
     (actions.delete, 2),
     (actions.delete_a_child, 1),
+    (actions.prune, 1),
     (actions.retry, 1),
     (actions.replace_the_model, 1),
     (actions.harm_an_artifact, 4),

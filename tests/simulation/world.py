@@ -18,12 +18,14 @@ from unittest import mock
 from sqlalchemy.exc import OperationalError
 
 from controller.controller import Controller
+from controller.folder_source import FolderSource
 from controller.resolution import Resolver
 from controller.settings import Settings
-from specs.objects import Key
+from specs.objects import SOURCE_ANNOTATION, Key
 from state import events, jobs, objects
 from state.failures import TerminalFailure
 from state.folder import StateFolder, open_state
+from state.history import pruned_only_its_own
 from state.invariants import Violation, write_was_entitled
 from tests.simulated import Crash, Immediately, Inputs, VirtualClock, new_state
 from tests.simulation import topologies
@@ -32,6 +34,8 @@ from tests.simulation.fleet import Fleet, Hand
 from tests.simulation.trouble import DiskTrouble, Trouble
 
 HEARTBEAT_SECONDS = 5.0
+WATCHED = Path("/specs")
+FROM_FILES = ("cap", "coarse", "france")
 WORKERS_WRITES = ("heartbeat", "succeed", "fail", "release")
 
 
@@ -69,8 +73,8 @@ class World:
     lives: list[Life] = field(default_factory=list)
     harmed: set[str] = field(default_factory=set)
     """Digests of artifacts that were damaged on the disk and not healed yet."""
-    unentitled: list[Violation] = field(default_factory=list)
-    """Writes under an old fencing token that were accepted."""
+    broken: list[Violation] = field(default_factory=list)
+    """What was noticed while somebody acted: accepted writes of old tokens, wrong prunes."""
     identities: list[str] = field(default_factory=lambda: ["tiny"])
     """What the model was, over time: its files may change under its name."""
     identity_unseen: bool = False
@@ -117,7 +121,7 @@ class World:
         def watched(connection: Any, job_id: int, token: int, *args: Any, **kwargs: Any) -> Any:
             before = jobs.get(connection, job_id)
             answer = write(connection, job_id, token, *args, **kwargs)
-            self.unentitled += write_was_entitled(before, token)
+            self.broken += write_was_entitled(before, token)
             return answer
 
         return watched
@@ -232,11 +236,30 @@ class World:
     # -- people --------------------------------------------------------------------
 
     def apply(self, key: Key, spec: dict[str, Any], labels: dict[str, str] | None = None) -> str:
+        """Apply a spec, some from a file of the watched folder, the others by hand."""
+        source = {SOURCE_ANNOTATION: f"{WATCHED}/{key.name}.yaml"}
+        annotations = source if key.name in FROM_FILES else None
+
         def write() -> None:
+            now = self.clock.now()
             with self.state.database.write() as connection:
-                objects.apply(connection, key, spec, now=self.clock.now(), labels=labels)
+                objects.apply(
+                    connection, key, spec, now=now, labels=labels, annotations=annotations
+                )
 
         return self.attempt(write)
+
+    def prune(self, kept: set[Key]) -> str:
+        """Prune as the watched folder does when only ``kept`` are left in its files."""
+        source = FolderSource(self.state, WATCHED, WATCHED, lambda: None)
+        with self.state.database.read() as connection:
+            before = objects.listed(connection)
+        ended = self.attempt(lambda: source._prune(kept, self.clock.now()))
+        with self.state.database.read() as connection:
+            after = objects.listed(connection)
+        if self.trouble.sprung is None:
+            self.broken += pruned_only_its_own(before, after, str(WATCHED), kept)
+        return ended
 
     def delete(self, key: Key) -> str:
         def write() -> None:
