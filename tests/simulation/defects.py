@@ -61,7 +61,10 @@ def same_token() -> list[Patch]:
 
 
 def leases_not_renewed() -> list[Patch]:
-    return [(jobs, "heartbeat", nothing)]
+    def heartbeat(connection: Any, job_id: int, token: int, *_: Any, **__: Any) -> None:
+        jobs._check(connection, job_id, token)
+
+    return [(jobs, "heartbeat", heartbeat)]
 
 
 def leases_never_lost() -> list[Patch]:
