@@ -115,10 +115,11 @@ class Fleet:
     def beat(self, hand: Hand) -> None:
         """Extend the lease as the worker's thread does; a worker that is fenced stops."""
         assert hand.worker is not None
+        worker = hand.worker
         try:
-            hand.worker.heartbeat()
+            worker.heartbeat()
         except Fenced:
-            self.ended.append(hand.worker.job_id)
+            self.ended.append(worker.job_id)
             hand.worker = None
         else:
             hand.heard_at = self.clock.now()
