@@ -124,7 +124,7 @@ class Controller:
                 self.queue.add(record.key)
             if record.key in changed and record.owner is not None:
                 self.queue.add(record.owner)
-        for key in changed - {record.key for record in everything}:
+        for key in sorted(changed - set(objects.keys(everything))):
             self.queue.add(key)
         self._version = version  # last: after an error the same changes are read again
 
@@ -162,7 +162,7 @@ class Controller:
     def _set_aside(self, artifact: ArtifactRecord, what: str) -> None:
         now = self.clock.now()
         with self.state.database.write() as connection:
-            keys = self._verifier.set_aside(connection, artifact)
+            keys = self._verifier.set_aside(connection, artifact, what, now)
             for key in keys:
                 events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
         self._add_all(keys)
@@ -360,6 +360,8 @@ class Controller:
                 return
             try:
                 with self.state.database.write() as connection:
+                    if jobs.starts_since(connection, now - WINDOW_SECONDS) != starts:
+                        continue  # somebody else started a job meanwhile: count again
                     claimed = jobs.claim(
                         connection, job.id, worker, self.settings.lease_seconds, now=now
                     )

@@ -86,6 +86,8 @@ class ArtifactStore:
             fsync_path(path)
             name = path.relative_to(staging).as_posix()
             files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for folder in (p for p in staging.rglob("*") if p.is_dir()):
+            fsync_path(folder)
         told = {**manifest, "files": files, "contentDigest": content_digest(files)}
         complete = json.loads(json.dumps(told, allow_nan=False))
         complete[_SEAL] = digest_of(complete)
@@ -111,7 +113,8 @@ class ArtifactStore:
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
         staging.rename(final)
-        fsync_path(final.parent)
+        for folder in (final.parent, self.root, self.root.parent):
+            fsync_path(folder)  # whoever made them may have died before they were durable
         return record
 
     def discard_staging(self, keep_tokens: set[int]) -> None:

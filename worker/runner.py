@@ -15,11 +15,12 @@ from typing import Any
 import structlog
 import torch
 
-from state import artifact_index, failpoints, jobs
+from state import failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
+from state.publication import publish, verified_folder
 from state.records import JobRecord
 from worker.context import StageContext
 from worker.failing import failure_of
@@ -127,13 +128,7 @@ class Runner:
         )
         record = self.state.artifacts.seal(staging, manifest)
         failpoints.reach("artifact-sealed")
-        with self.state.database.write() as connection:
-            jobs.succeed(connection, job.id, job.token, now=time.time())
-            published = self.state.artifacts.publish(staging, record)
-            failpoints.reach("artifact-renamed")
-            artifact_index.record(connection, published)
-        failpoints.reach("artifact-committed")
-        self.state.artifacts.discard_work(job.digest)
+        publish(self.state, job, staging, record, now=time.time())
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
 
     def _note_advance(self, job: JobRecord) -> None:
@@ -143,12 +138,10 @@ class Runner:
                 jobs.forgive_losses(connection, job.id, job.token)
 
     def _verified_artifact(self, stage: str, digest: str) -> Path:
-        artifacts = self.state.artifacts
         try:
-            artifacts.verify(artifacts.record(stage, digest))
+            return verified_folder(self.state, stage, digest)
         except Corrupt as damage:
             raise TransientFailure("InputDamaged", f"{damage}; it is being made again") from None
-        return artifacts.folder(stage, digest)
 
     def _failure_of(self, job: JobRecord, error: Exception) -> Failure:
         if ran_out_of_memory(error):
