@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from worker.guardian import start_guardian
-from worker.stop import STOP_GRACE_SECONDS, StopRequest, on_terminate
+from worker.stop import GUARDIAN_SECONDS, StopRequest, on_terminate
 
 if TYPE_CHECKING:
     from worker.runner import Runner
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--lease-seconds", type=float, default=30.0)
     parser.add_argument("--progress-timeout-seconds", type=float, default=1800.0)
     arguments = parser.parse_args()
-    start_guardian(STOP_GRACE_SECONDS)
+    start_guardian(GUARDIAN_SECONDS)
     answers = _take_standard_output()
     orders: Orders = queue.Queue()
     stop = StopRequest()

@@ -12,6 +12,8 @@ STOP_GRACE_SECONDS = 10.0
 """A worker that was told to stop, or whose controller is gone, has ended after this time."""
 LAST_RESORT_SECONDS = STOP_GRACE_SECONDS - 1.0
 """When a thread ends a process whose main thread is deep in a computation."""
+GUARDIAN_SECONDS = STOP_GRACE_SECONDS - 0.5
+"""When the guardian process ends one in which not even a thread can run."""
 FINISH_SECONDS = STOP_GRACE_SECONDS - 3.0
 """For how long a shard may still be finished; the rest is for giving the job back."""
 EXIT_UNFINISHED = 75

@@ -110,11 +110,6 @@ class RealWorker:
         assert job is not None
         return job
 
-    def phase(self) -> str:
-        with self.state.database.read() as connection:
-            seen = jobs.progress_of(connection).get(self.job_id)
-        return seen.phase if seen else ""
-
     def family(self) -> list[psutil.Process]:
         """Return the worker and its children, to be looked at when it may be gone."""
         worker = psutil.Process(self.process.pid)

@@ -48,16 +48,20 @@ capture.residual_at_hook = instead
 """
 MATRICES = IN_CAPTURE.format(computation="a = torch.ones(600, 600)\n    while True: a @ a")
 HOLDS_THE_INTERPRETER = IN_CAPTURE.format(computation="sum(range(10**15))")
+LOADS_FOR_EVER = """
+import os, time
+import worker.models
+def instead(*_):
+    os.write(2, b"at work\\n")
+    time.sleep(10**6)
+worker.models._load_tokenizer = instead
+"""
 SLEEPS = IN_CAPTURE.format(computation="time.sleep(10**6)")
 
 
 def importing_torch(worker: RealWorker) -> None:
     maps = Path(f"/proc/{worker.process.pid}/maps")
     eventually(lambda: "libtorch" in maps.read_text())
-
-
-def loading_a_model(worker: RealWorker) -> None:
-    eventually(lambda: worker.phase() == "LoadingModel")
 
 
 def at_work(worker: RealWorker) -> None:
@@ -72,7 +76,7 @@ def stopped(worker: RealWorker) -> None:
 LEFT_ALONE = {
     "just started": ("", lambda worker: None),
     "importing torch": ("", importing_torch),
-    "loading a model": ("", loading_a_model),
+    "loading a model": (LOADS_FOR_EVER, at_work),
     "in endless matrix products": (MATRICES, at_work),
     "in C code that lets no thread run": (HOLDS_THE_INTERPRETER, at_work),
     "stopped": (SLEEPS, stopped),

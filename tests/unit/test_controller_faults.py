@@ -19,6 +19,7 @@ from state.artifacts import Corrupt
 from state.failures import TransientFailure
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
 from worker.lease import Lease
+from worker.stop import StopRequest
 
 PRODUCES = {
     "capture": "capture",
@@ -441,5 +442,5 @@ def test_a_heartbeat_that_fails_once_is_followed_by_the_next(capture, monkeypatc
         done.set()
 
     monkeypatch.setattr(jobs, "heartbeat", refuse_the_first)
-    with Lease(capture.state.database, job_id, token, 0.06, threading.Event()):
+    with Lease(capture.state.database, job_id, token, 0.06, StopRequest(lambda: None)):
         assert done.wait(60)

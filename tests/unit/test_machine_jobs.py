@@ -25,6 +25,7 @@ STARTS_KEPT_SECONDS = 3600.0
 
 recent = st.sampled_from([0, 0, 0, 1, 2, 3])
 """How far back among the jobs, or among the claims that workers hold, most of them stale."""
+HOW_A_RUN_ENDS = st.sampled_from(["later", "lose", "release", "never", "succeed"])
 has_jobs = precondition(lambda self: self.known)
 has_claims = precondition(lambda self: self.held)
 
@@ -147,13 +148,22 @@ class JobsAgainstModel(RuleBasedStateMachine):
         if self.try_to(jobs.report_progress, claim, seen):
             self.progress[claim.id] = seen
 
+    @has_jobs
+    @rule(back=recent, how=HOW_A_RUN_ENDS, times=st.sampled_from([1, 3]))
+    def run(self, back, how, times):
+        """Claim a job and end it, again and again as long as it comes back."""
+        job_id = self.job(back)
+        for _ in range(times):
+            if self.known[job_id].state == "pending":
+                self.claimed(job_id)
+                self.ends(self.held[-1], how)
+
     @has_claims
-    @rule(
-        back=recent,
-        how=st.sampled_from(["later", "lose", "release", "later", "lose", "never", "succeed"]),
-    )
+    @rule(back=recent, how=HOW_A_RUN_ENDS)
     def end(self, back, how):
-        claim = self.claim_held(back)
+        self.ends(self.claim_held(back), how)
+
+    def ends(self, claim, how):
         if how == "lose":
             self.lose(claim)
         elif how in ("later", "never"):
