@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from numerics.features import LatentStatistics
-from numerics.mapping import ActivationColumns, CosineBlock, Floats, Indices, correlations
+from numerics.mapping import ActivationColumns, CosineBlock, Indices, correlations
+from numerics.multiple_tests import Floats
 
 GateRule = Literal["cosine", "strict"]
 

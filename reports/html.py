@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reports import numbers, sections
 from reports.mapping_figures import READINGS, reading_class
 from reports.steering_figure import arm_class
-from reports.story import sentence
+from reports.story import confirmation, sentence
 from reports.view import ExperimentView
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -34,6 +34,7 @@ def render_report(view: ExperimentView) -> str:
         capture=sections.capture(view),
         coarse=sections.anchors(view, "coarse"),
         fine=sections.anchors(view, "fine"),
+        confirmation=confirmation(view),
         mapping=sections.mapping(view),
         steering=sections.steering(view),
         provenance=sections.provenance(view),

@@ -59,6 +59,14 @@ def share_sentence(gate: dict[str, Any]) -> str:
     return f"{by_chance}: passing sets an anchor apart from most latents."
 
 
+def confirmation(view: ExperimentView) -> str:
+    """Return how many anchors passed again on test prompts, or that nothing was tested."""
+    stage = view.stage("mapping")
+    if not stage.available:
+        return "not confirmed: the mapping is not available"
+    return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
+
+
 def cautions(view: ExperimentView) -> list[str]:
     """Return what a reader must not conclude, from what this run was and was not."""
     found = []
@@ -146,7 +154,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
     )
     found.append(
         "Candidates were chosen and mapped on the same prompts, so their numbers look better than "
-        "they would on new prompts."
+        f"they would on new prompts ({confirmation(view)})."
     )
     return found
 

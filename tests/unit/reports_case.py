@@ -78,7 +78,9 @@ def experiment_spec(sizes: Sizes, steering: bool) -> dict[str, Any]:
     }
     if steering:
         spec["steering"] = {
-            "prompts": {"texts": [HOSTILE, *(f"We met in {n}" for n in range(1, sizes.openings))]},
+            "prompts": {
+                "texts": [f"And {HOSTILE}", *(f"We met in {n}" for n in range(1, sizes.openings))]
+            },
             "neutralText": {"texts": ["Water is wet."]},
             "lexicon": {"texts": ["France", "Paris", "script"]},
             "strengths": [0.25, 0.5, 0.75],

@@ -105,6 +105,7 @@ class Payloads:
         return {
             "l0": 9.5,
             "fvu": None if side == "fine" else 0.24,
+            "cosine": 0.93,
             "alive": alive,
             "dead": activations.shape[1] - alive,
             "d_sae": activations.shape[1],
@@ -148,6 +149,8 @@ class Payloads:
                 "share_of_all": 0.0,
                 "share_of_firing": 0.0,
             },
+            "confirmed": None,
+            "confirmation": "not confirmed: no test split",
             "empty_corner_count": 4,
             "reason": "3 of 3 anchors have at least 3 children by the cosine rule",
         }
@@ -178,6 +181,7 @@ class Payloads:
             "children": children,
             "cosines": [float(self.cosines[coarse, f]) for f in children],
             "passes": len(children) >= 3,
+            "confirmed": None,
         }
 
     def above(self, coarse: int, fine: int) -> bool:
@@ -326,8 +330,12 @@ def features(activations: np.ndarray, target: np.ndarray) -> dict[str, np.ndarra
     q[tested] = false_discovery_control(p[tested])
     return {
         "latent": np.arange(activations.shape[1]),
+        "aggregation": np.full(activations.shape[1], "last"),
         "mean_activation_target": mean_on.astype(float),
         "mean_activation_neutral": mean_off.astype(float),
+        "max_activation_target": on.max(axis=0).astype(float),
+        "max_activation_neutral": off.max(axis=0).astype(float),
+        "cohens_d": (mean_on - mean_off).astype(float),
         "firing_rate_target": (on > 0).mean(axis=0),
         "firing_rate_neutral": (off > 0).mean(axis=0),
         "selectivity": (mean_on - mean_off).astype(float) / (mean_on + mean_off + 1e-9),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 
 from numerics.directions import arm_directions, summed_direction
@@ -26,6 +25,7 @@ from numerics.mapping import (
     coverages,
     top_latents,
 )
+from tests.rows import discover_rows
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def random_activations(seed: int, latents: int, prompts: int = 40) -> np.ndarray
 
 
 def columns(dense) -> ActivationColumns:
-    return ActivationColumns.of(scipy.sparse.csr_array(np.asarray(dense, dtype=np.float32)))
+    return ActivationColumns.of(discover_rows(dense, np.arange(len(dense)) % 2 == 0))
 
 
 def every(side: ActivationColumns) -> np.ndarray:
@@ -208,7 +208,7 @@ def test_a_selective_latent_passes_every_threshold_and_an_untested_one_fails():
     dense[:10, 0] = 1
     dense[:, 1] = 1
     dense[:4, 2] = 1
-    statistics = latent_statistics(scipy.sparse.csr_array(dense), is_target)
+    statistics = latent_statistics(discover_rows(dense, is_target))
     thresholds = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
     assert selective_latents(statistics, thresholds).tolist() == [True, False, False]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,8 +85,11 @@ class Bench:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def capture(self, tokens: int = 1) -> None:
-        """Axis 0 is large on targets, axis 1 on half of all, axis 2 on neutrals."""
+    def capture(self, tokens: int = 1, split: Sequence[str] | None = None, hard: int = 0) -> None:
+        """Axis 0 is large on targets, axis 1 on half of all, axis 2 on neutrals.
+
+        The last ``hard`` neutrals are hard negatives instead.
+        """
         generator = np.random.default_rng(0)
         prompts = TARGETS + NEUTRALS
         is_target = np.arange(prompts) < TARGETS
@@ -107,10 +111,12 @@ class Bench:
         columns = {
             "prompt_id": [f"p{i}" for i in range(prompts)],
             "text": ["text"] * prompts,
-            "condition": np.where(is_target, "target", "neutral"),
-            "split": ["discover"] * prompts,
+            "condition": np.where(is_target, "target", "neutral").astype("<U13"),
+            "split": split or ["discover"] * prompts,
             "n_tokens": np.full(prompts, tokens),
         }
+        if hard:
+            columns["condition"][-hard:] = "hard-negative"
         write_table(out / "prompts.parquet", columns)
 
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
@@ -184,10 +190,12 @@ def test_the_feature_table_has_one_row_per_latent(bench):
     bench.decompose("coarse")
     table = pandas.read_parquet(bench.folder / "decomposition" / "coarse" / "features.parquet")
     assert " ".join(table.columns) == (
-        "latent mean_activation_target mean_activation_neutral firing_rate_target "
-        "firing_rate_neutral selectivity auroc p_value q_value n_firing"
+        "latent aggregation mean_activation_target mean_activation_neutral max_activation_target "
+        "max_activation_neutral firing_rate_target firing_rate_neutral selectivity cohens_d auroc "
+        "p_value q_value n_firing"
     )
     assert table["latent"].tolist() == [0, 1, 2, 3]
+    assert set(table["aggregation"]) == {"last"}
     assert table["selectivity"][0] == pytest.approx(1)
     assert table["selectivity"][2] == pytest.approx(-1)
     assert table["q_value"][0] < 0.001

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from numerics.features import LatentStatistics
 from numerics.gate import GateRule
 from worker.stages.anchors import Anchor
+from worker.stages.confirmation import Confirmation
 from worker.stages.sides import Rules
 
 
@@ -18,6 +19,7 @@ def gate_report(
     anchors: Sequence[Anchor],
     summary: Mapping[str, NDArray[Any]],
     rules: Rules,
+    confirmation: Confirmation,
 ) -> dict[str, Any]:
     """Return the content of ``gate.json``; GO needs one anchor with enough children.
 
@@ -25,6 +27,7 @@ def gate_report(
     shares say how many of all coarse latents would pass: with a high share a GO is worth little.
     """
     rule, subfeatures_min = rules.rule, rules.subfeatures_min
+    confirmed = confirmation.confirmed
     entries = [
         {
             "coarse": anchor.coarse,
@@ -33,8 +36,9 @@ def gate_report(
             "children": anchor.children.tolist(),
             "cosines": anchor.children_cosines.tolist(),
             "passes": len(anchor.children) >= subfeatures_min,
+            "confirmed": None if confirmed is None else bool(confirmed[place]),
         }
-        for anchor in anchors
+        for place, anchor in enumerate(anchors)
     ]
     other: GateRule = "strict" if rule == "cosine" else "cosine"
     chosen = _shares(summary, rule)
@@ -43,6 +47,8 @@ def gate_report(
         "rule": rule,
         "minSubfeatures": subfeatures_min,
         "anchors": entries,
+        "confirmed": None if confirmed is None else int(confirmed.sum()),
+        "confirmation": confirmation.sentence,
         **chosen,
         "other_rule": {"rule": other, **_shares(summary, other)},
         "empty_corner_count": sum(anchor.geometric_only for anchor in anchors),

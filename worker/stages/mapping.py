@@ -27,20 +27,18 @@ from worker.stages.anchors import (
     describe_anchors,
     joined,
 )
+from worker.stages.confirmation import confirm
 from worker.stages.gate_report import gate_report
 from worker.stages.sides import Rules, Side, read_side
-from worker.stages.tables import read_columns, write_json, write_table
+from worker.stages.tables import write_json, write_table
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
-    prompts = read_columns(
-        context.artifact("capture", payload["capture"]["digest"]) / "prompts.parquet"
-    )
-    is_target = prompts["condition"] == "target"
-    coarse = read_side(payload["coarse"], is_target, context)
-    fine = read_side(payload["fine"], is_target, context)
+    capture = context.artifact("capture", payload["capture"]["digest"])
+    coarse = read_side(payload["coarse"], capture, context)
+    fine = read_side(payload["fine"], capture, context)
     if coarse.decoder.shape[1] != fine.decoder.shape[1]:
         raise TerminalFailure(
             "DictionaryMismatch",
@@ -56,7 +54,10 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     write_table(out / "cosine_histogram.parquet", joined(histograms, HISTOGRAM_TYPES))
     summary = _coarse_summary(coarse, counts, rules)
     write_table(out / "coarse_summary.parquet", summary)
-    gate = gate_report(coarse.statistics, anchors, summary, rules)
+    below = [anchor.children for anchor in anchors]
+    children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
+    confirmation = confirm(coarse, fine, candidates, children, rules, out)
+    gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation)
     write_json(out / "gate.json", gate)
     directions = _write_directions(out, coarse, fine, anchors, rules.rule)
     found = [name for anchor in anchors for name in anchor.pairs["reading"].tolist()]
@@ -65,6 +66,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "anchors": len(anchors),
         "passing": sum(entry["passes"] for entry in gate["anchors"]),
         "children": len(directions["children"]),
+        "confirmed": gate["confirmed"],
+        "confirmation": gate["confirmation"],
         "share_of_all": gate["share_of_all"],
         "share_of_firing": gate["share_of_firing"],
         "readings": {name: found.count(name) for name in READINGS},
