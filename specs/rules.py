@@ -73,6 +73,10 @@ class MappingRules(Spec):
     """Least Pearson correlation over prompts for the readings match, partial, co-occurring."""
     top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     """Pairs kept per anchor: this many by cosine and this many by correlation."""
+    permutations: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Permutations of the prompts within their condition behind each edge's p; 0 tests nothing."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the permutations, and of what the gate draws."""
 
     @model_validator(mode="after")
     def _ordered(self) -> MappingRules:

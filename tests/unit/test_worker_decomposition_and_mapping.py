@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 import torch
 from safetensors.numpy import load_file, save_file
 
@@ -145,6 +146,8 @@ def mapping_payload(candidates: list[int]) -> dict:
         "partialCosine": 0.1,
         "minCorrelation": 0.2,
         "topK": 2,
+        "permutations": 99,
+        "seed": 0,
         "gate": {"rule": "cosine", "minSubfeatures": 3, "minFineSelectivity": 0.6},
     }
 
@@ -342,7 +345,37 @@ def test_the_empty_corner_counts_observed_pairs_over_all_fine_latents(mapped):
     out = mapped.out("mapping", "corner")
     mapping.run(payload, mapped.context("corner"), out)
     # the twin matches, fine 1 does not correlate enough, fine 3 is unobserved
-    assert json.loads((out / "gate.json").read_text())["empty_corner_count"] == 1
+    gate = json.loads((out / "gate.json").read_text())
+    assert gate["empty_corner"] == {"count": 1, "of": 2, "share": 0.5, "unobserved": 1}
+    assert sum(gate["readings"].values()) == 6
+
+
+def test_edges_have_a_q_that_knows_how_they_were_proposed(mapped):
+    metrics, out = mapped.map([0])
+    table = pandas.read_parquet(out / "pairs.parquet").set_index("fine")
+    assert table["proposed_by"].to_dict() == {
+        0: "cosine",
+        1: "cosine",
+        3: "cosine",
+        2: "correlation",
+    }
+    assert table["p_permutation"][0] == 0.01
+    assert table["p_search"][2] >= table["p_permutation"][2]
+    assert np.isnan(table["q_permutation"][3])
+    p = np.array([table["p_permutation"][0], table["p_permutation"][1], table["p_search"][2]])
+    expected = scipy.stats.false_discovery_control(p)
+    np.testing.assert_allclose(table["q_permutation"][[0, 1, 2]], expected)
+    assert metrics["edges_tested"] == 3
+    assert metrics["edges_significant"] == (expected <= 0.05).sum()
+    assert set(table["aggregation"]) == {"last"}
+
+
+def test_without_permutations_no_edge_is_tested(mapped):
+    out = mapped.out("mapping", "untested")
+    payload = mapping_payload([0]) | {"permutations": 0}
+    metrics = mapping.run(payload, mapped.context("untested"), out)
+    assert pandas.read_parquet(out / "pairs.parquet")["q_permutation"].isna().all()
+    assert (metrics["edges_tested"], metrics["edges_significant"]) == (0, 0)
 
 
 def test_the_histogram_counts_all_fine_latents_of_each_anchor(mapped):

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from numerics.features import LatentStatistics
-from numerics.gate import GateRule
+from numerics.gate import READINGS, GateRule
 from worker.stages.anchors import Anchor
 from worker.stages.confirmation import Confirmation
 from worker.stages.sides import Rules
@@ -40,6 +40,8 @@ def gate_report(
         }
         for place, anchor in enumerate(anchors)
     ]
+    readings = {name: sum(anchor.readings[name] for anchor in anchors) for name in READINGS}
+    aligned = readings["match"] + readings["geometric-only"]
     other: GateRule = "strict" if rule == "cosine" else "cosine"
     chosen = _shares(summary, rule)
     return {
@@ -51,7 +53,14 @@ def gate_report(
         "confirmation": confirmation.sentence,
         **chosen,
         "other_rule": {"rule": other, **_shares(summary, other)},
-        "empty_corner_count": sum(anchor.geometric_only for anchor in anchors),
+        "readings": readings,
+        "empty_corner_count": readings["geometric-only"],
+        "empty_corner": {
+            "count": readings["geometric-only"],
+            "of": aligned,
+            "share": readings["geometric-only"] / aligned if aligned else None,
+            "unobserved": sum(anchor.aligned_unobserved for anchor in anchors),
+        },
         "reason": _reason(entries, chosen, rule, subfeatures_min),
     }
 

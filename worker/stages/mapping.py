@@ -22,10 +22,10 @@ from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.stages.anchors import (
     HISTOGRAM_TYPES,
-    PAIR_TYPES,
     Anchor,
     describe_anchors,
     joined,
+    pair_table,
 )
 from worker.stages.confirmation import confirm
 from worker.stages.gate_report import gate_report
@@ -49,7 +49,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     cosines, counts = _compare_decoders(coarse, fine, candidates, rules, context)
     anchors = list(describe_anchors(coarse, fine, candidates, cosines, rules, context))
 
-    write_table(out / "pairs.parquet", joined([anchor.pairs for anchor in anchors], PAIR_TYPES))
+    pairs = pair_table(anchors, coarse.aggregation)
+    write_table(out / "pairs.parquet", pairs)
     histograms = [anchor.histogram for anchor in anchors]
     write_table(out / "cosine_histogram.parquet", joined(histograms, HISTOGRAM_TYPES))
     summary = _coarse_summary(coarse, counts, rules)
@@ -60,7 +61,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation)
     write_json(out / "gate.json", gate)
     directions = _write_directions(out, coarse, fine, anchors, rules.rule)
-    found = [name for anchor in anchors for name in anchor.pairs["reading"].tolist()]
+    found = pairs["reading"].tolist()
+    q_value = pairs["q_permutation"]
     return {
         "verdict": gate["verdict"],
         "anchors": len(anchors),
@@ -70,6 +72,10 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "confirmation": gate["confirmation"],
         "share_of_all": gate["share_of_all"],
         "share_of_firing": gate["share_of_firing"],
+        "edges_tested": int((~np.isnan(q_value)).sum()),
+        "edges_significant": int((q_value <= rules.selection.q_max).sum()),
+        "empty_corner_count": gate["empty_corner"]["count"],
+        "empty_corner_share": gate["empty_corner"]["share"],
         "readings": {name: found.count(name) for name in READINGS},
         "arms": sorted(directions["arms"]),
         "anchor": directions["anchor"],
@@ -105,6 +111,7 @@ def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str
     selective = selective_latents(coarse.statistics, rules.selection)
     return {
         "coarse": np.arange(coarse.all_prompts.latents, dtype=np.int64),
+        "aggregation": np.full(coarse.all_prompts.latents, coarse.aggregation),
         "fires": coarse.all_prompts.firing > 0,
         "children_cosine_rule": counts.cosine,
         "children_strict_rule": counts.strict,

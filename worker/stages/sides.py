@@ -28,6 +28,8 @@ class Rules:
     top_k: int
     rule: GateRule
     subfeatures_min: int
+    permutations: int
+    seed: int
 
     @staticmethod
     def of(payload: dict[str, Any]) -> Rules:
@@ -49,6 +51,8 @@ class Rules:
             top_k=payload["topK"],
             rule=gate["rule"],
             subfeatures_min=gate["minSubfeatures"],
+            permutations=payload["permutations"],
+            seed=payload["seed"],
         )
 
 
