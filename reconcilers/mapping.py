@@ -39,7 +39,7 @@ def _wanted(spec: dict[str, Any], sides: dict[str, tuple[ObjectRecord, ArtifactR
     declared: dict[str, Any] = {
         **rules,
         "gate": gate,
-        "selection": {name: value for name, value in thresholds.items() if name != "top"},
+        "selection": thresholds,
         "candidates": candidates,
     }
     payload: dict[str, Any] = {**rules, "gate": gate, "selection": thresholds}

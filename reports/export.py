@@ -28,6 +28,7 @@ MAPPING_FILES = (
     "cosine_histogram.parquet",
     "coarse_summary.parquet",
     "gate.json",
+    "gate_draws.parquet",
     "directions.json",
     "directions.safetensors",
 )

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from numerics.dictionary import SparseDictionary
-from specs.rules import Selection
+from specs.rules import Gate, Selection
 from state.failures import JobStopped, TerminalFailure
 from worker.context import StageContext
 from worker.shards import Shards
@@ -148,7 +148,7 @@ def mapping_payload(candidates: list[int]) -> dict:
         "topK": 2,
         "permutations": 99,
         "seed": 0,
-        "gate": {"rule": "cosine", "minSubfeatures": 3, "minFineSelectivity": 0.6},
+        "gate": {**Gate(resamples=20).canonical(), "minSubfeatures": 3},
     }
 
 
@@ -270,10 +270,10 @@ def test_shards_are_small_for_wide_dictionaries_and_never_tiny():
     assert decomposition.rows_per_shard(8192, 2**20) == 32
 
 
-def test_the_gate_opens_for_an_anchor_with_enough_children(mapped):
+def test_the_count_rule_passes_for_an_anchor_with_enough_children(mapped):
     metrics, out = mapped.map([0])
     gate = json.loads((out / "gate.json").read_text())
-    assert gate["verdict"] == metrics["verdict"] == "GO"
+    assert gate["count_rule_passes"] is True
     (anchor,) = gate["anchors"]
     assert anchor["children"] == [0, 1, 3]
     np.testing.assert_allclose(anchor["cosines"], [1, 0.5**0.5, 0.2**0.5], rtol=1e-6)
@@ -286,14 +286,28 @@ def test_the_gate_opens_for_an_anchor_with_enough_children(mapped):
     assert metrics["arms"] == ["coarse", "fine", "multi"]
 
 
+def test_a_dictionary_too_small_for_a_null_gets_no_go(mapped):
+    metrics, out = mapped.map([0])
+    gate = json.loads((out / "gate.json").read_text())
+    assert gate["verdict"] == metrics["verdict"] == "INCONCLUSIVE"
+    assert "only 2 matched anchors exist, expected 100" in gate["doubts"]
+    assert (gate["null"]["anchors"], gate["null"]["eligible"]) == (2, 2)
+    # two draws, one child each, against three children of the candidate: p is 1 / 3
+    assert gate["percentile"] == pytest.approx(100 * 2 / 3)
+    assert gate["anchors"][0]["percentile"] == pytest.approx(100 * 2 / 3)
+    draws = pandas.read_parquet(out / "gate_draws.parquet").groupby("source").size()
+    assert draws.to_dict() == {"matched anchors": 2, "random dictionary": 99, "resample": 20}
+
+
 def test_the_strict_rule_wants_correlation_and_selectivity_too(mapped):
     _, out = mapped.map([0], rule="strict")
     gate = json.loads((out / "gate.json").read_text())
     assert gate["verdict"] == "NO-GO"
     assert gate["anchors"][0]["children"] == [0]
     assert gate["other_rule"]["passing_all"] == 1
-    metrics, _ = mapped.map([0], digest="one", rule="strict", minSubfeatures=1)
-    assert (metrics["verdict"], metrics["share_of_all"]) == ("GO", 1 / 4)
+    metrics, out = mapped.map([0], digest="one", rule="strict", minSubfeatures=1)
+    assert json.loads((out / "gate.json").read_text())["count_rule_passes"] is True
+    assert metrics["share_of_all"] == 1 / 4
 
 
 def test_the_summary_covers_every_coarse_latent_and_strict_needs_a_selective_anchor(mapped):
@@ -408,16 +422,20 @@ def test_the_directions_are_unit_and_say_what_they_are(mapped):
 def test_an_anchor_without_children_leaves_the_coarse_arm_and_says_why(mapped):
     metrics, out = mapped.map([3])
     described = json.loads((out / "directions.json").read_text())
-    assert metrics["verdict"] == "NO-GO"
+    assert metrics["verdict"] != "GO"
     assert list(load_file(out / "directions.safetensors")) == ["coarse"]
     assert "no fine latent is a child of coarse latent 3" in described["missing"]["fine"]
     assert described["missing"]["multi"] == "there is no fine direction"
 
 
 def test_without_candidates_the_tables_are_empty_and_the_gate_says_why(mapped):
-    metrics, out = mapped.map([])
+    payload = mapping_payload([])
+    payload["selection"] = Selection(maxQ=0.0).canonical()
+    out = mapped.out("mapping", "none")
+    metrics = mapping.run(payload, mapped.context("none"), out)
     gate = json.loads((out / "gate.json").read_text())
     assert (gate["verdict"], gate["anchors"]) == ("NO-GO", [])
+    assert (gate["percentile"], gate["stability"]["share"]) == (None, 1.0)
     assert gate["reason"] == "no candidates passed the selection"
     assert (metrics["anchor"], metrics["arms"], metrics["children"]) == (None, [], 0)
     pairs = pandas.read_parquet(out / "pairs.parquet")
@@ -426,6 +444,13 @@ def test_without_candidates_the_tables_are_empty_and_the_gate_says_why(mapped):
     assert not (out / "directions.safetensors").exists()
     missing = json.loads((out / "directions.json").read_text())["missing"]
     assert set(missing) == {"coarse", "fine", "multi"}
+
+
+def test_candidates_that_other_prompts_would_not_choose_leave_the_gate_undecided(mapped):
+    _, out = mapped.map([])
+    gate = json.loads((out / "gate.json").read_text())
+    assert gate["verdict"] == "INCONCLUSIVE"
+    assert gate["reason"].startswith("no candidates passed the selection; only 0% of the resamples")
 
 
 def test_a_second_run_writes_the_same_bytes(mapped):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.gate import READINGS, is_child, readings
+from numerics.gate import READINGS, behaves_like_child, readings
 from numerics.mapping import Indices, correlations, cosine_histogram, coverages, top_latents
 from numerics.multiple_tests import benjamini_hochberg
 from numerics.permutation import edge_test
@@ -46,7 +46,8 @@ class Anchor:
     """One anchor: its children (highest cosine first), its table rows, what it leaves out.
 
     ``readings`` counts the anchor's pairs with all fine latents, ``aligned_unobserved`` those of
-    them that have the cosine of a child but no correlation.
+    them that have the cosine of a child but no correlation. ``behaves`` [fine] says which fine
+    latents the rule would take as children whatever their cosine.
     """
 
     coarse: int
@@ -56,6 +57,7 @@ class Anchor:
     histogram: dict[str, NDArray[Any]]
     readings: dict[str, int]
     aligned_unobserved: int
+    behaves: NDArray[np.bool_]
 
 
 def describe_anchors(
@@ -125,7 +127,9 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
     Kept are the union of the top k by cosine and the top k by correlation, and every child.
     """
     cosine, r = columns["cosine"], columns["correlation"]
-    child = is_child(rules.rule, cosine, r, fine.statistics.selectivity, rules.child)
+    behaves = behaves_like_child(rules.rule, r, fine.statistics.selectivity, rules.child)
+    aligned = cosine >= rules.child.cosine_min
+    child = aligned & behaves
     children = top_latents(np.where(child, cosine, np.nan), len(cosine))
     best = np.union1d(top_latents(cosine, rules.top_k), top_latents(r, rules.top_k))
     kept = np.union1d(best, children)
@@ -134,7 +138,6 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
     reading = readings(
         cosine, r, rules.child.cosine_min, rules.cosine_partial, rules.child.correlation_min
     )
-    aligned = cosine >= rules.child.cosine_min
     geometric = aligned.copy()
     geometric[top_latents(cosine, rules.top_k)] = True
     low, high, count = cosine_histogram(cosine)
@@ -158,4 +161,5 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
         },
         readings={name: int((reading == name).sum()) for name in READINGS},
         aligned_unobserved=int((aligned & np.isnan(r)).sum()),
+        behaves=behaves,
     )

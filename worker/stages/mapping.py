@@ -27,6 +27,7 @@ from worker.stages.anchors import (
     joined,
     pair_table,
 )
+from worker.stages.calibrated_gate import calibrated_gate
 from worker.stages.confirmation import confirm
 from worker.stages.gate_report import gate_report
 from worker.stages.sides import Rules, Side, read_side
@@ -58,7 +59,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     below = [anchor.children for anchor in anchors]
     children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
-    gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation)
+    calibrated = calibrated_gate(coarse, candidates, anchors, counts, rules, context, out)
+    gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation, calibrated)
     write_json(out / "gate.json", gate)
     directions = _write_directions(out, coarse, fine, anchors, rules.rule)
     found = pairs["reading"].tolist()
@@ -68,6 +70,10 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "anchors": len(anchors),
         "passing": sum(entry["passes"] for entry in gate["anchors"]),
         "children": len(directions["children"]),
+        "percentile": gate["percentile"],
+        "null_anchors": gate["null"]["anchors"],
+        "control_p": gate["control"]["p"],
+        "stability": gate["stability"]["share"],
         "confirmed": gate["confirmed"],
         "confirmation": gate["confirmation"],
         "share_of_all": gate["share_of_all"],
@@ -90,7 +96,7 @@ def _compare_decoders(
     row_block, column_block = cosine_block_shape(rows, columns)
     blocks = -(-rows // row_block) * -(-columns // column_block)
     kept = np.zeros((len(candidates), columns), dtype=np.float32)
-    counts = ChildCounts(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64))
+    counts = ChildCounts(*np.zeros((3, rows), dtype=np.int64))
     for done, block in enumerate(cosine_blocks(coarse.decoder, fine.decoder)):
         context.progress("ComparingDecoders", done, blocks, "blocks")
         height, width = block.cosines.shape
@@ -101,8 +107,10 @@ def _compare_decoders(
         found = count_children(
             block, coarse.all_prompts, fine.all_prompts, fine.statistics.selectivity, rules.child
         )
-        counts.cosine[block.coarse_start : block.coarse_start + height] += found.cosine
-        counts.strict[block.coarse_start : block.coarse_start + height] += found.strict
+        inner = slice(block.coarse_start, block.coarse_start + height)
+        counts.cosine[inner] += found.cosine
+        counts.correlated[inner] += found.correlated
+        counts.strict[inner] += found.strict
     context.progress("ComparingDecoders", blocks, blocks, "blocks")
     return kept, counts
 
@@ -115,8 +123,8 @@ def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str
         "fires": coarse.all_prompts.firing > 0,
         "children_cosine_rule": counts.cosine,
         "children_strict_rule": counts.strict,
-        "passes_cosine_rule": counts.cosine >= rules.subfeatures_min,
-        "passes_strict_rule": selective & (counts.strict >= rules.subfeatures_min),
+        "passes_cosine_rule": counts.cosine >= rules.gate.subfeatures_min,
+        "passes_strict_rule": selective & (counts.strict >= rules.gate.subfeatures_min),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from numerics.features import LatentStatistics
-from numerics.gate import ChildThresholds, GateRule, SelectionThresholds
+from numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
 from numerics.mapping import ActivationColumns
 from numerics.splits import DiscoverRows, HeldOutRows, split_rows
 from state.failures import TerminalFailure
@@ -27,7 +27,9 @@ class Rules:
     cosine_partial: float
     top_k: int
     rule: GateRule
-    subfeatures_min: int
+    gate: GateRules
+    resamples: int
+    top: int
     permutations: int
     seed: int
 
@@ -50,7 +52,14 @@ class Rules:
             cosine_partial=payload["partialCosine"],
             top_k=payload["topK"],
             rule=gate["rule"],
-            subfeatures_min=gate["minSubfeatures"],
+            gate=GateRules(
+                subfeatures_min=gate["minSubfeatures"],
+                null_anchors=gate["nullAnchors"],
+                percentile_min=gate["minPercentile"],
+                stability_min=gate["minStability"],
+            ),
+            resamples=gate["resamples"],
+            top=selection["top"],
             permutations=payload["permutations"],
             seed=payload["seed"],
         )
