@@ -7,6 +7,7 @@ from typing import Any
 
 from reports_payloads import HOSTILE, Payloads, Sizes
 
+from specs.actions import CODE_REVISIONS
 from specs.canonical import digest as digest_of
 from specs.kinds import ExperimentSpec
 from specs.objects import Key
@@ -98,7 +99,7 @@ def publish(state: StateFolder, stage: str, payloads: Payloads) -> ArtifactRecor
         "digest": digest,
         "metrics": metrics,
         "createdAt": NOW + 60,
-        "codeRevision": 1,
+        "codeRevision": CODE_REVISIONS[name],
         "device": "cpu",
         "libraries": {"torch": "2.13.0", "transformers": "5.1.0"},
         "seeds": {"sampling": 0},
