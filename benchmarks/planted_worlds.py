@@ -20,7 +20,7 @@ from numerics.gate import readings
 from numerics.mapping import ActivationColumns, correlations, cosine_blocks
 from tests.planted import CHILD, gate_of, planted_hierarchy
 
-RESAMPLES = 100
+RESAMPLES = 20
 
 
 def main(worlds: int) -> None:
