@@ -17,6 +17,7 @@ from torch import Tensor
 
 from numerics.features import LatentStatistics, latent_statistics
 from numerics.gate import (
+    NULL_ANCHORS_MIN,
     GateEvidence,
     GateRules,
     Outcome,
@@ -74,14 +75,16 @@ def matched_null(
     """Draw sets of anchors, one for each candidate, matched on the firing rate over all prompts.
 
     ``children`` [coarse] is the count of every coarse latent. A candidate's pool are the
-    ``draws_max`` latents that fire, are no candidates and come nearest to its rate; where fewer
-    are left, all of them. Each anchor of a pool is used once, in an order of its own.
+    ``draws_max`` latents that fire, are no candidates and come nearest to its rate, but no more
+    than the nearest quarter of these where that leaves a hundred: the whole of a small dictionary
+    would match nothing. Each anchor of a pool is used once, in an order of its own.
     """
     require_discover(rows)
     entries = rows.activations.indices[rows.activations.data > 0]
     rate = np.bincount(entries, minlength=len(children)) / rows.prompts
     eligible = np.setdiff1d(np.flatnonzero(rate > 0), candidates)
-    draws = min(draws_max, eligible.size) if candidates.size else 0
+    nearest = max(NULL_ANCHORS_MIN, eligible.size // 4)
+    draws = min(draws_max, nearest, eligible.size) if candidates.size else 0
     anchors = np.empty((candidates.size, draws), dtype=np.int64)
     for place, latent in enumerate(candidates):
         generator = keyed_generator("gate null", seed, int(latent))

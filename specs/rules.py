@@ -98,8 +98,9 @@ class Gate(Spec):
     min_fine_selectivity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.6
     """Least selectivity of a child under the strict rule."""
     null_anchors: Annotated[int, Field(ge=100, le=100_000)] = 500
-    """Coarse latents that are no candidates but fire as often, drawn for each candidate; with
-    fewer than 100 in the dictionary the gate never says GO."""
+    """Coarse latents that are no candidates but fire as often, drawn for each candidate: those
+    nearest in firing rate, at most a quarter of all that fire or 100. With fewer than 100 in the
+    dictionary the gate never says GO."""
     min_percentile: Annotated[float, Field(ge=50.0, lt=100.0)] = 95.0
     """Least percentile of the best anchor's count among matched anchors; also bounds how often
     a dictionary of random directions may reach the count."""

@@ -20,6 +20,7 @@ from state.failures import JobStopped, TerminalFailure
 from worker.context import StageContext
 from worker.shards import Shards
 from worker.stages import decomposition, mapping
+from worker.stages.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
 from worker.stages.tables import read_sparse, write_table
 
 D_IN = 6
@@ -382,6 +383,19 @@ def test_edges_have_a_q_that_knows_how_they_were_proposed(mapped):
     assert metrics["edges_tested"] == 3
     assert metrics["edges_significant"] == (expected <= 0.05).sum()
     assert set(table["aggregation"]) == {"last"}
+
+
+def test_an_edge_found_by_searching_enters_q_with_the_p_of_the_search():
+    rows = {name: np.zeros(2, dtype=kind) for name, kind in PAIR_TYPES.items()}
+    rows |= {
+        "p_permutation": np.array([0.01, 0.01]),
+        "p_search": np.array([0.3, 0.4]),
+        "proposed_by": np.array(["cosine", "correlation"]),
+    }
+    nothing = dict.fromkeys(HISTOGRAM_TYPES, np.empty(0))
+    none = np.empty(0, dtype=np.int64)
+    anchor = Anchor(0, none, none.astype(np.float32), rows, nothing, {}, 0, np.empty(0, bool))
+    assert pair_table([anchor], "last")["q_permutation"].tolist() == [0.02, 0.4]
 
 
 def test_without_permutations_no_edge_is_tested(mapped):
