@@ -35,8 +35,16 @@ UNITS = {
     "Sampling.topK": "tokens",
     "topP": "probability",
     "minSubfeatures": "fine latents",
+    "permutations": "permutations",
+    "nullAnchors": "coarse latents",
+    "minPercentile": "percentile",
+    "resamples": "resamples",
+    "minStability": "share of resamples",
     "randomDraws": "directions",
     "samplesPerPrompt": "samples",
+    "discover": "weight",
+    "test": "weight",
+    "calibrate": "weight",
 }
 """What a number counts, by field (with its model where two differ); others have no unit."""
 
@@ -70,8 +78,11 @@ Checks that reach across fields, all made before anything is stored:
 
 - `metadata.name` has at most 52 characters, so that the names of the owned objects stay valid.
 - `file` and `texts` exclude one another, and at least one text must be there. Texts are not blank
-  and differ (case and spacing aside); no prompt is both target and neutral. A text file has at most
+  and differ (case and spacing aside); no prompt is in two of the sets target, neutral and
+  hardNegatives, and no opening of an Experiment's steering is a prompt. A text file has at most
   16 MiB, a YAML file 4 MiB with at most 100,000 values.
+- With `splits.test` above 0 every condition keeps at least 5 prompts on either side; `calibrate`
+  needs `test` above 0 and at least 2 openings.
 - A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
 - `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;

@@ -209,7 +209,7 @@ def _largest(
 
 @dataclass(frozen=True)
 class ReconstructionSums:
-    """Streaming float64 sums behind L0, FVU and the count of living latents.
+    """Streaming float64 sums behind L0, FVU, mean cosine and the count of living latents.
 
     ``mean`` and ``spread`` (sum of squared distances to the mean) are merged batch by batch
     (Chan, Golub, LeVeque 1979), so a large constant offset costs no digits.
@@ -219,13 +219,15 @@ class ReconstructionSums:
     mean: NDArray[np.float64]
     spread: float
     error: float
+    cosines: float
     active: int
     firings: NDArray[np.int64]
 
     @staticmethod
     def empty(d_in: int, d_sae: int) -> ReconstructionSums:
         """Return the sums over no row."""
-        return ReconstructionSums(0, np.zeros(d_in), 0.0, 0.0, 0, np.zeros(d_sae, dtype=np.int64))
+        firings = np.zeros(d_sae, dtype=np.int64)
+        return ReconstructionSums(0, np.zeros(d_in), 0.0, 0.0, 0.0, 0, firings)
 
     @staticmethod
     def of(
@@ -234,13 +236,14 @@ class ReconstructionSums:
         activations: scipy.sparse.csr_array,
     ) -> ReconstructionSums:
         """Return the sums of one batch of at least one row."""
-        exact = x.double()
+        exact, rebuilt = x.double(), reconstruction.double()
         mean = exact.mean(dim=0)
         return ReconstructionSums(
             rows=int(x.shape[0]),
             mean=mean.cpu().numpy(),
             spread=float((exact - mean).square().sum()),
-            error=float((exact - reconstruction.double()).square().sum()),
+            error=float((exact - rebuilt).square().sum()),
+            cosines=float(torch.nn.functional.cosine_similarity(exact, rebuilt, dim=1).sum()),
             active=int(activations.nnz),
             firings=np.bincount(activations.indices, minlength=activations.shape[1]),
         )
@@ -257,6 +260,7 @@ class ReconstructionSums:
             mean=self.mean + step * share,
             spread=self.spread + other.spread + float(step @ step) * self.rows * share,
             error=self.error + other.error,
+            cosines=self.cosines + other.cosines,
             active=self.active + other.active,
             firings=self.firings + other.firings,
         )
@@ -275,6 +279,15 @@ class ReconstructionSums:
         where the rows do not vary at all.
         """
         return self.error / self.spread if self.spread > 0 else float("nan")
+
+    @property
+    def cosine(self) -> float:
+        """Mean cosine of a row and its reconstruction, 0 where one is zero; NaN over no row.
+
+        A stream with a large constant offset gives every reconstruction of the mean a cosine
+        near 1: FVU says what this number cannot.
+        """
+        return self.cosines / self.rows if self.rows else float("nan")
 
     @property
     def alive(self) -> int:

@@ -6,35 +6,62 @@ run over the sparse columns, so 262,144 latents cost what their non-zero entries
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
 import scipy.stats
 from numpy.typing import NDArray
 
+from numerics.multiple_tests import Floats, benjamini_hochberg, holm
+from numerics.splits import DiscoverRows, HeldOutRows, require_discover
+
 Aggregation = Literal["last", "max", "mean"]
-Floats = NDArray[np.float64]
+Alternative = Literal["two-sided", "greater"]
 
 SELECTIVITY_EPSILON = 1e-6
 FIRING_PROMPTS_MIN = 5
 """Latents firing on fewer prompts are not tested: their p and q are NaN."""
+RELATIVE_SPREAD_MIN = 1e-10
+"""Below this share of the mean a float32 column is constant: the rest is rounding."""
 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """One float64 entry per latent, shape [d_sae]; ``p_value`` and ``q_value`` may be NaN."""
+    """One float64 entry per latent, shape [d_sae], over the prompts of one split.
+
+    ``p_value`` and ``q_value`` are NaN for a latent that was not tested, ``cohens_d`` where the
+    activations do not vary within the conditions. The last three are None without hard negatives.
+    """
 
     mean_activation_target: Floats
     mean_activation_neutral: Floats
+    max_activation_target: Floats
+    max_activation_neutral: Floats
     firing_rate_target: Floats
     firing_rate_neutral: Floats
     selectivity: Floats
+    cohens_d: Floats
     auroc: Floats
     p_value: Floats
     q_value: Floats
     n_firing: NDArray[np.int64]
+    mean_activation_hard_negative: Floats | None = None
+    firing_rate_hard_negative: Floats | None = None
+    selectivity_hard_negative: Floats | None = None
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return what is known as columns of a table, one row a latent."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @staticmethod
+    def of_columns(table: Mapping[str, NDArray[Any]]) -> LatentStatistics:
+        """Read the columns of a table that ``columns`` filled; others are left aside."""
+        known = {field.name for field in fields(LatentStatistics)}
+        return LatentStatistics(**{k: v for k, v in table.items() if k in known})
 
 
 def aggregate_prompts(
@@ -72,45 +99,116 @@ def aggregate_prompts(
     return _clean(scipy.sparse.csr_array((reduced, (rows, columns)), shape=shape))
 
 
-def latent_statistics(
-    activations: scipy.sparse.csr_array, is_target: NDArray[np.bool_]
-) -> LatentStatistics:
-    """Return the statistics of prompt activations [prompts, d_sae], entries >= 0.
+def latent_statistics(rows: DiscoverRows) -> LatentStatistics:
+    """Return the statistics that choose latents: two-sided tests, q over all tested latents.
 
     Selectivity is (m+ - m-) / (m+ + m- + epsilon) of the mean activations, 0 for a latent that
-    never fires; AUROC is P(target > neutral) + P(tie) / 2. Raises ``ValueError`` where one of
-    the conditions has no prompt.
+    never fires; AUROC is P(target > neutral) + P(tie) / 2; Cohen's d divides the difference of
+    the means by the pooled standard deviation. Raises ``ValueError`` where one of the conditions
+    has no prompt.
     """
+    require_discover(rows)
+    described = _described(rows.activations, rows.is_target, rows.hard_negatives, "two-sided")
+    return replace(described, q_value=benjamini_hochberg(described.p_value))
+
+
+def held_out_statistics(rows: HeldOutRows) -> LatentStatistics:
+    """Return the statistics that confirm, one column each for latents chosen before.
+
+    The tests are one-sided (target larger), because the direction was chosen before, too;
+    ``q_value`` holds Holm's adjusted p over the columns given: latents chosen by one question.
+    """
+    described = _described(rows.activations, rows.is_target, rows.hard_negatives, "greater")
+    return replace(described, q_value=holm(described.p_value))
+
+
+def _described(
+    activations: scipy.sparse.csr_array,
+    is_target: NDArray[np.bool_],
+    hard_negatives: scipy.sparse.csr_array,
+    alternative: Alternative,
+) -> LatentStatistics:
     targets, neutrals = int(is_target.sum()), int((~is_target).sum())
     if targets == 0 or neutrals == 0:
         raise ValueError(f"need prompts of both conditions, found {targets} and {neutrals}")
-    mean_target, rate_target = _mean_and_rate(activations[is_target])
-    mean_neutral, rate_neutral = _mean_and_rate(activations[~is_target])
-    n_firing = np.bincount(_clean(activations).indices, minlength=activations.shape[1])
-    auroc, p_value = mann_whitney(activations, is_target)
+    target, neutral = _Moments.of(activations[is_target]), _Moments.of(activations[~is_target])
+    n_firing = target.firing + neutral.firing
+    auroc, p_value = mann_whitney(activations, is_target, alternative)
     p_value[n_firing < FIRING_PROMPTS_MIN] = np.nan
+    hard = _Moments.of(hard_negatives) if hard_negatives.shape[0] else None
     return LatentStatistics(
-        mean_activation_target=mean_target,
-        mean_activation_neutral=mean_neutral,
-        firing_rate_target=rate_target,
-        firing_rate_neutral=rate_neutral,
-        selectivity=(mean_target - mean_neutral)
-        / (mean_target + mean_neutral + SELECTIVITY_EPSILON),
+        mean_activation_target=target.mean,
+        mean_activation_neutral=neutral.mean,
+        max_activation_target=target.largest,
+        max_activation_neutral=neutral.largest,
+        firing_rate_target=target.rate,
+        firing_rate_neutral=neutral.rate,
+        selectivity=_selectivity(target.mean, neutral.mean),
+        cohens_d=_cohens_d(target, neutral),
         auroc=auroc,
         p_value=p_value,
-        q_value=benjamini_hochberg(p_value),
+        q_value=np.full(p_value.shape, np.nan),
         n_firing=n_firing.astype(np.int64),
+        mean_activation_hard_negative=hard.mean if hard else None,
+        firing_rate_hard_negative=hard.rate if hard else None,
+        selectivity_hard_negative=_selectivity(target.mean, hard.mean) if hard else None,
     )
 
 
-def mann_whitney(
-    activations: scipy.sparse.csr_array, is_target: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """Return (AUROC, two-sided p) per column of [prompts, d_sae], entries >= 0.
+@dataclass(frozen=True)
+class _Moments:
+    """Per column, silent prompts counted: mean, largest, sum of squares about the mean."""
 
-    The asymptotic test with tie and continuity correction, as in
-    ``scipy.stats.mannwhitneyu(method="asymptotic")``; all the zeros of a column are one tie
-    below its entries. A column that is constant has AUROC 0.5 and p 1.
+    prompts: int
+    mean: Floats
+    largest: Floats
+    squares: Floats
+    firing: NDArray[np.int64]
+
+    @staticmethod
+    def of(activations: scipy.sparse.csr_array) -> _Moments:
+        prompts, latents = activations.shape
+        entries = _clean(activations)
+        column, value = entries.indices, entries.data.astype(np.float64)
+        firing = np.bincount(column, minlength=latents)
+        mean = np.bincount(column, weights=value, minlength=latents) / prompts
+        stored = np.bincount(column, weights=(value - mean[column]) ** 2, minlength=latents)
+        largest = np.zeros(latents)
+        np.maximum.at(largest, column, value)
+        return _Moments(prompts, mean, largest, stored + (prompts - firing) * mean**2, firing)
+
+    @property
+    def rate(self) -> Floats:
+        return self.firing / self.prompts
+
+
+def _selectivity(target: Floats, other: Floats) -> Floats:
+    return np.asarray((target - other) / (target + other + SELECTIVITY_EPSILON))
+
+
+def _cohens_d(target: _Moments, neutral: _Moments) -> Floats:
+    """Return the standardised difference of means (Cohen 1988, section 2.2), NaN without spread."""
+    freedom = target.prompts + neutral.prompts - 2
+    result = np.full(target.mean.shape, np.nan)
+    if freedom > 0:
+        pooled = np.sqrt((target.squares + neutral.squares) / freedom)
+        scale = np.maximum(target.mean, neutral.mean)
+        spread = pooled > RELATIVE_SPREAD_MIN * scale
+        np.divide(target.mean - neutral.mean, pooled, out=result, where=spread)
+    return result
+
+
+def mann_whitney(
+    activations: scipy.sparse.csr_array,
+    is_target: NDArray[np.bool_],
+    alternative: Alternative = "two-sided",
+) -> tuple[Floats, Floats]:
+    """Return (AUROC, p) per column of [prompts, d_sae], entries >= 0.
+
+    ``greater`` asks whether target prompts have the larger activations. The asymptotic test with
+    tie and continuity correction, as in ``scipy.stats.mannwhitneyu(method="asymptotic")``; all
+    the zeros of a column are one tie below its entries. A column that is constant has AUROC 0.5
+    and p 1.
     """
     prompts, latents = activations.shape
     n_target = float(is_target.sum())
@@ -140,31 +238,12 @@ def mann_whitney(
     variance = n_target * n_neutral / 12 * ((prompts + 1) - ties / (prompts * (prompts - 1)))
 
     larger = np.maximum(u_target, n_target * n_neutral - u_target)
+    tested = larger if alternative == "two-sided" else u_target
+    sides = 2 if alternative == "two-sided" else 1
     deviation = np.sqrt(np.maximum(variance, 0))
-    excess = larger - n_target * n_neutral / 2 - 0.5
+    excess = tested - n_target * n_neutral / 2 - 0.5
     z = np.divide(excess, deviation, out=np.full(latents, -np.inf), where=deviation > 0)
-    return u_target / (n_target * n_neutral), np.minimum(2 * scipy.stats.norm.sf(z), 1.0)
-
-
-def benjamini_hochberg(p_value: Floats) -> Floats:
-    """Return the q-values of the tested entries (p not NaN); NaN stays NaN and is no test.
-
-    Benjamini and Hochberg 1995, the step-up procedure: q_i = min over j >= i of p_j m / j.
-    """
-    q_value = np.full(p_value.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p_value))
-    order = tested[np.argsort(p_value[tested], kind="stable")]
-    scaled = p_value[order] * order.size / np.arange(1, order.size + 1)
-    q_value[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q_value
-
-
-def _mean_and_rate(activations: scipy.sparse.csr_array) -> tuple[Floats, Floats]:
-    """Return (mean, share of prompts above zero) per column, silent prompts counted."""
-    prompts, latents = activations.shape
-    entries = _clean(activations)
-    total = np.bincount(entries.indices, weights=entries.data, minlength=latents)
-    return total / prompts, np.bincount(entries.indices, minlength=latents) / prompts
+    return u_target / (n_target * n_neutral), np.minimum(sides * scipy.stats.norm.sf(z), 1.0)
 
 
 def _clean(activations: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

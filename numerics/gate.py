@@ -1,7 +1,8 @@
 """Readings of a pair, children of a coarse latent, and what the gate is worth.
 
 The count "fine latents above the cut-off" means little alone: on a trained pair 77 % of all
-coarse latents passed it. So both rules are counted for every coarse latent.
+coarse latents passed it. So children are counted for every coarse latent, and ``decide`` asks
+how the best candidate stands among them (``numerics.calibration`` draws the comparisons).
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from numerics.features import LatentStatistics
-from numerics.mapping import ActivationColumns, CosineBlock, Floats, Indices, correlations
+from numerics.mapping import ActivationColumns, CosineBlock, Indices, pair_correlations
+from numerics.multiple_tests import Floats
 
 GateRule = Literal["cosine", "strict"]
 
+PAIRS_PER_BLOCK = 100_000
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
 
@@ -42,10 +44,94 @@ class ChildThresholds:
 
 @dataclass(frozen=True)
 class ChildCounts:
-    """Children of every coarse latent by both rules, int64 [coarse]."""
+    """Children of every coarse latent, int64 [coarse].
+
+    ``cosine`` and ``strict`` by the two rules; ``correlated`` by cosine and correlation, whatever
+    the fine latent's selectivity: what the strict rule asks of an anchor of any other concept.
+    """
 
     cosine: Indices
+    correlated: Indices
     strict: Indices
+
+
+Outcome = Literal["fails", "passes", "stands out"]
+Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
+NULL_ANCHORS_MIN = 100
+"""With fewer matched anchors a percentile of 95 rests on fewer than five of them."""
+
+
+@dataclass(frozen=True)
+class GateRules:
+    """The declared limits of the gate; percentiles from 0 to 100, stability from 0 to 1."""
+
+    subfeatures_min: int
+    null_anchors: int
+    percentile_min: float
+    stability_min: float
+
+
+@dataclass(frozen=True)
+class GateEvidence:
+    """What the gate decides on.
+
+    ``best_count`` is the largest number of children of a candidate; ``percentile`` places it
+    among ``null_draws`` matched sets (NaN without any), ``control_p`` is the share of random
+    dictionaries that reach it, ``stability`` the share of resamples with the same outcome.
+    """
+
+    candidates: int
+    best_count: int
+    null_draws: int
+    percentile: float
+    control_p: float
+    stability: float
+
+
+def outcome_of(best_count: int, percentile: float, rules: GateRules) -> Outcome:
+    """Return whether the count rule fails, passes, or passes where matched anchors do not."""
+    if best_count < rules.subfeatures_min:
+        return "fails"
+    return "stands out" if percentile >= rules.percentile_min else "passes"
+
+
+def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]]:
+    """Return the verdict and what speaks against a firmer one (nothing for a GO).
+
+    NO-GO: the count rule fails, and in at least ``stability_min`` of the resamples, too. GO: it
+    passes; the best count stands at or above ``percentile_min`` among at least 100 sets of
+    matched anchors; random dictionaries reach it no more often than 1 - percentile_min; the
+    resamples agree. Everything else is INCONCLUSIVE.
+    """
+    unstable = (
+        f"only {evidence.stability:.0%} of the resamples say the same, "
+        f"expected {rules.stability_min:.0%}"
+    )
+    stable = evidence.stability >= rules.stability_min
+    if evidence.best_count < rules.subfeatures_min:
+        why = (
+            f"the best anchor has {evidence.best_count} children, expected {rules.subfeatures_min}"
+            if evidence.candidates
+            else "no candidates passed the selection"
+        )
+        return ("NO-GO", [why]) if stable else ("INCONCLUSIVE", [why, unstable])
+    doubts = []
+    if evidence.null_draws < NULL_ANCHORS_MIN:
+        doubts.append(
+            f"only {evidence.null_draws} matched anchors exist, expected {NULL_ANCHORS_MIN}"
+        )
+    elif not evidence.percentile >= rules.percentile_min:
+        doubts.append(
+            f"anchors of other concepts have as many: percentile {evidence.percentile:.1f}, "
+            f"expected {rules.percentile_min:g}"
+        )
+    if evidence.control_p > 1 - rules.percentile_min / 100 + 1e-9:
+        doubts.append(
+            f"a dictionary of random directions reaches as many (p {evidence.control_p:.2f})"
+        )
+    if not stable:
+        doubts.append(unstable)
+    return ("INCONCLUSIVE", doubts) if doubts else ("GO", [])
 
 
 def selective_latents(
@@ -89,25 +175,21 @@ def readings(
     )
 
 
-def is_child(
+def behaves_like_child(
     rule: GateRule,
-    cosine: NDArray[np.floating],
     correlation: Floats,
     fine_selectivity: Floats,
     thresholds: ChildThresholds,
 ) -> NDArray[np.bool_]:
-    """Return which fine latents are children by ``rule``, in the shape of ``cosine``.
+    """Return which fine latents ``rule`` takes as children if their cosine is high enough.
 
     ``cosine`` asks for geometry alone, so a latent that never fires can be a child; ``strict``
     asks for the correlation and the selectivity of the fine latent as well.
     """
-    aligned = cosine >= thresholds.cosine_min
     if rule == "cosine":
-        return aligned
-    return (
-        aligned
-        & (correlation >= thresholds.correlation_min)
-        & (fine_selectivity >= thresholds.fine_selectivity_min)
+        return np.ones(correlation.shape, dtype=np.bool_)
+    return (correlation >= thresholds.correlation_min) & (
+        fine_selectivity >= thresholds.fine_selectivity_min
     )
 
 
@@ -120,26 +202,17 @@ def count_children(
 ) -> ChildCounts:
     """Return the children within one block of cosines, one entry per coarse row of the block.
 
-    Correlations are computed only between rows and columns with a pair that the cosine and the
-    fine selectivity let through.
+    Correlations are computed for the pairs alone that the cosine lets through.
     """
-    rows, columns = block.cosines.shape
-    aligned = block.cosines >= thresholds.cosine_min
-    cosine = aligned.sum(dim=1).cpu().numpy().astype(np.int64)
-
-    selective = fine_selectivity[block.fine_start : block.fine_start + columns]
-    chosen = np.flatnonzero(selective >= thresholds.fine_selectivity_min)
-    possible = aligned[:, torch.from_numpy(chosen).to(aligned.device)].cpu().numpy()
-    active_rows = np.flatnonzero(possible.any(axis=1))
-    active_columns = np.flatnonzero(possible.any(axis=0))
-    strict = np.zeros(rows, dtype=np.int64)
-    if active_rows.size:
-        r = correlations(
-            coarse,
-            fine,
-            block.coarse_start + active_rows,
-            block.fine_start + chosen[active_columns],
-        )
-        accepted = possible[np.ix_(active_rows, active_columns)] & (r >= thresholds.correlation_min)
-        strict[active_rows] = accepted.sum(axis=1)
-    return ChildCounts(cosine, strict)
+    rows = block.cosines.shape[0]
+    aligned = (block.cosines >= thresholds.cosine_min).nonzero().cpu().numpy()
+    correlated, strict = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+    for start in range(0, len(aligned), PAIRS_PER_BLOCK):
+        row, column = aligned[start : start + PAIRS_PER_BLOCK].T
+        column = column + block.fine_start
+        r = pair_correlations(coarse, fine, row + block.coarse_start, column)
+        accepted = r >= thresholds.correlation_min
+        selective = fine_selectivity[column] >= thresholds.fine_selectivity_min
+        correlated += np.bincount(row[accepted], minlength=rows)
+        strict += np.bincount(row[accepted & selective], minlength=rows)
+    return ChildCounts(np.bincount(aligned[:, 0], minlength=rows), correlated, strict)

@@ -16,41 +16,49 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-Floats = NDArray[np.float64]
+from numerics.features import RELATIVE_SPREAD_MIN
+from numerics.multiple_tests import Floats
+from numerics.splits import DiscoverRows, require_discover
+
 Indices = NDArray[np.int64]
 
 COSINE_BYTES_MAX = 64 * 2**20
 COLUMN_BYTES_MAX = 64 * 2**20
 HISTOGRAM_BINS = 100
-RELATIVE_SPREAD_MIN = 1e-10
-"""Below this share of the mean's norm a float32 column is constant: the rest is rounding."""
 
 
 @dataclass(frozen=True)
 class ActivationColumns:
-    """Prompt activations [prompts, latents] as columns with their float64 mean and spread.
+    """Prompt activations [prompts, latents] as columns, with float64 means and spread.
 
-    ``spread`` is sqrt(sum (a - mean)^2) over all prompts, silent ones included, and exactly 0
-    for a latent that is constant (for instance silent) over these prompts.
+    ``group`` [prompts] numbers the group that a prompt's activations are centred in, ``mean`` is
+    [groups, latents]. ``spread`` is sqrt(sum (a - mean of its group)^2) over all prompts, silent
+    ones included, and exactly 0 for a latent that is constant (for instance silent) in each group.
     """
 
     values: scipy.sparse.csc_array
+    group: Indices
     mean: Floats
     spread: Floats
 
     @staticmethod
-    def of(activations: scipy.sparse.csr_array) -> ActivationColumns:
-        """Return the columns of CSR activations with at least one prompt."""
-        values = activations.tocsc().astype(np.float64)
-        values.sum_duplicates()
-        prompts, latents = values.shape
-        stored = np.diff(values.indptr)
-        column = np.repeat(np.arange(latents), stored)
-        mean = np.bincount(column, weights=values.data, minlength=latents) / prompts
-        squares = np.bincount(column, weights=(values.data - mean[column]) ** 2, minlength=latents)
-        spread = np.sqrt(squares + (prompts - stored) * mean**2)
-        spread[spread <= RELATIVE_SPREAD_MIN * np.abs(mean) * np.sqrt(prompts)] = 0
-        return ActivationColumns(values, mean, spread)
+    def of(rows: DiscoverRows) -> ActivationColumns:
+        """Return the columns over target and neutral prompts together."""
+        require_discover(rows)
+        return _centred(rows.activations, np.zeros(rows.prompts, dtype=np.int64))
+
+    @staticmethod
+    def within_target(rows: DiscoverRows) -> ActivationColumns:
+        """Return the columns over the target prompts alone."""
+        require_discover(rows)
+        targets = np.flatnonzero(rows.is_target)
+        return _centred(rows.activations[targets], np.zeros(targets.size, dtype=np.int64))
+
+    @staticmethod
+    def within_condition(rows: DiscoverRows) -> ActivationColumns:
+        """Return the columns over all prompts, each condition's mean taken away."""
+        require_discover(rows)
+        return _centred(rows.activations, rows.is_target.astype(np.int64))
 
     @property
     def latents(self) -> int:
@@ -65,9 +73,28 @@ class ActivationColumns:
 
     def standardised(self, latents: Indices) -> Floats:
         """Return (a - mean) / spread, dense [prompts, latents]; NaN where the spread is 0."""
-        centred = self.values[:, latents].toarray() - self.mean[latents]
+        centred = self.values[:, latents].toarray() - self.mean[:, latents][self.group]
         spread = np.where(self.spread[latents] > 0, self.spread[latents], np.nan)
         return np.asarray(centred / spread)
+
+
+def _centred(activations: scipy.sparse.csr_array, group: Indices) -> ActivationColumns:
+    values = activations.tocsc().astype(np.float64)
+    values.sum_duplicates()
+    latents = values.shape[1]
+    sizes = np.bincount(group)
+    column = np.repeat(np.arange(latents), np.diff(values.indptr))
+    cell = group[values.indices] * latents + column
+    cells = sizes.size * latents
+    stored = np.bincount(cell, minlength=cells)
+    totals = np.bincount(cell, weights=values.data, minlength=cells)
+    mean = totals / np.repeat(sizes, latents).clip(min=1)
+    distances = np.bincount(cell, weights=(values.data - mean[cell]) ** 2, minlength=cells)
+    squares = distances + (np.repeat(sizes, latents) - stored) * mean**2
+    spread = np.sqrt(squares.reshape(-1, latents).sum(axis=0))
+    mean = mean.reshape(-1, latents)
+    spread[spread <= RELATIVE_SPREAD_MIN * np.sqrt((sizes[:, None] * mean**2).sum(axis=0))] = 0
+    return ActivationColumns(values, group, mean, spread)
 
 
 def correlations(
@@ -79,6 +106,8 @@ def correlations(
 ) -> Floats:
     """Return Pearson r over prompts, float64 [coarse latents, fine latents], in [-1, 1].
 
+    Of columns centred within their condition it is the partial correlation given the condition.
+
     NaN where either latent is constant over these prompts: nothing was observed.
     """
     left = coarse.standardised(coarse_latents).T
@@ -88,6 +117,26 @@ def correlations(
     for start in range(0, varying.size, width):
         columns = varying[start : start + width]
         result[:, columns] = left @ fine.standardised(fine_latents[columns])
+    return np.asarray(np.clip(result, -1.0, 1.0), dtype=np.float64)
+
+
+def pair_correlations(
+    coarse: ActivationColumns,
+    fine: ActivationColumns,
+    coarse_latents: Indices,
+    fine_latents: Indices,
+) -> Floats:
+    """Return Pearson r of pairs, one for each place of the two equally long lists, NaN as above.
+
+    Costs what the non-zero entries cost; meant for many pairs in few prompts.
+    """
+    products = coarse.values[:, coarse_latents].multiply(fine.values[:, fine_latents])
+    sizes = np.bincount(coarse.group)[:, None]
+    means = (sizes * coarse.mean[:, coarse_latents] * fine.mean[:, fine_latents]).sum(axis=0)
+    covariance = np.asarray(products.sum(axis=0)).ravel() - means
+    spread = coarse.spread[coarse_latents] * fine.spread[fine_latents]
+    result = np.full(len(coarse_latents), np.nan)
+    np.divide(covariance, spread, out=result, where=spread > 0)
     return np.asarray(np.clip(result, -1.0, 1.0), dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Paired comparisons over prompts: intervals, sign-flip tests, correction for many outcomes.
+"""Paired comparisons over prompts: intervals and sign-flip tests.
 
 The unit is the prompt: samples of one prompt are averaged first, so whole prompts are resampled
 and flipped (a cluster bootstrap). Every draw comes from a seed that the caller gives.
@@ -7,7 +7,6 @@ and flipped (a cluster bootstrap). Every draw comes from a seed that the caller 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,16 +130,6 @@ def paired_contrast(name: str, first: Floats, second: Floats, seed: int) -> Cont
     sd = float(difference.std(ddof=1)) if n > 1 else float("nan")
     p_greater, p_less = sign_flip(difference, seed)
     return Contrast(name, estimate, low, high, low_90, high_90, n, sd, p_greater, p_less)
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return the adjusted p of each name (Holm 1979): step-down, monotone, at most 1."""
-    ordered = sorted(p_values, key=lambda name: (p_values[name], name))
-    adjusted, largest = {}, 0.0
-    for rank, name in enumerate(ordered):
-        largest = max(largest, min(1.0, (len(ordered) - rank) * p_values[name]))
-        adjusted[name] = largest
-    return adjusted
 
 
 def prompts_needed(contrast: Contrast, min_difference: float) -> int:

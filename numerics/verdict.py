@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerics.multiple_tests import holm
 from numerics.paired import (
     Contrast,
     detectable_difference,
-    holm,
     paired_contrast,
     prompts_needed,
 )
@@ -90,7 +90,7 @@ def _contrasts(scores: Scores, seed: int) -> list[Contrast]:
 
 def _secondary(outcomes: Mapping[str, Scores], seed: int) -> list[dict[str, Any]]:
     """Return the primary contrasts of each further outcome, Holm-corrected over all of them."""
-    found: dict[str, tuple[str, Contrast]] = {}
+    found: list[tuple[str, Contrast]] = []
     for outcome, scores in sorted(outcomes.items()):
         for a, b in PRIMARY:
             if a not in scores or b not in scores:
@@ -98,11 +98,11 @@ def _secondary(outcomes: Mapping[str, Scores], seed: int) -> list[dict[str, Any]
             known = ~(np.isnan(scores[a]) | np.isnan(scores[b]))
             if known.any():
                 contrast = paired_contrast(f"{a}-{b}", scores[a][known], scores[b][known], seed)
-                found[f"{outcome} {contrast.contrast}"] = (outcome, contrast)
-    adjusted = holm({name: contrast.p_two_sided for name, (_, contrast) in found.items()})
+                found.append((outcome, contrast))
+    adjusted = holm(np.array([contrast.p_two_sided for _, contrast in found], dtype=np.float64))
     return [
-        {"outcome": outcome, **_record(contrast), "p_holm": adjusted[name]}
-        for name, (outcome, contrast) in found.items()
+        {"outcome": outcome, **_record(contrast), "p_holm": p}
+        for (outcome, contrast), p in zip(found, adjusted.tolist(), strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ from reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from reconcilers.references import input_references
 from reconcilers.stage import resolved_input
 from specs.actions import Action
+from specs.splits import Splits
 
 
 def desired(snapshot: Snapshot) -> Desired:
@@ -26,16 +27,7 @@ def desired(snapshot: Snapshot) -> Desired:
             f"use blocks.0 to blocks.{layers - 1}",
             terminal=True,
         )
-    prompts = [
-        {
-            "id": f"{condition}-{number:04d}",
-            "text": text,
-            "condition": condition,
-            "split": "discover",
-        }
-        for condition in ("target", "neutral")
-        for number, text in enumerate(spec["prompts"][condition]["texts"])
-    ]
+    prompts = _prompts(spec)
     declared = {
         "model": facts["ref"]["identity"],
         "hook": spec["hook"],
@@ -45,3 +37,26 @@ def desired(snapshot: Snapshot) -> Desired:
     }
     payload = {**declared, "model": facts["ref"]}
     return Wanted(Action("capture", declared, payload), {"model": facts})
+
+
+_CONDITIONS = {"target": "target", "neutral": "neutral", "hard-negative": "hardNegatives"}
+
+
+def _prompts(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every prompt with its condition and split, in the order of the tables."""
+    splits = Splits.model_validate(spec.get("splits", {}))
+    conditions = {
+        condition: spec["prompts"][field]["texts"]
+        for condition, field in _CONDITIONS.items()
+        if field in spec["prompts"]
+    }
+    return [
+        {
+            "id": f"{condition}-{number:04d}",
+            "text": text,
+            "condition": condition,
+            "split": split,
+        }
+        for condition, texts in conditions.items()
+        for number, (text, split) in enumerate(zip(texts, splits.of_prompts(texts), strict=True))
+    ]

@@ -43,11 +43,13 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     """Return the children that an experiment's spec stands for."""
     spec, name = record.spec, record.key.name
 
+    splits = {"splits": spec["splits"]} if "splits" in spec else {}
+
     def reference(stage: str) -> dict[str, str]:
         return {"name": f"{name}-{stage}"}
 
     specs: dict[str, dict[str, Any]] = {
-        "capture": {key: spec[key] for key in _CAPTURE_FIELDS},
+        "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits},
         "mapping": {
             **spec["mapping"],
             "coarseRef": reference("coarse"),
@@ -68,6 +70,7 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
             "captureRef": reference("capture"),
             "mappingRef": reference("mapping"),
             "gatePolicy": spec["gate"]["policy"],
+            **splits,
         }
     return [
         ChildManifest(child_key(record.key, stage), specs[stage])

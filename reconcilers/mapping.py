@@ -8,9 +8,10 @@ from reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from reconcilers.references import object_references
 from reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from specs.actions import Action
+from specs.rules import Gate, MappingRules
 from state.records import ArtifactRecord, ObjectRecord
 
-_RULES = ("minCosine", "partialCosine", "minCorrelation", "topK")
+_RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
 
 
 def desired(snapshot: Snapshot) -> Desired:
@@ -29,14 +30,16 @@ def desired(snapshot: Snapshot) -> Desired:
 
 def _wanted(spec: dict[str, Any], sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
     coarse, _ = sides["coarse"]
-    rules = {name: spec[name] for name in _RULES}
-    gate = {name: value for name, value in spec["gate"].items() if name != "policy"}
+    given = {name: spec[name] for name in _RULES if name in spec}
+    rules = MappingRules.model_validate(given).canonical()
+    gate = Gate.model_validate(spec["gate"]).canonical()
+    del gate["policy"]
     thresholds = coarse.spec["selection"]
     candidates = coarse.status.summary["candidates"]
     declared: dict[str, Any] = {
         **rules,
         "gate": gate,
-        "selection": {name: value for name, value in thresholds.items() if name != "top"},
+        "selection": thresholds,
         "candidates": candidates,
     }
     payload: dict[str, Any] = {**rules, "gate": gate, "selection": thresholds}

@@ -8,6 +8,7 @@ from reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
 from reconcilers.references import object_references
 from reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from specs.actions import Action
+from specs.splits import Splits
 from state.records import ArtifactRecord, ObjectRecord
 
 _RULES = (
@@ -76,10 +77,7 @@ def _wanted(
     }
     rules = {name: spec[name] for name in _RULES if name in spec}
     texts = {
-        "openings": [
-            {"id": f"opening-{number:04d}", "text": text}
-            for number, text in enumerate(spec["prompts"]["texts"])
-        ],
+        "openings": _scored_openings(spec),
         "neutralText": spec["neutralText"]["texts"],
         "lexicon": spec["lexicon"]["texts"],
         "siblings": spec.get("siblings", {}).get("texts", []),
@@ -110,3 +108,14 @@ def _wanted(
         "mapping": reference_json(mapping_artifact),
     }
     return Wanted(Action("steering", declared, payload), inputs)
+
+
+def _scored_openings(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the openings of the split *test*, numbered as in the spec."""
+    texts = spec["prompts"]["texts"]
+    splits = Splits.model_validate(spec.get("splits", {})).of_openings(texts)
+    return [
+        {"id": f"opening-{number:04d}", "text": text}
+        for number, (text, split) in enumerate(zip(texts, splits, strict=True))
+        if split == "test"
+    ]

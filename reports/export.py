@@ -24,9 +24,11 @@ from state.files import durable_replace, file_sha256, fsync_path
 CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "prompts.parquet", "norms.json")
 MAPPING_FILES = (
     "pairs.parquet",
+    "features_test.parquet",
     "cosine_histogram.parquet",
     "coarse_summary.parquet",
     "gate.json",
+    "gate_draws.parquet",
     "directions.json",
     "directions.safetensors",
 )
@@ -37,8 +39,8 @@ STEERING_FILES = (
     "distribution_shift.parquet",
     "verdict.json",
 )
-_OPTIONAL = {"directions.safetensors"}
-"""Without an anchor there is no direction, and so no such file."""
+_OPTIONAL = {"directions.safetensors", "features_test.parquet"}
+"""Without an anchor there is no direction, without test prompts nothing is confirmed."""
 
 
 def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: bool = False) -> Path:

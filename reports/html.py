@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from reports import numbers, sections
 from reports.mapping_figures import READINGS, reading_class
 from reports.steering_figure import arm_class
-from reports.story import sentence
+from reports.story import confirmation, sentence
 from reports.view import ExperimentView
 from state.artifacts import Corrupt
 
@@ -51,6 +51,7 @@ def _sections(view: ExperimentView) -> dict[str, Any]:
         "capture": sections.capture(view),
         "coarse": sections.anchors(view, "coarse"),
         "fine": sections.anchors(view, "fine"),
+        "confirmation": confirmation(view),
         "mapping": sections.mapping(view),
         "steering": sections.steering(view),
         "provenance": sections.provenance(view),

@@ -57,11 +57,26 @@ def anchors(view: ExperimentView, side: Literal["coarse", "fine"]) -> dict[str, 
     """Return the candidates of one decomposition with their statistics, best first."""
     stage = view.stage(side)
     if not stage.available:
-        return {"stage": stage, "rows": [], "selection": {}}
+        return {"stage": stage, "rows": [], "selection": {}, "confirmed": {}, "hard": False}
     features = stage.table("features.parquet").set_index("latent", drop=False)
     candidates = view.candidates(side)
     rows = features.loc[candidates].to_dict("records")
-    return {"stage": stage, "rows": rows, "selection": stage.spec["selection"]}
+    return {
+        "stage": stage,
+        "rows": rows,
+        "selection": stage.spec["selection"],
+        "confirmed": _confirmed(view) if side == "coarse" else {},
+        "hard": "selectivity_hard_negative" in features,
+    }
+
+
+def _confirmed(view: ExperimentView) -> dict[int, bool]:
+    """Return which anchors passed again on the test prompts; empty where nothing was tested."""
+    mapping_stage = view.stage("mapping")
+    if not mapping_stage.available:
+        return {}
+    entries = mapping_stage.document("gate.json")["anchors"]
+    return {e["coarse"]: e["confirmed"] for e in entries if e.get("confirmed") is not None}
 
 
 def mapping(view: ExperimentView) -> dict[str, Any]:

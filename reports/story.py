@@ -59,6 +59,36 @@ def share_sentence(gate: dict[str, Any]) -> str:
     return f"{by_chance}: passing sets an anchor apart from most latents."
 
 
+def calibration_sentences(gate: dict[str, Any]) -> list[str]:
+    """Return what the gate was compared with; nothing for a gate that was not calibrated."""
+    if "null" not in gate:
+        return []
+    null, control, corner = gate["null"], gate["control"], gate["empty_corner"]
+    found = [
+        f"The best of {count(len(gate['anchors']))} anchors has {count(gate['best_count'])} "
+        f"children; of {count(null['anchors'])} sets of anchors that are no candidates but fire as "
+        f"often, {count(null['at_least_as_many'])} have at least as many, and of "
+        f"{count(control['dictionaries'])} dictionaries of random directions "
+        f"{count(round(control['p'] * (control['dictionaries'] + 1)) - 1)}."
+    ]
+    if corner["of"]:
+        found.append(
+            f"Near in geometry but not in behaviour, the corner said to be empty, are "
+            f"{count(corner['count'])} of {count(corner['of'])} observed pairs of an anchor with "
+            f"the cosine of a child ({percent(corner['share'])}); {count(corner['unobserved'])} "
+            "more fire on no prompt, or always alike."
+        )
+    return found
+
+
+def confirmation(view: ExperimentView) -> str:
+    """Return how many anchors passed again on test prompts, or that nothing was tested."""
+    stage = view.stage("mapping")
+    if not stage.available:
+        return "not confirmed: the mapping is not available"
+    return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
+
+
 def cautions(view: ExperimentView) -> list[str]:
     """Return what a reader must not conclude, from what this run was and was not."""
     found = []
@@ -96,6 +126,7 @@ def _gate(view: ExperimentView) -> Answer:
     other = gate["other_rule"]
     sentences = [
         sentence(gate["reason"]),
+        *calibration_sentences(gate),
         share_sentence(gate),
         f"By the {other['rule']} rule {count(other['passing_all'])} of all "
         f"{count(other['n_all'])} coarse latents pass ({percent(other['share_of_all'])}).",
@@ -135,6 +166,11 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
             f"GO does not mean that the fine dictionary splits this concept in particular: "
             f"{percent(gate['share_of_all'])} of all coarse latents pass the same rule."
         )
+    if gate["verdict"] == "INCONCLUSIVE":
+        found.append(
+            "INCONCLUSIVE does not mean that there is nothing: it means that these prompts and "
+            "dictionaries cannot tell it from what other latents show."
+        )
     if gate["verdict"] == "NO-GO":
         found.append(
             "NO-GO does not mean that the fine dictionary lacks the concept: it means that no "
@@ -146,7 +182,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
     )
     found.append(
         "Candidates were chosen and mapped on the same prompts, so their numbers look better than "
-        "they would on new prompts."
+        f"they would on new prompts ({confirmation(view)})."
     )
     return found
 

@@ -13,6 +13,8 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
+from specs.actions import CODE_REVISIONS
+from specs.actions import STAGES as ACTION_STAGES
 from specs.objects import Key
 from specs.rules import Selection
 from state import artifact_index, objects
@@ -175,6 +177,10 @@ def _stage(
         manifest = store.manifest(artifact.stage, artifact.digest)
     except (Corrupt, OSError) as error:
         return StageView(name, record, problem=f"ArtifactDamaged: {error}")
+    revision = CODE_REVISIONS[next(stage for stage in ACTION_STAGES if stage == artifact.stage)]
+    if manifest.get("codeRevision", revision) != revision:
+        problem = "Outdated: it was made by another version of Loopscope; the controller renews it"
+        return StageView(name, record, problem=problem)
     folder = store.folder(artifact.stage, artifact.digest)
     return StageView(name, record, artifact, folder, MappingProxyType(manifest))
 

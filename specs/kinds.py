@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from specs.fields import HookName, ObjectName, Spec, Texts, normalised
 from specs.rules import Gate, MappingRules, Selection, SteeringRules
 from specs.sources import Dictionary, Model
+from specs.splits import Splits
 
 API_VERSION = "loopscope.dev/v1alpha1"
 Positions = Literal["last", "all"]
@@ -27,20 +28,41 @@ class Reference(Spec):
 
 
 class PromptSets(Spec):
-    """The two conditions that are contrasted."""
+    """The two conditions that are contrasted, and a third that is only looked at."""
 
     target: Texts
     """Prompts about the concept."""
     neutral: Texts
     """Prompts of the same shape that are not about it."""
+    hard_negatives: Texts | None = None
+    """Prompts about the concept's nearest neighbours (other countries); reported apart, never
+    mixed into neutral."""
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The texts of each condition that is given, in the order of the tables."""
+        return {
+            condition: texts.texts
+            for condition, texts in (
+                ("target", self.target),
+                ("neutral", self.neutral),
+                ("hard-negative", self.hard_negatives),
+            )
+            if texts is not None
+        }
 
     @model_validator(mode="after")
     def _disjoint(self) -> PromptSets:
-        both = {normalised(text) for text in self.target.texts} & {
-            normalised(text) for text in self.neutral.texts
-        }
-        if both:
-            raise ValueError(f"{len(both)} prompts are in both sets, for example {min(both)!r}")
+        known: dict[str, str] = {}
+        for condition, texts in self.conditions.items():
+            both = {normalised(text) for text in texts} & set(known)
+            if both:
+                example = min(both)
+                raise ValueError(
+                    f"{len(both)} prompts are in both sets, {known[example]} and {condition}, for "
+                    f"example {example!r}"
+                )
+            known |= {normalised(text): condition for text in texts}
         return self
 
 
@@ -57,6 +79,13 @@ class CaptureSpec(Spec):
     """Keep the last token of each prompt, or all tokens (BOS never)."""
     max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
+    splits: Splits = Splits()
+    """Which prompts choose latents, and which only test."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> CaptureSpec:
+        self.splits.check_prompts(dict(self.prompts.conditions))
+        return self
 
 
 class DecompositionSpec(Spec):
@@ -92,6 +121,13 @@ class SteeringSpec(SteeringRules):
     """The Mapping whose directions are used."""
     gate_policy: Literal["report", "enforce"] = "report"
     """``report``: steer whatever the gate says; ``enforce``: steer only after GO."""
+    splits: Splits = Splits()
+    """Which openings may choose strengths, and which are scored."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> SteeringSpec:
+        self.splits.check_openings(self.prompts.texts)
+        return self
 
 
 class Dictionaries(Spec):
@@ -118,6 +154,8 @@ class ExperimentSpec(Spec):
     """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
     max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
+    splits: Splits = Splits()
+    """Which texts choose latents and strengths, and which only test."""
     dictionaries: Dictionaries
     """The coarse and the fine sparse autoencoder."""
     selection: Selection = Selection()
@@ -133,6 +171,26 @@ class ExperimentSpec(Spec):
     def _aggregation_fits_positions(self) -> ExperimentSpec:
         if self.aggregation != "last" and self.positions != "all":
             raise ValueError(f"aggregation {self.aggregation} needs positions: all")
+        return self
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ExperimentSpec:
+        self.splits.check_prompts(dict(self.prompts.conditions))
+        if self.steering is not None:
+            self.splits.check_openings(self.steering.prompts.texts)
+        return self
+
+    @model_validator(mode="after")
+    def _openings_are_new(self) -> ExperimentSpec:
+        """A text that chose the latents would not be a new text to score them on."""
+        openings = self.steering.prompts.texts if self.steering is not None else ()
+        prompts = {normalised(t) for texts in self.prompts.conditions.values() for t in texts}
+        both = {normalised(text) for text in openings} & prompts
+        if both:
+            raise ValueError(
+                f"{len(both)} openings of steering are prompts as well, for example "
+                f"{min(both)!r}; use texts that chose nothing"
+            )
         return self
 
 

@@ -73,6 +73,10 @@ class MappingRules(Spec):
     """Least Pearson correlation over prompts for the readings match, partial, co-occurring."""
     top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     """Pairs kept per anchor: this many by cosine and this many by correlation."""
+    permutations: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Permutations of the prompts within their condition behind each edge's p; 0 tests nothing."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the permutations, and of what the gate draws."""
 
     @model_validator(mode="after")
     def _ordered(self) -> MappingRules:
@@ -85,7 +89,7 @@ class MappingRules(Spec):
 
 
 class Gate(Spec):
-    """GO when some anchor has enough fine latents below it."""
+    """GO when some anchor has enough fine latents below it, and more than matched anchors have."""
 
     rule: Literal["cosine", "strict"] = "cosine"
     """``cosine``: children by decoder cosine alone. ``strict``: also correlated and selective."""
@@ -93,6 +97,17 @@ class Gate(Spec):
     """Children that an anchor needs."""
     min_fine_selectivity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.6
     """Least selectivity of a child under the strict rule."""
+    null_anchors: Annotated[int, Field(ge=100, le=100_000)] = 500
+    """Coarse latents that are no candidates but fire as often, drawn for each candidate: those
+    nearest in firing rate, at most a quarter of all that fire or 100. With fewer than 100 in the
+    dictionary the gate never says GO."""
+    min_percentile: Annotated[float, Field(ge=50.0, lt=100.0)] = 95.0
+    """Least percentile of the best anchor's count among matched anchors; also bounds how often
+    a dictionary of random directions may reach the count."""
+    resamples: Annotated[int, Field(ge=20, le=10_000)] = 200
+    """Bootstrap resamples of the prompts on which the gate is asked again."""
+    min_stability: Share = 0.8
+    """Least share of the resamples that say the same, for GO and for NO-GO."""
     policy: Literal["report", "enforce"] = "report"
     """``report``: steering runs whatever the gate says; ``enforce``: only after GO."""
 

@@ -68,10 +68,17 @@ def decompose(folder: Path, x: np.ndarray) -> Resolution:
 
 
 def features(a: np.ndarray, is_target: np.ndarray) -> dict[str, np.ndarray]:
-    """Return mean activation, firing rate and selectivity per latent."""
+    """Return mean and largest activation, firing rate, selectivity and Cohen's d per latent."""
     on, off = a[is_target], a[~is_target]
     target, neutral = on.mean(0), off.mean(0)
+    freedom = len(a) - 2
+    squares = on.var(0, ddof=1) * (len(on) - 1) + off.var(0, ddof=1) * (len(off) - 1)
+    with np.errstate(invalid="ignore"):
+        cohens_d = (target - neutral) / np.sqrt(squares / freedom)
     return {
+        "max_activation_target": on.max(0),
+        "max_activation_neutral": off.max(0),
+        "cohens_d": cohens_d,
         "mean_activation_target": target,
         "mean_activation_neutral": neutral,
         "firing_rate_target": (on > 0).mean(0),
@@ -106,3 +113,40 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x - x.mean(), y - y.mean()
     norm = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / norm) if norm > 0 else float("nan")
+
+
+def without_condition_means(column: np.ndarray, is_target: np.ndarray) -> np.ndarray:
+    """Return the column with the mean of each condition taken away."""
+    return column - np.where(is_target, column[is_target].mean(), column[~is_target].mean())
+
+
+def permutation_p(x: np.ndarray, y: np.ndarray, is_target: np.ndarray, times: int) -> float:
+    """Return how often a correlation as large turns up with ``x`` shuffled within condition."""
+    generator = np.random.default_rng(1)
+    observed, reached = pearson(x, y), 0
+    for _ in range(times):
+        shuffled = x.copy()
+        for rows in (is_target, ~is_target):
+            shuffled[rows] = generator.permutation(x[rows])
+        reached += pearson(shuffled, y) >= observed - 1e-12
+    return (1 + reached) / (1 + times)
+
+
+def percentile(
+    children: np.ndarray, firing: np.ndarray, anchors: list[int], wanted: int, draws: int
+) -> float:
+    """Return where the best anchor's count stands among the best of matched ones, 0 to 100.
+
+    ``firing`` [latents] are firing rates; each draw takes one of the ``wanted`` nearest firing
+    latents for every anchor.
+    """
+    generator = np.random.default_rng(2)
+    others = np.setdiff1d(np.flatnonzero(firing > 0), anchors)
+    pools = []
+    for anchor in anchors:
+        shuffled = generator.permutation(others)
+        near = np.argsort(np.abs(firing[shuffled] - firing[anchor]), kind="stable")[:wanted]
+        pools.append(shuffled[near])
+    found = [max(children[generator.choice(pool)] for pool in pools) for _ in range(draws)]
+    observed = max(children[anchor] for anchor in anchors)
+    return 100 * (1 - (1 + sum(count >= observed for count in found)) / (1 + draws))

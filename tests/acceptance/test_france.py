@@ -65,6 +65,7 @@ def recomputed(spec: dict, tmp_path_factory: pytest.TempPathFactory):
     sets = {
         condition: Path(source["file"]).read_text().splitlines()
         for condition, source in spec["spec"]["prompts"].items()
+        if condition in ("target", "neutral")
     }
     prompts = [*sets["target"], *sets["neutral"]]
     is_target = np.arange(len(prompts)) < len(sets["target"])
@@ -96,7 +97,8 @@ def test_feature_tables_and_candidates_agree(
     _, is_target, sides = recomputed
     table = parquet.read_table(bundle / f"features_{side}.parquet").to_pandas()
     for name, expected in independent.features(sides[side].activations, is_target).items():
-        scale = max(1.0, float(np.abs(expected).max()))
+        scale = max(1.0, float(np.nanmax(np.abs(expected))))
+        assert (np.isnan(table[name].to_numpy()) == np.isnan(expected)).all(), name
         difference = np.abs(table[name].to_numpy() - expected)
         assert np.nanmax(difference) / scale < TOLERANCE, name
     expected = independent.candidates(sides[side].activations, is_target, spec["spec"]["selection"])
@@ -121,6 +123,29 @@ def test_cosines_and_correlations_of_every_pair_agree(bundle: Path, recomputed) 
         assert pair.correlation_within_target == pytest.approx(
             independent.pearson(x[is_target], y[is_target]), abs=TOLERANCE, nan_ok=True
         )
+        assert pair.correlation_within_condition == pytest.approx(
+            independent.pearson(
+                independent.without_condition_means(x, is_target),
+                independent.without_condition_means(y, is_target),
+            ),
+            abs=TOLERANCE,
+            nan_ok=True,
+        )
+
+
+def test_p_values_of_edges_agree_up_to_the_error_of_the_draws(bundle: Path, recomputed) -> None:
+    from tests.acceptance import independent
+
+    _, is_target, sides = recomputed
+    pairs = parquet.read_table(bundle / "pairs.parquet").to_pandas()
+    tested = pairs[pairs["p_permutation"].notna()].head(12)
+    assert len(tested) > 0
+    for pair in tested.itertuples():
+        x = sides["coarse"].activations[:, pair.coarse]
+        y = sides["fine"].activations[:, pair.fine]
+        p = independent.permutation_p(x, y, is_target, 1000)
+        error = 5 * np.sqrt(2 * max(p * (1 - p), 0.001) / 1000)
+        assert pair.p_permutation == pytest.approx(p, abs=error)
 
 
 def test_the_gate_counts_what_the_cosines_say(bundle: Path, recomputed, spec: dict) -> None:
@@ -136,7 +161,30 @@ def test_the_gate_counts_what_the_cosines_say(bundle: Path, recomputed, spec: di
         a["coarse"]: int(children[a["coarse"]]) for a in gate["anchors"]
     }
     passes = any(enough[a["coarse"]] for a in gate["anchors"])
-    assert gate["verdict"] == ("GO" if passes else "NO-GO")
+    assert gate["count_rule_passes"] == passes
+    if not passes:
+        assert gate["verdict"] in ("NO-GO", "INCONCLUSIVE")
+
+
+def test_the_gate_is_compared_with_matched_anchors(bundle: Path, recomputed, spec: dict) -> None:
+    from tests.acceptance import independent
+
+    _, _, sides = recomputed
+    cosines = sides["coarse"].decoder @ sides["fine"].decoder.T
+    children = (cosines >= spec["spec"]["mapping"]["minCosine"]).sum(1)
+    firing = (sides["coarse"].activations > 0).mean(0)
+    gate = json.loads((bundle / "gate.json").read_text())
+    anchors = [anchor["coarse"] for anchor in gate["anchors"]]
+    assert gate["best_count"] == max(children[anchor] for anchor in anchors)
+    others = int((firing > 0).sum()) - sum(firing[anchor] > 0 for anchor in anchors)
+    assert gate["null"]["eligible"] == others
+    expected = independent.percentile(children, firing, anchors, 500, 5000)
+    assert gate["percentile"] == pytest.approx(expected, abs=10)
+    draws = parquet.read_table(bundle / "gate_draws.parquet").to_pandas()
+    null = draws["best_count"][draws["source"] == "matched anchors"]
+    assert len(null) == gate["null"]["anchors"] == min(500, others)
+    p = (1 + (null >= gate["best_count"]).sum()) / (1 + len(null))
+    assert gate["percentile"] == pytest.approx(100 * (1 - p))
 
 
 def test_every_cell_was_generated_and_scored(bundle: Path) -> None:

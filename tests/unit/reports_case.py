@@ -7,6 +7,7 @@ from typing import Any
 
 from reports_payloads import HOSTILE, Payloads, Sizes
 
+from specs.actions import CODE_REVISIONS
 from specs.canonical import digest as digest_of
 from specs.kinds import ExperimentSpec
 from specs.objects import Key
@@ -78,7 +79,9 @@ def experiment_spec(sizes: Sizes, steering: bool) -> dict[str, Any]:
     }
     if steering:
         spec["steering"] = {
-            "prompts": {"texts": [HOSTILE, *(f"We met in {n}" for n in range(1, sizes.openings))]},
+            "prompts": {
+                "texts": [f"And {HOSTILE}", *(f"We met in {n}" for n in range(1, sizes.openings))]
+            },
             "neutralText": {"texts": ["Water is wet."]},
             "lexicon": {"texts": ["France", "Paris", "script"]},
             "strengths": [0.25, 0.5, 0.75],
@@ -96,7 +99,7 @@ def publish(state: StateFolder, stage: str, payloads: Payloads) -> ArtifactRecor
         "digest": digest,
         "metrics": metrics,
         "createdAt": NOW + 60,
-        "codeRevision": 1,
+        "codeRevision": CODE_REVISIONS[name],
         "device": "cpu",
         "libraries": {"torch": "2.13.0", "transformers": "5.1.0"},
         "seeds": {"sampling": 0},

@@ -18,6 +18,32 @@ from specs.rules import Selection
 HOSTILE = '</pre><script>alert("owned")</script><img src="https://evil.example/x.png">'
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
+CALIBRATION = {
+    "doubts": [],
+    "count_rule_passes": True,
+    "best_count": 4,
+    "percentile": 98.5,
+    "min_percentile": 95.0,
+    "null": {
+        "anchors": 500,
+        "wanted": 500,
+        "eligible": 812,
+        "rate_difference": 0.02,
+        "compared_count": 4,
+        "median_count": 1.0,
+        "max_count": 5,
+        "at_least_as_many": 6,
+    },
+    "control": {"dictionaries": 99, "p": 0.01, "median_count": 0.0, "max_count": 1},
+    "stability": {
+        "share": 0.93,
+        "min_share": 0.8,
+        "resamples": 200,
+        "outcome": "stands out",
+        "outcomes": {"passes": 14, "stands out": 186},
+    },
+}
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -105,6 +131,7 @@ class Payloads:
         return {
             "l0": 9.5,
             "fvu": None if side == "fine" else 0.24,
+            "cosine": 0.93,
             "alive": alive,
             "dead": activations.shape[1] - alive,
             "d_sae": activations.shape[1],
@@ -148,10 +175,22 @@ class Payloads:
                 "share_of_all": 0.0,
                 "share_of_firing": 0.0,
             },
+            **CALIBRATION,
+            "confirmed": None,
+            "confirmation": "not confirmed: no test split",
+            "readings": dict.fromkeys(READINGS, 4),
             "empty_corner_count": 4,
+            "empty_corner": {"count": 4, "of": 8, "share": 0.5, "unobserved": 1},
             "reason": "3 of 3 anchors have at least 3 children by the cosine rule",
         }
         document(out / "gate.json", gate)
+        table(
+            out / "gate_draws.parquet",
+            source=["matched anchors", "random dictionary", "resample"],
+            draw=[0, 0, 0],
+            best_count=[1, 0, 4],
+            percentile=[np.nan, np.nan, 99.0],
+        )
         unit = np.eye(self.sizes.d_model, dtype=np.float32)[0]
         save_file({"coarse": unit, "fine": unit, "multi": unit}, out / "directions.safetensors")
         arms = {name: f"the {name} direction" for name in ("coarse", "fine", "multi")}
@@ -162,6 +201,12 @@ class Payloads:
             "verdict": "GO",
             "anchors": len(self.candidates),
             "children": 4,
+            "percentile": 98.5,
+            "null_anchors": 500,
+            "control_p": 0.01,
+            "stability": 0.93,
+            "confirmed": None,
+            "confirmation": "not confirmed: no test split",
             "share_of_all": gate["share_of_all"],
             "share_of_firing": gate["share_of_firing"],
             "readings": {name: found.count(name) for name in READINGS},
@@ -178,6 +223,8 @@ class Payloads:
             "children": children,
             "cosines": [float(self.cosines[coarse, f]) for f in children],
             "passes": len(children) >= 3,
+            "percentile": 98.5,
+            "confirmed": None,
         }
 
     def above(self, coarse: int, fine: int) -> bool:
@@ -197,6 +244,12 @@ class Payloads:
                         "cosine": np.float32(cosine),
                         "correlation": r,
                         "correlation_within_target": within,
+                        "correlation_within_condition": within,
+                        "p_permutation": 0.001,
+                        "p_search": 0.01,
+                        "proposed_by": "cosine",
+                        "q_permutation": 0.002,
+                        "aggregation": "last",
                         "reading": reading(cosine, r),
                         "coverage_coarse_given_fine": 0.9,
                         "coverage_fine_given_coarse": 0.8,
@@ -326,8 +379,12 @@ def features(activations: np.ndarray, target: np.ndarray) -> dict[str, np.ndarra
     q[tested] = false_discovery_control(p[tested])
     return {
         "latent": np.arange(activations.shape[1]),
+        "aggregation": np.full(activations.shape[1], "last"),
         "mean_activation_target": mean_on.astype(float),
         "mean_activation_neutral": mean_off.astype(float),
+        "max_activation_target": on.max(axis=0).astype(float),
+        "max_activation_neutral": off.max(axis=0).astype(float),
+        "cohens_d": (mean_on - mean_off).astype(float),
         "firing_rate_target": (on > 0).mean(axis=0),
         "firing_rate_neutral": (off > 0).mean(axis=0),
         "selectivity": (mean_on - mean_off).astype(float) / (mean_on + mean_off + 1e-9),

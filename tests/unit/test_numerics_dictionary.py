@@ -220,7 +220,27 @@ def test_sixteen_batches_score_as_one():
     answer = OFFSET_ROWS + 0.3 * rows(160).flip(0)
     one, sixteen = quality(OFFSET_ROWS, answer), quality(OFFSET_ROWS, answer, batches=16)
     assert sixteen.fvu == pytest.approx(one.fvu, rel=1e-12)
+    assert sixteen.cosine == pytest.approx(one.cosine, rel=1e-12)
     np.testing.assert_allclose(sixteen.mean, one.mean, rtol=1e-12)
+
+
+def test_the_cosine_of_perfect_zero_and_opposite_predictors():
+    centred = rows(160)
+    assert quality(centred, centred).cosine == pytest.approx(1, abs=1e-6)
+    assert quality(centred, torch.zeros(160, 12)).cosine == 0
+    assert quality(centred, -3 * centred).cosine == pytest.approx(-1, abs=1e-6)
+
+
+def test_the_cosine_flatters_the_mean_where_the_stream_has_an_offset():
+    mean = OFFSET_ROWS.double().mean(dim=0).expand(160, -1)
+    assert quality(OFFSET_ROWS, mean).cosine > 0.999
+
+
+def test_the_cosine_as_computed_by_hand():
+    x, answer = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[1.0, 1.0], [4.0, 3.0]])
+    none = scipy.sparse.csr_array((2, 1), dtype=np.float32)
+    expected = (0.5**0.5 + 24 / 25) / 2
+    assert ReconstructionSums.of(x, answer, none).cosine == pytest.approx(expected, rel=1e-6)
 
 
 def test_l0_fvu_and_living_latents_as_computed_by_hand():

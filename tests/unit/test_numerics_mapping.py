@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 
 from numerics.directions import arm_directions, summed_direction
@@ -12,8 +11,8 @@ from numerics.features import latent_statistics
 from numerics.gate import (
     ChildThresholds,
     SelectionThresholds,
+    behaves_like_child,
     count_children,
-    is_child,
     readings,
     selective_latents,
 )
@@ -24,8 +23,10 @@ from numerics.mapping import (
     cosine_blocks,
     cosine_histogram,
     coverages,
+    pair_correlations,
     top_latents,
 )
+from tests.rows import discover_rows
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def random_activations(seed: int, latents: int, prompts: int = 40) -> np.ndarray
 
 
 def columns(dense) -> ActivationColumns:
-    return ActivationColumns.of(scipy.sparse.csr_array(np.asarray(dense, dtype=np.float32)))
+    return ActivationColumns.of(discover_rows(dense, np.arange(len(dense)) % 2 == 0))
 
 
 def every(side: ActivationColumns) -> np.ndarray:
@@ -176,11 +177,24 @@ THRESHOLDS = ChildThresholds(cosine_min=0.3, correlation_min=0.2, fine_selectivi
 
 
 def test_the_strict_rule_asks_for_more_than_the_cosine():
-    cosine = np.array([0.3, 0.9, 0.9, 0.9, 0.2], dtype=np.float32)
-    r = np.array([0.2, 0.1, np.nan, 0.9, 0.9])
-    selectivity = np.array([0.6, 0.9, 0.9, 0.5, 0.9])
-    assert is_child("cosine", cosine, r, selectivity, THRESHOLDS).tolist() == [True] * 4 + [False]
-    assert is_child("strict", cosine, r, selectivity, THRESHOLDS).tolist() == [True] + [False] * 4
+    r = np.array([0.2, 0.1, np.nan, 0.9])
+    selectivity = np.array([0.6, 0.9, 0.9, 0.5])
+    cosine_rule = behaves_like_child("cosine", r, selectivity, THRESHOLDS)
+    assert cosine_rule.tolist() == [True] * 4
+    strict = behaves_like_child("strict", r, selectivity, THRESHOLDS)
+    assert strict.tolist() == [True] + [False] * 3
+
+
+def test_correlations_of_pairs_are_those_of_the_matrix():
+    left, right = random_activations(0, 7), random_activations(1, 9)
+    left[:, 3] = 0
+    is_target = np.arange(40) < 15
+    for make in (ActivationColumns.of, ActivationColumns.within_condition):
+        coarse, fine = (make(discover_rows(side, is_target)) for side in (left, right))
+        whole = correlations(coarse, fine, every(coarse), every(fine))
+        rows, places = np.divmod(np.arange(63), 9)
+        found = pair_correlations(coarse, fine, rows, places)
+        np.testing.assert_allclose(found.reshape(7, 9), whole, atol=1e-9)
 
 
 @pytest.mark.parametrize("bytes_max", [4, 200, 2**20])
@@ -189,16 +203,18 @@ def test_children_of_every_coarse_latent_are_counted_as_pair_by_pair(bytes_max):
     coarse, fine = columns(random_activations(0, 9)), columns(random_activations(1, 31))
     selectivity = np.random.default_rng(5).uniform(0.3, 1, 31)
     thresholds = ChildThresholds(0.2, 0.05, 0.6)
-    found = np.zeros((2, 9), dtype=int)
+    found = np.zeros((3, 9), dtype=int)
     for block in cosine_blocks(coarse_rows, fine_rows, bytes_max):
         counts = count_children(block, coarse, fine, selectivity, thresholds)
         span = slice(block.coarse_start, block.coarse_start + len(counts.cosine))
-        found[:, span] += [counts.cosine, counts.strict]
+        found[:, span] += [counts.cosine, counts.strict, counts.correlated]
     whole = next(cosine_blocks(coarse_rows, fine_rows)).cosines.numpy()
     r = correlations(coarse, fine, every(coarse), every(fine))
+    aligned = whole >= 0.2
     for row, rule in enumerate(("cosine", "strict")):
-        expected = is_child(rule, whole, r, selectivity, thresholds).sum(axis=1)
-        assert found[row].tolist() == expected.tolist()
+        behaves = behaves_like_child(rule, r, selectivity, thresholds)
+        assert found[row].tolist() == (aligned & behaves).sum(axis=1).tolist()
+    assert found[2].tolist() == (aligned & (r >= 0.05)).sum(axis=1).tolist()
     assert found[1].sum() > 0
 
 
@@ -208,7 +224,7 @@ def test_a_selective_latent_passes_every_threshold_and_an_untested_one_fails():
     dense[:10, 0] = 1
     dense[:, 1] = 1
     dense[:4, 2] = 1
-    statistics = latent_statistics(scipy.sparse.csr_array(dense), is_target)
+    statistics = latent_statistics(discover_rows(dense, is_target))
     thresholds = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
     assert selective_latents(statistics, thresholds).tolist() == [True, False, False]
 

@@ -12,7 +12,6 @@ from numerics.paired import (
     Contrast,
     bootstrap_interval,
     detectable_difference,
-    holm,
     paired_contrast,
     prompts_needed,
     sign_flip,
@@ -78,14 +77,6 @@ def test_p_values_are_uniform_when_there_is_no_difference():
     rng = np.random.default_rng(3)
     found = [sign_flip(rng.normal(0, 1, 20), seed=i)[0] for i in range(120)]
     assert scipy.stats.kstest(found, "uniform").pvalue > 0.001
-
-
-def test_holm_by_hand():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
-        {"a": 0.03, "c": 0.06, "b": 0.06}
-    )
-    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
-    assert holm({}) == {}
 
 
 def test_about_126_prompts_detect_a_quarter_of_an_sd():

@@ -13,6 +13,7 @@ from reports.html import render_report
 from reports.numbers import MINUS
 from reports.samples import lexicon_pattern, marked
 from reports.view import ExperimentView
+from specs.actions import CODE_REVISIONS
 from specs.objects import Key
 from specs.status import Condition, Status
 from state import objects
@@ -168,6 +169,15 @@ def test_a_damaged_artifact_is_never_shown(tmp_path):
     assert not view.stage("fine").available
     assert "features.parquet: sha256 differs" in view.stage("fine").problem
     assert "ArtifactDamaged" in render_report(view)
+
+
+def test_an_artifact_of_another_version_is_not_shown_with_columns_it_does_not_have(
+    tmp_path, monkeypatch
+):
+    case = build(tmp_path)
+    monkeypatch.setitem(CODE_REVISIONS, "mapping", CODE_REVISIONS["mapping"] + 1)
+    page = render_report(ExperimentView.load(*case))
+    assert "made by another version of Loopscope" in page
 
 
 def test_a_mapping_of_an_older_decomposition_is_outdated(tmp_path):

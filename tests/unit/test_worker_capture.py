@@ -42,6 +42,20 @@ def test_a_capture_of_last_tokens_is_that_of_plain_hugging_face(world):
     assert torch.allclose(mean, population.mean(dim=0).float(), rtol=1e-4, atol=1e-4)
 
 
+def test_the_unit_of_strengths_knows_neither_test_prompts_nor_hard_negatives(world):
+    payload = capture_payload(positions="all")
+    payload["prompts"][1]["split"] = "test"
+    payload["prompts"][-1]["condition"] = "hard-negative"
+    folder, metrics = world.run(capture, payload)
+    found = load_file(folder / "residual.safetensors")
+    chosen = ~np.isin(found["prompt_index"].numpy(), [1, len(payload["prompts"]) - 1])
+    population = found["residual"][torch.from_numpy(chosen)].double()
+    norms = json.loads((folder / "norms.json").read_text())
+    assert norms["n_tokens"] == len(population) < metrics["tokens"]
+    assert norms["median_norm"] == pytest.approx(np.median(population.norm(dim=1)), rel=1e-5)
+    assert metrics["test_prompts"] == 1
+
+
 def test_all_positions_hold_every_token_but_bos_in_prompt_order(world):
     folder, _ = world.run(capture, capture_payload(positions="all"))
     found = load_file(folder / "residual.safetensors")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 import torch
 from safetensors.numpy import load_file, save_file
 
 from numerics.dictionary import SparseDictionary
-from specs.rules import Selection
+from specs.rules import Gate, Selection
 from state.failures import JobStopped, TerminalFailure
 from worker.context import StageContext
 from worker.shards import Shards
 from worker.stages import decomposition, mapping
+from worker.stages.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
 from worker.stages.tables import read_sparse, write_table
 
 D_IN = 6
@@ -84,8 +87,11 @@ class Bench:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def capture(self, tokens: int = 1) -> None:
-        """Axis 0 is large on targets, axis 1 on half of all, axis 2 on neutrals."""
+    def capture(self, tokens: int = 1, split: Sequence[str] | None = None, hard: int = 0) -> None:
+        """Axis 0 is large on targets, axis 1 on half of all, axis 2 on neutrals.
+
+        The last ``hard`` neutrals are hard negatives instead.
+        """
         generator = np.random.default_rng(0)
         prompts = TARGETS + NEUTRALS
         is_target = np.arange(prompts) < TARGETS
@@ -107,10 +113,12 @@ class Bench:
         columns = {
             "prompt_id": [f"p{i}" for i in range(prompts)],
             "text": ["text"] * prompts,
-            "condition": np.where(is_target, "target", "neutral"),
-            "split": ["discover"] * prompts,
+            "condition": np.where(is_target, "target", "neutral").astype("<U13"),
+            "split": split or ["discover"] * prompts,
             "n_tokens": np.full(prompts, tokens),
         }
+        if hard:
+            columns["condition"][-hard:] = "hard-negative"
         write_table(out / "prompts.parquet", columns)
 
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
@@ -138,7 +146,9 @@ def mapping_payload(candidates: list[int]) -> dict:
         "partialCosine": 0.1,
         "minCorrelation": 0.2,
         "topK": 2,
-        "gate": {"rule": "cosine", "minSubfeatures": 3, "minFineSelectivity": 0.6},
+        "permutations": 99,
+        "seed": 0,
+        "gate": {**Gate(resamples=20).canonical(), "minSubfeatures": 3},
     }
 
 
@@ -183,10 +193,12 @@ def test_the_feature_table_has_one_row_per_latent(bench):
     bench.decompose("coarse")
     table = pandas.read_parquet(bench.folder / "decomposition" / "coarse" / "features.parquet")
     assert " ".join(table.columns) == (
-        "latent mean_activation_target mean_activation_neutral firing_rate_target "
-        "firing_rate_neutral selectivity auroc p_value q_value n_firing"
+        "latent aggregation mean_activation_target mean_activation_neutral max_activation_target "
+        "max_activation_neutral firing_rate_target firing_rate_neutral selectivity cohens_d auroc "
+        "p_value q_value n_firing"
     )
     assert table["latent"].tolist() == [0, 1, 2, 3]
+    assert set(table["aggregation"]) == {"last"}
     assert table["selectivity"][0] == pytest.approx(1)
     assert table["selectivity"][2] == pytest.approx(-1)
     assert table["q_value"][0] < 0.001
@@ -259,10 +271,10 @@ def test_shards_are_small_for_wide_dictionaries_and_never_tiny():
     assert decomposition.rows_per_shard(8192, 2**20) == 32
 
 
-def test_the_gate_opens_for_an_anchor_with_enough_children(mapped):
+def test_the_count_rule_passes_for_an_anchor_with_enough_children(mapped):
     metrics, out = mapped.map([0])
     gate = json.loads((out / "gate.json").read_text())
-    assert gate["verdict"] == metrics["verdict"] == "GO"
+    assert gate["count_rule_passes"] is True
     (anchor,) = gate["anchors"]
     assert anchor["children"] == [0, 1, 3]
     np.testing.assert_allclose(anchor["cosines"], [1, 0.5**0.5, 0.2**0.5], rtol=1e-6)
@@ -275,14 +287,28 @@ def test_the_gate_opens_for_an_anchor_with_enough_children(mapped):
     assert metrics["arms"] == ["coarse", "fine", "multi"]
 
 
+def test_a_dictionary_too_small_for_a_null_gets_no_go(mapped):
+    metrics, out = mapped.map([0])
+    gate = json.loads((out / "gate.json").read_text())
+    assert gate["verdict"] == metrics["verdict"] == "INCONCLUSIVE"
+    assert "only 2 matched anchors exist, expected 100" in gate["doubts"]
+    assert (gate["null"]["anchors"], gate["null"]["eligible"]) == (2, 2)
+    # two draws, one child each, against three children of the candidate: p is 1 / 3
+    assert gate["percentile"] == pytest.approx(100 * 2 / 3)
+    assert gate["anchors"][0]["percentile"] == pytest.approx(100 * 2 / 3)
+    draws = pandas.read_parquet(out / "gate_draws.parquet").groupby("source").size()
+    assert draws.to_dict() == {"matched anchors": 2, "random dictionary": 99, "resample": 20}
+
+
 def test_the_strict_rule_wants_correlation_and_selectivity_too(mapped):
     _, out = mapped.map([0], rule="strict")
     gate = json.loads((out / "gate.json").read_text())
     assert gate["verdict"] == "NO-GO"
     assert gate["anchors"][0]["children"] == [0]
     assert gate["other_rule"]["passing_all"] == 1
-    metrics, _ = mapped.map([0], digest="one", rule="strict", minSubfeatures=1)
-    assert (metrics["verdict"], metrics["share_of_all"]) == ("GO", 1 / 4)
+    metrics, out = mapped.map([0], digest="one", rule="strict", minSubfeatures=1)
+    assert json.loads((out / "gate.json").read_text())["count_rule_passes"] is True
+    assert metrics["share_of_all"] == 1 / 4
 
 
 def test_the_summary_covers_every_coarse_latent_and_strict_needs_a_selective_anchor(mapped):
@@ -334,7 +360,50 @@ def test_the_empty_corner_counts_observed_pairs_over_all_fine_latents(mapped):
     out = mapped.out("mapping", "corner")
     mapping.run(payload, mapped.context("corner"), out)
     # the twin matches, fine 1 does not correlate enough, fine 3 is unobserved
-    assert json.loads((out / "gate.json").read_text())["empty_corner_count"] == 1
+    gate = json.loads((out / "gate.json").read_text())
+    assert gate["empty_corner"] == {"count": 1, "of": 2, "share": 0.5, "unobserved": 1}
+    assert sum(gate["readings"].values()) == 6
+
+
+def test_edges_have_a_q_that_knows_how_they_were_proposed(mapped):
+    metrics, out = mapped.map([0])
+    table = pandas.read_parquet(out / "pairs.parquet").set_index("fine")
+    assert table["proposed_by"].to_dict() == {
+        0: "cosine",
+        1: "cosine",
+        3: "cosine",
+        2: "correlation",
+    }
+    assert table["p_permutation"][0] == 0.01
+    assert table["p_search"][2] >= table["p_permutation"][2]
+    assert np.isnan(table["q_permutation"][3])
+    p = np.array([table["p_permutation"][0], table["p_permutation"][1], table["p_search"][2]])
+    expected = scipy.stats.false_discovery_control(p)
+    np.testing.assert_allclose(table["q_permutation"][[0, 1, 2]], expected)
+    assert metrics["edges_tested"] == 3
+    assert metrics["edges_significant"] == (expected <= 0.05).sum()
+    assert set(table["aggregation"]) == {"last"}
+
+
+def test_an_edge_found_by_searching_enters_q_with_the_p_of_the_search():
+    rows = {name: np.zeros(2, dtype=kind) for name, kind in PAIR_TYPES.items()}
+    rows |= {
+        "p_permutation": np.array([0.01, 0.01]),
+        "p_search": np.array([0.3, 0.4]),
+        "proposed_by": np.array(["cosine", "correlation"]),
+    }
+    nothing = dict.fromkeys(HISTOGRAM_TYPES, np.empty(0))
+    none = np.empty(0, dtype=np.int64)
+    anchor = Anchor(0, none, none.astype(np.float32), rows, nothing, {}, 0, np.empty(0, bool))
+    assert pair_table([anchor], "last")["q_permutation"].tolist() == [0.02, 0.4]
+
+
+def test_without_permutations_no_edge_is_tested(mapped):
+    out = mapped.out("mapping", "untested")
+    payload = mapping_payload([0]) | {"permutations": 0}
+    metrics = mapping.run(payload, mapped.context("untested"), out)
+    assert pandas.read_parquet(out / "pairs.parquet")["q_permutation"].isna().all()
+    assert (metrics["edges_tested"], metrics["edges_significant"]) == (0, 0)
 
 
 def test_the_histogram_counts_all_fine_latents_of_each_anchor(mapped):
@@ -367,16 +436,20 @@ def test_the_directions_are_unit_and_say_what_they_are(mapped):
 def test_an_anchor_without_children_leaves_the_coarse_arm_and_says_why(mapped):
     metrics, out = mapped.map([3])
     described = json.loads((out / "directions.json").read_text())
-    assert metrics["verdict"] == "NO-GO"
+    assert metrics["verdict"] != "GO"
     assert list(load_file(out / "directions.safetensors")) == ["coarse"]
     assert "no fine latent is a child of coarse latent 3" in described["missing"]["fine"]
     assert described["missing"]["multi"] == "there is no fine direction"
 
 
 def test_without_candidates_the_tables_are_empty_and_the_gate_says_why(mapped):
-    metrics, out = mapped.map([])
+    payload = mapping_payload([])
+    payload["selection"] = Selection(maxQ=0.0).canonical()
+    out = mapped.out("mapping", "none")
+    metrics = mapping.run(payload, mapped.context("none"), out)
     gate = json.loads((out / "gate.json").read_text())
     assert (gate["verdict"], gate["anchors"]) == ("NO-GO", [])
+    assert (gate["percentile"], gate["stability"]["share"]) == (None, 1.0)
     assert gate["reason"] == "no candidates passed the selection"
     assert (metrics["anchor"], metrics["arms"], metrics["children"]) == (None, [], 0)
     pairs = pandas.read_parquet(out / "pairs.parquet")
@@ -385,6 +458,13 @@ def test_without_candidates_the_tables_are_empty_and_the_gate_says_why(mapped):
     assert not (out / "directions.safetensors").exists()
     missing = json.loads((out / "directions.json").read_text())["missing"]
     assert set(missing) == {"coarse", "fine", "multi"}
+
+
+def test_candidates_that_other_prompts_would_not_choose_leave_the_gate_undecided(mapped):
+    _, out = mapped.map([])
+    gate = json.loads((out / "gate.json").read_text())
+    assert gate["verdict"] == "INCONCLUSIVE"
+    assert gate["reason"].startswith("no candidates passed the selection; only 0% of the resamples")
 
 
 def test_a_second_run_writes_the_same_bytes(mapped):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.gate import is_child, readings
+from numerics.gate import READINGS, behaves_like_child, readings
 from numerics.mapping import Indices, correlations, cosine_histogram, coverages, top_latents
+from numerics.multiple_tests import benjamini_hochberg
+from numerics.permutation import edge_test
 from worker.context import StageContext
 from worker.stages.sides import Rules, Side
 
@@ -22,6 +24,10 @@ PAIR_TYPES = {
     "cosine": np.float32,
     "correlation": np.float64,
     "correlation_within_target": np.float64,
+    "correlation_within_condition": np.float64,
+    "p_permutation": np.float64,
+    "p_search": np.float64,
+    "proposed_by": np.str_,
     "reading": np.str_,
     "coverage_coarse_given_fine": np.float64,
     "coverage_fine_given_coarse": np.float64,
@@ -37,15 +43,21 @@ HISTOGRAM_TYPES = {
 
 @dataclass(frozen=True)
 class Anchor:
-    """One anchor: its children (highest cosine first), its table rows, its empty corner."""
+    """One anchor: its children (highest cosine first), its table rows, what it leaves out.
+
+    ``readings`` counts the anchor's pairs with all fine latents, ``aligned_unobserved`` those of
+    them that have the cosine of a child but no correlation. ``behaves`` [fine] says which fine
+    latents the rule would take as children whatever their cosine.
+    """
 
     coarse: int
     children: Indices
     children_cosines: NDArray[np.float32]
     pairs: dict[str, NDArray[Any]]
     histogram: dict[str, NDArray[Any]]
-    geometric_only: int
-    """Pairs with the cosine but not the correlation, counted over all fine latents."""
+    readings: dict[str, int]
+    aligned_unobserved: int
+    behaves: NDArray[np.bool_]
 
 
 def describe_anchors(
@@ -63,17 +75,42 @@ def describe_anchors(
         block = candidates[start : start + ANCHORS_PER_BLOCK]
         r = correlations(coarse.all_prompts, fine.all_prompts, block, every)
         within = correlations(coarse.target_prompts, fine.target_prompts, block, every)
+        partial = correlations(coarse.within_condition, fine.within_condition, block, every)
         given_fine, given_coarse = coverages(coarse.all_prompts, fine.all_prompts, block)
         for place, latent in enumerate(block):
+            tests = edge_test(
+                coarse.within_condition,
+                fine.within_condition,
+                int(latent),
+                rules.permutations,
+                rules.seed,
+            )
             columns = {
                 "cosine": cosines[start + place],
                 "correlation": r[place],
                 "correlation_within_target": within[place],
+                "correlation_within_condition": partial[place],
+                "p_permutation": tests.alone,
+                "p_search": tests.searched,
                 "coverage_coarse_given_fine": given_fine[place],
                 "coverage_fine_given_coarse": given_coarse[place],
             }
             yield _anchor(int(latent), columns, fine, rules)
     context.progress("Correlating", len(candidates), len(candidates), "anchors")
+
+
+def pair_table(anchors: list[Anchor], aggregation: str) -> dict[str, NDArray[Any]]:
+    """Return the columns of ``pairs.parquet`` with q over all edges of all anchors.
+
+    A pair that geometry proposed enters with its own p; one that was found by searching for a
+    high correlation with the p of the search, or the search would count as evidence.
+    """
+    table = joined([anchor.pairs for anchor in anchors], PAIR_TYPES)
+    searched = table["proposed_by"] == "correlation"
+    p_value = np.where(searched, table["p_search"], table["p_permutation"])
+    table["q_permutation"] = benjamini_hochberg(p_value)
+    table["aggregation"] = np.full(len(p_value), aggregation)
+    return table
 
 
 def joined(tables: list[dict[str, NDArray[Any]]], types: dict[str, Any]) -> dict[str, Any]:
@@ -90,21 +127,20 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
     Kept are the union of the top k by cosine and the top k by correlation, and every child.
     """
     cosine, r = columns["cosine"], columns["correlation"]
-    child = is_child(rules.rule, cosine, r, fine.statistics.selectivity, rules.child)
+    behaves = behaves_like_child(rules.rule, r, fine.statistics.selectivity, rules.child)
+    aligned = cosine >= rules.child.cosine_min
+    child = aligned & behaves
     children = top_latents(np.where(child, cosine, np.nan), len(cosine))
     best = np.union1d(top_latents(cosine, rules.top_k), top_latents(r, rules.top_k))
     kept = np.union1d(best, children)
     kept = kept[np.lexsort((kept, -cosine[kept]))]
     pairs = {name: values[kept] for name, values in columns.items()}
     reading = readings(
-        pairs["cosine"],
-        pairs["correlation"],
-        rules.child.cosine_min,
-        rules.cosine_partial,
-        rules.child.correlation_min,
+        cosine, r, rules.child.cosine_min, rules.cosine_partial, rules.child.correlation_min
     )
+    geometric = aligned.copy()
+    geometric[top_latents(cosine, rules.top_k)] = True
     low, high, count = cosine_histogram(cosine)
-    corner = (cosine >= rules.child.cosine_min) & (r < rules.child.correlation_min)
     return Anchor(
         coarse=coarse,
         children=children,
@@ -113,7 +149,8 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
             "coarse": np.full(len(kept), coarse),
             "fine": kept,
             **pairs,
-            "reading": reading,
+            "proposed_by": np.where(geometric[kept], "cosine", "correlation"),
+            "reading": reading[kept],
             "child": child[kept],
         },
         histogram={
@@ -122,5 +159,7 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
             "bin_high": high,
             "count": count,
         },
-        geometric_only=int(corner.sum()),
+        readings={name: int((reading == name).sum()) for name in READINGS},
+        aligned_unobserved=int((aligned & np.isnan(r)).sum()),
+        behaves=behaves,
     )

@@ -35,7 +35,8 @@ PHASE = "Capturing"
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
     """Write residual, prompts, norms and mean; return the numbers for the status.
 
-    Norms and mean are over all tokens of both sets without BOS, whatever ``positions`` says.
+    Norms and mean are over all tokens of the discover prompts of both sets without BOS, whatever
+    ``positions`` says: a unit taken from test prompts would know them.
     Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired``, ``NotFinite`` or
     ``PreflightFailed``.
     """
@@ -130,7 +131,7 @@ def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
 def _write(payload: dict[str, Any], rows: list[Tensor], out: Path) -> dict[str, Any]:
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
-    norms = norm_statistics(every)
+    norms = norm_statistics(torch.cat(_choosing(payload["prompts"], rows)))
     last = payload["positions"] == "last"
     residual = torch.stack([row[-1] for row in rows]) if last else every
     index = torch.arange(len(rows), dtype=torch.int32)
@@ -149,11 +150,21 @@ def _write(payload: dict[str, Any], rows: list[Tensor], out: Path) -> dict[str, 
     _write_prompts(payload["prompts"], lengths, out)
     return {
         "prompts": len(rows),
-        "tokens": norms.n_tokens,
+        "test_prompts": sum(prompt["split"] == "test" for prompt in payload["prompts"]),
+        "tokens": len(every),
         "d_model": int(every.shape[1]),
         "median_norm": norms.median_norm,
         "median_centred_norm": norms.median_centred_norm,
     }
+
+
+def _choosing(prompts: list[dict[str, Any]], rows: list[Tensor]) -> list[Tensor]:
+    """Return the vectors of the target and neutral prompts that may choose anything."""
+    return [
+        vectors
+        for prompt, vectors in zip(prompts, rows, strict=True)
+        if prompt["split"] == "discover" and prompt["condition"] != "hard-negative"
+    ]
 
 
 def _positions(first: Tensor, counts: Tensor) -> Tensor:
@@ -169,7 +180,7 @@ def _norms_record(norms: NormStatistics) -> dict[str, Any]:
         "median_centred_norm": norms.median_centred_norm,
         "mean_norm": norms.mean_norm,
         "n_tokens": norms.n_tokens,
-        "population": "all tokens of both prompt sets without BOS",
+        "population": "all tokens of the discover prompts of both sets without BOS",
     }
 
 
@@ -180,7 +191,7 @@ def _write_prompts(prompts: list[dict[str, Any]], lengths: list[int], out: Path)
             "prompt_id": [prompt["id"] for prompt in prompts],
             "text": [prompt["text"] for prompt in prompts],
             "condition": [prompt["condition"] for prompt in prompts],
-            "split": [prompt.get("split", "discover") for prompt in prompts],
+            "split": [prompt["split"] for prompt in prompts],
             "n_tokens": lengths,
         },
     )

@@ -26,7 +26,8 @@ from numerics.dictionary import (
     decode,
     encode,
 )
-from numerics.features import LatentStatistics, aggregate_prompts, latent_statistics
+from numerics.features import aggregate_prompts, latent_statistics
+from numerics.splits import split_rows
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
@@ -38,19 +39,22 @@ ROWS_PER_SHARD_MIN, ROWS_PER_SHARD_MAX = 32, 8192
 
 @dataclass(frozen=True)
 class CapturedRows:
-    """The rows of a capture: residual f32 [rows, d_in], their prompt, position, condition."""
+    """The rows of a capture: residual f32 [rows, d_in], their prompt and position.
+
+    ``condition`` and ``split`` are those of the prompts, shape [prompts].
+    """
 
     residual: Tensor
     prompt_index: NDArray[np.int32]
     position: NDArray[np.int32]
-    is_target: NDArray[np.bool_]
-    """Shape [prompts]."""
+    condition: NDArray[np.str_]
+    split: NDArray[np.str_]
 
     @property
     def population(self) -> str:
         """Name the rows, for example ``400 last tokens`` or ``5,812 tokens``."""
         rows = len(self.prompt_index)
-        kind = "last tokens" if rows == len(self.is_target) else "tokens"
+        kind = "last tokens" if rows == len(self.condition) else "tokens"
         return f"{rows:,} {kind}"
 
 
@@ -65,20 +69,25 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
     activations, sums = _encode_in_shards(rows.residual, dictionary, context)
+    aggregation = payload["aggregation"]
     prompts = aggregate_prompts(
-        activations,
-        rows.prompt_index,
-        rows.position,
-        len(rows.is_target),
-        payload["aggregation"],
+        activations, rows.prompt_index, rows.position, len(rows.condition), aggregation
     )
     write_sparse(out / "activations.safetensors", prompts)
+    discover, _ = split_rows(prompts, rows.condition, rows.split)
+    statistics = latent_statistics(discover)
     write_table(
-        out / "features.parquet", _feature_columns(latent_statistics(prompts, rows.is_target))
+        out / "features.parquet",
+        {
+            "latent": np.arange(dictionary.d_sae, dtype=np.int64),
+            "aggregation": np.full(dictionary.d_sae, aggregation),
+            **statistics.columns(),
+        },
     )
     return {
         "l0": sums.l0,
         "fvu": sums.fvu if sums.fvu == sums.fvu else None,
+        "cosine": sums.cosine,
         "alive": sums.alive,
         "dead": dictionary.d_sae - sums.alive,
         "d_sae": dictionary.d_sae,
@@ -95,11 +104,13 @@ def _read_capture(folder: Path) -> CapturedRows:
             "NotFinite",
             "the captured residual holds NaN or infinite numbers; capture again in float32",
         )
+    prompts = read_columns(folder / "prompts.parquet")
     return CapturedRows(
         residual=residual,
         prompt_index=tensors["prompt_index"].numpy(),
         position=tensors["position"].numpy(),
-        is_target=read_columns(folder / "prompts.parquet")["condition"] == "target",
+        condition=prompts["condition"].astype(np.str_),
+        split=prompts["split"].astype(np.str_),
     )
 
 
@@ -144,34 +155,20 @@ def _write_shard(
         )
     extra = {
         "sums_mean": sums.mean,
-        "sums_spread_error": np.asarray([sums.spread, sums.error]),
+        "sums_spread_error_cosines": np.asarray([sums.spread, sums.error, sums.cosines]),
     }
     write_sparse(path, activations, extra)
 
 
 def _read_shard(path: Path) -> tuple[scipy.sparse.csr_array, ReconstructionSums]:
     activations, extra = read_sparse(path)
-    spread, error = extra["sums_spread_error"].tolist()
+    spread, error, cosines = extra["sums_spread_error_cosines"].tolist()
     return activations, ReconstructionSums(
         rows=activations.shape[0],
         mean=extra["sums_mean"],
         spread=spread,
         error=error,
+        cosines=cosines,
         active=activations.nnz,
         firings=np.bincount(activations.indices, minlength=activations.shape[1]),
     )
-
-
-def _feature_columns(statistics: LatentStatistics) -> dict[str, NDArray[Any]]:
-    return {
-        "latent": np.arange(len(statistics.selectivity), dtype=np.int64),
-        "mean_activation_target": statistics.mean_activation_target,
-        "mean_activation_neutral": statistics.mean_activation_neutral,
-        "firing_rate_target": statistics.firing_rate_target,
-        "firing_rate_neutral": statistics.firing_rate_neutral,
-        "selectivity": statistics.selectivity,
-        "auroc": statistics.auroc,
-        "p_value": statistics.p_value,
-        "q_value": statistics.q_value,
-        "n_firing": statistics.n_firing,
-    }

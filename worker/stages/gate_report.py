@@ -8,8 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from numerics.features import LatentStatistics
-from numerics.gate import GateRule
+from numerics.gate import READINGS, GateRule
 from worker.stages.anchors import Anchor
+from worker.stages.calibrated_gate import CalibratedGate
+from worker.stages.confirmation import Confirmation
 from worker.stages.sides import Rules
 
 
@@ -18,13 +20,16 @@ def gate_report(
     anchors: Sequence[Anchor],
     summary: Mapping[str, NDArray[Any]],
     rules: Rules,
+    confirmation: Confirmation,
+    calibrated: CalibratedGate,
 ) -> dict[str, Any]:
-    """Return the content of ``gate.json``; GO needs one anchor with enough children.
+    """Return the content of ``gate.json``; ``numerics.gate.decide`` made the verdict.
 
     ``anchors`` come best first, ``summary`` holds the columns of ``coarse_summary.parquet``. The
     shares say how many of all coarse latents would pass: with a high share a GO is worth little.
     """
-    rule, subfeatures_min = rules.rule, rules.subfeatures_min
+    rule, subfeatures_min = rules.rule, rules.gate.subfeatures_min
+    confirmed = confirmation.confirmed
     entries = [
         {
             "coarse": anchor.coarse,
@@ -33,20 +38,36 @@ def gate_report(
             "children": anchor.children.tolist(),
             "cosines": anchor.children_cosines.tolist(),
             "passes": len(anchor.children) >= subfeatures_min,
+            "percentile": calibrated.percentiles[place],
+            "confirmed": None if confirmed is None else bool(confirmed[place]),
         }
-        for anchor in anchors
+        for place, anchor in enumerate(anchors)
     ]
+    readings = {name: sum(anchor.readings[name] for anchor in anchors) for name in READINGS}
+    aligned = readings["match"] + readings["geometric-only"]
     other: GateRule = "strict" if rule == "cosine" else "cosine"
     chosen = _shares(summary, rule)
     return {
-        "verdict": "GO" if any(entry["passes"] for entry in entries) else "NO-GO",
+        "verdict": calibrated.verdict,
+        "doubts": calibrated.doubts,
+        "count_rule_passes": any(entry["passes"] for entry in entries),
+        **calibrated.record,
         "rule": rule,
         "minSubfeatures": subfeatures_min,
         "anchors": entries,
+        "confirmed": None if confirmed is None else int(confirmed.sum()),
+        "confirmation": confirmation.sentence,
         **chosen,
         "other_rule": {"rule": other, **_shares(summary, other)},
-        "empty_corner_count": sum(anchor.geometric_only for anchor in anchors),
-        "reason": _reason(entries, chosen, rule, subfeatures_min),
+        "readings": readings,
+        "empty_corner_count": readings["geometric-only"],
+        "empty_corner": {
+            "count": readings["geometric-only"],
+            "of": aligned,
+            "share": readings["geometric-only"] / aligned if aligned else None,
+            "unobserved": sum(anchor.aligned_unobserved for anchor in anchors),
+        },
+        "reason": _reason(entries, chosen, rules, calibrated),
     }
 
 
@@ -70,17 +91,26 @@ def _shares(summary: Mapping[str, NDArray[Any]], rule: GateRule) -> dict[str, An
 def _reason(
     entries: Sequence[Mapping[str, Any]],
     shares: Mapping[str, Any],
-    rule: GateRule,
-    subfeatures_min: int,
+    rules: Rules,
+    calibrated: CalibratedGate,
 ) -> str:
-    """Return one sentence with the numbers behind the verdict."""
+    """Return the numbers behind the verdict, what speaks against a firmer one last."""
     if not entries:
-        return "no candidates passed the selection"
+        return "; ".join(calibrated.doubts)
+    record, least = calibrated.record, rules.gate.subfeatures_min
     passing = sum(entry["passes"] for entry in entries)
     most = max(entries, key=lambda entry: len(entry["children"]))
-    return (
-        f"{passing} of {len(entries)} anchors have at least {subfeatures_min} children by the "
-        f"{rule} rule (most: {len(most['children'])}, coarse latent {most['coarse']}); of all "
-        f"{shares['n_all']} coarse latents {shares['passing_all']} have as many, of the "
-        f"{shares['n_firing']} that fire {shares['passing_firing']}"
-    )
+    percentile = record["percentile"]
+    parts = [
+        f"{passing} of {len(entries)} anchors have at least {least} children by the "
+        f"{rules.rule} rule (most: {len(most['children'])}, coarse latent {most['coarse']})",
+        f"of all {shares['n_all']} coarse latents {shares['passing_all']} have as many, of the "
+        f"{shares['n_firing']} that fire {shares['passing_firing']}",
+        f"against {record['null']['anchors']} matched anchors the percentile is "
+        + ("not known" if percentile is None else f"{percentile:.1f}"),
+        f"{record['stability']['share']:.0%} of {record['stability']['resamples']} resamples "
+        "say the same",
+    ]
+    if calibrated.verdict == "INCONCLUSIVE":
+        parts.append("not decided, because " + ", and ".join(calibrated.doubts))
+    return "; ".join(parts)

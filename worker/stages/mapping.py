@@ -22,25 +22,24 @@ from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.stages.anchors import (
     HISTOGRAM_TYPES,
-    PAIR_TYPES,
     Anchor,
     describe_anchors,
     joined,
+    pair_table,
 )
+from worker.stages.calibrated_gate import calibrated_gate
+from worker.stages.confirmation import confirm
 from worker.stages.gate_report import gate_report
 from worker.stages.sides import Rules, Side, read_side
-from worker.stages.tables import read_columns, write_json, write_table
+from worker.stages.tables import write_json, write_table
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
-    prompts = read_columns(
-        context.artifact("capture", payload["capture"]["digest"]) / "prompts.parquet"
-    )
-    is_target = prompts["condition"] == "target"
-    coarse = read_side(payload["coarse"], is_target, context)
-    fine = read_side(payload["fine"], is_target, context)
+    capture = context.artifact("capture", payload["capture"]["digest"])
+    coarse = read_side(payload["coarse"], capture, context)
+    fine = read_side(payload["fine"], capture, context)
     if coarse.decoder.shape[1] != fine.decoder.shape[1]:
         raise TerminalFailure(
             "DictionaryMismatch",
@@ -51,22 +50,38 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     cosines, counts = _compare_decoders(coarse, fine, candidates, rules, context)
     anchors = list(describe_anchors(coarse, fine, candidates, cosines, rules, context))
 
-    write_table(out / "pairs.parquet", joined([anchor.pairs for anchor in anchors], PAIR_TYPES))
+    pairs = pair_table(anchors, coarse.aggregation)
+    write_table(out / "pairs.parquet", pairs)
     histograms = [anchor.histogram for anchor in anchors]
     write_table(out / "cosine_histogram.parquet", joined(histograms, HISTOGRAM_TYPES))
     summary = _coarse_summary(coarse, counts, rules)
     write_table(out / "coarse_summary.parquet", summary)
-    gate = gate_report(coarse.statistics, anchors, summary, rules)
+    below = [anchor.children for anchor in anchors]
+    children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
+    confirmation = confirm(coarse, fine, candidates, children, rules, out)
+    calibrated = calibrated_gate(coarse, candidates, anchors, counts, rules, context, out)
+    gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation, calibrated)
     write_json(out / "gate.json", gate)
     directions = _write_directions(out, coarse, fine, anchors, rules.rule)
-    found = [name for anchor in anchors for name in anchor.pairs["reading"].tolist()]
+    found = pairs["reading"].tolist()
+    q_value = pairs["q_permutation"]
     return {
         "verdict": gate["verdict"],
         "anchors": len(anchors),
         "passing": sum(entry["passes"] for entry in gate["anchors"]),
         "children": len(directions["children"]),
+        "percentile": gate["percentile"],
+        "null_anchors": gate["null"]["anchors"],
+        "control_p": gate["control"]["p"],
+        "stability": gate["stability"]["share"],
+        "confirmed": gate["confirmed"],
+        "confirmation": gate["confirmation"],
         "share_of_all": gate["share_of_all"],
         "share_of_firing": gate["share_of_firing"],
+        "edges_tested": int((~np.isnan(q_value)).sum()),
+        "edges_significant": int((q_value <= rules.selection.q_max).sum()),
+        "empty_corner_count": gate["empty_corner"]["count"],
+        "empty_corner_share": gate["empty_corner"]["share"],
         "readings": {name: found.count(name) for name in READINGS},
         "arms": sorted(directions["arms"]),
         "anchor": directions["anchor"],
@@ -82,7 +97,7 @@ def _compare_decoders(
     row_block, column_block = cosine_block_shape(rows, columns, bytes_max)
     blocks = -(-rows // row_block) * -(-columns // column_block)
     kept = np.zeros((len(candidates), columns), dtype=np.float32)
-    counts = ChildCounts(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64))
+    counts = ChildCounts(*np.zeros((3, rows), dtype=np.int64))
     for done, block in enumerate(cosine_blocks(coarse.decoder, fine.decoder, bytes_max)):
         context.progress("ComparingDecoders", done, blocks, "blocks")
         height, width = block.cosines.shape
@@ -93,8 +108,10 @@ def _compare_decoders(
         found = count_children(
             block, coarse.all_prompts, fine.all_prompts, fine.statistics.selectivity, rules.child
         )
-        counts.cosine[block.coarse_start : block.coarse_start + height] += found.cosine
-        counts.strict[block.coarse_start : block.coarse_start + height] += found.strict
+        inner = slice(block.coarse_start, block.coarse_start + height)
+        counts.cosine[inner] += found.cosine
+        counts.correlated[inner] += found.correlated
+        counts.strict[inner] += found.strict
     context.progress("ComparingDecoders", blocks, blocks, "blocks")
     return kept, counts
 
@@ -103,11 +120,12 @@ def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str
     selective = selective_latents(coarse.statistics, rules.selection)
     return {
         "coarse": np.arange(coarse.all_prompts.latents, dtype=np.int64),
+        "aggregation": np.full(coarse.all_prompts.latents, coarse.aggregation),
         "fires": coarse.all_prompts.firing > 0,
         "children_cosine_rule": counts.cosine,
         "children_strict_rule": counts.strict,
-        "passes_cosine_rule": counts.cosine >= rules.subfeatures_min,
-        "passes_strict_rule": selective & (counts.strict >= rules.subfeatures_min),
+        "passes_cosine_rule": counts.cosine >= rules.gate.subfeatures_min,
+        "passes_strict_rule": selective & (counts.strict >= rules.gate.subfeatures_min),
     }
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from numerics.features import LatentStatistics
-from numerics.gate import ChildThresholds, GateRule, SelectionThresholds
+from numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
 from numerics.mapping import ActivationColumns
+from numerics.splits import DiscoverRows, HeldOutRows, split_rows
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.stages.tables import read_columns, read_sparse
@@ -26,7 +27,11 @@ class Rules:
     cosine_partial: float
     top_k: int
     rule: GateRule
-    subfeatures_min: int
+    gate: GateRules
+    resamples: int
+    top: int
+    permutations: int
+    seed: int
 
     @staticmethod
     def of(payload: dict[str, Any]) -> Rules:
@@ -47,36 +52,59 @@ class Rules:
             cosine_partial=payload["partialCosine"],
             top_k=payload["topK"],
             rule=gate["rule"],
-            subfeatures_min=gate["minSubfeatures"],
+            gate=GateRules(
+                subfeatures_min=gate["minSubfeatures"],
+                null_anchors=gate["nullAnchors"],
+                percentile_min=gate["minPercentile"],
+                stability_min=gate["minStability"],
+            ),
+            resamples=gate["resamples"],
+            top=selection["top"],
+            permutations=payload["permutations"],
+            seed=payload["seed"],
         )
 
 
 @dataclass(frozen=True)
 class Side:
-    """One resolution: its decoder [latents, d_in], prompt activations and statistics."""
+    """One resolution: its decoder [latents, d_in], its prompt activations and statistics.
+
+    Everything but ``held_out`` is over the discover prompts.
+    """
 
     decoder: torch.Tensor
+    rows: DiscoverRows
+    held_out: HeldOutRows | None
     all_prompts: ActivationColumns
     target_prompts: ActivationColumns
+    within_condition: ActivationColumns
     statistics: LatentStatistics
+    aggregation: str
 
 
-def read_side(side: dict[str, Any], is_target: NDArray[np.bool_], context: StageContext) -> Side:
-    """Read a decomposition and the decoder that it was made with."""
+def read_side(side: dict[str, Any], capture: Path, context: StageContext) -> Side:
+    """Read a decomposition of ``capture`` and the decoder that it was made with."""
     folder = context.artifact("decomposition", side["digest"])
+    prompts = read_columns(capture / "prompts.parquet")
     activations, _ = read_sparse(folder / "activations.safetensors")
     dictionary = context.dictionary(side["dictionary"])
-    if activations.shape != (len(is_target), dictionary.d_sae):
+    if activations.shape != (len(prompts["split"]), dictionary.d_sae):
         raise TerminalFailure(
             "DictionaryMismatch",
             f"the decomposition is {activations.shape}, its capture and dictionary make "
-            f"{(len(is_target), dictionary.d_sae)}; delete the decomposition's artifact",
+            f"{(len(prompts['split']), dictionary.d_sae)}; delete the decomposition's artifact",
         )
+    rows, held_out = split_rows(
+        activations, prompts["condition"].astype(np.str_), prompts["split"].astype(np.str_)
+    )
     features = read_columns(folder / "features.parquet")
-    features.pop("latent")
     return Side(
         decoder=dictionary.w_dec.to(context.device),
-        all_prompts=ActivationColumns.of(activations),
-        target_prompts=ActivationColumns.of(activations[is_target]),
-        statistics=LatentStatistics(**features),
+        rows=rows,
+        held_out=held_out,
+        all_prompts=ActivationColumns.of(rows),
+        target_prompts=ActivationColumns.within_target(rows),
+        within_condition=ActivationColumns.within_condition(rows),
+        statistics=LatentStatistics.of_columns(features),
+        aggregation=str(features["aggregation"][0]),
     )

@@ -1,0 +1,257 @@
+"""What the gate's count of children is worth: a null, a control and resamples of the prompts.
+
+The statistic is the same throughout: the largest number of children over the candidates, since a
+gate that opens for *some* anchor must be compared with the best of as many matched anchors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from numerics.features import LatentStatistics, latent_statistics
+from numerics.gate import (
+    NULL_ANCHORS_MIN,
+    GateEvidence,
+    GateRules,
+    Outcome,
+    SelectionThresholds,
+    Verdict,
+    decide,
+    outcome_of,
+    selective_latents,
+)
+from numerics.mapping import Indices, inverse_norms
+from numerics.multiple_tests import Floats
+from numerics.sampling import keyed_generator
+from numerics.splits import DiscoverRows, require_discover
+
+CONTROL_DICTIONARIES = 99
+NUMBERS_PER_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class MatchedNull:
+    """Children of coarse latents that fire as often as the candidates but are none.
+
+    ``anchors`` [candidates, draws] are the latents, ``best`` [draws] the largest count of each
+    draw; ``eligible`` counts the latents to choose from, ``rate_difference`` is the mean distance
+    in firing rate (NaN without draws).
+    """
+
+    anchors: Indices
+    best: Indices
+    eligible: int
+    rate_difference: float
+
+    @property
+    def draws(self) -> int:
+        """How many sets of matched anchors there are, each anchor of a candidate in one of them."""
+        return len(self.best)
+
+    def p_value(self, observed: int) -> float:
+        """Return (1 + draws with at least ``observed`` children) / (1 + draws)."""
+        return exceedance(self.best, observed)
+
+    def percentile(self, observed: int) -> float:
+        """Return 100 (1 - p): ties count against the candidates; NaN without draws."""
+        return 100 * (1 - self.p_value(observed)) if self.draws else float("nan")
+
+
+def exceedance(draws: Indices, observed: int) -> float:
+    """Return the Monte Carlo p of ``observed``, never 0 (Phipson and Smyth 2010)."""
+    return float((1 + (draws >= observed).sum()) / (1 + len(draws)))
+
+
+def matched_null(
+    rows: DiscoverRows, candidates: Indices, children: Indices, draws_max: int, seed: int
+) -> MatchedNull:
+    """Draw sets of anchors, one for each candidate, matched on the firing rate over all prompts.
+
+    ``children`` [coarse] is the count of every coarse latent. A candidate's pool are the
+    ``draws_max`` latents that fire, are no candidates and come nearest to its rate, but no more
+    than the nearest quarter of these where that leaves a hundred: the whole of a small dictionary
+    would match nothing. Each anchor of a pool is used once, in an order of its own.
+    """
+    require_discover(rows)
+    entries = rows.activations.indices[rows.activations.data > 0]
+    rate = np.bincount(entries, minlength=len(children)) / rows.prompts
+    eligible = np.setdiff1d(np.flatnonzero(rate > 0), candidates)
+    nearest = max(NULL_ANCHORS_MIN, eligible.size // 4)
+    draws = min(draws_max, nearest, eligible.size) if candidates.size else 0
+    anchors = np.empty((candidates.size, draws), dtype=np.int64)
+    for place, latent in enumerate(candidates):
+        generator = keyed_generator("gate null", seed, int(latent))
+        shuffled = generator.permutation(eligible)
+        distance = np.abs(rate[shuffled] - rate[latent])
+        pool = shuffled[np.argsort(distance, kind="stable")[:draws]]
+        anchors[place] = generator.permutation(pool)
+    best = children[anchors].max(axis=0) if draws else np.empty(0, dtype=np.int64)
+    distances = np.abs(rate[anchors] - rate[candidates][:, None])
+    difference = float(distances.mean()) if draws else float("nan")
+    return MatchedNull(anchors, best, int(eligible.size), difference)
+
+
+def random_dictionary_counts(
+    anchors: Float[Tensor, "anchors d_in"],
+    allowed: NDArray[np.bool_],
+    cosine_min: float,
+    seed: int,
+    dictionaries: int = CONTROL_DICTIONARIES,
+) -> Indices:
+    """Return the largest count of children in each of many random fine dictionaries.
+
+    The decoder rows are uniform on the sphere, everything else stays: ``allowed`` [anchors, fine]
+    says which fine latents behave like children. Only the part of a random unit vector in the
+    span of the anchors matters; it is g / sqrt(|g|^2 + chi^2), g normal in that span and chi^2
+    with the degrees of freedom of the rest (Muller 1959), so no dictionary is ever made.
+    """
+    if anchors.shape[0] == 0:
+        return np.zeros(dictionaries, dtype=np.int64)
+    rows = anchors.double().cpu()
+    unit = rows * inverse_norms(rows)[:, None]
+    basis, coordinates = torch.linalg.qr(unit.T)
+    inside, outside = basis.shape[1], rows.shape[1] - basis.shape[1]
+    step = max(1, NUMBERS_PER_BLOCK // inside)
+    generator = keyed_generator("random dictionary", seed)
+    counts = np.zeros((dictionaries, anchors.shape[0]), dtype=np.int64)
+    for number in range(dictionaries):
+        for start in range(0, allowed.shape[1], step):
+            block = allowed[:, start : start + step]
+            part = generator.standard_normal((block.shape[1], inside))
+            rest = generator.chisquare(outside, block.shape[1]) if outside else 0.0
+            length = np.sqrt((part**2).sum(axis=1) + rest)
+            cosines = (part @ coordinates.numpy()).T / length
+            counts[number] += ((cosines >= cosine_min) & block).sum(axis=1)
+    return np.asarray(counts.max(axis=1), dtype=np.int64)
+
+
+def select_candidates(
+    statistics: LatentStatistics, thresholds: SelectionThresholds, top: int
+) -> Indices:
+    """Return the ``top`` selective latents by selectivity times target firing rate, best first."""
+    passing = np.flatnonzero(selective_latents(statistics, thresholds))
+    score = statistics.selectivity[passing] * statistics.firing_rate_target[passing]
+    return passing[np.lexsort((passing, -score))][:top]
+
+
+@dataclass(frozen=True)
+class Resample:
+    """What the gate says of one bootstrap resample of the prompts."""
+
+    best_count: int
+    percentile: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Children of every coarse latent: by the declared rule, and as the null compares them."""
+
+    rule: Indices
+    compared: Indices
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the selection, its ``top``, the gate's limits, resamples and seed."""
+
+    selection: SelectionThresholds
+    top: int
+    cosine_min: float
+    gate: GateRules
+    resamples: int
+    seed: int
+
+
+def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int) -> Resample:
+    """Select again on prompts drawn with replacement within each condition, and ask the gate.
+
+    The children stay those of the full sample: cosines do not depend on prompts.
+    """
+    generator = keyed_generator("gate resample", question.seed, number)
+    chosen = np.concatenate(
+        [
+            generator.choice(places, places.size)
+            for places in (np.flatnonzero(rows.is_target), np.flatnonzero(~rows.is_target))
+        ]
+    )
+    drawn = rows.taken(chosen)
+    gate = question.gate
+    candidates = select_candidates(latent_statistics(drawn), question.selection, question.top)
+    null = matched_null(drawn, candidates, counts.compared, gate.null_anchors, question.seed)
+    percentile = null.percentile(best(counts.compared, candidates))
+    count = best(counts.rule, candidates)
+    return Resample(count, percentile, outcome_of(count, percentile, gate))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The gate's answer with every draw behind it; ``control`` counts [random dictionaries]."""
+
+    evidence: GateEvidence
+    outcome: Outcome
+    verdict: Verdict
+    doubts: list[str]
+    null: MatchedNull
+    control: Indices
+    resamples: list[Resample]
+
+
+def calibrate(
+    rows: DiscoverRows,
+    candidates: Indices,
+    counts: Counts,
+    anchors: Float[Tensor, "candidates d_in"],
+    behaves: NDArray[np.bool_],
+    question: Question,
+    on_resample: Callable[[int], None] = lambda done: None,
+) -> Calibration:
+    """Return the gate's verdict over ``candidates``, compared with null, control and resamples.
+
+    ``anchors`` are the candidates' decoder rows, ``behaves`` [candidates, fine] says which fine
+    latents the rule takes as children if their cosine is high enough.
+    """
+    gate, seed = question.gate, question.seed
+    null = matched_null(rows, candidates, counts.compared, gate.null_anchors, seed)
+    control = random_dictionary_counts(anchors, behaves, question.cosine_min, seed)
+    count = best(counts.rule, candidates)
+    percentile = null.percentile(best(counts.compared, candidates))
+    resamples = []
+    for number in range(question.resamples):
+        on_resample(number)
+        resamples.append(resample(rows, counts, question, number))
+    outcome = outcome_of(count, percentile, gate)
+    same = sum(found.outcome == outcome for found in resamples)
+    evidence = GateEvidence(
+        candidates=len(candidates),
+        best_count=count,
+        null_draws=null.draws,
+        percentile=percentile,
+        control_p=exceedance(control, count),
+        stability=same / len(resamples),
+    )
+    return Calibration(evidence, outcome, *decide(evidence, gate), null, control, resamples)
+
+
+def best(counts: Indices, candidates: Indices) -> int:
+    """Return the largest count over the candidates, 0 without any."""
+    return int(counts[candidates].max()) if candidates.size else 0
+
+
+def percentile_of_each(null: MatchedNull, counts: Indices, candidates: Indices) -> Floats:
+    """Return each candidate's percentile among its own matched anchors, NaN without any."""
+    if not null.draws:
+        return np.full(candidates.size, np.nan)
+    return np.array(
+        [
+            100 * (1 - exceedance(counts[pool], int(counts[latent])))
+            for latent, pool in zip(candidates, null.anchors, strict=True)
+        ]
+    )

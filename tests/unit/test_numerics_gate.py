@@ -1,0 +1,186 @@
+"""The gate: its decision rule line by line, and the draws that it is compared with."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from numerics.calibration import (
+    Counts,
+    Question,
+    best,
+    exceedance,
+    matched_null,
+    percentile_of_each,
+    random_dictionary_counts,
+    resample,
+    select_candidates,
+)
+from numerics.features import latent_statistics
+from numerics.gate import GateEvidence, GateRules, SelectionThresholds, decide, outcome_of
+from specs.rules import Gate, Selection
+from tests.rows import discover_rows, held_out_rows
+
+RULES = GateRules(subfeatures_min=3, null_anchors=500, percentile_min=95.0, stability_min=0.8)
+STRONG = GateEvidence(
+    candidates=2, best_count=5, null_draws=500, percentile=99.0, control_p=0.01, stability=0.95
+)
+SELECTION = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
+QUESTION = Question(SELECTION, top=5, cosine_min=0.3, gate=RULES, resamples=60, seed=0)
+
+
+def verdict(**changes) -> str:
+    return decide(replace(STRONG, **changes), RULES)[0]
+
+
+def test_the_rules_here_are_the_defaults_of_the_spec():
+    gate = Gate()
+    declared = (gate.min_subfeatures, gate.null_anchors, gate.min_percentile, gate.min_stability)
+    assert GateRules(*declared) == RULES
+
+
+def test_go_needs_everything_at_once():
+    assert decide(STRONG, RULES) == ("GO", [])
+    assert verdict(percentile=95.0, stability=0.8, null_draws=100, control_p=0.05) == "GO"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"percentile": 94.9}, "anchors of other concepts have as many: percentile 94.9"),
+        ({"percentile": float("nan"), "null_draws": 0}, "only 0 matched anchors exist"),
+        ({"null_draws": 99}, "only 99 matched anchors exist, expected 100"),
+        ({"control_p": 0.06}, "a dictionary of random directions reaches as many (p 0.06)"),
+        ({"stability": 0.79}, "only 79% of the resamples say the same, expected 80%"),
+        ({"best_count": 2, "stability": 0.5}, "the best anchor has 2 children, expected 3"),
+    ],
+)
+def test_each_doubt_alone_makes_it_inconclusive(changes, words):
+    found, doubts = decide(replace(STRONG, **changes), RULES)
+    assert found == "INCONCLUSIVE"
+    assert any(words in doubt for doubt in doubts)
+
+
+def test_no_go_is_a_stable_failure_of_the_count_and_needs_no_null():
+    assert verdict(best_count=2) == "NO-GO"
+    assert verdict(best_count=2, null_draws=0, percentile=float("nan"), control_p=1.0) == "NO-GO"
+    found, doubts = decide(replace(STRONG, candidates=0, best_count=0), RULES)
+    assert (found, doubts) == ("NO-GO", ["no candidates passed the selection"])
+
+
+def test_the_outcome_of_a_resample():
+    assert outcome_of(2, 99.0, RULES) == "fails"
+    assert outcome_of(3, 94.0, RULES) == outcome_of(3, float("nan"), RULES) == "passes"
+    assert outcome_of(3, 95.0, RULES) == "stands out"
+
+
+def firing_at(rates: list[float], prompts: int = 100) -> np.ndarray:
+    return np.array([[float(row < rate * prompts) for rate in rates] for row in range(prompts)])
+
+
+IS_TARGET = np.arange(100) % 2 == 0
+
+
+def test_matched_anchors_are_the_nearest_in_firing_rate_and_never_candidates_or_silent():
+    rows = discover_rows(firing_at([0.5, 0.52, 0.1, 0.0, 0.47, 0.9, 0.5]), IS_TARGET)
+    null = matched_null(rows, np.array([0, 6]), np.arange(7) * 10, 2, seed=0)
+    assert sorted(null.anchors[0].tolist()) == sorted(null.anchors[1].tolist()) == [1, 4]
+    assert (null.draws, null.eligible) == (2, 4)
+    assert null.rate_difference == pytest.approx(0.025)
+    together = np.array([0, 10, 20, 30, 40, 50, 60])[null.anchors].max(axis=0)
+    assert null.best.tolist() == together.tolist()
+
+
+def test_with_fewer_latents_than_wanted_all_are_used_once():
+    rows = discover_rows(firing_at([0.5, 0.52, 0.1, 0.0, 0.47, 0.9]), IS_TARGET)
+    null = matched_null(rows, np.array([0]), np.array([9, 1, 2, 3, 4, 5]), 500, seed=0)
+    assert sorted(null.anchors[0].tolist()) == [1, 2, 4, 5]
+    assert sorted(null.best.tolist()) == [1, 2, 4, 5]
+    # of four draws one has at least 5 children: p is 2 / 5
+    assert null.p_value(5) == 2 / 5
+    assert null.percentile(5) == pytest.approx(60)
+    assert percentile_of_each(null, np.array([9, 1, 2, 3, 4, 5]), np.array([0])) == [80]
+
+
+def test_the_null_counts_ties_against_the_candidates():
+    assert exceedance(np.array([3, 3, 3, 3]), 3) == 1.0
+    assert exceedance(np.zeros(99, dtype=int), 1) == 0.01
+
+
+def test_without_candidates_there_is_no_null():
+    rows = discover_rows(firing_at([0.5, 0.5]), IS_TARGET)
+    none = np.array([], dtype=int)
+    null = matched_null(rows, none, np.array([1, 2]), 500, seed=0)
+    assert (null.draws, best(np.array([1, 2]), none)) == (0, 0)
+    assert np.isnan(null.percentile(0))
+    assert percentile_of_each(null, np.array([1, 2]), none).size == 0
+
+
+def test_the_null_is_drawn_from_rows_that_may_choose():
+    with pytest.raises(TypeError, match="only DiscoverRows"):
+        held = held_out_rows(firing_at([0.5, 0.5]), IS_TARGET)
+        matched_null(held, np.array([0]), np.array([1, 2]), 5, seed=0)
+
+
+@pytest.mark.parametrize("d_in", [3, 8, 40])
+def test_the_control_has_the_law_of_a_dictionary_of_random_rows(d_in):
+    """Against dictionaries made in full: the same distribution of the largest count."""
+    generator = np.random.default_rng(0)
+    anchors = generator.normal(size=(4, d_in))
+    unit = anchors / np.linalg.norm(anchors, axis=1, keepdims=True)
+    allowed = generator.random((4, 60)) < 0.7
+    cut = 0.3
+    made = []
+    for _ in range(600):
+        rows = generator.normal(size=(60, d_in))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        made.append((((unit @ rows.T) >= cut) & allowed).sum(axis=1).max())
+    found = random_dictionary_counts(torch.from_numpy(anchors), allowed, cut, 1, dictionaries=600)
+    assert scipy.stats.ks_2samp(made, found).pvalue > 0.01
+    assert np.mean(found) == pytest.approx(np.mean(made), abs=0.3)
+
+
+def test_a_control_without_anchors_counts_nothing():
+    none = random_dictionary_counts(torch.zeros(0, 5), np.zeros((0, 9), dtype=bool), 0.3, 0)
+    assert none.tolist() == [0] * 99
+
+
+def planted(seed: int = 0, latents: int = 30) -> np.ndarray:
+    """Return activations [100, latents]; the first three answer to the target."""
+    generator = np.random.default_rng(seed)
+    fires = generator.random((100, latents)) < 0.3
+    fires[:, :3] = IS_TARGET[:, None] & (generator.random((100, 3)) < [0.9, 0.6, 0.4])
+    return fires * generator.uniform(0.5, 2, (100, latents))
+
+
+@pytest.mark.parametrize("top", [1, 2, 5])
+def test_candidates_of_a_resample_come_by_the_rule_of_the_spec(top):
+    statistics = latent_statistics(discover_rows(planted(), IS_TARGET))
+    columns = {name: list(values) for name, values in statistics.columns().items()}
+    expected = Selection(top=top).candidates({"latent": list(range(30)), **columns})
+    assert select_candidates(statistics, SELECTION, top).tolist() == expected
+    assert len(expected) == min(top, 3)
+
+
+def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
+    rows = discover_rows(planted(), IS_TARGET)
+    counts = Counts(np.arange(30)[::-1].copy(), np.arange(30)[::-1].copy())
+    one = resample(rows, counts, QUESTION, 7)
+    assert one == resample(rows, counts, QUESTION, 7)
+    assert one.best_count == 29
+    assert one.outcome == "stands out"
+    assert one.percentile == pytest.approx(100 * (1 - 1 / 28), abs=0.5)
+
+
+def test_a_latent_that_barely_passes_makes_the_gate_unstable():
+    activations = planted()
+    activations[:, 1:3] = 0  # only the first could answer, and it barely does
+    activations[:, 0] = np.where(IS_TARGET & (np.arange(100) % 6 == 0), 1.0, 0.0)
+    loose = replace(SELECTION, firing_rate_target_min=0.33, selectivity_min=0.9)
+    rows = discover_rows(activations, IS_TARGET)
+    counts = Counts(np.eye(30, dtype=int)[0] * 9, np.eye(30, dtype=int)[0] * 9)
+    asked = replace(QUESTION, selection=loose)
+    outcomes = [resample(rows, counts, asked, number).outcome for number in range(60)]
+    assert 0.2 < np.mean([outcome == "fails" for outcome in outcomes]) < 0.8
