@@ -1,6 +1,7 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make test   sets everything up, runs all tests
 # make check  lint, types, layers and the fast tests: for daily use
+# make science  runs the four full studies (long); a second call goes on where the first stopped
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check chaos power-cord lint setup clean
+.PHONY: demo science test check chaos power-cord lint setup clean
 
 setup: $(INSTALLED)
 
@@ -23,6 +24,10 @@ demo: $(INSTALLED)
 	@$(BIN)/loopscope run examples/france
 	@$(BIN)/loopscope get experiments
 	@$(BIN)/loopscope report france
+
+science: $(INSTALLED)
+	@status=0; $(BIN)/loopscope run examples/studies || status=$$?; \
+	$(BIN)/loopscope get experiments; exit $$status
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
