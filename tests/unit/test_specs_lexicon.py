@@ -82,7 +82,9 @@ def test_a_concept_in_the_neutral_prompts_is_refused_a_slip_is_not():
     assert message.startswith("2 of 101 neutral prompts hold a word of the lexicon")
 
 
-@pytest.mark.parametrize("text", ["Côte  d'Azur", "Cote d'Azur", "C++", "C++11", "Parisian PARIS"])
+@pytest.mark.parametrize(
+    "text", ["Côte  d'Azur", "Cote d'Azur", "C++", "C++11", "Parisian PARIS", "Unparis"]
+)
 def test_words_are_found_as_the_concept_score_finds_them(text):
     words = ["Paris", "Cote\u0302 d'Azur", "C++"]
     found = lexicon_pattern(words).search(text)
