@@ -3,6 +3,7 @@
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make check  lint, types, layers and the fast tests: for daily use
+# make science  runs the four full studies (long); a second call goes on where the first stopped
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check soak mutants chaos power-cord fuzz lint setup clean
+.PHONY: demo science test check soak mutants chaos power-cord fuzz lint setup clean
 
 setup: $(INSTALLED)
 
@@ -25,6 +26,10 @@ demo: $(INSTALLED)
 	@$(BIN)/loopscope run examples/france
 	@$(BIN)/loopscope get experiments
 	@$(BIN)/loopscope report france
+
+science: $(INSTALLED)
+	@status=0; $(BIN)/loopscope run examples/studies || status=$$?; \
+	$(BIN)/loopscope get experiments; exit $$status
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

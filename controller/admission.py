@@ -1,4 +1,4 @@
-"""Whether a spec's model and dictionaries fit together, as far as headers tell without a network.
+"""Whether a spec's prompts, model and dictionaries fit together, as headers tell offline.
 
 Used when a spec is applied. References that need a hub are checked here only as far as
 SAELens' registry goes; the rest is checked when they are resolved.
@@ -15,6 +15,7 @@ from controller.inputs.errors import InputRefused, ResolutionPending
 from controller.inputs.files import HashMemo
 from controller.inputs.hub import Hub
 from controller.inputs.models import ModelFacts, describe_model
+from controller.inputs.prompts import check_prompts
 
 Refusal = tuple[str, str]
 """The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""
@@ -25,7 +26,8 @@ OFFLINE = Hub(offline=True)
 def check_inputs(kind: str, spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
     """Return what is wrong with the inputs of an object's spec; kinds without inputs have none."""
     check = _CHECKS.get(kind)
-    return check(spec, memo) if check else []
+    problems = check_prompts(spec) if kind == "Experiment" else []
+    return [*problems, *check(spec, memo)] if check else problems
 
 
 def check_experiment_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:

@@ -87,6 +87,9 @@ Checks that reach across fields, all made before anything is stored:
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
 - `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;
   `arms` and `strengths` hold no value twice.
+- No word of `lexicon` occurs in an opening, in `neutralText` or, in an Experiment, in more than 1 %
+  of the neutral prompts; no word counts as lexicon and as `siblings`.
+- Each condition of an Experiment has at least 5 prompts, unless `selection.maxQ` is 1.
 - As far as local files and SAELens' registry tell: files exist and have the declared sha256, the
   model has the hook, each dictionary has the model's width and the spec's hook, the tokenizer has a
   BOS token, and the coarse dictionary has no more latents than the fine one. What needs a hub is

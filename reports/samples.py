@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from reports.view import StageView
+from specs.lexicon import lexicon_pattern, nfc
 
 SAMPLES_SHOWN_MAX = 2000
 
@@ -71,23 +70,13 @@ def samples_by_opening(stage: StageView) -> tuple[list[OpeningSamples], int]:
     return groups, len(joined) - len(shown)
 
 
-def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
-    """Return what finds any of the words as a whole word or phrase, in any case.
-
-    The same definition as the concept score's: NFC, any white space between a phrase's words.
-    """
-    phrases = sorted({_normalised(word).strip() for word in words} - {""})
-    parts = [r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases]
-    return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
-
-
 def marked(text: str, pattern: re.Pattern[str], opening: str = "") -> Markup:
     """Return the text, escaped, with each match in ``<mark>``.
 
     Where the text goes on with the last word of ``opening``, that fragment is not a word.
     """
-    text = _normalised(text)
-    fragment = re.match(r"\w+", text) if re.search(r"\w\Z", _normalised(opening)) else None
+    text = nfc(text)
+    fragment = re.match(r"\w+", text) if re.search(r"\w\Z", nfc(opening)) else None
     parts, end = [], 0
     for match in pattern.finditer(text, fragment.end() if fragment else 0):
         parts.append(escape(text[end : match.start()]))
@@ -95,7 +84,3 @@ def marked(text: str, pattern: re.Pattern[str], opening: str = "") -> Markup:
         end = match.end()
     parts.append(escape(text[end:]))
     return Markup("").join(parts)
-
-
-def _normalised(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

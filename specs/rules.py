@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from specs.fields import HookName, Share, Spec, Texts
+from specs.lexicon import check_apart, check_free_of_words
 
 Arm = Literal[
     "none",
@@ -176,4 +177,14 @@ class SteeringRules(Spec):
                 raise ValueError(f"{name} holds a value twice; keep one")
         if self.strength_unit != "nextTokenKl" and "strengths" not in self.model_fields_set:
             raise ValueError(f"strengthUnit {self.strength_unit} needs strengths in that unit")
+        return self
+
+    @model_validator(mode="after")
+    def _words_are_the_concepts_own(self) -> SteeringRules:
+        """A word that is there before steering, or counts twice, would be scored for nothing."""
+        words = self.lexicon.texts
+        check_free_of_words(words, self.prompts.texts, "openings (prompts)")
+        check_free_of_words(words, self.neutral_text.texts, "texts of neutralText")
+        if self.siblings is not None:
+            check_apart(words, self.siblings.texts)
         return self

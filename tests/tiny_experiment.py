@@ -57,7 +57,7 @@ def document(name: str, **changes: Any) -> dict[str, Any]:
             "maxNewTokens": 6,
             "prompts": {"file": "../texts/openings.txt"},
             "neutralText": {"file": "../texts/neutral-text.txt"},
-            "lexicon": {"texts": ["france", "paris", "lyon", "wine"]},
+            "lexicon": {"texts": ["france", "paris", "lyon", "cheese"]},
         },
     }
     return {

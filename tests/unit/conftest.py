@@ -11,6 +11,10 @@ from loopscope import cli
 from tests.fake_stages import D_MODEL
 
 HOOK = "blocks.1.hook_resid_post"
+PLACES = {
+    "target": ["Paris", "Lyon", "Lille", "Nantes", "Toulouse"],
+    "neutral": ["Rome", "Oslo", "Bern", "Turin", "Porto"],
+}
 
 
 @pytest.fixture
@@ -40,7 +44,8 @@ def experiment(tmp_path):
     save_file({"w": np.zeros(2, np.float32)}, model / "model.safetensors")
     for name, d_in, d_sae in (("coarse", D_MODEL, 8), ("fine", D_MODEL, 16), ("wide", 12, 16)):
         write_dictionary(tmp_path / name, d_in, d_sae)
-    (tmp_path / "target.txt").write_text("Paris is\nLyon is\n")
+    for name, places in PLACES.items():
+        (tmp_path / f"{name}.txt").write_text("".join(f"{place} is\n" for place in places))
     path = tmp_path / "specs" / "x.yaml"
     path.parent.mkdir()
 
@@ -52,7 +57,7 @@ def experiment(tmp_path):
             "spec": {
                 "model": {"name": "tiny", "source": {"folder": "../model"}},
                 "hook": HOOK,
-                "prompts": {"target": {"file": "../target.txt"}, "neutral": {"texts": ["Rome is"]}},
+                "prompts": {name: {"file": f"../{name}.txt"} for name in PLACES},
                 "dictionaries": {"coarse": {"path": "../coarse"}, "fine": {"path": "../fine"}},
             },
         }

@@ -83,7 +83,7 @@ def experiment_spec(sizes: Sizes, steering: bool) -> dict[str, Any]:
                 "texts": [f"And {HOSTILE}", *(f"We met in {n}" for n in range(1, sizes.openings))]
             },
             "neutralText": {"texts": ["Water is wet."]},
-            "lexicon": {"texts": ["France", "Paris", "script"]},
+            "lexicon": {"texts": ["France", "Paris"]},
             "strengths": [0.25, 0.5, 0.75],
         }
     return ExperimentSpec.model_validate(spec).canonical()

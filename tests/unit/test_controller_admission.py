@@ -16,6 +16,7 @@ from controller.admission import (
 from controller.inputs.dictionaries import describe_dictionary
 from controller.inputs.files import HashMemo
 from controller.inputs.models import describe_model
+from tests.simulated import experiment_spec
 
 D_MODEL = 8
 HOOK = "blocks.1.hook_resid_post"
@@ -73,7 +74,11 @@ def spec(tmp_path):
 def test_inputs_that_fit_together_are_admitted_twice(spec, memo):
     assert check_experiment_inputs(spec, memo) == []
     assert check_experiment_inputs(spec, memo) == []
-    assert check_inputs("Experiment", spec, memo) == []
+    prompts = {"prompts": experiment_spec()["prompts"], "selection": {"maxQ": 1.0}}
+    assert check_inputs("Experiment", {**spec, **prompts}, memo) == []
+    tested = {**spec, **prompts, "selection": {"maxQ": 0.05}}
+    fields = [field for field, _ in check_inputs("Experiment", tested, memo)]
+    assert fields == ["spec.prompts.target", "spec.prompts.neutral"]
     assert check_inputs("Mapping", {}, memo) == []
 
 

@@ -1,5 +1,6 @@
-"""Every example is a valid spec, also without a network."""
+"""Every example is a valid spec, also without a network, and its texts keep what is promised."""
 
+import importlib.util
 import socket
 from pathlib import Path
 
@@ -7,9 +8,26 @@ import pytest
 
 from controller.applying import load_admitted
 from loopscope.context import root_of
+from specs.fields import normalised
+from specs.lexicon import lexicon_pattern
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FILES = sorted(EXAMPLES.glob("*/experiment.yaml"))
+FILES = sorted([*EXAMPLES.glob("*/experiment.yaml"), *EXAMPLES.glob("studies/*.yaml")])
+EMBEDDED = ("france", "weather", "code", "coin-toss")
+STUDY_OPENINGS = 126
+
+
+def name_of(file):
+    return f"{file.parent.name}/{file.stem}"
+
+
+def spec_of(file):
+    (item,) = load_admitted(file, root_of(file, None))
+    return item.manifest.canonical_spec()
+
+
+def studies():
+    return {name: spec_of(EXAMPLES / "studies" / f"{name}.yaml") for name in EMBEDDED}
 
 
 @pytest.fixture
@@ -22,15 +40,12 @@ def without_network(monkeypatch):
 
 
 def test_the_promised_examples_are_there():
-    assert {file.parent.name for file in FILES} >= {
-        "france",
-        "gemma-2-2b",
-        "gemma-3-270m-scope",
-        "gpt2-small",
-    }
+    promised = {"gemma-2-2b", "gemma-3-270m-scope", "gpt2-small", *EMBEDDED}
+    assert {file.parent.name for file in FILES} >= promised
+    assert {file.stem for file in FILES if file.parent.name == "studies"} == set(EMBEDDED)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_an_example_validates_offline(file, without_network):
     (item,) = load_admitted(file, root_of(file, None))
     spec = item.manifest.canonical_spec()
@@ -42,3 +57,63 @@ def test_an_example_validates_offline(file, without_network):
 def test_no_two_examples_share_a_name():
     names = [load_admitted(file, root_of(file, None))[0].manifest.key for file in FILES]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_study_asks_of_the_same_model_what_its_example_asks_with_more_openings(name):
+    study, small = studies()[name], spec_of(EXAMPLES / name / "experiment.yaml")
+    assert len(study["steering"]["prompts"]["texts"]) == STUDY_OPENINGS
+    assert study["steering"]["randomDraws"] >= 3
+    assert {"systemPrompt", "siblings"} <= set(study["steering"])
+    assert study["steering"]["strengthUnit"] == "nextTokenKl"
+    for field in ("model", "hook", "positions", "aggregation", "selection", "mapping", "gate"):
+        assert study[field] == small[field], field
+    for condition in ("target", "neutral"):
+        assert study["prompts"][condition]["texts"] == small["prompts"][condition]["texts"]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_the_prompts_are_as_many_as_told_and_in_one_set_only(name):
+    spec = studies()[name]
+    small = spec_of(EXAMPLES / name / "experiment.yaml")
+    sets = [
+        spec["prompts"]["target"]["texts"],
+        spec["prompts"]["neutral"]["texts"],
+        spec["steering"]["prompts"]["texts"],
+        small["steering"]["prompts"]["texts"],
+        spec["steering"]["neutralText"]["texts"],
+    ]
+    assert [len(texts) for texts in sets] == [200, 200, STUDY_OPENINGS, 20, 4]
+    distinct = {normalised(text) for texts in sets for text in texts}
+    assert len(distinct) == sum(map(len, sets))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_no_word_of_the_concept_or_its_siblings_is_there_before_steering(name):
+    openings = studies()[name]["steering"]["prompts"]["texts"]
+    for concept, spec in studies().items():
+        for field in ("lexicon", "siblings"):
+            pattern = lexicon_pattern(spec["steering"][field]["texts"])
+            assert [text for text in openings if pattern.search(text)] == [], (concept, field)
+    own = lexicon_pattern(studies()[name]["steering"]["lexicon"]["texts"])
+    neutral = studies()[name]["prompts"]["neutral"]["texts"]
+    assert [text for text in neutral if own.search(text)] == []
+
+
+@pytest.mark.parametrize("name", ["weather", "code"])
+def test_the_two_sets_mirror_one_another_in_length(name):
+    prompts = studies()[name]["prompts"]
+    target, neutral = (
+        sum(len(text.split()) for text in prompts[condition]["texts"]) / 200
+        for condition in ("target", "neutral")
+    )
+    assert abs(target - neutral) < 1
+
+
+def test_the_coin_toss_is_what_its_script_makes_of_the_other_prompts():
+    source = EXAMPLES / "coin-toss" / "toss.py"
+    module_spec = importlib.util.spec_from_file_location("toss", source)
+    toss = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(toss)
+    for name, content in toss.files().items():
+        assert (source.parent / "prompts" / name).read_text("utf-8").splitlines() == content

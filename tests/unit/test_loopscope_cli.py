@@ -24,7 +24,7 @@ def test_apply_creates_then_finds_unchanged_then_configures(loopscope, experimen
     path = experiment()
     assert loopscope("apply", "-f", path) == (0, "experiment/x created\n", "")
     assert loopscope("apply", "-f", path)[1] == "experiment/x unchanged\n"
-    (path.parent.parent / "target.txt").write_text("Paris is\nNice is\n")
+    (path.parent.parent / "target.txt").write_text("A is\nB is\nC is\nD is\nE is\n")
     assert loopscope("apply", "-f", path)[1] == "experiment/x configured\n"
 
 

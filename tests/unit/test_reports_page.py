@@ -11,9 +11,10 @@ from reports_payloads import HOSTILE, Sizes
 from reports.export import write_report
 from reports.html import render_report
 from reports.numbers import MINUS
-from reports.samples import lexicon_pattern, marked
+from reports.samples import marked
 from reports.view import ExperimentView
 from specs.actions import CODE_REVISIONS
+from specs.lexicon import lexicon_pattern
 from specs.objects import Key
 from specs.status import Condition, Status
 from state import objects
