@@ -206,7 +206,7 @@ class Controller:
             log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker, how=how)
             try:
                 with self.state.database.write() as connection:
-                    keys = take_back(connection, job, self.settings.retry, how, now)
+                    keys = take_back(connection, job, self.settings.retry, now, how)
                     keys.extend(objects.wanting(connection, job.digest))
             except jobs.Fenced:
                 continue

@@ -23,7 +23,7 @@ def lost_jobs(running: list[JobRecord], executor: Executor, now: float) -> list[
 
 
 def take_back(
-    connection: Any, job: JobRecord, policy: RetryPolicy, how: str, now: float
+    connection: Any, job: JobRecord, policy: RetryPolicy, now: float, how: str = ""
 ) -> list[Key]:
     """End a lost lease; return the objects to look at again. ``how`` the worker ended, if known.
 
