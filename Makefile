@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo science test check soak mutants chaos power-cord fuzz lint setup clean
+.PHONY: demo science test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
 
 setup: $(INSTALLED)
 
@@ -41,7 +41,11 @@ check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/chaos
+
+# Real kills of real processes: minutes, and more on a busy machine.
+chaos-test: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/chaos
 
 CHAOS_KILLS ?= 1000
 CHAOS_SEED ?= $(shell date +%s)

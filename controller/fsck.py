@@ -81,4 +81,4 @@ def _jobs_without_worker(state: StateFolder, is_alive: Callable[[str], bool]) ->
 
 def _take_back(job: JobRecord, state: StateFolder, now: float) -> None:
     with state.database.write() as connection:
-        take_back(connection, job, RetryPolicy(), "", now)
+        take_back(connection, job, RetryPolicy(), now)

@@ -43,9 +43,10 @@ class Database:
         A read that turned into a write would fail whenever somebody else wrote meanwhile.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
-            self._files.check()
             connection.exec_driver_sql("PRAGMA query_only=ON")
             connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("PRAGMA schema_version")  # begins to read: files stay now
+            self._files.check()
             yield connection
             connection.rollback()
 
@@ -56,11 +57,11 @@ class Database:
         Raises TransientFailure when others hold the lock for BUSY_TIMEOUT_SECONDS.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
-            self._files.check()
             failpoints.reach("transaction-begin")
             connection.exec_driver_sql("PRAGMA query_only=OFF")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
+                self._files.check()
                 yield connection
                 failpoints.reach("transaction-commit")
                 connection.commit()

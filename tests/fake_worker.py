@@ -12,12 +12,13 @@ from typing import Protocol
 
 from state import failpoints, jobs
 from state.artifacts import Corrupt
-from state.failures import TransientFailure
+from state.failures import Failure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
 from state.publication import publish, verified_folder
 from state.records import JobRecord
 from tests import fake_stages
+from worker.failing import failure_of
 
 
 class Clock(Protocol):
@@ -54,10 +55,8 @@ class FakeWorker:
                 self.outcome = "succeeded"
         except Fenced:
             self.outcome = "fenced"
-        except TransientFailure as failure:
-            self.fail(job, failure.reason, transient=True)
-        except OSError as error:
-            self.fail(job, "InputOutputError", transient=True, message=str(error))
+        except (TransientFailure, OSError) as error:
+            self._end_in(job, failure_of(error, self.state.path))
 
     def _publish(self, job: JobRecord) -> Iterator[str]:
         yield "write"
@@ -79,6 +78,21 @@ class FakeWorker:
         failpoints.reach("artifact-sealed")
         yield "publish"
         publish(self.state, job, staging, record, now=self.clock.now())
+
+    def _end_in(self, job: JobRecord, failure: Failure) -> None:
+        """As ``worker.runner`` does: a full disk is waited out, anything else is an attempt."""
+        if failure.reason != "DiskFull":
+            self.fail(job, failure.reason, transient=True, message=failure.message)
+            return
+        until = self.clock.now() + self.policy.space_wait_seconds
+        try:
+            with self.state.database.write() as connection:
+                jobs.postpone(
+                    connection, job.id, self.token, failure.reason, failure.message, until=until
+                )
+            self.outcome = "released"
+        except Fenced:
+            self.outcome = "fenced"
 
     def heartbeat(self) -> None:
         """Extend the lease. Raises Fenced."""

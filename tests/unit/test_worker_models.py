@@ -289,7 +289,10 @@ BROKEN_MODELS = {
     ),
     "a configuration of another model": (lambda f: change_config(f, vocab_size=500), "expected"),
     "a configuration of more layers": (lambda f: change_config(f, num_hidden_layers=9), "layers"),
-    "a configuration that is no JSON": (lambda f: (f / "config.json").write_text("{"), "JSON"),
+    "a configuration that is no JSON": (
+        lambda f: (f / "config.json").write_text("{"),
+        "cannot be read",
+    ),
     "no tokenizer": (remove_tokenizer, "holds no tokenizer"),
     "half a tokenizer": (lambda f: os.truncate(f / "tokenizer.json", 99), "line"),
 }
