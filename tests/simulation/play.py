@@ -8,6 +8,7 @@ import logging
 import random
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,7 @@ class Game:
             except Broken as what:
                 broken = str(what)
             except Exception as error:  # the product broke where no trouble was made
-                broken = f"unexpected {type(error).__name__}: {error}"
+                broken = f"unexpected {type(error).__name__}: {error}\n{traceback.format_exc()}"
                 self.world.say(broken)
         world = self.world
         world.counts += world.trouble.counts
