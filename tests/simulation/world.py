@@ -26,7 +26,7 @@ from controller.resolution import Resolver
 from controller.settings import Settings
 from specs.objects import SOURCE_ANNOTATION, Key
 from state import events, jobs, objects
-from state.failures import TerminalFailure
+from state.failures import Failure
 from state.folder import StateFolder, open_state
 from state.history import pruned_only_its_own
 from state.invariants import Violation, write_was_entitled
@@ -38,7 +38,7 @@ from tests.simulation.trouble import DiskTrouble, Trouble
 
 HEARTBEAT_SECONDS = 5.0
 FROM_FILES = ("cap", "coarse", "france")
-WORKERS_WRITES = ("heartbeat", "succeed", "fail", "release")
+WORKERS_WRITES = ("heartbeat", "succeed", "fail", "postpone", "release")
 
 
 class Watched(Controller):
@@ -173,7 +173,7 @@ class World:
                 act()
         except Crash:
             return "crash"
-        except (DiskTrouble, OperationalError, TerminalFailure) as error:
+        except (DiskTrouble, OperationalError, Failure) as error:
             if self.trouble.sprung is None:
                 raise
             self.say(f"ended by {type(error).__name__}")
