@@ -101,6 +101,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 version=self.changes("MODIFIED", key),
             )
 
+    @rule(which=st.integers(0, 3), spec=st.sampled_from(SPECS), notes=st.sampled_from(NOTES))
+    def edit_as_its_owner(self, which, spec, notes):
+        if self.things:
+            key = sorted(self.things)[which % len(self.things)]
+            owners = (k for k in KEYS if k in self.things
+                      and self.things[k].uid == self.things[key].owner_uid)  # fmt: skip
+            self.apply(key, spec, notes, next(owners, None))
+
     @rule(key=key_of)
     def read(self, key):
         if key in self.things:
