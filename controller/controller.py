@@ -6,8 +6,10 @@ come back. Nothing in memory is needed to go on after a crash.
 
 from __future__ import annotations
 
+import sys
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -15,21 +17,24 @@ from controller.clock import Clock
 from controller.commit import commit
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
-from controller.limits import WINDOW_SECONDS, start_allowed_at
-from controller.resolution import Resolution, Resolver
+from controller.limits import WINDOW_SECONDS, below_floor, start_allowed_at
+from controller.resolution import Resolution, Resolver, is_local
 from controller.settings import Settings
 from controller.snapshots import Observer, read_snapshot
+from controller.trouble import Trouble
 from controller.verification import Verifier
 from controller.work_queue import Priority, WorkQueue
 from reconcilers import experiment
 from reconcilers.plan import Blocked, Desired, Failed, Plan, Snapshot, Wait
-from reconcilers.references import InputReference, input_references, object_references
+from reconcilers.references import input_references, object_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
 from specs.objects import Key
-from state import events, failpoints, inputs, jobs, objects
+from state import artifact_index, events, failpoints, jobs, objects
+from state.failures import TransientFailure
 from state.folder import StateFolder
 from state.objects import Conflict, Gone
+from state.records import ArtifactRecord, JobRecord
 
 log = structlog.get_logger("controller")
 
@@ -49,6 +54,8 @@ class Controller:
     clock: Clock
     executor: Executor
     resolver: Resolver
+    free_bytes: Callable[[], int] = field(default=lambda: sys.maxsize)
+    """How many bytes can still be written where the state folder lies."""
     queue: WorkQueue = field(init=False)
     _observer: Observer = field(init=False)
     _verifier: Verifier = field(init=False)
@@ -57,7 +64,11 @@ class Controller:
     _next_resync_at: float = 0.0
     _next_lease_check_at: float = 0.0
     _start_not_before: float = 0.0
+    _verify_due: bool = False
     _reobserved_at: dict[str, float] = field(default_factory=dict)
+    _ended_jobs: deque[int] = field(default_factory=deque)
+    _resolutions: deque[Resolution] = field(default_factory=deque)
+    _trouble: Trouble = field(default_factory=Trouble)
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue(self.clock)
@@ -66,39 +77,45 @@ class Controller:
 
     def step(self) -> float:
         """Do everything that is due; return when to come back at the latest (Unix seconds)."""
-        self._collect_ended_jobs()
-        self._resync_if_due()
-        self._record_resolutions()
-        self._take_back_lost_leases()
-        self._caught_up = False
-        for _ in range(ROUNDS_PER_STEP_MAX):
-            self._read_changes()
-            if not self._process_due():
-                self._caught_up = True
-                break
-        self._cancel_unwanted_jobs()
-        self._start_jobs()
+        self._trouble.begin_step()
+        for part in (
+            self._collect_ended_jobs,
+            self._resync_if_due,
+            self._quarantine_damaged,
+            self._record_resolutions,
+            self._take_back_lost_leases,
+            self._reconcile_due,
+            self._cancel_unwanted_jobs,
+            self._start_jobs,
+        ):
+            self._trouble.attempt(part)
+        self._trouble.end_step()
         return self._next_wake_at()
 
     @property
     def idle(self) -> bool:
         """Whether the last step left no change unread, no key and no resolution waiting."""
-        return self._caught_up and len(self.queue) == 0 and not self.resolver.busy
+        unfinished = self._ended_jobs or self._resolutions or self._verifier.damaged
+        waiting = len(self.queue) or self.resolver.busy or unfinished
+        return self._caught_up and not waiting and self.trouble is None
+
+    @property
+    def trouble(self) -> str | None:
+        """What kept the last step from doing everything, in words; it is tried again."""
+        return self._trouble.message
 
     # -- sources ---------------------------------------------------------------
 
     def _read_changes(self) -> None:
         with self.state.database.read() as connection:
             try:
-                changes = objects.changes_since(connection, self._version)
-            except Gone:
-                changes = []
+                changed = {c.key for c in objects.changes_since(connection, self._version)}
+            except Gone as gone:
+                log.warning("everything is listed again", why=str(gone))
+                changed = {record.key for record in objects.listed(connection)}
                 self._next_resync_at = 0.0
-            self._version = objects.resource_version(connection)
-            changed = {change.key for change in changes}
-            if not changed:
-                return
-            everything = objects.listed(connection)
+            version = objects.resource_version(connection)
+            everything = objects.listed(connection) if changed else []
         for record in everything:
             touched = record.key in changed or record.owner in changed
             if touched or changed.intersection(object_references(record)):
@@ -107,54 +124,72 @@ class Controller:
                 self.queue.add(record.owner)
         for key in changed - {record.key for record in everything}:
             self.queue.add(key)
+        self._version = version  # last: after an error the same changes are read again
 
     def _resync_if_due(self) -> None:
         now = self.clock.now()
         if now < self._next_resync_at:
             return
-        self._next_resync_at = now + self.settings.resync_seconds
         with self.state.database.read() as connection:
             everything = objects.listed(connection)
-            tokens = {job.token for job in jobs.running(connection)}
-        self.state.artifacts.discard_staging(keep_tokens=tokens)
-        self._quarantine_damaged()
+            running = jobs.running(connection)
+            published = {artifact.digest for artifact in artifact_index.listed(connection)}
+        self._next_resync_at = now + self.settings.resync_seconds
+        self._verify_due = True
         for record in everything:
             self.queue.add(record.key, "low")
             for reference in input_references(record):
-                if _is_local(reference):
+                if is_local(reference):
                     self.resolver.request(reference)
+        self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
+        self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""
-        with self.state.database.read() as connection:
-            damaged = self._verifier.verify_some(connection)
-        for artifact, what in damaged:
-            with self.state.database.write() as connection:
-                keys = self._verifier.set_aside(connection, artifact)
-                for key in keys:
-                    events.record(
-                        connection, key, "Warning", "ArtifactDamaged", what, now=self.clock.now()
-                    )
-            self._add_all(keys)
+        if self._verify_due:
+            with self.state.database.read() as connection:
+                self._verifier.verify_some(connection)
+            self._verify_due = False
+        damaged = self._verifier.damaged
+        while damaged:
+            what = self._verifier.damage(damaged[0])  # again: it may have been remade meanwhile
+            if what is not None:
+                self._set_aside(damaged[0], what)
+            damaged.popleft()
+
+    def _set_aside(self, artifact: ArtifactRecord, what: str) -> None:
+        now = self.clock.now()
+        with self.state.database.write() as connection:
+            keys = self._verifier.set_aside(connection, artifact)
+            for key in keys:
+                events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
+        self._add_all(keys)
 
     def _record_resolutions(self) -> None:
-        for resolution in self.resolver.finished():
+        self._resolutions.extend(self.resolver.finished())
+        while self._resolutions:
+            resolution = self._resolutions[0]
+            failpoints.reach("resolution-record")
             with self.state.database.write() as connection:
-                changed = _record_resolution(connection, resolution, self.clock.now())
+                changed = resolution.record(connection, self.clock.now())
                 everything = objects.listed(connection) if changed else []
             for record in everything:
                 if resolution.reference in input_references(record):
                     self.queue.add(record.key)
+            self._resolutions.popleft()  # last: after an error it is recorded again
 
     def _collect_ended_jobs(self) -> None:
-        for job_id in self.executor.finished():
+        self._ended_jobs.extend(self.executor.finished())
+        while self._ended_jobs:
+            failpoints.reach("job-collect")
             with self.state.database.read() as connection:
-                job = jobs.get(connection, job_id)
+                job = jobs.get(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []
             if job is not None:
                 log.info("job ended", job=job.id, stage=job.stage, state=job.state)
                 self._add_all([job.object, *keys])
             self._next_lease_check_at = 0.0
+            self._ended_jobs.popleft()  # last: after an error it is collected again
 
     def _take_back_lost_leases(self) -> None:
         now = self.clock.now()
@@ -166,16 +201,29 @@ class Controller:
         for job in lost:
             log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker)
             failpoints.reach("lease-take-back")
-            self.executor.kill(job.worker or "")
             try:
                 with self.state.database.write() as connection:
                     keys = take_back(connection, job, self.settings.retry, now)
                     keys.extend(objects.wanting(connection, job.digest))
             except jobs.Fenced:
                 continue
+            except TransientFailure as trouble:
+                if trouble.reason == "DatabaseBusy":  # it may sleep with the lock in its hand
+                    self.executor.kill(job.worker or "")
+                raise
+            # after the commit: while the disk is full, a worker that only computes goes on
+            self.executor.kill(job.worker or "")
             self._add_all(keys)
 
     # -- reconcile -------------------------------------------------------------
+
+    def _reconcile_due(self) -> None:
+        self._caught_up = False
+        for _ in range(ROUNDS_PER_STEP_MAX):
+            self._read_changes()
+            if not self._process_due():
+                self._caught_up = True
+                return
 
     def _process_due(self) -> bool:
         """Reconcile every key that is due; return whether there was one."""
@@ -191,9 +239,12 @@ class Controller:
         except Conflict:
             self.queue.add_rate_limited(key)
             return
-        except Exception as error:  # one object's trouble must not stop the others
-            self._report_trouble(key, error)
+        except TransientFailure:  # of the database: no single object's trouble
             self.queue.add_rate_limited(key)
+            raise
+        except Exception as error:  # one object's trouble must not stop the others
+            self.queue.add_rate_limited(key)
+            self._report_trouble(key, error)
             return
         finally:
             self.queue.done(key)
@@ -282,7 +333,7 @@ class Controller:
                 starts = jobs.starts_since(connection, now - WINDOW_SECONDS)
             limit = self.settings.job_starts_per_minute
             self._start_not_before = start_allowed_at(starts, limit, now)
-            if job is None or self._start_not_before > now:
+            if job is None or self._start_not_before > now or not self._has_space(now):
                 return
             worker = self.executor.free_worker()
             if worker is None:
@@ -296,9 +347,31 @@ class Controller:
             except jobs.Fenced:
                 continue
             log.info("job started", job=job.id, stage=job.stage, worker=worker)
-            failpoints.reach("job-claimed")
-            self.executor.start(worker, claimed.id, claimed.token)
             self._add_all(keys)
+            self._hand_over(claimed, worker)
+
+    def _has_space(self, now: float) -> bool:
+        """Whether enough is free for a job to start; those that may not start say so."""
+        low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
+        with self.state.database.read() as connection:
+            marks_change = jobs.marks_change(connection, low=low is not None, now=now)
+        if marks_change:
+            with self.state.database.write() as connection:
+                if low is not None:
+                    keys = jobs.hold_back(connection, low, now=now)
+                else:
+                    keys = jobs.let_go(connection)
+            self._add_all(keys)
+        return low is None
+
+    def _hand_over(self, job: JobRecord, worker: str) -> None:
+        try:
+            failpoints.reach("job-claimed")
+            self.executor.start(worker, job.id, job.token)
+        except Exception:
+            with self.state.database.write() as connection:
+                jobs.release(connection, job.id, job.token)
+            raise
 
     def _next_wake_at(self) -> float:
         now = self.clock.now()
@@ -320,25 +393,3 @@ def _would_write(snapshot: Snapshot, plan: Plan) -> bool:
     same_status = plan.status == record.status and plan.wanted_digest == record.wanted_digest
     acts = plan.enqueue or plan.quarantine or plan.adopt or plan.apply or plan.remove
     return not same_status or bool(acts)
-
-
-def _record_resolution(connection: Any, resolution: Resolution, now: float) -> bool:
-    return inputs.record(
-        connection,
-        resolution.reference.digest,
-        resolution.reference.kind,
-        resolution.reference.reference,
-        now=now,
-        facts=resolution.facts,
-        reason=resolution.reason,
-        message=resolution.message,
-        terminal=resolution.terminal,
-    )
-
-
-def _is_local(reference: InputReference) -> bool:
-    """Whether looking again needs no network; hub names stay pinned to their first commit."""
-    if reference.kind == "dictionary":
-        return "path" in reference.reference
-    source = reference.reference.get("source", {})
-    return any(name in source for name in ("package", "gguf", "folder"))

@@ -73,14 +73,19 @@ class LocalProcesses:
         return self._spawn() if len(self._workers) < self.slots else None
 
     def start(self, worker: str, job_id: int, token: int) -> None:
-        """Write the job to the worker's standard input; a dead worker loses it to its lease."""
+        """Write the job to the worker's standard input; a dead worker loses it to its lease.
+
+        A worker that may have read half an order is ended.
+        """
         found = self._workers[worker]
         found.job_id = job_id
-        failpoints.reach("job-handed-over")
-        with contextlib.suppress(BrokenPipeError):
+        try:
+            failpoints.reach("job-handed-over")
             assert found.process.stdin is not None  # opened as a pipe
             found.process.stdin.write(json.dumps({"job": job_id, "token": token}) + "\n")
             found.process.stdin.flush()
+        except OSError:
+            self.kill(worker)
 
     def finished(self) -> list[int]:
         """Return the jobs that ended since the last call."""
@@ -98,6 +103,7 @@ class LocalProcesses:
     def kill(self, worker: str) -> None:
         """Kill a worker of ours; its lease is taken back by the caller."""
         found = self._workers.get(worker)
+        failpoints.reach("worker-kill")
         if found is not None:
             found.process.kill()
             found.process.wait()
@@ -132,10 +138,15 @@ class LocalProcesses:
                 start_new_session=True,  # Ctrl-C reaches the controller only; it decides
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
             )
-        failpoints.reach("worker-spawned")
         worker = _Process(process_name(process.pid), process)
+        try:
+            failpoints.reach("worker-spawned")
+            threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        except BaseException:  # a worker that nobody listens to would keep its slot for ever
+            process.kill()
+            process.wait()
+            raise
         self._workers[worker.name] = worker
-        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker.name
 
     def _listen(self, worker: _Process) -> None:

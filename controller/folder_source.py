@@ -1,4 +1,9 @@
-"""A folder of specs as the source of truth: edits are applied, vanished files pruned."""
+"""A folder of specs as the source of truth: edits are applied, vanished files pruned.
+
+A disk that is not mounted looks like an empty folder, and a file that is being saved like an
+empty file. So what became empty as a whole is never taken as "delete this": an object goes
+when its file still holds others, or when its file is gone and the folder still holds others.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 import watchfiles
@@ -15,12 +21,14 @@ from specs.errors import InvalidSpec, Problem
 from specs.loading import LoadedObject, spec_files
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from state import events, failpoints, objects
-from state.failures import TerminalFailure
+from state.failures import PASSING, TerminalFailure
 from state.folder import StateFolder
+from state.records import ObjectRecord
 
 log = structlog.get_logger("folder")
 
 RESCAN_SECONDS = 30.0
+SCAN_AGAIN_SECONDS = 1.0
 DEBOUNCE_MILLISECONDS = 50
 STEP_MILLISECONDS = 10
 
@@ -34,6 +42,8 @@ class FolderSource:
     root: Path
     wake: Callable[[], None]
     problems: list[Problem] = field(default_factory=list)
+    kept: set[Key] = field(default_factory=set)
+    """Objects without a file that were not deleted, because more than their file vanished."""
     _changed: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
     _next_scan_at: float = 0.0
@@ -47,21 +57,34 @@ class FolderSource:
         self._stop.set()
 
     def scan_if_due(self, now: float) -> list[Applied]:
-        """Apply the folder if something changed or the rescan is due."""
+        """Apply the folder if something changed or the rescan is due.
+
+        A scan that fails for a cause that may pass is made again a second later.
+        """
         if not self._changed.is_set() and now < self._next_scan_at:
             return []
         self._changed.clear()
         self._next_scan_at = now + RESCAN_SECONDS
-        return self._scan(now)
+        try:
+            return self._scan(now)
+        except PASSING as trouble:
+            log.error("cannot apply the folder now; trying again", trouble=str(trouble))
+            self._next_scan_at = now + SCAN_AGAIN_SECONDS
+            return []
 
     def _scan(self, now: float) -> list[Applied]:
         if not self.folder.is_dir():
             log.warning("folder is gone; keeping what was applied", folder=str(self.folder))
             return []
+        try:
+            files = spec_files(self.folder)
+        except OSError as error:
+            log.warning("folder cannot be read; keeping what was applied", error=str(error))
+            return []
         applied: list[Applied] = []
         seen: dict[Key, Path] = {}
         problems: list[Problem] = []
-        for file in spec_files(self.folder):
+        for file in files:
             try:
                 loaded = load_admitted(file, self.root)
                 _refuse_second_definitions(loaded, seen)
@@ -73,7 +96,7 @@ class FolderSource:
                 problems.append(Problem(str(file), 0, 0, "", refused.message))
         self._tell(problems, now)
         if not problems and seen:
-            self._prune(set(seen), now)
+            self._prune(seen, now)
         return [item for item in applied if item.outcome != "unchanged"]
 
     def _tell(self, problems: list[Problem], now: float) -> None:
@@ -91,18 +114,22 @@ class FolderSource:
                         )
         self.problems = problems
 
-    def _prune(self, seen: set[Key], now: float) -> None:
+    def _prune(self, seen: dict[Key, Path], now: float) -> None:
         """Delete objects that came from a file of this folder and are in none any more.
 
-        A protected object stays.
+        A protected object stays, and one whose whole file or folder became empty.
         """
+        files = {file.resolve() for file in seen.values()}
+        kept = set()
         with self.state.database.write() as connection:
             for record in objects.listed(connection):
-                source = record.annotations.get(SOURCE_ANNOTATION)
-                ours = source is not None and Path(source).is_relative_to(self.folder)
-                if ours and record.annotations.get(PROTECT_ANNOTATION) == "true":
+                source = self._vanished_source(record, seen)
+                if source is None:
                     continue
-                if not ours or record.key in seen:
+                if not _was_deleted(source, files):
+                    kept.add(record.key)
+                    if record.key not in self.kept:
+                        self._tell_kept(connection, record, source, now)
                     continue
                 failpoints.reach("object-prune")
                 try:
@@ -117,7 +144,26 @@ class FolderSource:
                         now=now,
                     )
                 else:
-                    log.info("pruned", object=str(record.key), source=source)
+                    log.info("pruned", object=str(record.key), source=str(source))
+        self.kept = kept
+
+    def _vanished_source(self, record: ObjectRecord, seen: dict[Key, Path]) -> Path | None:
+        """Return the file of this folder that an object is no longer in, or None."""
+        source = record.annotations.get(SOURCE_ANNOTATION)
+        protected = record.annotations.get(PROTECT_ANNOTATION) == "true"
+        if source is None or protected or record.key in seen:
+            return None
+        return Path(source) if Path(source).is_relative_to(self.folder) else None
+
+    def _tell_kept(self, connection: Any, record: ObjectRecord, source: Path, now: float) -> None:
+        key = record.key
+        message = (
+            f"{source} is empty or its folder holds no spec any more, as when a disk is not "
+            f"mounted: not deleted; if you meant it: loopscope -n {key.namespace} delete "
+            f"{key.kind.lower()} {key.name}"
+        )
+        log.warning("kept", object=str(key), why=message)
+        events.record(connection, key, "Warning", "SpecVanished", message, now=now)
 
     def _watch(self) -> None:
         for _ in watchfiles.watch(
@@ -133,6 +179,22 @@ class FolderSource:
     def _concerns_specs(self, _change: watchfiles.Change, path: str) -> bool:
         inside_state = Path(path).is_relative_to(self.state.path)
         return not inside_state and "/.git/" not in path and "/.venv/" not in path
+
+
+def _was_deleted(source: Path, files: set[Path]) -> bool:
+    """Whether somebody took an object out of ``source``; ``files`` hold the others.
+
+    What became empty as a whole is no evidence.
+    """
+    if source in files:
+        return True
+    try:
+        source.lstat()
+    except FileNotFoundError:
+        return any(file.parent == source.parent for file in files)
+    except OSError:
+        return False
+    return False
 
 
 def _refuse_second_definitions(loaded: list[LoadedObject], seen: dict[Key, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Admission of jobs: slots and starts per minute."""
+"""Admission of jobs: starts per minute and free space."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def start_allowed_at(starts: list[float], limit: int, now: float) -> float:
     if len(recent) < limit:
         return now
     return recent[len(recent) - limit] + WINDOW_SECONDS
+
+
+def below_floor(free_bytes: int, floor_bytes: int) -> str | None:
+    """Return why no job may start with so little free space, or None when there is enough."""
+    if free_bytes >= floor_bytes:
+        return None
+    return (
+        f"{free_bytes:,} bytes are free where the state folder lies, and below {floor_bytes:,} "
+        "(--free-space-floor) no job starts; free some, and it goes on by itself"
+    )

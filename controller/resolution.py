@@ -8,10 +8,15 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import structlog
+
 from controller.inputs.dictionaries import describe_dictionary
 from controller.inputs.errors import InputRefused, ResolutionPending
 from controller.inputs.models import describe_model
 from reconcilers.references import InputReference
+from state import inputs
+
+log = structlog.get_logger("resolution")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,28 @@ class Resolution:
     reason: str | None = None
     message: str | None = None
     terminal: bool = False
+
+    def record(self, connection: Any, now: float) -> bool:
+        """Write what was found as an observed input; return whether it is news."""
+        return inputs.record(
+            connection,
+            self.reference.digest,
+            self.reference.kind,
+            self.reference.reference,
+            now=now,
+            facts=self.facts,
+            reason=self.reason,
+            message=self.message,
+            terminal=self.terminal,
+        )
+
+
+def is_local(reference: InputReference) -> bool:
+    """Whether looking again needs no network; hub names stay pinned to their first commit."""
+    if reference.kind == "dictionary":
+        return "path" in reference.reference
+    source = reference.reference.get("source", {})
+    return any(name in source for name in ("package", "gguf", "folder"))
 
 
 def resolve(reference: InputReference) -> Resolution:
@@ -39,6 +66,9 @@ def resolve(reference: InputReference) -> Resolution:
         return Resolution(reference, None, pending.reason, pending.message)
     except OSError as error:
         return Resolution(reference, None, "InputUnreadable", str(error))
+    except Exception as error:  # nobody may end the loop by naming an odd file
+        log.error("resolution failed", reference=reference.reference, exc_info=error)
+        return Resolution(reference, None, "UnexpectedError", f"{type(error).__name__}: {error}")
     return Resolution(reference, facts)
 
 

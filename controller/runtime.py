@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
 from filelock import FileLock, Timeout
 
 from controller.clock import SystemClock
@@ -15,7 +16,12 @@ from controller.controller import Controller
 from controller.executor import LocalProcesses
 from controller.resolution import Resolver
 from controller.settings import Settings
+from state import failpoints
+from state.failures import TransientFailure
+from state.files import free_bytes
 from state.folder import StateFolder
+
+log = structlog.get_logger("controller")
 
 
 class AnotherController(Exception):
@@ -32,11 +38,38 @@ class Runtime:
 
     def run_until(self, finished: Callable[[], bool]) -> None:
         """Step until ``finished()``; sleeps at most ``poll_seconds`` between steps."""
-        while not finished():
+        while not _is_true(finished):
             due_at = self.controller.step()
             wait = due_at - self.controller.clock.now()
             self.wake.wait(max(0.0, min(wait, self.settings.poll_seconds)))
             self.wake.clear()
+
+
+def _is_true(finished: Callable[[], bool]) -> bool:
+    """Ask; a database that cannot answer now is asked again after the next step."""
+    try:
+        return finished()
+    except TransientFailure as trouble:
+        log.warning("cannot look now; trying again", trouble=str(trouble))
+        return False
+
+
+@contextmanager
+def leadership(state: StateFolder) -> Iterator[None]:
+    """Hold the lock that the one controller of a state folder holds.
+
+    Raises AnotherController when it is taken.
+    """
+    lock = FileLock(state.leader_lock)
+    failpoints.reach("leader-lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise AnotherController(f"another controller holds {state.leader_lock}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -45,25 +78,29 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
 
     Raises AnotherController when the lock is taken.
     """
-    lock = FileLock(state.leader_lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise AnotherController(f"another controller holds {state.leader_lock}") from None
-    wake = threading.Event()
-    threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
-    executor = LocalProcesses(
-        state.path,
-        state.logs,
-        settings.slots,
-        settings.device,
-        wake.set,
-        lease_seconds=settings.lease_seconds,
-    )
-    controller = Controller(state, settings, SystemClock(), executor, Resolver(threads, wake.set))
-    try:
-        yield Runtime(controller, settings, wake)
-    finally:
-        executor.stop()
-        threads.shutdown(wait=False, cancel_futures=True)
-        lock.release()
+    with leadership(state):
+        wake = threading.Event()
+        threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
+        executor = LocalProcesses(
+            state.path,
+            state.logs,
+            settings.slots,
+            settings.device,
+            wake.set,
+            lease_seconds=settings.lease_seconds,
+        )
+        resolver = Resolver(threads, wake.set)
+        places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own
+        controller = Controller(
+            state,
+            settings,
+            SystemClock(),
+            executor,
+            resolver,
+            lambda: min(free_bytes(place) for place in places if place.exists()),
+        )
+        try:
+            yield Runtime(controller, settings, wake)
+        finally:
+            executor.stop()
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -19,6 +19,9 @@ class Settings:
     """A job whose worker is silent for this long is taken back."""
     job_starts_per_minute: int = 60
     """Job starts in any 60 seconds, counted across restarts."""
+    free_space_floor_bytes: int = 2**30
+    """No job starts while less is free where the state folder or its artifacts lie. 1 GiB is more
+    than a stage of the examples writes, and leaves the database room to say what happened."""
     slots: int = 1
     """Worker processes, one job each."""
     device: str = "cpu"

@@ -13,7 +13,7 @@ from specs.actions import Action
 from specs.objects import Key
 from specs.rules import Selection
 from state import artifact_index, inputs, jobs, objects
-from state.artifacts import ArtifactStore, Corrupt
+from state.artifacts import ArtifactStore, Corrupt, reading
 from state.records import ArtifactRecord, ObjectRecord
 
 _FEATURE_COLUMNS = [
@@ -75,7 +75,7 @@ class Observer:
         try:
             self.artifacts.check_presence(artifact)
             candidates = self._selected(artifact, action, record)
-        except (Corrupt, OSError) as damage:
+        except Corrupt as damage:
             return Observed(artifact=artifact, damage=str(damage), job=job)
         return Observed(
             artifact=artifact, job=job, candidates=candidates, unindexed=indexed is None
@@ -86,7 +86,7 @@ class Observer:
         try:
             found = self.artifacts.record(action.stage, action.digest)
             self.artifacts.verify(found)
-        except (Corrupt, OSError):
+        except Corrupt:
             return None
         return found
 
@@ -100,7 +100,8 @@ class Observer:
         if cache_key not in self._candidates:
             path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
             try:
-                table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
+                with reading(path.name):
+                    table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
             except (ValueError, KeyError) as error:
                 raise Corrupt(f"{path.name} cannot be read: {error}") from None
             self._candidates[cache_key] = tuple(selection.candidates(table))

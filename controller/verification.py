@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 from specs.objects import Key
 from state import artifact_index, objects
-from state.artifacts import ArtifactStore, Corrupt
+from state.artifacts import ArtifactStore, Corrupt, was_made_again
 from state.records import ArtifactRecord
 
 
@@ -17,26 +18,42 @@ class Verifier:
 
     artifacts: ArtifactStore
     bytes_per_call: int
+    damaged: deque[ArtifactRecord] = field(default_factory=deque)
+    """Found and not set aside yet."""
     _after: str = ""
 
-    def verify_some(self, connection: Any) -> list[tuple[ArtifactRecord, str]]:
-        """Return the artifacts found damaged, each with what is wrong."""
+    def verify_some(self, connection: Any) -> None:
+        """Add the next artifacts that are damaged to ``damaged``.
+
+        Raises OSError when files cannot be read for a reason that is not theirs; the next call
+        goes on there.
+        """
         known = sorted(artifact_index.listed(connection), key=lambda a: a.digest)
         turn = [a for a in known if a.digest > self._after] or known
-        damaged, budget = [], self.bytes_per_call
+        budget = self.bytes_per_call
         for artifact in turn:
             if budget <= 0:
                 break
             budget -= artifact.bytes
+            if self.damage(artifact) is not None:
+                self.damaged.append(artifact)
             self._after = artifact.digest
-            try:
-                self.artifacts.verify(artifact)
-            except (Corrupt, OSError) as what:
-                damaged.append((artifact, str(what)))
-        return damaged
+
+    def damage(self, artifact: ArtifactRecord) -> str | None:
+        """Return what is wrong with an artifact, or None."""
+        try:
+            self.artifacts.verify(artifact)
+        except Corrupt as what:
+            return str(what)
+        return None
 
     def set_aside(self, connection: Any, artifact: ArtifactRecord) -> list[Key]:
-        """Move a damaged artifact away and forget it; return the objects that rested on it."""
+        """Forget a damaged artifact and move it away; return the objects that rested on it.
+
+        One that was made again since it was recorded (the database is the older of the two) is
+        left in place: the objects' next look adopts it.
+        """
         artifact_index.forget(connection, artifact.digest)
-        self.artifacts.quarantine(artifact.stage, artifact.digest)
+        if not was_made_again(artifact, self.artifacts.whole(artifact.stage, artifact.digest)):
+            self.artifacts.quarantine(artifact.stage, artifact.digest)
         return objects.wanting(connection, artifact.digest)

@@ -55,8 +55,14 @@ class Globals:
         database = self.state_path / "state.db"
         if database.is_file() and database.stat().st_size == 0:
             raise CommandError(
-                f"{database} is empty: the recorded state is lost; remove it and apply the specs "
-                "again (artifacts that are still there are taken over without a run)",
+                f"{database} is empty: the recorded state is lost; run `loopscope rebuild SPECS` "
+                "(artifacts that are still there are taken over without a run)",
+                1,
+            )
+        if not database.exists() and (self.state_path / "artifacts").is_dir():
+            raise CommandError(
+                f"{database} is gone, its artifacts are not; run `loopscope rebuild SPECS` "
+                "(they are taken over without a run)",
                 1,
             )
         if not database.exists():

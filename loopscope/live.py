@@ -30,6 +30,7 @@ class LiveView:
         self._console = Console(highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._said: dict[Key, str] = {}
+        self._in_trouble = False
 
     def __enter__(self) -> LiveView:
         if self._console.is_terminal:
@@ -48,6 +49,13 @@ class LiveView:
     def note(self, text: str) -> None:
         """Print a line above the table."""
         self._console.print(text)
+
+    def tell_trouble(self, trouble: str | None) -> None:
+        """Say once what keeps the controller from its work, and once that it is over."""
+        if (trouble is None) == self._in_trouble:
+            self._in_trouble = trouble is not None
+            words = f"cannot do everything now; trying again: {trouble}"
+            self.note(words if trouble is not None else "the trouble is over")
 
     def refresh(self) -> None:
         """Show the newest state."""

@@ -1,4 +1,4 @@
-"""Scores of generated text: fluency under the unsteered model, next-token KL, concept words."""
+"""Scores: −log p of tokens, next-token KL, concept words."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
 from numerics.batching import pad
-from numerics.capture import NotFinite
 from numerics.causal_model import CausalModel, HookPlace, OutputHead
 from numerics.steering import steered_states
 
 STATES_PER_CHUNK = 1_024
 """Positions whose logits are computed together, a chunk of the vocabulary at a time."""
-TEXTS_PER_PASS = 128
-"""Continuations of one opening that share a forward pass."""
 
 
 def token_nll(
@@ -44,64 +39,6 @@ def token_nll(
 
 
 @torch.no_grad()
-def continuation_nll(
-    model: CausalModel,
-    opening: Sequence[int],
-    continuations: Sequence[Sequence[int]],
-    pad_token: int,
-    device: torch.device | str = "cpu",
-) -> NDArray[np.float64]:
-    """Return each continuation's mean NLL per token in nats, given ``opening`` (with BOS).
-
-    The model is unsteered. The opening runs once and its cache is repeated; equal continuations
-    are scored once. NaN for a continuation without tokens. exp of it is the perplexity.
-    """
-    distinct = sorted({tuple(c) for c in continuations if len(c)}, key=lambda c: (len(c), c))
-    scores: dict[tuple[int, ...], float] = {(): float("nan")}
-    for start in range(0, len(distinct), TEXTS_PER_PASS):
-        texts = distinct[start : start + TEXTS_PER_PASS]
-        means = _mean_nll(model, opening, texts, pad_token, device)
-        scores |= dict(zip(texts, means.tolist(), strict=True))
-    return np.array([scores[tuple(c)] for c in continuations])
-
-
-def _mean_nll(
-    model: CausalModel,
-    opening: Sequence[int],
-    texts: Sequence[tuple[int, ...]],
-    pad_token: int,
-    device: torch.device | str,
-) -> Float[Tensor, " texts"]:
-    prefix = pad([opening], pad_token, "right", device)
-    output = model.body(
-        input_ids=prefix.tokens,
-        attention_mask=prefix.mask.long(),
-        position_ids=prefix.position_ids,
-        use_cache=True,
-    )
-    batch = pad(texts, pad_token, "right", device)
-    states = output.last_hidden_state[:, -1:].expand(len(texts), -1, -1)
-    if batch.tokens.shape[1] > 1:
-        cache = output.past_key_values
-        cache.batch_repeat_interleave(len(texts))
-        inside = batch.mask[:, 1:]
-        later = model.body(
-            input_ids=batch.tokens[:, :-1],
-            attention_mask=torch.cat([prefix.mask.expand(len(texts), -1), inside], dim=1).long(),
-            position_ids=batch.position_ids[:, :-1] + len(opening),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        states = torch.cat([states, later], dim=1)
-    nll = torch.zeros(batch.tokens.shape, dtype=torch.float64, device=device)
-    nll[batch.mask] = token_nll(model.head, states[batch.mask], batch.tokens[batch.mask])
-    means = nll.sum(dim=1) / batch.mask.sum(dim=1)
-    if not bool(torch.isfinite(means).all()):
-        raise NotFinite("the unsteered model gave NaN or infinity on a generated text")
-    return means
-
-
-@torch.no_grad()
 def next_token_kl(
     model: CausalModel,
     place: HookPlace,
@@ -117,6 +54,30 @@ def next_token_kl(
     positions_per_chunk = max(1, STATES_PER_CHUNK // len(states))
     parts = [kl_of_states(model.head, c) for c in torch.split(states, positions_per_chunk, 1)]
     return torch.cat(parts, dim=1)
+
+
+@torch.no_grad()
+def prefixed_kl(
+    model: CausalModel,
+    tokens: Sequence[int],
+    prefix: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, " positions"]:
+    """Return KL(clean ‖ prefixed) of the next token at each position of ``tokens`` but BOS.
+
+    The prefix stands between BOS and the text; the text's own positions are compared, in nats.
+    """
+    states = []
+    for inserted in ((), tuple(prefix)):
+        batch = pad([[tokens[0], *inserted, *tokens[1:]]], tokens[0], "right", device)
+        hidden = model.body(
+            input_ids=batch.tokens,
+            attention_mask=batch.mask.long(),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        states.append(hidden[0, 1 + len(inserted) :])
+    return kl_of_states(model.head, torch.stack(states))[0]
 
 
 def kl_of_states(

@@ -45,7 +45,11 @@ def _wanted(spec: dict[str, Any], sides: dict[str, tuple[ObjectRecord, ArtifactR
         dictionary = record.status.inputs["dictionary"]["ref"]
         declared[name] = [artifact.content_digest, dictionary["identity"]]
         payload[name] = {**reference_json(artifact), "dictionary": dictionary}
-        inputs[name] = {"object": record.key.name, **reference_json(artifact)}
+        inputs[name] = {
+            "object": record.key.name,
+            **reference_json(artifact),
+            "dictionary": dictionary,
+        }
     payload["coarse"]["candidates"] = candidates
     payload["capture"] = coarse.status.inputs["capture"]
     inputs["capture"] = coarse.status.inputs["capture"]

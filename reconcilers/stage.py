@@ -26,7 +26,7 @@ from specs.status import (
     Truth,
     with_transition_times,
 )
-from state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
+from state.records import WAITS_FOR_SPACE, ArtifactRecord, InputRecord, JobRecord, ObjectRecord
 
 RESOLVE_RETRY_SECONDS = 30.0
 
@@ -183,6 +183,7 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
             condition(
                 snapshot, "ArtifactsVerified", "True", "ArtifactVerified", "artifact is intact"
             ),
+            *_preflights(snapshot, artifact),
         ),
         summary=summary,
         inputs=wanted.inputs,
@@ -197,6 +198,18 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
         adopt=artifact if observed.unindexed else None,
         events=events,
     )
+
+
+def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition, ...]:
+    """The checks that the stage passed before it published, with their numbers."""
+    checks = artifact.metrics.get("preflights") or {}
+    if not checks:
+        return ()
+    message = "; ".join(
+        f"{name}: {check['measured']:.4g} (allowed {check['low']:g} to {check['high']:g})"
+        for name, check in checks.items()
+    )
+    return (condition(snapshot, "PreflightsPassed", "True", "WithinLimits", message),)
 
 
 def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:
@@ -225,6 +238,8 @@ def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
         return "JobPending", f"{stage} job waits for a worker"
     if job.state == "running":
         return "JobRunning", f"{stage} job {job.id} is running"
+    if job.reason in WAITS_FOR_SPACE:
+        return job.reason, f"{stage} job {job.id} waits: {job.message}"
     return (
         "RetryingLater",
         f"{stage} job {job.id} is retried (attempt {job.attempts} failed): "

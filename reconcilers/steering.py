@@ -13,6 +13,7 @@ from state.records import ArtifactRecord, ObjectRecord
 _RULES = (
     "arms",
     "randomDraws",
+    "systemPrompt",
     "strengthUnit",
     "strengths",
     "samplesPerPrompt",
@@ -20,6 +21,7 @@ _RULES = (
     "sampling",
     "minDifference",
     "maxArmCosine",
+    "probeHook",
 )
 _GATE_REASONS = {"NO-GO": "GateNoGo", "INCONCLUSIVE": "GateInconclusive"}
 
@@ -41,7 +43,9 @@ def desired(snapshot: Snapshot) -> Desired:
             "InputMismatch", f"{mapping.key} does not rest on {capture.key}", terminal=True
         )
     answer = _answered(snapshot.object.spec, mapping)
-    return answer or _wanted(snapshot.object.spec, capture, capture_artifact, mapping_artifact)
+    return answer or _wanted(
+        snapshot.object.spec, capture, capture_artifact, mapping, mapping_artifact
+    )
 
 
 def _answered(spec: dict[str, Any], mapping: ObjectRecord) -> Answered | None:
@@ -61,10 +65,16 @@ def _wanted(
     spec: dict[str, Any],
     capture: ObjectRecord,
     capture_artifact: ArtifactRecord,
+    mapping: ObjectRecord,
     mapping_artifact: ArtifactRecord,
 ) -> Wanted:
     model = capture.status.inputs["model"]["ref"]
-    rules = {name: spec[name] for name in _RULES}
+    used = mapping.status.inputs
+    sides = {
+        name: {key: used[name][key] for key in ("digest", "contentDigest", "dictionary")}
+        for name in ("coarse", "fine")
+    }
+    rules = {name: spec[name] for name in _RULES if name in spec}
     texts = {
         "openings": [
             {"id": f"opening-{number:04d}", "text": text}
@@ -72,6 +82,7 @@ def _wanted(
         ],
         "neutralText": spec["neutralText"]["texts"],
         "lexicon": spec["lexicon"]["texts"],
+        "siblings": spec.get("siblings", {}).get("texts", []),
     }
     shared = {**rules, **texts, "hook": capture.spec["hook"]}
     declared = {
@@ -81,13 +92,18 @@ def _wanted(
             mapping_artifact.files[name].sha256
             for name in ("directions.json", "directions.safetensors")
         ],
-        "norms": capture_artifact.files["norms.json"].sha256,
+        "capture": capture_artifact.content_digest,
+        "sides": {
+            name: [side["contentDigest"], side["dictionary"]["identity"]]
+            for name, side in sides.items()
+        },
     }
     payload = {
         **shared,
         "model": model,
         "mapping": reference_json(mapping_artifact),
         "capture": reference_json(capture_artifact),
+        **sides,
     }
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(capture_artifact)},

@@ -16,6 +16,7 @@ from reports.documents import object_document
 from reports.html import render_report
 from reports.provenance import spec_yaml
 from reports.view import ExperimentView, StageName, StageView
+from state import failpoints
 from state.artifacts import Corrupt
 from state.failures import TerminalFailure
 from state.files import durable_replace, file_sha256, fsync_path
@@ -33,6 +34,7 @@ STEERING_FILES = (
     "steering_samples.parquet",
     "steering_scores.parquet",
     "arms.parquet",
+    "distribution_shift.parquet",
     "verdict.json",
 )
 _OPTIONAL = {"directions.safetensors"}
@@ -69,6 +71,7 @@ def write_report(view: ExperimentView, path: Path) -> Path:
     check_writable_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        failpoints.reach("report-write")
         temporary.write_text(render_report(view), encoding="utf-8")
         durable_replace(temporary, path)
     finally:
@@ -167,6 +170,7 @@ def _make_durable(folder: Path) -> None:
 
 
 def _move(temporary: Path, destination: Path) -> None:
+    failpoints.reach("bundle-rename")
     try:
         temporary.rename(destination)
     except OSError as error:

@@ -9,6 +9,7 @@ from reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
 from reports.numbers import decimal
 from reports.provenance import resolved_inputs, spec_yaml, stage_provenance
 from reports.samples import samples_by_opening
+from reports.shift_table import shifts_by_opening
 from reports.steering_figure import concept_against_kl
 from reports.story import answers, cautions, model_facts, question, share_sentence
 from reports.view import ExperimentView, StageView
@@ -16,6 +17,15 @@ from reports.view import ExperimentView, StageView
 HISTOGRAMS_MAX = 6
 PAIRS_SHOWN_MAX = 60
 ANCHORS_DRAWN_MAX = 8
+OUTCOMES = (
+    "probe",
+    "target_latent",
+    "sibling",
+    "targetedness",
+    "collateral_coarse",
+    "collateral_fine",
+    "distinct_2",
+)
 
 
 def headline(view: ExperimentView) -> dict[str, Any]:
@@ -84,6 +94,7 @@ def steering(view: ExperimentView) -> dict[str, Any]:
     arms = stage.table("arms.parquet")
     verdict = stage.document("verdict.json")
     openings, hidden = samples_by_opening(stage)
+    shifts, shifts_hidden = shifts_by_opening(stage)
     return {
         "stage": stage,
         "rules": stage.spec,
@@ -92,6 +103,9 @@ def steering(view: ExperimentView) -> dict[str, Any]:
         "contrasts": _contrasts(verdict.get("contrasts") or []),
         "secondary": _contrasts(verdict.get("secondary") or []),
         "figure": concept_against_kl(arms),
+        "outcomes": _outcomes(arms),
+        "shifts": shifts,
+        "shifts_hidden": shifts_hidden,
         "openings": openings,
         "samples_hidden": hidden,
         "unit": _strength_unit(view, stage),
@@ -116,6 +130,13 @@ def _contrasts(entries: list[dict[str, Any]]) -> dict[str, Any]:
     columns += [name for name in given if name not in known]
     rows = [[_cell(entry.get(name)) for name in columns] for entry in entries]
     return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
+
+
+def _outcomes(arms: Any) -> dict[str, Any]:
+    """Return the arms' further outcomes as columns and rows of text."""
+    shown = ("arm", "strength", *(name for name in OUTCOMES if name in arms))
+    rows = [[_cell(row[name]) for name in shown] for row in arms.to_dict("records")]
+    return {"columns": [name.replace("_", " ") for name in shown], "rows": rows}
 
 
 def _cell(value: Any) -> str:
@@ -181,6 +202,7 @@ def _strength_unit(view: ExperimentView, stage: StageView) -> dict[str, Any]:
     """Return the unit of the strengths in words, with its size where the capture is at hand."""
     unit = stage.spec["strengthUnit"]
     words, name = {
+        "nextTokenKl": ("nats of next-token KL on neutral text", ""),
         "centredResidualNorm": ("median norm of (h minus mean h)", "median_centred_norm"),
         "residualNorm": ("median norm of h", "median_norm"),
         "absolute": ("1", ""),

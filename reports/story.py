@@ -161,10 +161,14 @@ def _steering_cautions(view: ExperimentView) -> list[str]:
         )
     if verdict["verdict"] == "NotTestable":
         found.append("NotTestable says nothing about which arm is better.")
+    if view.stage("steering").spec["strengthUnit"] != "nextTokenKl":
+        found.append(
+            "The contrast compares arms at equal norms, which are not equal disturbances: in the "
+            "figure, compare arms at equal KL."
+        )
     found.append(
-        "The contrast compares arms at equal strengths, which are not equal disturbances, and the "
-        "best strength of an arm was seen on the openings that score it: in the figure, compare "
-        "arms at equal KL."
+        "The best strength of an arm was seen on the openings that score it; it is a pointer to "
+        "samples worth reading, not a result."
     )
     found.append(
         "The concept score counts texts with a word of the lexicon; it does not judge their sense."

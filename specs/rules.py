@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from specs.fields import Share, Spec, Texts
+from specs.fields import HookName, Share, Spec, Texts
 
-Arm = Literal["none", "coarse", "fine", "multi", "random"]
+Arm = Literal[
+    "none",
+    "coarse",
+    "fine",
+    "multi",
+    "coarsePair",
+    "nonChildren",
+    "randomLatent",
+    "meanDifference",
+    "random",
+]
+StrengthUnit = Literal["nextTokenKl", "centredResidualNorm", "residualNorm", "absolute"]
 
 
 class Selection(Spec):
@@ -104,24 +115,22 @@ class Sampling(Spec):
 class SteeringRules(Spec):
     """How generation is steered and scored."""
 
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (
-        "none",
-        "coarse",
-        "fine",
-        "multi",
-        "random",
-    )
-    """The directions to compare; ``random`` stands for ``randomDraws`` directions."""
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = get_args(Arm)
+    """The directions to compare. Controls: ``coarsePair`` is the two best anchors, ``nonChildren``
+    as many fine latents that are no anchor's children, ``randomLatent`` one coarse latent that is
+    no anchor, ``meanDifference`` mean target minus mean neutral residual, ``random`` stands for
+    ``randomDraws`` directions. A control that cannot be built is left out with the reason."""
     random_draws: Annotated[int, Field(ge=1, le=100)] = 3
     """Random unit directions, each an arm of its own."""
-    strength_unit: Literal["centredResidualNorm", "residualNorm", "absolute"] = (
-        "centredResidualNorm"
-    )
-    """Unit of ``strengths``: median norm of (h - mean h), median norm of h, or 1."""
+    system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
+    strength_unit: StrengthUnit = "nextTokenKl"
+    """Unit of ``strengths``: nats of next-token KL on ``neutralText`` (each arm gets the norm that
+    brings it: equal budgets), median norm of (h - mean h), median norm of h, or 1."""
     strengths: Annotated[
         tuple[Annotated[float, Field(gt=0.0, le=1e6)], ...], Field(min_length=1, max_length=50)
-    ] = (0.25, 0.5, 0.75, 1.0)
-    """Steering strengths in ``strengthUnit``."""
+    ] = (0.05, 0.1, 0.2)
+    """Steering strengths in ``strengthUnit``; to be given with any unit but the default one."""
     samples_per_prompt: Annotated[int, Field(ge=1, le=1000)] = 1
     """Samples per opening, arm and strength."""
     max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 24
@@ -134,6 +143,12 @@ class SteeringRules(Spec):
     """Fixed text on which the next-token KL is measured."""
     lexicon: Texts
     """Words that mark a text as being about the concept; matched as whole words."""
+    siblings: Texts | None = None
+    """Words of sibling concepts (for France: Germany, Berlin), to tell a push towards the
+    concept from a push towards its kind; leave out to go without *targetedness*."""
+    probe_hook: HookName | None = None
+    """Where the linear probe reads; by default the output of the block halfway between ``hook`` and
+    the last one, where the steered dictionaries were not trained."""
     min_difference: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
     """Smallest difference in concept score that counts as practical."""
     max_arm_cosine: Share = 0.98
@@ -144,4 +159,6 @@ class SteeringRules(Spec):
         for name, values in (("arms", self.arms), ("strengths", self.strengths)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} holds a value twice; keep one")
+        if self.strength_unit != "nextTokenKl" and "strengths" not in self.model_fields_set:
+            raise ValueError(f"strengthUnit {self.strength_unit} needs strengths in that unit")
         return self

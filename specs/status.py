@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 ConditionType = Literal[
-    "Ready", "Reconciling", "Stalled", "InputsReady", "ArtifactsVerified", "Suspended"
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "InputsReady",
+    "ArtifactsVerified",
+    "PreflightsPassed",
+    "Suspended",
 ]
 Truth = Literal["True", "False", "Unknown"]
 

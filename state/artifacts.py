@@ -5,9 +5,13 @@ A reader accepts nothing without a manifest and verifies hashes before use.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +23,36 @@ from state.records import ArtifactRecord, FileEntry
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024
+_SEAL = "manifestDigest"
+"""The digest of all other fields: whoever edits one of them breaks it."""
 
 
 class Corrupt(Exception):
     """An artifact folder does not hold what its manifest says."""
+
+
+class Differs(Corrupt):
+    """An artifact folder is not the one that was recorded; it may be whole by itself."""
+
+
+NOT_DAMAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
+"""What says something about this process, not about the file that it could not read."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn an error of reading ``what`` into Corrupt, unless it says nothing about the file.
+
+    Such an error passes through as OSError: a good artifact must not be set aside for it.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise Corrupt(f"{what} is missing") from None
+    except OSError as error:
+        if error.errno in NOT_DAMAGE:
+            raise
+        raise Corrupt(f"{what} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -43,6 +73,7 @@ class ArtifactStore:
         """Return a new, empty folder for the payload of one attempt."""
         folder = self.root / ".staging" / f"{digest}-{token}"
         shutil.rmtree(folder, ignore_errors=True)
+        failpoints.reach("staging-create")
         folder.mkdir(parents=True)
         return folder
 
@@ -53,27 +84,33 @@ class ArtifactStore:
             fsync_path(path)
             name = path.relative_to(staging).as_posix()
             files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        complete = {**manifest, "files": files, "contentDigest": content_digest(files)}
+        told = {**manifest, "files": files, "contentDigest": content_digest(files)}
+        complete = json.loads(json.dumps(told, allow_nan=False))
+        complete[_SEAL] = digest_of(complete)
         temporary = staging / f".{MANIFEST}.tmp"
+        failpoints.reach("manifest-write")
         temporary.write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False))
         durable_replace(temporary, staging / MANIFEST)
         return _record(complete)
 
-    def publish(self, staging: Path, record: ArtifactRecord) -> None:
-        """Rename a sealed folder into place. Call inside the transaction that checks the token.
+    def publish(self, staging: Path, record: ArtifactRecord) -> ArtifactRecord:
+        """Rename a sealed folder into place; return the record of what lies there then.
 
-        A valid artifact that is already there wins: its bytes are the same by construction.
+        Call inside the transaction that checks the token. A valid artifact that is already
+        there wins: its bytes are the same by construction, its times are its own.
         """
         final = self.folder(record.stage, record.digest)
-        if final.exists():
-            if self._holds(final, record):
+        if os.path.lexists(final):
+            earlier = self.whole(record.stage, record.digest)
+            if earlier is not None and earlier.files == record.files:
                 shutil.rmtree(staging, ignore_errors=True)
-                return
+                return earlier
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
         staging.rename(final)
         fsync_path(final.parent)
+        return record
 
     def discard_staging(self, keep_tokens: set[int]) -> None:
         """Remove what attempts left behind that no longer hold their job."""
@@ -88,17 +125,30 @@ class ArtifactStore:
         failpoints.reach("work-discard")
         shutil.rmtree(self.work_folder(digest), ignore_errors=True)
 
+    def discard_finished_work(self, published: Collection[str]) -> None:
+        """Remove shards that a worker left behind which died right after publishing."""
+        for folder in (self.root / ".work").glob("*"):
+            if folder.name in published:
+                self.discard_work(folder.name)
+
     def manifest(self, stage: str, digest: str) -> dict[str, Any]:
-        """Return an artifact's manifest. Raises Corrupt when there is none that can be read."""
+        """Return an artifact's manifest as it was sealed.
+
+        Raises Corrupt when there is none, or when any field of it was edited.
+        """
         path = self.folder(stage, digest) / MANIFEST
         try:
-            if path.stat().st_size > MANIFEST_BYTES_MAX:
-                raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
-            manifest = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
+            with reading(str(path)):
+                if path.stat().st_size > MANIFEST_BYTES_MAX:
+                    raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(manifest, dict):
+                raise Corrupt(f"{path} is not a manifest")
+            rest = {name: value for name, value in manifest.items() if name != _SEAL}
+            if manifest.get(_SEAL) != digest_of(rest):
+                raise Corrupt(f"manifest of {stage}/{digest[:12]} was edited after it was written")
+        except (ValueError, RecursionError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
-        if not isinstance(manifest, dict):
-            raise Corrupt(f"{path} is not a manifest")
         return manifest
 
     def record(self, stage: str, digest: str) -> ArtifactRecord:
@@ -118,57 +168,91 @@ class ArtifactStore:
         return found
 
     def check_presence(self, record: ArtifactRecord) -> None:
-        """Check that every file is there with its size; cheap. Raises Corrupt."""
+        """Check that every file is there, in this folder and with its size; cheap.
+
+        Raises Corrupt, and OSError when that cannot be found out now.
+        """
+        name = f"{record.stage}/{record.digest[:12]}"
         folder = self.folder(record.stage, record.digest)
+        if folder.is_symlink():
+            raise Corrupt(f"{name} is a link to {folder.readlink()}, not a folder")
         if not folder.is_dir():
-            raise Corrupt(f"{record.stage}/{record.digest[:12]} is missing")
+            raise Corrupt(f"{name} is missing")
         if not (folder / MANIFEST).is_file():
-            raise Corrupt(f"{record.stage}/{record.digest[:12]} has no manifest")
-        for name, entry in record.files.items():
-            try:
-                size = (folder / name).stat().st_size
-            except OSError:
-                raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name} is missing") from None
-            if size != entry.bytes:
+            raise Corrupt(f"{name} has no manifest")
+        real = os.path.realpath(folder)
+        for file, expected_bytes in [(MANIFEST, None), *_sizes(record)]:
+            with reading(f"{name}/{file}"):
+                there = (folder / file).stat()
+            if os.path.realpath(folder / file) != os.path.join(real, file):  # noqa: PTH118
+                raise Corrupt(f"{name}/{file} is a link, not a file of this artifact")
+            if not stat.S_ISREG(there.st_mode):
+                raise Corrupt(f"{name}/{file} is not a file")
+            if expected_bytes not in (None, there.st_size):
                 raise Corrupt(
-                    f"{record.stage}/{record.digest[:12]}/{name}: "
-                    f"expected {entry.bytes} bytes, found {size}"
+                    f"{name}/{file}: expected {expected_bytes} bytes, found {there.st_size}"
                 )
 
     def verify(self, record: ArtifactRecord) -> None:
-        """Check presence and the sha256 of every file. Raises Corrupt."""
+        """Check presence, the manifest and the sha256 of every file.
+
+        Raises Corrupt (Differs when the folder holds another artifact than ``record``), and
+        OSError when that cannot be found out now.
+        """
         self.check_presence(record)
-        if self.record(record.stage, record.digest).files != record.files:
-            raise Corrupt(f"manifest of {record.stage}/{record.digest[:12]} was changed")
+        if self.record(record.stage, record.digest) != record:
+            raise Differs(f"{record.stage}/{record.digest[:12]} is not the one that was recorded")
         folder = self.folder(record.stage, record.digest)
         for name, entry in record.files.items():
-            if file_sha256(folder / name) != entry.sha256:
+            with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
+                found = file_sha256(folder / name)
+            if found != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
+
+    def whole(self, stage: str, digest: str) -> ArtifactRecord | None:
+        """Return the record of an artifact whose every byte is right by itself, or None.
+
+        Raises OSError when that cannot be found out now.
+        """
+        try:
+            found = self.record(stage, digest)
+            self.verify(found)
+        except Corrupt:
+            return None
+        return found
 
     def quarantine(self, stage: str, digest: str) -> Path | None:
         """Move a corrupt artifact aside; return where it lies now, or None if it was gone."""
         folder = self.folder(stage, digest)
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return None
         aside = self.root / ".quarantine" / stage
         aside.mkdir(parents=True, exist_ok=True)
-        target = next(path for n in range(10_000) if not (path := aside / f"{digest}-{n}").exists())
+        names = (aside / f"{digest}-{n}" for n in range(10_000))
+        target = next(path for path in names if not os.path.lexists(path))
         failpoints.reach("artifact-set-aside")
         folder.rename(target)
         fsync_path(aside)
         return target
 
-    def _holds(self, folder: Path, record: ArtifactRecord) -> bool:
-        try:
-            self.verify(record)
-        except (Corrupt, OSError):
-            return False
-        return folder.is_dir()
-
 
 def content_digest(files: dict[str, dict[str, Any]]) -> str:
     """Return the digest of the payload files' names and hashes; nothing else enters."""
     return digest_of({name: entry["sha256"] for name, entry in files.items()})
+
+
+def was_made_again(recorded: ArtifactRecord, whole: ArtifactRecord | None) -> bool:
+    """Whether what lies on disk is whole and only newer than what was recorded.
+
+    Other numbers over the same files are no new artifact: somebody edited them.
+    """
+    if whole is None:
+        return False
+    return whole.files != recorded.files or whole.metrics == recorded.metrics
+
+
+def _sizes(record: ArtifactRecord) -> list[tuple[str, int | None]]:
+    return [(name, entry.bytes) for name, entry in record.files.items()]
 
 
 def _is_inside(name: str) -> bool:

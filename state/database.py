@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,11 +15,12 @@ from sqlalchemy.exc import DatabaseError
 from state import failpoints
 from state.failures import Failure, TerminalFailure, TransientFailure
 from state.file_systems import refuse_network_file_system
-from state.files import durable_replace, file_sha256
+from state.files import disk_full_words, durable_replace, file_sha256, free_bytes
+from state.open_files import OpenFiles
 
 HEAD_REVISION = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_TIMEOUT_SECONDS = 60.0
+BUSY_TIMEOUT_SECONDS = 60
 WAL_TRIES_MAX = 20
 CHECKPOINT_PAGES = 1000
 """A commit that leaves more pages than this in the WAL moves them into the database."""
@@ -32,6 +34,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = _engine(path)
+        self._files = OpenFiles(path)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -40,6 +43,7 @@ class Database:
         A read that turned into a write would fail whenever somebody else wrote meanwhile.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            self._files.check()
             connection.exec_driver_sql("PRAGMA query_only=ON")
             connection.exec_driver_sql("BEGIN")
             yield connection
@@ -52,16 +56,19 @@ class Database:
         Raises TransientFailure when others hold the lock for BUSY_TIMEOUT_SECONDS.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
+            self._files.check()
             failpoints.reach("transaction-begin")
             connection.exec_driver_sql("PRAGMA query_only=OFF")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
                 failpoints.reach("transaction-commit")
+                connection.commit()
             except BaseException:
+                # also after a commit that failed: closing alone would put the connection back
+                # into the pool with its transaction open, and the write lock held for ever
                 connection.rollback()
                 raise
-            connection.commit()
         failpoints.reach("transaction-committed")
 
     def migrate(self) -> None:
@@ -90,6 +97,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._files.forget()
 
     def _back_up(self, revision: str) -> None:
         """Copy the database beside itself, whole and durable.
@@ -121,42 +129,13 @@ def open_database(path: Path) -> Database:
     return database
 
 
-_TROUBLES: tuple[tuple[tuple[str, ...], type[Failure], str, str], ...] = (
-    (
-        ("locked", "busy"),
-        TransientFailure,
-        "DatabaseBusy",
-        f"another process holds {{path}} for more than {BUSY_TIMEOUT_SECONDS:.0f} s ({{what}}); "
-        "end it (`fuser {path}` names it), then try again",
-    ),
-    (
-        ("disk is full",),
-        TransientFailure,
-        "DiskFull",
-        "{path} cannot grow ({what}); free space on its disk: nothing that was stored is lost",
-    ),
-    (
-        ("disk i/o error",),
-        TransientFailure,
-        "InputOutputError",
-        "{path} cannot be read or written ({what}); look at its disk: full, failing or gone?",
-    ),
-    (
-        ("malformed", "not a database"),
-        TerminalFailure,
-        "DatabaseDamaged",
-        "{path} is damaged ({what}); move it away and apply the specs again: artifacts that are "
-        "still there are taken over without a run",
-    ),
-    (
-        ("unable to open", "readonly", "read-only"),
-        TerminalFailure,
-        "StateNotWritable",
-        "{path} cannot be written ({what}); give the folder write permission, or name another "
-        "one with --state",
-    ),
-)
-"""What SQLite says, which failure that is, and what to do."""
+_FULL = ("disk is full",)
+_BUSY = ("locked", "busy")
+_UNREADABLE = ("disk i/o error", "unable to open")
+_DAMAGED = ("malformed", "not a database")
+_READ_ONLY = ("readonly", "read-only")
+ROOM_BYTES = 64 * 1024
+"""SQLite's shared index grows by 32 KiB: with less room than this, an I/O error is a full disk."""
 
 
 @contextmanager
@@ -165,11 +144,58 @@ def _in_plain_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        what = error.orig if isinstance(error, DatabaseError) else error
-        for words, failure, reason, advice in _TROUBLES:
-            if any(word in str(what).lower() for word in words):
-                raise failure(reason, advice.format(path=path, what=what)) from error
-        raise
+        failure = _failure(path, str(error.orig if isinstance(error, DatabaseError) else error))
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _failure(path: Path, said: str) -> Failure | None:
+    """Return what SQLite's words mean, or None when they are not about the file itself."""
+
+    def any_of(words: tuple[str, ...]) -> bool:
+        return any(word in said.lower() for word in words)
+
+    if any_of(_FULL) or (any_of(_UNREADABLE) and _is_full(path)):
+        return TransientFailure("DiskFull", f"{path} cannot be written: {disk_full_words(path)}")
+    if any_of(_BUSY):
+        return TransientFailure(
+            "DatabaseBusy",
+            f"{path} was held by another process for more than {BUSY_TIMEOUT_SECONDS} s ({said}); "
+            "try again, and look for a process that hangs",
+        )
+    if any_of(_DAMAGED):
+        return TerminalFailure(
+            "DatabaseDamaged",
+            f"{path} is damaged ({said}); run `loopscope rebuild SPECS`: it sets the database "
+            "aside, applies the specs and takes over the artifacts without a run",
+        )
+    if any_of(_READ_ONLY) or (any_of(_UNREADABLE) and not _may_be_written(path)):
+        return TerminalFailure(
+            "StateNotWritable",
+            f"{path} cannot be written ({said}); give the folder write permission, or "
+            "name another one with --state",
+        )
+    if any_of(_UNREADABLE):
+        return TransientFailure(
+            "DatabaseUnreadable",
+            f"the system refused to read or write {path} ({said}); look at the disk and at the "
+            "number of open files, then try again",
+        )
+    return None
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return free_bytes(path.parent) < ROOM_BYTES
+    except OSError:
+        return False
+
+
+def _may_be_written(path: Path) -> bool:
+    """Whether permissions allow it; then it is something that may pass, such as open files."""
+    file_allows = os.access(path, os.W_OK) if path.exists() else path.parent.is_dir()
+    return file_allows and os.access(path.parent, os.W_OK) and not path.is_dir()
 
 
 def _engine(path: Path) -> Engine:

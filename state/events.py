@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from specs.objects import Key
-from state import tables
+from state import failpoints, tables
 from state.records import EventRecord
 
 EVENTS_KEPT = 5_000
@@ -69,5 +69,6 @@ def _keep_newest(connection: Connection) -> None:
     e = tables.events.c
     if connection.execute(select(func.count(e.id))).scalar_one() <= EVENTS_KEPT:
         return
+    failpoints.reach("events-trim")
     oldest = select(e.id).order_by(e.last_seen_at).limit(EVENTS_KEPT // 10)
     connection.execute(delete(tables.events).where(e.id.in_(oldest)))

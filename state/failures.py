@@ -24,5 +24,9 @@ class TerminalFailure(Failure):
     """Retrying cannot help: a human must change the spec, a file or the machine."""
 
 
+PASSING = (TransientFailure, OSError)
+"""What may be gone at the next try: a full disk, a busy database, no file descriptors left."""
+
+
 class JobStopped(Exception):
     """The job was told to stop (shutdown, cancel, lost lease). Costs no attempt."""

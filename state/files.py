@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from state import failpoints
@@ -13,6 +15,29 @@ def file_sha256(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes can still be written on the file system that holds ``path``."""
+    return shutil.disk_usage(path).free
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that no space or quota is left, in whatever words.
+
+    Libraries that write through Rust or C++ raise errors of their own, with the number in the text.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left on device" in str(error) or "os error 28" in str(error)
+
+
+def disk_full_words(path: Path) -> str:
+    """Return how much is free where ``path`` lies, and what to do."""
+    return (
+        f"no space left: {free_bytes(path):,} bytes are free at {path}; "
+        "free some, and it goes on by itself"
+    )
 
 
 def fsync_path(path: Path) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
 from specs.objects import Key
-from state import tables
-from state.objects import raise_counter
+from state import failpoints, tables
+from state.objects import raise_counter, wanting
 from state.records import JobRecord, Progress
 
 ACTIVE = ("pending", "running")
@@ -31,6 +31,8 @@ class RetryPolicy:
     losses_max: int = 10
     backoff_seconds: float = 10.0
     backoff_seconds_max: float = 600.0
+    space_wait_seconds: float = 30.0
+    """How soon a job that found the disk full is tried again; that costs no attempt."""
 
     def delay_seconds(self, attempts: int, jitter: Callable[[], float] = random.random) -> float:
         """Return 10 s x 2^(attempts-1), at most 10 min, with up to 10 % jitter."""
@@ -221,6 +223,54 @@ def fail(
     )
 
 
+def postpone(
+    connection: Connection, job_id: int, token: int, reason: str, message: str, *, until: float
+) -> None:
+    """Give the job back for a cause that is not its own: pending again, no attempt lost."""
+    _own(
+        connection,
+        job_id,
+        token,
+        state="pending",
+        not_before=until,
+        worker=None,
+        lease_expires_at=None,
+        reason=reason,
+        message=message,
+    )
+
+
+def hold_back(connection: Connection, message: str, *, now: float) -> list[Key]:
+    """Mark due jobs as ``LowDiskSpace``; return the objects that wait for them."""
+    return _mark(connection, _unmarked(now), reason="LowDiskSpace", message=message)
+
+
+def let_go(connection: Connection) -> list[Key]:
+    """Take ``LowDiskSpace`` off the pending jobs; return the objects that wait for them."""
+    return _mark(connection, _held(), reason=None, message=None)
+
+
+def marks_change(connection: Connection, *, low: bool, now: float) -> bool:
+    """Whether ``hold_back`` (when space is ``low``) or else ``let_go`` would mark a job."""
+    query = select(tables.jobs.c.id).where(_unmarked(now) if low else _held()).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _unmarked(now: float) -> ColumnElement[bool]:
+    j = tables.jobs.c  # a job that failed before keeps the reason that it is retried for
+    return (j.state == "pending") & (j.not_before <= now) & j.reason.is_(None)
+
+
+def _held() -> ColumnElement[bool]:
+    return (tables.jobs.c.state == "pending") & (tables.jobs.c.reason == "LowDiskSpace")
+
+
+def _mark(connection: Connection, which: ColumnElement[bool], **values: Any) -> list[Key]:
+    marked = update(tables.jobs).where(which).values(**values).returning(tables.jobs.c.digest)
+    digests = set(connection.execute(marked).scalars())
+    return [key for digest in sorted(digests) for key in wanting(connection, digest)]
+
+
 def release(connection: Connection, job_id: int, token: int) -> None:
     """Give the lease back unfinished (a stop): pending again, no attempt lost."""
     _own(connection, job_id, token, state="pending", worker=None, lease_expires_at=None)
@@ -230,7 +280,8 @@ def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPol
     """Take back the lease of a worker that died; return whether the job may run again.
 
     Losses are counted apart from attempts: a worker that is killed is not a failing job,
-    but one that is killed again and again (out of memory, say) must not go on for ever.
+    but one that is killed again and again (out of memory, say) without ever sealing another
+    shard must not go on for ever.
     """
     losses = job.losses + 1
     if losses < policy.losses_max:
@@ -258,6 +309,11 @@ def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPol
         "machine's memory, then `loopscope retry`",
     )
     return False
+
+
+def forgive_losses(connection: Connection, job_id: int, token: int) -> None:
+    """Count losses from 0 again, because the job got on since the last one. Raises Fenced."""
+    _own(connection, job_id, token, losses=0)
 
 
 def cancel(connection: Connection, job_id: int, reason: str, message: str, *, now: float) -> bool:
@@ -294,6 +350,7 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
     job = get(connection, job_id)
     if job is None:
         raise KeyError(job_id)
+    failpoints.reach("job-retry")
     active = find_active(connection, job.digest)
     if active is not None:
         return active.id

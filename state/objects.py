@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from specs.canonical import canonical_json
 from specs.objects import PROTECT_ANNOTATION, Key
 from specs.status import Status
-from state import tables
+from state import failpoints, tables
 from state.failures import TerminalFailure
 from state.records import ChangeRecord, ObjectRecord
 
@@ -172,6 +172,7 @@ def _with_what_it_owns(connection: Connection, record: ObjectRecord) -> list[Obj
 def _remove_one(connection: Connection, record: ObjectRecord, now: float) -> bool:
     """Delete the row, or mark it if it has finalizers; return whether it is gone."""
     if not record.finalizers:
+        failpoints.reach("object-delete")
         connection.execute(delete(tables.objects).where(_is(record.key)))
         _log(connection, "DELETED", record.key)
         return True
@@ -236,6 +237,7 @@ def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"],
         )
     )
     if version % 100 == 0:
+        failpoints.reach("changes-trim")
         old = tables.changes.c.resource_version <= version - CHANGES_KEPT
         connection.execute(delete(tables.changes).where(old))
     return version

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from specs.objects import Key
 from specs.status import Status
 
+WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
+"""Reasons of pending jobs that wait for free space: found none, or held back below the floor."""
+
 JobState = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
 

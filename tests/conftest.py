@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from tests.stage_world import World
     from worker.models import LoadedModel
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,6 +70,22 @@ def learned_position_model(
 def any_model(request: pytest.FixtureRequest) -> LoadedModel:
     """Each test that asks for it runs on both shapes of position encoding."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def world(any_model: LoadedModel, tmp_path: Path) -> World:
+    """A stage's surroundings, empty."""
+    from tests.stage_world import World
+
+    return World(any_model, tmp_path)
+
+
+@pytest.fixture
+def steering_world(world: World) -> World:
+    """A stage's surroundings with everything that steering reads."""
+    from tests.stage_world import add_steering_inputs
+
+    return add_steering_inputs(world)
 
 
 def _load(folder: Path, cache: Path) -> LoadedModel:

@@ -31,8 +31,7 @@ def publish(
     metrics = _WRITE[stage](payload, staging)
     manifest = {"stage": stage, "digest": digest_, "metrics": metrics, "createdAt": now}
     record = state.artifacts.seal(staging, manifest)
-    state.artifacts.publish(staging, record)
-    return record
+    return state.artifacts.publish(staging, record)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@ standard input closes, so it never outlives the worker that started it.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,8 +14,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from state import failpoints
+from state.files import is_disk_full
+
 POLL_SECONDS = 0.5
 MESSAGE_CHARACTERS_MAX = 2_000
+
+
+EXIT_DISK_FULL = errno.ENOSPC
+"""Said by number: on a full disk, words in the log may be lost."""
 
 
 class ConversionFailed(Exception):
@@ -32,6 +40,7 @@ def convert_in_process(
     }
     command = [sys.executable, "-m", "worker.conversion", str(gguf), str(folder), dtype]
     log = folder.with_name(folder.name + ".log")
+    failpoints.reach("conversion-spawn")
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -49,6 +58,8 @@ def convert_in_process(
         except BaseException:
             child.kill()
             raise
+    if code == EXIT_DISK_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     if code != 0:
         text = log.read_text(errors="replace")
         raise ConversionFailed(text[-MESSAGE_CHARACTERS_MAX:].strip() or f"exit status {code}")
@@ -82,4 +93,9 @@ def _end_with_the_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    except Exception as error:
+        if is_disk_full(error):
+            sys.exit(EXIT_DISK_FULL)
+        raise

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from types import TracebackType
 
+import structlog
+
 from state import failpoints, jobs
 from state.database import Database
-from state.failures import JobStopped, TransientFailure
+from state.failures import PASSING, JobStopped
 from state.jobs import Fenced
 from state.records import Progress
+
+log = structlog.get_logger("worker")
 
 PROGRESS_SECONDS = 0.5
 """Progress is written at most this often, except when the phase changes."""
@@ -60,7 +65,10 @@ class Lease:
             raise JobStopped("the controller is gone or told the worker to stop")
 
     def progress(self, phase: str, done: int, total: int, unit: str) -> None:
-        """Report progress. Raises JobStopped when told to stop, Fenced when taken away."""
+        """Report progress. Raises JobStopped when told to stop, Fenced when taken away.
+
+        Progress that cannot be written now is not worth a job.
+        """
         self.check()
         now = time.time()
         if phase != self._phase:
@@ -69,13 +77,20 @@ class Lease:
             return
         self._written_at = now
         seen = Progress(self._job_id, phase, done, total, unit, self._phase_started_at, now)
-        with self._database.write() as connection:
-            jobs.report_progress(connection, self._job_id, self._token, seen)
+        with contextlib.suppress(*PASSING):
+            failpoints.reach("progress")
+            with self._database.write() as connection:
+                jobs.report_progress(connection, self._job_id, self._token, seen)
+
+    def wait(self, seconds: float) -> None:
+        """Pause. Raises JobStopped when told to stop, Fenced when taken away."""
+        self._stop.wait(seconds)
+        self.check()
 
     def _beat(self) -> None:
         while not self._ended.wait(self._lease_seconds / 6):
-            failpoints.reach("heartbeat")
             try:
+                failpoints.reach("heartbeat")
                 with self._database.write() as connection:
                     jobs.heartbeat(
                         connection, self._job_id, self._token, self._lease_seconds, now=time.time()
@@ -83,5 +98,5 @@ class Lease:
             except Fenced as fenced:
                 self._fenced = fenced
                 return
-            except TransientFailure:
-                continue  # the database was busy or full: the lease lasts for several more beats
+            except Exception as error:  # the next beat may succeed; without any, the lease ends
+                log.warning("heartbeat failed", job=self._job_id, why=str(error))

@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 import platformdirs
 
+from state import failpoints
 from state.failures import TerminalFailure, TransientFailure
 from state.files import durable_replace, file_sha256, fsync_path
 from worker.context import ProgressReport
@@ -164,6 +165,7 @@ def _convert_into(folder: Path, ref: dict[str, Any], still_wanted: Callable[[], 
             raise TerminalFailure("ConversionFailed", f"{gguf.name}: {error}") from error
         _write_marker(result, ref)
         shutil.rmtree(folder, ignore_errors=True)
+        failpoints.reach("conversion-rename")
         result.rename(folder)
         fsync_path(folder.parent)
     finally:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ import torch
 
 from state import artifact_index, failpoints, jobs
 from state.artifacts import Corrupt
-from state.failures import JobStopped, TerminalFailure, TransientFailure
+from state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
 from state.records import JobRecord
 from worker.context import StageContext
+from worker.failing import failure_of
 from worker.lease import Lease
 from worker.manifest import manifest_of
 from worker.shards import Shards
 from worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
+
+WRITE_AGAIN_SECONDS = 1.0
 
 StageRun = Callable[[dict[str, Any], StageContext, Path], dict[str, Any]]
 
@@ -49,8 +53,7 @@ class Runner:
 
     def run(self, job_id: int, token: int, lease: Lease) -> None:
         """Run a claimed job to one of its ends. Never raises for what a job can cause."""
-        with self.state.database.read() as connection:
-            job = jobs.get(connection, job_id)
+        job = self._claimed(job_id)
         if job is None or job.state != "running" or job.token != token:
             log.info("job is no longer ours", job=job_id)
             return
@@ -63,26 +66,27 @@ class Runner:
             self.release(job_id, token)
         except Fenced as fenced:
             log.info("job taken away", job=job_id, why=str(fenced))
-        except TransientFailure as failure:
-            self._fail(job, failure.reason, failure.message, transient=True)
-        except TerminalFailure as failure:
-            self._fail(job, failure.reason, failure.message, transient=False)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            self._fail(job, "OutOfMemory", str(error) or "no memory left", transient=True)
-        except OSError as error:
-            self._fail(job, _disk_reason(error), str(error), transient=True)
         except Exception as error:
-            log.error("unexpected", job=job_id, trace=traceback.format_exc())
-            message = f"{type(error).__name__}: {error} (see the worker's log)"
-            self._fail(job, "UnexpectedError", message, transient=False)
+            self._record_failure(job, self._failure_of(job, error), lease)
 
     def release(self, job_id: int, token: int) -> None:
         """Give a job's lease back: pending again, no attempt lost."""
         try:
+            failpoints.reach("job-release")
             with self.state.database.write() as connection:
                 jobs.release(connection, job_id, token)
         except Fenced:
             log.info("job taken away", job=job_id)
+        except PASSING as trouble:
+            log.warning("lease not given back; it will be taken back", why=str(trouble))
+
+    def _claimed(self, job_id: int) -> JobRecord | None:
+        try:
+            with self.state.database.read() as connection:
+                return jobs.get(connection, job_id)
+        except PASSING as trouble:
+            log.warning("job not read; its lease will be taken back", why=str(trouble))
+            return None
 
     def _run_stage(self, job: JobRecord, lease: Lease) -> None:
         started_at = time.time()
@@ -94,7 +98,9 @@ class Runner:
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),
             dictionary=self.warm.dictionary,
             artifact=self._verified_artifact,
-            shards=Shards(self.state.artifacts.work_folder(job.digest)),
+            shards=Shards(
+                self.state.artifacts.work_folder(job.digest), partial(self._note_advance, job)
+            ),
             progress=lease.progress,
         )
         metrics = stage(job.payload, context, staging)
@@ -104,37 +110,72 @@ class Runner:
         failpoints.reach("artifact-sealed")
         with self.state.database.write() as connection:
             jobs.succeed(connection, job.id, job.token, now=time.time())
-            self.state.artifacts.publish(staging, record)
+            published = self.state.artifacts.publish(staging, record)
             failpoints.reach("artifact-renamed")
-            artifact_index.record(connection, record)
+            artifact_index.record(connection, published)
         failpoints.reach("artifact-committed")
         self.state.artifacts.discard_work(job.digest)
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
+
+    def _note_advance(self, job: JobRecord) -> None:
+        """A job that seals shards is no job that only kills its workers."""
+        if job.losses > 0:
+            with self.state.database.write() as connection:
+                jobs.forgive_losses(connection, job.id, job.token)
 
     def _verified_artifact(self, stage: str, digest: str) -> Path:
         artifacts = self.state.artifacts
         try:
             artifacts.verify(artifacts.record(stage, digest))
-        except (Corrupt, OSError) as damage:
+        except Corrupt as damage:
             raise TransientFailure("InputDamaged", f"{damage}; it is being made again") from None
         return artifacts.folder(stage, digest)
 
-    def _fail(self, job: JobRecord, reason: str, message: str, *, transient: bool) -> None:
+    def _failure_of(self, job: JobRecord, error: Exception) -> Failure:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return TransientFailure("OutOfMemory", str(error) or "no memory left")
+        failure = failure_of(error, self.state.artifacts.root)
+        if failure.reason == "UnexpectedError":
+            log.error("unexpected", job=job.id, trace=traceback.format_exc())
+        return failure
+
+    def _record_failure(self, job: JobRecord, failure: Failure, lease: Lease) -> None:
+        """Write down how the job failed, as often as it takes while the lease is ours."""
+        reason, message = failure.reason, failure.message
         log.warning("job failed", job=job.id, stage=job.stage, reason=reason, message=message)
-        try:
-            with self.state.database.write() as connection:
-                jobs.fail(
-                    connection,
-                    job.id,
-                    job.token,
-                    reason,
-                    message,
-                    transient=transient,
-                    now=time.time(),
-                    policy=self.policy,
-                )
-        except Fenced:
-            log.info("job taken away", job=job.id)
+        while True:
+            try:
+                self._write_failure(job, failure)
+                return
+            except Fenced:
+                log.info("job taken away", job=job.id)
+                return
+            except PASSING as trouble:
+                log.warning("failure not written; trying again", job=job.id, why=str(trouble))
+            try:
+                lease.wait(WRITE_AGAIN_SECONDS)
+            except (Fenced, JobStopped) as ended:
+                log.info("failure not written", job=job.id, why=str(ended))
+                return
+
+    def _write_failure(self, job: JobRecord, failure: Failure) -> None:
+        now, reason, message = time.time(), failure.reason, failure.message
+        failpoints.reach("job-failure")
+        with self.state.database.write() as connection:
+            if reason == "DiskFull":  # no fault of the job: it waits, however long that takes
+                until = now + self.policy.space_wait_seconds
+                jobs.postpone(connection, job.id, job.token, reason, message, until=until)
+                return
+            jobs.fail(
+                connection,
+                job.id,
+                job.token,
+                reason,
+                message,
+                transient=isinstance(failure, TransientFailure),
+                now=now,
+                policy=self.policy,
+            )
 
 
 def check_device(device: str) -> None:
@@ -156,9 +197,3 @@ def torch_threads() -> int:
     return (
         int(given) if given.isdigit() and int(given) > 0 else min(len(os.sched_getaffinity(0)), 8)
     )
-
-
-def _disk_reason(error: OSError) -> str:
-    import errno
-
-    return "DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "InputOutputError"

@@ -22,6 +22,7 @@ class Shards:
     """The sealed shards of one action, kept in ``folder`` until its artifact is published."""
 
     folder: Path
+    on_sealed: Callable[[], None] = lambda: None
 
     def sealed(self, name: str) -> Path | None:
         """Return the path of a complete shard from this or an earlier attempt, else None."""
@@ -38,12 +39,14 @@ class Shards:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / name
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        failpoints.reach("shard-write")
         write(temporary)
         record = {"bytes": temporary.stat().st_size, "sha256": file_sha256(temporary)}
         durable_replace(temporary, path)
         seal_temporary = self.folder / f".{name}.seal.{os.getpid()}.tmp"
         seal_temporary.write_text(json.dumps(record, sort_keys=True))
         durable_replace(seal_temporary, self._seal_path(name))
+        self.on_sealed()
         failpoints.reach("shard-sealed")
         return path
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from controller.inputs.errors import ResolutionPending
 from specs.canonical import digest
+from state import failpoints
 
 MEMO_ENTRIES_MAX = 4096
 MEMO_BYTES_MAX = 16 * 2**20
@@ -127,6 +128,7 @@ def _replace_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
+        failpoints.reach("hash-memo-replace")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from loopscope.commands import apply, controller, delete, get, queue, report, run, wait
+from loopscope.commands import (
+    apply,
+    controller,
+    delete,
+    fsck,
+    get,
+    queue,
+    rebuild,
+    report,
+    run,
+    wait,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add every subcommand to the application, in the order in which help lists them."""
-    for module in (run, apply, get, wait, queue, controller, report, delete):
+    for module in (run, apply, get, wait, queue, controller, report, delete, fsck, rebuild):
         module.register(app)

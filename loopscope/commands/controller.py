@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from controller.settings import Settings
-from loopscope.commands.options import DeviceOption, RootOption, StartsOption
+from loopscope.commands.options import DeviceOption, FloorOption, RootOption, StartsOption
 from loopscope.context import CommandError, now, root_of
 from loopscope.logs import log_to_stderr
 
@@ -29,7 +29,11 @@ def controller(
     root: RootOption = None,
     job_starts_per_minute: StartsOption = 60,
     device: DeviceOption = "cpu",
+    free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
     resync_seconds: Annotated[float, typer.Option(min=1.0)] = 10.0,
+    lease_seconds: Annotated[
+        float, typer.Option(min=1.0, help="A worker that is silent for this long loses its job.")
+    ] = 30.0,
 ) -> None:
     """Reconcile until interrupted. With --watch, edits of the folder's files are picked up."""
     from controller.folder_source import FolderSource  # late: `get` must stay quick
@@ -39,7 +43,11 @@ def controller(
         raise CommandError(f"--watch {watch} is not a folder")
     log_to_stderr(logging.INFO)
     settings = Settings(
-        job_starts_per_minute=job_starts_per_minute, device=device, resync_seconds=resync_seconds
+        job_starts_per_minute=job_starts_per_minute,
+        device=device,
+        free_space_floor_bytes=free_space_floor,
+        resync_seconds=resync_seconds,
+        lease_seconds=lease_seconds,
     )
     state = context.obj.open()
     stop = threading.Event()

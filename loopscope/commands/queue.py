@@ -13,7 +13,7 @@ from reports.documents import job_document, remaining_seconds
 from reports.listing import Listing
 from reports.numbers import age
 from state import events, jobs
-from state.records import JobRecord, Progress
+from state.records import WAITS_FOR_SPACE, JobRecord, Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -82,6 +82,8 @@ def job_detail(job: JobRecord, progress: Progress | None) -> str:
             return f"{progress.phase} {progress.done}/{progress.total} {progress.unit}{eta}"
         case "pending" if job.not_before > now():
             return f"retry in {age(job.not_before - now())} after {job.reason}: {job.message}"
+        case "pending" if job.reason in WAITS_FOR_SPACE:
+            return f"no free space: {job.reason}: {job.message}"
         case "pending":
             return "waits for a worker slot"
         case _:

@@ -11,7 +11,13 @@ import typer
 
 from controller.settings import Settings
 from controller.settled import family, is_settled
-from loopscope.commands.options import DeviceOption, RootOption, StartsOption, VerboseOption
+from loopscope.commands.options import (
+    DeviceOption,
+    FloorOption,
+    RootOption,
+    StartsOption,
+    VerboseOption,
+)
 from loopscope.context import EXIT_STALLED, now, root_of
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
@@ -33,6 +39,7 @@ def run(
     root: RootOption = None,
     job_starts_per_minute: StartsOption = 60,
     device: DeviceOption = "cpu",
+    free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
     verbose: VerboseOption = False,
 ) -> None:
     """Apply a file or folder and work until it is settled.
@@ -48,7 +55,11 @@ def run(
     for applied in apply_all(state, loaded, now=now()):
         print(f"{applied.key} {applied.outcome}")
     keys = [item.manifest.key for item in loaded]
-    settings = Settings(job_starts_per_minute=job_starts_per_minute, device=device)
+    settings = Settings(
+        job_starts_per_minute=job_starts_per_minute,
+        device=device,
+        free_space_floor_bytes=free_space_floor,
+    )
     with LiveView(state, keys) as view:
         _until_settled(state, keys, settings, view)
     if any(record.stalled for record in view.print_outcome()):
@@ -65,11 +76,22 @@ def _until_settled(state: StateFolder, keys: list[Key], settings: Settings, view
         view.refresh()
         return done
 
-    try:
-        with running_controller(state, settings) as runtime:
-            runtime.controller.step()  # artifacts are looked at before anything counts as settled
-            runtime.run_until(lambda: runtime.controller.idle and settled())
-    except AnotherController:
-        view.note("another controller works on this state folder; watching it")
-        while not settled():
-            time.sleep(POLL_SECONDS)
+    standing_by = False
+    while True:
+        try:
+            with running_controller(state, settings) as runtime:
+
+                def finished() -> bool:
+                    view.tell_trouble(runtime.controller.trouble)
+                    return runtime.controller.idle and settled()
+
+                runtime.controller.step()  # artifacts are looked at before anything is settled
+                runtime.run_until(finished)
+                return
+        except AnotherController:
+            if not standing_by:
+                view.note("another controller works on this state folder; watching it")
+            standing_by = True
+        if settled():
+            return
+        time.sleep(POLL_SECONDS)  # then try again: the other one may have died

@@ -245,6 +245,7 @@ class Payloads:
             kl=kl,
         )
         table(out / "arms.parquet", **self._arms(cells, rows))
+        table(out / "distribution_shift.parquet", **self._shifts(cells, openings))
         verdict = {
             "verdict": "Inconclusive",
             "contrast": "multi-fine",
@@ -274,6 +275,27 @@ class Payloads:
         document(out / "verdict.json", verdict)
         return {k: verdict[k] for k in ("verdict", "contrast", "estimate", "low", "high", "n")}
 
+    def _shifts(self, cells: list[tuple[str, float]], openings: int) -> dict[str, Any]:
+        rows = [
+            {
+                "prompt_id": f"opening-{opening:04d}",
+                "arm": arm,
+                "strength": strength,
+                "token": rank,
+                "text": HOSTILE if rank == 1 else f" word{rank}",
+                "probability_before": 0.01,
+                "rank_before": 12 - rank,
+                "probability_after": 0.5 / rank,
+                "rank_after": rank,
+                "new_arrival": rank == 1,
+            }
+            for opening in range(openings)
+            for arm, strength in cells
+            if arm != "none"
+            for rank in range(1, 12)
+        ]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
     def _arms(self, cells: list[tuple[str, float]], rows: list[Any]) -> dict[str, Any]:
         rates = [np.mean([r[6] for r in rows if (r[1], r[2]) == cell]) for cell in cells]
         kl = [disturbance(arm, s) for arm, s in cells]
@@ -281,6 +303,9 @@ class Payloads:
             "arm": [arm for arm, _ in cells],
             "strength": [s for _, s in cells],
             "n": [self.sizes.openings] * len(cells),
+            "probe": [0.5] * len(cells),
+            "targetedness": [0.25] * len(cells),
+            "norm": [100.0 * strength for _, strength in cells],
             "concept_rate": np.asarray(rates, dtype=float),
             "concept_low": [max(0.0, r - 0.2) for r in rates],
             "concept_high": [min(1.0, r + 0.2) for r in rates],

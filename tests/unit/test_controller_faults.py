@@ -1,19 +1,24 @@
 """Whatever breaks, the loop comes back to the same place, and repeats nothing that had finished."""
 
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
 
 from controller.commit import commit
 from controller.limits import WINDOW_SECONDS
+from controller.resolution import resolve
 from controller.settings import Settings
 from controller.snapshots import read_snapshot
 from reconcilers import experiment
+from reconcilers.references import InputReference
 from specs.objects import Key
-from state import artifact_index, jobs, objects
+from state import artifact_index, failpoints, jobs, objects
 from state.artifacts import Corrupt
+from state.failures import TransientFailure
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
+from worker.lease import Lease
 
 PRODUCES = {
     "capture": "capture",
@@ -115,7 +120,9 @@ def test_a_corrupt_artifact_that_nobody_indexed_is_not_adopted(settled):
         artifact_index.forget(connection, record.digest)
     flip_a_bit(settled.artifact_folder("france-fine") / BIGGEST["fine"])
     assert settled.resync() == ["decomposition"]
-    settled.state.artifacts.verify(record)
+    again = record_of(settled, "france-fine")
+    settled.state.artifacts.verify(again)
+    assert again.content_digest == record.content_digest
 
 
 @pytest.mark.parametrize("harm", [delete_artifact, truncate, delete_manifest])
@@ -171,6 +178,21 @@ def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwar
     assert capture.settle() == ["capture"]
 
 
+@pytest.mark.parametrize(("reason", "ended"), [("DatabaseBusy", True), ("DiskFull", False)])
+def test_a_silent_worker_is_ended_when_it_may_hold_the_write_lock(capture, reason, ended):
+    capture.step_until_running()
+    capture.clock.advance(capture.settings.lease_seconds + 1)
+
+    def no_transaction(name: str) -> None:
+        if name == "transaction-begin":
+            raise TransientFailure(reason, "not now")
+
+    with failpoints.handled_by(no_transaction):
+        capture.step()
+    assert (capture.workers.assigned == {}) is ended
+    assert capture.settle() == ["capture"]
+
+
 def test_a_worker_that_dies_for_ever_stalls_its_object(capture):
     capture.step_until_running()
     for _ in range(capture.settings.retry.losses_max):
@@ -192,6 +214,16 @@ def test_a_crash_between_rename_and_commit_is_adopted_without_a_second_run(captu
     assert job.state == "succeeded"
     starts = capture.rows()["job_starts"]
     assert len(starts) == 1
+
+
+def test_shards_that_a_worker_left_after_publishing_are_removed_by_a_resync(settled):
+    artifacts = settled.state.artifacts
+    published = record_of(settled, "france-fine").digest
+    for digest in (published, "e" * 64):
+        artifacts.work_folder(digest).mkdir(parents=True)
+    assert settled.resync() == []
+    assert not artifacts.work_folder(published).exists()
+    assert artifacts.work_folder("e" * 64).is_dir()
 
 
 def test_a_terminal_failure_stalls_everything_below_and_a_spec_edit_un_stalls_it(tmp_path):
@@ -362,3 +394,29 @@ def test_a_plan_from_a_snapshot_that_aged_is_refused_as_a_whole(settled):
     with pytest.raises(objects.Conflict), settled.state.database.write() as connection:
         commit(connection, settled.state.artifacts, snapshot, plan, settled.clock.now())
     assert settled.rows() == before
+
+
+def test_a_resolution_that_fails_in_an_unforeseen_way_ends_nothing(monkeypatch):
+    def odd(reference):
+        raise ZeroDivisionError("odd header")
+
+    monkeypatch.setattr("controller.resolution.describe_model", odd)
+    found = resolve(InputReference("model", {"name": "x"}))
+    assert (found.facts, found.reason, found.terminal) == (None, "UnexpectedError", False)
+    assert "odd header" in found.message
+
+
+def test_a_heartbeat_that_fails_once_is_followed_by_the_next(capture, monkeypatch):
+    capture.step_until_running()
+    ((job_id, token),) = capture.workers.assigned.values()
+    beats, done = [], threading.Event()
+
+    def refuse_the_first(*args, **kwargs):
+        beats.append(1)
+        if len(beats) == 1:
+            raise TransientFailure("DatabaseBusy", "held by another process")
+        done.set()
+
+    monkeypatch.setattr(jobs, "heartbeat", refuse_the_first)
+    with Lease(capture.state.database, job_id, token, 0.06, threading.Event()):
+        assert done.wait(60)

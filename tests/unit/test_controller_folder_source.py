@@ -1,5 +1,7 @@
 """A folder as the source of truth: edits are applied, vanished files pruned, never too much."""
 
+import shutil
+
 import pytest
 
 from controller.folder_source import RESCAN_SECONDS, FolderSource
@@ -132,3 +134,102 @@ def test_a_file_that_names_someones_child_is_refused_and_the_rest_applied(world)
     assert "france" in world.source.problems[0].message
     owned = Key("Mapping", "default", "france-mapping")
     assert world.simulation.get(owned.name).owner is not None
+
+
+# -- an empty folder may be a disk that is not mounted ---------------------------------------
+
+
+@pytest.fixture
+def world_with_a_mount(world):
+    """Three specs, one of them on a disk that is mounted below the folder."""
+    (world.folder / "disk").mkdir()
+    world.write("a.yaml")
+    world.write("b.yaml")
+    world.write("disk/c.yaml", name="c")
+    world.write("disk/d.yaml", name="d")
+    world.scan()
+    assert world.names() == {"a", "b", "c", "d"}
+    return world
+
+
+def unmount(folder):
+    """Leave what an unmount leaves: the empty mount point."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def test_an_unmounted_folder_deletes_nothing_and_nothing_happens_when_it_is_back(
+    world_with_a_mount, tmp_path
+):
+    world = world_with_a_mount
+    shutil.copytree(world.folder, tmp_path / "kept")
+    unmount(world.folder)
+    before = world.simulation.rows()
+    assert world.scan() == {} and world.simulation.rows() == before
+    shutil.copytree(tmp_path / "kept", world.folder, dirs_exist_ok=True)
+    assert world.scan() == {} and world.simulation.rows() == before
+
+
+@pytest.mark.parametrize("vanish", [unmount, shutil.rmtree], ids=["unmounted", "removed"])
+def test_a_part_of_the_folder_that_vanishes_as_a_whole_deletes_nothing_and_says_so_once(
+    world_with_a_mount, vanish
+):
+    world = world_with_a_mount
+    vanish(world.folder / "disk")
+    world.scan()
+    assert world.names() == {"a", "b", "c", "d"}
+    assert world.simulation.event_reasons("c") == ["SpecVanished"]
+    before = world.simulation.rows()
+    world.scan()
+    assert world.simulation.rows() == before, "said once"
+
+
+def test_one_file_less_in_a_folder_that_holds_others_is_a_deletion(world_with_a_mount):
+    world = world_with_a_mount
+    (world.folder / "disk" / "c.yaml").unlink()
+    world.scan()
+    assert world.names() == {"a", "b", "d"}
+
+
+def test_a_folder_that_cannot_be_read_deletes_nothing_and_does_not_end_the_controller(
+    world_with_a_mount, monkeypatch
+):
+    world = world_with_a_mount
+
+    def stale(_path):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("controller.folder_source.spec_files", stale)
+    assert world.scan() == {}
+    assert world.names() == {"a", "b", "c", "d"}
+
+
+def test_a_file_that_is_empty_while_it_is_being_saved_deletes_nothing(world):
+    world.write("a.yaml")
+    world.write("b.yaml")
+    world.scan()
+    (world.folder / "a.yaml").write_text("")
+    world.scan()
+    assert world.names() == {"a", "b"}
+    world.write("a.yaml", cosine=0.5)
+    assert world.scan() == {"a": "configured"}
+
+
+def test_an_object_that_is_taken_out_of_a_file_with_others_is_deleted(world):
+    world.write("a.yaml")
+    first = (world.folder / "a.yaml").read_text()
+    (world.folder / "a.yaml").write_text(first + "---\n" + first.replace("name: a", "name: b"))
+    world.scan()
+    assert world.names() == {"a", "b"}
+    (world.folder / "a.yaml").write_text(first)
+    world.scan()
+    assert world.names() == {"a"}
+
+
+def test_a_spec_that_moves_to_another_folder_is_the_same_object(world_with_a_mount):
+    world = world_with_a_mount
+    before = world.simulation.get("c").uid
+    (world.folder / "disk" / "c.yaml").rename(world.folder / "c.yaml")
+    world.scan()
+    assert world.simulation.get("c").uid == before
+    assert "SpecVanished" not in world.simulation.event_reasons("c")

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from numerics import causal_model, scores
 from numerics.causal_model import HookPlace, OutputHead
 from numerics.scores import (
-    continuation_nll,
     kl_of_states,
     lexicon_pattern,
     mentions,
@@ -80,39 +78,6 @@ def test_kl_survives_large_logits(tiny_chunks):
     found = kl_of_states(head, torch.tensor([[[1.0]], [[0.5]], [[-1.0]]]))
     assert torch.isfinite(found).all()
     assert float(found[1]) == pytest.approx(1000, rel=1e-3)
-
-
-def reference_nll(model, opening, continuation):
-    tokens = torch.tensor([[*opening, *continuation]])
-    with torch.no_grad():
-        logs = torch.log_softmax(model.hf_model(input_ids=tokens).logits[0].double(), dim=-1)
-    start = len(opening)
-    return -np.mean([float(logs[start + i - 1, t]) for i, t in enumerate(continuation)])
-
-
-def test_continuations_scored_together_score_as_if_alone(any_model):
-    opening = any_model.encode("the capital of japan is")
-    texts = [[5, 9, 30, 8], [40], [5, 9, 30, 8], [7, 7, 12, 50, 51, 52, 20], [33, 4]]
-    found = continuation_nll(any_model.causal, opening, texts, any_model.pad_token)
-    assert found.tolist() == pytest.approx(
-        [reference_nll(any_model, opening, text) for text in texts], rel=1e-5
-    )
-    assert found[0] == found[2]
-
-
-def test_one_token_continuations_need_no_second_pass(any_model):
-    opening = any_model.encode("a train")
-    found = continuation_nll(any_model.causal, opening, [[5], [6]], any_model.pad_token)
-    expected = [reference_nll(any_model, opening, [t]) for t in (5, 6)]
-    assert found.tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_text_without_tokens_has_no_perplexity(any_model):
-    opening = any_model.encode("a train")
-    found = continuation_nll(any_model.causal, opening, [[], [5]], any_model.pad_token)
-    assert math.isnan(found[0])
-    assert math.isfinite(found[1])
-    assert continuation_nll(any_model.causal, opening, [], any_model.pad_token).shape == (0,)
 
 
 def test_next_token_kl_is_that_of_plain_forward_passes(any_model):

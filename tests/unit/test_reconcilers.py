@@ -121,6 +121,16 @@ def test_an_artifact_makes_ready_and_is_adopted_only_if_the_index_lacks_it():
     assert plan(artifact=unindexed, unindexed=True).adopt == unindexed
 
 
+def test_passed_preflights_are_a_condition_with_their_numbers():
+    checks = {"parity": {"measured": 1.25e-6, "low": 0.0, "high": 1e-3}}
+    made = plan(artifact=artifact("capture", "d", metrics={"preflights": checks}))
+    found = made.status.condition("PreflightsPassed")
+    assert (found.status, found.reason) == ("True", "WithinLimits")
+    assert found.message == "parity: 1.25e-06 (allowed 0 to 0.001)"
+    without = plan(artifact=artifact("capture", "d"))
+    assert without.status.condition("PreflightsPassed") is None
+
+
 def test_a_ready_object_plans_exactly_what_it_is():
     snapshot = capture_snapshot()
     observed = {"artifact": artifact("capture", "d"), "job": job("succeeded")}

@@ -62,6 +62,15 @@ def test_decompositions_of_different_captures_cannot_be_mapped():
     assert desired.reason == "InputMismatch" and desired.terminal
 
 
+SIDES = {
+    name: {
+        "object": name, "digest": f"{name}-digest", "contentDigest": f"{name}-content",
+        "dictionary": {"identity": f"{name}-dictionary"},
+    }
+    for name in ("coarse", "fine")
+}  # fmt: skip
+
+
 def steering_snapshot(gate="GO", arms=("coarse", "fine"), policy="report", content="m", **hashes):
     spec = canonical("Steering", {
         **experiment_spec()["steering"], "captureRef": {"name": "cap"},
@@ -72,7 +81,7 @@ def steering_snapshot(gate="GO", arms=("coarse", "fine"), policy="report", conte
     taken = made_ready(stored("Capture", "cap", capture_spec()), CAPTURED, inputs={"model": MODEL})
     ready = made_ready(
         stored("Mapping", "map", MAPPING), mapped, {"verdict": gate, "arms": list(arms)},
-        {"capture": {"contentDigest": "cap-content"}},
+        {"capture": {"contentDigest": "cap-content"}, **SIDES},
     )  # fmt: skip
     return Snapshot(
         stored("Steering", "st", spec), 5.0, {taken.key: taken, ready.key: ready},

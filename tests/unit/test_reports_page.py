@@ -93,7 +93,7 @@ def test_the_headline_gives_verdicts_with_numbers_and_cautions(page):
 def test_every_section_and_picture_is_there(page):
     sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]
-    assert sections[4:] == ["gate", "steering", "samples", "provenance"]
+    assert sections[4:] == ["gate", "steering", "shifts", "samples", "provenance"]
     assert page.count("<svg") == 2 + 3 + 1 + 1 + 1  # heatmaps, histograms, graph, scatter, arms
     assert "geometric-only: 4 pairs" in page
     assert "0.24" in page

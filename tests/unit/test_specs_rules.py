@@ -1,10 +1,11 @@
 import math
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from specs.kinds import SPEC_BY_KIND, SteeringSpec
-from specs.rules import Gate, MappingRules, Sampling, Selection
+from specs.rules import Arm, Gate, MappingRules, Sampling, Selection
 from specs.sources import Dictionary, ModelSource
 from tests.simulated import canonical, experiment_spec, texts
 
@@ -115,7 +116,7 @@ def test_steering_refuses_what_it_holds_twice_or_not_at_all():
         "captureRef": {"name": "c"},
         "mappingRef": {"name": "m"},
     }
-    assert SteeringSpec.model_validate(spec).arms == ("none", "coarse", "fine", "multi", "random")
+    assert SteeringSpec.model_validate(spec).arms == get_args(Arm)
     for wrong in (
         {"arms": ["none", "none"]},
         {"arms": ["left"]},
@@ -123,9 +124,23 @@ def test_steering_refuses_what_it_holds_twice_or_not_at_all():
         {"strengths": [0.0]},
         {"strengths": []},
         {"lexicon": {"texts": []}},
+        {"systemPrompt": ""},
     ):
         with pytest.raises(ValidationError):
             SteeringSpec.model_validate({**spec, **wrong})
+
+
+def test_a_norm_as_unit_needs_strengths_in_that_unit():
+    spec = {
+        **experiment_spec()["steering"],
+        "captureRef": {"name": "c"},
+        "mappingRef": {"name": "m"},
+        "strengthUnit": "residualNorm",
+    }
+    assert SteeringSpec.model_validate(spec).strengths == (0.5,)
+    del spec["strengths"]
+    with pytest.raises(ValidationError, match="residualNorm needs strengths"):
+        SteeringSpec.model_validate(spec)
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,18 @@ def test_losses_are_counted_apart_and_come_to_an_end(queue):
     )  # fmt: skip
 
 
+def test_losses_are_forgiven_to_a_job_that_got_on_and_only_by_its_worker(queue):
+    job_id, policy = queue.add(), RetryPolicy(losses_max=3)
+    for _ in range(2):
+        queue.lose(queue.start(job_id), now=1.0, policy=policy)
+    running = queue.start(job_id)
+    with pytest.raises(Fenced):
+        queue.forgive_losses(job_id, running.token - 1)
+    queue.forgive_losses(job_id, running.token)
+    assert queue.get(job_id).losses == 0
+    assert queue.lose(queue.get(job_id), now=2.0, policy=policy) is True
+
+
 def test_active_jobs_are_cancelled_once_and_ended_ones_never(queue):
     pending, running = queue.add(other(1)), queue.start(queue.add(other(2)))
     assert queue.cancel(pending, "Superseded", "m", now=2.0) is True

@@ -23,6 +23,7 @@ from numerics.capture import (
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.models import LoadedModel
+from worker.stages.capture_preflights import capture_preflights
 from worker.stages.tables import write_json, write_table
 
 TOKENS_PER_BATCH_MAX = 512
@@ -35,7 +36,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     """Write residual, prompts, norms and mean; return the numbers for the status.
 
     Norms and mean are over all tokens of both sets without BOS, whatever ``positions`` says.
-    Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired`` or ``NotFinite``.
+    Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired``, ``NotFinite`` or
+    ``PreflightFailed``.
     """
     model = context.model(payload["model"])
     prompts = payload["prompts"]
@@ -43,7 +45,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     tokens = tokenise(model, prompts, payload["maxTokens"])
     shards = _capture_all(model, payload["hook"], tokens, context)
     rows = _in_prompt_order(shards, len(prompts))
-    return _write(payload, rows, out)
+    preflights = capture_preflights(model, payload["hook"], tokens, rows)
+    return {**_write(payload, rows, out), "preflights": preflights}
 
 
 def tokenise(

@@ -118,13 +118,16 @@ def _write_directions(
         why = "no candidates passed the selection, so there is no anchor"
         description: dict[str, Any] = {
             "anchor": None,
+            "anchors": [],
             "children": [],
+            "children_of_all": [],
             "arms": {},
             "missing": dict.fromkeys(("coarse", "fine", "multi"), why),
         }
         write_json(out / "directions.json", description)
         return description
-    best = anchors[_best(coarse.statistics, [anchor.coarse for anchor in anchors])]
+    anchors = _best_first(coarse.statistics, anchors)
+    best = anchors[0]
     children = best.children
     vectors = arm_directions(
         coarse.decoder[best.coarse].cpu(), fine.decoder[torch.from_numpy(children)].cpu()
@@ -141,7 +144,9 @@ def _write_directions(
     }
     description = {
         "anchor": best.coarse,
+        "anchors": [anchor.coarse for anchor in anchors],
         "children": children.tolist(),
+        "children_of_all": sorted({int(c) for anchor in anchors for c in anchor.children}),
         "arms": {name: what[name] for name in vectors},
         "missing": _missing_arms(set(vectors), best.coarse, len(children), rule),
     }
@@ -149,10 +154,11 @@ def _write_directions(
     return description
 
 
-def _best(statistics: LatentStatistics, latents: list[int]) -> int:
-    """Return the place of the highest selectivity times target firing rate, the first of equals."""
+def _best_first(statistics: LatentStatistics, anchors: list[Anchor]) -> list[Anchor]:
+    """Return the anchors by selectivity times target firing rate, falling; equal ones stay."""
+    latents = [anchor.coarse for anchor in anchors]
     scores = statistics.selectivity[latents] * statistics.firing_rate_target[latents]
-    return int(np.argmax(scores))
+    return [anchors[place] for place in np.argsort(-scores, kind="stable")]
 
 
 def _missing_arms(found: set[str], anchor: int, children: int, rule: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,34 @@ from numpy.typing import NDArray
 from numerics.paired import bootstrap_interval
 from numerics.scores import lexicon_pattern, mentions
 from numerics.verdict import decide
+from worker.stages.steering_arms import PRIMARY, SYSTEM_PROMPT
 from worker.stages.steering_cells import Cell, Row
 from worker.stages.tables import write_json, write_table
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A finished run before its tables. ``rows`` are in opening, cell, sample order."""
+    """A finished run before its tables. ``rows`` are in opening, cell, sample order.
+
+    ``outcomes`` maps an outcome to its value for each row, NaN where unknown.
+    """
 
     payload: dict[str, Any]
     cells: list[Cell]
     rows: list[Row]
     tokens: dict[Row, list[int]]
     texts: dict[Row, str]
-    nll: dict[Row, float]
+    outcomes: dict[str, dict[Row, float]]
+    probe: dict[str, Any]
     divergence: list[float]
+    shifts: list[dict[str, Any]]
     arm_cosines: dict[str, float]
     missing: dict[str, str]
 
 
 def write_results(scored: Scored, out: Path) -> dict[str, Any]:
-    """Write the four files of the artifact and return the numbers for the status."""
-    concept = _concept(scored)
+    """Write the files of the artifact and return the numbers for the status."""
+    outcomes = {**_word_outcomes(scored), **scored.outcomes}
     keys = _keys(scored)
     write_table(
         out / "steering_samples.parquet",
@@ -48,31 +54,51 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
             ),
         },
     )
-    perplexity = np.exp([scored.nll[row] for row in scored.rows])
-    write_table(
-        out / "steering_scores.parquet",
-        {
-            **keys,
-            "concept": np.array([concept[row] for row in scored.rows]),
-            "perplexity": perplexity,
-            "kl": np.array([scored.divergence[row.cell] for row in scored.rows]),
-        },
-    )
-    arms = _arm_table(scored, concept, dict(zip(scored.rows, perplexity.tolist(), strict=True)))
+    columns = {
+        name: np.array([values[row] for row in scored.rows]) for name, values in outcomes.items()
+    }
+    columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
+    columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
+    write_table(out / "steering_scores.parquet", {**keys, **columns})
+    arms = _arm_table(scored, outcomes)
     write_table(out / "arms.parquet", arms)
-    verdict = _verdict(scored, {"concept": concept, "log_perplexity": scored.nll})
+    write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
+    verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
     write_json(out / "verdict.json", verdict)
     return _metrics(verdict, arms)
 
 
-def _concept(scored: Scored) -> dict[Row, float]:
-    """Return 1 for each text that holds a word of the lexicon, else 0."""
-    pattern = lexicon_pattern(scored.payload["lexicon"])
+def _word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
+    """Return 1 or 0 for each text by words: the concept's, and its siblings' where given.
+
+    *targetedness* is concept minus sibling: above 0 only for what is not merely of the kind.
+    """
+    outcomes = {"concept": _mentions(scored, scored.payload["lexicon"])}
+    if scored.payload["siblings"]:
+        outcomes["sibling"] = _mentions(scored, scored.payload["siblings"])
+        outcomes["targetedness"] = {
+            row: outcomes["concept"][row] - outcomes["sibling"][row] for row in scored.rows
+        }
+    return outcomes
+
+
+def _mentions(scored: Scored, words: list[str]) -> dict[Row, float]:
+    pattern = lexicon_pattern(words)
     openings = [opening["text"] for opening in scored.payload["openings"]]
     return {
         row: float(mentions(pattern, scored.texts[row], openings[row.opening]))
         for row in scored.rows
     }
+
+
+_SHIFT_COLUMNS = (
+    "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
+    "probability_after", "rank_after", "new_arrival",
+)  # fmt: skip
+
+
+def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
 
 
 def _keys(scored: Scored) -> dict[str, Any]:
@@ -97,30 +123,39 @@ def _by_opening(
     return np.array([np.mean(of_opening) for of_opening in found])
 
 
-def _arm_table(
-    scored: Scored, concept: dict[Row, float], perplexity: dict[Row, float]
-) -> dict[str, Any]:
+def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
     """Return one row per arm and strength; intervals are 95 % bootstrap over openings."""
     seed = scored.payload["sampling"]["seed"]
-    table: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "arm", "strength", "n", "concept_rate", "concept_low", "concept_high",
-            "median_perplexity", "kl",
-        )
-    }  # fmt: skip
+    records = []
     for index, cell in enumerate(scored.cells):
         rows = [row for row in scored.rows if row.cell == index]
-        per_opening = _by_opening(scored, concept, [index])
+        per_opening = _by_opening(scored, outcomes["concept"], [index])
         low, high = bootstrap_interval(per_opening, seed)
-        fluent = [perplexity[row] for row in rows if not math.isnan(perplexity[row])]
-        values = (
-            cell.arm, cell.strength, len(rows), float(per_opening.mean()), low, high,
-            float(np.median(fluent)) if fluent else float("nan"), scored.divergence[index],
-        )  # fmt: skip
-        for name, value in zip(table, values, strict=True):
-            table[name].append(value)
-    return table
+        perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
+        records.append(
+            {
+                "arm": cell.arm,
+                "strength": cell.strength,
+                "n": len(rows),
+                "concept_rate": float(per_opening.mean()),
+                "concept_low": low,
+                "concept_high": high,
+                "median_perplexity": _over_known(np.median, perplexity),
+                "kl": scored.divergence[index],
+                "norm": cell.norm,
+                **{
+                    name: _over_known(np.mean, np.array([values[row] for row in rows]))
+                    for name, values in outcomes.items()
+                    if name not in ("concept", "log_perplexity")
+                },
+            }
+        )
+    return {name: [record[name] for record in records] for name in records[0]}
+
+
+def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(summary(known)) if known.size else float("nan")
 
 
 def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
@@ -134,21 +169,31 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
         seed=scored.payload["sampling"]["seed"],
         missing=scored.missing,
         secondary={
-            name: _by_arm(scored, values) for name, values in outcomes.items() if name != "concept"
+            name: _by_arm(scored, values)
+            for name, values in outcomes.items()
+            if name not in ("concept", "sibling")
         },
     )
 
 
 def _by_arm(scored: Scored, values: dict[Row, float]) -> dict[str, NDArray[np.float64]]:
-    """Return each arm's value per opening; all random directions are one arm."""
+    """Return each arm's value per opening; all random directions are one arm.
+
+    Only strengths that coarse, fine and multi all reached count, and only arms that reached
+    those: means over different budgets would compare nothing. ``none`` is no rival of multi.
+    """
+    groups: dict[str, dict[int, float]] = {}
+    for index, cell in enumerate(scored.cells):
+        if cell.arm != "none":
+            groups.setdefault(cell.arm.split("-")[0], {})[index] = cell.strength
+    reached = [set(groups[name].values()) for name in PRIMARY if name in groups]
+    common = set.intersection(*reached) if reached else set()
     found = {}
-    for name in ("coarse", "fine", "multi", "random"):
-        cells = [
-            i
-            for i, cell in enumerate(scored.cells)
-            if cell.arm == name or cell.arm.startswith(f"{name}-")
-        ]
-        if cells:
+    for name, strengths in groups.items():
+        if name == SYSTEM_PROMPT:
+            found[name] = _by_opening(scored, values, strengths)
+        elif common and common <= set(strengths.values()):
+            cells = [index for index, strength in strengths.items() if strength in common]
             found[name] = _by_opening(scored, values, cells)
     return found
 
@@ -156,9 +201,7 @@ def _by_arm(scored: Scored, values: dict[Row, float]) -> dict[str, NDArray[np.fl
 def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
     names = ("verdict", "contrast", "estimate", "low", "high", "n", "n_needed")
     metrics = {name: verdict[name] for name in names}
-    steered = [
-        i for i, arm in enumerate(arms["arm"]) if arm != "none" and not arm.startswith("random-")
-    ]
+    steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
         best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
         metrics |= {

@@ -1,0 +1,93 @@
+"""``fsck``: compare the database with the disk, and mend what can be mended."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from loopscope.context import CommandError, now
+from state.consistency import ADVICE, Comparison, Finding
+
+EXIT_FINDINGS = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("fsck")(fsck)
+
+
+def fsck(
+    context: typer.Context,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; no controller may run.")
+    ] = False,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
+) -> None:
+    """Compare the database with the artifacts, byte by byte. Exit 1 when something is left.
+
+    Changes nothing without --repair.
+    """
+    from controller.fsck import examine, mend  # late: `get` must stay quick
+    from controller.runtime import AnotherController
+
+    path = context.obj.state_path
+    if not path.is_dir():
+        raise CommandError(f"no state folder at {path}; name one with --state")
+    if output not in (None, "json"):
+        raise CommandError(f"unknown output {output!r}; expected json")
+    mended: list[Finding] = []
+    try:
+        if repair:
+            done = mend(path, now())
+            mended, seen = done.mended, done.after
+        else:
+            seen = examine(path)
+    except AnotherController as error:
+        raise CommandError(f"{error}; stop it before a repair", 1) from None
+    if output == "json":
+        print(json.dumps(_document(mended, seen), indent=2))
+    else:
+        _print(mended, seen)
+    raise typer.Exit(EXIT_FINDINGS if seen.findings else 0)
+
+
+def _print(mended: list[Finding], seen: Comparison) -> None:
+    for finding in mended:
+        print(f"repaired {finding.problem} {finding.subject}: {finding.what}")
+    for finding in seen.findings:
+        advice = ADVICE[finding.problem]
+        print(f"{finding.problem} {finding.subject}: {finding.what}; {advice}")
+    size = sum(record.bytes for record in seen.whole)
+    print(f"{len(seen.whole)} artifacts are whole ({size:,} bytes)")
+    if seen.quarantined:
+        print(
+            f"{seen.quarantined} damaged or foreign things were set aside "
+            f"({seen.quarantined_bytes:,} bytes); nothing needs artifacts/.quarantine any more"
+        )
+    mendable = sum(finding.mend is not None for finding in seen.findings)
+    hint = f", {mendable} can be repaired: loopscope fsck --repair" if mendable else ""
+    print(f"{len(seen.findings)} findings{hint}" if seen.findings else "no findings")
+
+
+def _document(mended: list[Finding], seen: Comparison) -> dict[str, Any]:
+    return {
+        "findings": [_finding(finding) for finding in seen.findings],
+        "repaired": [_finding(finding) for finding in mended],
+        "artifacts": len(seen.whole),
+        "artifactBytes": sum(record.bytes for record in seen.whole),
+        "quarantined": seen.quarantined,
+        "quarantinedBytes": seen.quarantined_bytes,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "problem": finding.problem,
+        "subject": finding.subject,
+        "what": finding.what,
+        "advice": ADVICE[finding.problem],
+        "bytes": finding.bytes,
+        "repairable": finding.mend is not None,
+    }

@@ -1,0 +1,86 @@
+"""Outcomes of generated text beside a word list: a linear probe, collateral change, variety."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerics.sampling import keyed_generator
+
+Floats = NDArray[np.float64]
+
+SHRINKAGE = 0.1
+"""Share of the within-class covariance that is replaced by its mean variance."""
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Linear discriminant of two conditions: P(target | x) = 1 / (1 + exp(−(x·weight + bias)))."""
+
+    weight: Floats
+    bias: float
+
+    @staticmethod
+    def fit(target: Floats, neutral: Floats) -> LinearProbe:
+        """Fit Fisher's linear discriminant to rows [prompts, d_model] with equal priors.
+
+        The pooled covariance is shrunk towards a multiple of the identity (Friedman 1989), so it
+        can be inverted with fewer prompts than dimensions. Raises ``ValueError`` for less than
+        two prompts of a condition.
+        """
+        if min(len(target), len(neutral)) < 2:
+            raise ValueError("a probe needs at least two prompts of each condition")
+        means = target.mean(axis=0), neutral.mean(axis=0)
+        centred = np.concatenate([target - means[0], neutral - means[1]])
+        covariance = centred.T @ centred / (len(centred) - 2)
+        level = float(np.trace(covariance)) / len(covariance) or 1.0
+        shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * np.eye(len(covariance))
+        weight = np.linalg.solve(shrunk, means[0] - means[1])
+        return LinearProbe(weight, float(-weight @ (means[0] + means[1]) / 2))
+
+    def score(self, rows: Floats) -> Floats:
+        """Return P(target) of each row, in [0, 1]."""
+        margin = np.clip(rows @ self.weight + self.bias, -50, 50)
+        return np.asarray(1 / (1 + np.exp(-margin)), dtype=np.float64)
+
+
+def probe_auroc(target: Floats, neutral: Floats, seed: int) -> float:
+    """Return the AUROC of probes on prompts that they were not fitted to (5 folds).
+
+    NaN with fewer than ten prompts of a condition.
+    """
+    if min(len(target), len(neutral)) < 2 * FOLDS:
+        return float("nan")
+    generator = keyed_generator("probe-folds", seed)
+    folds = [np.arange(len(rows)) % FOLDS for rows in (target, neutral)]
+    for fold in folds:
+        generator.shuffle(fold)
+    wins = []
+    for number in range(FOLDS):
+        fitted = LinearProbe.fit(target[folds[0] != number], neutral[folds[1] != number])
+        high = fitted.score(target[folds[0] == number])[:, None]
+        low = fitted.score(neutral[folds[1] == number])[None, :]
+        wins.append(((high > low) + 0.5 * (high == low)).mean())
+    return float(np.mean(wins))
+
+
+def collateral_change(steered: Floats, unsteered: Floats, targets: Sequence[int]) -> float:
+    """Return how much latents other than ``targets`` changed, as a share of what was there.
+
+    Σ |a − b| / Σ b over the other latents, a and b the mean activations [latents] of the steered
+    and the unsteered text. NaN where the unsteered text is silent.
+    """
+    others = np.ones(len(unsteered), dtype=bool)
+    others[list(targets)] = False
+    before = float(unsteered[others].sum())
+    return float(np.abs(steered - unsteered)[others].sum()) / before if before else float("nan")
+
+
+def distinct_share(tokens: Sequence[int], length: int = 2) -> float:
+    """Return the share of distinct n-grams (distinct-n, Li et al. 2016); NaN without any."""
+    grams = [tuple(tokens[i : i + length]) for i in range(len(tokens) - length + 1)]
+    return len(set(grams)) / len(grams) if grams else float("nan")

@@ -1,0 +1,52 @@
+"""Whether the files under open SQLite connections still lie at their path.
+
+SQLite goes on with files that were deleted or replaced under it: what it writes then, nobody
+ever reads. So each transaction asks first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from state.failures import TerminalFailure
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+@dataclass
+class OpenFiles:
+    """Remembers a database and its ``-wal`` as they were first seen while connections are open.
+
+    The ``-wal`` appears with the first write, and stays as long as somebody is connected.
+    """
+
+    path: Path
+    _seen: dict[Path, Identity] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise TerminalFailure when one of them was deleted, moved or replaced."""
+        for path in (self.path, Path(f"{self.path}-wal")):
+            now = _identity(path)
+            if path not in self._seen and now is not None:
+                self._seen[path] = now
+            if self._seen.get(path) != now:
+                raise TerminalFailure(
+                    "DatabaseReplaced",
+                    f"{path} was deleted, moved or replaced while it was in use; nothing was "
+                    "written to what lies there now. Start again; if it is gone or damaged, "
+                    "`loopscope rebuild SPECS` makes it from the specs and the artifacts",
+                )
+
+    def forget(self) -> None:
+        """Start over: all connections were closed."""
+        self._seen.clear()
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,162 @@
+"""Every named failpoint kills a real process once; what is left settles as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from state import failpoints
+from state.jobs import RetryPolicy
+from tests.chaos.bench import LEASE_SECONDS, STEERING, VARIANTS, Bench, write
+from tests.chaos.conftest import Workshop
+from tests.chaos.processes import Process
+from tests.chaos.verdict import corrupt_artifacts, leftovers, payloads
+
+pytestmark = pytest.mark.integration
+
+
+def _nothing(bench: Bench) -> None:
+    """The first run reaches it."""
+
+
+def _lose_a_worker(bench: Bench) -> None:
+    os.kill(bench.worker_at_work().pid, signal.SIGKILL)
+
+
+def _want_something_else(bench: Bench) -> None:
+    bench.worker_at_work()
+    write(bench.place, "other prompts")
+
+
+def _damage_an_artifact(bench: Bench) -> None:
+    published = bench.until(lambda: list((bench.state / "artifacts" / "decomposition").glob("*")))
+    bench.until(bench.settled)
+    shutil.rmtree(published[0])
+    published[0].mkdir()
+
+
+def _take_a_spec_away(bench: Bench) -> None:
+    bench.until(lambda: len(bench.rows("select name from objects where kind='Experiment'")) == 2)
+    (bench.place.specs / "second.yaml").unlink()
+
+
+def _end_the_controller_in_good_order(bench: Bench) -> None:
+    bench.worker_at_work()
+    (controller,) = bench.processes.alive("controller")
+    os.kill(controller.pid, signal.SIGTERM)
+
+
+def _ask_for_what_fails(bench: Bench) -> None:
+    bench.place.write("tiny", maxTokens=2)
+
+
+def _edit_on_and_on(bench: Bench) -> None:
+    for variant in (*VARIANTS, *VARIANTS):
+        write(bench.place, variant)
+        seen = bench.until(lambda: _version(bench))
+        bench.until(lambda seen=seen: _victim(bench) or _version(bench) > seen)
+
+
+def _touch_an_input(bench: Bench) -> None:
+    path = bench.place.folder / "model" / "model.safetensors"
+    os.utime(path, (path.stat().st_mtime - 60, path.stat().st_mtime - 60))
+
+
+TROUBLE: dict[str, Callable[[Bench], None]] = {
+    "lease-take-back": _lose_a_worker,
+    "worker-kill": _lose_a_worker,
+    "job-cancel": _want_something_else,
+    "artifact-set-aside": _damage_an_artifact,
+    "object-prune": _take_a_spec_away,
+    "job-failure": _ask_for_what_fails,
+    "job-release": _end_the_controller_in_good_order,
+    "changes-trim": _edit_on_and_on,
+    "hash-memo-replace": _touch_an_input,
+}
+"""What must happen for a failpoint to be reached, where an ordinary run does not do."""
+COMMANDS = {
+    "object-delete": ("delete", "experiment", "second"),
+    "report-write": ("report", "tiny"),
+    "bundle-rename": ("export", "tiny", "{state}.bundle"),
+    "job-retry": ("retry", "capture", "tiny"),
+}
+"""Failpoints of commands that need no controller."""
+NOT_HERE = {
+    "events-trim": "it takes 5,000 different events",
+    "conversion-spawn": "it takes a GGUF model; the power-cord test has one",
+    "conversion-rename": "it takes a GGUF model; the power-cord test has one",
+}
+WHO = ("people", "child", "teacher", "garden", "train")
+
+
+@pytest.mark.parametrize("name", [n for n in failpoints.NAMES if n not in NOT_HERE])
+def test_a_process_dies_at_each_failpoint_and_nothing_is_lost(
+    workshop: Workshop, bench: Bench, name: str
+) -> None:
+    if name in COMMANDS:
+        _command_dies_at(bench, name)
+    else:
+        _controller_or_worker_dies_at(bench, name)
+    write(bench.place, "as it was")
+    bench.settle()
+    bench.settle()  # what died in the middle of something is tidied up by the next start
+    found = payloads(bench.state)
+    assert found.items() <= workshop.expected.items()
+    assert {record.wanted_digest for record in bench.objects()} - {None} <= set(found)
+    assert all(record.ready for record in bench.objects())
+    assert bench.rows("select id from jobs where state in ('pending', 'running')") == []
+    assert leftovers(bench.state, set(found)) == []
+    if name != "artifact-set-aside":
+        assert corrupt_artifacts(bench.state) == []
+
+
+def _controller_or_worker_dies_at(bench: Bench, name: str) -> None:
+    lease_seconds = 1 if name == "heartbeat" else LEASE_SECONDS  # a beat within a short job
+    words = bench.controller_words(watch=True, lease_seconds=lease_seconds)
+    if name in ("hash-memo-replace", "job-failure"):  # they happen at the very start
+        TROUBLE[name](bench)
+    controller = bench.start(*words, failpoint=f"{name}@1")
+    TROUBLE.get(name, _nothing)(bench)
+    victim = bench.until(lambda: _victim(bench))
+    assert victim.reached[-1] == name
+    controller.kill()
+    controller.wait()
+
+
+def _command_dies_at(bench: Bench, name: str) -> None:
+    if name == "job-retry":
+        _ask_for_what_fails(bench)
+        bench.call(*bench.run_words())
+    else:
+        bench.settle()
+    words = [word.format(state=bench.state) for word in COMMANDS[name]]
+    code, _ = bench.call(*words, failpoint=f"{name}@1")
+    assert code == -signal.SIGKILL
+
+
+def test_a_job_whose_worker_dies_after_every_shard_is_not_given_up(
+    workshop: Workshop, bench: Bench
+) -> None:
+    openings = [f"the {who} walked to {where}" for who in WHO for where in ("paris", "rome", "sea")]
+    (bench.place.folder / "texts" / "many.txt").write_text("\n".join(openings) + "\n")
+    steering = STEERING | {"prompts": {"file": "../texts/many.txt"}}
+    bench.place.write("tiny", steering=steering)
+    (bench.place.specs / "second.yaml").unlink()
+    words = (*bench.run_words(), "--job-starts-per-minute", "100000")
+    code, output = bench.call(*words, failpoint="shard-sealed@1")
+    assert code == 0, output
+    bench.processes.look()
+    deaths = [process for process in bench.processes.every if process.killed_itself]
+    assert len(deaths) > RetryPolicy().losses_max + 2
+
+
+def _victim(bench: Bench) -> Process | None:
+    return next((process for process in bench.processes.every if process.killed_itself), None)
+
+
+def _version(bench: Bench) -> int:
+    return int(bench.rows("select max(resource_version) from changes")[0][0] or 0)

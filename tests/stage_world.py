@@ -1,0 +1,126 @@
+"""A stage run by itself: a tiny model, artifacts in folders, shards, and a way to stop early."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from numerics.dictionary import SparseDictionary
+from state.failures import JobStopped
+from worker.context import StageContext
+from worker.shards import Shards
+from worker.stages import capture
+from worker.stages.tables import write_table
+
+HOOK = "blocks.1.hook_resid_post"
+TARGET = ["the capital of france is paris", "people in lyon liked cheese and wine", "paris", "wine"]
+NEUTRAL = ["the capital of japan is tokyo", "people in berlin bought beer", "rome", "a train"]
+OPENINGS = ["the child walked to", "people near the sea cooked", "the old house"]
+
+
+class World:
+    """A stage's surroundings on disk: artifacts by stage, shards, and a way to stop early."""
+
+    def __init__(self, model, folder):
+        self.model, self.folder, self.calls, self.stop_at = model, folder, [], None
+        self.dictionaries: dict[str, SparseDictionary] = {}
+
+    def context(self, shards: str) -> StageContext:
+        return StageContext(
+            device="cpu",
+            model=lambda ref: self.model,
+            dictionary=lambda ref: self.dictionaries[ref["identity"]],
+            artifact=lambda stage, digest: self.folder / stage,
+            shards=Shards(self.folder / "shards" / shards),
+            progress=self.progress,
+        )
+
+    def progress(self, *report):
+        self.calls.append(report)
+        if self.stop_at is not None and len(self.calls) >= self.stop_at:
+            raise JobStopped("shutdown")
+
+    def run(self, stage, payload, out="out", shards="a"):
+        folder = self.folder / out
+        folder.mkdir(parents=True)
+        metrics = stage.run(payload, self.context(shards), folder)
+        json.dumps(metrics, allow_nan=False)
+        return folder, metrics
+
+
+def capture_payload(**changes):
+    texts = [(t, "target") for t in TARGET] + [(t, "neutral") for t in NEUTRAL]
+    prompts = [
+        {"id": f"p{i}", "text": text, "condition": condition, "split": "discover"}
+        for i, (text, condition) in enumerate(texts)
+    ]
+    payload = {"model": {}, "hook": HOOK, "positions": "last", "maxTokens": 32, "prompts": prompts}
+    return payload | changes
+
+
+def steering_payload(**changes):
+    return {
+        "model": {}, "hook": HOOK, "mapping": {"digest": "m"}, "capture": {"digest": "c"},
+        "coarse": {"digest": "dc", "dictionary": {"identity": "coarse"}},
+        "fine": {"digest": "df", "dictionary": {"identity": "fine"}},
+        "arms": ["none", "coarse", "fine", "multi", "random"], "randomDraws": 2,
+        "strengthUnit": "residualNorm", "strengths": [0.5, 2.0], "samplesPerPrompt": 2,
+        "maxNewTokens": 5,
+        "sampling": {"temperature": 0.9, "topK": 20, "topP": 1.0, "greedy": False, "seed": 0},
+        "openings": [{"id": f"o{i}", "text": text} for i, text in enumerate(OPENINGS)],
+        "neutralText": ["the quiet city sold old bread", "a garden in summer"],
+        "lexicon": ["france", "paris", "wine", "cheese"],
+        "siblings": [], "minDifference": 0.15, "maxArmCosine": 0.98,
+    } | changes  # fmt: skip
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def table(path):
+    return pyarrow.parquet.read_table(path).to_pydict()
+
+
+def interrupted_and_resumed(world, stage, payload, stop_at):
+    world.calls, world.stop_at = [], stop_at
+    with pytest.raises(JobStopped):
+        world.run(stage, payload, f"stopped-{stop_at}", "resumed")
+    world.stop_at = None
+    return contents(world.run(stage, payload, f"resumed-{stop_at}", "resumed")[0])
+
+
+def add_steering_inputs(world: World) -> World:
+    """Add the artifacts that steering reads: a capture, directions, dictionaries, features.
+
+    Coarse decoder rows are unit vectors 0 to 7 of the residual stream, fine ones 0 to 15. Latents 0
+    and 2 are anchors, fine latent 1 is the child of the first.
+    """
+    world.run(capture, capture_payload(), "capture", "capture")
+    mapping = world.folder / "mapping"
+    mapping.mkdir()
+    basis = torch.eye(world.model.d_model)
+    multi = (basis[0] + basis[1]) / math.sqrt(2)
+    save_file(
+        {"coarse": basis[0].clone(), "fine": basis[1].clone(), "multi": multi},
+        mapping / "directions.safetensors",
+    )
+    described = {
+        "missing": {}, "anchor": 0, "anchors": [0, 2], "children": [1], "children_of_all": [1, 2],
+    }  # fmt: skip
+    (mapping / "directions.json").write_text(json.dumps(described))
+    decomposition = world.folder / "decomposition"
+    decomposition.mkdir()
+    write_table(decomposition / "features.parquet", {"n_firing": np.arange(16)})
+    for name, latents in (("coarse", 8), ("fine", 16)):
+        rows = basis[:latents].clone()
+        world.dictionaries[name] = SparseDictionary(
+            rows.T.contiguous(), torch.zeros(latents), rows, torch.zeros(len(basis)), "standard"
+        )
+    return world

@@ -1,0 +1,95 @@
+"""Probe, collateral change, variety and distribution shift at anchors and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from numerics.causal_model import OutputHead
+from numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from numerics.shift import token_shifts
+
+
+def rows(n, shift, seed, width=8):
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    noise = generator.normal(size=(n, width)) * np.linspace(0.5, 3, width)
+    return noise + shift
+
+
+def test_a_probe_tells_separated_conditions_apart_on_new_rows():
+    probe = LinearProbe.fit(rows(100, 2.0, 1), rows(100, -2.0, 2))
+    assert probe.score(rows(50, 2.0, 3)).min() > 0.9
+    assert probe.score(rows(50, -2.0, 4)).max() < 0.1
+
+
+def test_a_probe_between_equal_conditions_says_one_half_and_has_auroc_one_half():
+    one, other = rows(200, 0.0, 1), rows(200, 0.0, 2)
+    assert probe_auroc(one, other, seed=0) == pytest.approx(0.5, abs=0.08)
+    midpoint = (one.mean(axis=0) + other.mean(axis=0)) / 2
+    assert LinearProbe.fit(one, other).score(midpoint[None]) == pytest.approx([0.5])
+
+
+def test_a_probe_is_judged_on_rows_that_it_has_not_seen():
+    assert probe_auroc(rows(20, 0, 1, width=400), rows(20, 0, 2, width=400), seed=0) < 0.75
+
+
+def test_the_probe_of_one_dimension_by_hand():
+    probe = LinearProbe.fit(np.array([[3.0], [5.0]]), np.array([[-1.0], [1.0]]))
+    # means 4 and 0, pooled variance 2 (shrinkage leaves one dimension alone): weight 2, bias -4
+    assert probe.weight.tolist() == pytest.approx([2.0])
+    assert probe.bias == pytest.approx(-4.0)
+
+
+def test_too_few_prompts_make_no_probe():
+    with pytest.raises(ValueError, match="two prompts"):
+        LinearProbe.fit(np.zeros((1, 3)), np.zeros((5, 3)))
+    assert math.isnan(probe_auroc(rows(9, 0, 1), rows(50, 0, 2), seed=0))
+
+
+def test_collateral_change_by_hand_leaves_the_targets_out():
+    before, after = np.array([1.0, 2.0, 5.0]), np.array([9.0, 1.0, 7.0])
+    assert collateral_change(after, before, [0]) == pytest.approx((1 + 2) / 7)
+    assert collateral_change(before, before, []) == 0.0
+    assert math.isnan(collateral_change(after, np.array([3.0, 0, 0]), [0]))
+
+
+def test_distinct_share_by_hand():
+    assert distinct_share([1, 2, 1, 2, 1]) == pytest.approx(2 / 4)
+    assert distinct_share([1, 2, 3]) == 1.0
+    assert math.isnan(distinct_share([1]))
+
+
+def test_a_shift_by_hand():
+    head = OutputHead(torch.eye(12)[:, :12])
+    before = torch.arange(12, 0, -1).float()
+    after = before.clone()
+    after[11] = 20.0
+    (rows_of_cell,) = token_shifts(head, torch.stack([before, after]))
+    first = rows_of_cell[0]
+    assert (first.token, first.rank_before, first.rank_after) == (11, 12, 1)
+    assert first.new_arrival
+    weights = torch.softmax(before.double(), dim=0)
+    assert first.probability_before == pytest.approx(float(weights[11]), rel=1e-9)
+    # the old top ten stay listed although the last of them fell out
+    assert {row.token for row in rows_of_cell} == {*range(10), 11}
+    assert [row.rank_after for row in rows_of_cell] == sorted(r.rank_after for r in rows_of_cell)
+    assert sum(row.new_arrival for row in rows_of_cell) == 1
+
+
+def test_an_unchanged_distribution_has_no_arrivals_and_equal_sides():
+    head = OutputHead(torch.randn(30, 4, generator=torch.Generator().manual_seed(0)))
+    state = torch.ones(1, 4)
+    (rows_of_cell,) = token_shifts(head, torch.cat([state, state]))
+    assert [row.rank_after for row in rows_of_cell] == list(range(1, 11))
+    assert all(r.rank_before == r.rank_after for r in rows_of_cell)
+    assert all(r.probability_before == r.probability_after for r in rows_of_cell)
+
+
+def test_equal_logits_rank_by_token():
+    head = OutputHead(torch.zeros(12, 3))
+    (rows_of_cell,) = token_shifts(head, torch.zeros(2, 3))
+    ranks = {row.token: row.rank_after for row in rows_of_cell}
+    assert all(rank == token + 1 for token, rank in ranks.items())

@@ -1,0 +1,67 @@
+"""Reading text with the unsteered model, against plain Hugging Face."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from numerics.causal_model import HookPlace
+from numerics.reading import read_continuations, text_means
+
+PLACES = (HookPlace(1, "post"), HookPlace(2, "pre"), HookPlace(0, "pre"))
+TEXTS = [[5, 9, 30, 8], [40], [7, 7, 12, 50, 51, 52, 20], [33, 4]]
+
+
+def reference_nll(model, opening, continuation):
+    tokens = torch.tensor([[*opening, *continuation]])
+    with torch.no_grad():
+        logs = torch.log_softmax(model.hf_model(input_ids=tokens).logits[0].double(), dim=-1)
+    start = len(opening)
+    return -np.mean([float(logs[start + i - 1, t]) for i, t in enumerate(continuation)])
+
+
+def read(model, texts, places=()):
+    opening = model.encode("the capital of japan is")
+    return opening, read_continuations(model.causal, opening, texts, places, model.pad_token)
+
+
+def test_continuations_scored_together_score_as_if_alone(any_model):
+    opening, found = read(any_model, TEXTS)
+    expected = [reference_nll(any_model, opening, text) for text in TEXTS]
+    assert found.nll.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_states_are_those_of_the_generated_tokens_alone_and_in_order(any_model):
+    opening, found = read(any_model, TEXTS, PLACES)
+    assert found.lengths == [4, 1, 7, 2]
+    expected = {place: [] for place in PLACES}
+    for text in TEXTS:
+        with torch.no_grad():
+            states = any_model.hf_model(
+                input_ids=torch.tensor([[*opening, *text]]), output_hidden_states=True
+            ).hidden_states
+        for place in PLACES:
+            layer = place.block + (place.point == "post")
+            expected[place].append(states[layer][0, len(opening) :])
+    for place in PLACES:
+        together = torch.cat(expected[place])
+        assert torch.allclose(found.states[place], together, rtol=1e-4, atol=1e-4)
+
+
+def test_the_place_after_a_block_is_the_place_before_the_next(any_model):
+    _, found = read(any_model, TEXTS, PLACES[:2])
+    assert torch.equal(found.states[PLACES[0]], found.states[PLACES[1]])
+
+
+def test_no_texts_read_as_nothing_and_an_empty_text_is_refused(any_model):
+    _, found = read(any_model, [], PLACES)
+    assert found.nll.shape == (0,)
+    assert found.states[PLACES[0]].shape == (0, any_model.d_model)
+    with pytest.raises(ValueError, match="without tokens"):
+        read(any_model, [[5], []])
+
+
+def test_means_are_over_the_tokens_of_each_text():
+    values = torch.tensor([[1.0], [3.0], [10.0]])
+    assert text_means(values, [2, 1]).tolist() == [[2.0], [10.0]]

@@ -1,0 +1,98 @@
+"""A stage whose set-up is wrong stops with the number that it measured."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from state.failures import TerminalFailure
+from tests.stage_world import capture_payload, steering_payload
+from worker.preflights import Preflight, require
+from worker.stages import capture, steering
+
+
+def test_a_check_inside_its_range_is_reported_with_its_numbers():
+    assert require([Preflight("parity", 0.5, 0.0, 1.0, "")]) == {
+        "parity": {"measured": 0.5, "low": 0.0, "high": 1.0}
+    }
+
+
+@pytest.mark.parametrize("measured", [-0.1, 1.1, math.nan])
+def test_a_check_outside_its_range_says_what_was_measured(measured):
+    with pytest.raises(TerminalFailure, match="allowed 0 to 1; do this") as failure:
+        require([Preflight("parity", measured, 0.0, 1.0, "do this")])
+    assert failure.value.reason == "PreflightFailed"
+
+
+def test_a_capture_agrees_with_hugging_face_one_prompt_at_a_time(world):
+    _, metrics = world.run(capture, capture_payload())
+    parity = metrics["preflights"]["residual against plain Hugging Face, one prompt at a time"]
+    assert parity["measured"] < 1e-5
+    bos = metrics["preflights"]["begin-of-sequence tokens per prompt"]
+    assert bos["measured"] == 1
+
+
+def test_a_batch_that_changes_its_rows_is_caught(world, monkeypatch):
+    real = capture.residual_at_hook
+
+    def leaking(model, hook, batch, d_model):
+        residual = real(model, hook, batch, d_model)
+        return residual + 0.01 * residual.mean(dim=0, keepdim=True)
+
+    monkeypatch.setattr(capture, "residual_at_hook", leaking)
+    with pytest.raises(TerminalFailure, match="residual against plain Hugging Face") as failure:
+        world.run(capture, capture_payload())
+    assert failure.value.reason == "PreflightFailed"
+
+
+def test_positions_that_padding_shifts_are_caught_where_the_model_learns_positions(
+    learned_position_model, tmp_path, monkeypatch
+):
+    from dataclasses import replace
+
+    from tests.stage_world import World
+
+    real = capture.residual_at_hook
+
+    def shifted(model, hook, batch, d_model):
+        return real(model, hook, replace(batch, position_ids=batch.position_ids + 1), d_model)
+
+    monkeypatch.setattr(capture, "residual_at_hook", shifted)
+    with pytest.raises(TerminalFailure, match="residual against"):
+        World(learned_position_model, tmp_path).run(capture, capture_payload())
+
+
+def test_a_second_bos_inside_a_prompt_is_caught(world, monkeypatch):
+    from worker.models import LoadedModel
+
+    real = LoadedModel.encode
+
+    def doubled(self, text):
+        tokens = real(self, text)
+        return [tokens[0], tokens[1], tokens[0], *tokens[2:]] if "lyon" in text else tokens
+
+    monkeypatch.setattr(LoadedModel, "encode", doubled)
+    with pytest.raises(TerminalFailure, match="begin-of-sequence tokens per prompt: measured 2"):
+        world.run(capture, capture_payload())
+
+
+def test_replayed_rows_are_the_same_in_another_batch(steering_world):
+    _, metrics = steering_world.run(steering, steering_payload())
+    ((name, check),) = metrics["preflights"].items()
+    assert name == "share of 3 replayed rows that differ"
+    assert check["measured"] == 0
+
+
+def test_a_text_that_depends_on_its_batch_is_caught(steering_world, monkeypatch):
+    real = steering.generate
+
+    def depending(model, place, openings, vectors, draws, *rest, **named):
+        moved = (draws + 0.37 * (len(openings) % 2 + len(openings) / 100)) % 1
+        return real(model, place, openings, vectors, moved.to(torch.float64), *rest, **named)
+
+    monkeypatch.setattr(steering, "generate", depending)
+    with pytest.raises(TerminalFailure, match="replayed rows that differ") as failure:
+        steering_world.run(steering, steering_payload())
+    assert failure.value.reason == "PreflightFailed"

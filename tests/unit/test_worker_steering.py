@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from state.failures import TerminalFailure
+from tests.stage_world import (
+    OPENINGS,
+    contents,
+    interrupted_and_resumed,
+    steering_payload,
+    table,
+)
+from worker.stages import steering
+from worker.stages.steering_cells import plan_rows
+
+NO_ANCHOR = {"anchor": None, "anchors": [], "children": [], "children_of_all": []}
+
+
+def test_steering_writes_one_row_for_each_text(steering_world):
+    folder, metrics = steering_world.run(steering, steering_payload())
+    samples, scores = (table(folder / f"steering_{n}.parquet") for n in ("samples", "scores"))
+    arms = ["none"] + [
+        a for n in ("coarse", "fine", "multi", "random-0", "random-1") for a in [n, n]
+    ]
+    assert len(samples["text"]) == 3 * len(arms) * 2
+    keys = ["prompt_id", "arm", "strength", "sample"]
+    assert [samples[k] for k in keys] == [scores[k] for k in keys]
+    assert table(folder / "arms.parquet")["arm"] == arms
+    assert all(
+        s == 0 for a, s in zip(samples["arm"], samples["strength"], strict=True) if a == "none"
+    )
+    assert set(scores["concept"]) <= {0.0, 1.0}
+    assert all(len(tokens) <= 5 for tokens in samples["tokens"])
+    assert metrics["n"] == 3
+    assert metrics["verdict"] == json.loads((folder / "verdict.json").read_text())["verdict"]
+
+
+def test_scores_are_those_of_plain_hugging_face(steering_world):
+    model = steering_world.model
+    folder, _ = steering_world.run(steering, steering_payload())
+    samples = table(folder / "steering_samples.parquet")
+    scores = table(folder / "steering_scores.parquet")
+    openings = {f"o{i}": model.encode(text) for i, text in enumerate(OPENINGS)}
+    for i in range(0, len(samples["text"]), 7):
+        opening, tokens = openings[samples["prompt_id"][i]], samples["tokens"][i]
+        if not tokens:
+            assert math.isnan(scores["perplexity"][i])
+            continue
+        with torch.no_grad():
+            logits = model.hf_model(input_ids=torch.tensor([opening + tokens])).logits[0].double()
+        logs = torch.log_softmax(logits, dim=-1)[len(opening) - 1 : -1]
+        nll = -logs[range(len(tokens)), tokens].mean()
+        assert scores["perplexity"][i] == pytest.approx(float(nll.exp()), rel=1e-4)
+        words = set(model.decode(tokens).split())
+        assert scores["concept"][i] == float(bool(words & {"france", "paris", "wine", "cheese"}))
+
+
+def test_divergence_is_zero_unsteered_and_rises_with_strength(steering_world):
+    folder, _ = steering_world.run(steering, steering_payload())
+    arms = table(folder / "arms.parquet")
+    assert arms["kl"][0] == 0.0
+    for weak in range(1, 11, 2):
+        assert 0 < arms["kl"][weak] < arms["kl"][weak + 1]
+
+
+def test_an_arm_does_not_depend_on_which_other_arms_run(steering_world):
+    every, _ = steering_world.run(steering, steering_payload(), "every", "every")
+    few = steering_payload(arms=["fine", "none"], strengths=[2.0])
+    some, _ = steering_world.run(steering, few, "some", "some")
+
+    def texts(folder):
+        t = table(folder / "steering_samples.parquet")
+        keys = zip(t["prompt_id"], t["arm"], t["strength"], t["sample"], strict=True)
+        return dict(zip(keys, t["tokens"], strict=True))
+
+    reference = texts(every)
+    found = texts(some)
+    assert len(found) == 3 * 2 * 2
+    assert all(reference[key] == tokens for key, tokens in found.items())
+
+
+@pytest.mark.parametrize("stop_at", [3, 9, 16, 22, 26])
+def test_a_resumed_steering_has_the_bytes_of_an_undisturbed_one(
+    steering_world, monkeypatch, stop_at
+):
+    monkeypatch.setattr(steering, "ROWS_PER_BATCH_MAX", 22)
+    payload = steering_payload()
+    whole = contents(steering_world.run(steering, payload)[0])
+    assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole
+
+
+def test_greedy_steering_ignores_the_seed(steering_world):
+    rules = {"temperature": 0.9, "topK": 20, "topP": 1.0, "greedy": True}
+    texts = []
+    for seed in (0, 1):
+        payload = steering_payload(sampling=rules | {"seed": seed}, arms=["none", "coarse"])
+        folder, _ = steering_world.run(steering, payload, f"seed-{seed}", f"seed-{seed}")
+        texts.append(table(folder / "steering_samples.parquet")["tokens"])
+    assert texts[0] == texts[1]
+
+
+def test_a_missing_arm_is_left_out_and_named_in_the_verdict(steering_world):
+    mapping = steering_world.folder / "mapping"
+    (mapping / "directions.safetensors").unlink()
+    missing = {"coarse": "no anchor", "fine": "no anchor", "multi": "no anchor"}
+    (mapping / "directions.json").write_text(json.dumps({**NO_ANCHOR, "missing": missing}))
+    folder, metrics = steering_world.run(steering, steering_payload())
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["verdict"] == metrics["verdict"] == "NotTestable"
+    assert "no anchor" in verdict["reason"]
+    assert verdict["estimate"] is None
+    assert set(table(folder / "arms.parquet")["arm"]) == {"none", "random-0", "random-1"}
+
+
+def test_nothing_to_steer_is_refused(steering_world):
+    (steering_world.folder / "mapping" / "directions.safetensors").unlink()
+    with pytest.raises(TerminalFailure) as failure:
+        steering_world.run(steering, steering_payload(arms=["fine"]))
+    assert failure.value.reason == "NothingToSteer"
+
+
+def test_parallel_arms_are_not_testable(steering_world):
+    payload = steering_payload(maxArmCosine=0.7)
+    folder, _ = steering_world.run(steering, payload)
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["verdict"] == "NotTestable"
+    assert verdict["arm_cosines"]["coarse~multi"] == pytest.approx(math.sqrt(0.5), abs=1e-6)
+
+
+def test_the_strength_unit_scales_the_vector(steering_world):
+    norms = json.loads((steering_world.folder / "capture" / "norms.json").read_text())
+    found = []
+    for unit, strength in (
+        ("centredResidualNorm", 0.5),
+        ("absolute", 0.5 * norms["median_centred_norm"]),
+    ):
+        payload = steering_payload(strengthUnit=unit, strengths=[strength], arms=["coarse"])
+        folder, _ = steering_world.run(steering, payload, unit, unit)
+        found.append(table(folder / "arms.parquet")["kl"][0])
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_an_opening_too_long_for_the_model_is_refused(steering_world):
+    with pytest.raises(TerminalFailure) as failure:
+        steering_world.run(steering, steering_payload(maxNewTokens=500))
+    assert failure.value.reason == "PromptTooLong"
+
+
+def test_all_arms_of_a_prompt_ride_in_one_batch():
+    batches = plan_rows([5, 3, 4, 3], samples=2, n_cells=4, rows_max=10)
+    assert sorted(len(b) for b in batches) == [8, 8, 8, 8]
+    for batch in batches:
+        groups = {(row.opening, row.sample) for row in batch}
+        assert len(batch) == 4 * len(groups)
+    order = [batch[0].opening for batch in batches]
+    assert order == [1, 3, 2, 0]
+
+
+def test_batches_are_balanced_and_a_large_group_is_split():
+    assert [len(b) for b in plan_rows([1] * 5, 1, 10, rows_max=40)] == [30, 20]
+    assert [len(b) for b in plan_rows([1], 1, 10, rows_max=4)] == [4, 4, 2]
+    assert plan_rows([], 1, 4, rows_max=8) == []

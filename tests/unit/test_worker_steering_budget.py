@@ -1,0 +1,162 @@
+"""Equal budgets and the control arms, on tiny models."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from numerics.scores import next_token_kl
+from tests.stage_world import contents, interrupted_and_resumed, steering_payload, table
+from worker.stages import steering
+from worker.stages.steering_arms import matched_latents
+from worker.stages.steering_budget import NeutralTexts
+from worker.stages.steering_run import prepare
+
+NEUTRAL_TEXT = [
+    "the quiet city sold old bread", "a garden in summer", "people liked the river",
+    "the old house is near a hill",
+]  # fmt: skip
+CONTROLS = ["coarsePair", "nonChildren", "randomLatent", "meanDifference"]
+
+
+def budget_payload(**changes):
+    return steering_payload(
+        strengthUnit="nextTokenKl", strengths=[0.002, 0.01], samplesPerPrompt=1,
+        neutralText=NEUTRAL_TEXT,
+    ) | changes  # fmt: skip
+
+
+def test_every_arm_reaches_the_wanted_divergence_on_the_calibration_texts(steering_world):
+    payload = budget_payload()
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    run = prepare(payload, steering_world.context("check"))
+    texts = NeutralTexts.split(run)
+    for arm, strength, norm in zip(arms["arm"], arms["strength"], arms["norm"], strict=True):
+        if arm == "none":
+            continue
+        vector = (run.arms.vectors[arm] * norm)[None]
+        parts = [
+            next_token_kl(run.model.causal, run.place, run.model.encode(NEUTRAL_TEXT[i]), vector)
+            for i in texts.calibrate
+        ]
+        assert float(torch.cat(parts, dim=1).mean()) == pytest.approx(strength, rel=0.0201)
+
+
+def test_divergence_is_reported_on_other_texts_than_it_was_matched_on(steering_world):
+    run = prepare(budget_payload(), steering_world.context("a"))
+    texts = NeutralTexts.split(run)
+    assert sorted(texts.calibrate + texts.test) == [0, 1, 2, 3]
+    assert len(texts.calibrate) == len(texts.test) == 2
+    shuffled = budget_payload(neutralText=NEUTRAL_TEXT[::-1])
+    again = NeutralTexts.split(prepare(shuffled, steering_world.context("a")))
+    assert {NEUTRAL_TEXT[i] for i in texts.calibrate} == {
+        NEUTRAL_TEXT[::-1][i] for i in again.calibrate
+    }
+
+
+def test_a_single_neutral_text_serves_both_purposes(steering_world):
+    run = prepare(budget_payload(neutralText=NEUTRAL_TEXT[:1]), steering_world.context("a"))
+    assert NeutralTexts.split(run) == NeutralTexts((0,), (0,))
+
+
+def test_a_budget_out_of_reach_leaves_its_cell_out_with_the_reason(steering_world):
+    folder, _ = steering_world.run(steering, budget_payload(strengths=[0.01, 1e5]))
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert set(table(folder / "arms.parquet")["strength"]) == {0.0, 0.01}
+    assert verdict["missing"]["multi at 100000"] == "no norm brings this divergence"
+    assert verdict["estimate"] is not None
+
+
+def test_a_resumed_budget_has_the_bytes_of_an_undisturbed_one(steering_world):
+    whole = contents(steering_world.run(steering, budget_payload())[0])
+    for stop_at in (3, 6):
+        assert interrupted_and_resumed(steering_world, steering, budget_payload(), stop_at) == whole
+
+
+def test_controls_are_built_from_what_is_not_the_anchor(steering_world):
+    payload = budget_payload(arms=["none", "coarse", "fine", "multi", *CONTROLS])
+    run = prepare(payload, steering_world.context("a"))
+    assert set(run.arms.vectors) == {"coarse", "fine", "multi", *CONTROLS}
+    assert all(float(v.norm()) == pytest.approx(1) for v in run.arms.vectors.values())
+    pair = run.arms.vectors["coarsePair"]
+    assert pair[[0, 2]].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
+    assert run.arms.latents["multi"] == {"coarse": [0], "fine": [1]}
+    (drawn,) = run.arms.latents["nonChildren"]["fine"]
+    assert drawn not in (1, 2)
+    (other,) = run.arms.latents["randomLatent"]["coarse"]
+    assert other not in (0, 2)
+
+
+def test_the_mean_difference_is_that_of_the_captured_rows(steering_world):
+    from safetensors.torch import load_file
+
+    run = prepare(budget_payload(arms=["meanDifference"]), steering_world.context("a"))
+    rows = load_file(steering_world.folder / "capture" / "residual.safetensors")["residual"]
+    expected = rows[:4].double().mean(dim=0) - rows[4:].double().mean(dim=0)
+    cosine = float(expected @ run.arms.vectors["meanDifference"].double() / expected.norm())
+    assert cosine == pytest.approx(1.0, abs=1e-6)
+
+
+def test_controls_are_contrasted_and_one_that_cannot_be_built_says_why(steering_world):
+    described = json.loads((steering_world.folder / "mapping" / "directions.json").read_text())
+    described["anchors"] = [0]
+    (steering_world.folder / "mapping" / "directions.json").write_text(json.dumps(described))
+    payload = budget_payload(arms=["coarse", "fine", "multi", *CONTROLS])
+    folder, _ = steering_world.run(steering, payload)
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["missing"] == {"coarsePair": "there is only one anchor"}
+    assert {c["contrast"] for c in verdict["contrasts"]} == {
+        "multi-coarse", "multi-fine", "multi-nonChildren", "multi-randomLatent",
+        "multi-meanDifference",
+    }  # fmt: skip
+    assert "coarse~meanDifference" in verdict["arm_cosines"]
+
+
+def test_a_system_prompt_is_one_more_arm_on_the_same_scale(steering_world):
+    payload = budget_payload(systemPrompt="people liked wine", arms=["none", "coarse"])
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    row = arms["arm"].index("systemPrompt")
+    assert arms["strength"][row] == arms["norm"][row] == 0
+    assert arms["kl"][row] > 0
+    samples = table(folder / "steering_samples.parquet")
+    by_arm = {
+        arm: [t for a, t in zip(samples["arm"], samples["tokens"], strict=True) if a == arm]
+        for arm in ("none", "systemPrompt")
+    }
+    assert by_arm["none"] != by_arm["systemPrompt"]
+
+
+def test_a_system_prompt_works_by_standing_before_the_text(steering_world):
+    model = steering_world.model
+    payload = budget_payload(
+        systemPrompt="people liked wine", arms=["none"], sampling={
+            "temperature": 1.0, "topK": 0, "topP": 1.0, "greedy": True, "seed": 0,
+        },
+    )  # fmt: skip
+    folder, _ = steering_world.run(steering, payload)
+    samples = table(folder / "steering_samples.parquet")
+    at = samples["arm"].index("systemPrompt")
+    opening = payload["openings"][0]["text"]
+    tokens = model.encode("people liked wine") + model.encode(opening)[1:]
+    with torch.no_grad():
+        expected = model.hf_model.generate(
+            torch.tensor([tokens]), do_sample=False, max_new_tokens=5, min_new_tokens=5,
+            eos_token_id=[], pad_token_id=model.pad_token,
+        )[0, len(tokens) :]  # fmt: skip
+    found = samples["tokens"][at]
+    assert found == expected.tolist()[: len(found)]
+
+
+def test_matched_latents_fire_alike_and_are_never_the_excluded_ones():
+    firing = np.array([0, 50, 50, 49, 1, 2, 3, 100] + [200] * 30)
+    drawn = matched_latents(firing, wanted=[1], excluded=[1, 2], seed=0)
+    assert len(drawn) == 1
+    assert drawn[0] not in (1, 2)
+    assert matched_latents(firing[:3], [1], [1, 2], seed=0) == [0]
+    assert matched_latents(firing[:2], [0, 1], [], seed=0) == []

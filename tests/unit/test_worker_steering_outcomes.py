@@ -1,0 +1,160 @@
+"""What generated texts show when they are read again, against plain Hugging Face and NumPy."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.stage_world import (
+    NEUTRAL,
+    TARGET,
+    contents,
+    interrupted_and_resumed,
+    steering_payload,
+    table,
+)
+from worker.stages import steering
+
+SIBLINGS = ["germany", "berlin", "japan", "tokyo", "rome", "beer"]
+LAYER = 1
+
+
+def payload(**changes):
+    chosen = {
+        "arms": ["none", "coarse", "fine", "multi"],
+        "samplesPerPrompt": 1,
+        "strengths": [2.0],
+    }
+    return steering_payload(**chosen | {"siblings": SIBLINGS} | changes)
+
+
+def states_of(model, opening, tokens, layer):
+    ids = torch.tensor([[*model.encode(opening), *tokens]])
+    with torch.no_grad():
+        hidden = model.hf_model(input_ids=ids, output_hidden_states=True).hidden_states[layer + 1]
+    return hidden[0, -len(tokens) :].double().numpy()
+
+
+def by_cell(scores, samples, opening_texts):
+    return [
+        {name: values[i] for name, values in scores.items()}
+        | {"tokens": samples["tokens"][i], "text": samples["text"][i]}
+        | {"opening": opening_texts[samples["prompt_id"][i]]}
+        for i in range(len(samples["text"]))
+    ]
+
+
+@pytest.fixture
+def found(steering_world):
+    spec = payload()
+    folder, _ = steering_world.run(steering, spec)
+    openings = {opening["id"]: opening["text"] for opening in spec["openings"]}
+    scores, samples = (table(folder / f"steering_{n}.parquet") for n in ("scores", "samples"))
+    return steering_world, folder, by_cell(scores, samples, openings)
+
+
+def test_the_target_latent_is_its_mean_activation_over_the_generated_tokens(found):
+    world, _, rows = found
+    for row in rows[::3]:
+        states = states_of(world.model, row["opening"], row["tokens"], LAYER)
+        # the anchor is coarse latent 0, whose encoder and decoder row is unit vector 0
+        expected = np.maximum(states[:, 0], 0).mean()
+        assert row["target_latent"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_collateral_change_leaves_anchors_and_children_out(found):
+    world, _, rows = found
+    plain = {row["opening"]: row for row in rows if row["arm"] == "none"}
+    for row in rows:
+        for side, latents, targets in (("coarse", 8, [0, 2]), ("fine", 16, [1, 2])):
+            means = [
+                np.maximum(states_of(world.model, r["opening"], r["tokens"], LAYER), 0)
+                .mean(axis=0)[:latents]
+                for r in (row, plain[row["opening"]])
+            ]  # fmt: skip
+            others = [i for i in range(latents) if i not in targets]
+            expected = np.abs(means[0] - means[1])[others].sum() / means[1][others].sum()
+            assert row[f"collateral_{side}"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert all(row["collateral_coarse"] == 0 for row in plain.values())
+
+
+def test_the_probe_reads_another_block_and_scores_probabilities(found):
+    world, folder, rows = found
+    verdict = json.loads((folder / "verdict.json").read_text())
+    last = world.model.n_layers - 1
+    assert verdict["probe"]["hook"] == f"blocks.{min(last, (2 + last) // 2)}.hook_resid_post"
+    assert verdict["probe"]["prompts"] == [len(TARGET), len(NEUTRAL)]
+    assert verdict["probe"]["auroc"] is None, "too few prompts to hold some out"
+    assert all(0 <= row["probe"] <= 1 for row in rows)
+
+
+def test_targetedness_is_the_concept_less_its_siblings(found):
+    _, _, rows = found
+    for row in rows:
+        words = set(row["text"].split())
+        sibling = float(bool(words & set(SIBLINGS)))
+        assert row["sibling"] == sibling
+        assert row["targetedness"] == row["concept"] - sibling
+
+
+def test_secondary_outcomes_are_all_there_and_without_siblings_two_fewer(found):
+    world, folder, _ = found
+    names = {"log_perplexity", "probe", "target_latent", "collateral_coarse", "collateral_fine"}
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert {line["outcome"] for line in verdict["secondary"]} == names | {
+        "targetedness", "distinct_2",
+    }  # fmt: skip
+    without, _ = world.run(steering, payload(siblings=[]), "without", "without")
+    assert "sibling" not in table(without / "arms.parquet")
+    assert "targetedness" not in table(without / "steering_scores.parquet")
+
+
+def test_the_shift_table_is_that_of_plain_hugging_face(found):
+    world, folder, _ = found
+    shift = table(folder / "distribution_shift.parquet")
+    assert "none" not in shift["arm"]
+    opening = payload()["openings"][1]
+    with torch.no_grad():
+        logits = world.model.hf_model(
+            input_ids=torch.tensor([world.model.encode(opening["text"])])
+        ).logits[0, -1]  # fmt: skip
+    before = torch.softmax(logits.double(), dim=-1)
+    ranks = 1 + before.argsort(descending=True).argsort()
+    seen = 0
+    for i, prompt in enumerate(shift["prompt_id"]):
+        if prompt != opening["id"]:
+            continue
+        seen += 1
+        token = shift["token"][i]
+        assert shift["probability_before"][i] == pytest.approx(float(before[token]), rel=1e-3)
+        assert shift["rank_before"][i] == int(ranks[token])
+        arrived = shift["rank_after"][i] <= 10 < shift["rank_before"][i]
+        assert shift["new_arrival"][i] == arrived
+    assert seen >= 3 * 10
+
+
+@pytest.mark.parametrize("before_the_end", [2, 6])
+def test_a_resumed_reading_has_the_bytes_of_an_undisturbed_one(steering_world, before_the_end):
+    steering_world.calls = []
+    whole = contents(steering_world.run(steering, payload())[0])
+    stop_at = len(steering_world.calls) - before_the_end
+    assert interrupted_and_resumed(steering_world, steering, payload(), stop_at) == whole
+
+
+def test_a_text_without_tokens_has_no_outcomes_of_reading(steering_world, monkeypatch):
+    real = steering.generate
+
+    def silent_first(*arguments, **named):
+        return [[], *real(*arguments, **named)[1:]]
+
+    monkeypatch.setattr(steering, "generate", silent_first)
+    folder, _ = steering_world.run(steering, payload())
+    scores = table(folder / "steering_scores.parquet")
+    silent = [i for i, value in enumerate(scores["perplexity"]) if math.isnan(value)]
+    assert len(silent) == 1
+    assert math.isnan(scores["probe"][silent[0]])
+    assert scores["concept"][silent[0]] == 0.0

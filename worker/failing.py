@@ -1,0 +1,40 @@
+"""What an error of a stage means: try later, wait for space, or a human must act."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from state.artifacts import NOT_DAMAGE
+from state.failures import Failure, TerminalFailure, TransientFailure
+from state.files import disk_full_words, is_disk_full
+
+_PASSES = NOT_DAMAGE | {errno.EIO, errno.ESTALE}
+
+
+def failure_of(error: Exception, folder: Path) -> Failure:
+    """Return the failure that a job ends with; free space is measured where ``folder`` lies.
+
+    What the system refused for a moment comes first, whoever wrapped it: a loader that cannot
+    open a file because too many are open says that the file is missing.
+    """
+    for link in _chain(error):
+        if not isinstance(link, Failure) and is_disk_full(link):
+            return TransientFailure("DiskFull", f"{error}; {disk_full_words(folder)}")
+        if isinstance(link, OSError) and link.errno in _PASSES:
+            return TransientFailure("InputOutputError", str(error))
+    match error:
+        case Failure():
+            return error
+        case OSError():
+            return TransientFailure("InputOutputError", str(error))
+    message = f"{type(error).__name__}: {error} (see the worker's log)"
+    return TerminalFailure("UnexpectedError", message)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

@@ -1,0 +1,179 @@
+"""The arms of a steering run: the mapping's directions, and the controls beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from numerics.directions import summed_direction
+from numerics.sampling import keyed_generator, random_direction
+from state.failures import TerminalFailure
+from worker.context import StageContext
+from worker.stages.tables import read_columns
+
+SYSTEM_PROMPT = "systemPrompt"
+PRIMARY = ("coarse", "fine", "multi")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The unit vector of each arm, float32 [d_model], and why others are missing.
+
+    ``none`` and ``systemPrompt`` have no vector. ``latents`` names the latents behind an arm,
+    as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, best first, and all of
+    their children.
+    """
+
+    vectors: dict[str, Tensor]
+    missing: dict[str, str] = field(default_factory=dict)
+    latents: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    targets: dict[str, list[int]] = field(default_factory=dict)
+
+    def cosines(self) -> dict[str, float]:
+        """Return the cosine of each pair of arms that have a vector, random draws left out."""
+        names = [name for name in self.vectors if not name.startswith("random-")]
+        return {
+            f"{a}~{b}": float(self.vectors[a].double() @ self.vectors[b].double())
+            for place, a in enumerate(names)
+            for b in names[place + 1 :]
+        }
+
+
+def build_arms(payload: dict[str, Any], context: StageContext, d_model: int) -> Arms:
+    """Read the mapping's directions and make the controls that the payload asks for.
+
+    Raises TerminalFailure ``ShapeMismatch`` when a direction is not as wide as the model.
+    """
+    mapping = context.artifact("mapping", payload["mapping"]["digest"])
+    path = mapping / "directions.safetensors"
+    directions = load_file(path) if path.exists() else {}
+    found = json.loads((mapping / "directions.json").read_text())
+    arms = Arms({}, targets={"coarse": found["anchors"], "fine": found["children_of_all"]})
+    for name in payload["arms"]:
+        if name == "random":
+            for draw in range(payload["randomDraws"]):
+                seed = payload["sampling"]["seed"]
+                arms.vectors[f"random-{draw}"] = random_direction(seed, draw, d_model)
+        elif name in PRIMARY:
+            _add(arms, name, directions.get(name), found.get("missing", {}).get(name))
+        elif name != "none":
+            vector, latents, why = _CONTROLS[name](payload, context, found)
+            _add(arms, name, vector, why)
+            if vector is not None and latents:
+                arms.latents[name] = latents
+    arms.latents.update(_latents_of_primary(found, arms))
+    for name, vector in arms.vectors.items():
+        if tuple(vector.shape) != (d_model,):
+            raise TerminalFailure(
+                "ShapeMismatch", f"direction {name} is {tuple(vector.shape)}, the model {d_model}"
+            )
+    return arms
+
+
+def _add(arms: Arms, name: str, vector: Tensor | None, why: str | None) -> None:
+    if vector is None:
+        arms.missing[name] = why or "the mapping holds no such direction"
+    else:
+        arms.vectors[name] = vector.float()
+
+
+def _latents_of_primary(found: dict[str, Any], arms: Arms) -> dict[str, dict[str, list[int]]]:
+    coarse, fine = [found["anchor"]], list(found["children"])
+    parts = {
+        "coarse": {"coarse": coarse, "fine": []},
+        "fine": {"coarse": [], "fine": fine},
+        "multi": {"coarse": coarse, "fine": fine},
+    }
+    return {name: latents for name, latents in parts.items() if name in arms.vectors}
+
+
+Built = tuple[Tensor | None, dict[str, list[int]], str | None]
+
+
+def _coarse_pair(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
+    """The two best anchors: as many sources as multi has, at one resolution."""
+    pair = found["anchors"][:2]
+    if len(pair) < 2:
+        return None, {}, "there is only one anchor"
+    decoder = context.dictionary(payload["coarse"]["dictionary"]).w_dec
+    vector = summed_direction(decoder[pair].cpu())
+    return vector, {"coarse": pair, "fine": []}, "the two decoder rows cancel"
+
+
+def _non_children(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
+    """As many fine latents as the anchor has children, none of them any anchor's child.
+
+    Each is drawn among the twenty latents whose number of firing prompts is closest to a child's.
+    """
+    children = found["children"]
+    if not children:
+        return None, {}, "the anchor has no children to be matched"
+    folder = context.artifact("decomposition", payload["fine"]["digest"])
+    firing = read_columns(folder / "features.parquet")["n_firing"]
+    drawn = matched_latents(firing, children, found["children_of_all"], payload["sampling"]["seed"])
+    decoder = context.dictionary(payload["fine"]["dictionary"]).w_dec
+    vector = summed_direction(decoder[drawn].cpu())
+    return vector, {"coarse": [], "fine": drawn}, "their decoder rows cancel"
+
+
+def matched_latents(
+    firing: NDArray[np.integer], wanted: list[int], excluded: list[int], seed: int
+) -> list[int]:
+    """Return one latent for each of ``wanted``, alike in ``firing``, none twice or excluded."""
+    generator = keyed_generator("non-children", seed)
+    free = np.ones(len(firing), dtype=bool)
+    free[excluded] = False
+    free[wanted] = False
+    drawn = []
+    for latent in wanted:
+        pool = np.flatnonzero(free)
+        distance = np.abs(firing[pool] - firing[latent])
+        nearest = pool[np.lexsort((pool, distance))[:20]]
+        if not nearest.size:
+            break
+        chosen = int(nearest[generator.integers(0, nearest.size)])
+        free[chosen] = False
+        drawn.append(chosen)
+    return drawn
+
+
+def _random_latent(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
+    """One coarse decoder row that belongs to no anchor: a direction the model does use."""
+    decoder = context.dictionary(payload["coarse"]["dictionary"]).w_dec
+    others = np.setdiff1d(np.arange(len(decoder)), found["anchors"])
+    if not others.size:
+        return None, {}, "every coarse latent is an anchor"
+    drawn = int(keyed_generator("random-latent", payload["sampling"]["seed"]).choice(others))
+    vector = summed_direction(decoder[[drawn]].cpu())
+    return vector, {"coarse": [drawn], "fine": []}, f"decoder row {drawn} is zero"
+
+
+def _mean_difference(
+    payload: dict[str, Any], context: StageContext, _found: dict[str, Any]
+) -> Built:
+    """Mean target minus mean neutral residual over the captured rows of the discover split."""
+    folder = context.artifact("capture", payload["capture"]["digest"])
+    tensors = load_file(folder / "residual.safetensors")
+    prompts = read_columns(folder / "prompts.parquet")
+    chosen = prompts["split"] == "discover"
+    rows = tensors["prompt_index"].numpy()
+    means = []
+    for condition in ("target", "neutral"):
+        wanted = (chosen & (prompts["condition"] == condition))[rows]
+        means.append(tensors["residual"][torch.from_numpy(wanted)].double().mean(dim=0))
+    return summed_direction((means[0] - means[1])[None]), {}, "the two means are equal"
+
+
+_CONTROLS = {
+    "coarsePair": _coarse_pair,
+    "nonChildren": _non_children,
+    "randomLatent": _random_latent,
+    "meanDifference": _mean_difference,
+}

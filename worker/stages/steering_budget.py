@@ -1,0 +1,149 @@
+"""How strongly each arm pushes: declared norms, or the norm that brings a wanted divergence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from numerics.budget import PASSES_MAX, Solution, solve_strengths
+from numerics.sampling import keyed_generator
+from numerics.scores import next_token_kl, prefixed_kl
+from worker.stages.steering_arms import SYSTEM_PROMPT
+from worker.stages.steering_cells import Cell, added_vectors, unsteered_cells
+from worker.stages.steering_run import SteeringRun
+
+CELLS_PER_PASS_MAX = 64
+"""Cells whose divergence is computed in one pass over a text."""
+START_SHARE = 0.1
+"""First norm tried, in median centred residual norms."""
+NORM_MAX_SHARE = 20.0
+"""An arm that needs more than this many median residual norms does not reach its budget."""
+
+
+@dataclass(frozen=True)
+class NeutralTexts:
+    """The texts on which divergence is measured, as tokens with BOS.
+
+    Strengths are solved on ``calibrate``, divergence is reported on ``test``. A single text is
+    both.
+    """
+
+    calibrate: tuple[int, ...]
+    test: tuple[int, ...]
+
+    @staticmethod
+    def split(run: SteeringRun) -> NeutralTexts:
+        """Give half of the texts, chosen by their hash, to each purpose."""
+        texts = run.payload["neutralText"]
+        if run.payload["strengthUnit"] != "nextTokenKl" or len(texts) == 1:
+            everything = tuple(range(len(texts)))
+            return NeutralTexts(everything, everything)
+        ranks = [keyed_generator("neutral-split", text).random() for text in texts]
+        order = np.argsort(ranks, kind="stable").tolist()
+        half = len(texts) // 2
+        return NeutralTexts(tuple(sorted(order[:half])), tuple(sorted(order[half:])))
+
+
+def choose_cells(run: SteeringRun) -> tuple[list[Cell], dict[str, str]]:
+    """Return the cells of the run, and why a cell of the spec is missing."""
+    payload = run.payload
+    unsteered = unsteered_cells(payload["arms"], bool(run.prefix))
+    wanted = [
+        Cell(arm, float(strength)) for arm in run.arms.vectors for strength in payload["strengths"]
+    ]
+    if payload["strengthUnit"] != "nextTokenKl":
+        scale = _scale(run)
+        steered = [Cell(c.arm, c.strength, c.strength * scale) for c in wanted]
+        return [*unsteered, *steered], {}
+    norms = _solve(run, wanted).strength.tolist() if wanted else []
+    reached = [
+        Cell(cell.arm, cell.strength, norm)
+        for cell, norm in zip(wanted, norms, strict=True)
+        if not math.isnan(norm)
+    ]
+    missing = {
+        f"{cell.arm} at {cell.strength:g}": "no norm brings this divergence"
+        for cell, norm in zip(wanted, norms, strict=True)
+        if math.isnan(norm)
+    }
+    return [*unsteered, *reached], missing
+
+
+def _scale(run: SteeringRun) -> float:
+    unit = run.payload["strengthUnit"]
+    if unit == "absolute":
+        return 1.0
+    return run.norms()["median_norm" if unit == "residualNorm" else "median_centred_norm"]
+
+
+def _solve(run: SteeringRun, wanted: list[Cell]) -> Solution:
+    """Find each cell's norm, its divergence on the calibrate texts within 2 % of the wanted."""
+    norms = run.norms()
+    texts = NeutralTexts.split(run).calibrate
+    passes = 0
+
+    def report(_text: int) -> None:
+        run.context.progress("MatchingBudgets", passes, PASSES_MAX, "passes")
+
+    def measure(cells: NDArray[np.int64], tried: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal passes
+        passes += 1
+        trial = [
+            Cell(wanted[cell].arm, wanted[cell].strength, norm)
+            for cell, norm in zip(cells.tolist(), tried.tolist(), strict=True)
+        ]
+        return mean_divergence(run, trial, texts, f"budget-{passes:02d}", report)
+
+    return solve_strengths(
+        measure,
+        np.array([cell.strength for cell in wanted]),
+        np.full(len(wanted), START_SHARE * norms["median_centred_norm"]),
+        strength_max=NORM_MAX_SHARE * norms["median_norm"],
+    )
+
+
+def mean_divergence(
+    run: SteeringRun,
+    cells: list[Cell],
+    texts: tuple[int, ...],
+    name: str,
+    report: Callable[[int], None],
+) -> NDArray[np.float64]:
+    """Return each cell's mean KL(clean ‖ cell) over the tokens of some neutral texts, in nats.
+
+    Pieces are kept as shards under ``name``; ``report(texts done)`` is called before each text.
+    """
+    moved = [i for i, cell in enumerate(cells) if cell.norm > 0]
+    prefixed = [i for i, cell in enumerate(cells) if cell.arm == SYSTEM_PROMPT]
+    vectors = added_vectors(run.arms, cells, run.model.d_model).to(run.context.device)
+    totals, positions = np.zeros(len(cells)), 0
+    for done, index in enumerate(texts):
+        report(done)
+        tokens = run.model.encode(run.payload["neutralText"][index])
+        if moved:
+            compute = partial(_summed_kl, run, tokens, vectors[moved])
+            totals[moved] += run.kept(f"{name}-{index:05d}.json", compute)
+        if prefixed:
+            totals[prefixed] += run.kept(
+                f"{name}-prefix-{index:05d}.json", partial(_summed_prefixed_kl, run, tokens)
+            )
+        positions += len(tokens) - 1
+    return totals / positions
+
+
+def _summed_kl(run: SteeringRun, tokens: list[int], vectors: torch.Tensor) -> list[float]:
+    sums: list[float] = []
+    for start in range(0, len(vectors), CELLS_PER_PASS_MAX):
+        part = vectors[start : start + CELLS_PER_PASS_MAX]
+        sums.extend(next_token_kl(run.model.causal, run.place, tokens, part).sum(dim=1).tolist())
+    return sums
+
+
+def _summed_prefixed_kl(run: SteeringRun, tokens: list[int]) -> float:
+    return float(prefixed_kl(run.model.causal, tokens, run.prefix, run.context.device).sum())

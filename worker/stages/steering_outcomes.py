@@ -1,0 +1,182 @@
+"""What generated texts show when the unsteered model reads them again."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from numerics.batching import pad, plan_batches
+from numerics.capture import residual_at_hook, rows_without_bos
+from numerics.dictionary import block_shape, encode
+from numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from numerics.reading import Reading, read_continuations, text_means
+from worker.stages.capture import TOKENS_PER_BATCH_MAX
+from worker.stages.steering_cells import Cell, Row
+from worker.stages.steering_run import SteeringRun
+from worker.stages.tables import read_columns
+
+Outcomes = dict[str, dict[Row, float]]
+SIDES = ("coarse", "fine")
+
+
+def read_outcomes(
+    run: SteeringRun, cells: list[Cell], generated: dict[Row, list[int]]
+) -> tuple[Outcomes, dict[str, Any]]:
+    """Return each outcome of each row (NaN where unknown), and what the probe is.
+
+    ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation
+    of the best anchor), ``collateral_coarse`` and ``collateral_fine``, ``distinct_2``.
+    """
+    probe = _probe(run)
+    found: list[dict[str, float | None]] = []
+    rows: list[Row] = []
+    for index in range(len(run.openings)):
+        run.context.progress("ReadingTexts", index, len(run.openings), "openings")
+        of_opening = sorted(
+            (row for row in generated if row.opening == index), key=lambda r: (r.sample, r.cell)
+        )
+        compute = partial(_read_opening, run, cells, probe, of_opening, generated)
+        found.extend(run.kept(f"reading-{index:05d}.json", compute))
+        rows.extend(of_opening)
+    run.context.progress("ReadingTexts", len(run.openings), len(run.openings), "openings")
+    names = list(found[0]) if found else []
+    outcomes = {
+        name: {row: _number(record[name]) for row, record in zip(rows, found, strict=True)}
+        for name in names
+    }
+    outcomes["distinct_2"] = {row: distinct_share(generated[row]) for row in rows}
+    return outcomes, {name: probe[name] for name in ("hook", "auroc", "prompts")}
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _read_opening(
+    run: SteeringRun,
+    cells: list[Cell],
+    probe: dict[str, Any],
+    rows: list[Row],
+    generated: dict[Row, list[int]],
+) -> list[dict[str, float | None]]:
+    """Return the outcomes of all rows of one opening; equal texts are read once."""
+    distinct = sorted({tuple(generated[row]) for row in rows} - {()}, key=lambda t: (len(t), t))
+    probe_place = run.model.place(probe["hook"])
+    reading = read_continuations(
+        run.model.causal,
+        run.openings[rows[0].opening],
+        distinct,
+        [*{run.place: None, probe_place: None}],
+        run.model.pad_token,
+        run.context.device,
+    )
+    fitted = LinearProbe(np.array(probe["weight"]), probe["bias"])
+    activations = {side: _mean_activations(run, side, reading) for side in SIDES}
+    means = text_means(reading.states[probe_place], reading.lengths) if distinct else None
+    scores = fitted.score(means.cpu().numpy()) if means is not None else np.zeros(0)
+    place = {text: number for number, text in enumerate(distinct)}
+    unsteered = {
+        row.sample: place.get(tuple(generated[row]))
+        for row in rows
+        if cells[row.cell].arm == "none"
+    }
+    records = []
+    for row in rows:
+        number = place.get(tuple(generated[row]))
+        record: dict[str, float | None] = dict.fromkeys(
+            ("log_perplexity", "probe", "target_latent", "collateral_coarse", "collateral_fine")
+        )
+        if number is not None:
+            record["log_perplexity"] = float(reading.nll[number])
+            record["probe"] = float(scores[number])
+            record["target_latent"] = _target(run, activations["coarse"], number)
+            before = unsteered.get(row.sample)
+            for side in SIDES:
+                if before is not None:
+                    changed = _collateral(run, side, activations[side], number, before)
+                    record[f"collateral_{side}"] = _known(changed)
+        records.append(record)
+    return records
+
+
+def _mean_activations(run: SteeringRun, side: str, reading: Reading) -> scipy.sparse.csr_array:
+    """Return each text's mean latent activations, CSR [texts, d_sae]."""
+    dictionary = run.context.dictionary(run.payload[side]["dictionary"]).to(run.context.device)
+    states = reading.states[run.place]
+    if not reading.lengths:
+        return scipy.sparse.csr_array((0, dictionary.d_sae))
+    tokens = encode(dictionary, states, *block_shape(len(states), dictionary.d_sae))
+    lengths = np.array(reading.lengths)
+    texts = np.repeat(np.arange(len(lengths)), lengths)
+    weights = scipy.sparse.csr_array(
+        (1.0 / lengths[texts], (texts, np.arange(len(texts)))), shape=(len(lengths), len(texts))
+    )
+    return scipy.sparse.csr_array(weights @ tokens)
+
+
+def _target(run: SteeringRun, activations: scipy.sparse.csr_array, text: int) -> float | None:
+    anchors = run.arms.targets["coarse"]
+    return float(activations[[text]].toarray()[0, anchors[0]]) if anchors else None
+
+
+def _collateral(
+    run: SteeringRun, side: str, activations: scipy.sparse.csr_array, text: int, before: int
+) -> float:
+    steered, unsteered = activations[[text, before]].toarray()
+    return collateral_change(steered, unsteered, run.arms.targets[side])
+
+
+def _probe(run: SteeringRun) -> dict[str, Any]:
+    """Fit the probe to the discover prompts, at its own hook; kept as a shard."""
+    hook = run.payload.get("probeHook") or _default_probe_hook(run)
+    return dict(run.kept("probe.json", partial(_fit_probe, run, hook)))
+
+
+def _default_probe_hook(run: SteeringRun) -> str:
+    last = run.model.n_layers - 1
+    return f"blocks.{min(last, (run.place.block + 1 + last) // 2)}.hook_resid_post"
+
+
+def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
+    folder = run.context.artifact("capture", run.payload["capture"]["digest"])
+    prompts = read_columns(folder / "prompts.parquet")
+    discover = prompts["split"] == "discover"
+    chosen = {
+        condition: prompts["text"][discover & (prompts["condition"] == condition)].tolist()
+        for condition in ("target", "neutral")
+    }
+    run.model.place(hook)  # refuses a hook that the model has not
+    target, neutral = (_prompt_means(run, hook, texts) for texts in chosen.values())
+    fitted = LinearProbe.fit(target, neutral)
+    auroc = probe_auroc(target, neutral, run.payload["sampling"]["seed"])
+    return {
+        "hook": hook,
+        "weight": fitted.weight.tolist(),
+        "bias": fitted.bias,
+        "auroc": _known(auroc),
+        "prompts": [len(target), len(neutral)],
+    }
+
+
+def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.float64]:
+    """Return the mean residual over each prompt's tokens without BOS, [prompts, d_model]."""
+    tokens = [run.model.encode(text) for text in texts]
+    means = np.zeros((len(texts), run.model.d_model))
+    done = 0
+    for batch in plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX):
+        run.context.progress("FittingProbe", done, len(texts), "prompts")
+        padded = pad([tokens[i] for i in batch], run.model.pad_token, "right", run.model.device)
+        residual = residual_at_hook(run.model.bridge, hook, padded, run.model.d_model)
+        for i, row in zip(batch, rows_without_bos(residual, padded), strict=True):
+            means[i] = row.double().mean(dim=0).cpu().numpy()
+        done += len(batch)
+    return means

@@ -1,0 +1,107 @@
+"""What every step of a steering run works on: model, arms, texts, and kept pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numerics.capture import HookNeverFired, NotFinite
+from numerics.causal_model import HookPlace
+from numerics.sampling import SamplingRule
+from state.failures import TerminalFailure
+from worker.context import StageContext
+from worker.models import LoadedModel
+from worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
+
+
+@dataclass(frozen=True)
+class SteeringRun:
+    """One job: what to generate, with what, and where pieces of it are kept.
+
+    ``openings`` are tokens with BOS; ``prefix`` the system prompt's tokens without BOS.
+    """
+
+    payload: dict[str, Any]
+    context: StageContext
+    model: LoadedModel
+    arms: Arms
+    openings: list[list[int]]
+    prefix: list[int]
+
+    @property
+    def place(self) -> HookPlace:
+        """Where the residual stream is steered."""
+        return self.model.place(self.payload["hook"])
+
+    def tokens_before(self, opening: int, arm: str) -> list[int]:
+        """Return BOS and an opening's tokens, after the system prompt where that is the arm."""
+        bos, *tokens = self.openings[opening]
+        return [bos, *(self.prefix if arm == SYSTEM_PROMPT else ()), *tokens]
+
+    @property
+    def sampling(self) -> SamplingRule:
+        """How tokens are drawn."""
+        rules = self.payload["sampling"]
+        return SamplingRule(rules["temperature"], rules["topK"], rules["topP"], rules["greedy"])
+
+    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return the JSON shard ``name``, computing and sealing it if it is not there."""
+        path = self.context.shards.sealed(name)
+        if path is None:
+            try:
+                text = json.dumps(compute(), allow_nan=False)
+            except HookNeverFired as error:
+                raise TerminalFailure("HookNeverFired", str(error)) from error
+            except NotFinite as error:
+                raise TerminalFailure("NotFinite", str(error)) from error
+            path = self.context.shards.seal(name, lambda part: _write_text(part, text))
+        return json.loads(path.read_text())
+
+    def norms(self) -> dict[str, float]:
+        """Return the residual norms that the capture measured."""
+        capture = self.context.artifact("capture", self.payload["capture"]["digest"])
+        found: dict[str, float] = json.loads((capture / "norms.json").read_text())
+        return found
+
+
+def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
+    """Load the model and build the arms.
+
+    Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, ``EmptyText``.
+    """
+    model = context.model(payload["model"])
+    arms = build_arms(payload, context, model.d_model)
+    prefix = payload.get("systemPrompt")
+    if not arms.vectors and "none" not in payload["arms"] and prefix is None:
+        raise TerminalFailure(
+            "NothingToSteer", f"no arm can be built ({'; '.join(arms.missing.values())})"
+        )
+    run = SteeringRun(
+        payload=payload,
+        context=context,
+        model=model,
+        arms=arms,
+        openings=[model.encode(opening["text"]) for opening in payload["openings"]],
+        prefix=model.encode(prefix)[1:] if prefix is not None else [],
+    )
+    _check_lengths(run)
+    return run
+
+
+def _check_lengths(run: SteeringRun) -> None:
+    limit = run.model.context_tokens_max
+    for opening, tokens in zip(run.payload["openings"], run.openings, strict=True):
+        needed = len(run.prefix) + len(tokens) + run.payload["maxNewTokens"]
+        if limit is not None and needed > limit:
+            raise TerminalFailure(
+                "PromptTooLong",
+                f"opening {opening['id']} has {len(tokens)} tokens; with maxNewTokens and the "
+                f"system prompt that makes {needed}, above the model's {limit}",
+            )
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
