@@ -1,5 +1,7 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make test   sets everything up, runs all tests
+# make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
+# make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make check  lint, types, layers and the fast tests: for daily use
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
@@ -8,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check chaos power-cord lint setup clean
+.PHONY: demo test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
 
 setup: $(INSTALLED)
 
@@ -34,7 +36,11 @@ check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/chaos
+
+# Real kills of real processes: minutes, and more on a busy machine.
+chaos-test: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/chaos
 
 CHAOS_KILLS ?= 1000
 CHAOS_SEED ?= $(shell date +%s)
@@ -45,6 +51,29 @@ chaos: $(INSTALLED)
 
 power-cord: $(INSTALLED)
 	$(BIN)/python -m tests.chaos.power_cord --pulls $(POWER_CORD_PULLS) --seed $(CHAOS_SEED)
+
+FUZZ_INPUTS ?= 100000
+
+# Guided by coverage where atheris can be installed, else by random harm alone; the table says which.
+fuzz: $(INSTALLED)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+		--constraint constraints.txt atheris
+	$(BIN)/python -m tests.fuzz --inputs $(FUZZ_INPUTS)
+
+SEEDS ?= 10000
+FIRST ?= 0
+SOAK_RECORD ?= build/soak-$(shell git rev-parse --short HEAD).jsonl
+
+# Seeds in the record held at this commit and are not played again: an interrupted soak goes on.
+soak: $(INSTALLED)
+	@mkdir -p $(dir $(SOAK_RECORD))
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --record $(SOAK_RECORD)
+
+# Searches, for each planted defect, the seeds below MUTANT_SEEDS that notice it.
+MUTANT_SEEDS ?= 200
+
+mutants: $(INSTALLED)
+	$(BIN)/python -m tests.simulation --mutants $(MUTANT_SEEDS)
 
 clean:
 	rm -rf $(VENV) .loopscope

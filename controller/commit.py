@@ -26,6 +26,8 @@ def commit(
     if plan.quarantine is not None:
         artifact_index.forget(connection, plan.quarantine.digest)
         artifacts.quarantine(plan.quarantine.stage, plan.quarantine.digest)
+        what = "another object that rests on this artifact found it damaged"
+        objects.take_ready_away(connection, plan.quarantine.digest, what, now=now)
     if plan.adopt is not None:
         artifact_index.record(connection, plan.adopt)
         _end_job_of(connection, plan.adopt.digest, now)

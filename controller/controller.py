@@ -65,6 +65,7 @@ class Controller:
     _next_lease_check_at: float = 0.0
     _start_not_before: float = 0.0
     _verify_due: bool = False
+    _device_tried: bool = False
     _reobserved_at: dict[str, float] = field(default_factory=dict)
     _ended_jobs: deque[int] = field(default_factory=deque)
     _resolutions: deque[Resolution] = field(default_factory=deque)
@@ -79,6 +80,7 @@ class Controller:
         """Do everything that is due; return when to come back at the latest (Unix seconds)."""
         self._trouble.begin_step()
         for part in (
+            self._retry_for_this_device,
             self._collect_ended_jobs,
             self._resync_if_due,
             self._quarantine_damaged,
@@ -122,7 +124,7 @@ class Controller:
                 self.queue.add(record.key)
             if record.key in changed and record.owner is not None:
                 self.queue.add(record.owner)
-        for key in changed - {record.key for record in everything}:
+        for key in sorted(changed - set(objects.keys(everything))):
             self.queue.add(key)
         self._version = version  # last: after an error the same changes are read again
 
@@ -160,7 +162,7 @@ class Controller:
     def _set_aside(self, artifact: ArtifactRecord, what: str) -> None:
         now = self.clock.now()
         with self.state.database.write() as connection:
-            keys = self._verifier.set_aside(connection, artifact)
+            keys = self._verifier.set_aside(connection, artifact, what, now)
             for key in keys:
                 events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
         self._add_all(keys)
@@ -199,11 +201,12 @@ class Controller:
         with self.state.database.read() as connection:
             lost = lost_jobs(jobs.running(connection), self.executor, now)
         for job in lost:
-            log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker)
             failpoints.reach("lease-take-back")
+            how = self.executor.how_it_ended(job.worker or "")
+            log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker, how=how)
             try:
                 with self.state.database.write() as connection:
-                    keys = take_back(connection, job, self.settings.retry, now)
+                    keys = take_back(connection, job, self.settings.retry, now, how)
                     keys.extend(objects.wanting(connection, job.digest))
             except jobs.Fenced:
                 continue
@@ -309,6 +312,23 @@ class Controller:
 
     # -- jobs ------------------------------------------------------------------
 
+    def _retry_for_this_device(self) -> None:
+        """At the start: what failed because a device was missing may find one now."""
+        if self._device_tried:
+            return
+        with self.state.database.read() as connection:
+            failed = jobs.failed_with(connection, "DeviceUnavailable")
+            wanted = objects.wanted_digests(connection) if failed else set()
+        for job in failed:
+            if job.digest not in wanted:
+                continue
+            with self.state.database.write() as connection:
+                now = self.clock.now()
+                message = f"{job.stage} job {job.id} is tried on {self.settings.device}"
+                jobs.retry(connection, job.id, now=now)
+                events.record(connection, job.object, "Normal", "Retried", message, now=now)
+        self._device_tried = True  # last: after an error it is done again
+
     def _cancel_unwanted_jobs(self) -> None:
         with self.state.database.read() as connection:
             active = jobs.listed(connection)
@@ -340,6 +360,8 @@ class Controller:
                 return
             try:
                 with self.state.database.write() as connection:
+                    if jobs.starts_since(connection, now - WINDOW_SECONDS) != starts:
+                        continue  # somebody else started a job meanwhile: count again
                     claimed = jobs.claim(
                         connection, job.id, worker, self.settings.lease_seconds, now=now
                     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +17,17 @@ from typing import Protocol
 
 import psutil
 
+from controller.worker_log import WorkerLog
 from state import failpoints
 
 STOP_GRACE_SECONDS = 10.0
-"""A worker whose controller is gone stops after its batch and exits within this time."""
+"""A worker whose controller is gone finishes what is quick and has exited within this time."""
+WORKER_COMMAND = (sys.executable, "-m", "worker")
+ANSWER_BYTES_MAX = 1024
+"""A longer line on a worker's standard output is none of its answers."""
+SPAWN_PAUSE_SECONDS_MAX = 30.0
+"""Workers that crash before they begin a job are started 1, 2, 4 … s apart, at most this."""
+OBITUARIES_MAX = 64
 
 
 class Executor(Protocol):
@@ -36,6 +45,9 @@ class Executor(Protocol):
     def is_alive(self, worker: str) -> bool:
         """Whether the named worker process exists, whoever started it."""
 
+    def how_it_ended(self, worker: str) -> str:
+        """Return how a lost worker ended ("was killed …"), empty if nobody knows."""
+
     def kill(self, worker: str) -> None:
         """End a worker that hangs."""
 
@@ -46,8 +58,11 @@ class Executor(Protocol):
 @dataclass
 class _Process:
     name: str
-    process: subprocess.Popen[str]
+    slot: int
+    process: subprocess.Popen[bytes]
+    log: WorkerLog
     job_id: int | None = None
+    has_begun: bool = False
 
 
 @dataclass
@@ -60,7 +75,11 @@ class LocalProcesses:
     device: str
     wake: Callable[[], None]
     lease_seconds: float = 30.0
+    progress_timeout_seconds: float = 1800.0
     _workers: dict[str, _Process] = field(default_factory=dict)
+    _obituaries: dict[str, str] = field(default_factory=dict)
+    _crashes_at_start: int = 0
+    _spawn_not_before: float = 0.0
     _ended: list[int] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,7 +89,9 @@ class LocalProcesses:
         for worker in self._workers.values():
             if worker.job_id is None:
                 return worker.name
-        return self._spawn() if len(self._workers) < self.slots else None
+        if len(self._workers) >= self.slots or time.monotonic() < self._spawn_not_before:
+            return None
+        return self._spawn()
 
     def start(self, worker: str, job_id: int, token: int) -> None:
         """Write the job to the worker's standard input; a dead worker loses it to its lease.
@@ -82,7 +103,7 @@ class LocalProcesses:
         try:
             failpoints.reach("job-handed-over")
             assert found.process.stdin is not None  # opened as a pipe
-            found.process.stdin.write(json.dumps({"job": job_id, "token": token}) + "\n")
+            found.process.stdin.write(json.dumps({"job": job_id, "token": token}).encode() + b"\n")
             found.process.stdin.flush()
         except OSError:
             self.kill(worker)
@@ -100,13 +121,22 @@ class LocalProcesses:
             return self._workers[worker].process.poll() is None
         return process_exists(worker)
 
+    def how_it_ended(self, worker: str) -> str:
+        """Return in words how a worker ended; one that still runs gives no sign of life."""
+        self._reap()
+        if worker in self._workers:
+            return "gave no sign of life and is ended"
+        return self._obituaries.get(worker, "")
+
     def kill(self, worker: str) -> None:
-        """Kill a worker of ours; its lease is taken back by the caller."""
+        """Kill a worker, also one that an earlier controller left; the caller takes its lease."""
         found = self._workers.get(worker)
         failpoints.reach("worker-kill")
         if found is not None:
-            found.process.kill()
-            found.process.wait()
+            _end(found.process)
+        elif process_exists(worker):
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(int(worker.split("@")[0])).kill()
 
     def stop(self) -> None:
         """Close the pipes, wait for the grace period, kill what is left."""
@@ -114,33 +144,35 @@ class LocalProcesses:
             with contextlib.suppress(BrokenPipeError):
                 if worker.process.stdin is not None:
                     worker.process.stdin.close()
+        deadline = time.monotonic() + STOP_GRACE_SECONDS + 2
         for worker in self._workers.values():
             try:
-                worker.process.wait(STOP_GRACE_SECONDS + 2)
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+                _end(worker.process)
         self._workers.clear()
 
     def _spawn(self) -> str:
         failpoints.reach("worker-spawn")
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        with (self.log_folder / f"worker-{len(self._workers)}.log").open("a") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "worker", "--state", str(self.state_folder)),
-                    *("--device", self.device, "--lease-seconds", str(self.lease_seconds)),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches the controller only; it decides
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-            )
-        worker = _Process(process_name(process.pid), process)
+        slot = min(set(range(self.slots)) - {worker.slot for worker in self._workers.values()})
+        process = subprocess.Popen(
+            [
+                *(*WORKER_COMMAND, "--state", str(self.state_folder), "--device", self.device),
+                *("--lease-seconds", str(self.lease_seconds)),
+                *("--progress-timeout-seconds", str(self.progress_timeout_seconds)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the controller only; it decides
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+        )
         try:
             failpoints.reach("worker-spawned")
+            assert process.stderr is not None  # opened as a pipe
+            log = WorkerLog(self.log_folder / f"worker-{slot}.log", process.stderr)
+            worker = _Process(process_name(process.pid), slot, process, log)
             threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         except BaseException:  # a worker that nobody listens to would keep its slot for ever
             process.kill()
@@ -150,22 +182,66 @@ class LocalProcesses:
         return worker.name
 
     def _listen(self, worker: _Process) -> None:
-        assert worker.process.stdout is not None  # opened as a pipe
-        for line in worker.process.stdout:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                ended = int(json.loads(line)["ended"])
-                with self._lock:
-                    self._ended.append(ended)
-                worker.job_id = None
-                self.wake()
+        stdout = worker.process.stdout
+        assert stdout is not None  # opened as a pipe
+        with stdout:
+            for line in iter(lambda: stdout.readline(ANSWER_BYTES_MAX), b""):
+                self._hear(worker, line)
         self.wake()
+
+    def _hear(self, worker: _Process, line: bytes) -> None:
+        """Take note of an answer; anything else that a library prints is nothing to us."""
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if worker.job_id is None:
+            return
+        if answer == {"began": worker.job_id}:
+            worker.has_begun = True
+        elif answer == {"ended": worker.job_id}:
+            with self._lock:
+                self._ended.append(worker.job_id)
+            worker.job_id = None
+            self.wake()
 
     def _reap(self) -> None:
         for name in [n for n, w in self._workers.items() if w.process.poll() is not None]:
             worker = self._workers.pop(name)
+            self._note_crash(worker)
             if worker.job_id is not None:
+                self._obituaries[name] = _obituary(worker)
+                if len(self._obituaries) > OBITUARIES_MAX:
+                    self._obituaries.pop(next(iter(self._obituaries)))
                 with self._lock:
                     self._ended.append(worker.job_id)
+
+    def _note_crash(self, worker: _Process) -> None:
+        """Keep a worker that cannot even start from being started at full speed."""
+        if worker.has_begun:
+            self._crashes_at_start = 0
+        elif worker.process.returncode != -signal.SIGKILL:  # that was somebody else's doing
+            pause = min(2.0**self._crashes_at_start, SPAWN_PAUSE_SECONDS_MAX)
+            self._crashes_at_start += 1
+            self._spawn_not_before = time.monotonic() + pause
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # deep in a system call; it cannot publish
+        process.wait(1.0)
+
+
+def _obituary(worker: _Process) -> str:
+    """Say how a process ended, as the end of a sentence that starts with "the worker"."""
+    status = worker.process.returncode
+    if status == -signal.SIGKILL:
+        return "was killed by signal 9, probably by the system because memory ran out"
+    if status < 0:
+        return f"was ended by signal {-status}"
+    last_line = worker.log.last_line()
+    said = f"; its last words: {last_line}" if last_line else ""
+    return f"exited with status {status}{said}"
 
 
 def process_name(pid: int) -> str:

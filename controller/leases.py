@@ -22,13 +22,15 @@ def lost_jobs(running: list[JobRecord], executor: Executor, now: float) -> list[
     ]
 
 
-def take_back(connection: Any, job: JobRecord, policy: RetryPolicy, now: float) -> list[Key]:
-    """End a lost lease; return the objects to look at again.
+def take_back(
+    connection: Any, job: JobRecord, policy: RetryPolicy, now: float, how: str = ""
+) -> list[Key]:
+    """End a lost lease; return the objects to look at again. ``how`` the worker ended, if known.
 
     An artifact that the worker managed to publish is found by the reconcile that follows.
     """
-    again = jobs.lose(connection, job, now=now, policy=policy)
-    message = f"{job.stage} job {job.id} lost its worker; " + (
+    again = jobs.lose(connection, job, how, now=now, policy=policy)
+    message = f"{job.stage} job {job.id} lost its worker{f', which {how}' if how else ''}; " + (
         "it is queued again" if again else "it was lost too often and is given up"
     )
     events.record(connection, job.object, "Warning", "WorkerLost", message, now=now)

@@ -88,6 +88,7 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
             settings.device,
             wake.set,
             lease_seconds=settings.lease_seconds,
+            progress_timeout_seconds=settings.progress_timeout_seconds,
         )
         resolver = Resolver(threads, wake.set)
         places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own

@@ -17,6 +17,8 @@ class Settings:
     """How often writes of other processes are looked for."""
     lease_seconds: float = 30.0
     """A job whose worker is silent for this long is taken back."""
+    progress_timeout_seconds: float = 1800.0
+    """A job that reports no progress for this long is stuck, and its worker is ended."""
     job_starts_per_minute: int = 60
     """Job starts in any 60 seconds, counted across restarts."""
     free_space_floor_bytes: int = 2**30

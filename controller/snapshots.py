@@ -14,6 +14,7 @@ from specs.objects import Key
 from specs.rules import Selection
 from state import artifact_index, inputs, jobs, objects
 from state.artifacts import ArtifactStore, Corrupt, reading
+from state.files import file_sha256
 from state.records import ArtifactRecord, ObjectRecord
 
 _FEATURE_COLUMNS = [
@@ -99,10 +100,16 @@ class Observer:
         cache_key = (artifact.content_digest, selection.model_dump_json())
         if cache_key not in self._candidates:
             path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
+            with reading(path.name):
+                if file_sha256(path) != artifact.files[path.name].sha256:
+                    raise Corrupt(
+                        f"{artifact.stage}/{artifact.digest[:12]}/{path.name}: sha256 differs"
+                    )
             try:
                 with reading(path.name):
                     table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
-            except (ValueError, KeyError) as error:
+                found = tuple(selection.candidates(table))
+            except (ValueError, KeyError, TypeError, NotImplementedError) as error:
                 raise Corrupt(f"{path.name} cannot be read: {error}") from None
-            self._candidates[cache_key] = tuple(selection.candidates(table))
+            self._candidates[cache_key] = found
         return self._candidates[cache_key]

@@ -47,7 +47,9 @@ class Verifier:
             return str(what)
         return None
 
-    def set_aside(self, connection: Any, artifact: ArtifactRecord) -> list[Key]:
+    def set_aside(
+        self, connection: Any, artifact: ArtifactRecord, what: str, now: float
+    ) -> list[Key]:
         """Forget a damaged artifact and move it away; return the objects that rested on it.
 
         One that was made again since it was recorded (the database is the older of the two) is
@@ -56,4 +58,4 @@ class Verifier:
         artifact_index.forget(connection, artifact.digest)
         if not was_made_again(artifact, self.artifacts.whole(artifact.stage, artifact.digest)):
             self.artifacts.quarantine(artifact.stage, artifact.digest)
-        return objects.wanting(connection, artifact.digest)
+        return objects.take_ready_away(connection, artifact.digest, what, now=now)

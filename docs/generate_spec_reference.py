@@ -71,7 +71,7 @@ Checks that reach across fields, all made before anything is stored:
 - `metadata.name` has at most 52 characters, so that the names of the owned objects stay valid.
 - `file` and `texts` exclude one another, and at least one text must be there. Texts are not blank
   and differ (case and spacing aside); no prompt is both target and neutral. A text file has at most
-  16 MiB, a YAML file 4 MiB.
+  16 MiB, a YAML file 4 MiB with at most 100,000 values.
 - A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
 - `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ def plan_batches(
         else:
             batches.append([index])
     return batches
+
+
+def in_parts(rows: Sequence[Row], parts: int) -> list[Sequence[Row]]:
+    """Return ``rows`` in order, cut into at most ``parts`` pieces of about equal length."""
+    size = max(1, -(-len(rows) // parts))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def pad(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from numerics.batching import TokenBatch
@@ -23,7 +23,25 @@ class HookNeverFired(Exception):
 
 
 class NotFinite(Exception):
-    """A tensor holds NaN or infinity, or has not the shape it must have."""
+    """A tensor holds NaN or infinity, or has not the shape it must have.
+
+    ``row`` is the first row of the batch that does, where that is known.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+def first_not_finite(
+    values: Float[Tensor, "rows ..."], where: Bool[Tensor, "rows ..."] | None = None
+) -> int | None:
+    """Return the first row with NaN or infinity (only ``where`` that is true), or None."""
+    broken = ~torch.isfinite(values)
+    if where is not None:
+        broken &= where
+    rows = broken.flatten(1).any(dim=1).nonzero()
+    return int(rows[0]) if len(rows) else None
 
 
 class HookedModel(Protocol):
@@ -76,8 +94,9 @@ def check_residual(
     expected = (*batch.tokens.shape, d_model)
     if tuple(residual.shape) != expected:
         raise NotFinite(f"{hook} returned shape {tuple(residual.shape)}, expected {expected}")
-    if not torch.isfinite(residual[batch.mask]).all():
-        raise NotFinite(f"{hook} returned NaN or infinity on a real token")
+    row = first_not_finite(residual, batch.mask[:, :, None])
+    if row is not None:
+        raise NotFinite(f"{hook} returned NaN or infinity on a real token", row)
     return residual
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from numerics.batching import pad
+from numerics.capture import NotFinite, first_not_finite
 from numerics.causal_model import CausalModel, HookPlace, OutputHead
 from numerics.steering import steered_states
 
@@ -47,13 +48,18 @@ def next_token_kl(
 ) -> Float[Tensor, "cells positions"]:
     """Return KL(clean ‖ steered) of the next token in nats, at each position but BOS, float64.
 
-    The clean model is one more cell with a zero vector. Rounding below zero is cut to 0.
+    The clean model is one more cell with a zero vector. Rounding below zero is cut to 0. Raises
+    NotFinite; its row counts the clean model as 0.
     """
     clean = torch.zeros_like(vectors[:1])
     states = steered_states(model, place, tokens, torch.cat([clean, vectors]))[:, 1:]
     positions_per_chunk = max(1, STATES_PER_CHUNK // len(states))
     parts = [kl_of_states(model.head, c) for c in torch.split(states, positions_per_chunk, 1)]
-    return torch.cat(parts, dim=1)
+    divergence = torch.cat(parts, dim=1)
+    row = first_not_finite(divergence)
+    if row is not None:
+        raise NotFinite("the logits are NaN or infinite", row + 1)
+    return divergence
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from numerics.batching import pad
-from numerics.capture import HookNeverFired, NotFinite
+from numerics.capture import HookNeverFired, NotFinite, first_not_finite
 from numerics.causal_model import CausalModel, HookPlace
 from numerics.sampling import SamplingRule, choose_tokens
 
@@ -124,7 +124,11 @@ def generate(
                 use_cache=True,
             )
             last = checked_last(output.last_hidden_state, addition, step + 1)
-            chosen = choose_tokens(model.head(last), draws[:, step], rule)
+            logits = model.head(last)
+            row = first_not_finite(logits.amax(dim=1, keepdim=True))  # NaN is the largest of all
+            if row is not None:
+                raise NotFinite("the logits are NaN or infinite", row)
+            chosen = choose_tokens(logits, draws[:, step], rule)
             rows.add(chosen, eos_tokens)
             on_step(step + 1)
             if bool(rows.finished.all()):
@@ -144,8 +148,9 @@ def checked_last(
     if addition.firings != passes:
         raise HookNeverFired(f"the steering hook fired {addition.firings} times in {passes} passes")
     last = hidden[:, -1]
-    if not bool(torch.isfinite(last).all()):
-        raise NotFinite("the steered model returned NaN or infinity; lower the strengths")
+    row = first_not_finite(last)
+    if row is not None:
+        raise NotFinite("the steered model returned NaN or infinity", row)
     return last
 
 
@@ -173,7 +178,10 @@ def steered_states(
             use_cache=False,
         ).last_hidden_state
     checked_last(hidden, addition, 1)
-    if hidden.shape[0] != len(vectors) or not bool(torch.isfinite(hidden).all()):
-        raise NotFinite("the steered model returned NaN, infinity or a wrong number of rows")
+    if hidden.shape[0] != len(vectors):
+        raise NotFinite(f"the steered model returned {hidden.shape[0]} rows, not {len(vectors)}")
+    row = first_not_finite(hidden)
+    if row is not None:
+        raise NotFinite("the steered model returned NaN or infinity", row)
     states: Tensor = hidden
     return states

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
 from reports import numbers, sections
 from reports.mapping_figures import READINGS, reading_class
 from reports.steering_figure import arm_class
 from reports.story import sentence
 from reports.view import ExperimentView
+from state.artifacts import Corrupt
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,21 +26,36 @@ def render_report(view: ExperimentView) -> str:
     """Return the report of an experiment as a self-contained HTML page.
 
     Equal views give equal bytes: no clock is read. A stage without an artifact is shown as
-    missing, with the reason.
+    missing, with the reason. Raises Corrupt when a whole artifact holds other tables or fields
+    than this version reads.
     """
     template = _environment().get_template("report.html.j2")
-    return template.render(
-        view=view,
-        headline=sections.headline(view),
-        status=sections.status(view),
-        capture=sections.capture(view),
-        coarse=sections.anchors(view, "coarse"),
-        fine=sections.anchors(view, "fine"),
-        mapping=sections.mapping(view),
-        steering=sections.steering(view),
-        provenance=sections.provenance(view),
-        readings=READINGS,
-    )
+    try:
+        return template.render(**_sections(view))
+    except _UNREADABLE as error:
+        raise Corrupt(
+            f"an artifact of {view.experiment.key} does not hold what this version reads "
+            f"({type(error).__name__}: {error}); its bytes are those that were recorded"
+        ) from error
+
+
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, UndefinedError)
+"""What wrong columns, names or types inside a whole artifact lead to."""
+
+
+def _sections(view: ExperimentView) -> dict[str, Any]:
+    return {
+        "view": view,
+        "headline": sections.headline(view),
+        "status": sections.status(view),
+        "capture": sections.capture(view),
+        "coarse": sections.anchors(view, "coarse"),
+        "fine": sections.anchors(view, "fine"),
+        "mapping": sections.mapping(view),
+        "steering": sections.steering(view),
+        "provenance": sections.provenance(view),
+        "readings": READINGS,
+    }
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import pandas
+import pyarrow
 import pyarrow.parquet
 
 from specs.objects import Key
@@ -74,15 +75,23 @@ class StageView:
         return self.folder / name
 
     def table(self, name: str) -> pandas.DataFrame:
-        """Return a Parquet file of the artifact, read once. Raises LookupError."""
+        """Return a Parquet file of the artifact, read once. Raises LookupError and Corrupt."""
         if name not in self._tables:
-            self._tables[name] = pyarrow.parquet.read_table(self.path(name)).to_pandas()
+            path = self.path(name)
+            try:
+                self._tables[name] = pyarrow.parquet.read_table(path).to_pandas()
+            except (pyarrow.ArrowException, ValueError, OSError, NotImplementedError) as error:
+                raise Corrupt(f"{path} cannot be read: {error}") from None
         return self._tables[name]
 
     def document(self, name: str) -> Any:
-        """Return a JSON file of the artifact, read once. Raises LookupError."""
+        """Return a JSON file of the artifact, read once. Raises LookupError and Corrupt."""
         if name not in self._tables:
-            self._tables[name] = json.loads(self.path(name).read_text(encoding="utf-8"))
+            path = self.path(name)
+            try:
+                self._tables[name] = json.loads(path.read_text(encoding="utf-8"))
+            except (ValueError, OSError, RecursionError) as error:
+                raise Corrupt(f"{path} cannot be read: {error}") from None
         return self._tables[name]
 
 

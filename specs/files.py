@@ -21,28 +21,51 @@ class RootedFiles:
 
     def lines(self, file: str) -> list[str]:
         """Return the non-blank lines, stripped at the end, of a UTF-8 text file."""
-        path = (self.base / file).resolve()
+        path = self._resolved(file)
         if not path.is_relative_to(self.root.resolve()):
             raise ValueError(
                 f"{file} lies outside {self.root}; move it there, or widen the root with --root"
             )
-        if not path.is_file():
-            raise ValueError(f"no such file: {file} (looked in {self.base})")
-        if path.stat().st_size > TEXT_BYTES_MAX:
-            raise ValueError(f"{file} is larger than {TEXT_BYTES_MAX:,} bytes")
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            if not path.is_file():
+                raise ValueError(f"no such file: {file} (looked in {self.base})")
+            content = read_at_most(path, TEXT_BYTES_MAX)
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8"
             ) from None
         except OSError as error:
-            raise ValueError(f"cannot read {file}: {error.strerror}") from None
-        return [line.rstrip() for line in text.split("\n") if line.strip()]
+            raise ValueError(f"cannot read {_short(file)}: {error.strerror}") from None
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return [line.rstrip() for line in lines if line.strip()]
 
     def locate(self, path: str) -> str:
         """Return the absolute path of an existing file or folder."""
-        found = (self.base / Path(path).expanduser()).resolve()
-        if not found.exists():
+        try:
+            found = self._resolved(path)
+            exists = found.exists()
+        except OSError as error:
+            raise ValueError(f"cannot look at {_short(path)}: {error.strerror}") from None
+        if not exists:
             raise ValueError(f"no such file or folder: {path} (looked in {self.base})")
         return str(found)
+
+    def _resolved(self, path: str) -> Path:
+        try:
+            return (self.base / Path(path).expanduser()).resolve()
+        except RuntimeError as error:  # links in a circle, or ~nobody
+            raise ValueError(f"{_short(path)} leads nowhere: {error}") from None
+
+
+def read_at_most(path: Path, bytes_max: int) -> bytes:
+    """Return a file's bytes; ValueError when there are more, also in a file without an end."""
+    with path.open("rb") as stream:
+        content = stream.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        raise ValueError(f"{path.name} is larger than {bytes_max:,} bytes")
+    return content
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 80 else f"{path[:80]}… ({len(path)} characters)"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from specs.errors import InvalidSpec, Problem
 from specs.fields import FileReader
-from specs.files import RootedFiles
+from specs.files import RootedFiles, read_at_most
 from specs.kinds import API_VERSION, SPEC_BY_KIND
 from specs.objects import Metadata, ObjectManifest
 from specs.yaml_nodes import Document, Place, read_documents
@@ -58,21 +58,25 @@ def spec_files(path: Path) -> list[Path]:
     """Return the YAML files that ``path`` stands for, in name order."""
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml"} and p.is_file())
-    if not path.exists():
-        raise InvalidSpec([Problem(str(path), 0, 0, "", "no such file or folder")])
+    try:
+        path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        message = "no such file or folder" if missing else error.strerror or str(error)
+        raise InvalidSpec([Problem(str(path), 0, 0, "", message)]) from None
     return [path]
 
 
 def load_file(file: Path, root: Path) -> list[LoadedObject]:
     """Load the documents of one YAML file; files that it names must lie under ``root``."""
     try:
-        if file.stat().st_size > FILE_BYTES_MAX:
-            raise InvalidSpec([_whole(file, f"larger than {FILE_BYTES_MAX:,} bytes; split it")])
-        text = file.read_bytes().decode("utf-8")
+        text = read_at_most(file, FILE_BYTES_MAX).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidSpec(
             [_whole(file, f"not UTF-8 at byte {error.start}; save it as UTF-8")]
         ) from None
+    except ValueError as error:
+        raise InvalidSpec([_whole(file, f"{error}; split it")]) from None
     except OSError as error:
         raise InvalidSpec([_whole(file, error.strerror or str(error))]) from None
     return load_text(text, str(file), RootedFiles(file.parent, root))

@@ -1,4 +1,8 @@
-"""YAML read as plain values plus the place of each; duplicate keys and aliases are refused."""
+"""YAML read as plain values plus the place of each; duplicate keys and aliases are refused.
+
+Hostile files are expected: depth, number of values, length of numbers and number of problems are
+bounded while the text is read, so that a small file cannot become a large one in memory.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,14 @@ from specs.errors import InvalidSpec, Problem
 
 Place = tuple[int | str, ...]
 DEPTH_MAX = 50
-_TAGS = {
-    f"tag:yaml.org,2002:{name}"
-    for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
-}
+VALUES_MAX = 100_000
+NUMBER_CHARACTERS_MAX = 64
+"""A sexagesimal number (``1:59:59``) takes time that grows with the square of its length."""
+PROBLEMS_MAX = 100
+_PREFIX = "tag:yaml.org,2002:"
+_SCALARS = {f"{_PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
+_NUMBERS = {f"{_PREFIX}int", f"{_PREFIX}float"}
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is forty times as fast
 
 
 @dataclass(frozen=True)
@@ -37,80 +45,138 @@ class Document:
 
 def read_documents(text: str, file: str) -> Iterator[Document]:
     """Yield the non-empty documents of a YAML text; raise InvalidSpec when it is not YAML."""
+    reader = _Reader(file, text)
     try:
-        loader = yaml.SafeLoader(text)
-        while loader.check_node():
-            node = loader.get_node()
-            assert node is not None  # check_node promised one
-            reader = _Reader(file, loader)
-            value = reader.value(node, ())
+        while reader.begins_document():
+            marks: dict[Place, tuple[int, int]] = {}
+            value = reader.document(marks)
             if reader.problems:
                 raise InvalidSpec(reader.problems)
             if value is not None:
-                yield Document(file, value, reader.marks)
+                yield Document(file, value, marks)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         message = f"not valid YAML: {error.problem or error.context}"
-        raise InvalidSpec([Problem(file, line, column, "", message)]) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        message = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidSpec([Problem(file, 0, 0, "", f"not valid YAML: {message}")]) from None
+        raise InvalidSpec([*reader.problems, Problem(file, line, column, "", message)]) from None
+    except yaml.YAMLError as error:
+        message = f"not valid YAML: {' '.join(str(error).split())}"
+        raise InvalidSpec([*reader.problems, Problem(file, 0, 0, "", message)]) from None
 
 
 class _Reader:
-    """Turns one node tree into values, noting marks and problems."""
+    """Turns the parser's events into values, noting marks and problems."""
 
-    def __init__(self, file: str, loader: yaml.SafeLoader) -> None:
+    def __init__(self, file: str, text: str) -> None:
         self.file = file
-        self.loader = loader
+        self.loader: Any = _LOADER(text)
         self.marks: dict[Place, tuple[int, int]] = {}
         self.problems: list[Problem] = []
-        self.seen: set[int] = set()
+        self.values = 0
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
-        self.marks.setdefault(place, (node.start_mark.line + 1, node.start_mark.column + 1))
-        if id(node) in self.seen:
-            return self._refuse(node, place, "aliases (*name) are not supported; write it out")
-        self.seen.add(id(node))
+    def begins_document(self) -> bool:
+        """Whether a document follows; its start is then passed."""
+        while self.loader.check_event(yaml.StreamStartEvent, yaml.DocumentEndEvent):
+            self.loader.get_event()
+        if self.loader.check_event(yaml.StreamEndEvent):
+            return False
+        self.loader.get_event()
+        return True
+
+    def document(self, marks: dict[Place, tuple[int, int]]) -> Any:
+        self.marks = marks
+        return self._value(())
+
+    def _value(self, place: Place) -> Any:
+        event = self.loader.get_event()
+        self.marks.setdefault(place, _position(event))
+        self.values += 1
+        if self.values > VALUES_MAX:
+            self._give_up(
+                event, place, f"more than {VALUES_MAX:,} values; keep texts in files of their own"
+            )
         if len(place) > DEPTH_MAX:
-            return self._refuse(node, place, f"nested deeper than {DEPTH_MAX} levels")
-        if node.tag not in _TAGS:
-            return self._refuse(node, place, f"the tag {node.tag} is not supported; remove it")
-        match node:
-            case yaml.MappingNode():
-                return self._mapping(node, place)
-            case yaml.SequenceNode():
-                return [self.value(item, (*place, n)) for n, item in enumerate(node.value)]
+            self._give_up(event, place, f"nested deeper than {DEPTH_MAX} levels")
+        match event:
+            case yaml.MappingStartEvent():
+                self._check_tag(event, place, "map")
+                return self._mapping(place)
+            case yaml.SequenceStartEvent():
+                self._check_tag(event, place, "seq")
+                return self._sequence(place)
+            case yaml.ScalarEvent():
+                return self._scalar(event, place)
             case _:
-                return self._scalar(node, place)
+                return self._refuse(event, place, "aliases (*name) are not supported; write it out")
 
-    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+    def _sequence(self, place: Place) -> list[Any]:
+        items: list[Any] = []
+        while not self.loader.check_event(yaml.SequenceEndEvent):
+            items.append(self._value((*place, len(items))))
+        self.loader.get_event()
+        return items
+
+    def _mapping(self, place: Place) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or key_node.tag == "tag:yaml.org,2002:merge":
-                self._refuse(key_node, place, "expected a plain text key")
+        while not self.loader.check_event(yaml.MappingEndEvent):
+            event = self.loader.peek_event()
+            key = self._key(event, place)
+            if key is None:
+                self._value((*place, ""))  # read, so that what follows is read from its start
                 continue
             inner = (*place, key)
             if key in result:
-                self._refuse(
-                    key_node, inner, f"key given twice; first at line {self.marks[inner][0]}"
-                )
+                self._refuse(event, inner, f"key given twice; first at line {self.marks[inner][0]}")
+                self._value(inner)
                 continue
-            self.marks[inner] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            result[key] = self.value(value_node, inner)
+            self.marks[inner] = _position(event)
+            result[key] = self._value(inner)
+        self.loader.get_event()
         return result
 
-    def _scalar(self, node: yaml.Node, place: Place) -> Any:
-        if node.tag == "tag:yaml.org,2002:timestamp":
-            return node.value
-        try:
-            return self.loader.construct_object(node)
-        except ValueError as error:
-            return self._refuse(node, place, f"cannot be read: {error}")
+    def _key(self, event: yaml.Event, place: Place) -> str | None:
+        if isinstance(event, yaml.ScalarEvent):
+            self.loader.get_event()
+            if self._tag(event) != f"{_PREFIX}merge":
+                return str(event.value)
+        else:
+            self._value((*place, ""))
+        self._refuse(event, place, "expected a plain text key")
+        return None
 
-    def _refuse(self, node: yaml.Node, place: Place, message: str) -> None:
-        mark = node.start_mark
+    def _tag(self, event: yaml.ScalarEvent) -> str:
+        if event.tag is not None and event.tag != "!":
+            return str(event.tag)
+        return str(self.loader.resolve(yaml.ScalarNode, event.value, event.implicit))
+
+    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Any:
+        tag = self._tag(event)
+        if tag not in _SCALARS:
+            return self._refuse(event, place, f"the tag {tag} is not supported; remove it")
+        if tag == f"{_PREFIX}timestamp":
+            return event.value
+        if tag in _NUMBERS and len(event.value) > NUMBER_CHARACTERS_MAX:
+            return self._refuse(event, place, f"a number of {len(event.value)} characters")
+        try:
+            return self.loader.construct_object(yaml.ScalarNode(tag, event.value))
+        except (ValueError, ArithmeticError, LookupError) as error:
+            return self._refuse(event, place, f"cannot be read: {error}")
+
+    def _check_tag(self, event: Any, place: Place, wanted: str) -> None:
+        if event.tag not in (None, "!", f"{_PREFIX}{wanted}"):
+            self._refuse(event, place, f"the tag {event.tag} is not supported; remove it")
+
+    def _refuse(self, event: yaml.Event, place: Place, message: str) -> None:
+        line, column = _position(event)
         field = ".".join(str(step) for step in place)
-        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, field, message))
+        self.problems.append(Problem(self.file, line, column, field, message))
+        if len(self.problems) >= PROBLEMS_MAX:
+            raise InvalidSpec(self.problems)
+
+    def _give_up(self, event: yaml.Event, place: Place, message: str) -> None:
+        self._refuse(event, place, message)
+        raise InvalidSpec(self.problems)
+
+
+def _position(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1

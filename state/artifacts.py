@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specs.canonical import canonical_json
 from specs.canonical import digest as digest_of
 from state import failpoints
 from state.files import durable_replace, file_sha256, fsync_path
@@ -25,6 +26,7 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 _SEAL = "manifestDigest"
 """The digest of all other fields: whoever edits one of them breaks it."""
+CREATED_AT_MAX = 253_402_300_799  # the end of the year 9999: later times have no date
 
 
 class Corrupt(Exception):
@@ -84,6 +86,8 @@ class ArtifactStore:
             fsync_path(path)
             name = path.relative_to(staging).as_posix()
             files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for folder in (p for p in staging.rglob("*") if p.is_dir()):
+            fsync_path(folder)
         told = {**manifest, "files": files, "contentDigest": content_digest(files)}
         complete = json.loads(json.dumps(told, allow_nan=False))
         complete[_SEAL] = digest_of(complete)
@@ -109,7 +113,8 @@ class ArtifactStore:
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
         staging.rename(final)
-        fsync_path(final.parent)
+        for folder in (final.parent, self.root, self.root.parent):
+            fsync_path(folder)  # whoever made them may have died before they were durable
         return record
 
     def discard_staging(self, keep_tokens: set[int]) -> None:
@@ -139,7 +144,10 @@ class ArtifactStore:
         path = self.folder(stage, digest) / MANIFEST
         try:
             with reading(str(path)):
-                if path.stat().st_size > MANIFEST_BYTES_MAX:
+                size = path.stat().st_size
+                if not path.is_file():  # reading a pipe would wait for ever
+                    raise Corrupt(f"{path} is not a file")
+                if size > MANIFEST_BYTES_MAX:
                     raise Corrupt(f"{path} is larger than {MANIFEST_BYTES_MAX:,} bytes")
                 manifest = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(manifest, dict):
@@ -161,7 +169,7 @@ class ArtifactStore:
                 and found.content_digest == content_digest(manifest["files"])
                 and all(_is_inside(name) for name in found.files)
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise Corrupt(f"manifest of {stage}/{digest[:12]} lacks {error}") from None
         if not sound:
             raise Corrupt(f"manifest of {stage}/{digest[:12]} contradicts itself")
@@ -260,10 +268,13 @@ def _is_inside(name: str) -> bool:
         not Path(name).is_absolute()
         and ".." not in Path(name).parts
         and os.sep + os.sep not in name
+        and name.isprintable()  # neither a NUL, which no call takes, nor half a surrogate pair
     )
 
 
 def _record(manifest: dict[str, Any]) -> ArtifactRecord:
+    """Return the record in a manifest. Raises KeyError, TypeError, AttributeError, ValueError."""
+    _check_types(manifest)
     return ArtifactRecord(
         stage=manifest["stage"],
         digest=manifest["digest"],
@@ -275,3 +286,16 @@ def _record(manifest: dict[str, Any]) -> ArtifactRecord:
         metrics=manifest["metrics"],
         created_at=manifest["createdAt"],
     )
+
+
+def _check_types(manifest: dict[str, Any]) -> None:
+    """Raise ValueError for values that neither the index nor a report could hold."""
+    made_at, metrics = manifest["createdAt"], manifest["metrics"]
+    if type(made_at) not in (int, float) or not 0 <= made_at <= CREATED_AT_MAX:
+        raise ValueError("createdAt as a time")
+    if not isinstance(metrics, dict):
+        raise ValueError("metrics as an object")
+    canonical_json(metrics).encode()
+    for entry in manifest["files"].values():
+        if type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
+            raise ValueError("files with their sha256 and bytes")

@@ -20,7 +20,7 @@ from state.open_files import OpenFiles
 
 HEAD_REVISION = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_TIMEOUT_SECONDS = 60
+BUSY_TIMEOUT_SECONDS = 60.0
 WAL_TRIES_MAX = 20
 CHECKPOINT_PAGES = 1000
 """A commit that leaves more pages than this in the WAL moves them into the database."""
@@ -43,9 +43,10 @@ class Database:
         A read that turned into a write would fail whenever somebody else wrote meanwhile.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
-            self._files.check()
             connection.exec_driver_sql("PRAGMA query_only=ON")
             connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("PRAGMA schema_version")  # begins to read: files stay now
+            self._files.check()
             yield connection
             connection.rollback()
 
@@ -56,11 +57,11 @@ class Database:
         Raises TransientFailure when others hold the lock for BUSY_TIMEOUT_SECONDS.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
-            self._files.check()
             failpoints.reach("transaction-begin")
             connection.exec_driver_sql("PRAGMA query_only=OFF")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
+                self._files.check()
                 yield connection
                 failpoints.reach("transaction-commit")
                 connection.commit()
@@ -144,7 +145,8 @@ def _in_plain_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        failure = _failure(path, str(error.orig if isinstance(error, DatabaseError) else error))
+        said = error.orig if isinstance(error, DatabaseError) else error
+        failure = _failure(path, str(said))
         if failure is None:
             raise
         raise failure from error
@@ -161,7 +163,7 @@ def _failure(path: Path, said: str) -> Failure | None:
     if any_of(_BUSY):
         return TransientFailure(
             "DatabaseBusy",
-            f"{path} was held by another process for more than {BUSY_TIMEOUT_SECONDS} s ({said}); "
+            f"another process held {path} for more than {BUSY_TIMEOUT_SECONDS:.0f} s ({said}); "
             "try again, and look for a process that hangs",
         )
     if any_of(_DAMAGED):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,4 +41,24 @@ def open_state(path: Path) -> StateFolder:
             "StateNotWritable",
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
+    _make_private(path)
     return StateFolder(path, open_database(path / "state.db"), ArtifactStore(path / "artifacts"))
+
+
+def _make_private(path: Path) -> None:
+    """Close what is ours in a state folder to others, whatever the umask was.
+
+    A folder that was there before, perhaps a project's, keeps its own mode.
+    """
+    database = path / "state.db"
+    if not database.exists():
+        # Never opened by us when it exists: closing it would drop SQLite's locks of this process.
+        with contextlib.suppress(OSError):  # SQLite's own attempt then says what is wrong
+            os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    for name in ("artifacts", "logs", "reports"):
+        with contextlib.suppress(OSError):
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+            (path / name).chmod(0o700)
+    for file in (database, *path.glob("state.db-*")):  # these may vanish with their last user
+        with contextlib.suppress(OSError):
+            file.chmod(0o600)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
@@ -95,6 +95,12 @@ def listed(connection: Connection, *, ended: bool = False) -> list[JobRecord]:
     return [_record(row) for row in connection.execute(query)]
 
 
+def failed_with(connection: Connection, reason: str) -> list[JobRecord]:
+    """Return the jobs that failed for ``reason`` and that no newer job of their digest followed."""
+    newest = {job.digest: job for job in listed(connection, ended=True)}
+    return [job for job in newest.values() if (job.state, job.reason) == ("failed", reason)]
+
+
 def running(connection: Connection) -> list[JobRecord]:
     """Return the running jobs by id."""
     return [job for job in listed(connection) if job.state == "running"]
@@ -127,7 +133,10 @@ def starts_since(connection: Connection, since: float) -> list[float]:
 def claim(
     connection: Connection, job_id: int, worker: str, lease_seconds: float, *, now: float
 ) -> JobRecord:
-    """Give a pending job to a worker under a new, higher fencing token."""
+    """Give a pending job to a worker under a new, higher fencing token.
+
+    That the try before ran out of memory stays written: it makes the worker take less.
+    """
     token = raise_counter(connection, "fencing_token")
     j = tables.jobs.c
     changed = connection.execute(
@@ -139,8 +148,8 @@ def claim(
             worker=worker,
             started_at=now,
             lease_expires_at=now + lease_seconds,
-            reason=None,
-            message=None,
+            reason=case((j.reason == "OutOfMemory", j.reason), else_=None),
+            message=case((j.reason == "OutOfMemory", j.message), else_=None),
         )
     )
     if changed.rowcount != 1:
@@ -190,7 +199,16 @@ def progress_of(connection: Connection) -> dict[int, Progress]:
 
 def succeed(connection: Connection, job_id: int, token: int, *, now: float) -> None:
     """End the job as succeeded; call in the transaction that publishes. Raises Fenced."""
-    _own(connection, job_id, token, state="succeeded", finished_at=now, lease_expires_at=None)
+    _own(
+        connection,
+        job_id,
+        token,
+        state="succeeded",
+        finished_at=now,
+        lease_expires_at=None,
+        reason=None,
+        message=None,
+    )
 
 
 def fail(
@@ -276,8 +294,12 @@ def release(connection: Connection, job_id: int, token: int) -> None:
     _own(connection, job_id, token, state="pending", worker=None, lease_expires_at=None)
 
 
-def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPolicy) -> bool:
+def lose(
+    connection: Connection, job: JobRecord, how: str = "", *, now: float, policy: RetryPolicy
+) -> bool:
     """Take back the lease of a worker that died; return whether the job may run again.
+
+    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows.
 
     Losses are counted apart from attempts: a worker that is killed is not a failing job,
     but one that is killed again and again (out of memory, say) without ever sealing another
@@ -305,7 +327,8 @@ def lose(connection: Connection, job: JobRecord, *, now: float, policy: RetryPol
         worker=None,
         lease_expires_at=None,
         reason="WorkerLost",
-        message=f"the worker died {losses} times during this job; look at its log and at the "
+        message=f"the worker was lost {losses} times during this job, the last one "
+        f"{how or 'died'}; look at the workers' logs (logs/ in the state folder) and at the "
         "machine's memory, then `loopscope retry`",
     )
     return False

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 
 from specs.canonical import canonical_json
 from specs.objects import PROTECT_ANNOTATION, Key
-from specs.status import Status
+from specs.status import Condition, Status, with_transition_times
 from state import failpoints, tables
 from state.failures import TerminalFailure
 from state.records import ChangeRecord, ObjectRecord
@@ -144,6 +144,30 @@ def update_status(
     return True
 
 
+def take_ready_away(connection: Connection, digest: str, what: str, *, now: float) -> list[Key]:
+    """Let no object be Ready that rests on this artifact, which is gone; return all who want it.
+
+    Call in the transaction that forgets the artifact, so that no crash can fall in between.
+    """
+    found = wanting(connection, digest)
+    for key in found:
+        record = get(connection, key)
+        if record is None or record.status.artifact is None:
+            continue
+        old = record.status
+        told = [
+            Condition("Ready", "False", "ArtifactDamaged", what, record.generation),
+            Condition("Reconciling", "True", "ArtifactDamaged", what, record.generation),
+        ]
+        status = Status(
+            observed_generation=old.observed_generation,
+            conditions=with_transition_times(told, old.conditions, now),
+            inputs=old.inputs,
+        )
+        update_status(connection, record, status, record.wanted_digest)
+    return found
+
+
 def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
     """Delete an object and what it owns; return the deleted keys.
 
@@ -188,7 +212,7 @@ def _remove_one(connection: Connection, record: ObjectRecord, now: float) -> boo
 
 def resource_version(connection: Connection) -> int:
     """Return the newest version in the database."""
-    return _counter(connection, "resource_version")
+    return counter(connection, "resource_version")
 
 
 def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
@@ -213,14 +237,13 @@ def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
 
 def raise_counter(connection: Connection, name: str) -> int:
     """Raise a database-wide counter inside the running write transaction."""
-    counter = tables.counters
-    connection.execute(
-        update(counter).where(counter.c.name == name).values(value=counter.c.value + 1)
-    )
-    return _counter(connection, name)
+    c = tables.counters.c
+    connection.execute(update(tables.counters).where(c.name == name).values(value=c.value + 1))
+    return counter(connection, name)
 
 
-def _counter(connection: Connection, name: str) -> int:
+def counter(connection: Connection, name: str) -> int:
+    """Return the newest value of a database-wide counter."""
     query = select(tables.counters.c.value).where(tables.counters.c.name == name)
     return int(connection.execute(query).scalar_one())
 

@@ -32,6 +32,8 @@ class FakeHub:
     broken_with: int | None = None
     files_broken_with: int | None = None
     bytes_sent: int = 0
+    authorizations: set[str] = field(default_factory=set)
+    """What clients proved themselves with."""
 
     def add(self, repo: str, files: dict[str, bytes], *, gated: bool = False) -> str:
         """Publish a repository and return its commit."""
@@ -86,6 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
+        self.fake.authorizations.add(self.headers.get("Authorization", ""))
         try:
             self._route()
         except Refused as refused:

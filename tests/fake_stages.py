@@ -1,54 +1,63 @@
-"""Artifacts as the stages would publish them: small, valid, a pure function of the payload."""
+"""Artifacts as the stages would publish them: small, valid, a pure function of what goes in."""
 
+import functools
+import hashlib
+import io
 import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from specs.canonical import digest
-from state.folder import StateFolder
-from state.records import ArtifactRecord
+
+Files = dict[str, bytes]
+Upstream = Callable[[str, str, str], bytes]
+"""``upstream(stage, digest, name)``: the bytes of a payload file of a published artifact."""
 
 D_MODEL = 8
 FINE_COSINES = {20: 0.9, 21: 0.6, 22: 0.4, 23: 0.2}
 """Cosines of the fine latents to the anchor: what ``minCosine`` cuts."""
 
 
-def publish(
-    state: StateFolder,
-    stage: str,
-    digest_: str,
-    payload: dict[str, Any],
-    now: float,
-    token: int = 1,
-) -> ArtifactRecord:
-    """Write the artifact that a payload stands for and rename it into place."""
-    staging = state.artifacts.staging_folder(digest_, token)
-    metrics = _WRITE[stage](payload, staging)
-    manifest = {"stage": stage, "digest": digest_, "metrics": metrics, "createdAt": now}
-    record = state.artifacts.seal(staging, manifest)
-    return state.artifacts.publish(staging, record)
+def run(stage: str, payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    """Return the payload files and metrics that a stage makes of a job's payload."""
+    return _RUN[stage](payload, upstream)
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, sort_keys=True))
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
 
 
-def _capture(payload: dict[str, Any], out: Path) -> dict[str, Any]:
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _capture(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     seen = digest([payload["model"]["identity"], payload["hook"], payload["prompts"]])
-    (out / "residual.safetensors").write_text(digest([seen, payload["positions"]]))
-    _write_json(out / "norms.json", {"median_norm": int(seen[:4], 16)})
-    return {"prompts": len(payload["prompts"]), "d_model": D_MODEL, "median_norm": 1.0}
+    files = {
+        "residual.safetensors": digest([seen, payload["positions"]]).encode(),
+        "norms.json": _json({"median_norm": int(seen[:4], 16)}),
+    }
+    metrics = {"prompts": len(payload["prompts"]), "d_model": D_MODEL, "median_norm": 1.0}
+    return files, metrics
 
 
-def _decomposition(payload: dict[str, Any], out: Path) -> dict[str, Any]:
-    inputs = [payload["capture"]["contentDigest"], payload["dictionary"]["identity"]]
-    seen = digest([*inputs, payload["aggregation"]])
-    (out / "activations.safetensors").write_text(seen)
+def _decomposition(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    residual = upstream("capture", payload["capture"]["digest"], "residual.safetensors")
+    seen = [_sha256(residual), payload["dictionary"]["identity"], payload["aggregation"]]
+    files = {
+        "tables/activations.safetensors": digest(seen).encode(),
+        "features.parquet": _features(),
+    }
+    return files, {"l0": 2.0, "fvu": 0.25, "d_sae": 32}
+
+
+@functools.cache
+def _features() -> bytes:
     columns = {
         "latent": [0, 1, 2, 3],
         "selectivity": [0.95, 0.9, 0.5, float("nan")],
@@ -56,37 +65,51 @@ def _decomposition(payload: dict[str, Any], out: Path) -> dict[str, Any]:
         "firing_rate_neutral": [0.05, 0.1, 0.3, 0.0],
         "q_value": [0.001, 0.01, 0.02, float("nan")],
     }
-    pyarrow.parquet.write_table(pyarrow.table(columns), out / "features.parquet")
-    return {"l0": 2.0, "fvu": 0.25, "d_sae": 32}
+    stream = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), stream)
+    return stream.getvalue()
 
 
-def _mapping(payload: dict[str, Any], out: Path) -> dict[str, Any]:
+def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     candidates = payload["coarse"]["candidates"]
     children = [fine for fine, cosine in FINE_COSINES.items() if cosine >= payload["minCosine"]]
     passes = bool(candidates) and len(children) >= payload["gate"]["minSubfeatures"]
-    inputs = [payload[side]["contentDigest"] for side in ("coarse", "fine")]
-    _write_json(out / "pairs.json", [inputs, payload["minCosine"], payload["gate"]])
-    _write_json(out / "directions.json", [candidates[:1], children])
-    _write_json(out / "directions.json", {"anchor": candidates[:1], "children": children})
+    sides = [
+        _sha256(
+            upstream("decomposition", payload[side]["digest"], "tables/activations.safetensors")
+        )
+        for side in ("coarse", "fine")
+    ]
+    files = {
+        "pairs.json": _json([sides, payload["minCosine"], payload["gate"]]),
+        "directions.json": _json({"anchor": candidates[:1], "children": children}),
+    }
     if candidates:
         identity = payload["coarse"]["dictionary"]["identity"]
         number = int(digest([identity, candidates[0], children])[:6], 16)
         vector = np.asarray([number], dtype=np.float32)
-        save_file({"coarse": vector}, out / "directions.safetensors")
-    return {
+        files["directions.safetensors"] = save({"coarse": vector})
+    return files, {
         "verdict": "GO" if passes else "NO-GO",
         "anchors": len(candidates),
         "arms": ["coarse", "fine", "multi"] if candidates else [],
     }
 
 
-def _steering(payload: dict[str, Any], out: Path) -> dict[str, Any]:
-    _write_json(out / "scores.json", [payload["strengths"], payload["openings"]])
+def _steering(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    mapping, capture = payload["mapping"]["digest"], payload["capture"]["digest"]
+    seen = [
+        _sha256(upstream("mapping", mapping, "directions.json")),
+        _sha256(upstream("mapping", mapping, "directions.safetensors")),
+        _sha256(upstream("capture", capture, "norms.json")),
+        payload["model"]["identity"],
+    ]
+    files = {"scores.json": _json([seen, payload["strengths"], payload["openings"]])}
     numbers = {"estimate": 0.25, "low": 0.1, "high": 0.4, "n": 20}
-    return {"verdict": "Supported", "contrast": "multi - fine", **numbers}
+    return files, {"verdict": "Supported", "contrast": "multi - fine", **numbers}
 
 
-_WRITE = {
+_RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]]]] = {
     "capture": _capture,
     "decomposition": _decomposition,
     "mapping": _mapping,

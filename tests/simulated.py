@@ -7,6 +7,7 @@ hold is a pure function of the job's payload, as it is for the real stages.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import shutil
@@ -27,11 +28,11 @@ from reconcilers.references import InputReference
 from specs.canonical import digest
 from specs.kinds import SPEC_BY_KIND
 from specs.objects import Key
-from state import artifact_index, jobs, objects, tables
+from state import failpoints, invariants, jobs, objects
 from state.folder import StateFolder, open_state
-from state.jobs import RetryPolicy
-from state.records import ArtifactRecord, JobRecord, ObjectRecord
-from tests.fake_stages import D_MODEL, publish
+from state.records import JobRecord, ObjectRecord
+from tests.fake_stages import D_MODEL
+from tests.fake_worker import FakeWorker
 
 START_TIME = 1_000_000.0
 
@@ -107,6 +108,9 @@ class SimulatedWorkers:
     def is_alive(self, worker: str) -> bool:
         return worker in self.assigned and worker not in self.dead
 
+    def how_it_ended(self, worker: str) -> str:
+        return ""
+
     def kill(self, worker: str) -> None:
         self.assigned.pop(worker, None)
 
@@ -121,46 +125,41 @@ class SimulatedWorkers:
 
     def crash_after_rename(self) -> None:
         """Every worker dies when its artifact lies on disk but nothing is committed."""
-        for job_id, _token in self.assigned.values():
-            self._publish(self._job(job_id))
+
+        def crash(name: str) -> None:
+            if name == "artifact-renamed":
+                raise Crash
+
+        with failpoints.handled_by(crash):
+            for worker in list(self.assigned):
+                with contextlib.suppress(Crash):
+                    for _ in self._worker(worker).steps():
+                        pass
         self.die()
 
     def complete(self) -> list[str]:
         """Run every job that was handed out to its end; return the stages that ran."""
         return [self._run(worker) for worker in list(self.assigned)]
 
-    def _run(self, worker: str) -> str:
-        job_id, token = self.assigned.pop(worker)
-        self._ended.append(job_id)
-        job = self._job(job_id)
-        try:
-            self._end(job, token)
-        except jobs.Fenced:
-            return f"{job.stage} (fenced)"
-        return job.stage
-
-    def _end(self, job: JobRecord, token: int) -> None:
-        now = self.clock.now()
-        if job.stage in self.failures:
-            reason, transient = self.failures[job.stage]
-            with self.state.database.write() as connection:
-                jobs.fail(
-                    connection, job.id, token, reason, f"{job.stage} went wrong",
-                    transient=transient, now=now, policy=RetryPolicy(),
-                )  # fmt: skip
-            return
-        with self.state.database.write() as connection:
-            jobs.succeed(connection, job.id, token, now=now)
-            artifact_index.record(connection, self._publish(job))
-
-    def _job(self, job_id: int) -> JobRecord:
-        with self.state.database.read() as connection:
-            job = jobs.get(connection, job_id)
+    def _run(self, name: str) -> str:
+        worker = self._worker(name)
+        job = worker.job()
         assert job is not None
-        return job
+        for _ in worker.steps():
+            pass
+        del self.assigned[name]
+        self._ended.append(worker.job_id)
+        return f"{job.stage} (fenced)" if worker.outcome == "fenced" else job.stage
 
-    def _publish(self, job: JobRecord) -> ArtifactRecord:
-        return publish(self.state, job.stage, job.digest, job.payload, self.clock.now(), job.token)
+    def _worker(self, name: str) -> FakeWorker:
+        worker = FakeWorker(self.state, self.clock, *self.assigned[name])
+        job = worker.job()
+        worker.failure = self.failures.get(job.stage) if job is not None else None
+        return worker
+
+
+class Crash(BaseException):
+    """The process is gone from this line on; nothing in the product catches it."""
 
 
 def texts(*words: str) -> dict[str, Any]:
@@ -316,10 +315,7 @@ class Simulation:
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table."""
         with self.state.database.read() as connection:
-            return {
-                table.name: [tuple(row) for row in connection.execute(table.select())]
-                for table in tables.metadata.sorted_tables
-            }
+            return invariants.rows(connection)
 
     def event_reasons(self, name: str) -> list[str]:
         """Return the reasons of an object's events, oldest first."""

@@ -30,6 +30,7 @@ class World:
     def __init__(self, model, folder):
         self.model, self.folder, self.calls, self.stop_at = model, folder, [], None
         self.dictionaries: dict[str, SparseDictionary] = {}
+        self.batch_divisor = 1
 
     def context(self, shards: str) -> StageContext:
         return StageContext(
@@ -39,6 +40,7 @@ class World:
             artifact=lambda stage, digest: self.folder / stage,
             shards=Shards(self.folder / "shards" / shards),
             progress=self.progress,
+            batch_divisor=self.batch_divisor,
         )
 
     def progress(self, *report):

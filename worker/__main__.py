@@ -1,32 +1,33 @@
 """``python -m worker``: reads jobs from standard input until it closes.
 
-One JSON line per job comes in (``{"job": id, "token": t}``), one goes out when it ended
-(``{"ended": id}``). When the pipe closes, the controller is gone: the running job stops after
-its batch, keeps the shards that it sealed, gives its lease back, and the process exits within
-the grace period.
+One JSON line per job comes in (``{"job": id, "token": t}``); ``{"began": id}`` goes out when
+everything is loaded that a stage needs, ``{"ended": id}`` when the job ended. When the pipe
+closes, the controller is gone: the shard under way is finished if that is quick, the job is given
+back, and the process has exited within the grace period. A guardian process sees to that.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import queue
-import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-import structlog
-
-from state.folder import open_state
-from worker.lease import Lease
+from worker.guardian import start_guardian
+from worker.stop import GUARDIAN_SECONDS, StopRequest, on_terminate
 
 if TYPE_CHECKING:
     from worker.runner import Runner
 
-STOP_GRACE_SECONDS = 10.0
+Orders = queue.Queue[dict[str, int] | None]
 
 
 def main() -> None:
@@ -35,43 +36,88 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lease-seconds", type=float, default=30.0)
+    parser.add_argument("--progress-timeout-seconds", type=float, default=1800.0)
     arguments = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    # results travel on the real standard output; libraries may print what they like
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr
-    stop = threading.Event()
-    orders: queue.Queue[dict[str, int] | None] = queue.Queue()
-    threading.Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: _begin_stop(orders, stop))
-    runner: Runner | None = None
+    start_guardian(GUARDIAN_SECONDS)
+    answers = _take_standard_output()
+    orders: Orders = queue.Queue()
+    stop = StopRequest()
 
+    def begin_stop() -> None:
+        stop.begin()
+        orders.put(None)
+
+    on_terminate(begin_stop)
+    threading.Thread(target=_read_orders, args=(orders, begin_stop), daemon=True).start()
+    try:
+        _work(arguments, orders, answers, stop)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)  # the thread that reads standard input would abort a normal exit
+
+
+def _work(
+    arguments: argparse.Namespace, orders: Orders, answers: IO[str], stop: StopRequest
+) -> None:
+    import structlog  # late, as are the others: somebody must already listen for the end
+
+    from state.folder import open_state
+    from worker.lease import Lease
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    runner: Runner | None = None
     state = open_state(arguments.state)
     while (order := orders.get()) is not None:
         job, token = order["job"], order["token"]
-        with Lease(state.database, job, token, arguments.lease_seconds, stop) as lease:
+        with Lease(
+            state.database,
+            job,
+            token,
+            arguments.lease_seconds,
+            stop,
+            progress_timeout_seconds=arguments.progress_timeout_seconds,
+        ) as lease:
             # late and under the lease: importing torch can take longer than a lease lasts
             from worker.runner import Runner
 
             runner = runner or Runner.open(state, arguments.device)
+            _answer(answers, "began", job)
             runner.run(job, token, lease)
-        answers.write(json.dumps({"ended": job}) + "\n")
+        if stop.asked or runner.memory_ran_out:
+            return  # without a word, or the controller would hand over the next job
+        _answer(answers, "ended", job)
+
+
+def _answer(answers: IO[str], word: str, job: int) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more; the orders will end, too
+        answers.write(json.dumps({word: job}) + "\n")
         answers.flush()
-    os._exit(0)  # the thread that reads standard input would abort a normal exit
 
 
-def _read_orders(orders: queue.Queue[dict[str, int] | None], stop: threading.Event) -> None:
+class _Log(io.TextIOWrapper):
+    """Standard error, whose reader may be gone; that must not fail a job."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+
+def _take_standard_output() -> IO[str]:
+    """Return the way back to the controller; whatever else prints, prints into the log."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    log = _Log(io.FileIO(2, "w", closefd=False), errors="replace", write_through=True)
+    sys.stdout = sys.stderr = log
+    return answers
+
+
+def _read_orders(orders: Orders, begin_stop: Callable[[], None]) -> None:
     for line in sys.stdin:
         orders.put(json.loads(line))
-    _begin_stop(orders, stop)
-
-
-def _begin_stop(orders: queue.Queue[dict[str, int] | None], stop: threading.Event) -> None:
-    stop.set()
-    orders.put(None)
-    last_resort = threading.Timer(STOP_GRACE_SECONDS, lambda: os._exit(75))
-    last_resort.daemon = True
-    last_resort.start()
+    begin_stop()
 
 
 if __name__ == "__main__":

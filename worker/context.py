@@ -24,6 +24,8 @@ class StageContext:
     ``model`` and ``dictionary`` are warm caches that verify file hashes before use;
     ``artifact(stage, digest)`` returns the folder of a published artifact after its hashes
     were verified; ``progress`` is to be called between batches, at least about once a second.
+    ``batch_divisor`` is 2 after memory ran out: each batch is then computed in two passes, while
+    what a shard holds stays the same.
     """
 
     device: str
@@ -32,3 +34,4 @@ class StageContext:
     artifact: Callable[[str, str], Path]
     shards: Shards
     progress: ProgressReport
+    batch_divisor: int = 1

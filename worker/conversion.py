@@ -76,11 +76,12 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
         dtype=getattr(torch, dtype),
         quantization_config=GgufConfig(dequantize=True),
         local_files_only=True,
+        trust_remote_code=False,
     )
     model.save_pretrained(folder)
     del model
     tokenizer = AutoTokenizer.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+        str(gguf.parent), gguf_file=gguf.name, local_files_only=True, trust_remote_code=False
     )
     tokenizer.save_pretrained(folder)
 

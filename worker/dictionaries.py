@@ -7,7 +7,10 @@ flag is never silently skipped.
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,8 +100,10 @@ def _downloaded(source: Mapping[str, Any], name: str) -> Path:
         raise TerminalFailure(
             "InputMissing", f"the hub has no {where}, or does not show it to this user"
         ) from error
-    except OSError as error:
-        raise TransientFailure("HubUnreachable", f"{where} cannot be downloaded now") from error
+    except Exception as error:  # whatever the hub client raises; its words may hold a token
+        raise TransientFailure(
+            "HubUnreachable", f"{where} cannot be downloaded now ({type(error).__name__})"
+        ) from None
 
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:
@@ -106,12 +111,19 @@ def _load_saelens(paths: Mapping[str, Path]) -> Weights:
     return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
 
 
+_NOT_ARRAYS = (
+    ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, NotImplementedError,
+    RuntimeError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What ``zipfile`` and numpy raise for bytes that are no archive of plain arrays."""
+
+
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:
+    except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
         ) from error
@@ -180,7 +192,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TerminalFailure("UnsupportedDictionary", f"{path.name} is not JSON") from error
     if not isinstance(value, dict):
         raise TerminalFailure("UnsupportedDictionary", f"{path.name} holds no JSON object")

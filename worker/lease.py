@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 import structlog
@@ -12,13 +14,17 @@ import structlog
 from state import failpoints, jobs
 from state.database import Database
 from state.failures import PASSING, JobStopped
-from state.jobs import Fenced
+from state.jobs import Fenced, RetryPolicy
 from state.records import Progress
+from worker.stop import StopRequest
 
 log = structlog.get_logger("worker")
 
 PROGRESS_SECONDS = 0.5
 """Progress is written at most this often, except when the phase changes."""
+PROGRESS_TIMEOUT_SECONDS = 1800.0
+"""A job that reports nothing for so long is stuck, however lively its heartbeat."""
+EXIT_STUCK = 70
 
 
 class Lease:
@@ -30,18 +36,25 @@ class Lease:
         job_id: int,
         token: int,
         lease_seconds: float,
-        stop: threading.Event,
+        stop: StopRequest,
+        *,
+        progress_timeout_seconds: float = PROGRESS_TIMEOUT_SECONDS,
+        end_process: Callable[[], None] = lambda: os._exit(EXIT_STUCK),
     ) -> None:
         self._database = database
         self._job_id = job_id
         self._token = token
         self._lease_seconds = lease_seconds
         self._stop = stop
+        self._progress_timeout_seconds = progress_timeout_seconds
+        self._end_process = end_process
         self._ended = threading.Event()
         self._fenced: Fenced | None = None
-        self._phase = ""
-        self._phase_started_at = 0.0
+        self._seen = Progress(job_id, "Starting", 0, 1, "jobs", time.time(), time.time())
         self._written_at = 0.0
+        self._alive_at = time.monotonic()
+        self.may_finish: Callable[[float], bool] = lambda seconds: False
+        """Whether something is under way that is worth finishing within so many seconds."""
 
     def __enter__(self) -> Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -58,29 +71,32 @@ class Lease:
         self._thread.join()
 
     def check(self) -> None:
-        """Raise JobStopped when told to stop, Fenced when the job was taken away."""
+        """Raise JobStopped when it is time to stop, Fenced when the job was taken away."""
         if self._fenced is not None:
             raise self._fenced
-        if self._stop.is_set():
-            raise JobStopped("the controller is gone or told the worker to stop")
+        if self._stop.asked:
+            left = self._stop.seconds_to_finish
+            if left <= 0 or not self.may_finish(left):
+                raise JobStopped("the controller is gone or told the worker to stop")
 
     def progress(self, phase: str, done: int, total: int, unit: str) -> None:
         """Report progress. Raises JobStopped when told to stop, Fenced when taken away.
 
         Progress that cannot be written now is not worth a job.
         """
+        self._alive_at = time.monotonic()
         self.check()
         now = time.time()
-        if phase != self._phase:
-            self._phase, self._phase_started_at = phase, now
-        elif now < self._written_at + PROGRESS_SECONDS:
+        same = phase == self._seen.phase
+        started_at = self._seen.phase_started_at if same else now
+        self._seen = Progress(self._job_id, phase, done, total, unit, started_at, now)
+        if same and now < self._written_at + PROGRESS_SECONDS:
             return
         self._written_at = now
-        seen = Progress(self._job_id, phase, done, total, unit, self._phase_started_at, now)
         with contextlib.suppress(*PASSING):
             failpoints.reach("progress")
             with self._database.write() as connection:
-                jobs.report_progress(connection, self._job_id, self._token, seen)
+                jobs.report_progress(connection, self._job_id, self._token, self._seen)
 
     def wait(self, seconds: float) -> None:
         """Pause. Raises JobStopped when told to stop, Fenced when taken away."""
@@ -91,6 +107,9 @@ class Lease:
         while not self._ended.wait(self._lease_seconds / 6):
             try:
                 failpoints.reach("heartbeat")
+                if time.monotonic() > self._alive_at + self._progress_timeout_seconds:
+                    self._give_up()
+                    return
                 with self._database.write() as connection:
                     jobs.heartbeat(
                         connection, self._job_id, self._token, self._lease_seconds, now=time.time()
@@ -98,5 +117,29 @@ class Lease:
             except Fenced as fenced:
                 self._fenced = fenced
                 return
-            except Exception as error:  # the next beat may succeed; without any, the lease ends
-                log.warning("heartbeat failed", job=self._job_id, why=str(error))
+            except Exception as error:  # a full disk, a locked database: the next may succeed
+                log.warning("heartbeat failed", job=self._job_id, error=str(error))
+
+    def _give_up(self) -> None:
+        """Fail a job that is stuck and end the process: nothing else stops a computation."""
+        seen = self._seen
+        message = (
+            f"no progress for {self._progress_timeout_seconds:.0f} s in {seen.phase} "
+            f"({seen.done} of {seen.total} {seen.unit}); the worker was ended. Look at its log; "
+            "a smaller input may help"
+        )
+        log.error("job is stuck", job=self._job_id, message=message)
+        try:
+            with self._database.write() as connection:
+                jobs.fail(
+                    connection,
+                    self._job_id,
+                    self._token,
+                    "NoProgress",
+                    message,
+                    transient=True,
+                    now=time.time(),
+                    policy=RetryPolicy(),
+                )
+        finally:
+            self._end_process()

@@ -24,11 +24,18 @@ _TEXT_FIELDS = ("prompts", "openings", "neutralText", "lexicon")
 
 
 def manifest_of(
-    job: JobRecord, metrics: dict[str, Any], device: str, seconds: float, created_at: float
+    job: JobRecord,
+    metrics: dict[str, Any],
+    device: str,
+    seconds: float,
+    created_at: float,
+    batch_divisor: int = 1,
 ) -> dict[str, Any]:
     """Return the manifest of a finished job; the store adds files and content digest.
 
-    Device, timings and library versions are recorded here and never enter a digest.
+    Device, timings and library versions are recorded here and never enter a digest. A
+    ``batchDivisor`` of 2 says that batches were halved because memory ran out: floats may then
+    differ in their last digits from those of an undisturbed run.
     """
     stage = next(name for name in STAGES if name == job.stage)
     return {
@@ -38,6 +45,7 @@ def manifest_of(
         "inputs": _without_texts(job.payload),
         "metrics": metrics,
         "device": device,
+        "batchDivisor": batch_divisor,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),
         "createdAt": created_at,

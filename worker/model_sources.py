@@ -28,6 +28,7 @@ from worker.conversion import ConversionFailed, convert_in_process
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5
+INDEX = "model.safetensors.index.json"
 WEIGHTS_THAT_UNPICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HASHES_REMEMBERED_MAX = 4_096
 
@@ -56,6 +57,7 @@ def local_model_folder(ref: dict[str, Any], cache: Path, progress: ProgressRepor
             raise TerminalFailure("UnsupportedModel", f"unknown model source {kind!r}")
     check_safetensors(folder)
     check_files(folder, ref["files"])
+    refuse_code(folder)
     return folder
 
 
@@ -96,11 +98,42 @@ def check_safetensors(folder: Path) -> None:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise TerminalFailure("InputChanged", f"{folder} cannot be read: {error}") from None
-    if {"model.safetensors", "model.safetensors.index.json"} & set(names):
+    if "model.safetensors" in names:
+        return
+    if INDEX in names:
+        _check_index(folder / INDEX)
         return
     pickled = [name for name in names if name.endswith(WEIGHTS_THAT_UNPICKLE)]
     found = f"only {', '.join(pickled)}, which would be unpickled" if pickled else "no weights"
     raise TerminalFailure("UnsafeWeights", f"{folder} holds {found}; model.safetensors is needed")
+
+
+def _check_index(index: Path) -> None:
+    """Check that sharded weights are safetensors, too: the index may name anything."""
+    try:
+        shards = json.loads(index.read_text())["weight_map"].values()
+        other = next((str(name) for name in shards if not str(name).endswith(".safetensors")), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TerminalFailure("InputChanged", f"{index} cannot be read: {error}") from None
+    if other is not None:
+        raise TerminalFailure("UnsafeWeights", f"{index} names {other[:80]!r}, no safetensors file")
+
+
+def refuse_code(folder: Path) -> None:
+    """Raise TerminalFailure where a config asks for code of the model's own.
+
+    Not left to transformers: without an answer to ``trust_remote_code`` it asks standard input.
+    """
+    for path in sorted(folder.glob("*config.json")):
+        try:
+            asks = "auto_map" in json.loads(path.read_text())
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise TerminalFailure("ModelNotLoadable", f"{path} cannot be read: {error}") from None
+        if asks:
+            raise TerminalFailure(
+                "ModelNotLoadable",
+                f"{path} asks for code from the model's repository (auto_map), which is never run",
+            )
 
 
 def _download(repo: str, revision: str, files: dict[str, str], progress: ProgressReport) -> Path:
@@ -112,10 +145,13 @@ def _download(repo: str, revision: str, files: dict[str, str], progress: Progres
         folder: str = snapshot_download(repo, revision=revision, allow_patterns=sorted(files))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise TerminalFailure(
-            "NotFound", f"{repo} at {revision} is absent, or needs a token: {error}"
+            "NotFound", f"{repo} at {revision} is absent, or needs a token: set HF_TOKEN"
         ) from error
     except Exception as error:  # whatever transport the hub client uses in this release
-        raise TransientFailure("HubUnreachable", f"{repo} at {revision}: {error}") from error
+        # its words may hold the header with the token in it
+        raise TransientFailure(
+            "HubUnreachable", f"{repo} at {revision} cannot be had ({type(error).__name__})"
+        ) from None
     return Path(folder)
 
 

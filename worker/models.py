@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,15 @@ from torch import nn
 from numerics.causal_model import CausalModel, HookPlace, OutputHead
 from state.failures import TerminalFailure
 from worker.context import ProgressReport
+from worker.memory import ran_out_of_memory
 from worker.model_sources import default_cache, local_model_folder
 
 __all__ = ["LoadedModel", "default_cache", "load_model"]
 
 AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest accepted difference between bridge and Hugging Face logits, relative to the largest."""
+LOADING_WORDS_MAX = 500
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,24 @@ def _load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer as the bridge wants it, or the bridge would load it a second time."""
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, add_bos_token=True)
-    except ValueError:  # the tokenizer has no BOS token to add
-        return _loading(
-            folder, lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    def load() -> Any:
+        try:
+            return AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, add_bos_token=True
+            )
+        except ValueError:  # the tokenizer has no BOS token to add
+            return AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+
+    tokenizer = _loading(folder, load)
+    names = {*getattr(tokenizer, "vocab_files_names", {}).values(), *TOKENIZER_FILES}
+    if not any((folder / name).is_file() for name in names):
+        # transformers would go on with an empty vocabulary: every word unknown
+        raise TerminalFailure(
+            "ModelNotLoadable", f"{folder} holds no tokenizer (none of {', '.join(sorted(names))})"
         )
-    except OSError as error:
-        raise TerminalFailure("ModelNotLoadable", f"{folder}: {error}") from error
+    return tokenizer
 
 
 def _load_twice_share_once(
@@ -148,18 +162,26 @@ def _load_twice_share_once(
 
     logging.disable_progress_bar()
     dtype = getattr(torch, ref["dtype"])
+    plain, report = _loading(
+        folder,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, in plain words
+        ),
+    )
+    _check_complete(folder, report)
+    plain = plain.to(device)
     bridge = _loading(
         folder,
         lambda: TransformerBridge.boot_transformers(
-            str(folder), device=device, dtype=dtype, tokenizer=tokenizer
+            str(folder), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
         ),
     )
-    plain = _loading(
-        folder,
-        lambda: AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
-        ),
-    ).to(device)
     share_weights(plain, bridge.original_model, ref["name"])
     for model in (bridge, plain):
         model.eval()
@@ -167,18 +189,45 @@ def _load_twice_share_once(
     return bridge, plain
 
 
+def _check_complete(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse what transformers would make up: random matrices, neutral norms."""
+    wrong = [
+        *(f"{name} is missing" for name in sorted(report["missing_keys"])),
+        *(
+            f"{name} is {tuple(found)}, expected {tuple(expected)}"
+            for name, found, expected in sorted(report["mismatched_keys"])
+        ),
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise TerminalFailure(
+            "ModelNotLoadable",
+            f"weights and configuration in {folder} do not fit: {wrong[0]}{more}; "
+            "get the files again",
+        )
+
+
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:
+    """Call ``load``; whatever a library says about bad files becomes one terminal failure.
+
+    What may pass by itself (no memory, a disk that does not answer) is raised as it is.
+    """
     try:
         return load()
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, ImportError) as error:
-        raise TerminalFailure("ModelNotLoadable", f"{folder}: {error}") from error
+    except Exception as error:
+        passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        if passing or ran_out_of_memory(error):
+            raise
+        words = " ".join(str(error).split())[:LOADING_WORDS_MAX]
+        raise TerminalFailure("ModelNotLoadable", f"{folder}: {words}") from error
 
 
 def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:
     """Let ``plain`` use the bridge's tensors; return how many parameters are shared.
 
     Raises TerminalFailure ``WeightsProcessed`` when a weight differs: dictionaries are trained
-    on raw weights, so the bridge must not fold or centre them.
+    on raw weights, so the bridge must not fold or centre them; ``NotFinite`` for NaN, which
+    differs from itself.
     """
     of_bridge = {
         key.replace("._original_component", ""): tensor
@@ -190,6 +239,8 @@ def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:
         if other is None:
             continue
         if other.shape != own.shape or not torch.equal(other, own):
+            if not bool(torch.isfinite(own).all()):
+                raise TerminalFailure("NotFinite", f"{name}: {key} holds NaN or infinity")
             raise TerminalFailure("WeightsProcessed", f"{name}: {key} differs from the file's")
         owner, _, attribute = key.rpartition(".")
         setattr(plain.get_submodule(owner), attribute, other)
@@ -237,6 +288,12 @@ def _check_agreement(
         "use_cache": False,
     }
     expected = plain(input_ids=tokens, **inputs).logits[0].float()
+    if not bool(torch.isfinite(expected).all()):
+        raise TerminalFailure(
+            "NotFinite",
+            f"{ref['name']} returns NaN or infinity on four ordinary tokens in {ref['dtype']}; use "
+            "dtype float32, or check the weights",
+        )
     body = causal.body(input_ids=tokens, **inputs).last_hidden_state
     found = {"output head": causal.head(body[0]), "bridge": bridge(tokens, **inputs)[0].float()}
     for part, logits in found.items():

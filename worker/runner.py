@@ -15,22 +15,31 @@ from typing import Any
 import structlog
 import torch
 
-from state import artifact_index, failpoints, jobs
+from state import failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
+from state.publication import publish, verified_folder
 from state.records import JobRecord
 from worker.context import StageContext
 from worker.failing import failure_of
 from worker.lease import Lease
 from worker.manifest import manifest_of
+from worker.memory import ran_out_of_memory
 from worker.shards import Shards
 from worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
 
 WRITE_AGAIN_SECONDS = 1.0
+
+OUT_OF_MEMORY = "OutOfMemory"
+MEMORY_WORDS_MAX = 300
+MEMORY_ADVICE = (
+    "half the batch did not fit either; free memory, or use fewer or shorter prompts, a smaller "
+    "dictionary or, on a GPU, `dtype: bfloat16`; then `loopscope retry`"
+)
 
 StageRun = Callable[[dict[str, Any], StageContext, Path], dict[str, Any]]
 
@@ -43,6 +52,8 @@ class Runner:
     device: str
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     warm: WarmInputs = field(default_factory=WarmInputs)
+    memory_ran_out: bool = False
+    """Set for good: a process that once ran out of memory is not worth keeping."""
 
     @staticmethod
     def open(state: StateFolder, device: str) -> Runner:
@@ -93,28 +104,31 @@ class Runner:
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
         stage: StageRun = importlib.import_module(f"worker.stages.{job.stage}").run
+        work = self.state.artifacts.work_folder(job.digest)
+        shards = Shards(work, partial(self._note_advance, job))
+        lease.may_finish = shards.ends_within
         context = StageContext(
             device=self.device,
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),
             dictionary=self.warm.dictionary,
             artifact=self._verified_artifact,
-            shards=Shards(
-                self.state.artifacts.work_folder(job.digest), partial(self._note_advance, job)
-            ),
+            shards=shards,
             progress=lease.progress,
+            batch_divisor=batch_divisor(job),
         )
         metrics = stage(job.payload, context, staging)
         seconds = time.time() - started_at
-        manifest = manifest_of(job, metrics, self.device, seconds, created_at=time.time())
+        manifest = manifest_of(
+            job,
+            metrics,
+            self.device,
+            seconds,
+            created_at=time.time(),
+            batch_divisor=context.batch_divisor,
+        )
         record = self.state.artifacts.seal(staging, manifest)
         failpoints.reach("artifact-sealed")
-        with self.state.database.write() as connection:
-            jobs.succeed(connection, job.id, job.token, now=time.time())
-            published = self.state.artifacts.publish(staging, record)
-            failpoints.reach("artifact-renamed")
-            artifact_index.record(connection, published)
-        failpoints.reach("artifact-committed")
-        self.state.artifacts.discard_work(job.digest)
+        publish(self.state, job, staging, record, now=time.time())
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
 
     def _note_advance(self, job: JobRecord) -> None:
@@ -124,16 +138,15 @@ class Runner:
                 jobs.forgive_losses(connection, job.id, job.token)
 
     def _verified_artifact(self, stage: str, digest: str) -> Path:
-        artifacts = self.state.artifacts
         try:
-            artifacts.verify(artifacts.record(stage, digest))
+            return verified_folder(self.state, stage, digest)
         except Corrupt as damage:
             raise TransientFailure("InputDamaged", f"{damage}; it is being made again") from None
-        return artifacts.folder(stage, digest)
 
     def _failure_of(self, job: JobRecord, error: Exception) -> Failure:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            return TransientFailure("OutOfMemory", str(error) or "no memory left")
+        if ran_out_of_memory(error):
+            self.memory_ran_out = True
+            return _out_of_memory(job, error)
         failure = failure_of(error, self.state.artifacts.root)
         if failure.reason == "UnexpectedError":
             log.error("unexpected", job=job.id, trace=traceback.format_exc())
@@ -176,6 +189,20 @@ class Runner:
                 now=now,
                 policy=self.policy,
             )
+
+
+def batch_divisor(job: JobRecord) -> int:
+    """Return 2 for a job whose last try ran out of memory, else 1."""
+    return 2 if job.reason == OUT_OF_MEMORY else 1
+
+
+def _out_of_memory(job: JobRecord, error: Exception) -> Failure:
+    """Ask for one more try, with half the batch; it gets no third."""
+    what = str(error).strip().split("\n")[0][:MEMORY_WORDS_MAX] or "no memory left"
+    if batch_divisor(job) == 1:
+        message = f"{what}; it is tried once more with half the batch"
+        return TransientFailure(OUT_OF_MEMORY, message)
+    return TerminalFailure(OUT_OF_MEMORY, f"{what}; {MEMORY_ADVICE}")
 
 
 def check_device(device: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,34 @@ from state import failpoints
 from state.files import durable_replace, file_sha256
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shards:
     """The sealed shards of one action, kept in ``folder`` until its artifact is published."""
 
     folder: Path
     on_sealed: Callable[[], None] = lambda: None
+    _began_at: float | None = None
+    _seconds_before: float = 0.0
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether a shard is under way that may be sealed in time.
+
+        It is expected to take as long as the one before it; the first gets the chance.
+        """
+        if self._began_at is None:
+            return False
+        return self._began_at + self._seconds_before <= time.monotonic() + seconds
 
     def sealed(self, name: str) -> Path | None:
-        """Return the path of a complete shard from this or an earlier attempt, else None."""
+        """Return the path of a complete shard from this or an earlier attempt, else None.
+
+        After None the caller is taken to be computing the shard, until it is sealed.
+        """
+        path = self._intact(name)
+        self._began_at = time.monotonic() if path is None else None
+        return path
+
+    def _intact(self, name: str) -> Path | None:
         path = self.folder / name
         try:
             seal = json.loads(self._seal_path(name).read_text())
@@ -46,6 +66,8 @@ class Shards:
         seal_temporary = self.folder / f".{name}.seal.{os.getpid()}.tmp"
         seal_temporary.write_text(json.dumps(record, sort_keys=True))
         durable_replace(seal_temporary, self._seal_path(name))
+        if self._began_at is not None:
+            self._seconds_before, self._began_at = time.monotonic() - self._began_at, None
         self.on_sealed()
         failpoints.reach("shard-sealed")
         return path

@@ -22,8 +22,8 @@ from state import failpoints
 
 MEMO_ENTRIES_MAX = 4096
 MEMO_BYTES_MAX = 16 * 2**20
-JSON_BYTES_MAX = 32 * 2**20
-"""Largest config, tokenizer config or weight index that is read."""
+JSON_BYTES_MAX = 16 * 2**20
+"""Largest config, tokenizer config or weight index that is read; as values, half a gigabyte."""
 BLOCK_BYTES = 2**20
 SETTLED_NANOSECONDS = 2 * 10**9
 """A file younger than this may still change within one tick of its clock: not remembered."""

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from controller.inputs.headers import HeaderError
 
-HEADER_BYTES_MAX = 256 * 2**20
+HEADER_BYTES_MAX = 32 * 2**20
+"""Three times the largest vocabularies; at eight bytes a text, four million steps at most."""
 KEYS_MAX = 10_000
 STRING_BYTES_MAX = 2**20
 ARRAY_ITEMS_MAX = 16 * 2**20

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -16,9 +19,12 @@ from typing import Any, BinaryIO, TypeGuard
 
 from numpy.lib import format as npy
 
-SAFETENSORS_HEADER_BYTES_MAX = 100_000_000
-"""The format's own limit."""
+SAFETENSORS_HEADER_BYTES_MAX = 8 * 2**20
+"""Some 70,000 tensors. The format allows 100 MB, which as values would be gigabytes of memory."""
 NPZ_MEMBERS_MAX = 64
+NPZ_EXPANSION_MAX = 50
+NPZ_EXPANSION_FREE_BYTES = 256 * 2**20
+"""Arrays of zeros shrink a thousandfold; so much of them is believed whatever the file's size."""
 NPY_HEADER_BYTES_MAX = 16_384
 DIMENSIONS_MAX = 8
 
@@ -27,6 +33,13 @@ _ITEM_BYTES = {
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
 _NPY_NAMES = {"float64": "F64", "float32": "F32", "float16": "F16"}
+_NPZ_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, ValueError, OverflowError,
+    NotImplementedError, RuntimeError, EOFError,
+)  # fmt: skip
+_NPY_DAMAGE = (ValueError, TypeError, EOFError, SyntaxError, tokenize.TokenError, RecursionError,
+               MemoryError, OverflowError)  # fmt: skip
+"""What ``zipfile`` and numpy's parser of literals raise for bytes that are no archive."""
 
 
 class HeaderError(ValueError):
@@ -52,14 +65,36 @@ def read_safetensors_header(stream: BinaryIO, size: int) -> dict[str, TensorHead
     if length > min(SAFETENSORS_HEADER_BYTES_MAX, size - 8):
         raise HeaderError(f"the header claims {length} bytes, the file has {size}")
     try:
-        entries = json.loads(_exactly(stream, length))
+        entries = json.loads(_exactly(stream, length), object_pairs_hook=_distinct)
+    except HeaderError:
+        raise
     except (ValueError, RecursionError):
         raise HeaderError("the header is not JSON") from None
     if not isinstance(entries, dict):
         raise HeaderError("the header is not a JSON object")
     entries.pop("__metadata__", None)
     data_bytes = size - 8 - length
-    return {name: _safetensors_entry(name, entry, data_bytes) for name, entry in entries.items()}
+    headers = {name: _safetensors_entry(name, entry, data_bytes) for name, entry in entries.items()}
+    _check_coverage([tuple(entry["data_offsets"]) for entry in entries.values()], data_bytes)
+    return headers
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise HeaderError("the header names something twice")
+    return found
+
+
+def _check_coverage(places: list[tuple[int, int]], data_bytes: int) -> None:
+    """Each byte of the data belongs to one tensor, as the format demands."""
+    end = 0
+    for begin, next_end in sorted(places):
+        if begin != end:
+            raise HeaderError("tensors overlap, or bytes between them belong to none")
+        end = next_end
+    if end != data_bytes:
+        raise HeaderError(f"{data_bytes - end} bytes at the end belong to no tensor")
 
 
 def _safetensors_entry(name: str, entry: Any, data_bytes: int) -> TensorHeader:
@@ -93,7 +128,9 @@ def read_npz_headers(stream: BinaryIO) -> dict[str, TensorHeader]:
     try:
         with zipfile.ZipFile(stream) as archive:
             return dict(_npz_entries(archive))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except HeaderError:
+        raise
+    except _NPZ_DAMAGE as error:
         raise HeaderError(f"not a readable npz file ({error})") from None
 
 
@@ -101,7 +138,15 @@ def _npz_entries(archive: zipfile.ZipFile) -> Iterator[tuple[str, TensorHeader]]
     members = archive.infolist()
     if len(members) > NPZ_MEMBERS_MAX:
         raise HeaderError(f"{len(members)} members, at most {NPZ_MEMBERS_MAX} are read")
+    if len({member.filename for member in members}) != len(members):
+        raise HeaderError("two members have the same name")
+    promised = sum(member.file_size for member in members)
+    assert archive.fp is not None  # it was just opened
+    if promised > NPZ_EXPANSION_MAX * archive.fp.seek(0, io.SEEK_END) + NPZ_EXPANSION_FREE_BYTES:
+        raise HeaderError(f"a file of this size does not hold {promised} bytes of weights")
     for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise HeaderError(f"{member.filename[:80]!r} is compressed in a way numpy never uses")
         if member.filename.endswith(".npy"):
             with archive.open(member) as content:
                 start = content.read(NPY_HEADER_BYTES_MAX)
@@ -114,7 +159,7 @@ def _npy_header(name: str, start: bytes, size: int) -> TensorHeader:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(stream)
-    except (ValueError, EOFError):
+    except _NPY_DAMAGE:
         raise HeaderError(f"array {name[:80]!r} has no readable header") from None
     if dtype.hasobject or dtype.name not in _NPY_NAMES:
         raise HeaderError(f"array {name[:80]!r} holds {dtype.name}, expected floats")

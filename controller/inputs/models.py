@@ -196,6 +196,13 @@ def _weights(
         )
     shards = _read_json(read(INDEX), field).get("weight_map")
     wanted = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
+    pickled = [name for name in wanted if not name.endswith(".safetensors")]
+    if pickled:
+        raise InputRefused(
+            field,
+            f"{place}: {INDEX} names {pickled[0][:80]!r}, which is not a safetensors file and "
+            "might be unpickled; save the model with save_pretrained",
+        )
     absent = [name for name in wanted if name not in names or "/" in name]
     if not wanted or absent or len(wanted) > FILES_MAX:
         lacking = f"lacks {absent[0][:80]}" if absent else "lists no usable files"
@@ -211,12 +218,14 @@ def _read_json(path: Path, field: str) -> dict[str, Any]:
 
 
 def _read_config(path: Path, field: str) -> dict[str, Any]:
+    """Return a config; one that names code of the model's own is refused."""
     config = _read_json(path, field)
     if "auto_map" in config:
         raise InputRefused(
-            field, "config.json asks for code from the model's repository (auto_map); "
-            "only architectures that ship with transformers are run"
-        )  # fmt: skip
+            field,
+            f"{path.name} asks for code from the model's repository (auto_map); only "
+            "architectures and tokenizers that ship with transformers are run",
+        )
     return config
 
 
@@ -227,7 +236,7 @@ def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str)
     """
     if TOKENIZER_CONFIG not in chosen:
         return
-    config = _read_json(read(TOKENIZER_CONFIG), field)
+    config = _read_config(read(TOKENIZER_CONFIG), field)
     generic = config.get("tokenizer_class") in _GENERIC_TOKENIZERS
     if generic and "bos_token" not in config and SPECIAL_TOKENS in chosen:
         config = _read_json(read(SPECIAL_TOKENS), field)

@@ -15,6 +15,8 @@ import yaml
 from controller.inputs.errors import InputRefused
 
 REGISTRY_BYTES_MAX = 64 * 2**20
+NAME_CHARACTERS_MAX = 100
+"""So much of a name is compared with those that are known; that takes time for each of them."""
 LOADERS = ("sae_lens", "gemma_2", "gemma_3")
 """The conversions that are supported: a SAELens folder, Gemma Scope, Gemma Scope 2."""
 PICKLE_LOADERS = frozenset(
@@ -23,6 +25,8 @@ PICKLE_LOADERS = frozenset(
 """These conversions call ``torch.load``, which can run code that is hidden in the weights."""
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
+_RELEASE = re.compile(r"[^\s/:]+")
+"""A key of the registry's outermost level; the text is searched for it, so it must be one line."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,9 @@ def _safe_path(path: str) -> str:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
+    close = difflib.get_close_matches(name[:NAME_CHARACTERS_MAX], known, n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"unknown {what}: {name!r}{hint}"
+    return f"unknown {what}: {name[:NAME_CHARACTERS_MAX]!r}{hint}"
 
 
 def _registry() -> Path:
@@ -155,6 +159,8 @@ def _release_names() -> list[str]:
 
 def _release_block(release: str) -> dict[str, Any] | None:
     """Return one release's entry: its block alone is parsed, the whole takes a second."""
+    if not _RELEASE.fullmatch(release):
+        return None
     text = _registry_text(_registry())
     found = re.search(rf"^{re.escape(release)}:\n((?: .*\n?)*)", text, flags=re.MULTILINE)
     block = yaml.safe_load(found.group(1)) if found else None

@@ -19,6 +19,7 @@ from state.artifacts import Corrupt
 from state.failures import TransientFailure
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
 from worker.lease import Lease
+from worker.stop import StopRequest
 
 PRODUCES = {
     "capture": "capture",
@@ -30,7 +31,7 @@ PRODUCES = {
 BIGGEST = {
     "capture": "residual.safetensors",
     "coarse": "features.parquet",
-    "fine": "activations.safetensors",
+    "fine": "tables/activations.safetensors",
     "mapping": "directions.safetensors",
     "steering": "scores.json",
 }
@@ -241,6 +242,29 @@ def test_a_terminal_failure_stalls_everything_below_and_a_spec_edit_un_stalls_it
     assert not any(record.stalled for record in simulation.objects())
 
 
+def test_a_device_that_was_missing_is_tried_again_by_each_new_controller(capture):
+    capture.workers.failures["capture"] = ("DeviceUnavailable", False)
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").stalled
+    assert capture.resync() == [], "not by the same controller"
+    capture.restart()
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").stalled and capture.reason("cap") == "DeviceUnavailable"
+    capture.workers.failures.clear()
+    capture.restart()
+    assert capture.settle() == ["capture"]
+    assert capture.get("cap").ready
+    capture.restart()
+    assert capture.settle() == []
+
+
+def test_what_failed_for_another_reason_is_not_tried_again_by_a_new_controller(capture):
+    capture.workers.failures["capture"] = ("PromptTooLong", False)
+    capture.settle()
+    capture.restart()
+    assert capture.settle() == []
+
+
 def test_a_spec_edit_that_leaves_the_digest_tries_a_failed_stage_again(settled):
     settled.workers.failures["decomposition"] = ("Odd", False)
     delete_artifact(settled.artifact_folder("france-fine") / "manifest.json")
@@ -418,5 +442,5 @@ def test_a_heartbeat_that_fails_once_is_followed_by_the_next(capture, monkeypatc
         done.set()
 
     monkeypatch.setattr(jobs, "heartbeat", refuse_the_first)
-    with Lease(capture.state.database, job_id, token, 0.06, threading.Event()):
+    with Lease(capture.state.database, job_id, token, 0.06, StopRequest(lambda: None)):
         assert done.wait(60)

@@ -135,15 +135,21 @@ def test_sharded_weights_are_those_that_the_index_names(tmp_path, memo):
         ({"config.json": b"[" * 100_000}, "config.json"),
         ({"config.json": b'{"hidden_size": "wide"}'}, "names no width"),
         ({"config.json": b'{"auto_map": {}, "hidden_size": 4}'}, "auto_map"),
+        ({"tokenizer_config.json": b'{"auto_map": {}, "bos_token": "x"}'}, "auto_map"),
+        (
+            {"model.safetensors.index.json": b'{"weight_map": {"a": "pytorch_model.bin"}}',
+             "model.safetensors": None, "pytorch_model.bin": b"x"},
+            "might be unpickled",
+        ),
         ({"tokenizer.json": None}, "no tokenizer"),
         ({"tokenizer_config.json": b'{"bos_token": null}'}, "no BOS"),
         ({"tokenizer_config.json": b'{"tokenizer_class": "TokenizersBackend"}'}, "no BOS"),
         ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "unpickled, which is refused"),
         ({"model.safetensors": (99).to_bytes(8, "little") + b"{}"}, "claims 99 bytes"),
         (
-            {"model.safetensors.index.json": b'{"weight_map": {"a": "../../secret"}}',
+            {"model.safetensors.index.json": b'{"weight_map": {"a": "../../x.safetensors"}}',
              "model.safetensors": None},
-            "lacks ../../secret",
+            "lacks ../../x.safetensors",
         ),
     ],
 )  # fmt: skip

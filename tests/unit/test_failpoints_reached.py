@@ -30,6 +30,7 @@ from tests.tiny_experiment import make_experiment
 from worker.conversion import convert_in_process
 from worker.lease import Lease
 from worker.runner import Runner
+from worker.stop import StopRequest
 
 Scenario = Callable[[Path, pytest.MonkeyPatch], None]
 PLACES: dict[str, tuple[Scenario, set[str]]] = {}
@@ -166,7 +167,7 @@ def run_capture(folder, patch, stage):
     simulation.apply(capture_spec(), "cap", "Capture")
     simulation.step_until_running()
     ((job_id, token),) = simulation.workers.assigned.values()
-    with Lease(simulation.state.database, job_id, token, 0.06, threading.Event()) as lease:
+    with Lease(simulation.state.database, job_id, token, 0.06, StopRequest(lambda: None)) as lease:
         Runner(simulation.state, "cpu").run(job_id, token, lease)
 
 

@@ -97,7 +97,7 @@ def test_whichever_call_fails_nothing_is_lost(seam, undisturbed, tmp_path, recor
         simulation = run_with(folder, seam, fault)
         fired += fault.fired
         try:
-            check_that_it_recovers(simulation, undisturbed)
+            check_that_it_recovers(simulation, undisturbed, fault)
         except BaseException as error:
             error.add_note(f"after call {fault.nth} at {seam!r} failed with {fault.error!r}")
             raise
@@ -107,11 +107,13 @@ def test_whichever_call_fails_nothing_is_lost(seam, undisturbed, tmp_path, recor
     assert fired > 2, "the sweep reached next to nothing"
 
 
-def check_that_it_recovers(simulation: Simulation, undisturbed: dict) -> None:
+def check_that_it_recovers(simulation: Simulation, undisturbed: dict, fault: Fault) -> None:
     simulation.settle()
     assert all(record.ready for record in simulation.objects())
     assert contents(simulation) == undisturbed
-    assert all(job.attempts == 0 for job in simulation.jobs()), "no attempt is burnt"
+    # other errors are an attempt of the job where they hit its worker, a full disk never is
+    allowed = 0 if fault.error in ("ENOSPC", "database or disk is full") else 1
+    assert sum(job.attempts for job in simulation.jobs()) <= allowed, "an attempt is burnt"
     before = simulation.rows()
     simulation.resync()
     assert simulation.rows() == before, "a converged system writes nothing"

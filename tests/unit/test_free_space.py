@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
 
 import pytest
 from safetensors import SafetensorError
@@ -18,6 +17,7 @@ from tests.simulated import Simulation, capture_spec
 from worker.failing import failure_of
 from worker.lease import Lease
 from worker.runner import Runner
+from worker.stop import StopRequest
 
 FLOOR_BYTES = 1000
 
@@ -134,7 +134,9 @@ def run_with(simulation: Simulation, error: Exception) -> None:
     _, (job_id, token) = simulation.workers.assigned.popitem()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker.stages.capture, "run", stage)
-        with Lease(simulation.state.database, job_id, token, 30.0, threading.Event()) as lease:
+        with Lease(
+            simulation.state.database, job_id, token, 30.0, StopRequest(lambda: None)
+        ) as lease:
             Runner(simulation.state, "cpu").run(job_id, token, lease)
     simulation.workers._ended.append(job_id)
 

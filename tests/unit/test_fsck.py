@@ -52,7 +52,7 @@ def write(simulation, change):
 
 
 def flip_a_bit(simulation):
-    path = simulation.folders["fine"] / "activations.safetensors"
+    path = simulation.folders["fine"] / "tables/activations.safetensors"
     data = bytearray(path.read_bytes())
     data[3] ^= 1
     path.write_bytes(bytes(data))

@@ -180,7 +180,7 @@ class JobsAgainstModel(RuleBasedStateMachine):
         elif how == "postpone":
             self.postpone(claim)
         elif how == "succeed" and self.try_to(jobs.succeed, claim, now=self.now):
-            self.becomes(claim.id, state="succeeded", **self.ended_now)
+            self.becomes(claim.id, state="succeeded", reason=None, **self.ended_now)
 
     def postpone(self, claim):
         until = self.now + POLICY.space_wait_seconds
@@ -285,7 +285,9 @@ class JobsAgainstModel(RuleBasedStateMachine):
         job = self.write(jobs.claim, job_id, worker, LEASE_SECONDS, now=self.now)
         assert job.token > self.token, "a token is never given twice"
         self.token = job.token
-        self.becomes(job_id, state="running", token=job.token, worker=worker, reason=None,
+        before = self.known[job_id].reason
+        kept = before if before == "OutOfMemory" else None  # it makes the worker take less
+        self.becomes(job_id, state="running", token=job.token, worker=worker, reason=kept,
                      started_at=self.now, lease_expires_at=self.now + LEASE_SECONDS)  # fmt: skip
         self.progress.pop(job_id, None)
         self.starts = [at for at in self.starts if at >= self.now - STARTS_KEPT_SECONDS]

@@ -97,7 +97,8 @@ def test_work_that_nobody_does_is_queued():
     [
         (job("pending"), "JobPending"),
         (job("running"), "JobRunning"),
-        (job("pending", attempts=1, reason="DiskFull", message="full"), "RetryingLater"),
+        (job("pending", attempts=1, reason="InputDamaged", message="gone"), "RetryingLater"),
+        (job("pending", reason="DiskFull", message="full"), "DiskFull"),
     ],
 )
 def test_work_under_way_is_not_queued_again(found, reason):

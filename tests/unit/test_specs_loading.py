@@ -9,6 +9,7 @@ from specs import loading
 from specs.errors import InvalidSpec
 from specs.files import TEXT_BYTES_MAX
 from specs.loading import load_path
+from specs.yaml_nodes import PROBLEMS_MAX
 
 SPEC = {
     "model": {"name": "tiny"},
@@ -167,18 +168,32 @@ def test_a_key_given_twice_is_refused_with_both_lines(problem):
         ("  model: {<<: {name: tiny}}\n", "plain text key"),
         ("  ? [a, b]\n  : c\n", "plain text key"),
         ("  a: " + "[" * 60 + "]" * 60 + "\n", "nested deeper"),
-        ("  a: " + "[" * 800 + "]" * 800 + "\n", "nested too deeply"),
+        ("  a: " + "[" * 800 + "]" * 800 + "\n", "nested deeper"),
         ("  a: [1\n", "not valid YAML"),
         ("  a: \x07\n", "not valid YAML"),
         ("\ta: 1\n", "not valid YAML"),
         ("  a: 2026-99-99T99:99:99\n", ""),
-        ("  a: *nobody\n", "not valid YAML"),
+        ("  a: *nobody\n", "aliases"),
+        ("  a: &a [x, x]\n  b: &b [*a, *a]\n  c: [*b, *b]\n", "aliases"),
+        ("  a: 1" + ":1" * 200_000 + "\n", "a number of 400001 characters"),
+        ("  a: 1" + ":1" * 200 + ".0\n", "a number of 403 characters"),
+        ("  a: 0x" + "f" * 5000 + "\n", "a number of 5002 characters"),
+        ("  a: " + "9" * 5000 + "\n", "a number of 5000 characters"),
+        ("  a: " + "[" * 300_000 + "\n", "nested deeper"),
+        ("  a: " + "{x: " * 300_000 + "\n", "nested deeper"),
+        ("  a: [" + "1," * 200_000 + "]\n", "more than 100,000 values"),
+        ("  a: \x00\n", "not valid YAML"),
     ],
 )
 def test_yaml_beyond_plain_data_is_refused_never_a_crash(problems, addition, words):
     found = problems(HEAD.format(kind="Capture", name="x") + addition)
     assert any(words in problem.message for problem in found), found
     assert all("\n" not in problem.message.strip() or words for problem in found)
+
+
+def test_a_file_full_of_mistakes_tells_the_first_hundred(problems):
+    found = problems(document() + "  same: 1\n" * 100_000)
+    assert len(found) == PROBLEMS_MAX and found[0].message.startswith("key given twice")
 
 
 def test_numbers_and_words_are_not_taken_for_one_another(problems):

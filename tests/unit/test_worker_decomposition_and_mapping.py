@@ -116,8 +116,7 @@ class Bench:
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
         payload["aggregation"] = aggregation
-        out = self.out("decomposition", which)
-        return decomposition.run(payload, self.context(which), out)
+        return decomposition.run(payload, self.context(which), self.out("decomposition", which))
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
         payload = mapping_payload(candidates)
@@ -244,10 +243,11 @@ def test_a_dictionary_of_another_width_is_refused(bench):
         bench.decompose("coarse")
 
 
-def test_a_capture_with_nan_is_refused(bench):
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
+def test_a_capture_of_no_numbers_or_of_numbers_that_overflow_is_refused(bench, number):
     path = bench.folder / "capture" / "c" / "residual.safetensors"
     tensors = load_file(path)
-    tensors["residual"][3, 2] = np.nan
+    tensors["residual"][3, 0] = number
     save_file(tensors, path)
     with pytest.raises(TerminalFailure, match="NotFinite"):
         bench.decompose("coarse")

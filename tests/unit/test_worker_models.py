@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from state.failures import JobStopped, TerminalFailure
 from tests.tiny_models import folder_reference, save_rope_model
@@ -90,6 +92,27 @@ def test_every_text_gets_exactly_one_bos(any_model):
     tokens = any_model.encode("the wine of paris")
     assert tokens.count(any_model.bos_token) == 1
     assert tokens[0] == any_model.bos_token
+
+
+def test_a_tokenizer_that_adds_two_bos_by_itself_still_gives_one(copied_folder, tmp_path):
+    path = copied_folder / "tokenizer.json"
+    told = json.loads(path.read_text())
+    bos = {"SpecialToken": {"id": "<bos>", "type_id": 0}}
+    text = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    told["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [bos, bos, text[0]],
+        "pair": [bos, bos, *text],
+        "special_tokens": {"<bos>": {"id": "<bos>", "ids": [1], "tokens": ["<bos>"]}},
+    }
+    path.write_text(json.dumps(told))
+    from transformers import AutoTokenizer
+
+    by_itself = AutoTokenizer.from_pretrained(str(copied_folder))("the wine")["input_ids"]
+    assert by_itself[:2] == [1, 1], "the tokenizer of this test does add two"
+    model = load_model(folder_reference(copied_folder), tmp_path, "cpu", quiet)
+    tokens = model.encode("the wine")
+    assert tokens[0] == model.bos_token and tokens.count(model.bos_token) == 1
 
 
 def test_a_text_that_brings_its_own_bos_is_refused(any_model):
@@ -225,3 +248,91 @@ def test_an_unknown_kind_of_source_is_refused(tmp_path):
 def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
     monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path))
     assert default_cache() == tmp_path
+
+
+LAYER = "model.layers.1.mlp.down_proj.weight"
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder, **fields):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+
+
+def remove_tokenizer(folder):
+    for path in folder.glob("*token*"):
+        path.unlink()
+
+
+BROKEN_MODELS = {
+    "half of the weights file": (lambda f: os.truncate(f / "model.safetensors", 5000), "header"),
+    "bytes that are no weights": (
+        lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 999),
+        "header",
+    ),
+    "a missing matrix": (
+        lambda f: change_weights(f, lambda w: w.pop(LAYER)),
+        f"{LAYER} is missing",
+    ),
+    "a missing norm": (
+        lambda f: change_weights(f, lambda w: w.pop("model.norm.weight")),
+        "model.norm.weight is missing",
+    ),
+    "a matrix of another shape": (
+        lambda f: change_weights(f, lambda w: w.update({LAYER: w[LAYER][:, :9].clone()})),
+        r"is \(32, 9\), expected \(32, 64\)",
+    ),
+    "a configuration of another model": (lambda f: change_config(f, vocab_size=500), "expected"),
+    "a configuration of more layers": (lambda f: change_config(f, num_hidden_layers=9), "layers"),
+    "a configuration that is no JSON": (
+        lambda f: (f / "config.json").write_text("{"),
+        "cannot be read",
+    ),
+    "no tokenizer": (remove_tokenizer, "holds no tokenizer"),
+    "half a tokenizer": (lambda f: os.truncate(f / "tokenizer.json", 99), "line"),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN_MODELS)
+def test_a_model_that_cannot_be_loaded_is_refused_in_one_message(copied_folder, tmp_path, damage):
+    harm, words = BROKEN_MODELS[damage]
+    harm(copied_folder)
+    with pytest.raises(TerminalFailure, match=words) as failure:
+        load_model(folder_reference(copied_folder), tmp_path, "cpu", quiet)
+    assert failure.value.reason == "ModelNotLoadable"
+    assert "\n" not in failure.value.message and len(failure.value.message) < 700
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e38])
+def test_weights_that_are_no_numbers_or_overflow_are_named(copied_folder, tmp_path, value):
+    change_weights(copied_folder, lambda w: w[LAYER].fill_(value))
+    with pytest.raises(TerminalFailure, match="NaN or infinity") as failure:
+        load_model(folder_reference(copied_folder), tmp_path, "cpu", quiet)
+    assert failure.value.reason == "NotFinite"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+def test_what_may_pass_by_itself_is_not_blamed_on_the_model(
+    rope_model_folder, tmp_path, monkeypatch, error
+):
+    from transformers import AutoModelForCausalLM
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(type(error)):
+        load_model(folder_reference(rope_model_folder), tmp_path, "cpu", quiet)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from numerics.batching import pad, plan_batches
+from numerics.batching import in_parts, pad, plan_batches
 from numerics.capture import (
     HookNeverFired,
     NormStatistics,
@@ -43,7 +43,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     prompts = payload["prompts"]
     model.place(payload["hook"])
     tokens = tokenise(model, prompts, payload["maxTokens"])
-    shards = _capture_all(model, payload["hook"], tokens, context)
+    ids = [prompt["id"] for prompt in prompts]
+    shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
     preflights = capture_preflights(model, payload["hook"], tokens, rows)
     return {**_write(payload, rows, out), "preflights": preflights}
@@ -71,7 +72,7 @@ def tokenise(
 
 
 def _capture_all(
-    model: LoadedModel, hook: str, tokens: list[list[int]], context: StageContext
+    model: LoadedModel, hook: str, tokens: list[list[int]], ids: list[str], context: StageContext
 ) -> list[Path]:
     """Return the sealed shards that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
@@ -84,8 +85,9 @@ def _capture_all(
         if path is None:
             found: dict[str, Tensor] = {}
             for batch in group:
-                found |= _capture_batch(model, hook, tokens, batch)
-                context.progress(PHASE, done + len(found), len(tokens), "prompts")
+                for part in in_parts(batch, context.batch_divisor):
+                    found |= _capture_batch(model, hook, tokens, part, ids)
+                    context.progress(PHASE, done + len(found), len(tokens), "prompts")
             path = context.shards.seal(name, _Saver(found))
         done += sum(len(batch) for batch in group)
         context.progress(PHASE, done, len(tokens), "prompts")
@@ -102,7 +104,7 @@ class _Saver:
 
 
 def _capture_batch(
-    model: LoadedModel, hook: str, tokens: list[list[int]], batch: list[int]
+    model: LoadedModel, hook: str, tokens: list[list[int]], batch: Sequence[int], ids: list[str]
 ) -> dict[str, Tensor]:
     """Return ``{prompt index: [tokens, d_model]}`` of one forward pass, on the CPU."""
     padded = pad([tokens[i] for i in batch], model.pad_token, "right", model.device)
@@ -111,7 +113,8 @@ def _capture_batch(
     except HookNeverFired as error:
         raise TerminalFailure("HookNeverFired", str(error)) from error
     except NotFinite as error:
-        raise TerminalFailure("NotFinite", str(error)) from error
+        where = "" if error.row is None else f", first in prompt {ids[batch[error.row]]}"
+        raise TerminalFailure("NotFinite", f"{error}{where}; use dtype float32") from error
     rows = rows_without_bos(residual, padded)
     return {f"{i:08d}": row.cpu().contiguous() for i, row in zip(batch, rows, strict=True)}
 

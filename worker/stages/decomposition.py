@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from numerics.dictionary import (
+    BLOCK_BYTES_MAX,
     ReconstructionSums,
     SparseDictionary,
     block_shape,
@@ -113,7 +114,7 @@ def _encode_in_shards(
     for start in range(0, total, size):
         context.progress("Encoding", start, total, "rows")
         name = f"encoded-{start:09d}.safetensors"
-        write = partial(_write_shard, residual[start : start + size], dictionary, context.device)
+        write = partial(_write_shard, residual[start : start + size], dictionary, context)
         path = context.shards.sealed(name) or context.shards.seal(name, write)
         block, shard_sums = _read_shard(path)
         blocks.append(block)
@@ -128,10 +129,19 @@ def rows_per_shard(d_in: int, d_sae: int) -> int:
     return max(ROWS_PER_SHARD_MIN, min(ROWS_PER_SHARD_MAX, fitting))
 
 
-def _write_shard(x: Tensor, dictionary: SparseDictionary, device: str, path: Path) -> None:
-    on_device = x.to(device)
-    activations = encode(dictionary, on_device, *block_shape(len(x), dictionary.d_sae))
+def _write_shard(
+    x: Tensor, dictionary: SparseDictionary, context: StageContext, path: Path
+) -> None:
+    on_device = x.to(context.device)
+    shape = block_shape(len(x), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
+    activations = encode(dictionary, on_device, *shape)
     sums = ReconstructionSums.of(on_device, decode(dictionary, activations), activations)
+    if not np.isfinite([sums.spread, sums.error]).all():
+        raise TerminalFailure(
+            "NotFinite",
+            "the dictionary's activations or reconstructions overflow on this capture; check "
+            "that it was trained on this model and hook",
+        )
     extra = {
         "sums_mean": sums.mean,
         "sums_spread_error": np.asarray([sums.spread, sums.error]),

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from numerics.directions import arm_directions
 from numerics.features import LatentStatistics
 from numerics.gate import READINGS, ChildCounts, count_children, selective_latents
-from numerics.mapping import Indices, cosine_block_shape, cosine_blocks
+from numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.stages.anchors import (
@@ -78,11 +78,12 @@ def _compare_decoders(
 ) -> tuple[NDArray[np.float32], ChildCounts]:
     """Pass once over all cosines: keep the anchors' rows [anchors, fine], count the children."""
     rows, columns = coarse.decoder.shape[0], fine.decoder.shape[0]
-    row_block, column_block = cosine_block_shape(rows, columns)
+    bytes_max = COSINE_BYTES_MAX // context.batch_divisor
+    row_block, column_block = cosine_block_shape(rows, columns, bytes_max)
     blocks = -(-rows // row_block) * -(-columns // column_block)
     kept = np.zeros((len(candidates), columns), dtype=np.float32)
     counts = ChildCounts(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64))
-    for done, block in enumerate(cosine_blocks(coarse.decoder, fine.decoder)):
+    for done, block in enumerate(cosine_blocks(coarse.decoder, fine.decoder, bytes_max)):
         context.progress("ComparingDecoders", done, blocks, "blocks")
         height, width = block.cosines.shape
         local = candidates - block.coarse_start

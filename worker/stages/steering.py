@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from numerics.batching import in_parts
+from numerics.capture import NotFinite
 from numerics.sampling import keyed_generator, uniforms
 from numerics.steering import generate
 from state.failures import TerminalFailure
@@ -17,7 +20,7 @@ from worker.preflights import Preflight, require
 from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_divergence
 from worker.stages.steering_cells import Cell, Row, added_vectors, plan_rows
 from worker.stages.steering_outcomes import read_outcomes
-from worker.stages.steering_run import SteeringRun, prepare
+from worker.stages.steering_run import SteeringRun, not_finite, prepare
 from worker.stages.steering_shift import distribution_shifts
 from worker.stages.steering_tables import Scored, write_results
 
@@ -78,7 +81,7 @@ def _generate_all(run: SteeringRun, cells: list[Cell]) -> dict[Row, list[int]]:
     for number, batch in enumerate(batches):
         found = run.kept(
             f"generation-{number:05d}.json",
-            partial(_generate_batch, run, cells, batch, done, total),
+            partial(_generate_in_parts, run, cells, batch, done, total),
         )
         generated |= dict(zip(batch, found, strict=True))
         done += steps * len(batch)
@@ -100,7 +103,7 @@ def replay_preflight(
     chosen = [rows[place] for place in sorted(drawn[:size])]
     total = run.payload["maxNewTokens"] * size
     again = run.kept(
-        "replay.json", partial(_generate_batch, run, cells, chosen, 0, total, "Replaying")
+        "replay.json", partial(_generate_in_parts, run, cells, chosen, 0, total, "Replaying")
     )
     differing = sum(generated[row] != tokens for row, tokens in zip(chosen, again, strict=True))
     allowed = max(1.0, REPLAY_DIFFERING_MAX * size) / size if size > 1 else 0.0
@@ -117,13 +120,32 @@ def replay_preflight(
     )
 
 
-def _generate_batch(
+def _generate_in_parts(
     run: SteeringRun,
     cells: list[Cell],
     batch: list[Row],
     done: int,
     total: int,
     phase: str = "Generating",
+) -> list[list[int]]:
+    """Generate a batch, in two passes after memory ran out."""
+    found: list[list[int]] = []
+    for part in in_parts(batch, run.context.batch_divisor):
+        before = done + run.payload["maxNewTokens"] * len(found)
+        try:
+            found += _generate_batch(run, cells, part, before, total, phase)
+        except NotFinite as error:
+            raise not_finite(error, [cells[row.cell] for row in part]) from error
+    return found
+
+
+def _generate_batch(
+    run: SteeringRun,
+    cells: list[Cell],
+    batch: Sequence[Row],
+    done: int,
+    total: int,
+    phase: str,
 ) -> list[list[int]]:
     seed, steps = run.payload["sampling"]["seed"], run.payload["maxNewTokens"]
     ids = [opening["id"] for opening in run.payload["openings"]]

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from numerics.budget import PASSES_MAX, Solution, solve_strengths
+from numerics.capture import NotFinite
 from numerics.sampling import keyed_generator
 from numerics.scores import next_token_kl, prefixed_kl
 from worker.stages.steering_arms import SYSTEM_PROMPT
 from worker.stages.steering_cells import Cell, added_vectors, unsteered_cells
-from worker.stages.steering_run import SteeringRun
+from worker.stages.steering_run import SteeringRun, not_finite
 
 CELLS_PER_PASS_MAX = 64
 """Cells whose divergence is computed in one pass over a text."""
@@ -127,7 +128,7 @@ def mean_divergence(
         report(done)
         tokens = run.model.encode(run.payload["neutralText"][index])
         if moved:
-            compute = partial(_summed_kl, run, tokens, vectors[moved])
+            compute = partial(_summed_kl, run, tokens, vectors[moved], [cells[i] for i in moved])
             totals[moved] += run.kept(f"{name}-{index:05d}.json", compute)
         if prefixed:
             totals[prefixed] += run.kept(
@@ -137,11 +138,19 @@ def mean_divergence(
     return totals / positions
 
 
-def _summed_kl(run: SteeringRun, tokens: list[int], vectors: torch.Tensor) -> list[float]:
+def _summed_kl(
+    run: SteeringRun, tokens: list[int], vectors: torch.Tensor, cells: list[Cell]
+) -> list[float]:
     sums: list[float] = []
-    for start in range(0, len(vectors), CELLS_PER_PASS_MAX):
-        part = vectors[start : start + CELLS_PER_PASS_MAX]
-        sums.extend(next_token_kl(run.model.causal, run.place, tokens, part).sum(dim=1).tolist())
+    at_once = CELLS_PER_PASS_MAX // run.context.batch_divisor
+    for start in range(0, len(vectors), at_once):
+        part = vectors[start : start + at_once]
+        try:
+            divergence = next_token_kl(run.model.causal, run.place, tokens, part)
+        except NotFinite as error:
+            clean = Cell("none", 0.0)
+            raise not_finite(error, [clean, *cells[start : start + at_once]]) from error
+        sums.extend(divergence.sum(dim=1).tolist())
     return sums
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.models import LoadedModel
 from worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
+from worker.stages.steering_cells import Cell
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,15 @@ def _check_lengths(run: SteeringRun) -> None:
                 f"opening {opening['id']} has {len(tokens)} tokens; with maxNewTokens and the "
                 f"system prompt that makes {needed}, above the model's {limit}",
             )
+
+
+def not_finite(error: NotFinite, cells: Sequence[Cell]) -> TerminalFailure:
+    """Name the arm and strength of the row that broke; ``cells`` are those of the batch's rows."""
+    if error.row is None:
+        return TerminalFailure("NotFinite", str(error))
+    cell = cells[error.row]
+    at = "unsteered" if cell.arm == "none" else f"arm {cell.arm} at strength {cell.strength:g}"
+    return TerminalFailure("NotFinite", f"{error} ({at}); use dtype float32, or lower strengths")
 
 
 def _write_text(path: Path, text: str) -> None:

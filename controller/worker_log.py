@@ -1,0 +1,48 @@
+"""The log file of a worker: read from its pipe without end, kept within a stated size."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import IO
+
+LOG_BYTES_MAX = 8 * 1024 * 1024
+"""A larger log moves to ``<name>.1``, in the place of the one before: 16 MiB per worker."""
+CHUNK_BYTES = 64 * 1024
+LAST_LINE_CHARACTERS_MAX = 200
+DRAIN_SECONDS = 1.0
+
+
+class WorkerLog:
+    """Copies what a worker says into its log, in a thread of its own."""
+
+    def __init__(self, path: Path, source: IO[bytes]) -> None:
+        self._path = path
+        self._source = source
+        self._tail = b""
+        self._thread = threading.Thread(target=self._copy, daemon=True)
+        self._thread.start()
+
+    def last_line(self) -> str:
+        """Return the last words of a worker that has ended, on one line; empty if it was silent."""
+        self._thread.join(DRAIN_SECONDS)
+        lines = self._tail.decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1][-LAST_LINE_CHARACTERS_MAX:] if said else ""
+
+    def _copy(self) -> None:
+        with self._source:
+            while chunk := os.read(self._source.fileno(), CHUNK_BYTES):
+                self._tail = (self._tail + chunk)[-4 * LAST_LINE_CHARACTERS_MAX :]
+                with contextlib.suppress(OSError):  # a full disk: the worker must not wait for us
+                    self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        # opened each time: whoever removes or moves the log gets a new one
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_size + len(chunk) > LOG_BYTES_MAX:
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        with self._path.open("ab") as log:
+            log.write(chunk)

@@ -1,0 +1,135 @@
+"""A worker process without a process: it goes through a job in the order of ``worker.runner``.
+
+What it does between two yields happens at once; at each yield a test may pause or kill it, or
+let others go first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from state import failpoints, jobs
+from state.artifacts import Corrupt
+from state.failures import Failure, TransientFailure
+from state.folder import StateFolder
+from state.jobs import Fenced, RetryPolicy
+from state.publication import publish, verified_folder
+from state.records import JobRecord
+from tests import fake_stages
+from worker.failing import failure_of
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+
+
+@dataclass
+class FakeWorker:
+    """One worker with the job that it was handed."""
+
+    state: StateFolder
+    clock: Clock
+    job_id: int
+    token: int
+    lease_seconds: float = 30.0
+    failure: tuple[str, bool] | None = None
+    """(reason, transient): how the job ends instead of publishing."""
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    outcome: str = ""
+    """How it ended: succeeded, failed, fenced, released; empty while it has not."""
+
+    def steps(self) -> Iterator[str]:
+        """Work to the end; yields the name of what comes next."""
+        job = self.job()
+        if job is None or job.state != "running" or job.token != self.token:
+            self.outcome = "fenced"
+            return
+        try:
+            if self.failure is not None:
+                yield "fail"
+                self.fail(job, *self.failure)
+            else:
+                yield from self._publish(job)
+                self.outcome = "succeeded"
+        except Fenced:
+            self.outcome = "fenced"
+        except (TransientFailure, OSError) as error:
+            self._end_in(job, failure_of(error, self.state.path))
+
+    def _publish(self, job: JobRecord) -> Iterator[str]:
+        yield "write"
+        store = self.state.artifacts
+        staging = store.staging_folder(job.digest, self.token)
+        files, metrics = fake_stages.run(job.stage, job.payload, self._upstream)
+        for name, data in files.items():
+            path = staging / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            yield "seal"
+        manifest = {
+            "stage": job.stage,
+            "digest": job.digest,
+            "metrics": metrics,
+            "createdAt": self.clock.now(),
+        }
+        record = store.seal(staging, manifest)
+        failpoints.reach("artifact-sealed")
+        yield "publish"
+        publish(self.state, job, staging, record, now=self.clock.now())
+
+    def _end_in(self, job: JobRecord, failure: Failure) -> None:
+        """As ``worker.runner`` does: a full disk is waited out, anything else is an attempt."""
+        if failure.reason != "DiskFull":
+            self.fail(job, failure.reason, transient=True, message=failure.message)
+            return
+        until = self.clock.now() + self.policy.space_wait_seconds
+        try:
+            with self.state.database.write() as connection:
+                jobs.postpone(
+                    connection, job.id, self.token, failure.reason, failure.message, until=until
+                )
+            self.outcome = "released"
+        except Fenced:
+            self.outcome = "fenced"
+
+    def heartbeat(self) -> None:
+        """Extend the lease. Raises Fenced."""
+        failpoints.reach("heartbeat")
+        with self.state.database.write() as connection:
+            jobs.heartbeat(
+                connection, self.job_id, self.token, self.lease_seconds, now=self.clock.now()
+            )
+
+    def fail(self, job: JobRecord, reason: str, transient: bool, message: str = "") -> None:
+        """Report a failed attempt; being fenced is an outcome, too."""
+        try:
+            with self.state.database.write() as connection:
+                jobs.fail(
+                    connection, job.id, self.token, reason, message or f"{job.stage} went wrong",
+                    transient=transient, now=self.clock.now(), policy=self.policy,
+                )  # fmt: skip
+            self.outcome = "failed"
+        except Fenced:
+            self.outcome = "fenced"
+
+    def release(self) -> None:
+        """Give the lease back, as on a stop; being fenced is an outcome, too."""
+        try:
+            with self.state.database.write() as connection:
+                jobs.release(connection, self.job_id, self.token)
+            self.outcome = "released"
+        except Fenced:
+            self.outcome = "fenced"
+
+    def job(self) -> JobRecord | None:
+        """Return the job as it stands."""
+        with self.state.database.read() as connection:
+            return jobs.get(connection, self.job_id)
+
+    def _upstream(self, stage: str, digest: str, name: str) -> bytes:
+        try:
+            return verified_folder(self.state, stage, digest).joinpath(name).read_bytes()
+        except (Corrupt, OSError) as damage:
+            raise TransientFailure("InputDamaged", str(damage)) from None

@@ -1,0 +1,378 @@
+"""What the product is like without one of its protections: patches, one function a defect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from controller import commit, controller, snapshots, verification, work_queue
+from controller.controller import Controller
+from controller.folder_source import FolderSource
+from reconcilers import decomposition, experiment, mapping, stage, steering
+from specs.actions import Action
+from specs.status import Status
+from state import artifacts, files, jobs, objects, publication
+from state.artifacts import ArtifactStore
+from tests import fake_worker
+
+Patch = tuple[Any, str, Any]
+"""Owner, attribute, replacement."""
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+# -- fencing and leases ----------------------------------------------------------------
+
+
+def unfenced(writing: str) -> list[Patch]:
+    """One of the worker's writes no longer asks whose job it is."""
+    real = getattr(jobs, writing)
+
+    def own_anyway(connection: Any, job_id: int, token: int, **values: Any) -> None:
+        columns = jobs.tables.jobs
+        connection.execute(columns.update().where(columns.c.id == job_id).values(**values))
+
+    def write(connection: Any, job_id: int, *args: Any, **kwargs: Any) -> Any:
+        with (
+            mock.patch.object(jobs, "_own", own_anyway),
+            mock.patch.object(jobs, "_check", lambda c, i, _token: jobs.get(c, i)),
+        ):
+            return real(connection, job_id, *args, **kwargs)
+
+    return [(jobs, writing, write)]
+
+
+def same_token() -> list[Patch]:
+    def counter(connection: Any, name: str) -> int:
+        if name == "fencing_token":
+            return objects.counter(connection, name) or objects.raise_counter(connection, name)
+        return objects.raise_counter(connection, name)
+
+    def forgetful(connection: Any, job_id: int, *args: Any, **kwargs: Any) -> Any:
+        connection.execute(jobs.tables.job_starts.delete())
+        return real(connection, job_id, *args, **kwargs)
+
+    real = jobs.claim
+    return [(jobs, "raise_counter", counter), (jobs, "claim", forgetful)]
+
+
+def leases_not_renewed() -> list[Patch]:
+    def heartbeat(connection: Any, job_id: int, token: int, *_: Any, **__: Any) -> None:
+        jobs._check(connection, job_id, token)
+
+    return [(jobs, "heartbeat", heartbeat)]
+
+
+def leases_never_lost() -> list[Patch]:
+    return [(controller, "lost_jobs", lambda *_: [])]
+
+
+def leases_by_their_start() -> list[Patch]:
+    """A lease is taken back although its worker renewed it meanwhile."""
+
+    def expired(running: list[Any], executor: Any, now: float) -> list[Any]:
+        return [job for job in running if job.started_at is not None and job.started_at + 30 <= now]
+
+    return [(controller, "lost_jobs", expired)]
+
+
+# -- specs, generations, freshness -------------------------------------------------------
+
+
+def conflicts_ignored() -> list[Patch]:
+    def update(connection: Any, read: Any, status: Any, wanted: str | None) -> bool:
+        current = objects.get(connection, read.key)
+        return current is not None and real(connection, current, status, wanted)
+
+    real = objects.update_status
+    return [(objects, "update_status", update)]
+
+
+def ready_of_any_generation() -> list[Patch]:
+    def is_true(self: Any, type_: Any, generation: int) -> bool:
+        found = self.condition(type_)
+        return found is not None and found.status == "True"
+
+    return [(Status, "is_true", is_true)]
+
+
+def stale_upstreams_used() -> list[Patch]:
+    def reference(snapshot: Any, key: Any, used: str | None) -> Any:
+        record = snapshot.references.get(key)
+        if record is not None and record.status.artifact is not None and record.status.summary:
+            return record
+        return real(snapshot, key, used)
+
+    real = stage.ready_reference
+    return [(module, "ready_reference", reference) for module in (decomposition, mapping, steering)]
+
+
+def observed_too_early() -> list[Patch]:
+    """Apply itself claims that the new generation was acted on."""
+
+    def apply(connection: Any, key: Any, spec: Any, **kwargs: Any) -> Any:
+        outcome = real(connection, key, spec, **kwargs)
+        record = objects.get(connection, key)
+        if outcome == "configured" and record is not None:
+            told = [
+                replace(c, observed_generation=record.generation) for c in record.status.conditions
+            ]
+            status = replace(
+                record.status, observed_generation=record.generation, conditions=tuple(told)
+            )
+            objects.update_status(connection, record, status, record.wanted_digest)
+        return outcome
+
+    real = objects.apply
+    return [(objects, "apply", apply)]
+
+
+def generation_stays() -> list[Patch]:
+    def apply(connection: Any, key: Any, spec: Any, **kwargs: Any) -> Any:
+        before = objects.get(connection, key)
+        outcome = real(connection, key, spec, **kwargs)
+        if outcome == "configured" and before is not None:
+            o = objects.tables.objects
+            where = o.update().where(o.c.name == key.name, o.c.kind == key.kind)
+            connection.execute(where.values(generation=before.generation))
+        return outcome
+
+    real = objects.apply
+    return [(objects, "apply", apply)]
+
+
+def digest_without(kind: str, field_name: str) -> list[Patch]:
+    """A field of the spec does not enter the action digest."""
+
+    def digest(self: Any) -> str:
+        declared = {n: v for n, v in self.declared.items() if n != field_name}
+        return str(real(replace(self, declared=declared) if self.stage == kind else self))
+
+    real = Action.digest.fget
+    assert real is not None
+    return [(Action, "digest", property(digest))]
+
+
+def children_stay() -> list[Patch]:
+    def plan(snapshot: Any) -> Any:
+        return replace(real(snapshot), remove=())
+
+    real = experiment.plan
+    return [(experiment, "plan", plan)]
+
+
+def orphans_stay() -> list[Patch]:
+    def remove(connection: Any, key: Any, *, now: float) -> Any:
+        with mock.patch.object(objects, "owned_by", lambda *_: []):
+            return real(connection, key, now=now)
+
+    real = objects.remove
+    return [(objects, "remove", remove)]
+
+
+def prune_takes_all() -> list[Patch]:
+    """A prune asks only what is left, not where an object came from."""
+
+    def prune(self: FolderSource, seen: Any, now: float) -> None:
+        with self.state.database.write() as connection:
+            for record in objects.listed(connection):
+                if record.key not in seen and record.owner is None:
+                    objects.remove(connection, record.key, now=now)
+
+    return [(FolderSource, "_prune", prune)]
+
+
+# -- artifacts -----------------------------------------------------------------------------
+
+
+def no_fsync() -> list[Patch]:
+    return [(artifacts, "fsync_path", nothing), (files, "fsync_path", nothing)]
+
+
+def no_fsync_of_folders() -> list[Patch]:
+    def only_files(path: Any) -> None:
+        if path.is_file():
+            real(path)
+
+    real = files.fsync_path
+    return [(artifacts, "fsync_path", only_files), (files, "fsync_path", only_files)]
+
+
+def manifest_first() -> list[Patch]:
+    """The folder is in its place, manifest and all, before its bytes are."""
+
+    def seal(self: ArtifactStore, staging: Any, manifest: Any) -> Any:
+        record = real(self, staging, manifest)
+        final = self.folder(record.stage, record.digest)
+        if not final.exists():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            final.mkdir()
+            (final / artifacts.MANIFEST).write_bytes((staging / artifacts.MANIFEST).read_bytes())
+            for path in sorted(p for p in staging.rglob("*") if p.is_file()):
+                files.failpoints.reach("replace")
+                target = final / path.relative_to(staging)
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(path.read_bytes())
+        return record
+
+    real = ArtifactStore.seal
+
+    def publish(self: ArtifactStore, staging: Any, record: Any) -> None:
+        return None
+
+    return [(ArtifactStore, "seal", seal), (ArtifactStore, "publish", publish)]
+
+
+def adopted_unseen() -> list[Patch]:
+    def on_disk(self: Any, action: Any) -> Any:
+        try:
+            return self.artifacts.record(action.stage, action.digest)
+        except (artifacts.Corrupt, OSError):
+            return None
+
+    return [
+        (snapshots.Observer, "_on_disk", on_disk),
+    ]
+
+
+def presence_unchecked() -> list[Patch]:
+    return [(ArtifactStore, "check_presence", nothing)]
+
+
+def never_hashed_again() -> list[Patch]:
+    return [(verification.Verifier, "verify_some", lambda *_: [])]
+
+
+def inputs_unverified() -> list[Patch]:
+    def trusting(state: Any, stage_name: str, digest: str) -> Any:
+        return state.artifacts.folder(stage_name, digest)
+
+    return [(fake_worker, "verified_folder", trusting)]
+
+
+def inputs_vouch_for_themselves() -> list[Patch]:
+    """A worker compares its inputs with their own manifest, not with what was published."""
+
+    def trusting(state: Any, stage_name: str, digest: str) -> Any:
+        state.artifacts.verify(state.artifacts.record(stage_name, digest))
+        return state.artifacts.folder(stage_name, digest)
+
+    return [(fake_worker, "verified_folder", trusting)]
+
+
+def index_forgotten_only() -> list[Patch]:
+    """What is damaged is forgotten, but stays where it is."""
+    return [(ArtifactStore, "quarantine", nothing)]
+
+
+def folder_set_aside_only() -> list[Patch]:
+    """What is damaged is moved away, but the index still knows it."""
+    return [(commit.artifact_index, "forget", nothing)]
+
+
+def ready_stays() -> list[Patch]:
+    return [(objects, "take_ready_away", lambda c, digest, *_, **__: objects.wanting(c, digest))]
+
+
+# -- jobs ----------------------------------------------------------------------------------
+
+
+def no_dedupe() -> list[Patch]:
+    """Neither the look nor the unique index stops a second job of a digest."""
+
+    def enqueue(connection: Any, action: Any, key: Any, generation: int, *, now: float) -> Any:
+        connection.exec_driver_sql("drop index if exists jobs_one_active_per_digest")
+        return jobs._insert(
+            connection, stage=action.stage, digest=action.digest, key=key,
+            generation=generation, payload=action.payload, now=now,
+        ), True  # fmt: skip
+
+    return [(jobs, "enqueue", enqueue)]
+
+
+def unwanted_run_on() -> list[Patch]:
+    return [(Controller, "_cancel_unwanted_jobs", nothing)]
+
+
+def rate_ignored() -> list[Patch]:
+    return [(jobs, "starts_since", lambda *_: []), (controller, "start_allowed_at", lambda *_: 0.0)]
+
+
+def success_before_its_artifact() -> list[Patch]:
+    """Success and index are two transactions."""
+
+    def publish(state: Any, job: Any, staging: Any, record: Any, *, now: float) -> None:
+        with state.database.write() as connection:
+            jobs.succeed(connection, job.id, job.token, now=now)
+            publication.artifact_index.record(connection, record)
+        with state.database.write():
+            state.artifacts.publish(staging, record)
+
+    return [(fake_worker, "publish", publish)]
+
+
+def plan_in_two_commits() -> list[Patch]:
+    """Status first, job and children in a second transaction."""
+
+    def in_two(connection: Any, store: Any, snapshot: Any, plan: Any, now: float) -> Any:
+        first = replace(plan, enqueue=None, apply=(), remove=())
+        real(connection, store, snapshot, first, now)
+        connection.commit()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        record = objects.get(connection, snapshot.object.key)
+        return real(connection, store, replace(snapshot, object=record), plan, now)
+
+    real = commit.commit
+    return [(controller, "commit", in_two)]
+
+
+# -- wake-ups ------------------------------------------------------------------------------
+
+
+def _changes_read_by(reading: Callable[[Any, int], Any]) -> list[Patch]:
+    """Let the controller, and nobody else, read the change log in this way."""
+
+    def read_changes(self: Controller) -> None:
+        with mock.patch.object(objects, "changes_since", reading):
+            real(self)
+
+    real = Controller._read_changes
+    return [(Controller, "_read_changes", read_changes)]
+
+
+def log_read_skips() -> list[Patch]:
+    real = objects.changes_since
+    return _changes_read_by(
+        lambda connection, version: [
+            change for change in real(connection, version) if change.resource_version % 3
+        ]
+    )
+
+
+def gone_ignored() -> list[Patch]:
+    def never_gone(connection: Any, version: int) -> Any:
+        try:
+            return real(connection, version)
+        except objects.Gone:
+            return []
+
+    real = objects.changes_since
+    return _changes_read_by(never_gone)
+
+
+def backoff_kept() -> list[Patch]:
+    return [(work_queue.WorkQueue, "forget", nothing)]
+
+
+def resync_looks_at_nothing() -> list[Patch]:
+    def resync(self: Controller) -> None:
+        first = not self._next_resync_at
+        if first:
+            real(self)
+
+    real = Controller._resync_if_due
+    return [(Controller, "_resync_if_due", resync)]

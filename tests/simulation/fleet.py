@@ -1,0 +1,125 @@
+"""Workers of simulated controllers: they outlive their controller, pause, die and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from state.folder import StateFolder
+from state.jobs import Fenced
+from tests.fake_worker import FakeWorker
+from tests.simulated import VirtualClock
+
+
+@dataclass
+class Hand:
+    """A worker process and the job that it holds, if any."""
+
+    name: str
+    alive: bool = True
+    paused: bool = False
+    acting: bool = False
+    """Whether it is in the middle of a piece of work while others act."""
+    died: bool = False
+    """Whether it is dead for another reason than that its controller killed it."""
+    worker: FakeWorker | None = None
+    steps: Iterator[str] = field(default_factory=lambda: iter(()))
+    heard_at: float = 0.0
+    """When it last extended its lease."""
+
+    def die(self) -> None:
+        self.died = self.died or self.alive
+        self.alive = False
+
+    @property
+    def busy(self) -> bool:
+        return self.alive and self.worker is not None
+
+    @property
+    def what(self) -> str:
+        job = f" job {self.worker.job_id}" if self.worker else ""
+        return f"{self.name}{job}"
+
+
+@dataclass
+class Fleet:
+    """Implements ``controller.executor.Executor`` for one controller's life."""
+
+    state: StateFolder
+    clock: VirtualClock
+    everybody: dict[str, Hand]
+    holders: dict[int, Hand]
+    """Who was handed which fencing token."""
+    slots: int = 1
+    lease_seconds: float = 30.0
+    failure: tuple[str, bool] | None = None
+    """How the next job that is handed out ends, instead of publishing."""
+    mine: list[Hand] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+
+    def free_worker(self) -> str | None:
+        self._reap()
+        free = next((hand for hand in self.mine if hand.worker is None), None)
+        if free is None and len(self.mine) < self.slots:
+            free = Hand(f"worker-{len(self.everybody) + 1}")
+            self.mine.append(free)
+            self.everybody[free.name] = free
+        return free.name if free else None
+
+    def start(self, worker: str, job_id: int, token: int) -> None:
+        hand = self.everybody[worker]
+        failure, self.failure = self.failure, None
+        hand.worker = FakeWorker(self.state, self.clock, job_id, token, self.lease_seconds, failure)
+        hand.steps = hand.worker.steps()
+        hand.heard_at = self.clock.now()
+        self.holders[token] = hand
+
+    def finished(self) -> list[int]:
+        self._reap()
+        ended, self.ended = self.ended, []
+        return ended
+
+    def is_alive(self, worker: str) -> bool:
+        """A process is looked up on the machine, whoever started it."""
+        return worker in self.everybody and self.everybody[worker].alive
+
+    def kill(self, worker: str) -> None:
+        """Only a worker of one's own can be killed; the lease and the token stop the others."""
+        for hand in self.mine:
+            if hand.name == worker:
+                hand.alive = False
+
+    def stop(self) -> None:
+        for hand in self.mine:
+            hand.die()
+
+    def _reap(self) -> None:
+        for hand in [hand for hand in self.mine if not hand.alive]:
+            self.mine.remove(hand)
+            if hand.worker is not None:
+                self.ended.append(hand.worker.job_id)
+
+    # -- what the simulation makes a worker do -----------------------------------
+
+    def go_on(self, hand: Hand) -> str:
+        """Do the worker's next step; returns what it did, or how the job ended."""
+        assert hand.worker is not None
+        worker = hand.worker
+        done = next(hand.steps, None)
+        if done is not None:
+            return done
+        hand.worker = None
+        self.ended.append(worker.job_id)
+        return worker.outcome
+
+    def beat(self, hand: Hand) -> None:
+        """Extend the lease as the worker's thread does; a worker that is fenced stops."""
+        assert hand.worker is not None
+        worker = hand.worker
+        try:
+            worker.heartbeat()
+        except Fenced:
+            self.ended.append(worker.job_id)
+            hand.worker = None
+        else:
+            hand.heard_at = self.clock.now()

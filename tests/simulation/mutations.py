@@ -1,0 +1,91 @@
+"""Defects planted in the product, one at a time, in memory: proof that the simulation bites.
+
+``MUTATIONS`` names what each takes away. ``CAUGHT`` says which seed notices it, found by search
+(``make mutants``) and played again by ``test_mutations.py``; ``NOT_CAUGHT`` says of the others
+why this net cannot hold them, and what does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from unittest import mock
+
+from tests.simulation import defects
+from tests.simulation.defects import Patch
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A protection that is taken away by ``patches``."""
+
+    name: str
+    takes_away: str
+    patches: Callable[[], list[Patch]]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Let the product lack the protection while the context lasts."""
+        with ExitStack() as stack:
+            for owner, name, replacement in self.patches():
+                stack.enter_context(mock.patch.object(owner, name, replacement))
+            yield
+
+
+_unfenced = partial(partial, defects.unfenced)
+_digest_without = partial(partial, defects.digest_without)
+
+MUTATIONS: dict[str, Mutation] = {
+    name: Mutation(name, takes_away, patches)
+    for name, takes_away, patches in (
+        ("succeed-unfenced", "the fencing check of a success", _unfenced("succeed")),
+        ("fail-unfenced", "the fencing check of a failure", _unfenced("fail")),
+        ("release-unfenced", "the fencing check of giving back", _unfenced("release")),
+        ("heartbeat-unfenced", "the fencing check of a heartbeat", _unfenced("heartbeat")),
+        ("token-not-raised", "a higher token at each claim", defects.same_token),
+        ("lease-renewal", "the renewal of leases", defects.leases_not_renewed),
+        ("lease-expiry", "the taking back of lost leases", defects.leases_never_lost),
+        ("lease-by-start", "the lease, in favour of the start", defects.leases_by_their_start),
+        ("conflict", "the comparison of versions before a status", defects.conflicts_ignored),
+        ("generation-check", "the generation in Ready", defects.ready_of_any_generation),
+        ("generation-raise", "a new generation for a new spec", defects.generation_stays),
+        ("observed-too-early", "the wait with observedGeneration", defects.observed_too_early),
+        ("upstream-freshness", "the wait for a Ready upstream", defects.stale_upstreams_used),
+        ("digest-prompts", "prompts in a digest", _digest_without("capture", "prompts")),
+        ("digest-content", "inputs in a digest", _digest_without("decomposition", "capture")),
+        ("child-removal", "the removal of dropped children", defects.children_stay),
+        ("cascade", "the deletion of what is owned", defects.orphans_stay),
+        ("prune", "the source of what is pruned", defects.prune_takes_all),
+        ("fsync", "every fsync of artifacts", defects.no_fsync),
+        ("fsync-folders", "the fsync of folders", defects.no_fsync_of_folders),
+        ("manifest-last", "the rename of a whole folder", defects.manifest_first),
+        ("adoption-verified", "the hashes before adoption", defects.adopted_unseen),
+        ("presence-check", "the look at files at each reconcile", defects.presence_unchecked),
+        ("hash-again", "the hashing of artifacts in turns", defects.never_hashed_again),
+        ("inputs-hashed", "the worker's hashing of inputs", defects.inputs_unverified),
+        ("inputs-known", "inputs against the index", defects.inputs_vouch_for_themselves),
+        ("quarantine-folder", "the moving aside of damage", defects.index_forgotten_only),
+        ("quarantine-index", "the forgetting of damage", defects.folder_set_aside_only),
+        ("quarantine-ready", "Ready going with the artifact", defects.ready_stays),
+        ("dedupe", "one active job per digest", defects.no_dedupe),
+        ("cancel-unwanted", "the cancelling of unwanted jobs", defects.unwanted_run_on),
+        ("start-rate", "the limit of job starts", defects.rate_ignored),
+        ("publish-in-two", "one transaction of a success", defects.success_before_its_artifact),
+        ("plan-in-two", "one transaction of a plan", defects.plan_in_two_commits),
+        ("log-read-skips", "every line of the change log", defects.log_read_skips),
+        ("gone", "the listing after Gone", defects.gone_ignored),
+        ("backoff-forgotten", "the end of a backoff", defects.backoff_kept),
+        ("resync", "resyncs after the first", defects.resync_looks_at_nothing),
+        ("synchronous-full", "SQLite's own fsync", list),
+    )
+}
+
+CAUGHT: dict[str, int] = {}
+"""The seed that notices each defect."""
+
+NOT_CAUGHT: dict[str, str] = {
+    "synchronous-full": "the simulated disk trusts SQLite; a unit test holds the setting",
+}
+"""Why the simulation cannot notice the others."""

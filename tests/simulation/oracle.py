@@ -1,0 +1,237 @@
+"""What must hold after every step, whoever did what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconcilers.references import object_references
+from specs.canonical import canonical_json
+from specs.objects import Key
+from state import invariants, jobs
+from state.artifacts import Corrupt
+from state.history import History
+from state.invariants import Seen, Violation
+from state.records import ArtifactRecord, ObjectRecord
+from tests.simulation.model import Model
+from tests.simulation.world import Life, World
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Oracle:
+    """Looks at the world after every step and raises Broken."""
+
+    world: World
+    history: History = field(default_factory=History)
+    checked: int = 0
+    _seen: Seen | None = None
+    _stamp: tuple[object, ...] = ()
+    _hashed: dict[str, str] = field(default_factory=dict)
+    _contents: dict[tuple[Key, str], set[str | None]] = field(default_factory=dict)
+    _known_worlds: set[tuple[str, str]] = field(default_factory=set)
+    _losses: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def look(self) -> Seen:
+        """Check all that must hold at any moment."""
+        world = self.world
+        stamp = (world.trouble.writes, *sorted(world.harmed))
+        if self._seen is not None and stamp == self._stamp:
+            return self._seen  # nobody wrote anything since
+        with world.state.database.read() as connection:
+            seen = invariants.see(connection)
+        self._seen, self._stamp = seen, stamp
+        self._learn(seen)
+        self._heal(seen)
+        new = {d for d, a in seen.artifacts.items() if self._hashed.get(d) != a.content_digest}
+        found = [item for check in invariants.AT_REST for item in check(seen)]
+        found += invariants.starts_keep_the_rate(seen, world.settings.job_starts_per_minute)
+        found += [
+            item
+            for item in invariants.ready_objects_have_their_artifacts(seen, world.state.artifacts)
+            if not self._is_harmed(seen, item)
+        ]
+        found += self.history.look(seen, world.state.artifacts, world.harmed)
+        found += [
+            item for digest in sorted(new - world.harmed) for item in self._is_whole(seen, digest)
+        ]
+        found += self._contents_were_once_right(seen)
+        found += world.broken
+        found += self._living_workers_keep_their_jobs(seen)
+        self._hashed = {digest: a.content_digest for digest, a in seen.artifacts.items()}
+        self._judge(found)
+        return seen
+
+    def after_a_clean_step(self, seen: Seen, life: Life, *, resynced: bool) -> None:
+        """Check what a controller owes when it was left alone and says that it is idle."""
+        controller, world = life.controller, self.world
+        failing = controller.queue._failures
+        found = [
+            Violation("backoff", str(key), "is remembered as failing after a success")
+            for key in failing
+            if key not in controller.queue._due_at
+        ]
+        if controller.idle and not failing and (resynced or not world.dropped):
+            found += self._everything_was_looked_at(seen)
+            found += self._only_wanted_jobs(seen)
+            found += self._nothing_rests_on_the_past(seen, resynced=resynced)
+        self._judge(found)
+
+    def after_a_power_cut(self) -> None:
+        """Check that no artifact is lost that the database says was published."""
+        with self.world.state.database.read() as connection:
+            seen = invariants.see(connection)
+        whole = sorted(seen.artifacts.keys() - self.world.harmed)
+        self._judge([item for digest in whole for item in self._is_whole(seen, digest)])
+
+    def at_the_end(self, seen: Seen) -> None:
+        """Check I1, and against the model: outcomes, and every byte (I13)."""
+        found = invariants.every_object_is_settled(seen)
+        digests = set(seen.artifacts)
+        found += invariants.ready_objects_have_their_artifacts(
+            seen, self.world.state.artifacts, digests
+        )
+        outcomes = self._model(seen).outcomes()
+        by_key = {record.key: record for record in seen.objects}
+        for key in outcomes.keys() | by_key.keys():
+            record, outcome = by_key.get(key), outcomes.get(key)
+            word, content = _shown(record)
+            if outcome is None or (word, content) != (outcome.word, outcome.content):
+                found.append(Violation("I13", str(key), f"is {word} {content}, not {outcome}"))
+        self._judge(found)
+
+    # -- parts -----------------------------------------------------------------------
+
+    def _judge(self, found: list[Violation]) -> None:
+        self.checked += 1
+        if found:
+            raise Broken("\n".join(str(item) for item in sorted(found)))
+
+    def _model(self, seen: Seen) -> Model:
+        return Model(_applied(seen), self.world.inputs.identity)
+
+    def _learn(self, seen: Seen) -> None:
+        """Remember what each spec may hold, while this chain of specs is the current one."""
+        specs = self._model(seen).specs
+        name = canonical_json([sorted((str(k), s) for k, s in specs.items())])
+        for identity in self.world.identities:
+            if (name, identity) in self._known_worlds:
+                continue
+            self._known_worlds.add((name, identity))
+            for key, outcome in Model(_applied(seen), {"tiny": identity}).outcomes().items():
+                spec = canonical_json(specs[key])
+                self._contents.setdefault((key, spec), set()).add(outcome.content)
+
+    def _heal(self, seen: Seen) -> None:
+        """Forget harm that was repaired or whose artifact is not known any more."""
+        for digest in list(self.world.harmed):
+            artifact = seen.artifacts.get(digest)
+            if artifact is None or self._damage(artifact) is None:
+                self.world.harmed.discard(digest)
+
+    def _is_whole(self, seen: Seen, digest: str) -> list[Violation]:
+        """What the database says was published lies there with all its bytes."""
+        artifact = seen.artifacts[digest]
+        what = self._damage(artifact)
+        where = f"{artifact.stage}/{digest[:12]}"
+        return [Violation("published", where, what)] if what is not None else []
+
+    def _damage(self, artifact: ArtifactRecord) -> str | None:
+        try:
+            self.world.state.artifacts.verify(artifact)
+        except (Corrupt, OSError) as damage:
+            return str(damage)
+        return None
+
+    def _is_harmed(self, seen: Seen, violation: Violation) -> bool:
+        rests_on = {str(r.key): r.status.artifact.digest for r in seen.objects if r.status.artifact}
+        return rests_on.get(violation.where) in self.world.harmed
+
+    def _contents_were_once_right(self, seen: Seen) -> list[Violation]:
+        """A Ready object holds what its spec stands for, with upstreams as they once were."""
+        found = []
+        for record in seen.objects:
+            if not record.ready or record.status.artifact is None:
+                continue
+            right = self._contents.get((record.key, canonical_json(record.spec)), set())
+            content = record.status.artifact.content_digest
+            if content not in right:
+                what = f"holds {content[:12]}, which its spec never stood for"
+                found.append(Violation("provenance", str(record.key), what))
+        return found
+
+    def _living_workers_keep_their_jobs(self, seen: Seen) -> list[Violation]:
+        """A lease is lost only by a worker that died or was silent for as long as it lasts."""
+        now, found = self.world.clock.now(), []
+        for job in seen.jobs:
+            losses, token = self._losses.get(job.id, (0, 0))
+            self._losses[job.id] = (job.losses, job.token)
+            hand = self.world.holders.get(token)
+            if job.losses <= losses or hand is None or hand.died or hand.paused:
+                continue
+            if 0 <= now - hand.heard_at < self.world.settings.lease_seconds:
+                what = "was taken from a worker that is alive and was heard of"
+                found.append(Violation("lease", f"{job.stage} job {job.id}", what))
+        return found
+
+    def _everything_was_looked_at(self, seen: Seen) -> list[Violation]:
+        found = []
+        for record in seen.objects:
+            if record.status.observed_generation != record.generation:
+                what = f"generation {record.generation} was not looked at"
+                found.append(Violation("idle", str(record.key), what))
+        specs = self._model(seen).specs
+        by_key = {record.key: record.spec for record in seen.objects}
+        for key in sorted(specs.keys() | by_key.keys()):
+            if specs.get(key) != by_key.get(key):
+                found.append(Violation("idle", str(key), "is not what its owner's spec says"))
+        return found
+
+    def _only_wanted_jobs(self, seen: Seen) -> list[Violation]:
+        wanted = {record.wanted_digest for record in seen.objects}
+        return [
+            Violation("idle", f"{job.stage} job {job.id}", f"is {job.state}, but nobody wants it")
+            for job in seen.jobs
+            if job.state in jobs.ACTIVE and job.digest not in wanted
+        ]
+
+    def _nothing_rests_on_the_past(self, seen: Seen, *, resynced: bool) -> list[Violation]:
+        """A Ready object rests on Ready upstreams and holds what the specs of now stand for."""
+        world, found = self.world, []
+        if world.identity_unseen and not resynced:
+            return found
+        outcomes = self._model(seen).outcomes()
+        by_key = {record.key: record for record in seen.objects}
+        for record in seen.objects:
+            if not record.ready:
+                continue
+            if (
+                resynced
+                and record.status.artifact
+                and record.status.artifact.digest in world.harmed
+            ):
+                what = "is Ready after a resync, but its artifact was damaged"
+                found.append(Violation("I4", str(record.key), what))
+            for key in object_references(record):
+                if key not in by_key or not by_key[key].ready:
+                    what = f"is Ready, but {key} is not"
+                    found.append(Violation("upstream", str(record.key), what))
+            if _shown(record) != (outcomes[record.key].word, outcomes[record.key].content):
+                what = f"is {_shown(record)}, not {outcomes[record.key]}"
+                found.append(Violation("provenance", str(record.key), what))
+        return found
+
+
+def _applied(seen: Seen) -> dict[Key, dict[str, Any]]:
+    return {record.key: record.spec for record in seen.objects if record.owner is None}
+
+
+def _shown(record: ObjectRecord | None) -> tuple[str, str | None]:
+    if record is None:
+        return "gone", None
+    if record.ready and record.status.artifact is not None:
+        return "ready", record.status.artifact.content_digest
+    return ("answered" if record.ready else "stalled" if record.stalled else "unsettled"), None

@@ -1,0 +1,148 @@
+"""What the simulation found wrong, each as a short story of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from controller.controller import Controller
+from controller.resolution import Resolver
+from controller.settings import Settings
+from specs.canonical import digest
+from state import artifact_index, failpoints, objects, tables
+from state.artifacts import MANIFEST, Corrupt, content_digest
+from state.files import file_sha256
+from state.publication import verified_folder
+from tests.simulated import (
+    Crash,
+    Immediately,
+    SimulatedWorkers,
+    Simulation,
+    capture_spec,
+    settled_experiment,
+)
+from tests.simulation.faulty_disk import FaultyDisk
+
+
+@pytest.fixture
+def settled(tmp_path):
+    return settled_experiment(tmp_path / "state")
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def crash_at(place, after=None):
+    """Return a handler that ends the process at a failpoint, once another was reached."""
+    seen = set()
+
+    def crash(name):
+        seen.add(name)
+        if name == place and (after is None or after in seen):
+            raise Crash
+
+    return failpoints.handled_by(crash)
+
+
+def test_no_object_stays_ready_when_the_controller_dies_after_setting_its_artifact_aside(settled):
+    flip_a_bit(settled.artifact_folder("france-fine") / "features.parquet")
+    digest = settled.get("france-fine").status.artifact.digest
+    settled.clock.advance(60)
+    with crash_at("transaction-committed", "artifact-set-aside"), pytest.raises(Crash):
+        settled.step()
+    with settled.state.database.read() as connection:
+        assert artifact_index.get(connection, digest) is None
+    assert settled.reason("france-fine") == "ArtifactDamaged"
+    settled.restart()
+    assert settled.settle() == ["decomposition"]
+    assert settled.get("france").ready
+
+
+def test_who_shares_a_missing_artifact_is_told_in_the_same_transaction(settled):
+    settled.apply(settled.get("france-capture").spec, "twin", "Capture")
+    settled.settle()
+    settled.settings = Settings(verify_bytes_per_resync=0)
+    settled.restart()
+    shutil.rmtree(settled.artifact_folder("twin"))
+    with crash_at("plan-committed"), pytest.raises(Crash):
+        settled.step()
+    assert not settled.get("twin").ready
+    assert not settled.get("france-capture").ready
+
+
+def test_a_worker_refuses_an_input_that_was_forged_together_with_its_manifest(settled):
+    folder = settled.artifact_folder("france-capture")
+    name = "residual.safetensors"
+    flip_a_bit(folder / name)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name]["sha256"] = file_sha256(folder / name)
+    manifest["contentDigest"] = content_digest(manifest["files"])
+    manifest.pop("manifestDigest")
+    manifest["manifestDigest"] = digest(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    settled.state.artifacts.verify(settled.state.artifacts.record("capture", folder.name))
+    with pytest.raises(Corrupt, match="not the one that was recorded"):
+        verified_folder(settled.state, "capture", folder.name)
+
+
+def test_a_published_artifact_survives_a_power_cut_folders_and_all(tmp_path):
+    (tmp_path / "state").mkdir()
+    disk = FaultyDisk(tmp_path)
+    with disk.watched():
+        simulation = Simulation(tmp_path / "state" / "new")
+        disk.trust()
+        simulation.apply()
+        simulation.settle()
+        with simulation.state.database.read() as connection:
+            known = artifact_index.listed(connection)
+        disk.cut_power(lambda: False)
+    assert len(known) == 5
+    for record in known:
+        simulation.state.artifacts.verify(record)
+
+
+def test_a_reader_that_is_told_gone_looks_at_everything_before_it_is_idle(settled):
+    settled.apply(capture_spec(), "late", "Capture")
+    with settled.state.database.write() as connection:
+        newest = objects.resource_version(connection)
+        log = tables.changes
+        connection.execute(log.delete().where(log.c.resource_version <= newest))
+    settled.controller._version = newest - 1
+    settled.step()
+    record = settled.get("late")
+    assert record.status.observed_generation == record.generation
+
+
+def test_two_controllers_keep_one_rate(tmp_path):
+    simulation = Simulation(tmp_path / "state", slots=4, job_starts_per_minute=1)
+    other = Controller(
+        simulation.state,
+        simulation.settings,
+        simulation.clock,
+        SimulatedWorkers(simulation.state, simulation.clock, 4),
+        Resolver(Immediately(), lambda: None, simulation.inputs.resolve),
+    )
+    for number in range(3):
+        hook = f"blocks.{number}.hook_resid_post"
+        simulation.apply(capture_spec(hook=hook), f"cap-{number}", "Capture")
+
+    claiming = False
+
+    def meanwhile(name):
+        nonlocal claiming
+        if name == "transaction-begin" and not claiming and jobs_wait():
+            claiming = True  # between the count of the starts and the claim
+            other.step()
+
+    def jobs_wait():
+        return [job.state for job in simulation.jobs()] == ["pending"] * 3
+
+    with failpoints.handled_by(meanwhile):
+        simulation.step()
+    assert claiming
+    assert len(simulation.rows()["job_starts"]) == 1

@@ -1,0 +1,185 @@
+"""The lease of a running job: it is kept through trouble, but not for ever, and stops in time."""
+
+import errno
+import threading
+import time
+
+import pytest
+
+from specs.actions import Action
+from specs.objects import Key
+from state import failpoints, jobs
+from state.failures import JobStopped
+from tests.simulated import new_state
+from worker import stop as stop_module
+from worker.lease import Lease
+from worker.shards import Shards
+from worker.stop import StopRequest
+
+PATIENCE_SECONDS = 60
+
+
+class Held:
+    """A claimed job in a real database, and what became of it."""
+
+    def __init__(self, folder):
+        self.state = new_state(folder / "state")
+        self.exits = threading.Event()
+        self.stop = StopRequest(last_resort=lambda: None)
+        with self.state.database.write() as connection:
+            key = Key("Capture", "default", "cap")
+            job_id, _ = jobs.enqueue(connection, Action("capture", {}, {}), key, 1, now=1.0)
+            claimed = jobs.claim(connection, job_id, "w", 30.0, now=1.0)
+        self.id, self.token = claimed.id, claimed.token
+
+    def lease(self, lease_seconds=0.06, **options):
+        return Lease(
+            self.state.database, self.id, self.token, lease_seconds, self.stop,
+            end_process=self.exits.set, **options,
+        )  # fmt: skip
+
+    def job(self):
+        with self.state.database.read() as connection:
+            return jobs.get(connection, self.id)
+
+    def until(self, true):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not true():
+            assert time.monotonic() < deadline, "it never became true"
+
+
+@pytest.fixture
+def held(tmp_path):
+    return Held(tmp_path)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stand in for the clock of stops and shards; ``clock[0]`` is what it shows."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def failing(place, times, error):
+    """Fail the first arrivals at a failpoint."""
+    left = [times]
+
+    def handler(name):
+        if name == place and left[0] > 0:
+            left[0] -= 1
+            raise error
+
+    return failpoints.handled_by(handler)
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("heartbeat", OSError(errno.ENOSPC, "no space left")),
+        ("transaction-begin", RuntimeError("database is locked")),
+    ],
+)
+def test_a_heartbeat_that_fails_is_not_the_last_one(held, place, error):
+    before = held.job().lease_expires_at
+    with failing(place, 3, error), held.lease():
+        held.until(lambda: held.job().lease_expires_at > before)
+
+
+def test_progress_that_cannot_be_written_does_not_fail_the_job(held):
+    lease = held.lease()
+    with failing("transaction-begin", 1, OSError(errno.ENOSPC, "no space left")):
+        lease.progress("Capturing", 1, 2, "prompts")
+    lease.progress("Encoding", 1, 2, "rows")
+    with held.state.database.read() as connection:
+        assert jobs.progress_of(connection)[held.id].phase == "Encoding"
+
+
+def test_progress_of_a_job_that_was_taken_away_ends_the_work(held):
+    lease = held.lease()
+    with held.state.database.write() as connection:
+        jobs.cancel(connection, held.id, "Superseded", "an edit", now=2.0)
+    with pytest.raises(jobs.Fenced):
+        lease.progress("Capturing", 1, 2, "prompts")
+
+
+def test_a_job_that_is_stuck_fails_with_its_last_words_and_ends_its_process(held):
+    lease = held.lease(progress_timeout_seconds=0.05)
+    lease.progress("Encoding", 3, 8, "rows")
+    with lease:
+        assert held.exits.wait(PATIENCE_SECONDS)
+    job = held.job()
+    assert (job.state, job.reason, job.attempts) == ("pending", "NoProgress", 1)
+    assert "in Encoding (3 of 8 rows)" in job.message
+
+
+def test_a_job_that_reports_is_not_stuck_however_long_it_takes(held, clock):
+    lease = held.lease(progress_timeout_seconds=1000.0)
+    beats = []
+    with failpoints.handled_by(lambda name: name == "heartbeat" and beats.append(name)), lease:
+        for hour in range(3):
+            clock[0] += 900.0
+            lease.progress("Encoding", hour, 8, "rows")
+            seen = len(beats)
+            held.until(lambda seen=seen: len(beats) > seen + 1)
+    assert not held.exits.is_set() and held.job().state == "running"
+
+
+# -- stops ---------------------------------------------------------------------------
+
+
+def test_a_stop_between_shards_ends_the_work_at_once(held, tmp_path):
+    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease.may_finish = shards.ends_within
+    shards.seal("a", lambda path: path.write_bytes(b"rows"))
+    held.stop.begin()
+    with pytest.raises(JobStopped):
+        lease.check()
+
+
+def test_a_shard_under_way_is_finished_first(held, tmp_path, clock):
+    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease.may_finish = shards.ends_within
+    assert shards.sealed("a") is None
+    held.stop.begin()
+    clock[0] += stop_module.FINISH_SECONDS - 1
+    lease.check()
+    shards.seal("a", lambda path: path.write_bytes(b"rows"))
+    with pytest.raises(JobStopped):
+        lease.check()
+    assert shards.sealed("a") is not None
+
+
+def test_a_shard_is_given_up_when_its_time_is_over(held, tmp_path, clock):
+    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease.may_finish = shards.ends_within
+    shards.sealed("a")
+    held.stop.begin()
+    clock[0] += stop_module.FINISH_SECONDS
+    with pytest.raises(JobStopped):
+        lease.check()
+
+
+@pytest.mark.parametrize(("seconds_before", "finishes"), [(5.0, True), (50.0, False)])
+def test_a_shard_that_cannot_end_in_time_is_given_up_at_once(
+    held, tmp_path, clock, seconds_before, finishes
+):
+    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease.may_finish = shards.ends_within
+    shards.sealed("a")
+    clock[0] += seconds_before
+    shards.seal("a", lambda path: path.write_bytes(b"rows"))
+    shards.sealed("b")
+    held.stop.begin()
+    if finishes:
+        lease.check()
+    else:
+        with pytest.raises(JobStopped):
+            lease.check()
+
+
+def test_a_shard_that_was_found_is_not_under_way(tmp_path):
+    shards = Shards(tmp_path / "work")
+    shards.seal("a", lambda path: path.write_bytes(b"rows"))
+    assert shards.sealed("b") is None and shards.ends_within(1.0)
+    assert shards.sealed("a") is not None and not shards.ends_within(1.0)

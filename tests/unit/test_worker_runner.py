@@ -1,0 +1,158 @@
+"""What a worker makes of the ways in which a stage can end, and of memory above all."""
+
+import errno
+import json
+import types
+
+import pytest
+import torch
+
+from specs.actions import CODE_REVISIONS, Action
+from specs.objects import Key
+from state import artifact_index, jobs
+from state.failures import TerminalFailure, TransientFailure
+from tests.simulated import new_state
+from worker import runner as runner_module
+from worker.lease import Lease
+from worker.memory import ran_out_of_memory
+from worker.runner import Runner, batch_divisor
+from worker.stop import StopRequest
+
+ACTION = Action("capture", {}, {"prompts": []})
+DIGEST = ACTION.digest
+CPU_WORDS = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 80000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+class Shop:
+    """One job on the queue and a runner whose stage does what the test says."""
+
+    def __init__(self, folder, monkeypatch):
+        self.state = new_state(folder / "state")
+        self.runner = Runner(self.state, "cpu")
+        self.divisors, self.stage = [], lambda payload, context, out: {}
+        module = types.SimpleNamespace(run=self._run)
+        monkeypatch.setattr(runner_module.importlib, "import_module", lambda name: module)
+        with self.state.database.write() as connection:
+            key = Key("Capture", "default", "cap")
+            self.id, _ = jobs.enqueue(connection, ACTION, key, 1, now=1.0)
+
+    def _run(self, payload, context, out):
+        self.divisors.append(context.batch_divisor)
+        (out / "payload").write_text("rows")
+        return self.stage(payload, context, out)
+
+    def ends_with(self, error):
+        def stage(*_):
+            raise error
+
+        self.stage = stage
+        return self.run()
+
+    def run(self):
+        with self.state.database.write() as connection:
+            job = jobs.claim(connection, self.id, "w", 30.0, now=2.0)
+        lease = Lease(self.state.database, job.id, job.token, 30.0, StopRequest(lambda: None))
+        self.runner.run(job.id, job.token, lease)
+        with self.state.database.read() as connection:
+            return jobs.get(connection, self.id)
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    return Shop(tmp_path, monkeypatch)
+
+
+def caused_by(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+MEMORY_ERRORS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError(CPU_WORDS),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    caused_by(TerminalFailure("ModelNotLoadable", "cannot load"), MemoryError()),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=lambda e: type(e).__name__)
+def test_memory_that_ran_out_is_known_by_any_name(error):
+    assert ran_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        TerminalFailure("PromptTooLong", "out of memory, says the prompt"),
+    ],
+)
+def test_other_trouble_is_not_taken_for_it(error):
+    assert not ran_out_of_memory(error)
+
+
+def test_a_job_that_ran_out_of_memory_is_tried_once_more_with_half_the_batch(shop):
+    job = shop.ends_with(RuntimeError(CPU_WORDS))
+    assert (job.state, job.reason, job.attempts) == ("pending", "OutOfMemory", 1)
+    assert "you tried to allocate 80000000000 bytes" in job.message
+    assert "half the batch" in job.message
+    assert shop.runner.memory_ran_out, "this process is not to be used again"
+    shop.stage = lambda payload, context, out: {}
+    job = shop.run()
+    assert (job.state, job.reason, job.message) == ("succeeded", None, None)
+    assert shop.divisors == [1, 2]
+    with shop.state.database.read() as connection:
+        assert artifact_index.get(connection, DIGEST) is not None
+    folder = shop.state.artifacts.folder("capture", DIGEST)
+    assert json.loads((folder / "manifest.json").read_text())["batchDivisor"] == 2
+
+
+def test_half_a_batch_that_does_not_fit_either_is_the_end_with_advice(shop):
+    shop.ends_with(MemoryError())
+    job = shop.ends_with(MemoryError())
+    assert (job.state, job.reason, job.attempts) == ("failed", "OutOfMemory", 2)
+    assert "loopscope retry" in job.message and "fewer or shorter prompts" in job.message
+    with shop.state.database.write() as connection:
+        shop.id = jobs.retry(connection, job.id, now=3.0)
+    shop.stage = lambda payload, context, out: {}
+    assert shop.run().state == "succeeded"
+    assert shop.divisors == [1, 2, 1], "a retry by hand starts afresh"
+
+
+def test_a_stop_or_a_loss_between_the_two_tries_keeps_the_half_batch(shop):
+    job = shop.ends_with(MemoryError())
+    with shop.state.database.write() as connection:
+        job = jobs.claim(connection, job.id, "w", 30.0, now=3.0)
+        jobs.release(connection, job.id, job.token)
+        job = jobs.claim(connection, job.id, "w", 30.0, now=4.0)
+        jobs.lose(connection, job, "was killed by signal 9", now=5.0, policy=jobs.RetryPolicy())
+        assert batch_divisor(jobs.get(connection, job.id)) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (TransientFailure("HubUnreachable", "no network"), "pending", "HubUnreachable"),
+        (TerminalFailure("PromptTooLong", "p1"), "failed", "PromptTooLong"),
+        (OSError(errno.ENOSPC, "no space"), "pending", "DiskFull"),
+        (OSError(errno.EIO, "bad disk"), "pending", "InputOutputError"),
+        (KeyError("x"), "failed", "UnexpectedError"),
+    ],
+)
+def test_each_failure_has_its_name_and_publishes_nothing(shop, error, state, reason):
+    job = shop.ends_with(error)
+    assert (job.state, job.reason) == (state, reason)
+    assert not shop.state.artifacts.folder("capture", DIGEST).exists()
+    assert not shop.runner.memory_ran_out
+
+
+def test_the_manifest_of_an_undisturbed_run_says_so(shop):
+    assert shop.run().state == "succeeded"
+    manifest = shop.state.artifacts.manifest("capture", DIGEST)
+    assert (manifest["batchDivisor"], manifest["codeRevision"]) == (1, CODE_REVISIONS["capture"])
