@@ -122,7 +122,11 @@ def open_database(path: Path) -> Database:
     refuse_network_file_system(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(path)
-    database.migrate()
+    try:
+        database.migrate()
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

@@ -22,7 +22,7 @@ _SLOW_IS_FINE = {
     "report_multiple_bugs": False,
 }
 settings.register_profile(
-    "ci", derandomize=True, database=None, max_examples=80, stateful_step_count=40, **_SLOW_IS_FINE
+    "ci", derandomize=True, database=None, max_examples=50, stateful_step_count=40, **_SLOW_IS_FINE
 )
 settings.register_profile(
     "deep", database=None, max_examples=2000, stateful_step_count=60, print_blob=True,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from state import failpoints, jobs
 from state.artifacts import Corrupt
-from state.failures import Failure, TransientFailure
+from state.failures import PASSING, Failure, TerminalFailure, TransientFailure
 from state.folder import StateFolder
 from state.jobs import Fenced, RetryPolicy
 from state.publication import publish, verified_folder
@@ -46,17 +46,26 @@ class FakeWorker:
         if job is None or job.state != "running" or job.token != self.token:
             self.outcome = "fenced"
             return
+        failure: Failure | None = None
         try:
             if self.failure is not None:
                 yield "fail"
-                self.fail(job, *self.failure)
+                failure = self._told_to_fail(job)
             else:
                 yield from self._publish(job)
                 self.outcome = "succeeded"
         except Fenced:
             self.outcome = "fenced"
-        except (TransientFailure, OSError) as error:
-            self._end_in(job, failure_of(error, self.state.path))
+        except Exception as error:
+            failure = failure_of(error, self.state.artifacts.root)
+        while failure is not None and not self.outcome:
+            try:
+                self._fail(job, failure)
+                self.outcome = "failed"
+            except Fenced:
+                self.outcome = "fenced"
+            except PASSING:  # not written; tried again
+                yield "fail again"
 
     def _publish(self, job: JobRecord) -> Iterator[str]:
         yield "write"
@@ -79,21 +88,6 @@ class FakeWorker:
         yield "publish"
         publish(self.state, job, staging, record, now=self.clock.now())
 
-    def _end_in(self, job: JobRecord, failure: Failure) -> None:
-        """As ``worker.runner`` does: a full disk is waited out, anything else is an attempt."""
-        if failure.reason != "DiskFull":
-            self.fail(job, failure.reason, transient=True, message=failure.message)
-            return
-        until = self.clock.now() + self.policy.space_wait_seconds
-        try:
-            with self.state.database.write() as connection:
-                jobs.postpone(
-                    connection, job.id, self.token, failure.reason, failure.message, until=until
-                )
-            self.outcome = "released"
-        except Fenced:
-            self.outcome = "fenced"
-
     def heartbeat(self) -> None:
         """Extend the lease. Raises Fenced."""
         failpoints.reach("heartbeat")
@@ -102,17 +96,24 @@ class FakeWorker:
                 connection, self.job_id, self.token, self.lease_seconds, now=self.clock.now()
             )
 
-    def fail(self, job: JobRecord, reason: str, transient: bool, message: str = "") -> None:
-        """Report a failed attempt; being fenced is an outcome, too."""
-        try:
-            with self.state.database.write() as connection:
-                jobs.fail(
-                    connection, job.id, self.token, reason, message or f"{job.stage} went wrong",
-                    transient=transient, now=self.clock.now(), policy=self.policy,
-                )  # fmt: skip
-            self.outcome = "failed"
-        except Fenced:
-            self.outcome = "fenced"
+    def _told_to_fail(self, job: JobRecord) -> Failure:
+        assert self.failure is not None  # the caller looked
+        reason, transient = self.failure
+        kind = TransientFailure if transient else TerminalFailure
+        return kind(reason, f"{job.stage} went wrong")
+
+    def _fail(self, job: JobRecord, failure: Failure) -> None:
+        now, told = self.clock.now(), (failure.reason, failure.message)
+        with self.state.database.write() as connection:
+            if failure.reason == "DiskFull":
+                until = now + self.policy.space_wait_seconds
+                jobs.postpone(connection, job.id, self.token, *told, until=until)
+                return
+            transient = isinstance(failure, TransientFailure)
+            jobs.fail(
+                connection, job.id, self.token, *told,
+                transient=transient, now=now, policy=self.policy,
+            )  # fmt: skip
 
     def release(self) -> None:
         """Give the lease back, as on a stop; being fenced is an outcome, too."""
@@ -131,5 +132,5 @@ class FakeWorker:
     def _upstream(self, stage: str, digest: str, name: str) -> bytes:
         try:
             return verified_folder(self.state, stage, digest).joinpath(name).read_bytes()
-        except (Corrupt, OSError) as damage:
+        except Corrupt as damage:
             raise TransientFailure("InputDamaged", str(damage)) from None

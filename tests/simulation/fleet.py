@@ -83,6 +83,9 @@ class Fleet:
         """A process is looked up on the machine, whoever started it."""
         return worker in self.everybody and self.everybody[worker].alive
 
+    def how_it_ended(self, worker: str) -> str:
+        return ""
+
     def kill(self, worker: str) -> None:
         """Only a worker of one's own can be killed; the lease and the token stop the others."""
         for hand in self.mine:

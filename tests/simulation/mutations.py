@@ -65,7 +65,6 @@ MUTATIONS: dict[str, Mutation] = {
         ("presence-check", "the look at files at each reconcile", defects.presence_unchecked),
         ("hash-again", "the hashing of artifacts in turns", defects.never_hashed_again),
         ("inputs-hashed", "the worker's hashing of inputs", defects.inputs_unverified),
-        ("inputs-known", "inputs against the index", defects.inputs_vouch_for_themselves),
         ("quarantine-folder", "the moving aside of damage", defects.index_forgotten_only),
         ("quarantine-index", "the forgetting of damage", defects.folder_set_aside_only),
         ("quarantine-ready", "Ready going with the artifact", defects.ready_stays),

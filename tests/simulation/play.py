@@ -8,6 +8,7 @@ import logging
 import random
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.restart, 1),
 ]
 STEP_WEIGHT = 30
+POWER_CUT_WEIGHT = 3
 _MEANWHILE: list[actions.Action] = [
     actions.apply,
     actions.delete,
@@ -132,7 +134,7 @@ class Game:
             except Broken as what:
                 broken = str(what)
             except Exception as error:  # the product broke where no trouble was made
-                broken = f"unexpected {type(error).__name__}: {error}"
+                broken = f"unexpected {type(error).__name__}: {error}\n{traceback.format_exc()}"
                 self.world.say(broken)
         world = self.world
         world.counts += world.trouble.counts
@@ -150,7 +152,7 @@ class Game:
         actions.apply(world)
         self.oracle.look()
         choices = [self._step, *(action for action, _ in _WEIGHTED), self._cut_power]
-        weights = [STEP_WEIGHT, *(weight for _, weight in _WEIGHTED), 1]
+        weights = [STEP_WEIGHT, *(weight for _, weight in _WEIGHTED), POWER_CUT_WEIGHT]
         for _ in range(self.rng.randint(ACTIONS_MIN, ACTIONS_MAX)):
             act = self.rng.choices(choices, weights)[0]
             self._set_a_trap()
@@ -191,6 +193,8 @@ class Game:
         """A controller that nobody troubled reports no trouble."""
         for key, error in life.controller.troubles:
             raise Broken(f"trouble {key}: {type(error).__name__}: {error}")
+        if life.controller.trouble is not None:
+            raise Broken(f"trouble: {life.controller.trouble}")
 
     def _cut_power(self) -> None:
         """Every process dies at once, and the disk forgets what was never forced to it."""

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import itertools
 import random
+import shutil
+import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from controller.controller import Controller
@@ -23,7 +26,7 @@ from controller.resolution import Resolver
 from controller.settings import Settings
 from specs.objects import SOURCE_ANNOTATION, Key
 from state import events, jobs, objects
-from state.failures import TerminalFailure
+from state.failures import Failure
 from state.folder import StateFolder, open_state
 from state.history import pruned_only_its_own
 from state.invariants import Violation, write_was_entitled
@@ -34,9 +37,8 @@ from tests.simulation.fleet import Fleet, Hand
 from tests.simulation.trouble import DiskTrouble, Trouble
 
 HEARTBEAT_SECONDS = 5.0
-WATCHED = Path("/specs")
 FROM_FILES = ("cap", "coarse", "france")
-WORKERS_WRITES = ("heartbeat", "succeed", "fail", "release")
+WORKERS_WRITES = ("heartbeat", "succeed", "fail", "postpone", "release")
 
 
 class Watched(Controller):
@@ -56,6 +58,11 @@ class Life:
     controller: Watched
     fleet: Fleet
     resync_due_at: float = 0.0
+
+
+def _do_not_wait(connection: sqlite3.Connection, _record: Any) -> None:
+    """Kills are of processes, and the disk keeps what SQLite forced: nobody waits for it."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 @dataclass
@@ -89,9 +96,10 @@ class World:
         self.state: StateFolder = (
             open_state(self.path) if self.path.exists() else new_state(self.path)
         )
-        with self.state.database._engine.connect() as connection:
-            # the kills are of processes, and of a disk that keeps what SQLite forced: no waiting
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")
+        event.listen(self.state.database._engine, "connect", _do_not_wait)
+        # another process that looks on: with it, a kill leaves the -wal where it is
+        self._someone = sqlite3.connect(self.path / "state.db")
+        self._someone.execute("select 1 from counters").fetchone()
         self.disk = FaultyDisk(self.path)
         self.trouble = Trouble(self.state.database)
 
@@ -114,6 +122,7 @@ class World:
             finally:
                 random.setstate(chance)
                 self.state.database.close()
+                self._someone.close()
 
     def _watched(self, write: Callable[..., Any]) -> Callable[..., Any]:
         """Return a worker's write that notes when it went through without the right to."""
@@ -164,7 +173,7 @@ class World:
                 act()
         except Crash:
             return "crash"
-        except (DiskTrouble, OperationalError, TerminalFailure) as error:
+        except (DiskTrouble, OperationalError, Failure) as error:
             if self.trouble.sprung is None:
                 raise
             self.say(f"ended by {type(error).__name__}")
@@ -237,7 +246,7 @@ class World:
 
     def apply(self, key: Key, spec: dict[str, Any], labels: dict[str, str] | None = None) -> str:
         """Apply a spec, some from a file of the watched folder, the others by hand."""
-        source = {SOURCE_ANNOTATION: f"{WATCHED}/{key.name}.yaml"}
+        source = {SOURCE_ANNOTATION: str(self._file_of(key))}
         annotations = source if key.name in FROM_FILES else None
 
         def write() -> None:
@@ -251,15 +260,27 @@ class World:
 
     def prune(self, kept: set[Key]) -> str:
         """Prune as the watched folder does when only ``kept`` are left in its files."""
-        source = FolderSource(self.state, WATCHED, WATCHED, lambda: None)
+        shutil.rmtree(self._watched_folder, ignore_errors=True)
+        self._watched_folder.mkdir()
+        files = {key: self._file_of(key) for key in kept}
+        for file in files.values():
+            file.touch()
+        source = FolderSource(self.state, self._watched_folder, self.path, lambda: None)
         with self.state.database.read() as connection:
             before = objects.listed(connection)
-        ended = self.attempt(lambda: source._prune(kept, self.clock.now()))
+        ended = self.attempt(lambda: source._prune(files, self.clock.now()))
         with self.state.database.read() as connection:
             after = objects.listed(connection)
         if self.trouble.sprung is None:
-            self.broken += pruned_only_its_own(before, after, str(WATCHED), kept)
+            self.broken += pruned_only_its_own(before, after, str(self._watched_folder), kept)
         return ended
+
+    @property
+    def _watched_folder(self) -> Path:
+        return self.path.parent / "specs"
+
+    def _file_of(self, key: Key) -> Path:
+        return self._watched_folder / f"{key.name}.yaml"
 
     def delete(self, key: Key) -> str:
         def write() -> None:

@@ -25,7 +25,7 @@ STARTS_KEPT_SECONDS = 3600.0
 
 recent = st.sampled_from([0, 0, 0, 1, 2, 3])
 """How far back among the jobs, or among the claims that workers hold, most of them stale."""
-HOW_A_RUN_ENDS = st.sampled_from(["later", "lose", "release", "never", "succeed"])
+HOW_A_RUN_ENDS = st.sampled_from(["later", "lose", "release", "never", "succeed", "postpone"])
 has_jobs = precondition(lambda self: self.known)
 has_claims = precondition(lambda self: self.held)
 
@@ -141,6 +141,13 @@ class JobsAgainstModel(RuleBasedStateMachine):
             self.becomes(claim.id, lease_expires_at=self.now + LEASE_SECONDS)
 
     @has_claims
+    @rule(back=recent)
+    def seal_a_shard(self, back):
+        claim = self.claim_held(back)
+        if self.try_to(jobs.forgive_losses, claim):
+            self.becomes(claim.id, losses=0)
+
+    @has_claims
     @rule(back=recent, done=st.integers(0, 2))
     def report_progress(self, back, done):
         claim = self.claim_held(back)
@@ -170,8 +177,16 @@ class JobsAgainstModel(RuleBasedStateMachine):
             self.fail(claim, transient=how == "later")
         elif how == "release" and self.try_to(jobs.release, claim):
             self.known[claim.id] = self.freed(claim.id)
+        elif how == "postpone":
+            self.postpone(claim)
         elif how == "succeed" and self.try_to(jobs.succeed, claim, now=self.now):
             self.becomes(claim.id, state="succeeded", reason=None, **self.ended_now)
+
+    def postpone(self, claim):
+        until = self.now + POLICY.space_wait_seconds
+        if self.try_to(jobs.postpone, claim, "DiskFull", "m", until=until):
+            waiting = self.freed(claim.id)
+            self.known[claim.id] = replace(waiting, not_before=until, reason="DiskFull")
 
     def lose(self, claim):
         """Only a lease that was seen to be lost is taken back, not the one that followed."""

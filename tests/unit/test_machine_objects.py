@@ -44,8 +44,8 @@ class RolledBack(Exception):
 class StoreAgainstModel(RuleBasedStateMachine):
     """Each rule is one transaction; ``held`` are records that somebody read and holds on to."""
 
-    @initialize()
-    def start(self):
+    @initialize(notes=st.sampled_from(NOTES))
+    def start(self, notes):
         self.folder = tempfile.TemporaryDirectory()
         self.database = new_state(Path(self.folder.name) / "state").database
         with self.database.write() as connection:  # the log is cut at version 100
@@ -56,7 +56,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.seen, self.held = [FIRST_VERSION, FIRST_VERSION], []
         self.apply(KEYS[0], SPECS[0], NOTES[0], None)
         self.apply(KEYS[1], SPECS[0], NOTES[0], KEYS[0])
-        self.apply(KEYS[2], SPECS[0], NOTES[0], KEYS[1])
+        self.apply(KEYS[2], SPECS[0], notes, KEYS[1])
         self.read(KEYS[0])
 
     def teardown(self):
