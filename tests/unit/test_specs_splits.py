@@ -87,7 +87,7 @@ def test_a_single_opening_cannot_calibrate_and_be_scored():
 
 def test_an_opening_that_is_a_prompt_is_refused():
     spec = experiment_spec()
-    prompt = spec["prompts"]["target"]["texts"][0]
+    prompt = spec["prompts"]["neutral"]["texts"][0]
     spec = {**spec, "steering": {**spec["steering"], "prompts": texts(f" {prompt.upper()}")}}
     with pytest.raises(ValidationError, match="1 openings of steering are prompts as well"):
         SPEC_BY_KIND["Experiment"].model_validate(spec)
