@@ -238,7 +238,7 @@ def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
         return "JobPending", f"{stage} job waits for a worker"
     if job.state == "running":
         return "JobRunning", f"{stage} job {job.id} is running"
-    if job.reason in WAITS_FOR_SPACE:
+    if job.reason in (*WAITS_FOR_SPACE, "InputDamaged"):
         return job.reason, f"{stage} job {job.id} waits: {job.message}"
     return (
         "RetryingLater",

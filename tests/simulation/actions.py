@@ -247,6 +247,42 @@ def come_back(world: World) -> str:
     return f"{hand.name} comes back: {' '.join(words)}"
 
 
+def sleep_too_long(world: World) -> str:
+    """A worker sleeps while its controller dies and another one takes over; then it wakes up."""
+    hand = _some(world, lambda hand: not hand.acting)
+    if hand is None or hand.worker is None:
+        return "nobody to put to sleep"
+    what, worker = hand.what, hand.worker
+    hand.paused = True
+    world.trouble.unset()
+    for life in list(world.lives):
+        world.lose_controller(life, with_workers=hand not in life.fleet.mine)
+    life = world.start_controller()
+    world.clock.advance(world.settings.lease_seconds + 5)
+    steps = world.rng.randrange(1, 4)
+    for _ in range(steps):
+        world.step(life)
+    for other in world.busy_hands():
+        if other is not hand and world.rng.random() < 0.5:
+            world.work(other)
+    hand.paused = False
+    world.counts["worker overslept"] += 1
+    match world.rng.choice(["beat", "release", "fail", "go on", "go on"]):
+        case "beat":
+            world.beat(hand)
+        case "release":
+            world.release(hand)
+        case "fail":
+            worker.failure = worker.failure or ("Odd", True)
+            hand.steps = worker.steps()
+            while hand.busy:
+                world.work(hand)
+        case _:
+            while hand.busy:
+                world.work(hand)
+    return f"{what} sleeps for {steps} steps too long"
+
+
 def kill_a_worker(world: World) -> str:
     hand = _some(world, lambda _: True)
     if hand is None:

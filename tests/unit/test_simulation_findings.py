@@ -21,6 +21,7 @@ from tests.simulated import (
     SimulatedWorkers,
     Simulation,
     capture_spec,
+    experiment_spec,
     settled_experiment,
 )
 from tests.simulation.faulty_disk import FaultyDisk
@@ -144,3 +145,20 @@ def test_two_controllers_keep_one_rate_even_when_a_job_comes_back_at_once(tmp_pa
         simulation.step()
     assert states[1:] == ["running"]
     assert len(simulation.rows()["job_starts"]) == 1
+
+
+def test_a_job_waits_for_an_input_that_is_being_made_again_however_long_that_takes(settled):
+    steering = {**settled.get("france").spec["steering"], "strengths": [0.75]}
+    settled.apply(experiment_spec(steering=steering))
+    settled.step_until_running()
+    shutil.rmtree(settled.artifact_folder("france-mapping"))
+    for _ in range(8):
+        assert settled.workers.complete() == ["steering"]
+        (job,) = (job for job in settled.jobs() if job.state == "pending")
+        assert (job.reason, job.attempts) == ("InputDamaged", 0)
+        with settled.state.database.write() as connection:
+            claimed = jobs.claim(connection, job.id, "w", 30.0, now=settled.clock.now())
+        settled.workers.assigned["w"] = (claimed.id, claimed.token)
+    settled.workers.complete()
+    assert sorted(settled.settle()) == ["mapping", "steering"]
+    assert settled.get("france").ready
