@@ -106,6 +106,22 @@ def test_a_published_artifact_survives_a_power_cut_folders_and_all(tmp_path):
         simulation.state.artifacts.verify(record)
 
 
+def test_an_artifact_that_is_taken_over_survives_a_power_cut(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply(capture_spec(), "cap", "Capture")
+    simulation.step_until_running()
+    disk = FaultyDisk(tmp_path)
+    with disk.watched():
+        with crash_at("fsync", "artifact-rename"), pytest.raises(Crash):
+            simulation.workers.complete()  # renamed, but never forced to the disk
+        simulation.step()
+        assert simulation.get("cap").ready
+        disk.cut_power(lambda: False)
+    with simulation.state.database.read() as connection:
+        (known,) = artifact_index.listed(connection)
+    simulation.state.artifacts.verify(known)
+
+
 def test_a_reader_that_is_told_gone_looks_at_everything_before_it_is_idle(settled):
     settled.step()  # the resync of a new controller, which looks at everything anyway
     settled.apply(capture_spec(), "late", "Capture")
