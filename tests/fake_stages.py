@@ -50,7 +50,7 @@ def _decomposition(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, 
     residual = upstream("capture", payload["capture"]["digest"], "residual.safetensors")
     seen = [_sha256(residual), payload["dictionary"]["identity"], payload["aggregation"]]
     files = {
-        "activations.safetensors": digest(seen).encode(),
+        "tables/activations.safetensors": digest(seen).encode(),
         "features.parquet": _features(),
         "tables/seen.json": _json(seen),
     }
@@ -76,7 +76,7 @@ def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[s
     children = [fine for fine, cosine in FINE_COSINES.items() if cosine >= payload["minCosine"]]
     passes = bool(candidates) and len(children) >= payload["gate"]["minSubfeatures"]
     sides = [
-        _sha256(upstream("decomposition", payload[side]["digest"], "activations.safetensors"))
+        _sha256(upstream("decomposition", payload[side]["digest"], "tables/activations.safetensors"))
         for side in ("coarse", "fine")
     ]
     files = {

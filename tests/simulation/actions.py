@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from specs.objects import Key
@@ -252,7 +253,9 @@ def sleep_too_long(world: World) -> str:
     hand = _some(world, lambda hand: not hand.acting)
     if hand is None or hand.worker is None:
         return "nobody to put to sleep"
-    what, worker = hand.what, hand.worker
+    what, worker, job = hand.what, hand.worker, hand.worker.job()
+    if job is None or job.state != "running" or job.token != worker.token:
+        return "it was fenced already"
     hand.paused = True
     world.trouble.unset()
     for life in list(world.lives):
@@ -265,22 +268,11 @@ def sleep_too_long(world: World) -> str:
     for other in world.busy_hands():
         if other is not hand and world.rng.random() < 0.5:
             world.work(other)
-    hand.paused = False
     world.counts["worker overslept"] += 1
-    match world.rng.choice(["beat", "release", "fail", "go on", "go on"]):
-        case "beat":
-            world.beat(hand)
-        case "release":
-            world.release(hand)
-        case "fail":
-            worker.failure = worker.failure or ("Odd", True)
-            hand.steps = worker.steps()
-            while hand.busy:
-                world.work(hand)
-        case _:
-            while hand.busy:
-                world.work(hand)
-    return f"{what} sleeps for {steps} steps too long"
+    for write in world.rng.sample(["heartbeat", "release", "failure", "artifact"], 4):
+        world.attempt(partial(worker.write_anyway, job, write))
+    hand.die()
+    return f"{what} sleeps for {steps} steps too long, then {worker.outcome}"
 
 
 def kill_a_worker(world: World) -> str:

@@ -31,7 +31,7 @@ PRODUCES = {
 BIGGEST = {
     "capture": "residual.safetensors",
     "coarse": "features.parquet",
-    "fine": "activations.safetensors",
+    "fine": "tables/activations.safetensors",
     "mapping": "directions.safetensors",
     "steering": "scores.json",
 }

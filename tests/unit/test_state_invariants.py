@@ -77,7 +77,7 @@ def test_i3_two_active_jobs_of_one_digest(settled):
 
 
 def test_i4_a_ready_object_without_a_whole_artifact(settled):
-    file = settled.artifact_folder("france-fine") / "activations.safetensors"
+    file = settled.artifact_folder("france-fine") / "tables/activations.safetensors"
     digest = settled.get("france-fine").status.artifact.digest
     whole = file.read_bytes()
     file.write_bytes(whole[::-1])
