@@ -52,6 +52,7 @@ def _decomposition(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, 
     files = {
         "tables/activations.safetensors": digest(seen).encode(),
         "features.parquet": _features(),
+        "tables/seen.json": _json(seen),
     }
     return files, {"l0": 2.0, "fvu": 0.25, "d_sae": 32}
 
@@ -75,9 +76,7 @@ def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[s
     children = [fine for fine, cosine in FINE_COSINES.items() if cosine >= payload["minCosine"]]
     passes = bool(candidates) and len(children) >= payload["gate"]["minSubfeatures"]
     sides = [
-        _sha256(
-            upstream("decomposition", payload[side]["digest"], "tables/activations.safetensors")
-        )
+        _sha256(upstream("decomposition", payload[side]["digest"], "tables/activations.safetensors"))
         for side in ("coarse", "fine")
     ]
     files = {
