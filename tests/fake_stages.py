@@ -76,7 +76,9 @@ def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[s
     children = [fine for fine, cosine in FINE_COSINES.items() if cosine >= payload["minCosine"]]
     passes = bool(candidates) and len(children) >= payload["gate"]["minSubfeatures"]
     sides = [
-        _sha256(upstream("decomposition", payload[side]["digest"], "tables/activations.safetensors"))
+        _sha256(
+            upstream("decomposition", payload[side]["digest"], "tables/activations.safetensors")
+        )
         for side in ("coarse", "fine")
     ]
     files = {
