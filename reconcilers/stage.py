@@ -240,11 +240,9 @@ def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
         return "JobRunning", f"{stage} job {job.id} is running"
     if job.reason in WAITS_FOR_SPACE:
         return job.reason, f"{stage} job {job.id} waits: {job.message}"
-    return (
-        "RetryingLater",
-        f"{stage} job {job.id} is retried (attempt {job.attempts} failed): "
-        f"{job.reason}: {job.message}",
-    )
+    failed = f" (attempt {job.attempts} failed)" if job.attempts else ""
+    message = f"{stage} job {job.id} is retried{failed}: {job.reason}: {job.message}"
+    return "RetryingLater", message
 
 
 def _failed(snapshot: Snapshot, wanted: Wanted, job: JobRecord) -> Plan:

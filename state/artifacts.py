@@ -107,15 +107,30 @@ class ArtifactStore:
         if os.path.lexists(final):
             earlier = self.whole(record.stage, record.digest)
             if earlier is not None and earlier.files == record.files:
+                self.make_durable(earlier)
                 shutil.rmtree(staging, ignore_errors=True)
                 return earlier
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
         staging.rename(final)
-        for folder in (final.parent, self.root, self.root.parent):
-            fsync_path(folder)  # whoever made them may have died before they were durable
+        self._make_place_durable(record)
         return record
+
+    def make_durable(self, record: ArtifactRecord) -> None:
+        """Force an artifact that somebody else left in its place to the disk.
+
+        Who renamed it may have died, or failed, before that was durable.
+        """
+        folder = self.folder(record.stage, record.digest)
+        for path in sorted(folder.rglob("*")):
+            fsync_path(path)
+        fsync_path(folder)
+        self._make_place_durable(record)
+
+    def _make_place_durable(self, record: ArtifactRecord) -> None:
+        for folder in (self.root / record.stage, self.root, self.root.parent):
+            fsync_path(folder)  # who made these may have died before they were durable, too
 
     def discard_staging(self, keep_tokens: set[int]) -> None:
         """Remove what attempts left behind that no longer hold their job."""

@@ -282,6 +282,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _index(record: ArtifactRecord, state: StateFolder, _now: float) -> None:
+    state.artifacts.make_durable(record)
     with state.database.write() as connection:
         artifact_index.record(connection, record)
 

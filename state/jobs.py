@@ -31,8 +31,8 @@ class RetryPolicy:
     losses_max: int = 10
     backoff_seconds: float = 10.0
     backoff_seconds_max: float = 600.0
-    space_wait_seconds: float = 30.0
-    """How soon a job that found the disk full is tried again; that costs no attempt."""
+    wait_seconds: float = 30.0
+    """How soon a job that could not work through no fault of its own is tried again."""
 
     def delay_seconds(self, attempts: int, jitter: Callable[[], float] = random.random) -> float:
         """Return 10 s x 2^(attempts-1), at most 10 min, with up to 10 % jitter."""

@@ -52,6 +52,7 @@ def _decomposition(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, 
     files = {
         "tables/activations.safetensors": digest(seen).encode(),
         "features.parquet": _features(),
+        "tables/seen.json": _json(seen),
     }
     return files, {"l0": 2.0, "fvu": 0.25, "d_sae": 32}
 

@@ -18,7 +18,7 @@ from state.jobs import Fenced, RetryPolicy
 from state.publication import publish, verified_folder
 from state.records import JobRecord
 from tests import fake_stages
-from worker.failing import failure_of
+from worker.failing import failure_of, record_failure
 
 
 class Clock(Protocol):
@@ -36,6 +36,8 @@ class FakeWorker:
     lease_seconds: float = 30.0
     failure: tuple[str, bool] | None = None
     """(reason, transient): how the job ends instead of publishing."""
+    dies_of_errors: bool = False
+    """Whether an error ends the process, so that its job is not heard of."""
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     outcome: str = ""
     """How it ended: succeeded, failed, fenced, released; empty while it has not."""
@@ -58,6 +60,8 @@ class FakeWorker:
             self.outcome = "fenced"
         except Exception as error:
             failure = failure_of(error, self.state.artifacts.root)
+            if self.dies_of_errors and failure.reason != "InputDamaged":
+                raise
         while failure is not None and not self.outcome:
             try:
                 self._fail(job, failure)
@@ -65,6 +69,8 @@ class FakeWorker:
             except Fenced:
                 self.outcome = "fenced"
             except PASSING:  # not written; tried again
+                if self.dies_of_errors:
+                    raise
                 yield "fail again"
 
     def _publish(self, job: JobRecord) -> Iterator[str]:
@@ -103,17 +109,26 @@ class FakeWorker:
         return kind(reason, f"{job.stage} went wrong")
 
     def _fail(self, job: JobRecord, failure: Failure) -> None:
-        now, told = self.clock.now(), (failure.reason, failure.message)
         with self.state.database.write() as connection:
-            if failure.reason == "DiskFull":
-                until = now + self.policy.space_wait_seconds
-                jobs.postpone(connection, job.id, self.token, *told, until=until)
-                return
-            transient = isinstance(failure, TransientFailure)
-            jobs.fail(
-                connection, job.id, self.token, *told,
-                transient=transient, now=now, policy=self.policy,
-            )  # fmt: skip
+            record_failure(connection, job, failure, now=self.clock.now(), policy=self.policy)
+
+    def write_anyway(self, job: JobRecord, what: str) -> None:
+        """Write as one that saw ``job`` running long ago and asks nobody whether it still is."""
+        try:
+            match what:
+                case "heartbeat":
+                    self.heartbeat()
+                case "release":
+                    self.release()
+                case "failure":
+                    self._fail(job, TransientFailure("Odd", "woke up late"))
+                case "artifact":
+                    for _ in self._publish(job):
+                        pass
+        except Fenced:
+            self.outcome = "fenced"
+        except TransientFailure:  # its inputs are gone
+            self.outcome = "failed"
 
     def release(self) -> None:
         """Give the lease back, as on a stop; being fenced is an outcome, too."""

@@ -143,16 +143,16 @@ class SimulatedWorkers:
 
     def _run(self, name: str) -> str:
         worker = self._worker(name)
+        del self.assigned[name]
+        self._ended.append(worker.job_id)
         job = worker.job()
         assert job is not None
         for _ in worker.steps():
             pass
-        del self.assigned[name]
-        self._ended.append(worker.job_id)
         return f"{job.stage} (fenced)" if worker.outcome == "fenced" else job.stage
 
     def _worker(self, name: str) -> FakeWorker:
-        worker = FakeWorker(self.state, self.clock, *self.assigned[name])
+        worker = FakeWorker(self.state, self.clock, *self.assigned[name], dies_of_errors=True)
         job = worker.job()
         worker.failure = self.failures.get(job.stage) if job is not None else None
         return worker

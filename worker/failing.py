@@ -1,14 +1,21 @@
-"""What an error of a stage means: try later, wait for space, or a human must act."""
+"""What an error of a stage means: try later, wait, or a human must act; and writing it down."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from state import jobs
 from state.artifacts import NOT_DAMAGE
 from state.failures import Failure, TerminalFailure, TransientFailure
 from state.files import disk_full_words, is_disk_full
+from state.jobs import RetryPolicy
+from state.records import JobRecord
+
+NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged")
+"""The job waits for space, or for its input to be made again, however long that takes."""
 
 _PASSES = NOT_DAMAGE | {errno.EIO, errno.ESTALE}
 
@@ -31,6 +38,22 @@ def failure_of(error: Exception, folder: Path) -> Failure:
             return TransientFailure("InputOutputError", str(error))
     message = f"{type(error).__name__}: {error} (see the worker's log)"
     return TerminalFailure("UnexpectedError", message)
+
+
+def record_failure(
+    connection: Any, job: JobRecord, failure: Failure, *, now: float, policy: RetryPolicy
+) -> None:
+    """End an attempt: tried again, postponed without losing it, or failed. Raises Fenced."""
+    reason, message = failure.reason, failure.message
+    if reason in NO_FAULT_OF_THE_JOB:
+        until = now + policy.wait_seconds
+        jobs.postpone(connection, job.id, job.token, reason, message, until=until)
+        return
+    transient = isinstance(failure, TransientFailure)
+    jobs.fail(
+        connection, job.id, job.token, reason, message,
+        transient=transient, now=now, policy=policy,
+    )  # fmt: skip
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -23,7 +23,7 @@ from state.jobs import Fenced, RetryPolicy
 from state.publication import publish, verified_folder
 from state.records import JobRecord
 from worker.context import StageContext
-from worker.failing import failure_of
+from worker.failing import failure_of, record_failure
 from worker.lease import Lease
 from worker.manifest import manifest_of
 from worker.memory import ran_out_of_memory
@@ -172,23 +172,9 @@ class Runner:
                 return
 
     def _write_failure(self, job: JobRecord, failure: Failure) -> None:
-        now, reason, message = time.time(), failure.reason, failure.message
         failpoints.reach("job-failure")
         with self.state.database.write() as connection:
-            if reason == "DiskFull":  # no fault of the job: it waits, however long that takes
-                until = now + self.policy.space_wait_seconds
-                jobs.postpone(connection, job.id, job.token, reason, message, until=until)
-                return
-            jobs.fail(
-                connection,
-                job.id,
-                job.token,
-                reason,
-                message,
-                transient=isinstance(failure, TransientFailure),
-                now=now,
-                policy=self.policy,
-            )
+            record_failure(connection, job, failure, now=time.time(), policy=self.policy)
 
 
 def batch_divisor(job: JobRecord) -> int:

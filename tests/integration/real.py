@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,11 @@ from tests.tiny_experiment import make_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 180
+
+
+def _heed_interrupts() -> None:
+    """A test run in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -49,6 +55,7 @@ class Place:
         return subprocess.Popen(
             command,
             cwd=REPOSITORY,
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - one thread at this point
             env=self.environment(failpoint),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

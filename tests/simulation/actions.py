@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from specs.objects import Key
@@ -245,6 +246,33 @@ def come_back(world: World) -> str:
     while hand.busy and not hand.acting and world.rng.random() < 0.9:
         words.append(world.work(hand))
     return f"{hand.name} comes back: {' '.join(words)}"
+
+
+def sleep_too_long(world: World) -> str:
+    """A worker sleeps while its controller dies and another one takes over; then it wakes up."""
+    hand = _some(world, lambda hand: not hand.acting)
+    if hand is None or hand.worker is None:
+        return "nobody to put to sleep"
+    what, worker, job = hand.what, hand.worker, hand.worker.job()
+    if job is None or job.state != "running" or job.token != worker.token:
+        return "it was fenced already"
+    hand.paused = True
+    world.trouble.unset()
+    for life in list(world.lives):
+        world.lose_controller(life, with_workers=hand not in life.fleet.mine)
+    life = world.start_controller()
+    world.clock.advance(world.settings.lease_seconds + 5)
+    steps = world.rng.randrange(1, 4)
+    for _ in range(steps):
+        world.step(life)
+    for other in world.busy_hands():
+        if other is not hand and world.rng.random() < 0.5:
+            world.work(other)
+    world.counts["worker overslept"] += 1
+    for write in world.rng.sample(["heartbeat", "release", "failure", "artifact"], 4):
+        world.attempt(partial(worker.write_anyway, job, write))
+    hand.die()
+    return f"{what} sleeps for {steps} steps too long, then {worker.outcome}"
 
 
 def kill_a_worker(world: World) -> str:

@@ -47,6 +47,7 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.work, 24),
     (actions.pause, 2),
     (actions.come_back, 3),
+    (actions.sleep_too_long, 3),
     (actions.kill_a_worker, 2),
     (actions.die_while_publishing, 2),
     (actions.fail_the_next_job, 1),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reports_payloads import HOSTILE, Payloads, Sizes
-
 from specs.actions import CODE_REVISIONS
 from specs.canonical import digest as digest_of
 from specs.kinds import ExperimentSpec
@@ -15,6 +13,7 @@ from specs.status import ArtifactReference, Condition, Status
 from state import artifact_index, objects
 from state.folder import StateFolder, open_state
 from state.records import ArtifactRecord
+from tests.unit.reports_payloads import HOSTILE, Payloads, Sizes
 
 NOW = 1_750_000_000.0
 KINDS = {

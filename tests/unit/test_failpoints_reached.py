@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from reports_case import build
 
 import state.events
 import worker.model_sources
@@ -27,6 +26,7 @@ from state.failures import JobStopped, TransientFailure
 from state.folder import open_state
 from tests.simulated import Simulation, capture_spec, settled_experiment
 from tests.tiny_experiment import make_experiment
+from tests.unit.reports_case import build
 from worker.conversion import convert_in_process
 from worker.lease import Lease
 from worker.runner import Runner

@@ -5,7 +5,6 @@ import os
 from dataclasses import replace
 
 import pytest
-from reports_case import build
 
 from controller.settings import Settings
 from reports.export import export_bundle
@@ -14,6 +13,7 @@ from reports.view import ExperimentView
 from specs.canonical import digest as digest_of
 from state.artifacts import MANIFEST, ArtifactStore, Corrupt, content_digest
 from tests.simulated import settled_experiment
+from tests.unit.reports_case import build
 
 DIGEST = "d" * 64
 

@@ -4,12 +4,12 @@ import shutil
 import subprocess
 
 import pytest
-from reports_case import build
-from reports_payloads import HOSTILE
-from test_reports_page import parsed
 
 from reports.html import render_report
 from reports.view import ExperimentView
+from tests.unit.reports_case import build
+from tests.unit.reports_payloads import HOSTILE
+from tests.unit.test_reports_page import parsed
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ALIVE = "<p id='alive'>the page was parsed to its end</p>"

@@ -5,8 +5,6 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from reports_case import build
-from reports_payloads import HOSTILE
 from safetensors.numpy import load_file
 
 from reports.export import export_bundle
@@ -14,6 +12,8 @@ from reports.view import ExperimentView
 from specs.kinds import ExperimentSpec
 from state.artifacts import Corrupt
 from state.failures import TerminalFailure
+from tests.unit.reports_case import build
+from tests.unit.reports_payloads import HOSTILE
 
 FEATURES = {
     "latent",

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from reports_case import NOW, build
 
 from reports.documents import remaining_seconds
 from reports.listing import (
@@ -20,6 +19,7 @@ from reports.listing import (
 from specs.objects import Key
 from state import artifact_index, objects
 from state.records import EventRecord, JobRecord, Progress
+from tests.unit.reports_case import NOW, build
 
 LATER = NOW + 300
 

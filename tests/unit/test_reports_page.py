@@ -5,8 +5,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from reports_case import NOW, build, set_status
-from reports_payloads import HOSTILE, Sizes
 
 from reports.export import write_report
 from reports.html import render_report
@@ -19,6 +17,8 @@ from specs.objects import Key
 from specs.status import Condition, Status
 from state import objects
 from state.failures import TerminalFailure
+from tests.unit.reports_case import NOW, build, set_status
+from tests.unit.reports_payloads import HOSTILE, Sizes
 
 
 class Elements(HTMLParser):

@@ -104,7 +104,7 @@ def test_an_older_readable_database_is_closed_when_it_is_opened(tmp_path):
 def test_a_report_written_into_the_state_folder_is_behind_a_closed_door(
     tmp_path, monkeypatch, open_umask
 ):
-    from reports_case import build
+    from tests.unit.reports_case import build
 
     build(tmp_path)
     monkeypatch.setattr(

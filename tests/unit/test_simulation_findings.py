@@ -21,6 +21,7 @@ from tests.simulated import (
     SimulatedWorkers,
     Simulation,
     capture_spec,
+    experiment_spec,
     settled_experiment,
 )
 from tests.simulation.faulty_disk import FaultyDisk
@@ -105,6 +106,22 @@ def test_a_published_artifact_survives_a_power_cut_folders_and_all(tmp_path):
         simulation.state.artifacts.verify(record)
 
 
+def test_an_artifact_that_is_taken_over_survives_a_power_cut(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply(capture_spec(), "cap", "Capture")
+    simulation.step_until_running()
+    disk = FaultyDisk(tmp_path)
+    with disk.watched():
+        with crash_at("fsync", "artifact-rename"), pytest.raises(Crash):
+            simulation.workers.complete()  # renamed, but never forced to the disk
+        simulation.step()
+        assert simulation.get("cap").ready
+        disk.cut_power(lambda: False)
+    with simulation.state.database.read() as connection:
+        (known,) = artifact_index.listed(connection)
+    simulation.state.artifacts.verify(known)
+
+
 def test_a_reader_that_is_told_gone_looks_at_everything_before_it_is_idle(settled):
     settled.step()  # the resync of a new controller, which looks at everything anyway
     settled.apply(capture_spec(), "late", "Capture")
@@ -144,3 +161,20 @@ def test_two_controllers_keep_one_rate_even_when_a_job_comes_back_at_once(tmp_pa
         simulation.step()
     assert states[1:] == ["running"]
     assert len(simulation.rows()["job_starts"]) == 1
+
+
+def test_a_job_waits_for_an_input_that_is_being_made_again_however_long_that_takes(settled):
+    steering = {**settled.get("france").spec["steering"], "strengths": [0.75]}
+    settled.apply(experiment_spec(steering=steering))
+    settled.step_until_running()
+    shutil.rmtree(settled.artifact_folder("france-mapping"))
+    for _ in range(8):
+        assert settled.workers.complete() == ["steering"]
+        (job,) = (job for job in settled.jobs() if job.state == "pending")
+        assert (job.reason, job.attempts) == ("InputDamaged", 0)
+        with settled.state.database.write() as connection:
+            claimed = jobs.claim(connection, job.id, "w", 30.0, now=settled.clock.now())
+        settled.workers.assigned["w"] = (claimed.id, claimed.token)
+    settled.workers.complete()
+    assert sorted(settled.settle()) == ["mapping", "steering"]
+    assert settled.get("france").ready
