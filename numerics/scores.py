@@ -63,6 +63,30 @@ def next_token_kl(
 
 
 @torch.no_grad()
+def loss_rise(
+    model: CausalModel,
+    place: HookPlace,
+    tokens: Sequence[int],
+    vectors: Float[Tensor, "cells d_model"],
+) -> Float[Tensor, "cells positions"]:
+    """Return the rise of −log p of each next token of the text under each vector, in nats.
+
+    A fluency cost: what the steered model finds harder about ordinary text than the clean one.
+    The last token predicts nothing; single positions may be below 0. Raises NotFinite; its row
+    counts the clean model as 0.
+    """
+    clean = torch.zeros_like(vectors[:1])
+    states = steered_states(model, place, tokens, torch.cat([clean, vectors]))[:, 1:-1]
+    cells, positions, width = states.shape
+    following = torch.tensor(tokens[2:], device=states.device).repeat(cells)
+    loss = token_nll(model.head, states.reshape(-1, width), following).view(cells, positions)
+    row = first_not_finite(loss)
+    if row is not None:
+        raise NotFinite("the logits are NaN or infinite", row)
+    return loss[1:] - loss[:1]
+
+
+@torch.no_grad()
 def prefixed_kl(
     model: CausalModel,
     tokens: Sequence[int],

@@ -218,6 +218,7 @@ def _strength_unit(view: ExperimentView, stage: StageView) -> dict[str, Any]:
     unit = stage.spec["strengthUnit"]
     words, name = {
         "nextTokenKl": ("nats of next-token KL on neutral text", ""),
+        "fluencyLoss": ("nats per token by which neutral text gets less likely", ""),
         "centredResidualNorm": ("median norm of (h minus mean h)", "median_centred_norm"),
         "residualNorm": ("median norm of h", "median_norm"),
         "absolute": ("1", ""),

@@ -197,7 +197,7 @@ def _steering_cautions(view: ExperimentView) -> list[str]:
         )
     if verdict["verdict"] == "NotTestable":
         found.append("NotTestable says nothing about which arm is better.")
-    if view.stage("steering").spec["strengthUnit"] != "nextTokenKl":
+    if view.stage("steering").spec["strengthUnit"] not in ("nextTokenKl", "fluencyLoss"):
         found.append(
             "The contrast compares arms at equal norms, which are not equal disturbances: in the "
             "figure, compare arms at equal KL."

@@ -21,7 +21,9 @@ Arm = Literal[
     "meanDifference",
     "random",
 ]
-StrengthUnit = Literal["nextTokenKl", "centredResidualNorm", "residualNorm", "absolute"]
+StrengthUnit = Literal[
+    "nextTokenKl", "fluencyLoss", "centredResidualNorm", "residualNorm", "absolute"
+]
 
 
 class Selection(Spec):
@@ -142,7 +144,9 @@ class SteeringRules(Spec):
     """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
     strength_unit: StrengthUnit = "nextTokenKl"
     """Unit of ``strengths``: nats of next-token KL on ``neutralText`` (each arm gets the norm that
-    brings it: equal budgets), median norm of (h - mean h), median norm of h, or 1."""
+    brings it: equal budgets), nats per token by which ``neutralText`` gets less likely under the
+    steered model (``fluencyLoss``, an equal budget too), median norm of (h - mean h), median norm
+    of h, or 1."""
     strengths: Annotated[
         tuple[Annotated[float, Field(gt=0.0, le=1e6)], ...], Field(min_length=1, max_length=50)
     ] = (0.05, 0.1, 0.2)

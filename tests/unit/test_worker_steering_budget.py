@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from numerics.scores import next_token_kl
+from numerics.scores import loss_rise, next_token_kl
 from tests.stage_world import contents, interrupted_and_resumed, steering_payload, table
 from worker.stages import steering
 from worker.stages.steering_arms import matched_latents
@@ -47,6 +47,23 @@ def test_every_arm_reaches_the_wanted_divergence_on_the_calibration_texts(steeri
         assert float(torch.cat(parts, dim=1).mean()) == pytest.approx(strength, rel=0.0201)
 
 
+def test_arms_can_be_made_equal_in_fluency_loss(steering_world):
+    payload = budget_payload(strengthUnit="fluencyLoss", strengths=[0.01])
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    norms = dict(zip(arms["arm"], arms["norm"], strict=True))
+    run = prepare(payload, steering_world.context("check"))
+    texts = [run.model.encode(NEUTRAL_TEXT[i]) for i in NeutralTexts.split(run).calibrate]
+    reached = norms.keys() & run.arms.vectors.keys()
+    missing = json.loads((folder / "verdict.json").read_text())["missing"]
+    assert len(reached) >= 2
+    assert {f"{arm} at 0.01" for arm in run.arms.vectors.keys() - reached} <= missing.keys()
+    for arm in reached:
+        vector = (run.arms.vectors[arm] * norms[arm])[None]
+        rises = [loss_rise(run.model.causal, run.place, text, vector) for text in texts]
+        assert float(torch.cat(rises, dim=1).mean()) == pytest.approx(0.01, rel=0.0201)
+
+
 def test_divergence_is_reported_on_other_texts_than_it_was_matched_on(steering_world):
     run = prepare(budget_payload(), steering_world.context("a"))
     texts = NeutralTexts.split(run)
@@ -68,7 +85,7 @@ def test_a_budget_out_of_reach_leaves_its_cell_out_with_the_reason(steering_worl
     folder, _ = steering_world.run(steering, budget_payload(strengths=[0.01, 1e5]))
     verdict = json.loads((folder / "verdict.json").read_text())
     assert set(table(folder / "arms.parquet")["strength"]) == {0.0, 0.01}
-    assert verdict["missing"]["multi at 100000"] == "no norm brings this divergence"
+    assert verdict["missing"]["multi at 100000"] == "no norm brings this nextTokenKl"
     assert verdict["estimate"] is not None
 
 

@@ -17,7 +17,7 @@ from numerics.steering import generate
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.preflights import Preflight, require
-from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_divergence
+from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_effect
 from worker.stages.steering_cells import Cell, Row, added_vectors, plan_rows
 from worker.stages.steering_outcomes import read_outcomes
 from worker.stages.steering_run import SteeringRun, not_finite, prepare
@@ -175,6 +175,6 @@ def _score_divergence(run: SteeringRun, cells: list[Cell]) -> list[float]:
     def report(done: int) -> None:
         run.context.progress("ScoringDivergence", done, len(texts), "texts")
 
-    found: list[float] = mean_divergence(run, cells, texts, "divergence", report).tolist()
+    found: list[float] = mean_effect(run, cells, texts, "divergence", report).tolist()
     report(len(texts))
     return found

@@ -1,4 +1,4 @@
-"""How strongly each arm pushes: declared norms, or the norm that brings a wanted divergence."""
+"""How strongly each arm pushes: declared norms, or the norm that brings a wanted effect."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from numerics.budget import PASSES_MAX, Solution, solve_strengths
 from numerics.capture import NotFinite
 from numerics.sampling import keyed_generator
-from numerics.scores import next_token_kl, prefixed_kl
+from numerics.scores import loss_rise, next_token_kl, prefixed_kl
 from worker.stages.steering_arms import SYSTEM_PROMPT
 from worker.stages.steering_cells import Cell, added_vectors, unsteered_cells
 from worker.stages.steering_run import SteeringRun, not_finite
 
 CELLS_PER_PASS_MAX = 64
 """Cells whose divergence is computed in one pass over a text."""
+BUDGETS = {"nextTokenKl": next_token_kl, "fluencyLoss": loss_rise}
+"""What is made equal between arms, by the unit of the strengths: nats per token of a text."""
 START_SHARE = 0.1
 """First norm tried, in median centred residual norms."""
 NORM_MAX_SHARE = 20.0
@@ -42,7 +44,7 @@ class NeutralTexts:
     def split(run: SteeringRun) -> NeutralTexts:
         """Give half of the texts, chosen by their hash, to each purpose."""
         texts = run.payload["neutralText"]
-        if run.payload["strengthUnit"] != "nextTokenKl" or len(texts) == 1:
+        if run.payload["strengthUnit"] not in BUDGETS or len(texts) == 1:
             everything = tuple(range(len(texts)))
             return NeutralTexts(everything, everything)
         ranks = [keyed_generator("neutral-split", text).random() for text in texts]
@@ -58,7 +60,7 @@ def choose_cells(run: SteeringRun) -> tuple[list[Cell], dict[str, str]]:
     wanted = [
         Cell(arm, float(strength)) for arm in run.arms.vectors for strength in payload["strengths"]
     ]
-    if payload["strengthUnit"] != "nextTokenKl":
+    if payload["strengthUnit"] not in BUDGETS:
         scale = _scale(run)
         steered = [Cell(c.arm, c.strength, c.strength * scale) for c in wanted]
         return [*unsteered, *steered], {}
@@ -69,7 +71,7 @@ def choose_cells(run: SteeringRun) -> tuple[list[Cell], dict[str, str]]:
         if not math.isnan(norm)
     ]
     missing = {
-        f"{cell.arm} at {cell.strength:g}": "no norm brings this divergence"
+        f"{cell.arm} at {cell.strength:g}": f"no norm brings this {payload['strengthUnit']}"
         for cell, norm in zip(wanted, norms, strict=True)
         if math.isnan(norm)
     }
@@ -99,7 +101,8 @@ def _solve(run: SteeringRun, wanted: list[Cell]) -> Solution:
             Cell(wanted[cell].arm, wanted[cell].strength, norm)
             for cell, norm in zip(cells.tolist(), tried.tolist(), strict=True)
         ]
-        return mean_divergence(run, trial, texts, f"budget-{passes:02d}", report)
+        unit = run.payload["strengthUnit"]
+        return mean_effect(run, trial, texts, f"budget-{passes:02d}", report, unit)
 
     return solve_strengths(
         measure,
@@ -109,15 +112,17 @@ def _solve(run: SteeringRun, wanted: list[Cell]) -> Solution:
     )
 
 
-def mean_divergence(
+def mean_effect(
     run: SteeringRun,
     cells: list[Cell],
     texts: tuple[int, ...],
     name: str,
     report: Callable[[int], None],
+    unit: str = "nextTokenKl",
 ) -> NDArray[np.float64]:
-    """Return each cell's mean KL(clean ‖ cell) over the tokens of some neutral texts, in nats.
+    """Return each cell's mean effect over the tokens of some neutral texts, in nats.
 
+    By default KL(clean ‖ cell), which a system prompt has, too; else another of ``BUDGETS``.
     Pieces are kept as shards under ``name``; ``report(texts done)`` is called before each text.
     """
     moved = [i for i, cell in enumerate(cells) if cell.norm > 0]
@@ -128,29 +133,34 @@ def mean_divergence(
         report(done)
         tokens = run.model.encode(run.payload["neutralText"][index])
         if moved:
-            compute = partial(_summed_kl, run, tokens, vectors[moved], [cells[i] for i in moved])
+            parts = vectors[moved], [cells[i] for i in moved]
+            compute = partial(_summed, run, BUDGETS[unit], tokens, *parts)
             totals[moved] += run.kept(f"{name}-{index:05d}.json", compute)
         if prefixed:
             totals[prefixed] += run.kept(
                 f"{name}-prefix-{index:05d}.json", partial(_summed_prefixed_kl, run, tokens)
             )
-        positions += len(tokens) - 1
+        positions += len(tokens) - (2 if unit == "fluencyLoss" else 1)  # its last predicts none
     return totals / positions
 
 
-def _summed_kl(
-    run: SteeringRun, tokens: list[int], vectors: torch.Tensor, cells: list[Cell]
+def _summed(
+    run: SteeringRun,
+    effect: Callable[..., torch.Tensor],
+    tokens: list[int],
+    vectors: torch.Tensor,
+    cells: list[Cell],
 ) -> list[float]:
     sums: list[float] = []
     at_once = CELLS_PER_PASS_MAX // run.context.batch_divisor
     for start in range(0, len(vectors), at_once):
         part = vectors[start : start + at_once]
         try:
-            divergence = next_token_kl(run.model.causal, run.place, tokens, part)
+            nats = effect(run.model.causal, run.place, tokens, part)
         except NotFinite as error:
             clean = Cell("none", 0.0)
             raise not_finite(error, [clean, *cells[start : start + at_once]]) from error
-        sums.extend(divergence.sum(dim=1).tolist())
+        sums.extend(nats.sum(dim=1).tolist())
     return sums
 
 
