@@ -56,10 +56,10 @@ def test_arms_can_be_made_equal_in_fluency_loss(steering_world):
     texts = [run.model.encode(NEUTRAL_TEXT[i]) for i in NeutralTexts.split(run).calibrate]
     reached = norms.keys() & run.arms.vectors.keys()
     missing = json.loads((folder / "verdict.json").read_text())["missing"]
-    assert len(reached) >= 2
     assert {f"{arm} at 0.01" for arm in run.arms.vectors.keys() - reached} <= missing.keys()
     for arm in reached:
         vector = (run.arms.vectors[arm] * norms[arm])[None]
+        # a random model may find its text easier when it is pushed: then no norm costs anything
         rises = [loss_rise(run.model.causal, run.place, text, vector) for text in texts]
         assert float(torch.cat(rises, dim=1).mean()) == pytest.approx(0.01, rel=0.0201)
 
