@@ -35,6 +35,8 @@ def desired(snapshot: Snapshot) -> Desired:
         "positions": spec["positions"],
         "maxTokens": spec["maxTokens"],
     }
+    if "calibrationText" in spec:
+        declared["calibrationText"] = spec["calibrationText"]["texts"]
     payload = {**declared, "model": facts["ref"]}
     return Wanted(Action("capture", declared, payload), {"model": facts})
 

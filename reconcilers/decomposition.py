@@ -40,16 +40,18 @@ def _wanted(
     record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
 ) -> Wanted:
     aggregation = record.spec["aggregation"]
-    declared = {
+    declared: dict[str, Any] = {
         "capture": artifact.content_digest,
         "dictionary": facts["ref"]["identity"],
         "aggregation": aggregation,
     }
-    payload = {
+    payload: dict[str, Any] = {
         "capture": reference_json(artifact),
         "dictionary": facts["ref"],
         "aggregation": aggregation,
     }
+    if "calibration" in record.spec:
+        declared["calibration"] = payload["calibration"] = record.spec["calibration"]
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(artifact)},
         "dictionary": facts,
@@ -65,6 +67,13 @@ def _mismatch(
         return Blocked(
             "InputMismatch",
             f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",
+            terminal=True,
+        )
+    if "calibration" in record.spec and "calibrationText" not in capture.spec:
+        return Blocked(
+            "InputMismatch",
+            f"calibration needs text to be checked on, but {capture.key} has no calibrationText; "
+            "add it there, or leave calibration out",
             terminal=True,
         )
     hook, trained_at = capture.spec["hook"], facts.get("hook_name")

@@ -44,12 +44,14 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     spec, name = record.spec, record.key.name
 
     splits = {"splits": spec["splits"]} if "splits" in spec else {}
+    calibration = spec.get("calibration")
+    text = {"calibrationText": calibration["text"]} if calibration else {}
 
     def reference(stage: str) -> dict[str, str]:
         return {"name": f"{name}-{stage}"}
 
     specs: dict[str, dict[str, Any]] = {
-        "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits},
+        "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits, **text},
         "mapping": {
             **spec["mapping"],
             "coarseRef": reference("coarse"),
@@ -63,6 +65,7 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
             "dictionary": spec["dictionaries"][side],
             "aggregation": spec["aggregation"],
             "selection": spec["selection"],
+            **({"calibration": calibration[side]} if calibration else {}),
         }
     if "steering" in spec:
         specs["steering"] = {

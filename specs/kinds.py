@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from specs.fields import HookName, ObjectName, Spec, Texts, normalised
-from specs.rules import Gate, MappingRules, Selection, SteeringRules
+from specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from specs.sources import Dictionary, Model
 from specs.splits import Splits
 
@@ -81,6 +81,8 @@ class CaptureSpec(Spec):
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     splits: Splits = Splits()
     """Which prompts choose latents, and which only test."""
+    calibration_text: Texts | None = None
+    """Ordinary text, captured apart: decompositions check their dictionaries on it."""
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:
@@ -99,6 +101,9 @@ class DecompositionSpec(Spec):
     """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
     selection: Selection = Selection()
     """Which latents are candidates for the concept."""
+    calibration: Expected | None = None
+    """What the dictionary must do on the capture's ``calibrationText``; left out, nothing is
+    checked."""
 
 
 class MappingSpec(MappingRules):
@@ -139,6 +144,20 @@ class Dictionaries(Spec):
     """The dictionary with more latents."""
 
 
+class Calibration(Spec):
+    """A blocking check of both dictionaries on text on which they were measured before.
+
+    A dictionary for another model, hook or scale reconstructs badly or fires too often.
+    """
+
+    text: Texts
+    """Ordinary text, one sequence per line; all its tokens but BOS count."""
+    coarse: Expected
+    """Ranges for the coarse dictionary."""
+    fine: Expected
+    """Ranges for the fine dictionary."""
+
+
 class ExperimentSpec(Spec):
     """The whole experiment, from two prompt sets to a verdict on steering."""
 
@@ -158,6 +177,8 @@ class ExperimentSpec(Spec):
     """Which texts choose latents and strengths, and which only test."""
     dictionaries: Dictionaries
     """The coarse and the fine sparse autoencoder."""
+    calibration: Calibration | None = None
+    """What the dictionaries must do on ordinary text before anything is believed."""
     selection: Selection = Selection()
     """Which latents are candidates for the concept."""
     mapping: MappingRules = MappingRules()

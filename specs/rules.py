@@ -91,6 +91,25 @@ class MappingRules(Spec):
         return self
 
 
+Range = Annotated[tuple[float, ...], Field(min_length=2, max_length=2)]
+
+
+class Expected(Spec):
+    """What a dictionary was measured to do on the calibration text; else nothing is believed."""
+
+    l0: Range
+    """Least and largest mean number of active latents per token."""
+    fvu: Range
+    """Least and largest fraction of variance unexplained."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Expected:
+        for name, (low, high) in (("l0", self.l0), ("fvu", self.fvu)):
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} must be [low, high] with 0 <= low <= high")
+        return self
+
+
 class Gate(Spec):
     """GO when some anchor has enough fine latents below it, and more than matched anchors have."""
 

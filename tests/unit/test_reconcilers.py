@@ -196,6 +196,9 @@ def test_an_input_without_facts_stalls_only_if_a_human_must_act(terminal):
     assert "R: why" in made.status.condition("Ready").message
 
 
+EXPECTED = {"l0": [1, 2], "fvu": [0, 1]}
+
+
 def decomposition_snapshot(upstream=None, facts=DICTIONARY, spec=DECOMPOSITION, used="cap-digest"):
     inputs = {"capture": {"digest": used}}
     record = stored("Decomposition", "dec", spec)
@@ -247,6 +250,7 @@ def test_an_upstream_that_is_ready_for_an_older_generation_is_not_ready():
         ({**DICTIONARY, "d_in": 9}, {}, "width 9"),
         ({**DICTIONARY, "hook_name": "blocks.1.hook_resid_pre"}, {}, "trained at"),
         (DICTIONARY, {"aggregation": "max"}, "positions: all"),
+        (DICTIONARY, {"calibration": EXPECTED}, "has no calibrationText"),
     ],
 )
 def test_a_dictionary_that_does_not_fit_needs_a_human(facts, spec, words):
@@ -263,3 +267,18 @@ def test_a_decomposition_rests_on_content_not_on_thresholds():
     other = replace(CAPTURED, content_digest="other")
     snapshot = replace(decomposition_snapshot(), artifacts={CAPTURED.digest: other})
     assert digest_of(decomposition.desired(snapshot)) != base
+
+
+def test_what_a_dictionary_must_do_on_the_calibration_text_is_part_of_the_work():
+    text = {"calibrationText": {"texts": ["ordinary words"]}}
+    upstream = made_ready(stored("Capture", "cap", {**capture_spec(), **text}), CAPTURED)
+    spec = {**DECOMPOSITION, "calibration": EXPECTED}
+    plain = decomposition.desired(decomposition_snapshot(upstream))
+    checked = decomposition.desired(decomposition_snapshot(upstream, spec=spec))
+    assert checked.action.payload["calibration"] == EXPECTED
+    assert digest_of(checked) != digest_of(plain)
+    plain_capture, checked_capture = (
+        capture.desired(capture_snapshot(spec={**capture_spec(), **more})) for more in ({}, text)
+    )
+    assert digest_of(plain_capture) != digest_of(checked_capture)
+    assert checked_capture.action.payload["calibrationText"] == ["ordinary words"]

@@ -30,6 +30,7 @@ TOKENS_PER_BATCH_MAX = 512
 """About a second of work for a small model on a CPU; part of what makes payload bytes equal."""
 BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
+CALIBRATION = "calibration.safetensors"
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
@@ -48,7 +49,23 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
     preflights = capture_preflights(model, payload["hook"], tokens, rows)
+    _write_calibration(model, payload, context, out)
     return {**_write(payload, rows, out), "preflights": preflights}
+
+
+def _write_calibration(
+    model: LoadedModel, payload: dict[str, Any], context: StageContext, out: Path
+) -> None:
+    """Write the vectors of every token but BOS of the calibration text, where there is one."""
+    texts = payload.get("calibrationText", [])
+    if not texts:
+        return
+    lines = [{"id": f"calibration-{n:04d}", "text": text} for n, text in enumerate(texts)]
+    tokens = tokenise(model, lines, payload["maxTokens"])
+    ids = [line["id"] for line in lines]
+    shards = _capture_all(model, payload["hook"], tokens, ids, context, "calibration")
+    rows = torch.cat(_in_prompt_order(shards, len(lines)))
+    save_file({"residual": rows}, out / CALIBRATION)
 
 
 def tokenise(
@@ -73,15 +90,20 @@ def tokenise(
 
 
 def _capture_all(
-    model: LoadedModel, hook: str, tokens: list[list[int]], ids: list[str], context: StageContext
+    model: LoadedModel,
+    hook: str,
+    tokens: list[list[int]],
+    ids: list[str],
+    context: StageContext,
+    kind: str = "capture",
 ) -> list[Path]:
-    """Return the sealed shards that hold every prompt's vectors."""
+    """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
     shards, done = [], 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):
-        name = f"capture-{number:05d}.safetensors"
+        name = f"{kind}-{number:05d}.safetensors"
         path = context.shards.sealed(name)
         if path is None:
             found: dict[str, Tensor] = {}

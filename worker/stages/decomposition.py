@@ -30,6 +30,7 @@ from numerics.features import aggregate_prompts, latent_statistics
 from numerics.splits import split_rows
 from state.failures import TerminalFailure
 from worker.context import StageContext
+from worker.stages.calibration import calibration_preflight
 from worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
 
 SHARD_MULTIPLICATIONS = 10**11
@@ -59,7 +60,10 @@ class CapturedRows:
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
-    """Write ``activations.safetensors`` and ``features.parquet``; return the metrics."""
+    """Write ``activations.safetensors`` and ``features.parquet``; return the metrics.
+
+    Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.
+    """
     rows = _read_capture(context.artifact("capture", payload["capture"]["digest"]))
     dictionary = context.dictionary(payload["dictionary"]).to(context.device)
     if dictionary.d_in != rows.residual.shape[1]:
@@ -68,6 +72,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             f"the dictionary reads vectors of {dictionary.d_in} numbers, the capture holds "
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
+    preflights = calibration_preflight(payload, context, dictionary)
     activations, sums = _encode_in_shards(rows.residual, dictionary, context)
     aggregation = payload["aggregation"]
     prompts = aggregate_prompts(
@@ -93,6 +98,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "d_sae": dictionary.d_sae,
         "rows": sums.rows,
         "population": rows.population,
+        **({"preflights": preflights} if preflights else {}),
     }
 
 

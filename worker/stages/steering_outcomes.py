@@ -15,6 +15,7 @@ from numerics.capture import residual_at_hook, rows_without_bos
 from numerics.dictionary import block_shape, encode
 from numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
 from numerics.reading import Reading, read_continuations, text_means
+from numerics.sampling import keyed_generator
 from worker.stages.capture import TOKENS_PER_BATCH_MAX
 from worker.stages.steering_cells import Cell, Row
 from worker.stages.steering_run import SteeringRun
@@ -22,6 +23,8 @@ from worker.stages.tables import read_columns
 
 Outcomes = dict[str, dict[Row, float]]
 SIDES = ("coarse", "fine")
+PROBE_PROMPTS_MAX = 100
+"""Prompts of each condition that the probe is fitted to, drawn by their text if there are more."""
 
 
 def read_outcomes(
@@ -136,7 +139,7 @@ def _collateral(
 
 
 def _probe(run: SteeringRun) -> dict[str, Any]:
-    """Fit the probe to the discover prompts, at its own hook; kept as a shard."""
+    """Fit the probe to discover prompts, at its own hook; kept as a shard."""
     hook = run.payload.get("probeHook") or _default_probe_hook(run)
     return dict(run.kept("probe.json", partial(_fit_probe, run, hook)))
 
@@ -151,7 +154,7 @@ def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
     prompts = read_columns(folder / "prompts.parquet")
     discover = prompts["split"] == "discover"
     chosen = {
-        condition: prompts["text"][discover & (prompts["condition"] == condition)].tolist()
+        condition: _drawn(prompts["text"][discover & (prompts["condition"] == condition)].tolist())
         for condition in ("target", "neutral")
     }
     run.model.place(hook)  # refuses a hook that the model has not
@@ -165,6 +168,12 @@ def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
         "auroc": _known(auroc),
         "prompts": [len(target), len(neutral)],
     }
+
+
+def _drawn(texts: list[str]) -> list[str]:
+    """Return at most ``PROBE_PROMPTS_MAX`` of the texts, in a random order that is their own."""
+    ranked = sorted(texts, key=lambda text: float(keyed_generator("probe", text).random()))
+    return ranked[:PROBE_PROMPTS_MAX]
 
 
 def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.float64]:
