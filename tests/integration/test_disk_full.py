@@ -13,12 +13,7 @@ import pytest
 
 from tests.integration.real import Place, eventually
 
-pytestmark = [
-    pytest.mark.integration,
-    # 2026-11-22: passed on the branch it was written on, hangs since workers, seals and permissions
-    # were merged. Way out: run one test alone, see which write is the first on the small disk now.
-    pytest.mark.skip("hangs since the merges of 2026-11-22; the in-process tests of it run"),
-]
+pytestmark = pytest.mark.integration
 
 DISK = "24m"
 FLOOR = "12MiB"

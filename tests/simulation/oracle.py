@@ -201,7 +201,7 @@ class Oracle:
     def _nothing_rests_on_the_past(self, seen: Seen, *, resynced: bool) -> list[Violation]:
         """A Ready object rests on Ready upstreams and holds what the specs of now stand for."""
         world, found = self.world, []
-        if world.identity_unseen and not resynced:
+        if world.identity_unseen:
             return found
         outcomes = self._model(seen).outcomes()
         by_key = {record.key: record for record in seen.objects}

@@ -173,10 +173,8 @@ class Game:
         """Let a controller step; one that was left alone owes more than one that was not."""
         world = self.world
         captured = any(record.key.kind == "Capture" for record in self.oracle.look().objects)
-        resynced = world.clock.now() >= life.resync_due_at
-        if resynced:
-            life.resync_due_at = world.clock.now() + world.settings.resync_seconds
         ended = world.step(life)
+        resynced = life.resynced
         world.trouble.unset()
         alone = world.trouble.sprung is None
         self._tell(f"step{' resync' if resynced else ''} {ended}")
@@ -184,10 +182,11 @@ class Game:
         if alone:
             self._no_trouble(life)
         if alone and not ended and len(world.lives) == 1:
+            if resynced and captured:  # else nobody asked what the model is
+                world.identity_unseen = False
             self.oracle.after_a_clean_step(seen, life, resynced=resynced)
             if resynced:
                 world.dropped = False
-                world.identity_unseen &= not captured  # nobody asked what the model is
         return seen
 
     def _no_trouble(self, life: Life) -> None:

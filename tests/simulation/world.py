@@ -58,6 +58,8 @@ class Life:
     controller: Watched
     fleet: Fleet
     resync_due_at: float = 0.0
+    resynced: bool = False
+    """Whether its last step was one in which a resync was due."""
 
 
 def _do_not_wait(connection: sqlite3.Connection, _record: Any) -> None:
@@ -183,6 +185,9 @@ class World:
     def step(self, life: Life) -> str:
         """Let a controller do all that is due; what ends it is told."""
         life.controller.troubles.clear()
+        life.resynced = self.clock.now() >= life.resync_due_at
+        if life.resynced:
+            life.resync_due_at = self.clock.now() + self.settings.resync_seconds
         ended = self.attempt(life.controller.step)
         if ended:
             self.lose_controller(life, with_workers=self.rng.random() < 0.4)

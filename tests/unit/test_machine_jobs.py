@@ -183,7 +183,7 @@ class JobsAgainstModel(RuleBasedStateMachine):
             self.becomes(claim.id, state="succeeded", reason=None, **self.ended_now)
 
     def postpone(self, claim):
-        until = self.now + POLICY.space_wait_seconds
+        until = self.now + POLICY.wait_seconds
         if self.try_to(jobs.postpone, claim, "DiskFull", "m", until=until):
             waiting = self.freed(claim.id)
             self.known[claim.id] = replace(waiting, not_before=until, reason="DiskFull")
