@@ -221,11 +221,12 @@ def test_the_gate_is_compared_with_matched_anchors(bundle: Path, recomputed, spe
     assert gate["best_count"] == max(children[anchor] for anchor in anchors)
     others = int((firing > 0).sum()) - sum(firing[anchor] > 0 for anchor in anchors)
     assert gate["null"]["eligible"] == others
-    expected = independent.percentile(children, firing, anchors, 500, 5000)
+    matched = min(500, max(100, others // 4))
+    expected = independent.percentile(children, firing, anchors, matched, 5000)
     assert gate["percentile"] == pytest.approx(expected, abs=10)
     draws = parquet.read_table(bundle / "gate_draws.parquet").to_pandas()
     null = draws["best_count"][draws["source"] == "matched anchors"]
-    assert len(null) == gate["null"]["anchors"] == min(500, others)
+    assert len(null) == gate["null"]["anchors"] == matched
     p = (1 + (null >= gate["best_count"]).sum()) / (1 + len(null))
     assert gate["percentile"] == pytest.approx(100 * (1 - p))
 
