@@ -62,7 +62,10 @@ def _children(key: Key, spec: dict[str, Any]) -> dict[Key, dict[str, Any]]:
         return Key(kind, key.namespace, f"{key.name}-{stage}")
 
     fields = ("model", "hook", "prompts", "positions", "maxTokens")
-    found: dict[Key, dict[str, Any]] = {child("Capture", "capture"): {f: spec[f] for f in fields}}
+    shared = {f: spec[f] for f in ("splits",) if f in spec}
+    found: dict[Key, dict[str, Any]] = {
+        child("Capture", "capture"): {f: spec[f] for f in fields} | shared
+    }
     for side in ("coarse", "fine"):
         found[child("Decomposition", side)] = {
             "captureRef": named("capture"),
@@ -78,6 +81,7 @@ def _children(key: Key, spec: dict[str, Any]) -> dict[Key, dict[str, Any]]:
             "captureRef": named("capture"),
             "mappingRef": named("mapping"),
             "gatePolicy": spec["gate"]["policy"],
+            **shared,
         }
     return found
 
