@@ -9,9 +9,9 @@ import pandas
 import pytest
 import scipy.stats
 from safetensors.numpy import load_file, save_file
-from test_worker_decomposition_and_mapping import NEUTRALS, TARGETS, Bench, bytes_of
 
 from numerics.multiple_tests import holm
+from tests.unit.test_worker_decomposition_and_mapping import NEUTRALS, TARGETS, Bench, bytes_of
 from worker.stages.tables import read_sparse
 
 SPLIT = ["discover", "test"] * ((TARGETS + NEUTRALS) // 2)
