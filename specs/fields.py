@@ -12,11 +12,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Spec(BaseModel):
@@ -62,6 +65,24 @@ class FileReader(Protocol):
         """Return the absolute path of an existing file or folder; raise ValueError otherwise."""
 
 
+def exactly_one(*choices: tuple[str, ...]) -> ConfigDict:
+    """Return the part of a model's config that tells editors which fields exclude one another.
+
+    Each choice names the fields that are given together. The model's validator stays the judge.
+    """
+    return ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": list(names),
+                    "properties": {name: {"not": {"type": "null"}} for name in names},
+                }
+                for names in choices
+            ]
+        }
+    )
+
+
 def file_reader(info: ValidationInfo) -> FileReader | None:
     """Return the reader that travels in the validation context, if there is one."""
     return info.context.get("files") if info.context else None
@@ -78,7 +99,26 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ObjectName = Annotated[
     str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)
 ]
+
+
+class Unit:
+    """What a number counts. Stands in a field's ``Annotated``; schema and reference show it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        schema[UNIT_KEYWORD] = self.name
+        return schema
+
+
+UNIT_KEYWORD = "x-unit"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Cosine = Annotated[Share, Unit("cosine")]
+Weight = Annotated[Share, Unit("weight")]
 HookName = Annotated[str, Field(pattern=r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$")]
 
 
@@ -88,6 +128,8 @@ class Texts(Spec):
     The lines of ``file`` are embedded in the stored object, so an edit of the file is an edit
     of the spec.
     """
+
+    model_config = exactly_one(("file",), ("texts",))
 
     file: str | None = None
     """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""
