@@ -42,7 +42,8 @@ class Spec(BaseModel):
         field = cls.model_fields.get(info.field_name or "")
         wanted = field.annotation if field is not None else None
         if isinstance(value, bool) and wanted is not bool:
-            raise ValueError(f"expected {_WORDS.get(wanted, 'another value')}, found {value!r}")
+            expected = _WORDS.get(wanted, "another value")
+            raise ValueError(f"expected {expected}, found {str(value).lower()}")
         if isinstance(value, str) and wanted in _WORDS:
             raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}; remove quotes")
         return value
@@ -95,10 +96,11 @@ def located(path: str | None, info: ValidationInfo) -> str | None:
 
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ObjectName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)
-]
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+HOOK_PATTERN = r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$"
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+ObjectName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 
 
 class Unit:
@@ -119,7 +121,7 @@ UNIT_KEYWORD = "x-unit"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cosine = Annotated[Share, Unit("cosine")]
 Weight = Annotated[Share, Unit("weight")]
-HookName = Annotated[str, Field(pattern=r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$")]
+HookName = Annotated[str, Field(pattern=HOOK_PATTERN)]
 
 
 class Texts(Spec):
