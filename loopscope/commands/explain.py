@@ -35,17 +35,7 @@ def explain(
 ) -> None:
     """Print what a field of a spec means: type, default, bounds, unit, fields below it."""
     word, *steps = field.strip(".").split(".")
-    kind = kind_of(word)
-    facts = _find(kind_facts(kind), steps)
-    print(f"KIND:     {kind}\nVERSION:  {API_VERSION}")
-    if steps:
-        print(f"FIELD:    {'.'.join(steps)}")
-    print()
-    if recursive:
-        for place, inner in facts.below():
-            print(f"{'  ' * (len(place) - 1)}{inner.name} <{_type(inner)}>")
-    else:
-        print("\n".join(_page(facts)))
+    print("\n".join(page_of(kind_of(word), steps, recursive=recursive)))
 
 
 def schema(
@@ -69,6 +59,21 @@ def schema(
     for name, text in schema_files().items():
         (output / name).write_text(text, encoding="utf-8")
         print(output / name)
+
+
+def page_of(kind: str, steps: list[str], *, recursive: bool = False) -> Iterator[str]:
+    """Yield the lines that ``explain`` prints. Raises CommandError when there is no such field."""
+    facts = _find(kind_facts(kind), steps)
+    yield f"KIND:     {kind}"
+    yield f"VERSION:  {API_VERSION}"
+    if steps:
+        yield f"FIELD:    {'.'.join(steps)}"
+    yield ""
+    if not recursive:
+        yield from _page(facts)
+        return
+    for place, inner in facts.below():
+        yield f"{'  ' * (len(place) - 1)}{inner.name} <{_type(inner)}>"
 
 
 def _find(facts: FieldFacts, steps: list[str]) -> FieldFacts:
