@@ -31,7 +31,8 @@ spec: {{}}                # the fields below
 A file may hold several documents. Unknown fields, duplicate keys, YAML aliases and merge keys are
 refused with file, line, column and field. A `status` in the file is accepted and ignored.
 *Required* means that there is no default. A field without a unit is a name, a choice or a plain
-number.
+number. `loopscope explain KIND.spec.FIELD` prints the same in a terminal, and the [JSON
+Schemas](schema/loopscope.json) tell it to editors.
 
 Paths are relative to the YAML that names them. Text files must lie under the root (`--root`; by
 default the git checkout that holds the YAML, else the current folder or the YAML's own); weights

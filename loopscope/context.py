@@ -110,7 +110,9 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     found = [child for child in children if child.key.kind == kind]
     if not found:
         known = [r.key.name for r in objects.listed(connection, kind, namespace)]
-        hint = f"; there are {', '.join(known)}" if known else "; there are none"
+        close = closest(name, known)
+        meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}"
+        hint = meant if known else "; there are none"
         raise CommandError(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
     return found
 

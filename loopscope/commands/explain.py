@@ -80,8 +80,7 @@ def _find(facts: FieldFacts, steps: list[str]) -> FieldFacts:
     for index, step in enumerate(steps):
         found = facts.field(step)
         if found is None:
-            place = ".".join([facts.name, *steps[:index]]) if not index else ".".join(steps[:index])
-            raise CommandError(_unknown(facts, step, place))
+            raise CommandError(_unknown(facts, step, ".".join(steps[:index]) or facts.name))
         facts = found
     return facts
 
