@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specs.objects import Key
+from specs.suggest import closest
 from state import objects
 from state.folder import StateFolder, open_state
 from state.records import ObjectRecord
@@ -82,8 +83,10 @@ def kind_of(word: str) -> str:
     """Return the kind that a word stands for."""
     kind = KIND_BY_WORD.get(word.lower())
     if kind is None:
+        close = closest(word, KIND_BY_WORD)
+        hint = f"; did you mean {close!r}?" if close else ""
         kinds = ", ".join(w for w in KIND_BY_WORD if w.endswith("s"))
-        raise CommandError(f"unknown kind {word!r}; expected one of {kinds}")
+        raise CommandError(f"unknown kind {word!r}; expected one of {kinds}{hint}")
     return kind
 
 
@@ -107,7 +110,9 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     found = [child for child in children if child.key.kind == kind]
     if not found:
         known = [r.key.name for r in objects.listed(connection, kind, namespace)]
-        hint = f"; there are {', '.join(known)}" if known else "; there are none"
+        close = closest(name, known)
+        meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}"
+        hint = meant if known else "; there are none"
         raise CommandError(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
     return found
 

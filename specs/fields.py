@@ -12,11 +12,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Spec(BaseModel):
@@ -39,7 +42,8 @@ class Spec(BaseModel):
         field = cls.model_fields.get(info.field_name or "")
         wanted = field.annotation if field is not None else None
         if isinstance(value, bool) and wanted is not bool:
-            raise ValueError(f"expected {_WORDS.get(wanted, 'another value')}, found {value!r}")
+            expected = _WORDS.get(wanted, "another value")
+            raise ValueError(f"expected {expected}, found {str(value).lower()}")
         if isinstance(value, str) and wanted in _WORDS:
             raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}; remove quotes")
         return value
@@ -62,6 +66,24 @@ class FileReader(Protocol):
         """Return the absolute path of an existing file or folder; raise ValueError otherwise."""
 
 
+def exactly_one(*choices: tuple[str, ...]) -> ConfigDict:
+    """Return the part of a model's config that tells editors which fields exclude one another.
+
+    Each choice names the fields that are given together. The model's validator stays the judge.
+    """
+    return ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": list(names),
+                    "properties": {name: {"not": {"type": "null"}} for name in names},
+                }
+                for names in choices
+            ]
+        }
+    )
+
+
 def file_reader(info: ValidationInfo) -> FileReader | None:
     """Return the reader that travels in the validation context, if there is one."""
     return info.context.get("files") if info.context else None
@@ -74,12 +96,32 @@ def located(path: str | None, info: ValidationInfo) -> str | None:
 
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ObjectName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)
-]
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+HOOK_PATTERN = r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$"
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+ObjectName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
+
+
+class Unit:
+    """What a number counts. Stands in a field's ``Annotated``; schema and reference show it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        schema[UNIT_KEYWORD] = self.name
+        return schema
+
+
+UNIT_KEYWORD = "x-unit"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-HookName = Annotated[str, Field(pattern=r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$")]
+Cosine = Annotated[Share, Unit("cosine")]
+Weight = Annotated[Share, Unit("weight")]
+HookName = Annotated[str, Field(pattern=HOOK_PATTERN)]
 
 
 class Texts(Spec):
@@ -88,6 +130,8 @@ class Texts(Spec):
     The lines of ``file`` are embedded in the stored object, so an edit of the file is an edit
     of the spec.
     """
+
+    model_config = exactly_one(("file",), ("texts",))
 
     file: str | None = None
     """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""

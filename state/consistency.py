@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import text
 
 from specs.actions import STAGES
 from state import artifact_index, events, jobs, objects
 from state.artifacts import MANIFEST, ArtifactStore, Corrupt, Differs, was_made_again
-from state.database import HEAD_REVISION
+from state.database import HEAD_REVISION, schema_revision
 from state.failures import TerminalFailure
 from state.folder import StateFolder
 from state.records import ArtifactRecord, JobRecord, ObjectRecord
@@ -122,7 +122,7 @@ def database_problem(state: StateFolder) -> Finding | None:
     try:
         with state.database.read() as connection:
             complaints = list(connection.execute(text("pragma integrity_check")).scalars())
-            revision = _revision(connection)
+            revision = schema_revision(connection)
     except TerminalFailure as failure:
         if failure.reason != "DatabaseDamaged":
             raise
@@ -138,13 +138,6 @@ def database_problem(state: StateFolder) -> Finding | None:
     if revision < HEAD_REVISION:
         return Finding("SchemaOutdated", path.name, f"it has schema {revision}")
     return None
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    row = connection.execute(text("select version_num from alembic_version")).first()
-    return str(row[0]) if row else None
 
 
 def _read(state: StateFolder, seen: Comparison) -> _Rows | None:

@@ -79,10 +79,10 @@ class Database:
         the others wait for it and find nothing to do.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
-            if _revision(connection) == HEAD_REVISION:
+            if schema_revision(connection) == HEAD_REVISION:
                 return
         with self.write() as connection:
-            current = _revision(connection)
+            current = schema_revision(connection)
             if current == HEAD_REVISION:
                 return
             if current is not None and current > HEAD_REVISION:
@@ -245,7 +245,8 @@ def _enter_wal(connection: sqlite3.Connection) -> str:
     raise sqlite3.OperationalError("database is locked: it could not be switched to WAL")
 
 
-def _revision(connection: Connection) -> str | None:
+def schema_revision(connection: Connection) -> str | None:
+    """Return the version of the schema; None where there are no tables of Loopscope."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     row = connection.execute(text("select version_num from alembic_version")).first()

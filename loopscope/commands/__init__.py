@@ -8,6 +8,7 @@ from loopscope.commands import (
     apply,
     controller,
     delete,
+    explain,
     fsck,
     get,
     queue,
@@ -20,5 +21,17 @@ from loopscope.commands import (
 
 def register(app: typer.Typer) -> None:
     """Add every subcommand to the application, in the order in which help lists them."""
-    for module in (run, apply, get, wait, queue, controller, report, delete, fsck, rebuild):
+    for module in (
+        run,
+        apply,
+        explain,
+        get,
+        wait,
+        queue,
+        controller,
+        report,
+        delete,
+        fsck,
+        rebuild,
+    ):
         module.register(app)

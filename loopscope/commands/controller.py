@@ -30,7 +30,9 @@ def controller(
     job_starts_per_minute: StartsOption = 60,
     device: DeviceOption = "cpu",
     free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
-    resync_seconds: Annotated[float, typer.Option(min=1.0)] = 10.0,
+    resync_seconds: Annotated[
+        float, typer.Option(min=1.0, help="How often reality is looked at again.")
+    ] = 10.0,
     lease_seconds: Annotated[
         float, typer.Option(min=1.0, help="A worker that is silent for this long loses its job.")
     ] = 30.0,

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def delete(
     context: typer.Context,
-    words: Annotated[list[str] | None, typer.Argument(metavar="KIND NAME")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND NAME]", help="Which object.")
+    ] = None,
     filename: Annotated[
         Path | None, typer.Option("--filename", "-f", help="Delete what this file describes.")
     ] = None,

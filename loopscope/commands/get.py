@@ -18,7 +18,12 @@ from specs.objects import Key
 from state import artifact_index, events, jobs, objects
 from state.records import ObjectRecord
 
-Words = Annotated[list[str], typer.Argument(metavar="KIND [NAME]")]
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KIND [NAME]", help="For example `experiment france` or `experiment/france`."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +80,10 @@ def describe(context: typer.Context, words: Words) -> None:
 
 
 def list_events(
-    context: typer.Context, words: Annotated[list[str] | None, typer.Argument()] = None
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND NAME]", help="Only of this object.")
+    ] = None,
 ) -> None:
     """Print what happened, newest last; repeats are counted."""
     key: Key | None = None

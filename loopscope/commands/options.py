@@ -19,7 +19,12 @@ OutputOption = Annotated[
     str | None, typer.Option("--output", "-o", help="json, yaml, name or wide.")
 ]
 StartsOption = Annotated[
-    int, typer.Option("--job-starts-per-minute", min=1, help="Limit of job starts.")
+    int,
+    typer.Option(
+        "--job-starts-per-minute",
+        min=1,
+        help="Limit of job starts in any 60 seconds, counted across restarts.",
+    ),
 ]
 
 

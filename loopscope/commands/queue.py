@@ -43,7 +43,8 @@ def queue(
 
 
 def retry(
-    context: typer.Context, words: Annotated[list[str], typer.Argument(metavar="KIND NAME")]
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="KIND NAME", help="Whose job.")],
 ) -> None:
     """Queue the failed job of an object again."""
     kind, name = split_name(words)

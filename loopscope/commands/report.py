@@ -41,7 +41,10 @@ def export(
     name: Annotated[str, typer.Argument(help="An experiment.")],
     directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Also when stages miss.")
+        bool,
+        typer.Option(
+            "--allow-partial", help="Write what there is, also when stages are not finished."
+        ),
     ] = False,
 ) -> None:
     """Write the evidence bundle: spec, manifests, tables, report."""

@@ -22,9 +22,11 @@ def register(app: typer.Typer) -> None:
 
 def wait(
     context: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="KIND NAME")],
-    condition: Annotated[str, typer.Option("--for", help="condition=Ready, or delete")],
-    timeout: Annotated[str, typer.Option(help="For example 30s, 10m, 2h.")] = "30s",
+    words: Annotated[list[str], typer.Argument(metavar="KIND NAME", help="Which object.")],
+    condition: Annotated[
+        str, typer.Option("--for", help="condition=Ready, or another condition, or delete.")
+    ],
+    timeout: Annotated[str, typer.Option(help="Give up after this long: 30s, 10m, 2h.")] = "30s",
 ) -> None:
     """Wait until the condition is True for the current generation. Exit 1 on timeout."""
     kind, name = split_name(words)

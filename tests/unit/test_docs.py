@@ -8,6 +8,8 @@ import pytest
 import typer
 
 from loopscope.cli import app
+from specs.kinds import SPEC_BY_KIND
+from specs.reference import kind_facts
 
 ROOT = Path(__file__).parents[2]
 SKIPPED = {".venv", ".loopscope", ".git", "node_modules", "build", "dist"}
@@ -50,10 +52,8 @@ def mentioned_commands(page):
     return set(re.findall(pattern, code_of(visible(page)), flags=re.MULTILINE))
 
 
-def generator():
-    found = importlib.util.spec_from_file_location(
-        "generate_spec_reference", ROOT / "docs/generate_spec_reference.py"
-    )
+def generator(name="generate_spec_reference"):
+    found = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -68,6 +68,34 @@ def test_every_field_of_the_spec_has_a_meaning():
     rows = [line for line in generator().render().splitlines() if line.startswith("| `")]
     assert len(rows) > 60
     assert not [row for row in rows if row.split(" | ")[-1].strip(" |") == ""]
+
+
+def test_the_command_line_reference_is_what_the_commands_generate():
+    committed = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    generated = generator("generate_command_reference").render()
+    assert committed == generated, "run: python docs/generate_command_reference.py"
+
+
+def test_every_command_argument_and_option_says_what_it_is_for():
+    reference = generator("generate_command_reference")
+    program = typer.main.get_command(app)
+    commands = [("loopscope", program), *reference.commands_of(program)]
+    assert len(commands) > 15
+    silent = [name for name, command in commands if not (command.help or "").strip()]
+    silent += [
+        f"{name} {parameter.opts[0]}"
+        for name, command in commands
+        for parameter in reference.parameters_of(command)
+        if not (parameter.help or "").strip()
+    ]
+    assert silent == []
+
+
+def test_every_field_of_every_kind_is_in_the_spec_reference():
+    page = (ROOT / "docs/spec.md").read_text(encoding="utf-8")
+    named = {field.name for kind in SPEC_BY_KIND for _, field in kind_facts(kind).below()}
+    envelope = {"apiVersion", "kind", "metadata", "spec", "status"}
+    assert {name for name in named - envelope if f"| `{name}` |" not in page} == set()
 
 
 def test_every_command_is_documented():

@@ -75,7 +75,7 @@ def test_a_device_that_is_none_is_refused_before_anything_runs(command):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (True, "expected a number, found True"),
+        (True, "expected a number, found true"),
         ("3", "expected a number, found the text '3'; remove quotes"),
     ],
 )

@@ -1,0 +1,244 @@
+"""What came out, as pandas tables: the way into a state folder for notebooks and scripts.
+
+Everything is read, nothing is written, and no torch is imported. Tables have the columns that
+``docs/artifacts.md`` names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas
+
+from reports.documents import object_document
+from reports.listing import by_owner, stage_word
+from reports.view import STAGES, ExperimentView, StageView
+from specs.objects import Key
+from specs.suggest import did_you_mean
+from state import objects
+from state.read_only import looking_at
+from state.records import ArtifactRecord, ObjectRecord
+
+Side = Literal["coarse", "fine"]
+_OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")
+"""The keys of an Experiment's summary that make columns of the overview."""
+
+
+class State:
+    """A state folder. What it says is read anew at each question."""
+
+    def __init__(self, path: str | os.PathLike[str], namespace: str = "default") -> None:
+        self.path = Path(path).resolve()
+        self.namespace = namespace
+        with looking_at(self.path):
+            pass  # so that a wrong folder is told here
+
+    @property
+    def experiments(self) -> Experiments:
+        """The experiments of the namespace, by name."""
+        return Experiments(self)
+
+    def __repr__(self) -> str:
+        return f"<Loopscope state {self.path}, namespace {self.namespace}>"
+
+
+class Experiments(Mapping[str, "Experiment"]):
+    """The experiments of a namespace: a mapping from names, and a table of all."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __getitem__(self, name: str) -> Experiment:
+        key = Key("Experiment", self._state.namespace, name)
+        with looking_at(self._state.path) as folder, folder.database.read() as connection:
+            record = objects.get(connection, key)
+        if record is None:
+            hint = did_you_mean(name, self) if len(self) else "; there are none"
+            raise KeyError(f"no experiment {name!r} in namespace {key.namespace}{hint}")
+        return Experiment(self._state.path, record)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([record.key.name for record, _ in self._records()])
+
+    def __len__(self) -> int:
+        return len(self._records())
+
+    def __repr__(self) -> str:
+        return f"<experiments: {', '.join(self) or 'none'}>"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def table(self) -> pandas.DataFrame:
+        """Return one row an experiment: ready, a word a stage, gate, and the verdict's numbers."""
+        rows = []
+        for record, children in self._records():
+            prefix = f"{record.key.name}-"
+            stages = {child.key.name.removeprefix(prefix): child for child in children}
+            row: dict[str, Any] = {"name": record.key.name, "ready": record.ready}
+            row |= {stage: stage_word(stages[stage]) for stage in STAGES if stage in stages}
+            summary = record.status.summary if record.ready else {}
+            row |= {name: summary.get(name) for name in _OVERVIEW}
+            rows.append(row)
+        columns = ["name", "ready", *STAGES, *_OVERVIEW]
+        return pandas.DataFrame(rows, columns=columns).set_index("name")
+
+    def _records(self) -> list[tuple[ObjectRecord, list[ObjectRecord]]]:
+        namespace = self._state.namespace
+        with looking_at(self._state.path) as folder, folder.database.read() as connection:
+            everything = objects.listed(connection, namespace=namespace)
+        owned = by_owner(everything)
+        found = [record for record in everything if record.key.kind == "Experiment"]
+        return [(record, owned.get(record.uid, [])) for record in found]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified artifact: where its files lie, its headline numbers and its manifest."""
+
+    stage: str
+    digest: str
+    content_digest: str
+    folder: Path
+    files: tuple[str, ...]
+    metrics: dict[str, Any]
+    manifest: dict[str, Any]
+
+
+class Experiment:
+    """One experiment as it stood when it was asked for; ask the state again for news.
+
+    A table that is not there raises LookupError with the reason; an artifact whose bytes are not
+    those that its manifest names is not shown either.
+    """
+
+    def __init__(self, path: Path, record: ObjectRecord) -> None:
+        self._path = path
+        self._record = record
+
+    def __repr__(self) -> str:
+        return f"<experiment {self.name}: {'ready' if self.ready else 'not ready'}>"
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self._record.key.name
+
+    @property
+    def ready(self) -> bool:
+        """Whether every stage is Ready for the spec as it stands."""
+        return self._record.ready
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec with its defaults and all prompts, as ``get -o json`` prints it."""
+        return dict(object_document(self._record)["spec"])
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Conditions, summary and inputs, as ``get -o json`` prints them."""
+        return dict(object_document(self._record)["status"])
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """The verified artifacts that there are, by stage."""
+        stages = self._view.stages.items()
+        return {
+            name: _artifact(stage.artifact, stage)
+            for name, stage in stages
+            if stage.artifact is not None
+        }
+
+    def stages(self) -> pandas.DataFrame:
+        """Return one row a stage: how far it is, why no artifact is there, its digest."""
+        rows = [
+            {
+                "stage": name,
+                "state": stage_word(stage.record),
+                "problem": "" if stage.answered else stage.problem,
+                "digest": stage.artifact.digest if stage.artifact else None,
+            }
+            for name, stage in self._view.stages.items()
+        ]
+        return pandas.DataFrame(rows).set_index("stage")
+
+    def pairs(self) -> pandas.DataFrame:
+        """Return the coarse and fine latents side by side (``pairs.parquet``)."""
+        return self.table("pairs.parquet")
+
+    def features(self, side: Side = "coarse") -> pandas.DataFrame:
+        """Return one row a latent of the coarse or the fine dictionary, with ``candidate``."""
+        if side not in ("coarse", "fine"):
+            raise ValueError(f"side is {side!r}; expected 'coarse' or 'fine'")
+        frame = self._view.stage(side).table("features.parquet").copy()
+        frame["candidate"] = frame["latent"].isin(self._view.candidates(side))
+        return frame
+
+    def scores(self) -> pandas.DataFrame:
+        """Return every outcome of every steered text (``steering_scores.parquet``)."""
+        return self.table("steering_scores.parquet")
+
+    def samples(self) -> pandas.DataFrame:
+        """Return the texts that were generated (``steering_samples.parquet``)."""
+        return self.table("steering_samples.parquet")
+
+    def arms(self) -> pandas.DataFrame:
+        """Return one row an arm and strength (``arms.parquet``)."""
+        return self.table("arms.parquet")
+
+    def prompts(self) -> pandas.DataFrame:
+        """Return the prompts with their condition and split (``capture/prompts.parquet``)."""
+        return self.table("prompts.parquet")
+
+    def gate(self) -> dict[str, Any]:
+        """Return what the gate said and why (``gate.json``)."""
+        return self.document("gate.json")
+
+    def verdict(self) -> dict[str, Any]:
+        """Return the verdict on steering with every contrast (``verdict.json``)."""
+        return self.document("verdict.json")
+
+    def table(self, name: str) -> pandas.DataFrame:
+        """Return any table of ``docs/artifacts.md`` by its file name in the evidence bundle."""
+        if name in ("features_coarse.parquet", "features_fine.parquet"):
+            return self.features("coarse" if "coarse" in name else "fine")
+        return self._stage_of(name).table(name).copy()
+
+    def document(self, name: str) -> dict[str, Any]:
+        """Return any JSON file of ``docs/artifacts.md`` by its name."""
+        return dict(self._stage_of(name).document(name))
+
+    def _stage_of(self, name: str) -> StageView:
+        """Return the stage whose artifact has this file. Raises LookupError, and says why."""
+        stages = list(self._view.stages.values())
+        for stage in stages:
+            if stage.artifact is not None and name in stage.artifact.files:
+                return stage
+        missing = [f"{stage.name} ({stage.problem})" for stage in stages if not stage.available]
+        files = [file for stage in stages if stage.artifact for file in stage.artifact.files]
+        if missing:
+            raise LookupError(f"{self.name} has no {name}; not there yet: {'; '.join(missing)}")
+        raise LookupError(f"{self.name} has no {name}{did_you_mean(name, files)}")
+
+    @cached_property
+    def _view(self) -> ExperimentView:
+        with looking_at(self._path) as folder:
+            return ExperimentView.load(folder, self._record.key)
+
+
+def _artifact(record: ArtifactRecord, stage: StageView) -> Artifact:
+    assert stage.folder is not None  # a stage with an artifact has a folder
+    return Artifact(
+        record.stage,
+        record.digest,
+        record.content_digest,
+        stage.folder,
+        tuple(record.files),
+        dict(stage.metrics),
+        dict(stage.manifest),
+    )

@@ -1,0 +1,24 @@
+"""Did you mean …? Close names among those that are known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+NAME_CHARACTERS_MAX = 100
+"""So much of a name is compared; that takes time for each name that is known."""
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that ``name`` was probably meant to be; case does not matter."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    wanted = name[:NAME_CHARACTERS_MAX].lower()
+    found = difflib.get_close_matches(wanted, list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: a suggestion, or what is known."""
+    names = list(known)
+    close = closest(name, names)
+    return f"; did you mean {close!r}?" if close else f"; known: {', '.join(names)}"
