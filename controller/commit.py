@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import Plan, Snapshot
+from reconcilers.plan import ChildManifest, Plan, Snapshot
 from specs.actions import Action
 from state import artifact_index, events, jobs, objects
 from state.artifacts import ArtifactStore
 from state.failures import TerminalFailure
 from state.objects import Outcome
+from state.records import ObjectRecord
 
 _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
 
@@ -59,7 +60,7 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
     owner = snapshot.object
     before = {child.key for child in snapshot.children}
     for child in plan.apply:
-        outcome = _apply_child(connection, owner, child.key, child.spec, now)
+        outcome = _apply_child(connection, owner, child, now)
         if outcome in _CHILD_EVENTS:
             verb = _CHILD_EVENTS[outcome] if child.key not in before else "Configured"
             events.record(connection, owner.key, "Normal", verb, f"{verb} {child.key}", now=now)
@@ -70,12 +71,10 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
         events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
 
 
-def _apply_child(
-    connection: Any, owner: Any, key: Any, spec: dict[str, Any], now: float
-) -> Outcome:
-    labels = {"loopscope.dev/experiment": owner.key.name}
+def _apply_child(connection: Any, owner: ObjectRecord, child: ChildManifest, now: float) -> Outcome:
+    labels = {**child.labels, "loopscope.dev/experiment": owner.key.name}
     try:
-        return objects.apply(connection, key, spec, now=now, labels=labels, owner=owner)
+        return objects.apply(connection, child.key, child.spec, now=now, labels=labels, owner=owner)
     except TerminalFailure as refused:
         events.record(connection, owner.key, "Warning", refused.reason, refused.message, now=now)
         return "unchanged"
