@@ -9,7 +9,7 @@ from specs.actions import Action
 from state import artifact_index, events, jobs, objects
 from state.artifacts import ArtifactStore
 from state.failures import TerminalFailure
-from state.objects import Outcome
+from state.objects import Conflict, Outcome
 from state.records import ObjectRecord
 
 _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
@@ -23,6 +23,7 @@ def commit(
     Raises Conflict when the object is no longer the one in the snapshot.
     """
     record = snapshot.object
+    _refuse_collected(connection, artifacts, plan)
     changed = objects.update_status(connection, record, plan.status, plan.wanted_digest)
     if plan.quarantine is not None:
         artifact_index.forget(connection, plan.quarantine.digest)
@@ -39,6 +40,17 @@ def commit(
         for event in plan.events:
             events.record(connection, record.key, event.type, event.reason, event.message, now=now)
     return added
+
+
+def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:
+    """Raise Conflict when the artifact of a plan was collected since it was seen."""
+    if plan.adopt is not None:
+        there = artifacts.folder(plan.adopt.stage, plan.adopt.digest).exists()
+    else:
+        found = plan.status.artifact
+        there = found is None or artifact_index.get(connection, found.digest) is not None
+    if not there:
+        raise Conflict("the artifact was collected meanwhile")
 
 
 def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:

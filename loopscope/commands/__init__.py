@@ -9,7 +9,9 @@ from loopscope.commands import (
     controller,
     delete,
     fsck,
+    gc,
     get,
+    logs,
     queue,
     rebuild,
     report,
@@ -20,5 +22,18 @@ from loopscope.commands import (
 
 def register(app: typer.Typer) -> None:
     """Add every subcommand to the application, in the order in which help lists them."""
-    for module in (run, apply, get, wait, queue, controller, report, delete, fsck, rebuild):
+    for module in (
+        run,
+        apply,
+        get,
+        wait,
+        queue,
+        logs,
+        controller,
+        report,
+        delete,
+        gc,
+        fsck,
+        rebuild,
+    ):
         module.register(app)
