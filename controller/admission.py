@@ -16,6 +16,7 @@ from controller.inputs.files import HashMemo
 from controller.inputs.hub import Hub
 from controller.inputs.models import ModelFacts, describe_model
 from controller.inputs.prompts import check_prompts
+from specs import sweep
 
 Refusal = tuple[str, str]
 """The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""
@@ -25,9 +26,23 @@ OFFLINE = Hub(offline=True)
 
 def check_inputs(kind: str, spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
     """Return what is wrong with the inputs of an object's spec; kinds without inputs have none."""
+    if kind == "Experiment" and "matrix" in spec:
+        return _check_cells(spec, memo or HashMemo())
     check = _CHECKS.get(kind)
     problems = check_prompts(spec) if kind == "Experiment" else []
     return [*problems, *check(spec, memo)] if check else problems
+
+
+def _check_cells(spec: dict[str, Any], memo: HashMemo) -> list[Refusal]:
+    """Return what is wrong with the inputs of a sweep's cells, each said once."""
+    told: dict[Refusal, str] = {}
+    for cell in sweep.cells(spec):
+        for field, message in check_inputs("Experiment", cell.spec, memo):
+            steps = tuple(field.split(".")[1:])
+            place = sweep.origin(spec["matrix"], cell, steps)
+            where = field if place is None else ".".join(("spec", *map(str, place)))
+            told.setdefault((where, message), cell.suffix)
+    return [(where, f"{message} (in {cell})") for (where, message), cell in told.items()]
 
 
 def check_experiment_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
@@ -86,12 +101,12 @@ def check_fit(
     place = f"{field}.{'release' if dictionary.get('release') else 'path'}"
     own_hook = facts.hook_name if facts else known_hook(dictionary)
     problems = []
-    if own_hook is not None and own_hook != hook:
+    if own_hook not in (None, hook) and dictionary.get("usableAt") != "any":
         problems.append(
             (
                 place,
                 f"this dictionary was trained at {own_hook}, but the spec's hook is {hook}; "
-                f"write hook: {own_hook}, or choose a dictionary of {hook}",
+                f"write hook: {own_hook}, choose a dictionary of {hook}, or write usableAt: any",
             )
         )
     if facts and model_facts and facts.d_in != model_facts.d_model:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import Plan, Snapshot
+from reconcilers.plan import ChildManifest, Plan, Snapshot
 from specs.actions import Action
 from state import artifact_index, events, jobs, objects
 from state.artifacts import ArtifactStore
 from state.failures import TerminalFailure
-from state.objects import Outcome
+from state.objects import Conflict, Outcome
+from state.records import ObjectRecord
 
 _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
 
@@ -22,6 +23,7 @@ def commit(
     Raises Conflict when the object is no longer the one in the snapshot.
     """
     record = snapshot.object
+    _refuse_collected(connection, artifacts, plan)
     changed = objects.update_status(connection, record, plan.status, plan.wanted_digest)
     if plan.quarantine is not None:
         artifact_index.forget(connection, plan.quarantine.digest)
@@ -38,6 +40,17 @@ def commit(
         for event in plan.events:
             events.record(connection, record.key, event.type, event.reason, event.message, now=now)
     return added
+
+
+def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:
+    """Raise Conflict when the artifact of a plan was collected since it was seen."""
+    if plan.adopt is not None:
+        there = artifacts.folder(plan.adopt.stage, plan.adopt.digest).exists()
+    else:
+        found = plan.status.artifact
+        there = found is None or artifact_index.get(connection, found.digest) is not None
+    if not there:
+        raise Conflict("the artifact was collected meanwhile")
 
 
 def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:
@@ -59,7 +72,7 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
     owner = snapshot.object
     before = {child.key for child in snapshot.children}
     for child in plan.apply:
-        outcome = _apply_child(connection, owner, child.key, child.spec, now)
+        outcome = _apply_child(connection, owner, child, now)
         if outcome in _CHILD_EVENTS:
             verb = _CHILD_EVENTS[outcome] if child.key not in before else "Configured"
             events.record(connection, owner.key, "Normal", verb, f"{verb} {child.key}", now=now)
@@ -70,12 +83,10 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
         events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
 
 
-def _apply_child(
-    connection: Any, owner: Any, key: Any, spec: dict[str, Any], now: float
-) -> Outcome:
-    labels = {"loopscope.dev/experiment": owner.key.name}
+def _apply_child(connection: Any, owner: ObjectRecord, child: ChildManifest, now: float) -> Outcome:
+    labels = {**child.labels, "loopscope.dev/experiment": owner.key.name}
     try:
-        return objects.apply(connection, key, spec, now=now, labels=labels, owner=owner)
+        return objects.apply(connection, child.key, child.spec, now=now, labels=labels, owner=owner)
     except TerminalFailure as refused:
         events.record(connection, owner.key, "Warning", refused.reason, refused.message, now=now)
         return "unchanged"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import watchfiles
 
 from controller.applying import Applied, apply_all, load_admitted
+from controller.folder_watch import FolderWatch, folders_named
+from controller.source_problems import mark_sources
 from specs.errors import InvalidSpec, Problem
 from specs.loading import LoadedObject, spec_files
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
@@ -29,8 +30,6 @@ log = structlog.get_logger("folder")
 
 RESCAN_SECONDS = 30.0
 SCAN_AGAIN_SECONDS = 1.0
-DEBOUNCE_MILLISECONDS = 50
-STEP_MILLISECONDS = 10
 
 
 @dataclass
@@ -45,16 +44,28 @@ class FolderSource:
     kept: set[Key] = field(default_factory=set)
     """Objects without a file that were not deleted, because more than their file vanished."""
     _changed: threading.Event = field(default_factory=threading.Event)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _inside: FolderWatch = field(init=False)
+    _outside: FolderWatch = field(init=False)
     _next_scan_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._inside = FolderWatch(self._notice, self.state.path, recursive=True)
+        self._outside = FolderWatch(self._notice, self.state.path, recursive=False)
+
+    def _notice(self) -> None:
+        self._changed.set()
+        self.wake()
+
     def start(self) -> None:
-        """Watch the root in a thread: prompt files and dictionaries are watched, too."""
-        threading.Thread(target=self._watch, daemon=True, name="watch").start()
+        """Watch the root in a thread, and in another what specs name outside of it."""
+        self._inside.watch({self.root})
+        self._inside.start()
+        self._outside.start()
 
     def stop(self) -> None:
-        """End the watching thread."""
-        self._stop.set()
+        """End the watching threads."""
+        self._inside.stop()
+        self._outside.stop()
 
     def scan_if_due(self, now: float) -> list[Applied]:
         """Apply the folder if something changed or the rescan is due.
@@ -84,17 +95,21 @@ class FolderSource:
         applied: list[Applied] = []
         seen: dict[Key, Path] = {}
         problems: list[Problem] = []
+        named: set[Path] = set()
         for file in files:
             try:
                 loaded = load_admitted(file, self.root)
                 _refuse_second_definitions(loaded, seen)
+                named.update(*(folders_named(i.manifest.canonical_spec()) for i in loaded))
                 applied.extend(apply_all(self.state, loaded, now=now))
                 seen.update((item.manifest.key, file) for item in loaded)
             except InvalidSpec as invalid:
                 problems.extend(invalid.problems)
             except TerminalFailure as refused:
                 problems.append(Problem(str(file), 0, 0, "", refused.message))
+        self._outside.watch({path for path in named if not path.is_relative_to(self.root)})
         self._tell(problems, now)
+        mark_sources(self.state, problems)
         if not problems and seen:
             self._prune(seen, now)
         return [item for item in applied if item.outcome != "unchanged"]
@@ -164,21 +179,6 @@ class FolderSource:
         )
         log.warning("kept", object=str(key), why=message)
         events.record(connection, key, "Warning", "SpecVanished", message, now=now)
-
-    def _watch(self) -> None:
-        for _ in watchfiles.watch(
-            self.root,
-            debounce=DEBOUNCE_MILLISECONDS,
-            step=STEP_MILLISECONDS,
-            stop_event=self._stop,
-            watch_filter=self._concerns_specs,
-        ):
-            self._changed.set()
-            self.wake()
-
-    def _concerns_specs(self, _change: watchfiles.Change, path: str) -> bool:
-        inside_state = Path(path).is_relative_to(self.state.path)
-        return not inside_state and "/.git/" not in path and "/.venv/" not in path
 
 
 def _was_deleted(source: Path, files: set[Path]) -> bool:

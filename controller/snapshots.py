@@ -16,6 +16,7 @@ from state import artifact_index, inputs, jobs, objects
 from state.artifacts import ArtifactStore, Corrupt, reading
 from state.files import file_sha256
 from state.records import ArtifactRecord, ObjectRecord
+from state.trash import Trash
 
 _FEATURE_COLUMNS = [
     "latent",
@@ -64,10 +65,11 @@ class Observer:
     _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     def observe(self, connection: Any, record: ObjectRecord, desired: Desired) -> Observed:
-        """Return what exists for a desired action."""
+        """Return what exists for a desired action; what was thrown away is taken back."""
         if not isinstance(desired, Wanted):
             return Observed()
         action = desired.action
+        Trash(self.artifacts.root).take_back(action.stage, action.digest)
         job = jobs.find_latest(connection, action.digest)
         indexed = artifact_index.get(connection, action.digest)
         artifact = indexed or self._on_disk(action)

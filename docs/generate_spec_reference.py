@@ -39,7 +39,8 @@ default the git checkout that holds the YAML, else the current folder or the YAM
 may lie anywhere.
 
 An Experiment owns `<name>-capture`, `<name>-coarse`, `<name>-fine`, `<name>-mapping` and, if
-`steering` is given, `<name>-steering`. Each kind can also be applied on its own; then the
+`steering` is given, `<name>-steering`; with a `matrix` it owns one Experiment for each combination
+instead ([sweeps](how-to/sweep.md)). Each kind can also be applied on its own; then the
 references (`captureRef`, `coarseRef`, `fineRef`, `mappingRef`) name objects of the same namespace.
 
 Checks that reach across fields, all made before anything is stored:
@@ -58,6 +59,8 @@ Checks that reach across fields, all made before anything is stored:
 - No word of `lexicon` occurs in an opening, in `neutralText` or, in an Experiment, in more than 1 %
   of the neutral prompts; no word counts as lexicon and as `siblings`.
 - Each condition of an Experiment has at least 5 prompts, unless `selection.maxQ` is 1.
+- A `matrix` has at most 6 axes and 256 combinations; every combination is a valid Experiment by
+  itself, and no two would get the same name. A field belongs to one axis; texts are set as a whole.
 - As far as local files and SAELens' registry tell: files exist and have the declared sha256, the
   model has the hook, each dictionary has the model's width and the spec's hook, the tokenizer has a
   BOS token, and the coarse dictionary has no more latents than the fine one. What needs a hub is

@@ -106,14 +106,31 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     if exact is not None:
         return [exact]
     experiment = objects.get(connection, Key("Experiment", namespace, name))
-    children = objects.owned_by(connection, experiment.uid) if experiment else []
-    found = [child for child in children if child.key.kind == kind]
+    family = _all_owned_by(connection, experiment) if experiment else []
+    found = [child for child in family if child.key.kind == kind]
     if not found:
         known = [r.key.name for r in objects.listed(connection, kind, namespace)]
         close = closest(name, known)
         meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}"
         hint = meant if known else "; there are none"
         raise CommandError(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
+    return found
+
+
+def _all_owned_by(connection: Any, owner: ObjectRecord) -> list[ObjectRecord]:
+    children = objects.owned_by(connection, owner.uid)
+    return [one for child in children for one in (child, *_all_owned_by(connection, child))]
+
+
+def find_experiment(connection: Any, namespace: str, name: str) -> ObjectRecord:
+    """Return the experiment of that name; a sweep is refused, because only its cells have answers.
+
+    Raises CommandError, with the names of the cells.
+    """
+    found = find_one(connection, "Experiment", namespace, name)
+    if "matrix" in found.spec:
+        cells = ", ".join(c.key.name for c in objects.owned_by(connection, found.uid)) or "none yet"
+        raise CommandError(f"{name} is a sweep; name one of its cells: {cells}")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class HookedModel(Protocol):
 
 
 class _Reached(Exception):
-    """Ends the forward pass at the hook: nothing behind it, logits least of all, is computed."""
+    """Ends the forward pass at the last hook: nothing behind it, logits least of all, is run."""
 
 
 @torch.no_grad()
@@ -64,25 +64,41 @@ def residual_at_hook(
     Raises HookNeverFired when the hook is not reached, and NotFinite when the value has a wrong
     shape or is not finite on a real token.
     """
-    found: list[Tensor] = []
+    return check_residual(residuals_at_hooks(model, [hook], batch)[hook], batch, d_model, hook)
+
+
+@torch.no_grad()
+def residuals_at_hooks(
+    model: HookedModel, hooks: Sequence[str], batch: TokenBatch
+) -> dict[str, Float[Tensor, "rows width d_model"]]:
+    """Return the residual stream at each of several hooks in float32, from one forward pass.
+
+    What stands at a hook does not depend on how far the pass goes on behind it. The values are
+    not checked yet (``check_residual``). Raises HookNeverFired when a hook is not reached.
+    """
+    found: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     with contextlib.suppress(_Reached):
         model.run_with_hooks(
             batch.tokens,
-            fwd_hooks=[(hook, _keep_and_stop(found))],
+            fwd_hooks=[(hook, _keep_and_stop(hook, found)) for hook in found],
             attention_mask=batch.mask.long(),
             position_ids=batch.position_ids,
             use_cache=False,
             return_type=None,
         )
-    if len(found) != 1:
-        raise HookNeverFired(f"{hook} fired {len(found)} times in one forward pass, expected once")
-    return check_residual(found[0].float(), batch, d_model, hook)
+    for hook, values in found.items():
+        if len(values) != 1:
+            raise HookNeverFired(
+                f"{hook} fired {len(values)} times in one forward pass, expected once"
+            )
+    return {hook: values[0].float() for hook, values in found.items()}
 
 
-def _keep_and_stop(found: list[Tensor]) -> Callable[..., None]:
+def _keep_and_stop(name: str, found: dict[str, list[Tensor]]) -> Callable[..., None]:
     def keep(value: Tensor, hook: object) -> None:
-        found.append(value.detach())
-        raise _Reached
+        found[name].append(value.detach().clone())  # the pass goes on, perhaps in place
+        if all(found.values()):
+            raise _Reached
 
     return keep
 

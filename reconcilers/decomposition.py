@@ -77,7 +77,7 @@ def _mismatch(
             terminal=True,
         )
     hook, trained_at = capture.spec["hook"], facts.get("hook_name")
-    if trained_at is not None and trained_at != hook:
+    if trained_at not in (None, hook) and record.spec["dictionary"].get("usableAt") != "any":
         return Blocked(
             "InputMismatch",
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",

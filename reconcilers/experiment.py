@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import Blocked, ChildManifest, Observed, Plan, PlannedEvent, Snapshot
-from reconcilers.references import STAGE_KINDS, child_key, object_references
+from reconcilers import sweep
+from reconcilers.owned import taken_name, to_apply
+from reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
+from reconcilers.references import STAGE_KINDS, child_key
 from reconcilers.stage import condition, plan_stage, timed
 from specs.status import Condition, Status
 from state.records import ObjectRecord
@@ -14,17 +16,14 @@ from state.records import ObjectRecord
 def plan(snapshot: Snapshot) -> Plan:
     """Return the children that the experiment needs, and its status from theirs."""
     record = snapshot.object
-    taken = _taken_name(snapshot)
+    if "matrix" in record.spec:
+        return sweep.plan(snapshot)
+    taken = taken_name(snapshot)
     if taken is not None:
         return plan_stage(snapshot, taken, Observed())
     wanted = child_manifests(record)
+    apply, remove = to_apply(snapshot, wanted)
     existing = {child.key: child for child in snapshot.children}
-    apply = tuple(
-        child
-        for child in wanted
-        if child.key not in existing or existing[child.key].spec != child.spec
-    )
-    remove = tuple(sorted(set(existing) - {child.key for child in wanted}))
     stages = {
         name: existing.get(child_key(record.key, name))
         for name in STAGE_KINDS
@@ -43,6 +42,7 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     """Return the children that an experiment's spec stands for."""
     spec, name = record.spec, record.key.name
 
+    labels = sweep.inherited_labels(record)
     splits = {"splits": spec["splits"]} if "splits" in spec else {}
     calibration = spec.get("calibration")
     text = {"calibrationText": calibration["text"]} if calibration else {}
@@ -76,27 +76,13 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
             **splits,
         }
     return [
-        ChildManifest(child_key(record.key, stage), specs[stage])
+        ChildManifest(child_key(record.key, stage), specs[stage], labels)
         for stage in STAGE_KINDS
         if stage in specs
     ]
 
 
 _CAPTURE_FIELDS = ("model", "hook", "prompts", "positions", "maxTokens")
-
-
-def _taken_name(snapshot: Snapshot) -> Blocked | None:
-    """Return why the children cannot be made: one of their names is someone else's."""
-    for key in object_references(snapshot.object):
-        found = snapshot.references.get(key)
-        if found is not None and found.owner_uid != snapshot.object.uid:
-            belongs = f"belongs to {found.owner}" if found.owner else "was applied by itself"
-            return Blocked(
-                "OwnedByAnother",
-                f"{key} {belongs}; delete it, or rename this experiment",
-                terminal=True,
-            )
-    return None
 
 
 def _conditions(
@@ -133,6 +119,8 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
     mapping, steering = stages.get("mapping"), stages.get("steering")
     if mapping is not None and mapping.ready:
         summary["gate"] = mapping.status.summary.get("verdict")
+        if mapping.status.summary.get("percentile") is not None:
+            summary["percentile"] = mapping.status.summary["percentile"]
     if steering is not None and steering.ready:
         for name in ("verdict", "contrast", "estimate", "low", "high", "n"):
             if name in steering.status.summary:

@@ -108,6 +108,8 @@ class ChildManifest:
 
     key: Key
     spec: dict[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels beside the one that names the owner."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from specs.canonical import digest
 from specs.objects import Key
+from specs.sweep import cell_names
 from state.records import ObjectRecord
 
 STAGE_KINDS = {
@@ -46,6 +47,9 @@ def child_key(experiment: Key, stage: str) -> Key:
 
 def object_references(record: ObjectRecord) -> list[Key]:
     """Return the keys of the objects that a spec names; an experiment names its children."""
+    if record.key.kind == "Experiment" and "matrix" in record.spec:
+        namespace, name = record.key.namespace, record.key.name
+        return [Key("Experiment", namespace, cell) for cell in cell_names(name, record.spec)]
     if record.key.kind == "Experiment":
         return [
             child_key(record.key, stage)

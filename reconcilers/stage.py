@@ -17,7 +17,7 @@ from reconcilers.plan import (
     Wanted,
 )
 from reconcilers.references import InputReference
-from specs.objects import Key
+from specs.objects import SOURCE_PROBLEM_ANNOTATION, Key
 from specs.status import (
     ArtifactReference,
     Condition,
@@ -106,7 +106,14 @@ def condition(
 
 
 def timed(snapshot: Snapshot, *conditions: Condition) -> tuple[Condition, ...]:
-    """Return conditions with their transition times, in the order in which they are shown."""
+    """Return conditions with their transition times, in the order in which they are shown.
+
+    Where the object's file is refused, a last one says so: the spec is the last good one.
+    """
+    problem = snapshot.object.annotations.get(SOURCE_PROBLEM_ANNOTATION)
+    if problem is not None:
+        told = condition(snapshot, "SourceValid", "False", "InvalidSpec", problem)
+        conditions = (*conditions, told)
     return with_transition_times(conditions, snapshot.object.status.conditions, snapshot.now)
 
 

@@ -101,7 +101,8 @@ def _artifact(record: ObjectRecord, artifact: ArtifactRecord | None, now: float)
 def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
     if not children:
         return
-    yield "Stages:"
+    cells = children[0].key.kind == "Experiment"
+    yield "Cells:" if cells else "Stages:"
     rows = [("OBJECT", "READY", "REASON", "MESSAGE")]
     for child in children:
         ready = child.status.condition("Ready")

@@ -7,8 +7,11 @@ from typing import Any
 
 from reports.numbers import iso
 from specs.kinds import API_VERSION
-from specs.objects import SOURCE_ANNOTATION
+from specs.objects import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from state.records import JobRecord, ObjectRecord, Progress
+
+_MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
+"""Annotations that say something about this machine, not about the object."""
 
 
 def object_document(record: ObjectRecord) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def applicable_document(record: ObjectRecord) -> dict[str, Any]:
     """
     metadata: dict[str, Any] = {"name": record.key.name, "namespace": record.key.namespace}
     for name, value in (("labels", record.labels), ("annotations", record.annotations)):
-        own = {key: text for key, text in value.items() if key != SOURCE_ANNOTATION}
+        own = {key: text for key, text in value.items() if key not in _MACHINE}
         if own:
             metadata[name] = own
     return {
@@ -77,6 +80,12 @@ def remaining_seconds(progress: Progress) -> float | None:
         return None
     spent = max(0.0, progress.updated_at - progress.phase_started_at)
     return spent * max(0, progress.total - progress.done) / progress.done
+
+
+def speed(progress: Progress) -> float | None:
+    """Return the units done per second in the phase so far; None before the first."""
+    spent = progress.updated_at - progress.phase_started_at
+    return progress.done / spent if progress.done > 0 and spent > 0 else None
 
 
 def _progress(progress: Progress) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def listing(
     cells: dict[str, Cell] = {"NAME": lambda record, _: record.key.name, **_CELLS[kind]}
     if namespaces:
         cells = {"NAMESPACE": lambda record, _: record.key.namespace, **cells}
+    if kind == "Experiment" and any("matrix" in record.spec for record in records):
+        cells["BEST"] = _best
     cells["AGE"] = lambda record, _: age(now - record.creation_timestamp)
     if wide:
         cells |= _WIDE[kind]
@@ -95,7 +97,16 @@ def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     ready = record.status.condition("Ready")
     if ready is None or record.status.observed_generation != record.generation:
         return "Unknown"
+    if "matrix" in record.spec and "cells" in record.status.summary:
+        return f"{record.status.summary['ready']}/{record.status.summary['cells']}"
     return ready.status
+
+
+def _best(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    """Return a sweep's best cells, each with its verdict or, without steering, its gate."""
+    best = record.status.summary.get("best", ()) if "matrix" in record.spec else ()
+    words = (f"{one['cell']} ({one.get('verdict') or one.get('gate')})" for one in best)
+    return ", ".join(words) or MISSING
 
 
 def _reason(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:

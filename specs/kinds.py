@@ -14,6 +14,7 @@ from specs.fields import HookName, ObjectName, Spec, Texts, Unit, normalised
 from specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from specs.sources import Dictionary, Model
 from specs.splits import Splits
+from specs.sweep import Matrix
 
 API_VERSION = "loopscope.dev/v1alpha1"
 Positions = Literal["last", "all"]
@@ -187,6 +188,10 @@ class ExperimentSpec(Spec):
     """When the pair of dictionaries counts as resolving the concept further."""
     steering: SteeringRules | None = None
     """How to steer; leave out to stop after the mapping."""
+    matrix: Matrix | None = None
+    """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
+    (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
+    ``<name>-<value>-<value>``, values in the order of their axes' names."""
 
     @model_validator(mode="after")
     def _aggregation_fits_positions(self) -> ExperimentSpec:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from specs import sweep, sweep_loading
 from specs.errors import InvalidSpec, Problem
 from specs.fields import FileReader
 from specs.files import RootedFiles, read_at_most
@@ -155,7 +156,42 @@ def _validated(
             problems.extend(_problems_of(error, document, name, kind))
     if problems:
         return None
-    return ObjectManifest(kind=kind, metadata=parts["metadata"], spec=parts["spec"])
+    manifest = ObjectManifest(kind=kind, metadata=parts["metadata"], spec=parts["spec"])
+    return _with_cells_checked(manifest, document, files, problems)
+
+
+def _with_cells_checked(
+    manifest: ObjectManifest, document: Document, files: FileReader, problems: list[Problem]
+) -> ObjectManifest | None:
+    """Return a sweep with its matrix as it is stored; anything else as it is."""
+    matrix = getattr(manifest.spec, "matrix", None)
+    if matrix is None:
+        return manifest
+    found = list(sweep_loading.shape_problems(manifest.metadata.name, matrix))
+    problems.extend(document.problem(("spec", *place), message) for place, message in found)
+    if found:
+        return None
+    given, model = document.value["spec"], type(manifest.spec)
+    stored, invalid = sweep_loading.canonical_matrix(model, given, files)
+    problems.extend(_problems_of_cells(invalid, document, manifest.kind))
+    if invalid:
+        return None
+    return replace(manifest, spec=manifest.spec.model_copy(update={"matrix": stored}))
+
+
+def _problems_of_cells(
+    invalid: list[sweep_loading.InvalidCell], document: Document, kind: str
+) -> list[Problem]:
+    """Point at the value that a cell's problem comes from; each is told once."""
+    told: dict[tuple[Place, str], Problem] = {}
+    for one in invalid:
+        for item in one.error.errors(include_url=False):
+            place = sweep.origin(document.value["spec"]["matrix"], one.cell, item["loc"])
+            message = message_of(dict(item), kind_facts(kind), ("spec", *item["loc"]))
+            where: Place = ("spec", *(place or ("matrix",)))
+            known = f"{message} (in {one.cell.suffix})" if place is None else message
+            told.setdefault((where, message), document.problem(where, known))
+    return list(told.values())
 
 
 def _problems_of(

@@ -19,7 +19,9 @@ LabelKey = Annotated[
 NAME_CHARACTERS_MAX = 52
 """Of a name that people choose; names of owned objects have 63."""
 PROTECT_ANNOTATION = "loopscope.dev/protect"
+PIN_ANNOTATION = "loopscope.dev/pin"
 SOURCE_ANNOTATION = "loopscope.dev/source"
+SOURCE_PROBLEM_ANNOTATION = "loopscope.dev/source-problem"
 
 
 class Key(NamedTuple):
@@ -46,7 +48,8 @@ class Metadata(Spec):
     annotations: dict[LabelKey, Annotated[str, Field(max_length=4096)]] = Field(
         default_factory=dict
     )
-    """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion."""
+    """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion, ``loopscope.dev/pin: "true"``
+    keeps every artifact that was made for the object."""
 
     @field_validator("name")
     @classmethod

@@ -120,13 +120,20 @@ def _type_of(option: dict[str, Any]) -> str:
         case "array":
             return f"list of {_type_of(option['items'])}"
         case "object":
-            return "map of text to text"
+            return f"map of text to {_type_of_values(option)}"
         case "string":
             return "text"
         case "boolean":
             return "true or false"
         case kind:
             return str(kind or "any")
+
+
+def _type_of_values(option: dict[str, Any]) -> str:
+    found: Any = option.get("additionalProperties") or next(
+        iter(option.get("patternProperties", {}).values()), {}
+    )
+    return _type_of(found) if isinstance(found, dict) and found.get("type") else "anything"
 
 
 def _default(field: dict[str, Any]) -> str:

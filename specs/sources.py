@@ -74,6 +74,8 @@ class Dictionary(Spec):
     """Branch, tag or commit of the release's repository. Default ``main``."""
     sha256: Sha256 | None = None
     """Expected sha256 of the weights file; checked at apply and before use."""
+    usable_at: Literal["any"] | None = None
+    """``any``: read another hook than the one it was trained at, which is otherwise refused."""
 
     @field_validator("path")
     @classmethod

@@ -13,6 +13,7 @@ ConditionType = Literal[
     "InputsReady",
     "ArtifactsVerified",
     "PreflightsPassed",
+    "SourceValid",
     "Suspended",
 ]
 Truth = Literal["True", "False", "Unknown"]

@@ -23,6 +23,7 @@ from state.database import HEAD_REVISION, schema_revision
 from state.failures import TerminalFailure
 from state.folder import StateFolder
 from state.records import ArtifactRecord, JobRecord, ObjectRecord
+from state.trash import Trash
 
 Mend = Callable[[StateFolder, float], None]
 """Mends one finding, at a time in Unix seconds. Doing it twice is harmless."""
@@ -46,7 +47,7 @@ ADVICE = {
 
 DATABASE_PROBLEMS = ("DatabaseMissing", "DatabaseDamaged", "SchemaOutdated")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OWN_FOLDERS = (".staging", ".work", ".quarantine")
+_OWN_FOLDERS = (".staging", ".work", ".quarantine", ".trash")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Comparison:
     whole: list[ArtifactRecord] = field(default_factory=list)
     quarantined: int = 0
     quarantined_bytes: int = 0
+    trashed: int = 0
+    trashed_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def compare(state: StateFolder, *, hashing: bool = True) -> Comparison:
         _look_for_leftovers(artifacts, rows, seen)
     aside = [p for s in _entries(artifacts.root / ".quarantine") for p in _entries(s)]
     seen.quarantined, seen.quarantined_bytes = len(aside), sum(map(bytes_below, aside))
+    thrown = [entry.path for entry in Trash(artifacts.root).entries()]
+    seen.trashed, seen.trashed_bytes = len(thrown), sum(map(bytes_below, thrown))
     return seen
 
 

@@ -71,6 +71,9 @@ NAMES = (
     # collection of what is not needed any more
     "staging-discard",
     "work-discard",
+    "trash-put",
+    "trash-take-back",
+    "trash-empty",
 )
 
 Handler = Callable[[str], None]

@@ -116,6 +116,19 @@ def apply(
     return "configured"
 
 
+def annotate(connection: Connection, record: ObjectRecord, name: str, value: str | None) -> None:
+    """Set an annotation, or with None take it away; spec and generation stay as they are."""
+    others = {key: text for key, text in record.annotations.items() if key != name}
+    connection.execute(
+        update(tables.objects)
+        .where(_is(record.key))
+        .values(
+            annotations=others if value is None else {**others, name: value},
+            resource_version=_log(connection, "MODIFIED", record.key),
+        )
+    )
+
+
 def update_status(
     connection: Connection, read: ObjectRecord, status: Status, wanted_digest: str | None
 ) -> bool:

@@ -84,6 +84,7 @@ class FakeWorker:
             path.write_bytes(data)
             yield "seal"
         manifest = {
+            "inputs": job.payload,
             "stage": job.stage,
             "digest": job.digest,
             "metrics": metrics,

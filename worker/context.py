@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.shards import Shards
+from worker.siblings import Sibling
 
 if TYPE_CHECKING:
     from numerics.dictionary import SparseDictionary
@@ -35,3 +36,5 @@ class StageContext:
     shards: Shards
     progress: ProgressReport
     batch_divisor: int = 1
+    siblings: Callable[[], list[Sibling]] = list
+    """Other captures that wait and that the forward passes of this one can serve."""

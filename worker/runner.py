@@ -28,6 +28,7 @@ from worker.lease import Lease
 from worker.manifest import manifest_of
 from worker.memory import ran_out_of_memory
 from worker.shards import Shards
+from worker.siblings import pending_siblings
 from worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
@@ -115,6 +116,7 @@ class Runner:
             shards=shards,
             progress=lease.progress,
             batch_divisor=batch_divisor(job),
+            siblings=partial(pending_siblings, self.state, job),
         )
         metrics = stage(job.payload, context, staging)
         seconds = time.time() - started_at

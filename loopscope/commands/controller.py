@@ -11,7 +11,14 @@ from typing import Annotated
 import typer
 
 from controller.settings import Settings
-from loopscope.commands.options import DeviceOption, FloorOption, RootOption, StartsOption
+from loopscope.commands.options import (
+    DeviceOption,
+    FloorOption,
+    GraceOption,
+    RootOption,
+    StartsOption,
+    TrashOption,
+)
 from loopscope.context import CommandError, now, root_of
 from loopscope.logs import log_to_stderr
 
@@ -36,10 +43,18 @@ def controller(
     lease_seconds: Annotated[
         float, typer.Option(min=1.0, help="A worker that is silent for this long loses its job.")
     ] = 30.0,
+    keep_last: Annotated[
+        int | None,
+        typer.Option(min=0, help="Collect what is unneeded; keep so many artifacts per object."),
+    ] = None,
+    grace: GraceOption = "7d",  # type: ignore[assignment]
+    empty_trash_after: TrashOption = "7d",  # type: ignore[assignment]
 ) -> None:
     """Reconcile until interrupted. With --watch, edits of the folder's files are picked up."""
     from controller.folder_source import FolderSource  # late: `get` must stay quick
+    from controller.retention import Retention
     from controller.runtime import AnotherController, running_controller
+    from state.collection import RetentionPolicy
 
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
@@ -62,8 +77,18 @@ def controller(
 
             signal.signal(signal.SIGTERM, end)
             signal.signal(signal.SIGINT, end)
+            retention: Retention | None = None
+            if keep_last is not None:
+                policy = RetentionPolicy(keep_last, grace, empty_trash_after)
+                retention = Retention(state, policy)
+
+            def collect_then_check() -> bool:
+                if retention is not None:
+                    retention.run_if_due(now())
+                return stop.is_set()
+
             if watch is None:
-                runtime.run_until(stop.is_set)
+                runtime.run_until(collect_then_check)
                 return
             folder = watch.resolve()
             source = FolderSource(state, folder, root_of(folder, root), runtime.wake.set)
@@ -71,7 +96,7 @@ def controller(
 
             def scan_then_check() -> bool:
                 source.scan_if_due(now())
-                return stop.is_set()
+                return collect_then_check()
 
             try:
                 runtime.run_until(scan_then_check)

@@ -66,6 +66,8 @@ def _print(mended: list[Finding], seen: Comparison) -> None:
             f"{seen.quarantined} damaged or foreign things were set aside "
             f"({seen.quarantined_bytes:,} bytes); nothing needs artifacts/.quarantine any more"
         )
+    if seen.trashed:
+        print(f"{seen.trashed} things lie in the trash ({seen.trashed_bytes:,} bytes)")
     mendable = sum(finding.mend is not None for finding in seen.findings)
     hint = f", {mendable} can be repaired: loopscope fsck --repair" if mendable else ""
     print(f"{len(seen.findings)} findings{hint}" if seen.findings else "no findings")
@@ -79,6 +81,8 @@ def _document(mended: list[Finding], seen: Comparison) -> dict[str, Any]:
         "artifactBytes": sum(record.bytes for record in seen.whole),
         "quarantined": seen.quarantined,
         "quarantinedBytes": seen.quarantined_bytes,
+        "trashed": seen.trashed,
+        "trashedBytes": seen.trashed_bytes,
     }
 
 

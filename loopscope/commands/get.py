@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,14 +13,18 @@ import yaml
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, find, find_one, kind_of, now, split_name
+from loopscope.selectors import Selector, parse_selector
 from reports.describe import describe_text
 from reports.documents import list_document, object_document
 from reports.listing import Listing, by_owner, listing
 from reports.numbers import age
 from specs.objects import Key
 from state import artifact_index, events, jobs, objects
-from state.records import ObjectRecord
+from state.folder import StateFolder
+from state.records import EventRecord, ObjectRecord
 
+EVENTS_POLL_SECONDS = 0.5
+Select = Callable[[Any], list[ObjectRecord]]
 Words = Annotated[
     list[str],
     typer.Argument(
@@ -38,30 +45,103 @@ def get(
     words: Words,
     output: OutputOption = None,
     selector: Annotated[
-        str | None, typer.Option("--selector", "-l", help="Labels, as in a=b,c=d.")
+        str | None,
+        typer.Option("--selector", "-l", help="Labels: a=b,c!=d,e in (f,g),h,!i."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on, and print what changes.")
+    ] = False,
 ) -> None:
-    """Print objects: one line each, or in full with -o yaml or json."""
-    if output not in (None, "wide", "json", "yaml", "name"):
-        raise CommandError(f"unknown output {output!r}; expected json, yaml, name or wide")
+    """Print objects: one line each, in full with -o yaml or json, or parts with -o jsonpath=…."""
+    _check_output(output)
     kind, name = split_name(words)
     namespace = context.obj.namespace
-    with context.obj.open_existing().database.read() as connection:
+    fits = _selector(selector)
+
+    def select(connection: Any) -> list[ObjectRecord]:
         if name is not None:
-            records = find(connection, kind, namespace, name)
+            found = find(connection, kind, namespace, name)
         else:
-            records = objects.listed(connection, kind, namespace)
+            found = objects.listed(connection, kind, namespace)
+        return [record for record in found if fits(record.labels)]
+
+    state = context.obj.open_existing()
+    if watch:
+        _watch(state, kind, namespace, select, output, single=name is not None)
+        return
+    with state.database.read() as connection:
+        records = select(connection)
         owned = by_owner(objects.listed(connection, namespace=namespace))
-    records = [record for record in records if _selected(record, selector)]
-    if output in ("json", "yaml"):
-        print(_document(records, output, single=name is not None))
-    elif output == "name":
-        for record in records:
-            print(record.key)
-    elif not records:
+    if output in (None, "wide") and not records:
         print(f"No {kind.lower()}s found in namespace {namespace}.")
-    else:
+    elif output in (None, "wide"):
         show(listing(kind, records, now=now(), children=owned, wide=output == "wide"))
+        for record in records:
+            refused = record.status.condition("SourceValid")
+            if refused is not None:
+                print(f"{record.key}: its file is refused: {refused.message}", file=sys.stderr)
+    else:
+        _print_documents(records, output, single=name is not None)
+
+
+def _watch(
+    state: StateFolder, kind: str, namespace: str, select: Select, output: str | None, single: bool
+) -> None:
+    """Print what there is, then what changes, until interrupted."""
+    from loopscope.watching import POLL_SECONDS, WatchedTable, changes_of
+
+    if output not in (None, "wide"):
+        for records in changes_of(state, _or_nothing(select)):
+            for record in records:
+                _print_documents([record], output, single=True)
+        return
+    with state.database.read() as connection:
+        select(connection)  # says what is wrong with the name
+    table = WatchedTable(state, kind, namespace, _or_nothing(select), output == "wide")
+    while True:
+        for line in table.lines():
+            print(line, flush=True)
+        time.sleep(POLL_SECONDS)
+
+
+def _or_nothing(select: Select) -> Select:
+    """A named object that goes away while it is watched is gone, not a mistake."""
+
+    def found(connection: Any) -> list[ObjectRecord]:
+        try:
+            return select(connection)
+        except CommandError:
+            return []
+
+    return found
+
+
+def _check_output(output: str | None) -> None:
+    known = (None, "wide", "json", "yaml", "name")
+    if output not in known and not (output or "").startswith("jsonpath="):
+        raise CommandError(
+            f"unknown output {output!r}; expected json, yaml, name, wide or jsonpath=TEMPLATE"
+        )
+
+
+def _print_documents(records: list[ObjectRecord], output: str | None, *, single: bool) -> None:
+    if output == "name":
+        for record in records:
+            print(record.key, flush=True)
+        return
+    one = single and len(records) == 1
+    document: Any = object_document(records[0]) if one else list_document(records)
+    if output == "json":
+        print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+    elif output == "yaml":
+        print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip(), flush=True)
+    else:
+        from loopscope.jsonpath import render
+
+        try:
+            print(render((output or "").removeprefix("jsonpath="), document), flush=True)
+        except ValueError as error:
+            raise CommandError(f"--output jsonpath: {error}") from None
 
 
 def describe(context: typer.Context, words: Words) -> None:
@@ -84,21 +164,37 @@ def list_events(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[KIND NAME]", help="Only of this object.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on, and print what happens.")
+    ] = False,
 ) -> None:
     """Print what happened, newest last; repeats are counted."""
     key: Key | None = None
-    with context.obj.open_existing().database.read() as connection:
+    state = context.obj.open_existing()
+    with state.database.read() as connection:
         if words:
             kind, name = split_name(words)
             if name is None:
                 raise CommandError("name the object too: loopscope events KIND NAME")
             key = find_one(connection, kind_of(kind), context.obj.namespace, name).key
         seen = events.listed(connection, key)
-    rows = [
-        [age(now() - e.last_seen_at), e.type, e.reason, str(e.key), str(e.count), e.message]
-        for e in seen
-    ]
-    show(Listing(["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], rows))
+    columns = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+    show(Listing(columns, [_event_row(event) for event in seen]))
+    told = {(e.key, e.reason, e.message): e.count for e in seen}
+    while watch:
+        time.sleep(EVENTS_POLL_SECONDS)
+        with state.database.read() as connection:
+            seen = events.listed(connection, key)
+        for e in seen:
+            if told.get((e.key, e.reason, e.message)) != e.count:
+                print("   ".join(_event_row(e)), flush=True)
+        told = {(e.key, e.reason, e.message): e.count for e in seen}
+
+
+def _event_row(event: EventRecord) -> list[str]:
+    seen = age(now() - event.last_seen_at)
+    row = [seen, event.type, event.reason, str(event.key), str(event.count), event.message]
+    return [" ".join(cell.split()) for cell in row]
 
 
 def show(table: Listing) -> None:
@@ -111,19 +207,8 @@ def show(table: Listing) -> None:
         print("   ".join(padded).rstrip())
 
 
-def _selected(record: ObjectRecord, selector: str | None) -> bool:
-    for term in (selector or "").split(","):
-        name, equals, value = term.partition("=")
-        if term and not equals:
-            raise CommandError(f"--selector {term!r}: expected name=value")
-        if term and record.labels.get(name.strip()) != value.lstrip("=").strip():
-            return False
-    return True
-
-
-def _document(records: list[ObjectRecord], output: str, *, single: bool) -> str:
-    one = single and len(records) == 1
-    document: Any = object_document(records[0]) if one else list_document(records)
-    if output == "json":
-        return json.dumps(document, indent=2, ensure_ascii=False)
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()
+def _selector(text: str | None) -> Selector:
+    try:
+        return parse_selector(text or "")
+    except ValueError as error:
+        raise CommandError(f"--selector {error}") from None

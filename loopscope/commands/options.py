@@ -16,7 +16,7 @@ RootOption = Annotated[
     typer.Option("--root", help="Folder that files named in specs must lie under."),
 ]
 OutputOption = Annotated[
-    str | None, typer.Option("--output", "-o", help="json, yaml, name or wide.")
+    str | None, typer.Option("--output", "-o", help="json, yaml, name, wide or jsonpath=….")
 ]
 StartsOption = Annotated[
     int,
@@ -56,6 +56,42 @@ FloorOption = Annotated[
         metavar="SIZE",
         parser=_byte_count,
         help="Start no job while less is free where the state folder lies.",
+    ),
+]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``10m``, ``2h``, ``7d`` or a plain number of seconds.
+
+    Raises ValueError.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|h|d)?", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; expected for example 90s, 10m or 7d")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def _duration(text: str) -> float:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+GraceOption = Annotated[
+    float,
+    typer.Option(
+        "--grace", metavar="TIME", parser=_duration, help="How long unneeded things are kept."
+    ),
+]
+TrashOption = Annotated[
+    float,
+    typer.Option(
+        "--empty-trash-after",
+        metavar="TIME",
+        parser=_duration,
+        help="How long the trash is kept.",
     ),
 ]
 VerboseOption = Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from loopscope.commands.get import show
 from loopscope.context import CommandError, find, now, split_name
-from reports.documents import job_document, remaining_seconds
+from reports.documents import job_document, remaining_seconds, speed
 from reports.listing import Listing
 from reports.numbers import age
 from state import events, jobs
@@ -74,13 +74,20 @@ def _row(job: JobRecord, progress: Progress | None) -> list[str]:
     ]
 
 
+def _speed_words(progress: Progress) -> str:
+    """Return the speed in words, where there is more than one thing to do."""
+    rate = speed(progress)
+    return f", {rate:.1f} {progress.unit}/s" if rate is not None and progress.total > 1 else ""
+
+
 def job_detail(job: JobRecord, progress: Progress | None) -> str:
     """Return in words what a job does or waits for."""
     match job.state:
         case "running" if progress is not None:
             left = remaining_seconds(progress)
             eta = f", {age(left)} left" if left is not None and left >= 1 else ""
-            return f"{progress.phase} {progress.done}/{progress.total} {progress.unit}{eta}"
+            done = f"{progress.done}/{progress.total} {progress.unit}"
+            return f"{progress.phase} {done}{_speed_words(progress)}{eta}"
         case "pending" if job.not_before > now():
             return f"retry in {age(job.not_before - now())} after {job.reason}: {job.message}"
         case "pending" if job.reason in WAITS_FOR_SPACE:

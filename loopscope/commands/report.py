@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loopscope.context import find_one
+from loopscope.context import find_experiment
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def report(
 
     state = context.obj.open_existing()
     with state.database.read() as connection:
-        key = find_one(connection, "Experiment", context.obj.namespace, name).key
+        key = find_experiment(connection, context.obj.namespace, name).key
     path = output or context.obj.state_path / "reports" / f"{name}.html"
     if output is None:
         path.parent.mkdir(exist_ok=True)
@@ -53,6 +53,6 @@ def export(
 
     state = context.obj.open_existing()
     with state.database.read() as connection:
-        key = find_one(connection, "Experiment", context.obj.namespace, name).key
+        key = find_experiment(connection, context.obj.namespace, name).key
     export_bundle(ExperimentView.load(state, key), directory, allow_partial=partial)
     print(f"bundle: {directory}")

@@ -40,11 +40,11 @@ def new_worker(tmp_path: Path, rope_model_folder: Path) -> Iterator[Start]:
 IN_CAPTURE = """
 import os, sys, time
 import torch
-from worker.stages import capture
+from worker.stages import forward_passes
 def instead(*_):
     os.write(2, b"at work\\n")
     {computation}
-capture.residual_at_hook = instead
+forward_passes.residuals_at_hooks = instead
 """
 MATRICES = IN_CAPTURE.format(computation="a = torch.ones(600, 600)\n    while True: a @ a")
 HOLDS_THE_INTERPRETER = IN_CAPTURE.format(computation="sum(range(10**15))")
@@ -113,15 +113,15 @@ def note_end(seconds: dict[str, float], state: str, family: list[psutil.Process]
 SLOWLY = """
 import os, time
 passes = []
-from worker.stages import capture
+from worker.stages import capture, forward_passes
 capture.TOKENS_PER_BATCH_MAX, capture.BATCHES_PER_SHARD = 24, 2
-quick = capture.residual_at_hook
-def residual_at_hook(*given):
+quick = forward_passes.residuals_at_hooks
+def residuals_at_hooks(*given):
     passes.append(1)
     os.write(2, b"pass %d\\n" % len(passes))
     time.sleep({seconds})
     return quick(*given)
-capture.residual_at_hook = residual_at_hook
+forward_passes.residuals_at_hooks = residuals_at_hooks
 """
 
 
@@ -180,16 +180,16 @@ def test_a_stuck_worker_fails_its_job_and_ends_itself(new_worker: Start) -> None
 
 HUNGRY = """
 import resource, torch
-from worker.stages import capture
-modest = capture.residual_at_hook
-def residual_at_hook(model, hook, batch, d_model):
+from worker.stages import forward_passes
+modest = forward_passes.residuals_at_hooks
+def residuals_at_hooks(model, hooks, batch):
     pages = int(open("/proc/self/statm").read().split()[0])
     limit = pages * resource.getpagesize() + 600 * 2**20
     if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     scratch = torch.empty(batch.tokens.shape[0] * {mebibytes_per_row} * 2**20 // 4)
-    return modest(model, hook, batch, d_model)
-capture.residual_at_hook = residual_at_hook
+    return modest(model, hooks, batch)
+forward_passes.residuals_at_hooks = residuals_at_hooks
 """
 
 

@@ -1,10 +1,14 @@
 """A folder as the source of truth: edits are applied, vanished files pruned, never too much."""
 
 import shutil
+import threading
+import time
 
 import pytest
 
+from controller import folder_watch
 from controller.folder_source import RESCAN_SECONDS, FolderSource
+from controller.folder_watch import FolderWatch, folders_named
 from specs.objects import PROTECT_ANNOTATION, Key
 from tests.simulated import Simulation, canonical
 
@@ -233,3 +237,118 @@ def test_a_spec_that_moves_to_another_folder_is_the_same_object(world_with_a_mou
     world.scan()
     assert world.simulation.get("c").uid == before
     assert "SpecVanished" not in world.simulation.event_reasons("c")
+
+
+# -- a file that is refused ---------------------------------------------------------------------
+
+
+def source_valid(world, name):
+    return world.simulation.get(name).status.condition("SourceValid")
+
+
+def test_a_refused_file_is_a_condition_of_its_own_objects_and_the_others_go_on(world):
+    world.write("a.yaml")
+    world.write("b.yaml")
+    world.scan()
+    world.simulation.step()
+    (world.folder / "a.yaml").write_text("kind: [")
+    world.write("b.yaml", cosine=0.4)
+    assert world.scan() == {"b": "configured"}
+    world.simulation.step()
+    told = source_valid(world, "a")
+    assert (told.status, told.reason) == ("False", "InvalidSpec")
+    assert "a.yaml:2:1: not valid YAML" in told.message and source_valid(world, "b") is None
+    record = world.simulation.get("a")
+    assert (record.generation, record.spec["minCosine"]) == (1, 0.3)
+    before = world.simulation.rows()
+    assert world.scan() == {} and world.simulation.rows() == before
+
+
+def test_the_condition_goes_when_the_file_is_right_again(world):
+    world.write("a.yaml")
+    world.scan()
+    (world.folder / "a.yaml").write_text("kind: [")
+    world.scan()
+    world.simulation.step()
+    world.write("a.yaml")
+    world.scan()
+    world.simulation.step()
+    assert source_valid(world, "a") is None and world.simulation.get("a").generation == 1
+
+
+def test_get_says_that_a_file_is_refused(world, loopscope):
+    world.write("a.yaml")
+    world.scan()
+    (world.folder / "a.yaml").write_text("kind: [")
+    world.scan()
+    world.simulation.step()
+    code, out, err = loopscope("get", "mappings")
+    assert code == 0 and "a " in out and "mapping/a: its file is refused: " in err
+    assert "SourceValid" in loopscope("describe", "mapping", "a")[1]
+
+
+# -- watching ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """A watch that counts what it notices; ended after the test."""
+    noticed = threading.Semaphore(0)
+    made = FolderWatch(noticed.release, tmp_path / "state", recursive=True)
+    made.noticed = noticed
+    yield made
+    made.stop()
+
+
+def test_a_change_is_noticed_also_when_a_file_is_replaced(watch, tmp_path):
+    (tmp_path / "a.yaml").write_text("1")
+    watch.watch({tmp_path})
+    watch.start()
+    for number in range(2):
+        time.sleep(0.5)  # the watch begins at some time
+        (tmp_path / "new").write_text(str(number))
+        (tmp_path / "new").replace(tmp_path / "a.yaml")
+        assert watch.noticed.acquire(timeout=60)
+
+
+def test_a_watch_that_fails_is_taken_up_again_and_everything_looked_at(
+    watch, tmp_path, monkeypatch
+):
+    real, calls = folder_watch.watchfiles.watch, []
+
+    def faulty(*paths, **options):
+        calls.append(paths)
+        if len(calls) == 1:
+            raise OSError(28, "inotify watches are used up")
+        return real(*paths, **options)
+
+    monkeypatch.setattr(folder_watch.watchfiles, "watch", faulty)
+    monkeypatch.setattr(folder_watch, "AGAIN_SECONDS", 0.01)
+    watch.watch({tmp_path})
+    watch.start()
+    assert watch.noticed.acquire(timeout=60), "a full scan follows the fault"
+    while len(calls) < 2:
+        time.sleep(0.01)
+
+
+def test_folders_can_be_added_while_watching(watch, tmp_path):
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    second.mkdir()
+    watch.watch({first})
+    watch.start()
+    watch.watch({first, second})
+    deadline = time.monotonic() + 60
+    while not watch.noticed.acquire(timeout=0.3):
+        (second / "x").write_text(str(time.monotonic()))
+        assert time.monotonic() < deadline
+
+
+def test_the_folders_of_a_model_and_its_dictionaries_are_named(tmp_path):
+    (tmp_path / "sae").mkdir()
+    (tmp_path / "model.gguf").write_text("")
+    spec = {
+        "model": {"name": "m", "source": {"gguf": str(tmp_path / "model.gguf")}},
+        "dictionaries": {"coarse": {"path": str(tmp_path / "sae")}, "fine": {"release": "r"}},
+    }
+    assert set(folders_named(spec)) == {tmp_path, tmp_path / "sae"}

@@ -8,8 +8,10 @@ import pytest
 
 from controller.applying import load_admitted
 from loopscope.context import root_of
+from specs.canonical import canonical_json
 from specs.fields import normalised
 from specs.lexicon import lexicon_pattern
+from specs.sweep import cells
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted([*EXAMPLES.glob("*/experiment.yaml"), *EXAMPLES.glob("studies/*.yaml")])
@@ -51,7 +53,17 @@ def test_an_example_validates_offline(file, without_network):
     spec = item.manifest.canonical_spec()
     assert item.manifest.kind == "Experiment"
     assert spec["prompts"]["target"]["texts"] and spec["prompts"]["neutral"]["texts"]
-    assert "steering" in spec, "an example shows the whole journey"
+    assert "steering" in spec or "matrix" in spec, "an example shows the whole journey"
+
+
+def test_the_sweep_stands_for_eight_experiments_of_four_captures():
+    found = cells(spec_of(EXAMPLES / "sweep" / "experiment.yaml"))
+    assert len(found) == 8 and not any("steering" in cell.spec for cell in found)
+    captures = {
+        canonical_json({name: cell.spec[name] for name in ("model", "hook", "prompts")})
+        for cell in found
+    }
+    assert len(captures) == 4
 
 
 def test_no_two_examples_share_a_name():

@@ -16,12 +16,14 @@ from controller.applying import apply_all, load_admitted
 from controller.executor import LocalProcesses
 from controller.folder_source import FolderSource
 from controller.inputs.files import HashMemo
+from controller.retention import Retention
 from controller.runtime import running_controller
 from controller.settings import Settings
 from reports.export import export_bundle, write_report
 from reports.view import ExperimentView
 from specs.objects import Key
 from state import events, failpoints, jobs, objects
+from state.collection import RetentionPolicy
 from state.failures import JobStopped, TransientFailure
 from state.folder import open_state
 from tests.simulated import Simulation, capture_spec, settled_experiment
@@ -32,6 +34,7 @@ from worker.lease import Lease
 from worker.runner import Runner
 from worker.stop import StopRequest
 
+EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]
 Scenario = Callable[[Path, pytest.MonkeyPatch], None]
 PLACES: dict[str, tuple[Scenario, set[str]]] = {}
 
@@ -98,6 +101,22 @@ def a_file_vanishes_from_a_watched_folder(folder, patch):
     source = FolderSource(simulation.state, first.parent, place, lambda: None)
     source.scan_if_due(100.0)
     assert [r.key.name for r in simulation.objects()] == ["one"]
+
+
+@passes("trash-put", "trash-take-back", "trash-empty")
+def an_artifact_is_collected_comes_back_and_is_emptied(folder, patch):
+    simulation = settled_experiment(folder / "state")
+    simulation.delete()
+    retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 0.0))
+    now = simulation.clock.now()
+    assert len(retention.run_if_due(now)) == 5
+    simulation.apply()
+    assert simulation.settle() == EVERYTHING
+    retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 100.0))
+    simulation.delete()
+    assert len(retention.run_if_due(simulation.clock.now())) == 5
+    simulation.apply()
+    assert simulation.settle() == []
 
 
 @passes("leader-lock")

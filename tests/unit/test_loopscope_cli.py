@@ -142,7 +142,7 @@ def test_documents_are_yaml_and_json_with_the_same_content(loopscope, settled):
         (["get", "thing"], "unknown kind 'thing'"),
         (["get", "exp", "nobody"], "france"),
         (["get", "exp", "a", "b"], "expected KIND NAME"),
-        (["get", "exp", "-o", "xml"], "json, yaml, name or wide"),
+        (["get", "exp", "-o", "xml"], "json, yaml, name, wide or jsonpath"),
         (["describe", "exp"], "needs a name"),
         (["delete", "exp"], "name the experiment"),
         (["retry", "dec"], "needs a name"),

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from specs.actions import Action
+from specs.objects import Key
+from state import jobs
 from state.failures import TerminalFailure
+from tests.simulated import new_state
 from tests.stage_world import (
+    HOOK,
     NEUTRAL,
     TARGET,
     capture_payload,
@@ -16,7 +22,9 @@ from tests.stage_world import (
     interrupted_and_resumed,
     table,
 )
-from worker.stages import capture
+from worker.shards import Shards
+from worker.siblings import Sibling, pending_siblings
+from worker.stages import capture, forward_passes
 
 
 def test_a_capture_of_last_tokens_is_that_of_plain_hugging_face(world):
@@ -96,6 +104,122 @@ def test_a_resumed_capture_does_not_repeat_its_shards(world, monkeypatch):
     monkeypatch.setattr(capture, "BATCHES_PER_SHARD", 1)
     world.run(capture, capture_payload(), "first", "same")
     shards = contents(world.folder / "shards" / "same")
-    monkeypatch.setattr(capture, "residual_at_hook", lambda *_: pytest.fail("captured again"))
+    monkeypatch.setattr(
+        forward_passes, "residuals_at_hooks", lambda *_: pytest.fail("captured again")
+    )
     world.run(capture, capture_payload(), "second", "same")
     assert contents(world.folder / "shards" / "same") == shards
+
+
+# -- several hooks in one pass ------------------------------------------------------------
+
+DEEPER = "blocks.2.hook_resid_post"
+
+
+class Count:
+    """How often the model runs, through the bridge."""
+
+    def __init__(self, monkeypatch):
+        self.passes, real = 0, forward_passes.residuals_at_hooks
+
+        def counted(*given):
+            self.passes += 1
+            return real(*given)
+
+        monkeypatch.setattr(forward_passes, "residuals_at_hooks", counted)
+
+
+def with_siblings(world, **hooks):
+    """Let the next captures find pending captures: shard folder and hook of each."""
+    context, found = (
+        world.context,
+        [Sibling(hook, Shards(world.folder / "shards" / name)) for name, hook in hooks.items()],
+    )
+    world.context = lambda shards: replace(context(shards), siblings=lambda: found)
+
+
+def test_several_hooks_of_the_same_prompts_come_from_one_pass(world, monkeypatch):
+    alone = {
+        hook: contents(world.run(capture, capture_payload(hook=hook), f"alone-{n}", f"own-{n}")[0])
+        for n, hook in enumerate((HOOK, DEEPER))
+    }
+    count = Count(monkeypatch)
+    with_siblings(world, deeper=DEEPER)
+    first, _ = world.run(capture, capture_payload(), "first", "own")
+    assert count.passes == 1
+    second, _ = world.run(capture, capture_payload(hook=DEEPER), "second", "deeper")
+    assert count.passes == 1, "the sibling ran the model again"
+    assert contents(first) == alone[HOOK] and contents(second) == alone[DEEPER]
+
+
+def test_the_same_hook_with_other_positions_is_served_too(world, monkeypatch):
+    alone = contents(world.run(capture, capture_payload(positions="all"), "alone", "x")[0])
+    count = Count(monkeypatch)
+    with_siblings(world, every=HOOK)
+    world.run(capture, capture_payload(), "first", "own")
+    second, _ = world.run(capture, capture_payload(positions="all"), "second", "every")
+    assert count.passes == 1 and contents(second) == alone
+
+
+def test_a_sibling_whose_hook_never_fires_is_left_to_its_own_job(world):
+    alone = contents(world.run(capture, capture_payload(), "alone", "x")[0])
+    with_siblings(world, nowhere="blocks.99.hook_resid_post", deeper=DEEPER)
+    assert contents(world.run(capture, capture_payload(), "first", "own")[0]) == alone
+    assert not (world.folder / "shards" / "nowhere").exists()
+
+
+def test_a_sibling_that_is_not_finite_is_left_to_its_own_job(world, monkeypatch):
+    real = forward_passes.residuals_at_hooks
+
+    def spoilt(model, hooks, batch):
+        found = real(model, hooks, batch)
+        return {h: r * float("nan") if h == DEEPER else r for h, r in found.items()}
+
+    alone = contents(world.run(capture, capture_payload(), "alone", "x")[0])
+    monkeypatch.setattr(forward_passes, "residuals_at_hooks", spoilt)
+    with_siblings(world, deeper=DEEPER)
+    assert contents(world.run(capture, capture_payload(), "first", "own")[0]) == alone
+    assert not (world.folder / "shards" / "deeper").exists()
+
+
+def test_a_capture_that_is_stopped_leaves_whole_shards_to_its_siblings(world, monkeypatch):
+    monkeypatch.setattr(capture, "TOKENS_PER_BATCH_MAX", 12)
+    monkeypatch.setattr(capture, "BATCHES_PER_SHARD", 1)
+    deeper = capture_payload(hook=DEEPER)
+    alone = contents(world.run(capture, deeper, "alone", "x")[0])
+    own = contents(world.run(capture, capture_payload(), "alone-own", "y")[0])
+    with_siblings(world, deeper=DEEPER)
+    assert interrupted_and_resumed(world, capture, capture_payload(), 5) == own
+    assert contents(world.run(capture, deeper, "second", "deeper")[0]) == alone
+
+
+def test_half_batches_are_shared_with_nobody(world):
+    world.batch_divisor = 2
+    with_siblings(world, deeper=DEEPER)
+    world.run(capture, capture_payload())
+    assert not (world.folder / "shards" / "deeper").exists()
+
+
+def test_only_pending_captures_of_the_same_texts_and_model_are_siblings(tmp_path):
+    state = new_state(tmp_path / "state")
+    own = {**capture_payload(), "model": {"identity": "m"}}
+    others = {
+        "other hook": {**own, "hook": DEEPER},
+        "other positions": {**own, "positions": "all"},
+        "other texts": {**own, "prompts": own["prompts"][1:]},
+        "other model": {**own, "model": {"identity": "n"}},
+    }
+    key = Key("Capture", "default", "c")
+    with state.database.write() as connection:
+        first, _ = jobs.enqueue(connection, Action("capture", {"n": 0}, own), key, 1, now=1.0)
+        for name, payload in others.items():
+            action = Action("capture", {"n": name}, payload)
+            jobs.enqueue(connection, action, key, 1, now=1.0)
+        job = jobs.claim(connection, first, "w", 30.0, now=1.0)
+        gone = Action("capture", {"n": "gone"}, {**own, "hook": "blocks.0.hook_resid_pre"})
+        cancelled, _ = jobs.enqueue(connection, gone, key, 1, now=1.0)
+        jobs.cancel(connection, cancelled, "Superseded", "", now=1.0)
+    found = pending_siblings(state, job)
+    assert [one.hook for one in found] == [DEEPER, HOOK]
+    expected = [Action("capture", {"n": name}, {}).digest for name in list(others)[:2]]
+    assert [one.shards.folder.name for one in found] == expected

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from state.failures import TerminalFailure
 from tests.stage_world import HOOK, capture_payload, contents, steering_payload, table
-from worker.stages import capture, steering
+from worker.stages import capture, forward_passes, steering
 
 
 @pytest.fixture
@@ -48,9 +48,11 @@ def test_a_model_that_breaks_under_no_arm_is_not_blamed_on_the_arms(steering_wor
 
 def test_half_batches_capture_the_same_up_to_rounding(world, monkeypatch):
     whole = load_file(world.run(capture, capture_payload())[0] / "residual.safetensors")
-    sizes, real = [], capture.residual_at_hook
+    sizes, real = [], forward_passes.residuals_at_hooks
     monkeypatch.setattr(
-        capture, "residual_at_hook", lambda *a: (sizes.append(len(a[2].tokens)), real(*a))[1]
+        forward_passes,
+        "residuals_at_hooks",
+        lambda *a: (sizes.append(len(a[2].tokens)), real(*a))[1],
     )
     world.batch_divisor = 2
     halves = load_file(
@@ -66,7 +68,9 @@ def test_half_batches_go_on_from_the_shards_of_whole_ones(world, monkeypatch):
     monkeypatch.setattr(capture, "BATCHES_PER_SHARD", 1)
     whole, _ = world.run(capture, capture_payload(), "whole", "same")
     world.batch_divisor = 2
-    monkeypatch.setattr(capture, "residual_at_hook", lambda *_: pytest.fail("captured again"))
+    monkeypatch.setattr(
+        forward_passes, "residuals_at_hooks", lambda *_: pytest.fail("captured again")
+    )
     assert contents(world.run(capture, capture_payload(), "half", "same")[0]) == contents(whole)
 
 

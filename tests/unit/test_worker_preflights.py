@@ -10,7 +10,7 @@ import torch
 from state.failures import TerminalFailure
 from tests.stage_world import capture_payload, steering_payload
 from worker.preflights import Preflight, require
-from worker.stages import capture, steering
+from worker.stages import capture, forward_passes, steering
 
 
 def test_a_check_inside_its_range_is_reported_with_its_numbers():
@@ -35,13 +35,13 @@ def test_a_capture_agrees_with_hugging_face_one_prompt_at_a_time(world):
 
 
 def test_a_batch_that_changes_its_rows_is_caught(world, monkeypatch):
-    real = capture.residual_at_hook
+    real = forward_passes.residuals_at_hooks
 
-    def leaking(model, hook, batch, d_model):
-        residual = real(model, hook, batch, d_model)
-        return residual + 0.01 * residual.mean(dim=0, keepdim=True)
+    def leaking(model, hooks, batch):
+        found = real(model, hooks, batch)
+        return {hook: r + 0.01 * r.mean(dim=0, keepdim=True) for hook, r in found.items()}
 
-    monkeypatch.setattr(capture, "residual_at_hook", leaking)
+    monkeypatch.setattr(forward_passes, "residuals_at_hooks", leaking)
     with pytest.raises(TerminalFailure, match="residual against plain Hugging Face") as failure:
         world.run(capture, capture_payload())
     assert failure.value.reason == "PreflightFailed"
@@ -54,12 +54,12 @@ def test_positions_that_padding_shifts_are_caught_where_the_model_learns_positio
 
     from tests.stage_world import World
 
-    real = capture.residual_at_hook
+    real = forward_passes.residuals_at_hooks
 
-    def shifted(model, hook, batch, d_model):
-        return real(model, hook, replace(batch, position_ids=batch.position_ids + 1), d_model)
+    def shifted(model, hooks, batch):
+        return real(model, hooks, replace(batch, position_ids=batch.position_ids + 1))
 
-    monkeypatch.setattr(capture, "residual_at_hook", shifted)
+    monkeypatch.setattr(forward_passes, "residuals_at_hooks", shifted)
     with pytest.raises(TerminalFailure, match="residual against"):
         World(learned_position_model, tmp_path).run(capture, capture_payload())
 

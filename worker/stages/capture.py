@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from numerics.batching import in_parts, pad, plan_batches
-from numerics.capture import (
-    HookNeverFired,
-    NormStatistics,
-    NotFinite,
-    norm_statistics,
-    residual_at_hook,
-    rows_without_bos,
-)
+from numerics.batching import in_parts, plan_batches
+from numerics.capture import NormStatistics, norm_statistics
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.models import LoadedModel
 from worker.stages.capture_preflights import capture_preflights
+from worker.stages.forward_passes import ForwardPasses
 from worker.stages.tables import write_json, write_table
 
 TOKENS_PER_BATCH_MAX = 512
@@ -100,46 +93,25 @@ def _capture_all(
     """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
+    # halved batches have other last digits than the siblings' own passes would
+    siblings = context.siblings() if context.batch_divisor == 1 else []
+    passes = ForwardPasses(model, hook, tokens, ids, siblings)
     shards, done = [], 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):
         name = f"{kind}-{number:05d}.safetensors"
         path = context.shards.sealed(name)
         if path is None:
-            found: dict[str, Tensor] = {}
+            passes.begin_shard()
             for batch in group:
                 for part in in_parts(batch, context.batch_divisor):
-                    found |= _capture_batch(model, hook, tokens, part, ids)
-                    context.progress(PHASE, done + len(found), len(tokens), "prompts")
-            path = context.shards.seal(name, _Saver(found))
+                    found = passes.run(part)
+                    context.progress(PHASE, done + found, len(tokens), "prompts")
+            path = passes.seal(context.shards, name)
         done += sum(len(batch) for batch in group)
         context.progress(PHASE, done, len(tokens), "prompts")
         shards.append(path)
     return shards
-
-
-@dataclass(frozen=True)
-class _Saver:
-    tensors: dict[str, Tensor]
-
-    def __call__(self, path: Path) -> None:
-        save_file({key: self.tensors[key] for key in sorted(self.tensors)}, path)
-
-
-def _capture_batch(
-    model: LoadedModel, hook: str, tokens: list[list[int]], batch: Sequence[int], ids: list[str]
-) -> dict[str, Tensor]:
-    """Return ``{prompt index: [tokens, d_model]}`` of one forward pass, on the CPU."""
-    padded = pad([tokens[i] for i in batch], model.pad_token, "right", model.device)
-    try:
-        residual = residual_at_hook(model.bridge, hook, padded, model.d_model)
-    except HookNeverFired as error:
-        raise TerminalFailure("HookNeverFired", str(error)) from error
-    except NotFinite as error:
-        where = "" if error.row is None else f", first in prompt {ids[batch[error.row]]}"
-        raise TerminalFailure("NotFinite", f"{error}{where}; use dtype float32") from error
-    rows = rows_without_bos(residual, padded)
-    return {f"{i:08d}": row.cpu().contiguous() for i, row in zip(batch, rows, strict=True)}
 
 
 def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:

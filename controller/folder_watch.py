@@ -1,0 +1,93 @@
+"""Watching folders in a thread.
+
+A watch that fails is taken up again, and then everything is looked at: what happened meanwhile was
+not seen. Folders are watched, never files: one that is replaced by a rename is another file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+import watchfiles
+
+log = structlog.get_logger("folder")
+
+DEBOUNCE_MILLISECONDS = 50
+STEP_MILLISECONDS = 10
+AGAIN_SECONDS = 1.0
+
+
+class FolderWatch:
+    """Calls ``notice`` when something changes below the folders that are watched at the moment."""
+
+    def __init__(self, notice: Callable[[], None], ignored: Path, *, recursive: bool) -> None:
+        self._notice = notice
+        self._ignored = ignored
+        self._recursive = recursive
+        self._folders: frozenset[Path] = frozenset()
+        self._interrupt = threading.Event()
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin watching."""
+        threading.Thread(target=self._run, daemon=True, name="watch").start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._interrupt.set()
+
+    def watch(self, folders: set[Path]) -> None:
+        """Watch these folders from now on, and no others."""
+        if frozenset(folders) != self._folders:
+            self._folders = frozenset(folders)
+            self._interrupt.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._interrupt.clear()  # before the folders are read: a later set is then seen
+            folders = [folder for folder in self._folders if folder.is_dir()]
+            try:
+                self._watch(folders)
+            except Exception as fault:
+                log.error("watching failed; taken up again", fault=str(fault))
+                self._stop.wait(AGAIN_SECONDS)
+            if not self._stop.is_set() and folders:
+                self._notice()
+
+    def _watch(self, folders: list[Path]) -> None:
+        if not folders:
+            self._interrupt.wait(AGAIN_SECONDS)
+            return
+        for _ in watchfiles.watch(
+            *folders,
+            debounce=DEBOUNCE_MILLISECONDS,
+            step=STEP_MILLISECONDS,
+            stop_event=self._interrupt,
+            watch_filter=self._concerns_specs,
+            recursive=self._recursive,
+        ):
+            self._notice()
+
+    def _concerns_specs(self, _change: watchfiles.Change, path: str) -> bool:
+        inside_state = Path(path).is_relative_to(self._ignored)
+        return not inside_state and "/.git/" not in path and "/.venv/" not in path
+
+
+def folders_named(spec: Any) -> Iterator[Path]:
+    """Yield the folders that hold the model and the dictionaries that a spec names by path."""
+    if isinstance(spec, list):
+        for item in spec:
+            yield from folders_named(item)
+    if not isinstance(spec, dict):
+        return
+    for name, value in spec.items():
+        if name in ("path", "folder", "gguf") and isinstance(value, str) and value.startswith("/"):
+            path = Path(value)
+            yield path if path.is_dir() else path.parent
+        else:
+            yield from folders_named(value)

@@ -1,0 +1,62 @@
+"""Retention by a controller: what it has seen unneeded for long enough goes to the trash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from state.collection import RetentionPolicy, Since, Unneeded, collect, forget_missing, take_stock
+from state.failures import PASSING
+from state.folder import StateFolder
+from state.reachability import Reachability
+from state.trash import Trash
+
+log = structlog.get_logger("retention")
+
+LOOK_SECONDS = 600.0
+"""How often a controller looks."""
+
+
+@dataclass
+class Retention:
+    """Collects by a policy. What it remembers ends with the process: then the grace begins anew."""
+
+    state: StateFolder
+    policy: RetentionPolicy
+    _seen_since: dict[tuple[str, str], float] = field(default_factory=dict)
+    _next_look_at: float = 0.0
+    _reachability: Reachability = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reachability = Reachability(self.state.artifacts, self.policy.keep_last)
+
+    def run_if_due(self, now: float) -> list[Unneeded]:
+        """Collect what is due; return what went to the trash. Trouble that may pass is logged."""
+        if now < self._next_look_at:
+            return []
+        self._next_look_at = now + LOOK_SECONDS
+        try:
+            return self._run(now)
+        except PASSING as trouble:
+            log.error("cannot collect now; trying again", trouble=str(trouble))
+            return []
+
+    def _run(self, now: float) -> list[Unneeded]:
+        stock = take_stock(self.state, self._reachability, self.policy, now, self._since(now))
+        seen = {(thing.kind, thing.name) for thing in (*stock.unneeded, *stock.in_grace)}
+        self._seen_since = {key: since for key, since in self._seen_since.items() if key in seen}
+        gone = collect(self.state, self._reachability, stock.unneeded, now)
+        forget_missing(self.state, self._reachability)
+        Trash(self.state.artifacts.root).empty(now - self.policy.trash_seconds)
+        if gone:
+            size = sum(thing.bytes for thing in gone)
+            log.info("moved to the trash", things=len(gone), bytes=size)
+        return gone
+
+    def _since(self, now: float) -> Since:
+        def since(thing: Unneeded) -> float:
+            first = self._seen_since.setdefault((thing.kind, thing.name), now)
+            return max(first, thing.since)
+
+        return since

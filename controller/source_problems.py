@@ -1,0 +1,45 @@
+"""What is wrong with a watched file, written on the objects that it last defined.
+
+They keep their last good spec. The note is an annotation; reconcilers make a condition of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from specs.errors import Problem
+from specs.objects import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
+from state import objects
+from state.folder import StateFolder
+from state.records import ObjectRecord
+
+NOTE_CHARACTERS_MAX = 1000
+
+
+def mark_sources(state: StateFolder, problems: Sequence[Problem]) -> None:
+    """Note each problem on the objects of its file, and take back the notes that are over.
+
+    Writes nothing when nothing changed.
+    """
+    notes: dict[str, str] = {}
+    for problem in problems:
+        notes.setdefault(str(Path(problem.file).resolve()), str(problem)[:NOTE_CHARACTERS_MAX])
+    with state.database.read() as connection:
+        due = [record for record in objects.listed(connection) if _is_due(record, notes)]
+    if not due:
+        return
+    with state.database.write() as connection:
+        for record in objects.listed(connection):
+            if _is_due(record, notes):
+                objects.annotate(
+                    connection, record, SOURCE_PROBLEM_ANNOTATION, _note(record, notes)
+                )
+
+
+def _is_due(record: ObjectRecord, notes: dict[str, str]) -> bool:
+    return record.annotations.get(SOURCE_PROBLEM_ANNOTATION) != _note(record, notes)
+
+
+def _note(record: ObjectRecord, notes: dict[str, str]) -> str | None:
+    return notes.get(record.annotations.get(SOURCE_ANNOTATION, ""))

@@ -1,0 +1,109 @@
+r"""``-o jsonpath=``: the part of kubectl's templates that scripts use.
+
+Text outside of braces stands for itself. In braces: a path (``{.status.summary.gate}``), a text
+(``{"\n"}``), or ``{range .items[*]}`` … ``{end}``. A path has fields (``.a``, ``['a.b']``), places
+(``[0]``, ``[-1]``), everything (``[*]``, ``.*``) and filters (``[?(@.type=="Ready")]``, ``!=``).
+What is not there is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Step = Callable[[Any], Iterator[Any]]
+
+_PIECE = re.compile(r"\{((?:\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^{}\"'])*)\}|([^{}]+)")
+_STEP = re.compile(
+    r"\.([A-Za-z_][-\w]*)|\[['\"]([^'\"]+)['\"]\]|\[(-?\d+)\]|(\[\*\]|\.\*)"
+    r"|\[\?\(\s*@((?:\.[A-Za-z_][-\w]*)+)\s*(==|!=)\s*(\"[^\"]*\"|'[^']*'|[^\s)]+)\s*\)\]"
+)
+
+
+def render(template: str, document: Any) -> str:
+    """Return what a template makes of a document. Raises ValueError when it cannot be read."""
+    pieces = list(_pieces(template))
+    text, rest = _block(pieces, document)
+    if rest:
+        raise ValueError("{end} without {range}")
+    return text
+
+
+def _pieces(template: str) -> Iterator[tuple[str, str]]:
+    place = 0
+    while place < len(template):
+        match = _PIECE.match(template, place)
+        if match is None:
+            raise ValueError(f"{template[place : place + 20]!r}: a brace is not closed")
+        place = match.end()
+        yield ("text", match[2]) if match[1] is None else ("code", match[1].strip())
+
+
+def _block(pieces: Sequence[tuple[str, str]], root: Any) -> tuple[str, list[tuple[str, str]]]:
+    """Return the text up to the block's end, and the pieces from its ``end`` on."""
+    said: list[str] = []
+    rest = list(pieces)
+    while rest:
+        form, code = rest[0]
+        if form == "code" and code == "end":
+            return "".join(said), rest
+        rest = rest[1:]
+        if form == "text":
+            said.append(code)
+        elif code.startswith("range "):
+            inner = rest
+            rest = _block(inner, None)[1]
+            if not rest:
+                raise ValueError("{range} without {end}")
+            rest = rest[1:]
+            said.extend(_block(inner, item)[0] for item in find(code[6:].strip(), root))
+        elif code[:1] in ("'", '"'):
+            said.append(json.loads(code) if code[0] == '"' else code[1:-1])
+        else:
+            said.append(" ".join(_text(value) for value in find(code, root)))
+    return "".join(said), []
+
+
+def find(path: str, root: Any) -> list[Any]:
+    """Return the values at a path. Raises ValueError when it is not one."""
+    path = path.removeprefix("$").removeprefix("@")
+    if path and path[0] not in ".[":
+        path = f".{path}"
+    values, place = [root], 0
+    while path[place:] not in ("", "."):
+        match = _STEP.match(path, place)
+        if match is None:
+            raise ValueError(f"{path[place:]!r} in {path!r} is no path")
+        place = match.end()
+        values = [found for value in values for found in _step(match, value)]
+    return values
+
+
+def _step(match: re.Match[str], value: Any) -> Iterator[Any]:
+    name = match[1] or match[2]
+    if name is not None:
+        if isinstance(value, dict) and name in value:
+            yield value[name]
+    elif match[3] is not None:
+        if isinstance(value, list) and -len(value) <= int(match[3]) < len(value):
+            yield value[int(match[3])]
+    elif match[4] is not None:
+        yield from (
+            value.values()
+            if isinstance(value, dict)
+            else (value if isinstance(value, list) else ())
+        )
+    else:
+        wanted = match[7].strip("\"'")
+        for item in value if isinstance(value, list) else ():
+            same = any(_text(found) == wanted for found in find(match[5], item))
+            if same is (match[6] == "=="):
+                yield item
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,42 @@
+"""Pending captures that the forward passes of another one can serve.
+
+They differ in the hook, or in which positions are kept, and in nothing that the passes see. Shards
+are computed for them and sealed in their own work folders; they publish themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from state import jobs
+from state.folder import StateFolder
+from state.records import JobRecord
+from worker.shards import Shards
+
+SIBLINGS_MAX = 16
+"""How many other captures one forward pass serves: their vectors are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """Another capture of the same texts by the same model, and where its shards belong."""
+
+    hook: str
+    shards: Shards
+
+
+def pending_siblings(state: StateFolder, job: JobRecord) -> list[Sibling]:
+    """Return the pending capture jobs that the passes of ``job`` can serve, oldest first."""
+    with state.database.read() as connection:
+        waiting = [other for other in jobs.listed(connection) if other.state == "pending"]
+    same = _seen_by_the_model(job.payload)
+    return [
+        Sibling(other.payload["hook"], Shards(state.artifacts.work_folder(other.digest)))
+        for other in waiting
+        if other.stage == job.stage == "capture" and _seen_by_the_model(other.payload) == same
+    ][:SIBLINGS_MAX]
+
+
+def _seen_by_the_model(payload: dict[str, Any]) -> tuple[str, list[str]]:
+    return payload["model"]["identity"], [prompt["text"] for prompt in payload["prompts"]]
