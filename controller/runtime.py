@@ -84,8 +84,7 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
         executor = LocalProcesses(
             state.path,
             state.logs,
-            settings.slots,
-            settings.device,
+            settings.slot_devices,
             wake.set,
             lease_seconds=settings.lease_seconds,
             progress_timeout_seconds=settings.progress_timeout_seconds,

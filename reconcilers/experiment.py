@@ -6,7 +6,7 @@ from typing import Any
 
 from reconcilers.plan import Blocked, ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from reconcilers.references import STAGE_KINDS, child_key, object_references
-from reconcilers.stage import condition, plan_stage, timed
+from reconcilers.stage import condition, plan_stage, suspended, timed
 from specs.status import Condition, Status
 from state.records import ObjectRecord
 
@@ -115,6 +115,7 @@ def _conditions(
     return [
         condition(snapshot, "Ready", "False", "ChildrenNotReady", message),
         condition(snapshot, "Reconciling", "True", "ChildrenNotReady", message),
+        *suspended(snapshot),
     ]
 
 
@@ -145,7 +146,12 @@ def _word(child: ObjectRecord | None) -> str:
     if child.stalled:
         return "Stalled"
     ready = child.status.condition("Ready")
-    words = {"JobRunning": "Running", "JobPending": "Queued", "RetryingLater": "Retrying"}
+    words = {
+        "JobRunning": "Running",
+        "JobPending": "Queued",
+        "RetryingLater": "Retrying",
+        "Suspended": "Suspended",
+    }
     return words.get(ready.reason, "Waiting") if ready else "Pending"
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, field_validator
 
 from specs.fields import ObjectName, Spec
+from specs.sizes import byte_count
 
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
@@ -18,6 +19,8 @@ LabelKey = Annotated[
 
 PROTECT_ANNOTATION = "loopscope.dev/protect"
 SOURCE_ANNOTATION = "loopscope.dev/source"
+PRIORITY_ANNOTATION = "loopscope.dev/priority"
+MEMORY_ANNOTATION = "loopscope.dev/memory"
 
 
 class Key(NamedTuple):
@@ -44,7 +47,8 @@ class Metadata(Spec):
     annotations: dict[LabelKey, Annotated[str, Field(max_length=4096)]] = Field(
         default_factory=dict
     )
-    """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion."""
+    """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion, ``loopscope.dev/priority``
+    names a priority class of the queue, ``loopscope.dev/memory: 8GiB`` says what a job takes."""
 
     @field_validator("name")
     @classmethod
@@ -52,6 +56,16 @@ class Metadata(Spec):
         if len(name) > 52:
             raise ValueError("at most 52 characters, so that '<name>-steering' stays a valid name")
         return name
+
+    @field_validator("annotations")
+    @classmethod
+    def _says_a_size(cls, annotations: dict[str, str]) -> dict[str, str]:
+        said = annotations.get(MEMORY_ANNOTATION)
+        if said is not None and byte_count(said) is None:
+            raise ValueError(
+                f"{MEMORY_ANNOTATION}: {said!r} is not a size; expected as 500MB, 8GiB"
+            )
+        return annotations
 
 
 @dataclass(frozen=True)
