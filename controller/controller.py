@@ -17,10 +17,12 @@ from controller.clock import Clock
 from controller.commit import commit
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
+from controller.observer import Observer, Result, Unobserved
 from controller.outside_writes import OutsideWrites
 from controller.resolution import Resolution, Resolver, is_local
 from controller.settings import Settings
-from controller.snapshots import Observer, read_snapshot
+from controller.snapshots import Observer as ArtifactObserver
+from controller.snapshots import read_snapshot
 from controller.starting import Starter
 from controller.trouble import Trouble
 from controller.verification import Verifier
@@ -57,8 +59,9 @@ class Controller:
     resolver: Resolver
     free_bytes: Callable[[], int] = field(default=lambda: sys.maxsize)
     """How many bytes can still be written where the state folder lies."""
+    observer: Observer = field(default_factory=Unobserved)
     queue: WorkQueue = field(init=False)
-    _observer: Observer = field(init=False)
+    _artifacts: ArtifactObserver = field(init=False)
     _verifier: Verifier = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
@@ -74,12 +77,16 @@ class Controller:
     _trouble: Trouble = field(default_factory=Trouble)
 
     def __post_init__(self) -> None:
-        self.queue = WorkQueue(self.clock)
-        self._observer = Observer(self.state.artifacts)
+        self.queue = WorkQueue(self.clock, self.observer)
+        self._artifacts = ArtifactObserver(self.state.artifacts)
         self._verifier = Verifier(self.state.artifacts, self.settings.verify_bytes_per_resync)
         self.starter = Starter(
             self.state, self.settings, self.clock, self.executor, self.free_bytes
         )
+
+    def watch_with(self, observer: Observer) -> None:
+        """Tell somebody what happens from now on."""
+        self.observer = self.queue.observer = observer
 
     def step(self) -> float:
         """Do everything that is due; return when to come back at the latest (Unix seconds)."""
@@ -247,28 +254,36 @@ class Controller:
         return found
 
     def _process(self, key: Key) -> None:
+        result: Result = "error"
+        began = self.clock.now()
         try:
             plan = self._reconcile(key)
+            result = self._follow_up(key, plan)
         except Conflict:
             self.queue.add_rate_limited(key)
-            return
+            result = "requeue"
         except TransientFailure:  # of the database: no single object's trouble
             self.queue.add_rate_limited(key)
             raise
         except Exception as error:  # one object's trouble must not stop the others
             self.queue.add_rate_limited(key)
             self._report_trouble(key, error)
-            return
         finally:
             self.queue.done(key)
+            self.observer.reconciled(key, result, self.clock.now() - began)
+
+    def _follow_up(self, key: Key, plan: Plan | None) -> Result:
         match plan.result if plan else None:
             case Failed(terminal=False):
                 self.queue.add_rate_limited(key)
+                return "requeue"
             case Wait(until=until):
                 self.queue.forget(key)
                 self.queue.add_after(key, until)
+                return "requeue_after"
             case _:
                 self.queue.forget(key)
+                return "success"
 
     def _report_trouble(self, key: Key, error: Exception) -> None:
         log.error("reconcile failed", object=str(key), exc_info=error)
@@ -287,7 +302,7 @@ class Controller:
                 plan, desired = experiment.plan(snapshot), None
             else:
                 desired = DESIRED_BY_KIND[key.kind](snapshot)
-                observed = self._observer.observe(connection, snapshot.object, desired)
+                observed = self._artifacts.observe(connection, snapshot.object, desired)
                 plan = plan_stage(snapshot, desired, observed)
         self._resolve_if_blocked(snapshot, desired)
         if not _would_write(snapshot, plan):

@@ -51,6 +51,8 @@ class Settings:
     """Artifact bytes hashed again per resync, round robin."""
     resolve_retry_seconds: float = 30.0
     """How soon an input that could not be resolved is tried again."""
+    metrics_port: int | None = None
+    """Port of this machine on which Prometheus metrics are served; None: not at all."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     """Retries of jobs."""
 

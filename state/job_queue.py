@@ -44,6 +44,13 @@ def active(connection: Connection) -> list[QueuedJob]:
     ]
 
 
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return how many jobs there are, by state and stage."""
+    j = tables.jobs.c
+    query = select(j.state, j.stage, func.count()).group_by(j.state, j.stage)
+    return {(state, stage): int(number) for state, stage, number in connection.execute(query)}
+
+
 def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, float]:
     """Return for how long jobs that started after ``since`` ran, by experiment.
 

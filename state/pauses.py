@@ -15,7 +15,12 @@ EVERYTHING = "all"
 
 def scope_of(key: Key) -> str:
     """Return the scope of one object and what it owns."""
-    return f"{key.kind.lower()}/{key.namespace}/{key.name}"
+    return scope_of_name(*key)
+
+
+def scope_of_name(kind: str, namespace: str, name: str) -> str:
+    """Return the scope of an object that need not exist any more."""
+    return f"{kind.lower()}/{namespace}/{name}"
 
 
 def scope_of_stage(stage: str) -> str:

@@ -21,18 +21,18 @@ OutputOption = Annotated[
     str | None, typer.Option("--output", "-o", help="json, yaml, name or wide.")
 ]
 StartsOption = Annotated[
-    int, typer.Option("--job-starts-per-minute", min=1, help="Limit of job starts.")
+    int | None, typer.Option("--job-starts-per-minute", min=1, help="Limit of job starts.")
 ]
 
 
-def _device(name: str) -> str:
-    if not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
+def _device(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
         raise typer.BadParameter(f"{name!r} is not a device; expected cpu or cuda:N")
     return name
 
 
 DeviceOption = Annotated[
-    str,
+    str | None,
     typer.Option("--device", envvar="LOOPSCOPE_DEVICE", help="cpu or cuda:0.", callback=_device),
 ]
 
@@ -46,13 +46,24 @@ def read_size(text: str) -> int:
 
 
 FloorOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--free-space-floor",
         metavar="SIZE",
         parser=read_size,
         help="Start no job while less is free where the state folder lies.",
     ),
+]
+
+
+def _log_format(text: str) -> str:
+    if text not in ("console", "json"):
+        raise typer.BadParameter(f"{text!r} is not a log format; expected console or json")
+    return text
+
+
+LogFormatOption = Annotated[
+    str, typer.Option("--log-format", help="console or json.", callback=_log_format)
 ]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log every decision to standard error.")
