@@ -23,7 +23,7 @@ JobCounts = Callable[[], dict[tuple[str, str], int]]
 """How many jobs there are, by state and stage."""
 
 
-@dataclass
+@dataclass(eq=False)  # a registry keeps its collectors by identity
 class Metrics:
     """Implements ``controller.observer.Observer``; gauges are worked out when somebody asks."""
 
