@@ -17,10 +17,13 @@ from controller.clock import Clock
 from controller.commit import commit
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
-from controller.limits import WINDOW_SECONDS, below_floor, start_allowed_at
+from controller.observer import Observer, Result, Unobserved
+from controller.outside_writes import OutsideWrites
 from controller.resolution import Resolution, Resolver, is_local
 from controller.settings import Settings
-from controller.snapshots import Observer, read_snapshot
+from controller.snapshots import Observer as ArtifactObserver
+from controller.snapshots import read_snapshot
+from controller.starting import Starter
 from controller.trouble import Trouble
 from controller.verification import Verifier
 from controller.work_queue import Priority, WorkQueue
@@ -34,7 +37,7 @@ from state import artifact_index, events, failpoints, jobs, objects
 from state.failures import TransientFailure
 from state.folder import StateFolder
 from state.objects import Conflict, Gone
-from state.records import ArtifactRecord, JobRecord
+from state.records import ArtifactRecord
 
 log = structlog.get_logger("controller")
 
@@ -56,14 +59,16 @@ class Controller:
     resolver: Resolver
     free_bytes: Callable[[], int] = field(default=lambda: sys.maxsize)
     """How many bytes can still be written where the state folder lies."""
+    observer: Observer = field(default_factory=Unobserved)
     queue: WorkQueue = field(init=False)
-    _observer: Observer = field(init=False)
+    _artifacts: ArtifactObserver = field(init=False)
     _verifier: Verifier = field(init=False)
+    starter: Starter = field(init=False)
+    _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _version: int = 0
     _caught_up: bool = False
     _next_resync_at: float = 0.0
     _next_lease_check_at: float = 0.0
-    _start_not_before: float = 0.0
     _verify_due: bool = False
     _device_tried: bool = False
     _reobserved_at: dict[str, float] = field(default_factory=dict)
@@ -72,9 +77,16 @@ class Controller:
     _trouble: Trouble = field(default_factory=Trouble)
 
     def __post_init__(self) -> None:
-        self.queue = WorkQueue(self.clock)
-        self._observer = Observer(self.state.artifacts)
+        self.queue = WorkQueue(self.clock, self.observer)
+        self._artifacts = ArtifactObserver(self.state.artifacts)
         self._verifier = Verifier(self.state.artifacts, self.settings.verify_bytes_per_resync)
+        self.starter = Starter(
+            self.state, self.settings, self.clock, self.executor, self.free_bytes
+        )
+
+    def watch_with(self, observer: Observer) -> None:
+        """Tell somebody what happens from now on."""
+        self.observer = self.queue.observer = observer
 
     def step(self) -> float:
         """Do everything that is due; return when to come back at the latest (Unix seconds)."""
@@ -86,6 +98,7 @@ class Controller:
             self._quarantine_damaged,
             self._record_resolutions,
             self._take_back_lost_leases,
+            self._notice_commands,
             self._reconcile_due,
             self._cancel_unwanted_jobs,
             self._start_jobs,
@@ -218,6 +231,10 @@ class Controller:
             self.executor.kill(job.worker or "")
             self._add_all(keys)
 
+    def _notice_commands(self) -> None:
+        with self.state.database.read() as connection:
+            self._add_all(self._outside.look(connection))
+
     # -- reconcile -------------------------------------------------------------
 
     def _reconcile_due(self) -> None:
@@ -237,28 +254,36 @@ class Controller:
         return found
 
     def _process(self, key: Key) -> None:
+        result: Result = "error"
+        began = self.clock.now()
         try:
             plan = self._reconcile(key)
+            result = self._follow_up(key, plan)
         except Conflict:
             self.queue.add_rate_limited(key)
-            return
+            result = "requeue"
         except TransientFailure:  # of the database: no single object's trouble
             self.queue.add_rate_limited(key)
             raise
         except Exception as error:  # one object's trouble must not stop the others
             self.queue.add_rate_limited(key)
             self._report_trouble(key, error)
-            return
         finally:
             self.queue.done(key)
+            self.observer.reconciled(key, result, self.clock.now() - began)
+
+    def _follow_up(self, key: Key, plan: Plan | None) -> Result:
         match plan.result if plan else None:
             case Failed(terminal=False):
                 self.queue.add_rate_limited(key)
+                return "requeue"
             case Wait(until=until):
                 self.queue.forget(key)
                 self.queue.add_after(key, until)
+                return "requeue_after"
             case _:
                 self.queue.forget(key)
+                return "success"
 
     def _report_trouble(self, key: Key, error: Exception) -> None:
         log.error("reconcile failed", object=str(key), exc_info=error)
@@ -277,7 +302,7 @@ class Controller:
                 plan, desired = experiment.plan(snapshot), None
             else:
                 desired = DESIRED_BY_KIND[key.kind](snapshot)
-                observed = self._observer.observe(connection, snapshot.object, desired)
+                observed = self._artifacts.observe(connection, snapshot.object, desired)
                 plan = plan_stage(snapshot, desired, observed)
         self._resolve_if_blocked(snapshot, desired)
         if not _would_write(snapshot, plan):
@@ -346,62 +371,16 @@ class Controller:
                     events.record(connection, job.object, "Normal", "Superseded", message, now=now)
 
     def _start_jobs(self) -> None:
-        while True:
-            now = self.clock.now()
-            with self.state.database.read() as connection:
-                job = jobs.claimable(connection, now=now)
-                starts = jobs.starts_since(connection, now - WINDOW_SECONDS)
-            limit = self.settings.job_starts_per_minute
-            self._start_not_before = start_allowed_at(starts, limit, now)
-            if job is None or self._start_not_before > now or not self._has_space(now):
-                return
-            worker = self.executor.free_worker()
-            if worker is None:
-                return
-            try:
-                with self.state.database.write() as connection:
-                    if jobs.starts_since(connection, now - WINDOW_SECONDS) != starts:
-                        continue  # somebody else started a job meanwhile: count again
-                    claimed = jobs.claim(
-                        connection, job.id, worker, self.settings.lease_seconds, now=now
-                    )
-                    keys = objects.wanting(connection, job.digest)
-            except jobs.Fenced:
-                continue
-            log.info("job started", job=job.id, stage=job.stage, worker=worker)
+        for keys in self.starter.start_jobs():
             self._add_all(keys)
-            self._hand_over(claimed, worker)
-
-    def _has_space(self, now: float) -> bool:
-        """Whether enough is free for a job to start; those that may not start say so."""
-        low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
-        with self.state.database.read() as connection:
-            marks_change = jobs.marks_change(connection, low=low is not None, now=now)
-        if marks_change:
-            with self.state.database.write() as connection:
-                if low is not None:
-                    keys = jobs.hold_back(connection, low, now=now)
-                else:
-                    keys = jobs.let_go(connection)
-            self._add_all(keys)
-        return low is None
-
-    def _hand_over(self, job: JobRecord, worker: str) -> None:
-        try:
-            failpoints.reach("job-claimed")
-            self.executor.start(worker, job.id, job.token)
-        except Exception:
-            with self.state.database.write() as connection:
-                jobs.release(connection, job.id, job.token)
-            raise
 
     def _next_wake_at(self) -> float:
         now = self.clock.now()
         due = [self._next_resync_at, now + 1.0]
         if (key_due_at := self.queue.next_due_at()) is not None:
             due.append(key_due_at)
-        if self._start_not_before > now:
-            due.append(self._start_not_before)
+        if self.starter.start_not_before > now:
+            due.append(self.starter.start_not_before)
         return min(due)
 
     def _add_all(self, keys: list[Key], priority: Priority = "high") -> None:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import psutil
 
+from controller.scheduling import Place
 from controller.worker_log import WorkerLog
 from state import failpoints
 
@@ -33,11 +34,14 @@ OBITUARIES_MAX = 64
 class Executor(Protocol):
     """A way to place work. The database stays the record."""
 
-    def free_worker(self) -> str | None:
-        """Return the name of a worker without a job, starting one if a slot is empty."""
+    def places(self) -> tuple[Place, ...]:
+        """Return the idle workers, and the slots that are empty."""
 
-    def start(self, worker: str, job_id: int, token: int) -> None:
-        """Hand a claimed job to a worker."""
+    def free_worker(self, place: Place) -> str | None:
+        """Return the worker of a place, starting one in an empty slot; None if there is none."""
+
+    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
+        """Hand a claimed job to a worker, which then holds the model that the job needs."""
 
     def finished(self) -> list[int]:
         """Return the ids of the jobs that workers reported as ended since the last call."""
@@ -61,8 +65,11 @@ class _Process:
     slot: int
     process: subprocess.Popen[bytes]
     log: WorkerLog
+    device: str
     job_id: int | None = None
     has_begun: bool = False
+    model: str | None = None
+    """The identity of the model that its last job needed."""
 
 
 @dataclass
@@ -71,8 +78,8 @@ class LocalProcesses:
 
     state_folder: Path
     log_folder: Path
-    slots: int
-    device: str
+    slot_devices: tuple[str, ...]
+    """Where the worker of each slot computes."""
     wake: Callable[[], None]
     lease_seconds: float = 30.0
     progress_timeout_seconds: float = 1800.0
@@ -83,23 +90,38 @@ class LocalProcesses:
     _ended: list[int] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def free_worker(self) -> str | None:
-        """Return a warm worker without a job, or a new one if a slot is empty."""
+    def places(self) -> tuple[Place, ...]:
+        """Return warm workers without a job, then a place for each empty slot."""
         self._reap()
-        for worker in self._workers.values():
-            if worker.job_id is None:
-                return worker.name
-        if len(self._workers) >= self.slots or time.monotonic() < self._spawn_not_before:
-            return None
-        return self._spawn()
+        idle = [
+            Place(worker.device, worker.name, worker.model)
+            for worker in self._workers.values()
+            if worker.job_id is None
+        ]
+        if time.monotonic() < self._spawn_not_before:
+            return tuple(idle)
+        return (*idle, *(Place(self.slot_devices[slot]) for slot in self._empty_slots()))
 
-    def start(self, worker: str, job_id: int, token: int) -> None:
+    def free_worker(self, place: Place | None = None) -> str | None:
+        """Return the warm worker of a place (default: the first), or a new one in a slot."""
+        places = self.places()
+        place = place or next(iter(places), None)
+        if place is None or place not in places:
+            return None
+        return place.worker or self._spawn(place.device)
+
+    def _empty_slots(self) -> list[int]:
+        taken = {worker.slot for worker in self._workers.values()}
+        return [slot for slot in range(len(self.slot_devices)) if slot not in taken]
+
+    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
         """Write the job to the worker's standard input; a dead worker loses it to its lease.
 
         A worker that may have read half an order is ended.
         """
         found = self._workers[worker]
         found.job_id = job_id
+        found.model = model or found.model
         try:
             failpoints.reach("job-handed-over")
             assert found.process.stdin is not None  # opened as a pipe
@@ -152,13 +174,13 @@ class LocalProcesses:
                 _end(worker.process)
         self._workers.clear()
 
-    def _spawn(self) -> str:
+    def _spawn(self, device: str) -> str:
         failpoints.reach("worker-spawn")
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        slot = min(set(range(self.slots)) - {worker.slot for worker in self._workers.values()})
+        slot = next(n for n in self._empty_slots() if self.slot_devices[n] == device)
         process = subprocess.Popen(
             [
-                *(*WORKER_COMMAND, "--state", str(self.state_folder), "--device", self.device),
+                *(*WORKER_COMMAND, "--state", str(self.state_folder), "--device", device),
                 *("--lease-seconds", str(self.lease_seconds)),
                 *("--progress-timeout-seconds", str(self.progress_timeout_seconds)),
             ],
@@ -172,7 +194,7 @@ class LocalProcesses:
             failpoints.reach("worker-spawned")
             assert process.stderr is not None  # opened as a pipe
             log = WorkerLog(self.log_folder / f"worker-{slot}.log", process.stderr)
-            worker = _Process(process_name(process.pid), slot, process, log)
+            worker = _Process(process_name(process.pid), slot, process, log, device)
             threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         except BaseException:  # a worker that nobody listens to would keep its slot for ever
             process.kill()

@@ -13,9 +13,9 @@ from controller.runtime import leadership
 from state import jobs
 from state.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
 from state.folder import StateFolder, open_state
-from state.jobs import RetryPolicy
 from state.read_only import look_at
 from state.records import JobRecord
+from state.retry_policy import RetryPolicy
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 from controller.executor import Executor
 from specs.objects import Key
 from state import events, jobs
-from state.jobs import RetryPolicy
 from state.records import JobRecord
+from state.retry_policy import RetryPolicy
 
 
 def lost_jobs(running: list[JobRecord], executor: Executor, now: float) -> list[JobRecord]:

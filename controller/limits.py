@@ -5,15 +5,24 @@ from __future__ import annotations
 WINDOW_SECONDS = 60.0
 
 
-def start_allowed_at(starts: list[float], limit: int, now: float) -> float:
+def start_allowed_at(
+    starts: list[float], limit: int, now: float, burst: int | None = None
+) -> float:
     """Return when the next start keeps within ``limit`` starts in any 60 seconds.
 
-    ``starts`` are the recorded start times, oldest first. A value <= now means: now.
+    With a ``burst``, there are also at most ``burst + x * limit / 60`` starts in any x seconds up
+    to 60: so many at once, then evenly. ``starts`` are the recorded start times, oldest first. A
+    value <= now means: now.
     """
     recent = [start for start in starts if start > now - WINDOW_SECONDS]
-    if len(recent) < limit:
-        return now
-    return recent[len(recent) - limit] + WINDOW_SECONDS
+    times = [now]
+    if len(recent) >= limit:
+        times.append(recent[len(recent) - limit] + WINDOW_SECONDS)
+    if burst is not None:
+        pause = WINDOW_SECONDS / limit
+        newest_first = enumerate(reversed(recent), start=1)
+        times += [at + (n - burst + 1) * pause for n, at in newest_first if n >= burst]
+    return max(times)
 
 
 def below_floor(free_bytes: int, floor_bytes: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,10 @@ from filelock import FileLock, Timeout
 
 from controller.clock import SystemClock
 from controller.controller import Controller
-from controller.executor import LocalProcesses
+from controller.executor import LocalProcesses, process_name
 from controller.resolution import Resolver
 from controller.settings import Settings
-from state import failpoints
+from state import failpoints, job_queue, leader
 from state.failures import TransientFailure
 from state.files import free_bytes
 from state.folder import StateFolder
@@ -43,6 +44,40 @@ class Runtime:
             wait = due_at - self.controller.clock.now()
             self.wake.wait(max(0.0, min(wait, self.settings.poll_seconds)))
             self.wake.clear()
+
+
+@contextmanager
+def _measured(controller: Controller, port: int | None) -> Iterator[None]:
+    """Serve metrics while the context lasts, if a port is given."""
+    if port is None:
+        yield
+        return
+    from controller.metrics import Metrics, served  # late: hardly anybody asks for them
+
+    def count_jobs() -> dict[tuple[str, str], int]:
+        try:
+            with controller.state.database.read() as connection:
+                return job_queue.counts(connection)
+        except TransientFailure:
+            return {}  # the next scrape looks again
+
+    metrics = Metrics(controller.clock, count_jobs)
+    controller.watch_with(metrics)
+    with served(metrics, port) as chosen:
+        log.info("metrics", address=f"http://127.0.0.1:{chosen}/metrics")
+        yield
+
+
+def _announce(state: StateFolder, settings: Settings) -> None:
+    """Tell ``loopscope queue`` who controls from now on, and under which limits."""
+    process, now = process_name(os.getpid()), SystemClock().now()
+    try:
+        with state.database.write() as connection:
+            before = leader.announce(connection, process, settings.to_json(), now=now)
+    except TransientFailure as trouble:
+        log.warning("cannot say who controls; going on", trouble=str(trouble))
+        return
+    log.info("leading", process=process, before=before.process if before else None)
 
 
 def _is_true(finished: Callable[[], bool]) -> bool:
@@ -73,19 +108,21 @@ def leadership(state: StateFolder) -> Iterator[None]:
 
 
 @contextmanager
-def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runtime]:
+def running_controller(
+    state: StateFolder, settings: Settings, wake: threading.Event | None = None
+) -> Iterator[Runtime]:
     """Take the leader lock and yield a controller; its workers end with it.
 
     Raises AnotherController when the lock is taken.
     """
+    wake = wake or threading.Event()
     with leadership(state):
-        wake = threading.Event()
+        _announce(state, settings)
         threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
         executor = LocalProcesses(
             state.path,
             state.logs,
-            settings.slots,
-            settings.device,
+            settings.slot_devices,
             wake.set,
             lease_seconds=settings.lease_seconds,
             progress_timeout_seconds=settings.progress_timeout_seconds,
@@ -101,7 +138,8 @@ def running_controller(state: StateFolder, settings: Settings) -> Iterator[Runti
             lambda: min(free_bytes(place) for place in places if place.exists()),
         )
         try:
-            yield Runtime(controller, settings, wake)
+            with _measured(controller, settings.metrics_port):
+                yield Runtime(controller, settings, wake)
         finally:
             executor.stop()
             threads.shutdown(wait=False, cancel_futures=True)

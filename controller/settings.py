@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from state.jobs import RetryPolicy
+from controller.scheduling import Limits
+from state.retry_policy import RetryPolicy
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Settings:
     """A job that reports no progress for this long is stuck, and its worker is ended."""
     job_starts_per_minute: int = 60
     """Job starts in any 60 seconds, counted across restarts."""
+    burst: int | None = None
+    """Job starts at once; then they are spread evenly. None: as many as in a minute."""
     free_space_floor_bytes: int = 2**30
     """No job starts while less is free where the state folder or its artifacts lie. 1 GiB is more
     than a stage of the examples writes, and leaves the database room to say what happened."""
@@ -28,9 +33,53 @@ class Settings:
     """Worker processes, one job each."""
     device: str = "cpu"
     """Where workers compute: ``cpu`` or ``cuda:0``."""
+    slots_by_device: Mapping[str, int] = field(default_factory=dict)
+    """Worker processes by device, instead of ``slots`` on ``device``."""
+    slots_per_experiment: int | None = None
+    """Jobs of one experiment at once; None: no limit."""
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    """What jobs may use at once, by device; a device that is missing has no budget."""
+    stage_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    """What a job of a stage is taken to use; a stage that is missing uses nothing."""
+    priority_classes: Mapping[str, int] = field(
+        default_factory=lambda: {"high": 6, "normal": 0, "low": -6}
+    )
+    """What the annotation ``loopscope.dev/priority`` may say, in steps of ``aging_seconds``."""
+    aging_seconds: float = 600.0
+    """A job that waited this long is as good as one of the next higher priority."""
     verify_bytes_per_resync: int = 256 * 1024 * 1024
     """Artifact bytes hashed again per resync, round robin."""
     resolve_retry_seconds: float = 30.0
     """How soon an input that could not be resolved is tried again."""
+    metrics_port: int | None = None
+    """Port of this machine on which Prometheus metrics are served; None: not at all."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     """Retries of jobs."""
+
+    @property
+    def slot_devices(self) -> tuple[str, ...]:
+        """The device of each slot."""
+        by_device = self.slots_by_device or {self.device: self.slots}
+        return tuple(device for device, slots in by_device.items() for _ in range(slots))
+
+    @property
+    def limits(self) -> Limits:
+        """What decides which job is next."""
+        return Limits(
+            job_starts_per_minute=self.job_starts_per_minute,
+            burst=self.burst,
+            slots_per_experiment=self.slots_per_experiment,
+            memory_bytes=self.memory_bytes,
+            aging_seconds=self.aging_seconds,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a controller announces them to ``loopscope queue``."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Settings:
+        """Read what ``to_json`` wrote; what another version knew is left out."""
+        known = {name: data[name] for name in Settings.__dataclass_fields__ if name in data}
+        known.pop("retry", None)
+        return Settings(**known)

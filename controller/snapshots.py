@@ -12,7 +12,7 @@ from reconcilers.references import input_references, object_references
 from specs.actions import Action
 from specs.objects import Key
 from specs.rules import Selection
-from state import artifact_index, inputs, jobs, objects
+from state import artifact_index, inputs, jobs, objects, pauses
 from state.artifacts import ArtifactStore, Corrupt, reading
 from state.files import file_sha256
 from state.records import ArtifactRecord, ObjectRecord
@@ -54,7 +54,16 @@ def read_snapshot(connection: Any, key: Key, now: float) -> Snapshot | None:
             for reference in input_references(record)
             if (known := inputs.get(connection, reference.digest)) is not None
         },
+        paused_by=_paused_by(connection, record),
     )
+
+
+def _paused_by(connection: Any, record: ObjectRecord) -> str | None:
+    """Return the pause that holds the object back; one that is Ready has nothing to hold."""
+    if record.ready:
+        return None
+    stage = None if record.key.kind == "Experiment" else record.key.kind.lower()
+    return pauses.holding(pauses.listed(connection), record.key, record.owner, stage)
 
 
 @dataclass

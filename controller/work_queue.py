@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.clock import Clock
+from controller.observer import Observer, Unobserved
 from specs.objects import Key
 
 RETRY_SECONDS = 0.005
@@ -29,6 +30,7 @@ class WorkQueue:
     """Keys to reconcile. High priority (edits) goes before low (start-up, resync)."""
 
     clock: Clock
+    observer: Observer = field(default_factory=Unobserved)
     _dirty: dict[Key, Priority] = field(default_factory=dict)
     _processing: set[Key] = field(default_factory=set)
     _later: list[tuple[float, int, Key]] = field(default_factory=list)
@@ -40,6 +42,8 @@ class WorkQueue:
 
     def add(self, key: Key, priority: Priority = "high") -> None:
         """Ask for a reconcile. A key that is already waiting stays one, at the higher priority."""
+        if key not in self._dirty:
+            self.observer.added(key, self.clock.now())
         if self._dirty.get(key) != "high":
             self._dirty[key] = priority
 
@@ -53,6 +57,7 @@ class WorkQueue:
         """Ask for a retry: 5 ms x 2^failures, at most 1000 s; 10 a second over all keys."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        self.observer.retried(key)
         delay = min(RETRY_SECONDS * 2 ** min(failures, 30), RETRY_SECONDS_MAX)
         self.add_after(key, self.clock.now() + max(delay, self._bucket_delay()))
 
@@ -77,11 +82,13 @@ class WorkQueue:
         key = next((k for k in ready if self._dirty[k] == "high"), ready[0])
         del self._dirty[key]
         self._processing.add(key)
+        self.observer.taken(key, self.clock.now())
         return key
 
     def done(self, key: Key) -> None:
         """End the processing of a key; it comes back if it was added meanwhile."""
         self._processing.discard(key)
+        self.observer.done(key, self.clock.now())
 
     def next_due_at(self) -> float | None:
         """Return when ``take`` will next have something: now, a time, or never."""

@@ -85,10 +85,11 @@ class LiveView:
         rows = []
         for record in records:
             job = active.get(record.wanted_digest or "")
-            if job is not None:
+            ready = record.status.condition("Ready")
+            held = ready is not None and ready.reason == "Suspended"
+            if job is not None and not held:
                 detail = job_detail(job, progress.get(job.id))
             else:
-                ready = record.status.condition("Ready")
                 detail = ready.message if ready else ""
             rows.append((record.key, _word(record), detail))
         return rows
@@ -109,7 +110,7 @@ def _is_root_cause(record: ObjectRecord) -> bool:
 def _because(word: str, detail: str) -> str:
     """Say why only where the word alone leaves one wondering."""
     unusual = word == "Waiting" and not detail.startswith("waits for")
-    return f" ({detail})" if unusual or word in ("Stalled", "Retrying") else ""
+    return f" ({detail})" if unusual or word in ("Stalled", "Retrying", "Suspended") else ""
 
 
 def outcome_line(record: ObjectRecord, option: str = "") -> str:

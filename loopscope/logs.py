@@ -5,11 +5,27 @@ from __future__ import annotations
 import sys
 
 
-def log_to_stderr(level: int) -> None:
-    """Configure structlog. Imported late: commands that only read do not log."""
+def log_to_stderr(level: int, log_format: str = "console") -> None:
+    """Configure structlog: one line per decision, for people or as JSON.
+
+    Imported late: commands that only read do not log.
+    """
     import structlog
 
+    as_json = log_format == "json"
+    last = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([structlog.processors.format_exc_info] if as_json else []),
+            last,
+        ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )

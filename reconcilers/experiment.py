@@ -8,7 +8,7 @@ from reconcilers import sweep
 from reconcilers.owned import taken_name, to_apply
 from reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from reconcilers.references import STAGE_KINDS, child_key
-from reconcilers.stage import condition, plan_stage, timed
+from reconcilers.stage import condition, plan_stage, suspended, timed
 from specs.status import Condition, Status
 from state.records import ObjectRecord
 
@@ -104,6 +104,7 @@ def _conditions(
     return [
         condition(snapshot, "Ready", "False", "ChildrenNotReady", message),
         condition(snapshot, "Reconciling", "True", "ChildrenNotReady", message),
+        *suspended(snapshot),
     ]
 
 
@@ -136,7 +137,12 @@ def _word(child: ObjectRecord | None) -> str:
     if child.stalled:
         return "Stalled"
     ready = child.status.condition("Ready")
-    words = {"JobRunning": "Running", "JobPending": "Queued", "RetryingLater": "Retrying"}
+    words = {
+        "JobRunning": "Running",
+        "JobPending": "Queued",
+        "RetryingLater": "Retrying",
+        "Suspended": "Suspended",
+    }
     return words.get(ready.reason, "Waiting") if ready else "Pending"
 
 

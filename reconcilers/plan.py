@@ -27,6 +27,8 @@ class Snapshot:
     children: tuple[ObjectRecord, ...] = ()
     artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
     inputs: Mapping[str, InputRecord] = field(default_factory=dict)
+    paused_by: str | None = None
+    """The pause that holds back the object's work: ``all``, a stage, or the object or its owner."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,14 @@ from specs.status import (
     Truth,
     with_transition_times,
 )
-from state.records import WAITS_FOR_SPACE, ArtifactRecord, InputRecord, JobRecord, ObjectRecord
+from state.records import (
+    CANCELLED,
+    WAITS_FOR_SPACE,
+    ArtifactRecord,
+    InputRecord,
+    JobRecord,
+    ObjectRecord,
+)
 
 RESOLVE_RETRY_SECONDS = 30.0
 
@@ -105,6 +112,26 @@ def condition(
     return Condition(type_, status, reason, message, snapshot.object.generation)
 
 
+def suspended(snapshot: Snapshot) -> tuple[Condition, ...]:
+    """Return the condition of an object whose work is held back by a pause."""
+    if snapshot.paused_by is None:
+        return ()
+    words = pause_words(snapshot.paused_by)
+    return (condition(snapshot, "Suspended", "True", "Suspended", words),)
+
+
+def pause_words(scope: str) -> str:
+    """Return what a paused scope means, and how it ends."""
+    what, _, name = scope.partition("/")
+    if what == "all":
+        return "everything is paused; loopscope resume --all"
+    if what == "stage":
+        return f"the stage {name} is paused; loopscope resume --stage {name}"
+    namespace, _, name = name.partition("/")
+    option = "" if namespace == "default" else f" -n {namespace}"
+    return f"{what}/{name} is paused; loopscope{option} resume {what} {name}"
+
+
 def timed(snapshot: Snapshot, *conditions: Condition) -> tuple[Condition, ...]:
     """Return conditions with their transition times, in the order in which they are shown.
 
@@ -127,6 +154,7 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
             condition(snapshot, "Ready", "False", blocked.reason, blocked.message),
             stalled or condition(snapshot, "Reconciling", "True", blocked.reason, blocked.message),
             condition(snapshot, "InputsReady", "False", blocked.reason, blocked.message),
+            *(() if stalled else suspended(snapshot)),
         ),
         summary={},
         inputs=old.status.inputs if blocked.keep_wanted else {},
@@ -170,7 +198,7 @@ def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
             quarantine=observed.artifact,
             events=(event, *plan.events),
         )
-    if job is not None and job.state == "failed" and not _edited_since(snapshot.object, job):
+    if job is not None and _needs_a_human(job) and not _edited_since(snapshot.object, job):
         return _failed(snapshot, wanted, job)
     return _working(snapshot, wanted, job)
 
@@ -223,6 +251,9 @@ def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:
     """The job is under way, or is to be added because there is none that could succeed."""
     active = job if job is not None and job.state in ("pending", "running") else None
     reason, message = _job_words(wanted.action.stage, active)
+    held = () if active is not None and active.state == "running" else suspended(snapshot)
+    if held:
+        reason, message = held[0].reason, held[0].message
     status = Status(
         observed_generation=snapshot.object.generation,
         conditions=timed(
@@ -230,6 +261,7 @@ def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:
             condition(snapshot, "Ready", "False", reason, message),
             condition(snapshot, "Reconciling", "True", reason, message),
             _inputs_ready(snapshot),
+            *held,
         ),
         inputs=wanted.inputs,
     )
@@ -271,6 +303,11 @@ def _failed(snapshot: Snapshot, wanted: Wanted, job: JobRecord) -> Plan:
         events=_warn(snapshot.object, stalled),
         result=Failed(reason, terminal=True),
     )
+
+
+def _needs_a_human(job: JobRecord) -> bool:
+    """Whether the job is not to be tried again by itself: it failed, or somebody cancelled it."""
+    return job.state == "failed" or (job.state == "cancelled" and job.reason == CANCELLED)
 
 
 def _edited_since(record: ObjectRecord, job: JobRecord) -> bool:

@@ -88,7 +88,12 @@ def stage_word(record: ObjectRecord | None) -> str:
         return "Ready" if record.status.artifact else "Skipped"
     if record.stalled:
         return "Stalled"
-    words = {"JobRunning": "Running", "JobPending": "Queued", "RetryingLater": "Retrying"}
+    words = {
+        "JobRunning": "Running",
+        "JobPending": "Queued",
+        "RetryingLater": "Retrying",
+        "Suspended": "Suspended",
+    }
     return words.get(ready.reason, "Waiting")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, field_validator
 
 from specs.fields import ObjectName, Spec
+from specs.sizes import byte_count
 
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
@@ -22,6 +23,8 @@ PROTECT_ANNOTATION = "loopscope.dev/protect"
 PIN_ANNOTATION = "loopscope.dev/pin"
 SOURCE_ANNOTATION = "loopscope.dev/source"
 SOURCE_PROBLEM_ANNOTATION = "loopscope.dev/source-problem"
+PRIORITY_ANNOTATION = "loopscope.dev/priority"
+MEMORY_ANNOTATION = "loopscope.dev/memory"
 
 
 class Key(NamedTuple):
@@ -49,7 +52,8 @@ class Metadata(Spec):
         default_factory=dict
     )
     """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion, ``loopscope.dev/pin: "true"``
-    keeps every artifact that was made for the object."""
+    keeps every artifact that was made for the object, ``loopscope.dev/priority`` names a priority
+    class of the queue, ``loopscope.dev/memory: 8GiB`` says what a job takes."""
 
     @field_validator("name")
     @classmethod
@@ -60,6 +64,16 @@ class Metadata(Spec):
                 f"stays a valid name; found {len(name)}"
             )
         return name
+
+    @field_validator("annotations")
+    @classmethod
+    def _says_a_size(cls, annotations: dict[str, str]) -> dict[str, str]:
+        said = annotations.get(MEMORY_ANNOTATION)
+        if said is not None and byte_count(said) is None:
+            raise ValueError(
+                f"{MEMORY_ANNOTATION}: {said!r} is not a size; expected as 500MB, 8GiB"
+            )
+        return annotations
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,13 @@ ConditionType = Literal[
     "SourceValid",
     "Suspended",
 ]
+WORD_BY_REASON = {
+    "JobRunning": "Running",
+    "JobPending": "Queued",
+    "RetryingLater": "Retrying",
+    "Suspended": "Suspended",
+}
+"""How a stage that is under way is called in one word, by the reason that it is not Ready."""
 Truth = Literal["True", "False", "Unknown"]
 
 

@@ -6,38 +6,19 @@ is lost, a transient failure is retried or a worker stops. Nothing else.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, case, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
 from specs.objects import Key
 from state import failpoints, tables
-from state.objects import raise_counter, wanting
+from state.objects import raise_counter
 from state.records import JobRecord, Progress
+from state.retry_policy import RetryPolicy
 
 ACTIVE = ("pending", "running")
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When a job that may succeed later is tried again."""
-
-    attempts_max: int = 5
-    losses_max: int = 10
-    backoff_seconds: float = 10.0
-    backoff_seconds_max: float = 600.0
-    wait_seconds: float = 30.0
-    """How soon a job that could not work through no fault of its own is tried again."""
-
-    def delay_seconds(self, attempts: int, jitter: Callable[[], float] = random.random) -> float:
-        """Return 10 s x 2^(attempts-1), at most 10 min, with up to 10 % jitter."""
-        base = min(self.backoff_seconds * 2 ** (attempts - 1), self.backoff_seconds_max)
-        return float(base * (1 + 0.1 * jitter()))
 
 
 class Fenced(Exception):
@@ -95,6 +76,13 @@ def listed(connection: Connection, *, ended: bool = False) -> list[JobRecord]:
     return [_record(row) for row in connection.execute(query)]
 
 
+def active_digests(connection: Connection) -> dict[int, str]:
+    """Return the digest of each pending or running job, by id."""
+    j = tables.jobs.c
+    query = select(j.id, j.digest).where(j.state.in_(ACTIVE))
+    return {row.id: row.digest for row in connection.execute(query)}
+
+
 def failed_with(connection: Connection, reason: str) -> list[JobRecord]:
     """Return the jobs that failed for ``reason`` and that no newer job of their digest followed."""
     newest = {job.digest: job for job in listed(connection, ended=True)}
@@ -104,23 +92,6 @@ def failed_with(connection: Connection, reason: str) -> list[JobRecord]:
 def running(connection: Connection) -> list[JobRecord]:
     """Return the running jobs by id."""
     return [job for job in listed(connection) if job.state == "running"]
-
-
-def claimable(connection: Connection, *, now: float) -> JobRecord | None:
-    """Return the pending job that is due next, oldest first, or None."""
-    j = tables.jobs.c
-    query = (
-        select(tables.jobs).where(j.state == "pending", j.not_before <= now).order_by(j.id).limit(1)
-    )
-    row = connection.execute(query).first()
-    return _record(row) if row else None
-
-
-def next_due_at(connection: Connection) -> float | None:
-    """Return the earliest ``not_before`` of the pending jobs (Unix seconds)."""
-    j = tables.jobs.c
-    value = connection.execute(select(func.min(j.not_before)).where(j.state == "pending")).scalar()
-    return None if value is None else float(value)
 
 
 def starts_since(connection: Connection, since: float) -> list[float]:
@@ -256,37 +227,6 @@ def postpone(
         reason=reason,
         message=message,
     )
-
-
-def hold_back(connection: Connection, message: str, *, now: float) -> list[Key]:
-    """Mark due jobs as ``LowDiskSpace``; return the objects that wait for them."""
-    return _mark(connection, _unmarked(now), reason="LowDiskSpace", message=message)
-
-
-def let_go(connection: Connection) -> list[Key]:
-    """Take ``LowDiskSpace`` off the pending jobs; return the objects that wait for them."""
-    return _mark(connection, _held(), reason=None, message=None)
-
-
-def marks_change(connection: Connection, *, low: bool, now: float) -> bool:
-    """Whether ``hold_back`` (when space is ``low``) or else ``let_go`` would mark a job."""
-    query = select(tables.jobs.c.id).where(_unmarked(now) if low else _held()).limit(1)
-    return connection.execute(query).first() is not None
-
-
-def _unmarked(now: float) -> ColumnElement[bool]:
-    j = tables.jobs.c  # a job that failed before keeps the reason that it is retried for
-    return (j.state == "pending") & (j.not_before <= now) & j.reason.is_(None)
-
-
-def _held() -> ColumnElement[bool]:
-    return (tables.jobs.c.state == "pending") & (tables.jobs.c.reason == "LowDiskSpace")
-
-
-def _mark(connection: Connection, which: ColumnElement[bool], **values: Any) -> list[Key]:
-    marked = update(tables.jobs).where(which).values(**values).returning(tables.jobs.c.digest)
-    digests = set(connection.execute(marked).scalars())
-    return [key for digest in sorted(digests) for key in wanting(connection, digest)]
 
 
 def release(connection: Connection, job_id: int, token: int) -> None:

@@ -157,7 +157,9 @@ def update_status(
     return True
 
 
-def take_ready_away(connection: Connection, digest: str, what: str, *, now: float) -> list[Key]:
+def take_ready_away(
+    connection: Connection, digest: str, what: str, *, now: float, reason: str = "ArtifactDamaged"
+) -> list[Key]:
     """Let no object be Ready that rests on this artifact, which is gone; return all who want it.
 
     Call in the transaction that forgets the artifact, so that no crash can fall in between.
@@ -169,8 +171,8 @@ def take_ready_away(connection: Connection, digest: str, what: str, *, now: floa
             continue
         old = record.status
         told = [
-            Condition("Ready", "False", "ArtifactDamaged", what, record.generation),
-            Condition("Reconciling", "True", "ArtifactDamaged", what, record.generation),
+            Condition("Ready", "False", reason, what, record.generation),
+            Condition("Reconciling", "True", reason, what, record.generation),
         ]
         status = Status(
             observed_generation=old.observed_generation,

@@ -11,6 +11,9 @@ from specs.status import Status
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 """Reasons of pending jobs that wait for free space: found none, or held back below the floor."""
 
+CANCELLED = "Cancelled"
+"""Reason of a job that somebody cancelled by hand: it is not queued again by itself."""
+
 JobState = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -79,6 +82,50 @@ class Progress:
     unit: str
     phase_started_at: float
     updated_at: float
+
+
+@dataclass(frozen=True)
+class Wanting:
+    """An object that wants a job's artifact, with what its annotations and its owner's say."""
+
+    key: Key
+    owner: Key | None = None
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """An active job as the queue sees it: who wants it, and the model that it needs, if any."""
+
+    id: int
+    stage: str
+    state: JobState
+    object: Key
+    worker: str | None
+    not_before: float
+    created_at: float
+    reason: str | None
+    message: str | None
+    model: str | None
+    wanted_by: tuple[Wanting, ...]
+
+
+@dataclass(frozen=True)
+class LeaderRecord:
+    """The process that controls a folder (``<pid>@<start time>``), and its settings as JSON."""
+
+    process: str
+    started_at: float
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker, where it computes, and the identity of the model that it holds."""
+
+    name: str
+    device: str
+    model: str | None
 
 
 @dataclass(frozen=True)

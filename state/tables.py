@@ -156,3 +156,30 @@ inputs = Table(
     Column("terminal", Integer, nullable=False),
     Column("observed_at", Float, nullable=False),
 )
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("created_at", Float, nullable=False),
+)
+"""What is paused: ``all``, ``stage/<stage>`` or ``<kind>/<namespace>/<name>``, kinds in small."""
+
+controllers = Table(
+    "controllers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("process", String, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("settings", JSON, nullable=False),
+)
+"""One row, ``leader``: who controls this folder (``<pid>@<start time>``) and under which limits."""
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("device", String, nullable=False),
+    Column("model", String),
+)
+"""Where each worker that was given a job computes, and the model that it holds since."""

@@ -14,9 +14,10 @@ from state import failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import PASSING, Failure, TerminalFailure, TransientFailure
 from state.folder import StateFolder
-from state.jobs import Fenced, RetryPolicy
+from state.jobs import Fenced
 from state.publication import publish, verified_folder
 from state.records import JobRecord
+from state.retry_policy import RetryPolicy
 from tests import fake_stages
 from worker.failing import failure_of, record_failure
 

@@ -12,8 +12,9 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from controller.settings import Settings
 from specs.objects import Key
-from state import jobs, objects
+from state import jobs, leader, objects, pauses
 from state.records import Progress
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts
 
@@ -47,6 +48,9 @@ def lived_in(path: Path) -> Simulation:
     simulation.apply(capture_spec(), "gone", "Capture")
     with simulation.state.database.write() as connection:
         objects.remove(connection, Key("Capture", "default", "gone"), now=now)
+        pauses.pause(connection, "stage/steering", now=now)
+        leader.announce(connection, "1@1.00", Settings().to_json(), now=now)
+        leader.note_worker(connection, "worker-1", "cpu", "m")
     return simulation
 
 

@@ -22,6 +22,7 @@ import structlog
 
 from controller.controller import Controller
 from controller.resolution import Resolution, Resolver
+from controller.scheduling import Place
 from controller.settings import Settings
 from controller.settled import family, is_settled
 from reconcilers.references import InputReference
@@ -89,17 +90,27 @@ class SimulatedWorkers:
     dead: set[str] = field(default_factory=set)
     failures: dict[str, tuple[str, bool]] = field(default_factory=dict)
     """Stage to (reason, transient): how its next jobs end until the entry is removed."""
+    models: dict[str, str | None] = field(default_factory=dict)
+    """The workers that were given a job and live, with the model that each holds."""
     _ended: list[int] = field(default_factory=list)
     _spawned: int = 0
 
-    def free_worker(self) -> str | None:
-        if len(self.assigned) >= self.slots:
-            return None
-        self._spawned += 1
-        return f"worker-{self._spawned}"
+    def places(self) -> tuple[Place, ...]:
+        """Each idle worker is one that held a model before; the rest are empty slots."""
+        idle = [worker for worker in self.models if worker not in self.assigned]
+        free = max(0, self.slots - len(self.assigned))
+        warm = [Place("cpu", worker, self.models[worker]) for worker in idle[:free]]
+        return (*warm, *[Place("cpu")] * (free - len(warm)))
 
-    def start(self, worker: str, job_id: int, token: int) -> None:
+    def free_worker(self, place: Place) -> str | None:
+        if place not in self.places():
+            return None
+        self._spawned += place.worker is None
+        return place.worker or f"worker-{self._spawned}"
+
+    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
         self.assigned[worker] = (job_id, token)
+        self.models[worker] = model or self.models.get(worker)
 
     def finished(self) -> list[int]:
         ended, self._ended = self._ended, []
@@ -113,15 +124,18 @@ class SimulatedWorkers:
 
     def kill(self, worker: str) -> None:
         self.assigned.pop(worker, None)
+        self.models.pop(worker, None)
 
     def stop(self) -> None:
         self.assigned.clear()
+        self.models.clear()
 
     # -- what tests make them do -------------------------------------------------
 
     def die(self) -> None:
         """Every worker is killed in the middle of its job."""
         self.dead |= set(self.assigned)
+        self.models = {w: model for w, model in self.models.items() if w not in self.dead}
 
     def crash_after_rename(self) -> None:
         """Every worker dies when its artifact lies on disk but nothing is committed."""

@@ -11,8 +11,8 @@ from state import jobs
 from state.artifacts import NOT_DAMAGE
 from state.failures import Failure, TerminalFailure, TransientFailure
 from state.files import disk_full_words, is_disk_full
-from state.jobs import RetryPolicy
 from state.records import JobRecord
+from state.retry_policy import RetryPolicy
 
 NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged")
 """The job waits for space, or for its input to be made again, however long that takes."""

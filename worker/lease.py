@@ -14,8 +14,9 @@ import structlog
 from state import failpoints, jobs
 from state.database import Database
 from state.failures import PASSING, JobStopped
-from state.jobs import Fenced, RetryPolicy
+from state.jobs import Fenced
 from state.records import Progress
+from state.retry_policy import RetryPolicy
 from worker.stop import StopRequest
 
 log = structlog.get_logger("worker")

@@ -19,9 +19,10 @@ from state import failpoints, jobs
 from state.artifacts import Corrupt
 from state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
 from state.folder import StateFolder
-from state.jobs import Fenced, RetryPolicy
+from state.jobs import Fenced
 from state.publication import publish, verified_folder
 from state.records import JobRecord
+from state.retry_policy import RetryPolicy
 from worker.context import StageContext
 from worker.failing import failure_of, record_failure
 from worker.lease import Lease

@@ -11,10 +11,19 @@ from typing import Annotated
 import typer
 
 from controller.settings import Settings
+from loopscope.commands.limit_options import (
+    BurstOption,
+    ConfigOption,
+    MemoryOption,
+    ShareOption,
+    SlotsOption,
+    settings_from,
+)
 from loopscope.commands.options import (
     DeviceOption,
     FloorOption,
     GraceOption,
+    LogFormatOption,
     RootOption,
     StartsOption,
     TrashOption,
@@ -34,9 +43,19 @@ def controller(
         Path | None, typer.Option(help="Folder whose files are the source of truth.")
     ] = None,
     root: RootOption = None,
-    job_starts_per_minute: StartsOption = 60,
-    device: DeviceOption = "cpu",
-    free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
+    config: ConfigOption = None,
+    job_starts_per_minute: StartsOption = None,
+    burst: BurstOption = None,
+    slots: SlotsOption = None,
+    slots_per_experiment: ShareOption = None,
+    memory: MemoryOption = None,
+    device: DeviceOption = None,
+    free_space_floor: FloorOption = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve Prometheus metrics on 127.0.0.1; 0: any port."),
+    ] = None,
+    log_format: LogFormatOption = "console",
     resync_seconds: Annotated[
         float, typer.Option(min=1.0, help="How often reality is looked at again.")
     ] = 10.0,
@@ -50,57 +69,65 @@ def controller(
     grace: GraceOption = "7d",  # type: ignore[assignment]
     empty_trash_after: TrashOption = "7d",  # type: ignore[assignment]
 ) -> None:
-    """Reconcile until interrupted. With --watch, edits of the folder's files are picked up."""
+    """Reconcile until interrupted. With --watch, edits of the folder's files are picked up.
+
+    Beside another controller it stands by, and takes over when that one is gone.
+    """
     from controller.folder_source import FolderSource  # late: `get` must stay quick
     from controller.retention import Retention
-    from controller.runtime import AnotherController, running_controller
+    from controller.standby import leading
     from state.collection import RetentionPolicy
 
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
-    log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO, log_format)
     settings = Settings(
-        job_starts_per_minute=job_starts_per_minute,
-        device=device,
-        free_space_floor_bytes=free_space_floor,
+        **settings_from(
+            context.obj.state_path,
+            config,
+            job_starts_per_minute=job_starts_per_minute,
+            burst=burst,
+            slots=slots,
+            slots_per_experiment=slots_per_experiment,
+            memory=memory,
+            device=device,
+            free_space_floor_bytes=free_space_floor,
+        ),
         resync_seconds=resync_seconds,
         lease_seconds=lease_seconds,
+        metrics_port=metrics_port,
     )
     state = context.obj.open()
-    stop = threading.Event()
-    try:
-        with running_controller(state, settings) as runtime:
+    stop, wake = threading.Event(), threading.Event()
 
-            def end(*_: object) -> None:
-                stop.set()
-                runtime.wake.set()
+    def end(*_: object) -> None:
+        stop.set()
+        wake.set()
 
-            signal.signal(signal.SIGTERM, end)
-            signal.signal(signal.SIGINT, end)
-            retention: Retention | None = None
-            if keep_last is not None:
-                policy = RetentionPolicy(keep_last, grace, empty_trash_after)
-                retention = Retention(state, policy)
+    retention: Retention | None = None
+    if keep_last is not None:
+        retention = Retention(state, RetentionPolicy(keep_last, grace, empty_trash_after))
 
-            def collect_then_check() -> bool:
-                if retention is not None:
-                    retention.run_if_due(now())
-                return stop.is_set()
+    def collect_then_check() -> bool:
+        if retention is not None:
+            retention.run_if_due(now())
+        return stop.is_set()
 
-            if watch is None:
-                runtime.run_until(collect_then_check)
-                return
-            folder = watch.resolve()
-            source = FolderSource(state, folder, root_of(folder, root), runtime.wake.set)
-            source.start()
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    for runtime in leading(state, settings, stop, wake):
+        if watch is None:
+            runtime.run_until(collect_then_check)
+            return
+        folder = watch.resolve()
+        source = FolderSource(state, folder, root_of(folder, root), wake.set)
+        source.start()
 
-            def scan_then_check() -> bool:
-                source.scan_if_due(now())
-                return collect_then_check()
+        def scan_then_check(source: FolderSource = source) -> bool:
+            source.scan_if_due(now())
+            return collect_then_check()
 
-            try:
-                runtime.run_until(scan_then_check)
-            finally:
-                source.stop()
-    except AnotherController as error:
-        raise CommandError(f"{error}; stop it first", 1) from None
+        try:
+            runtime.run_until(scan_then_check)
+        finally:
+            source.stop()

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from specs.sizes import byte_count
+
 FileOption = Annotated[
     Path, typer.Option("--filename", "-f", help="YAML file, or a folder read recursively.")
 ]
@@ -19,7 +21,7 @@ OutputOption = Annotated[
     str | None, typer.Option("--output", "-o", help="json, yaml, name, wide or jsonpath=….")
 ]
 StartsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--job-starts-per-minute",
         min=1,
@@ -28,33 +30,32 @@ StartsOption = Annotated[
 ]
 
 
-def _device(name: str) -> str:
-    if not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
+def _device(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
         raise typer.BadParameter(f"{name!r} is not a device; expected cpu or cuda:N")
     return name
 
 
 DeviceOption = Annotated[
-    str,
+    str | None,
     typer.Option("--device", envvar="LOOPSCOPE_DEVICE", help="cpu or cuda:0.", callback=_device),
 ]
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
-def _byte_count(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]i?B)?", text.strip(), re.IGNORECASE)
-    if match is None:
+def read_size(text: str) -> int:
+    """Return the bytes that an option's value stands for."""
+    size = byte_count(text)
+    if size is None:
         raise typer.BadParameter(f"{text!r} is not a size; expected for example 0, 500MB or 2GiB")
-    return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
+    return size
 
 
 FloorOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--free-space-floor",
         metavar="SIZE",
-        parser=_byte_count,
+        parser=read_size,
         help="Start no job while less is free where the state folder lies.",
     ),
 ]
@@ -93,6 +94,17 @@ TrashOption = Annotated[
         parser=_duration,
         help="How long the trash is kept.",
     ),
+]
+
+
+def _log_format(text: str) -> str:
+    if text not in ("console", "json"):
+        raise typer.BadParameter(f"{text!r} is not a log format; expected console or json")
+    return text
+
+
+LogFormatOption = Annotated[
+    str, typer.Option("--log-format", help="console or json.", callback=_log_format)
 ]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log every decision to standard error.")

@@ -11,9 +11,18 @@ import typer
 
 from controller.settings import Settings
 from controller.settled import family, is_settled
+from loopscope.commands.limit_options import (
+    BurstOption,
+    ConfigOption,
+    MemoryOption,
+    ShareOption,
+    SlotsOption,
+    settings_from,
+)
 from loopscope.commands.options import (
     DeviceOption,
     FloorOption,
+    LogFormatOption,
     RootOption,
     StartsOption,
     VerboseOption,
@@ -37,10 +46,16 @@ def run(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="YAML file, or a folder read recursively.")],
     root: RootOption = None,
-    job_starts_per_minute: StartsOption = 60,
-    device: DeviceOption = "cpu",
-    free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
+    config: ConfigOption = None,
+    job_starts_per_minute: StartsOption = None,
+    burst: BurstOption = None,
+    slots: SlotsOption = None,
+    slots_per_experiment: ShareOption = None,
+    memory: MemoryOption = None,
+    device: DeviceOption = None,
+    free_space_floor: FloorOption = None,
     verbose: VerboseOption = False,
+    log_format: LogFormatOption = "console",
 ) -> None:
     """Apply a file or folder and work until it is settled.
 
@@ -49,17 +64,25 @@ def run(
     """
     from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
 
-    log_to_stderr(logging.INFO if verbose else logging.CRITICAL)
+    log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
+    settings = Settings(
+        **settings_from(
+            context.obj.state_path,
+            config,
+            job_starts_per_minute=job_starts_per_minute,
+            burst=burst,
+            slots=slots,
+            slots_per_experiment=slots_per_experiment,
+            memory=memory,
+            device=device,
+            free_space_floor_bytes=free_space_floor,
+        ),
+    )
     loaded = load_admitted(path, root_of(path, root))
     state = context.obj.open()
     for applied in apply_all(state, loaded, now=now()):
         print(f"{applied.key} {applied.outcome}")
     keys = [item.manifest.key for item in loaded]
-    settings = Settings(
-        job_starts_per_minute=job_starts_per_minute,
-        device=device,
-        free_space_floor_bytes=free_space_floor,
-    )
     with LiveView(state, keys) as view:
         _until_settled(state, keys, settings, view)
     if any(record.stalled for record in view.print_outcome()):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from state import failpoints
-from state.jobs import RetryPolicy
+from state.retry_policy import RetryPolicy
 from tests.chaos.bench import LEASE_SECONDS, STEERING, VARIANTS, Bench, write
 from tests.chaos.conftest import Workshop
 from tests.chaos.processes import Process

@@ -81,7 +81,7 @@ class Place:
     def jobs(self) -> list[dict[str, Any]]:
         code, output = self.call("queue", "--all", "-o", "json")
         assert code == 0, output
-        return json.loads(output)  # type: ignore[no-any-return]
+        return json.loads(output)["jobs"]  # type: ignore[no-any-return]
 
     def stages_since(self, count: int) -> list[str]:
         return sorted(job["stage"] for job in self.jobs()[count:])

@@ -32,7 +32,7 @@ class Crew:
         self.script = folder / "worker.py"
         self.write(script)
         self.logs = folder / "logs"
-        self.processes = LocalProcesses(folder / "state", self.logs, slots, "cpu", lambda: None)
+        self.processes = LocalProcesses(folder / "state", self.logs, ("cpu",) * slots, lambda: None)
 
     def write(self, script: str) -> None:
         self.script.write_text(script)

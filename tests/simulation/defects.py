@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from controller import commit, controller, snapshots, verification, work_queue
+from controller import commit, controller, scheduling, snapshots, verification, work_queue
 from controller.controller import Controller
 from controller.folder_source import FolderSource
 from reconcilers import decomposition, experiment, mapping, stage, steering
@@ -289,7 +289,7 @@ def unwanted_run_on() -> list[Patch]:
 
 
 def rate_ignored() -> list[Patch]:
-    return [(jobs, "starts_since", lambda *_: []), (controller, "start_allowed_at", lambda *_: 0.0)]
+    return [(jobs, "starts_since", lambda *_: []), (scheduling, "start_allowed_at", lambda *_: 0.0)]
 
 
 def success_before_its_artifact() -> list[Patch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from controller.scheduling import Place
 from state.folder import StateFolder
 from state.jobs import Fenced
 from tests.fake_worker import FakeWorker
@@ -24,6 +25,7 @@ class Hand:
     """Whether it is dead for another reason than that its controller killed it."""
     worker: FakeWorker | None = None
     steps: Iterator[str] = field(default_factory=lambda: iter(()))
+    model: str | None = None
     heard_at: float = 0.0
     """When it last extended its lease."""
 
@@ -57,17 +59,24 @@ class Fleet:
     mine: list[Hand] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
 
-    def free_worker(self) -> str | None:
+    def places(self) -> tuple[Place, ...]:
         self._reap()
-        free = next((hand for hand in self.mine if hand.worker is None), None)
-        if free is None and len(self.mine) < self.slots:
-            free = Hand(f"worker-{len(self.everybody) + 1}")
-            self.mine.append(free)
-            self.everybody[free.name] = free
-        return free.name if free else None
+        idle = [Place("cpu", hand.name, hand.model) for hand in self.mine if hand.worker is None]
+        return (*idle, *[Place("cpu")] * max(0, self.slots - len(self.mine)))
 
-    def start(self, worker: str, job_id: int, token: int) -> None:
+    def free_worker(self, place: Place) -> str | None:
+        if place not in self.places():
+            return None
+        if place.worker is not None:
+            return place.worker
+        hand = Hand(f"worker-{len(self.everybody) + 1}")
+        self.mine.append(hand)
+        self.everybody[hand.name] = hand
+        return hand.name
+
+    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
         hand = self.everybody[worker]
+        hand.model = model or hand.model
         failure, self.failure = self.failure, None
         hand.worker = FakeWorker(self.state, self.clock, job_id, token, self.lease_seconds, failure)
         hand.steps = hand.worker.steps()

@@ -15,6 +15,7 @@ from typing import Any
 
 from specs.canonical import digest
 from specs.objects import Key
+from specs.splits import Splits
 from tests import fake_stages
 
 LAYERS = 4
@@ -61,11 +62,10 @@ def _children(key: Key, spec: dict[str, Any]) -> dict[Key, dict[str, Any]]:
     def child(kind: str, stage: str) -> Key:
         return Key(kind, key.namespace, f"{key.name}-{stage}")
 
+    splits = {"splits": spec["splits"]} if "splits" in spec else {}
     fields = ("model", "hook", "prompts", "positions", "maxTokens")
-    shared = {f: spec[f] for f in ("splits",) if f in spec}
-    found: dict[Key, dict[str, Any]] = {
-        child("Capture", "capture"): {f: spec[f] for f in fields} | shared
-    }
+    capture = {**{field: spec[field] for field in fields}, **splits}
+    found: dict[Key, dict[str, Any]] = {child("Capture", "capture"): capture}
     for side in ("coarse", "fine"):
         found[child("Decomposition", side)] = {
             "captureRef": named("capture"),
@@ -81,7 +81,7 @@ def _children(key: Key, spec: dict[str, Any]) -> dict[Key, dict[str, Any]]:
             "captureRef": named("capture"),
             "mappingRef": named("mapping"),
             "gatePolicy": spec["gate"]["policy"],
-            **shared,
+            **splits,
         }
     return found
 
@@ -126,10 +126,12 @@ class Model:
     def _capture(self, spec: dict[str, Any]) -> _Made | Outcome:
         if int(spec["hook"].split(".")[1]) >= LAYERS:
             return STALLED
+        splits = Splits.model_validate(spec.get("splits", {}))
+        groups = {group: spec["prompts"][group]["texts"] for group in ("target", "neutral")}
         prompts = [
-            {"id": f"{group}-{n:04d}", "text": text, "condition": group, "split": "discover"}
-            for group in ("target", "neutral")
-            for n, text in enumerate(spec["prompts"][group]["texts"])
+            {"id": f"{group}-{n:04d}", "text": text, "condition": group, "split": split}
+            for group, texts in groups.items()
+            for n, (text, split) in enumerate(zip(texts, splits.of_prompts(texts), strict=True))
         ]
         return self._run(
             "capture",
@@ -192,9 +194,12 @@ class Model:
             return Outcome("answered")
         if not mapping.metrics["arms"]:
             return Outcome("answered")
+        texts = spec["prompts"]["texts"]
+        splits = Splits.model_validate(spec.get("splits", {})).of_openings(texts)
         openings = [
             {"id": f"opening-{n:04d}", "text": text}
-            for n, text in enumerate(spec["prompts"]["texts"])
+            for n, (text, split) in enumerate(zip(texts, splits, strict=True))
+            if split == "test"
         ]
         payload = {
             "mapping": {"digest": self._lend(mapping)},

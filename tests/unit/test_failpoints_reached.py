@@ -128,7 +128,7 @@ def a_controller_starts(folder, patch):
 @passes("worker-spawn", "worker-spawned", "job-handed-over", "worker-kill")
 def a_worker_gets_a_job(folder, patch):
     state = open_state(folder / "state")
-    workers = LocalProcesses(state.path, state.logs, 1, "cpu", lambda: None)
+    workers = LocalProcesses(state.path, state.logs, ("cpu",), lambda: None)
     worker = workers.free_worker()
     assert worker is not None
     workers.start(worker, 1, 1)

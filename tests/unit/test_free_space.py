@@ -30,7 +30,7 @@ def capture(tmp_path):
 
 
 def free(simulation: Simulation, free_bytes: int) -> None:
-    simulation.controller.free_bytes = lambda: free_bytes
+    simulation.controller.starter.free_bytes = lambda: free_bytes
 
 
 # -- the floor ------------------------------------------------------------------------

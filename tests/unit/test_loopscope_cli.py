@@ -175,13 +175,13 @@ def test_queue_tells_what_waits_and_with_all_what_ended(loopscope, tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.apply()
     simulation.step_until_running()
-    _, row = loopscope("queue")[1].splitlines()
+    row = next(line for line in loopscope("queue")[1].splitlines() if line.startswith("1 "))
     assert row.split()[1:4] == ["capture", "running", "capture/france-capture"]
     simulation.workers.failures["capture"] = ("PromptTooLong", False)
     simulation.workers.complete()
-    assert loopscope("queue")[1] == "No jobs run or wait.\n"
+    assert "1 " not in [line[:2] for line in loopscope("queue")[1].splitlines()]
     assert "PromptTooLong: capture went wrong" in loopscope("queue", "--all")[1]
-    (job,) = json.loads(loopscope("queue", "--all", "-o", "json")[1])
+    (job,) = json.loads(loopscope("queue", "--all", "-o", "json")[1])["jobs"]
     assert (job["state"], job["stage"]) == ("failed", "capture")
     simulation.settle()
     assert "is retried as job 2" in loopscope("retry", "cap", "france")[1]

@@ -6,8 +6,9 @@ import sqlalchemy
 from specs.actions import Action
 from specs.objects import Key
 from state import jobs, tables
-from state.jobs import Fenced, RetryPolicy
+from state.jobs import Fenced
 from state.records import Progress
+from state.retry_policy import RetryPolicy
 from tests.simulated import new_state
 
 KEY = Key("Capture", "default", "cap")
@@ -88,15 +89,12 @@ def test_the_database_itself_refuses_a_second_active_job(queue, state):
 # -- claiming -------------------------------------------------------------------------
 
 
-def test_the_oldest_due_job_is_next(queue):
+def test_running_jobs_are_those_that_were_started(queue):
     late, early = queue.add(other(1), now=50.0), queue.add(other(2), now=10.0)
-    assert queue.claimable(now=5.0) is None
-    assert queue.next_due_at() == 10.0
-    assert queue.claimable(now=10.0).id == early
-    assert queue.claimable(now=50.0).id == late
+    assert queue.running() == []
     queue.start(late), queue.start(early)
-    assert queue.claimable(now=50.0) is None and queue.next_due_at() is None
     assert {job.id for job in queue.running()} == {late, early}
+    assert queue.active_digests() == {late: other(1).digest, early: other(2).digest}
 
 
 def test_a_claim_gives_a_lease_and_a_token_higher_than_any_before(queue):
@@ -216,7 +214,6 @@ def test_a_stop_costs_no_attempt(queue):
     released = queue.get(job.id)
     assert (released.state, released.attempts, released.losses) == ("pending", 0, 0)
     assert released.worker is None and released.lease_expires_at is None
-    assert queue.claimable(now=1.0).id == job.id
 
 
 def test_a_transient_failure_waits_and_runs_again(queue):
@@ -225,7 +222,6 @@ def test_a_transient_failure_waits_and_runs_again(queue):
     failed = queue.get(job.id)
     assert (failed.state, failed.attempts, failed.reason) == ("pending", 1, "OutOfMemory")
     assert 110.0 <= failed.not_before <= 111.0 and failed.finished_at is None
-    assert queue.claimable(now=109.9) is None
     again = queue.start(job.id, now=112.0)
     assert again.reason == "OutOfMemory", "the worker takes less this time"
     assert again.attempts == 1

@@ -11,6 +11,7 @@ from specs.actions import CODE_REVISIONS, Action
 from specs.objects import Key
 from state import artifact_index, jobs
 from state.failures import TerminalFailure, TransientFailure
+from state.retry_policy import RetryPolicy
 from tests.simulated import new_state
 from worker import runner as runner_module
 from worker.lease import Lease
@@ -131,7 +132,7 @@ def test_a_stop_or_a_loss_between_the_two_tries_keeps_the_half_batch(shop):
         job = jobs.claim(connection, job.id, "w", 30.0, now=3.0)
         jobs.release(connection, job.id, job.token)
         job = jobs.claim(connection, job.id, "w", 30.0, now=4.0)
-        jobs.lose(connection, job, "was killed by signal 9", now=5.0, policy=jobs.RetryPolicy())
+        jobs.lose(connection, job, "was killed by signal 9", now=5.0, policy=RetryPolicy())
         assert batch_divisor(jobs.get(connection, job.id)) == 2
 
 

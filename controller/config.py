@@ -1,0 +1,118 @@
+"""The limits of a controller as a file: YAML, camelCase, every field optional."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from specs.actions import STAGES
+from specs.errors import InvalidSpec, Problem
+from specs.files import read_at_most
+from specs.sizes import byte_count
+from specs.yaml_nodes import Document, read_documents
+
+FILE_BYTES_MAX = 256 * 1024
+DEVICE_PATTERN = r"^(cpu|cuda:\d{1,2})$"
+
+
+def _size(value: Any) -> Any:
+    found = byte_count(str(value)) if isinstance(value, (str, int)) else None
+    if found is None:
+        raise ValueError("expected a size, for example 500MB or 8GiB")
+    return found
+
+
+def _stages(value: Mapping[str, int]) -> Mapping[str, int]:
+    unknown = sorted(set(value) - set(STAGES))
+    if unknown:
+        raise ValueError(f"unknown stage {unknown[0]!r}; expected one of {', '.join(STAGES)}")
+    return value
+
+
+Device = Annotated[str, Field(pattern=DEVICE_PATTERN)]
+Size = Annotated[int, BeforeValidator(_size)]
+ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+
+
+class Config(BaseModel):
+    """What a config file may say. A field that is left out has the default of ``Settings``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, strict=True)
+
+    job_starts_per_minute: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    burst: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    slots: dict[Device, Annotated[int, Field(ge=1, le=64)]] | None = None
+    slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
+    memory: dict[Device, Size] | None = None
+    stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None
+    priority_classes: dict[ClassName, Annotated[int, Field(ge=-1000, le=1000)]] | None = None
+    aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
+    free_space_floor: Size | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the file says, under the names of ``Settings``."""
+        said = {name: value for name, value in dict(self).items() if value is not None}
+        return {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
+
+
+_SETTING_BY_FIELD = {
+    "slots": "slots_by_device",
+    "memory": "memory_bytes",
+    "stage_memory": "stage_memory_bytes",
+    "free_space_floor": "free_space_floor_bytes",
+}
+
+
+def config_beside(state_folder: Path) -> Path:
+    """Return where the config of a state folder lies: beside it, ``.loopscope.conf``.
+
+    It is no ``*.yaml``, because a folder of specs is read with every such file.
+    """
+    folder = state_folder.resolve()
+    return folder.with_name(f"{folder.name}.conf")
+
+
+def load_config(path: Path) -> Config:
+    """Read a config file. Raises InvalidSpec with every problem, with line and field."""
+    try:
+        text = read_at_most(path, FILE_BYTES_MAX).decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 at byte {error.start}; save it as UTF-8"
+        raise InvalidSpec([Problem(str(path), 0, 0, "", problem)]) from None
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise InvalidSpec([Problem(str(path), 0, 0, "", said)]) from None
+    documents = list(read_documents(text, str(path)))
+    if not documents:
+        return Config()
+    if len(documents) > 1 or not isinstance(documents[0].value, dict):
+        raise InvalidSpec([documents[-1].problem((), "expected one mapping of limits")])
+    return _validated(documents[0])
+
+
+def _validated(document: Document) -> Config:
+    try:
+        return Config.model_validate(document.value)
+    except ValidationError as error:
+        raise InvalidSpec(list(_problems(error, document))) from None
+
+
+def _problems(error: ValidationError, document: Document) -> Iterator[Problem]:
+    names = [field.alias or name for name, field in Config.model_fields.items()]
+    for item in error.errors(include_url=False):
+        place = tuple(step for step in item["loc"] if step != "[key]")
+        match item["type"]:
+            case "extra_forbidden":
+                close = difflib.get_close_matches(str(place[0]), names, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+                message = f"unknown field; {hint}"
+            case "value_error":
+                message = f"{item['ctx']['error']}; found {item['input']!r}"
+            case _:
+                message = f"{item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
+        yield document.problem(place, message)

@@ -1,0 +1,120 @@
+"""Prometheus metrics under the names of controller-runtime, so that its dashboards fit.
+
+Imported only when ``--metrics-port`` is given. Labels name no object: their number is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from controller.clock import Clock
+from controller.observer import Result
+from specs.objects import Key
+
+LOOPBACK = "127.0.0.1"
+QUEUE = "controller"
+DURATION_BUCKETS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0)
+JobCounts = Callable[[], dict[tuple[str, str], int]]
+"""How many jobs there are, by state and stage."""
+
+
+@dataclass(eq=False)  # a registry keeps its collectors by identity
+class Metrics:
+    """Implements ``controller.observer.Observer``; gauges are worked out when somebody asks."""
+
+    clock: Clock
+    count_jobs: JobCounts
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _waiting: dict[Key, float] = field(default_factory=dict)
+    _processing: dict[Key, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, label: str) -> Histogram:
+            return Histogram(name, text, [label], registry=self.registry, buckets=DURATION_BUCKETS)
+
+        self._adds = counter("workqueue_adds_total", "Keys added", "name")
+        self._retries = counter("workqueue_retries_total", "Keys put back with a delay", "name")
+        self._queued = histogram("workqueue_queue_duration_seconds", "Time a key waited", "name")
+        self._worked = histogram("workqueue_work_duration_seconds", "Time a key took", "name")
+        self._total = counter(
+            "controller_runtime_reconcile_total", "Reconciles", "controller", "result"
+        )
+        self._errors = counter(
+            "controller_runtime_reconcile_errors_total", "Failed reconciles", "controller"
+        )
+        self._seconds = histogram(
+            "controller_runtime_reconcile_time_seconds", "Time of a reconcile", "controller"
+        )
+        for each in (self._adds, self._retries, self._queued, self._worked):
+            each.labels(QUEUE)
+        self.registry.register(self)
+
+    def added(self, key: Key, now: float) -> None:
+        """Count, and remember since when the key waits."""
+        self._adds.labels(QUEUE).inc()
+        self._waiting.setdefault(key, now)
+
+    def taken(self, key: Key, now: float) -> None:
+        """Measure how long the key waited."""
+        self._queued.labels(QUEUE).observe(max(0.0, now - self._waiting.pop(key, now)))
+        self._processing[key] = now
+
+    def done(self, key: Key, now: float) -> None:
+        """Measure how long the key took."""
+        self._worked.labels(QUEUE).observe(max(0.0, now - self._processing.pop(key, now)))
+
+    def retried(self, key: Key) -> None:
+        """Count."""
+        self._retries.labels(QUEUE).inc()
+
+    def reconciled(self, key: Key, result: Result, seconds: float) -> None:
+        """Count and measure, by kind."""
+        controller = key.kind.lower()
+        self._total.labels(controller, result).inc()
+        self._seconds.labels(controller).observe(max(0.0, seconds))
+        if result == "error":
+            self._errors.labels(controller).inc()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is true at this moment."""
+        now = self.clock.now()
+        since = [now - at for at in list(self._processing.values())]
+        for name, text, value in (
+            ("workqueue_depth", "Keys that wait", len(self._waiting)),
+            ("workqueue_unfinished_work_seconds", "Time in keys being processed", sum(since)),
+            (
+                "workqueue_longest_running_processor_seconds",
+                "Time in the key that is processed longest",
+                max(since, default=0.0),
+            ),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=["name"])
+            gauge.add_metric([QUEUE], value)
+            yield gauge
+        counted = GaugeMetricFamily("loopscope_jobs", "Jobs", labels=["state", "stage"])
+        for (state, stage), number in sorted(self.count_jobs().items()):
+            counted.add_metric([state, stage], number)
+        yield counted
+
+
+@contextmanager
+def served(metrics: Metrics, port: int) -> Iterator[int]:
+    """Answer scrapes on a port of this machine only; yield the port (0 chooses a free one).
+
+    Raises OSError when the port is taken.
+    """
+    server, thread = start_http_server(port, addr=LOOPBACK, registry=metrics.registry)
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

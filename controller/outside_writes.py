@@ -1,0 +1,28 @@
+"""What commands write beside objects: pauses, and jobs that were cancelled or added by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from specs.objects import Key
+from state import jobs, objects, pauses
+
+
+@dataclass
+class OutsideWrites:
+    """Compares with the last look. At start everything is listed anyway, so nothing is owed."""
+
+    _paused: frozenset[str] | None = None
+    _active: dict[int, str] = field(default_factory=dict)
+
+    def look(self, connection: Any) -> list[Key]:
+        """Return the objects that a pause, its end, or an added or vanished job concerns."""
+        paused = frozenset(pauses.listed(connection))
+        active = jobs.active_digests(connection)
+        touched = {digest for _, digest in active.items() ^ self._active.items()}
+        keys = [key for digest in sorted(touched) for key in objects.wanting(connection, digest)]
+        if self._paused is not None and paused != self._paused:
+            keys += [one.key for one in objects.listed(connection) if not one.ready]
+        self._paused, self._active = paused, active
+        return keys

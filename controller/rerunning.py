@@ -1,0 +1,66 @@
+"""Making artifacts again on request: they are set aside, and the loop does the missing work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reconcilers.references import child_key
+from specs.objects import Key
+from state import artifact_index, events, jobs, objects
+from state.artifacts import ArtifactStore
+from state.records import ObjectRecord
+
+STAGES_FROM: dict[str, tuple[str, ...]] = {
+    "capture": ("steering", "mapping", "fine", "coarse", "capture"),
+    "coarse": ("steering", "mapping", "coarse"),
+    "fine": ("steering", "mapping", "fine"),
+    "mapping": ("steering", "mapping"),
+    "steering": ("steering",),
+}
+"""What is made again with a stage, the last first."""
+WHY = "it is made again by request (loopscope rerun)"
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What became of one stage, and who else rests on its artifact."""
+
+    key: Key
+    what: str
+    shared_with: list[Key]
+
+
+def rerun_stages(
+    connection: Any, artifacts: ArtifactStore, experiment: ObjectRecord, start: str, *, now: float
+) -> list[Rerun]:
+    """Set aside the artifacts of a stage and of those after it; queue failed jobs again.
+
+    A crash leaves folders that are set aside but not forgotten, or nothing: the controller then
+    finds them missing and makes them again, which is what was asked for.
+    """
+    done = []
+    for stage in STAGES_FROM[start]:
+        record = objects.get(connection, child_key(experiment.key, stage))
+        if record is None or record.wanted_digest is None:
+            continue
+        what = _rerun(connection, artifacts, record, record.wanted_digest, now)
+        wanting = objects.wanting(connection, record.wanted_digest)
+        done.append(Rerun(record.key, what, [key for key in wanting if key != record.key]))
+    return done
+
+
+def _rerun(
+    connection: Any, artifacts: ArtifactStore, record: ObjectRecord, digest: str, now: float
+) -> str:
+    artifact = artifact_index.get(connection, digest)
+    job = jobs.find_latest(connection, digest)
+    if artifact is not None:
+        artifact_index.forget(connection, digest)
+        artifacts.quarantine(artifact.stage, digest)
+        objects.take_ready_away(connection, digest, WHY, reason="Rerun", now=now)
+        events.record(connection, record.key, "Normal", "Rerun", WHY, now=now)
+        return "is made again; the old artifact is in artifacts/.quarantine"
+    if job is not None and job.state in ("failed", "cancelled"):
+        return f"job {job.id} is retried as job {jobs.retry(connection, job.id, now=now)}"
+    return "is not done yet"

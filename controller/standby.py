@@ -1,0 +1,36 @@
+"""Waiting beside another controller, to take over when it ends or dies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import structlog
+
+from controller.runtime import AnotherController, Runtime, running_controller
+from controller.settings import Settings
+from state.folder import StateFolder
+
+log = structlog.get_logger("controller")
+
+POLL_SECONDS = 0.5
+"""How often a standby tries the lock, which the system releases when its holder dies."""
+
+
+def leading(
+    state: StateFolder, settings: Settings, stop: threading.Event, wake: threading.Event
+) -> Iterator[Runtime]:
+    """Yield a running controller once, as soon as no other controls; nothing if stopped before."""
+    standing_by = False
+    while not stop.is_set():
+        try:
+            with running_controller(state, settings, wake) as runtime:
+                if standing_by:
+                    log.info("took over")
+                yield runtime
+                return
+        except AnotherController as other:
+            if not standing_by:
+                log.info("standing by", why=str(other))
+            standing_by = True
+            stop.wait(POLL_SECONDS)

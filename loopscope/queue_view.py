@@ -1,0 +1,98 @@
+"""The queue as its owner wants to see it: who controls, what is taken, what waits for what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.executor import process_exists
+from controller.limits import below_floor
+from controller.queue_snapshot import priority_of, read_queue
+from controller.scheduling import Place, QueueSnapshot, Wait, schedule
+from controller.settings import Settings
+from state import job_queue, jobs, leader, objects, pauses
+from state.files import free_bytes
+from state.records import JobRecord, LeaderRecord, ObjectRecord, Progress
+
+WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving")
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """Everything that ``loopscope queue`` prints, read in one transaction."""
+
+    now: float
+    leader: LeaderRecord | None
+    """Who controls; None when no controller runs."""
+    settings: Settings
+    snapshot: QueueSnapshot
+    waits: dict[int, Wait]
+    jobs: list[JobRecord]
+    """Running jobs, then the waiting ones in the order in which they are next, then ended ones."""
+    priorities: dict[int, str]
+    progress: dict[int, Progress]
+    paused: dict[str, float]
+    upstream: list[ObjectRecord]
+    """Objects without a job, because what they rest on is not there yet."""
+
+    @property
+    def slots(self) -> dict[str, tuple[int, int]]:
+        """Slots that are taken, and all of them, by device."""
+        taken = Counter(one.device for one in self.snapshot.running)
+        total = Counter(self.settings.slot_devices)
+        return {name: (taken[name], total[name]) for name in {**total, **taken}}
+
+
+def read_view(
+    connection: Any, state_path: Path, settings: Settings, now: float, *, ended: bool = False
+) -> QueueView:
+    """Return the queue as the controller sees it, or would see it with these settings."""
+    found = leader.get(connection)
+    alive = found if found is not None and process_exists(found.process) else None
+    if alive is not None:
+        settings = Settings.from_json(alive.settings)
+    low = below_floor(free_bytes(state_path), settings.free_space_floor_bytes)
+    snapshot = read_queue(connection, settings, (), now, low_space=low)
+    snapshot = _with_places(connection, snapshot, settings)
+    decisions = schedule(snapshot)
+    place = {one.job_id: number for number, one in enumerate(decisions)}
+    active = job_queue.active(connection)
+    listed = jobs.listed(connection, ended=ended)
+    return QueueView(
+        now=now,
+        leader=alive,
+        settings=settings,
+        snapshot=snapshot,
+        waits={one.job_id: one.wait for one in decisions if one.wait is not None},
+        jobs=sorted(listed, key=lambda job: (_SECTION[job.state], place.get(job.id, 0), job.id)),
+        priorities={job.id: priority_of(job, settings)[0] for job in active},
+        progress=jobs.progress_of(connection),
+        paused=pauses.listed(connection),
+        upstream=[one for one in objects.listed(connection) if _waits_for_others(one)],
+    )
+
+
+_SECTION = {"running": 0, "pending": 1, "succeeded": 2, "failed": 2, "cancelled": 2}
+
+
+def _with_places(connection: Any, snapshot: QueueSnapshot, settings: Settings) -> QueueSnapshot:
+    """Add the slots that no running job takes, with the workers that idle there."""
+    running = {job.worker for job in jobs.running(connection)}
+    workers = leader.workers(connection).values()
+    idle = [one for one in workers if one.name not in running and process_exists(one.name)]
+    places: list[Place] = []
+    for device, total in Counter(settings.slot_devices).items():
+        free = total - sum(1 for one in snapshot.running if one.device == device)
+        warm = [Place(device, one.name, one.model) for one in idle if one.device == device]
+        empty = max(0, free - len(warm))
+        places += [*warm[: max(0, free)], *[Place(device)] * empty]
+    return QueueSnapshot(**{**snapshot.__dict__, "places": tuple(places)})
+
+
+def _waits_for_others(record: ObjectRecord) -> bool:
+    ready = record.status.condition("Ready")
+    if record.key.kind == "Experiment" or ready is None or record.stalled:
+        return False
+    return ready.status == "False" and ready.reason in WAITING_FOR_OTHERS

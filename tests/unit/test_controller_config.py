@@ -1,0 +1,97 @@
+"""The file of limits: what it may say, and what is refused with its place."""
+
+import pytest
+
+from controller.config import Config, config_beside, load_config
+from controller.settings import Settings
+from specs.errors import InvalidSpec
+
+EVERYTHING = """
+jobStartsPerMinute: 60
+burst: 10
+slots: {"cuda:0": 2, cpu: 1}
+slotsPerExperiment: 2
+memory: {"cuda:0": 24GiB}
+stageMemory: {capture: 6GiB, steering: 500MB}
+priorityClasses: {high: 6, normal: 0, low: -6}
+agingSeconds: 600
+freeSpaceFloor: 1GiB
+"""
+
+
+def load(tmp_path, text):
+    path = tmp_path / "limits.conf"
+    path.write_text(text)
+    return load_config(path)
+
+
+def refused(tmp_path, text):
+    with pytest.raises(InvalidSpec) as refusal:
+        load(tmp_path, text)
+    return [str(problem).removeprefix(f"{tmp_path}/") for problem in refusal.value.problems]
+
+
+def test_every_field_reaches_the_settings(tmp_path):
+    settings = Settings(**load(tmp_path, EVERYTHING).settings())
+    assert settings.slot_devices == ("cuda:0", "cuda:0", "cpu")
+    assert settings.memory_bytes == {"cuda:0": 24 * 2**30}
+    assert settings.stage_memory_bytes == {"capture": 6 * 2**30, "steering": 500 * 10**6}
+    assert (settings.burst, settings.slots_per_experiment) == (10, 2)
+    assert settings.limits.aging_seconds == 600
+    assert Settings.from_json(settings.to_json()).limits == settings.limits
+
+
+def test_an_empty_file_says_nothing(tmp_path):
+    assert load(tmp_path, "# nothing yet\n") == Config()
+    assert Settings(**Config().settings()) == Settings()
+
+
+def test_it_lies_beside_the_state_folder_and_is_no_spec(tmp_path):
+    assert config_beside(tmp_path / ".loopscope") == tmp_path / ".loopscope.conf"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("jobStartsPerMinut: 5", "limits.conf:1:1: jobStartsPerMinut: unknown field; did you mean"),
+        ("burst: 0", "limits.conf:1:8: burst: input should be greater than or equal to 1; found 0"),
+        ("burst: many", "burst: input should be a valid integer; found 'many'"),
+        ("slots: 2", "slots: input should be a valid dictionary; found 2"),
+        ("slots: {gpu: 1}", "slots.gpu: string should match pattern"),
+        ("slots:\n  cpu: 0", "limits.conf:2:8: slots.cpu: input should be greater than"),
+        ("memory: {cpu: lots}", "memory.cpu: expected a size, for example 500MB or 8GiB; found"),
+        ("stageMemory: {coarse: 1GiB}", "unknown stage 'coarse'; expected one of capture, "),
+        ("priorityClasses: {High: 1}", "priorityClasses.High: string should match"),
+        ("burst: 1\nburst: 2", "limits.conf:2:1: burst: key given twice; first at line 1"),
+        ("- burst", "expected one mapping of limits"),
+        ("burst: 1\n---\nburst: 2", "expected one mapping of limits"),
+        ("burst: [", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_and_what_was_expected(tmp_path, text, told):
+    (problem,) = refused(tmp_path, text)
+    assert told in problem and problem.startswith("limits.conf:")
+
+
+def test_several_mistakes_are_told_at_once(tmp_path):
+    assert len(refused(tmp_path, "burst: 0\nslots: 2\nmemory: {cpu: x}")) == 3
+
+
+def test_a_file_that_is_not_there_is_told_by_run_before_anything_is_stored(
+    loopscope, experiment, tmp_path
+):
+    code, _, err = loopscope("run", experiment(), "--config", "none.conf")
+    assert code == 2 and "none.conf" in err and not (tmp_path / "state" / "state.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--slots", "gpu=2"], "expected cpu="),
+        (["--slots", "none"], "expected a number"),
+        (["--memory", "cpu=lots"], "is not a size"),
+    ],
+)
+def test_an_option_that_is_mistyped_says_what_was_expected(loopscope, experiment, words, told):
+    code, _, err = loopscope("run", experiment(), *words)
+    assert code == 2 and told in " ".join(err.replace("│", "").split())
