@@ -121,10 +121,10 @@ NOT_CAUGHT: dict[str, str] = {
     "used; test_reconcilers holds the waiting",
     "adoption-verified": "what is corrupt and adopted is found by the next turn of hashing; "
     "test_controller_faults holds the refusal",
-    "inputs-hashed": "presence and turns of hashing find the damage first; test_simulation_findings "
-    "holds a forged input",
-    "quarantine-index": "the next look at the files forgets the artifact as well; test_rebuild and "
-    "test_drift hold the index",
+    "inputs-hashed": "presence and turns of hashing find the damage first; "
+    "test_simulation_findings holds a forged input",
+    "quarantine-index": "the next look at the files forgets the artifact as well; "
+    "test_rebuild and test_drift hold the index",
     "dedupe": "a plan looks for an active job first, so only a second controller between look and "
     "commit could add one; test_machine_jobs holds the index",
     "plan-in-two": "a plan cut in two is made whole by the next reconcile; test_controller_faults "
