@@ -9,7 +9,7 @@ import typer
 
 from loopscope.commands.get import show
 from loopscope.context import CommandError, find, now, split_name
-from reports.documents import job_document, remaining_seconds, speed
+from reports.documents import job_document, remaining_seconds, speed, token_speed
 from reports.listing import Listing
 from reports.numbers import age
 from state import events, jobs
@@ -75,6 +75,9 @@ def _row(job: JobRecord, progress: Progress | None) -> list[str]:
 
 def _speed_words(progress: Progress) -> str:
     """Return the speed in words, where there is more than one thing to do."""
+    tokens = token_speed(progress)
+    if tokens is not None:
+        return f", {tokens:,.0f} tokens/s"
     rate = speed(progress)
     return f", {rate:.1f} {progress.unit}/s" if rate is not None and progress.total > 1 else ""
 
