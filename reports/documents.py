@@ -88,6 +88,12 @@ def speed(progress: Progress) -> float | None:
     return progress.done / spent if progress.done > 0 and spent > 0 else None
 
 
+def token_speed(progress: Progress) -> float | None:
+    """Return the tokens done per second in the phase so far; None where nobody counts them."""
+    spent = progress.updated_at - progress.phase_started_at
+    return progress.tokens / spent if progress.tokens and spent > 0 else None
+
+
 def _progress(progress: Progress) -> dict[str, Any]:
     left = remaining_seconds(progress)
     return {
@@ -95,6 +101,7 @@ def _progress(progress: Progress) -> dict[str, Any]:
         "done": progress.done,
         "total": progress.total,
         "unit": progress.unit,
+        "tokensPerSecond": None if (rate := token_speed(progress)) is None else round(rate, 1),
         "etaSeconds": None if left is None else round(left, 1),
         "updatedAt": iso(progress.updated_at, "milliseconds"),
     }

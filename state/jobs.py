@@ -150,6 +150,7 @@ def report_progress(connection: Connection, job_id: int, token: int, seen: Progr
         "unit": seen.unit,
         "phase_started_at": seen.phase_started_at,
         "updated_at": seen.updated_at,
+        "tokens": seen.tokens,
     }
     connection.execute(
         upsert(tables.progress)

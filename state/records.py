@@ -82,6 +82,8 @@ class Progress:
     unit: str
     phase_started_at: float
     updated_at: float
+    tokens: int | None = None
+    """Tokens done in the phase, where the unit is not tokens and somebody counts them."""
 
 
 @dataclass(frozen=True)

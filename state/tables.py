@@ -131,6 +131,7 @@ progress = Table(
     Column("unit", String, nullable=False),
     Column("phase_started_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("tokens", Integer),
 )
 
 artifacts = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.shards import Shards
 from worker.siblings import Sibling
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from numerics.dictionary import SparseDictionary
     from worker.models import LoadedModel
 
-ProgressReport = Callable[[str, int, int, str], None]
-"""``progress(phase, done, total, unit)``; raises ``JobStopped`` when the job must stop."""
+
+class ProgressReport(Protocol):
+    """Says how far a job is; raises ``JobStopped`` when it must stop."""
+
+    def __call__(
+        self, phase: str, done: int, total: int, unit: str, tokens: int | None = None, /
+    ) -> None:
+        """Take note of ``done`` of ``total`` units in a phase, and of the tokens that they hold."""
 
 
 @dataclass(frozen=True)

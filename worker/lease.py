@@ -80,7 +80,9 @@ class Lease:
             if left <= 0 or not self.may_finish(left):
                 raise JobStopped("the controller is gone or told the worker to stop")
 
-    def progress(self, phase: str, done: int, total: int, unit: str) -> None:
+    def progress(
+        self, phase: str, done: int, total: int, unit: str, tokens: int | None = None
+    ) -> None:
         """Report progress. Raises JobStopped when told to stop, Fenced when taken away.
 
         Progress that cannot be written now is not worth a job.
@@ -90,7 +92,7 @@ class Lease:
         now = time.time()
         same = phase == self._seen.phase
         started_at = self._seen.phase_started_at if same else now
-        self._seen = Progress(self._job_id, phase, done, total, unit, started_at, now)
+        self._seen = Progress(self._job_id, phase, done, total, unit, started_at, now, tokens)
         if same and now < self._written_at + PROGRESS_SECONDS:
             return
         self._written_at = now

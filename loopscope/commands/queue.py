@@ -9,7 +9,7 @@ import typer
 
 from loopscope.commands.get import show
 from loopscope.context import CommandError, now
-from reports.documents import job_document, remaining_seconds, speed
+from reports.documents import job_document, remaining_seconds, speed, token_speed
 from reports.listing import Listing
 from reports.numbers import MISSING, age, byte_size, iso
 from state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
@@ -86,6 +86,9 @@ def _row(view: Any, job: JobRecord) -> list[str]:
 
 def _speed_words(progress: Progress) -> str:
     """Return the speed in words, where there is more than one thing to do."""
+    tokens = token_speed(progress)
+    if tokens is not None:
+        return f", {tokens:,.0f} tokens/s"
     rate = speed(progress)
     return f", {rate:.1f} {progress.unit}/s" if rate is not None and progress.total > 1 else ""
 

@@ -83,9 +83,9 @@ def test_progress_is_shown_while_a_job_runs_but_not_more_often_than_stated(tmp_p
     def captures(connection):
         return objects.listed(connection, "Capture")
 
-    def reach(done):
+    def reach(done, tokens=None):
         ((job, token),) = world.workers.assigned.values()
-        seen = Progress(job, "Capturing", done, 40, "prompts", 90.0, 100.0)
+        seen = Progress(job, "Capturing", done, 40, "prompts", 90.0, 100.0, tokens)
         with world.state.database.write() as connection:
             jobs.report_progress(connection, job, token, seen)
 
@@ -93,10 +93,10 @@ def test_progress_is_shown_while_a_job_runs_but_not_more_often_than_stated(tmp_p
     reach(10)
     _, line = table.lines()
     assert "Capturing 10/40 prompts, 1.0 prompts/s, 30s left" in line
-    reach(11)
+    reach(11, tokens=550)
     assert list(table.lines()) == []
     clock[0] += 6
-    assert "11/40" in next(iter(table.lines()))
+    assert "Capturing 11/40 prompts, 55 tokens/s, " in next(iter(table.lines()))
 
 
 # -- get -o and -l ------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _capture_all(
     # halved batches have other last digits than the siblings' own passes would
     siblings = context.siblings() if context.batch_divisor == 1 else []
     passes = ForwardPasses(model, hook, tokens, ids, siblings)
-    shards, done = [], 0
+    shards, done, tokens_done = [], 0, 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):
         name = f"{kind}-{number:05d}.safetensors"
@@ -106,10 +106,11 @@ def _capture_all(
             for batch in group:
                 for part in in_parts(batch, context.batch_divisor):
                     found = passes.run(part)
-                    context.progress(PHASE, done + found, len(tokens), "prompts")
+                    tokens_done += sum(len(tokens[i]) for i in part)
+                    context.progress(PHASE, done + found, len(tokens), "prompts", tokens_done)
             path = passes.seal(context.shards, name)
         done += sum(len(batch) for batch in group)
-        context.progress(PHASE, done, len(tokens), "prompts")
+        context.progress(PHASE, done, len(tokens), "prompts", tokens_done)
         shards.append(path)
     return shards
 
