@@ -15,6 +15,7 @@ import structlog
 
 from controller.clock import Clock
 from controller.commit import commit
+from controller.dependants import Dependants
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
 from controller.observer import Observer, Result, Unobserved
@@ -29,7 +30,7 @@ from controller.verification import Verifier
 from controller.work_queue import Priority, WorkQueue
 from reconcilers import experiment
 from reconcilers.plan import Blocked, Desired, Failed, Plan, Snapshot, Wait
-from reconcilers.references import input_references, object_references
+from reconcilers.references import input_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
 from specs.objects import Key
@@ -46,6 +47,9 @@ _UNRESOLVED = ("Resolving", "InputRefused")
 
 ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
+
+STEP_SECONDS = 0.05
+"""A step that has reconciled for so long leaves what a resync found to the next one."""
 
 
 @dataclass
@@ -65,6 +69,7 @@ class Controller:
     _verifier: Verifier = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
+    _dependants: Dependants = field(default_factory=Dependants)
     _version: int = 0
     _caught_up: bool = False
     _next_resync_at: float = 0.0
@@ -125,19 +130,21 @@ class Controller:
         with self.state.database.read() as connection:
             try:
                 changed = {c.key for c in objects.changes_since(connection, self._version)}
+                records = objects.get_all(connection, changed)
             except Gone as gone:
                 log.warning("everything is listed again", why=str(gone))
-                changed = {record.key for record in objects.listed(connection)}
+                records = objects.listed(connection)
+                changed = {record.key for record in records}
+                self._dependants.replace(records)
                 self._next_resync_at = 0.0
             version = objects.resource_version(connection)
-            everything = objects.listed(connection) if changed else []
-        for record in everything:
-            touched = record.key in changed or record.owner in changed
-            if touched or changed.intersection(object_references(record)):
-                self.queue.add(record.key)
-            if record.key in changed and record.owner is not None:
-                self.queue.add(record.owner)
-        for key in sorted(changed - set(objects.keys(everything))):
+        owners = {record.owner for record in records if record.owner is not None}
+        touched = changed.union(owners, *(self._dependants.of(key) for key in changed))
+        for key in changed.difference(record.key for record in records):
+            self._dependants.forget(key)
+        for record in records:
+            self._dependants.learn(record)
+        for key in sorted(touched):
             self.queue.add(key)
         self._version = version  # last: after an error the same changes are read again
 
@@ -146,16 +153,19 @@ class Controller:
         if now < self._next_resync_at:
             return
         with self.state.database.read() as connection:
-            everything = objects.listed(connection)
+            if not self._version:  # at the start, also what no change tells about is learned
+                self._dependants.replace(objects.listed(connection))
+                self._version = objects.resource_version(connection)
+            everything = objects.all_keys(connection)
             running = jobs.running(connection)
-            published = {artifact.digest for artifact in artifact_index.listed(connection)}
+            published = artifact_index.digests(connection)
         self._next_resync_at = now + self.settings.resync_seconds
         self._verify_due = True
-        for record in everything:
-            self.queue.add(record.key, "low")
-            for reference in input_references(record):
-                if is_local(reference):
-                    self.resolver.request(reference)
+        for key in everything:
+            self.queue.add(key, "low")
+        for reference in self._dependants.inputs():
+            if is_local(reference):
+                self.resolver.request(reference)
         self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
         self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
 
@@ -187,10 +197,8 @@ class Controller:
             failpoints.reach("resolution-record")
             with self.state.database.write() as connection:
                 changed = resolution.record(connection, self.clock.now())
-                everything = objects.listed(connection) if changed else []
-            for record in everything:
-                if resolution.reference in input_references(record):
-                    self.queue.add(record.key)
+            if changed:
+                self._add_all(self._dependants.of_input(resolution.reference))
             self._resolutions.popleft()  # last: after an error it is recorded again
 
     def _collect_ended_jobs(self) -> None:
@@ -242,15 +250,20 @@ class Controller:
         for _ in range(ROUNDS_PER_STEP_MAX):
             self._read_changes()
             if not self._process_due():
-                self._caught_up = True
+                self._caught_up = not len(self.queue)
                 return
 
     def _process_due(self) -> bool:
-        """Reconcile every key that is due; return whether there was one."""
-        found = False
+        """Reconcile every key that is due; return whether the step is to look for more.
+
+        A long resync gives way to what users do: after a while the rest is left to the next step.
+        """
+        found, until = False, self.clock.now() + STEP_SECONDS
         while (key := self.queue.take()) is not None:
             self._process(key)
             found = True
+            if self.queue.only_low and self.clock.now() > until:
+                return False
         return found
 
     def _process(self, key: Key) -> None:
@@ -297,7 +310,9 @@ class Controller:
         with self.state.database.read() as connection:
             snapshot = read_snapshot(connection, key, now)
             if snapshot is None:
+                self._dependants.forget(key)
                 return None
+            self._dependants.learn(snapshot.object)
             if key.kind == "Experiment":
                 plan, desired = experiment.plan(snapshot), None
             else:

@@ -137,7 +137,7 @@ class FolderSource:
         files = {file.resolve() for file in seen.values()}
         kept = set()
         with self.state.database.write() as connection:
-            for record in objects.listed(connection):
+            for record in objects.annotated(connection, SOURCE_ANNOTATION):
                 source = self._vanished_source(record, seen)
                 if source is None:
                     continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,7 +32,8 @@ class WorkQueue:
 
     clock: Clock
     observer: Observer = field(default_factory=Unobserved)
-    _dirty: dict[Key, Priority] = field(default_factory=dict)
+    _high: dict[Key, None] = field(default_factory=dict)
+    _low: dict[Key, None] = field(default_factory=dict)
     _processing: set[Key] = field(default_factory=set)
     _later: list[tuple[float, int, Key]] = field(default_factory=list)
     _due_at: dict[Key, float] = field(default_factory=dict)
@@ -42,10 +44,13 @@ class WorkQueue:
 
     def add(self, key: Key, priority: Priority = "high") -> None:
         """Ask for a reconcile. A key that is already waiting stays one, at the higher priority."""
-        if key not in self._dirty:
+        if key not in self._high and key not in self._low:
             self.observer.added(key, self.clock.now())
-        if self._dirty.get(key) != "high":
-            self._dirty[key] = priority
+        if priority == "high":
+            self._low.pop(key, None)
+            self._high[key] = None
+        elif key not in self._high:
+            self._low[key] = None
 
     def add_after(self, key: Key, due_at: float) -> None:
         """Ask for a reconcile at ``due_at`` (Unix seconds); the earliest of several stands."""
@@ -76,11 +81,11 @@ class WorkQueue:
     def take(self) -> Key | None:
         """Return the next key that is due and not being processed, or None."""
         self._promote()
-        ready = [key for key in self._dirty if key not in self._processing]
-        if not ready:
+        key = next(self._ready(), None)
+        if key is None:
             return None
-        key = next((k for k in ready if self._dirty[k] == "high"), ready[0])
-        del self._dirty[key]
+        self._high.pop(key, None)
+        self._low.pop(key, None)
         self._processing.add(key)
         self.observer.taken(key, self.clock.now())
         return key
@@ -92,13 +97,22 @@ class WorkQueue:
 
     def next_due_at(self) -> float | None:
         """Return when ``take`` will next have something: now, a time, or never."""
-        if any(key not in self._processing for key in self._dirty):
+        if next(self._ready(), None) is not None:
             return self.clock.now()
         return self._later[0][0] if self._later else None
 
     def __len__(self) -> int:
         """Return how many keys wait now."""
-        return len(self._dirty)
+        return len(self._high) + len(self._low)
+
+    @property
+    def only_low(self) -> bool:
+        """Whether what waits now came from a start or a resync alone."""
+        return bool(self._low) and not self._high
+
+    def _ready(self) -> Iterator[Key]:
+        waiting = itertools.chain(self._high, self._low)
+        return (key for key in waiting if key not in self._processing)
 
     def _promote(self) -> None:
         now = self.clock.now()

@@ -24,6 +24,11 @@ def listed(connection: Connection) -> list[ArtifactRecord]:
     return [_record(row) for row in connection.execute(query)]
 
 
+def digests(connection: Connection) -> set[str]:
+    """Return the action digests of all known artifacts."""
+    return set(connection.execute(select(tables.artifacts.c.digest)).scalars())
+
+
 def record(connection: Connection, artifact: ArtifactRecord) -> None:
     """Write or replace the record of an artifact."""
     values = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
@@ -17,6 +17,9 @@ from state.records import ChangeRecord, ObjectRecord
 
 CHANGES_KEPT = 10_000
 """Retention of the change log in rows; an older watch gets ``Gone`` and lists again."""
+
+ONE_BY_ONE_MAX = 500
+"""More objects than this are found quicker in a listing of all."""
 
 Outcome = Literal["created", "configured", "unchanged"]
 
@@ -55,6 +58,28 @@ def listed(
     if namespace is not None:
         query = query.where(tables.objects.c.namespace == namespace)
     return [_record(row) for row in connection.execute(query)]
+
+
+def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecord]:
+    """Return those of the wanted objects that exist, in key order."""
+    if len(wanted) > ONE_BY_ONE_MAX:
+        return [record for record in listed(connection) if record.key in wanted]
+    found = (get(connection, key) for key in sorted(wanted))
+    return [record for record in found if record is not None]
+
+
+def annotated(connection: Connection, annotation: str) -> list[ObjectRecord]:
+    """Return the objects that carry an annotation, in key order."""
+    said = func.json_extract(tables.objects.c.annotations, f'$."{annotation}"')
+    query = select(tables.objects).where(said.is_not(None)).order_by("kind", "namespace", "name")
+    return [_record(row) for row in connection.execute(query)]
+
+
+def all_keys(connection: Connection) -> list[Key]:
+    """Return the key of every object, in key order."""
+    o = tables.objects.c
+    query = select(o.kind, o.namespace, o.name).order_by(o.kind, o.namespace, o.name)
+    return [Key(*row) for row in connection.execute(query)]
 
 
 def owned_by(connection: Connection, uid: str) -> list[ObjectRecord]:

@@ -170,7 +170,8 @@ def set_the_clock(world: World) -> str:
 def drop_wake_ups(world: World) -> str:
     """Changes and ends of jobs are not heard of."""
     for life in world.lives:
-        life.controller.queue._dirty.clear()
+        life.controller.queue._high.clear()
+        life.controller.queue._low.clear()
         with world.state.database.read() as connection:
             life.controller._version = objects.resource_version(connection)
         life.fleet.ended.clear()

@@ -54,11 +54,11 @@ def test_it_lies_beside_the_state_folder_and_is_no_spec(tmp_path):
     ("text", "told"),
     [
         ("jobStartsPerMinut: 5", "limits.conf:1:1: jobStartsPerMinut: unknown field; did you mean"),
-        ("burst: 0", "limits.conf:1:8: burst: input should be greater than or equal to 1; found 0"),
+        ("burst: 0", "limits.conf:1:1: burst: input should be greater than or equal to 1; found 0"),
         ("burst: many", "burst: input should be a valid integer; found 'many'"),
         ("slots: 2", "slots: input should be a valid dictionary; found 2"),
         ("slots: {gpu: 1}", "slots.gpu: string should match pattern"),
-        ("slots:\n  cpu: 0", "limits.conf:2:8: slots.cpu: input should be greater than"),
+        ("slots:\n  cpu: 0", "limits.conf:2:3: slots.cpu: input should be greater than"),
         ("memory: {cpu: lots}", "memory.cpu: expected a size, for example 500MB or 8GiB; found"),
         ("stageMemory: {coarse: 1GiB}", "unknown stage 'coarse'; expected one of capture, "),
         ("priorityClasses: {High: 1}", "priorityClasses.High: string should match"),

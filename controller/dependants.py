@@ -1,0 +1,82 @@
+"""Who is to be looked at when something changes: kept in memory, so that a change costs no listing.
+
+Derived from the objects as they were read, in the order of the change log; it may vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from reconcilers.references import InputReference, input_references, object_references
+from specs.objects import Key
+from state.records import ObjectRecord
+
+Name = TypeVar("Name")
+
+
+@dataclass
+class Dependants:
+    """By key the objects that name it or are owned by it; by input those that use it."""
+
+    _by_key: dict[Key, set[Key]] = field(default_factory=dict)
+    _by_input: dict[str, set[Key]] = field(default_factory=dict)
+    _inputs: dict[str, InputReference] = field(default_factory=dict)
+    _known: dict[Key, tuple[tuple[Key, ...], tuple[str, ...]]] = field(default_factory=dict)
+    _seen: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    """As which incarnation and in which generation each object was learned."""
+
+    def replace(self, records: Iterable[ObjectRecord]) -> None:
+        """Forget everything and learn these."""
+        for kept in (self._by_key, self._by_input, self._inputs, self._known, self._seen):
+            kept.clear()
+        for record in records:
+            self.learn(record)
+
+    def learn(self, record: ObjectRecord) -> None:
+        """Take in an object as it is now."""
+        if self._seen.get(record.key) == (record.uid, record.generation):
+            return
+        self.forget(record.key)
+        self._seen[record.key] = (record.uid, record.generation)
+        keys = tuple(object_references(record))
+        keys += (record.owner,) if record.owner is not None else ()
+        references = input_references(record)
+        for key in keys:
+            self._by_key.setdefault(key, set()).add(record.key)
+        for reference in references:
+            self._inputs[reference.digest] = reference
+            self._by_input.setdefault(reference.digest, set()).add(record.key)
+        self._known[record.key] = (keys, tuple(reference.digest for reference in references))
+
+    def forget(self, key: Key) -> None:
+        """Take an object out; what names it is still known."""
+        self._seen.pop(key, None)
+        keys, inputs = self._known.pop(key, ((), ()))
+        for other in keys:
+            _discard(self._by_key, other, key)
+        for digest in inputs:
+            _discard(self._by_input, digest, key)
+            if digest not in self._by_input:
+                del self._inputs[digest]
+
+    def of(self, key: Key) -> set[Key]:
+        """Return the objects that name this one or are owned by it."""
+        return self._by_key.get(key, set())
+
+    def of_input(self, reference: InputReference) -> list[Key]:
+        """Return the objects that use an input, in order."""
+        return sorted(self._by_input.get(reference.digest, ()))
+
+    def inputs(self) -> Iterator[InputReference]:
+        """Yield every input that some object uses, once."""
+        yield from self._inputs.values()
+
+
+def _discard(index: dict[Name, set[Key]], name: Name, key: Key) -> None:
+    found = index.get(name)
+    if found is not None:
+        found.discard(key)
+        if not found:
+            del index[name]
