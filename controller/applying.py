@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from controller.admission import check_inputs
+from controller.inputs.files import HashMemo
+from controller.intents import BY_ANYBODY, Applier, Intent, intents
 from specs.errors import InvalidSpec
 from specs.loading import LoadedObject, load_path
-from specs.objects import SOURCE_ANNOTATION, Key
-from state import objects
+from specs.objects import Key
+from state import applied, failpoints, objects
 from state.folder import StateFolder
 from state.objects import Outcome
-from state.records import ObjectRecord
 
 
 @dataclass(frozen=True)
@@ -24,65 +26,62 @@ class Applied:
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class FieldChange:
-    """One field that an apply would change; None stands for *not there*."""
-
-    field: str
-    before: Any
-    after: Any
-
-
 def load_admitted(path: Path, root: Path) -> list[LoadedObject]:
     """Load what ``path`` holds and check the inputs that it names.
 
     Raises InvalidSpec with every problem found; then nothing may be stored.
     """
-    loaded = load_path(path, root)
+    return admitted(load_path(path, root))
+
+
+def admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
+    """Return what was loaded once its inputs were checked. Raises InvalidSpec."""
+    memo = HashMemo()
     problems = [
         item.problem(field, message)
         for item in loaded
-        for field, message in check_inputs(item.manifest.kind, item.manifest.canonical_spec())
+        for field, message in check_inputs(item.manifest.kind, item.manifest.canonical_spec(), memo)
     ]
     if problems:
         raise InvalidSpec(problems)
     return loaded
 
 
-def apply_all(state: StateFolder, loaded: list[LoadedObject], *, now: float) -> list[Applied]:
-    """Store all objects in one transaction."""
+def apply_all(
+    state: StateFolder, loaded: Sequence[LoadedObject], *, now: float, applier: Applier = BY_ANYBODY
+) -> list[Applied]:
+    """Store all objects in one transaction. Raises TerminalFailure (Conflict)."""
     with state.database.write() as connection:
-        return [
-            Applied(
-                item.manifest.key,
-                objects.apply(
-                    connection,
-                    item.manifest.key,
-                    item.manifest.canonical_spec(),
-                    now=now,
-                    labels=dict(item.manifest.metadata.labels),
-                    annotations={
-                        **item.manifest.metadata.annotations,
-                        SOURCE_ANNOTATION: str(Path(item.document.file).resolve()),
-                    },
-                ),
-            )
-            for item in loaded
-        ]
+        return store(connection, intents(connection, loaded, applier), now=now)
 
 
-def changes(stored: ObjectRecord | None, item: LoadedObject) -> list[FieldChange]:
-    """Return the fields of the spec that an apply would change, in name order."""
-    before = dict(_flat(stored.spec if stored else {}, ()))
-    after = dict(_flat(item.manifest.canonical_spec(), ()))
-    return [
-        FieldChange(field, before.get(field), after.get(field))
-        for field in sorted(before.keys() | after.keys())
-        if before.get(field) != after.get(field)
-    ]
+def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Applied]:
+    """Write what was intended; call in the transaction in which it was decided."""
+    done = []
+    for intent in wanted:
+        outcome = objects.apply(
+            connection,
+            intent.key,
+            intent.spec,
+            now=now,
+            labels=intent.labels,
+            annotations=intent.annotations,
+        )
+        stored = intent.stored or objects.get(connection, intent.key)
+        applied.record(connection, replace(intent, stored=stored).record)
+        done.append(Applied(intent.key, outcome))
+    return done
 
 
-def _flat(value: Any, place: tuple[str, ...]) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        return [pair for name, inner in value.items() for pair in _flat(inner, (*place, name))]
-    return [(".".join(("spec", *place)), value)]
+def prunable(connection: Any, manager: str, kept: Collection[Key]) -> list[Key]:
+    """Return the objects that ``manager`` applied earlier and that are not in ``kept``."""
+    return [key for key in applied.of_manager(connection, manager) if key not in kept]
+
+
+def prune(connection: Any, doomed: Sequence[Key], *, now: float) -> list[Key]:
+    """Delete objects and what they own; return the deleted keys. Raises Protected."""
+    removed = []
+    for key in doomed:
+        failpoints.reach("object-prune")
+        removed.extend(objects.remove(connection, key, now=now))
+    return removed

@@ -40,6 +40,14 @@ def commit(
     return added
 
 
+def would_write(snapshot: Snapshot, plan: Plan) -> bool:
+    """Whether committing the plan changes anything; a converged object writes nothing."""
+    record = snapshot.object
+    same_status = plan.status == record.status and plan.wanted_digest == record.wanted_digest
+    acts = plan.enqueue or plan.quarantine or plan.adopt or plan.apply or plan.remove
+    return not same_status or bool(acts)
+
+
 def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:
     record = snapshot.object
     job_id, added = jobs.enqueue(connection, action, record.key, record.generation, now=now)

@@ -17,6 +17,7 @@ import structlog
 import watchfiles
 
 from controller.applying import Applied, apply_all, load_admitted
+from controller.intents import Applier, folder_manager
 from specs.errors import InvalidSpec, Problem
 from specs.loading import LoadedObject, spec_files
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
@@ -81,6 +82,7 @@ class FolderSource:
         except OSError as error:
             log.warning("folder cannot be read; keeping what was applied", error=str(error))
             return []
+        applier = Applier(folder_manager(self.folder))
         applied: list[Applied] = []
         seen: dict[Key, Path] = {}
         problems: list[Problem] = []
@@ -88,7 +90,7 @@ class FolderSource:
             try:
                 loaded = load_admitted(file, self.root)
                 _refuse_second_definitions(loaded, seen)
-                applied.extend(apply_all(self.state, loaded, now=now))
+                applied.extend(apply_all(self.state, loaded, now=now, applier=applier))
                 seen.update((item.manifest.key, file) for item in loaded)
             except InvalidSpec as invalid:
                 problems.extend(invalid.problems)

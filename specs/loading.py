@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -39,14 +40,7 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
 
     Raises InvalidSpec with every problem of every file; then nothing of it may be used.
     """
-    loaded: list[LoadedObject] = []
-    problems: list[Problem] = []
-    for file in spec_files(path):
-        try:
-            loaded.extend(load_file(file, root))
-        except InvalidSpec as invalid:
-            problems.extend(invalid.problems)
-    problems.extend(_named_twice(loaded))
+    loaded, problems = load_files(spec_files(path), root)
     if not problems and not loaded:
         problems.append(Problem(str(path), 0, 0, "", "no objects found; expected YAML documents"))
     if problems:
@@ -54,10 +48,23 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
     return loaded
 
 
+def load_files(files: Iterable[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
+    """Load YAML files; return what they hold, and every problem found."""
+    loaded: list[LoadedObject] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            loaded.extend(load_file(file, root))
+        except InvalidSpec as invalid:
+            problems.extend(invalid.problems)
+    problems.extend(_named_twice(loaded))
+    return loaded, problems
+
+
 def spec_files(path: Path) -> list[Path]:
     """Return the YAML files that ``path`` stands for, in name order."""
     if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml"} and p.is_file())
+        return [Path(file) for file in sorted(_yaml_below(str(path)), key=_by_folder)]
     try:
         path.stat()
     except OSError as error:
@@ -65,6 +72,24 @@ def spec_files(path: Path) -> list[Path]:
         message = "no such file or folder" if missing else error.strerror or str(error)
         raise InvalidSpec([Problem(str(path), 0, 0, "", message)]) from None
     return [path]
+
+
+def _yaml_below(folder: str) -> Iterator[str]:
+    """Yield the YAML files below a folder; links to folders are not followed."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except PermissionError:
+        return
+    for entry in found:
+        if entry.name.endswith((".yaml", ".yml")) and entry.is_file():
+            yield entry.path
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _yaml_below(entry.path)
+
+
+def _by_folder(file: str) -> list[str]:
+    return file.split(os.sep)  # noqa: PTH206 - ten thousand times
 
 
 def load_file(file: Path, root: Path) -> list[LoadedObject]:

@@ -20,6 +20,9 @@ from state.records import JobRecord
 from tests import fake_stages
 from worker.failing import failure_of, record_failure
 
+SECONDS_PER_STAGE = 200.0
+"""What every manifest says that the work took."""
+
 
 class Clock(Protocol):
     def now(self) -> float: ...
@@ -87,6 +90,7 @@ class FakeWorker:
             "stage": job.stage,
             "digest": job.digest,
             "metrics": metrics,
+            "seconds": SECONDS_PER_STAGE,
             "createdAt": self.clock.now(),
         }
         record = store.seal(staging, manifest)

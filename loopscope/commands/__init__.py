@@ -10,6 +10,7 @@ from loopscope.commands import (
     delete,
     fsck,
     get,
+    plan,
     queue,
     rebuild,
     report,
@@ -20,5 +21,5 @@ from loopscope.commands import (
 
 def register(app: typer.Typer) -> None:
     """Add every subcommand to the application, in the order in which help lists them."""
-    for module in (run, apply, get, wait, queue, controller, report, delete, fsck, rebuild):
+    for module in (run, plan, apply, get, wait, queue, controller, report, delete, fsck, rebuild):
         module.register(app)

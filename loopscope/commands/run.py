@@ -11,14 +11,17 @@ import typer
 
 from controller.settings import Settings
 from controller.settled import family, is_settled
+from loopscope.commands.apply import existing, request_of
 from loopscope.commands.options import (
+    ConfirmOption,
     DeviceOption,
     FloorOption,
+    ForceOption,
     RootOption,
     StartsOption,
     VerboseOption,
 )
-from loopscope.context import EXIT_STALLED, now, root_of
+from loopscope.context import EXIT_STALLED, now
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
 from specs.objects import Key
@@ -40,6 +43,8 @@ def run(
     job_starts_per_minute: StartsOption = 60,
     device: DeviceOption = "cpu",
     free_space_floor: FloorOption = "1GiB",  # type: ignore[assignment]  # read by the parser
+    force_conflicts: ForceOption = False,
+    confirm: ConfirmOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Apply a file or folder and work until it is settled.
@@ -47,14 +52,16 @@ def run(
     Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 130 on
     interrupt.
     """
-    from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
+    from controller.requests import fulfil, read_files  # late: `get` must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL)
-    loaded = load_admitted(path, root_of(path, root))
-    state = context.obj.open()
-    for applied in apply_all(state, loaded, now=now()):
-        print(f"{applied.key} {applied.outcome}")
-    keys = [item.manifest.key for item in loaded]
+    request = request_of(path, root, force=force_conflicts, confirm=confirm)
+    found = existing(context.obj)
+    reading = read_files(found, request, now=now())
+    state = found or context.obj.open()
+    done = fulfil(state, reading, now=now())
+    print("\n".join(f"{applied.key} {applied.outcome}" for applied in done.applied))
+    keys = [applied.key for applied in done.applied]
     settings = Settings(
         job_starts_per_minute=job_starts_per_minute,
         device=device,
