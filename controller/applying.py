@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from controller.admission import check_inputs
+from controller.appliers import BY_ANYBODY, Applier
 from controller.inputs.files import HashMemo
-from controller.intents import BY_ANYBODY, Applier, Intent, intents
+from controller.intents import Intent, intents
+from controller.planned import Applied
 from specs.errors import InvalidSpec
+from specs.keys import Key
 from specs.loading import LoadedObject, load_path
-from specs.objects import Key
 from state import applied, failpoints, objects
 from state.folder import StateFolder
-from state.objects import Outcome
 
-
-@dataclass(frozen=True)
-class Applied:
-    """What became of one object."""
-
-    key: Key
-    outcome: Outcome
+__all__ = ["Applied", "admitted", "apply_all", "load_admitted", "prune", "store"]
 
 
 def load_admitted(path: Path, root: Path) -> list[LoadedObject]:
@@ -71,11 +66,6 @@ def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Appl
         applied.record(connection, replace(intent, stored=stored).record)
         done.append(Applied(intent.key, outcome))
     return done
-
-
-def prunable(connection: Any, manager: str, kept: Collection[Key]) -> list[Key]:
-    """Return the objects that ``manager`` applied earlier and that are not in ``kept``."""
-    return [key for key in applied.of_manager(connection, manager) if key not in kept]
 
 
 def prune(connection: Any, doomed: Sequence[Key], *, now: float) -> list[Key]:

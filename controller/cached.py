@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.code_identity import code_identity
-from controller.planning import PlannedStage
+from controller.planned import PlannedStage
 from specs.actions import STAGES
-from specs.objects import Key
+from specs.keys import Key
 from state import applied
 from state.artifacts import ArtifactStore
 from state.database import Database

@@ -16,11 +16,12 @@ from typing import Any
 import structlog
 import watchfiles
 
+from controller.appliers import Applier, folder_manager
 from controller.applying import Applied, apply_all, load_admitted
-from controller.intents import Applier, folder_manager
 from specs.errors import InvalidSpec, Problem
-from specs.loading import LoadedObject, spec_files
+from specs.loading import LoadedObject
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
+from specs.spec_files import spec_files
 from state import events, failpoints, objects
 from state.failures import PASSING, TerminalFailure
 from state.folder import StateFolder

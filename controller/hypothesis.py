@@ -9,7 +9,7 @@ from controller.resolution import is_local, resolve
 from reconcilers.plan import ChildManifest
 from reconcilers.references import InputReference
 from specs.canonical import canonical_json
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Status
 from state import inputs, objects
 from state.records import InputRecord, ObjectRecord

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from controller.appliers import ANYBODY, Applier, described
+from controller.planned import FieldChange
 from specs.canonical import canonical_json
 from specs.kinds import SPEC_BY_KIND
 from specs.loading import LoadedObject
@@ -18,39 +20,6 @@ from state import applied, objects
 from state.failures import TerminalFailure
 from state.objects import Outcome
 from state.records import AppliedRecord, ObjectRecord
-
-ANYBODY = "loopscope"
-"""The manager of objects that were applied without a name for their set."""
-
-
-def set_manager(name: str) -> str:
-    """Return the manager that stands for a named apply set."""
-    return f"apply-set:{name}"
-
-
-def folder_manager(folder: Path) -> str:
-    """Return the manager that stands for a watched folder."""
-    return f"folder:{folder}"
-
-
-@dataclass(frozen=True)
-class Applier:
-    """On whose behalf something is applied. ``force``: take over what belongs to another."""
-
-    manager: str = ANYBODY
-    force: bool = False
-
-
-BY_ANYBODY = Applier()
-
-
-@dataclass(frozen=True)
-class FieldChange:
-    """One field that an apply would change; None stands for *not there*."""
-
-    field: str
-    before: Any
-    after: Any
 
 
 @dataclass(frozen=True)
@@ -165,13 +134,6 @@ def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Inte
         f"{stored.annotations.get(SOURCE_ANNOTATION, 'an unknown file')}, and would be changed "
         f"by {described(applier.manager)} from {source}"
     )
-
-
-def described(manager: str) -> str:
-    """Return a manager in words."""
-    kind, _, name = manager.partition(":")
-    words = {"apply-set": f"apply set {name}", "folder": f"the watched folder {name}"}
-    return words.get(kind, "an apply without --apply-set")
 
 
 def _merged_spec(

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from controller.appliers import Applier
 from controller.code_identity import code_identity
-from controller.intents import Applier
-from controller.planning import Planned, PlannedStage
+from controller.planned import Planned, PlannedStage
 from controller.requests import Reading, Request
 from specs.files import read_at_most
-from specs.kinds import API_VERSION
-from specs.objects import Key
+from specs.keys import API_VERSION, Key
 from state.failures import TerminalFailure
 
 PLAN_BYTES_MAX = 256 * 1024 * 1024

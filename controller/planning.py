@@ -7,12 +7,13 @@ rests on an artifact that is still to be made is *unknown*, because equal conten
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from controller.hypothesis import Hypothesis
-from controller.intents import FieldChange, Intent
+from controller.intents import Intent
 from controller.past_runs import PastRuns
+from controller.planned import Planned, PlannedObject, PlannedStage, StageState
 from controller.reasons import reasons
 from controller.snapshots import Observer, read_snapshot
 from reconcilers import experiment
@@ -20,58 +21,12 @@ from reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapsho
 from reconcilers.references import STAGE_KINDS, object_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
-from specs.objects import Key
+from specs.keys import Key
 from state import applied, jobs, objects
 from state.artifacts import ArtifactStore
-from state.objects import Outcome
 from state.records import ObjectRecord
 
-StageState = Literal["cached", "to do", "unknown", "queued", "running", "no work", "stalled"]
 _ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
-
-
-@dataclass(frozen=True)
-class PlannedObject:
-    """An object of the files and what would become of it."""
-
-    key: Key
-    outcome: Outcome
-    changes: tuple[FieldChange, ...] = ()
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage and whether it would run. ``until``: what has to be known or made first."""
-
-    key: Key
-    root: Key
-    state: StageState
-    why: tuple[str, ...] = ()
-    until: str | None = None
-    digest: str | None = None
-    seconds: float | None = None
-    bytes: int | None = None
-    basis: str = ""
-    discards_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Planned:
-    """All that an apply would do, and everything that was looked at to say so."""
-
-    objects: tuple[PlannedObject, ...]
-    stages: tuple[PlannedStage, ...]
-    prune: tuple[Key, ...] = ()
-    observed: dict[Key, int] = field(default_factory=dict)
-
-    @property
-    def discards_seconds(self) -> float:
-        """Seconds of finished work that nothing would rest on any more."""
-        return sum(stage.discards_seconds for stage in self.stages)
-
-    def of(self, *states: StageState) -> list[PlannedStage]:
-        """Return the stages in any of these states."""
-        return [stage for stage in self.stages if stage.state in states]
 
 
 def plan_apply(

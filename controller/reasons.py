@@ -78,11 +78,12 @@ def _declared_changes(
     after = desired.action.declared if which == "declared" else desired.action.payload
     return tuple(
         change_words(name, before.get(name), after.get(name))
-        for name in _changed_names(before, after)
+        for name in changed_names(before, after)
     )
 
 
-def _changed_names(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def changed_names(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return the names of the values that differ."""
     return [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
 
 

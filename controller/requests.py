@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from controller.applying import Applied, admitted, prunable, prune, store
+from controller.appliers import ANYBODY, BY_ANYBODY, Applier
 from controller.cached import cached_families
-from controller.intents import ANYBODY, BY_ANYBODY, Applier, Intent, intents
-from controller.planning import Planned, PlannedObject, plan_apply
+from controller.planned import Applied, Planned, PlannedObject
 from controller.unchanged import FileMemory, Unchanged
 from specs.errors import InvalidSpec, Problem
-from specs.loading import LoadedObject, load_files, spec_files
-from specs.objects import PROTECT_ANNOTATION, Key
-from state import objects
+from specs.keys import PROTECT_ANNOTATION, Key
+from specs.spec_files import spec_files
+from state import applied, objects
 from state.failures import TerminalFailure, TransientFailure
 from state.folder import StateFolder
+
+if TYPE_CHECKING:
+    from controller.intents import Intent
+    from specs.loading import LoadedObject
 
 DISCARD_SECONDS_MAX = 600.0
 """An edit that makes more finished work than this worthless wants a confirmation."""
@@ -80,7 +83,7 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
     else:
         with state.database.read() as connection:
             unchanged = memory.split(connection, files)
-    loaded, problems = load_files(unchanged.to_read, request.root)
+    loaded, problems = _loaded(unchanged.to_read, request.root)
     known = set(unchanged.objects)
     problems += [
         item.problem("metadata.name", f"{item.manifest.key} is also defined in another file")
@@ -94,7 +97,7 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
         )
     if problems:
         raise InvalidSpec(problems)
-    return Reading(request, memory, unchanged, admitted(loaded), int(now * 1e9))
+    return Reading(request, memory, unchanged, _admitted(loaded), int(now * 1e9))
 
 
 def fulfil(
@@ -107,10 +110,12 @@ def fulfil(
     unchanged = [Applied(key, "unchanged") for key in reading.unchanged.objects]
     if not reading.loaded and not reading.request.prune:
         return Done(unchanged)
+    from controller.applying import prune, store
+
     for _ in range(TRIES_MAX):
         guarded = _guarded(state, reading, now)
         with state.database.write() as connection:
-            wanted = intents(connection, reading.loaded, reading.request.applier)
+            wanted = _intents(connection, reading)
             versions = _versions(wanted)
             if expected is not None:
                 _refuse_unexpected(versions, expected)
@@ -128,11 +133,17 @@ def fulfil(
 
 def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float) -> Planned:
     """Return what applying (and pruning) would set in motion; nothing is written."""
-    wanted = intents(connection, reading.loaded, reading.request.applier)
+    wanted = _intents(connection, reading)
     doomed = doomed_by(connection, reading)
     cached, versions = cached_families(connection, state.artifacts, reading.unchanged.objects)
     unsure = [key for key in reading.unchanged.objects if key not in cached]
-    found = plan_apply(connection, state.artifacts, wanted, now=now, unchanged=unsure, prune=doomed)
+    found = Planned((), ())
+    if wanted or unsure or doomed:
+        from controller.planning import plan_apply
+
+        found = plan_apply(
+            connection, state.artifacts, wanted, now=now, unchanged=unsure, prune=doomed
+        )
     return Planned(
         (*found.objects, *(PlannedObject(key, "unchanged") for key in cached)),
         (*found.stages, *(stage for family in cached.values() for stage in family)),
@@ -150,7 +161,8 @@ def doomed_by(connection: Any, reading: Reading) -> list[Key]:
     if not request.prune:
         return []
     keys = reading.keys
-    doomed = prunable(connection, request.applier.manager, keys)
+    recorded = applied.of_manager(connection, request.applier.manager)
+    doomed = [key for key in recorded if key not in keys]
     if doomed and not keys and not request.allow_empty:
         raise TerminalFailure(
             "PruneToZero",
@@ -189,12 +201,41 @@ def guard(planned: Planned, *, confirm: bool, protected: Sequence[Key]) -> None:
         )
 
 
+# What reads YAML and asks reconcilers takes a second to import: not for files that did not change.
+
+
+def _loaded(files: list[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
+    if not files:
+        return [], []
+    from specs.loading import load_files
+
+    return load_files(files, root)
+
+
+def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
+    if not loaded:
+        return []
+    from controller.applying import admitted
+
+    return admitted(loaded)
+
+
+def _intents(connection: Any, reading: Reading) -> list[Intent]:
+    if not reading.loaded:
+        return []
+    from controller.intents import intents
+
+    return intents(connection, reading.loaded, reading.request.applier)
+
+
 def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, int]:
     """Return the versions of the objects for which the edit was found harmless, or confirmed."""
     with state.database.read() as connection:
-        wanted = intents(connection, reading.loaded, reading.request.applier)
+        wanted = _intents(connection, reading)
         edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
         if edits:
+            from controller.planning import plan_apply
+
             found = plan_apply(connection, state.artifacts, edits, now=now)
             kept = [i.key for i in edits if i.stored and _is_protected(i)]
             guard(found, confirm=reading.request.confirm, protected=kept)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.code_identity import code_identity
 from specs.files import TEXT_BYTES_MAX
-from specs.objects import Key
+from specs.keys import Key
 from state import applied
 from state.records import SourceRecord
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.keys import API_VERSION
+from specs.kinds import SPEC_BY_KIND
 from specs.objects import Metadata
 
 PAGE = Path(__file__).parent / "spec.md"

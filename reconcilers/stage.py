@@ -17,7 +17,7 @@ from reconcilers.plan import (
     Wanted,
 )
 from reconcilers.references import InputReference
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import (
     ArtifactReference,
     Condition,

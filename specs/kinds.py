@@ -15,7 +15,6 @@ from specs.rules import Gate, MappingRules, Selection, SteeringRules
 from specs.sources import Dictionary, Model
 from specs.splits import Splits
 
-API_VERSION = "loopscope.dev/v1alpha1"
 Positions = Literal["last", "all"]
 Aggregation = Literal["last", "max", "mean"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 from specs.errors import InvalidSpec, Problem
 from specs.fields import FileReader
 from specs.files import RootedFiles, read_at_most
-from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.keys import API_VERSION
+from specs.kinds import SPEC_BY_KIND
 from specs.objects import Metadata, ObjectManifest
+from specs.spec_files import spec_files
 from specs.yaml_nodes import Document, Place, read_documents
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -59,37 +60,6 @@ def load_files(files: Iterable[Path], root: Path) -> tuple[list[LoadedObject], l
             problems.extend(invalid.problems)
     problems.extend(_named_twice(loaded))
     return loaded, problems
-
-
-def spec_files(path: Path) -> list[Path]:
-    """Return the YAML files that ``path`` stands for, in name order."""
-    if path.is_dir():
-        return [Path(file) for file in sorted(_yaml_below(str(path)), key=_by_folder)]
-    try:
-        path.stat()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        message = "no such file or folder" if missing else error.strerror or str(error)
-        raise InvalidSpec([Problem(str(path), 0, 0, "", message)]) from None
-    return [path]
-
-
-def _yaml_below(folder: str) -> Iterator[str]:
-    """Yield the YAML files below a folder; links to folders are not followed."""
-    try:
-        with os.scandir(folder) as entries:
-            found = list(entries)
-    except PermissionError:
-        return
-    for entry in found:
-        if entry.name.endswith((".yaml", ".yml")) and entry.is_file():
-            yield entry.path
-        elif entry.is_dir(follow_symlinks=False):
-            yield from _yaml_below(entry.path)
-
-
-def _by_folder(file: str) -> list[str]:
-    return file.split(os.sep)  # noqa: PTH206 - ten thousand times
 
 
 def load_file(file: Path, root: Path) -> list[LoadedObject]:

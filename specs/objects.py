@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from specs.fields import ObjectName, Spec
+from specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
@@ -16,20 +17,7 @@ LabelKey = Annotated[
     str, Field(max_length=317, pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 ]
 
-PROTECT_ANNOTATION = "loopscope.dev/protect"
-SOURCE_ANNOTATION = "loopscope.dev/source"
-
-
-class Key(NamedTuple):
-    """The name of an object. What travels through the work queue: a name, never an event."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        prefix = "" if self.namespace == "default" else f"{self.namespace}/"
-        return f"{self.kind.lower()}/{prefix}{self.name}"
+__all__ = ["PROTECT_ANNOTATION", "SOURCE_ANNOTATION", "Key", "Metadata", "ObjectManifest"]
 
 
 class Metadata(Spec):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.dialects.sqlite import insert
 
-from specs.objects import Key
+from specs.keys import Key
 from state import tables
 from state.records import AppliedRecord, SourceRecord
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, inser
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import failpoints, tables
 from state.objects import raise_counter, wanting
 from state.records import JobRecord, Progress

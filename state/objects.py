@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from specs.canonical import canonical_json
-from specs.objects import PROTECT_ANNOTATION, Key
+from specs.keys import PROTECT_ANNOTATION, Key
 from specs.status import Condition, Status, with_transition_times
 from state import applied, failpoints, tables
 from state.failures import TerminalFailure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")

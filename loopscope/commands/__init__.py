@@ -16,10 +16,24 @@ from loopscope.commands import (
     report,
     run,
     wait,
+    why,
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add every subcommand to the application, in the order in which help lists them."""
-    for module in (run, plan, apply, get, wait, queue, controller, report, delete, fsck, rebuild):
+    for module in (
+        run,
+        plan,
+        apply,
+        get,
+        why,
+        wait,
+        queue,
+        controller,
+        report,
+        delete,
+        fsck,
+        rebuild,
+    ):
         module.register(app)

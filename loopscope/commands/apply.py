@@ -102,7 +102,7 @@ def request_of(
     confirm: bool = False,
 ) -> Request:
     """Return what the options of ``apply`` and ``plan`` ask for."""
-    from controller.intents import ANYBODY, Applier, set_manager
+    from controller.appliers import ANYBODY, Applier, set_manager
     from controller.requests import Request
 
     if apply_set is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", apply_set):

@@ -24,7 +24,7 @@ from loopscope.context import Globals, now
 from state.folder import StateFolder, open_state
 
 if TYPE_CHECKING:
-    from controller.planning import Planned, PlannedStage
+    from controller.planned import Planned, PlannedStage
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,6 @@ def plan(
     ] = None,
 ) -> None:
     """Show what an apply would run, and why; nothing is written."""
-    from controller.plan_files import plan_document
     from controller.requests import planned, read_files
 
     request = request_of(filename, root, apply_set, prune, allow_empty, force_conflicts)
@@ -57,6 +56,8 @@ def plan(
     if output is None:
         print("\n".join(_lines(found)))
         return
+    from controller.plan_files import plan_document
+
     document = json.dumps(plan_document(found, reading, now=now()), indent=1, ensure_ascii=False)
     if output == "json":
         print(document)

@@ -24,7 +24,7 @@ from loopscope.commands.options import (
 from loopscope.context import EXIT_STALLED, now
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
-from specs.objects import Key
+from specs.keys import Key
 from state.folder import StateFolder
 from state.records import ObjectRecord
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 import yaml
 
+from controller.appliers import Applier
 from controller.folder_source import FolderSource
-from controller.intents import Applier
 from controller.requests import Request, fulfil, read_files
 from specs.objects import PROTECT_ANNOTATION, Key
 from state import failpoints, objects
