@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from controller.admission import check_inputs
+from controller.appliers import BY_ANYBODY, Applier
+from controller.inputs.files import HashMemo
+from controller.intents import Intent, intents
+from controller.planned import Applied
 from specs.errors import InvalidSpec
+from specs.keys import Key
 from specs.loading import LoadedObject, load_path
-from specs.objects import SOURCE_ANNOTATION, Key
-from state import objects
+from state import applied, failpoints, objects
 from state.folder import StateFolder
-from state.objects import Outcome
-from state.records import ObjectRecord
 
-
-@dataclass(frozen=True)
-class Applied:
-    """What became of one object."""
-
-    key: Key
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class FieldChange:
-    """One field that an apply would change; None stands for *not there*."""
-
-    field: str
-    before: Any
-    after: Any
+__all__ = ["Applied", "admitted", "apply_all", "load_admitted", "prune", "store"]
 
 
 def load_admitted(path: Path, root: Path) -> list[LoadedObject]:
@@ -38,51 +26,52 @@ def load_admitted(path: Path, root: Path) -> list[LoadedObject]:
 
     Raises InvalidSpec with every problem found; then nothing may be stored.
     """
-    loaded = load_path(path, root)
+    return admitted(load_path(path, root))
+
+
+def admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
+    """Return what was loaded once its inputs were checked. Raises InvalidSpec."""
+    memo = HashMemo()
     problems = [
         item.problem(field, message)
         for item in loaded
-        for field, message in check_inputs(item.manifest.kind, item.manifest.canonical_spec())
+        for field, message in check_inputs(item.manifest.kind, item.manifest.canonical_spec(), memo)
     ]
     if problems:
         raise InvalidSpec(problems)
     return loaded
 
 
-def apply_all(state: StateFolder, loaded: list[LoadedObject], *, now: float) -> list[Applied]:
-    """Store all objects in one transaction."""
+def apply_all(
+    state: StateFolder, loaded: Sequence[LoadedObject], *, now: float, applier: Applier = BY_ANYBODY
+) -> list[Applied]:
+    """Store all objects in one transaction. Raises TerminalFailure (Conflict)."""
     with state.database.write() as connection:
-        return [
-            Applied(
-                item.manifest.key,
-                objects.apply(
-                    connection,
-                    item.manifest.key,
-                    item.manifest.canonical_spec(),
-                    now=now,
-                    labels=dict(item.manifest.metadata.labels),
-                    annotations={
-                        **item.manifest.metadata.annotations,
-                        SOURCE_ANNOTATION: str(Path(item.document.file).resolve()),
-                    },
-                ),
-            )
-            for item in loaded
-        ]
+        return store(connection, intents(connection, loaded, applier), now=now)
 
 
-def changes(stored: ObjectRecord | None, item: LoadedObject) -> list[FieldChange]:
-    """Return the fields of the spec that an apply would change, in name order."""
-    before = dict(_flat(stored.spec if stored else {}, ()))
-    after = dict(_flat(item.manifest.canonical_spec(), ()))
-    return [
-        FieldChange(field, before.get(field), after.get(field))
-        for field in sorted(before.keys() | after.keys())
-        if before.get(field) != after.get(field)
-    ]
+def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Applied]:
+    """Write what was intended; call in the transaction in which it was decided."""
+    done = []
+    for intent in wanted:
+        outcome = objects.apply(
+            connection,
+            intent.key,
+            intent.spec,
+            now=now,
+            labels=intent.labels,
+            annotations=intent.annotations,
+        )
+        stored = intent.stored or objects.get(connection, intent.key)
+        applied.record(connection, replace(intent, stored=stored).record)
+        done.append(Applied(intent.key, outcome))
+    return done
 
 
-def _flat(value: Any, place: tuple[str, ...]) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        return [pair for name, inner in value.items() for pair in _flat(inner, (*place, name))]
-    return [(".".join(("spec", *place)), value)]
+def prune(connection: Any, doomed: Sequence[Key], *, now: float) -> list[Key]:
+    """Delete objects and what they own; return the deleted keys. Raises Protected."""
+    removed = []
+    for key in doomed:
+        failpoints.reach("object-prune")
+        removed.extend(objects.remove(connection, key, now=now))
+    return removed

@@ -42,6 +42,14 @@ def commit(
     return added
 
 
+def would_write(snapshot: Snapshot, plan: Plan) -> bool:
+    """Whether committing the plan changes anything; a converged object writes nothing."""
+    record = snapshot.object
+    same_status = plan.status == record.status and plan.wanted_digest == record.wanted_digest
+    acts = plan.enqueue or plan.quarantine or plan.adopt or plan.apply or plan.remove
+    return not same_status or bool(acts)
+
+
 def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:
     """Raise Conflict when the artifact of a plan was collected since it was seen."""
     if plan.adopt is not None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from controller.cached import ReconciledMark
 from controller.clock import Clock
-from controller.commit import commit
+from controller.commit import commit, would_write
 from controller.dependants import Dependants
 from controller.executor import Executor
 from controller.leases import lost_jobs, take_back
@@ -80,6 +81,7 @@ class Controller:
     _ended_jobs: deque[int] = field(default_factory=deque)
     _resolutions: deque[Resolution] = field(default_factory=deque)
     _trouble: Trouble = field(default_factory=Trouble)
+    _mark: ReconciledMark = field(default_factory=ReconciledMark)
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue(self.clock, self.observer)
@@ -107,6 +109,7 @@ class Controller:
             self._reconcile_due,
             self._cancel_unwanted_jobs,
             self._start_jobs,
+            self._mark_reconciled,
         ):
             self._trouble.attempt(part)
         self._trouble.end_step()
@@ -243,6 +246,10 @@ class Controller:
         with self.state.database.read() as connection:
             self._add_all(self._outside.look(connection))
 
+    def _mark_reconciled(self) -> None:
+        if self.idle:
+            self._mark.set(self.state.database)
+
     # -- reconcile -------------------------------------------------------------
 
     def _reconcile_due(self) -> None:
@@ -320,7 +327,7 @@ class Controller:
                 observed = self._artifacts.observe(connection, snapshot.object, desired)
                 plan = plan_stage(snapshot, desired, observed)
         self._resolve_if_blocked(snapshot, desired)
-        if not _would_write(snapshot, plan):
+        if not would_write(snapshot, plan):
             return plan
         with self.state.database.write() as connection:
             job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
@@ -401,11 +408,3 @@ class Controller:
     def _add_all(self, keys: list[Key], priority: Priority = "high") -> None:
         for key in keys:
             self.queue.add(key, priority)
-
-
-def _would_write(snapshot: Snapshot, plan: Plan) -> bool:
-    """Whether committing the plan changes anything; a converged object writes nothing."""
-    record = snapshot.object
-    same_status = plan.status == record.status and plan.wanted_digest == record.wanted_digest
-    acts = plan.enqueue or plan.quarantine or plan.adopt or plan.apply or plan.remove
-    return not same_status or bool(acts)

@@ -15,12 +15,14 @@ from typing import Any
 
 import structlog
 
+from controller.appliers import Applier, folder_manager
 from controller.applying import Applied, apply_all, load_admitted
 from controller.folder_watch import FolderWatch, folders_named
 from controller.source_problems import mark_sources
 from specs.errors import InvalidSpec, Problem
-from specs.loading import LoadedObject, spec_files
+from specs.loading import LoadedObject
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
+from specs.spec_files import spec_files
 from state import events, failpoints, objects
 from state.failures import PASSING, TerminalFailure
 from state.folder import StateFolder
@@ -92,6 +94,7 @@ class FolderSource:
         except OSError as error:
             log.warning("folder cannot be read; keeping what was applied", error=str(error))
             return []
+        applier = Applier(folder_manager(self.folder))
         applied: list[Applied] = []
         seen: dict[Key, Path] = {}
         problems: list[Problem] = []
@@ -101,7 +104,7 @@ class FolderSource:
                 loaded = load_admitted(file, self.root)
                 _refuse_second_definitions(loaded, seen)
                 named.update(*(folders_named(i.manifest.canonical_spec()) for i in loaded))
-                applied.extend(apply_all(self.state, loaded, now=now))
+                applied.extend(apply_all(self.state, loaded, now=now, applier=applier))
                 seen.update((item.manifest.key, file) for item in loaded)
             except InvalidSpec as invalid:
                 problems.extend(invalid.problems)

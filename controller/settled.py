@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs, objects
 from state.records import ObjectRecord
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as parquet
 
 from reconcilers.plan import Desired, Observed, Snapshot, Wanted
-from reconcilers.references import input_references, object_references
+from reconcilers.references import InputReference, input_references, object_references
 from specs.actions import Action
 from specs.objects import Key
 from specs.rules import Selection
 from state import artifact_index, inputs, jobs, objects, pauses
 from state.artifacts import ArtifactStore, Corrupt, reading
 from state.files import file_sha256
-from state.records import ArtifactRecord, ObjectRecord
+from state.records import ArtifactRecord, InputRecord, ObjectRecord
 from state.trash import Trash
 
 _FEATURE_COLUMNS = [
@@ -27,16 +27,51 @@ _FEATURE_COLUMNS = [
 ]
 
 
-def read_snapshot(connection: Any, key: Key, now: float) -> Snapshot | None:
+class Objects(Protocol):
+    """Where objects are read: the store, or the store as it would be."""
+
+    def get(self, key: Key) -> ObjectRecord | None:
+        """Return one object, or None."""
+
+    def owned_by(self, uid: str) -> list[ObjectRecord]:
+        """Return the objects that name ``uid`` as their owner."""
+
+    def input(self, reference: InputReference) -> InputRecord | None:
+        """Return what a model or dictionary reference resolved to, if that is known."""
+
+
+@dataclass(frozen=True)
+class StoredObjects:
+    """The objects as they are stored."""
+
+    connection: Any
+
+    def get(self, key: Key) -> ObjectRecord | None:
+        """Return one object, or None."""
+        return objects.get(self.connection, key)
+
+    def owned_by(self, uid: str) -> list[ObjectRecord]:
+        """Return the objects that name ``uid`` as their owner."""
+        return objects.owned_by(self.connection, uid)
+
+    def input(self, reference: InputReference) -> InputRecord | None:
+        """Return what a model or dictionary reference resolved to, if that is known."""
+        return inputs.get(self.connection, reference.digest)
+
+
+def read_snapshot(
+    connection: Any, key: Key, now: float, where: Objects | None = None
+) -> Snapshot | None:
     """Return what a plan for ``key`` may look at, or None when the object is gone."""
-    record = objects.get(connection, key)
+    where = where or StoredObjects(connection)
+    record = where.get(key)
     if record is None:
         return None
-    children = {child.key: child for child in objects.owned_by(connection, record.uid)}
+    children = {child.key: child for child in where.owned_by(record.uid)}
     references = {
         name: found
         for name in object_references(record)
-        if (found := children.get(name) or objects.get(connection, name)) is not None
+        if (found := children.get(name) or where.get(name)) is not None
     }
     upstream = [r.status.artifact.digest for r in references.values() if r.status.artifact]
     return Snapshot(
@@ -52,7 +87,7 @@ def read_snapshot(connection: Any, key: Key, now: float) -> Snapshot | None:
         inputs={
             reference.digest: known
             for reference in input_references(record)
-            if (known := inputs.get(connection, reference.digest)) is not None
+            if (known := where.input(reference)) is not None
         },
         paused_by=_paused_by(connection, record),
     )

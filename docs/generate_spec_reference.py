@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.keys import API_VERSION
+from specs.kinds import SPEC_BY_KIND
 from specs.objects import Metadata
 from specs.reference import FieldFacts, model_facts
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specs.objects import Key
+from specs.keys import Key
 from specs.suggest import closest
 from state import objects
 from state.folder import StateFolder, open_state

@@ -13,7 +13,7 @@ from rich.table import Table
 from controller.settled import family
 from loopscope.commands.queue import job_detail
 from reports.listing import stage_word
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs
 from state.folder import StateFolder
 from state.records import ObjectRecord

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Status
 from state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
 

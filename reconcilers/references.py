@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from specs.canonical import digest
-from specs.objects import Key
+from specs.keys import Key
 from specs.sweep import cell_names
 from state.records import ObjectRecord
 

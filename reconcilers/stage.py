@@ -17,7 +17,7 @@ from reconcilers.plan import (
     Wanted,
 )
 from reconcilers.references import InputReference
-from specs.objects import SOURCE_PROBLEM_ANNOTATION, Key
+from specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
 from specs.status import (
     ArtifactReference,
     Condition,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.numbers import iso
-from specs.kinds import API_VERSION
-from specs.objects import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
+from specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from state.records import JobRecord, ObjectRecord, Progress
 
 _MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)

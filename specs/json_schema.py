@@ -12,7 +12,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from specs.fields import UNIT_KEYWORD, Spec
-from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.keys import API_VERSION
+from specs.kinds import SPEC_BY_KIND
 from specs.objects import Metadata
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

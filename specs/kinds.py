@@ -16,7 +16,6 @@ from specs.sources import Dictionary, Model
 from specs.splits import Splits
 from specs.sweep import Matrix
 
-API_VERSION = "loopscope.dev/v1alpha1"
 Positions = Literal["last", "all"]
 Aggregation = Literal["last", "max", "mean"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from specs import sweep, sweep_loading
 from specs.errors import InvalidSpec, Problem
 from specs.fields import FileReader
 from specs.files import RootedFiles, read_at_most
-from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.keys import API_VERSION
+from specs.kinds import SPEC_BY_KIND
 from specs.messages import message_of, short
 from specs.objects import Metadata, ObjectManifest
 from specs.reference import kind_facts
+from specs.spec_files import spec_files
 from specs.suggest import closest, did_you_mean
 from specs.yaml_errors import decoding_problem
 from specs.yaml_nodes import Document, Place, read_documents
@@ -44,15 +46,8 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
 
     Raises InvalidSpec with every problem of every file; then nothing of it may be used.
     """
-    loaded: list[LoadedObject] = []
-    problems: list[Problem] = []
     files = spec_files(path)
-    for file in files:
-        try:
-            loaded.extend(load_file(file, root))
-        except InvalidSpec as invalid:
-            problems.extend(invalid.problems)
-    problems.extend(_named_twice(loaded))
+    loaded, problems = load_files(files, root)
     if not problems and not loaded:
         found = "a folder without *.yaml and *.yml files" if not files else "no objects"
         problems.append(
@@ -63,17 +58,17 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
     return loaded
 
 
-def spec_files(path: Path) -> list[Path]:
-    """Return the YAML files that ``path`` stands for, in name order."""
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml"} and p.is_file())
-    try:
-        path.stat()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        message = "no such file or folder" if missing else error.strerror or str(error)
-        raise InvalidSpec([Problem(str(path), 0, 0, "", message)]) from None
-    return [path]
+def load_files(files: Iterable[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
+    """Load YAML files; return what they hold, and every problem found."""
+    loaded: list[LoadedObject] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            loaded.extend(load_file(file, root))
+        except InvalidSpec as invalid:
+            problems.extend(invalid.problems)
+    problems.extend(_named_twice(loaded))
+    return loaded, problems
 
 
 def load_file(file: Path, root: Path) -> list[LoadedObject]:

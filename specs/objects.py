@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from specs.fields import ObjectName, Spec
+from specs.keys import (
+    MEMORY_ANNOTATION,
+    PIN_ANNOTATION,
+    PRIORITY_ANNOTATION,
+    PROTECT_ANNOTATION,
+    SOURCE_ANNOTATION,
+    SOURCE_PROBLEM_ANNOTATION,
+    Key,
+)
 from specs.sizes import byte_count
 
 LabelValue = Annotated[
@@ -19,24 +28,18 @@ LabelKey = Annotated[
 
 NAME_CHARACTERS_MAX = 52
 """Of a name that people choose; names of owned objects have 63."""
-PROTECT_ANNOTATION = "loopscope.dev/protect"
-PIN_ANNOTATION = "loopscope.dev/pin"
-SOURCE_ANNOTATION = "loopscope.dev/source"
-SOURCE_PROBLEM_ANNOTATION = "loopscope.dev/source-problem"
-PRIORITY_ANNOTATION = "loopscope.dev/priority"
-MEMORY_ANNOTATION = "loopscope.dev/memory"
 
-
-class Key(NamedTuple):
-    """The name of an object. What travels through the work queue: a name, never an event."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        prefix = "" if self.namespace == "default" else f"{self.namespace}/"
-        return f"{self.kind.lower()}/{prefix}{self.name}"
+__all__ = [
+    "MEMORY_ANNOTATION",
+    "PIN_ANNOTATION",
+    "PRIORITY_ANNOTATION",
+    "PROTECT_ANNOTATION",
+    "SOURCE_ANNOTATION",
+    "SOURCE_PROBLEM_ANNOTATION",
+    "Key",
+    "Metadata",
+    "ObjectManifest",
+]
 
 
 class Metadata(Spec):

@@ -13,7 +13,8 @@ from typing import Any
 
 from specs.fields import UNIT_KEYWORD, Spec
 from specs.json_schema import STATUS, plain
-from specs.kinds import API_VERSION, SPEC_BY_KIND
+from specs.keys import API_VERSION
+from specs.kinds import SPEC_BY_KIND
 from specs.objects import Metadata
 
 

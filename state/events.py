@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from specs.objects import Key
+from specs.keys import Key
 from state import failpoints, tables
 from state.records import EventRecord
 

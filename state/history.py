@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from specs.objects import SOURCE_ANNOTATION, Key
+from specs.keys import SOURCE_ANNOTATION, Key
 from state import jobs
 from state.artifacts import ArtifactStore
 from state.invariants import Seen, Violation

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, case, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import failpoints, tables
 from state.objects import raise_counter
 from state.records import JobRecord, Progress

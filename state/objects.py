@@ -9,9 +9,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from specs.canonical import canonical_json
-from specs.objects import PROTECT_ANNOTATION, Key
+from specs.keys import PROTECT_ANNOTATION, Key
 from specs.status import Condition, Status, with_transition_times
-from state import failpoints, tables
+from state import applied, failpoints, tables
 from state.failures import TerminalFailure
 from state.records import ChangeRecord, ObjectRecord
 
@@ -119,12 +119,7 @@ def apply(
         return "created"
     owner_uid = owner.uid if owner else None
     if old.owner_uid != owner_uid:
-        belongs = str(old.owner) if old.owner else "no one"
-        wants = str(owner.key) if owner else "no one"
-        raise TerminalFailure(
-            "OwnedByAnother",
-            f"{key} belongs to {belongs}, not to {wants}; edit the owner, or choose another name",
-        )
+        raise owned_by_another(old, owner)
     same_spec = canonical_json(old.spec) == canonical_json(spec)
     if same_spec and (old.labels, old.annotations) == (fields["labels"], fields["annotations"]):
         return "unchanged"
@@ -139,6 +134,16 @@ def apply(
         )
     )
     return "configured"
+
+
+def owned_by_another(old: ObjectRecord, owner: ObjectRecord | None) -> TerminalFailure:
+    """Return the refusal to apply an object that belongs to another owner."""
+    belongs = str(old.owner) if old.owner else "no one"
+    wants = str(owner.key) if owner else "no one"
+    return TerminalFailure(
+        "OwnedByAnother",
+        f"{old.key} belongs to {belongs}, not to {wants}; edit the owner, or choose another name",
+    )
 
 
 def annotate(connection: Connection, record: ObjectRecord, name: str, value: str | None) -> None:
@@ -238,6 +243,7 @@ def _remove_one(connection: Connection, record: ObjectRecord, now: float) -> boo
     if not record.finalizers:
         failpoints.reach("object-delete")
         connection.execute(delete(tables.objects).where(_is(record.key)))
+        applied.forget(connection, record.key)
         _log(connection, "DELETED", record.key)
         return True
     if record.deletion_timestamp is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
@@ -45,6 +45,27 @@ class ObjectRecord:
     def stalled(self) -> bool:
         """Whether a human must act, for the current generation."""
         return self.status.is_true("Stalled", self.generation)
+
+
+@dataclass(frozen=True)
+class AppliedRecord:
+    """What the last apply asked of an object. ``fields`` maps each spec field to a digest."""
+
+    key: Key
+    uid: str
+    manager: str
+    fields: dict[str, str]
+    labels: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+
+
+class SourceRecord(NamedTuple):
+    """A file as it was when it was applied; ``named`` and ``objects`` are JSON text."""
+
+    path: str
+    fingerprint: str
+    named: str
+    objects: str
 
 
 @dataclass(frozen=True)

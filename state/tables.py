@@ -50,6 +50,39 @@ objects = Table(
 Index("objects_by_owner", objects.c.owner_uid)
 Index("objects_by_wanted_digest", objects.c.wanted_digest)
 
+applied = Table(
+    "applied",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("namespace", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("uid", String, nullable=False),
+    Column("manager", String, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("annotations", JSON, nullable=False),
+)
+"""Who applies an object, and what the last apply asked for: the base of the three-way merge."""
+Index("applied_by_manager", applied.c.manager)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("path", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("named", String, nullable=False),
+    Column("objects", String, nullable=False),
+)
+"""Files as they were when they were last applied; lost, they are only read again."""
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+"""``reconciled_by``: the code under which everything was last seen to be as it should be."""
+
 changes = Table(
     "changes",
     metadata,

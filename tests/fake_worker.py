@@ -21,6 +21,9 @@ from state.retry_policy import RetryPolicy
 from tests import fake_stages
 from worker.failing import failure_of, record_failure
 
+SECONDS_PER_STAGE = 200.0
+"""What every manifest says that the work took."""
+
 
 class Clock(Protocol):
     def now(self) -> float: ...
@@ -89,6 +92,7 @@ class FakeWorker:
             "stage": job.stage,
             "digest": job.digest,
             "metrics": metrics,
+            "seconds": SECONDS_PER_STAGE,
             "createdAt": self.clock.now(),
         }
         record = store.seal(staging, manifest)

@@ -13,9 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 from controller.settings import Settings
+from specs.merging import asked_fields
 from specs.objects import Key
-from state import jobs, leader, objects, pauses
-from state.records import Progress
+from state import applied, jobs, leader, objects, pauses
+from state.records import AppliedRecord, Progress, SourceRecord
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts
 
 SCHEMAS = Path(__file__).parent / "data" / "schemas"
@@ -45,6 +46,12 @@ def lived_in(path: Path) -> Simulation:
     with simulation.state.database.write() as connection:
         seen = Progress(job_id, "Capturing", 1, 2, "prompts", now, now)
         jobs.report_progress(connection, job_id, token, seen)
+    with simulation.state.database.write() as connection:
+        key = Key("Experiment", "default", "france")
+        uid = objects.get(connection, key).uid
+        fields = asked_fields(objects.get(connection, key).spec)
+        applied.record(connection, AppliedRecord(key, uid, "apply-set:demo", fields, ("team",)))
+        applied.record_sources(connection, [SourceRecord("/specs/a.yaml", "hash", "[]", "[]")])
     simulation.apply(capture_spec(), "gone", "Capture")
     with simulation.state.database.write() as connection:
         objects.remove(connection, Key("Capture", "default", "gone"), now=now)

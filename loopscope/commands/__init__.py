@@ -15,11 +15,13 @@ from loopscope.commands import (
     jobs,
     logs,
     pause,
+    plan,
     queue,
     rebuild,
     report,
     run,
     wait,
+    why,
 )
 
 
@@ -27,9 +29,11 @@ def register(app: typer.Typer) -> None:
     """Add every subcommand to the application, in the order in which help lists them."""
     for module in (
         run,
+        plan,
         apply,
         explain,
         get,
+        why,
         wait,
         queue,
         pause,

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loopscope.commands.options import FileOption, RootOption
-from loopscope.context import now, root_of
-from state import objects
+from loopscope.commands.options import (
+    AllowEmptyOption,
+    ApplySetOption,
+    ConfirmOption,
+    FileOption,
+    ForceOption,
+    PruneOption,
+    RootOption,
+)
+from loopscope.context import CommandError, Globals, now, root_of
+
+if TYPE_CHECKING:
+    from controller.requests import Done, Reading, Request
+    from state.folder import StateFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -20,41 +32,126 @@ def register(app: typer.Typer) -> None:
 
 def apply(
     context: typer.Context,
-    filename: FileOption,
+    filename: Annotated[
+        Path | None,
+        typer.Option("--filename", "-f", help="YAML file, or a folder read recursively."),
+    ] = None,
     root: RootOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only, store nothing.")] = False,
+    apply_set: ApplySetOption = None,
+    prune: PruneOption = False,
+    allow_empty: AllowEmptyOption = False,
+    force_conflicts: ForceOption = False,
+    confirm: ConfirmOption = False,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Apply this plan, if nothing moved since.")
+    ] = None,
 ) -> None:
     """Store what a file or folder describes; a controller then makes it true."""
-    from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
+    from controller.requests import fulfil, read_files  # late: `get` must stay quick
 
-    loaded = load_admitted(filename, root_of(filename, root))
-    if dry_run:
-        for item in loaded:
-            print(f"{item.manifest.key} is valid (dry run)")
+    if (plan is None) == (filename is None):
+        raise CommandError("name what to apply: either -f PATH or --plan FILE")
+    if plan is not None:
+        if root or apply_set or prune or allow_empty or force_conflicts or dry_run:
+            raise CommandError("--plan holds all other options; only --confirm goes with it")
+        _say(_apply_plan(context.obj, plan, confirm=confirm))
         return
-    for applied in apply_all(context.obj.open(), loaded, now=now()):
-        print(f"{applied.key} {applied.outcome}")
+    assert filename is not None  # one of the two
+    request = request_of(filename, root, apply_set, prune, allow_empty, force_conflicts, confirm)
+    if dry_run:
+        _dry_run(existing(context.obj), request)
+        return
+    state = existing(context.obj)
+    reading = read_files(state, request, now=now())
+    _say(fulfil(state or context.obj.open(), reading, now=now()))
 
 
-def diff(context: typer.Context, filename: FileOption, root: RootOption = None) -> None:
+def diff(
+    context: typer.Context,
+    filename: FileOption,
+    root: RootOption = None,
+    apply_set: ApplySetOption = None,
+    force_conflicts: ForceOption = False,
+) -> None:
     """Show which fields an apply would change. Exit 1 when there are any."""
-    from controller.applying import changes, load_admitted
+    from controller.intents import intents
+    from controller.reasons import change_words
+    from controller.requests import read_files
 
-    loaded = load_admitted(filename, root_of(filename, root))
-    different = False
-    with context.obj.open_existing().database.read() as connection:
-        for item in loaded:
-            stored = objects.get(connection, item.manifest.key)
-            found = changes(stored, item)
-            if found:
-                different = True
-                print(f"{item.manifest.key}{'' if stored else ' (new)'}")
-            for change in found:
-                print(f"  {change.field}: {_short(change.before)} -> {_short(change.after)}")
+    state = context.obj.open_existing()
+    request = request_of(filename, root, apply_set, force=force_conflicts)
+    reading = read_files(state, request, now=now())
+    with state.database.read() as connection:
+        found = intents(connection, reading.loaded, request.applier)
+    different = [intent for intent in found if intent.changes]
+    for intent in different:
+        print(f"{intent.key}{'' if intent.stored else ' (new)'}")
+        for change in intent.changes:
+            print(f"  {change_words(change.field, change.before, change.after)}")
     raise typer.Exit(1 if different else 0)
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 8:
-        return f"[{len(value)} items]"
-    return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
+def request_of(
+    path: Path,
+    root: Path | None,
+    apply_set: str | None = None,
+    prune: bool = False,
+    allow_empty: bool = False,
+    force: bool = False,
+    confirm: bool = False,
+) -> Request:
+    """Return what the options of ``apply`` and ``plan`` ask for."""
+    from controller.appliers import ANYBODY, Applier, set_manager
+    from controller.requests import Request
+
+    if apply_set is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", apply_set):
+        raise CommandError(
+            f"--apply-set {apply_set!r}: expected lower-case letters, digits and '-', at most 63"
+        )
+    applier = Applier(set_manager(apply_set) if apply_set else ANYBODY, force)
+    place = root_of(path, root)
+    return Request(path, place, applier, prune=prune, allow_empty=allow_empty, confirm=confirm)
+
+
+def existing(options: Globals) -> StateFolder | None:
+    """Return the state folder if there is one."""
+    return options.open_existing() if (options.state_path / "state.db").exists() else None
+
+
+def _dry_run(state: StateFolder | None, request: Request) -> None:
+    from controller.intents import intents
+    from controller.requests import doomed_by, read_files
+
+    reading: Reading = read_files(state, request, now=now())
+    if state is None:
+        lines = [f"{item.manifest.key} created (dry run)" for item in reading.loaded]
+    else:
+        with state.database.read() as connection:
+            wanted = intents(connection, reading.loaded, request.applier)
+            lines = [f"{intent.key} {intent.outcome} (dry run)" for intent in wanted]
+            lines += [f"{key} unchanged (dry run)" for key in reading.unchanged.objects]
+            lines += [f"{key} pruned (dry run)" for key in doomed_by(connection, reading)]
+    print("\n".join(lines))
+
+
+def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
+    from controller.plan_files import plan_document, read_plan, refuse_if_moved, request_of
+    from controller.requests import fulfil, planned, read_files
+
+    document = read_plan(file)
+    request = request_of(document, confirm=confirm)
+    state = existing(options)
+    if state is None:
+        state = options.open()
+    reading = read_files(state, request, now=now())
+    with state.database.read() as connection:
+        found = planned(connection, state, reading, now=now())
+    refuse_if_moved(document, plan_document(found, reading, now=now()))
+    return fulfil(state, reading, now=now(), expected=document["resourceVersions"])
+
+
+def _say(done: Done) -> None:
+    lines = [f"{applied.key} {applied.outcome}" for applied in done.applied]
+    lines += [f"{key} pruned" for key in done.removed]
+    print("\n".join(lines))

@@ -9,8 +9,7 @@ import typer
 
 from loopscope.commands.options import RootOption
 from loopscope.context import CommandError, find, now, root_of, split_name
-from specs.loading import load_path
-from specs.objects import Key
+from specs.keys import Key
 from state import objects
 
 
@@ -33,6 +32,8 @@ def delete(
     said = []
     with context.obj.open_existing().database.write() as connection:
         if filename is not None:
+            from specs.loading import load_path  # late: most commands read no YAML
+
             loaded = load_path(filename, root_of(filename, root))
             keys = [item.manifest.key for item in loaded]
         else:

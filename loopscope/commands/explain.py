@@ -11,7 +11,7 @@ import typer
 
 from loopscope.context import CommandError, kind_of
 from specs.json_schema import as_text, combined_schema, schema_files, schema_of
-from specs.kinds import API_VERSION
+from specs.keys import API_VERSION
 from specs.reference import FieldFacts, kind_facts
 from specs.suggest import closest, did_you_mean
 

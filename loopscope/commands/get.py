@@ -18,7 +18,7 @@ from reports.describe import describe_text
 from reports.documents import list_document, object_document
 from reports.listing import Listing, by_owner, listing
 from reports.numbers import age
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, events, jobs, objects
 from state.folder import StateFolder
 from state.records import EventRecord, ObjectRecord

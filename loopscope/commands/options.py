@@ -109,3 +109,19 @@ LogFormatOption = Annotated[
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log every decision to standard error.")
 ]
+ApplySetOption = Annotated[
+    str | None,
+    typer.Option("--apply-set", help="Name under which these objects belong together."),
+]
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Delete what this apply set held and no longer holds.")
+]
+AllowEmptyOption = Annotated[
+    bool, typer.Option("--allow-empty", help="Let --prune delete the last object of the set.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force-conflicts", help="Take over objects that others apply.")
+]
+ConfirmOption = Annotated[
+    bool, typer.Option("--confirm", help="Discard more than 10 minutes of finished work.")
+]

@@ -11,6 +11,7 @@ import typer
 
 from controller.settings import Settings
 from controller.settled import family, is_settled
+from loopscope.commands.apply import existing, request_of
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
@@ -20,17 +21,19 @@ from loopscope.commands.limit_options import (
     settings_from,
 )
 from loopscope.commands.options import (
+    ConfirmOption,
     DeviceOption,
     FloorOption,
+    ForceOption,
     LogFormatOption,
     RootOption,
     StartsOption,
     VerboseOption,
 )
-from loopscope.context import EXIT_STALLED, now, root_of
+from loopscope.context import EXIT_STALLED, now
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
-from specs.objects import Key
+from specs.keys import Key
 from state.folder import StateFolder
 from state.records import ObjectRecord
 
@@ -54,6 +57,8 @@ def run(
     memory: MemoryOption = None,
     device: DeviceOption = None,
     free_space_floor: FloorOption = None,
+    force_conflicts: ForceOption = False,
+    confirm: ConfirmOption = False,
     verbose: VerboseOption = False,
     log_format: LogFormatOption = "console",
 ) -> None:
@@ -62,7 +67,7 @@ def run(
     Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 130 on
     interrupt.
     """
-    from controller.applying import apply_all, load_admitted  # late: `get` must stay quick
+    from controller.requests import fulfil, read_files  # late: `get` must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(
@@ -78,11 +83,13 @@ def run(
             free_space_floor_bytes=free_space_floor,
         ),
     )
-    loaded = load_admitted(path, root_of(path, root))
-    state = context.obj.open()
-    for applied in apply_all(state, loaded, now=now()):
-        print(f"{applied.key} {applied.outcome}")
-    keys = [item.manifest.key for item in loaded]
+    request = request_of(path, root, force=force_conflicts, confirm=confirm)
+    found = existing(context.obj)
+    reading = read_files(found, request, now=now())
+    state = found or context.obj.open()
+    done = fulfil(state, reading, now=now())
+    print("\n".join(f"{applied.key} {applied.outcome}" for applied in done.applied))
+    keys = [applied.key for applied in done.applied]
     with LiveView(state, keys) as view:
         _until_settled(state, keys, settings, view)
     if any(record.stalled for record in view.print_outcome()):

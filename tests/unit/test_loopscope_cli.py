@@ -30,7 +30,7 @@ def test_apply_creates_then_finds_unchanged_then_configures(loopscope, experimen
 
 def test_a_dry_run_stores_nothing(loopscope, experiment, tmp_path):
     code, out, _ = loopscope("apply", "-f", experiment(), "--dry-run")
-    assert (code, out) == (0, "experiment/x is valid (dry run)\n")
+    assert (code, out) == (0, "experiment/x created (dry run)\n")
     assert not (tmp_path / "state").exists()
 
 

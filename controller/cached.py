@@ -1,0 +1,77 @@
+"""Families of objects that are as they should be, told from a few columns of the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from controller.code_identity import code_identity
+from controller.planned import PlannedStage
+from specs.actions import STAGES
+from specs.keys import Key
+from state import applied
+from state.artifacts import ArtifactStore
+from state.database import Database
+
+RECONCILED_BY = "reconciled_by"
+"""The mark that a controller sets when everything was reconciled by the code that it runs."""
+
+
+def cached_families(
+    connection: Any, store: ArtifactStore, keys: Iterable[Key]
+) -> tuple[dict[Key, list[PlannedStage]], dict[Key, int]]:
+    """Return the stages of the objects of ``keys`` that need no work, and all versions seen.
+
+    Such an object is Ready, was reconciled by this very code, and the folders of all artifacts
+    that it rests on are there. Whether their files are whole is for the controller to see.
+    """
+    if applied.mark(connection, RECONCILED_BY) != code_identity():
+        return {}, {}
+    ready = applied.ready_roots(connection)
+    standing = applied.standing(connection)
+    work: dict[str, list[applied.WantedWork]] = {}
+    for one in applied.wanted_work(connection):
+        work.setdefault(one.root, []).append(one)
+    published: dict[str, set[str]] = {stage: _names(store.root / stage) for stage in STAGES}
+    found: dict[Key, list[PlannedStage]] = {}
+    versions: dict[Key, int] = {}
+    for key in keys:
+        if key not in ready or key not in standing:
+            continue
+        family = work.get(standing[key].uid, [])
+        if all(w.digest is None or w.digest in published[w.key.kind.lower()] for w in family):
+            found[key] = [_stage(one, key) for one in family]
+            versions[key] = standing[key].resource_version
+            versions.update({one.key: one.resource_version for one in family})
+    return found, versions
+
+
+@dataclass
+class ReconciledMark:
+    """Says once that everything was reconciled by the code that runs."""
+
+    _is_set: bool = False
+
+    def set(self, database: Database) -> None:
+        """Write the mark, unless it stands there already."""
+        if self._is_set:
+            return
+        with database.read() as connection:
+            known = applied.mark(connection, RECONCILED_BY)
+        if known != code_identity():
+            with database.write() as connection:
+                applied.set_mark(connection, RECONCILED_BY, code_identity())
+        self._is_set = True
+
+
+def _stage(work: applied.WantedWork, root: Key) -> PlannedStage:
+    return PlannedStage(work.key, root, "cached" if work.digest else "no work", digest=work.digest)
+
+
+def _names(folder: Any) -> set[str]:
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208 - names only, ten thousand of them
+    except OSError:
+        return set()

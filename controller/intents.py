@@ -1,0 +1,190 @@
+"""What an apply would store: the three-way merge, one owner per object, the fields that change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from controller.appliers import ANYBODY, Applier, described
+from controller.planned import FieldChange
+from specs.canonical import canonical_json
+from specs.kinds import SPEC_BY_KIND
+from specs.loading import LoadedObject
+from specs.merging import asked_fields, kept_names, leaves, merged
+from specs.objects import SOURCE_ANNOTATION, Key
+from state import applied, objects
+from state.failures import TerminalFailure
+from state.objects import Outcome
+from state.records import AppliedRecord, ObjectRecord
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What an apply would make of one object."""
+
+    key: Key
+    stored: ObjectRecord | None
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    manager: str
+    asked: dict[str, str]
+    given_labels: tuple[str, ...]
+    given_annotations: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the apply would say."""
+        if self.stored is None:
+            return "created"
+        same = self.is_same_spec and (self.stored.labels, self.stored.annotations) == (
+            self.labels,
+            self.annotations,
+        )
+        return "unchanged" if same else "configured"
+
+    @property
+    def is_same_spec(self) -> bool:
+        """Whether the stored spec is already the one that is wanted."""
+        return self.stored is not None and canonical_json(self.stored.spec) == canonical_json(
+            self.spec
+        )
+
+    @property
+    def changes(self) -> list[FieldChange]:
+        """The fields that would change, in name order."""
+        old = self.stored
+        return [
+            *_differences("spec", old.spec if old else {}, self.spec),
+            *_differences("metadata.labels", old.labels if old else {}, self.labels),
+            *_differences(
+                "metadata.annotations",
+                _visible(old.annotations if old else {}),
+                _visible(self.annotations),
+            ),
+        ]
+
+    @property
+    def record(self) -> AppliedRecord:
+        """What is remembered of this apply; ``stored`` must exist by then."""
+        assert self.stored is not None  # the caller read it back
+        return AppliedRecord(
+            self.key,
+            self.stored.uid,
+            self.manager,
+            self.asked,
+            self.given_labels,
+            self.given_annotations,
+        )
+
+
+def intents(connection: Any, loaded: Sequence[LoadedObject], applier: Applier) -> list[Intent]:
+    """Return what an apply of ``loaded`` would store.
+
+    Raises TerminalFailure (Conflict) when it would change what belongs to another manager.
+    """
+    found = [_intent(connection, item, applier) for item in loaded]
+    refused = [text for _, text in found if text]
+    if refused and not applier.force:
+        raise TerminalFailure("Conflict", "; ".join(refused) + ". To take over: --force-conflicts")
+    return [intent for intent, _ in found]
+
+
+def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Intent, str | None]:
+    """Return the intent, and what speaks against it when the object belongs to another."""
+    key = item.manifest.key
+    stored = objects.get(connection, key)
+    if stored is not None and stored.owner is not None:
+        raise objects.owned_by_another(stored, None)
+    last = applied.get(connection, key, stored.uid) if stored else None
+    source = str(Path(item.document.file).resolve())
+    metadata = item.manifest.metadata
+    asked_spec = item.manifest.canonical_spec()
+    asked_annotations = {**metadata.annotations, SOURCE_ANNOTATION: source}
+    spec, labels, annotations = asked_spec, dict(metadata.labels), asked_annotations
+    if stored is not None and last is not None:
+        spec = _merged_spec(item, asked_spec, stored, last, applier)
+        labels = kept_names(labels, stored.labels, last.labels)
+        annotations = kept_names(annotations, stored.annotations, last.annotations)
+    intent = Intent(
+        key,
+        stored,
+        spec,
+        labels,
+        annotations,
+        applier.manager,
+        asked_fields(asked_spec),
+        tuple(metadata.labels),
+        tuple(asked_annotations),
+    )
+    if stored is None or last is None or last.manager == applier.manager:
+        return intent, None
+    same_file = stored.annotations.get(SOURCE_ANNOTATION) == source
+    if same_file or applier.force:
+        keeps = applier.manager == ANYBODY and not applier.force
+        return _with(intent, last.manager if keeps else applier.manager), None
+    if not intent.changes:
+        return _untouched(intent, stored, last), None
+    return intent, (
+        f"{key} belongs to {described(last.manager)}, applied from "
+        f"{stored.annotations.get(SOURCE_ANNOTATION, 'an unknown file')}, and would be changed "
+        f"by {described(applier.manager)} from {source}"
+    )
+
+
+def _merged_spec(
+    item: LoadedObject,
+    asked: dict[str, Any],
+    stored: ObjectRecord,
+    last: AppliedRecord,
+    applier: Applier,
+) -> dict[str, Any]:
+    together = merged(asked, item.document.value.get("spec"), stored.spec, last.fields)
+    if together == asked:
+        return asked
+    try:
+        return SPEC_BY_KIND[item.manifest.kind].model_validate(together).canonical()
+    except ValidationError as error:
+        if applier.force:
+            return asked
+        raise TerminalFailure(
+            "Conflict",
+            f"{item.manifest.key}: what others set does not go with this file: "
+            f"{error.errors()[0]['msg']}; look with `loopscope diff`, or drop what they set with "
+            "--force-conflicts",
+        ) from None
+
+
+def _with(intent: Intent, manager: str) -> Intent:
+    return Intent(**{**intent.__dict__, "manager": manager})
+
+
+def _untouched(intent: Intent, stored: ObjectRecord, last: AppliedRecord) -> Intent:
+    """Two who want the same do not quarrel: the object stays with its owner."""
+    kept = {
+        "annotations": stored.annotations,
+        "labels": stored.labels,
+        "spec": stored.spec,
+        "manager": last.manager,
+        "asked": last.fields,
+        "given_labels": last.labels,
+        "given_annotations": last.annotations,
+    }
+    return Intent(**{**intent.__dict__, **kept})
+
+
+def _visible(annotations: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in annotations.items() if name != SOURCE_ANNOTATION}
+
+
+def _differences(root: str, before: dict[str, Any], after: dict[str, Any]) -> list[FieldChange]:
+    old, new = leaves(before), leaves(after)
+    return [
+        FieldChange(".".join((root, *path)), old.get(path), new.get(path))
+        for path in sorted(old.keys() | new.keys())
+        if path and old.get(path) != new.get(path)
+    ]

@@ -1,0 +1,227 @@
+"""What an apply would set in motion: the reconcilers asked about a store that is only imagined.
+
+Nothing is written and nothing is queued. The answer is exact as far as inputs are known; what
+rests on an artifact that is still to be made is *unknown*, because equal content runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from controller.hypothesis import Hypothesis
+from controller.intents import Intent
+from controller.past_runs import PastRuns
+from controller.planned import Planned, PlannedObject, PlannedStage, StageState
+from controller.reasons import reasons
+from controller.snapshots import Observer, read_snapshot
+from reconcilers import experiment
+from reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapshot, Wanted
+from reconcilers.references import STAGE_KINDS, object_references
+from reconcilers.registry import DESIRED_BY_KIND
+from reconcilers.stage import plan_stage
+from specs.keys import Key
+from state import applied, jobs, objects
+from state.artifacts import ArtifactStore
+from state.records import ObjectRecord
+
+_ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
+
+
+def plan_apply(
+    connection: Any,
+    store: ArtifactStore,
+    wanted: Sequence[Intent],
+    *,
+    now: float,
+    unchanged: Iterable[Key] = (),
+    prune: Sequence[Key] = (),
+) -> Planned:
+    """Return what applying ``wanted`` (and pruning) would set in motion.
+
+    ``unchanged`` are objects whose files were found unchanged without being read.
+    """
+    planner = _Planner(connection, store, now)
+    for intent in wanted:
+        planner.hypothesis.seen[intent.key] = intent.stored.resource_version if intent.stored else 0
+        planner.apply(intent)
+    for key in unchanged:
+        planner.take(key)
+    for key in prune:
+        planner.hypothesis.remove(key)
+    planner.add_dependants()
+    stages = planner.evaluate()
+    return Planned(
+        (
+            *(PlannedObject(i.key, i.outcome, tuple(i.changes)) for i in wanted),
+            *(PlannedObject(key, "unchanged") for key in unchanged),
+        ),
+        tuple(stages),
+        tuple(prune),
+        dict(planner.hypothesis.seen),
+    )
+
+
+class _Planner:
+    """One pass over all stages that a change can reach, upstream before downstream."""
+
+    def __init__(self, connection: Any, store: ArtifactStore, now: float) -> None:
+        self.connection = connection
+        self.now = now
+        self.hypothesis = Hypothesis(connection, now)
+        self.observer = Observer(store)
+        self.past = PastRuns(connection, store)
+        self.root_of: dict[Key, Key] = {}
+        self.edited: set[Key] = set()
+        self.stalled: list[PlannedStage] = []
+        self.dropped: list[PlannedStage] = []
+
+    def apply(self, intent: Intent) -> None:
+        """Let an object be as intended, with everything that it owns."""
+        self.hypothesis.apply(intent.key, intent.spec)
+        if intent.stored is not None and not intent.is_same_spec:
+            self.edited.add(intent.key)
+        self.take(intent.key)
+
+    def take(self, key: Key) -> None:
+        """Look at an object and everything that it owns."""
+        if key.kind != "Experiment":
+            self.root_of[key] = key
+            return
+        snapshot = self._snapshot(key)
+        if snapshot is None:
+            return
+        plan = experiment.plan(snapshot)
+        stalled = plan.status.condition("Stalled")
+        if stalled is not None and stalled.reason == "OwnedByAnother":
+            self.stalled.append(PlannedStage(key, key, "stalled", (stalled.message,)))
+            return
+        for child in plan.apply:
+            self.hypothesis.apply_child(snapshot.object, child)
+        for gone in plan.remove:
+            record = self.hypothesis.get(gone)
+            self.hypothesis.remove(gone)
+            if record is not None:
+                lost = self._discarded(record, None) if key in self.edited else 0.0
+                words = ("the spec no longer asks for it",)
+                self.dropped.append(
+                    PlannedStage(gone, key, "no work", words, discards_seconds=lost)
+                )
+        for child in experiment.child_manifests(snapshot.object):
+            self.root_of[child.key] = key
+
+    def add_dependants(self) -> None:
+        """Look at objects of their own that rest on what is looked at, too."""
+        if not self.root_of:
+            return
+        others = [
+            record
+            for key in applied.standing(self.connection)
+            if key.kind in _ORDER and key not in self.root_of
+            if (record := self.hypothesis.get(key)) is not None and object_references(record)
+        ]
+        for record in sorted(others, key=lambda r: _ORDER[r.key.kind]):
+            if any(reference in self.root_of for reference in object_references(record)):
+                self.root_of[record.key] = record.key
+
+    def evaluate(self) -> list[PlannedStage]:
+        """Return every stage with what would become of it, in the order of the roots."""
+        found = {}
+        for key in sorted(self.root_of, key=lambda k: (_ORDER[k.kind], k)):
+            stage = self._stage(key)
+            if stage is not None:
+                found[key] = stage
+        in_order = [found[key] for key in self.root_of if key in found]
+        return [*self.stalled, *in_order, *self.dropped]
+
+    def _stage(self, key: Key) -> PlannedStage | None:
+        snapshot = self._snapshot(key)
+        if snapshot is None:
+            return None
+        stored = self.hypothesis.stored(key)
+        desired = DESIRED_BY_KIND[key.kind](snapshot)
+        observed = self.observer.observe(self.connection, snapshot.object, desired)
+        plan = plan_stage(snapshot, desired, observed)
+        after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)
+        self.hypothesis.put(after)
+        state, until = _state(self.hypothesis, snapshot, desired, observed, plan)
+        stage = PlannedStage(key, self.root_of[key], state, until=until)
+        if self._is_touched(key, snapshot.object):
+            lost = self._discarded(stored, plan.wanted_digest) if stored else 0.0
+            if lost:
+                self.edited.add(key)
+            stage = replace(stage, discards_seconds=lost)
+        if isinstance(desired, Wanted):
+            stage = replace(stage, digest=desired.action.digest)
+        if state == "no work" and isinstance(desired, Answered):
+            return replace(stage, why=(desired.message,))
+        if state == "stalled":
+            stalled = plan.status.condition("Stalled")
+            return replace(stage, why=(f"{stalled.reason}: {stalled.message}",) if stalled else ())
+        if state == "cached":
+            return stage
+        why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
+        return self._estimated(replace(stage, why=why), stored, desired)
+
+    def _estimated(
+        self, stage: PlannedStage, stored: ObjectRecord | None, desired: Desired
+    ) -> PlannedStage:
+        own = stored.status.artifact.digest if stored and stored.status.artifact else None
+        own = own or (stored.wanted_digest if stored else None)
+        action = desired.action if isinstance(desired, Wanted) else None
+        guess = self.past.estimate(stage.key.kind.lower(), own, action)
+        return replace(stage, seconds=guess.seconds, bytes=guess.bytes, basis=guess.basis)
+
+    def _is_touched(self, key: Key, record: ObjectRecord) -> bool:
+        """Whether what happens to a stage follows from an edit, not from damage or an upgrade."""
+        if key in self.edited or self.root_of[key] in self.edited:
+            return True
+        return any(reference in self.edited for reference in object_references(record))
+
+    def _discarded(self, stored: ObjectRecord, wanted: str | None) -> float:
+        """Return the seconds of work that a stage rests on now and would not want any more."""
+        before = stored.wanted_digest
+        if before is None or before == wanted or self._wanted_elsewhere(before):
+            return 0.0
+        seconds = 0.0
+        for run in self.past.made(stored.key.kind.lower(), before):
+            seconds += self.past.seconds(run)
+        job = jobs.find_active(self.connection, before)
+        if job is not None and job.state == "running" and job.started_at is not None:
+            seconds += max(0.0, self.now - job.started_at)
+        return seconds
+
+    def _wanted_elsewhere(self, digest: str) -> bool:
+        return any(key not in self.root_of for key in objects.wanting(self.connection, digest))
+
+    def _snapshot(self, key: Key) -> Snapshot | None:
+        return read_snapshot(self.connection, key, self.now, self.hypothesis)
+
+
+def _state(
+    hypothesis: Hypothesis, snapshot: Snapshot, desired: Desired, observed: Observed, plan: Plan
+) -> tuple[StageState, str | None]:
+    """Return what would become of a stage, and what it waits for if that is not known."""
+    if isinstance(desired, Answered):
+        return "no work", None
+    if plan.status.condition("Stalled") is not None:
+        return "stalled", None
+    if isinstance(desired, Blocked):
+        if desired.reason == "Resolving":
+            return "unknown", desired.message
+        return "unknown", _waits_for(hypothesis, snapshot)
+    if plan.status.is_true("Ready", snapshot.object.generation):
+        return "cached", None
+    if plan.enqueue is not None or observed.job is None:
+        return "to do", None
+    return ("running" if observed.job.state == "running" else "queued"), None
+
+
+def _waits_for(hypothesis: Hypothesis, snapshot: Snapshot) -> str:
+    waiting = [
+        str(key)
+        for key in object_references(snapshot.object)
+        if (record := hypothesis.get(key)) is not None and not record.ready
+    ]
+    return f"{' and '.join(waiting)} {'has' if len(waiting) == 1 else 'have'} run"

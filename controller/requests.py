@@ -1,0 +1,259 @@
+"""One ``apply``, ``plan`` or ``diff`` of a path: read what changed, decide, guard, store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controller.appliers import ANYBODY, BY_ANYBODY, Applier
+from controller.cached import cached_families
+from controller.planned import Applied, Planned, PlannedObject
+from controller.unchanged import FileMemory, Unchanged
+from specs.errors import InvalidSpec, Problem
+from specs.keys import PROTECT_ANNOTATION, Key
+from specs.spec_files import spec_files
+from state import applied, objects
+from state.failures import TerminalFailure, TransientFailure
+from state.folder import StateFolder
+
+if TYPE_CHECKING:
+    from controller.intents import Intent
+    from specs.loading import LoadedObject
+
+DISCARD_SECONDS_MAX = 600.0
+"""An edit that makes more finished work than this worthless wants a confirmation."""
+TRIES_MAX = 5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants to be applied, and how."""
+
+    path: Path
+    root: Path
+    applier: Applier = BY_ANYBODY
+    prune: bool = False
+    allow_empty: bool = False
+    confirm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prune and self.applier.manager == ANYBODY:
+            raise TerminalFailure(
+                "ApplySetNeeded",
+                "--prune deletes what an earlier apply of the same set recorded; name the set "
+                "with --apply-set NAME, first without --prune",
+            )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found in the files of a request; unchanged ones were not parsed."""
+
+    request: Request
+    memory: FileMemory
+    unchanged: Unchanged
+    loaded: list[LoadedObject]
+    began_at_ns: int
+
+    @property
+    def keys(self) -> set[Key]:
+        """Every object that a file defines."""
+        return {*self.unchanged.objects, *(item.manifest.key for item in self.loaded)}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a request."""
+
+    applied: list[Applied]
+    removed: list[Key] = field(default_factory=list)
+
+
+def read_files(state: StateFolder | None, request: Request, *, now: float) -> Reading:
+    """Read the files of a request that are not as they were when they were last applied.
+
+    Raises InvalidSpec with every problem of every file; then nothing may be stored or pruned.
+    """
+    memory = FileMemory(request.root, request.applier.manager)
+    files = spec_files(request.path)
+    if state is None:
+        unchanged = Unchanged({}, files)
+    else:
+        with state.database.read() as connection:
+            unchanged = memory.split(connection, files)
+    loaded, problems = _loaded(unchanged.to_read, request.root)
+    known = set(unchanged.objects)
+    problems += [
+        item.problem("metadata.name", f"{item.manifest.key} is also defined in another file")
+        for item in loaded
+        if item.manifest.key in known
+    ]
+    nothing = not problems and not loaded and not known
+    if nothing and not (request.prune and request.allow_empty):
+        problems.append(
+            Problem(str(request.path), 0, 0, "", "no objects found; expected YAML documents")
+        )
+    if problems:
+        raise InvalidSpec(problems)
+    return Reading(request, memory, unchanged, _admitted(loaded), int(now * 1e9))
+
+
+def fulfil(
+    state: StateFolder, reading: Reading, *, now: float, expected: dict[str, int] | None = None
+) -> Done:
+    """Apply and prune in one transaction. Raises TerminalFailure; then nothing was stored.
+
+    ``expected`` are the versions (by ``kind/namespace/name``) that a plan was made for.
+    """
+    unchanged = [Applied(key, "unchanged") for key in reading.unchanged.objects]
+    if not reading.loaded and not reading.request.prune:
+        return Done(unchanged)
+    from controller.applying import prune, store
+
+    for _ in range(TRIES_MAX):
+        guarded = _guarded(state, reading, now)
+        with state.database.write() as connection:
+            wanted = _intents(connection, reading)
+            versions = _versions(wanted)
+            if expected is not None:
+                _refuse_unexpected(versions, expected)
+            if versions != guarded:
+                continue  # somebody wrote in between: decide again
+            doomed = doomed_by(connection, reading)
+            done = store(connection, wanted, now=now)
+            removed = prune(connection, doomed, now=now)
+            reading.memory.remember(connection, reading.loaded, reading.began_at_ns)
+        return Done([*done, *unchanged], removed)
+    raise TransientFailure(
+        "Conflict", f"others changed the same objects {TRIES_MAX} times in between; try again"
+    )
+
+
+def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float) -> Planned:
+    """Return what applying (and pruning) would set in motion; nothing is written."""
+    wanted = _intents(connection, reading)
+    doomed = doomed_by(connection, reading)
+    cached, versions = cached_families(connection, state.artifacts, reading.unchanged.objects)
+    unsure = [key for key in reading.unchanged.objects if key not in cached]
+    found = Planned((), ())
+    if wanted or unsure or doomed:
+        from controller.planning import plan_apply
+
+        found = plan_apply(
+            connection, state.artifacts, wanted, now=now, unchanged=unsure, prune=doomed
+        )
+    return Planned(
+        (*found.objects, *(PlannedObject(key, "unchanged") for key in cached)),
+        (*found.stages, *(stage for family in cached.values() for stage in family)),
+        found.prune,
+        {**versions, **found.observed},
+    )
+
+
+def doomed_by(connection: Any, reading: Reading) -> list[Key]:
+    """Return what a request would prune.
+
+    Raises TerminalFailure when something of it is protected, or when nothing would be left.
+    """
+    request = reading.request
+    if not request.prune:
+        return []
+    keys = reading.keys
+    recorded = applied.of_manager(connection, request.applier.manager)
+    doomed = [key for key in recorded if key not in keys]
+    if doomed and not keys and not request.allow_empty:
+        raise TerminalFailure(
+            "PruneToZero",
+            f"{request.path} holds no object any more: all {len(doomed)} of the apply set would "
+            "be deleted; if that is meant: --allow-empty",
+        )
+    for key in doomed:
+        record = objects.get(connection, key)
+        if record is not None and record.annotations.get(PROTECT_ANNOTATION) == "true":
+            raise objects.Protected(
+                "Protected", f'{key} carries {PROTECT_ANNOTATION}: "true"; remove it first'
+            )
+    return doomed
+
+
+def guard(planned: Planned, *, confirm: bool, protected: Sequence[Key]) -> None:
+    """Refuse an edit that discards much finished work, or any of a protected object.
+
+    Raises TerminalFailure.
+    """
+    lost = [stage for stage in planned.stages if stage.discards_seconds > 0]
+    words = ", ".join(f"{stage.key} {stage.discards_seconds:.0f} s" for stage in lost)
+    shielded = sorted({stage.root for stage in lost}.intersection(protected))
+    if shielded:
+        raise objects.Protected(
+            "Protected",
+            f'{shielded[0]} carries {PROTECT_ANNOTATION}: "true" and this edit would discard '
+            f"finished work ({words}); apply the file without the annotation first",
+        )
+    if planned.discards_seconds > DISCARD_SECONDS_MAX and not confirm:
+        raise TerminalFailure(
+            "ConfirmationNeeded",
+            f"nothing would rest on {planned.discards_seconds / 60:.0f} min of finished work any "
+            f"more ({words}); look with `loopscope plan`, then apply with --confirm. The "
+            "artifacts stay: an edit that is taken back finds them",
+        )
+
+
+# What reads YAML and asks reconcilers takes a second to import: not for files that did not change.
+
+
+def _loaded(files: list[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
+    if not files:
+        return [], []
+    from specs.loading import load_files
+
+    return load_files(files, root)
+
+
+def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
+    if not loaded:
+        return []
+    from controller.applying import admitted
+
+    return admitted(loaded)
+
+
+def _intents(connection: Any, reading: Reading) -> list[Intent]:
+    if not reading.loaded:
+        return []
+    from controller.intents import intents
+
+    return intents(connection, reading.loaded, reading.request.applier)
+
+
+def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, int]:
+    """Return the versions of the objects for which the edit was found harmless, or confirmed."""
+    with state.database.read() as connection:
+        wanted = _intents(connection, reading)
+        edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
+        if edits:
+            from controller.planning import plan_apply
+
+            found = plan_apply(connection, state.artifacts, edits, now=now)
+            kept = [i.key for i in edits if i.stored and _is_protected(i)]
+            guard(found, confirm=reading.request.confirm, protected=kept)
+    return _versions(wanted)
+
+
+def _refuse_unexpected(versions: dict[Key, int], expected: dict[str, int]) -> None:
+    moved = [str(k) for k, version in versions.items() if expected.get("/".join(k)) != version]
+    if moved:
+        raise TerminalFailure(
+            "PlanOutdated", f"this changed since the plan was made: {', '.join(moved)}; plan again"
+        )
+
+
+def _is_protected(intent: Intent) -> bool:
+    stored = intent.stored
+    return stored is not None and stored.annotations.get(PROTECT_ANNOTATION) == "true"
+
+
+def _versions(wanted: Sequence[Intent]) -> dict[Key, int]:
+    return {i.key: i.stored.resource_version if i.stored else 0 for i in wanted}

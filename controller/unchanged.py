@@ -1,0 +1,225 @@
+"""Which files are as they were when they were last applied: told from their bytes, unparsed.
+
+A file counts as unchanged when its bytes, the files that it names, the root, the code that reads
+it and the objects that came of it are all the same. What is remembered is only ever a shortcut:
+losing it costs one more reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controller.code_identity import code_identity
+from specs.files import TEXT_BYTES_MAX
+from specs.keys import Key
+from state import applied
+from state.records import SourceRecord
+
+if TYPE_CHECKING:
+    from specs.loading import LoadedObject
+
+FILE_BYTES_MAX = TEXT_BYTES_MAX
+SETTLED_NANOSECONDS = 2 * 10**9
+"""A model or dictionary younger than this may still change within one tick of its clock."""
+ENTRIES_MAX = 1000
+"""A folder with more entries is no model or dictionary; it is looked at again each time."""
+_TEXTS, _WEIGHTS = ("file",), ("path", "folder", "gguf")
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Files as they were, with the objects that came of them, and the files to be read."""
+
+    keys: dict[Path, tuple[Key, ...]]
+    to_read: list[Path]
+
+    @property
+    def objects(self) -> list[Key]:
+        """The objects of the unchanged files, in the order of the files."""
+        return [key for keys in self.keys.values() for key in keys]
+
+
+@dataclass
+class FileMemory:
+    """Looks at files on behalf of one manager, each named file once."""
+
+    root: Path
+    manager: str
+    _fingerprints: dict[str, str | None] = field(default_factory=dict)
+    """Taken before the files are read: one that is edited meanwhile will not compare equal."""
+    _signatures: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    _youngest: int = 0
+
+    def split(self, connection: Any, files: Iterable[Path]) -> Unchanged:
+        """Return which of ``files`` need not be read again."""
+        remembered = applied.sources(connection)
+        standing = applied.standing(connection) if remembered else {}
+        found = Unchanged({}, [])
+        seen: set[Key] = set()
+        for file in files:
+            name = _name(file)
+            self._fingerprints[name] = self._fingerprint(name)
+            known = remembered.get(name)
+            keys = self._keys_if_unchanged(known, standing) if known else None
+            if keys is None or seen.intersection(keys):
+                found.to_read.append(file)
+            else:
+                seen.update(keys)
+                found.keys[file] = keys
+        return found
+
+    def remember(self, connection: Any, loaded: Iterable[LoadedObject], split_at_ns: int) -> None:
+        """Note how the files of ``loaded`` are, in the transaction that applied them.
+
+        Not those that name a file which changed after ``split`` or just before it.
+        """
+        by_file: dict[str, list[LoadedObject]] = {}
+        for item in loaded:
+            by_file.setdefault(item.document.file, []).append(item)
+        if not by_file:
+            return
+        known = applied.sources(connection)
+        standing = applied.standing(connection)
+        news = []
+        for file, items in by_file.items():
+            record = self._record(Path(file), items, standing, split_at_ns)
+            if record is not None and known.get(record.path) != record:
+                news.append(record)
+        applied.record_sources(connection, news)
+
+    def files(self, loaded: Iterable[LoadedObject]) -> dict[str, str | None]:
+        """Return what stands for the content of every file that was looked at, by its path."""
+        for item in loaded:
+            for kind, path in _named_by(item):
+                self.signature(kind, path)
+        named = {path: signature for (_, path), signature in self._signatures.items()}
+        return {**named, **self._fingerprints}
+
+    def _fingerprint(self, name: str) -> str | None:
+        content = _bytes(name, FILE_BYTES_MAX)
+        if content is None:
+            return None
+        start = f"{code_identity()}\0{self.root}\0{self.manager}\0".encode()
+        return hashlib.sha256(start + content).hexdigest()
+
+    def signature(self, kind: str, path: str) -> str | None:
+        """Return what stands for a named file's content; None when that cannot be told."""
+        if (kind, path) not in self._signatures:
+            look = self._text_signature if kind in _TEXTS else self._weights_signature
+            self._signatures[kind, path] = look(path)
+        return self._signatures[kind, path]
+
+    def _keys_if_unchanged(
+        self, known: SourceRecord, standing: dict[Key, applied.Standing]
+    ) -> tuple[Key, ...] | None:
+        if self._fingerprints[known.path] != known.fingerprint:
+            return None
+        for kind, path, signature in json.loads(known.named):
+            if signature is None or self.signature(kind, path) != signature:
+                return None
+        keys = []
+        for *words, uid, generation, metadata in json.loads(known.objects):
+            key = Key(*words)
+            now = standing.get(key)
+            if now is None or (now.uid, now.generation) != (uid, generation):
+                return None
+            if _short_hash(now.metadata) != metadata:
+                return None
+            keys.append(key)
+        return tuple(keys)
+
+    def _record(
+        self,
+        file: Path,
+        items: list[LoadedObject],
+        standing: dict[Key, applied.Standing],
+        split_at_ns: int,
+    ) -> SourceRecord | None:
+        """Return what to remember; None while something that the file names is too young."""
+        named = sorted({pair for item in items for pair in _named_by(item)})
+        fresh = FileMemory(self.root, self.manager)  # as it is now, not as it was when split
+        signatures = [[kind, path, fresh.signature(kind, path)] for kind, path in named]
+        if fresh._youngest > split_at_ns - SETTLED_NANOSECONDS:
+            return None
+        fingerprint = self._fingerprints.get(_name(file))
+        keys = [item.manifest.key for item in items]
+        if fingerprint is None or any(key not in standing for key in keys):
+            return None
+        made = [
+            [*key, standing[key].uid, standing[key].generation, _short_hash(standing[key].metadata)]
+            for key in keys
+        ]
+        return SourceRecord(_name(file), fingerprint, json.dumps(signatures), json.dumps(made))
+
+    def _text_signature(self, path: str) -> str | None:
+        content = _bytes(path, TEXT_BYTES_MAX)
+        if content is None:
+            return None
+        real = os.path.realpath(path)
+        self._youngest = max(self._youngest, os.stat(real).st_ctime_ns)  # noqa: PTH116 - hot path
+        return hashlib.sha256(real.encode() + b"\0" + content).hexdigest()
+
+    def _weights_signature(self, path: str) -> str | None:
+        real = os.path.realpath(path)
+        try:
+            names = [real]
+            if stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116 - hot path
+                with os.scandir(real) as entries:
+                    names += sorted(entry.path for entry in entries)
+            if len(names) > ENTRIES_MAX:
+                return None
+            found = [(name, os.stat(name)) for name in names]  # noqa: PTH116 - hot path
+        except OSError:
+            return None
+        self._youngest = max(self._youngest, *(status.st_ctime_ns for _, status in found))
+        words = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for n, s in found]
+        return _short_hash(json.dumps(words))
+
+
+def _name(file: Path) -> str:
+    return os.path.abspath(file)  # noqa: PTH100 - ten thousand times; links stay links
+
+
+def _bytes(file: str, bytes_max: int) -> bytes | None:
+    """Return a regular file's bytes; None for a pipe (reading would use it up) or a huge file."""
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116 - hot path
+            return None
+        with open(file, "rb") as stream:  # noqa: PTH123 - hot path
+            content = stream.read(bytes_max + 1)
+    except OSError:
+        return None
+    return content if len(content) <= bytes_max else None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _named_by(item: LoadedObject) -> list[tuple[str, str]]:
+    """Return the files that an object names, as absolute paths in which links stay links."""
+    folder = os.path.dirname(_name(Path(item.document.file)))  # noqa: PTH120 - see _name
+    return [
+        (kind, os.path.join(folder, os.path.expanduser(path)))  # noqa: PTH111, PTH118 - see _name
+        for kind, path in _named_files(item.document.value.get("spec"))
+    ]
+
+
+def _named_files(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield how a spec names files: text lists (``file``), models and dictionaries."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in (*_TEXTS, *_WEIGHTS) and isinstance(inner, str):
+                yield name, inner
+            else:
+                yield from _named_files(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named_files(inner)

@@ -1,0 +1,162 @@
+"""``plan``: what an apply would run, without applying or running anything."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loopscope.commands.apply import existing, request_of
+from loopscope.commands.options import (
+    AllowEmptyOption,
+    ApplySetOption,
+    FileOption,
+    ForceOption,
+    PruneOption,
+    RootOption,
+)
+from loopscope.context import Globals, now
+from state.folder import StateFolder, open_state
+
+if TYPE_CHECKING:
+    from controller.planned import Planned, PlannedStage
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("plan")(plan)
+
+
+def plan(
+    context: typer.Context,
+    filename: FileOption,
+    root: RootOption = None,
+    apply_set: ApplySetOption = None,
+    prune: PruneOption = False,
+    allow_empty: AllowEmptyOption = False,
+    force_conflicts: ForceOption = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="json, or a file for `apply --plan`."),
+    ] = None,
+) -> None:
+    """Show what an apply would run, and why; nothing is written."""
+    from controller.requests import planned, read_files
+
+    request = request_of(filename, root, apply_set, prune, allow_empty, force_conflicts)
+    with _opened(context.obj) as state:
+        reading = read_files(state, request, now=now())
+        with state.database.read() as connection:
+            found = planned(connection, state, reading, now=now())
+    if output is None:
+        print("\n".join(_lines(found)))
+        return
+    from controller.plan_files import plan_document
+
+    document = json.dumps(plan_document(found, reading, now=now()), indent=1, ensure_ascii=False)
+    if output == "json":
+        print(document)
+        return
+    Path(output).write_text(document + "\n", encoding="utf-8")
+    print(f"{_total(found)}\nplan: {output}")
+
+
+@contextmanager
+def _opened(options: Globals) -> Iterator[StateFolder]:
+    """Open the state folder; where there is none, an empty one that vanishes again."""
+    state = existing(options)
+    if state is not None:
+        yield state
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield open_state(Path(folder) / "state")
+
+
+def _lines(found: Planned) -> Iterator[str]:
+    by_root: dict[Any, list[PlannedStage]] = {}
+    for stage in found.stages:
+        by_root.setdefault(stage.root, []).append(stage)
+    quiet = 0
+    for item in found.objects:
+        stages = by_root.pop(item.key, [])
+        if item.outcome == "unchanged" and all(s.state in ("cached", "no work") for s in stages):
+            quiet += 1
+            continue
+        yield f"{item.key} {item.outcome}"
+        yield from _changes(item.changes, item.outcome)
+        yield from _table(stages)
+    for root, stages in by_root.items():
+        yield f"{root} rests on these"
+        yield from _table(stages)
+    for key in found.prune:
+        yield f"{key} pruned"
+    if quiet:
+        yield f"{quiet} object{'s' if quiet != 1 else ''} unchanged, nothing to run"
+    yield _total(found)
+
+
+def _changes(changes: Any, outcome: str) -> Iterator[str]:
+    from controller.reasons import change_words
+
+    for change in changes if outcome == "configured" else ():
+        yield f"  {change_words(change.field, change.before, change.after)}"
+
+
+def _table(stages: list[PlannedStage]) -> Iterator[str]:
+    names = max((len(str(stage.key)) for stage in stages), default=0)
+    for stage in stages:
+        words = [*([f"until {stage.until}"] if stage.until else []), *stage.why]
+        estimate = _estimate(stage)
+        if estimate:
+            words.append(estimate)
+        if stage.discards_seconds >= 1:
+            words.append(f"discards {_duration(stage.discards_seconds)} of work")
+        yield f"  {stage.key!s:<{names}}  {stage.state:<8} {'; '.join(words)}".rstrip()
+
+
+def _estimate(stage: PlannedStage) -> str:
+    from reports.numbers import byte_size
+
+    if stage.state not in ("to do", "unknown"):
+        return ""
+    sizes = [f"about {_duration(stage.seconds)}"] if stage.seconds is not None else []
+    sizes += [byte_size(stage.bytes)] if stage.bytes is not None else []
+    return f"{', '.join(sizes)} ({stage.basis})" if sizes else stage.basis
+
+
+def _total(found: Planned) -> str:
+    parts = []
+    for state in ("to do", "unknown", "running", "queued", "stalled"):
+        stages = found.of(state)
+        if stages:
+            parts.append(f"{len(stages)} {state}{_sum(stages)}")
+    still = len(found.of("cached", "no work"))
+    parts.append(f"{still} cached")
+    lost = found.discards_seconds
+    end = f"; discards {_duration(lost)} of finished work" if lost >= 1 else ""
+    return f"plan: {', '.join(parts)}{end}"
+
+
+def _sum(stages: list[PlannedStage]) -> str:
+    from reports.numbers import byte_size
+
+    known = [stage for stage in stages if stage.seconds is not None]
+    if not known:
+        return " (no past run)" if stages[0].state in ("to do", "unknown") else ""
+    seconds = sum(stage.seconds or 0.0 for stage in known)
+    size = sum(stage.bytes or 0 for stage in known)
+    most = "up to " if stages[0].state == "unknown" else ""
+    rest = len(stages) - len(known)
+    blank = f", {rest} without a past run" if rest else ""
+    return f" ({most}about {_duration(seconds)}, {byte_size(size)}{blank})"
+
+
+def _duration(seconds: float) -> str:
+    from reports.numbers import age
+
+    return age(seconds) if seconds >= 1 else "1s"

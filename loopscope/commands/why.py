@@ -1,0 +1,109 @@
+"""``why``: why an object runs, waits or stands still."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loopscope.context import CommandError, find_one, now, split_name
+
+if TYPE_CHECKING:
+    from controller.explaining import Explanation, Link
+
+DIGEST_CHARACTERS = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("why")(why)
+
+
+def why(
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="KIND NAME")],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
+) -> None:
+    """Tell why an object runs, waits or stands still, and who must do what next."""
+    from controller.explaining import explain  # late: `get` must stay quick
+
+    if output not in (None, "json"):
+        raise CommandError(f"unknown output {output!r}; expected json")
+    kind, name = split_name(words)
+    if name is None:
+        raise CommandError(f"why needs a name: loopscope why {kind.lower()} NAME")
+    state = context.obj.open_existing()
+    controlled = _is_held(state.leader_lock)
+    with state.database.read() as connection:
+        key = find_one(connection, kind, context.obj.namespace, name).key
+        found = explain(connection, state.artifacts, key, now=now(), controlled=controlled)
+    if output == "json":
+        print(json.dumps(_document(found), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(found)))
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a controller holds its lock."""
+    try:
+        with lock.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _lines(found: Explanation) -> Iterator[str]:
+    for number, link in enumerate(found.links):
+        yield f"{'because ' if number else ''}{link.key}: {link.state}"
+        for name, text in _details(link):
+            yield f"  {name:<10} {text}"
+    who = "" if found.who == "nobody" else f" ({found.who})"
+    yield f"next{who}: {found.next}"
+
+
+def _details(link: Link) -> Iterator[tuple[str, str]]:
+    for change in link.changed:
+        yield "changed", change
+    if link.digest:
+        yield "digest", link.digest[:DIGEST_CHARACTERS]
+    for name, content in link.upstream.items():
+        yield "rests on", f"{name} {content[:DIGEST_CHARACTERS]}"
+    job = link.job
+    if job is not None:
+        tries = f", attempt {job.attempts + 1}" if job.attempts else ""
+        yield "job", f"{job.id} {job.state}{tries}"
+    if link.condition is not None:
+        c = link.condition
+        yield "condition", f"{c.type}={c.status} {c.reason}: {c.message}"
+
+
+def _document(found: Explanation) -> dict[str, Any]:
+    return {
+        "chain": [_link(link) for link in found.links],
+        "next": found.next,
+        "who": found.who,
+    }
+
+
+def _link(link: Link) -> dict[str, Any]:
+    job = link.job
+    return {
+        "kind": link.key.kind,
+        "namespace": link.key.namespace,
+        "name": link.key.name,
+        "state": link.state,
+        "changed": list(link.changed),
+        "digest": link.digest,
+        "upstream": link.upstream,
+        "job": {"id": job.id, "stage": job.stage, "state": job.state, "attempts": job.attempts}
+        if job is not None
+        else None,
+        "condition": link.condition.to_json() if link.condition is not None else None,
+    }

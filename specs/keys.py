@@ -1,0 +1,25 @@
+"""Names of objects, of the API, of our annotations. No pydantic here: all commands need these."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+API_VERSION = "loopscope.dev/v1alpha1"
+PROTECT_ANNOTATION = "loopscope.dev/protect"
+PIN_ANNOTATION = "loopscope.dev/pin"
+SOURCE_ANNOTATION = "loopscope.dev/source"
+SOURCE_PROBLEM_ANNOTATION = "loopscope.dev/source-problem"
+PRIORITY_ANNOTATION = "loopscope.dev/priority"
+MEMORY_ANNOTATION = "loopscope.dev/memory"
+
+
+class Key(NamedTuple):
+    """The name of an object. What travels through the work queue: a name, never an event."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        prefix = "" if self.namespace == "default" else f"{self.namespace}/"
+        return f"{self.kind.lower()}/{prefix}{self.name}"

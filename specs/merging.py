@@ -1,0 +1,90 @@
+"""Three-way merge of specs: what the file asked for last, what it asks for now, what stands.
+
+A field that somebody else set stays, unless the file says something about it; a field that the
+file no longer gives falls back to its default. Lists are one value: they are not merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from specs.canonical import digest
+
+Leaves = dict[tuple[str, ...], Any]
+
+
+def leaves(value: Any, place: tuple[str, ...] = ()) -> Leaves:
+    """Return the fields of a spec by their path; lists and empty mappings are values."""
+    if isinstance(value, dict) and value:
+        return {
+            inner: leaf
+            for name, item in value.items()
+            for inner, leaf in leaves(item, (*place, str(name))).items()
+        }
+    return {place: value}
+
+
+def asked_fields(asked: dict[str, Any]) -> dict[str, str]:
+    """Return what an apply remembers of a canonical spec: a digest of each field's value."""
+    return {".".join(path): digest(value)[:16] for path, value in leaves(asked).items()}
+
+
+def merged(
+    asked: dict[str, Any],
+    written: Any,
+    live: dict[str, Any],
+    last: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the spec to store: ``asked``, with the fields that others set in ``live``.
+
+    ``asked`` is the file's spec with its defaults, ``written`` the same as it stands in the
+    file, ``last`` what the last apply remembered. The answer may be invalid where fields of
+    two hands exclude one another: validate it.
+    """
+    now, before = leaves(asked), leaves(live)
+    stated = _stated(written)
+    fresh = asked_fields(asked)
+    for path in _set_by_others(before, last):
+        name = ".".join(path)
+        if path in stated or fresh.get(name) != last.get(name):
+            continue  # the file has a say about it, or had one until now
+        if path in before:
+            now[path] = before[path]
+        else:
+            now.pop(path, None)
+    return _nested(now)
+
+
+def kept_names(
+    asked: Mapping[str, str], live: Mapping[str, str], last: Iterable[str]
+) -> dict[str, str]:
+    """Return labels or annotations to store: those asked for, and those that others added."""
+    mine = set(last)
+    return {**{name: value for name, value in live.items() if name not in mine}, **asked}
+
+
+def _set_by_others(live: Leaves, last: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    for path, value in live.items():
+        if last.get(".".join(path)) != digest(value)[:16]:
+            yield path
+    names = {".".join(path) for path in live}
+    for name in last:
+        if name not in names:
+            yield tuple(name.split("."))
+
+
+def _stated(written: Any) -> set[tuple[str, ...]]:
+    """Return the fields that a file gives; ``file`` of a text set stands for its texts, too."""
+    found = set(leaves(written))
+    return found | {(*path[:-1], "texts") for path in found if path[-1:] == ("file",)}
+
+
+def _nested(flat: Leaves) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for path, value in flat.items():
+        place = result
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = value
+    return result
