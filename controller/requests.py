@@ -92,9 +92,9 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
     ]
     nothing = not problems and not loaded and not known
     if nothing and not (request.prune and request.allow_empty):
-        problems.append(
-            Problem(str(request.path), 0, 0, "", "no objects found; expected YAML documents")
-        )
+        from specs.loading import nothing_found  # late: what did not change needs no pydantic
+
+        problems.append(nothing_found(request.path, files))
     if problems:
         raise InvalidSpec(problems)
     return Reading(request, memory, unchanged, _admitted(loaded), int(now * 1e9))

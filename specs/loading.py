@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,16 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
     files = spec_files(path)
     loaded, problems = load_files(files, root)
     if not problems and not loaded:
-        found = "a folder without *.yaml and *.yml files" if not files else "no objects"
-        problems.append(
-            Problem(str(path), 0, 0, "", f"{found}; expected YAML documents with {_LISTED}")
-        )
+        problems.append(nothing_found(path, files))
     if problems:
         raise InvalidSpec(problems)
     return loaded
+
+
+def nothing_found(path: Path, files: Sequence[Path]) -> Problem:
+    """Return what is wrong with a path below which ``files`` hold no object."""
+    found = "no objects" if files else "a folder without *.yaml and *.yml files"
+    return Problem(str(path), 0, 0, "", f"{found}; expected YAML documents with {_LISTED}")
 
 
 def load_files(files: Iterable[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:

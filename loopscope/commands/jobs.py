@@ -11,7 +11,9 @@ from specs.objects import Key
 from state import events, jobs, objects
 from state.records import CANCELLED, ObjectRecord
 
-Words = Annotated[list[str], typer.Argument(metavar="KIND NAME")]
+Words = Annotated[
+    list[str], typer.Argument(metavar="KIND NAME", help="Whose jobs; of an experiment, all stages.")
+]
 
 
 def register(app: typer.Typer) -> None:

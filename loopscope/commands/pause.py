@@ -10,7 +10,10 @@ from loopscope.context import CommandError, Globals, find_one, now, split_name
 from specs.actions import STAGES
 from state import pauses
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[KIND NAME]")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KIND NAME]", help="The object; of an experiment, all its stages."),
+]
 StageOption = Annotated[
     str | None, typer.Option("--stage", help="All jobs of a stage, in every namespace.")
 ]

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def why(
     context: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="KIND NAME")],
+    words: Annotated[list[str], typer.Argument(metavar="KIND NAME", help="The object to explain.")],
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Tell why an object runs, waits or stands still, and who must do what next."""

@@ -35,7 +35,10 @@ def contents(simulation):
 
 # -- manifests -------------------------------------------------------------------------------
 
-FIELDS = ["stage", "digest", "metrics", "createdAt", "files", "contentDigest", "manifestDigest"]
+FIELDS = [
+    "stage", "digest", "metrics", "createdAt", "files", "inputs", "seconds", "contentDigest",
+    "manifestDigest",
+]  # fmt: skip
 
 
 def other(value):

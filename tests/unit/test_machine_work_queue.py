@@ -92,6 +92,8 @@ class QueueAgainstModel(RuleBasedStateMachine):
         self.failures.pop(key, None)
 
     def becomes_dirty(self, key, priority):
+        if self.dirty.get(key) == "low" and priority == "high":
+            del self.dirty[key]  # behind those that were urgent before
         if self.dirty.get(key) != "high":
             self.dirty[key] = priority
 
