@@ -81,10 +81,56 @@ MUTATIONS: dict[str, Mutation] = {
     )
 }
 
-CAUGHT: dict[str, int] = {}
+CAUGHT: dict[str, int] = {
+    "succeed-unfenced": 1,
+    "fail-unfenced": 1,
+    "release-unfenced": 1,
+    "token-not-raised": 0,
+    "heartbeat-unfenced": 1,
+    "lease-renewal": 4,
+    "lease-by-start": 4,
+    "lease-expiry": 2,
+    "generation-check": 20,
+    "generation-raise": 0,
+    "observed-too-early": 20,
+    "digest-prompts": 5,
+    "digest-content": 8,
+    "child-removal": 15,
+    "cascade": 0,
+    "fsync": 5,
+    "prune": 19,
+    "fsync-folders": 5,
+    "manifest-last": 5,
+    "presence-check": 20,
+    "hash-again": 8,
+    "quarantine-folder": 1,
+    "quarantine-ready": 4,
+    "cancel-unwanted": 0,
+    "start-rate": 21,
+    "publish-in-two": 11,
+    "log-read-skips": 2,
+    "resync": 8,
+}
 """The seed that notices each defect."""
 
 NOT_CAUGHT: dict[str, str] = {
     "synchronous-full": "the simulated disk trusts SQLite; a unit test holds the setting",
+    "conflict": "an old status is put right by the reconcile that the newer version causes before "
+    "the controller is idle; test_state_objects holds the refusal",
+    "upstream-freshness": "a status that is not Ready names no artifact, so nothing stale can be "
+    "used; test_reconcilers holds the waiting",
+    "adoption-verified": "what is corrupt and adopted is found by the next turn of hashing; "
+    "test_controller_faults holds the refusal",
+    "inputs-hashed": "presence and turns of hashing find the damage first; "
+    "test_simulation_findings holds a forged input",
+    "quarantine-index": "the next look at the files forgets the artifact as well; "
+    "test_rebuild and test_drift hold the index",
+    "dedupe": "a plan looks for an active job first, so only a second controller between look and "
+    "commit could add one; test_machine_jobs holds the index",
+    "plan-in-two": "a plan cut in two is made whole by the next reconcile; test_controller_faults "
+    "holds the single transaction",
+    "gone": "a resync looks at everything soon after; test_simulation_findings holds the listing",
+    "backoff-forgotten": "a failure counted on only delays retries, which no invariant forbids; "
+    "test_machine_work_queue holds it",
 }
-"""Why the simulation cannot notice the others."""
+"""Why the simulation does not notice the others; 80 seeds or more were tried for each."""
