@@ -100,10 +100,14 @@ def ready_of_any_generation() -> list[Patch]:
     return [(Status, "is_true", is_true)]
 
 
+def _was_ready(status: Any) -> bool:
+    return bool(status.is_true("Ready", status.observed_generation))
+
+
 def stale_upstreams_used() -> list[Patch]:
     def reference(snapshot: Any, key: Any, used: str | None) -> Any:
         record = snapshot.references.get(key)
-        if record is not None and record.status.artifact is not None and record.status.summary:
+        if record is not None and _was_ready(record.status):
             return record
         return real(snapshot, key, used)
 

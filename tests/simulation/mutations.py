@@ -117,8 +117,8 @@ NOT_CAUGHT: dict[str, str] = {
     "synchronous-full": "the simulated disk trusts SQLite; a unit test holds the setting",
     "conflict": "an old status is put right by the reconcile that the newer version causes before "
     "the controller is idle; test_state_objects holds the refusal",
-    "upstream-freshness": "a status that is not Ready names no artifact, so nothing stale can be "
-    "used; test_reconcilers holds the waiting",
+    "upstream-freshness": "work on a stale upstream is cancelled or done again before the "
+    "controller is idle; test_reconcilers holds the waiting",
     "adoption-verified": "what is corrupt and adopted is found by the next turn of hashing; "
     "test_controller_faults holds the refusal",
     "inputs-hashed": "presence and turns of hashing find the damage first; "
