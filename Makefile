@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo science test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
+.PHONY: demo science tutorial test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
 
 setup: $(INSTALLED)
 
@@ -41,7 +41,12 @@ check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/chaos
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/chaos \
+		--ignore tests/acceptance/test_tutorial.py
+
+# Follows docs/tutorial.md to the letter, with the real model: minutes.
+tutorial: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/acceptance/test_tutorial.py
 
 # Real kills of real processes: minutes, and more on a busy machine.
 chaos-test: $(INSTALLED)

@@ -94,7 +94,7 @@ CAUGHT: dict[str, int] = {
     "generation-raise": 0,
     "observed-too-early": 20,
     "digest-prompts": 5,
-    "digest-content": 8,
+    "digest-content": 21,
     "child-removal": 15,
     "cascade": 0,
     "fsync": 5,
