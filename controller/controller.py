@@ -18,6 +18,7 @@ from controller.clock import Clock
 from controller.commit import commit, would_write
 from controller.dependants import Dependants
 from controller.executor import Executor
+from controller.job_upkeep import cancel_unwanted, retry_failed_for
 from controller.leases import lost_jobs, take_back
 from controller.observer import Observer, Result, Unobserved
 from controller.outside_writes import OutsideWrites
@@ -360,37 +361,12 @@ class Controller:
     # -- jobs ------------------------------------------------------------------
 
     def _retry_for_this_device(self) -> None:
-        """At the start: what failed because a device was missing may find one now."""
-        if self._device_tried:
-            return
-        with self.state.database.read() as connection:
-            failed = jobs.failed_with(connection, "DeviceUnavailable")
-            wanted = objects.wanted_digests(connection) if failed else set()
-        for job in failed:
-            if job.digest not in wanted:
-                continue
-            with self.state.database.write() as connection:
-                now = self.clock.now()
-                message = f"{job.stage} job {job.id} is tried on {self.settings.device}"
-                jobs.retry(connection, job.id, now=now)
-                events.record(connection, job.object, "Normal", "Retried", message, now=now)
-        self._device_tried = True  # last: after an error it is done again
+        if not self._device_tried:
+            retry_failed_for(self.state.database, self.settings.device, self.clock)
+            self._device_tried = True  # last: after an error it is done again
 
     def _cancel_unwanted_jobs(self) -> None:
-        with self.state.database.read() as connection:
-            active = jobs.listed(connection)
-            wanted = objects.wanted_digests(connection) if active else set()
-        for job in active:
-            if job.digest in wanted:
-                continue
-            failpoints.reach("job-cancel")
-            with self.state.database.write() as connection:
-                if job.digest in objects.wanted_digests(connection):
-                    continue
-                message = f"{job.stage} job {job.id} is no longer wanted"
-                now = self.clock.now()
-                if jobs.cancel(connection, job.id, "Superseded", message, now=now):
-                    events.record(connection, job.object, "Normal", "Superseded", message, now=now)
+        cancel_unwanted(self.state.database, self.clock)
 
     def _start_jobs(self) -> None:
         for keys in self.starter.start_jobs():

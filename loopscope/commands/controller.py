@@ -82,17 +82,7 @@ def controller(
         raise CommandError(f"--watch {watch} is not a folder")
     log_to_stderr(logging.INFO, log_format)
     settings = Settings(
-        **settings_from(
-            context.obj.state_path,
-            config,
-            job_starts_per_minute=job_starts_per_minute,
-            burst=burst,
-            slots=slots,
-            slots_per_experiment=slots_per_experiment,
-            memory=memory,
-            device=device,
-            free_space_floor_bytes=free_space_floor,
-        ),
+        **settings_from(context),
         resync_seconds=resync_seconds,
         lease_seconds=lease_seconds,
         metrics_port=metrics_port,

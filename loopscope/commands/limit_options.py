@@ -32,23 +32,35 @@ ShareOption = Annotated[
 ]
 
 
-def settings_from(state_path: Path, config: Path | None, **options: Any) -> dict[str, Any]:
-    """Return settings: what an option says, else what the file says.
+_SETTING_BY_OPTION = {
+    "job_starts_per_minute": "job_starts_per_minute",
+    "burst": "burst",
+    "slots_per_experiment": "slots_per_experiment",
+    "free_space_floor": "free_space_floor_bytes",
+}
 
-    Raises InvalidSpec when the file is wrong, and when ``config`` does not exist.
+
+def settings_from(context: typer.Context) -> dict[str, Any]:
+    """Return settings: what an option of the command says, else what the file says.
+
+    Raises InvalidSpec when the file is wrong, and when ``--config`` names none.
     """
     from controller.config import load_config  # late: help must stay quick
 
+    options, state_path = context.params, context.obj.state_path
+    config = options["config"]
     said = load_config(config).settings() if config else settings_of_file(state_path)
     in_file = said.get("slots_by_device", {})
-    wanted = options.pop("device")
+    wanted = options["device"]
     device = wanted or next(iter(in_file), "cpu")
     if wanted and wanted not in in_file:
         said.pop("slots_by_device", None)
-    slots = _by_device(options.pop("slots"), device, "--slots", _count)
-    memory = _by_device(options.pop("memory"), device, "--memory", read_size)
+    slots = _by_device(options["slots"], device, "--slots", _count)
+    memory = _by_device(options["memory"], device, "--memory", read_size)
     said["device"] = device
-    said |= {name: value for name, value in options.items() if value is not None}
+    for option, setting in _SETTING_BY_OPTION.items():
+        if options[option] is not None:
+            said[setting] = options[option]
     said |= {"slots_by_device": slots} if slots else {}
     said |= {"memory_bytes": memory} if memory else {}
     return said

@@ -70,19 +70,7 @@ def run(
     from controller.requests import fulfil, read_files  # late: `get` must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
-    settings = Settings(
-        **settings_from(
-            context.obj.state_path,
-            config,
-            job_starts_per_minute=job_starts_per_minute,
-            burst=burst,
-            slots=slots,
-            slots_per_experiment=slots_per_experiment,
-            memory=memory,
-            device=device,
-            free_space_floor_bytes=free_space_floor,
-        ),
-    )
+    settings = Settings(**settings_from(context))
     request = request_of(path, root, force=force_conflicts, confirm=confirm)
     found = existing(context.obj)
     reading = read_files(found, request, now=now())

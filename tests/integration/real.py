@@ -20,6 +20,7 @@ from tests.tiny_experiment import make_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 180
+PRESENCE_AND_SHORTCUTS = {"controllers", "workers", "sources"}
 
 
 def _heed_interrupts() -> None:
@@ -87,7 +88,7 @@ class Place:
         return sorted(job["stage"] for job in self.jobs()[count:])
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return every row of the database, but for the heartbeat-like progress."""
+        """Return every row of the database."""
         if not (self.state / "state.db").exists():
             return {}
         with sqlite3.connect(self.state / "state.db") as connection:
@@ -96,6 +97,10 @@ class Place:
                 for (n,) in connection.execute("select name from sqlite_master where type='table'")
             ]
             return {n: sorted(connection.execute(f"select * from {n}"), key=repr) for n in names}
+
+    def settled_rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every row but those that say who is there and which files need no reading."""
+        return {n: rows for n, rows in self.rows().items() if n not in PRESENCE_AND_SHORTCUTS}
 
     def payloads(self) -> dict[str, str]:
         """Return the content digest of every published artifact."""

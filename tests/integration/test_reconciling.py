@@ -33,9 +33,9 @@ def kept(settled: Place):
 
 def test_a_second_run_starts_no_job_no_worker_and_writes_no_row(settled: Place) -> None:
     assert sorted(job["stage"] for job in settled.jobs()) == ALL_STAGES
-    rows, log = settled.rows(), settled.worker_log()
+    rows, log = settled.settled_rows(), settled.worker_log()
     settled.settle()
-    assert settled.rows() == rows
+    assert settled.settled_rows() == rows
     assert settled.worker_log() == log
 
 
