@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from state import tables
 from state.records import ArtifactRecord, FileEntry
 
+_BY_DIGEST = select(tables.artifacts).where(tables.artifacts.c.digest == bindparam("digest"))
+
 
 def get(connection: Connection, digest: str) -> ArtifactRecord | None:
     """Return the record of an artifact, or None."""
-    query = select(tables.artifacts).where(tables.artifacts.c.digest == digest)
-    row = connection.execute(query).first()
+    row = connection.execute(_BY_DIGEST, {"digest": digest}).first()
     return _record(row) if row else None
 
 

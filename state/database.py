@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
@@ -43,9 +43,11 @@ class Database:
         A read that turned into a write would fail whenever somebody else wrote meanwhile.
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA query_only=ON")
-            connection.exec_driver_sql("BEGIN")
-            connection.exec_driver_sql("PRAGMA schema_version")  # begins to read: files stay now
+            connection.begin()
+            begin = _raw(connection)
+            begin.execute("PRAGMA query_only=ON")
+            begin.execute("BEGIN")
+            begin.execute("PRAGMA schema_version").fetchall()  # begins to read: files stay now
             self._files.check()
             yield connection
             connection.rollback()
@@ -58,7 +60,7 @@ class Database:
         """
         with _in_plain_words(self.path), self._engine.connect() as connection:
             failpoints.reach("transaction-begin")
-            connection.exec_driver_sql("PRAGMA query_only=OFF")
+            _raw(connection).execute("PRAGMA query_only=OFF")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 self._files.check()
@@ -115,6 +117,11 @@ class Database:
             durable_replace(copy, self.path.with_name(name))
         finally:
             copy.unlink(missing_ok=True)
+
+
+def _raw(connection: Connection) -> sqlite3.Cursor:
+    """Return a cursor past SQLAlchemy, which takes twenty times as long to begin a transaction."""
+    return cast("sqlite3.Cursor", connection.connection.cursor())
 
 
 def open_database(path: Path) -> Database:

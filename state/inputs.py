@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
 from state import tables
 from state.records import InputRecord
 
+_BY_DIGEST = select(tables.inputs).where(tables.inputs.c.reference_digest == bindparam("digest"))
+
 
 def get(connection: Connection, reference_digest: str) -> InputRecord | None:
     """Return what is known about a reference, or None when it was never observed."""
-    query = select(tables.inputs).where(tables.inputs.c.reference_digest == reference_digest)
-    row = connection.execute(query).first()
+    row = connection.execute(_BY_DIGEST, {"digest": reference_digest}).first()
     return _record(row) if row else None
 
 

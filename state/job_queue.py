@@ -12,10 +12,12 @@ from state.records import QueuedJob, Wanting
 _IDENTITY = "$.model.identity"
 
 
+_ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
+
+
 def any_pending(connection: Connection) -> bool:
     """Whether a job waits."""
-    query = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
-    return connection.execute(query).first() is not None
+    return connection.execute(_ONE_PENDING).first() is not None
 
 
 def active(connection: Connection) -> list[QueuedJob]:

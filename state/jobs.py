@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from specs.actions import Action
@@ -46,9 +46,20 @@ def enqueue(
     ), True
 
 
+_j = tables.jobs.c
+_BY_ID = select(tables.jobs).where(_j.id == bindparam("id"))
+_LATEST = (
+    select(tables.jobs).where(_j.digest == bindparam("digest")).order_by(_j.id.desc()).limit(1)
+)
+_ALL = select(tables.jobs).order_by(_j.id)
+_ALL_ACTIVE = _ALL.where(_j.state.in_(ACTIVE))
+_ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
+"""Built once: these are read in every step."""
+
+
 def get(connection: Connection, job_id: int) -> JobRecord | None:
     """Return one job, or None."""
-    row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).first()
+    row = connection.execute(_BY_ID, {"id": job_id}).first()
     return _record(row) if row else None
 
 
@@ -62,25 +73,18 @@ def find_active(connection: Connection, digest: str) -> JobRecord | None:
 
 def find_latest(connection: Connection, digest: str) -> JobRecord | None:
     """Return the newest job of a digest in whatever state."""
-    j = tables.jobs.c
-    query = select(tables.jobs).where(j.digest == digest).order_by(j.id.desc()).limit(1)
-    row = connection.execute(query).first()
+    row = connection.execute(_LATEST, {"digest": digest}).first()
     return _record(row) if row else None
 
 
 def listed(connection: Connection, *, ended: bool = False) -> list[JobRecord]:
     """Return active jobs, or with ``ended`` all jobs, by id."""
-    query = select(tables.jobs).order_by(tables.jobs.c.id)
-    if not ended:
-        query = query.where(tables.jobs.c.state.in_(ACTIVE))
-    return [_record(row) for row in connection.execute(query)]
+    return [_record(row) for row in connection.execute(_ALL if ended else _ALL_ACTIVE)]
 
 
 def active_digests(connection: Connection) -> dict[int, str]:
     """Return the digest of each pending or running job, by id."""
-    j = tables.jobs.c
-    query = select(j.id, j.digest).where(j.state.in_(ACTIVE))
-    return {row.id: row.digest for row in connection.execute(query)}
+    return {row.id: row.digest for row in connection.execute(_ACTIVE_DIGESTS)}
 
 
 def failed_with(connection: Connection, reason: str) -> list[JobRecord]:

@@ -36,10 +36,26 @@ class Protected(TerminalFailure):
     """The object carries ``loopscope.dev/protect`` and was not deleted."""
 
 
-_BY_KEY = select(tables.objects).where(
-    *(tables.objects.c[name] == bindparam(name) for name in Key._fields)
+_o, _changed, _counted = tables.objects.c, tables.changes.c, tables.counters.c
+_BY_KEY = select(tables.objects).where(*(_o[name] == bindparam(name) for name in Key._fields))
+_BY_OWNER = (
+    select(tables.objects).where(_o.owner_uid == bindparam("uid")).order_by(_o.kind, _o.name)
 )
-"""Built once: it is by far the most frequent statement."""
+_WANTING = select(_o.kind, _o.namespace, _o.name).where(_o.wanted_digest == bindparam("digest"))
+_WANTED = select(_o.wanted_digest).where(_o.wanted_digest.is_not(None)).distinct()
+_OLDEST_CHANGE = select(func.min(_changed.resource_version))
+_CHANGES_AFTER = (
+    select(tables.changes)
+    .where(_changed.resource_version > bindparam("version"))
+    .order_by(_changed.resource_version)
+)
+_COUNTER = select(_counted.value).where(_counted.name == bindparam("counter"))
+_RAISE = (
+    update(tables.counters)
+    .where(_counted.name == bindparam("counter"))
+    .values(value=_counted.value + 1)
+)
+"""Built once: these are most of all statements, and building one takes longer than running it."""
 
 
 def get(connection: Connection, key: Key) -> ObjectRecord | None:
@@ -84,21 +100,17 @@ def all_keys(connection: Connection) -> list[Key]:
 
 def owned_by(connection: Connection, uid: str) -> list[ObjectRecord]:
     """Return the objects that name ``uid`` as their owner."""
-    query = select(tables.objects).where(tables.objects.c.owner_uid == uid).order_by("kind", "name")
-    return [_record(row) for row in connection.execute(query)]
+    return [_record(row) for row in connection.execute(_BY_OWNER, {"uid": uid})]
 
 
 def wanting(connection: Connection, digest: str) -> list[Key]:
     """Return the objects whose status waits for, or rests on, this action digest."""
-    o = tables.objects.c
-    query = select(o.kind, o.namespace, o.name).where(o.wanted_digest == digest)
-    return [Key(*row) for row in connection.execute(query)]
+    return [Key(*row) for row in connection.execute(_WANTING, {"digest": digest})]
 
 
 def wanted_digests(connection: Connection) -> set[str]:
     """Return the action digests that some object wants."""
-    column = tables.objects.c.wanted_digest
-    return set(connection.execute(select(column).where(column.is_not(None)).distinct()).scalars())
+    return set(connection.execute(_WANTED).scalars())
 
 
 def apply(
@@ -267,44 +279,35 @@ def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
     Raises Gone when the log does not reach back that far, or not up to there: then an older
     database was put in this one's place.
     """
-    c = tables.changes.c
-    oldest = connection.execute(select(func.min(c.resource_version))).scalar()
+    oldest = connection.execute(_OLDEST_CHANGE).scalar()
     newest = resource_version(connection)
     if version > newest:
         raise Gone(f"version {version} was never reached; the newest is {newest}")
     if version < newest and (oldest is None or version < oldest - 1):
         raise Gone(f"changes before {oldest} are no longer kept")
-    query = select(tables.changes).where(c.resource_version > version).order_by(c.resource_version)
+    if version == newest:
+        return []
     return [
         ChangeRecord(row.resource_version, row.type, Key(row.kind, row.namespace, row.name))
-        for row in connection.execute(query)
+        for row in connection.execute(_CHANGES_AFTER, {"version": version})
     ]
 
 
 def raise_counter(connection: Connection, name: str) -> int:
     """Raise a database-wide counter inside the running write transaction."""
-    c = tables.counters.c
-    connection.execute(update(tables.counters).where(c.name == name).values(value=c.value + 1))
+    connection.execute(_RAISE, {"counter": name})
     return counter(connection, name)
 
 
 def counter(connection: Connection, name: str) -> int:
     """Return the newest value of a database-wide counter."""
-    query = select(tables.counters.c.value).where(tables.counters.c.name == name)
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_COUNTER, {"counter": name}).scalar_one())
 
 
 def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"], key: Key) -> int:
     version = raise_counter(connection, "resource_version")
-    connection.execute(
-        insert(tables.changes).values(
-            resource_version=version,
-            type=type_,
-            kind=key.kind,
-            namespace=key.namespace,
-            name=key.name,
-        )
-    )
+    change = {"resource_version": version, "type": type_, **key._asdict()}
+    connection.execute(insert(tables.changes), change)
     if version % 100 == 0:
         failpoints.reach("changes-trim")
         old = tables.changes.c.resource_version <= version - CHANGES_KEPT

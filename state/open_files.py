@@ -6,6 +6,7 @@ ever reads. So each transaction asks first.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +24,15 @@ class OpenFiles:
     """
 
     path: Path
-    _seen: dict[Path, Identity] = field(default_factory=dict)
+    _seen: dict[str, Identity] = field(default_factory=dict)
+    _paths: tuple[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._paths = (str(self.path), f"{self.path}-wal")
 
     def check(self) -> None:
         """Raise TerminalFailure when one of them was deleted, moved or replaced."""
-        for path in (self.path, Path(f"{self.path}-wal")):
+        for path in self._paths:
             now = _identity(path)
             if path not in self._seen and now is not None:
                 self._seen[path] = now
@@ -44,9 +49,9 @@ class OpenFiles:
         self._seen.clear()
 
 
-def _identity(path: Path) -> Identity | None:
+def _identity(path: str) -> Identity | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - asked for in every transaction
     except OSError:
         return None
     return found.st_dev, found.st_ino

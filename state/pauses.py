@@ -11,6 +11,7 @@ from specs.objects import Key
 from state import tables
 
 EVERYTHING = "all"
+_BY_SCOPE = select(tables.pauses).order_by(tables.pauses.c.scope)
 
 
 def scope_of(key: Key) -> str:
@@ -44,7 +45,7 @@ def resume(connection: Connection, scope: str | None = None) -> list[str]:
 
 def listed(connection: Connection) -> dict[str, float]:
     """Return the paused scopes and since when (Unix seconds)."""
-    found = connection.execute(select(tables.pauses).order_by(tables.pauses.c.scope))
+    found = connection.execute(_BY_SCOPE)
     return {row.scope: float(row.created_at) for row in found}
 
 
