@@ -16,6 +16,7 @@ import structlog
 from controller.cached import ReconciledMark
 from controller.clock import Clock
 from controller.commit import commit, would_write
+from controller.converged import Converged
 from controller.dependants import Dependants
 from controller.executor import Executor
 from controller.job_upkeep import cancel_unwanted, retry_failed_for
@@ -31,7 +32,7 @@ from controller.trouble import Trouble
 from controller.verification import Verifier
 from controller.work_queue import Priority, WorkQueue
 from reconcilers import experiment
-from reconcilers.plan import Blocked, Desired, Failed, Plan, Snapshot, Wait
+from reconcilers.plan import Blocked, Desired, Failed, Observed, Plan, Snapshot, Wait
 from reconcilers.references import input_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
@@ -68,6 +69,7 @@ class Controller:
     observer: Observer = field(default_factory=Unobserved)
     queue: WorkQueue = field(init=False)
     _artifacts: ArtifactObserver = field(init=False)
+    _converged: Converged = field(init=False)
     _verifier: Verifier = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
@@ -87,6 +89,7 @@ class Controller:
     def __post_init__(self) -> None:
         self.queue = WorkQueue(self.clock, self.observer)
         self._artifacts = ArtifactObserver(self.state.artifacts)
+        self._converged = Converged(self.state.artifacts)
         self._verifier = Verifier(self.state.artifacts, self.settings.verify_bytes_per_resync)
         self.starter = Starter(
             self.state, self.settings, self.clock, self.executor, self.free_bytes
@@ -161,11 +164,12 @@ class Controller:
                 self._dependants.replace(objects.listed(connection))
                 self._version = objects.resource_version(connection)
             everything = objects.all_keys(connection)
+            to_read = self._converged.to_read(connection, everything, now)
             running = jobs.running(connection)
             published = artifact_index.digests(connection)
         self._next_resync_at = now + self.settings.resync_seconds
         self._verify_due = True
-        for key in everything:
+        for key in to_read:
             self.queue.add(key, "low")
         for reference in self._dependants.inputs():
             if is_local(reference):
@@ -322,14 +326,16 @@ class Controller:
                 return None
             self._dependants.learn(snapshot.object)
             if key.kind == "Experiment":
-                plan, desired = experiment.plan(snapshot), None
+                plan, desired, observed = experiment.plan(snapshot), None, Observed()
             else:
                 desired = DESIRED_BY_KIND[key.kind](snapshot)
                 observed = self._artifacts.observe(connection, snapshot.object, desired)
                 plan = plan_stage(snapshot, desired, observed)
         self._resolve_if_blocked(snapshot, desired)
         if not would_write(snapshot, plan):
+            self._converged.learn(snapshot, plan, observed.artifact)
             return plan
+        self._converged.forget(key)
         with self.state.database.write() as connection:
             job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
         failpoints.reach("plan-committed")

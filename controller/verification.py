@@ -11,6 +11,9 @@ from state import artifact_index, objects
 from state.artifacts import ArtifactStore, Corrupt, was_made_again
 from state.records import ArtifactRecord
 
+BYTES_AT_LEAST = 1024 * 1024
+"""What a small artifact counts for: opening its files takes as long as reading this much."""
+
 
 @dataclass
 class Verifier:
@@ -28,16 +31,15 @@ class Verifier:
         Raises OSError when files cannot be read for a reason that is not theirs; the next call
         goes on there.
         """
-        known = sorted(artifact_index.listed(connection), key=lambda a: a.digest)
-        turn = [a for a in known if a.digest > self._after] or known
         budget = self.bytes_per_call
-        for artifact in turn:
+        for artifact in artifact_index.following(connection, self._after):
             if budget <= 0:
-                break
-            budget -= artifact.bytes
+                return
+            budget -= max(artifact.bytes, BYTES_AT_LEAST)
             if self.damage(artifact) is not None:
                 self.damaged.append(artifact)
             self._after = artifact.digest
+        self._after = ""  # every artifact had its turn
 
     def damage(self, artifact: ArtifactRecord) -> str | None:
         """Return what is wrong with an artifact, or None."""

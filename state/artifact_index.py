@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select
@@ -11,6 +12,12 @@ from state import tables
 from state.records import ArtifactRecord, FileEntry
 
 _BY_DIGEST = select(tables.artifacts).where(tables.artifacts.c.digest == bindparam("digest"))
+
+_FOLLOWING = (
+    select(tables.artifacts)
+    .where(tables.artifacts.c.digest > bindparam("digest"))
+    .order_by(tables.artifacts.c.digest)
+)
 
 
 def get(connection: Connection, digest: str) -> ArtifactRecord | None:
@@ -23,6 +30,13 @@ def listed(connection: Connection) -> list[ArtifactRecord]:
     """Return all known artifacts by stage and digest."""
     query = select(tables.artifacts).order_by("stage", "digest")
     return [_record(row) for row in connection.execute(query)]
+
+
+def following(connection: Connection, digest: str) -> Iterator[ArtifactRecord]:
+    """Yield the known artifacts after a digest, in the order of digests, as they are asked for."""
+    with connection.execute(_FOLLOWING, {"digest": digest}) as found:
+        for row in found:
+            yield _record(row)
 
 
 def digests(connection: Connection) -> set[str]:

@@ -216,6 +216,27 @@ class ArtifactStore:
                     f"{name}/{file}: expected {expected_bytes} bytes, found {there.st_size}"
                 )
 
+    def stands(self, record: ArtifactRecord) -> bool:
+        """Whether every file is there with its size, at a glance.
+
+        A tenth of the time of ``check_presence``, which says what is wrong when this is False.
+        """
+        folder = f"{self.root}/{record.stage}/{record.digest}"
+        try:
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                return False
+            if not stat.S_ISREG(os.lstat(f"{folder}/{MANIFEST}").st_mode):
+                return False
+            for name, entry in record.files.items():
+                there = os.lstat(f"{folder}/{name}")
+                if not stat.S_ISREG(there.st_mode) or there.st_size != entry.bytes:
+                    return False
+                if "/" in name and _is_linked(Path(folder), name):
+                    return False
+        except OSError:
+            return False
+        return True
+
     def verify(self, record: ArtifactRecord) -> None:
         """Check presence, the manifest and the sha256 of every file.
 

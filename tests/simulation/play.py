@@ -117,7 +117,7 @@ class Game:
         settings = Settings(
             job_starts_per_minute=rng.choice([4, 10, 60]),
             slots=rng.choice([1, 2]),
-            verify_bytes_per_resync=rng.choice([0, 2**20, 2**20, 2**20]),
+            verify_bytes_per_resync=rng.choice([0, 2**28, 2**28, 2**28]),
         )
         settled = rng.random() < SETTLED_SHARE
         if settled:

@@ -1,0 +1,56 @@
+"""What a resync need not read again: objects that were in order, and nothing was written since.
+
+A plan is a function of the database, the disk and the time. Where the database says what it said,
+and the plan waits for no time, only the disk can have changed; so only the disk is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconcilers.plan import Done, Plan, Snapshot
+from specs.objects import Key
+from state.artifacts import ArtifactStore
+from state.knowledge import Knowledge, knowledge
+from state.records import ArtifactRecord
+
+READ_AGAIN_SECONDS = 300.0
+"""However quiet it is, everything is read again this often."""
+
+
+@dataclass
+class Converged:
+    """Remembers who was Ready, on which artifact, since the database last changed."""
+
+    artifacts: ArtifactStore
+    _known: Knowledge | None = None
+    _read_at: float = 0.0
+    _resting: dict[Key, ArtifactRecord | None] = field(default_factory=dict)
+
+    def learn(self, snapshot: Snapshot, plan: Plan, artifact: ArtifactRecord | None) -> None:
+        """Take in a plan that wrote nothing."""
+        if snapshot.object.ready and isinstance(plan.result, Done):
+            self._resting[snapshot.object.key] = artifact
+        else:
+            self.forget(snapshot.object.key)
+
+    def forget(self, key: Key) -> None:
+        """Let an object be read again at the next resync."""
+        self._resting.pop(key, None)
+
+    def to_read(self, connection: Any, everything: Iterable[Key], now: float) -> list[Key]:
+        """Return the objects that a resync must read."""
+        known = knowledge(connection)
+        quiet = known == self._known and 0 <= now - self._read_at < READ_AGAIN_SECONDS
+        if not quiet:
+            self._known, self._read_at = known, now
+            self._resting.clear()
+        return [key for key in everything if not self._stands(key)]
+
+    def _stands(self, key: Key) -> bool:
+        if key not in self._resting:
+            return False
+        artifact = self._resting[key]
+        return artifact is None or self.artifacts.stands(artifact)

@@ -1,0 +1,123 @@
+"""A resync reads again what may have changed, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from controller import controller as controller_module
+from controller.converged import READ_AGAIN_SECONDS
+from state import artifact_index, jobs, pauses
+from state.knowledge import knowledge
+from tests.simulated import Simulation, settled_experiment
+
+OBJECTS = 6
+
+
+@pytest.fixture
+def quiet(tmp_path) -> Simulation:
+    """A settled experiment; two resyncs found nothing to do."""
+    simulation = settled_experiment(tmp_path / "state")
+    for _ in range(2):
+        assert simulation.resync() == []
+    return simulation
+
+
+@pytest.fixture
+def read(monkeypatch) -> list:
+    """The keys that were read since."""
+    seen: list = []
+    original = controller_module.read_snapshot
+
+    def noted(connection, key, now):
+        seen.append(key)
+        return original(connection, key, now)
+
+    monkeypatch.setattr(controller_module, "read_snapshot", noted)
+    return seen
+
+
+def test_a_resync_of_what_is_in_order_reads_no_object(quiet, read):
+    assert quiet.resync() == []
+    assert read == []
+
+
+def test_now_and_then_everything_is_read_again(quiet, read):
+    quiet.clock.advance(READ_AGAIN_SECONDS)
+    assert quiet.resync() == []
+    assert len(set(read)) == OBJECTS
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_makes_everything_be_read_again(quiet, read, hours):
+    quiet.clock.time += hours * 3600
+    quiet.controller._next_resync_at = 0.0
+    quiet.settle()
+    assert len(set(read)) == OBJECTS
+
+
+def test_only_the_object_whose_artifact_is_gone_is_read_and_it_runs_again(quiet, read):
+    shutil.rmtree(quiet.artifact_folder("france-mapping"))
+    quiet.clock.advance(quiet.settings.resync_seconds + 1)
+    quiet.step()
+    assert read[0] == quiet.get("france-mapping").key
+    assert quiet.settle() == ["mapping"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "directions.safetensors"])
+def test_a_file_that_became_a_link_is_looked_at(quiet, read, name, tmp_path):
+    file = quiet.artifact_folder("france-mapping") / name
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    quiet.resync()
+    assert quiet.get("france-mapping").key in read
+
+
+def test_a_folder_within_an_artifact_that_became_a_link_is_looked_at(quiet, tmp_path):
+    record = quiet.get("france-coarse").status.artifact
+    with quiet.state.database.read() as connection:
+        artifact = artifact_index.get(connection, record.digest)
+    nested = next(name for name in artifact.files if "/" in name).split("/")[0]
+    folder = quiet.artifact_folder("france-coarse") / nested
+    assert quiet.state.artifacts.stands(artifact)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert not quiet.state.artifacts.stands(artifact)
+
+
+def test_after_a_write_everything_is_read_again(quiet, read):
+    with quiet.state.database.write() as connection:
+        pauses.pause(connection, "stage/steering", now=quiet.clock.now())
+    quiet.resync()
+    assert len(set(read)) == OBJECTS
+
+
+def test_a_heartbeat_is_no_news_to_a_plan(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply()
+    simulation.step_until_running()
+    job = next(job for job in simulation.jobs() if job.state == "running")
+    with simulation.state.database.read() as connection:
+        before = knowledge(connection)
+    with simulation.state.database.write() as connection:
+        jobs.heartbeat(connection, job.id, job.token, 30.0, now=simulation.clock.now() + 5)
+    with simulation.state.database.read() as connection:
+        assert knowledge(connection) == before
+    simulation.workers.complete()
+    with simulation.state.database.read() as connection:
+        assert knowledge(connection) != before
+
+
+def test_what_is_not_ready_is_read_at_every_resync(quiet, read):
+    with quiet.state.database.write() as connection:
+        pauses.pause(connection, "all", now=quiet.clock.now())
+    quiet.apply({**quiet.get("france", "Experiment").spec, "hook": "blocks.1.hook_resid_post"})
+    for _ in range(3):
+        quiet.clock.advance(quiet.settings.resync_seconds + 1)
+        quiet.step()
+    del read[:]
+    quiet.clock.advance(quiet.settings.resync_seconds + 1)
+    quiet.step()
+    waiting = [record.key for record in quiet.objects() if not record.ready]
+    assert waiting and set(waiting) <= set(read)
