@@ -12,6 +12,7 @@ from controller.appliers import BY_ANYBODY, Applier
 from controller.inputs.files import HashMemo
 from controller.intents import Intent, intents
 from controller.planned import Applied
+from controller.unchanged import FileMemory
 from specs.errors import InvalidSpec
 from specs.keys import Key
 from specs.loading import LoadedObject, load_path
@@ -43,11 +44,22 @@ def admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
 
 
 def apply_all(
-    state: StateFolder, loaded: Sequence[LoadedObject], *, now: float, applier: Applier = BY_ANYBODY
+    state: StateFolder,
+    loaded: Sequence[LoadedObject],
+    *,
+    now: float,
+    applier: Applier = BY_ANYBODY,
+    memory: FileMemory | None = None,
 ) -> list[Applied]:
-    """Store all objects in one transaction. Raises TerminalFailure (Conflict)."""
+    """Store all objects in one transaction, and in ``memory`` that their files were read.
+
+    Raises TerminalFailure (Conflict).
+    """
     with state.database.write() as connection:
-        return store(connection, intents(connection, loaded, applier), now=now)
+        done = store(connection, intents(connection, loaded, applier), now=now)
+        if memory is not None:
+            memory.remember(connection, loaded, int(now * 1e9))
+    return done
 
 
 def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Applied]:

@@ -51,6 +51,10 @@ _UNRESOLVED = ("Resolving", "InputRefused")
 ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
 
+RESYNC_SHARE = 0.01
+"""A resync that takes long, of very many objects, comes so rarely that it takes this much of a
+core."""
+
 STEP_SECONDS = 0.05
 """A step that has reconciled for so long leaves what a resync found to the next one."""
 
@@ -90,7 +94,9 @@ class Controller:
         self.queue = WorkQueue(self.clock, self.observer)
         self._artifacts = ArtifactObserver(self.state.artifacts)
         self._converged = Converged(self.state.artifacts)
-        self._verifier = Verifier(self.state.artifacts, self.settings.verify_bytes_per_resync)
+        self._verifier = Verifier(
+            self.state.artifacts, self.clock, self.settings.verify_bytes_per_resync
+        )
         self.starter = Starter(
             self.state, self.settings, self.clock, self.executor, self.free_bytes
         )
@@ -176,6 +182,8 @@ class Controller:
                 self.resolver.request(reference)
         self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
         self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
+        took = self.clock.now() - now
+        self._next_resync_at = now + max(self.settings.resync_seconds, took / RESYNC_SHARE)
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""

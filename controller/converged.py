@@ -16,7 +16,7 @@ from state.artifacts import ArtifactStore
 from state.knowledge import Knowledge, knowledge
 from state.records import ArtifactRecord
 
-READ_AGAIN_SECONDS = 300.0
+READ_AGAIN_SECONDS = 3600.0
 """However quiet it is, everything is read again this often."""
 
 

@@ -7,7 +7,6 @@ when its file still holds others, or when its file is gone and the folder still 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,16 @@ import structlog
 
 from controller.appliers import Applier, folder_manager
 from controller.applying import Applied, apply_all, load_admitted
-from controller.folder_watch import FolderWatch, folders_named
+from controller.folder_files import (
+    ChangedPaths,
+    FileContent,
+    Files,
+    folders_of_weights,
+    still_known,
+)
+from controller.folder_watch import FolderWatch
 from controller.source_problems import mark_sources
+from controller.unchanged import FileMemory, named_by
 from specs.errors import InvalidSpec, Problem
 from specs.loading import LoadedObject
 from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
@@ -45,7 +52,8 @@ class FolderSource:
     problems: list[Problem] = field(default_factory=list)
     kept: set[Key] = field(default_factory=set)
     """Objects without a file that were not deleted, because more than their file vanished."""
-    _changed: threading.Event = field(default_factory=threading.Event)
+    _changed: ChangedPaths = field(default_factory=ChangedPaths)
+    _files: Files = field(default_factory=dict)
     _inside: FolderWatch = field(init=False)
     _outside: FolderWatch = field(init=False)
     _next_scan_at: float = 0.0
@@ -54,8 +62,8 @@ class FolderSource:
         self._inside = FolderWatch(self._notice, self.state.path, recursive=True)
         self._outside = FolderWatch(self._notice, self.state.path, recursive=False)
 
-    def _notice(self) -> None:
-        self._changed.set()
+    def _notice(self, paths: set[Path] | None) -> None:
+        self._changed.add(paths)
         self.wake()
 
     def start(self) -> None:
@@ -70,22 +78,25 @@ class FolderSource:
         self._outside.stop()
 
     def scan_if_due(self, now: float) -> list[Applied]:
-        """Apply the folder if something changed or the rescan is due.
+        """Apply what changed, and when the rescan is due whatever differs.
 
         A scan that fails for a cause that may pass is made again a second later.
         """
-        if not self._changed.is_set() and now < self._next_scan_at:
+        rescan = now >= self._next_scan_at
+        if not self._changed and not rescan:
             return []
-        self._changed.clear()
-        self._next_scan_at = now + RESCAN_SECONDS
+        changed = self._changed.take()
+        if rescan or changed is None:
+            changed = None
+            self._next_scan_at = now + RESCAN_SECONDS
         try:
-            return self._scan(now)
+            return self._scan(now, changed)
         except PASSING as trouble:
             log.error("cannot apply the folder now; trying again", trouble=str(trouble))
             self._next_scan_at = now + SCAN_AGAIN_SECONDS
             return []
 
-    def _scan(self, now: float) -> list[Applied]:
+    def _scan(self, now: float, changed: set[Path] | None) -> list[Applied]:
         if not self.folder.is_dir():
             log.warning("folder is gone; keeping what was applied", folder=str(self.folder))
             return []
@@ -94,28 +105,52 @@ class FolderSource:
         except OSError as error:
             log.warning("folder cannot be read; keeping what was applied", error=str(error))
             return []
-        applier = Applier(folder_manager(self.folder))
+        memory = FileMemory(self.root, self._applier.manager)
+        known = dict(self._unchanged(files, changed, memory))
         applied: list[Applied] = []
-        seen: dict[Key, Path] = {}
         problems: list[Problem] = []
-        named: set[Path] = set()
         for file in files:
+            if file in known:
+                continue
             try:
-                loaded = load_admitted(file, self.root)
-                _refuse_second_definitions(loaded, seen)
-                named.update(*(folders_named(i.manifest.canonical_spec()) for i in loaded))
-                applied.extend(apply_all(self.state, loaded, now=now, applier=applier))
-                seen.update((item.manifest.key, file) for item in loaded)
+                done, known[file] = self._apply(file, known, memory, now)
+                applied.extend(done)
             except InvalidSpec as invalid:
                 problems.extend(invalid.problems)
             except TerminalFailure as refused:
                 problems.append(Problem(str(file), 0, 0, "", refused.message))
-        self._outside.watch({path for path in named if not path.is_relative_to(self.root)})
+        self._files = known
+        weights = folders_of_weights(known)
+        self._outside.watch({path for path in weights if not path.is_relative_to(self.root)})
         self._tell(problems, now)
         mark_sources(self.state, problems)
+        seen = {key: file for file, content in known.items() for key in content.keys}
         if not problems and seen:
             self._prune(seen, now)
         return [item for item in applied if item.outcome != "unchanged"]
+
+    @property
+    def _applier(self) -> Applier:
+        return Applier(folder_manager(self.folder))
+
+    def _unchanged(self, files: list[Path], changed: set[Path] | None, memory: FileMemory) -> Files:
+        """Return the files that stand as they were applied."""
+        known = still_known(files, self._files, changed) if changed is not None else None
+        if known is not None:
+            return known
+        with self.state.database.read() as connection:
+            found = memory.split(connection, files)
+        return {file: FileContent(found.keys[file], found.named[file]) for file in found.keys}
+
+    def _apply(
+        self, file: Path, known: Files, memory: FileMemory, now: float
+    ) -> tuple[list[Applied], FileContent]:
+        loaded = load_admitted(file, self.root)
+        _refuse_second_definitions(loaded, known)
+        done = apply_all(self.state, loaded, now=now, applier=self._applier, memory=memory)
+        named = {pair for item in loaded for pair in named_by(item)}
+        keys = tuple(item.manifest.key for item in loaded)
+        return done, FileContent(keys, tuple(sorted(named)))
 
     def _tell(self, problems: list[Problem], now: float) -> None:
         """Log new problems, and put each on the objects that its file last defined."""
@@ -125,10 +160,10 @@ class FolderSource:
             source = str(Path(problem.file).resolve())
             log.error("not applied; the last good version stands", problem=str(problem))
             with self.state.database.write() as connection:
-                for record in objects.listed(connection):
-                    if record.annotations.get(SOURCE_ANNOTATION) == source:
+                for key, said in objects.annotation_values(connection, SOURCE_ANNOTATION):
+                    if said == source:
                         events.record(
-                            connection, record.key, "Warning", "InvalidSpec", str(problem), now=now
+                            connection, key, "Warning", "InvalidSpec", str(problem), now=now
                         )
         self.problems = problems
 
@@ -137,13 +172,15 @@ class FolderSource:
 
         A protected object stays, and one whose whole file or folder became empty.
         """
-        files = {file.resolve() for file in seen.values()}
-        kept = set()
+        with self.state.database.read() as connection:
+            vanished = self._vanished(connection, seen)
+        kept: set[Key] = set()
+        if not vanished:
+            self.kept = kept
+            return
+        files = {file.resolve() for file in set(seen.values())}
         with self.state.database.write() as connection:
-            for record in objects.annotated(connection, SOURCE_ANNOTATION):
-                source = self._vanished_source(record, seen)
-                if source is None:
-                    continue
+            for record, source in self._vanished(connection, seen):
                 if not _was_deleted(source, files):
                     kept.add(record.key)
                     if record.key not in self.kept:
@@ -165,13 +202,16 @@ class FolderSource:
                     log.info("pruned", object=str(record.key), source=str(source))
         self.kept = kept
 
-    def _vanished_source(self, record: ObjectRecord, seen: dict[Key, Path]) -> Path | None:
-        """Return the file of this folder that an object is no longer in, or None."""
-        source = record.annotations.get(SOURCE_ANNOTATION)
-        protected = record.annotations.get(PROTECT_ANNOTATION) == "true"
-        if source is None or protected or record.key in seen:
-            return None
-        return Path(source) if Path(source).is_relative_to(self.folder) else None
+    def _vanished(self, connection: Any, seen: dict[Key, Path]) -> list[tuple[ObjectRecord, Path]]:
+        """Return the objects that came from this folder and are in none of its files any more."""
+        sources = {
+            key: Path(source)
+            for key, source in objects.annotation_values(connection, SOURCE_ANNOTATION)
+            if key not in seen and Path(source).is_relative_to(self.folder)
+        }
+        records = objects.get_all(connection, set(sources))
+        unprotected = [r for r in records if r.annotations.get(PROTECT_ANNOTATION) != "true"]
+        return [(record, sources[record.key]) for record in unprotected]
 
     def _tell_kept(self, connection: Any, record: ObjectRecord, source: Path, now: float) -> None:
         key = record.key
@@ -200,8 +240,9 @@ def _was_deleted(source: Path, files: set[Path]) -> bool:
     return False
 
 
-def _refuse_second_definitions(loaded: list[LoadedObject], seen: dict[Key, Path]) -> None:
-    """Raise InvalidSpec for objects that an earlier file defines: applying both would flip."""
+def _refuse_second_definitions(loaded: list[LoadedObject], files: Files) -> None:
+    """Raise InvalidSpec for objects that another file defines: applying both would flip."""
+    seen = {key: file for file, content in files.items() for key in content.keys}
     problems = [
         item.problem("metadata.name", f"{key} is also defined in {seen[key]}; rename one")
         for item in loaded

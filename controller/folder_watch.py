@@ -7,9 +7,8 @@ not seen. Folders are watched, never files: one that is replaced by a rename is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import structlog
 import watchfiles
@@ -22,9 +21,14 @@ AGAIN_SECONDS = 1.0
 
 
 class FolderWatch:
-    """Calls ``notice`` when something changes below the folders that are watched at the moment."""
+    """Calls ``notice`` with the paths that changed below the folders that are watched now.
 
-    def __init__(self, notice: Callable[[], None], ignored: Path, *, recursive: bool) -> None:
+    With None when anything may have changed: after a fault, and when the folders become others.
+    """
+
+    def __init__(
+        self, notice: Callable[[set[Path] | None], None], ignored: Path, *, recursive: bool
+    ) -> None:
         self._notice = notice
         self._ignored = ignored
         self._recursive = recursive
@@ -57,13 +61,13 @@ class FolderWatch:
                 log.error("watching failed; taken up again", fault=str(fault))
                 self._stop.wait(AGAIN_SECONDS)
             if not self._stop.is_set() and folders:
-                self._notice()
+                self._notice(None)
 
     def _watch(self, folders: list[Path]) -> None:
         if not folders:
             self._interrupt.wait(AGAIN_SECONDS)
             return
-        for _ in watchfiles.watch(
+        for changes in watchfiles.watch(
             *folders,
             debounce=DEBOUNCE_MILLISECONDS,
             step=STEP_MILLISECONDS,
@@ -71,23 +75,8 @@ class FolderWatch:
             watch_filter=self._concerns_specs,
             recursive=self._recursive,
         ):
-            self._notice()
+            self._notice({Path(path) for _, path in changes})
 
     def _concerns_specs(self, _change: watchfiles.Change, path: str) -> bool:
         inside_state = Path(path).is_relative_to(self._ignored)
         return not inside_state and "/.git/" not in path and "/.venv/" not in path
-
-
-def folders_named(spec: Any) -> Iterator[Path]:
-    """Yield the folders that hold the model and the dictionaries that a spec names by path."""
-    if isinstance(spec, list):
-        for item in spec:
-            yield from folders_named(item)
-    if not isinstance(spec, dict):
-        return
-    for name, value in spec.items():
-        if name in ("path", "folder", "gguf") and isinstance(value, str) and value.startswith("/"):
-            path = Path(value)
-            yield path if path.is_dir() else path.parent
-        else:
-            yield from folders_named(value)

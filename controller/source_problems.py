@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from specs.errors import Problem
 from specs.objects import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
@@ -26,19 +27,22 @@ def mark_sources(state: StateFolder, problems: Sequence[Problem]) -> None:
     for problem in problems:
         notes.setdefault(str(Path(problem.file).resolve()), str(problem)[:NOTE_CHARACTERS_MAX])
     with state.database.read() as connection:
-        due = [record for record in objects.listed(connection) if _is_due(record, notes)]
+        due = _due(connection, notes)
     if not due:
         return
     with state.database.write() as connection:
-        for record in objects.listed(connection):
-            if _is_due(record, notes):
-                objects.annotate(
-                    connection, record, SOURCE_PROBLEM_ANNOTATION, _note(record, notes)
-                )
+        for record in _due(connection, notes):
+            objects.annotate(connection, record, SOURCE_PROBLEM_ANNOTATION, _note(record, notes))
 
 
-def _is_due(record: ObjectRecord, notes: dict[str, str]) -> bool:
-    return record.annotations.get(SOURCE_PROBLEM_ANNOTATION) != _note(record, notes)
+def _due(connection: Any, notes: dict[str, str]) -> list[ObjectRecord]:
+    """Return the objects whose note is not what it should be."""
+    marked = {key for key, _ in objects.annotation_values(connection, SOURCE_PROBLEM_ANNOTATION)}
+    if notes:
+        sources = objects.annotation_values(connection, SOURCE_ANNOTATION)
+        marked.update(key for key, source in sources if source in notes)
+    records = objects.get_all(connection, marked)
+    return [r for r in records if r.annotations.get(SOURCE_PROBLEM_ANNOTATION) != _note(r, notes)]
 
 
 def _note(record: ObjectRecord, notes: dict[str, str]) -> str | None:

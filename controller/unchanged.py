@@ -30,7 +30,9 @@ SETTLED_NANOSECONDS = 2 * 10**9
 """A model or dictionary younger than this may still change within one tick of its clock."""
 ENTRIES_MAX = 1000
 """A folder with more entries is no model or dictionary; it is looked at again each time."""
-_TEXTS, _WEIGHTS = ("file",), ("path", "folder", "gguf")
+_TEXTS, WEIGHTS = ("file",), ("path", "folder", "gguf")
+Named = tuple[str, str]
+"""How a spec names a file (``file``, ``path``, ``folder``, ``gguf``), and its absolute path."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Unchanged:
 
     keys: dict[Path, tuple[Key, ...]]
     to_read: list[Path]
+    named: dict[Path, tuple[Named, ...]] = field(default_factory=dict)
 
     @property
     def objects(self) -> list[Key]:
@@ -68,11 +71,12 @@ class FileMemory:
             self._fingerprints[name] = self._fingerprint(name)
             known = remembered.get(name)
             keys = self._keys_if_unchanged(known, standing) if known else None
-            if keys is None or seen.intersection(keys):
+            if known is None or keys is None or seen.intersection(keys):
                 found.to_read.append(file)
             else:
                 seen.update(keys)
                 found.keys[file] = keys
+                found.named[file] = tuple((kind, path) for kind, path, _ in json.loads(known.named))
         return found
 
     def remember(self, connection: Any, loaded: Iterable[LoadedObject], split_at_ns: int) -> None:
@@ -97,7 +101,7 @@ class FileMemory:
     def files(self, loaded: Iterable[LoadedObject]) -> dict[str, str | None]:
         """Return what stands for the content of every file that was looked at, by its path."""
         for item in loaded:
-            for kind, path in _named_by(item):
+            for kind, path in named_by(item):
                 self.signature(kind, path)
         named = {path: signature for (_, path), signature in self._signatures.items()}
         return {**named, **self._fingerprints}
@@ -143,7 +147,7 @@ class FileMemory:
         split_at_ns: int,
     ) -> SourceRecord | None:
         """Return what to remember; None while something that the file names is too young."""
-        named = sorted({pair for item in items for pair in _named_by(item)})
+        named = sorted({pair for item in items for pair in named_by(item)})
         fresh = FileMemory(self.root, self.manager)  # as it is now, not as it was when split
         signatures = [[kind, path, fresh.signature(kind, path)] for kind, path in named]
         if fresh._youngest > split_at_ns - SETTLED_NANOSECONDS:
@@ -203,8 +207,8 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _named_by(item: LoadedObject) -> list[tuple[str, str]]:
-    """Return the files that an object names, as absolute paths in which links stay links."""
+def named_by(item: LoadedObject) -> list[Named]:
+    """Return the files that an object names, by paths in which links stay links."""
     folder = os.path.dirname(_name(Path(item.document.file)))  # noqa: PTH120 - see _name
     return [
         (kind, os.path.join(folder, os.path.expanduser(path)))  # noqa: PTH111, PTH118 - see _name
@@ -216,7 +220,7 @@ def _named_files(value: Any) -> Iterator[tuple[str, str]]:
     """Yield how a spec names files: text lists (``file``), models and dictionaries."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if name in (*_TEXTS, *_WEIGHTS) and isinstance(inner, str):
+            if name in (*_TEXTS, *WEIGHTS) and isinstance(inner, str):
                 yield name, inner
             else:
                 yield from _named_files(inner)

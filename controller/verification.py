@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.clock import Clock
 from specs.objects import Key
 from state import artifact_index, objects
 from state.artifacts import ArtifactStore, Corrupt, was_made_again
@@ -13,13 +14,16 @@ from state.records import ArtifactRecord
 
 BYTES_AT_LEAST = 1024 * 1024
 """What a small artifact counts for: opening its files takes as long as reading this much."""
+SECONDS_PER_CALL = 0.05
+"""After this long the next call goes on, so that a resync takes little of a core."""
 
 
 @dataclass
 class Verifier:
-    """Walks the known artifacts round robin, at most ``bytes_per_call`` bytes a call."""
+    """Walks the known artifacts round robin: so many bytes a call, or so many seconds."""
 
     artifacts: ArtifactStore
+    clock: Clock
     bytes_per_call: int
     damaged: deque[ArtifactRecord] = field(default_factory=deque)
     """Found and not set aside yet."""
@@ -31,9 +35,9 @@ class Verifier:
         Raises OSError when files cannot be read for a reason that is not theirs; the next call
         goes on there.
         """
-        budget = self.bytes_per_call
+        budget, until = self.bytes_per_call, self.clock.now() + SECONDS_PER_CALL
         for artifact in artifact_index.following(connection, self._after):
-            if budget <= 0:
+            if budget <= 0 or self.clock.now() > until:
                 return
             budget -= max(artifact.bytes, BYTES_AT_LEAST)
             if self.damage(artifact) is not None:

@@ -106,7 +106,7 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     if exact is not None:
         return [exact]
     experiment = objects.get(connection, Key("Experiment", namespace, name))
-    family = _all_owned_by(connection, experiment) if experiment else []
+    family = all_owned_by(connection, experiment) if experiment else []
     found = [child for child in family if child.key.kind == kind]
     if not found:
         known = [r.key.name for r in objects.listed(connection, kind, namespace)]
@@ -117,9 +117,10 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     return found
 
 
-def _all_owned_by(connection: Any, owner: ObjectRecord) -> list[ObjectRecord]:
+def all_owned_by(connection: Any, owner: ObjectRecord) -> list[ObjectRecord]:
+    """Return what an object owns, and what that owns."""
     children = objects.owned_by(connection, owner.uid)
-    return [one for child in children for one in (child, *_all_owned_by(connection, child))]
+    return [one for child in children for one in (child, *all_owned_by(connection, child))]
 
 
 def find_experiment(connection: Any, namespace: str, name: str) -> ObjectRecord:

@@ -84,11 +84,12 @@ def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecor
     return [record for record in found if record is not None]
 
 
-def annotated(connection: Connection, annotation: str) -> list[ObjectRecord]:
-    """Return the objects that carry an annotation, in key order."""
-    said = func.json_extract(tables.objects.c.annotations, f'$."{annotation}"')
-    query = select(tables.objects).where(said.is_not(None)).order_by("kind", "namespace", "name")
-    return [_record(row) for row in connection.execute(query)]
+def annotation_values(connection: Connection, annotation: str) -> list[tuple[Key, str]]:
+    """Return the objects that carry an annotation, with what it says, in key order."""
+    said = func.json_extract(_o.annotations, f'$."{annotation}"')
+    query = select(_o.kind, _o.namespace, _o.name, said).where(said.is_not(None))
+    rows = connection.execute(query.order_by(_o.kind, _o.namespace, _o.name))
+    return [(Key(*key), value) for *key, value in rows]
 
 
 def all_keys(connection: Connection) -> list[Key]:

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from loopscope.commands.options import OutputOption
-from loopscope.context import CommandError, find, find_one, kind_of, now, split_name
+from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
 from loopscope.selectors import Selector, parse_selector
 from reports.describe import describe_text
 from reports.documents import list_document, object_document
@@ -71,7 +71,7 @@ def get(
         return
     with state.database.read() as connection:
         records = select(connection)
-        owned = by_owner(objects.listed(connection, namespace=namespace))
+        owned = _owned(connection, records, namespace, single=name is not None)
     if output in (None, "wide") and not records:
         print(f"No {kind.lower()}s found in namespace {namespace}.")
     elif output in (None, "wide"):
@@ -82,6 +82,17 @@ def get(
                 print(f"{record.key}: its file is refused: {refused.message}", file=sys.stderr)
     else:
         _print_documents(records, output, single=name is not None)
+
+
+def _owned(
+    connection: Any, records: list[ObjectRecord], namespace: str, *, single: bool
+) -> dict[str, list[ObjectRecord]]:
+    """Return what experiments own, by their uid; nothing else owns anything."""
+    if not any(record.key.kind == "Experiment" for record in records):
+        return {}
+    if not single:
+        return by_owner(objects.listed(connection, namespace=namespace))
+    return by_owner(one for record in records for one in all_owned_by(connection, record))
 
 
 def _watch(

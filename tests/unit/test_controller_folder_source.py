@@ -8,7 +8,7 @@ import pytest
 
 from controller import folder_watch
 from controller.folder_source import RESCAN_SECONDS, FolderSource
-from controller.folder_watch import FolderWatch, folders_named
+from controller.folder_watch import FolderWatch
 from specs.objects import PROTECT_ANNOTATION, Key
 from tests.simulated import Simulation, canonical
 
@@ -294,7 +294,7 @@ def test_get_says_that_a_file_is_refused(world, loopscope):
 def watch(tmp_path):
     """A watch that counts what it notices; ended after the test."""
     noticed = threading.Semaphore(0)
-    made = FolderWatch(noticed.release, tmp_path / "state", recursive=True)
+    made = FolderWatch(lambda _: noticed.release(), tmp_path / "state", recursive=True)
     made.noticed = noticed
     yield made
     made.stop()
@@ -342,13 +342,3 @@ def test_folders_can_be_added_while_watching(watch, tmp_path):
     while not watch.noticed.acquire(timeout=0.3):
         (second / "x").write_text(str(time.monotonic()))
         assert time.monotonic() < deadline
-
-
-def test_the_folders_of_a_model_and_its_dictionaries_are_named(tmp_path):
-    (tmp_path / "sae").mkdir()
-    (tmp_path / "model.gguf").write_text("")
-    spec = {
-        "model": {"name": "m", "source": {"gguf": str(tmp_path / "model.gguf")}},
-        "dictionaries": {"coarse": {"path": str(tmp_path / "sae")}, "fine": {"release": "r"}},
-    }
-    assert set(folders_named(spec)) == {tmp_path, tmp_path / "sae"}
