@@ -9,7 +9,6 @@ when one is missed.
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import signal
@@ -26,17 +25,18 @@ from typing import Any
 
 import psutil
 import structlog
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from specs.objects import Key
-from state import objects
+from benchmarks.many_specs import settle_all, write_specs
 from tests.simulated import Simulation, capture_spec, texts
+from tests.tiny_experiment import document
 
 REPOSITORY = Path(__file__).parents[1]
 EDITS, STARTS, IDLE_SECONDS, CHURN_SECONDS = 40, 7, 30.0, 3600.0
 EDIT_P95_SECONDS, START_SECONDS, IDLE_SHARE, GROWTH_BYTES = 0.150, 0.8, 0.01, 5 * 2**20
-PATIENCE_SECONDS = 120.0
+OBJECTS_PER_FILE, PATIENCE_SECONDS = 6, 300.0
 
 
 def main(number: int) -> int:
@@ -44,7 +44,12 @@ def main(number: int) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        fill(place / "state", number)
+        specs = write_specs(place, number // OBJECTS_PER_FILE)
+        time.sleep(2.5)  # files younger than two seconds are not remembered
+        words = ("apply", "-f", str(specs), "--root", str(place))
+        if loopscope(place, *words).wait() != 0:
+            raise SystemExit("the specs were not applied")
+        number = settle_all(place / "state", specs)
         missed = [measure(place, number) for measure in (cold_start, idle_and_edits)]
         missed.append(churn(place / "churn"))
     return sum(missed)
@@ -57,23 +62,6 @@ def told(what: str, value: str, within: bool) -> int:
 
 
 # -- the world ----------------------------------------------------------------------------
-
-
-def fill(path: Path, number: int) -> None:
-    """Make a state folder with so many converged captures, by copying one that is settled."""
-    simulation = Simulation(path)
-    simulation.apply(capture_spec(), "first", "Capture")
-    simulation.settle()
-    record = simulation.get("first")
-    now = simulation.clock.now()
-    with simulation.state.database.write() as connection:
-        for n in range(1, number):
-            key = Key("Capture", "default", f"copy-{n:05d}")
-            objects.apply(connection, key, record.spec, now=now)
-            copy = objects.get(connection, key)
-            assert copy is not None
-            objects.update_status(connection, copy, record.status, record.wanted_digest)
-    simulation.state.database.close()
 
 
 def loopscope(place: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -94,7 +82,7 @@ def cold_start(place: Path, number: int) -> int:
     """``loopscope get`` of one object, each time a new process; and an empty interpreter beside."""
     ours, bare = [], []
     for _ in range(STARTS):
-        ours.append(seconds_of(lambda: loopscope(place, "get", "capture", "first").wait()))
+        ours.append(seconds_of(lambda: loopscope(place, "get", "experiment", "e00000").wait()))
         command = [sys.executable, "-c", "pass"]
         bare.append(seconds_of(lambda: subprocess.run(command, check=True)))  # noqa: B023
     median = statistics.median(ours)
@@ -112,21 +100,17 @@ def seconds_of(what: Callable[[], Any]) -> float:
 def idle_and_edits(place: Path, number: int) -> int:
     """One controller that watches a folder: what it takes when idle, how soon it sees an edit."""
     specs = place / "specs"
-    specs.mkdir()
-    write_model(place)
-    edit(specs, place, 0)
     log = (place / "controller.log").open("wb")
     words = ("controller", "--watch", str(specs), "--root", str(place), "--slots", "1")
     paused = loopscope(place, "pause", "--all")
     paused.wait()
     process = loopscope(place, *words, stderr=log)
     try:
-        until(lambda: newest_job(place) is not None)
         settle(process.pid)
         share = cpu_share(process.pid, IDLE_SECONDS)
         text = f"{share:.2%} of a core over {IDLE_SECONDS:.0f} s"
         missed = told(f"idle controller, {number:,} objects", text, share < IDLE_SHARE)
-        waits = sorted(edited(specs, place, n) for n in range(1, EDITS + 1))
+        waits = sorted(edited(place, n) for n in range(1, EDITS + 1))
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -137,41 +121,23 @@ def idle_and_edits(place: Path, number: int) -> int:
     )
 
 
-def write_model(place: Path) -> None:
-    """Write what the spec's model reference is looked up in: headers, no weights worth the name."""
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    model = place / "model"
-    model.mkdir()
-    (model / "config.json").write_text('{"hidden_size": 8, "num_hidden_layers": 2}')
-    (model / "tokenizer.json").write_text("{}")
-    save_file({"w": np.zeros(2, np.float32)}, model / "model.safetensors")
-
-
-def edit(specs: Path, place: Path, n: int) -> None:
-    """Write the spec with other prompts, as an editor does: beside it, then over it."""
-    spec = {
-        "model": {"name": "tiny", "source": {"folder": str(place / "model")}},
-        "hook": "blocks.1.hook_resid_post",
-        "prompts": {"target": texts(f"Paris {n}"), "neutral": texts(f"Rome {n}")},
+def edit(specs: Path, n: int) -> None:
+    """Give one experiment other prompts, as an editor does: beside the file, then over it."""
+    lines = {
+        "target": [f"the food in paris {n} was {i}" for i in range(24)],
+        "neutral": [f"the food in rome {n} was {i}" for i in range(24)],
     }
-    document = {
-        "apiVersion": "loopscope.dev/v1alpha1",
-        "kind": "Capture",
-        "metadata": {"name": "edited"},
-        "spec": spec,
-    }
+    prompts = {condition: {"texts": texts} for condition, texts in lines.items()}
     new = specs / ".edited.tmp"
-    new.write_text(json.dumps(document))
-    new.rename(specs / "edited.yaml")
+    new.write_text(yaml.safe_dump(document("e00001", prompts=prompts)))
+    new.rename(specs / "e00001.yaml")
 
 
-def edited(specs: Path, place: Path, n: int) -> float:
+def edited(place: Path, n: int) -> float:
     """Edit, and return the seconds until the job's row is there."""
     before = newest_job(place)
     began = time.perf_counter()
-    edit(specs, place, n)
+    edit(place / "specs", n)
     until(lambda: newest_job(place) != before, 0.001)
     waited = time.perf_counter() - began
     time.sleep(0.5)
@@ -181,9 +147,7 @@ def edited(specs: Path, place: Path, n: int) -> float:
 def newest_job(place: Path) -> int | None:
     """Return the highest job id."""
     with closing(sqlite3.connect(place / "state" / "state.db")) as connection:
-        found: int | None = connection.execute("select max(id) from jobs where id > 1").fetchone()[
-            0
-        ]
+        found: int | None = connection.execute("select max(id) from jobs").fetchone()[0]
     return found
 
 

@@ -1,13 +1,14 @@
 """A folder of many experiment specs and a state folder in which all of them are done.
 
-One experiment is settled by the real controller with simulated workers; its objects are then copied
-under the other names: equal work is done once and shared anyway. A resync proves the copies.
+One experiment (a tiny random model) is run; its objects are copied under the other names: equal
+work is done once and shared anyway. That a resync writes nothing proves the copies.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -15,70 +16,25 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import save_file
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.fake_stages import D_MODEL
-from tests.simulated import Simulation
+from tests.tiny_experiment import make_experiment
 
-HOOK = "blocks.1.hook_resid_post"
 TEMPLATE = "e00000"
-SPEC = """apiVersion: loopscope.dev/v1alpha1
-kind: Experiment
-metadata:
-  name: {name}
-  labels: {{team: benchmark}}
-spec:
-  model: {{name: tiny, source: {{folder: ../model}}}}
-  hook: blocks.1.hook_resid_post
-  prompts:
-    target: {{file: ../target.txt}}
-    neutral: {{file: ../neutral.txt}}
-  dictionaries:
-    coarse: {{path: ../coarse}}
-    fine: {{path: ../fine}}
-  mapping: {{minCosine: 0.3, topK: 10}}
-  steering:
-    strengths: [0.05, 0.1, 0.2]
-    prompts: {{texts: [We went to, They came from, Once upon a time]}}
-    neutralText: {{texts: [A plain sentence about nothing.]}}
-    lexicon: {{texts: [paris, lyon, nantes]}}
-"""
+REPOSITORY = Path(__file__).parents[1]
 
 
 def write_specs(folder: Path, count: int) -> Path:
-    """Write ``count`` experiments with the files that they name; return the folder of specs."""
-    specs = folder / "specs"
-    specs.mkdir(parents=True)
-    model = folder / "model"
-    model.mkdir()
-    (model / "config.json").write_text(f'{{"hidden_size": {D_MODEL}, "num_hidden_layers": 2}}')
-    (model / "tokenizer.json").write_text("{}")
-    save_file({"w": np.zeros(2, np.float32)}, model / "model.safetensors")
-    for name, d_sae in (("coarse", 8), ("fine", 16)):
-        _write_dictionary(folder / name, d_sae)
-    for name in ("target", "neutral"):
-        lines = (f"prompt {number} about {name}" for number in range(20))
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
-    for number in range(count):
+    """Write ``count`` equal experiments with what they name; return the folder of specs."""
+    template = make_experiment(folder, TEMPLATE)
+    text = template.read_text()
+    for number in range(1, count):
         name = f"e{number:05d}"
-        (specs / f"{name}.yaml").write_text(SPEC.format(name=name))
-    return specs
+        template.with_name(f"{name}.yaml").write_text(text.replace(TEMPLATE, name))
+    return template.parent
 
 
-def _write_dictionary(folder: Path, d_sae: int) -> None:
-    folder.mkdir()
-    shapes = {"W_enc": (D_MODEL, d_sae), "W_dec": (d_sae, D_MODEL), "b_enc": (d_sae,)}
-    shapes["b_dec"] = (D_MODEL,)
-    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    save_file(weights, folder / "sae_weights.safetensors")
-    cfg = {"architecture": "standard", "d_in": D_MODEL, "d_sae": d_sae}
-    (folder / "cfg.json").write_text(json.dumps({**cfg, "metadata": {"hook_name": HOOK}}))
-
-
-def settle_all(state: Path) -> int:
+def settle_all(state: Path, specs: Path) -> int:
     """Let everything that was applied be done; return the number of objects."""
     with closing(sqlite3.connect(state / "state.db")) as connection:
         others = connection.execute(
@@ -87,9 +43,11 @@ def settle_all(state: Path) -> int:
         held_back = list(_rows(connection, "select * from objects where name != ?", TEMPLATE))
         connection.execute("delete from objects where name != ?", (TEMPLATE,))
         connection.commit()
-    simulation = Simulation(state)
-    simulation.settle()
-    simulation.state.database.close()
+    words = ["--state", str(state), "run", str(specs / f"{TEMPLATE}.yaml")]
+    subprocess.run(
+        [sys.executable, "-m", "loopscope", *words, "--root", str(specs.parent)],
+        cwd=REPOSITORY, check=True, capture_output=True,
+    )  # fmt: skip
     with closing(sqlite3.connect(state / "state.db")) as connection:
         family = list(_rows(connection, "select * from objects"))
         _insert(connection, held_back)

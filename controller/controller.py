@@ -23,6 +23,7 @@ from controller.job_upkeep import cancel_unwanted, retry_failed_for
 from controller.leases import lost_jobs, take_back
 from controller.observer import Observer, Result, Unobserved
 from controller.outside_writes import OutsideWrites
+from controller.quiet import Quiet
 from controller.resolution import Resolution, Resolver, is_local
 from controller.settings import Settings
 from controller.snapshots import Observer as ArtifactObserver
@@ -41,7 +42,6 @@ from state import artifact_index, events, failpoints, jobs, objects
 from state.failures import TransientFailure
 from state.folder import StateFolder
 from state.objects import Conflict, Gone
-from state.records import ArtifactRecord
 
 log = structlog.get_logger("controller")
 
@@ -52,8 +52,7 @@ ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
 
 RESYNC_SHARE = 0.01
-"""A resync that takes long, of very many objects, comes so rarely that it takes this much of a
-core."""
+"""A resync of very many objects comes so rarely that it takes this much of a core."""
 
 STEP_SECONDS = 0.05
 """A step that has reconciled for so long leaves what a resync found to the next one."""
@@ -74,6 +73,7 @@ class Controller:
     queue: WorkQueue = field(init=False)
     _artifacts: ArtifactObserver = field(init=False)
     _converged: Converged = field(init=False)
+    _quiet: Quiet = field(init=False)
     _verifier: Verifier = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
@@ -94,6 +94,7 @@ class Controller:
         self.queue = WorkQueue(self.clock, self.observer)
         self._artifacts = ArtifactObserver(self.state.artifacts)
         self._converged = Converged(self.state.artifacts)
+        self._quiet = Quiet(self.state.database)
         self._verifier = Verifier(
             self.state.artifacts, self.clock, self.settings.verify_bytes_per_resync
         )
@@ -107,6 +108,9 @@ class Controller:
 
     def step(self) -> float:
         """Do everything that is due; return when to come back at the latest (Unix seconds)."""
+        if self._quiet.lasts() and not self._anything_due():
+            return self._next_wake_at()
+        marker = self._quiet.now()  # before anything is read
         self._trouble.begin_step()
         for part in (
             self._retry_for_this_device,
@@ -123,7 +127,15 @@ class Controller:
         ):
             self._trouble.attempt(part)
         self._trouble.end_step()
+        self._quiet.begins(None if self._outside.jobs_are_active or not self.idle else marker)
         return self._next_wake_at()
+
+    def _anything_due(self) -> bool:
+        """Whether there is news that no commit tells."""
+        self._ended_jobs.extend(self.executor.finished())
+        self._resolutions.extend(self.resolver.finished())
+        due = min(self._next_resync_at, self.queue.next_due_at() or self._next_resync_at)
+        return not self.idle or self.clock.now() >= due
 
     @property
     def idle(self) -> bool:
@@ -191,20 +203,8 @@ class Controller:
             with self.state.database.read() as connection:
                 self._verifier.verify_some(connection)
             self._verify_due = False
-        damaged = self._verifier.damaged
-        while damaged:
-            what = self._verifier.damage(damaged[0])  # again: it may have been remade meanwhile
-            if what is not None:
-                self._set_aside(damaged[0], what)
-            damaged.popleft()
-
-    def _set_aside(self, artifact: ArtifactRecord, what: str) -> None:
-        now = self.clock.now()
-        with self.state.database.write() as connection:
-            keys = self._verifier.set_aside(connection, artifact, what, now)
-            for key in keys:
-                events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
-        self._add_all(keys)
+        for keys in self._verifier.set_damaged_aside(self.state.database):
+            self._add_all(keys)
 
     def _record_resolutions(self) -> None:
         self._resolutions.extend(self.resolver.finished())

@@ -47,10 +47,12 @@ class Converged:
         if not quiet:
             self._known, self._read_at = known, now
             self._resting.clear()
-        return [key for key in everything if not self._stands(key)]
+        artifacts = {a.digest: a for a in self._resting.values() if a is not None}
+        fallen = {d for d, artifact in artifacts.items() if not self.artifacts.stands(artifact)}
+        return [key for key in everything if not self._stands(key, fallen)]
 
-    def _stands(self, key: Key) -> bool:
+    def _stands(self, key: Key, fallen: set[str]) -> bool:
         if key not in self._resting:
             return False
         artifact = self._resting[key]
-        return artifact is None or self.artifacts.stands(artifact)
+        return artifact is None or artifact.digest not in fallen

@@ -16,6 +16,11 @@ class OutsideWrites:
     _paused: frozenset[str] | None = None
     _active: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def jobs_are_active(self) -> bool:
+        """Whether a job waited or ran at the last look."""
+        return bool(self._active)
+
     def look(self, connection: Any) -> list[Key]:
         """Return the objects that a pause, its end, or an added or vanished job concerns."""
         paused = frozenset(pauses.listed(connection))

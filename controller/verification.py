@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from controller.clock import Clock
 from specs.objects import Key
-from state import artifact_index, objects
+from state import artifact_index, events, objects
 from state.artifacts import ArtifactStore, Corrupt, was_made_again
+from state.database import Database
 from state.records import ArtifactRecord
 
 BYTES_AT_LEAST = 1024 * 1024
@@ -53,7 +55,20 @@ class Verifier:
             return str(what)
         return None
 
-    def set_aside(
+    def set_damaged_aside(self, database: Database) -> Iterator[list[Key]]:
+        """Set aside what is still damaged, one by one; yield the objects that rested on it."""
+        while self.damaged:
+            artifact, now = self.damaged[0], self.clock.now()
+            what = self.damage(artifact)  # again: it may have been remade meanwhile
+            if what is not None:
+                with database.write() as connection:
+                    keys = self._set_aside(connection, artifact, what, now)
+                    for key in keys:
+                        events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
+                yield keys
+            self.damaged.popleft()  # last: after an error it is set aside again
+
+    def _set_aside(
         self, connection: Any, artifact: ArtifactRecord, what: str, now: float
     ) -> list[Key]:
         """Forget a damaged artifact and move it away; return the objects that rested on it.

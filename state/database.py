@@ -35,6 +35,7 @@ class Database:
         self.path = path
         self._engine = _engine(path)
         self._files = OpenFiles(path)
+        self._marker: sqlite3.Connection | None = None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -73,6 +74,17 @@ class Database:
                 raise
         failpoints.reach("transaction-committed")
 
+    def marker(self) -> int:
+        """Return a number that is another one after each commit, whoever committed."""
+        with _in_plain_words(self.path):
+            if self._marker is None:
+                self._marker = sqlite3.connect(
+                    self.path, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False
+                )
+                configure(self._marker, self.path)
+            self._files.check()
+            return int(self._marker.execute("PRAGMA data_version").fetchone()[0])
+
     def migrate(self) -> None:
         """Bring the schema to this version. Refuses a database of a newer Loopscope.
 
@@ -98,6 +110,9 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        if self._marker is not None:
+            self._marker.close()
+            self._marker = None
         self._engine.dispose()
         self._files.forget()
 
