@@ -3,7 +3,8 @@
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make check  lint, types, layers and the fast tests: for daily use
-# make science  runs the four full studies (long); a second call goes on where the first stopped
+# make science  runs the four full studies (about an hour; a second call goes on where the first
+#               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
 PYTHON ?= python3
@@ -30,6 +31,8 @@ demo: $(INSTALLED)
 science: $(INSTALLED)
 	@status=0; $(BIN)/loopscope run examples/studies || status=$$?; \
 	$(BIN)/loopscope get experiments; exit $$status
+	$(BIN)/python benchmarks/paired_studies.py
+	$(BIN)/python benchmarks/planted_worlds.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
