@@ -158,6 +158,28 @@ def arms_of(architecture):
     return Intervention(3 * torch.randn(3, 32, generator=generator), Clearing(member, readers))
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "topk"])
+@pytest.mark.parametrize("given", [1, 3], ids=["one row for all", "a row each"])
+def test_each_row_clears_its_own_latents_of_every_dictionary(architecture, given):
+    arms = arms_of(architecture)
+    member = torch.tensor([[1.0, 1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1, 0]])
+    arms = Intervention(arms.vectors, Clearing(member, arms.clearing.readers))
+    hidden = 2 * torch.randn(given, 6, 32, generator=torch.Generator().manual_seed(9))
+    mask = torch.tensor([[False, True, True, True, True, True]]).expand(3, -1)
+    found = arms.applied(hidden, mask)
+    dictionaries = [(dictionary_of(architecture), 0, [7, 2, 19, 0, 1])]
+    dictionaries.append((dictionary_of("standard", latents=40), 5, [30, 4]))
+    for row, h in enumerate(hidden.expand(3, -1, -1)):
+        expected = h + arms.vectors[row]
+        for dictionary, first, latents in dictionaries:
+            read = activations(dictionary, h)
+            for place, latent in enumerate(latents, start=first):
+                cleared = read[:, [latent]] * dictionary.w_dec[latent]
+                expected = expected - member[row, place] * cleared
+        assert torch.allclose(found[row, 1:], expected[1:], atol=1e-4)
+        assert torch.equal(found[row, 0], h[0])
+
+
 def run(model, openings, arms, draws, place, rule):
     return generate(
         model.causal, place, openings, arms, draws, rule, eos_tokens=frozenset(),
