@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from controller.inputs.models import describe_model
+from numerics.intervention import Intervention
 from numerics.sampling import SamplingRule, random_direction, uniforms
 from numerics.steering import generate
 from worker.models import LoadedModel, default_cache, load_model
@@ -36,7 +37,7 @@ def own_loop(model: LoadedModel, openings: list[list[int]], steps: int) -> int:
         model.causal,
         model.place(HOOK),
         openings,
-        vector.expand(len(openings), -1),
+        Intervention(vector.expand(len(openings), -1)),
         torch.from_numpy(np.stack([uniforms(0, str(i), 0, steps) for i in range(len(openings))])),
         SamplingRule(temperature=0.8, top_k=50),
         eos_tokens=frozenset(),

@@ -86,19 +86,22 @@ def solve_strengths(
     *,
     strength_max: float,
     tolerance: float = TOLERANCE,
+    floor: Floats | None = None,
 ) -> Solution:
     """Return the strength of each cell whose measured effect is ``wanted`` within ``tolerance``.
 
     ``measure(cells, strengths)`` returns the effects of some cells, all unsolved ones in one
     call; NaN or infinity counts as too strong. The effect is taken to rise with the strength: a
     bracketed secant search in logarithms that halves its bracket every third time. A cell that
-    would need more than ``strength_max``, or does not settle in 30 passes, is NaN.
+    would need more than ``strength_max``, or does not settle in 30 passes, is NaN. So is, without
+    a pass, one whose effect at strength 0, its ``floor``, is not below the wanted one.
     """
     strength, effect = np.full(len(wanted), np.nan), np.full(len(wanted), np.nan)
     searches = [
         _Search(float(w), min(float(s), strength_max)) for w, s in zip(wanted, start, strict=True)
     ]
-    unsolved = list(range(len(searches)))
+    least = np.zeros(len(wanted)) if floor is None else floor
+    unsolved = [cell for cell, search in enumerate(searches) if least[cell] < search.wanted]
     passes = 0
     while unsolved and passes < PASSES_MAX:
         passes += 1

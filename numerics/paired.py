@@ -28,8 +28,8 @@ Z_POWER_80 = 0.8416
 class Contrast:
     """A mean paired difference over prompts.
 
-    ``low`` and ``high`` bound it with 95 %, ``low_90`` and ``high_90`` with 90 % confidence (the
-    two one-sided tests of equivalence at 0.05). ``sd`` is the standard deviation of the
+    ``low`` and ``high`` bound it with 95 %, ``low_90`` and ``high_90`` with 90 % confidence (one
+    end of it is a one-sided test at 0.05). ``sd`` is the standard deviation of the
     differences (NaN for one prompt). ``p_greater`` and ``p_less`` are one-sided sign-flip p.
     """
 

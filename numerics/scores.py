@@ -13,6 +13,7 @@ from torch import Tensor
 from numerics.batching import pad
 from numerics.capture import NotFinite, first_not_finite
 from numerics.causal_model import CausalModel, HookPlace, OutputHead
+from numerics.intervention import Intervention
 from numerics.steering import steered_states
 
 STATES_PER_CHUNK = 1_024
@@ -44,15 +45,14 @@ def next_token_kl(
     model: CausalModel,
     place: HookPlace,
     tokens: Sequence[int],
-    vectors: Float[Tensor, "cells d_model"],
+    intervention: Intervention,
 ) -> Float[Tensor, "cells positions"]:
     """Return KL(clean ‖ steered) of the next token in nats, at each position but BOS, float64.
 
-    The clean model is one more cell with a zero vector. Rounding below zero is cut to 0. Raises
+    The clean model is one more cell, which does nothing. Rounding below zero is cut to 0. Raises
     NotFinite; its row counts the clean model as 0.
     """
-    clean = torch.zeros_like(vectors[:1])
-    states = steered_states(model, place, tokens, torch.cat([clean, vectors]))[:, 1:]
+    states = steered_states(model, place, tokens, intervention.after_clean)[:, 1:]
     positions_per_chunk = max(1, STATES_PER_CHUNK // len(states))
     parts = [kl_of_states(model.head, c) for c in torch.split(states, positions_per_chunk, 1)]
     divergence = torch.cat(parts, dim=1)
@@ -67,16 +67,15 @@ def loss_rise(
     model: CausalModel,
     place: HookPlace,
     tokens: Sequence[int],
-    vectors: Float[Tensor, "cells d_model"],
+    intervention: Intervention,
 ) -> Float[Tensor, "cells positions"]:
-    """Return the rise of −log p of each next token of the text under each vector, in nats.
+    """Return the rise of −log p of each next token of the text under each cell, in nats.
 
     A fluency cost: what the steered model finds harder about ordinary text than the clean one.
     The last token predicts nothing; single positions may be below 0. Raises NotFinite; its row
     counts the clean model as 0.
     """
-    clean = torch.zeros_like(vectors[:1])
-    states = steered_states(model, place, tokens, torch.cat([clean, vectors]))[:, 1:-1]
+    states = steered_states(model, place, tokens, intervention.after_clean)[:, 1:-1]
     cells, positions, width = states.shape
     following = torch.tensor(tokens[2:], device=states.device).repeat(cells)
     loss = token_nll(model.head, states.reshape(-1, width), following).view(cells, positions)

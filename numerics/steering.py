@@ -1,8 +1,8 @@
-"""Steering: add α·s·u to the residual stream of every row, and decode with a cache.
+"""Steering: change the residual stream of every row, and decode with a cache.
 
 Rows of one batch may differ in prompt, arm, strength and sample; none sees another. With the
 cache on, the hook sees the whole opening once and then one token per step, so "skip position 0"
-would skip every generated token: the mask of each pass says where to add.
+would skip every generated token: the mask of each pass says where to act.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from torch import Tensor
 from numerics.batching import pad
 from numerics.capture import HookNeverFired, NotFinite, first_not_finite
 from numerics.causal_model import CausalModel, HookPlace
+from numerics.intervention import Intervention
 from numerics.sampling import SamplingRule, choose_tokens
 
 
-class Addition:
-    """A vector per row, added at the masked positions of each forward pass."""
+class Steering:
+    """An intervention at the masked positions of each forward pass."""
 
-    def __init__(self, vectors: Float[Tensor, "rows d_model"]) -> None:
-        self.vectors = vectors
+    def __init__(self, intervention: Intervention) -> None:
+        self.intervention = intervention
         self.firings = 0
         self._mask: Tensor | None = None
 
     def set_mask(self, mask: Bool[Tensor, "rows width"]) -> None:
-        """Say where the next forward pass adds: real tokens without BOS."""
+        """Say where the next forward pass is steered: real tokens without BOS."""
         self._mask = mask
 
     def __call__(self, hidden: Float[Tensor, "rows width d_model"]) -> Tensor:
-        """Return the steered residual stream; a single row is repeated for each vector."""
+        """Return the steered residual stream; a single row is repeated for all."""
         self.firings += 1
-        if self._mask is None or self._mask.shape != (len(self.vectors), hidden.shape[1]):
+        if self._mask is None or self._mask.shape != (len(self.intervention), hidden.shape[1]):
             raise NotFinite(f"no steering mask fits a residual of shape {tuple(hidden.shape)}")
-        return hidden + self.vectors[:, None, :].to(hidden) * self._mask[:, :, None].to(hidden)
+        return self.intervention.applied(hidden, self._mask)
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def generate(
     model: CausalModel,
     place: HookPlace,
     openings: Sequence[Sequence[int]],
-    vectors: Float[Tensor, "rows d_model"],
+    intervention: Intervention,
     draws: Float[Tensor, "rows steps"],
     rule: SamplingRule,
     *,
@@ -104,17 +105,18 @@ def generate(
     """Return the tokens that each row generates after its opening, without EOS.
 
     ``openings`` start with BOS, which is never steered; the number of steps is the width of
-    ``draws``; ``on_step(done)`` is called after each. A zero vector is the unsteered model.
+    ``draws``; ``on_step(done)`` is called after each. A zero vector that clears no latent is the
+    unsteered model.
     Raises HookNeverFired and NotFinite.
     """
-    device = vectors.device
+    device = intervention.vectors.device
     batch = pad(openings, pad_token, "left", device)
-    addition = Addition(vectors)
-    addition.set_mask(batch.without_bos)
+    steering = Steering(intervention)
+    steering.set_mask(batch.without_bos)
     rows = _Rows([[] for _ in openings], torch.zeros(len(openings), dtype=torch.bool))
     inputs, mask, positions, cache = batch.tokens, batch.mask, batch.position_ids, None
     one_more = torch.ones(len(openings), 1, dtype=torch.bool, device=device)
-    with steered(model, place, addition):
+    with steered(model, place, steering):
         for step in range(draws.shape[1]):
             output = model.body(
                 input_ids=inputs,
@@ -123,7 +125,7 @@ def generate(
                 past_key_values=cache,
                 use_cache=True,
             )
-            last = checked_last(output.last_hidden_state, addition, step + 1)
+            last = checked_last(output.last_hidden_state, steering, step + 1)
             logits = model.head(last)
             row = first_not_finite(logits.amax(dim=1, keepdim=True))  # NaN is the largest of all
             if row is not None:
@@ -137,16 +139,16 @@ def generate(
             inputs = torch.where(rows.finished.to(device), pad_token, chosen)[:, None]
             mask = torch.cat([mask, one_more], dim=1)
             positions = positions[:, -1:] + 1
-            addition.set_mask(one_more)
+            steering.set_mask(one_more)
     return rows.tokens
 
 
 def checked_last(
-    hidden: Float[Tensor, "rows width d_model"], addition: Addition, passes: int
+    hidden: Float[Tensor, "rows width d_model"], steering: Steering, passes: int
 ) -> Float[Tensor, "rows d_model"]:
     """Return the last position's states. Raises HookNeverFired and NotFinite."""
-    if addition.firings != passes:
-        raise HookNeverFired(f"the steering hook fired {addition.firings} times in {passes} passes")
+    if steering.firings != passes:
+        raise HookNeverFired(f"the steering hook fired {steering.firings} times in {passes} passes")
     last = hidden[:, -1]
     row = first_not_finite(last)
     if row is not None:
@@ -159,27 +161,29 @@ def steered_states(
     model: CausalModel,
     place: HookPlace,
     tokens: Sequence[int],
-    vectors: Float[Tensor, "cells d_model"],
+    intervention: Intervention,
 ) -> Float[Tensor, "cells tokens d_model"]:
-    """Return the final states of one text under each vector, BOS left unsteered but included.
+    """Return the final states of one text under each cell, BOS left unsteered but included.
 
     Below the hook all cells are the same, so those blocks run once on a single row that the
     hook repeats; masks and positions of a single unpadded row broadcast over the cells.
     """
-    device = vectors.device
+    device = intervention.vectors.device
     batch = pad([tokens], tokens[0], "right", device)
-    addition = Addition(vectors)
-    addition.set_mask(batch.without_bos.expand(len(vectors), -1))
-    with steered(model, place, addition):
+    steering = Steering(intervention)
+    steering.set_mask(batch.without_bos.expand(len(intervention), -1))
+    with steered(model, place, steering):
         hidden = model.body(
             input_ids=batch.tokens,
             attention_mask=batch.mask.long(),
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
-    checked_last(hidden, addition, 1)
-    if hidden.shape[0] != len(vectors):
-        raise NotFinite(f"the steered model returned {hidden.shape[0]} rows, not {len(vectors)}")
+    checked_last(hidden, steering, 1)
+    if hidden.shape[0] != len(intervention):
+        raise NotFinite(
+            f"the steered model returned {hidden.shape[0]} rows, not {len(intervention)}"
+        )
     row = first_not_finite(hidden)
     if row is not None:
         raise NotFinite("the steered model returned NaN or infinity", row)

@@ -1,7 +1,8 @@
 """The verdict on steering: what paired contrasts over prompts allow to be said.
 
 "Better" means that the multi arm beats coarse *and* beats fine: an intersection-union test
-(Berger 1982), which needs no correction. A null result is a result.
+(Berger 1982), which needs no correction. So every answer is about one quantity: multi minus the
+better single resolution, the smaller of the two contrasts. A null result is a result.
 """
 
 from __future__ import annotations
@@ -151,12 +152,31 @@ def _judge(
     worse = LEVEL_ONE_SIDED / len(PRIMARY)
     if any(c.high < 0 and c.p_less <= worse for c in primary):
         return "Refuted", f"multi is worse than a single resolution: {seen}"
-    if all(-min_difference <= c.low_90 and c.high_90 <= min_difference for c in primary):
+    small = _small_against_the_better(primary, min_difference)
+    if small is not None:
         return (
             "NoPracticalDifference",
-            f"both 90 % intervals lie within ±{min_difference:g} (two one-sided tests): {seen}",
+            f"multi is not better than the better single resolution by {min_difference:g} or more "
+            f"({small.contrast} stays below that), nor worse than either by as much: {seen}",
         )
     return "Inconclusive", f"the data allow more than one answer: {seen}"
+
+
+def _small_against_the_better(
+    primary: Sequence[Contrast], min_difference: float
+) -> Contrast | None:
+    """Return a contrast that keeps multi minus the better single resolution within ±δ, or None.
+
+    That quantity is the smallest contrast, so both sides are tested at 0.05 as what they are. It
+    is above −δ where *every* contrast is: each 90 % interval must start at or above −δ
+    (intersection-union, no correction). It is below δ where *some* contrast is: one 95 % interval
+    must end at or below δ (union of two one-sided tests, each at 0.025: Bonferroni). A large gain
+    over the worse resolution is therefore no hindrance.
+    """
+    if any(c.low_90 < -min_difference for c in primary):
+        return None
+    below = [c for c in primary if c.high <= min_difference]
+    return min(below, key=lambda c: c.high) if below else None
 
 
 def _need(binding: Contrast, needed: int, min_difference: float) -> str:
@@ -170,7 +190,10 @@ def _need(binding: Contrast, needed: int, min_difference: float) -> str:
         f"(sd {binding.sd:.2f}, power 0.8)"
     )
     if needed <= binding.n:
-        text += f", which {binding.n} openings offer already: the difference itself is near zero"
+        text += (
+            f", which {binding.n} openings offer already: what was seen is neither clearly "
+            f"different from 0 nor clearly smaller than {min_difference:g}"
+        )
     return text
 
 

@@ -76,6 +76,8 @@ def _wanted(
         for name in ("coarse", "fine")
     }
     rules = {name: spec[name] for name in _RULES if name in spec}
+    if spec.get("method", "add") != "add":  # left out, so that what was made by adding stays valid
+        rules["method"] = spec["method"]
     texts = {
         "openings": _scored_openings(spec),
         "neutralText": spec["neutralText"]["texts"],

@@ -124,6 +124,7 @@ def steering(view: ExperimentView) -> dict[str, Any]:
         "openings": openings,
         "samples_hidden": hidden,
         "unit": _strength_unit(view, stage),
+        "clamps": stage.spec.get("method") == "clamp",
     }
 
 

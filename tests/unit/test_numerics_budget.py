@@ -8,7 +8,7 @@ import pytest
 from numerics.budget import PASSES_MAX, solve_strengths
 
 
-def solve(effect, wanted, start=None, strength_max=1e6):
+def solve(effect, wanted, start=None, strength_max=1e6, floor=None):
     calls = []
 
     def measure(cells, strengths):
@@ -17,7 +17,8 @@ def solve(effect, wanted, start=None, strength_max=1e6):
 
     wanted = np.asarray(wanted, dtype=np.float64)
     start = np.full(len(wanted), 1.0) if start is None else np.asarray(start)
-    return solve_strengths(measure, wanted, start, strength_max=strength_max), calls
+    found = solve_strengths(measure, wanted, start, strength_max=strength_max, floor=floor)
+    return found, calls
 
 
 def test_a_quadratic_effect_is_found_in_two_passes_whatever_its_size():
@@ -64,3 +65,21 @@ def test_the_answer_of_a_cell_does_not_depend_on_its_neighbours():
     together, _ = solve(lambda c, s: (c + 1) * s**1.5, [0.2, 0.2, 0.2])
     alone, _ = solve(lambda c, s: 2 * s**1.5, [0.2])
     assert together.strength[1] == alone.strength[0]
+
+
+def test_an_effect_that_is_too_large_already_at_strength_zero_is_given_up_at_once():
+    found, calls = solve(lambda c, s: 0.2 + s**2, [0.1, 0.3, 0.2], floor=np.array([0.2, 0.2, 0.2]))
+    assert np.isnan(found.strength[[0, 2]]).all()
+    assert found.effect[1] == pytest.approx(0.3, rel=0.02)
+    assert all(cells == [1] for cells in calls)
+
+
+def test_an_effect_that_dips_before_it_rises_is_found_where_it_rises():
+    found, _ = solve(lambda c, s: 0.05 * (s - 2) ** 2, [0.5], start=[0.1], floor=np.array([0.2]))
+    assert found.strength[0] == pytest.approx(2 + 10**0.5, rel=0.02)
+
+
+def test_without_a_floor_a_search_for_less_than_there_is_ends_all_the_same():
+    found, _ = solve(lambda c, s: 0.2 + s**2, [0.1])
+    assert np.isnan(found.strength[0])
+    assert found.passes == PASSES_MAX

@@ -13,6 +13,7 @@ from torch import nn
 
 from numerics.budget import solve_strengths
 from numerics.causal_model import CausalModel, HookPlace, OutputHead
+from numerics.intervention import Intervention
 from numerics.sampling import SamplingRule, uniforms
 from numerics.scores import next_token_kl
 from numerics.shift import token_shifts
@@ -50,14 +51,14 @@ def closed_form(token, norm):
 
 
 def test_steered_states_are_the_embedding_plus_the_vector_but_for_bos():
-    states = steered_states(MODEL, PLACE, [BOS, 3, 5], 2.0 * DIRECTION[None])[0]
+    states = steered_states(MODEL, PLACE, [BOS, 3, 5], Intervention(2.0 * DIRECTION[None]))[0]
     assert torch.allclose(states[0], EMBEDDING[BOS])
     assert torch.allclose(states[1:], EMBEDDING[[3, 5]] + 2.0 * DIRECTION)
 
 
 def test_divergence_is_that_of_the_closed_form():
     tokens = [BOS, 1, 4, 6]
-    found = next_token_kl(MODEL, PLACE, tokens, 1.5 * DIRECTION[None])[0]
+    found = next_token_kl(MODEL, PLACE, tokens, Intervention(1.5 * DIRECTION[None]))[0]
     expected = [scipy.stats.entropy(closed_form(t, 0.0), closed_form(t, 1.5)) for t in tokens[1:]]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
@@ -70,7 +71,7 @@ def test_the_budget_finds_the_norm_of_the_closed_form():
 
     def measure(_cells, norms):
         vectors = torch.tensor(norms)[:, None].float() * DIRECTION
-        return next_token_kl(MODEL, PLACE, tokens, vectors).mean(dim=1).numpy()
+        return next_token_kl(MODEL, PLACE, tokens, Intervention(vectors)).mean(dim=1).numpy()
 
     found = solve_strengths(
         measure, np.array([wanted]), np.array([0.05]), strength_max=50.0, tolerance=1e-4
@@ -84,7 +85,7 @@ def test_sampled_tokens_have_the_frequencies_of_the_closed_form(norm):
     draws = torch.from_numpy(np.stack([uniforms(0, f"row-{i}", 0, 1) for i in range(rows)]))
     vectors = (norm * DIRECTION).expand(rows, -1)
     found = generate(
-        MODEL, PLACE, [[BOS, 2]] * rows, vectors, draws, SamplingRule(),
+        MODEL, PLACE, [[BOS, 2]] * rows, Intervention(vectors), draws, SamplingRule(),
         eos_tokens=frozenset(), pad_token=BOS,
     )  # fmt: skip
     counts = np.bincount([row[0] for row in found], minlength=VOCABULARY)
@@ -95,8 +96,8 @@ def test_sampled_tokens_have_the_frequencies_of_the_closed_form(norm):
 def test_greedy_text_follows_the_argmax_of_the_closed_form_step_by_step():
     draws = torch.zeros(1, 6, dtype=torch.float64)
     (found,) = generate(
-        MODEL, PLACE, [[BOS, 2]], 1.2 * DIRECTION[None], draws, SamplingRule(greedy=True),
-        eos_tokens=frozenset(), pad_token=BOS,
+        MODEL, PLACE, [[BOS, 2]], Intervention(1.2 * DIRECTION[None]), draws,
+        SamplingRule(greedy=True), eos_tokens=frozenset(), pad_token=BOS,
     )  # fmt: skip
     token, expected = 2, []
     for _ in range(6):
@@ -107,7 +108,7 @@ def test_greedy_text_follows_the_argmax_of_the_closed_form_step_by_step():
 
 def test_the_shift_table_holds_the_probabilities_of_the_closed_form():
     vectors = torch.stack([torch.zeros(WIDTH), 1.2 * DIRECTION])
-    states = steered_states(MODEL, PLACE, [BOS, 2], vectors)[:, -1]
+    states = steered_states(MODEL, PLACE, [BOS, 2], Intervention(vectors))[:, -1]
     (rows,) = token_shifts(MODEL.head, states)
     assert len(rows) == VOCABULARY
     for row in rows:

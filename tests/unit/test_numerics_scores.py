@@ -7,6 +7,7 @@ import torch
 
 from numerics import causal_model, scores
 from numerics.causal_model import HookPlace, OutputHead
+from numerics.intervention import Intervention
 from numerics.scores import (
     kl_of_states,
     lexicon_pattern,
@@ -85,13 +86,13 @@ def test_next_token_kl_is_that_of_plain_forward_passes(any_model):
     tokens = any_model.encode("the old market in the quiet city sold bread")
     vectors = torch.randn(3, any_model.d_model, generator=torch.Generator().manual_seed(0)) * 3
     vectors[0] = 0
-    found = next_token_kl(any_model.causal, PLACE, tokens, vectors)
+    found = next_token_kl(any_model.causal, PLACE, tokens, Intervention(vectors))
     assert found.shape == (3, len(tokens) - 1)
     assert float(found[0].max()) < 1e-5
     clean = torch.tensor([tokens])
     with torch.no_grad():
         p = torch.log_softmax(any_model.hf_model(input_ids=clean).logits[0, 1:].double(), dim=-1)
-        steered = steered_states(any_model.causal, PLACE, tokens, vectors)[1, 1:]
+        steered = steered_states(any_model.causal, PLACE, tokens, Intervention(vectors))[1, 1:]
         q = torch.log_softmax(any_model.causal.head(steered).double(), dim=-1)
     expected = (p.exp() * (p - q)).sum(dim=-1)
     assert torch.allclose(found[1], expected, rtol=1e-3, atol=1e-5)
@@ -102,13 +103,13 @@ def test_the_loss_of_a_text_rises_by_what_two_plain_forward_passes_say(any_model
     tokens = any_model.encode("the old market in the quiet city sold bread")
     vectors = torch.randn(2, any_model.d_model, generator=torch.Generator().manual_seed(0)) * 3
     vectors[0] = 0
-    found = loss_rise(any_model.causal, PLACE, tokens, vectors)
+    found = loss_rise(any_model.causal, PLACE, tokens, Intervention(vectors))
     assert found.shape == (2, len(tokens) - 2)
     assert float(found[0].abs().max()) < 1e-5
     following = torch.tensor(tokens[2:])[:, None]
     with torch.no_grad():
         clean = any_model.hf_model(input_ids=torch.tensor([tokens])).logits[0, 1:-1].double()
-        steered = steered_states(any_model.causal, PLACE, tokens, vectors)[1, 1:-1]
+        steered = steered_states(any_model.causal, PLACE, tokens, Intervention(vectors))[1, 1:-1]
         moved = any_model.causal.head(steered).double()
     losses = [-torch.log_softmax(z, dim=-1).gather(1, following)[:, 0] for z in (clean, moved)]
     assert torch.allclose(found[1], losses[1] - losses[0], rtol=1e-3, atol=1e-5)

@@ -6,6 +6,7 @@ from torch import nn
 
 from numerics.capture import HookNeverFired, NotFinite
 from numerics.causal_model import CausalModel, HookPlace
+from numerics.intervention import Intervention
 from numerics.sampling import SamplingRule, uniforms
 from numerics.steering import generate, steered_states
 
@@ -32,7 +33,7 @@ def rows_of(model, scale=3.0):
 
 def run(model, openings, vectors, draws, rule=SAMPLED, place=PLACES[0], eos=frozenset()):
     return generate(
-        model.causal, place, openings, vectors, draws, rule, eos_tokens=eos,
+        model.causal, place, openings, Intervention(vectors), draws, rule, eos_tokens=eos,
         pad_token=model.pad_token,
     )  # fmt: skip
 
@@ -132,7 +133,7 @@ def test_generation_ends_when_every_row_has_ended(any_model):
     openings, vectors, draws = rows_of(any_model)
     steps = []
     generate(
-        any_model.causal, PLACES[0], openings, vectors, draws, SAMPLED,
+        any_model.causal, PLACES[0], openings, Intervention(vectors), draws, SAMPLED,
         eos_tokens=frozenset(range(200)), pad_token=any_model.pad_token, on_step=steps.append,
     )  # fmt: skip
     assert steps == [1]
@@ -158,7 +159,7 @@ def test_a_block_that_is_never_entered_is_an_error(any_model):
     elsewhere = CausalModel(any_model.causal.body, [nn.Identity()] * 4, any_model.causal.head)
     with pytest.raises(HookNeverFired, match="fired 0 times"):
         generate(
-            elsewhere, PLACES[0], openings, vectors, draws, SAMPLED,
+            elsewhere, PLACES[0], openings, Intervention(vectors), draws, SAMPLED,
             eos_tokens=frozenset(), pad_token=any_model.pad_token,
         )  # fmt: skip
 
@@ -173,9 +174,10 @@ def test_a_vector_that_breaks_the_model_is_an_error(any_model):
 @pytest.mark.parametrize("place", PLACES, ids=["post", "pre"])
 def test_states_of_one_text_under_many_vectors_are_those_of_single_runs(any_model, place):
     openings, vectors, _ = rows_of(any_model)
-    together = steered_states(any_model.causal, place, openings[2], vectors)
+    cells = Intervention(vectors)
+    together = steered_states(any_model.causal, place, openings[2], cells)
     for cell in range(4):
-        alone = steered_states(any_model.causal, place, openings[2], vectors[cell : cell + 1])[0]
+        alone = steered_states(any_model.causal, place, openings[2], cells[cell : cell + 1])[0]
         assert (together[cell] - alone).norm() / alone.norm() < 1e-5
     with torch.no_grad():
         clean = any_model.causal.body(input_ids=torch.tensor([openings[2]])).last_hidden_state[0]

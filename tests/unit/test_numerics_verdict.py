@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from numerics.verdict import decide
+from numerics.paired import Contrast
+from numerics.verdict import _judge, decide
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
 
@@ -49,6 +51,80 @@ def test_multi_that_equals_both_makes_no_practical_difference():
     base = flat(200, 0.5)
     found = verdict(base, base + noise(200, 0.1, 2), base + noise(200, 0.1, 3))
     assert found["verdict"] == "NoPracticalDifference"
+
+
+def with_mean_and_sd(n, mean, sd, seed):
+    drawn = noise(n, 1.0, seed)
+    return mean + sd * (drawn - drawn.mean()) / drawn.std(ddof=1)
+
+
+def test_a_large_gain_over_the_worse_resolution_does_not_hide_that_the_better_one_is_as_good():
+    """The France study of 126 openings: far above coarse, level with fine."""
+    multi = noise(126, 0.3)
+    coarse = multi - with_mean_and_sd(126, 0.448, 0.42, 1)
+    fine = multi - with_mean_and_sd(126, 0.004, 0.36, 2)
+    found = verdict(coarse, fine, multi)
+    coarse_contrast, fine_contrast = found["contrasts"]
+    assert coarse_contrast["low_90"] > 0.15
+    assert (fine_contrast["low"], fine_contrast["high"]) == pytest.approx((-0.06, 0.067), abs=0.01)
+    assert found["verdict"] == "NoPracticalDifference"
+    assert found["n_needed"] is None
+    assert "not better than the better single resolution by 0.15 or more" in found["reason"]
+    assert "multi-fine stays below that" in found["reason"]
+
+
+def test_a_gain_over_the_better_resolution_that_may_be_practical_is_not_called_none():
+    multi = noise(60, 0.3)
+    coarse = multi - with_mean_and_sd(60, 0.4, 0.4, 1)
+    fine = multi - with_mean_and_sd(60, 0.08, 0.4, 2)
+    found = verdict(coarse, fine, multi)
+    assert found["contrasts"][1]["high"] > 0.15
+    assert found["verdict"] == "Inconclusive"
+
+
+def test_a_loss_that_may_be_practical_is_not_called_none():
+    multi = noise(40, 0.3)
+    coarse = multi - with_mean_and_sd(40, 0.0, 0.3, 1)
+    fine = multi - with_mean_and_sd(40, -0.09, 0.35, 2)
+    found = verdict(coarse, fine, multi)
+    assert found["contrasts"][1]["low_90"] < -0.15
+    assert found["contrasts"][1]["high"] > 0
+    assert found["verdict"] == "Inconclusive"
+
+
+def simulated_contrasts(name, effect, generator, experiments=4000, n=60, sd=0.35):
+    """Contrasts of many experiments with t intervals, which the bootstrap's tails imitate."""
+    differences = generator.normal(effect, sd, (experiments, n))
+    mean, spread = differences.mean(axis=1), differences.std(axis=1, ddof=1)
+    error = spread / math.sqrt(n)
+    wide, narrow = (scipy.stats.t.ppf(level, n - 1) * error for level in (0.975, 0.95))
+    p_less = scipy.stats.t.cdf(mean / error, n - 1)
+    columns = zip(
+        mean, mean - wide, mean + wide, mean - narrow, mean + narrow, spread, p_less, strict=True
+    )
+    return [Contrast(name, m, a, b, c, d, n, s, 1 - p, p) for m, a, b, c, d, s, p in columns]
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine"), [(0.15, 0.15), (0.15, 2.0), (2.0, 0.15), (-0.15, 0.0), (-0.15, 2.0)]
+)
+def test_a_difference_at_the_edge_is_called_none_in_at_most_five_percent(coarse, fine):
+    """At ±minDifference from the better resolution; tolerance three standard errors of the rate.
+
+    Independent contrasts are the worst case at (0.15, 0.15): with 90 % bounds it would be 10 %.
+    """
+    generator = np.random.Generator(np.random.Philox(key=5))
+    pairs = list(
+        zip(
+            simulated_contrasts("multi-coarse", coarse, generator),
+            simulated_contrasts("multi-fine", fine, generator),
+            strict=True,
+        )
+    )
+    said = [_judge(pair, min(pair, key=lambda c: c.estimate), 0.15)[0] for pair in pairs]
+    rate = said.count("NoPracticalDifference") / len(said)
+    assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(said))
+    assert rate >= 0.01, "a rule that never says it would pass as well"
 
 
 def test_few_noisy_openings_are_inconclusive_and_say_how_many_are_needed():

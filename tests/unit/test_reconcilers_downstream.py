@@ -8,6 +8,7 @@ from reconcilers import experiment, mapping, steering
 from reconcilers.plan import Answered, Done, Observed, Snapshot
 from reconcilers.references import object_references
 from reconcilers.stage import plan_stage
+from specs.canonical import digest
 from specs.objects import Key
 from specs.status import Condition, Status
 from tests.hand_built import (
@@ -72,10 +73,12 @@ SIDES = {
 }  # fmt: skip
 
 
-def steering_snapshot(gate="GO", arms=("coarse", "fine"), policy="report", content="m", **hashes):
+def steering_snapshot(
+    gate="GO", arms=("coarse", "fine"), policy="report", content="m", rules=None, **hashes
+):
     spec = canonical("Steering", {
         **experiment_spec()["steering"], "captureRef": {"name": "cap"},
-        "mappingRef": {"name": "map"}, "gatePolicy": policy,
+        "mappingRef": {"name": "map"}, "gatePolicy": policy, **(rules or {}),
     })  # fmt: skip
     files = {"directions_safetensors": "s", "directions_json": "j", "pairs_parquet": "p", **hashes}
     mapped = artifact("mapping", "map-digest", content, **files)
@@ -96,6 +99,33 @@ def test_a_mapping_with_the_same_directions_does_not_steer_again():
     assert digest_of(steering.desired(pairs)) == base
     turned = steering_snapshot(directions_safetensors="turned")
     assert digest_of(steering.desired(turned)) != base
+
+
+def test_adding_has_the_payload_that_it_had_before_there_was_clamping():
+    """Byte for byte: hashes of the canonical JSON from before the field ``method``."""
+    for rules in (None, {"method": "add"}):
+        action = steering.desired(steering_snapshot(rules=rules)).action
+        assert digest(action.payload) == (
+            "34f46790c6ce579e8d6938b593f26bfbaf210d797ff54a03b0940c96a92c6eab"
+        )
+        assert digest(action.declared) == (
+            "e875d6f8774fe9652b4a7491195004f7ffbbb1c3696db4fd54cd8946465e27b7"
+        )
+
+
+def test_clamping_is_other_work_than_adding():
+    added = steering.desired(steering_snapshot()).action
+    clamped = steering.desired(steering_snapshot(rules={"method": "clamp"})).action
+    assert clamped.digest != added.digest
+    assert clamped.declared == {**added.declared, "method": "clamp"}
+    assert clamped.payload == {**added.payload, "method": "clamp"}
+
+
+def test_a_spec_that_was_stored_before_there_was_clamping_adds():
+    now = steering_snapshot()
+    older = {name: value for name, value in now.object.spec.items() if name != "method"}
+    before = replace(now, object=replace(now.object, spec=older))
+    assert digest_of(steering.desired(before)) == digest_of(steering.desired(now))
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,15 @@ def test_every_section_and_picture_is_there(page):
     assert "0.24" in page
 
 
+def test_the_page_says_whether_arms_add_or_clamp(tmp_path, page):
+    assert "Each arm adds its unit vector" in page
+    assert "method clamp" not in page
+    case = build(tmp_path, steering_rules={"method": "clamp"})
+    clamped = render_report(ExperimentView.load(*case))
+    assert "(method clamp)" in clamped
+    assert "Each arm adds its unit vector" not in clamped
+
+
 def test_pictures_and_tables_are_accessible(page):
     elements = parsed(page)
     pictures = [a for tag, a in elements.found if tag == "svg"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,6 +143,53 @@ def test_the_strength_unit_scales_the_vector(steering_world):
         folder, _ = steering_world.run(steering, payload, unit, unit)
         found.append(table(folder / "arms.parquet")["kl"][0])
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def texts_by_arm(folder):
+    samples = table(folder / "steering_samples.parquet")
+    found = {}
+    for arm, tokens in zip(samples["arm"], samples["tokens"], strict=True):
+        found.setdefault(arm, []).append(tokens)
+    return found
+
+
+def test_clamping_steers_arms_of_latents_otherwise_and_the_rest_as_before(steering_world):
+    arms = ["none", "coarse", "fine", "multi", "randomLatent", "meanDifference", "random"]
+    payload = steering_payload(arms=arms, systemPrompt="people liked wine", strengths=[0.5])
+    added, plain = steering_world.run(steering, payload, "added", "added")
+    clamped, metrics = steering_world.run(
+        steering, payload | {"method": "clamp"}, "clamped", "clamped"
+    )
+    assert (metrics["method"], "method" in plain) == ("clamp", False)
+    before, after = (table(folder / "arms.parquet") for folder in (added, clamped))
+    assert before["norm"] == after["norm"]
+    of_latents = {"coarse", "fine", "multi", "randomLatent"}
+    for arm, old, new in zip(before["arm"], before["kl"], after["kl"], strict=True):
+        if arm in of_latents:
+            assert abs(new - old) > 1e-3 * old, arm
+        else:
+            assert new == pytest.approx(old, rel=1e-6), arm
+    assert after["kl"][after["arm"].index("none")] == 0.0
+    old_texts, new_texts = texts_by_arm(added), texts_by_arm(clamped)
+    for arm in ("none", "systemPrompt", "meanDifference", "random-0", "random-1"):
+        assert old_texts[arm] == new_texts[arm], arm
+
+
+def test_a_resumed_clamped_steering_has_the_bytes_of_an_undisturbed_one(steering_world):
+    payload = steering_payload(
+        method="clamp", strengthUnit="nextTokenKl", strengths=[0.5], samplesPerPrompt=1
+    )
+    whole = contents(steering_world.run(steering, payload)[0])
+    for stop_at in (3, 12):
+        assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole
+
+
+def test_clamped_arms_ride_with_dictionaries_whose_latents_compete(steering_world):
+    for name, dictionary in steering_world.dictionaries.items():
+        steering_world.dictionaries[name] = replace(dictionary, architecture="topk", k=4)
+    folder, metrics = steering_world.run(steering, steering_payload(method="clamp"))
+    assert metrics["n"] == 3
+    assert all(kl > 0 for kl in table(folder / "arms.parquet")["kl"][1:])
 
 
 def test_an_opening_too_long_for_the_model_is_refused(steering_world):

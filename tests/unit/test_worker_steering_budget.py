@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from numerics.intervention import Intervention
 from numerics.scores import loss_rise, next_token_kl
 from tests.stage_world import contents, interrupted_and_resumed, steering_payload, table
 from worker.stages import steering
 from worker.stages.steering_arms import matched_latents
 from worker.stages.steering_budget import NeutralTexts
+from worker.stages.steering_cells import Cell
 from worker.stages.steering_run import prepare
 
 NEUTRAL_TEXT = [
@@ -39,7 +41,7 @@ def test_every_arm_reaches_the_wanted_divergence_on_the_calibration_texts(steeri
     for arm, strength, norm in zip(arms["arm"], arms["strength"], arms["norm"], strict=True):
         if arm == "none":
             continue
-        vector = (run.arms.vectors[arm] * norm)[None]
+        vector = Intervention((run.arms.vectors[arm] * norm)[None])
         parts = [
             next_token_kl(run.model.causal, run.place, run.model.encode(NEUTRAL_TEXT[i]), vector)
             for i in texts.calibrate
@@ -58,7 +60,7 @@ def test_arms_can_be_made_equal_in_fluency_loss(steering_world):
     missing = json.loads((folder / "verdict.json").read_text())["missing"]
     assert {f"{arm} at 0.01" for arm in run.arms.vectors.keys() - reached} <= missing.keys()
     for arm in reached:
-        vector = (run.arms.vectors[arm] * norms[arm])[None]
+        vector = Intervention((run.arms.vectors[arm] * norms[arm])[None])
         # a random model may find its text easier when it is pushed: then no norm costs anything
         rises = [loss_rise(run.model.causal, run.place, text, vector) for text in texts]
         assert float(torch.cat(rises, dim=1).mean()) == pytest.approx(0.01, rel=0.0201)
@@ -87,6 +89,35 @@ def test_a_budget_out_of_reach_leaves_its_cell_out_with_the_reason(steering_worl
     assert set(table(folder / "arms.parquet")["strength"]) == {0.0, 0.01}
     assert verdict["missing"]["multi at 100000"] == "no norm brings this nextTokenKl"
     assert verdict["estimate"] is not None
+
+
+def test_a_budget_below_what_clearing_alone_brings_is_missing_and_says_so(steering_world):
+    payload = budget_payload(method="clamp", strengths=[1e-5, 1.0])
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    reached = set(zip(arms["arm"], arms["strength"], strict=True))
+    missing = json.loads((folder / "verdict.json").read_text())["missing"]
+    for arm in ("coarse", "fine", "multi"):
+        assert (arm, 1e-5) not in reached
+        assert missing[f"{arm} at 1e-05"].startswith("clearing its latents alone brings")
+        assert "so no norm brings 1e-05" in missing[f"{arm} at 1e-05"]
+    assert ("random-0", 1e-5) in reached
+    passes = {call[1] for call in steering_world.calls if call[0] == "MatchingBudgets"}
+    assert max(passes) < 30
+
+
+def test_a_clamped_arm_reaches_the_budget_with_its_latents_cleared(steering_world):
+    payload = budget_payload(method="clamp", strengths=[1.0])
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    run = prepare(payload, steering_world.context("check"))
+    texts = [run.model.encode(NEUTRAL_TEXT[i]) for i in NeutralTexts.split(run).calibrate]
+    norms = dict(zip(arms["arm"], arms["norm"], strict=True))
+    assert {"coarse", "fine", "multi"} <= norms.keys()
+    for arm in ("coarse", "fine", "multi"):
+        cells = run.intervention([Cell(arm, 1.0, norms[arm])])
+        nats = [next_token_kl(run.model.causal, run.place, text, cells) for text in texts]
+        assert float(torch.cat(nats, dim=1).mean()) == pytest.approx(1.0, rel=0.0201)
 
 
 def test_a_resumed_budget_has_the_bytes_of_an_undisturbed_one(steering_world):

@@ -18,7 +18,7 @@ from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.preflights import Preflight, require
 from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_effect
-from worker.stages.steering_cells import Cell, Row, added_vectors, plan_rows
+from worker.stages.steering_cells import Cell, Row, plan_rows
 from worker.stages.steering_outcomes import read_outcomes
 from worker.stages.steering_run import SteeringRun, not_finite, prepare
 from worker.stages.steering_shift import distribution_shifts
@@ -150,7 +150,6 @@ def _generate_batch(
     seed, steps = run.payload["sampling"]["seed"], run.payload["maxNewTokens"]
     ids = [opening["id"] for opening in run.payload["openings"]]
     draws = np.stack([uniforms(seed, ids[r.opening], r.sample, steps) for r in batch])
-    vectors = added_vectors(run.arms, [cells[row.cell] for row in batch], run.model.d_model)
 
     def on_step(step: int) -> None:
         run.context.progress(phase, done + step * len(batch), total, "tokens")
@@ -159,7 +158,7 @@ def _generate_batch(
         run.model.causal,
         run.place,
         [run.tokens_before(row.opening, cells[row.cell].arm) for row in batch],
-        vectors.to(run.context.device),
+        run.intervention([cells[row.cell] for row in batch]),
         torch.from_numpy(draws).to(run.context.device),
         run.sampling,
         eos_tokens=run.model.eos_tokens,

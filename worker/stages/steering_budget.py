@@ -16,7 +16,7 @@ from numerics.capture import NotFinite
 from numerics.sampling import keyed_generator
 from numerics.scores import loss_rise, next_token_kl, prefixed_kl
 from worker.stages.steering_arms import SYSTEM_PROMPT
-from worker.stages.steering_cells import Cell, added_vectors, unsteered_cells
+from worker.stages.steering_cells import Cell, unsteered_cells
 from worker.stages.steering_run import SteeringRun, not_finite
 
 CELLS_PER_PASS_MAX = 64
@@ -64,18 +64,28 @@ def choose_cells(run: SteeringRun) -> tuple[list[Cell], dict[str, str]]:
         scale = _scale(run)
         steered = [Cell(c.arm, c.strength, c.strength * scale) for c in wanted]
         return [*unsteered, *steered], {}
-    norms = _solve(run, wanted).strength.tolist() if wanted else []
+    solution, floor = _solve(run, wanted)
+    norms = solution.strength.tolist()
     reached = [
         Cell(cell.arm, cell.strength, norm)
         for cell, norm in zip(wanted, norms, strict=True)
         if not math.isnan(norm)
     ]
     missing = {
-        f"{cell.arm} at {cell.strength:g}": f"no norm brings this {payload['strengthUnit']}"
-        for cell, norm in zip(wanted, norms, strict=True)
+        f"{cell.arm} at {cell.strength:g}": _why_missing(cell, least, payload["strengthUnit"])
+        for cell, norm, least in zip(wanted, norms, floor.tolist(), strict=True)
         if math.isnan(norm)
     }
     return [*unsteered, *reached], missing
+
+
+def _why_missing(cell: Cell, floor: float, unit: str) -> str:
+    if floor >= cell.strength:
+        return (
+            f"clearing its latents alone brings {floor:.3g} nats of {unit}, so no norm brings "
+            f"{cell.strength:g}"
+        )
+    return f"no norm brings this {unit}"
 
 
 def _scale(run: SteeringRun) -> float:
@@ -85,8 +95,11 @@ def _scale(run: SteeringRun) -> float:
     return run.norms()["median_norm" if unit == "residualNorm" else "median_centred_norm"]
 
 
-def _solve(run: SteeringRun, wanted: list[Cell]) -> Solution:
-    """Find each cell's norm, its divergence on the calibrate texts within 2 % of the wanted."""
+def _solve(run: SteeringRun, wanted: list[Cell]) -> tuple[Solution, NDArray[np.float64]]:
+    """Find each cell's norm, its effect on the calibrate texts within 2 % of the wanted.
+
+    Return beside it each cell's effect at norm 0: what its arm does by clearing latents.
+    """
     norms = run.norms()
     texts = NeutralTexts.split(run).calibrate
     passes = 0
@@ -104,12 +117,18 @@ def _solve(run: SteeringRun, wanted: list[Cell]) -> Solution:
         unit = run.payload["strengthUnit"]
         return mean_effect(run, trial, texts, f"budget-{passes:02d}", report, unit)
 
-    return solve_strengths(
+    floor = np.zeros(len(wanted))
+    clearing = [i for i, cell in enumerate(wanted) if run.steers(Cell(cell.arm, cell.strength))]
+    if clearing:
+        floor[clearing] = measure(np.array(clearing), np.zeros(len(clearing)))
+    solution = solve_strengths(
         measure,
         np.array([cell.strength for cell in wanted]),
         np.full(len(wanted), START_SHARE * norms["median_centred_norm"]),
         strength_max=NORM_MAX_SHARE * norms["median_norm"],
+        floor=floor,
     )
+    return solution, floor
 
 
 def mean_effect(
@@ -125,16 +144,14 @@ def mean_effect(
     By default KL(clean ‖ cell), which a system prompt has, too; else another of ``BUDGETS``.
     Pieces are kept as shards under ``name``; ``report(texts done)`` is called before each text.
     """
-    moved = [i for i, cell in enumerate(cells) if cell.norm > 0]
+    moved = [i for i, cell in enumerate(cells) if run.steers(cell)]
     prefixed = [i for i, cell in enumerate(cells) if cell.arm == SYSTEM_PROMPT]
-    vectors = added_vectors(run.arms, cells, run.model.d_model).to(run.context.device)
     totals, positions = np.zeros(len(cells)), 0
     for done, index in enumerate(texts):
         report(done)
         tokens = run.model.encode(run.payload["neutralText"][index])
         if moved:
-            parts = vectors[moved], [cells[i] for i in moved]
-            compute = partial(_summed, run, BUDGETS[unit], tokens, *parts)
+            compute = partial(_summed, run, BUDGETS[unit], tokens, [cells[i] for i in moved])
             totals[moved] += run.kept(f"{name}-{index:05d}.json", compute)
         if prefixed:
             totals[prefixed] += run.kept(
@@ -148,18 +165,16 @@ def _summed(
     run: SteeringRun,
     effect: Callable[..., torch.Tensor],
     tokens: list[int],
-    vectors: torch.Tensor,
     cells: list[Cell],
 ) -> list[float]:
     sums: list[float] = []
     at_once = CELLS_PER_PASS_MAX // run.context.batch_divisor
-    for start in range(0, len(vectors), at_once):
-        part = vectors[start : start + at_once]
+    for start in range(0, len(cells), at_once):
+        part = cells[start : start + at_once]
         try:
-            nats = effect(run.model.causal, run.place, tokens, part)
+            nats = effect(run.model.causal, run.place, tokens, run.intervention(part))
         except NotFinite as error:
-            clean = Cell("none", 0.0)
-            raise not_finite(error, [clean, *cells[start : start + at_once]]) from error
+            raise not_finite(error, [Cell("none", 0.0), *part]) from error
         sums.extend(nats.sum(dim=1).tolist())
     return sums
 

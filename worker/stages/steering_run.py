@@ -10,12 +10,14 @@ from typing import Any
 
 from numerics.capture import HookNeverFired, NotFinite
 from numerics.causal_model import HookPlace
+from numerics.intervention import Intervention
 from numerics.sampling import SamplingRule
 from state.failures import TerminalFailure
 from worker.context import StageContext
 from worker.models import LoadedModel
 from worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
-from worker.stages.steering_cells import Cell
+from worker.stages.steering_cells import Cell, added_vectors
+from worker.stages.steering_clamp import ClampedLatents, clamped_latents
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class SteeringRun:
     arms: Arms
     openings: list[list[int]]
     prefix: list[int]
+    clamped: ClampedLatents | None = None
+    """The latents that arms clear before their vector is added; None where they only add."""
 
     @property
     def place(self) -> HookPlace:
@@ -41,6 +45,16 @@ class SteeringRun:
         """Return BOS and an opening's tokens, after the system prompt where that is the arm."""
         bos, *tokens = self.openings[opening]
         return [bos, *(self.prefix if arm == SYSTEM_PROMPT else ()), *tokens]
+
+    def intervention(self, cells: Sequence[Cell]) -> Intervention:
+        """Return what each cell does to the residual stream, on the device of the run."""
+        vectors = added_vectors(self.arms, cells, self.model.d_model)
+        cleared = self.clamped.of([cell.arm for cell in cells]) if self.clamped else None
+        return Intervention(vectors, cleared).to(self.context.device)
+
+    def steers(self, cell: Cell) -> bool:
+        """Say whether the cell changes the residual stream."""
+        return cell.norm > 0 or (self.clamped is not None and cell.arm in self.clamped.members)
 
     @property
     def sampling(self) -> SamplingRule:
@@ -87,6 +101,7 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
         arms=arms,
         openings=[model.encode(opening["text"]) for opening in payload["openings"]],
         prefix=model.encode(prefix)[1:] if prefix is not None else [],
+        clamped=clamped_latents(payload, context, arms),
     )
     _check_lengths(run)
     return run

@@ -11,7 +11,7 @@ import torch
 from numerics.shift import token_shifts
 from numerics.steering import steered_states
 from worker.stages.steering_arms import SYSTEM_PROMPT
-from worker.stages.steering_cells import Cell, added_vectors
+from worker.stages.steering_cells import Cell
 from worker.stages.steering_run import SteeringRun
 
 
@@ -32,7 +32,6 @@ def distribution_shifts(run: SteeringRun, cells: list[Cell]) -> list[dict[str, A
 def _shifts_of_opening(
     run: SteeringRun, cells: list[Cell], opening: int
 ) -> list[list[dict[str, Any]]]:
-    device = run.context.device
     clean = Cell("none", 0.0)
     last = []
     for arm in ("none", SYSTEM_PROMPT):
@@ -40,9 +39,8 @@ def _shifts_of_opening(
         if arm == SYSTEM_PROMPT and not of_arm:
             continue
         group = of_arm if arm == SYSTEM_PROMPT else [clean, *of_arm]
-        vectors = added_vectors(run.arms, group, run.model.d_model).to(device)
         tokens = run.tokens_before(opening, arm)
-        states = steered_states(run.model.causal, run.place, tokens, vectors)
+        states = steered_states(run.model.causal, run.place, tokens, run.intervention(group))
         last.append(dict(zip(group, states[:, -1], strict=True)))
     by_cell = {cell: state for part in last for cell, state in part.items()}
     ordered = torch.stack([by_cell[clean], *(by_cell[cell] for cell in cells)])

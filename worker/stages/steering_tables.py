@@ -65,7 +65,8 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
     verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
     write_json(out / "verdict.json", verdict)
-    return _metrics(verdict, arms)
+    metrics = _metrics(verdict, arms)
+    return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
 
 
 def _word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
