@@ -19,6 +19,15 @@ from state.records import JobRecord, Progress
 from state.retry_policy import RetryPolicy
 
 ACTIVE = ("pending", "running")
+_j = tables.jobs.c
+_ALL = select(tables.jobs).order_by(_j.id)
+_BY_ID = select(tables.jobs).where(_j.id == bindparam("id"))
+_OF_DIGEST = select(tables.jobs).where(_j.digest == bindparam("digest"))
+_LATEST = _OF_DIGEST.order_by(_j.id.desc()).limit(1)
+_ACTIVE_OF = _OF_DIGEST.where(_j.state.in_(ACTIVE))
+_ALL_ACTIVE = _ALL.where(_j.state.in_(ACTIVE))
+_ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
+"""Built once: these are read in every step."""
 
 
 class Fenced(Exception):
@@ -46,17 +55,6 @@ def enqueue(
     ), True
 
 
-_j = tables.jobs.c
-_BY_ID = select(tables.jobs).where(_j.id == bindparam("id"))
-_LATEST = (
-    select(tables.jobs).where(_j.digest == bindparam("digest")).order_by(_j.id.desc()).limit(1)
-)
-_ALL = select(tables.jobs).order_by(_j.id)
-_ALL_ACTIVE = _ALL.where(_j.state.in_(ACTIVE))
-_ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
-"""Built once: these are read in every step."""
-
-
 def get(connection: Connection, job_id: int) -> JobRecord | None:
     """Return one job, or None."""
     row = connection.execute(_BY_ID, {"id": job_id}).first()
@@ -65,9 +63,7 @@ def get(connection: Connection, job_id: int) -> JobRecord | None:
 
 def find_active(connection: Connection, digest: str) -> JobRecord | None:
     """Return the pending or running job of a digest; there is at most one."""
-    j = tables.jobs.c
-    query = select(tables.jobs).where(j.digest == digest, j.state.in_(ACTIVE))
-    row = connection.execute(query).first()
+    row = connection.execute(_ACTIVE_OF, {"digest": digest}).first()
     return _record(row) if row else None
 
 

@@ -1,0 +1,147 @@
+"""A capture and two small dictionaries with known answers, for the tests of two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from numerics.dictionary import SparseDictionary
+from specs.rules import Gate, Selection
+from state.failures import JobStopped
+from worker.context import StageContext
+from worker.shards import Shards
+from worker.stages import decomposition, mapping
+from worker.stages.tables import write_table
+
+D_IN = 6
+
+
+def relu_dictionary(decoder: torch.Tensor) -> SparseDictionary:
+    """Latent i fires as far as the row's part along decoder row i exceeds 0.5."""
+    return SparseDictionary(
+        w_enc=decoder.T.contiguous(),
+        b_enc=torch.full((len(decoder),), -0.5),
+        w_dec=decoder.contiguous(),
+        b_dec=torch.zeros(D_IN),
+        architecture="standard",
+    )
+
+
+AXES = torch.eye(D_IN)
+COARSE = relu_dictionary(torch.stack([2 * AXES[0], AXES[1], AXES[2], AXES[5]]))
+FINE = relu_dictionary(
+    torch.stack(
+        [
+            AXES[0],  # the twin of coarse 0
+            AXES[0] + AXES[1],  # child, but fires on neutral as well
+            AXES[0] - 100 * AXES[5],  # nearly orthogonal
+            AXES[0] * 0.5 - AXES[4],  # cosine 0.45, never fires
+            AXES[2],
+            torch.zeros(D_IN),
+        ]
+    )
+)
+TARGETS, NEUTRALS = 12, 10
+
+
+@dataclass
+class Bench:
+    """A folder with a capture, and everything a stage needs, all of it real."""
+
+    folder: Path
+    reports: list[tuple[str, int, int, str]] = field(default_factory=list)
+    stop_after: int | None = None
+
+    def context(self, action: str) -> StageContext:
+        return StageContext(
+            device="cpu",
+            model=lambda ref: pytest.fail("no model is needed"),
+            dictionary=lambda ref: {"coarse": COARSE, "fine": FINE}[ref["identity"]],
+            artifact=lambda stage, digest: self.folder / stage / digest,
+            shards=Shards(self.folder / "shards" / action),
+            progress=self._report,
+        )
+
+    def _report(self, phase: str, done: int, total: int, unit: str) -> None:
+        self.reports.append((phase, done, total, unit))
+        if self.stop_after is not None and len(self.reports) > self.stop_after:
+            raise JobStopped
+
+    def out(self, stage: str, digest: str) -> Path:
+        path = self.folder / stage / digest
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def capture(self, tokens: int = 1, split: Sequence[str] | None = None, hard: int = 0) -> None:
+        """Axis 0 is large on targets, axis 1 on half of all, axis 2 on neutrals.
+
+        The last ``hard`` neutrals are hard negatives instead.
+        """
+        generator = np.random.default_rng(0)
+        prompts = TARGETS + NEUTRALS
+        is_target = np.arange(prompts) < TARGETS
+        rows = generator.uniform(0, 0.2, (prompts, D_IN)).astype(np.float32)
+        rows[:, 0] += is_target * generator.uniform(1, 3, prompts)
+        rows[:, 1] += (np.arange(prompts) % 2) * generator.uniform(1, 3, prompts)
+        rows[:, 2] += ~is_target * generator.uniform(1, 3, prompts)
+        rows[:, 4] = 3
+        rows[:, 5] = 0
+        rows = np.repeat(rows, tokens, axis=0)
+        rows *= np.tile(np.linspace(1, 0.5, tokens, dtype=np.float32), prompts)[:, None]
+        out = self.out("capture", "c")
+        tensors = {
+            "residual": rows,
+            "prompt_index": np.repeat(np.arange(prompts, dtype=np.int32), tokens),
+            "position": np.tile(np.arange(tokens, dtype=np.int32), prompts),
+        }
+        save_file(tensors, out / "residual.safetensors")
+        columns = {
+            "prompt_id": [f"p{i}" for i in range(prompts)],
+            "text": ["text"] * prompts,
+            "condition": np.where(is_target, "target", "neutral").astype("<U13"),
+            "split": split or ["discover"] * prompts,
+            "n_tokens": np.full(prompts, tokens),
+        }
+        if hard:
+            columns["condition"][-hard:] = "hard-negative"
+        write_table(out / "prompts.parquet", columns)
+
+    def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
+        payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
+        payload["aggregation"] = aggregation
+        return decomposition.run(payload, self.context(which), self.out("decomposition", which))
+
+    def map(self, candidates: list[int], digest: str = "m", **changes: object):
+        payload = mapping_payload(candidates)
+        payload["gate"] = {**payload["gate"], **changes}
+        out = self.out("mapping", digest)
+        return mapping.run(payload, self.context(digest), out), out
+
+
+COARSE_REF = {"dictionary": {"identity": "coarse"}}
+
+
+def mapping_payload(candidates: list[int]) -> dict:
+    return {
+        "capture": {"digest": "c"},
+        "coarse": {"digest": "coarse", **COARSE_REF, "candidates": candidates},
+        "fine": {"digest": "fine", "dictionary": {"identity": "fine"}, "candidates": []},
+        "selection": Selection().canonical(),
+        "minCosine": 0.3,
+        "partialCosine": 0.1,
+        "minCorrelation": 0.2,
+        "topK": 2,
+        "permutations": 99,
+        "seed": 0,
+        "gate": {**Gate(resamples=20).canonical(), "minSubfeatures": 3},
+    }
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
