@@ -110,6 +110,19 @@ def test_the_page_says_whether_arms_add_or_clamp(tmp_path, page):
     assert "Each arm adds its unit vector" not in clamped
 
 
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [
+        ("nextTokenKl", "changes the next token on neutral text by the strength in nats"),
+        ("fluencyLoss", "makes neutral text less likely by the strength in nats per token"),
+        ("residualNorm", "the strength times median norm of h (residualNorm)"),
+    ],
+)
+def test_the_page_says_what_a_strength_is(tmp_path, unit, words):
+    case = build(tmp_path, steering_rules={"strengthUnit": unit})
+    assert words in render_report(ExperimentView.load(*case))
+
+
 def test_pictures_and_tables_are_accessible(page):
     elements = parsed(page)
     pictures = [a for tag, a in elements.found if tag == "svg"]
