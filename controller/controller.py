@@ -37,7 +37,7 @@ from reconcilers.plan import Blocked, Desired, Failed, Observed, Plan, Snapshot,
 from reconcilers.references import input_references
 from reconcilers.registry import DESIRED_BY_KIND
 from reconcilers.stage import plan_stage
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, events, failpoints, jobs, objects
 from state.failures import TransientFailure
 from state.folder import StateFolder
@@ -51,7 +51,7 @@ _UNRESOLVED = ("Resolving", "InputRefused")
 ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
 
-RESYNC_SHARE = 0.01
+RESYNC_SHARE = 0.005
 """A resync of very many objects comes so rarely that it takes this much of a core."""
 
 STEP_SECONDS = 0.05

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconcilers.plan import Done, Plan, Snapshot
-from specs.objects import Key
+from specs.keys import Key
 from state.artifacts import ArtifactStore
 from state.knowledge import Knowledge, knowledge
 from state.records import ArtifactRecord

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from reconcilers.references import InputReference, input_references, object_references
-from specs.objects import Key
+from specs.keys import Key
 from state.records import ObjectRecord
 
 Name = TypeVar("Name")

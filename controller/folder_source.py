@@ -7,6 +7,7 @@ when its file still holds others, or when its file is gone and the folder still 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,8 @@ from controller.folder_watch import FolderWatch
 from controller.source_problems import mark_sources
 from controller.unchanged import FileMemory, named_by
 from specs.errors import InvalidSpec, Problem
+from specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from specs.loading import LoadedObject
-from specs.objects import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from specs.spec_files import spec_files
 from state import events, failpoints, objects
 from state.failures import PASSING, TerminalFailure
@@ -38,6 +39,8 @@ from state.records import ObjectRecord
 log = structlog.get_logger("folder")
 
 RESCAN_SECONDS = 30.0
+RESCAN_SHARE = 0.005
+"""Comparing very many files comes so rarely that it takes this much of a core."""
 SCAN_AGAIN_SECONDS = 1.0
 
 
@@ -82,15 +85,18 @@ class FolderSource:
 
         A scan that fails for a cause that may pass is made again a second later.
         """
-        rescan = now >= self._next_scan_at
+        rescan, began = now >= self._next_scan_at, time.monotonic()
         if not self._changed and not rescan:
             return []
         changed = self._changed.take()
         if rescan or changed is None:
             changed = None
-            self._next_scan_at = now + RESCAN_SECONDS
         try:
-            return self._scan(now, changed)
+            done = self._scan(now, changed)
+            if changed is None:
+                took = time.monotonic() - began
+                self._next_scan_at = now + max(RESCAN_SECONDS, took / RESCAN_SHARE)
+            return done
         except PASSING as trouble:
             log.error("cannot apply the folder now; trying again", trouble=str(trouble))
             self._next_scan_at = now + SCAN_AGAIN_SECONDS

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from controller.appliers import ANYBODY, Applier, described
 from controller.planned import FieldChange
 from specs.canonical import canonical_json
+from specs.keys import SOURCE_ANNOTATION, Key
 from specs.kinds import SPEC_BY_KIND
 from specs.loading import LoadedObject
 from specs.merging import asked_fields, kept_names, leaves, merged
-from specs.objects import SOURCE_ANNOTATION, Key
 from state import applied, objects
 from state.failures import TerminalFailure
 from state.objects import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.executor import Executor
-from specs.objects import Key
+from specs.keys import Key
 from state import events, jobs
 from state.records import JobRecord
 from state.retry_policy import RetryPolicy

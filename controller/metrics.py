@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from controller.clock import Clock
 from controller.observer import Result
-from specs.objects import Key
+from specs.keys import Key
 
 LOOPBACK = "127.0.0.1"
 QUEUE = "controller"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs, objects, pauses
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from controller.limits import WINDOW_SECONDS
 from controller.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
 from controller.settings import Settings
-from specs.objects import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
+from specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
 from specs.sizes import byte_count
 from state import job_queue, jobs, leader, pauses
 from state.records import QueuedJob, Wanting, WorkerRecord

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconcilers.references import child_key
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, events, jobs, objects
 from state.artifacts import ArtifactStore
 from state.records import ObjectRecord

@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 from reconcilers.plan import Desired, Observed, Snapshot, Wanted
 from reconcilers.references import InputReference, input_references, object_references
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from specs.rules import Selection
 from state import artifact_index, inputs, jobs, objects, pauses
 from state.artifacts import ArtifactStore, Corrupt, reading

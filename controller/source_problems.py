@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from specs.errors import Problem
-from specs.objects import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
+from specs.keys import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from state import objects
 from state.folder import StateFolder
 from state.records import ObjectRecord

@@ -13,7 +13,7 @@ from controller.limits import WINDOW_SECONDS, below_floor
 from controller.queue_snapshot import read_queue
 from controller.scheduling import Decision, Place, QueueSnapshot, next_start, schedule
 from controller.settings import Settings
-from specs.objects import Key
+from specs.keys import Key
 from state import failpoints, job_queue, jobs, leader, objects, space_marks
 from state.folder import StateFolder
 from state.records import JobRecord

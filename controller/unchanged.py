@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = TEXT_BYTES_MAX
 SETTLED_NANOSECONDS = 2 * 10**9
 """A model or dictionary younger than this may still change within one tick of its clock."""
+ONE_BY_ONE_MAX = 100
+"""More objects than this are found quicker in a listing of all."""
 ENTRIES_MAX = 1000
 """A folder with more entries is no model or dictionary; it is looked at again each time."""
 _TEXTS, WEIGHTS = ("file",), ("path", "folder", "gguf")
@@ -79,7 +81,7 @@ class FileMemory:
                 found.named[file] = tuple((kind, path) for kind, path, _ in json.loads(known.named))
         return found
 
-    def remember(self, connection: Any, loaded: Iterable[LoadedObject], split_at_ns: int) -> None:
+    def remember(self, connection: Any, loaded: Sequence[LoadedObject], split_at_ns: int) -> None:
         """Note how the files of ``loaded`` are, in the transaction that applied them.
 
         Not those that name a file which changed after ``split`` or just before it.
@@ -89,14 +91,25 @@ class FileMemory:
             by_file.setdefault(item.document.file, []).append(item)
         if not by_file:
             return
-        known = applied.sources(connection)
-        standing = applied.standing(connection)
-        news = []
-        for file, items in by_file.items():
-            record = self._record(Path(file), items, standing, split_at_ns)
-            if record is not None and known.get(record.path) != record:
-                news.append(record)
+        few = len(loaded) <= ONE_BY_ONE_MAX
+        standing = self._standing_of(connection, loaded) if few else applied.standing(connection)
+        records = [
+            self._record(Path(file), items, standing, split_at_ns)
+            for file, items in by_file.items()
+        ]
+        everything = None if few else applied.sources(connection)
+
+        def known(path: str) -> SourceRecord | None:
+            return applied.source(connection, path) if everything is None else everything.get(path)
+
+        news = [one for one in records if one is not None and known(one.path) != one]
         applied.record_sources(connection, news)
+
+    def _standing_of(
+        self, connection: Any, loaded: Sequence[LoadedObject]
+    ) -> dict[Key, applied.Standing]:
+        found = ((i.manifest.key, applied.standing_one(connection, i.manifest.key)) for i in loaded)
+        return {key: standing for key, standing in found if standing is not None}
 
     def files(self, loaded: Iterable[LoadedObject]) -> dict[str, str | None]:
         """Return what stands for the content of every file that was looked at, by its path."""

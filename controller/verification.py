@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.clock import Clock
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, events, objects
 from state.artifacts import ArtifactStore, Corrupt, was_made_again
 from state.database import Database

@@ -15,7 +15,7 @@ from typing import Literal
 
 from controller.clock import Clock
 from controller.observer import Observer, Unobserved
-from specs.objects import Key
+from specs.keys import Key
 
 RETRY_SECONDS = 0.005
 RETRY_SECONDS_MAX = 1000.0

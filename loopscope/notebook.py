@@ -18,7 +18,7 @@ import pandas
 from reports.documents import object_document
 from reports.listing import by_owner, stage_word
 from reports.view import STAGES, ExperimentView, StageView
-from specs.objects import Key
+from specs.keys import Key
 from specs.suggest import did_you_mean
 from state import objects
 from state.read_only import looking_at

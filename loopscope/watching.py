@@ -9,7 +9,7 @@ from typing import Any
 
 from loopscope.context import now
 from reports.listing import Listing, by_owner, listing
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs, objects
 from state.folder import StateFolder
 from state.records import ObjectRecord

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reconcilers.plan import Blocked, ChildManifest, Snapshot
 from reconcilers.references import object_references
-from specs.objects import Key
+from specs.keys import Key
 from state.records import ObjectRecord
 
 

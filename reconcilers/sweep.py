@@ -7,7 +7,7 @@ from typing import Any
 from reconcilers.owned import taken_name, to_apply
 from reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from reconcilers.stage import condition, plan_stage, timed
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Condition, Status
 from specs.sweep import cells
 from state.records import ObjectRecord

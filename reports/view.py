@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from specs.actions import CODE_REVISIONS
 from specs.actions import STAGES as ACTION_STAGES
-from specs.objects import Key
+from specs.keys import Key
 from specs.rules import Selection
 from state import artifact_index, objects
 from state.artifacts import ArtifactStore, Corrupt

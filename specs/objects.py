@@ -10,11 +10,6 @@ from pydantic import Field, field_validator
 from specs.fields import ObjectName, Spec
 from specs.keys import (
     MEMORY_ANNOTATION,
-    PIN_ANNOTATION,
-    PRIORITY_ANNOTATION,
-    PROTECT_ANNOTATION,
-    SOURCE_ANNOTATION,
-    SOURCE_PROBLEM_ANNOTATION,
     Key,
 )
 from specs.sizes import byte_count
@@ -28,18 +23,6 @@ LabelKey = Annotated[
 
 NAME_CHARACTERS_MAX = 52
 """Of a name that people choose; names of owned objects have 63."""
-
-__all__ = [
-    "MEMORY_ANNOTATION",
-    "PIN_ANNOTATION",
-    "PRIORITY_ANNOTATION",
-    "PROTECT_ANNOTATION",
-    "SOURCE_ANNOTATION",
-    "SOURCE_PROBLEM_ANNOTATION",
-    "Key",
-    "Metadata",
-    "ObjectManifest",
-]
 
 
 class Metadata(Spec):

@@ -34,6 +34,13 @@ class WantedWork(NamedTuple):
     digest: str | None
 
 
+_SOURCES = "select path, fingerprint, named, objects from sources"
+_STANDING = (
+    "select kind, namespace, name, uid, generation, resource_version, "
+    "labels || annotations from objects where owner_uid is null"
+)
+
+
 def get(connection: Connection, key: Key, uid: str) -> AppliedRecord | None:
     """Return what the last apply asked for of the object with this uid, or None."""
     a = tables.applied.c
@@ -86,8 +93,14 @@ def forget(connection: Connection, key: Key) -> None:
 
 def sources(connection: Connection) -> dict[str, SourceRecord]:
     """Return the files that were applied, by path."""
-    rows = connection.exec_driver_sql("select path, fingerprint, named, objects from sources")
+    rows = connection.exec_driver_sql(_SOURCES)
     return {row[0]: SourceRecord(*row) for row in rows}
+
+
+def source(connection: Connection, path: str) -> SourceRecord | None:
+    """Return how one file was when it was applied, if it was."""
+    row = connection.exec_driver_sql(f"{_SOURCES} where path = ?", (path,)).first()
+    return SourceRecord(*row) if row else None
 
 
 def record_sources(connection: Connection, files: Iterable[SourceRecord]) -> None:
@@ -109,11 +122,15 @@ def forget_sources(connection: Connection, paths: Iterable[str]) -> None:
 
 def standing(connection: Connection) -> dict[Key, Standing]:
     """Return every object without an owner; cheap also for ten thousand of them."""
-    rows = connection.exec_driver_sql(
-        "select kind, namespace, name, uid, generation, resource_version, "
-        "labels || annotations from objects where owner_uid is null"
-    )
+    rows = connection.exec_driver_sql(_STANDING)
     return {Key(*row[:3]): Standing(*row[3:]) for row in rows}
+
+
+def standing_one(connection: Connection, key: Key) -> Standing | None:
+    """Return one object without an owner."""
+    where = f"{_STANDING} and kind = ? and namespace = ? and name = ?"
+    row = connection.exec_driver_sql(where, tuple(key)).first()
+    return Standing(*row[3:]) if row else None
 
 
 def ready_roots(connection: Connection) -> set[Key]:

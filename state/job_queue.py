@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from specs.objects import Key
+from specs.keys import Key
 from state import tables
 from state.jobs import ACTIVE
 from state.records import QueuedJob, Wanting

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from specs.objects import Key
+from specs.keys import Key
 from state import tables
 
 EVERYTHING = "all"

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from specs.actions import STAGES
-from specs.objects import PIN_ANNOTATION, Key
+from specs.keys import PIN_ANNOTATION, Key
 from state import jobs, objects, tables
 from state.artifacts import ArtifactStore, Corrupt
 from state.records import JobRecord, ObjectRecord

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from specs.objects import Key
+from specs.keys import Key
 from state import tables
 from state.objects import wanting
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from reconcilers.plan import Wanted
 from reconcilers.references import InputReference, input_references
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import ArtifactReference, Condition, Status
 from state.records import ArtifactRecord, FileEntry, InputRecord, JobRecord, ObjectRecord
 from tests.simulated import canonical

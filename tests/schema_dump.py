@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 from controller.settings import Settings
+from specs.keys import Key
 from specs.merging import asked_fields
-from specs.objects import Key
 from state import applied, jobs, leader, objects, pauses
 from state.records import AppliedRecord, Progress, SourceRecord
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts

@@ -27,8 +27,8 @@ from controller.settings import Settings
 from controller.settled import family, is_settled
 from reconcilers.references import InputReference
 from specs.canonical import digest
+from specs.keys import Key
 from specs.kinds import SPEC_BY_KIND
-from specs.objects import Key
 from state import failpoints, invariants, jobs, objects
 from state.folder import StateFolder, open_state
 from state.records import JobRecord, ObjectRecord

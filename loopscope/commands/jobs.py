@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from loopscope.context import CommandError, find, find_one, now, split_name
-from specs.objects import Key
+from specs.keys import Key
 from state import events, jobs, objects
 from state.records import CANCELLED, ObjectRecord
 

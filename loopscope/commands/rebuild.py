@@ -11,8 +11,8 @@ from loopscope.commands.options import RootOption
 from loopscope.context import CommandError, now, root_of
 
 if TYPE_CHECKING:
+    from specs.keys import Key
     from specs.loading import LoadedObject
-    from specs.objects import Key
 
 NOT_RESTORED = (
     "not restored: events, ended jobs with their failures and attempts, generations (they start "

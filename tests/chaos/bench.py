@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.executor import process_name
 from controller.settled import family, is_settled
-from specs.objects import Key
+from specs.keys import Key
 from state import objects
 from state.folder import open_state
 from state.records import ObjectRecord

@@ -15,7 +15,7 @@ import psutil
 from safetensors.numpy import load
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs
 from state.records import JobRecord
 from tests.integration.real import REPOSITORY, eventually

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import select, update
 
-from specs.objects import Key
+from specs.keys import Key
 from state import objects, tables
 from state.database import Database, open_database
 from state.objects import Conflict

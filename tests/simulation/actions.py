@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from specs.objects import Key
+from specs.keys import Key
 from state import objects, tables
 from state.artifacts import MANIFEST
 from tests.simulation.fleet import Hand

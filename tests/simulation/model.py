@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specs.canonical import digest
-from specs.objects import Key
+from specs.keys import Key
 from specs.splits import Splits
 from tests import fake_stages
 

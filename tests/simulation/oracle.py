@@ -7,7 +7,7 @@ from typing import Any
 
 from reconcilers.references import object_references
 from specs.canonical import canonical_json
-from specs.objects import Key
+from specs.keys import Key
 from state import invariants, jobs
 from state.artifacts import Corrupt
 from state.history import History

@@ -24,7 +24,7 @@ from controller.controller import Controller
 from controller.folder_source import FolderSource
 from controller.resolution import Resolver
 from controller.settings import Settings
-from specs.objects import SOURCE_ANNOTATION, Key
+from specs.keys import SOURCE_ANNOTATION, Key
 from state import events, jobs, objects
 from state.failures import Failure
 from state.folder import StateFolder, open_state

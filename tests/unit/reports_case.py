@@ -7,8 +7,8 @@ from typing import Any
 
 from specs.actions import CODE_REVISIONS
 from specs.canonical import digest as digest_of
+from specs.keys import Key
 from specs.kinds import ExperimentSpec
-from specs.objects import Key
 from specs.status import ArtifactReference, Condition, Status
 from state import artifact_index, objects
 from state.folder import StateFolder, open_state

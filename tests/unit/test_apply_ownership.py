@@ -8,7 +8,7 @@ import yaml
 from controller.appliers import Applier
 from controller.folder_source import FolderSource
 from controller.requests import Request, fulfil, read_files
-from specs.objects import PROTECT_ANNOTATION, Key
+from specs.keys import PROTECT_ANNOTATION, Key
 from state import failpoints, objects
 from state.folder import open_state
 from tests.simulated import Simulation

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from controller.dependants import Dependants
 from reconcilers.references import input_references, object_references
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Status
 from state.records import ObjectRecord
 from tests.simulated import capture_spec

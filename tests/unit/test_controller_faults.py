@@ -13,7 +13,7 @@ from controller.settings import Settings
 from controller.snapshots import read_snapshot
 from reconcilers import experiment
 from reconcilers.references import InputReference
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, jobs, objects
 from state.artifacts import Corrupt
 from state.failures import TransientFailure

@@ -9,7 +9,7 @@ import pytest
 from controller import folder_watch
 from controller.folder_source import RESCAN_SECONDS, FolderSource
 from controller.folder_watch import FolderWatch
-from specs.objects import PROTECT_ANNOTATION, Key
+from specs.keys import PROTECT_ANNOTATION, Key
 from tests.simulated import Simulation, canonical
 
 MAPPING = """apiVersion: loopscope.dev/v1alpha1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs, objects
 from tests.simulated import (
     Simulation,

@@ -12,7 +12,7 @@ import structlog
 from controller.metrics import Metrics, served
 from controller.work_queue import WorkQueue
 from loopscope.logs import log_to_stderr
-from specs.objects import Key
+from specs.keys import Key
 from state import job_queue
 from tests.simulated import Simulation, VirtualClock
 

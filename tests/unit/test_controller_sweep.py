@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from specs.fields import FileReader
+from specs.keys import Key
 from specs.loading import load_text
-from specs.objects import Key
 from state import objects
 from tests.simulated import Simulation, experiment_spec, texts
 

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
-from specs.objects import Key
+from specs.keys import Key
 from tests.simulated import VirtualClock
 
 A, B, C = (Key("Capture", "default", name) for name in "abc")

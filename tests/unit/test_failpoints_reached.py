@@ -21,7 +21,7 @@ from controller.runtime import running_controller
 from controller.settings import Settings
 from reports.export import export_bundle, write_report
 from reports.view import ExperimentView
-from specs.objects import Key
+from specs.keys import Key
 from state import events, failpoints, jobs, objects
 from state.collection import RetentionPolicy
 from state.failures import JobStopped, TransientFailure

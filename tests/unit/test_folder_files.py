@@ -8,7 +8,7 @@ import pytest
 
 from controller import folder_source
 from controller.folder_files import ChangedPaths, FileContent, folders_of_weights, still_known
-from specs.objects import Key
+from specs.keys import Key
 from tests.unit.test_controller_folder_source import World
 
 A, B = Path("/specs/a.yaml"), Path("/specs/b.yaml")

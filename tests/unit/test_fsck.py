@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from controller.fsck import examine, mend
 from controller.runtime import AnotherController
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, jobs, objects
 from state.artifacts import MANIFEST
 from state.consistency import ADVICE

@@ -6,7 +6,7 @@ import time
 import pytest
 import yaml
 
-from specs.objects import PROTECT_ANNOTATION
+from specs.keys import PROTECT_ANNOTATION
 from tests.simulated import Simulation, settled_experiment
 
 HOOK = "blocks.1.hook_resid_post"

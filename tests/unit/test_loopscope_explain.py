@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loopscope.commands.explain import page_of
+from loopscope.explanation import page_of
 from specs.json_schema import COMBINED, schema_files
 from specs.kinds import SPEC_BY_KIND
 from specs.reference import kind_facts

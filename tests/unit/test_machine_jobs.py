@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs
 from state.jobs import Fenced
 from state.records import Progress

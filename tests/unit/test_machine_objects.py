@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from specs.objects import PROTECT_ANNOTATION, Key
+from specs.keys import PROTECT_ANNOTATION, Key
 from specs.status import Status
 from state import objects, tables
 from state.failures import TerminalFailure

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from controller.work_queue import WorkQueue
-from specs.objects import Key
+from specs.keys import Key
 from tests.simulated import VirtualClock
 
 KEYS = st.sampled_from([Key("Capture", "default", name) for name in "aabbc"])

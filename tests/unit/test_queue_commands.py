@@ -228,7 +228,7 @@ def apply_capture(simulation, name, **annotations):
     spec = capture_spec(prompts={"target": texts(name), "neutral": texts(f"not {name}")})
     simulation.apply(spec, name, "Capture")
     with simulation.state.database.write() as connection:
-        from specs.objects import Key
+        from specs.keys import Key
         from state import objects
 
         key = Key("Capture", "default", name)

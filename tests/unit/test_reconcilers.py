@@ -7,7 +7,7 @@ import pytest
 from reconcilers import capture, decomposition
 from reconcilers.plan import Blocked, Done, Failed, Observed, Snapshot, Wait, Wanted
 from reconcilers.stage import plan_stage
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Condition, Status
 from tests.hand_built import (
     CAPTURE_KEY,

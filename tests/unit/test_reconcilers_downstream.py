@@ -9,7 +9,7 @@ from reconcilers.plan import Answered, Done, Observed, Snapshot
 from reconcilers.references import object_references
 from reconcilers.stage import plan_stage
 from specs.canonical import digest
-from specs.objects import Key
+from specs.keys import Key
 from specs.status import Condition, Status
 from tests.hand_built import (
     CAPTURED,

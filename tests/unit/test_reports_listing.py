@@ -16,7 +16,7 @@ from reports.listing import (
     listing,
     object_document,
 )
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, objects
 from state.records import EventRecord, JobRecord, Progress
 from tests.unit.reports_case import NOW, build

@@ -12,8 +12,8 @@ from reports.numbers import MINUS
 from reports.samples import marked
 from reports.view import ExperimentView
 from specs.actions import CODE_REVISIONS
+from specs.keys import Key
 from specs.lexicon import lexicon_pattern
-from specs.objects import Key
 from specs.status import Condition, Status
 from state import objects
 from state.failures import TerminalFailure

@@ -12,7 +12,7 @@ import pytest
 
 from controller.retention import LOOK_SECONDS, Retention
 from controller.snapshots import Observer
-from specs.objects import PIN_ANNOTATION, Key
+from specs.keys import PIN_ANNOTATION, Key
 from state import artifact_index, collection, failpoints, objects
 from state.collection import RetentionPolicy, collect, forget_missing, take_stock
 from state.consistency import compare

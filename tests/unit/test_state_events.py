@@ -1,6 +1,6 @@
 import pytest
 
-from specs.objects import Key
+from specs.keys import Key
 from state import events
 from tests.simulated import new_state
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, text, update
 
-from specs.objects import SOURCE_ANNOTATION, Key
+from specs.keys import SOURCE_ANNOTATION, Key
 from state import invariants, jobs, objects, tables
 from state.history import History, payloads_are_those_of, pruned_only_its_own
 from tests.simulated import Simulation, capture_spec, settled_experiment

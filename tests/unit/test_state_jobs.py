@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs, tables
 from state.jobs import Fenced
 from state.records import Progress

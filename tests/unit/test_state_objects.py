@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from specs.objects import PROTECT_ANNOTATION, Key
+from specs.keys import PROTECT_ANNOTATION, Key
 from specs.status import ArtifactReference, Condition, Status
 from state import objects, tables
 from state.failures import TerminalFailure

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import jobs
 from state.failures import TerminalFailure
 from tests.simulated import new_state

@@ -4,7 +4,7 @@ import threading
 import time
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import failpoints, jobs
 from state.database import Database
 from tests.simulated import new_state

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from specs.actions import Action
-from specs.objects import Key
+from specs.keys import Key
 from state import failpoints, jobs
 from state.failures import JobStopped
 from tests.simulated import new_state

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from specs.actions import CODE_REVISIONS, Action
-from specs.objects import Key
+from specs.keys import Key
 from state import artifact_index, jobs
 from state.failures import TerminalFailure, TransientFailure
 from state.retry_policy import RetryPolicy
