@@ -55,13 +55,14 @@ def still_known(files: Iterable[Path], known: Files, changed: set[Path]) -> File
     What no spec names, and is none, concerns nobody.
     """
     there = set(files)
-    names = {path for content in known.values() for _, path in content.named}
+    names = {path for named in {content.named for content in known.values()} for _, path in named}
     names |= {os.path.realpath(path) for path in names}
     for path in changed - there:
         gone = path in known or path.suffix in (".yaml", ".yml")
         if gone or _concerns(str(path), names):
             return None
-    return {file: content for file, content in known.items() if file in there - changed}
+    standing = there - changed
+    return {file: content for file, content in known.items() if file in standing}
 
 
 def _concerns(path: str, names: set[str]) -> bool:
@@ -76,7 +77,6 @@ def _leads_to(path: str, names: set[str]) -> bool:
 
 def folders_of_weights(files: Files) -> set[Path]:
     """Return the folders that hold the models and dictionaries that are named by path."""
-    paths = {
-        Path(name) for content in files.values() for kind, name in content.named if kind in WEIGHTS
-    }
+    distinct = {content.named for content in files.values()}
+    paths = {Path(name) for named in distinct for kind, name in named if kind in WEIGHTS}
     return {path if path.is_dir() else path.parent for path in paths}

@@ -112,7 +112,8 @@ class FolderSource:
             log.warning("folder cannot be read; keeping what was applied", error=str(error))
             return []
         memory = FileMemory(self.root, self._applier.manager)
-        known = dict(self._unchanged(files, changed, memory))
+        standing = still_known(files, self._files, changed) if changed is not None else None
+        known = dict(self._compared(files, memory) if standing is None else standing)
         applied: list[Applied] = []
         problems: list[Problem] = []
         for file in files:
@@ -125,13 +126,16 @@ class FolderSource:
                 problems.extend(invalid.problems)
             except TerminalFailure as refused:
                 problems.append(Problem(str(file), 0, 0, "", refused.message))
-        self._files = known
         weights = folders_of_weights(known)
         self._outside.watch({path for path in weights if not path.is_relative_to(self.root)})
+        before, self._files = self._files, known
+        differs = standing is None or bool(problems or self.problems)
         self._tell(problems, now)
-        mark_sources(self.state, problems)
+        if differs:
+            mark_sources(self.state, problems)
         seen = {key: file for file, content in known.items() for key in content.keys}
-        if not problems and seen:
+        gone = any(key not in seen for content in before.values() for key in content.keys)
+        if not problems and seen and (differs or gone):
             self._prune(seen, now)
         return [item for item in applied if item.outcome != "unchanged"]
 
@@ -139,11 +143,8 @@ class FolderSource:
     def _applier(self) -> Applier:
         return Applier(folder_manager(self.folder))
 
-    def _unchanged(self, files: list[Path], changed: set[Path] | None, memory: FileMemory) -> Files:
-        """Return the files that stand as they were applied."""
-        known = still_known(files, self._files, changed) if changed is not None else None
-        if known is not None:
-            return known
+    def _compared(self, files: list[Path], memory: FileMemory) -> Files:
+        """Return the files that are as they were applied, told from their bytes."""
         with self.state.database.read() as connection:
             found = memory.split(connection, files)
         return {file: FileContent(found.keys[file], found.named[file]) for file in found.keys}

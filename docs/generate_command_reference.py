@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from loopscope.cli import app
+from loopscope.cli import application
 
 PAGE = Path(__file__).parent / "cli.md"
 HEADER = """# Command line reference
@@ -24,7 +24,7 @@ commands behave, what they exit with and how they go together: [commands](comman
 
 def render() -> str:
     """Return the page."""
-    program = typer.main.get_command(app)
+    program = typer.main.get_command(application())
     sections = [HEADER, *_section("loopscope", program, arguments=" COMMAND …")]
     for name, command in commands_of(program):
         sections.extend(_section(f"loopscope {name}", command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -14,17 +15,21 @@ from specs.errors import InvalidSpec
 from state.artifacts import Corrupt
 from state.failures import Failure
 
-app = typer.Typer(
-    name="loopscope",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Keep sparse-autoencoder experiments true to their spec.",
-)
-commands.register(app)
+
+def application(words: Collection[str] = ()) -> typer.Typer:
+    """Return the application with the subcommands that are among ``words``, or with all."""
+    app = typer.Typer(
+        name="loopscope",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Keep sparse-autoencoder experiments true to their spec.",
+    )
+    app.callback()(_globals)
+    commands.register(app, words)
+    return app
 
 
-@app.callback()
 def _globals(
     context: typer.Context,
     state: Annotated[
@@ -40,7 +45,7 @@ def _globals(
 def main() -> None:
     """Run the command; errors that a user can cause become one clear message."""
     try:
-        app()
+        application(sys.argv[1:])()
     except InvalidSpec as invalid:
         for problem in invalid.problems:
             print(problem, file=sys.stderr)

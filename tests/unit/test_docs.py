@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from loopscope.cli import app
+from loopscope.cli import application
 from specs.kinds import SPEC_BY_KIND
 from specs.reference import kind_facts
 
@@ -20,7 +20,7 @@ PAGES = sorted(
         part in SKIPPED or part.startswith(".") for part in page.relative_to(ROOT).parts[:-1]
     )
 )
-COMMANDS = set(typer.main.get_command(app).commands)
+COMMANDS = set(typer.main.get_command(application()).commands)
 
 
 def name_of(page):
@@ -78,7 +78,7 @@ def test_the_command_line_reference_is_what_the_commands_generate():
 
 def test_every_command_argument_and_option_says_what_it_is_for():
     reference = generator("generate_command_reference")
-    program = typer.main.get_command(app)
+    program = typer.main.get_command(application())
     commands = [("loopscope", program), *reference.commands_of(program)]
     assert len(commands) > 15
     silent = [name for name, command in commands if not (command.help or "").strip()]
@@ -106,7 +106,7 @@ def test_every_command_is_documented():
 
 def test_every_option_of_every_command_is_documented():
     text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
-    program = typer.main.get_command(app)
+    program = typer.main.get_command(application())
     long_names = {
         option
         for command in (program, *program.commands.values())

@@ -144,3 +144,13 @@ def test_a_rescan_reads_only_files_that_are_not_as_they_were_applied(world, read
     assert "a.yaml" not in read
     world.simulation.delete("a", "Mapping")
     assert world.scan() == {"a": "created"}
+
+
+def test_an_object_that_is_taken_out_of_an_edited_file_is_deleted(world):
+    file = world.folder / "a.yaml"
+    one = file.read_text()
+    file.write_text(one + "---\n" + one.replace("name: a", "name: d"))
+    assert noticed(world, "a.yaml") == {"d": "created"}
+    file.write_text(one)
+    noticed(world, "a.yaml")
+    assert world.names() == {"a", "b", "c"}
