@@ -128,7 +128,7 @@ NOT_CAUGHT: dict[str, str] = {
     "dedupe": "a plan looks for an active job first, so only a second controller between look and "
     "commit could add one; test_machine_jobs holds the index",
     "plan-in-two": "a plan cut in two is made whole by the next reconcile, and no invariant "
-    "forbids the moment between; no other test is known to hold it",
+    "forbids the moment between; test_controller_faults holds that half of one is never written",
     "gone": "a resync looks at everything soon after; test_simulation_findings holds the listing",
     "backoff-forgotten": "a failure counted on only delays retries, which no invariant forbids; "
     "test_machine_work_queue holds it",

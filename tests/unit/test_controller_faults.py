@@ -284,3 +284,18 @@ def test_a_heartbeat_that_fails_once_is_followed_by_the_next(capture, monkeypatc
     monkeypatch.setattr(jobs, "heartbeat", refuse_the_first)
     with Lease(capture.state.database, job_id, token, 0.06, StopRequest(lambda: None)):
         assert done.wait(60)
+
+
+def test_of_a_plan_that_fails_half_way_nothing_is_written(capture, monkeypatch):
+    def refused(*_args, **_values):
+        raise RuntimeError("the job table is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "enqueue", refused)
+        for _ in range(5):
+            capture.step()
+            capture.clock.advance(1.0)
+    assert "the job table is gone" in str(capture.rows()["events"]), "it was never tried"
+    assert capture.get("cap").wanted_digest is None, "half of the plan was written"
+    capture.clock.advance(1000.0)
+    assert capture.settle() == ["capture"]

@@ -9,6 +9,7 @@ import pytest
 from controller import controller as controller_module
 from controller.converged import READ_AGAIN_SECONDS
 from state import artifact_index, jobs, pauses
+from state.folder import open_state
 from state.knowledge import knowledge
 from tests.simulated import Simulation, settled_experiment
 
@@ -121,3 +122,56 @@ def test_what_is_not_ready_is_read_at_every_resync(quiet, read):
     quiet.step()
     waiting = [record.key for record in quiet.objects() if not record.ready]
     assert waiting and set(waiting) <= set(read)
+
+
+# -- between resyncs ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transactions(quiet, monkeypatch) -> list[str]:
+    """The read transactions of the controller since."""
+    seen: list[str] = []
+    original = quiet.state.database.read
+
+    def noted():
+        seen.append("read")
+        return original()
+
+    monkeypatch.setattr(quiet.state.database, "read", noted)
+    return seen
+
+
+def test_while_nothing_is_written_a_step_reads_nothing(quiet, transactions):
+    quiet.step()  # the last resync wrote nothing, but was no quiet step
+    del transactions[:]
+    for _ in range(3):
+        quiet.clock.advance(0.5)
+        quiet.step()
+    assert transactions == []
+
+
+def test_a_write_of_another_process_ends_the_quiet_at_once(quiet, transactions):
+    quiet.step()
+    other = open_state(quiet.state.path)
+    with other.database.write() as connection:
+        pauses.pause(connection, "all", now=quiet.clock.now())
+    other.database.close()
+    del transactions[:]
+    quiet.step()
+    assert transactions
+
+
+def test_a_resync_is_not_kept_away_by_quiet(quiet, transactions):
+    quiet.step()
+    del transactions[:]
+    quiet.clock.advance(quiet.settings.resync_seconds + 1)
+    quiet.step()
+    assert transactions
+
+
+def test_while_a_job_runs_no_step_is_quiet(tmp_path, monkeypatch):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply()
+    simulation.step_until_running()
+    simulation.step()
+    assert not simulation.controller._quiet.lasts()

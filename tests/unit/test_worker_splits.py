@@ -11,7 +11,7 @@ import scipy.stats
 from safetensors.numpy import load_file, save_file
 
 from numerics.multiple_tests import holm
-from tests.unit.test_worker_decomposition_and_mapping import NEUTRALS, TARGETS, Bench, bytes_of
+from tests.unit.worker_bench import NEUTRALS, TARGETS, Bench, bytes_of
 from worker.stages.tables import read_sparse
 
 SPLIT = ["discover", "test"] * ((TARGETS + NEUTRALS) // 2)
