@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from controller import commit, controller, scheduling, snapshots, verification, work_queue
+from controller import (
+    commit,
+    controller,
+    converged,
+    scheduling,
+    snapshots,
+    verification,
+    work_queue,
+)
 from controller.controller import Controller
 from controller.folder_source import FolderSource
 from reconcilers import decomposition, experiment, mapping, stage, steering
@@ -244,7 +252,18 @@ def adopted_unseen() -> list[Patch]:
 
 
 def presence_unchecked() -> list[Patch]:
-    return [(ArtifactStore, "check_presence", nothing)]
+    return [
+        (ArtifactStore, "check_presence", nothing),
+        (ArtifactStore, "stands", lambda _store, _record: True),
+    ]
+
+
+def converged_for_ever() -> list[Patch]:
+    """What was in order once is never read again by a resync, whatever was written since."""
+    return [
+        (converged, "knowledge", lambda _connection: ()),
+        (converged, "READ_AGAIN_SECONDS", 1e9),
+    ]
 
 
 def never_hashed_again() -> list[Patch]:

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from loopscope import cli
 from tests.fake_stages import D_MODEL
+from tests.simulated import Simulation, capture_spec, settled_experiment
 
 HOOK = "blocks.1.hook_resid_post"
 PLACES = {
@@ -75,3 +76,17 @@ def write_dictionary(folder, d_in, d_sae):
     save_file(weights, folder / "sae_weights.safetensors")
     cfg = {"architecture": "standard", "d_in": d_in, "d_sae": d_sae}
     (folder / "cfg.json").write_text(json.dumps({**cfg, "metadata": {"hook_name": HOOK}}))
+
+
+@pytest.fixture
+def settled(tmp_path):
+    """A settled experiment named france."""
+    return settled_experiment(tmp_path / "state")
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A lone capture that was applied but not looked at."""
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply(capture_spec(), "cap", "Capture")
+    return simulation

@@ -17,7 +17,7 @@ from specs.keys import Key
 from state import artifact_index, jobs, objects
 from state.artifacts import Corrupt
 from state.failures import TransientFailure
-from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
+from tests.simulated import Simulation, capture_spec, experiment_spec
 from worker.lease import Lease
 from worker.stop import StopRequest
 
@@ -35,19 +35,6 @@ BIGGEST = {
     "mapping": "directions.safetensors",
     "steering": "scores.json",
 }
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
-
-
-@pytest.fixture
-def capture(tmp_path):
-    """A lone capture that was applied but not looked at."""
-    simulation = Simulation(tmp_path / "state")
-    simulation.apply(capture_spec(), "cap", "Capture")
-    return simulation
 
 
 def flip_a_bit(path):

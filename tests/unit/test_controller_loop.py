@@ -9,7 +9,6 @@ from tests.simulated import (
     canonical,
     capture_spec,
     experiment_spec,
-    settled_experiment,
     texts,
 )
 
@@ -17,12 +16,6 @@ EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"
 STAGES = ["capture", "coarse", "fine", "mapping", "steering"]
 CUT = {"minCosine": 0.5}
 """Drops a child of the anchor, so the directions change; 0.35 drops none."""
-
-
-@pytest.fixture
-def settled(tmp_path):
-    """A settled experiment named france, in a world that goes on 1000 s later."""
-    return settled_experiment(tmp_path / "state")
 
 
 @pytest.fixture

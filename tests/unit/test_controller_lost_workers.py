@@ -6,20 +6,7 @@ import pytest
 
 from state import failpoints, jobs
 from state.failures import TransientFailure
-from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
-
-
-@pytest.fixture
-def capture(tmp_path):
-    """A lone capture that was applied but not looked at."""
-    simulation = Simulation(tmp_path / "state")
-    simulation.apply(capture_spec(), "cap", "Capture")
-    return simulation
+from tests.simulated import Simulation, experiment_spec
 
 
 def test_a_lost_worker_costs_no_attempt_and_its_job_runs_under_a_higher_token(capture):

@@ -10,12 +10,7 @@ from specs.canonical import digest as digest_of
 from state import artifact_index, jobs
 from state.artifacts import MANIFEST
 from state.failures import TerminalFailure
-from tests.simulated import Simulation, experiment_spec, settled_experiment
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
+from tests.simulated import Simulation, experiment_spec
 
 
 def manifest_of(simulation, name):

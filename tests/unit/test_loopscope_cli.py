@@ -7,14 +7,9 @@ import pytest
 import yaml
 
 from specs.keys import PROTECT_ANNOTATION
-from tests.simulated import Simulation, settled_experiment
+from tests.simulated import Simulation
 
 HOOK = "blocks.1.hook_resid_post"
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
 
 
 # -- apply and diff ----------------------------------------------------------------------

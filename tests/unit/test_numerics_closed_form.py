@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import nn
 
 from numerics.budget import solve_strengths
-from numerics.causal_model import CausalModel, HookPlace, OutputHead
+from numerics.causal_model import HookPlace
 from numerics.intervention import Intervention
 from numerics.sampling import SamplingRule, uniforms
 from numerics.scores import next_token_kl
 from numerics.shift import token_shifts
 from numerics.steering import generate, steered_states
+from tests.toy_model import toy_model
 
 PLACE = HookPlace(0, "post")
 BOS, VOCABULARY, WIDTH = 0, 7, 5
@@ -26,22 +25,7 @@ EMBEDDING = torch.randn(VOCABULARY, WIDTH, generator=GENERATOR)
 UNEMBEDDING = torch.randn(VOCABULARY, WIDTH, generator=GENERATOR)
 DIRECTION = torch.randn(WIDTH, generator=GENERATOR)
 DIRECTION /= DIRECTION.norm()
-
-
-class Body(nn.Module):
-    """One block that passes its input on: the residual stream is the embedding."""
-
-    def __init__(self):
-        super().__init__()
-        self.block = nn.Identity()
-
-    def forward(self, input_ids, **_):
-        hidden = self.block(EMBEDDING[input_ids])
-        return SimpleNamespace(last_hidden_state=hidden, past_key_values=None)
-
-
-BODY = Body()
-MODEL = CausalModel(BODY, [BODY.block], OutputHead(UNEMBEDDING))
+MODEL = toy_model(EMBEDDING, UNEMBEDDING)
 
 
 def closed_form(token, norm):

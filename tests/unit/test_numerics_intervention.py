@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import nn
 
-from numerics.causal_model import CausalModel, HookPlace, OutputHead
+from numerics.causal_model import HookPlace
 from numerics.dictionary import SparseDictionary, encode
 from numerics.intervention import Clearing, Intervention, LatentReader
 from numerics.sampling import SamplingRule, uniforms
 from numerics.scores import loss_rise, next_token_kl
 from numerics.steering import generate, steered_states
+from tests.toy_model import toy_model
 
 BOS, VOCABULARY, WIDTH, LATENTS = 0, 7, 6, 4
 GENERATOR = torch.Generator().manual_seed(2)
@@ -29,22 +27,7 @@ PLACE = HookPlace(0, "post")
 TEXT = [BOS, 1, 2, 3, 4, 5, 6]
 TEXTS = ["the capital of germany is", "a child", "the old house near the sea saw a small train"]
 STEPS = 5
-
-
-class Body(nn.Module):
-    """One block that passes its input on: the residual stream is the embedding."""
-
-    def __init__(self):
-        super().__init__()
-        self.block = nn.Identity()
-
-    def forward(self, input_ids, **_):
-        hidden = self.block(EMBEDDING[input_ids])
-        return SimpleNamespace(last_hidden_state=hidden, past_key_values=None)
-
-
-BODY = Body()
-TOY = CausalModel(BODY, [BODY.block], OutputHead(UNEMBEDDING))
+TOY = toy_model(EMBEDDING, UNEMBEDDING)
 
 
 def activations(dictionary, x):

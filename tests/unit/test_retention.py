@@ -27,11 +27,6 @@ OTHER = {"target": texts("Paris is", "Nice is"), "neutral": texts("Rome is", "Os
 NOW = RetentionPolicy(grace_seconds=0.0, trash_seconds=100.0)
 
 
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
-
-
 @functools.cache
 def edited_once():
     folder = Path(tempfile.mkdtemp(prefix="loopscope-"))

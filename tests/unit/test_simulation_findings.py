@@ -22,14 +22,8 @@ from tests.simulated import (
     Simulation,
     capture_spec,
     experiment_spec,
-    settled_experiment,
 )
 from tests.simulation.faulty_disk import FaultyDisk
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
 
 
 def flip_a_bit(path):

@@ -10,14 +10,9 @@ from sqlalchemy import delete, text, update
 from specs.keys import SOURCE_ANNOTATION, Key
 from state import invariants, jobs, objects, tables
 from state.history import History, payloads_are_those_of, pruned_only_its_own
-from tests.simulated import Simulation, capture_spec, settled_experiment
+from tests.simulated import Simulation, capture_spec
 
 CHILD = Key("Decomposition", "default", "france-fine")
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
 
 
 @pytest.fixture

@@ -9,12 +9,7 @@ from loopscope.commands.logs import WorkerLogReader
 from loopscope.watching import WatchedTable, changes_of
 from state import jobs, objects
 from state.records import Progress
-from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment
-
-
-@pytest.fixture
-def settled(tmp_path):
-    return settled_experiment(tmp_path / "state")
+from tests.simulated import Simulation, capture_spec, experiment_spec
 
 
 @pytest.fixture
