@@ -88,9 +88,8 @@ class FolderSource:
         rescan, began = now >= self._next_scan_at, time.monotonic()
         if not self._changed and not rescan:
             return []
-        changed = self._changed.take()
-        if rescan or changed is None:
-            changed = None
+        noticed = self._changed.take()
+        changed = None if rescan else noticed
         try:
             done = self._scan(now, changed)
             if changed is None:

@@ -169,7 +169,7 @@ def test_a_resync_is_not_kept_away_by_quiet(quiet, transactions):
     assert transactions
 
 
-def test_while_a_job_runs_no_step_is_quiet(tmp_path, monkeypatch):
+def test_while_a_job_runs_no_step_is_quiet(tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.apply()
     simulation.step_until_running()
