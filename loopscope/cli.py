@@ -11,6 +11,7 @@ import typer
 
 from loopscope import commands
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
+from reports.terminal import printable
 from specs.errors import InvalidSpec
 from state.artifacts import Corrupt
 from state.failures import Failure
@@ -48,13 +49,13 @@ def main() -> None:
         application(sys.argv[1:])()
     except InvalidSpec as invalid:
         for problem in invalid.problems:
-            print(problem, file=sys.stderr)
+            print(printable(str(problem)), file=sys.stderr)
         print("nothing was applied", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:  # `loopscope get … | head`
         sys.exit(0)
     except (CommandError, Failure, Corrupt, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

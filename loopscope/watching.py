@@ -9,6 +9,7 @@ from typing import Any
 
 from loopscope.context import now
 from reports.listing import Listing, by_owner, listing
+from reports.terminal import printable
 from specs.keys import Key
 from state import jobs, objects
 from state.folder import StateFolder
@@ -102,7 +103,7 @@ class WatchedTable:
 
     def _line(self, row: Sequence[str]) -> str:
         cells = (cell.ljust(width) for cell, width in zip(row, self._widths, strict=True))
-        return "   ".join(cells).rstrip()
+        return printable("   ".join(cells).rstrip())
 
 
 def _digests(record: ObjectRecord, owned: dict[str, list[ObjectRecord]]) -> Iterator[str]:

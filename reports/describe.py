@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reports.numbers import age, byte_size, iso
+from reports.terminal import printable
 from state.records import ArtifactRecord, EventRecord, JobRecord, ObjectRecord
 
 WIDTH = 24
@@ -36,7 +37,7 @@ def describe_text(
         *_jobs(jobs, now),
         *_events(events, now),
     ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return printable("\n".join(line.rstrip() for line in lines)) + "\n"
 
 
 def _metadata(record: ObjectRecord, now: float) -> Iterator[str]:

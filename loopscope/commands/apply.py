@@ -18,6 +18,7 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now, root_of
+from reports.terminal import printable
 
 if TYPE_CHECKING:
     from controller.requests import Done, Reading, Request
@@ -88,7 +89,7 @@ def diff(
     for intent in different:
         print(f"{intent.key}{'' if intent.stored else ' (new)'}")
         for change in intent.changes:
-            print(f"  {change_words(change.field, change.before, change.after)}")
+            print(printable(f"  {change_words(change.field, change.before, change.after)}"))
     raise typer.Exit(1 if different else 0)
 
 

@@ -12,6 +12,7 @@ from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
 from reports.listing import Listing
 from reports.numbers import age, byte_size
+from reports.terminal import printable
 
 if TYPE_CHECKING:
     from state.collection import Stock, Unneeded
@@ -114,4 +115,4 @@ def _thing(thing: Unneeded) -> dict[str, Any]:
 def _name(thing: Unneeded) -> str:
     """Return a short name, on one printable line."""
     name = "/".join(part for part in (thing.group, thing.name[:12]) if part)
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
+    return " ".join(printable(name).split())

@@ -18,6 +18,7 @@ from reports.describe import describe_text
 from reports.documents import list_document, object_document
 from reports.listing import Listing, by_owner, listing
 from reports.numbers import age
+from reports.terminal import printable
 from specs.keys import Key
 from state import artifact_index, events, jobs, objects
 from state.folder import StateFolder
@@ -205,7 +206,7 @@ def list_events(
 def _event_row(event: EventRecord) -> list[str]:
     seen = age(now() - event.last_seen_at)
     row = [seen, event.type, event.reason, str(event.key), str(event.count), event.message]
-    return [" ".join(cell.split()) for cell in row]
+    return [" ".join(printable(cell).split()) for cell in row]
 
 
 def show(table: Listing) -> None:
@@ -215,7 +216,7 @@ def show(table: Listing) -> None:
     ]
     for row in [table.columns, *table.rows]:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("   ".join(padded).rstrip())
+        print(printable("   ".join(padded).rstrip()))
 
 
 def _selector(text: str | None) -> Selector:

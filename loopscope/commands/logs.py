@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, find, split_name
+from reports.terminal import printable
 from state import jobs
 from state.folder import StateFolder
 
@@ -82,7 +83,7 @@ class WorkerLogReader:
         """Yield the lines about these actions that were written since the last call."""
         wanted = {digest[:12] for digest in digests}
         for raw in self._new():
-            line = _printable(_COLOUR.sub("", raw.decode(errors="replace")))
+            line = printable(_COLOUR.sub("", raw.decode(errors="replace")))
             if (start := _STARTS.search(line)) is not None:
                 self._digest = start[1]
             if self._digest in wanted:
@@ -125,8 +126,3 @@ def _digests(state: StateFolder, kind: str, namespace: str, name: str) -> set[st
 def _works(state: StateFolder, digests: set[str]) -> bool:
     with state.database.read() as connection:
         return any(job.digest in digests for job in jobs.listed(connection))
-
-
-def _printable(line: str) -> str:
-    """Return a line without signs that would steer a terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\t" else "?" for sign in line)

@@ -21,6 +21,7 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import Globals, now
+from reports.terminal import printable
 from state.folder import StateFolder, open_state
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def plan(
         with state.database.read() as connection:
             found = planned(connection, state, reading, now=now())
     if output is None:
-        print("\n".join(_lines(found)))
+        print(printable("\n".join(_lines(found))))
         return
     from controller.plan_files import plan_document
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loopscope.context import CommandError, find_one, now, split_name
+from reports.terminal import printable
 
 if TYPE_CHECKING:
     from controller.explaining import Explanation, Link
@@ -44,7 +45,7 @@ def why(
     if output == "json":
         print(json.dumps(_document(found), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(found)))
+        print(printable("\n".join(_lines(found))))
 
 
 def _is_held(lock: Path) -> bool:

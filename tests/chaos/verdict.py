@@ -18,6 +18,7 @@ from state.files import file_sha256
 from tests.chaos.bench import VARIANTS, Bench, write
 from tests.chaos.fork_server import REPOSITORY, SOCKET_VARIABLE, ForkServer
 from tests.chaos.processes import outlived_seconds
+from tests.integration.real import settled_rows
 
 ORPHAN_GRACE_SECONDS = 10.0
 """What is promised."""
@@ -215,18 +216,13 @@ def _still_running(bench: Bench) -> list[str]:
 def _restless(bench: Bench) -> list[str]:
     """Run once more: what is settled stays so, without a job and without a row."""
     code, output = bench.call(*bench.run_words())
-    before = _all_rows(bench)
+    before = settled_rows(bench.state)
     code, output = bench.call(*bench.run_words())
-    after = _all_rows(bench)
+    after = settled_rows(bench.state)
     return [
         *([f"a run on what is settled ended with {code}: {output[-500:]}"] if code else []),
         *(f"a run on what is settled wrote into {t}" for t in before if before[t] != after[t]),
     ]
-
-
-def _all_rows(bench: Bench) -> dict[str, list[tuple[Any, ...]]]:
-    names = bench.rows("select name from sqlite_master where type = 'table'")
-    return {name: sorted(bench.rows(f"select * from {name}"), key=repr) for (name,) in names}
 
 
 def _database_trouble(bench: Bench) -> list[str]:

@@ -89,18 +89,11 @@ class Place:
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of the database."""
-        if not (self.state / "state.db").exists():
-            return {}
-        with sqlite3.connect(self.state / "state.db") as connection:
-            names = [
-                n
-                for (n,) in connection.execute("select name from sqlite_master where type='table'")
-            ]
-            return {n: sorted(connection.execute(f"select * from {n}"), key=repr) for n in names}
+        return all_rows(self.state)
 
     def settled_rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row but those that say who is there and which files need no reading."""
-        return {n: rows for n, rows in self.rows().items() if n not in PRESENCE_AND_SHORTCUTS}
+        return settled_rows(self.state)
 
     def payloads(self) -> dict[str, str]:
         """Return the content digest of every published artifact."""
@@ -136,3 +129,18 @@ def eventually(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> An
             pass
         time.sleep(0.05)
     raise AssertionError("it never became true")
+
+
+def all_rows(state: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of a state folder's database, sorted; nothing where there is none."""
+    if not (state / "state.db").exists():
+        return {}
+    with sqlite3.connect(f"file:{state}/state.db?mode=ro", uri=True) as connection:
+        query = "select name from sqlite_master where type = 'table'"
+        names = [name for (name,) in connection.execute(query)]
+        return {n: sorted(connection.execute(f"select * from {n}"), key=repr) for n in names}
+
+
+def settled_rows(state: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row but those that say who is there and which files need no reading."""
+    return {n: rows for n, rows in all_rows(state).items() if n not in PRESENCE_AND_SHORTCUTS}
