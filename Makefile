@@ -44,8 +44,7 @@ check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/chaos \
-		--ignore tests/acceptance/test_tutorial.py
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/acceptance/test_tutorial.py
 
 # Follows docs/tutorial.md to the letter, with the real model: minutes.
 tutorial: $(INSTALLED)
