@@ -87,8 +87,8 @@ COMMANDS = {
 """Failpoints of commands that need no controller."""
 NOT_HERE = {
     "events-trim": "it takes 5,000 different events",
-    "conversion-spawn": "it takes a GGUF model; the power-cord test has one",
-    "conversion-rename": "it takes a GGUF model; the power-cord test has one",
+    "conversion-spawn": "it takes a GGUF model; a unit test of the same name has one",
+    "conversion-rename": "it takes a GGUF model; a unit test of the same name has one",
 }
 WHO = ("people", "child", "teacher", "garden", "train")
 

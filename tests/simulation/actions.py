@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from specs.keys import Key
-from state import objects, tables
+from state import collection, objects, tables
 from state.artifacts import MANIFEST
+from state.collection import RetentionPolicy, forget_missing, take_stock
+from state.reachability import Reachability
+from state.trash import Trash
 from tests.simulation.fleet import Hand
 from tests.simulation.world import FROM_FILES, Life, World
 
@@ -148,6 +152,37 @@ HARMS = [
 ]
 SHOW_WITHOUT_HASHING = 3
 """So many of them are noticed at each look."""
+
+
+def collect(world: World) -> str:
+    """Somebody looks what nothing needs, however new, and later collects it."""
+    state, now = world.state, world.clock.now()
+    keep_last = world.rng.choice([0, 0, 1])
+    reachability = Reachability(state.artifacts, keep_last)
+    at_once = RetentionPolicy(keep_last, grace_seconds=-math.inf)
+    found = take_stock(state, reachability, at_once, now).unneeded
+    meanwhile = _meanwhile_needed_again(world) if world.rng.random() < 0.6 else ""
+
+    def take() -> None:
+        collection.collect(state, reachability, found, now)
+        forget_missing(state, reachability)
+        if world.rng.random() < 0.3:
+            Trash(state.artifacts.root).empty(now)
+
+    ended = world.attempt(take)
+    gone = [thing for thing in found if not thing.path.exists()]
+    if ended:  # what was moved when it ended is still known, until somebody looks
+        world.harmed |= {thing.name for thing in gone}
+    world.counts["things collected"] += len(gone)
+    return f"{meanwhile}collect {len(gone)} of {len(found)} {ended}"
+
+
+def _meanwhile_needed_again(world: World) -> str:
+    """Take an edit back, or make another one, and let a controller act on it."""
+    said = apply(world)
+    life = _life(world)
+    words = [world.step(life) or "step" for _ in range(2) if life in world.lives]
+    return f"{said}, {', '.join(words)}, "
 
 
 # -- time and wake-ups -----------------------------------------------------------------

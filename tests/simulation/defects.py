@@ -21,7 +21,7 @@ from controller.folder_source import FolderSource
 from reconcilers import decomposition, experiment, mapping, stage, steering
 from specs.actions import Action
 from specs.status import Status
-from state import artifacts, files, jobs, objects, publication
+from state import artifacts, collection, files, jobs, objects, publication
 from state.artifacts import ArtifactStore
 from tests import fake_worker
 
@@ -294,6 +294,17 @@ def ready_stays() -> list[Patch]:
 # -- jobs ----------------------------------------------------------------------------------
 
 
+def collected_unasked() -> list[Patch]:
+    """What was unneeded at the first look is taken, whoever came to need it meanwhile."""
+    real, nobody = collection.collect, mock.Mock(return_value=set())
+
+    def collect(state: Any, _reachability: Any, things: Any, now: float) -> Any:
+        with mock.patch.object(collection, "waited_for", nobody):
+            return real(state, mock.Mock(reachable=nobody), things, now)
+
+    return [(collection, "collect", collect)]
+
+
 def no_dedupe() -> list[Patch]:
     """Neither the look nor the unique index stops a second job of a digest."""
 
@@ -358,12 +369,11 @@ def _changes_read_by(reading: Callable[[Any, int], Any]) -> list[Patch]:
 
 
 def log_read_skips() -> list[Patch]:
+    def two_of_three(connection: Any, version: int) -> Any:
+        return [change for change in real(connection, version) if change.resource_version % 3]
+
     real = objects.changes_since
-    return _changes_read_by(
-        lambda connection, version: [
-            change for change in real(connection, version) if change.resource_version % 3
-        ]
-    )
+    return _changes_read_by(two_of_three)
 
 
 def gone_ignored() -> list[Patch]:
@@ -383,8 +393,7 @@ def backoff_kept() -> list[Patch]:
 
 def resync_looks_at_nothing() -> list[Patch]:
     def resync(self: Controller) -> None:
-        first = not self._next_resync_at
-        if first:
+        if not self._next_resync_at:  # the first one
             real(self)
 
     real = Controller._resync_if_due

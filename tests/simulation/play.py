@@ -54,6 +54,9 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.second_controller, 1),
     (actions.restart, 1),
 ]
+COLLECT_WEIGHT = 6
+COLLECTING_SHARE = 0.25
+"""In so many seeds somebody also collects what nothing needs."""
 STEP_WEIGHT = 30
 POWER_CUT_WEIGHT = 3
 _MEANWHILE: list[actions.Action] = [
@@ -100,6 +103,9 @@ def play(seed: int) -> Played:
 class Game:
     """A seed, its world and its oracle."""
 
+    collects = False
+    """Whether somebody collects what nothing needs."""
+
     def __init__(self, seed: int, path: Path, topology: int, settings: Settings) -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         self.seed = seed
@@ -124,6 +130,7 @@ class Game:
             shutil.copytree(_settled(topology), path)
         game = Game(seed, path, topology, settings)
         game.world.clock.advance(1000.0 if settled else 0.0)
+        game.collects = rng.random() < COLLECTING_SHARE
         return game
 
     def play(self) -> Played:
@@ -152,8 +159,9 @@ class Game:
         self.oracle.look()
         actions.apply(world)
         self.oracle.look()
-        choices = [self._step, *(action for action, _ in _WEIGHTED), self._cut_power]
-        weights = [STEP_WEIGHT, *(weight for _, weight in _WEIGHTED), POWER_CUT_WEIGHT]
+        weighted = [(self._step, STEP_WEIGHT), *_WEIGHTED, (self._cut_power, POWER_CUT_WEIGHT)]
+        weighted += [(actions.collect, COLLECT_WEIGHT)] if self.collects else []
+        choices, weights = zip(*weighted, strict=True)
         for _ in range(self.rng.randint(ACTIONS_MIN, ACTIONS_MAX)):
             act = self.rng.choices(choices, weights)[0]
             self._set_a_trap()
