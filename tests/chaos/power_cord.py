@@ -8,9 +8,10 @@ given again. Moments are places in the *work*, not on the clock: starting again 
 model take time in which there is nothing to lose, and they would draw most of the kills.
 
 What is checked at the end: every artifact's content digest and the report page (without its
-dates) are those of the undisturbed run; no shard that was sealed before a pull was made again
-after it. A worker works on one shard at a time, so a pull costs at most the one shard that was
-under way (or, where a stage seals none, that stage).
+dates and durations, and the digests of the manifests that hold them) are those of the undisturbed
+run; no shard that was sealed before a pull was made again after it. A worker works on one shard at
+a time, so a pull costs at most the one shard that was under way (or, where a stage seals none,
+that stage).
 """
 
 from __future__ import annotations
@@ -130,11 +131,12 @@ class Home:
             return dict(connection.execute("select digest, stage from jobs"))
 
     def page(self, name: str) -> str:
-        """Return the report page without what is different each time: dates and durations."""
+        """Return the report page without what differs each time: dates, durations, their seals."""
         path = self.state.with_name(f"{self.state.name}.html")
         assert self.start("report", name, "-o", str(path)).wait() == 0
         text = path.read_text()
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "(date)", text)
+        text = re.sub(r"(manifestDigest\W.{1,40}?)[0-9a-f]{64}", r"\1(seal)", text)
         return re.sub(r"(seconds\D{1,40}?)[\d.]+", r"\1(duration)", text)
 
     def arrivals_of(self, name: str) -> int:
