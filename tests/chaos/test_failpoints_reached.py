@@ -30,6 +30,7 @@ def _lose_a_worker(bench: Bench) -> None:
 def _want_something_else(bench: Bench) -> None:
     bench.worker_at_work()
     write(bench.place, "other prompts")
+    (bench.place.specs / "second.yaml").unlink()  # it would still want the same
 
 
 def _damage_an_artifact(bench: Bench) -> None:
@@ -78,13 +79,45 @@ TROUBLE: dict[str, Callable[[Bench], None]] = {
     "hash-memo-replace": _touch_an_input,
 }
 """What must happen for a failpoint to be reached, where an ordinary run does not do."""
+
+
+def _fail(bench: Bench) -> None:
+    _ask_for_what_fails(bench)
+    bench.call(*bench.run_words())
+
+
+def _leave_artifacts_behind(bench: Bench) -> None:
+    bench.settle()
+    write(bench.place, "other prompts")
+    (bench.place.specs / "second.yaml").unlink()
+    bench.call(*bench.apply_words(), "--prune")
+    bench.settle()
+
+
+def _throw_artifacts_away(bench: Bench) -> None:
+    _leave_artifacts_behind(bench)
+    code, output = bench.call("gc", "--yes", "--grace", "0s")
+    assert code == 0, output
+    write(bench.place, "as it was")
+
+
+PREPARATIONS: dict[str, Callable[[Bench], None]] = {
+    "job-retry": _fail,
+    "trash-put": _leave_artifacts_behind,
+    "trash-empty": _throw_artifacts_away,
+    "trash-take-back": _throw_artifacts_away,
+}
+"""What must have happened before a command reaches its failpoint, where settling is not enough."""
 COMMANDS = {
     "object-delete": ("delete", "experiment", "second"),
     "report-write": ("report", "tiny"),
     "bundle-rename": ("export", "tiny", "{state}.bundle"),
     "job-retry": ("retry", "capture", "tiny"),
+    "trash-put": ("gc", "--yes", "--grace", "0s"),
+    "trash-empty": ("gc", "--yes", "--empty-trash"),
+    "trash-take-back": ("run", "{specs}", "--root", "{root}"),
 }
-"""Failpoints of commands that need no controller."""
+"""Failpoints of commands; the words may hold folders."""
 NOT_HERE = {
     "events-trim": "it takes 5,000 different events",
     "conversion-spawn": "it takes a GGUF model; a unit test of the same name has one",
@@ -128,20 +161,19 @@ def _controller_or_worker_dies_at(bench: Bench, name: str) -> None:
 
 
 def _command_dies_at(bench: Bench, name: str) -> None:
-    if name == "job-retry":
-        _ask_for_what_fails(bench)
-        bench.call(*bench.run_words())
-    else:
-        bench.settle()
-    words = [word.format(state=bench.state) for word in COMMANDS[name]]
-    code, _ = bench.call(*words, failpoint=f"{name}@1")
-    assert code == -signal.SIGKILL
+    PREPARATIONS.get(name, Bench.settle)(bench)
+    folders = {"state": bench.state, "specs": bench.place.specs, "root": bench.place.folder}
+    words = [word.format(**folders) for word in COMMANDS[name]]
+    code, output = bench.call(*words, failpoint=f"{name}@1")
+    assert code == -signal.SIGKILL, output
 
 
 def test_a_job_whose_worker_dies_after_every_shard_is_not_given_up(
     workshop: Workshop, bench: Bench
 ) -> None:
-    openings = [f"the {who} walked to {where}" for who in WHO for where in ("paris", "rome", "sea")]
+    openings = [
+        f"the {who} walked to {where}" for who in WHO for where in ("berlin", "rome", "sea")
+    ]
     (bench.place.folder / "texts" / "many.txt").write_text("\n".join(openings) + "\n")
     steering = STEERING | {"prompts": {"file": "../texts/many.txt"}}
     bench.place.write("tiny", steering=steering)
