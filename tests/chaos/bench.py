@@ -34,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a stricter gate": {"gate": {"minSubfeatures": 2}},
 }
 """Edits of the spec: each makes other stages run again, and each is taken back."""
+FRESH = "strength "
+"""How variants begin that nobody asked for before: a number follows, and steering is new work."""
 NAMES = ("tiny", "second")
 LEASE_SECONDS = 3
 """Short, so that a worker that is stopped for some seconds loses its job."""
@@ -156,6 +158,12 @@ def write(place: Place, variant: str) -> None:
     """Write both specs: the first in this variant, the second always the same."""
     more = place.folder / "texts" / "more.txt"
     place.write("second", **VARIANTS["a stricter gate"])
-    place.write("tiny", **({"steering": STEERING} | VARIANTS[variant]))
+    place.write("tiny", **({"steering": STEERING} | _changes(variant)))
     if not more.exists():
         more.write_text((place.folder / "texts" / "target.txt").read_text() + "paris in summer\n")
+
+
+def _changes(variant: str) -> dict[str, Any]:
+    if variant.startswith(FRESH):
+        return {"steering": STEERING | {"strengths": [float(variant.removeprefix(FRESH))]}}
+    return VARIANTS[variant]

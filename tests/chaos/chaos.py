@@ -1,11 +1,12 @@
 """Real processes, killed at random: ``python -m tests.chaos.chaos --kills 1000``.
 
-An endless story of episodes. In each, a user edits the spec (forth and back), a controller and its
-worker start to act on it, and after a random while a burst of SIGKILLs begins, 50 to 500 ms
-apart, each for a random process that has begun work: the controller, the worker, a command. What
-died is started again. Now and then a process is told to kill itself at a named failpoint instead,
-or a worker is stopped past its lease and continued. Most episodes end calmly: nobody kills, and
-the seconds from the last restart until everything is settled are taken down.
+An endless story of episodes. In each, a user edits the spec (forth and back, or to something that
+was never made), a controller and its worker start to act on it, and after a random while a burst
+of SIGKILLs begins, 50 to 500 ms apart, each for a random process that has begun work: the
+controller, the worker, a command. What died is started again. Now and then a process is told to
+kill itself at a named failpoint instead, or a worker is stopped past its lease and continued. Most
+episodes end calmly: nobody kills, and the seconds from the last restart until everything is
+settled are taken down.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from random import Random
 
 from controller.executor import process_name
 from state import failpoints
-from tests.chaos.bench import LEASE_SECONDS, VARIANTS, Bench, write
+from tests.chaos.bench import FRESH, LEASE_SECONDS, VARIANTS, Bench, write
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process
 from tests.chaos.verdict import Tally, Verdict, judge, reference_payloads
@@ -32,6 +33,8 @@ TICK_SECONDS = 0.01
 SETTLE_PATIENCE_SECONDS = 600.0
 WORK_PATIENCE_SECONDS = 20.0
 GRACE_SECONDS = 10.0
+FRESH_SHARE = 0.5
+"""Of the edits, how many ask for something that was never made, so that workers have to work."""
 FAILPOINT_SHARE = 0.4
 """Of the starts of a controller in a burst, how many carry a failpoint."""
 STOP_SHARE = 0.1
@@ -46,6 +49,8 @@ class Chaos:
     random: Random
     tally: Tally = field(default_factory=Tally)
     variant: str = "as it was"
+    fresh: list[str] = field(default_factory=list)
+    """The variants that were made up on the way."""
     controller: ForkedProcess | None = None
     commands: list[ForkedProcess] = field(default_factory=list)
     armed: bool = False
@@ -115,6 +120,9 @@ class Chaos:
     def _edit(self) -> None:
         """Change the spec; perhaps apply it, and look at it, without waiting for either."""
         self.variant = self.random.choice([name for name in VARIANTS if name != self.variant])
+        if self.random.random() < FRESH_SHARE:
+            self.variant = f"{FRESH}{self.random.uniform(0.1, 2.0):.6f}"
+            self.fresh.append(self.variant)
         write(self.bench.place, self.variant)
         if self.random.random() < 0.1:
             (self.bench.place.specs / "second.yaml").unlink()  # a watching controller prunes it
@@ -241,7 +249,9 @@ def live_through(folder: Path, seed: int, kills: int, seconds: float) -> Verdict
         chaos.end()
         time.sleep(GRACE_SECONDS if bench.processes.alive("worker") else 0.0)
         bench.processes.look()
-        return judge(bench, chaos.tally, expected, seed, time.monotonic() - started_at)
+        seconds = time.monotonic() - started_at
+        expected |= reference_payloads(folder, server, chaos.fresh)
+        return judge(bench, chaos.tally, expected, seed, seconds)
 
 
 def _arguments() -> argparse.Namespace:
