@@ -121,9 +121,10 @@ def _truncate(_folder: Path, file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
 
 
-def _flip_a_bit(_folder: Path, file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
+def _change_a_byte(_folder: Path, file: Path) -> None:
+    """Twice is not back: what harms by chance does not heal by chance."""
+    data = bytearray(file.read_bytes() or b"?")
+    data[len(data) // 2] = (data[len(data) // 2] + 1) % 256
     file.write_bytes(bytes(data))
 
 
@@ -146,7 +147,7 @@ HARMS = [
     ("remove", _remove),
     ("truncate", _truncate),
     ("lose the manifest", _lose_the_manifest),
-    ("flip a bit", _flip_a_bit),
+    ("change a byte", _change_a_byte),
     ("edit the manifest", _edit_the_manifest),
     ("add a file", _add_a_file),
 ]

@@ -239,7 +239,7 @@ class World:
             self.clock.advance(min(seconds, HEARTBEAT_SECONDS))
             seconds -= HEARTBEAT_SECONDS
             for hand in self.busy_hands():
-                if not hand.paused:
+                if hand.busy and not hand.paused:  # it may have ended while another one wrote
                     self.beat(hand)
 
     def beat(self, hand: Hand) -> None:
