@@ -261,6 +261,9 @@ class _Server:
     def _fork(self) -> dict[str, Any] | None:
         connection, _ = self.listener.accept()
         message, files, _, _ = socket.recv_fds(connection, REQUEST_BYTES_MAX, 3)
+        if not message:  # who asked was killed before it had said what for
+            connection.close()
+            return None
         request = json.loads(message)
         pid = os.fork()
         if pid == 0:
@@ -275,7 +278,8 @@ class _Server:
         failpoint = request["environment"].get("LOOPSCOPE_FAILPOINT")
         words = request["words"]
         self._note("forked", pid, words=words, asked_by=asked_by, failpoint=failpoint)
-        connection.send(json.dumps({"pid": pid}).encode())
+        with contextlib.suppress(OSError):  # who asked was killed meanwhile
+            connection.send(json.dumps({"pid": pid}).encode())
         return None
 
     def _enter(self, request: dict[str, Any], files: list[int], connection: socket.socket) -> None:
