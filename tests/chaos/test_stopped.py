@@ -49,6 +49,7 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(
     run = bench.start(*bench.run_words())  # another controller, whose own workers do not sleep
     bench.until(lambda: bench.rows(f"select id from jobs where token > {token}"))
     _continue_to_its_end(bench, sleeper)
+    assert "artifact-committed" not in sleeper.reached
     assert run.wait() == 0
     assert payloads(bench.state).items() <= workshop.expected.items()
     assert _finished_once(bench)

@@ -291,9 +291,6 @@ def ready_stays() -> list[Patch]:
     return [(objects, "take_ready_away", lambda c, digest, *_, **__: objects.wanting(c, digest))]
 
 
-# -- jobs ----------------------------------------------------------------------------------
-
-
 def collected_unasked() -> list[Patch]:
     """What was unneeded at the first look is taken, whoever came to need it meanwhile."""
     real, nobody = collection.collect, mock.Mock(return_value=set())
@@ -303,6 +300,9 @@ def collected_unasked() -> list[Patch]:
             return real(state, mock.Mock(reachable=nobody), things, now)
 
     return [(collection, "collect", collect)]
+
+
+# -- jobs ----------------------------------------------------------------------------------
 
 
 def no_dedupe() -> list[Patch]:
