@@ -23,11 +23,11 @@ import structlog
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.many_specs import settle_all, write_specs
-from controller.runtime import running_controller
-from controller.settings import Settings
-from state.folder import open_state
-from state.invariants import rows
-from state.objects import all_keys as everything
+from loopscope.controller.runtime import running_controller
+from loopscope.controller.settings import Settings
+from loopscope.state.folder import open_state
+from loopscope.state.invariants import rows
+from loopscope.state.objects import all_keys as everything
 
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE_TARGETS = 1000

@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import scipy.stats
 
-from numerics.paired import Floats, bootstrap_interval, sign_flip
+from loopscope.numerics.paired import Floats, bootstrap_interval, sign_flip
 
 OPENINGS, STRENGTHS = 126, 2
 SHIFTS = (0.0, 0.1, 0.25)

@@ -16,8 +16,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from numerics.gate import readings
-from numerics.mapping import ActivationColumns, correlations, cosine_blocks
+from loopscope.numerics.gate import readings
+from loopscope.numerics.mapping import ActivationColumns, correlations, cosine_blocks
 from tests.planted import CHILD, gate_of, planted_hierarchy
 
 RESAMPLES = 2

@@ -10,13 +10,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from controller.inputs.dictionaries import DictionaryFacts, describe_dictionary, known_hook
-from controller.inputs.errors import InputRefused, ResolutionPending
-from controller.inputs.files import HashMemo
-from controller.inputs.hub import Hub
-from controller.inputs.models import ModelFacts, describe_model
-from controller.inputs.prompts import check_prompts
-from specs import sweep
+from loopscope.controller.inputs.dictionaries import (
+    DictionaryFacts,
+    describe_dictionary,
+    known_hook,
+)
+from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
+from loopscope.controller.inputs.files import HashMemo
+from loopscope.controller.inputs.hub import Hub
+from loopscope.controller.inputs.models import ModelFacts, describe_model
+from loopscope.controller.inputs.prompts import check_prompts
+from loopscope.specs import sweep
 
 Refusal = tuple[str, str]
 """The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controller.admission import check_inputs
-from controller.appliers import BY_ANYBODY, Applier
-from controller.inputs.files import HashMemo
-from controller.intents import Intent, intents
-from controller.planned import Applied
-from controller.unchanged import FileMemory
-from specs.errors import InvalidSpec
-from specs.keys import Key
-from specs.loading import LoadedObject, load_path
-from state import applied, failpoints, objects
-from state.folder import StateFolder
+from loopscope.controller.admission import check_inputs
+from loopscope.controller.appliers import BY_ANYBODY, Applier
+from loopscope.controller.inputs.files import HashMemo
+from loopscope.controller.intents import Intent, intents
+from loopscope.controller.planned import Applied
+from loopscope.controller.unchanged import FileMemory
+from loopscope.specs.errors import InvalidSpec
+from loopscope.specs.keys import Key
+from loopscope.specs.loading import LoadedObject, load_path
+from loopscope.state import applied, failpoints, objects
+from loopscope.state.folder import StateFolder
 
 __all__ = ["Applied", "admitted", "apply_all", "load_admitted", "prune", "store"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from controller.code_identity import code_identity
-from controller.planned import PlannedStage
-from specs.actions import STAGES
-from specs.keys import Key
-from state import applied
-from state.artifacts import ArtifactStore
-from state.database import Database
+from loopscope.controller.code_identity import code_identity
+from loopscope.controller.planned import PlannedStage
+from loopscope.specs.actions import STAGES
+from loopscope.specs.keys import Key
+from loopscope.state import applied
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.database import Database
 
 RECONCILED_BY = "reconciled_by"
 """The mark that a controller sets when everything was reconciled by the code that it runs."""

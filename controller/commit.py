@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import ChildManifest, Plan, Snapshot
-from specs.actions import Action
-from state import artifact_index, events, jobs, objects
-from state.artifacts import ArtifactStore
-from state.failures import TerminalFailure
-from state.objects import Conflict, Outcome
-from state.records import ObjectRecord
+from loopscope.reconcilers.plan import ChildManifest, Plan, Snapshot
+from loopscope.specs.actions import Action
+from loopscope.state import artifact_index, events, jobs, objects
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.objects import Conflict, Outcome
+from loopscope.state.records import ObjectRecord
 
 _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
 

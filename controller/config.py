@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from specs.actions import STAGES
-from specs.errors import InvalidSpec, Problem
-from specs.files import read_at_most
-from specs.sizes import byte_count
-from specs.yaml_nodes import Document, read_documents
+from loopscope.specs.actions import STAGES
+from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.files import read_at_most
+from loopscope.specs.sizes import byte_count
+from loopscope.specs.yaml_nodes import Document, read_documents
 
 FILE_BYTES_MAX = 256 * 1024
 DEVICE_PATTERN = r"^(cpu|cuda:\d{1,2})$"

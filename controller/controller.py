@@ -13,35 +13,35 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from controller.cached import ReconciledMark
-from controller.clock import Clock
-from controller.commit import commit, would_write
-from controller.converged import Converged
-from controller.dependants import Dependants
-from controller.executor import Executor
-from controller.job_upkeep import cancel_unwanted, retry_failed_for
-from controller.leases import lost_jobs, take_back
-from controller.observer import Observer, Result, Unobserved
-from controller.outside_writes import OutsideWrites
-from controller.quiet import Quiet
-from controller.resolution import Resolution, Resolver, is_local
-from controller.settings import Settings
-from controller.snapshots import Observer as ArtifactObserver
-from controller.snapshots import read_snapshot
-from controller.starting import Starter
-from controller.trouble import Trouble
-from controller.verification import Verifier
-from controller.work_queue import Priority, WorkQueue
-from reconcilers import experiment
-from reconcilers.plan import Blocked, Desired, Failed, Observed, Plan, Snapshot, Wait
-from reconcilers.references import input_references
-from reconcilers.registry import DESIRED_BY_KIND
-from reconcilers.stage import plan_stage
-from specs.keys import Key
-from state import artifact_index, events, failpoints, jobs, objects
-from state.failures import TransientFailure
-from state.folder import StateFolder
-from state.objects import Conflict, Gone
+from loopscope.controller.cached import ReconciledMark
+from loopscope.controller.clock import Clock
+from loopscope.controller.commit import commit, would_write
+from loopscope.controller.converged import Converged
+from loopscope.controller.dependants import Dependants
+from loopscope.controller.executor import Executor
+from loopscope.controller.job_upkeep import cancel_unwanted, retry_failed_for
+from loopscope.controller.leases import lost_jobs, take_back
+from loopscope.controller.observer import Observer, Result, Unobserved
+from loopscope.controller.outside_writes import OutsideWrites
+from loopscope.controller.quiet import Quiet
+from loopscope.controller.resolution import Resolution, Resolver, is_local
+from loopscope.controller.settings import Settings
+from loopscope.controller.snapshots import Observer as ArtifactObserver
+from loopscope.controller.snapshots import read_snapshot
+from loopscope.controller.starting import Starter
+from loopscope.controller.trouble import Trouble
+from loopscope.controller.verification import Verifier
+from loopscope.controller.work_queue import Priority, WorkQueue
+from loopscope.reconcilers import experiment
+from loopscope.reconcilers.plan import Blocked, Desired, Failed, Observed, Plan, Snapshot, Wait
+from loopscope.reconcilers.references import input_references
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.reconcilers.stage import plan_stage
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, events, failpoints, jobs, objects
+from loopscope.state.failures import TransientFailure
+from loopscope.state.folder import StateFolder
+from loopscope.state.objects import Conflict, Gone
 
 log = structlog.get_logger("controller")
 

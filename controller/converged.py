@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconcilers.plan import Done, Plan, Snapshot
-from specs.keys import Key
-from state.artifacts import ArtifactStore
-from state.knowledge import Knowledge, knowledge
-from state.records import ArtifactRecord
+from loopscope.reconcilers.plan import Done, Plan, Snapshot
+from loopscope.specs.keys import Key
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.knowledge import Knowledge, knowledge
+from loopscope.state.records import ArtifactRecord
 
 READ_AGAIN_SECONDS = 3600.0
 """However quiet it is, everything is read again this often."""

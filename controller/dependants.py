@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconcilers.references import InputReference, input_references, object_references
-from specs.keys import Key
-from state.records import ObjectRecord
+from loopscope.reconcilers.references import InputReference, input_references, object_references
+from loopscope.specs.keys import Key
+from loopscope.state.records import ObjectRecord
 
 Name = TypeVar("Name")
 

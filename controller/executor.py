@@ -17,13 +17,14 @@ from typing import Protocol
 
 import psutil
 
-from controller.scheduling import Place
-from controller.worker_log import WorkerLog
-from state import failpoints
+from loopscope.controller.scheduling import Place
+from loopscope.controller.worker_log import WorkerLog
+from loopscope.state import failpoints
 
 STOP_GRACE_SECONDS = 10.0
 """A worker whose controller is gone finishes what is quick and has exited within this time."""
-WORKER_COMMAND = (sys.executable, "-m", "worker")
+WORKER_COMMAND = (sys.executable, "-P", "-m", "loopscope.worker")
+"""``-P``: nothing in the folder that the user works in is ever taken for a module."""
 ANSWER_BYTES_MAX = 1024
 """A longer line on a worker's standard output is none of its answers."""
 SPAWN_PAUSE_SECONDS_MAX = 30.0

@@ -8,16 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from controller.reasons import change_words, changed_names
-from controller.snapshots import Observer, StoredObjects, read_snapshot
-from reconcilers.plan import Answered, Blocked, Desired, Observed, Snapshot, Wanted
-from reconcilers.references import STAGE_KINDS, child_key, input_references, object_references
-from reconcilers.registry import DESIRED_BY_KIND
-from specs.keys import Key
-from specs.status import Condition
-from state import inputs, jobs
-from state.artifacts import ArtifactStore
-from state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
+from loopscope.controller.reasons import change_words, changed_names
+from loopscope.controller.snapshots import Observer, StoredObjects, read_snapshot
+from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Snapshot, Wanted
+from loopscope.reconcilers.references import (
+    STAGE_KINDS,
+    child_key,
+    input_references,
+    object_references,
+)
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Condition
+from loopscope.state import inputs, jobs
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10

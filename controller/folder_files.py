@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.unchanged import WEIGHTS, Named
-from specs.keys import Key
+from loopscope.controller.unchanged import WEIGHTS, Named
+from loopscope.specs.keys import Key
 
 
 @dataclass(frozen=True)

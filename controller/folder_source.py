@@ -15,26 +15,26 @@ from typing import Any
 
 import structlog
 
-from controller.appliers import Applier, folder_manager
-from controller.applying import Applied, apply_all, load_admitted
-from controller.folder_files import (
+from loopscope.controller.appliers import Applier, folder_manager
+from loopscope.controller.applying import Applied, apply_all, load_admitted
+from loopscope.controller.folder_files import (
     ChangedPaths,
     FileContent,
     Files,
     folders_of_weights,
     still_known,
 )
-from controller.folder_watch import FolderWatch
-from controller.source_problems import mark_sources
-from controller.unchanged import FileMemory, named_by
-from specs.errors import InvalidSpec, Problem
-from specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
-from specs.loading import LoadedObject
-from specs.spec_files import spec_files
-from state import events, failpoints, objects
-from state.failures import PASSING, TerminalFailure
-from state.folder import StateFolder
-from state.records import ObjectRecord
+from loopscope.controller.folder_watch import FolderWatch
+from loopscope.controller.source_problems import mark_sources
+from loopscope.controller.unchanged import FileMemory, named_by
+from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
+from loopscope.specs.loading import LoadedObject
+from loopscope.specs.spec_files import spec_files
+from loopscope.state import events, failpoints, objects
+from loopscope.state.failures import PASSING, TerminalFailure
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ObjectRecord
 
 log = structlog.get_logger("folder")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.resolution import is_local, resolve
-from reconcilers.plan import ChildManifest
-from reconcilers.references import InputReference
-from specs.canonical import canonical_json
-from specs.keys import Key
-from specs.status import Status
-from state import inputs, objects
-from state.records import InputRecord, ObjectRecord
+from loopscope.controller.resolution import is_local, resolve
+from loopscope.reconcilers.plan import ChildManifest
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
+from loopscope.state import inputs, objects
+from loopscope.state.records import InputRecord, ObjectRecord
 
 
 @dataclass

@@ -9,17 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from controller.appliers import ANYBODY, Applier, described
-from controller.planned import FieldChange
-from specs.canonical import canonical_json
-from specs.keys import SOURCE_ANNOTATION, Key
-from specs.kinds import SPEC_BY_KIND
-from specs.loading import LoadedObject
-from specs.merging import asked_fields, kept_names, leaves, merged
-from state import applied, objects
-from state.failures import TerminalFailure
-from state.objects import Outcome
-from state.records import AppliedRecord, ObjectRecord
+from loopscope.controller.appliers import ANYBODY, Applier, described
+from loopscope.controller.planned import FieldChange
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.loading import LoadedObject
+from loopscope.specs.merging import asked_fields, kept_names, leaves, merged
+from loopscope.state import applied, objects
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.objects import Outcome
+from loopscope.state.records import AppliedRecord, ObjectRecord
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controller.clock import Clock
-from state import events, failpoints, jobs, objects
-from state.database import Database
+from loopscope.controller.clock import Clock
+from loopscope.state import events, failpoints, jobs, objects
+from loopscope.state.database import Database
 
 
 def retry_failed_for(database: Database, device: str, clock: Clock) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.executor import Executor
-from specs.keys import Key
-from state import events, jobs
-from state.records import JobRecord
-from state.retry_policy import RetryPolicy
+from loopscope.controller.executor import Executor
+from loopscope.specs.keys import Key
+from loopscope.state import events, jobs
+from loopscope.state.records import JobRecord
+from loopscope.state.retry_policy import RetryPolicy
 
 
 def lost_jobs(running: list[JobRecord], executor: Executor, now: float) -> list[JobRecord]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from controller.clock import Clock
-from controller.observer import Result
-from specs.keys import Key
+from loopscope.controller.clock import Clock
+from loopscope.controller.observer import Result
+from loopscope.specs.keys import Key
 
 LOOPBACK = "127.0.0.1"
 QUEUE = "controller"
@@ -25,7 +25,7 @@ JobCounts = Callable[[], dict[tuple[str, str], int]]
 
 @dataclass(eq=False)  # a registry keeps its collectors by identity
 class Metrics:
-    """Implements ``controller.observer.Observer``; gauges are worked out when somebody asks."""
+    """The ``Observer`` for Prometheus; gauges are worked out when somebody asks."""
 
     clock: Clock
     count_jobs: JobCounts

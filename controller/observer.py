@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from specs.keys import Key
+from loopscope.specs.keys import Key
 
 Result = Literal["success", "error", "requeue", "requeue_after"]
 """How a reconcile ended, in the words of controller-runtime."""

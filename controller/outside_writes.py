@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from specs.keys import Key
-from state import jobs, objects, pauses
+from loopscope.specs.keys import Key
+from loopscope.state import jobs, objects, pauses
 
 
 @dataclass

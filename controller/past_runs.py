@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from specs.actions import Action
-from state import artifact_index
-from state.artifacts import ArtifactStore, Corrupt
-from state.records import ArtifactRecord
+from loopscope.specs.actions import Action
+from loopscope.state import artifact_index
+from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.records import ArtifactRecord
 
 RUNS_MAX = 20
 """Newest runs of a stage that are looked at."""

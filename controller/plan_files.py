@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from controller.appliers import Applier
-from controller.code_identity import code_identity
-from controller.planned import Planned, PlannedStage
-from controller.requests import Reading, Request
-from specs.files import read_at_most
-from specs.keys import API_VERSION, Key
-from state.failures import TerminalFailure
+from loopscope.controller.appliers import Applier
+from loopscope.controller.code_identity import code_identity
+from loopscope.controller.planned import Planned, PlannedStage
+from loopscope.controller.requests import Reading, Request
+from loopscope.specs.files import read_at_most
+from loopscope.specs.keys import API_VERSION, Key
+from loopscope.state.failures import TerminalFailure
 
 PLAN_BYTES_MAX = 256 * 1024 * 1024
 MOVED_SHOWN_MAX = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from specs.keys import Key
-from state.objects import Outcome
+from loopscope.specs.keys import Key
+from loopscope.state.objects import Outcome
 
 StageState = Literal["cached", "to do", "unknown", "queued", "running", "no work", "stalled"]
 

@@ -10,21 +10,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from controller.hypothesis import Hypothesis
-from controller.intents import Intent
-from controller.past_runs import PastRuns
-from controller.planned import Planned, PlannedObject, PlannedStage, StageState
-from controller.reasons import reasons
-from controller.snapshots import Observer, read_snapshot
-from reconcilers import experiment
-from reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapshot, Wanted
-from reconcilers.references import STAGE_KINDS, object_references
-from reconcilers.registry import DESIRED_BY_KIND
-from reconcilers.stage import plan_stage
-from specs.keys import Key
-from state import applied, jobs, objects
-from state.artifacts import ArtifactStore
-from state.records import ObjectRecord
+from loopscope.controller.hypothesis import Hypothesis
+from loopscope.controller.intents import Intent
+from loopscope.controller.past_runs import PastRuns
+from loopscope.controller.planned import Planned, PlannedObject, PlannedStage, StageState
+from loopscope.controller.reasons import reasons
+from loopscope.controller.snapshots import Observer, read_snapshot
+from loopscope.reconcilers import experiment
+from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapshot, Wanted
+from loopscope.reconcilers.references import STAGE_KINDS, object_references
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.reconcilers.stage import plan_stage
+from loopscope.specs.keys import Key
+from loopscope.state import applied, jobs, objects
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.records import ObjectRecord
 
 _ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
 

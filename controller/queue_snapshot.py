@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from controller.limits import WINDOW_SECONDS
-from controller.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
-from controller.settings import Settings
-from specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
-from specs.sizes import byte_count
-from state import job_queue, jobs, leader, pauses
-from state.records import QueuedJob, Wanting, WorkerRecord
+from loopscope.controller.limits import WINDOW_SECONDS
+from loopscope.controller.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
+from loopscope.controller.settings import Settings
+from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
+from loopscope.specs.sizes import byte_count
+from loopscope.state import job_queue, jobs, leader, pauses
+from loopscope.state.records import QueuedJob, Wanting, WorkerRecord
 
 FAIR_SHARE_SECONDS = 3600.0
 """How far back worker time counts. Starts are remembered for as long."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from state.database import Database
-from state.failures import TransientFailure
+from loopscope.state.database import Database
+from loopscope.state.failures import TransientFailure
 
 
 @dataclass

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from controller.snapshots import StoredObjects, read_snapshot
-from reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
-from reconcilers.registry import DESIRED_BY_KIND
-from specs.actions import CODE_REVISIONS
-from specs.merging import leaves
-from state import jobs
-from state.artifacts import ArtifactStore, Corrupt
-from state.records import ObjectRecord
+from loopscope.controller.snapshots import StoredObjects, read_snapshot
+from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.merging import leaves
+from loopscope.state import jobs
+from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.records import ObjectRecord
 
 _INPUTS = {
     "model": "the model",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.applying import Applied, apply_all
-from controller.runtime import leadership
-from specs.loading import LoadedObject
-from state import objects
-from state.consistency import DATABASE_PROBLEMS, Finding, compare, database_problem
-from state.database import Database
-from state.failures import TerminalFailure
-from state.files import fsync_path
-from state.folder import StateFolder, open_state
-from state.read_only import look_at
+from loopscope.controller.applying import Applied, apply_all
+from loopscope.controller.runtime import leadership
+from loopscope.specs.loading import LoadedObject
+from loopscope.state import objects
+from loopscope.state.consistency import DATABASE_PROBLEMS, Finding, compare, database_problem
+from loopscope.state.database import Database
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import fsync_path
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.read_only import look_at
 
 _PARTS = ("", "-wal", "-shm")
 """A SQLite database and what may lie beside it."""

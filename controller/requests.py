@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.appliers import ANYBODY, BY_ANYBODY, Applier
-from controller.cached import cached_families
-from controller.planned import Applied, Planned, PlannedObject
-from controller.unchanged import FileMemory, Unchanged
-from specs.errors import InvalidSpec, Problem
-from specs.keys import PROTECT_ANNOTATION, Key
-from specs.spec_files import spec_files
-from state import applied, objects
-from state.failures import TerminalFailure, TransientFailure
-from state.folder import StateFolder
+from loopscope.controller.appliers import ANYBODY, BY_ANYBODY, Applier
+from loopscope.controller.cached import cached_families
+from loopscope.controller.planned import Applied, Planned, PlannedObject
+from loopscope.controller.unchanged import FileMemory, Unchanged
+from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.spec_files import spec_files
+from loopscope.state import applied, objects
+from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.folder import StateFolder
 
 if TYPE_CHECKING:
-    from controller.intents import Intent
-    from specs.loading import LoadedObject
+    from loopscope.controller.intents import Intent
+    from loopscope.specs.loading import LoadedObject
 
 DISCARD_SECONDS_MAX = 600.0
 """An edit that makes more finished work than this worthless wants a confirmation."""
@@ -92,7 +92,9 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
     ]
     nothing = not problems and not loaded and not known
     if nothing and not (request.prune and request.allow_empty):
-        from specs.loading import nothing_found  # late: what did not change needs no pydantic
+        from loopscope.specs.loading import (
+            nothing_found,  # late: what did not change needs no pydantic
+        )
 
         problems.append(nothing_found(request.path, files))
     if problems:
@@ -110,7 +112,7 @@ def fulfil(
     unchanged = [Applied(key, "unchanged") for key in reading.unchanged.objects]
     if not reading.loaded and not reading.request.prune:
         return Done(unchanged)
-    from controller.applying import prune, store
+    from loopscope.controller.applying import prune, store
 
     for _ in range(TRIES_MAX):
         guarded = _guarded(state, reading, now)
@@ -139,7 +141,7 @@ def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float
     unsure = [key for key in reading.unchanged.objects if key not in cached]
     found = Planned((), ())
     if wanted or unsure or doomed:
-        from controller.planning import plan_apply
+        from loopscope.controller.planning import plan_apply
 
         found = plan_apply(
             connection, state.artifacts, wanted, now=now, unchanged=unsure, prune=doomed
@@ -207,7 +209,7 @@ def guard(planned: Planned, *, confirm: bool, protected: Sequence[Key]) -> None:
 def _loaded(files: list[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
     if not files:
         return [], []
-    from specs.loading import load_files
+    from loopscope.specs.loading import load_files
 
     return load_files(files, root)
 
@@ -215,7 +217,7 @@ def _loaded(files: list[Path], root: Path) -> tuple[list[LoadedObject], list[Pro
 def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
     if not loaded:
         return []
-    from controller.applying import admitted
+    from loopscope.controller.applying import admitted
 
     return admitted(loaded)
 
@@ -223,7 +225,7 @@ def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
 def _intents(connection: Any, reading: Reading) -> list[Intent]:
     if not reading.loaded:
         return []
-    from controller.intents import intents
+    from loopscope.controller.intents import intents
 
     return intents(connection, reading.loaded, reading.request.applier)
 
@@ -234,7 +236,7 @@ def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, int]
         wanted = _intents(connection, reading)
         edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
         if edits:
-            from controller.planning import plan_apply
+            from loopscope.controller.planning import plan_apply
 
             found = plan_apply(connection, state.artifacts, edits, now=now)
             kept = [i.key for i in edits if i.stored and _is_protected(i)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reconcilers.references import child_key
-from specs.keys import Key
-from state import artifact_index, events, jobs, objects
-from state.artifacts import ArtifactStore
-from state.records import ObjectRecord
+from loopscope.reconcilers.references import child_key
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, events, jobs, objects
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.records import ObjectRecord
 
 STAGES_FROM: dict[str, tuple[str, ...]] = {
     "capture": ("steering", "mapping", "fine", "coarse", "capture"),

@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 
-from controller.inputs.dictionaries import describe_dictionary
-from controller.inputs.errors import InputRefused, ResolutionPending
-from controller.inputs.models import describe_model
-from reconcilers.references import InputReference
-from state import inputs
+from loopscope.controller.inputs.dictionaries import describe_dictionary
+from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
+from loopscope.controller.inputs.models import describe_model
+from loopscope.reconcilers.references import InputReference
+from loopscope.state import inputs
 
 log = structlog.get_logger("resolution")
 

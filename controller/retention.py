@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from state.collection import RetentionPolicy, Since, Unneeded, collect, forget_missing, take_stock
-from state.failures import PASSING
-from state.folder import StateFolder
-from state.reachability import Reachability
-from state.trash import Trash
+from loopscope.state.collection import (
+    RetentionPolicy,
+    Since,
+    Unneeded,
+    collect,
+    forget_missing,
+    take_stock,
+)
+from loopscope.state.failures import PASSING
+from loopscope.state.folder import StateFolder
+from loopscope.state.reachability import Reachability
+from loopscope.state.trash import Trash
 
 log = structlog.get_logger("retention")
 

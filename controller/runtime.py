@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import structlog
 from filelock import FileLock, Timeout
 
-from controller.clock import SystemClock
-from controller.controller import Controller
-from controller.executor import LocalProcesses, process_name
-from controller.resolution import Resolver
-from controller.settings import Settings
-from state import failpoints, job_queue, leader
-from state.failures import TransientFailure
-from state.files import free_bytes
-from state.folder import StateFolder
+from loopscope.controller.clock import SystemClock
+from loopscope.controller.controller import Controller
+from loopscope.controller.executor import LocalProcesses, process_name
+from loopscope.controller.resolution import Resolver
+from loopscope.controller.settings import Settings
+from loopscope.state import failpoints, job_queue, leader
+from loopscope.state.failures import TransientFailure
+from loopscope.state.files import free_bytes
+from loopscope.state.folder import StateFolder
 
 log = structlog.get_logger("controller")
 
@@ -52,7 +52,7 @@ def _measured(controller: Controller, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    from controller.metrics import Metrics, served  # late: hardly anybody asks for them
+    from loopscope.controller.metrics import Metrics, served  # late: hardly anybody asks for them
 
     def count_jobs() -> dict[tuple[str, str], int]:
         try:

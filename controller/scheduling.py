@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from controller.limits import start_allowed_at
+from loopscope.controller.limits import start_allowed_at
 
 WaitReason = Literal[
     "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"

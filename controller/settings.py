@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from controller.scheduling import Limits
-from state.retry_policy import RetryPolicy
+from loopscope.controller.scheduling import Limits
+from loopscope.state.retry_policy import RetryPolicy
 
 
 @dataclass(frozen=True)

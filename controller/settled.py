@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from specs.keys import Key
-from state import jobs, objects
-from state.records import ObjectRecord
+from loopscope.specs.keys import Key
+from loopscope.state import jobs, objects
+from loopscope.state.records import ObjectRecord
 
 
 def family(connection: Any, keys: Iterable[Key]) -> list[ObjectRecord]:

@@ -7,16 +7,16 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as parquet
 
-from reconcilers.plan import Desired, Observed, Snapshot, Wanted
-from reconcilers.references import InputReference, input_references, object_references
-from specs.actions import Action
-from specs.keys import Key
-from specs.rules import Selection
-from state import artifact_index, inputs, jobs, objects, pauses
-from state.artifacts import ArtifactStore, Corrupt, reading
-from state.files import file_sha256
-from state.records import ArtifactRecord, InputRecord, ObjectRecord
-from state.trash import Trash
+from loopscope.reconcilers.plan import Desired, Observed, Snapshot, Wanted
+from loopscope.reconcilers.references import InputReference, input_references, object_references
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.specs.rules import Selection
+from loopscope.state import artifact_index, inputs, jobs, objects, pauses
+from loopscope.state.artifacts import ArtifactStore, Corrupt, reading
+from loopscope.state.files import file_sha256
+from loopscope.state.records import ArtifactRecord, InputRecord, ObjectRecord
+from loopscope.state.trash import Trash
 
 _FEATURE_COLUMNS = [
     "latent",

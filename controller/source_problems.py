@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from specs.errors import Problem
-from specs.keys import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
-from state import objects
-from state.folder import StateFolder
-from state.records import ObjectRecord
+from loopscope.specs.errors import Problem
+from loopscope.specs.keys import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
+from loopscope.state import objects
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ObjectRecord
 
 NOTE_CHARACTERS_MAX = 1000
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import structlog
 
-from controller.runtime import AnotherController, Runtime, running_controller
-from controller.settings import Settings
-from state.folder import StateFolder
+from loopscope.controller.runtime import AnotherController, Runtime, running_controller
+from loopscope.controller.settings import Settings
+from loopscope.state.folder import StateFolder
 
 log = structlog.get_logger("controller")
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from controller.clock import Clock
-from controller.executor import Executor
-from controller.limits import WINDOW_SECONDS, below_floor
-from controller.queue_snapshot import read_queue
-from controller.scheduling import Decision, Place, QueueSnapshot, next_start, schedule
-from controller.settings import Settings
-from specs.keys import Key
-from state import failpoints, job_queue, jobs, leader, objects, space_marks
-from state.folder import StateFolder
-from state.records import JobRecord
+from loopscope.controller.clock import Clock
+from loopscope.controller.executor import Executor
+from loopscope.controller.limits import WINDOW_SECONDS, below_floor
+from loopscope.controller.queue_snapshot import read_queue
+from loopscope.controller.scheduling import Decision, Place, QueueSnapshot, next_start, schedule
+from loopscope.controller.settings import Settings
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints, job_queue, jobs, leader, objects, space_marks
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import JobRecord
 
 log = structlog.get_logger("controller")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from state.failures import PASSING, Failure, TerminalFailure
+from loopscope.state.failures import PASSING, Failure, TerminalFailure
 
 log = structlog.get_logger("controller")
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.code_identity import code_identity
-from specs.files import TEXT_BYTES_MAX
-from specs.keys import Key
-from state import applied
-from state.records import SourceRecord
+from loopscope.controller.code_identity import code_identity
+from loopscope.specs.files import TEXT_BYTES_MAX
+from loopscope.specs.keys import Key
+from loopscope.state import applied
+from loopscope.state.records import SourceRecord
 
 if TYPE_CHECKING:
-    from specs.loading import LoadedObject
+    from loopscope.specs.loading import LoadedObject
 
 FILE_BYTES_MAX = TEXT_BYTES_MAX
 SETTLED_NANOSECONDS = 2 * 10**9

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.clock import Clock
-from specs.keys import Key
-from state import artifact_index, events, objects
-from state.artifacts import ArtifactStore, Corrupt, was_made_again
-from state.database import Database
-from state.records import ArtifactRecord
+from loopscope.controller.clock import Clock
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, events, objects
+from loopscope.state.artifacts import ArtifactStore, Corrupt, was_made_again
+from loopscope.state.database import Database
+from loopscope.state.records import ArtifactRecord
 
 BYTES_AT_LEAST = 1024 * 1024
 """What a small artifact counts for: opening its files takes as long as reading this much."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from controller.clock import Clock
-from controller.observer import Observer, Unobserved
-from specs.keys import Key
+from loopscope.controller.clock import Clock
+from loopscope.controller.observer import Observer, Unobserved
+from loopscope.specs.keys import Key
 
 RETRY_SECONDS = 0.005
 RETRY_SECONDS_MAX = 1000.0

@@ -1,7 +1,7 @@
 """Write ``docs/spec.md`` from the spec models: ``python docs/generate_spec_reference.py``.
 
-All facts come from ``specs.reference``. A test compares the committed page with what this script
-returns.
+All facts come from ``loopscope.specs.reference``. A test compares the committed page with what this
+script returns.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.keys import API_VERSION
-from specs.kinds import SPEC_BY_KIND
-from specs.objects import Metadata
-from specs.reference import FieldFacts, model_facts
+from loopscope.specs.keys import API_VERSION
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.objects import Metadata
+from loopscope.specs.reference import FieldFacts, model_facts
 
 PAGE = Path(__file__).parent / "spec.md"
 

@@ -11,10 +11,10 @@ import typer
 
 from loopscope import commands
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
-from reports.terminal import printable
-from specs.errors import InvalidSpec
-from state.artifacts import Corrupt
-from state.failures import Failure
+from loopscope.reports.terminal import printable
+from loopscope.specs.errors import InvalidSpec
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import Failure
 
 
 def application(words: Collection[str] = ()) -> typer.Typer:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specs.keys import Key
-from specs.suggest import closest
-from state import objects
-from state.folder import StateFolder, open_state
-from state.records import ObjectRecord
+from loopscope.specs.keys import Key
+from loopscope.specs.suggest import closest
+from loopscope.state import objects
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.records import ObjectRecord
 
 EXIT_STALLED = 1
 EXIT_BAD_INPUT = 2

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 
 from loopscope.context import CommandError
-from specs.keys import API_VERSION
-from specs.reference import FieldFacts, kind_facts
-from specs.suggest import closest, did_you_mean
+from loopscope.specs.keys import API_VERSION
+from loopscope.specs.reference import FieldFacts, kind_facts
+from loopscope.specs.suggest import closest, did_you_mean
 
 WIDTH = 80
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from controller.settled import family
 from loopscope.commands.queue import job_detail
-from reports.listing import stage_word
-from specs.keys import Key
-from state import jobs
-from state.folder import StateFolder
-from state.records import ObjectRecord
+from loopscope.controller.settled import family
+from loopscope.reports.listing import stage_word
+from loopscope.specs.keys import Key
+from loopscope.state import jobs
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ObjectRecord
 
 
 class LiveView:

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 import pandas
 
-from reports.documents import object_document
-from reports.listing import by_owner, stage_word
-from reports.view import STAGES, ExperimentView, StageView
-from specs.keys import Key
-from specs.suggest import did_you_mean
-from state import objects
-from state.read_only import looking_at
-from state.records import ArtifactRecord, ObjectRecord
+from loopscope.reports.documents import object_document
+from loopscope.reports.listing import by_owner, stage_word
+from loopscope.reports.view import STAGES, ExperimentView, StageView
+from loopscope.specs.keys import Key
+from loopscope.specs.suggest import did_you_mean
+from loopscope.state import objects
+from loopscope.state.read_only import looking_at
+from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 Side = Literal["coarse", "fine"]
 _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")

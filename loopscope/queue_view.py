@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.executor import process_exists
-from controller.limits import below_floor
-from controller.queue_snapshot import priority_of, read_queue
-from controller.scheduling import Place, QueueSnapshot, Wait, schedule
-from controller.settings import Settings
-from state import job_queue, jobs, leader, objects, pauses
-from state.files import free_bytes
-from state.records import JobRecord, LeaderRecord, ObjectRecord, Progress
+from loopscope.controller.executor import process_exists
+from loopscope.controller.limits import below_floor
+from loopscope.controller.queue_snapshot import priority_of, read_queue
+from loopscope.controller.scheduling import Place, QueueSnapshot, Wait, schedule
+from loopscope.controller.settings import Settings
+from loopscope.state import job_queue, jobs, leader, objects, pauses
+from loopscope.state.files import free_bytes
+from loopscope.state.records import JobRecord, LeaderRecord, ObjectRecord, Progress
 
 WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving")
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopscope.context import now
-from reports.listing import Listing, by_owner, listing
-from reports.terminal import printable
-from specs.keys import Key
-from state import jobs, objects
-from state.folder import StateFolder
-from state.records import ObjectRecord
+from loopscope.reports.listing import Listing, by_owner, listing
+from loopscope.reports.terminal import printable
+from loopscope.specs.keys import Key
+from loopscope.state import jobs, objects
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ObjectRecord
 
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 5.0

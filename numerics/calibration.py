@@ -15,8 +15,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from numerics.features import LatentStatistics, latent_statistics
-from numerics.gate import (
+from loopscope.numerics.features import LatentStatistics, latent_statistics
+from loopscope.numerics.gate import (
     NULL_ANCHORS_MIN,
     GateEvidence,
     GateRules,
@@ -27,10 +27,10 @@ from numerics.gate import (
     outcome_of,
     selective_latents,
 )
-from numerics.mapping import Indices, inverse_norms
-from numerics.multiple_tests import Floats
-from numerics.sampling import keyed_generator
-from numerics.splits import DiscoverRows, require_discover
+from loopscope.numerics.mapping import Indices, inverse_norms
+from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.sampling import keyed_generator
+from loopscope.numerics.splits import DiscoverRows, require_discover
 
 CONTROL_DICTIONARIES = 99
 NUMBERS_PER_BLOCK = 2**20

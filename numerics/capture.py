@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from numerics.batching import TokenBatch
+from loopscope.numerics.batching import TokenBatch
 
 ROWS_PER_BLOCK = 8_192
 """Rows converted to float64 at a time in the statistics."""

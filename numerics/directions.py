@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from numerics.mapping import inverse_norms
+from loopscope.numerics.mapping import inverse_norms
 
 
 def summed_direction(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " d_in"] | None:

@@ -15,8 +15,8 @@ import scipy.sparse
 import scipy.stats
 from numpy.typing import NDArray
 
-from numerics.multiple_tests import Floats, benjamini_hochberg, holm
-from numerics.splits import DiscoverRows, HeldOutRows, require_discover
+from loopscope.numerics.multiple_tests import Floats, benjamini_hochberg, holm
+from loopscope.numerics.splits import DiscoverRows, HeldOutRows, require_discover
 
 Aggregation = Literal["last", "max", "mean"]
 Alternative = Literal["two-sided", "greater"]

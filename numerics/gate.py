@@ -2,7 +2,7 @@
 
 The count "fine latents above the cut-off" means little alone: on a trained pair 77 % of all
 coarse latents passed it. So children are counted for every coarse latent, and ``decide`` asks
-how the best candidate stands among them (``numerics.calibration`` draws the comparisons).
+how the best candidate stands among them (``loopscope.numerics.calibration`` draws the comparisons).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.features import LatentStatistics
-from numerics.mapping import ActivationColumns, CosineBlock, Indices, pair_correlations
-from numerics.multiple_tests import Floats
+from loopscope.numerics.features import LatentStatistics
+from loopscope.numerics.mapping import ActivationColumns, CosineBlock, Indices, pair_correlations
+from loopscope.numerics.multiple_tests import Floats
 
 GateRule = Literal["cosine", "strict"]
 

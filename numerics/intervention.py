@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from numerics.dictionary import SparseDictionary, block_shape, encode
+from loopscope.numerics.dictionary import SparseDictionary, block_shape, encode
 
 
 @dataclass(frozen=True)

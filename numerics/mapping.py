@@ -16,9 +16,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from numerics.features import RELATIVE_SPREAD_MIN
-from numerics.multiple_tests import Floats
-from numerics.splits import DiscoverRows, require_discover
+from loopscope.numerics.features import RELATIVE_SPREAD_MIN
+from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.splits import DiscoverRows, require_discover
 
 Indices = NDArray[np.int64]
 

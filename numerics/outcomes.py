@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.sampling import keyed_generator
+from loopscope.numerics.sampling import keyed_generator
 
 Floats = NDArray[np.float64]
 

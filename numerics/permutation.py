@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.features import FIRING_PROMPTS_MIN
-from numerics.mapping import COLUMN_BYTES_MAX, ActivationColumns, Indices
-from numerics.multiple_tests import Floats
-from numerics.sampling import keyed_generator
+from loopscope.numerics.features import FIRING_PROMPTS_MIN
+from loopscope.numerics.mapping import COLUMN_BYTES_MAX, ActivationColumns, Indices
+from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.sampling import keyed_generator
 
 TOLERANCE = 1e-12
 """Permutations that only exchange equal activations give the observed value but for rounding."""

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from numerics.batching import pad
-from numerics.capture import HookNeverFired, NotFinite
-from numerics.causal_model import CausalModel, HookPlace
-from numerics.scores import token_nll
-from numerics.steering import steered
+from loopscope.numerics.batching import pad
+from loopscope.numerics.capture import HookNeverFired, NotFinite
+from loopscope.numerics.causal_model import CausalModel, HookPlace
+from loopscope.numerics.scores import token_nll
+from loopscope.numerics.steering import steered
 
 TEXTS_PER_PASS = 128
 """Continuations of one opening that share a forward pass."""

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from numerics.batching import pad
-from numerics.capture import NotFinite, first_not_finite
-from numerics.causal_model import CausalModel, HookPlace, OutputHead
-from numerics.intervention import Intervention
-from numerics.steering import steered_states
+from loopscope.numerics.batching import pad
+from loopscope.numerics.capture import NotFinite, first_not_finite
+from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.steering import steered_states
 
 STATES_PER_CHUNK = 1_024
 """Positions whose logits are computed together, a chunk of the vocabulary at a time."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from numerics.causal_model import OutputHead
+from loopscope.numerics.causal_model import OutputHead
 
 TOP = 10
 

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from numerics.batching import pad
-from numerics.capture import HookNeverFired, NotFinite, first_not_finite
-from numerics.causal_model import CausalModel, HookPlace
-from numerics.intervention import Intervention
-from numerics.sampling import SamplingRule, choose_tokens
+from loopscope.numerics.batching import pad
+from loopscope.numerics.capture import HookNeverFired, NotFinite, first_not_finite
+from loopscope.numerics.causal_model import CausalModel, HookPlace
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.sampling import SamplingRule, choose_tokens
 
 
 class Steering:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.multiple_tests import holm
-from numerics.paired import (
+from loopscope.numerics.multiple_tests import holm
+from loopscope.numerics.paired import (
     Contrast,
     detectable_difference,
     paired_contrast,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import Blocked, Desired, Snapshot, Wanted
-from reconcilers.references import input_references
-from reconcilers.stage import resolved_input
-from specs.actions import Action
-from specs.splits import Splits
+from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
+from loopscope.reconcilers.references import input_references
+from loopscope.reconcilers.stage import resolved_input
+from loopscope.specs.actions import Action
+from loopscope.specs.splits import Splits
 
 
 def desired(snapshot: Snapshot) -> Desired:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import Blocked, Desired, Snapshot, Wanted
-from reconcilers.references import input_references, object_references
-from reconcilers.stage import (
+from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
+from loopscope.reconcilers.references import input_references, object_references
+from loopscope.reconcilers.stage import (
     artifact_of,
     last_used,
     ready_reference,
     reference_json,
     resolved_input,
 )
-from specs.actions import Action
-from state.records import ArtifactRecord, ObjectRecord
+from loopscope.specs.actions import Action
+from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 
 def desired(snapshot: Snapshot) -> Desired:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers import sweep
-from reconcilers.owned import taken_name, to_apply
-from reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
-from reconcilers.references import STAGE_KINDS, child_key
-from reconcilers.stage import condition, plan_stage, suspended, timed
-from specs.status import Condition, Status
-from state.records import ObjectRecord
+from loopscope.reconcilers import sweep
+from loopscope.reconcilers.owned import taken_name, to_apply
+from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
+from loopscope.reconcilers.references import STAGE_KINDS, child_key
+from loopscope.reconcilers.stage import condition, plan_stage, suspended, timed
+from loopscope.specs.status import Condition, Status
+from loopscope.state.records import ObjectRecord
 
 
 def plan(snapshot: Snapshot) -> Plan:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconcilers.plan import Blocked, ChildManifest, Snapshot
-from reconcilers.references import object_references
-from specs.keys import Key
-from state.records import ObjectRecord
+from loopscope.reconcilers.plan import Blocked, ChildManifest, Snapshot
+from loopscope.reconcilers.references import object_references
+from loopscope.specs.keys import Key
+from loopscope.state.records import ObjectRecord
 
 
 def taken_name(snapshot: Snapshot) -> Blocked | None:

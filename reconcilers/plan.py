@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from specs.actions import Action
-from specs.keys import Key
-from specs.status import Status
-from state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
+from loopscope.state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from specs.canonical import digest
-from specs.keys import Key
-from specs.sweep import cell_names
-from state.records import ObjectRecord
+from loopscope.specs.canonical import digest
+from loopscope.specs.keys import Key
+from loopscope.specs.sweep import cell_names
+from loopscope.state.records import ObjectRecord
 
 STAGE_KINDS = {
     "capture": "Capture",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconcilers import capture, decomposition, mapping, steering
-from reconcilers.plan import Desired, Snapshot
+from loopscope.reconcilers import capture, decomposition, mapping, steering
+from loopscope.reconcilers.plan import Desired, Snapshot
 
 DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Capture": capture.desired,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconcilers.plan import (
+from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
     Desired,
@@ -16,9 +16,9 @@ from reconcilers.plan import (
     Wait,
     Wanted,
 )
-from reconcilers.references import InputReference
-from specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
-from specs.status import (
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
+from loopscope.specs.status import (
     ArtifactReference,
     Condition,
     ConditionType,
@@ -26,7 +26,7 @@ from specs.status import (
     Truth,
     with_transition_times,
 )
-from state.records import (
+from loopscope.state.records import (
     CANCELLED,
     WAITS_FOR_SPACE,
     ArtifactRecord,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
-from reconcilers.references import object_references
-from reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
-from specs.actions import Action
-from specs.splits import Splits
-from state.records import ArtifactRecord, ObjectRecord
+from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
+from loopscope.reconcilers.references import object_references
+from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
+from loopscope.specs.actions import Action
+from loopscope.specs.splits import Splits
+from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 _RULES = (
     "arms",

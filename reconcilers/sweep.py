@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconcilers.owned import taken_name, to_apply
-from reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
-from reconcilers.stage import condition, plan_stage, timed
-from specs.keys import Key
-from specs.status import Condition, Status
-from specs.sweep import cells
-from state.records import ObjectRecord
+from loopscope.reconcilers.owned import taken_name, to_apply
+from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
+from loopscope.reconcilers.stage import condition, plan_stage, timed
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Condition, Status
+from loopscope.specs.sweep import cells
+from loopscope.state.records import ObjectRecord
 
 BEST_MAX = 3
 """How many cells the status names as the best."""

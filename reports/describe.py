@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reports.numbers import age, byte_size, iso
-from reports.terminal import printable
-from state.records import ArtifactRecord, EventRecord, JobRecord, ObjectRecord
+from loopscope.reports.numbers import age, byte_size, iso
+from loopscope.reports.terminal import printable
+from loopscope.state.records import ArtifactRecord, EventRecord, JobRecord, ObjectRecord
 
 WIDTH = 24
 VALUE_CHARACTERS_MAX = 160

@@ -12,14 +12,14 @@ from typing import Any, Literal
 import pyarrow
 import pyarrow.parquet
 
-from reports.documents import object_document
-from reports.html import render_report
-from reports.provenance import spec_yaml
-from reports.view import ExperimentView, StageName, StageView
-from state import failpoints
-from state.artifacts import Corrupt
-from state.failures import TerminalFailure
-from state.files import durable_replace, file_sha256, fsync_path
+from loopscope.reports.documents import object_document
+from loopscope.reports.html import render_report
+from loopscope.reports.provenance import spec_yaml
+from loopscope.reports.view import ExperimentView, StageName, StageView
+from loopscope.state import failpoints
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import durable_replace, file_sha256, fsync_path
 
 CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "prompts.parquet", "norms.json")
 MAPPING_FILES = (

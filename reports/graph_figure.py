@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas
 from markupsafe import Markup
 
-from reports.mapping_figures import reading_class
-from reports.numbers import decimal
-from reports.svg import Canvas
+from loopscope.reports.mapping_figures import reading_class
+from loopscope.reports.numbers import decimal
+from loopscope.reports.svg import Canvas
 
 CHILDREN_SHOWN_MAX = 12
 ROW = 22.0

@@ -12,12 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from reports import numbers, sections
-from reports.mapping_figures import READINGS, reading_class
-from reports.steering_figure import arm_class
-from reports.story import confirmation, sentence
-from reports.view import ExperimentView
-from state.artifacts import Corrupt
+from loopscope.reports import numbers, sections
+from loopscope.reports.mapping_figures import READINGS, reading_class
+from loopscope.reports.steering_figure import arm_class
+from loopscope.reports.story import confirmation, sentence
+from loopscope.reports.view import ExperimentView
+from loopscope.state.artifacts import Corrupt
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.describe import describe_text
-from reports.documents import job_document, list_document, object_document
-from reports.numbers import MINUS, MISSING, age, count, decimal, interval, percent
-from state.records import ObjectRecord
+from loopscope.reports.describe import describe_text
+from loopscope.reports.documents import job_document, list_document, object_document
+from loopscope.reports.numbers import MINUS, MISSING, age, count, decimal, interval, percent
+from loopscope.state.records import ObjectRecord
 
 __all__ = [
     "Listing",

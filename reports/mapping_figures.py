@@ -8,8 +8,8 @@ import numpy as np
 import pandas
 from markupsafe import Markup
 
-from reports.numbers import MISSING, count, decimal, is_missing
-from reports.svg import Canvas, Frame, compact, decades, linear, logarithmic, ticks
+from loopscope.reports.numbers import MISSING, count, decimal, is_missing
+from loopscope.reports.svg import Canvas, Frame, compact, decades, linear, logarithmic, ticks
 
 POINTS_MAX = 3000
 HEATMAP_COLUMNS_MAX = 22

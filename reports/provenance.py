@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from reports.documents import applicable_document
-from reports.numbers import byte_size, iso
-from reports.view import ExperimentView, StageName, StageView
+from loopscope.reports.documents import applicable_document
+from loopscope.reports.numbers import byte_size, iso
+from loopscope.reports.view import ExperimentView, StageName, StageView
 
 VALUE_CHARACTERS_MAX = 300
 _SHOWN_ELSEWHERE = {"files", "metrics", "contentDigest", "digest", "stage", "createdAt"}

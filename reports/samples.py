@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from reports.view import StageView
-from specs.lexicon import lexicon_pattern, nfc
+from loopscope.reports.view import StageView
+from loopscope.specs.lexicon import lexicon_pattern, nfc
 
 SAMPLES_SHOWN_MAX = 2000
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from reports.graph_figure import GraphAnchor, decomposition_graph
-from reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
-from reports.numbers import decimal
-from reports.provenance import resolved_inputs, spec_yaml, stage_provenance
-from reports.samples import samples_by_opening
-from reports.shift_table import shifts_by_opening
-from reports.steering_figure import concept_against_kl
-from reports.story import answers, cautions, model_facts, question, share_sentence
-from reports.view import ExperimentView, StageView
+from loopscope.reports.graph_figure import GraphAnchor, decomposition_graph
+from loopscope.reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
+from loopscope.reports.numbers import decimal
+from loopscope.reports.provenance import resolved_inputs, spec_yaml, stage_provenance
+from loopscope.reports.samples import samples_by_opening
+from loopscope.reports.shift_table import shifts_by_opening
+from loopscope.reports.steering_figure import concept_against_kl
+from loopscope.reports.story import answers, cautions, model_facts, question, share_sentence
+from loopscope.reports.view import ExperimentView, StageView
 
 HISTOGRAMS_MAX = 6
 PAIRS_SHOWN_MAX = 60

@@ -7,8 +7,17 @@ from typing import Any
 import pandas
 from markupsafe import Markup
 
-from reports.numbers import decimal, interval, percent
-from reports.svg import Canvas, Frame, compact, decades, linear, logarithmic, points, ticks
+from loopscope.reports.numbers import decimal, interval, percent
+from loopscope.reports.svg import (
+    Canvas,
+    Frame,
+    compact,
+    decades,
+    linear,
+    logarithmic,
+    points,
+    ticks,
+)
 
 LEFT, TOP, RIGHT, BOTTOM = 58.0, 34.0, 640.0, 344.0
 LINE = 13.0

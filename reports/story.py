@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reports.numbers import count, interval, is_missing, percent, signed
-from reports.view import ExperimentView, StageName
+from loopscope.reports.numbers import count, interval, is_missing, percent, signed
+from loopscope.reports.view import ExperimentView, StageName
 
 COMMON_SHARE = 0.5
 RARE_SHARE = 0.05

@@ -13,14 +13,14 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from specs.actions import CODE_REVISIONS
-from specs.actions import STAGES as ACTION_STAGES
-from specs.keys import Key
-from specs.rules import Selection
-from state import artifact_index, objects
-from state.artifacts import ArtifactStore, Corrupt
-from state.folder import StateFolder
-from state.records import ArtifactRecord, ObjectRecord
+from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.actions import STAGES as ACTION_STAGES
+from loopscope.specs.keys import Key
+from loopscope.specs.rules import Selection
+from loopscope.state import artifact_index, objects
+from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 StageName = Literal["capture", "coarse", "fine", "mapping", "steering"]
 STAGES: tuple[StageName, ...] = ("capture", "coarse", "fine", "mapping", "steering")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from specs.canonical import digest
+from loopscope.specs.canonical import digest
 
 Stage = Literal["capture", "decomposition", "mapping", "steering"]
 STAGES: tuple[Stage, ...] = ("capture", "decomposition", "mapping", "steering")

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from specs.fields import UNIT_KEYWORD, Spec
-from specs.keys import API_VERSION
-from specs.kinds import SPEC_BY_KIND
-from specs.objects import Metadata
+from loopscope.specs.fields import UNIT_KEYWORD, Spec
+from loopscope.specs.keys import API_VERSION
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.objects import Metadata
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 COMBINED = "loopscope"

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from specs.fields import HookName, ObjectName, Spec, Texts, Unit, normalised
-from specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
-from specs.sources import Dictionary, Model
-from specs.splits import Splits
-from specs.sweep import Matrix
+from loopscope.specs.fields import HookName, ObjectName, Spec, Texts, Unit, normalised
+from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
+from loopscope.specs.sources import Dictionary, Model
+from loopscope.specs.splits import Splits
+from loopscope.specs.sweep import Matrix
 
 Positions = Literal["last", "all"]
 Aggregation = Literal["last", "max", "mean"]

@@ -9,19 +9,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from specs import sweep, sweep_loading
-from specs.errors import InvalidSpec, Problem
-from specs.fields import FileReader
-from specs.files import RootedFiles, read_at_most
-from specs.keys import API_VERSION
-from specs.kinds import SPEC_BY_KIND
-from specs.messages import message_of, short
-from specs.objects import Metadata, ObjectManifest
-from specs.reference import kind_facts
-from specs.spec_files import spec_files
-from specs.suggest import closest, did_you_mean
-from specs.yaml_errors import decoding_problem
-from specs.yaml_nodes import Document, Place, read_documents
+from loopscope.specs import sweep, sweep_loading
+from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.fields import FileReader
+from loopscope.specs.files import RootedFiles, read_at_most
+from loopscope.specs.keys import API_VERSION
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.messages import message_of, short
+from loopscope.specs.objects import Metadata, ObjectManifest
+from loopscope.specs.reference import kind_facts
+from loopscope.specs.spec_files import spec_files
+from loopscope.specs.suggest import closest, did_you_mean
+from loopscope.specs.yaml_errors import decoding_problem
+from loopscope.specs.yaml_nodes import Document, Place, read_documents
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 _ENVELOPE = ("apiVersion", "kind", "metadata", "spec")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from specs.canonical import digest
+from loopscope.specs.canonical import digest
 
 Leaves = dict[tuple[str, ...], Any]
 

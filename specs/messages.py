@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from specs.fields import HOOK_PATTERN, NAME_PATTERN, SHA256_PATTERN
-from specs.reference import FieldFacts
-from specs.suggest import closest, did_you_mean
+from loopscope.specs.fields import HOOK_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from loopscope.specs.reference import FieldFacts
+from loopscope.specs.suggest import closest, did_you_mean
 
 FOUND_CHARACTERS_MAX = 80
 _TYPES = {

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from specs.fields import ObjectName, Spec
-from specs.keys import (
+from loopscope.specs.fields import ObjectName, Spec
+from loopscope.specs.keys import (
     MEMORY_ANNOTATION,
     Key,
 )
-from specs.sizes import byte_count
+from loopscope.specs.sizes import byte_count
 
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from specs.fields import UNIT_KEYWORD, Spec
-from specs.json_schema import STATUS, plain
-from specs.keys import API_VERSION
-from specs.kinds import SPEC_BY_KIND
-from specs.objects import Metadata
+from loopscope.specs.fields import UNIT_KEYWORD, Spec
+from loopscope.specs.json_schema import STATUS, plain
+from loopscope.specs.keys import API_VERSION
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.objects import Metadata
 
 
 @dataclass(frozen=True)

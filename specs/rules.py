@@ -7,8 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from specs.fields import Cosine, HookName, Share, Spec, Texts, Unit
-from specs.lexicon import check_apart, check_free_of_words
+from loopscope.specs.fields import Cosine, HookName, Share, Spec, Texts, Unit
+from loopscope.specs.lexicon import check_apart, check_free_of_words
 
 Arm = Literal[
     "none",

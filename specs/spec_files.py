@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.errors import InvalidSpec, Problem
+from loopscope.specs.errors import InvalidSpec, Problem
 
 
 def spec_files(path: Path) -> list[Path]:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from specs.canonical import canonical_json
-from specs.fields import Spec, Unit, Weight, normalised
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.fields import Spec, Unit, Weight, normalised
 
 PromptSplit = Literal["discover", "test"]
 OpeningSplit = Literal["calibrate", "test"]

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from specs import sweep
-from specs.fields import FileReader
-from specs.sweep import CELLS_MAX, Cell, Location
+from loopscope.specs import sweep
+from loopscope.specs.fields import FileReader
+from loopscope.specs.sweep import CELLS_MAX, Cell, Location
 
 NAME_CHARACTERS_MAX = 52
 INVALID_CELLS_MAX = 16

@@ -7,7 +7,7 @@ import codecs
 import yaml
 from yaml.reader import ReaderError
 
-from specs.errors import Problem
+from loopscope.specs.errors import Problem
 
 NOT_YAML = "not valid YAML: "
 _BEGINNINGS = "@`%"

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from specs.errors import InvalidSpec, Problem
-from specs.yaml_errors import syntax_problem
+from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.yaml_errors import syntax_problem
 
 Place = tuple[int | str, ...]
 DEPTH_MAX = 50

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.dialects.sqlite import insert
 
-from specs.keys import Key
-from state import tables
-from state.records import AppliedRecord, SourceRecord
+from loopscope.specs.keys import Key
+from loopscope.state import tables
+from loopscope.state.records import AppliedRecord, SourceRecord
 
 _ROWS_PER_STATEMENT = 500
 

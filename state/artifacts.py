@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specs.canonical import canonical_json
-from specs.canonical import digest as digest_of
-from state import failpoints
-from state.files import durable_replace, file_sha256, fsync_path
-from state.records import ArtifactRecord, FileEntry
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.canonical import digest as digest_of
+from loopscope.state import failpoints
+from loopscope.state.files import durable_replace, file_sha256, fsync_path
+from loopscope.state.records import ArtifactRecord, FileEntry
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from specs.actions import STAGES
-from state import artifact_index
-from state.artifacts import Corrupt
-from state.consistency import bytes_below
-from state.folder import StateFolder
-from state.reachability import Reachability, waited_for
-from state.trash import Trash, TrashEntry
+from loopscope.specs.actions import STAGES
+from loopscope.state import artifact_index
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.consistency import bytes_below
+from loopscope.state.folder import StateFolder
+from loopscope.state.reachability import Reachability, waited_for
+from loopscope.state.trash import Trash, TrashEntry
 
 BATCH = 32
 """How many things are collected in one transaction: reachability is looked at once for each."""

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from specs.actions import STAGES
-from state import artifact_index, events, jobs, objects
-from state.artifacts import MANIFEST, ArtifactStore, Corrupt, Differs, was_made_again
-from state.database import HEAD_REVISION, schema_revision
-from state.failures import TerminalFailure
-from state.folder import StateFolder
-from state.records import ArtifactRecord, JobRecord, ObjectRecord
-from state.trash import Trash
+from loopscope.specs.actions import STAGES
+from loopscope.state import artifact_index, events, jobs, objects
+from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt, Differs, was_made_again
+from loopscope.state.database import HEAD_REVISION, schema_revision
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ArtifactRecord, JobRecord, ObjectRecord
+from loopscope.state.trash import Trash
 
 Mend = Callable[[StateFolder, float], None]
 """Mends one finding, at a time in Unix seconds. Doing it twice is harmless."""

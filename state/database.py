@@ -12,11 +12,11 @@ from typing import Any, cast
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from state import failpoints
-from state.failures import Failure, TerminalFailure, TransientFailure
-from state.file_systems import refuse_network_file_system
-from state.files import disk_full_words, durable_replace, file_sha256, free_bytes
-from state.open_files import OpenFiles
+from loopscope.state import failpoints
+from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
+from loopscope.state.file_systems import refuse_network_file_system
+from loopscope.state.files import disk_full_words, durable_replace, file_sha256, free_bytes
+from loopscope.state.open_files import OpenFiles
 
 HEAD_REVISION = "0004"
 MIGRATIONS = Path(__file__).parent / "migrations"

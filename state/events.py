@@ -7,9 +7,9 @@ from typing import Literal
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from specs.keys import Key
-from state import failpoints, tables
-from state.records import EventRecord
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints, tables
+from loopscope.state.records import EventRecord
 
 EVENTS_KEPT = 5_000
 """Distinct events kept; the least recently seen go first."""

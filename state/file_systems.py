@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from state.failures import TerminalFailure
+from loopscope.state.failures import TerminalFailure
 
 MOUNTS = Path("/proc/mounts")
 

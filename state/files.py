@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from state import failpoints
+from loopscope.state import failpoints
 
 
 def file_sha256(path: Path) -> str:

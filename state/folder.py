@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from state.artifacts import ArtifactStore
-from state.database import Database, open_database
-from state.failures import TerminalFailure
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.database import Database, open_database
+from loopscope.state.failures import TerminalFailure
 
 
 @dataclass(frozen=True)

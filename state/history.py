@@ -1,7 +1,7 @@
 """The promises that need two looks: what may follow on what was seen before.
 
 A ``History`` is shown a state folder again and again and says what broke in between. The
-stateless half is ``state.invariants``.
+stateless half is ``loopscope.state.invariants``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from specs.keys import SOURCE_ANNOTATION, Key
-from state import jobs
-from state.artifacts import ArtifactStore
-from state.invariants import Seen, Violation
-from state.records import ArtifactRecord, JobRecord, JobState, ObjectRecord
+from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.state import jobs
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.invariants import Seen, Violation
+from loopscope.state.records import ArtifactRecord, JobRecord, JobState, ObjectRecord
 
 _FOLLOWS: dict[JobState, set[JobState]] = {
     "pending": {"pending", "running", "succeeded", "failed", "cancelled"},

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
-from state import tables
-from state.records import InputRecord
+from loopscope.state import tables
+from loopscope.state.records import InputRecord
 
 _BY_DIGEST = select(tables.inputs).where(tables.inputs.c.reference_digest == bindparam("digest"))
 

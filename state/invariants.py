@@ -1,7 +1,8 @@
 """The promises of ARCHITECTURE.md, "Invariants", as functions: each returns what breaks it.
 
-Here are those that show in a state folder at rest; ``state.history`` holds those that need two
-looks. A function reads, changes nothing and knows no clock. ``violations`` asks all of them.
+Here are those that show in a state folder at rest; those that need two looks are in
+``loopscope.state.history``. A function reads, changes nothing and knows no clock. ``violations``
+asks all of them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from state import artifact_index, jobs, objects, tables
-from state.artifacts import ArtifactStore, Corrupt
-from state.folder import StateFolder
-from state.records import ArtifactRecord, ChangeRecord, JobRecord, ObjectRecord
+from loopscope.state import artifact_index, jobs, objects, tables
+from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ArtifactRecord, ChangeRecord, JobRecord, ObjectRecord
 
 STARTS_WINDOW_SECONDS = 60.0
 

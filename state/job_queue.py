@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from specs.keys import Key
-from state import tables
-from state.jobs import ACTIVE
-from state.records import QueuedJob, Wanting
+from loopscope.specs.keys import Key
+from loopscope.state import tables
+from loopscope.state.jobs import ACTIVE
+from loopscope.state.records import QueuedJob, Wanting
 
 _IDENTITY = "$.model.identity"
 

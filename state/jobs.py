@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from specs.actions import Action
-from specs.keys import Key
-from state import failpoints, tables
-from state.objects import raise_counter
-from state.records import JobRecord, Progress
-from state.retry_policy import RetryPolicy
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints, tables
+from loopscope.state.objects import raise_counter
+from loopscope.state.records import JobRecord, Progress
+from loopscope.state.retry_policy import RetryPolicy
 
 ACTIVE = ("pending", "running")
 _j = tables.jobs.c

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from state import tables
-from state.records import LeaderRecord, WorkerRecord
+from loopscope.state import tables
+from loopscope.state.records import LeaderRecord, WorkerRecord
 
 _NAME = "leader"
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
-from specs.canonical import canonical_json
-from specs.keys import PROTECT_ANNOTATION, Key
-from specs.status import Condition, Status, with_transition_times
-from state import applied, failpoints, tables
-from state.failures import TerminalFailure
-from state.records import ChangeRecord, ObjectRecord
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.status import Condition, Status, with_transition_times
+from loopscope.state import applied, failpoints, tables
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.records import ChangeRecord, ObjectRecord
 
 CHANGES_KEPT = 10_000
 """Retention of the change log in rows; an older watch gets ``Gone`` and lists again."""

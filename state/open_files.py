@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from state.failures import TerminalFailure
+from loopscope.state.failures import TerminalFailure
 
 Identity = tuple[int, int]
 """Device and inode."""

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from specs.keys import Key
-from state import tables
+from loopscope.specs.keys import Key
+from loopscope.state import tables
 
 EVERYTHING = "all"
 _BY_SCOPE = select(tables.pauses).order_by(tables.pauses.c.scope)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from state import artifact_index, failpoints, jobs
-from state.artifacts import Corrupt
-from state.folder import StateFolder
-from state.records import ArtifactRecord, JobRecord
+from loopscope.state import artifact_index, failpoints, jobs
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ArtifactRecord, JobRecord
 
 
 def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:

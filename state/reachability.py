@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from specs.actions import STAGES
-from specs.keys import PIN_ANNOTATION, Key
-from state import jobs, objects, tables
-from state.artifacts import ArtifactStore, Corrupt
-from state.records import JobRecord, ObjectRecord
+from loopscope.specs.actions import STAGES
+from loopscope.specs.keys import PIN_ANNOTATION, Key
+from loopscope.state import jobs, objects, tables
+from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.records import JobRecord, ObjectRecord
 
 
 @dataclass

@@ -10,10 +10,10 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
-from state.artifacts import ArtifactStore
-from state.database import HEAD_REVISION, Database, schema_revision
-from state.failures import TerminalFailure
-from state.folder import StateFolder
+from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.database import HEAD_REVISION, Database, schema_revision
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.folder import StateFolder
 
 
 class ReadOnlyDatabase(Database):

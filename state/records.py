@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from specs.keys import Key
-from specs.status import Status
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 """Reasons of pending jobs that wait for free space: found none, or held back below the floor."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from specs.keys import Key
-from state import tables
-from state.objects import wanting
+from loopscope.specs.keys import Key
+from loopscope.state import tables
+from loopscope.state.objects import wanting
 
 
 def hold_back(connection: Connection, message: str, *, now: float) -> list[Key]:

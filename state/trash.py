@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from state import failpoints
-from state.artifacts import MANIFEST
-from state.files import fsync_path
+from loopscope.state import failpoints
+from loopscope.state.artifacts import MANIFEST
+from loopscope.state.files import fsync_path
 
 EMPTYING = ".emptying"
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from loopscope.worker.models import LoadedModel
     from tests.stage_world import World
-    from worker.models import LoadedModel
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -89,7 +89,7 @@ def steering_world(world: World) -> World:
 
 
 def _load(folder: Path, cache: Path) -> LoadedModel:
+    from loopscope.worker.models import load_model
     from tests.tiny_models import folder_reference
-    from worker.models import load_model
 
     return load_model(folder_reference(folder), cache, "cpu", lambda *progress: None)

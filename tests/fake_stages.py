@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from safetensors.numpy import save
 
-from specs.canonical import digest
+from loopscope.specs.canonical import digest
 
 Files = dict[str, bytes]
 Upstream = Callable[[str, str, str], bytes]

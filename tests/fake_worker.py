@@ -1,4 +1,4 @@
-"""A worker process without a process: it goes through a job in the order of ``worker.runner``.
+"""A worker process without a process: it does a job in the order of ``loopscope.worker.runner``.
 
 What it does between two yields happens at once; at each yield a test may pause or kill it, or
 let others go first.
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from state import failpoints, jobs
-from state.artifacts import Corrupt
-from state.failures import PASSING, Failure, TerminalFailure, TransientFailure
-from state.folder import StateFolder
-from state.jobs import Fenced
-from state.publication import publish, verified_folder
-from state.records import JobRecord
-from state.retry_policy import RetryPolicy
+from loopscope.state import failpoints, jobs
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import PASSING, Failure, TerminalFailure, TransientFailure
+from loopscope.state.folder import StateFolder
+from loopscope.state.jobs import Fenced
+from loopscope.state.publication import publish, verified_folder
+from loopscope.state.records import JobRecord
+from loopscope.state.retry_policy import RetryPolicy
+from loopscope.worker.failing import failure_of, record_failure
 from tests import fake_stages
-from worker.failing import failure_of, record_failure
 
 SECONDS_PER_STAGE = 200.0
 """What every manifest says that the work took."""

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from state import failpoints
+from loopscope.state import failpoints
 
 
 @dataclass

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from reconcilers.plan import Wanted
-from reconcilers.references import InputReference, input_references
-from specs.keys import Key
-from specs.status import ArtifactReference, Condition, Status
-from state.records import ArtifactRecord, FileEntry, InputRecord, JobRecord, ObjectRecord
+from loopscope.reconcilers.plan import Wanted
+from loopscope.reconcilers.references import InputReference, input_references
+from loopscope.specs.keys import Key
+from loopscope.specs.status import ArtifactReference, Condition, Status
+from loopscope.state.records import ArtifactRecord, FileEntry, InputRecord, JobRecord, ObjectRecord
 from tests.simulated import canonical
 
 MODEL = {"ref": {"identity": "model-id", "folder": "/a"}, "d_model": 8, "n_layers": 4}

@@ -12,11 +12,17 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from numerics.calibration import Calibration, Counts, Question, calibrate, select_candidates
-from numerics.features import latent_statistics
-from numerics.gate import ChildThresholds, GateRules, SelectionThresholds, count_children
-from numerics.mapping import ActivationColumns, cosine_blocks
-from numerics.splits import DiscoverRows
+from loopscope.numerics.calibration import (
+    Calibration,
+    Counts,
+    Question,
+    calibrate,
+    select_candidates,
+)
+from loopscope.numerics.features import latent_statistics
+from loopscope.numerics.gate import ChildThresholds, GateRules, SelectionThresholds, count_children
+from loopscope.numerics.mapping import ActivationColumns, cosine_blocks
+from loopscope.numerics.splits import DiscoverRows
 from tests.rows import discover_rows
 
 CHILD = ChildThresholds(cosine_min=0.3, correlation_min=0.2, fine_selectivity_min=0.6)

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse
 
-from numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
 
 
 def discover_rows(activations, is_target, hard_negatives=None) -> DiscoverRows:

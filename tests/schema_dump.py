@@ -12,11 +12,11 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from controller.settings import Settings
-from specs.keys import Key
-from specs.merging import asked_fields
-from state import applied, jobs, leader, objects, pauses
-from state.records import AppliedRecord, Progress, SourceRecord
+from loopscope.controller.settings import Settings
+from loopscope.specs.keys import Key
+from loopscope.specs.merging import asked_fields
+from loopscope.state import applied, jobs, leader, objects, pauses
+from loopscope.state.records import AppliedRecord, Progress, SourceRecord
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts
 
 SCHEMAS = Path(__file__).parent / "data" / "schemas"

@@ -20,18 +20,18 @@ from typing import Any
 
 import structlog
 
-from controller.controller import Controller
-from controller.resolution import Resolution, Resolver
-from controller.scheduling import Place
-from controller.settings import Settings
-from controller.settled import family, is_settled
-from reconcilers.references import InputReference
-from specs.canonical import digest
-from specs.keys import Key
-from specs.kinds import SPEC_BY_KIND
-from state import failpoints, invariants, jobs, objects
-from state.folder import StateFolder, open_state
-from state.records import JobRecord, ObjectRecord
+from loopscope.controller.controller import Controller
+from loopscope.controller.resolution import Resolution, Resolver
+from loopscope.controller.scheduling import Place
+from loopscope.controller.settings import Settings
+from loopscope.controller.settled import family, is_settled
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs.canonical import digest
+from loopscope.specs.keys import Key
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.state import failpoints, invariants, jobs, objects
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.records import JobRecord, ObjectRecord
 from tests.fake_stages import D_MODEL
 from tests.fake_worker import FakeWorker
 
@@ -81,7 +81,7 @@ class Inputs:
 
 @dataclass
 class SimulatedWorkers:
-    """Implements ``controller.executor.Executor``; a job runs when a test says so."""
+    """Implements ``loopscope.controller.executor.Executor``; a job runs when a test says so."""
 
     state: StateFolder
     clock: VirtualClock

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from numerics.dictionary import SparseDictionary
-from state.failures import JobStopped
-from worker.context import StageContext
-from worker.shards import Shards
-from worker.stages import capture
-from worker.stages.tables import write_table
+from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.state.failures import JobStopped
+from loopscope.worker.context import StageContext
+from loopscope.worker.shards import Shards
+from loopscope.worker.stages import capture
+from loopscope.worker.stages.tables import write_table
 
 HOOK = "blocks.1.hook_resid_post"
 TARGET = ["the capital of france is paris", "people in lyon liked cheese and wine", "paris", "wine"]

@@ -1,4 +1,4 @@
-"""``python -m worker``: reads jobs from standard input until it closes.
+"""``python -m loopscope.worker``: reads jobs from standard input until it closes.
 
 One JSON line per job comes in (``{"job": id, "token": t}``); ``{"began": id}`` goes out when
 everything is loaded that a stage needs, ``{"ended": id}`` when the job ended. When the pipe
@@ -21,18 +21,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from worker.guardian import start_guardian
-from worker.stop import GUARDIAN_SECONDS, StopRequest, on_terminate
+from loopscope.worker.guardian import start_guardian
+from loopscope.worker.stop import GUARDIAN_SECONDS, StopRequest, on_terminate
 
 if TYPE_CHECKING:
-    from worker.runner import Runner
+    from loopscope.worker.runner import Runner
 
 Orders = queue.Queue[dict[str, int] | None]
 
 
 def main() -> None:
     """Run jobs until standard input closes."""
-    parser = argparse.ArgumentParser(prog="python -m worker")
+    parser = argparse.ArgumentParser(prog="python -m loopscope.worker")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lease-seconds", type=float, default=30.0)
@@ -62,8 +62,8 @@ def _work(
 ) -> None:
     import structlog  # late, as are the others: somebody must already listen for the end
 
-    from state.folder import open_state
-    from worker.lease import Lease
+    from loopscope.state.folder import open_state
+    from loopscope.worker.lease import Lease
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     runner: Runner | None = None
@@ -79,7 +79,7 @@ def _work(
             progress_timeout_seconds=arguments.progress_timeout_seconds,
         ) as lease:
             # late and under the lease: importing torch can take longer than a lease lasts
-            from worker.runner import Runner
+            from loopscope.worker.runner import Runner
 
             runner = runner or Runner.open(state, arguments.device)
             _answer(answers, "began", job)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from worker.shards import Shards
-from worker.siblings import Sibling
+from loopscope.worker.shards import Shards
+from loopscope.worker.siblings import Sibling
 
 if TYPE_CHECKING:
-    from numerics.dictionary import SparseDictionary
-    from worker.models import LoadedModel
+    from loopscope.numerics.dictionary import SparseDictionary
+    from loopscope.worker.models import LoadedModel
 
 
 class ProgressReport(Protocol):

@@ -1,7 +1,7 @@
 """Turn a GGUF file into a plain model folder, in a process of its own that can be stopped.
 
-``python -m worker.conversion GGUF FOLDER DTYPE`` dequantises the weights once. It ends when its
-standard input closes, so it never outlives the worker that started it.
+``python -m loopscope.worker.conversion GGUF FOLDER DTYPE`` dequantises the weights once. It ends
+when its standard input closes, so it never outlives the worker that started it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from state import failpoints
-from state.files import is_disk_full
+from loopscope.state import failpoints
+from loopscope.state.files import is_disk_full
 
 POLL_SECONDS = 0.5
 MESSAGE_CHARACTERS_MAX = 2_000
@@ -33,12 +33,11 @@ def convert_in_process(
     gguf: Path, folder: Path, dtype: str, still_wanted: Callable[[], None]
 ) -> None:
     """Convert in a child process; ``still_wanted`` is called twice a second and may raise."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
-        "TQDM_DISABLE": "1",  # the log is read by people, from its end
-    }
-    command = [sys.executable, "-m", "worker.conversion", str(gguf), str(folder), dtype]
+    environment = {**os.environ, "TQDM_DISABLE": "1"}  # the log is read by people, from its end
+    command = [
+        *(sys.executable, "-P", "-m", "loopscope.worker.conversion"),
+        *(str(gguf), str(folder), dtype),
+    ]
     log = folder.with_name(folder.name + ".log")
     failpoints.reach("conversion-spawn")
     with (

@@ -28,10 +28,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from numerics.dictionary import Architecture, SparseDictionary
-from state.failures import TerminalFailure, TransientFailure
-from state.files import file_sha256
-from worker.saelens import Weights, saelens_weights
+from loopscope.numerics.dictionary import Architecture, SparseDictionary
+from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.files import file_sha256
+from loopscope.worker.saelens import Weights, saelens_weights
 
 
 def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from state import jobs
-from state.artifacts import NOT_DAMAGE
-from state.failures import Failure, TerminalFailure, TransientFailure
-from state.files import disk_full_words, is_disk_full
-from state.records import JobRecord
-from state.retry_policy import RetryPolicy
+from loopscope.state import jobs
+from loopscope.state.artifacts import NOT_DAMAGE
+from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
+from loopscope.state.files import disk_full_words, is_disk_full
+from loopscope.state.records import JobRecord
+from loopscope.state.retry_policy import RetryPolicy
 
 NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged")
 """The job waits for space, or for its input to be made again, however long that takes."""

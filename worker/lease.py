@@ -11,13 +11,13 @@ from types import TracebackType
 
 import structlog
 
-from state import failpoints, jobs
-from state.database import Database
-from state.failures import PASSING, JobStopped
-from state.jobs import Fenced
-from state.records import Progress
-from state.retry_policy import RetryPolicy
-from worker.stop import StopRequest
+from loopscope.state import failpoints, jobs
+from loopscope.state.database import Database
+from loopscope.state.failures import PASSING, JobStopped
+from loopscope.state.jobs import Fenced
+from loopscope.state.records import Progress
+from loopscope.state.retry_policy import RetryPolicy
+from loopscope.worker.stop import StopRequest
 
 log = structlog.get_logger("worker")
 

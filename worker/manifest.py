@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from specs.actions import CODE_REVISIONS, STAGES
-from state.records import JobRecord
+from loopscope.specs.actions import CODE_REVISIONS, STAGES
+from loopscope.state.records import JobRecord
 
 _LIBRARIES = (
     "torch",

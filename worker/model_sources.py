@@ -20,11 +20,11 @@ from typing import Any
 import filelock
 import platformdirs
 
-from state import failpoints
-from state.failures import TerminalFailure, TransientFailure
-from state.files import durable_replace, file_sha256, fsync_path
-from worker.context import ProgressReport
-from worker.conversion import ConversionFailed, convert_in_process
+from loopscope.state import failpoints
+from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.files import durable_replace, file_sha256, fsync_path
+from loopscope.worker.context import ProgressReport
+from loopscope.worker.conversion import ConversionFailed, convert_in_process
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from numerics.causal_model import CausalModel, HookPlace, OutputHead
-from state.failures import TerminalFailure
-from worker.context import ProgressReport
-from worker.memory import ran_out_of_memory
-from worker.model_sources import default_cache, local_model_folder
+from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import ProgressReport
+from loopscope.worker.memory import ran_out_of_memory
+from loopscope.worker.model_sources import default_cache, local_model_folder
 
 __all__ = ["LoadedModel", "default_cache", "load_model"]
 

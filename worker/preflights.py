@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from state.failures import TerminalFailure
+from loopscope.state.failures import TerminalFailure
 
 
 @dataclass(frozen=True)

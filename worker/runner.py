@@ -15,22 +15,22 @@ from typing import Any
 import structlog
 import torch
 
-from state import failpoints, jobs
-from state.artifacts import Corrupt
-from state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
-from state.folder import StateFolder
-from state.jobs import Fenced
-from state.publication import publish, verified_folder
-from state.records import JobRecord
-from state.retry_policy import RetryPolicy
-from worker.context import StageContext
-from worker.failing import failure_of, record_failure
-from worker.lease import Lease
-from worker.manifest import manifest_of
-from worker.memory import ran_out_of_memory
-from worker.shards import Shards
-from worker.siblings import pending_siblings
-from worker.warm import WarmInputs
+from loopscope.state import failpoints, jobs
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
+from loopscope.state.folder import StateFolder
+from loopscope.state.jobs import Fenced
+from loopscope.state.publication import publish, verified_folder
+from loopscope.state.records import JobRecord
+from loopscope.state.retry_policy import RetryPolicy
+from loopscope.worker.context import StageContext
+from loopscope.worker.failing import failure_of, record_failure
+from loopscope.worker.lease import Lease
+from loopscope.worker.manifest import manifest_of
+from loopscope.worker.memory import ran_out_of_memory
+from loopscope.worker.shards import Shards
+from loopscope.worker.siblings import pending_siblings
+from loopscope.worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
 
@@ -105,7 +105,7 @@ class Runner:
         started_at = time.time()
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
-        stage: StageRun = importlib.import_module(f"worker.stages.{job.stage}").run
+        stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}").run
         work = self.state.artifacts.work_folder(job.digest)
         shards = Shards(work, partial(self._note_advance, job))
         lease.may_finish = shards.ends_within

@@ -13,8 +13,8 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from numerics.dictionary import Architecture
-from state.failures import TerminalFailure
+from loopscope.numerics.dictionary import Architecture
+from loopscope.state.failures import TerminalFailure
 
 
 @dataclass(frozen=True)

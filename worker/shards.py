@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from state import failpoints
-from state.files import durable_replace, file_sha256
+from loopscope.state import failpoints
+from loopscope.state.files import durable_replace, file_sha256
 
 
 @dataclass

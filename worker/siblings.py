@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from state import jobs
-from state.folder import StateFolder
-from state.records import JobRecord
-from worker.shards import Shards
+from loopscope.state import jobs
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import JobRecord
+from loopscope.worker.shards import Shards
 
 SIBLINGS_MAX = 16
 """How many other captures one forward pass serves: their vectors are in memory at once."""

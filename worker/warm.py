@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker.context import ProgressReport
+from loopscope.worker.context import ProgressReport
 
 if TYPE_CHECKING:
-    from numerics.dictionary import SparseDictionary
-    from worker.models import LoadedModel
+    from loopscope.numerics.dictionary import SparseDictionary
+    from loopscope.worker.models import LoadedModel
 
 DICTIONARIES_MAX = 4
 
@@ -24,7 +24,7 @@ class WarmInputs:
     def model(self, ref: dict[str, Any], device: str, progress: ProgressReport) -> LoadedModel:
         """Return the model of a reference, loading it if it is not the one in memory."""
         if self._model is None or self._model[0] != ref["identity"]:
-            from worker.models import default_cache, load_model
+            from loopscope.worker.models import default_cache, load_model
 
             self._model = None  # let go of the old weights before loading new ones
             progress("LoadingModel", 0, 1, "model")
@@ -34,7 +34,7 @@ class WarmInputs:
     def dictionary(self, ref: dict[str, Any]) -> SparseDictionary:
         """Return the dictionary of a reference, loading it if it is not in memory."""
         if ref["identity"] not in self._dictionaries:
-            from worker.dictionaries import load_dictionary
+            from loopscope.worker.dictionaries import load_dictionary
 
             if len(self._dictionaries) >= DICTIONARIES_MAX:
                 self._dictionaries.pop(next(iter(self._dictionaries)))

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from controller.inputs.errors import InputRefused
-from controller.inputs.files import HashMemo, read_json_object
-from controller.inputs.headers import (
+from loopscope.controller.inputs.errors import InputRefused
+from loopscope.controller.inputs.files import HashMemo, read_json_object
+from loopscope.controller.inputs.headers import (
     HeaderError,
     TensorHeader,
     read_npz_headers,
     read_safetensors_header,
 )
-from controller.inputs.hub import Hub
-from controller.inputs.releases import ReleaseEntry, find_release
-from controller.inputs.saelens_config import SaelensConfig, read_saelens_config
-from specs.canonical import digest
+from loopscope.controller.inputs.hub import Hub
+from loopscope.controller.inputs.releases import ReleaseEntry, find_release
+from loopscope.controller.inputs.saelens_config import SaelensConfig, read_saelens_config
+from loopscope.specs.canonical import digest
 
 READER_REVISION = 1
 """Raise by hand when the same files are read into different weights."""

@@ -16,9 +16,9 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from controller.inputs.errors import ResolutionPending
-from specs.canonical import digest
-from state import failpoints
+from loopscope.controller.inputs.errors import ResolutionPending
+from loopscope.specs.canonical import digest
+from loopscope.state import failpoints
 
 MEMO_ENTRIES_MAX = 4096
 MEMO_BYTES_MAX = 16 * 2**20

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from controller.inputs.headers import HeaderError
+from loopscope.controller.inputs.headers import HeaderError
 
 HEADER_BYTES_MAX = 32 * 2**20
 """Three times the largest vocabularies; at eight bytes a text, four million steps at most."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
-from controller.inputs.errors import InputRefused, ResolutionPending
-from controller.inputs.files import SHA256, HashMemo
-from controller.inputs.headers import HeaderError
+from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
+from loopscope.controller.inputs.files import SHA256, HashMemo
+from loopscope.controller.inputs.headers import HeaderError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from controller.inputs.errors import InputRefused
-from controller.inputs.files import HashMemo, read_json_object
-from controller.inputs.gguf_header import GgufFacts, read_gguf_facts
-from controller.inputs.headers import HeaderError, read_safetensors_header
-from controller.inputs.hub import Hub, HubCommit
-from controller.inputs.packages import find_packaged_gguf
-from specs.canonical import digest
+from loopscope.controller.inputs.errors import InputRefused
+from loopscope.controller.inputs.files import HashMemo, read_json_object
+from loopscope.controller.inputs.gguf_header import GgufFacts, read_gguf_facts
+from loopscope.controller.inputs.headers import HeaderError, read_safetensors_header
+from loopscope.controller.inputs.hub import Hub, HubCommit
+from loopscope.controller.inputs.packages import find_packaged_gguf
+from loopscope.specs.canonical import digest
 
 CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
 """How files become a loaded model. Raise a number by hand when the same files load differently."""

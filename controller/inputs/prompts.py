@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specs.lexicon import check_free_of_words
+from loopscope.specs.lexicon import check_free_of_words
 
 PROMPTS_MIN = 5
 """Fewest prompts of a condition: five against five can at best reach p = 2/252, and latents that

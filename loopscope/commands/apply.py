@@ -18,11 +18,11 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now, root_of
-from reports.terminal import printable
+from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
-    from controller.requests import Done, Reading, Request
-    from state.folder import StateFolder
+    from loopscope.controller.requests import Done, Reading, Request
+    from loopscope.state.folder import StateFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +49,7 @@ def apply(
     ] = None,
 ) -> None:
     """Store what a file or folder describes; a controller then makes it true."""
-    from controller.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.requests import fulfil, read_files  # late: `get` must stay quick
 
     if (plan is None) == (filename is None):
         raise CommandError("name what to apply: either -f PATH or --plan FILE")
@@ -76,9 +76,9 @@ def diff(
     force_conflicts: ForceOption = False,
 ) -> None:
     """Show which fields an apply would change. Exit 1 when there are any."""
-    from controller.intents import intents
-    from controller.reasons import change_words
-    from controller.requests import read_files
+    from loopscope.controller.intents import intents
+    from loopscope.controller.reasons import change_words
+    from loopscope.controller.requests import read_files
 
     state = context.obj.open_existing()
     request = request_of(filename, root, apply_set, force=force_conflicts)
@@ -103,8 +103,8 @@ def request_of(
     confirm: bool = False,
 ) -> Request:
     """Return what the options of ``apply`` and ``plan`` ask for."""
-    from controller.appliers import ANYBODY, Applier, set_manager
-    from controller.requests import Request
+    from loopscope.controller.appliers import ANYBODY, Applier, set_manager
+    from loopscope.controller.requests import Request
 
     if apply_set is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", apply_set):
         raise CommandError(
@@ -121,8 +121,8 @@ def existing(options: Globals) -> StateFolder | None:
 
 
 def _dry_run(state: StateFolder | None, request: Request) -> None:
-    from controller.intents import intents
-    from controller.requests import doomed_by, read_files
+    from loopscope.controller.intents import intents
+    from loopscope.controller.requests import doomed_by, read_files
 
     reading: Reading = read_files(state, request, now=now())
     if state is None:
@@ -137,8 +137,13 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
 
 
 def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
-    from controller.plan_files import plan_document, read_plan, refuse_if_moved, request_of
-    from controller.requests import fulfil, planned, read_files
+    from loopscope.controller.plan_files import (
+        plan_document,
+        read_plan,
+        refuse_if_moved,
+        request_of,
+    )
+    from loopscope.controller.requests import fulfil, planned, read_files
 
     document = read_plan(file)
     request = request_of(document, confirm=confirm)

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from controller.settings import Settings
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
@@ -29,6 +28,7 @@ from loopscope.commands.options import (
     TrashOption,
 )
 from loopscope.context import CommandError, now, root_of
+from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
 
 
@@ -73,10 +73,10 @@ def controller(
 
     Beside another controller it stands by, and takes over when that one is gone.
     """
-    from controller.folder_source import FolderSource  # late: `get` must stay quick
-    from controller.retention import Retention
-    from controller.standby import leading
-    from state.collection import RetentionPolicy
+    from loopscope.controller.folder_source import FolderSource  # late: `get` must stay quick
+    from loopscope.controller.retention import Retention
+    from loopscope.controller.standby import leading
+    from loopscope.state.collection import RetentionPolicy
 
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")

@@ -9,8 +9,8 @@ import typer
 
 from loopscope.commands.options import RootOption
 from loopscope.context import CommandError, find, now, root_of, split_name
-from specs.keys import Key
-from state import objects
+from loopscope.specs.keys import Key
+from loopscope.state import objects
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def delete(
     said = []
     with context.obj.open_existing().database.write() as connection:
         if filename is not None:
-            from specs.loading import load_path  # late: most commands read no YAML
+            from loopscope.specs.loading import load_path  # late: most commands read no YAML
 
             loaded = load_path(filename, root_of(filename, root))
             keys = [item.manifest.key for item in loaded]

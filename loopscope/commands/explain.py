@@ -44,7 +44,7 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema (draft 2020-12) of a kind, or of all, for editors and other tools."""
-    from specs.json_schema import as_text, combined_schema, schema_files, schema_of
+    from loopscope.specs.json_schema import as_text, combined_schema, schema_files, schema_of
 
     if output is None:
         print(as_text(schema_of(kind_of(kind)) if kind else combined_schema()), end="")

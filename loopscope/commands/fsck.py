@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from loopscope.context import CommandError, now
-from state.consistency import ADVICE, Comparison, Finding
+from loopscope.state.consistency import ADVICE, Comparison, Finding
 
 EXIT_FINDINGS = 1
 
@@ -29,8 +29,8 @@ def fsck(
 
     Changes nothing without --repair.
     """
-    from controller.fsck import examine, mend  # late: `get` must stay quick
-    from controller.runtime import AnotherController
+    from loopscope.controller.fsck import examine, mend  # late: `get` must stay quick
+    from loopscope.controller.runtime import AnotherController
 
     path = context.obj.state_path
     if not path.is_dir():

@@ -10,12 +10,12 @@ import typer
 from loopscope.commands.get import show
 from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
-from reports.listing import Listing
-from reports.numbers import age, byte_size
-from reports.terminal import printable
+from loopscope.reports.listing import Listing
+from loopscope.reports.numbers import age, byte_size
+from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
-    from state.collection import Stock, Unneeded
+    from loopscope.state.collection import Stock, Unneeded
 
 ROWS_MAX = 50
 """Things listed one by one; the rest is counted. ``-o json`` has them all."""
@@ -40,9 +40,9 @@ def gc(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Show what nothing needs any more, with its size; with --yes it goes to the trash."""
-    from state.collection import RetentionPolicy, collect, forget_missing, take_stock
-    from state.reachability import Reachability
-    from state.trash import Trash
+    from loopscope.state.collection import RetentionPolicy, collect, forget_missing, take_stock
+    from loopscope.state.reachability import Reachability
+    from loopscope.state.trash import Trash
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")

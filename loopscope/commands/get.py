@@ -13,16 +13,16 @@ import yaml
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
+from loopscope.reports.describe import describe_text
+from loopscope.reports.documents import list_document, object_document
+from loopscope.reports.listing import Listing, by_owner, listing
+from loopscope.reports.numbers import age
+from loopscope.reports.terminal import printable
 from loopscope.selectors import Selector, parse_selector
-from reports.describe import describe_text
-from reports.documents import list_document, object_document
-from reports.listing import Listing, by_owner, listing
-from reports.numbers import age
-from reports.terminal import printable
-from specs.keys import Key
-from state import artifact_index, events, jobs, objects
-from state.folder import StateFolder
-from state.records import EventRecord, ObjectRecord
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, events, jobs, objects
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import EventRecord, ObjectRecord
 
 EVENTS_POLL_SECONDS = 0.5
 Select = Callable[[Any], list[ObjectRecord]]

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from loopscope.context import CommandError, find, find_one, now, split_name
-from specs.keys import Key
-from state import events, jobs, objects
-from state.records import CANCELLED, ObjectRecord
+from loopscope.specs.keys import Key
+from loopscope.state import events, jobs, objects
+from loopscope.state.records import CANCELLED, ObjectRecord
 
 Words = Annotated[
     list[str], typer.Argument(metavar="KIND NAME", help="Whose jobs; of an experiment, all stages.")
@@ -63,7 +63,10 @@ def rerun(
     ] = "capture",
 ) -> None:
     """Make the artifacts of an experiment's stages again; the old ones are set aside."""
-    from controller.rerunning import STAGES_FROM, rerun_stages  # late: `get` must stay quick
+    from loopscope.controller.rerunning import (  # late: `get` must stay quick
+        STAGES_FROM,
+        rerun_stages,
+    )
 
     if start not in STAGES_FROM:
         raise CommandError(f"unknown stage {start!r}; expected one of {', '.join(STAGES_FROM)}")

@@ -45,7 +45,7 @@ def settings_from(context: typer.Context) -> dict[str, Any]:
 
     Raises InvalidSpec when the file is wrong, and when ``--config`` names none.
     """
-    from controller.config import load_config  # late: help must stay quick
+    from loopscope.controller.config import load_config  # late: help must stay quick
 
     options, state_path = context.params, context.obj.state_path
     config = options["config"]
@@ -68,7 +68,7 @@ def settings_from(context: typer.Context) -> dict[str, Any]:
 
 def settings_of_file(state_path: Path) -> dict[str, Any]:
     """Return the settings that the file beside a state folder says; none without a file."""
-    from controller.config import config_beside, load_config  # late: help must stay quick
+    from loopscope.controller.config import config_beside, load_config  # late: help must stay quick
 
     path = config_beside(state_path)
     return load_config(path).settings() if path.is_file() else {}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from specs.sizes import byte_count
+from loopscope.specs.sizes import byte_count
 
 FileOption = Annotated[
     Path, typer.Option("--filename", "-f", help="YAML file, or a folder read recursively.")

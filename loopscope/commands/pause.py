@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, Globals, find_one, now, split_name
-from specs.actions import STAGES
-from state import pauses
+from loopscope.specs.actions import STAGES
+from loopscope.state import pauses
 
 Words = Annotated[
     list[str] | None,

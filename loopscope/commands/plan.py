@@ -21,11 +21,11 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import Globals, now
-from reports.terminal import printable
-from state.folder import StateFolder, open_state
+from loopscope.reports.terminal import printable
+from loopscope.state.folder import StateFolder, open_state
 
 if TYPE_CHECKING:
-    from controller.planned import Planned, PlannedStage
+    from loopscope.controller.planned import Planned, PlannedStage
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def plan(
     ] = None,
 ) -> None:
     """Show what an apply would run, and why; nothing is written."""
-    from controller.requests import planned, read_files
+    from loopscope.controller.requests import planned, read_files
 
     request = request_of(filename, root, apply_set, prune, allow_empty, force_conflicts)
     with _opened(context.obj) as state:
@@ -57,7 +57,7 @@ def plan(
     if output is None:
         print(printable("\n".join(_lines(found))))
         return
-    from controller.plan_files import plan_document
+    from loopscope.controller.plan_files import plan_document
 
     document = json.dumps(plan_document(found, reading, now=now()), indent=1, ensure_ascii=False)
     if output == "json":
@@ -102,7 +102,7 @@ def _lines(found: Planned) -> Iterator[str]:
 
 
 def _changes(changes: Any, outcome: str) -> Iterator[str]:
-    from controller.reasons import change_words
+    from loopscope.controller.reasons import change_words
 
     for change in changes if outcome == "configured" else ():
         yield f"  {change_words(change.field, change.before, change.after)}"
@@ -121,7 +121,7 @@ def _table(stages: list[PlannedStage]) -> Iterator[str]:
 
 
 def _estimate(stage: PlannedStage) -> str:
-    from reports.numbers import byte_size
+    from loopscope.reports.numbers import byte_size
 
     if stage.state not in ("to do", "unknown"):
         return ""
@@ -144,7 +144,7 @@ def _total(found: Planned) -> str:
 
 
 def _sum(stages: list[PlannedStage]) -> str:
-    from reports.numbers import byte_size
+    from loopscope.reports.numbers import byte_size
 
     known = [stage for stage in stages if stage.seconds is not None]
     if not known:
@@ -158,6 +158,6 @@ def _sum(stages: list[PlannedStage]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    from reports.numbers import age
+    from loopscope.reports.numbers import age
 
     return age(seconds) if seconds >= 1 else "1s"

@@ -9,10 +9,10 @@ import typer
 
 from loopscope.commands.get import show
 from loopscope.context import CommandError, now
-from reports.documents import job_document, remaining_seconds, speed, token_speed
-from reports.listing import Listing
-from reports.numbers import MISSING, age, byte_size, iso
-from state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
+from loopscope.reports.documents import job_document, remaining_seconds, speed, token_speed
+from loopscope.reports.listing import Listing
+from loopscope.reports.numbers import MISSING, age, byte_size, iso
+from loopscope.state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
 
 COLUMNS = ["ID", "STAGE", "STATE", "OBJECT", "PRIORITY", "WAITS-FOR", "ATTEMPTS", "AGE", "DETAIL"]
 
@@ -28,8 +28,8 @@ def queue(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Print slots and limits, the jobs that run or wait, and why they wait."""
-    from controller.settings import Settings  # late: `get` must stay quick
     from loopscope.commands.limit_options import settings_of_file
+    from loopscope.controller.settings import Settings  # late: `get` must stay quick
     from loopscope.queue_view import read_view
 
     if output not in (None, "json"):

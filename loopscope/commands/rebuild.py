@@ -11,8 +11,8 @@ from loopscope.commands.options import RootOption
 from loopscope.context import CommandError, now, root_of
 
 if TYPE_CHECKING:
-    from specs.keys import Key
-    from specs.loading import LoadedObject
+    from loopscope.specs.keys import Key
+    from loopscope.specs.loading import LoadedObject
 
 NOT_RESTORED = (
     "not restored: events, ended jobs with their failures and attempts, generations (they start "
@@ -40,8 +40,8 @@ def rebuild(
 
     The old database is set aside, never deleted. Then `run` finds nothing left to do.
     """
-    from controller.rebuild import rebuild as make_again  # late: `get` must stay quick
-    from controller.runtime import AnotherController
+    from loopscope.controller.rebuild import rebuild as make_again  # late: `get` must stay quick
+    from loopscope.controller.runtime import AnotherController
 
     loaded = _loaded(specs, root)
     path = context.obj.state_path
@@ -62,7 +62,7 @@ def rebuild(
 
 def _loaded(specs: list[Path], root: Path | None) -> list[LoadedObject]:
     """Load all files; an object may stand in one only."""
-    from controller.applying import load_admitted
+    from loopscope.controller.applying import load_admitted
 
     loaded: dict[Key, LoadedObject] = {}
     for path in specs:

@@ -24,8 +24,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML file about an experiment."""
-    from reports.export import write_report  # late: tables and templates take a second
-    from reports.view import ExperimentView
+    from loopscope.reports.export import write_report  # late: tables and templates take a second
+    from loopscope.reports.view import ExperimentView
 
     state = context.obj.open_existing()
     with state.database.read() as connection:
@@ -48,8 +48,8 @@ def export(
     ] = False,
 ) -> None:
     """Write the evidence bundle: spec, manifests, tables, report."""
-    from reports.export import export_bundle
-    from reports.view import ExperimentView
+    from loopscope.reports.export import export_bundle
+    from loopscope.reports.view import ExperimentView
 
     state = context.obj.open_existing()
     with state.database.read() as connection:

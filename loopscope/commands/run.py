@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from controller.settings import Settings
-from controller.settled import family, is_settled
 from loopscope.commands.apply import existing, request_of
 from loopscope.commands.limit_options import (
     BurstOption,
@@ -31,11 +29,13 @@ from loopscope.commands.options import (
     VerboseOption,
 )
 from loopscope.context import EXIT_STALLED, now
+from loopscope.controller.settings import Settings
+from loopscope.controller.settled import family, is_settled
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
-from specs.keys import Key
-from state.folder import StateFolder
-from state.records import ObjectRecord
+from loopscope.specs.keys import Key
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ObjectRecord
 
 POLL_SECONDS = 0.25
 
@@ -67,7 +67,7 @@ def run(
     Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 130 on
     interrupt.
     """
-    from controller.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.requests import fulfil, read_files  # late: `get` must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))
@@ -85,7 +85,7 @@ def run(
 
 
 def _until_settled(state: StateFolder, keys: list[Key], settings: Settings, view: LiveView) -> None:
-    from controller.runtime import AnotherController, running_controller
+    from loopscope.controller.runtime import AnotherController, running_controller
 
     def settled() -> bool:
         with state.database.read() as connection:

@@ -9,8 +9,8 @@ from typing import Annotated, get_args
 import typer
 
 from loopscope.context import CommandError, find, now, split_name
-from specs.status import ConditionType
-from state.records import ObjectRecord
+from loopscope.specs.status import ConditionType
+from loopscope.state.records import ObjectRecord
 
 POLL_SECONDS = 0.2
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loopscope.context import CommandError, find_one, now, split_name
-from reports.terminal import printable
+from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
-    from controller.explaining import Explanation, Link
+    from loopscope.controller.explaining import Explanation, Link
 
 DIGEST_CHARACTERS = 12
 
@@ -30,7 +30,7 @@ def why(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Tell why an object runs, waits or stands still, and who must do what next."""
-    from controller.explaining import explain  # late: `get` must stay quick
+    from loopscope.controller.explaining import explain  # late: `get` must stay quick
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.executor import process_name
-from controller.settled import family, is_settled
-from specs.keys import Key
-from state import objects
-from state.folder import open_state
-from state.records import ObjectRecord
+from loopscope.controller.executor import process_name
+from loopscope.controller.settled import family, is_settled
+from loopscope.specs.keys import Key
+from loopscope.state import objects
+from loopscope.state.folder import open_state
+from loopscope.state.records import ObjectRecord
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process, Processes
 from tests.integration.real import PATIENCE_SECONDS, Place, eventually

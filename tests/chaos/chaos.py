@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from controller.executor import process_name
-from state import failpoints
+from loopscope.controller.executor import process_name
+from loopscope.state import failpoints
 from tests.chaos.bench import FRESH, LEASE_SECONDS, VARIANTS, Bench, write
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process

@@ -35,23 +35,23 @@ from typing import IO, Any
 REPOSITORY = Path(__file__).parents[2]
 SOCKET_VARIABLE = "CHAOS_FORK_SERVER"
 REQUEST_BYTES_MAX = 1 << 16
-MODULES = ("loopscope", "worker", "worker.conversion")
+MODULES = ("loopscope", "loopscope.worker", "loopscope.worker.conversion")
 """What the server runs; every other command is started as ever."""
 PRELOADED = (
     "alembic.command",
     "loopscope.cli",
-    "controller.runtime",
-    "controller.applying",
-    "controller.folder_source",
-    "reports.export",
-    "worker.dictionaries",
-    "worker.models",
-    "worker.runner",
-    "worker.saelens",
-    "worker.stages.capture",
-    "worker.stages.decomposition",
-    "worker.stages.mapping",
-    "worker.stages.steering",
+    "loopscope.controller.runtime",
+    "loopscope.controller.applying",
+    "loopscope.controller.folder_source",
+    "loopscope.reports.export",
+    "loopscope.worker.dictionaries",
+    "loopscope.worker.models",
+    "loopscope.worker.runner",
+    "loopscope.worker.saelens",
+    "loopscope.worker.stages.capture",
+    "loopscope.worker.stages.decomposition",
+    "loopscope.worker.stages.mapping",
+    "loopscope.worker.stages.steering",
     "sae_lens",
     "transformer_lens.model_bridge",
     "transformers.models.gemma2.modeling_gemma2",
@@ -175,8 +175,8 @@ def fork(
 
 def _popen(command: Any, **options: Any) -> Any:
     """Stand for ``subprocess.Popen`` in a forked process: our modules are forked, too."""
-    interpreter, words = list(command[:2]), list(command[2:])
-    if interpreter == [sys.executable, "-m"] and words[0] in MODULES:
+    python, safe_path, option, *words = (*command, "", "", "", "")[: max(len(command), 4)]
+    if (python, safe_path, option) == (sys.executable, "-P", "-m") and words[0] in MODULES:
         return fork(os.environ[SOCKET_VARIABLE], words, **options)
     return _real_popen(command, **options)
 

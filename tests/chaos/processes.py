@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from state import failpoints
+from loopscope.state import failpoints
 
 Role = Literal["controller", "run", "worker", "command"]
 SIGKILL_STATUS = -9
@@ -103,7 +103,7 @@ class Processes:
 
 def role_of(words: list[str]) -> Role:
     """Return what a command line of ours is."""
-    if words[0] == "worker":
+    if words[0] == "loopscope.worker":
         return "worker"
     if "controller" in words:
         return "controller"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from state import failpoints
-from state.retry_policy import RetryPolicy
+from loopscope.state import failpoints
+from loopscope.state.retry_policy import RetryPolicy
 from tests.chaos.bench import LEASE_SECONDS, STEERING, VARIANTS, Bench, write
 from tests.chaos.conftest import Workshop
 from tests.chaos.processes import Process

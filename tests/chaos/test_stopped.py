@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from state.files import file_sha256
+from loopscope.state.files import file_sha256
 from tests.chaos.bench import Bench, write
 from tests.chaos.conftest import Workshop
 from tests.chaos.processes import Process

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from state.files import file_sha256
+from loopscope.state.files import file_sha256
 from tests.chaos.bench import VARIANTS, Bench, write
 from tests.chaos.fork_server import REPOSITORY, SOCKET_VARIABLE, ForkServer
 from tests.chaos.processes import outlived_seconds

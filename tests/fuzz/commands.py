@@ -97,7 +97,7 @@ def _without_consequences() -> Iterator[None]:
         raise _Started("a controller would start now", 1)
 
     with (
-        mock.patch("controller.runtime.running_controller", refuse),
+        mock.patch("loopscope.controller.runtime.running_controller", refuse),
         mock.patch("loopscope.commands.wait.time.sleep", refuse),
     ):
         yield

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-PACKAGES = ["specs", "state", "controller", "reports", "worker", "loopscope", "zipfile"]
+PACKAGES = ["loopscope", "zipfile"]
 
 
 def main() -> None:

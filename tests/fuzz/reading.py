@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controller.inputs.files import HashMemo
-from specs.canonical import digest
-from state.artifacts import MANIFEST, ArtifactStore, Corrupt
-from state.files import file_sha256
+from loopscope.controller.inputs.files import HashMemo
+from loopscope.specs.canonical import digest
+from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt
+from loopscope.state.files import file_sha256
 from tests.fuzz.choices import Choices, edited, mutated
 
 UNIT_TESTS = Path(__file__).parents[1] / "unit"
@@ -74,8 +74,8 @@ def report_target(folder: Path) -> Callable[[bytes], None]:
     sys.path.insert(0, str(UNIT_TESTS))
     from reports_case import build
 
-    from reports.html import render_report
-    from reports.view import ExperimentView
+    from loopscope.reports.html import render_report
+    from loopscope.reports.view import ExperimentView
 
     view = ExperimentView.load(*build(folder))
     names = [name for name, stage in view.stages.items() if stage.available]
@@ -112,8 +112,8 @@ def _edited_manifest(manifest: dict[str, Any], choices: Choices) -> dict[str, An
 
 def hashes_target(folder: Path) -> Callable[[bytes], None]:
     """Any bytes as the memory of hashes, a shard's seal or a converted model's marker."""
-    from worker.model_sources import MARKER, _is_complete
-    from worker.shards import Shards
+    from loopscope.worker.model_sources import MARKER, _is_complete
+    from loopscope.worker.shards import Shards
 
     file = folder / "file"
     file.write_text("content")

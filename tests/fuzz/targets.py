@@ -14,19 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.inputs.dictionaries import describe_dictionary
-from controller.inputs.errors import InputRefused, ResolutionPending
-from controller.inputs.files import HashMemo
-from controller.inputs.gguf_header import read_gguf_facts
-from controller.inputs.headers import HeaderError, read_npz_headers, read_safetensors_header
-from controller.inputs.hub import Hub
-from controller.inputs.models import describe_model
-from specs.canonical import canonical_json
-from specs.errors import InvalidSpec
-from specs.kinds import SPEC_BY_KIND
-from specs.loading import LoadedObject, load_path
-from state.failures import Failure
-from state.files import file_sha256
+from loopscope.controller.inputs.dictionaries import describe_dictionary
+from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
+from loopscope.controller.inputs.files import HashMemo
+from loopscope.controller.inputs.gguf_header import read_gguf_facts
+from loopscope.controller.inputs.headers import (
+    HeaderError,
+    read_npz_headers,
+    read_safetensors_header,
+)
+from loopscope.controller.inputs.hub import Hub
+from loopscope.controller.inputs.models import describe_model
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.errors import InvalidSpec
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.loading import LoadedObject, load_path
+from loopscope.state.failures import Failure
+from loopscope.state.files import file_sha256
 from tests.fuzz import seeds
 from tests.fuzz.choices import JUNK, Choices, edited
 from tests.fuzz.commands import command_target
@@ -211,7 +215,7 @@ def _model(folder: Path) -> Run:
 
 def _weights(folder: Path) -> Run:
     """The worker's own reader, behind the controller's: bytes that it was told to expect."""
-    from worker.dictionaries import load_dictionary
+    from loopscope.worker.dictionaries import load_dictionary
 
     formats = {"saelens": "sae_weights.safetensors", "gemma-scope-npz": "params.npz"}
     formats["gemma-scope-safetensors"] = "params.safetensors"

@@ -113,7 +113,7 @@ def workers_of(place: Place) -> list[psutil.Process]:
         process
         for process in psutil.process_iter(["cmdline", "status"])
         if process.info["status"] != psutil.STATUS_ZOMBIE
-        and "worker" in (process.info["cmdline"] or [])
+        and "loopscope.worker" in (process.info["cmdline"] or [])
         and str(place.state) in (process.info["cmdline"] or [])
     ]
 

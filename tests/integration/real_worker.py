@@ -14,16 +14,16 @@ from typing import Any
 import psutil
 from safetensors.numpy import load
 
-from specs.actions import Action
-from specs.keys import Key
-from state import jobs
-from state.records import JobRecord
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import jobs
+from loopscope.state.records import JobRecord
 from tests.integration.real import REPOSITORY, eventually
 from tests.simulated import new_state
 from tests.tiny_experiment import HOOK
 
 KEY = Key("Capture", "default", "cap")
-AND_WORK = "\nfrom worker.__main__ import main\nmain()\n"
+AND_WORK = "\nfrom loopscope.worker.__main__ import main\nmain()\n"
 
 
 class RealWorker:

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 RESOLVE = """
 import json, sys
-from controller.inputs.dictionaries import describe_dictionary
-from controller.inputs.models import describe_model
+from loopscope.controller.inputs.dictionaries import describe_dictionary
+from loopscope.controller.inputs.models import describe_model
 model = describe_model({"name": "tiny/gemma-2", "dtype": "float32"})
 release = {"release": "gemma-scope-2b-pt-res-canonical", "id": "layer_3/width_16k/canonical"}
 dictionary = describe_dictionary(release)
@@ -31,9 +31,9 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from worker.dictionaries import load_dictionary
-from worker.models import load_model
-from numerics.dictionary import encode
+from loopscope.worker.dictionaries import load_dictionary
+from loopscope.worker.models import load_model
+from loopscope.numerics.dictionary import encode
 model_ref, dictionary_ref = json.load(sys.stdin)
 model = load_model(model_ref, Path(sys.argv[1]), "cpu", lambda *_: None)
 dictionary = load_dictionary(dictionary_ref)

@@ -40,7 +40,7 @@ def new_worker(tmp_path: Path, rope_model_folder: Path) -> Iterator[Start]:
 IN_CAPTURE = """
 import os, sys, time
 import torch
-from worker.stages import forward_passes
+from loopscope.worker.stages import forward_passes
 def instead(*_):
     os.write(2, b"at work\\n")
     {computation}
@@ -50,11 +50,11 @@ MATRICES = IN_CAPTURE.format(computation="a = torch.ones(600, 600)\n    while Tr
 HOLDS_THE_INTERPRETER = IN_CAPTURE.format(computation="sum(range(10**15))")
 LOADS_FOR_EVER = """
 import os, time
-import worker.models
+import loopscope.worker.models
 def instead(*_):
     os.write(2, b"at work\\n")
     time.sleep(10**6)
-worker.models._load_tokenizer = instead
+loopscope.worker.models._load_tokenizer = instead
 """
 SLEEPS = IN_CAPTURE.format(computation="time.sleep(10**6)")
 
@@ -113,7 +113,7 @@ def note_end(seconds: dict[str, float], state: str, family: list[psutil.Process]
 SLOWLY = """
 import os, time
 passes = []
-from worker.stages import capture, forward_passes
+from loopscope.worker.stages import capture, forward_passes
 capture.TOKENS_PER_BATCH_MAX, capture.BATCHES_PER_SHARD = 24, 2
 quick = forward_passes.residuals_at_hooks
 def residuals_at_hooks(*given):
@@ -180,7 +180,7 @@ def test_a_stuck_worker_fails_its_job_and_ends_itself(new_worker: Start) -> None
 
 HUNGRY = """
 import resource, torch
-from worker.stages import forward_passes
+from loopscope.worker.stages import forward_passes
 modest = forward_passes.residuals_at_hooks
 def residuals_at_hooks(model, hooks, batch):
     pages = int(open("/proc/self/statm").read().split()[0])

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from controller import executor as executor_module
-from controller.executor import LocalProcesses, process_name
-from controller.worker_log import LOG_BYTES_MAX
+from loopscope.controller import executor as executor_module
+from loopscope.controller.executor import LocalProcesses, process_name
+from loopscope.controller.worker_log import LOG_BYTES_MAX
 from tests.integration.real import eventually
 
 pytestmark = pytest.mark.integration

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from sqlalchemy import select, update
 
-from specs.keys import Key
-from state import objects, tables
-from state.database import Database, open_database
-from state.objects import Conflict
+from loopscope.specs.keys import Key
+from loopscope.state import objects, tables
+from loopscope.state.database import Database, open_database
+from loopscope.state.objects import Conflict
 
 KEY = Key("Capture", "default", "shared")
 COUNTER = "fencing_token"

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from specs.keys import Key
-from state import collection, objects, tables
-from state.artifacts import MANIFEST
-from state.collection import RetentionPolicy, forget_missing, take_stock
-from state.reachability import Reachability
-from state.trash import Trash
+from loopscope.specs.keys import Key
+from loopscope.state import collection, objects, tables
+from loopscope.state.artifacts import MANIFEST
+from loopscope.state.collection import RetentionPolicy, forget_missing, take_stock
+from loopscope.state.reachability import Reachability
+from loopscope.state.trash import Trash
 from tests.simulation.fleet import Hand
 from tests.simulation.world import FROM_FILES, Life, World
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from controller import (
+from loopscope.controller import (
     commit,
     controller,
     converged,
@@ -16,13 +16,13 @@ from controller import (
     verification,
     work_queue,
 )
-from controller.controller import Controller
-from controller.folder_source import FolderSource
-from reconcilers import decomposition, experiment, mapping, stage, steering
-from specs.actions import Action
-from specs.status import Status
-from state import artifacts, collection, files, jobs, objects, publication
-from state.artifacts import ArtifactStore
+from loopscope.controller.controller import Controller
+from loopscope.controller.folder_source import FolderSource
+from loopscope.reconcilers import decomposition, experiment, mapping, stage, steering
+from loopscope.specs.actions import Action
+from loopscope.specs.status import Status
+from loopscope.state import artifacts, collection, files, jobs, objects, publication
+from loopscope.state.artifacts import ArtifactStore
 from tests import fake_worker
 
 Patch = tuple[Any, str, Any]

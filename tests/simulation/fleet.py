@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from controller.scheduling import Place
-from state.folder import StateFolder
-from state.jobs import Fenced
+from loopscope.controller.scheduling import Place
+from loopscope.state.folder import StateFolder
+from loopscope.state.jobs import Fenced
 from tests.fake_worker import FakeWorker
 from tests.simulated import VirtualClock
 
@@ -45,7 +45,7 @@ class Hand:
 
 @dataclass
 class Fleet:
-    """Implements ``controller.executor.Executor`` for one controller's life."""
+    """Implements ``loopscope.controller.executor.Executor`` for one controller's life."""
 
     state: StateFolder
     clock: VirtualClock

@@ -13,9 +13,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from specs.canonical import digest
-from specs.keys import Key
-from specs.splits import Splits
+from loopscope.specs.canonical import digest
+from loopscope.specs.keys import Key
+from loopscope.specs.splits import Splits
 from tests import fake_stages
 
 LAYERS = 4

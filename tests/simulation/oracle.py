@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconcilers.references import object_references
-from specs.canonical import canonical_json
-from specs.keys import Key
-from state import invariants, jobs
-from state.artifacts import Corrupt
-from state.history import History
-from state.invariants import Seen, Violation
-from state.records import ArtifactRecord, ObjectRecord
+from loopscope.reconcilers.references import object_references
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.keys import Key
+from loopscope.state import invariants, jobs
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.history import History
+from loopscope.state.invariants import Seen, Violation
+from loopscope.state.records import ArtifactRecord, ObjectRecord
 from tests.simulation.model import Model
 from tests.simulation.world import Life, World
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import structlog
 
-from controller.settings import Settings
-from state import invariants
-from state.invariants import Seen
+from loopscope.controller.settings import Settings
+from loopscope.state import invariants
+from loopscope.state.invariants import Seen
 from tests.simulation import actions, topologies
 from tests.simulation.oracle import Broken, Oracle
 from tests.simulation.world import Life, World

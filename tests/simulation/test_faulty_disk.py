@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from state.files import durable_replace, fsync_path
+from loopscope.state.files import durable_replace, fsync_path
 from tests.simulation.faulty_disk import FaultyDisk
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from specs.keys import Key
+from loopscope.specs.keys import Key
 from tests.simulated import canonical, capture_spec, experiment_spec, texts
 
 Spec = dict[str, Any]

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from state import failpoints
-from state.database import Database
+from loopscope.state import failpoints
+from loopscope.state.database import Database
 from tests.simulated import Crash
 
 Effect = Callable[[], None]

@@ -20,16 +20,16 @@ from unittest import mock
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from controller.controller import Controller
-from controller.folder_source import FolderSource
-from controller.resolution import Resolver
-from controller.settings import Settings
-from specs.keys import SOURCE_ANNOTATION, Key
-from state import events, jobs, objects
-from state.failures import Failure
-from state.folder import StateFolder, open_state
-from state.history import pruned_only_its_own
-from state.invariants import Violation, write_was_entitled
+from loopscope.controller.controller import Controller
+from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.resolution import Resolver
+from loopscope.controller.settings import Settings
+from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.state import events, jobs, objects
+from loopscope.state.failures import Failure
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.history import pruned_only_its_own
+from loopscope.state.invariants import Violation, write_was_entitled
 from tests.simulated import Crash, Immediately, Inputs, VirtualClock, new_state
 from tests.simulation import topologies
 from tests.simulation.faulty_disk import FaultyDisk

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from specs.actions import CODE_REVISIONS
-from specs.canonical import digest as digest_of
-from specs.keys import Key
-from specs.kinds import ExperimentSpec
-from specs.status import ArtifactReference, Condition, Status
-from state import artifact_index, objects
-from state.folder import StateFolder, open_state
-from state.records import ArtifactRecord
+from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.canonical import digest as digest_of
+from loopscope.specs.keys import Key
+from loopscope.specs.kinds import ExperimentSpec
+from loopscope.specs.status import ArtifactReference, Condition, Status
+from loopscope.state import artifact_index, objects
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.records import ArtifactRecord
 from tests.unit.reports_payloads import HOSTILE, Payloads, Sizes
 
 NOW = 1_750_000_000.0

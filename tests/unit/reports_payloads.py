@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from specs.rules import Selection
+from loopscope.specs.rules import Selection
 from tests.unit.reports_numbers import correlation, disturbance, features, reading
 
 HOSTILE = '</pre><script>alert("owned")</script><img src="https://evil.example/x.png">'

@@ -5,12 +5,12 @@ import threading
 import pytest
 import yaml
 
-from controller.appliers import Applier
-from controller.folder_source import FolderSource
-from controller.requests import Request, fulfil, read_files
-from specs.keys import PROTECT_ANNOTATION, Key
-from state import failpoints, objects
-from state.folder import open_state
+from loopscope.controller.appliers import Applier
+from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.requests import Request, fulfil, read_files
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.state import failpoints, objects
+from loopscope.state.folder import open_state
 from tests.simulated import Simulation
 from tests.unit.test_plan import with_steering
 

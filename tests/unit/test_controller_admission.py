@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from controller.admission import (
+from loopscope.controller.admission import (
     check_capture_inputs,
     check_decomposition_inputs,
     check_experiment_inputs,
     check_fit,
     check_inputs,
 )
-from controller.inputs.dictionaries import describe_dictionary
-from controller.inputs.files import HashMemo
-from controller.inputs.models import describe_model
+from loopscope.controller.inputs.dictionaries import describe_dictionary
+from loopscope.controller.inputs.files import HashMemo
+from loopscope.controller.inputs.models import describe_model
 from tests.simulated import experiment_spec
 
 D_MODEL = 8

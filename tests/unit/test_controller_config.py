@@ -2,9 +2,9 @@
 
 import pytest
 
-from controller.config import Config, config_beside, load_config
-from controller.settings import Settings
-from specs.errors import InvalidSpec
+from loopscope.controller.config import Config, config_beside, load_config
+from loopscope.controller.settings import Settings
+from loopscope.specs.errors import InvalidSpec
 
 EVERYTHING = """
 jobStartsPerMinute: 60

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.dependants import Dependants
-from reconcilers.references import input_references, object_references
-from specs.keys import Key
-from specs.status import Status
-from state.records import ObjectRecord
+from loopscope.controller.dependants import Dependants
+from loopscope.reconcilers.references import input_references, object_references
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
+from loopscope.state.records import ObjectRecord
 from tests.simulated import capture_spec
 
 NAMES = ("a", "b", "c")

@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from controller.commit import commit
-from controller.limits import WINDOW_SECONDS
-from controller.resolution import resolve
-from controller.settings import Settings
-from controller.snapshots import read_snapshot
-from reconcilers import experiment
-from reconcilers.references import InputReference
-from specs.keys import Key
-from state import artifact_index, jobs, objects
-from state.artifacts import Corrupt
-from state.failures import TransientFailure
+from loopscope.controller.commit import commit
+from loopscope.controller.limits import WINDOW_SECONDS
+from loopscope.controller.resolution import resolve
+from loopscope.controller.settings import Settings
+from loopscope.controller.snapshots import read_snapshot
+from loopscope.reconcilers import experiment
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, jobs, objects
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import TransientFailure
+from loopscope.worker.lease import Lease
+from loopscope.worker.stop import StopRequest
 from tests.simulated import Simulation, capture_spec, experiment_spec
-from worker.lease import Lease
-from worker.stop import StopRequest
 
 PRODUCES = {
     "capture": "capture",
@@ -251,7 +251,7 @@ def test_a_resolution_that_fails_in_an_unforeseen_way_ends_nothing(monkeypatch):
     def odd(reference):
         raise ZeroDivisionError("odd header")
 
-    monkeypatch.setattr("controller.resolution.describe_model", odd)
+    monkeypatch.setattr("loopscope.controller.resolution.describe_model", odd)
     found = resolve(InputReference("model", {"name": "x"}))
     assert (found.facts, found.reason, found.terminal) == (None, "UnexpectedError", False)
     assert "odd header" in found.message

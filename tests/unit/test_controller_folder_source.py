@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from controller import folder_watch
-from controller.folder_source import RESCAN_SECONDS, FolderSource
-from controller.folder_watch import FolderWatch
-from specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.controller import folder_watch
+from loopscope.controller.folder_source import RESCAN_SECONDS, FolderSource
+from loopscope.controller.folder_watch import FolderWatch
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from tests.simulated import Simulation, canonical
 
 MAPPING = """apiVersion: loopscope.dev/v1alpha1
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_read_deletes_nothing_and_does_not_end_the_contr
     def stale(_path):
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("controller.folder_source.spec_files", stale)
+    monkeypatch.setattr("loopscope.controller.folder_source.spec_files", stale)
     assert world.scan() == {}
     assert world.names() == {"a", "b", "c", "d"}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from specs.keys import Key
-from state import jobs, objects
+from loopscope.specs.keys import Key
+from loopscope.state import jobs, objects
 from tests.simulated import (
     Simulation,
     canonical,

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from state import failpoints, jobs
-from state.failures import TransientFailure
+from loopscope.state import failpoints, jobs
+from loopscope.state.failures import TransientFailure
 from tests.simulated import Simulation, experiment_spec
 
 

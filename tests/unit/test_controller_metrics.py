@@ -9,11 +9,11 @@ import urllib.request
 import pytest
 import structlog
 
-from controller.metrics import Metrics, served
-from controller.work_queue import WorkQueue
+from loopscope.controller.metrics import Metrics, served
+from loopscope.controller.work_queue import WorkQueue
 from loopscope.logs import log_to_stderr
-from specs.keys import Key
-from state import job_queue
+from loopscope.specs.keys import Key
+from loopscope.state import job_queue
 from tests.simulated import Simulation, VirtualClock
 
 NAMES = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.scheduling import (
+from loopscope.controller.scheduling import (
     Limits,
     PendingJob,
     Place,

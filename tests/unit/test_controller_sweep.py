@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from specs.fields import FileReader
-from specs.keys import Key
-from specs.loading import load_text
-from state import objects
+from loopscope.specs.fields import FileReader
+from loopscope.specs.keys import Key
+from loopscope.specs.loading import load_text
+from loopscope.state import objects
 from tests.simulated import Simulation, experiment_spec, texts
 
 FRANCE = {"target": texts("Paris is", "Lyon is"), "neutral": texts("Rome is", "Oslo is")}

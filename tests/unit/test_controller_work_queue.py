@@ -2,8 +2,8 @@
 
 import pytest
 
-from controller.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
-from specs.keys import Key
+from loopscope.controller.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
+from loopscope.specs.keys import Key
 from tests.simulated import VirtualClock
 
 A, B, C = (Key("Capture", "default", name) for name in "abc")

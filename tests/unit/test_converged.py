@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from controller import controller as controller_module
-from controller.converged import READ_AGAIN_SECONDS
-from state import artifact_index, jobs, pauses
-from state.folder import open_state
-from state.knowledge import knowledge
+from loopscope.controller import controller as controller_module
+from loopscope.controller.converged import READ_AGAIN_SECONDS
+from loopscope.state import artifact_index, jobs, pauses
+from loopscope.state.folder import open_state
+from loopscope.state.knowledge import knowledge
 from tests.simulated import Simulation, settled_experiment
 
 OBJECTS = 6

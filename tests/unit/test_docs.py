@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from loopscope.cli import application
-from specs.kinds import SPEC_BY_KIND
-from specs.reference import kind_facts
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.reference import kind_facts
 
 ROOT = Path(__file__).parents[2]
 SKIPPED = {".venv", ".loopscope", ".git", "node_modules", "build", "dist"}

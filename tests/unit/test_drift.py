@@ -6,10 +6,10 @@ import sqlite3
 
 import pytest
 
-from specs.canonical import digest as digest_of
-from state import artifact_index, jobs
-from state.artifacts import MANIFEST
-from state.failures import TerminalFailure
+from loopscope.specs.canonical import digest as digest_of
+from loopscope.state import artifact_index, jobs
+from loopscope.state.artifacts import MANIFEST
+from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation, experiment_spec
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_looked_at_now_is_not_taken_for_damage(settled, monkeypat
     def no_handle_left(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("state.artifacts.file_sha256", no_handle_left)
+    monkeypatch.setattr("loopscope.state.artifacts.file_sha256", no_handle_left)
     settled.clock.advance(settled.settings.resync_seconds + 1)
     settled.step()
     monkeypatch.undo()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.applying import load_admitted
 from loopscope.context import root_of
-from specs.canonical import canonical_json
-from specs.fields import normalised
-from specs.lexicon import lexicon_pattern
-from specs.sweep import cells
+from loopscope.controller.applying import load_admitted
+from loopscope.specs.canonical import canonical_json
+from loopscope.specs.fields import normalised
+from loopscope.specs.lexicon import lexicon_pattern
+from loopscope.specs.sweep import cells
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted([*EXAMPLES.glob("*/experiment.yaml"), *EXAMPLES.glob("studies/*.yaml")])

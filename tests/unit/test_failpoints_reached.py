@@ -9,30 +9,30 @@ from pathlib import Path
 
 import pytest
 
-import state.events
-import worker.model_sources
-import worker.stages.capture
-from controller.applying import apply_all, load_admitted
-from controller.executor import LocalProcesses
-from controller.folder_source import FolderSource
-from controller.inputs.files import HashMemo
-from controller.retention import Retention
-from controller.runtime import running_controller
-from controller.settings import Settings
-from reports.export import export_bundle, write_report
-from reports.view import ExperimentView
-from specs.keys import Key
-from state import events, failpoints, jobs, objects
-from state.collection import RetentionPolicy
-from state.failures import JobStopped, TransientFailure
-from state.folder import open_state
+import loopscope.state.events
+import loopscope.worker.model_sources
+import loopscope.worker.stages.capture
+from loopscope.controller.applying import apply_all, load_admitted
+from loopscope.controller.executor import LocalProcesses
+from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.inputs.files import HashMemo
+from loopscope.controller.retention import Retention
+from loopscope.controller.runtime import running_controller
+from loopscope.controller.settings import Settings
+from loopscope.reports.export import export_bundle, write_report
+from loopscope.reports.view import ExperimentView
+from loopscope.specs.keys import Key
+from loopscope.state import events, failpoints, jobs, objects
+from loopscope.state.collection import RetentionPolicy
+from loopscope.state.failures import JobStopped, TransientFailure
+from loopscope.state.folder import open_state
+from loopscope.worker.conversion import convert_in_process
+from loopscope.worker.lease import Lease
+from loopscope.worker.runner import Runner
+from loopscope.worker.stop import StopRequest
 from tests.simulated import Simulation, capture_spec, settled_experiment
 from tests.tiny_experiment import make_experiment
 from tests.unit.reports_case import build
-from worker.conversion import convert_in_process
-from worker.lease import Lease
-from worker.runner import Runner
-from worker.stop import StopRequest
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]
 Scenario = Callable[[Path, pytest.MonkeyPatch], None]
@@ -82,7 +82,7 @@ def jobs_are_cancelled_lost_and_retried(folder, patch):
 
 @passes("events-trim", "changes-trim")
 def tables_are_trimmed(folder, patch):
-    patch.setattr(state.events, "EVENTS_KEPT", 3)
+    patch.setattr(loopscope.state.events, "EVENTS_KEPT", 3)
     simulation = Simulation(folder / "state")
     with simulation.state.database.write() as connection:
         for number in range(100):
@@ -181,7 +181,7 @@ def a_job_is_stopped(folder, patch):
 
 def run_capture(folder, patch, stage):
     """Run one claimed capture job with the worker's code around ``stage``."""
-    patch.setattr(worker.stages.capture, "run", stage)
+    patch.setattr(loopscope.worker.stages.capture, "run", stage)
     simulation = Simulation(folder / "state")
     simulation.apply(capture_spec(), "cap", "Capture")
     simulation.step_until_running()
@@ -205,13 +205,13 @@ def a_converter_is_started(folder, patch):
 @passes("conversion-rename")
 def a_model_is_converted(folder, patch):
     patch.setattr(
-        worker.model_sources,
+        loopscope.worker.model_sources,
         "convert_in_process",
         lambda gguf, folder, dtype, still_wanted: (folder / "weights").write_text("w"),
     )
-    patch.setattr(worker.model_sources, "_gguf_file", lambda ref, work: folder / "x.gguf")
+    patch.setattr(loopscope.worker.model_sources, "_gguf_file", lambda ref, work: folder / "x.gguf")
     ref = {"identity": "a" * 64, "source": {"kind": "gguf"}, "dtype": "float32"}
-    worker.model_sources.local_model_folder(ref, folder, lambda *progress: None)
+    loopscope.worker.model_sources.local_model_folder(ref, folder, lambda *progress: None)
 
 
 @passes("report-write", "bundle-rename")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.settings import Settings
-from state.failures import PASSING
+from loopscope.controller.settings import Settings
+from loopscope.state.failures import PASSING
 from tests.fault_seams import SEAMS, Fault, failing
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 

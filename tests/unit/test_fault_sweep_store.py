@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from state import artifact_index, jobs
-from state.artifacts import Corrupt
-from state.failures import PASSING
-from state.folder import StateFolder
+from loopscope.state import artifact_index, jobs
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import PASSING
+from loopscope.state.folder import StateFolder
+from loopscope.worker.shards import Shards
 from tests.fault_seams import SEAMS, Fault, failing
 from tests.simulated import Simulation, capture_spec
-from worker.shards import Shards
 
 CONTENT = b"finished piece " * 100
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from controller import folder_source
-from controller.folder_files import ChangedPaths, FileContent, folders_of_weights, still_known
-from specs.keys import Key
+from loopscope.controller import folder_source
+from loopscope.controller.folder_files import (
+    ChangedPaths,
+    FileContent,
+    folders_of_weights,
+    still_known,
+)
+from loopscope.specs.keys import Key
 from tests.unit.test_controller_folder_source import World
 
 A, B = Path("/specs/a.yaml"), Path("/specs/b.yaml")

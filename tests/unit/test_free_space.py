@@ -7,17 +7,17 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
-import worker.stages.capture
-from controller.limits import below_floor
-from controller.settings import Settings
+import loopscope.worker.stages.capture
 from loopscope.commands.queue import job_detail
-from state import jobs
-from state.failures import TerminalFailure, TransientFailure
+from loopscope.controller.limits import below_floor
+from loopscope.controller.settings import Settings
+from loopscope.state import jobs
+from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.worker.failing import failure_of
+from loopscope.worker.lease import Lease
+from loopscope.worker.runner import Runner
+from loopscope.worker.stop import StopRequest
 from tests.simulated import Simulation, capture_spec
-from worker.failing import failure_of
-from worker.lease import Lease
-from worker.runner import Runner
-from worker.stop import StopRequest
 
 FLOOR_BYTES = 1000
 
@@ -133,7 +133,7 @@ def run_with(simulation: Simulation, error: Exception) -> None:
 
     _, (job_id, token) = simulation.workers.assigned.popitem()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker.stages.capture, "run", stage)
+        patch.setattr(loopscope.worker.stages.capture, "run", stage)
         with Lease(
             simulation.state.database, job_id, token, 30.0, StopRequest(lambda: None)
         ) as lease:
@@ -199,7 +199,7 @@ def test_the_end_of_a_job_is_written_as_soon_as_the_database_can_be(capture, mon
             raise TransientFailure("DiskFull", "not now")
         postpone(*args, **kwargs)
 
-    monkeypatch.setattr("worker.runner.WRITE_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("loopscope.worker.runner.WRITE_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(jobs, "postpone", refuse_twice)
     run_with(capture, OSError(errno.ENOSPC, "No space left on device"))
     (job,) = capture.jobs()

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from controller.fsck import examine, mend
-from controller.runtime import AnotherController
-from specs.keys import Key
-from state import artifact_index, jobs, objects
-from state.artifacts import MANIFEST
-from state.consistency import ADVICE
+from loopscope.controller.fsck import examine, mend
+from loopscope.controller.runtime import AnotherController
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, jobs, objects
+from loopscope.state.artifacts import MANIFEST
+from loopscope.state.consistency import ADVICE
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
 NOW = 2_000_000.0

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from controller.settings import Settings
-from reports.export import export_bundle
-from reports.html import render_report
-from reports.view import ExperimentView
-from specs.canonical import digest as digest_of
-from state.artifacts import MANIFEST, ArtifactStore, Corrupt, content_digest
+from loopscope.controller.settings import Settings
+from loopscope.reports.export import export_bundle
+from loopscope.reports.html import render_report
+from loopscope.reports.view import ExperimentView
+from loopscope.specs.canonical import digest as digest_of
+from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt, content_digest
 from tests.simulated import settled_experiment
 from tests.unit.reports_case import build
 
@@ -116,7 +116,7 @@ def test_a_payload_that_cannot_be_read_is_corrupt_for_report_and_export(
 
 
 def test_a_bundle_does_not_follow_a_link_at_its_destination(view, tmp_path):
-    from state.failures import TerminalFailure
+    from loopscope.state.failures import TerminalFailure
 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "precious").write_text("x")

@@ -5,14 +5,14 @@ import threading
 
 import pytest
 
-from controller.folder_source import FolderSource
-from controller.inputs.dictionaries import describe_dictionary
-from controller.inputs.errors import InputRefused
-from controller.inputs.hub import Hub
-from specs.errors import InvalidSpec
-from specs.files import RootedFiles
-from specs.loading import FILE_BYTES_MAX, load_path
-from state import objects
+from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.inputs.dictionaries import describe_dictionary
+from loopscope.controller.inputs.errors import InputRefused
+from loopscope.controller.inputs.hub import Hub
+from loopscope.specs.errors import InvalidSpec
+from loopscope.specs.files import RootedFiles
+from loopscope.specs.loading import FILE_BYTES_MAX, load_path
+from loopscope.state import objects
 from tests.fuzz.seeds import SPECS, document, encoded
 from tests.simulated import new_state
 

@@ -6,7 +6,7 @@ import time
 import pytest
 import yaml
 
-from specs.keys import PROTECT_ANNOTATION
+from loopscope.specs.keys import PROTECT_ANNOTATION
 from tests.simulated import Simulation
 
 HOOK = "blocks.1.hook_resid_post"

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from loopscope.explanation import page_of
-from specs.json_schema import COMBINED, schema_files
-from specs.kinds import SPEC_BY_KIND
-from specs.reference import kind_facts
+from loopscope.specs.json_schema import COMBINED, schema_files
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.reference import kind_facts
 
 
 @pytest.mark.parametrize("word", ["experiment", "Experiment", "exp", "experiments"])

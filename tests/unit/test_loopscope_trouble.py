@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from loopscope.cli import main
-from state.folder import open_state
+from loopscope.state.folder import open_state
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_lock_that_is_not_given_back_is_one_line_and_nothing_is_lost(
     command, tmp_path, monkeypatch
 ):
     database = open_state(tmp_path / ".loopscope").database
-    monkeypatch.setattr("state.database.BUSY_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("loopscope.state.database.BUSY_TIMEOUT_SECONDS", 0.01)
     with database.write():
         assert command("get", "experiments")[0] == 0, "readers do not wait for writers"
         code, output = command("delete", "experiment", "x")
@@ -82,7 +82,7 @@ def test_a_device_that_is_none_is_refused_before_anything_runs(command):
 def test_neither_a_boolean_nor_a_quoted_text_is_a_number(value, message):
     from pydantic import ValidationError
 
-    from specs.rules import MappingRules
+    from loopscope.specs.rules import MappingRules
 
     with pytest.raises(ValidationError, match=message):
         MappingRules.model_validate({"topK": value})

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from specs.actions import Action
-from specs.keys import Key
-from state import jobs
-from state.jobs import Fenced
-from state.records import Progress
-from state.retry_policy import RetryPolicy
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import jobs
+from loopscope.state.jobs import Fenced
+from loopscope.state.records import Progress
+from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import START_TIME, VirtualClock, new_state
 
 KEY = Key("Capture", "default", "cap")

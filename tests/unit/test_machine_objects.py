@@ -8,10 +8,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from specs.keys import PROTECT_ANNOTATION, Key
-from specs.status import Status
-from state import objects, tables
-from state.failures import TerminalFailure
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.status import Status
+from loopscope.state import objects, tables
+from loopscope.state.failures import TerminalFailure
 from tests.simulated import new_state
 
 KEYS = [Key("Capture", "default", name) for name in "abcd"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from controller.work_queue import WorkQueue
-from specs.keys import Key
+from loopscope.controller.work_queue import WorkQueue
+from loopscope.specs.keys import Key
 from tests.simulated import VirtualClock
 
 KEYS = st.sampled_from([Key("Capture", "default", name) for name in "aabbc"])

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller.inputs.dictionaries import describe_dictionary
-from controller.inputs.errors import InputRefused
-from controller.inputs.models import describe_model
-from state.failures import Failure
+from loopscope.controller.inputs.dictionaries import describe_dictionary
+from loopscope.controller.inputs.errors import InputRefused
+from loopscope.controller.inputs.models import describe_model
+from loopscope.state.failures import Failure
 from tests.tiny_models import folder_reference
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def object_array(mark):
 def test_a_pickle_in_the_place_of_a_dictionary_is_refused_by_both_worlds(
     tmp_path, mark, planted, name, form
 ):
-    from worker.dictionaries import load_dictionary
+    from loopscope.worker.dictionaries import load_dictionary
 
     content = {
         "pickle": planted,
@@ -125,7 +125,7 @@ def test_a_pickle_in_the_place_of_a_dictionary_is_refused_by_both_worlds(
 def test_a_pickle_beside_the_weights_of_a_model_is_not_read(
     rope_model_folder, tmp_path, mark, planted, name
 ):
-    from worker.models import load_model
+    from loopscope.worker.models import load_model
 
     folder = shutil.copytree(rope_model_folder, tmp_path / "model")
     (folder / name).write_bytes(planted)
@@ -136,7 +136,7 @@ def test_a_pickle_beside_the_weights_of_a_model_is_not_read(
 def test_sharded_weights_that_name_a_pickle_are_refused_by_both_worlds(
     rope_model_folder, tmp_path, mark, planted
 ):
-    from worker.model_sources import local_model_folder
+    from loopscope.worker.model_sources import local_model_folder
 
     folder = shutil.copytree(rope_model_folder, tmp_path / "model")
     (folder / "model.safetensors").unlink()
@@ -154,7 +154,7 @@ def test_sharded_weights_that_name_a_pickle_are_refused_by_both_worlds(
 def test_code_that_a_model_or_tokenizer_brings_is_refused_unasked(
     rope_model_folder, tmp_path, mark, monkeypatch, config
 ):
-    from worker.models import load_model
+    from loopscope.worker.models import load_model
 
     def asked(*_):
         raise AssertionError("standard input was asked whether to run the code")

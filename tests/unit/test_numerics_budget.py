@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numerics.budget import PASSES_MAX, solve_strengths
+from loopscope.numerics.budget import PASSES_MAX, solve_strengths
 
 
 def solve(effect, wanted, start=None, strength_max=1e6, floor=None):

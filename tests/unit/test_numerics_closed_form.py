@@ -9,13 +9,13 @@ import pytest
 import scipy.stats
 import torch
 
-from numerics.budget import solve_strengths
-from numerics.causal_model import HookPlace
-from numerics.intervention import Intervention
-from numerics.sampling import SamplingRule, uniforms
-from numerics.scores import next_token_kl
-from numerics.shift import token_shifts
-from numerics.steering import generate, steered_states
+from loopscope.numerics.budget import solve_strengths
+from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.sampling import SamplingRule, uniforms
+from loopscope.numerics.scores import next_token_kl
+from loopscope.numerics.shift import token_shifts
+from loopscope.numerics.steering import generate, steered_states
 from tests.toy_model import toy_model
 
 PLACE = HookPlace(0, "post")

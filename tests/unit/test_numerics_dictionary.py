@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from numerics.dictionary import (
+from loopscope.numerics.dictionary import (
     BLOCK_ELEMENTS_MAX,
     ReconstructionSums,
     SparseDictionary,
@@ -143,7 +143,7 @@ def test_a_block_never_holds_more_elements_than_int32_counts():
 
 
 def test_blocks_that_would_overflow_are_narrowed(monkeypatch):
-    monkeypatch.setattr("numerics.dictionary.BLOCK_ELEMENTS_MAX", 100)
+    monkeypatch.setattr("loopscope.numerics.dictionary.BLOCK_ELEMENTS_MAX", 100)
     seen = []
     original = torch.Tensor.nonzero
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from numerics.calibration import (
+from loopscope.numerics.calibration import (
     Counts,
     Question,
     best,
@@ -18,9 +18,9 @@ from numerics.calibration import (
     resample,
     select_candidates,
 )
-from numerics.features import latent_statistics
-from numerics.gate import GateEvidence, GateRules, SelectionThresholds, decide, outcome_of
-from specs.rules import Gate, Selection
+from loopscope.numerics.features import latent_statistics
+from loopscope.numerics.gate import GateEvidence, GateRules, SelectionThresholds, decide, outcome_of
+from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows, held_out_rows
 
 RULES = GateRules(subfeatures_min=3, null_anchors=500, percentile_min=95.0, stability_min=0.8)

@@ -7,12 +7,12 @@ import pytest
 import scipy.stats
 import torch
 
-from numerics.causal_model import HookPlace
-from numerics.dictionary import SparseDictionary, encode
-from numerics.intervention import Clearing, Intervention, LatentReader
-from numerics.sampling import SamplingRule, uniforms
-from numerics.scores import loss_rise, next_token_kl
-from numerics.steering import generate, steered_states
+from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.dictionary import SparseDictionary, encode
+from loopscope.numerics.intervention import Clearing, Intervention, LatentReader
+from loopscope.numerics.sampling import SamplingRule, uniforms
+from loopscope.numerics.scores import loss_rise, next_token_kl
+from loopscope.numerics.steering import generate, steered_states
 from tests.toy_model import toy_model
 
 BOS, VOCABULARY, WIDTH, LATENTS = 0, 7, 6, 4

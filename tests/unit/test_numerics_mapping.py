@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from numerics.directions import arm_directions, summed_direction
-from numerics.features import latent_statistics
-from numerics.gate import (
+from loopscope.numerics.directions import arm_directions, summed_direction
+from loopscope.numerics.features import latent_statistics
+from loopscope.numerics.gate import (
     ChildThresholds,
     SelectionThresholds,
     behaves_like_child,
@@ -16,7 +16,7 @@ from numerics.gate import (
     readings,
     selective_latents,
 )
-from numerics.mapping import (
+from loopscope.numerics.mapping import (
     ActivationColumns,
     correlations,
     cosine_block_shape,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from numerics.causal_model import OutputHead
-from numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
-from numerics.shift import token_shifts
+from loopscope.numerics.causal_model import OutputHead
+from loopscope.numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from loopscope.numerics.shift import token_shifts
 
 
 def rows(n, shift, seed, width=8):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from numerics.paired import (
+from loopscope.numerics.paired import (
     Contrast,
     bootstrap_interval,
     detectable_difference,

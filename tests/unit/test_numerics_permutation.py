@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from numerics.mapping import ActivationColumns, correlations
-from numerics.permutation import edge_test
+from loopscope.numerics.mapping import ActivationColumns, correlations
+from loopscope.numerics.permutation import edge_test
 from tests.rows import discover_rows
 
 IS_TARGET = np.arange(40) % 2 == 0
@@ -51,7 +51,7 @@ def test_p_values_are_those_of_a_slow_loop_over_marginal_correlations(monkeypatc
         permuted.append(original(array))
         return permuted[-1]
 
-    monkeypatch.setattr("numerics.permutation.np.ascontiguousarray", remember)
+    monkeypatch.setattr("loopscope.numerics.permutation.np.ascontiguousarray", remember)
     found = edge_test(columns(left), columns(right), 0, 99, seed=4)
     (drawn,) = permuted
     # the drawn columns are the same values in another order within each condition

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from numerics.gate import readings
-from numerics.mapping import ActivationColumns, correlations, cosine_blocks
-from numerics.multiple_tests import benjamini_hochberg
-from numerics.permutation import edge_test
+from loopscope.numerics.gate import readings
+from loopscope.numerics.mapping import ActivationColumns, correlations, cosine_blocks
+from loopscope.numerics.multiple_tests import benjamini_hochberg
+from loopscope.numerics.permutation import edge_test
 from tests.planted import CHILD, gate_of, planted_hierarchy
 
 WORLDS = 40

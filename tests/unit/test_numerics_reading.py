@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from numerics.causal_model import HookPlace
-from numerics.reading import read_continuations, text_means
+from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.reading import read_continuations, text_means
 
 PLACES = (HookPlace(1, "post"), HookPlace(2, "pre"), HookPlace(0, "pre"))
 TEXTS = [[5, 9, 30, 8], [40], [7, 7, 12, 50, 51, 52, 20], [33, 4]]

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from numerics import causal_model, scores
-from numerics.causal_model import HookPlace, OutputHead
-from numerics.intervention import Intervention
-from numerics.scores import (
+from loopscope.numerics import causal_model, scores
+from loopscope.numerics.causal_model import HookPlace, OutputHead
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.scores import (
     kl_of_states,
     lexicon_pattern,
     loss_rise,
@@ -16,7 +16,7 @@ from numerics.scores import (
     next_token_kl,
     token_nll,
 )
-from numerics.steering import steered_states
+from loopscope.numerics.steering import steered_states
 
 PLACE = HookPlace(1, "post")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from numerics.capture import HookNeverFired, NotFinite
-from numerics.causal_model import CausalModel, HookPlace
-from numerics.intervention import Intervention
-from numerics.sampling import SamplingRule, uniforms
-from numerics.steering import generate, steered_states
+from loopscope.numerics.capture import HookNeverFired, NotFinite
+from loopscope.numerics.causal_model import CausalModel, HookPlace
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.sampling import SamplingRule, uniforms
+from loopscope.numerics.steering import generate, steered_states
 
 TEXTS = [
     "the capital of germany is",

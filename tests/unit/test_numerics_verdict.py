@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from numerics.paired import Contrast
-from numerics.verdict import _judge, decide
+from loopscope.numerics.paired import Contrast
+from loopscope.numerics.verdict import _judge, decide
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import loopscope
-from state import objects
-from state.failures import TerminalFailure
+from loopscope.state import objects
+from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import KINDS, build
 
 ROOT = Path(__file__).parents[2]

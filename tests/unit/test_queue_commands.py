@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from state import jobs, pauses
+from loopscope.state import jobs, pauses
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment, texts
 
 
@@ -228,8 +228,8 @@ def apply_capture(simulation, name, **annotations):
     spec = capture_spec(prompts={"target": texts(name), "neutral": texts(f"not {name}")})
     simulation.apply(spec, name, "Capture")
     with simulation.state.database.write() as connection:
-        from specs.keys import Key
-        from state import objects
+        from loopscope.specs.keys import Key
+        from loopscope.state import objects
 
         key = Key("Capture", "default", name)
         objects.apply(connection, key, spec, now=0.0, annotations=annotations)

@@ -11,7 +11,7 @@ from typer.main import get_command
 from loopscope.cli import application
 from loopscope.commands import MODULES
 
-HEAVY = ("specs.kinds", "torch", "numpy", "pandas", "pyarrow", "jinja2", "watchfiles")
+HEAVY = ("loopscope.specs.kinds", "torch", "numpy", "pandas", "pyarrow", "jinja2", "watchfiles")
 
 
 def names(*words: str) -> list[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from controller.applying import load_admitted
-from controller.fsck import examine
-from controller.rebuild import rebuild, set_database_aside
-from state import failpoints
-from state.failures import TerminalFailure
+from loopscope.controller.applying import load_admitted
+from loopscope.controller.fsck import examine
+from loopscope.controller.rebuild import rebuild, set_database_aside
+from loopscope.state import failpoints
+from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation
 
 NOW = 2_000_000.0

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from reconcilers import capture, decomposition
-from reconcilers.plan import Blocked, Done, Failed, Observed, Snapshot, Wait, Wanted
-from reconcilers.stage import plan_stage
-from specs.keys import Key
-from specs.status import Condition, Status
+from loopscope.reconcilers import capture, decomposition
+from loopscope.reconcilers.plan import Blocked, Done, Failed, Observed, Snapshot, Wait, Wanted
+from loopscope.reconcilers.stage import plan_stage
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Condition, Status
 from tests.hand_built import (
     CAPTURE_KEY,
     CAPTURED,

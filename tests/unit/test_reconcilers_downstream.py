@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from reconcilers import experiment, mapping, steering
-from reconcilers.plan import Answered, Done, Observed, Snapshot
-from reconcilers.references import object_references
-from reconcilers.stage import plan_stage
-from specs.canonical import digest
-from specs.keys import Key
-from specs.status import Condition, Status
+from loopscope.reconcilers import experiment, mapping, steering
+from loopscope.reconcilers.plan import Answered, Done, Observed, Snapshot
+from loopscope.reconcilers.references import object_references
+from loopscope.reconcilers.stage import plan_stage
+from loopscope.specs.canonical import digest
+from loopscope.specs.keys import Key
+from loopscope.specs.status import Condition, Status
 from tests.hand_built import (
     CAPTURED,
     DECOMPOSITION,

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from reports.export import export_bundle
-from reports.view import ExperimentView
-from specs.kinds import ExperimentSpec
-from state.artifacts import Corrupt
-from state.failures import TerminalFailure
+from loopscope.reports.export import export_bundle
+from loopscope.reports.view import ExperimentView
+from loopscope.specs.kinds import ExperimentSpec
+from loopscope.state.artifacts import Corrupt
+from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE
 

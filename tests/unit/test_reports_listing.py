@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from reports.documents import remaining_seconds
-from reports.listing import (
+from loopscope.reports.documents import remaining_seconds
+from loopscope.reports.listing import (
     age,
     by_owner,
     describe_text,
@@ -16,9 +16,9 @@ from reports.listing import (
     listing,
     object_document,
 )
-from specs.keys import Key
-from state import artifact_index, objects
-from state.records import EventRecord, JobRecord, Progress
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, objects
+from loopscope.state.records import EventRecord, JobRecord, Progress
 from tests.unit.reports_case import NOW, build
 
 LATER = NOW + 300

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from reports.export import write_report
-from reports.html import render_report
-from reports.numbers import MINUS
-from reports.samples import marked
-from reports.view import ExperimentView
-from specs.actions import CODE_REVISIONS
-from specs.keys import Key
-from specs.lexicon import lexicon_pattern
-from specs.status import Condition, Status
-from state import objects
-from state.failures import TerminalFailure
+from loopscope.reports.export import write_report
+from loopscope.reports.html import render_report
+from loopscope.reports.numbers import MINUS
+from loopscope.reports.samples import marked
+from loopscope.reports.view import ExperimentView
+from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.keys import Key
+from loopscope.specs.lexicon import lexicon_pattern
+from loopscope.specs.status import Condition, Status
+from loopscope.state import objects
+from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import NOW, build, set_status
 from tests.unit.reports_payloads import HOSTILE, Sizes
 

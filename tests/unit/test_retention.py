@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from controller.retention import LOOK_SECONDS, Retention
-from controller.snapshots import Observer
-from specs.keys import PIN_ANNOTATION, Key
-from state import artifact_index, collection, failpoints, objects
-from state.collection import RetentionPolicy, collect, forget_missing, take_stock
-from state.consistency import compare
-from state.history import History
-from state.invariants import see
-from state.reachability import Reachability
-from state.trash import Trash
+from loopscope.controller.retention import LOOK_SECONDS, Retention
+from loopscope.controller.snapshots import Observer
+from loopscope.specs.keys import PIN_ANNOTATION, Key
+from loopscope.state import artifact_index, collection, failpoints, objects
+from loopscope.state.collection import RetentionPolicy, collect, forget_missing, take_stock
+from loopscope.state.consistency import compare
+from loopscope.state.history import History
+from loopscope.state.invariants import see
+from loopscope.state.reachability import Reachability
+from loopscope.state.trash import Trash
 from tests.simulated import Crash, Simulation, experiment_spec, settled_experiment, texts
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]

@@ -10,11 +10,11 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
-from controller.inputs.errors import InputRefused, ResolutionPending
-from controller.inputs.hub import Hub
 from loopscope.cli import main
-from state.failures import Failure
-from state.folder import open_state
+from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
+from loopscope.controller.inputs.hub import Hub
+from loopscope.state.failures import Failure
+from loopscope.state.folder import open_state
 from tests.fake_hub import FakeHub
 
 TOKEN = "hf_plantedsecret"
@@ -34,14 +34,14 @@ def test_the_hub_never_answers_with_the_token(monkeypatch, tmp_path, token):
 
 
 def test_what_a_download_complains_about_never_reaches_the_job(monkeypatch, tmp_path):
-    from worker.dictionaries import _downloaded
-    from worker.model_sources import local_model_folder
+    from loopscope.worker.dictionaries import _downloaded
+    from loopscope.worker.model_sources import local_model_folder
 
     def complain(*_, **__):
         raise RuntimeError(f"Illegal header value b'Bearer {TOKEN}'")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", complain)
-    monkeypatch.setattr("worker.dictionaries.hf_hub_download", complain)
+    monkeypatch.setattr("loopscope.worker.dictionaries.hf_hub_download", complain)
     source = {"kind": "hub", "repo": "a/b", "revision": "c" * 40, "path": "x"}
     reference = {"source": source, "files": {"config.json": "0" * 64}}
     calls = (

@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 
-from controller.controller import Controller
-from controller.resolution import Resolver
-from controller.settings import Settings
-from specs.canonical import digest
-from state import artifact_index, failpoints, jobs, objects, tables
-from state.artifacts import MANIFEST, Corrupt, content_digest
-from state.files import file_sha256
-from state.publication import verified_folder
+from loopscope.controller.controller import Controller
+from loopscope.controller.resolution import Resolver
+from loopscope.controller.settings import Settings
+from loopscope.specs.canonical import digest
+from loopscope.state import artifact_index, failpoints, jobs, objects, tables
+from loopscope.state.artifacts import MANIFEST, Corrupt, content_digest
+from loopscope.state.files import file_sha256
+from loopscope.state.publication import verified_folder
 from tests.simulated import (
     Crash,
     Immediately,

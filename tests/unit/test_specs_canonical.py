@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specs import actions
-from specs.actions import CODE_REVISIONS, STAGES, Action
-from specs.canonical import canonical_json, digest
+from loopscope.specs import actions
+from loopscope.specs.actions import CODE_REVISIONS, STAGES, Action
+from loopscope.specs.canonical import canonical_json, digest
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from controller.inputs.prompts import check_prompts
-from numerics.scores import lexicon_pattern as pattern_of_the_score
-from specs.kinds import SteeringSpec
-from specs.lexicon import check_apart, lexicon_pattern
+from loopscope.controller.inputs.prompts import check_prompts
+from loopscope.numerics.scores import lexicon_pattern as pattern_of_the_score
+from loopscope.specs.kinds import SteeringSpec
+from loopscope.specs.lexicon import check_apart, lexicon_pattern
 from tests.simulated import experiment_spec, texts
 
 

@@ -4,9 +4,9 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from specs.kinds import SPEC_BY_KIND, SteeringSpec
-from specs.rules import Arm, Gate, MappingRules, Sampling, Selection
-from specs.sources import Dictionary, ModelSource
+from loopscope.specs.kinds import SPEC_BY_KIND, SteeringSpec
+from loopscope.specs.rules import Arm, Gate, MappingRules, Sampling, Selection
+from loopscope.specs.sources import Dictionary, ModelSource
 from tests.simulated import canonical, experiment_spec, texts
 
 

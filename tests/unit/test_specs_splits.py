@@ -5,8 +5,8 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from specs.kinds import SPEC_BY_KIND
-from specs.splits import Splits, divided
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.splits import Splits, divided
 from tests.simulated import canonical, experiment_spec, texts
 
 TEXTS = [f"text number {n}" for n in range(40)]

@@ -5,10 +5,10 @@ import textwrap
 import pytest
 import yaml
 
-from specs import sweep
-from specs.errors import InvalidSpec
-from specs.kinds import ExperimentSpec
-from specs.loading import load_path
+from loopscope.specs import sweep
+from loopscope.specs.errors import InvalidSpec
+from loopscope.specs.kinds import ExperimentSpec
+from loopscope.specs.loading import load_path
 from tests.simulated import experiment_spec
 
 FRANCE = {"target": {"texts": ["Paris"]}, "neutral": {"texts": ["Rome"]}}

@@ -1,7 +1,7 @@
 import pytest
 
-from specs.keys import Key
-from state import events
+from loopscope.specs.keys import Key
+from loopscope.state import events
 from tests.simulated import new_state
 
 KEY, OTHER = Key("Capture", "default", "a"), Key("Capture", "default", "b")

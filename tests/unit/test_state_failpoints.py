@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from state import failpoints
+from loopscope.state import failpoints
 
 
 def test_a_place_that_nobody_switched_on_does_nothing():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from state import file_systems
-from state.database import open_database
-from state.failures import TerminalFailure
-from state.file_systems import NETWORK_FILE_SYSTEMS, refuse_network_file_system
+from loopscope.state import file_systems
+from loopscope.state.database import open_database
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.file_systems import NETWORK_FILE_SYSTEMS, refuse_network_file_system
 
 
 @pytest.fixture

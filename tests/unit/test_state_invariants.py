@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, text, update
 
-from specs.keys import SOURCE_ANNOTATION, Key
-from state import invariants, jobs, objects, tables
-from state.history import History, payloads_are_those_of, pruned_only_its_own
+from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.state import invariants, jobs, objects, tables
+from loopscope.state.history import History, payloads_are_those_of, pruned_only_its_own
 from tests.simulated import Simulation, capture_spec
 
 CHILD = Key("Decomposition", "default", "france-fine")

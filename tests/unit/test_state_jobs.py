@@ -3,12 +3,12 @@
 import pytest
 import sqlalchemy
 
-from specs.actions import Action
-from specs.keys import Key
-from state import jobs, tables
-from state.jobs import Fenced
-from state.records import Progress
-from state.retry_policy import RetryPolicy
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import jobs, tables
+from loopscope.state.jobs import Fenced
+from loopscope.state.records import Progress
+from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import new_state
 
 KEY = Key("Capture", "default", "cap")

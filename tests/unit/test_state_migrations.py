@@ -15,9 +15,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from state import artifact_index, database, events, failpoints, inputs, jobs, objects, tables
-from state.database import HEAD_REVISION, MIGRATIONS, open_database
-from state.failures import TerminalFailure
+from loopscope.state import (
+    artifact_index,
+    database,
+    events,
+    failpoints,
+    inputs,
+    jobs,
+    objects,
+    tables,
+)
+from loopscope.state.database import HEAD_REVISION, MIGRATIONS, open_database
+from loopscope.state.failures import TerminalFailure
 from tests.schema_dump import SCHEMAS, restore
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +77,7 @@ def as_process(tmp_path, path, **environment):
     """Start a process of the newer Loopscope that opens the database."""
     script = f"""
 from pathlib import Path
-from state import database
+from loopscope.state import database
 database.MIGRATIONS, database.HEAD_REVISION = Path({str(tmp_path / "migrations")!r}), {NEXT!r}
 database.open_database(Path({str(path)!r}))
 """

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from specs.keys import PROTECT_ANNOTATION, Key
-from specs.status import ArtifactReference, Condition, Status
-from state import objects, tables
-from state.failures import TerminalFailure
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.status import ArtifactReference, Condition, Status
+from loopscope.state import objects, tables
+from loopscope.state.failures import TerminalFailure
 from tests.simulated import new_state
 
 KEY = Key("Capture", "default", "cap")

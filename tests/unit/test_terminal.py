@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from reports.terminal import printable
-from specs.keys import Key
-from state import objects
+from loopscope.reports.terminal import printable
+from loopscope.specs.keys import Key
+from loopscope.state import objects
 from tests.fuzz.seeds import document
 from tests.simulated import Simulation, experiment_spec, texts
 

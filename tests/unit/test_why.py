@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from controller.runtime import leadership
-from specs.keys import Key
+from loopscope.controller.runtime import leadership
+from loopscope.specs.keys import Key
 from tests.simulated import Simulation, canonical, experiment_spec, settled_experiment
 
 

@@ -8,13 +8,13 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
 
-from numerics.dictionary import SparseDictionary
-from state.failures import TerminalFailure
+from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.shards import Shards
+from loopscope.worker.stages import capture
+from loopscope.worker.stages.calibration import calibration_preflight
 from tests.stage_world import NEUTRAL, capture_payload
-from worker.context import StageContext
-from worker.shards import Shards
-from worker.stages import capture
-from worker.stages.calibration import calibration_preflight
 
 ROWS = np.array([[2, 0], [0, 3], [1, 1], [-1, 0]], dtype=np.float32)
 ONE_AXIS = SparseDictionary(

@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from specs.actions import Action
-from specs.keys import Key
-from state import jobs
-from state.failures import TerminalFailure
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import jobs
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.shards import Shards
+from loopscope.worker.siblings import Sibling, pending_siblings
+from loopscope.worker.stages import capture, forward_passes
 from tests.simulated import new_state
 from tests.stage_world import (
     HOOK,
@@ -22,9 +25,6 @@ from tests.stage_world import (
     interrupted_and_resumed,
     table,
 )
-from worker.shards import Shards
-from worker.siblings import Sibling, pending_siblings
-from worker.stages import capture, forward_passes
 
 
 def test_a_capture_of_last_tokens_is_that_of_plain_hugging_face(world):

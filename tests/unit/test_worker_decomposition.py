@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from state.failures import JobStopped, TerminalFailure
+from loopscope.state.failures import JobStopped, TerminalFailure
+from loopscope.worker.stages import decomposition
+from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     COARSE,
     Bench,
     bytes_of,
 )
-from worker.stages import decomposition
-from worker.stages.tables import read_sparse
 
 
 @pytest.fixture(autouse=True)

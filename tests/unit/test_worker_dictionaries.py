@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from numerics.dictionary import decode, encode
-from state.failures import TerminalFailure, TransientFailure
-from state.files import file_sha256
-from worker.dictionaries import load_dictionary
+from loopscope.numerics.dictionary import decode, encode
+from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.files import file_sha256
+from loopscope.worker.dictionaries import load_dictionary
 
 D_IN, D_SAE = 8, 24
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -3,19 +3,19 @@
 import threading
 import time
 
-from specs.actions import Action
-from specs.keys import Key
-from state import failpoints, jobs
-from state.database import Database
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints, jobs
+from loopscope.state.database import Database
+from loopscope.worker.lease import Lease
 from tests.simulated import new_state
-from worker.lease import Lease
 
 PATIENCE_SECONDS = 60
 BEATS_PER_LEASE = 6
 
 
 def test_a_beat_that_finds_the_database_busy_is_not_the_last(tmp_path, monkeypatch):
-    monkeypatch.setattr("state.database.BUSY_TIMEOUT_SECONDS", 0.001)
+    monkeypatch.setattr("loopscope.state.database.BUSY_TIMEOUT_SECONDS", 0.001)
     database = new_state(tmp_path / "state").database
     action = Action("capture", {}, {})
     with database.write() as connection:

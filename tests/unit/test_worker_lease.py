@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from specs.actions import Action
-from specs.keys import Key
-from state import failpoints, jobs
-from state.failures import JobStopped
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints, jobs
+from loopscope.state.failures import JobStopped
+from loopscope.worker import stop as stop_module
+from loopscope.worker.lease import Lease
+from loopscope.worker.shards import Shards
+from loopscope.worker.stop import StopRequest
 from tests.simulated import new_state
-from worker import stop as stop_module
-from worker.lease import Lease
-from worker.shards import Shards
-from worker.stop import StopRequest
 
 PATIENCE_SECONDS = 60
 

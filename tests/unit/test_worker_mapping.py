@@ -11,8 +11,11 @@ import scipy.stats
 import torch
 from safetensors.numpy import load_file
 
-from specs.rules import Selection
-from state.failures import JobStopped
+from loopscope.specs.rules import Selection
+from loopscope.state.failures import JobStopped
+from loopscope.worker.stages import mapping
+from loopscope.worker.stages.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
+from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     D_IN,
     FINE,
@@ -21,9 +24,6 @@ from tests.unit.worker_bench import (
     bytes_of,
     mapping_payload,
 )
-from worker.stages import mapping
-from worker.stages.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
-from worker.stages.tables import read_sparse
 
 
 @pytest.fixture(autouse=True)

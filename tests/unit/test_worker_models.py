@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from state.failures import JobStopped, TerminalFailure
+from loopscope.state.failures import JobStopped, TerminalFailure
+from loopscope.worker.model_sources import MARKER, default_cache, local_model_folder
+from loopscope.worker.models import load_model, share_weights
 from tests.tiny_models import folder_reference, save_rope_model
-from worker.model_sources import MARKER, default_cache, local_model_folder
-from worker.models import load_model, share_weights
 
 
 def quiet(*progress):

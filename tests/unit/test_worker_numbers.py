@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from state.failures import TerminalFailure
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.stages import capture, forward_passes, steering
 from tests.stage_world import HOOK, capture_payload, contents, steering_payload, table
-from worker.stages import capture, forward_passes, steering
 
 
 @pytest.fixture

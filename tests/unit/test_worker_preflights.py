@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from state.failures import TerminalFailure
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.preflights import Preflight, require
+from loopscope.worker.stages import capture, forward_passes, steering
 from tests.stage_world import capture_payload, steering_payload
-from worker.preflights import Preflight, require
-from worker.stages import capture, forward_passes, steering
 
 
 def test_a_check_inside_its_range_is_reported_with_its_numbers():
@@ -65,7 +65,7 @@ def test_positions_that_padding_shifts_are_caught_where_the_model_learns_positio
 
 
 def test_a_second_bos_inside_a_prompt_is_caught(world, monkeypatch):
-    from worker.models import LoadedModel
+    from loopscope.worker.models import LoadedModel
 
     real = LoadedModel.encode
 

@@ -7,17 +7,17 @@ import types
 import pytest
 import torch
 
-from specs.actions import CODE_REVISIONS, Action
-from specs.keys import Key
-from state import artifact_index, jobs
-from state.failures import TerminalFailure, TransientFailure
-from state.retry_policy import RetryPolicy
+from loopscope.specs.actions import CODE_REVISIONS, Action
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, jobs
+from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.retry_policy import RetryPolicy
+from loopscope.worker import runner as runner_module
+from loopscope.worker.lease import Lease
+from loopscope.worker.memory import ran_out_of_memory
+from loopscope.worker.runner import Runner, batch_divisor
+from loopscope.worker.stop import StopRequest
 from tests.simulated import new_state
-from worker import runner as runner_module
-from worker.lease import Lease
-from worker.memory import ran_out_of_memory
-from worker.runner import Runner, batch_divisor
-from worker.stop import StopRequest
 
 ACTION = Action("capture", {}, {"prompts": []})
 DIGEST = ACTION.digest

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.shards import Shards
+from loopscope.worker.shards import Shards
 
 NAME = "capture-00000.safetensors"
 

@@ -10,9 +10,9 @@ import pytest
 import scipy.stats
 from safetensors.numpy import load_file, save_file
 
-from numerics.multiple_tests import holm
+from loopscope.numerics.multiple_tests import holm
+from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import NEUTRALS, TARGETS, Bench, bytes_of
-from worker.stages.tables import read_sparse
 
 SPLIT = ["discover", "test"] * ((TARGETS + NEUTRALS) // 2)
 

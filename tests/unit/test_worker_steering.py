@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from state.failures import TerminalFailure
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.stages import steering
+from loopscope.worker.stages.steering_cells import plan_rows
 from tests.stage_world import (
     OPENINGS,
     contents,
@@ -15,8 +17,6 @@ from tests.stage_world import (
     steering_payload,
     table,
 )
-from worker.stages import steering
-from worker.stages.steering_cells import plan_rows
 
 NO_ANCHOR = {"anchor": None, "anchors": [], "children": [], "children_of_all": []}
 

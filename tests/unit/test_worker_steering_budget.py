@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from numerics.intervention import Intervention
-from numerics.scores import loss_rise, next_token_kl
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.scores import loss_rise, next_token_kl
+from loopscope.worker.stages import steering
+from loopscope.worker.stages.steering_arms import matched_latents
+from loopscope.worker.stages.steering_budget import NeutralTexts
+from loopscope.worker.stages.steering_cells import Cell
+from loopscope.worker.stages.steering_run import prepare
 from tests.stage_world import contents, interrupted_and_resumed, steering_payload, table
-from worker.stages import steering
-from worker.stages.steering_arms import matched_latents
-from worker.stages.steering_budget import NeutralTexts
-from worker.stages.steering_cells import Cell
-from worker.stages.steering_run import prepare
 
 NEUTRAL_TEXT = [
     "the quiet city sold old bread", "a garden in summer", "people liked the river",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.worker.stages import steering
 from tests.stage_world import (
     NEUTRAL,
     TARGET,
@@ -17,7 +18,6 @@ from tests.stage_world import (
     steering_payload,
     table,
 )
-from worker.stages import steering
 
 SIBLINGS = ["germany", "berlin", "japan", "tokyo", "rome", "beer"]
 LAYER = 1

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from numerics.dictionary import SparseDictionary
-from specs.rules import Gate, Selection
-from state.failures import JobStopped
-from worker.context import StageContext
-from worker.shards import Shards
-from worker.stages import decomposition, mapping
-from worker.stages.tables import write_table
+from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.specs.rules import Gate, Selection
+from loopscope.state.failures import JobStopped
+from loopscope.worker.context import StageContext
+from loopscope.worker.shards import Shards
+from loopscope.worker.stages import decomposition, mapping
+from loopscope.worker.stages.tables import write_table
 
 D_IN = 6
 

@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerics.gate import READINGS, behaves_like_child, readings
-from numerics.mapping import Indices, correlations, cosine_histogram, coverages, top_latents
-from numerics.multiple_tests import benjamini_hochberg
-from numerics.permutation import edge_test
-from worker.context import StageContext
-from worker.stages.sides import Rules, Side
+from loopscope.numerics.gate import READINGS, behaves_like_child, readings
+from loopscope.numerics.mapping import (
+    Indices,
+    correlations,
+    cosine_histogram,
+    coverages,
+    top_latents,
+)
+from loopscope.numerics.multiple_tests import benjamini_hochberg
+from loopscope.numerics.permutation import edge_test
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.sides import Rules, Side
 
 ANCHORS_PER_BLOCK = 16
 

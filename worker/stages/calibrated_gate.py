@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.calibration import (
+from loopscope.numerics.calibration import (
     Calibration,
     Counts,
     MatchedNull,
@@ -20,12 +20,12 @@ from numerics.calibration import (
     calibrate,
     percentile_of_each,
 )
-from numerics.gate import ChildCounts, GateRules, Verdict
-from numerics.mapping import Indices
-from worker.context import StageContext
-from worker.stages.anchors import Anchor
-from worker.stages.sides import Rules, Side
-from worker.stages.tables import write_table
+from loopscope.numerics.gate import ChildCounts, GateRules, Verdict
+from loopscope.numerics.mapping import Indices
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.anchors import Anchor
+from loopscope.worker.stages.sides import Rules, Side
+from loopscope.worker.stages.tables import write_table
 
 
 @dataclass(frozen=True)

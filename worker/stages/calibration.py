@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from numerics.dictionary import (
+from loopscope.numerics.dictionary import (
     BLOCK_BYTES_MAX,
     ReconstructionSums,
     SparseDictionary,
@@ -15,9 +15,9 @@ from numerics.dictionary import (
     decode,
     encode,
 )
-from worker.context import StageContext
-from worker.preflights import Preflight, require
-from worker.stages.capture import CALIBRATION
+from loopscope.worker.context import StageContext
+from loopscope.worker.preflights import Preflight, require
+from loopscope.worker.stages.capture import CALIBRATION
 
 ROWS_AT_ONCE = 512
 ADVICE = "check that the dictionary was trained on this model and hook, in the same scale"

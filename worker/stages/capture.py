@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from numerics.batching import in_parts, plan_batches
-from numerics.capture import NormStatistics, norm_statistics
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.models import LoadedModel
-from worker.stages.capture_preflights import capture_preflights
-from worker.stages.forward_passes import ForwardPasses
-from worker.stages.tables import write_json, write_table
+from loopscope.numerics.batching import in_parts, plan_batches
+from loopscope.numerics.capture import NormStatistics, norm_statistics
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.models import LoadedModel
+from loopscope.worker.stages.capture_preflights import capture_preflights
+from loopscope.worker.stages.forward_passes import ForwardPasses
+from loopscope.worker.stages.tables import write_json, write_table
 
 TOKENS_PER_BATCH_MAX = 512
 """About a second of work for a small model on a CPU; part of what makes payload bytes equal."""

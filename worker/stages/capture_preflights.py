@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from numerics.reading import residual_of
-from worker.models import AGREEMENT_TOLERANCE, LoadedModel
-from worker.preflights import Preflight, require
+from loopscope.numerics.reading import residual_of
+from loopscope.worker.models import AGREEMENT_TOLERANCE, LoadedModel
+from loopscope.worker.preflights import Preflight, require
 
 
 def capture_preflights(

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from numerics.features import LatentStatistics, held_out_statistics
-from numerics.gate import selective_latents
-from numerics.mapping import Indices
-from worker.stages.sides import Rules, Side
-from worker.stages.tables import write_table
+from loopscope.numerics.features import LatentStatistics, held_out_statistics
+from loopscope.numerics.gate import selective_latents
+from loopscope.numerics.mapping import Indices
+from loopscope.worker.stages.sides import Rules, Side
+from loopscope.worker.stages.tables import write_table
 
 NO_TEST_SPLIT = "not confirmed: no test split"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from numerics.dictionary import (
+from loopscope.numerics.dictionary import (
     BLOCK_BYTES_MAX,
     ReconstructionSums,
     SparseDictionary,
@@ -26,12 +26,12 @@ from numerics.dictionary import (
     decode,
     encode,
 )
-from numerics.features import aggregate_prompts, latent_statistics
-from numerics.splits import split_rows
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.stages.calibration import calibration_preflight
-from worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
+from loopscope.numerics.features import aggregate_prompts, latent_statistics
+from loopscope.numerics.splits import split_rows
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.calibration import calibration_preflight
+from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
 
 SHARD_MULTIPLICATIONS = 10**11
 """Encoder work of one shard: about two seconds on two cores, whatever the widths."""

@@ -11,18 +11,18 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from numerics.batching import TokenBatch, pad
-from numerics.capture import (
+from loopscope.numerics.batching import TokenBatch, pad
+from loopscope.numerics.capture import (
     HookNeverFired,
     NotFinite,
     check_residual,
     residuals_at_hooks,
     rows_without_bos,
 )
-from state.failures import TerminalFailure
-from worker.models import LoadedModel
-from worker.shards import Shards
-from worker.siblings import Sibling
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.models import LoadedModel
+from loopscope.worker.shards import Shards
+from loopscope.worker.siblings import Sibling
 
 Rows = dict[str, Tensor]
 """``{prompt index: [tokens, d_model]}``, on the CPU."""

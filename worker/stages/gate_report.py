@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from numerics.features import LatentStatistics
-from numerics.gate import READINGS, GateRule
-from worker.stages.anchors import Anchor
-from worker.stages.calibrated_gate import CalibratedGate
-from worker.stages.confirmation import Confirmation
-from worker.stages.sides import Rules
+from loopscope.numerics.features import LatentStatistics
+from loopscope.numerics.gate import READINGS, GateRule
+from loopscope.worker.stages.anchors import Anchor
+from loopscope.worker.stages.calibrated_gate import CalibratedGate
+from loopscope.worker.stages.confirmation import Confirmation
+from loopscope.worker.stages.sides import Rules
 
 
 def gate_report(
@@ -23,7 +23,7 @@ def gate_report(
     confirmation: Confirmation,
     calibrated: CalibratedGate,
 ) -> dict[str, Any]:
-    """Return the content of ``gate.json``; ``numerics.gate.decide`` made the verdict.
+    """Return the content of ``gate.json``; ``loopscope.numerics.gate.decide`` made the verdict.
 
     ``anchors`` come best first, ``summary`` holds the columns of ``coarse_summary.parquet``. The
     shares say how many of all coarse latents would pass: with a high share a GO is worth little.

@@ -14,24 +14,24 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from numerics.directions import arm_directions
-from numerics.features import LatentStatistics
-from numerics.gate import READINGS, ChildCounts, count_children, selective_latents
-from numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.stages.anchors import (
+from loopscope.numerics.directions import arm_directions
+from loopscope.numerics.features import LatentStatistics
+from loopscope.numerics.gate import READINGS, ChildCounts, count_children, selective_latents
+from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.anchors import (
     HISTOGRAM_TYPES,
     Anchor,
     describe_anchors,
     joined,
     pair_table,
 )
-from worker.stages.calibrated_gate import calibrated_gate
-from worker.stages.confirmation import confirm
-from worker.stages.gate_report import gate_report
-from worker.stages.sides import Rules, Side, read_side
-from worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.calibrated_gate import calibrated_gate
+from loopscope.worker.stages.confirmation import confirm
+from loopscope.worker.stages.gate_report import gate_report
+from loopscope.worker.stages.sides import Rules, Side, read_side
+from loopscope.worker.stages.tables import write_json, write_table
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:

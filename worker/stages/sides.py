@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.features import LatentStatistics
-from numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
-from numerics.mapping import ActivationColumns
-from numerics.splits import DiscoverRows, HeldOutRows, split_rows
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.stages.tables import read_columns, read_sparse
+from loopscope.numerics.features import LatentStatistics
+from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
+from loopscope.numerics.mapping import ActivationColumns
+from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.tables import read_columns, read_sparse
 
 
 @dataclass(frozen=True)

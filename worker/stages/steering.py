@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.batching import in_parts
-from numerics.capture import NotFinite
-from numerics.sampling import keyed_generator, uniforms
-from numerics.steering import generate
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.preflights import Preflight, require
-from worker.stages.steering_budget import NeutralTexts, choose_cells, mean_effect
-from worker.stages.steering_cells import Cell, Row, plan_rows
-from worker.stages.steering_outcomes import read_outcomes
-from worker.stages.steering_run import SteeringRun, not_finite, prepare
-from worker.stages.steering_shift import distribution_shifts
-from worker.stages.steering_tables import Scored, write_results
+from loopscope.numerics.batching import in_parts
+from loopscope.numerics.capture import NotFinite
+from loopscope.numerics.sampling import keyed_generator, uniforms
+from loopscope.numerics.steering import generate
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.preflights import Preflight, require
+from loopscope.worker.stages.steering_budget import NeutralTexts, choose_cells, mean_effect
+from loopscope.worker.stages.steering_cells import Cell, Row, plan_rows
+from loopscope.worker.stages.steering_outcomes import read_outcomes
+from loopscope.worker.stages.steering_run import SteeringRun, not_finite, prepare
+from loopscope.worker.stages.steering_shift import distribution_shifts
+from loopscope.worker.stages.steering_tables import Scored, write_results
 
 ROWS_PER_BATCH_MAX = 256
 """Rows decoded together. A step of a 262,144-word model is one to three seconds on two cores;

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from numerics.directions import summed_direction
-from numerics.sampling import keyed_generator, random_direction
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.stages.tables import read_columns
+from loopscope.numerics.directions import summed_direction
+from loopscope.numerics.sampling import keyed_generator, random_direction
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.tables import read_columns
 
 SYSTEM_PROMPT = "systemPrompt"
 PRIMARY = ("coarse", "fine", "multi")

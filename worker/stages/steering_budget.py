@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from numerics.budget import PASSES_MAX, Solution, solve_strengths
-from numerics.capture import NotFinite
-from numerics.sampling import keyed_generator
-from numerics.scores import loss_rise, next_token_kl, prefixed_kl
-from worker.stages.steering_arms import SYSTEM_PROMPT
-from worker.stages.steering_cells import Cell, unsteered_cells
-from worker.stages.steering_run import SteeringRun, not_finite
+from loopscope.numerics.budget import PASSES_MAX, Solution, solve_strengths
+from loopscope.numerics.capture import NotFinite
+from loopscope.numerics.sampling import keyed_generator
+from loopscope.numerics.scores import loss_rise, next_token_kl, prefixed_kl
+from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT
+from loopscope.worker.stages.steering_cells import Cell, unsteered_cells
+from loopscope.worker.stages.steering_run import SteeringRun, not_finite
 
 CELLS_PER_PASS_MAX = 64
 """Cells whose divergence is computed in one pass over a text."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worker.stages.steering_arms import SYSTEM_PROMPT, Arms
+from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT, Arms
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from numerics.intervention import Clearing, LatentReader
-from worker.context import StageContext
-from worker.stages.steering_arms import Arms
+from loopscope.numerics.intervention import Clearing, LatentReader
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.steering_arms import Arms
 
 SIDES = ("coarse", "fine")
 

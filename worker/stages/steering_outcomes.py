@@ -10,16 +10,16 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from numerics.batching import pad, plan_batches
-from numerics.capture import residual_at_hook, rows_without_bos
-from numerics.dictionary import block_shape, encode
-from numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
-from numerics.reading import Reading, read_continuations, text_means
-from numerics.sampling import keyed_generator
-from worker.stages.capture import TOKENS_PER_BATCH_MAX
-from worker.stages.steering_cells import Cell, Row
-from worker.stages.steering_run import SteeringRun
-from worker.stages.tables import read_columns
+from loopscope.numerics.batching import pad, plan_batches
+from loopscope.numerics.capture import residual_at_hook, rows_without_bos
+from loopscope.numerics.dictionary import block_shape, encode
+from loopscope.numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from loopscope.numerics.reading import Reading, read_continuations, text_means
+from loopscope.numerics.sampling import keyed_generator
+from loopscope.worker.stages.capture import TOKENS_PER_BATCH_MAX
+from loopscope.worker.stages.steering_cells import Cell, Row
+from loopscope.worker.stages.steering_run import SteeringRun
+from loopscope.worker.stages.tables import read_columns
 
 Outcomes = dict[str, dict[Row, float]]
 SIDES = ("coarse", "fine")

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numerics.capture import HookNeverFired, NotFinite
-from numerics.causal_model import HookPlace
-from numerics.intervention import Intervention
-from numerics.sampling import SamplingRule
-from state.failures import TerminalFailure
-from worker.context import StageContext
-from worker.models import LoadedModel
-from worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
-from worker.stages.steering_cells import Cell, added_vectors
-from worker.stages.steering_clamp import ClampedLatents, clamped_latents
+from loopscope.numerics.capture import HookNeverFired, NotFinite
+from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.sampling import SamplingRule
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.models import LoadedModel
+from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
+from loopscope.worker.stages.steering_cells import Cell, added_vectors
+from loopscope.worker.stages.steering_clamp import ClampedLatents, clamped_latents
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from numerics.shift import token_shifts
-from numerics.steering import steered_states
-from worker.stages.steering_arms import SYSTEM_PROMPT
-from worker.stages.steering_cells import Cell
-from worker.stages.steering_run import SteeringRun
+from loopscope.numerics.shift import token_shifts
+from loopscope.numerics.steering import steered_states
+from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT
+from loopscope.worker.stages.steering_cells import Cell
+from loopscope.worker.stages.steering_run import SteeringRun
 
 
 def distribution_shifts(run: SteeringRun, cells: list[Cell]) -> list[dict[str, Any]]:

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from numerics.paired import bootstrap_interval
-from numerics.scores import lexicon_pattern, mentions
-from numerics.verdict import decide
-from worker.stages.steering_arms import PRIMARY, SYSTEM_PROMPT
-from worker.stages.steering_cells import Cell, Row
-from worker.stages.tables import write_json, write_table
+from loopscope.numerics.paired import bootstrap_interval
+from loopscope.numerics.scores import lexicon_pattern, mentions
+from loopscope.numerics.verdict import decide
+from loopscope.worker.stages.steering_arms import PRIMARY, SYSTEM_PROMPT
+from loopscope.worker.stages.steering_cells import Cell, Row
+from loopscope.worker.stages.tables import write_json, write_table
 
 
 @dataclass(frozen=True)
