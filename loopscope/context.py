@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
+from loopscope.specs.spec_files import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state import objects
 from loopscope.state.folder import StateFolder, open_state
@@ -42,10 +43,22 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Globals:
-    """The options before the subcommand."""
+    """The options that every command has, before or after its name."""
 
     state_path: Path
     namespace: str
+    state_given: bool = False
+    namespace_given: bool = False
+
+    @property
+    def only_namespace(self) -> str | None:
+        """The namespace that was asked for, or None when none was."""
+        return self.namespace if self.namespace_given else None
+
+    def refuse_namespace(self, command: str) -> None:
+        """Raise CommandError when a namespace was named for what concerns all of them."""
+        if self.namespace_given:
+            raise CommandError(f"{command} concerns every namespace; leave out --namespace")
 
     def open(self) -> StateFolder:
         """Open the state folder, creating it if need be."""
@@ -148,11 +161,12 @@ def root_of(path: Path, given: Path | None) -> Path:
     """Return the folder that files named in specs must lie under.
 
     ``--root`` if given; the folder itself for a folder; else the enclosing git checkout or
-    the current folder, whichever holds the file.
+    the current folder, whichever holds the file. Standard input lies in the current folder.
     """
     if given is not None:
         return given.resolve()
-    start = path if path.is_dir() else path.parent
+    folder = Path.cwd() if path == STANDARD_INPUT else path.parent
+    start = path if path.is_dir() else folder
     answer = subprocess.run(
         ["git", "-C", str(start), "rev-parse", "--show-toplevel"],
         capture_output=True,

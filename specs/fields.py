@@ -144,9 +144,11 @@ class Texts(Spec):
         reader = file_reader(info)
         if reader is None or not isinstance(data, dict) or not isinstance(data.get("file"), str):
             return data
-        if "texts" in data:
+        if "texts" not in data:
+            return {**data, "texts": reader.lines(data["file"])}
+        if not (info.context or {}).get("exported"):
             raise ValueError("give either file or texts, not both")
-        return {**data, "texts": reader.lines(data["file"])}
+        return data
 
     @field_validator("texts")
     @classmethod

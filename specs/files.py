@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from loopscope.specs.suggest import closest
 
@@ -69,9 +70,14 @@ class RootedFiles:
 def read_at_most(path: Path, bytes_max: int) -> bytes:
     """Return a file's bytes; ValueError when there are more, also in a file without an end."""
     with path.open("rb") as stream:
-        content = stream.read(bytes_max + 1)
+        return read_stream(stream, path.name, bytes_max)
+
+
+def read_stream(stream: BinaryIO, name: str, bytes_max: int) -> bytes:
+    """Return what is left in a stream; ValueError when that is more than ``bytes_max``."""
+    content = stream.read(bytes_max + 1)
     if len(content) > bytes_max:
-        raise ValueError(f"{path.name} is larger than {bytes_max:,} bytes")
+        raise ValueError(f"{name} is larger than {bytes_max:,} bytes")
     return content
 
 

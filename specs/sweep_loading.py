@@ -92,20 +92,20 @@ def _name_problems(name: str, matrix: dict[str, Any]) -> Iterator[Refusal]:
 
 
 def canonical_matrix(
-    model: type[BaseModel], given: dict[str, Any], files: FileReader
+    model: type[BaseModel], given: dict[str, Any], files: FileReader, *, exported: bool
 ) -> tuple[dict[str, Any], list[InvalidCell]]:
     """Return the matrix of a spec as it is stored, and the cells that are not valid.
 
     ``given`` is the spec as it stands in the file; what is returned has texts in place, absolute
-    paths and defaults, and is whole only if no cell is invalid.
+    paths and defaults, and is whole only if no cell is invalid. ``exported``: ``get`` printed it.
     """
-    reader = RememberedFiles(files)
+    context = {"files": RememberedFiles(files), "exported": exported}
     matrix = given["matrix"]
     canonical: dict[str, Any] = {axis: {v: {} for v in values} for axis, values in matrix.items()}
     invalid: list[InvalidCell] = []
     for cell in sweep.cells(given):
         try:
-            whole = model.model_validate(cell.spec, context={"files": reader})
+            whole = model.model_validate(cell.spec, context=context)
         except ValidationError as error:
             invalid.append(InvalidCell(cell, error))
             if len(invalid) >= INVALID_CELLS_MAX:

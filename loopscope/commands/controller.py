@@ -78,6 +78,7 @@ def controller(
     from loopscope.controller.standby import leading
     from loopscope.state.collection import RetentionPolicy
 
+    context.obj.refuse_namespace("controller")
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
     log_to_stderr(logging.INFO, log_format)

@@ -189,18 +189,24 @@ def list_events(
             if name is None:
                 raise CommandError("name the object too: loopscope events KIND NAME")
             key = find_one(connection, kind_of(kind), context.obj.namespace, name).key
-        seen = events.listed(connection, key)
+        seen = _events(connection, key, context.obj.only_namespace)
     columns = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
     show(Listing(columns, [_event_row(event) for event in seen]))
     told = {(e.key, e.reason, e.message): e.count for e in seen}
     while watch:
         time.sleep(EVENTS_POLL_SECONDS)
         with state.database.read() as connection:
-            seen = events.listed(connection, key)
+            seen = _events(connection, key, context.obj.only_namespace)
         for e in seen:
             if told.get((e.key, e.reason, e.message)) != e.count:
                 print("   ".join(_event_row(e)), flush=True)
         told = {(e.key, e.reason, e.message): e.count for e in seen}
+
+
+def _events(connection: Any, key: Key | None, namespace: str | None) -> list[EventRecord]:
+    """Return the events of an object, else of the namespace that was asked for, else all."""
+    seen = events.listed(connection, key)
+    return [e for e in seen if namespace is None or e.key.namespace == namespace]
 
 
 def _event_row(event: EventRecord) -> list[str]:

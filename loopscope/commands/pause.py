@@ -57,6 +57,8 @@ def _scope(
     """Return the scope that exactly one of KIND NAME, --stage and --all names."""
     if bool(words) + (stage is not None) + all_ != 1:
         raise CommandError("expected one of KIND NAME, --stage STAGE or --all")
+    if not words:
+        given.refuse_namespace("--all" if all_ else "--stage")
     if all_:
         return pauses.EVERYTHING
     if stage is not None:
