@@ -151,9 +151,12 @@ def _print_documents(records: list[ObjectRecord], output: str | None, *, single:
         from loopscope.jsonpath import render
 
         try:
-            print(render((output or "").removeprefix("jsonpath="), document), flush=True)
+            text = render((output or "").removeprefix("jsonpath="), document)
         except ValueError as error:
             raise CommandError(f"--output jsonpath: {error}") from None
+        except LookupError as error:
+            raise CommandError(f"--output jsonpath: {error}", 1) from None
+        print(text, end="" if text.endswith("\n") or not text else "\n", flush=True)
 
 
 def describe(context: typer.Context, words: Words) -> None:

@@ -316,3 +316,19 @@ def test_texts_beside_a_file_are_refused_in_what_somebody_wrote(loopscope, exper
 
     code, _, err = loopscope("apply", "-f", experiment(both))
     assert code == 2 and "not both" in err
+
+
+# -- jsonpath ----------------------------------------------------------------------------
+
+
+def test_a_label_with_dots_is_found_in_both_spellings(loopscope, settled):
+    for path in (r"labels.loopscope\.dev/experiment", r"labels['loopscope\.dev/experiment']"):
+        found = loopscope("get", "map", "france", "-o", f"jsonpath={{.metadata.{path}}}")
+        assert found == (0, "france\n", "")
+
+
+def test_a_path_that_finds_nothing_ends_as_it_does_for_kubectl(loopscope, settled):
+    field = loopscope("get", "exp", "france", "-o", "jsonpath={.metadata.labels.mine}")
+    assert field == (0, "", "")
+    code, out, err = loopscope("get", "exp", "-l", "a=b", "-o", "jsonpath={.items[0].metadata}")
+    assert (code, out) == (1, "") and "array index out of bounds: index 0, length 0" in err
