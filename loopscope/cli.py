@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from loopscope import commands
-from loopscope.command_line import Application, Group
+from loopscope.commands.command_line import Application, Group
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
 from loopscope.reports.terminal import printable
 from loopscope.specs.errors import InvalidSpec

@@ -17,6 +17,7 @@ from loopscope.state.records import ObjectRecord
 
 EXIT_STALLED = 1
 EXIT_BAD_INPUT = 2
+EXIT_WAIT_STALLED = 4
 EXIT_INTERRUPTED = 130
 
 KIND_BY_WORD = {
@@ -39,6 +40,10 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class NotFound(CommandError):
+    """There is no object of that name."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
         close = closest(name, known)
         meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}"
         hint = meant if known else "; there are none"
-        raise CommandError(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
+        raise NotFound(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
     return found
 
 
