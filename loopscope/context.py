@@ -13,6 +13,7 @@ from loopscope.specs.spec_files import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state import objects
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
 
 EXIT_STALLED = 1
@@ -71,6 +72,15 @@ class Globals:
 
     def open_existing(self) -> StateFolder:
         """Open the state folder; a missing one is an error, not an empty answer."""
+        self._refuse_missing()
+        return open_state(self.state_path)
+
+    def open_to_read(self) -> StateFolder:
+        """Open the state folder to look at it, also where nothing may be written."""
+        self._refuse_missing()
+        return open_to_read(self.state_path)
+
+    def _refuse_missing(self) -> None:
         database = self.state_path / "state.db"
         if database.is_file() and database.stat().st_size == 0:
             raise CommandError(
@@ -89,7 +99,6 @@ class Globals:
                 f"no state folder at {self.state_path}; run `loopscope apply -f …` first, "
                 "or name one with --state or LOOPSCOPE_STATE"
             )
-        return open_state(self.state_path)
 
 
 def now() -> float:

@@ -77,7 +77,7 @@ def apply(
         context.obj, filename or [], root, apply_set, prune, allow_empty, force_conflicts, confirm
     )
     if dry_run != "none":
-        _dry_run(existing(context.obj), request)
+        _dry_run(existing(context.obj, to_read=True), request)
         return
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
@@ -96,7 +96,7 @@ def diff(
     from loopscope.controller.reasons import change_words
     from loopscope.controller.requests import read_files
 
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     request = request_of(context.obj, filename, root, apply_set, force=force_conflicts)
     reading = read_files(state, request, now=now())
     with state.database.read() as connection:
@@ -138,9 +138,11 @@ def request_of(
     )
 
 
-def existing(options: Globals) -> StateFolder | None:
-    """Return the state folder if there is one."""
-    return options.open_existing() if (options.state_path / "state.db").exists() else None
+def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
+    """Return the state folder if there is one; ``to_read``: also where nothing may be written."""
+    if not (options.state_path / "state.db").exists():
+        return None
+    return options.open_to_read() if to_read else options.open_existing()
 
 
 def _dry_run(state: StateFolder | None, request: Request) -> None:

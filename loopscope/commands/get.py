@@ -66,7 +66,7 @@ def get(
             found = objects.listed(connection, kind, namespace)
         return [record for record in found if fits(record.labels)]
 
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     if watch:
         _watch(state, kind, namespace, select, output, single=name is not None)
         return
@@ -164,7 +164,7 @@ def describe(context: typer.Context, words: Words) -> None:
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"describe needs a name: loopscope describe {kind.lower()} NAME")
-    with context.obj.open_existing().database.read() as connection:
+    with context.obj.open_to_read().database.read() as connection:
         for record in find(connection, kind, context.obj.namespace, name):
             digest = record.wanted_digest
             ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
@@ -185,7 +185,7 @@ def list_events(
 ) -> None:
     """Print what happened, newest last; repeats are counted."""
     key: Key | None = None
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     with state.database.read() as connection:
         if words:
             kind, name = split_name(words)

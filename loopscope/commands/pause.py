@@ -68,7 +68,7 @@ def _scope(
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"expected a name: loopscope pause {kind.lower()} NAME")
-    with given.open_existing().database.read() as connection:
+    with given.open_to_read().database.read() as connection:
         try:
             return pauses.scope_of(find_one(connection, kind, given.namespace, name).key)
         except CommandError:

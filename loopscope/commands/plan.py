@@ -75,7 +75,7 @@ def plan(
 @contextmanager
 def _opened(options: Globals) -> Iterator[StateFolder]:
     """Open the state folder; where there is none, an empty one that vanishes again."""
-    state = existing(options)
+    state = existing(options, to_read=True)
     if state is not None:
         yield state
         return

@@ -76,7 +76,7 @@ def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
     """
     if condition == "create" and not (options.state_path / "state.db").exists():
         return _look_later(options, kind, name, condition)
-    state = options.open_existing()
+    state = options.open_to_read()
 
     def look() -> list[ObjectRecord]:
         with state.database.read() as connection:
