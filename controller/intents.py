@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +132,7 @@ def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Inte
     )
     if stored is None or last is None or last.manager == applier.manager:
         return intent, None
-    same_file = source is not None and stored.annotations.get(SOURCE_ANNOTATION) == source
+    same_file = _is_same_file(stored.annotations.get(SOURCE_ANNOTATION), source)
     if same_file or applier.force:
         keeps = applier.manager == ANYBODY and not applier.force
         return _with(intent, last.manager if keeps else applier.manager), None
@@ -229,6 +230,12 @@ def _refuse_owned(item: LoadedObject, stored: ObjectRecord | None) -> None:
             f"{item.manifest.key} was made by its owner (metadata.ownerReferences) and is gone; "
             "apply the owner, or remove ownerReferences to make an object of its own",
         )
+
+
+def _is_same_file(before: str | None, now: str | None) -> bool:
+    if before is None or now is None:
+        return False
+    return before == now or os.path.realpath(before) == os.path.realpath(now)
 
 
 def _visible(annotations: dict[str, str]) -> dict[str, str]:

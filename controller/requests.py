@@ -13,7 +13,7 @@ from loopscope.controller.planned import Applied, Planned, PlannedObject
 from loopscope.controller.unchanged import FileMemory, Unchanged
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.spec_files import SpecSource, files_of
+from loopscope.specs.spec_sources import SpecSource, files_of
 from loopscope.state import applied, objects
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from loopscope.controller.code_identity import code_identity
 from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_files import STANDARD_INPUT
+from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state import applied
 from loopscope.state.records import SourceRecord
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_files import STANDARD_INPUT
+from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state import objects
 from loopscope.state.folder import StateFolder, open_state

@@ -20,7 +20,7 @@ from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.messages import message_of, short
 from loopscope.specs.objects import Metadata, ObjectManifest
 from loopscope.specs.reference import kind_facts
-from loopscope.specs.spec_files import STANDARD_INPUT, SpecSource, files_of
+from loopscope.specs.spec_sources import STANDARD_INPUT, SpecSource, files_of
 from loopscope.specs.suggest import closest, did_you_mean
 from loopscope.specs.yaml_errors import decoding_problem
 from loopscope.specs.yaml_nodes import Document, Place, read_documents
@@ -45,9 +45,12 @@ class LoadedObject:
 
     @property
     def source(self) -> Path | None:
-        """The file that it stands in, links followed; None for standard input."""
+        """The absolute path of the file that it stands in; None for standard input.
+
+        Links stay links: where one leads may change, as a deployment swaps it.
+        """
         file = Path(self.document.file)
-        return None if file == STANDARD_INPUT else file.resolve()
+        return None if file == STANDARD_INPUT else file.absolute()
 
     def problem(self, field: str, message: str) -> Problem:
         """Point at ``field`` (dotted YAML path) of this object's file."""

@@ -3,31 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from loopscope.specs.errors import InvalidSpec, Problem
-
-
-STANDARD_INPUT = Path("/dev/stdin")
-"""What ``-f -`` stands for."""
-
-
-class SpecSource(NamedTuple):
-    """A path that somebody named, and the folder below which its specs may name text files."""
-
-    path: Path
-    root: Path
-
-
-def files_of(sources: Iterable[SpecSource]) -> dict[Path, Path]:
-    """Return every file that the paths stand for with its root; a file named twice once."""
-    found: dict[str, tuple[Path, Path]] = {}
-    for source in sources:
-        for file in spec_files(source.path):
-            found.setdefault(os.path.abspath(file), (file, source.root))  # noqa: PTH100 - links stay
-    return dict(found.values())
 
 
 def spec_files(path: Path) -> list[Path]:
@@ -36,8 +15,6 @@ def spec_files(path: Path) -> list[Path]:
     Below a folder, names that begin with a dot are no specs: editors, notebooks and systems keep
     their copies so. A hidden file or folder that is named itself is read.
     """
-    if path == STANDARD_INPUT:
-        return [path]
     if path.is_dir():
         return [Path(file) for file in sorted(_yaml_below(str(path)), key=_by_folder)]
     try:

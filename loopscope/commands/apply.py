@@ -21,7 +21,7 @@ from loopscope.commands.options import (
 )
 from loopscope.context import CommandError, Globals, now, root_of
 from loopscope.reports.terminal import printable
-from loopscope.specs.spec_files import SpecSource
+from loopscope.specs.spec_sources import SpecSource
 
 if TYPE_CHECKING:
     from loopscope.controller.requests import Done, Reading, Request

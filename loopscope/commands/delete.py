@@ -11,7 +11,7 @@ import typer
 from loopscope.commands.options import FilesOrElseOption, RootOption
 from loopscope.context import CommandError, Globals, find, now, root_of, split_name
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_files import SpecSource
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import objects
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from loopscope.specs.sizes import byte_count
-from loopscope.specs.spec_files import STANDARD_INPUT
+from loopscope.specs.spec_sources import STANDARD_INPUT
 
 
 

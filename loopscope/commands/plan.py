@@ -22,7 +22,7 @@ from loopscope.commands.options import (
 )
 from loopscope.context import CommandError, Globals, now
 from loopscope.reports.terminal import printable
-from loopscope.specs.spec_files import STANDARD_INPUT
+from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.folder import StateFolder, open_state
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from loopscope.controller.appliers import Applier
 from loopscope.controller.folder_source import FolderSource
 from loopscope.controller.requests import Request, fulfil, read_files
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.spec_files import SpecSource
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import failpoints, objects
 from loopscope.state.folder import open_state
 from tests.simulated import Simulation

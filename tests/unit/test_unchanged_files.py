@@ -7,7 +7,7 @@ import pytest
 
 from loopscope.controller.requests import Request, fulfil, read_files
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_files import SpecSource
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import objects
 from loopscope.state.folder import open_state
 
