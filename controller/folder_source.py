@@ -176,7 +176,7 @@ class FolderSource:
         return bool(before)
 
     def _as_listed(self, changed: Path) -> Path:
-        """Return the path under which a changed file is listed; it is noticed where it really is."""
+        """Return the path under which a changed file is listed: it is noticed where it is."""
         real = Path(self._real)
         return self.folder / changed.relative_to(real) if changed.is_relative_to(real) else changed
 

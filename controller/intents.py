@@ -45,7 +45,7 @@ class Intent:
         """What the apply would say."""
         if self.stored is None:
             return "created"
-        same = self.stands or self.is_same_spec and (self.stored.labels, self.stored.annotations) == (
+        same = self.is_same_spec and (self.stored.labels, self.stored.annotations) == (
             self.labels,
             self.annotations,
         )
@@ -110,9 +110,9 @@ def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Inte
     last = applied.get(connection, key, stored.uid) if stored else None
     if item.is_exported:
         _refuse_unread_files(item, asked_spec, stored)
-        if stored is not None and _is_as_printed(item, asked_spec, stored):
-            if stored.owner is not None or (last is not None and not applier.force):
-                return _standing(key, stored, last), None
+        kept = stored and (stored.owner is not None or (last is not None and not applier.force))
+        if stored is not None and kept and _is_as_printed(item, asked_spec, stored):
+            return _standing(key, stored, last), None
     _refuse_owned(item, stored)
     spec, labels, annotations = asked_spec, dict(metadata.labels), asked_annotations
     if stored is not None and last is not None:

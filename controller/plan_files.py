@@ -82,7 +82,8 @@ def request_of(document: dict[str, Any], *, confirm: bool) -> Request:
     namespace = given["namespace"]
     words = [given["manager"], *(word for one in sources for word in one), namespace or ""]
     flags = [given["forceConflicts"], given["prune"], given["allowEmpty"]]
-    if not all(isinstance(w, str) for w in words) or not all(isinstance(f, bool) for f in flags) or not sources:
+    are_whole = all(isinstance(w, str) for w in words) and all(isinstance(f, bool) for f in flags)
+    if not sources or not are_whole:
         raise ValueError("request is not whole")
     return Request(
         tuple(SpecSource(Path(path), Path(root)) for path, root in sources),

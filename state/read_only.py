@@ -63,8 +63,8 @@ def open_to_read(path: Path) -> StateFolder:
     """Open a state folder for a command that only looks; one may not be able to write there.
 
     It is opened as ever if one may write. Else the database is read as it lies there; or, when that
-    needs a write (an older schema, the log of a crash), a copy of it. On a network file system it is
-    read only where nobody can be seen to write. Raises TerminalFailure.
+    needs a write (an older schema, the log of a crash), a copy of it. On a network file system it
+    is read only where nobody can be seen to write. Raises TerminalFailure.
     """
     database = path / "state.db"
     if os.access(path, os.W_OK) and os.access(database, os.W_OK):

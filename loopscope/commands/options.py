@@ -12,7 +12,6 @@ from loopscope.specs.sizes import byte_count
 from loopscope.specs.spec_sources import STANDARD_INPUT
 
 
-
 def _spec_path(text: str) -> Path:
     return STANDARD_INPUT if text == "-" else Path(text)
 

@@ -1,6 +1,5 @@
 """What else lies in a watched folder, links that are swapped, and an object in two files."""
 
-import os
 import shutil
 from dataclasses import replace
 
@@ -84,7 +83,7 @@ def revision(tmp_path, name, files):
 def swap(link, target):
     new = link.with_name(f"{link.name}.new")
     new.symlink_to(target)
-    os.replace(new, link)
+    new.replace(link)
 
 
 @pytest.fixture
