@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,18 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "vocab.json", "merges.txt", "vocab.txt",
     TOKENIZER_CONFIG, SPECIAL_TOKENS, "added_tokens.json",
+    "spm.model", "sentencepiece.model", "tiktoken.model", "source.spm", "target.spm", "bpe.codes",
 )  # fmt: skip
-_VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {"vocab.txt"}
+"""What a tokenizer is read from. Chat templates are not: no prompt is put into one."""
+_VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {
+    "vocab.txt", "spm.model", "sentencepiece.model", "tiktoken.model",
+}  # fmt: skip
 _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _CONFIGS = ("config.json", "generation_config.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_ADAPTER = re.compile(r"adapter_config\.json|adapter_model\..+")
+_ATTENTION = ("eager", "sdpa")
+"""Ways to compute attention that need no further package and fetch no kernel from the hub."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +183,13 @@ def _choose_files(
     """Return the files that decide what is loaded: configs, tokenizer and safetensors weights."""
     if "config.json" not in names:
         raise InputRefused(field, f"{place} has no config.json; is it a Hugging Face model?")
+    if adapters := sorted(filter(_ADAPTER.fullmatch, names)):
+        raise InputRefused(
+            field,
+            f"{place} holds an adapter ({adapters[0]}), which some installations would apply and "
+            "others not; merge the adapter into the weights first (merge_and_unload), or move its "
+            "files out of the folder",
+        )
     if not _VOCABULARIES.intersection(names):
         raise InputRefused(field, f"{place} has no tokenizer (tokenizer.json); save it there too")
     weights = _weights(names, read, place, field)
@@ -226,7 +241,32 @@ def _read_config(path: Path, field: str) -> dict[str, Any]:
             f"{path.name} asks for code from the model's repository (auto_map); only "
             "architectures and tokenizers that ship with transformers are run",
         )
+    if config.get("fast_tokenizer_files") is not None:
+        raise InputRefused(
+            field,
+            f"{path.name} names tokenizers by version of transformers (fast_tokenizer_files); load "
+            "the tokenizer and save it again with save_pretrained",
+        )
+    if config.get("transformers_weights") is not None:
+        raise InputRefused(
+            field,
+            f"{path.name} names other weights (transformers_weights); rename them to "
+            "model.safetensors and take that field out",
+        )
+    _refuse_kernels(config, path.name, field)
     return config
+
+
+def _refuse_kernels(config: dict[str, Any], name: str, field: str) -> None:
+    for part in (config, config.get("text_config")):
+        for key in ("attn_implementation", "_attn_implementation"):
+            asked = part.get(key) if isinstance(part, dict) else None
+            if asked is not None and asked not in _ATTENTION:
+                raise InputRefused(
+                    field,
+                    f"{name} asks for the attention {str(asked)[:60]!r} ({key}), which depends on "
+                    f"what is installed; expected one of {', '.join(_ATTENTION)}, or none",
+                )
 
 
 def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str) -> None:
