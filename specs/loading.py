@@ -13,6 +13,7 @@ from loopscope.specs import sweep, sweep_loading
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.fields import FileReader
 from loopscope.specs.files import RootedFiles, read_at_most
+from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.messages import message_of, short
@@ -79,6 +80,8 @@ def load_file(file: Path, root: Path) -> list[LoadedObject]:
     content = b""
     try:
         content = read_at_most(file, FILE_BYTES_MAX)
+        if is_pointer(content):
+            raise InvalidSpec([_whole(file, f"the file {ADVICE}")])
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidSpec([decoding_problem(content, error, str(file))]) from None

@@ -55,7 +55,8 @@ class LoadedModel:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of ``text`` with exactly one BOS in front.
 
-        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token, and
+        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token,
+        ``SpecialTokenInText`` when another token in it begins, ends or pads a text, and
         ``EmptyText`` when nothing but BOS would remain.
         """
         tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -64,6 +65,14 @@ class LoadedModel:
         if tokens[0] == self.bos_token:
             raise TerminalFailure(
                 "DoubledBos", f"{text[:60]!r} starts with BOS, which is added anyway; remove it"
+            )
+        special = {self.bos_token, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        found = next((token for token in tokens if token in special), None)
+        if found is not None:
+            raise TerminalFailure(
+                "SpecialTokenInText",
+                f"{text[:60]!r} holds the special token {self.tokenizer.decode([found])!r}, which "
+                "begins, ends or pads a text; remove it",
             )
         return [self.bos_token, *tokens]
 

@@ -15,6 +15,7 @@ from loopscope.controller.inputs.headers import HeaderError, read_safetensors_he
 from loopscope.controller.inputs.hub import Hub, HubCommit
 from loopscope.controller.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
+from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
 
 CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
 """How files become a loaded model. Raise a number by hand when the same files load differently."""
@@ -139,6 +140,8 @@ def _from_folder(model: dict[str, Any], folder: Path, memo: HashMemo) -> ModelFa
         raise InputRefused(field, f"there is no folder {folder}")
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
     chosen = _choose_files(names, lambda name: folder / name, str(folder), field)
+    for name in chosen:
+        _refuse_pointer(folder / name, field)
     config = _read_config(folder / "config.json", field)
     _check_tokenizer(chosen, lambda name: folder / name, field)
     for name in chosen:
@@ -146,6 +149,12 @@ def _from_folder(model: dict[str, Any], folder: Path, memo: HashMemo) -> ModelFa
             _check_weights(folder / name, field)
     files = {name: memo.sha256(folder / name) for name in chosen}
     return _safetensors_model(model, {"kind": "folder", "path": str(folder)}, files, config, field)
+
+
+def _refuse_pointer(path: Path, field: str) -> None:
+    with path.open("rb") as stream:
+        if is_pointer(stream.read(POINTER_BYTES_MIN)):
+            raise InputRefused(field, f"{path} {ADVICE}")
 
 
 def _check_weights(path: Path, field: str) -> None:
