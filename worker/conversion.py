@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loopscope.state import failpoints
+from loopscope.state.child_processes import child_environment
 from loopscope.state.files import is_disk_full
 
 POLL_SECONDS = 0.5
@@ -33,7 +34,7 @@ def convert_in_process(
     gguf: Path, folder: Path, dtype: str, still_wanted: Callable[[], None]
 ) -> None:
     """Convert in a child process; ``still_wanted`` is called twice a second and may raise."""
-    environment = {**os.environ, "TQDM_DISABLE": "1"}  # the log is read by people, from its end
+    environment = child_environment(TQDM_DISABLE="1")  # the log is read by people, from its end
     command = [
         *(sys.executable, "-P", "-m", "loopscope.worker.conversion"),
         *(str(gguf), str(folder), dtype),
