@@ -84,7 +84,7 @@ def _mismatch(
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
             terminal=True,
         )
-    trained_on = facts.get("model_names") or ()
+    trained_on: list[str] = facts.get("model_names") or []
     other = another_model(capture.spec["model"], trained_on)
     if other is not None and record.spec["dictionary"].get("usableOn") != "any":
         return Blocked(

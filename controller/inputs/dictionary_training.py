@@ -88,10 +88,10 @@ def _residual_hook(place: Any) -> str:
 
 
 def _notes(told: Mapping[str, Any]) -> Iterator[str]:
-    for name, note in _NOTED.items():
+    for name, note in NOTED.items():
         if name in told and (text := note(told[name])) is not None:
             yield text
-    known = {*_READ_FROM, *_WRITTEN_TO, *_PARTS, *_NOTED, "model_name"}
+    known = {*_READ_FROM, *_WRITTEN_TO, *_PARTS, *NOTED, "model_name"}
     unknown = sorted(name for name in told.keys() - known if not _has_no_effect(name))
     if unknown:
         shown = ", ".join(name[:SHOWN_CHARACTERS_MAX] for name in unknown[:UNKNOWN_SHOWN_MAX])
@@ -135,7 +135,7 @@ def _chat(formatted: Any) -> str | None:
     return "it was trained on text in a chat format" if formatted else None
 
 
-_NOTED: Mapping[str, Callable[[Any], str | None]] = {
+NOTED: Mapping[str, Callable[[Any], str | None]] = {
     "model_from_pretrained_kwargs": _loaded_with,
     "model_kwargs": _loaded_with,
     "prepend_bos": _without_bos,

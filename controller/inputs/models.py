@@ -40,6 +40,7 @@ _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _CONFIGS = ("config.json", "generation_config.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\..+")
+_SPLIT_GGUF = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _ATTENTION = ("eager", "sdpa")
 """Ways to compute attention that need no further package and fetch no kernel from the hub."""
 
@@ -102,6 +103,12 @@ def _from_gguf(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) ->
     path = Path(source["gguf"])
     if not path.is_file():
         raise InputRefused("source.gguf", f"there is no file {path}")
+    if part := _SPLIT_GGUF.search(path.name):
+        raise InputRefused(
+            "source.gguf",
+            f"{path.name} is one part of {int(part[1])}, and the converter reads one; put them "
+            "together with llama.cpp's gguf-split --merge",
+        )
     facts = _gguf_facts(path, "source.gguf")
     sha256 = memo.sha256(path)
     _check_declared(source, sha256, str(path))

@@ -102,3 +102,11 @@ def test_a_gguf_file_is_converted_without_its_neighbours(tmp_path, monkeypatch):
            "source": {"kind": "gguf", "path": str(home / "model.gguf")}}  # fmt: skip
     model_sources.local_model_folder(ref, tmp_path / "cache", quiet)
     assert seen == ["model.gguf"]
+
+
+def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
+    part = tmp_path / "model-00001-of-00003.gguf"
+    part.write_bytes(b"GGUF")
+    with pytest.raises(InputRefused, match="one part of 3") as refusal:
+        describe_model({"name": "m", "source": {"gguf": str(part)}})
+    assert refusal.value.field == "source.gguf"

@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from loopscope.controller.admission import check_experiment_inputs, check_fit
+from loopscope.controller.inputs import dictionary_training
 from loopscope.controller.inputs.dictionaries import describe_dictionary, known_training
 from loopscope.controller.inputs.dictionary_training import read_training
 from loopscope.controller.inputs.errors import InputRefused
@@ -167,3 +169,11 @@ def test_a_folder_with_two_dictionaries_is_refused(gemma_scope_2, tmp_path):
     (tmp_path / "sae_weights.safetensors").write_bytes(b"")
     with pytest.raises(InputRefused, match="more than one dictionary"):
         describe_dictionary(dictionary)
+
+
+def test_the_page_of_formats_names_every_field_that_is_looked_at():
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    looked_at = {"hook_name", "hook_point", "hf_hook_name", "hf_hook_point_in", "hook_name_out",
+                 "hf_hook_point_out", "hook_head_index", "affine_connection", "model_name",
+                 *dictionary_training.NOTED}  # fmt: skip
+    assert {name for name in looked_at if f"`{name}" not in page} == set()

@@ -5,9 +5,12 @@ import unicodedata
 
 import pytest
 
+from loopscope.reports.documents import applicable_document
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.fields import normalised
 from loopscope.specs.loading import load_path
+from tests.hand_built import stored
+from tests.simulated import capture_spec
 from tests.unit.test_specs_loading import SPEC, document
 
 LINES = ["the food in old france was", '{"a prompt may" begin with a brace', "[1] is a list, is"]
@@ -75,6 +78,13 @@ def test_lines_that_look_like_another_format_here_and_there_are_prompts(target, 
     assert target("\n".join(LINES), name) == LINES
     some = ['{"text": "Paris is"}', "Lyon is"]
     assert target("\n".join(some), name) == some
+
+
+def test_what_was_read_from_a_file_can_be_applied_again_without_it():
+    own = {"file": "t.csv", "format": "lines", "texts": ["a,b", "c,d"]}
+    spec = capture_spec(prompts={"target": own, "neutral": {"texts": ["Rome"]}})
+    shown = applicable_document(stored("Capture", "cap", spec))["spec"]["prompts"]["target"]
+    assert shown == {"texts": ["a,b", "c,d"]}
 
 
 def test_format_belongs_to_a_file(refusal):
