@@ -110,3 +110,18 @@ def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
     with pytest.raises(InputRefused, match="one part of 3") as refusal:
         describe_model({"name": "m", "source": {"gguf": str(part)}})
     assert refusal.value.field == "source.gguf"
+
+
+def test_a_gguf_file_that_lacks_tensors_is_not_filled_up_with_random_ones(tmp_path, monkeypatch):
+    import transformers
+
+    from loopscope.worker.conversion import convert
+
+    def loaded(*_, **options):
+        assert options["output_loading_info"]
+        return object(), {"missing_keys": {"model.norm.weight"}}
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
+    with pytest.raises(ValueError, match="lacks 1 tensors"):
+        convert(tmp_path / "m.gguf", tmp_path / "out", "float32")
+    assert not (tmp_path / "out").exists()
