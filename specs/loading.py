@@ -15,6 +15,7 @@ from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.exported import as_written, is_exported, objects_in
 from loopscope.specs.fields import FileReader
 from loopscope.specs.files import RootedFiles, read_at_most, read_stream
+from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.messages import message_of, short
@@ -114,6 +115,8 @@ def load_file(file: Path, root: Path, namespace: str | None = None) -> list[Load
             content = read_stream(sys.stdin.buffer, name, FILE_BYTES_MAX)
         else:
             content = read_at_most(file, FILE_BYTES_MAX)
+        if is_pointer(content):
+            raise InvalidSpec([Problem(name, 0, 0, "", f"the file {ADVICE}")])
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidSpec([decoding_problem(content, error, name)]) from None
