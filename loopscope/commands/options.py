@@ -80,6 +80,12 @@ def _duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from None
 
 
+RunTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="TIME", parser=_duration, help="Give up after this long: 90s, 10m, 2h."
+    ),
+]
 GraceOption = Annotated[
     float,
     typer.Option(

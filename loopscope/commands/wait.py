@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from loopscope.context import CommandError, find, now, split_name
+from loopscope.reports.present import present
 from loopscope.specs.status import ConditionType
 from loopscope.state.records import ObjectRecord
 
@@ -39,7 +40,7 @@ def wait(
     while True:
         try:
             with state.database.read() as connection:
-                records = find(connection, kind, context.obj.namespace, name)
+                records = present(connection, find(connection, kind, context.obj.namespace, name))
         except CommandError:
             if condition == "delete":
                 return
