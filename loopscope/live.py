@@ -104,7 +104,7 @@ def progress_table(rows: Sequence[Row], whole: Whole, width: int, height: int) -
 
     Rows that do not fit into ``height`` are counted; what runs or needs somebody is shown first.
     """
-    shown = _fitting(rows, height - 5)  # head, run, note, cursor
+    shown = _fitting(rows, height - 6)  # head, run, two notes, cursor
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     fixed = 11 + BAR_CHARACTERS + 4 + 7 + 4  # state, bar, percent, left, and spaces
     longest = max((len(str(row.key)) for row in shown), default=6)
@@ -131,6 +131,9 @@ def progress_table(rows: Sequence[Row], whole: Whole, width: int, height: int) -
         hidden = Counter(row.word for row in rows if row not in shown)
         words = ", ".join(f"{count} {word}" for word, count in hidden.items())
         parts.append(Text(f"… and {len(rows) - len(shown)} more: {words}"[:width]))
+    running = next((row for row in shown if row.is_stage and row.word == "Running"), None)
+    if running is not None and detail < DETAIL_CHARACTERS_MIN:
+        parts.append(Text(printable(running.detail)[:width]))
     return Group(*parts, _whole_line(whole, width))
 
 

