@@ -141,7 +141,7 @@ def a_hash_is_remembered(folder, patch):
     file = folder / "weights"
     folder.mkdir(exist_ok=True)
     file.write_text("old")
-    patch.setattr(time, "time_ns", lambda: file.stat().st_mtime_ns + 10**11)
+    patch.setattr(time, "time_ns", lambda: file.stat().st_ctime_ns + 10**11)
     HashMemo(folder / "hashes.json").sha256(file)
 
 
