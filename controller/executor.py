@@ -20,6 +20,7 @@ import psutil
 from loopscope.controller.scheduling import Place
 from loopscope.controller.worker_log import WorkerLog
 from loopscope.state import failpoints
+from loopscope.state.clock_reading import boot_id
 
 STOP_GRACE_SECONDS = 10.0
 """A worker whose controller is gone finishes what is quick and has exited within this time."""
@@ -30,6 +31,8 @@ ANSWER_BYTES_MAX = 1024
 SPAWN_PAUSE_SECONDS_MAX = 30.0
 """Workers that crash before they begin a job are started 1, 2, 4 … s apart, at most this."""
 OBITUARIES_MAX = 64
+_START_TICKS = 19
+"""Where /proc/<pid>/stat says when the process began, counted after its name in brackets."""
 
 
 class Executor(Protocol):
@@ -268,7 +271,16 @@ def _obituary(worker: _Process) -> str:
 
 
 def process_name(pid: int) -> str:
-    """Return ``<pid>@<start time>``: a name that a recycled pid does not share."""
+    """Return ``<pid>@<start>``: a name that a recycled pid does not share.
+
+    The start is counted from that of the machine: as a date, it would be another one after
+    somebody set the clock.
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return f"{pid}@{boot_id()[:8]}-{int(after_name[_START_TICKS])}"
+    except (OSError, IndexError):  # gone, or a system without /proc
+        pass
     try:
         return f"{pid}@{psutil.Process(pid).create_time():.2f}"
     except psutil.Error:

@@ -5,8 +5,8 @@ They keep their last good spec. The note is an annotation; reconcilers make a co
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from loopscope.specs.errors import Problem
@@ -25,7 +25,7 @@ def mark_sources(state: StateFolder, problems: Sequence[Problem]) -> None:
     """
     notes: dict[str, str] = {}
     for problem in problems:
-        notes.setdefault(str(Path(problem.file).resolve()), str(problem)[:NOTE_CHARACTERS_MAX])
+        notes.setdefault(os.path.realpath(problem.file), str(problem)[:NOTE_CHARACTERS_MAX])
     with state.database.read() as connection:
         due = _due(connection, notes)
     if not due:

@@ -123,8 +123,8 @@ class FileMemory:
         content = _bytes(name, FILE_BYTES_MAX)
         if content is None:
             return None
-        start = f"{code_identity()}\0{self.root}\0{self.manager}\0".encode()
-        return hashlib.sha256(start + content).hexdigest()
+        start = f"{code_identity()}\0{self.root}\0{self.manager}\0"
+        return hashlib.sha256(os.fsencode(start) + content).hexdigest()
 
     def signature(self, kind: str, path: str) -> str | None:
         """Return what stands for a named file's content; None when that cannot be told."""
@@ -181,7 +181,7 @@ class FileMemory:
             return None
         real = os.path.realpath(path)
         self._stamps.append(FileStamp.of(real))
-        return hashlib.sha256(real.encode() + b"\0" + content).hexdigest()
+        return hashlib.sha256(os.fsencode(real) + b"\0" + content).hexdigest()
 
     def _weights_signature(self, path: str) -> str | None:
         real = os.path.realpath(path)

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopscope.specs.legible import encodable, is_encodable
 from loopscope.specs.suggest import closest
 
 NEIGHBOURS_MAX = 1000
@@ -56,6 +57,10 @@ class RootedFiles:
         if not exists:
             raise ValueError(
                 f"no such file or folder: {path} (looked in {self.base}){_neighbour(path, found)}"
+            )
+        if not is_encodable(str(found)):
+            raise ValueError(
+                f"{path} leads to {encodable(str(found))}, which is not UTF-8; rename it"
             )
         return str(found)
 

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from loopscope.context import CommandError, find, now, split_name
+from loopscope.context import CommandError, find, split_name
 from loopscope.specs.status import ConditionType
 from loopscope.state.records import ObjectRecord
 
@@ -35,7 +35,7 @@ def wait(
     type_ = _condition_type(condition)
     seconds = _seconds(timeout)
     state = context.obj.open_existing()
-    deadline = now() + seconds
+    deadline = time.monotonic() + seconds
     while True:
         try:
             with state.database.read() as connection:
@@ -47,7 +47,7 @@ def wait(
         if type_ and all(r.status.is_true(type_, r.generation) for r in records):
             print(f"{', '.join(str(r.key) for r in records)}: {type_}")
             return
-        if now() >= deadline:
+        if time.monotonic() >= deadline:
             why = _why(records[0])
             raise CommandError(f"timed out after {timeout} waiting for {condition}{why}", 1)
         time.sleep(POLL_SECONDS)

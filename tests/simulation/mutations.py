@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from unittest import mock
 
-from tests.simulation import defects
+from tests.simulation import clock_defects, defects
 from tests.simulation.defects import Patch
 
 
@@ -47,7 +47,11 @@ MUTATIONS: dict[str, Mutation] = {
         ("token-not-raised", "a higher token at each claim", defects.same_token),
         ("lease-renewal", "the renewal of leases", defects.leases_not_renewed),
         ("lease-expiry", "the taking back of lost leases", defects.leases_never_lost),
-        ("lease-by-start", "the lease, in favour of the start", defects.leases_by_their_start),
+        (
+            "lease-by-start",
+            "renewals, in favour of starts",
+            clock_defects.leases_by_their_start,
+        ),
         ("conflict", "the comparison of versions before a status", defects.conflicts_ignored),
         ("generation-check", "the generation in Ready", defects.ready_of_any_generation),
         ("generation-raise", "a new generation for a new spec", defects.generation_stays),
@@ -73,6 +77,13 @@ MUTATIONS: dict[str, Mutation] = {
         ("dedupe", "one active job per digest", defects.no_dedupe),
         ("cancel-unwanted", "the cancelling of unwanted jobs", defects.unwanted_run_on),
         ("start-rate", "the limit of job starts", defects.rate_ignored),
+        (
+            "start-rate-set",
+            "starts moved with the clock",
+            clock_defects.starts_by_their_date,
+        ),
+        ("lease-set", "leases told by their renewals", clock_defects.leases_by_their_date),
+        ("resync-stopped", "resyncs after a stop", clock_defects.pauses_after_what_lasted),
         ("publish-in-two", "one transaction of a success", defects.success_before_its_artifact),
         ("plan-in-two", "one transaction of a plan", defects.plan_in_two_commits),
         ("log-read-skips", "every line of the change log", defects.log_read_skips),
