@@ -53,9 +53,9 @@ def a_link_that_leads_nowhere(folder):
 
 
 def a_link_to_a_name_that_is_no_utf8(folder):
-    target = os.fsencode(folder.parent) + b"/target\xff"
-    Path(os.fsdecode(target)).write_text(TEXT)
-    os.symlink(target, os.fsencode(folder) + b"/odd.yaml")
+    target = Path(os.fsdecode(os.fsencode(folder.parent) + b"/target\xff"))
+    target.write_text(TEXT)
+    (folder / "odd.yaml").symlink_to(target)
 
 
 def a_pipe(folder):
@@ -134,7 +134,7 @@ def refusing(monkeypatch, name, error):
     real = os.scandir
 
     def scandir(path):
-        if os.path.basename(path) == name:
+        if Path(path).name == name:
             raise error
         return real(path)
 
@@ -172,10 +172,8 @@ def test_names_are_made_legible():
     assert legible(ODD) == "/data/odd\\xff" and legible("a\nb") == "a\\nb"
     assert legible("/data/größe.yaml") == "/data/größe.yaml"
     assert encodable("\ud800") == "\\ud800" and not is_encodable(ODD) and is_encodable("🎉")
-    assert (
-        str(Problem(ODD, 1, 2, "spec", f"no {ODD}"))
-        == "/data/odd\\xff:1:2: spec: no /data/odd\\xff"
-    )
+    shown = "/data/odd\\xff"
+    assert str(Problem(ODD, 1, 2, "spec", f"no {ODD}")) == f"{shown}:1:2: spec: no {shown}"
 
 
 def test_nothing_can_be_stored_that_is_no_utf8(settled):
@@ -199,9 +197,9 @@ def test_a_path_of_a_spec_that_leads_to_such_a_name_is_refused(tmp_path):
         RootedFiles(tmp_path, tmp_path).locate("model")
 
 
-def test_an_error_of_the_system_about_such_a_name_ends_no_reconcile(capture, monkeypatch):
+def test_an_error_that_names_such_a_path_ends_no_controller(capture, monkeypatch):
     def unreadable(*_args):
-        raise OSError(5, "Input/output error", ODD)
+        raise ValueError(f"{ODD} is odd")
 
     monkeypatch.setattr(capture.controller._artifacts, "observe", unreadable)
     capture.step()
