@@ -56,6 +56,8 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
 ]
 CLOCK_TROUBLE_SHARE = 0.15
 """In so many actions the date is set, or everything is stopped for a while, at any statement."""
+RESYNC_TROUBLE_SHARE = 0.3
+"""In so many of the other actions it happens in the middle of a resync, if there is one."""
 COLLECT_WEIGHT = 6
 COLLECTING_SHARE = 0.25
 """In so many seeds somebody also collects what nothing needs."""
@@ -227,8 +229,8 @@ class Game:
         if chance.random() < CLOCK_TROUBLE_SHARE:
             at = int(chance.expovariate(1 / 25)) + 1
             trouble.set_clock_trap(at, self.world.trouble_the_clock)
-            if chance.random() < 0.25:  # a resync is short
-                trouble.set_clock_trap(1, self.world.trouble_the_clock, "staging-discard")
+        elif chance.random() < RESYNC_TROUBLE_SHARE:
+            trouble.set_clock_trap(1, self.world.trouble_the_clock, "staging-discard")
 
     def _meanwhile(self) -> None:
         """While somebody is in the middle of something, another one acts."""
