@@ -104,7 +104,7 @@ def test_a_job_that_never_failed_waits_for_no_date(capture):
 def test_a_clock_that_is_set_takes_no_job_from_a_living_worker(capture, seconds):
     capture.step_until_running()
     capture.clock.set(seconds)
-    for _ in range(5):
+    for _ in range(8):
         capture.look_on(5)
         (job,) = jobs_running(capture)
         with capture.state.database.write() as connection:
