@@ -239,11 +239,10 @@ def lose(
 ) -> bool:
     """Take back the lease of a worker that died; return whether the job may run again.
 
-    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows. Raises Fenced,
-    also when the lease was renewed since ``job`` was read.
-    Losses are counted apart from attempts: a worker that is killed is not a failing job,
-    but one that is killed again and again (out of memory, say) without ever sealing another
-    shard must not go on for ever.
+    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows. Losses are no
+    attempts: a worker that is killed is not a failing job, but one that is killed again and again
+    without ever sealing another shard must not go on for ever. Raises Fenced, also when the lease
+    was renewed since ``job`` was read.
     """
     if _check(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
         raise Fenced(f"job {job.id} was heard of meanwhile")
