@@ -324,9 +324,7 @@ def test_a_clock_that_is_set_ahead_makes_nothing_old(edited):
     assert len(retention.run_if_due()) == 5
     edited.clock.set(30 * 86_400)
     edited.clock.advance(LOOK_SECONDS)
-    assert retention.run_if_due() == [] and len(trashed(edited)) == 5, (
-        "nor is the trash older than it is"
-    )
+    assert retention.run_if_due() == [] and len(trashed(edited)) == 5, "nor the trash"
 
 
 def test_a_clock_that_is_set_back_keeps_nothing_for_longer(edited):
