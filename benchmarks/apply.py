@@ -142,7 +142,7 @@ def resync(state: Path, rounds: int) -> str:
         for _ in range(rounds + 1):
             with folder.database.read() as connection:
                 before, objects = rows(connection), len(everything(connection))
-            controller._next_resync_at = 0.0
+            controller._resyncs.next_at = 0.0
             began = time.monotonic()
             controller.step()
             times.append(time.monotonic() - began)

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from loopscope.controller.cached import ReconciledMark
-from loopscope.controller.clock import Clock
+from loopscope.controller.clock import Clock, Turns
 from loopscope.controller.commit import commit, would_write
 from loopscope.controller.converged import Converged
 from loopscope.controller.dependants import Dependants
 from loopscope.controller.executor import Executor
 from loopscope.controller.job_upkeep import cancel_unwanted, retry_failed_for
-from loopscope.controller.leases import lost_jobs, take_back
+from loopscope.controller.leases import LOOK_SECONDS, LeaseWatch, take_back
 from loopscope.controller.observer import Observer, Result, Unobserved
 from loopscope.controller.outside_writes import OutsideWrites
 from loopscope.controller.quiet import Quiet
@@ -48,8 +48,8 @@ log = structlog.get_logger("controller")
 ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
 
-RESYNC_SHARE = 0.005
-"""A resync of very many objects comes so rarely that it takes this much of a core."""
+RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX = 0.005, 600.0
+"""A resync of very many objects comes so rarely that it takes this much of a core; no rarer."""
 
 STEP_SECONDS = 0.05
 """A step that has reconciled for so long leaves what a resync found to the next one."""
@@ -72,12 +72,13 @@ class Controller:
     _converged: Converged = field(init=False)
     _quiet: Quiet = field(init=False)
     _verifier: Verifier = field(init=False)
+    _leases: LeaseWatch = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
     _version: int = 0
     _caught_up: bool = False
-    _next_resync_at: float = 0.0
+    _resyncs: Turns = field(init=False)
     _next_lease_check_at: float = 0.0
     _verify_due: bool = False
     _device_tried: bool = False
@@ -88,6 +89,9 @@ class Controller:
     _mark: ReconciledMark = field(default_factory=ReconciledMark)
 
     def __post_init__(self) -> None:
+        every = self.settings.resync_seconds
+        self._resyncs = Turns(self.clock, every, RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX)
+        self._leases = LeaseWatch(self.clock, self.settings.lease_seconds)
         self.queue = WorkQueue(self.clock, self.observer)
         self._artifacts = ArtifactObserver(self.state.artifacts)
         self._converged = Converged(self.state.artifacts)
@@ -104,7 +108,7 @@ class Controller:
         self.observer = self.queue.observer = observer
 
     def step(self) -> float:
-        """Do everything that is due; return when to come back at the latest (Unix seconds)."""
+        """Do everything that is due; return when to come back at the latest (``Clock.elapsed``)."""
         if self._quiet.lasts() and not self._anything_due():
             return self._next_wake_at()
         marker = self._quiet.now()  # before anything is read
@@ -131,8 +135,8 @@ class Controller:
         """Whether there is news that no commit tells."""
         self._ended_jobs.extend(self.executor.finished())
         self._resolutions.extend(self.resolver.finished())
-        due = min(self._next_resync_at, self.queue.next_due_at() or self._next_resync_at)
-        return not self.idle or self.clock.now() >= due
+        due_at = self.queue.next_due_at() or self._resyncs.next_at
+        return not self.idle or self._resyncs.due or self.clock.elapsed() >= due_at
 
     @property
     def idle(self) -> bool:
@@ -158,7 +162,7 @@ class Controller:
                 records = objects.listed(connection)
                 changed = {record.key for record in records}
                 self._dependants.replace(records)
-                self._next_resync_at = 0.0
+                self._resyncs.next_at = 0.0
             version = objects.resource_version(connection)
         owners = {record.owner for record in records if record.owner is not None}
         touched = changed.union(owners, *(self._dependants.of(key) for key in changed))
@@ -171,18 +175,20 @@ class Controller:
         self._version = version  # last: after an error the same changes are read again
 
     def _resync_if_due(self) -> None:
-        now = self.clock.now()
-        if now < self._next_resync_at:
+        if not self._resyncs.due:
             return
+        with self._resyncs.turn():
+            self._resync()
+
+    def _resync(self) -> None:
         with self.state.database.read() as connection:
             if not self._version:  # at the start, also what no change tells about is learned
                 self._dependants.replace(objects.listed(connection))
                 self._version = objects.resource_version(connection)
             everything = objects.all_keys(connection)
-            to_read = self._converged.to_read(connection, everything, now)
+            to_read = self._converged.to_read(connection, everything, self.clock.elapsed())
             running = jobs.running(connection)
             published = artifact_index.digests(connection)
-        self._next_resync_at = now + self.settings.resync_seconds
         self._verify_due = True
         for key in to_read:
             self.queue.add(key, "low")
@@ -191,8 +197,6 @@ class Controller:
                 self.resolver.request(reference)
         self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
         self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
-        took = self.clock.now() - now
-        self._next_resync_at = now + max(self.settings.resync_seconds, took / RESYNC_SHARE)
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""
@@ -228,17 +232,17 @@ class Controller:
             self._ended_jobs.popleft()  # last: after an error it is collected again
 
     def _take_back_lost_leases(self) -> None:
-        now = self.clock.now()
-        if now < self._next_lease_check_at:
+        if self.clock.elapsed() < self._next_lease_check_at:
             return
-        self._next_lease_check_at = now + 1.0
+        self._next_lease_check_at = self.clock.elapsed() + LOOK_SECONDS
         with self.state.database.read() as connection:
-            lost = lost_jobs(jobs.running(connection), self.executor, now)
+            lost = self._leases.lost(jobs.running(connection), self.executor)
         for job in lost:
             failpoints.reach("lease-take-back")
             how = self.executor.how_it_ended(job.worker or "")
             log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker, how=how)
             try:
+                now = self.clock.now()
                 with self.state.database.write() as connection:
                     keys = take_back(connection, job, self.settings.retry, now, how)
                     keys.extend(objects.wanting(connection, job.digest))
@@ -275,17 +279,17 @@ class Controller:
 
         A long resync gives way to what users do: after a while the rest is left to the next step.
         """
-        found, until = False, self.clock.now() + STEP_SECONDS
+        found, until = False, self.clock.elapsed() + STEP_SECONDS
         while (key := self.queue.take()) is not None:
             self._process(key)
             found = True
-            if self.queue.only_low and self.clock.now() > until:
+            if self.queue.only_low and self.clock.elapsed() > until:
                 return False
         return found
 
     def _process(self, key: Key) -> None:
         result: Result = "error"
-        began = self.clock.now()
+        began = self.clock.elapsed()
         try:
             plan = self._reconcile(key)
             result = self._follow_up(key, plan)
@@ -300,7 +304,7 @@ class Controller:
             self._report_trouble(key, error)
         finally:
             self.queue.done(key)
-            self.observer.reconciled(key, result, self.clock.now() - began)
+            self.observer.reconciled(key, result, self.clock.elapsed() - began)
 
     def _follow_up(self, key: Key, plan: Plan | None) -> Result:
         match plan.result if plan else None:
@@ -309,7 +313,7 @@ class Controller:
                 return "requeue"
             case Wait(until=until):
                 self.queue.forget(key)
-                self.queue.add_after(key, until)
+                self.queue.add_in(key, until - self.clock.now())
                 return "requeue_after"
             case _:
                 self.queue.forget(key)
@@ -318,8 +322,8 @@ class Controller:
     def _report_trouble(self, key: Key, error: Exception) -> None:
         log.error("reconcile failed", object=str(key), exc_info=error)
         message = f"{type(error).__name__}: {error}; retried with backoff"
+        now = self.clock.now()
         with self.state.database.write() as connection:
-            now = self.clock.now()
             events.record(connection, key, "Warning", "ReconcileError", message, now=now)
 
     def _reconcile(self, key: Key) -> Plan | None:
@@ -350,7 +354,7 @@ class Controller:
     def _resolve_if_blocked(self, snapshot: Snapshot, desired: Desired | None) -> None:
         if not isinstance(desired, Blocked) or desired.reason not in UNRESOLVED:
             return
-        now = self.clock.now()
+        now = self.clock.elapsed()
         for reference in input_references(snapshot.object):
             tried_at = self._reobserved_at.get(reference.digest)
             if tried_at is None or now >= tried_at + self.settings.resolve_retry_seconds:
@@ -384,13 +388,9 @@ class Controller:
             self._add_all(keys)
 
     def _next_wake_at(self) -> float:
-        now = self.clock.now()
-        due = [self._next_resync_at, now + 1.0]
-        if (key_due_at := self.queue.next_due_at()) is not None:
-            due.append(key_due_at)
-        if self.starter.start_not_before > now:
-            due.append(self.starter.start_not_before)
-        return min(due)
+        due = (self.queue.next_due_at(), self.starter.next_start_at())
+        known = [at for at in due if at is not None]
+        return min(self.clock.elapsed() + 1.0, self._resyncs.next_at, *known)
 
     def _add_all(self, keys: list[Key], priority: Priority = "high") -> None:
         for key in keys:

@@ -41,9 +41,9 @@ class Converged:
         self._resting.pop(key, None)
 
     def to_read(self, connection: Any, everything: Iterable[Key], now: float) -> list[Key]:
-        """Return the objects that a resync must read."""
+        """Return the objects that a resync must read; ``now`` is of a clock that nobody can set."""
         known = knowledge(connection)
-        quiet = known == self._known and 0 <= now - self._read_at < READ_AGAIN_SECONDS
+        quiet = known == self._known and now - self._read_at < READ_AGAIN_SECONDS
         if not quiet:
             self._known, self._read_at = known, now
             self._resting.clear()

@@ -80,4 +80,4 @@ def folders_of_weights(files: Files) -> set[Path]:
     """Return the folders that hold the models and dictionaries that are named by path."""
     distinct = {content.named for content in files.values()}
     paths = {Path(name) for named in distinct for kind, name in named if kind in WEIGHTS}
-    return {path if path.is_dir() else path.parent for path in paths}
+    return {path if os.path.isdir(path) else path.parent for path in paths}  # noqa: PTH112 - False where it cannot be told

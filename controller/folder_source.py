@@ -8,7 +8,6 @@ when its file still holds others, or when its file is gone and the folder still 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,6 +18,7 @@ import structlog
 
 from loopscope.controller.appliers import Applier, folder_manager
 from loopscope.controller.applying import Applied, apply_all, load_admitted
+from loopscope.controller.clock import Clock, SystemClock, Turns
 from loopscope.controller.folder_files import (
     ChangedPaths,
     FileContent,
@@ -37,7 +37,7 @@ from loopscope.controller.source_problems import mark_sources
 from loopscope.controller.unchanged import FileMemory, named_by
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
-from loopscope.specs.spec_files import spec_files
+from loopscope.specs.spec_files import files_below
 from loopscope.state import events, failpoints, objects
 from loopscope.state.failures import PASSING, TerminalFailure
 from loopscope.state.folder import StateFolder
@@ -46,9 +46,11 @@ from loopscope.state.records import ObjectRecord
 log = structlog.get_logger("folder")
 
 RESCAN_SECONDS = 30.0
-RESCAN_SHARE = 0.005
-"""Comparing very many files comes so rarely that it takes this much of a core."""
-SCAN_AGAIN_SECONDS = 1.0
+RESCAN_SHARE, RESCAN_PAUSE_SECONDS_MAX = 0.005, 600.0
+"""Comparing very many files comes so rarely that it takes this much of a core; no rarer."""
+
+SECOND_LOOK_SECONDS = 1.0
+"""Nothing is deleted that is missing for a shorter time: one look at what moves is no evidence."""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class FolderSource:
     root: Path
     wake: Callable[[], None]
     find_root: Callable[[], Path] | None = None
+    clock: Clock = field(default_factory=SystemClock)
     problems: list[Problem] = field(default_factory=list)
     kept: set[Key] = field(default_factory=set)
     """Objects without a file that were not deleted, because more than their file vanished."""
@@ -71,11 +74,15 @@ class FolderSource:
     _files: Files = field(default_factory=dict)
     _inside: FolderWatch = field(init=False)
     _outside: FolderWatch = field(init=False)
-    _next_scan_at: float = 0.0
     _real: str = ""
     """Where ``folder`` led at the last look."""
+    _missed_since: dict[Key, float] = field(default_factory=dict)
+    """Objects that are in no file any more, and when that was first seen (``Clock.elapsed``)."""
+    _rescans: Turns = field(init=False)
 
     def __post_init__(self) -> None:
+        share, at_most = RESCAN_SHARE, RESCAN_PAUSE_SECONDS_MAX
+        self._rescans = Turns(self.clock, RESCAN_SECONDS, share, at_most)
         self._inside = FolderWatch(self._notice, self.state.path, recursive=True)
         self._outside = FolderWatch(self._notice, self.state.path, recursive=False)
 
@@ -94,25 +101,23 @@ class FolderSource:
         self._inside.stop()
         self._outside.stop()
 
-    def scan_if_due(self, now: float) -> list[Applied]:
+    def scan_if_due(self) -> list[Applied]:
         """Apply what changed, and when the rescan is due whatever differs.
 
         A scan that fails for a cause that may pass is made again a second later.
         """
-        rescan, began = now >= self._next_scan_at, time.monotonic()
+        rescan = self._rescans.due
         if not self._changed and not rescan:
             return []
         noticed = self._changed.take()
-        changed = None if rescan else noticed
         try:
-            done = self._scan(now, changed)
-            if changed is None:
-                took = time.monotonic() - began
-                self._next_scan_at = now + max(RESCAN_SECONDS, took / RESCAN_SHARE)
-            return done
+            if noticed is not None and not rescan:
+                return self._scan(self.clock.now(), noticed)
+            with self._rescans.turn():
+                return self._scan(self.clock.now(), None)
         except PASSING as trouble:
             log.error("cannot apply the folder now; trying again", trouble=str(trouble))
-            self._next_scan_at = now + SCAN_AGAIN_SECONDS
+            self._rescans.soon()
             return []
 
     def _scan(self, now: float, changed: set[Path] | None) -> list[Applied]:
@@ -120,10 +125,11 @@ class FolderSource:
             log.warning("folder is gone; keeping what was applied", folder=str(self.folder))
             return []
         try:
-            files = spec_files(self.folder)
+            found = files_below(self.folder)
         except OSError as error:
             log.warning("folder cannot be read; keeping what was applied", error=str(error))
             return []
+        files, problems = found.files, list(found.problems)
         if self._follow():
             changed = None
         memory = FileMemory(self.root, self._applier.manager)
@@ -132,7 +138,6 @@ class FolderSource:
             standing = still_known(files, self._files, {self._as_listed(path) for path in changed})
         known = dict(self._compared(files, memory) if standing is None else standing)
         applied: list[Applied] = []
-        problems: list[Problem] = []
         twice: dict[Key, Problem] = {}
         later: list[Path] = []
         to_read = [file for file in files if file not in known]
@@ -160,7 +165,9 @@ class FolderSource:
             mark_sources(self.state, problems, twice)
         seen = {key: file for file, content in known.items() for key in content.keys}
         gone = any(key not in seen for content in before.values() for key in content.keys)
-        if not problems and seen and (differs or gone):
+        if problems or not seen:
+            self._missed_since = {}
+        elif differs or gone:
             self._prune(seen, now)
         return [item for item in applied if item.outcome != "unchanged"]
 
@@ -222,10 +229,14 @@ class FolderSource:
     def _prune(self, seen: dict[Key, Path], now: float) -> None:
         """Delete objects that came from a file of this folder and are in none any more.
 
-        A protected object stays, and one whose whole file or folder became empty.
+        A protected object stays, and one whose whole file or folder became empty. And one that
+        was there at the last look: subfolders are listed one after the other, so a file that is
+        moved meanwhile may be in no list, and whoever saves or unpacks files may make them anew.
         """
         with self.state.database.read() as connection:
             vanished = self._vanished(connection, seen)
+        twice = self._missed_twice([record.key for record, _ in vanished])
+        vanished = [one for one in vanished if one[0].key in twice]
         kept: set[Key] = set()
         if not vanished:
             self.kept = kept
@@ -233,6 +244,8 @@ class FolderSource:
         files = set(seen.values())
         with self.state.database.write() as connection:
             for record, source in self._vanished(connection, seen):
+                if record.key not in twice:
+                    continue
                 if not _was_deleted(source, files):
                     kept.add(record.key)
                     if record.key not in self.kept:
@@ -253,6 +266,16 @@ class FolderSource:
                 else:
                     log.info("pruned", object=str(record.key), source=str(source))
         self.kept = kept
+
+    def _missed_twice(self, keys: list[Key]) -> set[Key]:
+        """Note what this look misses; return what the last ones missed as well, for long enough."""
+        now, before = self.clock.elapsed(), self._missed_since
+        self._missed_since = {key: before.get(key, now) for key in keys}
+        missed = self._missed_since.items()
+        twice = {key for key, since in missed if now >= since + SECOND_LOOK_SECONDS}
+        if len(twice) < len(keys):
+            self._rescans.soon()
+        return twice
 
     def _vanished(self, connection: Any, seen: dict[Key, Path]) -> list[tuple[ObjectRecord, Path]]:
         """Return the objects that came from this folder and are in none of its files any more."""

@@ -54,8 +54,9 @@ class FolderWatch:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._interrupt.clear()  # before the folders are read: a later set is then seen
-            folders = [folder for folder in self._folders if folder.is_dir()]
+            folders: list[Path] = []
             try:
+                folders += (folder for folder in self._folders if folder.is_dir())
                 self._watch(folders)
             except Exception as fault:
                 log.error("watching failed; taken up again", fault=str(fault))

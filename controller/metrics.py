@@ -85,7 +85,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is true at this moment."""
-        now = self.clock.now()
+        now = self.clock.elapsed()
         since = [now - at for at in list(self._processing.values())]
         for name, text, value in (
             ("workqueue_depth", "Keys that wait", len(self._waiting)),

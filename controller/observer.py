@@ -11,7 +11,7 @@ Result = Literal["success", "error", "requeue", "requeue_after"]
 
 
 class Observer(Protocol):
-    """Takes note of the work queue's and the reconciles' steps; times are Unix seconds."""
+    """Takes note of the steps of work queue and reconciles; times are ``Clock.elapsed``."""
 
     def added(self, key: Key, now: float) -> None:
         """A key that was not waiting now waits."""

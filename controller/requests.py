@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DISCARD_SECONDS_MAX = 600.0
 """An edit that makes more finished work than this worthless wants a confirmation."""
 TRIES_MAX = 5
+_MOVED = (
+    "its files came, went or moved while they were read, so none can be called gone; apply again"
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
         )
 
         problems.append(nothing_found(request.named, files))
+    if not problems and request.prune and list(files_of(request.sources)) != files:
+        problems.append(Problem(request.named, 0, 0, "", _MOVED))
     if problems:
         raise InvalidSpec(problems)
     return Reading(request, memory, unchanged, _admitted(loaded), int(now * 1e9))

@@ -42,7 +42,7 @@ class Runtime:
         """Step until ``finished()``; sleeps at most ``poll_seconds`` between steps."""
         while not _is_true(finished):
             due_at = self.controller.step()
-            wait = due_at - self.controller.clock.now()
+            wait = due_at - self.controller.clock.elapsed()
             self.wake.wait(max(0.0, min(wait, self.settings.poll_seconds)))
             self.wake.clear()
 

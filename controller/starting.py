@@ -14,7 +14,7 @@ from loopscope.controller.queue_snapshot import read_queue
 from loopscope.controller.scheduling import Decision, Place, QueueSnapshot, next_start, schedule
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
-from loopscope.state import failpoints, job_queue, jobs, leader, objects, space_marks
+from loopscope.state import clock_repair, failpoints, job_queue, jobs, leader, objects, space_marks
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 
@@ -30,24 +30,23 @@ class Starter:
     clock: Clock
     executor: Executor
     free_bytes: Callable[[], int]
-    start_not_before: float = 0.0
-    """When the limit of job starts lets the next one through (Unix seconds)."""
+    _next_start_at: float = 0.0
 
     def start_jobs(self) -> Iterator[list[Key]]:
         """Start jobs until none may; yield the objects to look at again, after each change."""
         while True:
-            now = self.clock.now()
             with self.state.database.read() as connection:
                 pending = job_queue.any_pending(connection)
             if not pending:
                 return
+            now = self._right_time()
             low, held = self._mark_low_space(now)
             yield held
             places = self.executor.places()
             with self.state.database.read() as connection:
                 queue = read_queue(connection, self.settings, places, now, low_space=low)
             decisions = schedule(queue)
-            self.start_not_before = _next_start_at(decisions)
+            self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
             chosen = next_start(decisions)
             if chosen is None or chosen.place is None:
                 return
@@ -56,15 +55,24 @@ class Starter:
                 return
             yield from self._start(chosen.job_id, chosen.place, worker, queue)
 
+    def next_start_at(self) -> float | None:
+        """Return when a job may start that waits for nothing else (``Clock.elapsed``), if known."""
+        return self._next_start_at if self._next_start_at > self.clock.elapsed() else None
+
     def _start(
         self, job_id: int, place: Place, worker: str, queue: QueueSnapshot
     ) -> Iterator[list[Key]]:
-        now, idle = queue.now, [one.worker for one in queue.places if one.worker]
+        idle = [one.worker for one in queue.places if one.worker]
+        since, lease_seconds = queue.now - WINDOW_SECONDS, self.settings.lease_seconds
         try:
             with self.state.database.write() as connection:
-                if jobs.starts_since(connection, now - WINDOW_SECONDS) != list(queue.starts):
+                if jobs.starts_since(connection, since) != list(queue.starts):
                     return  # somebody else started a job meanwhile: count again
-                job = jobs.claim(connection, job_id, worker, self.settings.lease_seconds, now=now)
+                clock = self.clock.reading()  # now, not before the write lock was waited for
+                if clock_repair.is_due(connection, clock, self.settings.retry):
+                    return  # the clock was set meanwhile
+                job = jobs.claim(connection, job_id, worker, lease_seconds, now=clock.now)
+                clock_repair.note(connection, clock)
                 leader.note_worker(connection, worker, place.device, _model_of(job), idle)
                 keys = objects.wanting(connection, job.digest)
         except jobs.Fenced:
@@ -76,6 +84,16 @@ class Starter:
         )  # fmt: skip
         yield keys
         self._hand_over(job, worker)
+
+    def _right_time(self) -> float:
+        """Return the date, once the dates that it is compared with were put right."""
+        clock, policy = self.clock.reading(), self.settings.retry
+        with self.state.database.read() as connection:
+            due = clock_repair.is_due(connection, clock, policy)
+        if due:
+            with self.state.database.write() as connection:
+                clock_repair.put_right(connection, clock, policy)
+        return clock.now
 
     def _mark_low_space(self, now: float) -> tuple[str | None, list[Key]]:
         """Return why nothing may start for want of space, and whom that concerns.

@@ -21,14 +21,13 @@ from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state import applied
+from loopscope.state.file_stamps import FileStamp
 from loopscope.state.records import SourceRecord
 
 if TYPE_CHECKING:
     from loopscope.specs.loading import LoadedObject
 
 FILE_BYTES_MAX = TEXT_BYTES_MAX
-SETTLED_NANOSECONDS = 2 * 10**9
-"""A model or dictionary younger than this may still change within one tick of its clock."""
 ONE_BY_ONE_MAX = 100
 """More objects than this are found quicker in a listing of all."""
 ENTRIES_MAX = 1000
@@ -65,7 +64,8 @@ class FileMemory:
     _fingerprints: dict[str, str | None] = field(default_factory=dict)
     """Taken before the files are read: one that is edited meanwhile will not compare equal."""
     _signatures: dict[tuple[str, str], str | None] = field(default_factory=dict)
-    _youngest: int = 0
+    _stamps: list[FileStamp] = field(default_factory=list)
+    """Of the named files that were looked at."""
 
     def split(self, connection: Any, files: Iterable[Path]) -> Unchanged:
         """Return which of ``files`` need not be read again."""
@@ -129,8 +129,8 @@ class FileMemory:
         if content is None:
             return None
         root = self.roots.get(name, self.root)
-        start = f"{code_identity()}\0{root}\0{self.manager}\0{self.namespace or ''}\0".encode()
-        return hashlib.sha256(start + content).hexdigest()
+        start = f"{code_identity()}\0{root}\0{self.manager}\0{self.namespace or ''}\0"
+        return hashlib.sha256(os.fsencode(start) + content).hexdigest()
 
     def signature(self, kind: str, path: str) -> str | None:
         """Return what stands for a named file's content; None when that cannot be told."""
@@ -169,7 +169,7 @@ class FileMemory:
         named = sorted({pair for item in items for pair in named_by(item)})
         fresh = FileMemory(self.root, self.manager)  # as it is now, not as it was when split
         signatures = [[kind, path, fresh.signature(kind, path)] for kind, path in named]
-        if fresh._youngest > split_at_ns - SETTLED_NANOSECONDS:
+        if not all(stamp.is_settled(split_at_ns) for stamp in fresh._stamps):
             return None
         fingerprint = self._fingerprints.get(_name(file))
         keys = [item.manifest.key for item in items]
@@ -186,8 +186,8 @@ class FileMemory:
         if content is None:
             return None
         real = os.path.realpath(path)
-        self._youngest = max(self._youngest, os.stat(real).st_ctime_ns)  # noqa: PTH116 - hot path
-        return hashlib.sha256(real.encode() + b"\0" + content).hexdigest()
+        self._stamps.append(FileStamp.of(real))
+        return hashlib.sha256(os.fsencode(real) + b"\0" + content).hexdigest()
 
     def _weights_signature(self, path: str) -> str | None:
         real = os.path.realpath(path)
@@ -198,12 +198,11 @@ class FileMemory:
                     names += sorted(entry.path for entry in entries)
             if len(names) > ENTRIES_MAX:
                 return None
-            found = [(name, os.stat(name)) for name in names]  # noqa: PTH116 - hot path
+            found = [(name, FileStamp.of(name)) for name in names]
         except OSError:
             return None
-        self._youngest = max(self._youngest, *(status.st_ctime_ns for _, status in found))
-        words = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for n, s in found]
-        return _short_hash(json.dumps(words))
+        self._stamps.extend(stamp for _, stamp in found)
+        return _short_hash(json.dumps([(name, *stamp) for name, stamp in found]))
 
 
 def _name(file: Path) -> str:

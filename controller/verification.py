@@ -37,9 +37,9 @@ class Verifier:
         Raises OSError when files cannot be read for a reason that is not theirs; the next call
         goes on there.
         """
-        budget, until = self.bytes_per_call, self.clock.now() + SECONDS_PER_CALL
+        budget, until = self.bytes_per_call, self.clock.elapsed() + SECONDS_PER_CALL
         for artifact in artifact_index.following(connection, self._after):
-            if budget <= 0 or self.clock.now() > until:
+            if budget <= 0 or self.clock.elapsed() > until:
                 return
             budget -= max(artifact.bytes, BYTES_AT_LEAST)
             if self.damage(artifact) is not None:

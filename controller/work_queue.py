@@ -45,7 +45,7 @@ class WorkQueue:
     def add(self, key: Key, priority: Priority = "high") -> None:
         """Ask for a reconcile. A key that is already waiting stays one, at the higher priority."""
         if key not in self._high and key not in self._low:
-            self.observer.added(key, self.clock.now())
+            self.observer.added(key, self.clock.elapsed())
         if priority == "high":
             self._low.pop(key, None)
             self._high[key] = None
@@ -53,10 +53,14 @@ class WorkQueue:
             self._low[key] = None
 
     def add_after(self, key: Key, due_at: float) -> None:
-        """Ask for a reconcile at ``due_at`` (Unix seconds); the earliest of several stands."""
+        """Ask for a reconcile at ``due_at`` (``Clock.elapsed``); the earliest of several stands."""
         if due_at < self._due_at.get(key, math.inf):
             self._due_at[key] = due_at
             heapq.heappush(self._later, (due_at, next(self._order), key))
+
+    def add_in(self, key: Key, seconds: float) -> None:
+        """Ask for a reconcile in so many seconds, but in no more than RETRY_SECONDS_MAX."""
+        self.add_after(key, self.clock.elapsed() + min(max(0.0, seconds), RETRY_SECONDS_MAX))
 
     def add_rate_limited(self, key: Key) -> None:
         """Ask for a retry: 5 ms x 2^failures, at most 1000 s; 10 a second over all keys."""
@@ -64,12 +68,11 @@ class WorkQueue:
         self._failures[key] = failures + 1
         self.observer.retried(key)
         delay = min(RETRY_SECONDS * 2 ** min(failures, 30), RETRY_SECONDS_MAX)
-        self.add_after(key, self.clock.now() + max(delay, self._bucket_delay()))
+        self.add_after(key, self.clock.elapsed() + max(delay, self._bucket_delay()))
 
     def _bucket_delay(self) -> float:
-        now = self.clock.now()
-        passed_seconds = max(0.0, now - self._filled_at)  # a clock may be set back
-        refilled = self._tokens + passed_seconds * RETRIES_PER_SECOND
+        now = self.clock.elapsed()
+        refilled = self._tokens + (now - self._filled_at) * RETRIES_PER_SECOND
         self._filled_at = now
         self._tokens = min(RETRIES_BURST, refilled) - 1
         return max(0.0, -self._tokens / RETRIES_PER_SECOND)
@@ -87,18 +90,18 @@ class WorkQueue:
         self._high.pop(key, None)
         self._low.pop(key, None)
         self._processing.add(key)
-        self.observer.taken(key, self.clock.now())
+        self.observer.taken(key, self.clock.elapsed())
         return key
 
     def done(self, key: Key) -> None:
         """End the processing of a key; it comes back if it was added meanwhile."""
         self._processing.discard(key)
-        self.observer.done(key, self.clock.now())
+        self.observer.done(key, self.clock.elapsed())
 
     def next_due_at(self) -> float | None:
         """Return when ``take`` will next have something: now, a time, or never."""
         if next(self._ready(), None) is not None:
-            return self.clock.now()
+            return self.clock.elapsed()
         return self._later[0][0] if self._later else None
 
     def __len__(self) -> int:
@@ -115,7 +118,7 @@ class WorkQueue:
         return (key for key in waiting if key not in self._processing)
 
     def _promote(self) -> None:
-        now = self.clock.now()
+        now = self.clock.elapsed()
         while self._later and self._later[0][0] <= now:
             due_at, _, key = heapq.heappop(self._later)
             if self._due_at.get(key) == due_at:  # not overtaken by an earlier one

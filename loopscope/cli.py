@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,8 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 def main() -> None:
     """Run the command; errors that a user can cause become one clear message."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that is no UTF-8 ends no listing
+        sys.stdout.reconfigure(errors="backslashreplace")
     with outlets():
         _run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,8 @@ def root_of(path: Path, given: Path | None) -> Path:
     answer = subprocess.run(
         ["git", "-C", str(start), "rev-parse", "--show-toplevel"],
         capture_output=True,
-        text=True,
+        encoding=sys.getfilesystemencoding(),
+        errors="surrogateescape",  # a folder's name need not be UTF-8
         check=False,
     )
     if answer.returncode == 0 and answer.stdout.strip():

@@ -71,7 +71,7 @@ class WatchedTable:
         for key, row in zip(keys, table.rows, strict=True):
             if self._is_due(key, row, table.columns):
                 self._widen(row)
-                self._said[key], self._said_at[key] = row, now()
+                self._said[key], self._said_at[key] = row, time.monotonic()
                 yield self._line(row)
 
     def _table(self) -> tuple[Listing, list[Key]]:
@@ -99,7 +99,7 @@ class WatchedTable:
         differs = {c for c, old, new in zip(columns, before, row, strict=True) if old != new}
         if differs - set(_VOLATILE):
             return True
-        return "PROGRESS" in differs and now() >= self._said_at[key] + PROGRESS_SECONDS
+        return "PROGRESS" in differs and time.monotonic() >= self._said_at[key] + PROGRESS_SECONDS
 
     def _widen(self, row: Sequence[str]) -> None:
         self._widths = [max(w, len(cell)) for w, cell in zip(self._widths, row, strict=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loopscope.specs.legible import encodable, legible
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -16,10 +18,10 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return (
-            f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
-        )
+        """Return the problem in words that any file and terminal takes."""
+        file, message = legible(self.file), encodable(self.message)
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
+        return f"{place}: {self.field}: {message}" if self.field else f"{place}: {message}"
 
 
 class InvalidSpec(Exception):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from loopscope.specs.legible import encodable, is_encodable
 from loopscope.specs.suggest import closest
 from loopscope.specs.text_files import lines_of
 
@@ -52,6 +53,10 @@ class RootedFiles:
         if not exists:
             raise ValueError(
                 f"no such file or folder: {path} (looked in {self.base}){_neighbour(path, found)}"
+            )
+        if not is_encodable(str(found)):
+            raise ValueError(
+                f"{path} leads to {encodable(str(found))}, which is not UTF-8; rename it"
             )
         return str(found)
 

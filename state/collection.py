@@ -116,12 +116,15 @@ def forget_missing(state: StateFolder, reachability: Reachability) -> None:
     """Forget artifacts that the database knows, that have no folder and that nothing needs."""
     with state.database.read() as connection:
         known = artifact_index.listed(connection)
-    lost = [a.digest for a in known if not state.artifacts.folder(a.stage, a.digest).exists()]
+    lost = [a for a in known if not state.artifacts.folder(a.stage, a.digest).exists()]
     if not lost:
         return
     with state.database.write() as connection:
-        for digest in set(lost) - reachability.reachable(connection):
-            artifact_index.forget(connection, digest)
+        reachable = reachability.reachable(connection)
+        for artifact in lost:
+            back = state.artifacts.folder(artifact.stage, artifact.digest).exists()
+            if not back and artifact.digest not in reachable:
+                artifact_index.forget(connection, artifact.digest)
 
 
 def _move(connection: Any, state: StateFolder, thing: Unneeded, now: float) -> None:

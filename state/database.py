@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 
+from loopscope.specs.legible import encodable, is_encodable
 from loopscope.state import failpoints
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.file_systems import refuse_network_file_system
@@ -225,13 +227,54 @@ def _engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),  # a path may hold any sign, also `?`
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        json_serializer=_json_text,
     )
+    event.listen(engine, "before_cursor_execute", _only_what_can_be_stored, retval=True)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: Any) -> None:
         configure(connection, path)
 
     return engine
+
+
+def _only_what_can_be_stored(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+) -> tuple[str, Any]:
+    """Write out bytes that are no UTF-8 in whatever is about to be stored or looked for.
+
+    A path or a message of the system may hold them, SQLite refuses them, and JSON would give them
+    to whoever reads it. The one place that everything passes.
+    """
+    rows = parameters if many else [parameters]
+    values = (value for row in rows for value in (row.values() if _is_named(row) else row))
+    if all(is_encodable(value) for value in values if isinstance(value, str)):
+        return statement, parameters
+    clean = [_stored_row(row) for row in rows]
+    return statement, clean if many else clean[0]
+
+
+def _is_named(row: Any) -> bool:
+    return isinstance(row, dict)
+
+
+def _stored_row(row: Any) -> Any:
+    if _is_named(row):
+        return {name: _stored(value) for name, value in row.items()}
+    return tuple(_stored(value) for value in row)
+
+
+def _stored(value: Any) -> Any:
+    return encodable(value) if isinstance(value, str) else value
+
+
+def _json_text(value: Any) -> str:
+    """Return JSON of which every string can be written as UTF-8 once it is read again."""
+    text = json.dumps(value)
+    if "\\ud" not in text:  # else half a pair, or a whole one: an emoji
+        return text
+    plain = json.dumps(value, ensure_ascii=False)
+    return text if is_encodable(plain) else encodable(plain, backslash="\\\\")
 
 
 def configure(connection: sqlite3.Connection, path: Path) -> None:

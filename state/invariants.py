@@ -20,6 +20,8 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ChangeRecord, JobRecord, ObjectRecord
 
 STARTS_WINDOW_SECONDS = 60.0
+ROUNDING_SECONDS = 1e-3
+"""Dates that were moved because the clock was set are rounded each time."""
 
 
 @dataclass(frozen=True, order=True)
@@ -249,12 +251,15 @@ def only_finalizers_delay_a_deletion(seen: Seen) -> list[Violation]:
 
 
 def starts_keep_the_rate(seen: Seen, limit: int) -> list[Violation]:
-    """I11: at most ``limit`` job starts in any 60 seconds, as far as starts are remembered."""
+    """I11: at most ``limit`` job starts in any 60 seconds, as far as starts are remembered.
+
+    Their dates are moved when somebody sets the clock, so their distances are real seconds.
+    """
     starts = [started_at for _, _, started_at in seen.starts]
     return [
         Violation("I11", f"starts at {first:.3f}", f"more than {limit} within 60 seconds")
         for first, beyond in zip(starts, starts[limit:], strict=False)
-        if beyond - first < STARTS_WINDOW_SECONDS
+        if beyond - first < STARTS_WINDOW_SECONDS - ROUNDING_SECONDS
     ]
 
 

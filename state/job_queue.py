@@ -98,7 +98,8 @@ def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, 
     for row in connection.execute(query):
         name = (row.owner_kind or row.kind, row.namespace, row.owner_name or row.name)
         spent = (row.finished_at if row.finished_at is not None else now) - row.started_at
-        used[Key(*name)] = used.get(Key(*name), 0.0) + max(0.0, spent)
+        spent = min(max(0.0, spent), now - since)  # the clock may have been set meanwhile
+        used[Key(*name)] = used.get(Key(*name), 0.0) + spent
     return used
 
 

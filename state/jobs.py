@@ -96,9 +96,8 @@ def running(connection: Connection) -> list[JobRecord]:
 
 def starts_since(connection: Connection, since: float) -> list[float]:
     """Return the times of job starts after ``since``, oldest first; the rate limit's memory."""
-    s = tables.job_starts.c
-    query = select(s.started_at).where(s.started_at > since).order_by(s.started_at)
-    return [float(value) for value in connection.execute(query).scalars()]
+    at = tables.job_starts.c.started_at
+    return list(connection.execute(select(at).where(at > since).order_by(at)).scalars())
 
 
 def claim(
@@ -240,12 +239,13 @@ def lose(
 ) -> bool:
     """Take back the lease of a worker that died; return whether the job may run again.
 
-    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows.
-
-    Losses are counted apart from attempts: a worker that is killed is not a failing job,
-    but one that is killed again and again (out of memory, say) without ever sealing another
-    shard must not go on for ever.
+    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows. Losses are no
+    attempts: a worker that is killed is not a failing job, but one that is killed again and again
+    without ever sealing another shard must not go on for ever. Raises Fenced, also when the lease
+    was renewed since ``job`` was read.
     """
+    if _check(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
+        raise Fenced(f"job {job.id} was heard of meanwhile")
     losses = job.losses + 1
     if losses < policy.losses_max:
         _own(

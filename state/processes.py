@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
+from loopscope.state.clock_reading import boot_id
 from loopscope.state.records import JobRecord
 
+_START_TICKS = 19
+"""Where /proc/<pid>/stat says when the process began, counted after its name in brackets."""
 WORKER_GONE = "its worker is gone; the next controller starts it again"
 
 
 def process_name(pid: int) -> str:
-    """Return ``<pid>@<start time>``: a name that a recycled pid does not share."""
+    """Return ``<pid>@<start>``: a name that a recycled pid does not share.
+
+    The start is counted from that of the machine: as a date, it would be another one after
+    somebody set the clock.
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return f"{pid}@{boot_id()[:8]}-{int(after_name[_START_TICKS])}"
+    except (OSError, IndexError):  # gone, or a system without /proc
+        pass
     try:
         return f"{pid}@{psutil.Process(pid).create_time():.2f}"
     except psutil.Error:

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+JITTER = 0.1
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -21,4 +23,9 @@ class RetryPolicy:
     def delay_seconds(self, attempts: int, jitter: Callable[[], float] = random.random) -> float:
         """Return 10 s x 2^(attempts-1), at most 10 min, with up to 10 % jitter."""
         base = min(self.backoff_seconds * 2 ** (attempts - 1), self.backoff_seconds_max)
-        return float(base * (1 + 0.1 * jitter()))
+        return float(base * (1 + JITTER * jitter()))
+
+    def pause_seconds_max(self, attempts: int) -> float:
+        """Return the longest that a job waits that has failed so often, or gave itself back."""
+        backoff = self.delay_seconds(attempts, lambda: 1.0) if attempts else 0.0
+        return max(self.wait_seconds, backoff)

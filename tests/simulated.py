@@ -30,6 +30,7 @@ from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.state import failpoints, invariants, jobs, objects
+from loopscope.state.clock_reading import ClockReading
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.records import JobRecord, ObjectRecord
 from tests.fake_stages import D_MODEL
@@ -40,15 +41,31 @@ START_TIME = 1_000_000.0
 
 @dataclass
 class VirtualClock:
-    """Time stands still until a test moves it."""
+    """Time stands still until a test moves it; the date can be set besides."""
 
     time: float = START_TIME
+    ahead: float = 0.0
+    """How far somebody set the date ahead."""
 
     def now(self) -> float:
+        return self.time + self.ahead
+
+    def elapsed(self) -> float:
         return self.time
 
+    def worked(self) -> float:
+        return 0.0
+
+    def reading(self) -> ClockReading:
+        return ClockReading(self.now(), self.elapsed(), "simulated")
+
     def advance(self, seconds: float) -> None:
+        """Let time pass, for whoever works and for whoever is stopped."""
         self.time += seconds
+
+    def set(self, seconds: float) -> None:
+        """Set the date ahead, or back; no time passes."""
+        self.ahead += seconds
 
 
 class Immediately(FuturesExecutor):
@@ -274,6 +291,13 @@ class Simulation:
             if self.workers.assigned:
                 return
         raise AssertionError(f"no job was started: {self.words()}")
+
+    def look_on(self, seconds: float) -> None:
+        """Let time pass in which the controller goes on and no worker is heard of."""
+        while seconds > 0:
+            self.controller.step()
+            self.clock.advance(min(seconds, 1.0))
+            seconds -= 1.0
 
     def settle(self, steps_max: int = 80) -> list[str]:
         """Step, let workers work and move the clock until settled; return the stages that ran."""

@@ -52,8 +52,8 @@ class Lease:
         self._ended = threading.Event()
         self._fenced: Fenced | None = None
         self._seen = Progress(job_id, "Starting", 0, 1, "jobs", time.time(), time.time())
-        self._written_at = 0.0
-        self._alive_at = time.monotonic()
+        self._alive_at = self._phase_began_at = time.monotonic()
+        self._written_at = self._alive_at - PROGRESS_SECONDS
         self.may_finish: Callable[[float], bool] = lambda seconds: False
         """Whether something is under way that is worth finishing within so many seconds."""
 
@@ -87,15 +87,16 @@ class Lease:
 
         Progress that cannot be written now is not worth a job.
         """
-        self._alive_at = time.monotonic()
+        self._alive_at = at = time.monotonic()
         self.check()
-        now = time.time()
         same = phase == self._seen.phase
-        started_at = self._seen.phase_started_at if same else now
+        self._phase_began_at = self._phase_began_at if same else at
+        now = time.time()
+        started_at = now - (at - self._phase_began_at)  # whatever the clock was set to meanwhile
         self._seen = Progress(self._job_id, phase, done, total, unit, started_at, now, tokens)
-        if same and now < self._written_at + PROGRESS_SECONDS:
+        if same and at < self._written_at + PROGRESS_SECONDS:
             return
-        self._written_at = now
+        self._written_at = at
         with contextlib.suppress(*PASSING):
             failpoints.reach("progress")
             with self._database.write() as connection:

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import platformdirs
 
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.file_stamps import FileStamp
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 from loopscope.worker.context import ProgressReport
 from loopscope.worker.conversion import ConversionFailed, convert_in_process
@@ -90,8 +92,7 @@ def only_its_files(folder: Path, ref: dict[str, Any]) -> Iterator[ModelView]:
 def check_files(folder: Path, files: dict[str, str]) -> None:
     """Check each file's sha256. Raises TerminalFailure ``InputChanged``.
 
-    A file whose size and modification time did not change since this process hashed it is not
-    read again.
+    A file that did not change since this process hashed it is not read again.
     """
     for name, expected in sorted(files.items()):
         path = folder / name
@@ -108,13 +109,13 @@ def check_files(folder: Path, files: dict[str, str]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return a file's sha256, read once per process, size and modification time."""
-    stat = path.stat()
-    return _sha256_once(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    """Return a file's sha256, read once per process and stamp."""
+    stamp = FileStamp.of(path)
+    return _sha256_once(path, stamp) if stamp.is_settled(time.time_ns()) else file_sha256(path)
 
 
 @functools.lru_cache(maxsize=HASHES_REMEMBERED_MAX)
-def _sha256_once(path: Path, size: int, modified_ns: int, inode: int) -> str:
+def _sha256_once(path: Path, stamp: FileStamp) -> str:
     return file_sha256(path)
 
 
@@ -314,12 +315,8 @@ def _write_marker(folder: Path, ref: dict[str, Any]) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         fsync_path(path)
-        stat = path.stat()
-        files[path.name] = {
-            "sha256": file_sha256(path),
-            "bytes": stat.st_size,
-            "modified_ns": stat.st_mtime_ns,
-        }
+        stamp = FileStamp.of(path)
+        files[path.name] = {"sha256": file_sha256(path), "bytes": stamp.bytes, "stamp": stamp}
     record = {"identity": ref["identity"], "source": ref["source"], "files": files}
     temporary = folder / f".{MARKER}.tmp"
     temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -329,7 +326,8 @@ def _write_marker(folder: Path, ref: dict[str, Any]) -> None:
 def _is_complete(folder: Path, identity: str) -> bool:
     """Say whether ``folder`` holds the finished conversion, each file as it was written.
 
-    A file that was touched since is hashed again; one that was not is trusted.
+    A file that was touched since is hashed again; one that was not is trusted. Markers of older
+    versions hold no stamps.
     """
     try:
         record = json.loads((folder / MARKER).read_text())
@@ -343,8 +341,7 @@ def _is_complete(folder: Path, identity: str) -> bool:
 
 
 def _is_intact(path: Path, entry: dict[str, Any]) -> bool:
-    stat = path.stat()
-    if stat.st_size != entry["bytes"]:
+    stamp = FileStamp.of(path)
+    if stamp.bytes != entry["bytes"]:
         return False
-    untouched = stat.st_mtime_ns == entry["modified_ns"]
-    return untouched or sha256_of(path) == str(entry["sha256"])
+    return list(stamp) == entry.get("stamp") or sha256_of(path) == str(entry["sha256"])

@@ -102,7 +102,7 @@ class Runner:
             return None
 
     def _run_stage(self, job: JobRecord, lease: Lease) -> None:
-        started_at = time.time()
+        began = time.monotonic()
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
         stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}").run
@@ -120,7 +120,7 @@ class Runner:
             siblings=partial(pending_siblings, self.state, job),
         )
         metrics = stage(job.payload, context, staging)
-        seconds = time.time() - started_at
+        seconds = time.monotonic() - began
         manifest = manifest_of(
             job,
             metrics,

@@ -1,4 +1,4 @@
-"""Hashes of files, remembered by path, size, mtime and inode so that nothing is hashed twice."""
+"""Hashes of files, remembered by path and stamp so that nothing is hashed twice."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from loopscope.controller.inputs.errors import ResolutionPending
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.state import failpoints
+from loopscope.state.file_stamps import FileStamp
 
 MEMO_ENTRIES_MAX = 4096
 MEMO_BYTES_MAX = 16 * 2**20
 JSON_BYTES_MAX = 16 * 2**20
 """Largest config, tokenizer config or weight index that is read; as values, half a gigabyte."""
 BLOCK_BYTES = 2**20
-SETTLED_NANOSECONDS = 2 * 10**9
-"""A file younger than this may still change within one tick of its clock: not remembered."""
 LOCK_TIMEOUT_SECONDS = 5.0
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,17 +67,17 @@ class HashMemo:
         Raises ``OSError`` when a file cannot be read and ``ResolutionPending`` when one
         changes while it is read.
         """
-        before = [_identity(file) for file in files]
-        key = digest(before)
+        before = [FileStamp.of(file) for file in files]
+        key = digest([[str(f.resolve()), *s] for f, s in zip(files, before, strict=True)])
         known = self._read().get(key)
         if known is not None:
             return known
         found = _stream_sha256(files)
-        if [_identity(file) for file in files] != before:
+        if [FileStamp.of(file) for file in files] != before:
             names = ", ".join(file.name for file in files)
             raise ResolutionPending("InputChanging", f"{names} changed while being hashed")
-        newest = max(int(entry[2]) for entry in before)
-        if time.time_ns() - newest > SETTLED_NANOSECONDS:
+        at = time.time_ns()
+        if all(stamp.is_settled(at) for stamp in before):
             self._remember(key, found)
         return found
 
@@ -105,11 +104,6 @@ class HashMemo:
                 entries.pop(key, None)
                 kept = dict(list(entries.items())[-(MEMO_ENTRIES_MAX - 1) :])
                 _replace_text(self.path, json.dumps({**kept, key: found}, indent=0))
-
-
-def _identity(file: Path) -> list[str | int]:
-    status = file.stat()
-    return [str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def _stream_sha256(files: Sequence[Path]) -> str:

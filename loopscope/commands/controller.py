@@ -27,7 +27,7 @@ from loopscope.commands.options import (
     StartsOption,
     TrashOption,
 )
-from loopscope.context import CommandError, now, root_of
+from loopscope.context import CommandError, root_of
 from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
 
@@ -101,7 +101,7 @@ def controller(
 
     def collect_then_check() -> bool:
         if retention is not None:
-            retention.run_if_due(now())
+            retention.run_if_due()
         return stop.is_set()
 
     signal.signal(signal.SIGTERM, end)
@@ -119,7 +119,7 @@ def controller(
         source.start()
 
         def scan_then_check(source: FolderSource = source) -> bool:
-            source.scan_if_due(now())
+            source.scan_if_due()
             return collect_then_check()
 
         try:

@@ -16,7 +16,7 @@ from loopscope.state.collection import RetentionPolicy, forget_missing, take_sto
 from loopscope.state.reachability import Reachability
 from loopscope.state.trash import Trash
 from tests.simulation.fleet import Hand
-from tests.simulation.world import FROM_FILES, Life, World
+from tests.simulation.world import FROM_FILES, HEARTBEAT_SECONDS, Life, World
 
 Action = Callable[[World], str]
 
@@ -196,9 +196,9 @@ def pass_time(world: World) -> str:
 
 
 def set_the_clock(world: World) -> str:
-    """Somebody sets the clock; nobody could extend a lease meanwhile."""
+    """Somebody sets the date; no time passes."""
     seconds = world.rng.choice([35.0, 700.0, 7200.0, -2.0, -45.0, -600.0])
-    world.clock.advance(seconds)
+    world.clock.set(seconds)
     world.counts["clock forward" if seconds > 0 else "clock back"] += 1
     return f"the clock is set by {seconds} s"
 
@@ -298,7 +298,9 @@ def sleep_too_long(world: World) -> str:
     for life in list(world.lives):
         world.lose_controller(life, with_workers=hand not in life.fleet.mine)
     life = world.start_controller()
-    world.clock.advance(world.settings.lease_seconds + 5)
+    for _ in range(int(world.settings.lease_seconds / HEARTBEAT_SECONDS) + 1):
+        world.step(life)
+        world.pass_time(HEARTBEAT_SECONDS)  # the others are heard of
     steps = world.rng.randrange(1, 4)
     for _ in range(steps):
         world.step(life)

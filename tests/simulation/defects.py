@@ -18,6 +18,7 @@ from loopscope.controller import (
 )
 from loopscope.controller.controller import Controller
 from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.leases import LeaseWatch
 from loopscope.reconcilers import decomposition, experiment, mapping, stage, steering
 from loopscope.specs.actions import Action
 from loopscope.specs.status import Status
@@ -76,16 +77,7 @@ def leases_not_renewed() -> list[Patch]:
 
 
 def leases_never_lost() -> list[Patch]:
-    return [(controller, "lost_jobs", lambda *_: [])]
-
-
-def leases_by_their_start() -> list[Patch]:
-    """A lease is taken back although its worker renewed it meanwhile."""
-
-    def expired(running: list[Any], executor: Any, now: float) -> list[Any]:
-        return [job for job in running if job.started_at is not None and job.started_at + 30 <= now]
-
-    return [(controller, "lost_jobs", expired)]
+    return [(LeaseWatch, "lost", lambda *_: [])]
 
 
 # -- specs, generations, freshness -------------------------------------------------------
@@ -393,7 +385,7 @@ def backoff_kept() -> list[Patch]:
 
 def resync_looks_at_nothing() -> list[Patch]:
     def resync(self: Controller) -> None:
-        if not self._next_resync_at:  # the first one
+        if not self._resyncs.next_at:  # the first one
             real(self)
 
     real = Controller._resync_if_due

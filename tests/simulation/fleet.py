@@ -27,7 +27,9 @@ class Hand:
     steps: Iterator[str] = field(default_factory=lambda: iter(()))
     model: str | None = None
     heard_at: float = 0.0
-    """When it last extended its lease."""
+    """When it last extended its lease; time in which everything was stopped does not count."""
+    stops: int = 0
+    """How often everything was stopped since then."""
 
     def die(self) -> None:
         self.died = self.died or self.alive
@@ -80,7 +82,7 @@ class Fleet:
         failure, self.failure = self.failure, None
         hand.worker = FakeWorker(self.state, self.clock, job_id, token, self.lease_seconds, failure)
         hand.steps = hand.worker.steps()
-        hand.heard_at = self.clock.now()
+        hand.heard_at, hand.stops = self.clock.elapsed(), 0
         self.holders[token] = hand
 
     def finished(self) -> list[int]:
@@ -134,4 +136,4 @@ class Fleet:
             self.ended.append(worker.job_id)
             hand.worker = None
         else:
-            hand.heard_at = self.clock.now()
+            hand.heard_at, hand.stops = self.clock.elapsed(), 0

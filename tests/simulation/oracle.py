@@ -11,10 +11,15 @@ from loopscope.specs.keys import Key
 from loopscope.state import invariants, jobs
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.history import History
-from loopscope.state.invariants import Seen, Violation
+from loopscope.state.invariants import (
+    ROUNDING_SECONDS,
+    STARTS_WINDOW_SECONDS,
+    Seen,
+    Violation,
+)
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 from tests.simulation.model import Model
-from tests.simulation.world import Life, World
+from tests.simulation.world import HEARTBEAT_SECONDS, Life, World
 
 
 class Broken(AssertionError):
@@ -33,6 +38,8 @@ class Oracle:
     _hashed: dict[str, str] = field(default_factory=dict)
     _contents: dict[tuple[Key, str], set[str | None]] = field(default_factory=dict)
     _known_worlds: set[tuple[str, str]] = field(default_factory=set)
+    _started: dict[int, float] = field(default_factory=dict)
+    """When each job start was claimed, on the clock that nobody can set, by fencing token."""
     _losses: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def look(self) -> Seen:
@@ -49,6 +56,7 @@ class Oracle:
         new = {d for d, a in seen.artifacts.items() if self._hashed.get(d) != a.content_digest}
         found = [item for check in invariants.AT_REST for item in check(seen)]
         found += invariants.starts_keep_the_rate(seen, world.settings.job_starts_per_minute)
+        found += self._starts_keep_the_rate_as_time_really_passed(seen)
         found += [
             item
             for item in invariants.ready_objects_have_their_artifacts(seen, world.state.artifacts)
@@ -164,18 +172,34 @@ class Oracle:
         return found
 
     def _living_workers_keep_their_jobs(self, seen: Seen) -> list[Violation]:
-        """A lease is lost only by a worker that died or was silent for as long as it lasts."""
-        now, found = self.world.clock.now(), []
+        """A lease is lost only by a worker that died or was silent for as long as it lasts.
+
+        Whatever the date was set to. Of the time in which everything was stopped, a beat counts.
+        """
+        now, found = self.world.clock.elapsed(), []
         for job in seen.jobs:
             losses, token = self._losses.get(job.id, (0, 0))
             self._losses[job.id] = (job.losses, job.token)
             hand = self.world.holders.get(token)
             if job.losses <= losses or hand is None or hand.died or hand.paused:
                 continue
-            if 0 <= now - hand.heard_at < self.world.settings.lease_seconds:
+            silent = now - hand.heard_at + hand.stops * HEARTBEAT_SECONDS
+            if silent < self.world.settings.lease_seconds:
                 what = "was taken from a worker that is alive and was heard of"
                 found.append(Violation("lease", f"{job.stage} job {job.id}", what))
         return found
+
+    def _starts_keep_the_rate_as_time_really_passed(self, seen: Seen) -> list[Violation]:
+        """I11: measured by a clock of the simulation's own, at the moment of each claim."""
+        starts, limit = self.world.starts, self.world.settings.job_starts_per_minute
+        new = [t for t, _, _ in seen.starts if t in starts and t not in self._started]
+        self._started.update({token: starts[token] for token in new})
+        times = sorted(self._started.values()) if new else []
+        return [
+            Violation("I11", f"starts at {first:.3f}", f"more than {limit} in 60 real seconds")
+            for first, beyond in zip(times, times[limit:], strict=False)
+            if beyond - first < STARTS_WINDOW_SECONDS - ROUNDING_SECONDS
+        ]
 
     def _everything_was_looked_at(self, seen: Seen) -> list[Violation]:
         found = []

@@ -54,6 +54,10 @@ _WEIGHTED: list[tuple[actions.Action, int]] = [
     (actions.second_controller, 1),
     (actions.restart, 1),
 ]
+CLOCK_TROUBLE_SHARE = 0.15
+"""In so many actions the date is set, or everything is stopped for a while, at any statement."""
+RESYNC_TROUBLE_SHARE = 0.3
+"""In so many of the other actions it happens in the middle of a resync, if there is one."""
 COLLECT_WEIGHT = 6
 COLLECTING_SHARE = 0.25
 """In so many seeds somebody also collects what nothing needs."""
@@ -112,6 +116,7 @@ class Game:
         self.rng = random.Random(seed)
         choices = topologies.TOPOLOGIES[topology]()
         self.world = World(path, self.rng, settings, choices)
+        self.world.clock_rng.seed(f"{seed} clock")
         self.oracle = Oracle(self.world)
         self.steps = 0
 
@@ -220,6 +225,12 @@ class Game:
         trouble, at = self.world.trouble, int(self.rng.expovariate(1 / 25)) + 1
         kind = self.rng.choices(["", "crash", "ENOSPC", "EIO", "meanwhile"], [60, 14, 5, 5, 16])[0]
         trouble.set(kind, at, self._meanwhile if kind == "meanwhile" else None)
+        chance = self.world.clock_rng
+        if chance.random() < CLOCK_TROUBLE_SHARE:
+            at = int(chance.expovariate(1 / 25)) + 1
+            trouble.set_clock_trap(at, self.world.trouble_the_clock)
+        elif chance.random() < RESYNC_TROUBLE_SHARE:
+            trouble.set_clock_trap(1, self.world.trouble_the_clock, "staging-discard")
 
     def _meanwhile(self) -> None:
         """While somebody is in the middle of something, another one acts."""

@@ -45,6 +45,9 @@ class Trouble:
     _writing: bool = False
     _nested: bool = False
     _armed: bool = False
+    _clock_at: int = 0
+    _clock_effect: Effect | None = None
+    _clock_place: str | None = None
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -83,9 +86,13 @@ class Trouble:
         finally:
             self._armed = before
 
+    def set_clock_trap(self, at: int, effect: Effect, place: str | None = None) -> None:
+        """Let the clock be troubled at the n-th arrival, besides whatever else happens."""
+        self._clock_at, self._clock_effect, self._clock_place = at, effect, place
+
     def unset(self) -> None:
         """Take the trap away; ``sprung`` still says whether it sprang."""
-        self._kind = ""
+        self._kind, self._clock_effect = "", None
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
@@ -109,7 +116,13 @@ class Trouble:
         self._arrive(name, None)
 
     def _arrive(self, name: str, statement: str | None) -> None:
-        if self._nested or not self._armed or not self._kind:
+        if self._nested or not self._armed:
+            return
+        self._clock_at -= self._clock_place in (None, name)
+        if self._clock_effect is not None and self._clock_at <= 0:
+            effect, self._clock_effect = self._clock_effect, None
+            effect()
+        if not self._kind:
             return
         if self._place not in (None, name):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 import random
 import shutil
 import sqlite3
@@ -38,6 +39,10 @@ from tests.simulation.trouble import DiskTrouble, Trouble
 
 HEARTBEAT_SECONDS = 5.0
 FROM_FILES = ("cap", "coarse", "france")
+CLOCK_TROUBLE_SECONDS = (-7200.0, -45.0, -2.0, 2.0, 45.0, 7200.0)
+"""By how much the date may be set, in the middle of anything."""
+STOPPED_SECONDS = (1.0, 12.0, 40.0, 700.0)
+"""For how long everything may be stopped, in the middle of anything."""
 WORKERS_WRITES = ("heartbeat", "succeed", "fail", "postpone", "release")
 
 
@@ -88,8 +93,12 @@ class World:
     """What the model was, over time: its files may change under its name."""
     identity_unseen: bool = False
     """Whether an input changed since the last resync."""
+    starts: dict[int, float] = field(default_factory=dict)
+    """When each job start was claimed, by fencing token, on the clock that nobody can set."""
     dropped: bool = False
     """Whether a wake-up was lost since the last resync."""
+    clock_rng: random.Random = field(default_factory=random.Random)
+    """Chance of its own for the clock: the rest of a seed's story is the same without it."""
     first_uid: int = 1_000_000
     trace: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -119,6 +128,7 @@ class World:
             for write in WORKERS_WRITES:
                 watched = self._watched(getattr(jobs, write))
                 stack.enter_context(mock.patch.object(jobs, write, watched))
+            stack.enter_context(mock.patch.object(jobs, "claim", self._timed(jobs.claim)))
             try:
                 yield self
             finally:
@@ -136,6 +146,17 @@ class World:
             return answer
 
         return watched
+
+    def _timed(self, claim: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a claim that notes when it was made, by a clock of the simulation's own."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            at = self.clock.elapsed()
+            job = claim(*args, **kwargs)
+            self.starts[job.token] = at
+            return job
+
+        return timed
 
     def say(self, words: str) -> None:
         self.trace.append(f"{self.clock.time:.1f} {words}")
@@ -185,10 +206,15 @@ class World:
     def step(self, life: Life) -> str:
         """Let a controller do all that is due; what ends it is told."""
         life.controller.troubles.clear()
-        life.resynced = self.clock.now() >= life.resync_due_at
-        if life.resynced:
-            life.resync_due_at = self.clock.now() + self.settings.resync_seconds
+        was_due, turns = self.clock.elapsed() >= life.resync_due_at, life.controller._resyncs
+        before = turns.next_at
         ended = self.attempt(life.controller.step)
+        life.resynced = turns.next_at != before
+        if life.resynced:
+            life.resync_due_at = self.clock.elapsed() + self.settings.resync_seconds
+        elif was_due and not ended and self.trouble.sprung is None:
+            late = self.clock.elapsed() - life.resync_due_at
+            self.broken.append(Violation("resync", "controller", f"is late by {late:.1f} s"))
         if ended:
             self.lose_controller(life, with_workers=self.rng.random() < 0.4)
         return ended
@@ -242,6 +268,21 @@ class World:
                 if hand.busy and not hand.paused:  # it may have ended while another one wrote
                     self.beat(hand)
 
+    def trouble_the_clock(self) -> None:
+        """Somebody sets the date, or everything stands still for a while (a paused machine)."""
+        if self.clock_rng.random() < 0.6:
+            seconds = self.clock_rng.choice(CLOCK_TROUBLE_SECONDS)
+            self.clock.set(seconds)
+            self.counts["clock set in the middle"] += 1
+            self.say(f"  meanwhile the clock is set by {seconds} s")
+            return
+        seconds = self.clock_rng.choice(STOPPED_SECONDS)
+        self.clock.advance(seconds)
+        for hand in self.hands.values():
+            hand.heard_at, hand.stops = hand.heard_at + seconds, hand.stops + 1
+        self.counts["stopped in the middle"] += 1
+        self.say(f"  meanwhile everything is stopped for {seconds} s")
+
     def beat(self, hand: Hand) -> None:
         """A worker extends its lease; one that cannot write goes on without."""
         if self.attempt(lambda: self.fleet_of(hand).beat(hand)) == "crash":
@@ -270,9 +311,10 @@ class World:
         files = {key: self._file_of(key) for key in kept}
         for file in files.values():
             file.touch()
-        source = FolderSource(self.state, self._watched_folder, self.path, lambda: None)
+        source = FolderSource(self.state, self._watched_folder, self.path, lambda: None, self.clock)
         with self.state.database.read() as connection:
             before = objects.listed(connection)
+        source._missed_since = dict.fromkeys((record.key for record in before), -math.inf)
         ended = self.attempt(lambda: source._prune(files, self.clock.now()))
         with self.state.database.read() as connection:
             after = objects.listed(connection)

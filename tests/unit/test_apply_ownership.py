@@ -165,7 +165,7 @@ def test_a_watched_folder_does_not_take_what_belongs_to_a_set(loopscope, write, 
     write("watched/n.yaml", mapping("n"))
     state = open_state(tmp_path / "state")
     source = FolderSource(state, tmp_path / "watched", tmp_path, lambda: None)
-    assert [str(a.key) for a in source.scan_if_due(100.0)] == ["mapping/n"]
+    assert [str(a.key) for a in source.scan_if_due()] == ["mapping/n"]
     assert "apply set mine" in str(source.problems[0])
     assert stored(tmp_path).spec["topK"] == 10
 

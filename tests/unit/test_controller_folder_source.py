@@ -7,7 +7,11 @@ import time
 import pytest
 
 from loopscope.controller import folder_watch
-from loopscope.controller.folder_source import RESCAN_SECONDS, FolderSource
+from loopscope.controller.folder_source import (
+    RESCAN_SECONDS,
+    SECOND_LOOK_SECONDS,
+    FolderSource,
+)
 from loopscope.controller.folder_watch import FolderWatch
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from tests.simulated import Simulation, canonical
@@ -29,8 +33,9 @@ class World:
         self.simulation = Simulation(path / "state")
         self.folder = path / "specs"
         self.folder.mkdir()
-        self.now = 0.0
-        self.source = FolderSource(self.simulation.state, self.folder, path, lambda: None)
+        self.source = FolderSource(
+            self.simulation.state, self.folder, path, lambda: None, self.simulation.clock
+        )
 
     def write(self, file, name=None, cosine=0.3, annotations=""):
         text = MAPPING.format(name=name or file[:-5], cosine=cosine, annotations=annotations)
@@ -38,8 +43,10 @@ class World:
 
     def scan(self):
         """Let the rescan become due; return what was applied, by name."""
-        self.now += RESCAN_SECONDS
-        applied = self.source.scan_if_due(self.now)
+        self.simulation.clock.advance(RESCAN_SECONDS)
+        applied = self.source.scan_if_due()
+        self.simulation.clock.advance(SECOND_LOOK_SECONDS)  # at what is missing, if anything is
+        applied += self.source.scan_if_due()
         return {item.key.name: item.outcome for item in applied}
 
     def names(self):
@@ -59,7 +66,7 @@ def test_files_are_applied_once_and_edits_again(world):
     assert world.scan() == {} and world.simulation.rows() == before
     world.write("a.yaml", cosine=0.4)
     assert world.scan() == {"a": "configured"}
-    assert world.source.scan_if_due(world.now + 1) == [], "not before the rescan is due"
+    assert world.source.scan_if_due() == [], "not before the rescan is due"
 
 
 def test_a_vanished_file_is_pruned_and_nothing_that_came_another_way(world):
@@ -203,7 +210,7 @@ def test_a_folder_that_cannot_be_read_deletes_nothing_and_does_not_end_the_contr
     def stale(_path):
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("loopscope.controller.folder_source.spec_files", stale)
+    monkeypatch.setattr("loopscope.controller.folder_source.files_below", stale)
     assert world.scan() == {}
     assert world.names() == {"a", "b", "c", "d"}
 

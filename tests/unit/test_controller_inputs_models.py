@@ -276,41 +276,6 @@ def test_a_package_that_lacks_a_part_is_refused(parted_package, memo):
         describe_model({"name": "tiny", "source": {"package": "tiny-gguf"}}, memo=memo)
 
 
-def age(path: Path) -> None:
-    os.utime(path, ns=(10**18, 10**18))
-
-
-def test_a_file_is_hashed_once_until_it_changes(tmp_path):
-    path, cache = tmp_path / "weights", tmp_path / "cache" / "hashes.json"
-    path.write_bytes(b"one")
-    age(path)
-    assert HashMemo(cache).sha256(path) == sha256(b"one")
-    remembered = json.loads(cache.read_text())
-    assert list(remembered.values()) == [sha256(b"one")]
-    cache.write_text(json.dumps(dict.fromkeys(remembered, "f" * 64)))
-    assert HashMemo(cache).sha256(path) == "f" * 64, "the second time it is not read again"
-    path.write_bytes(b"two")
-    assert HashMemo(cache).sha256(path) == sha256(b"two")
-    assert json.loads(cache.read_text()).keys() == remembered.keys(), "too fresh to remember"
-
-
-@pytest.mark.parametrize("damage", [b"", b"[]", b"[" * 100_000, b'{"a": 3}', b"\xff"])
-def test_a_damaged_memory_of_hashes_costs_only_a_second_hashing(tmp_path, damage):
-    path, cache = tmp_path / "weights", tmp_path / "hashes.json"
-    path.write_bytes(b"one")
-    cache.write_bytes(damage)
-    age(path)
-    assert HashMemo(cache).sha256(path) == sha256(b"one")
-
-
-def test_a_cache_folder_that_cannot_be_written_is_no_failure(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    path = tmp_path / "weights"
-    path.write_bytes(b"one")
-    age(path)
-    assert HashMemo(tmp_path / "file" / "hashes.json").sha256(path) == sha256(b"one")
-
-
 def test_a_hub_model_is_pinned_to_a_commit_and_known_without_its_weights(hub, memo, tmp_path):
     fake, client = hub
     files = model_files()

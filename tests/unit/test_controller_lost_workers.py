@@ -26,7 +26,7 @@ def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwar
     capture.step_until_running()
     (worker,) = capture.workers.assigned
     stale = capture.jobs()[0].token
-    capture.clock.advance(capture.settings.lease_seconds + 1)
+    capture.look_on(capture.settings.lease_seconds + 1)
     capture.step()
     assert worker not in capture.workers.assigned  # killed
     job = capture.jobs()[0]
@@ -38,7 +38,7 @@ def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwar
 @pytest.mark.parametrize(("reason", "ended"), [("DatabaseBusy", True), ("DiskFull", False)])
 def test_a_silent_worker_is_ended_when_it_may_hold_the_write_lock(capture, reason, ended):
     capture.step_until_running()
-    capture.clock.advance(capture.settings.lease_seconds + 1)
+    capture.look_on(capture.settings.lease_seconds + 1)
 
     def no_transaction(name: str) -> None:
         if name == "transaction-begin":

@@ -99,7 +99,7 @@ def a_file_vanishes_from_a_watched_folder(folder, patch):
     apply_all(simulation.state, load_admitted(first.parent, place), now=0.0)
     second.unlink()
     source = FolderSource(simulation.state, first.parent, place, lambda: None)
-    source.scan_if_due(100.0)
+    source.scan_if_due()
     assert [r.key.name for r in simulation.objects()] == ["one"]
 
 
@@ -107,14 +107,13 @@ def a_file_vanishes_from_a_watched_folder(folder, patch):
 def an_artifact_is_collected_comes_back_and_is_emptied(folder, patch):
     simulation = settled_experiment(folder / "state")
     simulation.delete()
-    retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 0.0))
-    now = simulation.clock.now()
-    assert len(retention.run_if_due(now)) == 5
+    retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 0.0), simulation.clock)
+    assert len(retention.run_if_due()) == 5
     simulation.apply()
     assert simulation.settle() == EVERYTHING
-    retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 100.0))
+    retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 100.0), simulation.clock)
     simulation.delete()
-    assert len(retention.run_if_due(simulation.clock.now())) == 5
+    assert len(retention.run_if_due()) == 5
     simulation.apply()
     assert simulation.settle() == []
 
@@ -141,7 +140,7 @@ def a_hash_is_remembered(folder, patch):
     file = folder / "weights"
     folder.mkdir(exist_ok=True)
     file.write_text("old")
-    patch.setattr(time, "time_ns", lambda: file.stat().st_mtime_ns + 10**11)
+    patch.setattr(time, "time_ns", lambda: file.stat().st_ctime_ns + 10**11)
     HashMemo(folder / "hashes.json").sha256(file)
 
 

@@ -107,7 +107,10 @@ def world(tmp_path) -> World:
 
 def noticed(world, *files):
     world.source._notice({world.folder / file for file in files})
-    return {a.key.name: a.outcome for a in world.source.scan_if_due(world.now)}
+    done = world.source.scan_if_due()
+    world.simulation.clock.advance(folder_source.SECOND_LOOK_SECONDS)  # at what is missing
+    done += world.source.scan_if_due()
+    return {a.key.name: a.outcome for a in done}
 
 
 def test_an_edit_is_applied_without_reading_other_files(world, read):
@@ -141,7 +144,7 @@ def test_an_object_whose_file_is_deleted_is_deleted(world):
 
 
 def test_a_rescan_reads_only_files_that_are_not_as_they_were_applied(world, read):
-    world.now = 2e9  # so that nothing is too young to be remembered
+    world.simulation.clock.set(2e9)  # so that nothing is too young to be remembered
     world.write("a.yaml", cosine=0.4)
     world.scan()
     del read[:]

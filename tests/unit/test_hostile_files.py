@@ -92,7 +92,7 @@ def test_a_watched_folder_outlives_a_file_that_names_nonsense(tmp_path):
     (watched / "target.txt").write_text("Paris is\n")
     state = new_state(tmp_path / "state")
     source = FolderSource(state, watched, watched, lambda: None)
-    source.scan_if_due(0.0)
+    source.scan_if_due()
     assert [problem.file for problem in source.problems] == [str(watched / "a.yaml")]
     with state.database.read() as connection:
         assert [record.key.name for record in objects.listed(connection)] == ["b"]

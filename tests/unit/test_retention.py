@@ -303,30 +303,51 @@ def test_what_was_set_aside_is_collected(settled):
 
 
 def test_a_controller_collects_what_it_has_seen_unneeded_for_the_grace_period(edited):
-    retention = Retention(edited.state, RetentionPolicy(0, 3600.0, 7200.0))
-    assert retention.run_if_due(edited.clock.now()) == []
+    retention = Retention(edited.state, RetentionPolicy(0, 3600.0, 7200.0), edited.clock)
+    assert retention.run_if_due() == []
     edited.clock.advance(LOOK_SECONDS / 2)
-    assert retention.run_if_due(edited.clock.now()) == []
+    assert retention.run_if_due() == []
     edited.clock.advance(3600)
-    assert len(retention.run_if_due(edited.clock.now())) == 5
+    assert len(retention.run_if_due()) == 5
     edited.clock.advance(7200)
-    retention.run_if_due(edited.clock.now())
+    retention.run_if_due()
     assert trashed(edited) == []
 
 
+def test_a_clock_that_is_set_ahead_makes_nothing_old(edited):
+    retention = Retention(edited.state, RetentionPolicy(0, 3600.0, 7200.0), edited.clock)
+    assert retention.run_if_due() == []
+    edited.clock.set(30 * 86_400)
+    edited.clock.advance(LOOK_SECONDS)
+    assert retention.run_if_due() == [], "unneeded for ten minutes, whatever the date is"
+    edited.clock.advance(3600)
+    assert len(retention.run_if_due()) == 5
+    edited.clock.set(30 * 86_400)
+    edited.clock.advance(LOOK_SECONDS)
+    assert retention.run_if_due() == [] and len(trashed(edited)) == 5, "nor the trash"
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_for_longer(edited):
+    retention = Retention(edited.state, RetentionPolicy(0, 3600.0), edited.clock)
+    assert retention.run_if_due() == []
+    edited.clock.set(-30 * 86_400)
+    edited.clock.advance(3600 + LOOK_SECONDS)
+    assert len(retention.run_if_due()) == 5
+
+
 def test_what_is_wanted_in_between_begins_its_grace_period_anew(edited):
-    retention = Retention(edited.state, RetentionPolicy(0, 3600.0))
-    retention.run_if_due(edited.clock.now())
+    retention = Retention(edited.state, RetentionPolicy(0, 3600.0), edited.clock)
+    retention.run_if_due()
     edited.clock.advance(3000)
     edited.apply(experiment_spec())
     edited.settle()
-    retention.run_if_due(edited.clock.now())
+    retention.run_if_due()
     edited.clock.advance(1000)
     edited.apply(experiment_spec(prompts=OTHER))
     edited.settle()
-    assert retention.run_if_due(edited.clock.now()) == []
+    assert retention.run_if_due() == []
     edited.clock.advance(3700)
-    assert len(retention.run_if_due(edited.clock.now())) == 5
+    assert len(retention.run_if_due()) == 5
 
 
 def test_a_disk_that_is_full_stops_no_controller(edited):
@@ -334,12 +355,12 @@ def test_a_disk_that_is_full_stops_no_controller(edited):
         if name == "trash-put":
             raise OSError(28, "No space left on device")
 
-    retention = Retention(edited.state, NOW)
+    retention = Retention(edited.state, NOW, edited.clock)
     with failpoints.handled_by(full):
-        assert retention.run_if_due(edited.clock.now()) == []
+        assert retention.run_if_due() == []
     assert edited.resync() == [] and edited.get("france").ready
     edited.clock.advance(LOOK_SECONDS)
-    assert len(retention.run_if_due(edited.clock.now())) == 5
+    assert len(retention.run_if_due()) == 5
 
 
 # -- the command ----------------------------------------------------------------------------

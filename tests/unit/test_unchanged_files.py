@@ -48,6 +48,15 @@ def touch_the_weights(world, tmp_path):
     os.utime(tmp_path / "fine" / "sae_weights.safetensors", (1, 1))
 
 
+def overwrite_the_weights_under_their_old_time(world, tmp_path):
+    weights = tmp_path / "fine" / "sae_weights.safetensors"
+    before = weights.stat()
+    with weights.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\x01")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def change_the_object(world, tmp_path):
     key = Key("Experiment", "default", "x")
     with world.state.database.write() as connection:
@@ -73,6 +82,7 @@ def delete_the_object(world, tmp_path):
         edit_the_file,
         edit_a_prompt_file,
         touch_the_weights,
+        overwrite_the_weights_under_their_old_time,
         change_the_object,
         label_the_object,
         delete_the_object,

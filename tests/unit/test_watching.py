@@ -73,7 +73,7 @@ def test_progress_is_shown_while_a_job_runs_but_not_more_often_than_stated(tmp_p
     world.apply(capture_spec(), "cap", "Capture")
     world.step_until_running()
     clock = [100.0]
-    monkeypatch.setattr(watching, "now", lambda: clock[0])
+    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
 
     def captures(connection):
         return objects.listed(connection, "Capture")

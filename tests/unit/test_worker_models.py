@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import shutil
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from loopscope.state.failures import JobStopped, TerminalFailure
+from loopscope.state.file_stamps import FileStamp
 from loopscope.worker.model_sources import MARKER, default_cache, local_model_folder
 from loopscope.worker.models import load_model, share_weights
 from tests.tiny_models import folder_reference, save_rope_model
@@ -46,12 +48,9 @@ def converted(ref, cache, model_folder):
     shutil.copytree(model_folder, folder)
     files = {}
     for path in sorted(folder.iterdir()):
-        stat = path.stat()
-        files[path.name] = {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "bytes": stat.st_size,
-            "modified_ns": stat.st_mtime_ns,
-        }
+        stamp = FileStamp.of(path)
+        hashed = hashlib.sha256(path.read_bytes()).hexdigest()
+        files[path.name] = {"sha256": hashed, "bytes": stamp.bytes, "stamp": stamp}
     marker = {"identity": ref["identity"], "source": ref["source"], "files": files}
     (folder / MARKER).write_text(json.dumps(marker))
     return folder
@@ -155,6 +154,24 @@ def test_a_changed_file_is_noticed_also_after_it_was_hashed(copied_folder, tmp_p
     assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "InputChanged"
 
 
+def overwrite_under_the_old_time(path):
+    """Write other bytes of the same size into a file, and give it its modification time back."""
+    before = path.stat()
+    with path.open("r+b") as stream:
+        stream.write(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_that_was_overwritten_under_its_old_time_is_noticed(copied_folder, tmp_path):
+    ref = folder_reference(copied_folder)
+    real = time.time_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: real() + 60 * 10**9)  # old enough to be remembered
+        assert local_model_folder(ref, tmp_path, quiet) == copied_folder
+        overwrite_under_the_old_time(copied_folder / "model.safetensors")
+        assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "InputChanged"
+
+
 def test_a_missing_file_is_noticed(copied_folder, tmp_path):
     ref = folder_reference(copied_folder)
     (copied_folder / "tokenizer.json").unlink()
@@ -223,7 +240,7 @@ def test_a_finished_conversion_is_used_even_when_its_source_is_gone(
     assert local_model_folder(garbage_gguf, tmp_path, quiet) == folder
 
 
-@pytest.mark.parametrize("damage", ["truncate", "marker", "delete", "rewrite"])
+@pytest.mark.parametrize("damage", ["truncate", "marker", "delete", "rewrite", "overwrite"])
 def test_a_damaged_conversion_is_not_used(garbage_gguf, tmp_path, rope_model_folder, damage):
     folder = converted(garbage_gguf, tmp_path, rope_model_folder)
     garbage_gguf["files"] = {"model.gguf": "0" * 64}
@@ -234,6 +251,8 @@ def test_a_damaged_conversion_is_not_used(garbage_gguf, tmp_path, rope_model_fol
         (folder / MARKER).write_text("{")
     elif damage == "delete":
         (folder / "config.json").unlink()
+    elif damage == "overwrite":
+        overwrite_under_the_old_time(weights)
     else:
         weights.write_bytes(bytes(weights.stat().st_size))
     assert reason_of(lambda: local_model_folder(garbage_gguf, tmp_path, quiet)) == "InputChanged"
@@ -244,6 +263,18 @@ def test_a_touched_but_equal_file_is_hashed_again_and_accepted(
 ):
     folder = converted(garbage_gguf, tmp_path, rope_model_folder)
     os.utime(folder / "config.json", ns=(1, 1))
+    assert local_model_folder(garbage_gguf, tmp_path, quiet) == folder
+
+
+def test_a_conversion_of_an_older_version_is_hashed_and_used(
+    garbage_gguf, tmp_path, rope_model_folder
+):
+    folder = converted(garbage_gguf, tmp_path, rope_model_folder)
+    marker = json.loads((folder / MARKER).read_text())
+    for name, entry in marker["files"].items():
+        del entry["stamp"]
+        entry["modified_ns"] = (folder / name).stat().st_mtime_ns
+    (folder / MARKER).write_text(json.dumps(marker))
     assert local_model_folder(garbage_gguf, tmp_path, quiet) == folder
 
 
