@@ -65,8 +65,8 @@ class FolderSource:
     folder: Path
     root: Path
     wake: Callable[[], None]
-    find_root: Callable[[], Path] | None = None
     clock: Clock = field(default_factory=SystemClock)
+    find_root: Callable[[], Path] | None = None
     problems: list[Problem] = field(default_factory=list)
     kept: set[Key] = field(default_factory=set)
     """Objects without a file that were not deleted, because more than their file vanished."""

@@ -115,7 +115,7 @@ def controller(
         def find_root(folder: Path = folder) -> Path:
             return root_of(folder, root)
 
-        source = FolderSource(state, folder, find_root(), wake.set, find_root)
+        source = FolderSource(state, folder, find_root(), wake.set, find_root=find_root)
         source.start()
 
         def scan_then_check(source: FolderSource = source) -> bool:
