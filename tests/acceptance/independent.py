@@ -173,9 +173,7 @@ class Choice:
         return bool((np.diff(scores) <= NEAR).all())
 
 
-def candidates(
-    f: dict[str, np.ndarray], q: np.ndarray, rules: dict[str, float]
-) -> Choice:
+def candidates(f: dict[str, np.ndarray], q: np.ndarray, rules: dict[str, float]) -> Choice:
     """Return the latents that pass the rules, by selectivity times target firing rate."""
 
     def passing(slack: float) -> set[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loopscope.numerics.sampling import SamplingRule
 from tests.acceptance.independent import NEAR, Choice, Resolution, children, keep_largest, readings
 from tests.acceptance.independent_steering import choose
+from tests.drawn import assert_drawn_alike
 
 RULE = {"topK": 3, "temperature": 0.5}
 SLACK = 1e-3
@@ -24,7 +26,9 @@ ROW = [400.4257, 400.4245, 900.0, 380.0]  # two kept: the third and one of the f
 def test_only_what_lies_within_the_slack_of_the_edge_is_near():
     assert resolution([ROW], 2).near.tolist() == [[True, True, False, False]]
     assert not resolution([[400.43, 400.42, 900.0, 380.0]], 2).near.any()
-    assert resolution([[5.0, 0.0005, -0.0005, -1.0]], 3).near.tolist() == [[False, True, True, False]]
+    assert resolution([[5.0, 0.0005, -0.0005, -1.0]], 3).near.tolist() == [
+        [False, True, True, False]
+    ]
 
 
 def test_a_near_tie_may_go_either_way_and_the_tables_follow_what_was_found():
@@ -99,3 +103,21 @@ def test_tokens_of_nearly_equal_logits_may_change_places_also_at_the_edge_of_top
     found = choose(level, SHARE + 0.01, RULE)
     assert found.token == 2
     assert found.possibly == {0, 2, 3}
+
+
+def after(row, tokens):
+    return LOGITS
+
+
+def test_texts_may_part_where_a_draw_lies_on_a_boundary_and_nowhere_else():
+    rule = SamplingRule(temperature=0.5, top_k=3)
+    draws = [[SHARE / 2, SHARE, SHARE / 2]]
+    assert_drawn_alike([[1, 1, 1]], [[1, 2, 0]], after, draws, rule)
+    with pytest.raises(AssertionError, match="row 0, token 0: 2 and 1"):
+        assert_drawn_alike([[2, 1, 1]], [[1, 1, 1]], after, draws, rule)
+    with pytest.raises(AssertionError, match="row 0, token 1: 0 and 1"):
+        assert_drawn_alike([[1, 0, 1]], [[1, 1, 1]], after, draws, rule)
+    with pytest.raises(AssertionError, match="ends after 2, 3"):
+        assert_drawn_alike([[1, 1]], [[1, 1, 1]], after, draws, rule)
+    with pytest.raises(AssertionError, match="row 0, token 0: 2 and 1"):
+        assert_drawn_alike([[2]], [[1]], after, [], SamplingRule(greedy=True))

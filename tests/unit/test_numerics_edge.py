@@ -1,4 +1,4 @@
-"""Active latents within rounding of the edge are counted; those chosen by a clear margin are not."""
+"""Active latents within rounding of the edge are counted, those with a clear margin are not."""
 
 from __future__ import annotations
 
