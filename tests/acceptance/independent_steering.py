@@ -103,18 +103,18 @@ def choices(
 def choose(logits: np.ndarray, uniform: float, rule: dict) -> Drawn:
     """Draw by inverse CDF among the ``topK`` likeliest of ``logits`` [vocabulary].
 
-    A float32 logit may be off by ROUNDING times the largest one. So a draw that lies this near
-    (as a share of probability) to the boundary of two tokens may take both, and tokens whose
-    logits differ by less may stand in either order.
+    A float32 logit may be off by ROUNDING times the largest one. That moves the boundary of two
+    tokens at F by as much as F (1 - F) times what it moves a weight, so a draw this near to it may
+    take both; and tokens whose logits differ by less may stand in either order.
     """
     slack = 2 * ROUNDING * np.abs(logits).max()
     likeliest = np.lexsort((np.arange(len(logits)), -logits))[: rule["topK"]]
     weights = np.exp((logits[likeliest] - logits.max()) / rule["temperature"])
     ends = np.cumsum(weights) / weights.sum()
-    starts = np.concatenate([[0.0], ends[:-1]])
-    shift = slack / rule["temperature"]
+    shift = ends * (1 - ends) * slack / rule["temperature"]
+    lowest, highest = np.concatenate([[0.0], (ends - shift)[:-1]]), ends + shift
     taken = likeliest[min(np.searchsorted(ends, uniform, side="right"), len(ends) - 1)]
-    reached = likeliest[(starts - shift <= uniform) & (uniform <= ends + shift)]
+    reached = likeliest[(lowest <= uniform) & (uniform <= np.append(highest[:-1], 1.0))]
     level = np.abs(logits[:, None] - logits[reached]).min(1) <= slack
     return Drawn(int(taken), set(np.flatnonzero(level).tolist()))
 
