@@ -24,14 +24,14 @@ ROUNDING = 16 * float(np.finfo(np.float32).eps)
 A pre-activation is a sum, so its error is proportional to ``|c| |w| + |b|`` (c the centred row, w
 the encoder's column, b its bias: the largest that the sum could be, by Cauchy and Schwarz) and not
 to the sum itself, which may cancel to nearly nothing. The row brings most of the error along: it
-is the end of a forward pass in float32. Measured on 400 prompts of Gemma 3 270M, batched float32
-against float64 encoding of another float32 pass: see docs/science.md.
+is the end of a forward pass in float32. The largest error seen on the France example, batched
+float32 against float64 encoding of another float32 pass, was 7.6 eps (docs/science.md).
 """
 
 
 def encoder_norms(dictionary: SparseDictionary) -> Float[Tensor, " d_sae"]:
     """Return the length of each latent's encoder column, on the dictionary's device."""
-    return torch.linalg.vector_norm(dictionary.w_enc, dim=0)
+    return dictionary.w_enc.square().sum(dim=0).sqrt()
 
 
 def encode_to_the_edge(

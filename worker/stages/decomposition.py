@@ -1,7 +1,7 @@
 """Decomposition: encode a capture with one dictionary, one table row per latent.
 
-L0, FVU, the living latents and those near the edge describe the dictionary on the rows captured (last tokens, or all
-tokens); the table's statistics run over prompts, after aggregation.
+L0, FVU, the living latents and those near the edge describe the dictionary on the rows captured
+(last tokens, or all tokens); the table's statistics run over prompts, after aggregation.
 """
 
 from __future__ import annotations
