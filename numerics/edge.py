@@ -31,7 +31,8 @@ float32 against float64 encoding of another float32 pass, was 7.6 eps (docs/scie
 
 def encoder_norms(dictionary: SparseDictionary) -> Float[Tensor, " d_sae"]:
     """Return the length of each latent's encoder column, on the dictionary's device."""
-    return dictionary.w_enc.square().sum(dim=0).sqrt()
+    norms: Tensor = torch.linalg.vector_norm(dictionary.w_enc, dim=0)
+    return norms
 
 
 def encode_to_the_edge(
