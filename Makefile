@@ -5,6 +5,8 @@
 # make check  lint, types, layers and the fast tests: for daily use
 # make science  runs the four full studies (about an hour; a second call goes on where the first
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
+# make test-processors  the tests of what is computed, with the processor's wide instructions on, limited
+#               to AVX2, and off (three times the acceptance test: half an hour)
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
 PYTHON ?= python3
@@ -13,6 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo science tutorial test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
+.PHONY: test-processors test-native test-avx2 test-narrow
 
 setup: $(INSTALLED)
 
@@ -45,6 +48,33 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/acceptance/test_tutorial.py
+
+# What is computed differs in its last bits from processor to processor; what is tested must not.
+# Torch, MKL, oneDNN, OpenBLAS and NumPy are each told which instructions they may use; on another
+# kind of processor the names mean nothing, and the three are the same.
+NUMERIC := $(BIN)/python -m pytest -q tests/unit/test_numerics_*.py tests/unit/test_worker_*.py \
+	tests/unit/test_near_ties.py tests/acceptance/test_france.py
+AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 MKL_CBWR=AVX2 \
+	ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell \
+	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
+NARROW := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE \
+	ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem \
+	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
+CAPABILITY := $(BIN)/python -c 'import torch; print(torch.backends.cpu.get_cpu_capability())'
+
+test-processors: test-native test-avx2 test-narrow
+
+test-native: $(INSTALLED)
+	@$(CAPABILITY)
+	$(NUMERIC)
+
+test-avx2: $(INSTALLED)
+	@$(AVX2) $(CAPABILITY)
+	$(AVX2) $(NUMERIC)
+
+test-narrow: $(INSTALLED)
+	@$(NARROW) $(CAPABILITY)
+	$(NARROW) $(NUMERIC)
 
 # Follows docs/tutorial.md to the letter, with the real model: minutes.
 tutorial: $(INSTALLED)

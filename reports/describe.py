@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loopscope.reports.numbers import age, byte_size, iso
+from loopscope.reports.numbers import NOT_RECORDED, age, byte_size, iso
 from loopscope.reports.terminal import printable
 from loopscope.state.records import ArtifactRecord, EventRecord, JobRecord, ObjectRecord
 
@@ -77,7 +77,10 @@ def _status(record: ObjectRecord, now: float) -> Iterator[str]:
         yield from _columns([heads, *rows], 4)
     else:
         yield "  Conditions:           <none yet>"
-    for title, values in (("Summary", record.status.summary), ("Inputs", record.status.inputs)):
+    summary = record.status.summary
+    if record.key.kind == "Decomposition" and "l0" in summary:
+        summary = {"near_edge": NOT_RECORDED, **summary}
+    for title, values in (("Summary", summary), ("Inputs", record.status.inputs)):
         if values:
             yield f"  {title}:"
             yield from _tree(values, 2)

@@ -8,6 +8,8 @@ from typing import Any
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+NOT_RECORDED = "not recorded"
+"""A number that an artifact of an older version does not hold."""
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 YEAR = 365 * DAY
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from loopscope.reports.graph_figure import GraphAnchor, decomposition_graph
 from loopscope.reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
-from loopscope.reports.numbers import decimal
+from loopscope.reports.numbers import NOT_RECORDED, count, decimal, percent
 from loopscope.reports.provenance import resolved_inputs, spec_yaml, stage_provenance
 from loopscope.reports.samples import samples_by_opening
 from loopscope.reports.shift_table import shifts_by_opening
@@ -43,14 +43,22 @@ def status(view: ExperimentView) -> list[dict[str, Any]]:
 
 def capture(view: ExperimentView) -> dict[str, Any]:
     """Return the capture's numbers, the dictionaries' numbers and the norms."""
-    stage = view.stage("capture")
+    stage, both = view.stage("capture"), (view.stage("coarse"), view.stage("fine"))
     return {
         "stage": stage,
         "norms": stage.document("norms.json") if stage.available else {},
-        "sides": [view.stage("coarse"), view.stage("fine")],
+        "sides": [(side, _near_edge(side.metrics)) for side in both],
         "positions": view.experiment.spec["positions"],
         "aggregation": view.experiment.spec["aggregation"],
     }
+
+
+def _near_edge(metrics: dict[str, Any]) -> str:
+    """Return how many active latents lie within rounding of the edge; older artifacts say none."""
+    if "near_edge" not in metrics:
+        return NOT_RECORDED
+    near, active = metrics["near_edge"], metrics["active"]
+    return f"{count(near)} of {count(active)} ({percent(near / active if active else 0, 2)})"
 
 
 def anchors(view: ExperimentView, side: Literal["coarse", "fine"]) -> dict[str, Any]:

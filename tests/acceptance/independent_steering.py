@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tests.acceptance.independent import LAYER, Resolution
+from tests.acceptance.independent import LAYER, ROUNDING, Resolution
 
 
 @dataclass
@@ -50,10 +50,9 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 def arm_vectors(
-    coarse: Resolution, fine: Resolution, anchor: int, min_cosine: float
+    coarse: Resolution, fine: Resolution, anchor: int, children: list[int]
 ) -> dict[str, np.ndarray]:
     """Return the unit vectors of coarse, fine and multi; rows of ``decoder`` are unit vectors."""
-    children = np.flatnonzero(fine.decoder @ coarse.decoder[anchor] >= min_cosine)
     whole, parts = coarse.decoder[anchor], unit(fine.decoder[children].sum(0))
     return {"coarse": whole, "fine": parts, "multi": unit(whole + parts)}
 
@@ -85,21 +84,39 @@ def draws(seed: int, opening: str, sample: int, steps: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=key)).random(steps)
 
 
-def generate(
-    model, opening: list[int], vector: np.ndarray, uniforms: np.ndarray, rule: dict, eos: set[int]
-) -> list[int]:
-    """Return tokens drawn by inverse CDF among the ``topK`` likeliest, each from a whole pass."""
-    steered, tokens = Steered(model, vector), list(opening)
-    for uniform in uniforms:
-        logits = steered.logits(tokens)[-1]
-        likeliest = np.lexsort((np.arange(len(logits)), -logits))[: rule["topK"]]
-        weights = np.exp((logits[likeliest] - logits.max()) / rule["temperature"])
-        place = np.searchsorted(np.cumsum(weights), uniform * weights.sum(), side="right")
-        token = int(likeliest[min(place, len(likeliest) - 1)])
-        if token in eos:
-            break
-        tokens.append(token)
-    return tokens[len(opening) :]
+@dataclass
+class Drawn:
+    """The token that a draw takes, and all that it may take where rounding decides."""
+
+    token: int
+    possibly: set[int]
+
+
+def choices(
+    model, opening: list[int], generated: list[int], vector: np.ndarray, uniforms, rule: dict
+) -> list[Drawn]:
+    """Return what is drawn in the place of each of ``generated``, after those before it."""
+    logits = Steered(model, vector).logits([*opening, *generated[:-1]])[len(opening) - 1 :]
+    return [choose(row, u, rule) for row, u in zip(logits, uniforms[: len(logits)], strict=True)]
+
+
+def choose(logits: np.ndarray, uniform: float, rule: dict) -> Drawn:
+    """Draw by inverse CDF among the ``topK`` likeliest of ``logits`` [vocabulary].
+
+    A float32 logit may be off by ROUNDING times the largest one. That moves the boundary of two
+    tokens at F by as much as F (1 - F) times what it moves a weight, so a draw this near to it may
+    take both; and tokens whose logits differ by less may stand in either order.
+    """
+    slack = 2 * ROUNDING * np.abs(logits).max()
+    likeliest = np.lexsort((np.arange(len(logits)), -logits))[: rule["topK"]]
+    weights = np.exp((logits[likeliest] - logits.max()) / rule["temperature"])
+    ends = np.cumsum(weights) / weights.sum()
+    shift = ends * (1 - ends) * slack / rule["temperature"]
+    lowest, highest = np.concatenate([[0.0], (ends - shift)[:-1]]), ends + shift
+    taken = likeliest[min(np.searchsorted(ends, uniform, side="right"), len(ends) - 1)]
+    reached = likeliest[(lowest <= uniform) & (uniform <= np.append(highest[:-1], 1.0))]
+    level = np.abs(logits[:, None] - logits[reached]).min(1) <= slack
+    return Drawn(int(taken), set(np.flatnonzero(level).tolist()))
 
 
 def mentions(text: str, words: list[str]) -> bool:

@@ -132,6 +132,8 @@ class Payloads:
             "l0": 9.5,
             "fvu": None if side == "fine" else 0.24,
             "cosine": 0.93,
+            # the fine side was made before this was counted
+            **({"active": 400, "near_edge": 3} if side == "coarse" else {}),
             "alive": alive,
             "dead": activations.shape[1] - alive,
             "d_sae": activations.shape[1],

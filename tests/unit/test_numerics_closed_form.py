@@ -16,6 +16,7 @@ from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.numerics.scores import next_token_kl
 from loopscope.numerics.shift import token_shifts
 from loopscope.numerics.steering import generate, steered_states
+from tests.drawn import assert_drawn_alike
 from tests.toy_model import toy_model
 
 PLACE = HookPlace(0, "post")
@@ -87,7 +88,11 @@ def test_greedy_text_follows_the_argmax_of_the_closed_form_step_by_step():
     for _ in range(6):
         token = int(closed_form(token, 1.2).argmax())
         expected.append(token)
-    assert found == expected
+
+    def logits(_row, tokens):
+        return np.log(closed_form([2, *tokens][-1], 1.2))
+
+    assert_drawn_alike([found], [expected], logits, draws, SamplingRule(greedy=True))
 
 
 def test_the_shift_table_holds_the_probabilities_of_the_closed_form():

@@ -13,6 +13,7 @@ from loopscope.numerics.intervention import Clearing, Intervention, LatentReader
 from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.numerics.scores import loss_rise, next_token_kl
 from loopscope.numerics.steering import generate, steered_states
+from tests.drawn import assert_drawn_alike, next_logits
 from tests.toy_model import toy_model
 
 BOS, VOCABULARY, WIDTH, LATENTS = 0, 7, 6, 4
@@ -176,21 +177,22 @@ def test_a_clamped_row_is_the_same_alone_and_in_a_batch(any_model, architecture)
     openings = [any_model.encode(text) for text in TEXTS]
     draws = torch.stack([torch.from_numpy(uniforms(0, text, 0, STEPS)) for text in TEXTS])
     together = run(any_model, openings, arms, draws, place, rule)
-    states = steered_states(any_model.causal, place, openings[2], arms)
+    states, single = steered_states(any_model.causal, place, openings[2], arms), []
     for i in range(3):
         one = slice(i, i + 1)
-        assert run(any_model, openings[one], arms[one], draws[one], place, rule) == together[one]
-        alone = steered_states(any_model.causal, place, openings[2], arms[one])[0]
-        assert (states[i] - alone).norm() / alone.norm() < 1e-5
+        single.extend(run(any_model, openings[one], arms[one], draws[one], place, rule))
+        lonely = steered_states(any_model.causal, place, openings[2], arms[one])[0]
+        assert (states[i] - lonely).norm() / lonely.norm() < 1e-5
+    slow = alone(any_model, openings, arms, place)
+    assert_drawn_alike(single, together, slow, draws, rule)
     added = Intervention(arms.vectors)
     plain = steered_states(any_model.causal, place, openings[2], added)
     assert (states[0] - plain[0]).norm() / plain[0].norm() > 1e-3, "clamping did something"
     assert torch.allclose(states[2], plain[2], rtol=1e-5, atol=1e-5)
 
 
-@torch.no_grad()
-def without_cache(model, opening, arms, place):
-    """The slow reference: the whole sequence anew at each step, position by position."""
+def change_of(arms):
+    """The slow reference: what the only row of ``arms`` makes of a stream, token by token."""
 
     def change(hidden):
         changed = hidden.clone()
@@ -206,18 +208,14 @@ def without_cache(model, opening, arms, place):
             changed[0, position] = new
         return changed
 
-    def after(_module, _inputs, output):
-        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+    return change
 
-    tokens = list(opening)
-    for _ in range(STEPS):
-        handle = model.causal.blocks[place.block].register_forward_hook(after)
-        try:
-            logits = model.hf_model(input_ids=torch.tensor([tokens])).logits[0, -1]
-        finally:
-            handle.remove()
-        tokens.append(int(logits.argmax()))
-    return tokens[len(opening) :]
+
+def alone(model, openings, arms, place):
+    """Logits of a row's whole sequence anew at each step, in a pass of its own."""
+    return lambda row, tokens: next_logits(
+        model, [*openings[row], *tokens], place, change_of(arms[row : row + 1])
+    )
 
 
 @pytest.mark.parametrize("architecture", ["jumprelu", "topk"])
@@ -226,8 +224,10 @@ def test_clamped_text_with_a_cache_is_that_of_full_recomputation(any_model, arch
     openings = [any_model.encode(text) for text in TEXTS]
     draws = torch.zeros(3, STEPS, dtype=torch.float64)
     found = run(any_model, openings, arms, draws, place, SamplingRule(greedy=True))
-    expected = [
-        without_cache(any_model, opening, arms[i : i + 1], place)
-        for i, opening in enumerate(openings)
-    ]
-    assert found == expected
+    slow, expected = alone(any_model, openings, arms, place), []
+    for row in range(len(openings)):
+        tokens = []
+        for _ in range(STEPS):
+            tokens.append(int(slow(row, tokens).argmax()))
+        expected.append(tokens)
+    assert_drawn_alike(found, expected, slow, draws, SamplingRule(greedy=True))

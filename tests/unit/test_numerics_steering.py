@@ -9,6 +9,7 @@ from loopscope.numerics.causal_model import CausalModel, HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.numerics.steering import generate, steered_states
+from tests.drawn import adding, assert_drawn_alike, next_logits
 
 TEXTS = [
     "the capital of germany is",
@@ -38,45 +39,27 @@ def run(model, openings, vectors, draws, rule=SAMPLED, place=PLACES[0], eos=froz
     )  # fmt: skip
 
 
-@torch.no_grad()
-def without_cache(model, opening, vector, place):
-    """The slow reference: the whole sequence anew at each step, BOS at position 0 unsteered."""
-    block = model.causal.blocks[place.block]
+def alone(model, openings, vectors, place=PLACES[0]):
+    """The slow reference: logits of a row's whole sequence anew, BOS at position 0 unsteered."""
+    return lambda row, tokens: next_logits(
+        model, [*openings[row], *tokens], place, adding(vectors[row])
+    )
 
-    def add(hidden):
-        delta = vector.expand_as(hidden).clone()
-        delta[:, 0] = 0
-        return hidden + delta
 
-    def after(_module, _inputs, output):
-        return (add(output[0]), *output[1:]) if isinstance(output, tuple) else add(output)
-
-    def before(_module, inputs):
-        return (add(inputs[0]), *inputs[1:])
-
-    tokens = list(opening)
+def greedy(logits, row):
+    tokens = []
     for _ in range(STEPS):
-        if place.point == "post":
-            handle = block.register_forward_hook(after)
-        else:
-            handle = block.register_forward_pre_hook(before)
-        try:
-            logits = model.hf_model(input_ids=torch.tensor([tokens])).logits[0, -1]
-        finally:
-            handle.remove()
-        tokens.append(int(logits.argmax()))
-    return tokens[len(opening) :]
+        tokens.append(int(logits(row, tokens).argmax()))
+    return tokens
 
 
 @pytest.mark.parametrize("place", PLACES, ids=["post", "pre"])
 def test_a_steered_run_with_cache_and_padding_is_the_run_without_either(any_model, place):
     openings, vectors, draws = rows_of(any_model)
     found = run(any_model, openings, vectors, draws, GREEDY, place)
-    expected = [
-        without_cache(any_model, opening, vector, place)
-        for opening, vector in zip(openings, vectors, strict=True)
-    ]
-    assert found == expected
+    slow = alone(any_model, openings, vectors, place)
+    expected = [greedy(slow, row) for row in range(len(openings))]
+    assert_drawn_alike(found, expected, slow, draws, GREEDY)
 
 
 def test_steering_changes_the_text(any_model):
@@ -84,32 +67,40 @@ def test_steering_changes_the_text(any_model):
     steered = run(any_model, openings, vectors, draws)
     plain = run(any_model, openings, vectors * 0, draws)
     assert steered[:3] != plain[:3]
-    assert steered[3] == plain[3]
+    slow = alone(any_model, openings, vectors)
+    assert_drawn_alike(
+        steered[3:], plain[3:], lambda _, tokens: slow(3, tokens), draws[3:], SAMPLED
+    )
 
 
 def test_without_a_vector_the_text_is_that_of_hugging_face(any_model):
     openings, vectors, draws = rows_of(any_model)
     found = run(any_model, openings, vectors * 0, draws, GREEDY)
-    for opening, tokens in zip(openings, found, strict=True):
+    expected = []
+    for opening in openings:
         with torch.no_grad():
-            expected = any_model.hf_model.generate(
+            tokens = any_model.hf_model.generate(
                 torch.tensor([opening]), do_sample=False, max_new_tokens=STEPS,
                 min_new_tokens=STEPS, eos_token_id=[], pad_token_id=any_model.pad_token,
             )  # fmt: skip
-        assert tokens == expected[0, len(opening) :].tolist()
+        expected.append(tokens[0, len(opening) :].tolist())
+    slow = alone(any_model, openings, vectors * 0)
+    assert_drawn_alike(found, expected, slow, draws, GREEDY)
 
 
 def test_a_row_is_the_same_alone_and_in_a_batch_in_any_order(any_model):
     openings, vectors, draws = rows_of(any_model)
     together = run(any_model, openings, vectors, draws)
-    alone = [
+    single = [
         run(any_model, openings[i : i + 1], vectors[i : i + 1], draws[i : i + 1])[0]
         for i in range(4)
     ]
     order = [2, 0, 3, 1]
     shuffled = run(any_model, [openings[i] for i in order], vectors[order], draws[order])
-    assert alone == together
-    assert shuffled == [together[i] for i in order]
+    slow = alone(any_model, openings, vectors)
+    assert_drawn_alike(single, together, slow, draws, SAMPLED)
+    in_order = [shuffled[order.index(i)] for i in range(4)]
+    assert_drawn_alike(in_order, together, slow, draws, SAMPLED)
 
 
 def test_arms_of_one_prompt_see_the_same_numbers(any_model):
@@ -124,8 +115,8 @@ def test_a_row_stops_at_eos_and_its_neighbours_go_on(any_model):
     free = run(any_model, openings, vectors, draws)
     end = free[0][2]
     stopped = run(any_model, openings, vectors, draws, eos=frozenset({end}))
-    for before, after in zip(free, stopped, strict=True):
-        assert after == (before[: before.index(end)] if end in before else before)
+    expected = [row[: row.index(end)] if end in row else row for row in free]
+    assert_drawn_alike(stopped, expected, alone(any_model, openings, vectors), draws, SAMPLED)
     assert len(stopped[0]) <= 2
 
 

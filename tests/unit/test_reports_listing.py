@@ -193,6 +193,16 @@ def test_there_is_no_estimate_before_the_first_unit_is_done():
     assert remaining_seconds(Progress(1, "Loading", 0, 10, "files", NOW, NOW + 9)) is None
 
 
+def test_describe_says_what_lies_within_rounding_of_the_edge_or_that_it_was_not_counted(tmp_path):
+    state, _ = build(tmp_path)
+    for side, words in (("coarse", "3"), ("fine", "not recorded")):
+        with state.database.read() as connection:
+            record = objects.get(connection, Key("Decomposition", "default", f"france-{side}"))
+        lines = describe_text(record, [], [], None, now=LATER).splitlines()
+        (line,) = [line for line in lines if "near_edge:" in line]
+        assert line.split(":")[1].strip() == words
+
+
 def test_describe_tells_all_about_an_object(tmp_path):
     state, key = build(tmp_path)
     name = Key("Capture", "default", "france-capture")

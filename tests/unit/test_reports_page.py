@@ -92,6 +92,12 @@ def test_the_headline_gives_verdicts_with_numbers_and_cautions(page):
     assert "Inconclusive is not the same as no difference" in text
 
 
+def test_the_page_says_how_many_active_latents_lie_within_rounding_of_the_edge(page):
+    cells = [text.strip() for text in parsed(page).text]
+    assert "3 of 400 (0.75 %)" in cells
+    assert "not recorded" in cells, "the fine side was made before this was counted"
+
+
 def test_every_section_and_picture_is_there(page):
     sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]

@@ -53,6 +53,25 @@ def test_a_decomposition_holds_the_activations_of_each_prompt(bench):
     assert (metrics["rows"], metrics["population"]) == (22, "22 last tokens")
 
 
+@pytest.mark.parametrize("rows_at_once", [5, 8192])
+def test_active_latents_within_rounding_of_the_edge_are_counted(bench, monkeypatch, rows_at_once):
+    monkeypatch.setattr(decomposition, "ROWS_PER_SHARD_MAX", rows_at_once)
+    monkeypatch.setattr(decomposition, "ROWS_PER_SHARD_MIN", rows_at_once)
+    path = bench.folder / "capture" / "c" / "residual.safetensors"
+    tensors = load_file(path)
+    # latent 1 reads axis 1 less 0.5: three prompts stand one unit in the last place above it
+    tensors["residual"][[1, 5, 21], 1] = np.nextafter(np.float32(0.5), np.float32(1))
+    save_file(tensors, path)
+    metrics = bench.decompose("coarse")
+    stored, _ = read_sparse(bench.folder / "decomposition" / "coarse" / "activations.safetensors")
+    assert metrics["near_edge"] == 3
+    assert metrics["active"] == stored.nnz > 20
+
+
+def test_no_active_latent_lies_near_the_edge_by_a_clear_margin(bench):
+    assert bench.decompose("coarse")["near_edge"] == 0
+
+
 def test_the_feature_table_has_one_row_per_latent(bench):
     bench.decompose("coarse")
     table = pandas.read_parquet(bench.folder / "decomposition" / "coarse" / "features.parquet")

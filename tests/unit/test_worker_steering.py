@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.stages import steering
 from loopscope.worker.stages.steering_cells import plan_rows
+from loopscope.worker.stages.steering_run import prepare
+from tests.drawn import adding, assert_drawn_alike, next_logits
 from tests.stage_world import (
     OPENINGS,
     contents,
@@ -18,6 +21,11 @@ from tests.stage_world import (
     table,
 )
 
+SYSTEM_PROMPT = "people liked wine"
+CONTROLS = {
+    "arms": ["none", "coarse", "fine", "multi", "randomLatent", "meanDifference", "random"],
+    "systemPrompt": SYSTEM_PROMPT,
+}
 NO_ANCHOR = {"anchor": None, "anchors": [], "children": [], "children_of_all": []}
 
 
@@ -73,15 +81,39 @@ def test_an_arm_does_not_depend_on_which_other_arms_run(steering_world):
     few = steering_payload(arms=["fine", "none"], strengths=[2.0])
     some, _ = steering_world.run(steering, few, "some", "some")
 
-    def texts(folder):
-        t = table(folder / "steering_samples.parquet")
-        keys = zip(t["prompt_id"], t["arm"], t["strength"], t["sample"], strict=True)
-        return dict(zip(keys, t["tokens"], strict=True))
+    assert_texts_alike(steering_world, every, some, rows=3 * 2 * 2)
 
-    reference = texts(every)
-    found = texts(some)
-    assert len(found) == 3 * 2 * 2
-    assert all(reference[key] == tokens for key, tokens in found.items())
+
+def assert_texts_alike(world, whole, part, rows, arms=None):
+    """Assert that the texts in ``part`` are those of ``whole``, up to draws within rounding."""
+    rule = SamplingRule(temperature=0.9, top_k=20)
+    reference, found = texts_of(whole, arms), texts_of(part, arms)
+    assert len(found) == rows
+    keys = list(found)
+    run = prepare(steering_payload(**CONTROLS), world.context("check"))
+    norms = table(whole / "arms.parquet")
+    length = dict(
+        zip(zip(norms["arm"], norms["strength"], strict=True), norms["norm"], strict=True)
+    )
+
+    def logits(row, tokens):
+        opening, arm, strength, _ = keys[row]
+        before = world.model.encode(OPENINGS[int(opening[1:])])
+        if arm == "systemPrompt":
+            before = world.model.encode(SYSTEM_PROMPT) + before[1:]
+        none = torch.zeros(world.model.d_model)
+        vector = run.arms.vectors.get(arm, none) * length[arm, strength]
+        return next_logits(world.model, [*before, *tokens], run.place, adding(vector))
+
+    draws = [uniforms(0, opening, sample, 5) for opening, _, _, sample in keys]
+    assert_drawn_alike(list(found.values()), [reference[key] for key in keys], logits, draws, rule)
+
+
+def texts_of(folder, arms=None):
+    t = table(folder / "steering_samples.parquet")
+    keys = zip(t["prompt_id"], t["arm"], t["strength"], t["sample"], strict=True)
+    texts = dict(zip(keys, t["tokens"], strict=True))
+    return {key: tokens for key, tokens in texts.items() if arms is None or key[1] in arms}
 
 
 @pytest.mark.parametrize("stop_at", [3, 9, 16, 22, 26])
@@ -145,17 +177,8 @@ def test_the_strength_unit_scales_the_vector(steering_world):
     assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
-def texts_by_arm(folder):
-    samples = table(folder / "steering_samples.parquet")
-    found = {}
-    for arm, tokens in zip(samples["arm"], samples["tokens"], strict=True):
-        found.setdefault(arm, []).append(tokens)
-    return found
-
-
 def test_clamping_steers_arms_of_latents_otherwise_and_the_rest_as_before(steering_world):
-    arms = ["none", "coarse", "fine", "multi", "randomLatent", "meanDifference", "random"]
-    payload = steering_payload(arms=arms, systemPrompt="people liked wine", strengths=[0.5])
+    payload = steering_payload(**CONTROLS, strengths=[0.5])
     added, plain = steering_world.run(steering, payload, "added", "added")
     clamped, metrics = steering_world.run(
         steering, payload | {"method": "clamp"}, "clamped", "clamped"
@@ -170,9 +193,8 @@ def test_clamping_steers_arms_of_latents_otherwise_and_the_rest_as_before(steeri
         else:
             assert new == pytest.approx(old, rel=1e-6), arm
     assert after["kl"][after["arm"].index("none")] == 0.0
-    old_texts, new_texts = texts_by_arm(added), texts_by_arm(clamped)
-    for arm in ("none", "systemPrompt", "meanDifference", "random-0", "random-1"):
-        assert old_texts[arm] == new_texts[arm], arm
+    others = ("none", "systemPrompt", "meanDifference", "random-0", "random-1")
+    assert_texts_alike(steering_world, added, clamped, rows=5 * 3 * 2, arms=others)
 
 
 def test_a_resumed_clamped_steering_has_the_bytes_of_an_undisturbed_one(steering_world):

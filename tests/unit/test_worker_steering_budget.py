@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.numerics.causal_model import HookPlace
 from loopscope.numerics.intervention import Intervention
+from loopscope.numerics.sampling import SamplingRule
 from loopscope.numerics.scores import loss_rise, next_token_kl
 from loopscope.worker.stages import steering
 from loopscope.worker.stages.steering_arms import matched_latents
 from loopscope.worker.stages.steering_budget import NeutralTexts
 from loopscope.worker.stages.steering_cells import Cell
 from loopscope.worker.stages.steering_run import prepare
+from tests.drawn import assert_drawn_alike, next_logits
 from tests.stage_world import contents, interrupted_and_resumed, steering_payload, table
 
 NEUTRAL_TEXT = [
@@ -198,7 +201,13 @@ def test_a_system_prompt_works_by_standing_before_the_text(steering_world):
             eos_token_id=[], pad_token_id=model.pad_token,
         )[0, len(tokens) :]  # fmt: skip
     found = samples["tokens"][at]
-    assert found == expected.tolist()[: len(found)]
+    assert_drawn_alike(
+        [found],
+        [expected.tolist()[: len(found)]],
+        lambda _, drawn: next_logits(model, tokens + drawn, HookPlace(1, "post"), lambda h: h),
+        [],
+        SamplingRule(greedy=True),
+    )
 
 
 def test_matched_latents_fire_alike_and_are_never_the_excluded_ones():

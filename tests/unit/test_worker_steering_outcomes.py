@@ -123,7 +123,6 @@ def test_the_shift_table_is_that_of_plain_hugging_face(found):
             input_ids=torch.tensor([world.model.encode(opening["text"])])
         ).logits[0, -1]  # fmt: skip
     before = torch.softmax(logits.double(), dim=-1)
-    ranks = 1 + before.argsort(descending=True).argsort()
     seen = 0
     for i, prompt in enumerate(shift["prompt_id"]):
         if prompt != opening["id"]:
@@ -131,7 +130,9 @@ def test_the_shift_table_is_that_of_plain_hugging_face(found):
         seen += 1
         token = shift["token"][i]
         assert shift["probability_before"][i] == pytest.approx(float(before[token]), rel=1e-3)
-        assert shift["rank_before"][i] == int(ranks[token])
+        # tokens that are equally likely but for rounding may rank either way
+        above, level = before > before[token] * (1 + 1e-5), before > before[token] * (1 - 1e-5)
+        assert 1 + int(above.sum()) <= shift["rank_before"][i] <= int(level.sum())
         arrived = shift["rank_after"][i] <= 10 < shift["rank_before"][i]
         assert shift["new_arrival"][i] == arrived
     assert seen >= 3 * 10

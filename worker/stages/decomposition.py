@@ -1,7 +1,7 @@
 """Decomposition: encode a capture with one dictionary, one table row per latent.
 
-L0, FVU and the living latents describe the dictionary on the rows captured (last tokens, or all
-tokens); the table's statistics run over prompts, after aggregation.
+L0, FVU, the living latents and those near the edge describe the dictionary on the rows captured
+(last tokens, or all tokens); the table's statistics run over prompts, after aggregation.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from loopscope.numerics.dictionary import (
     SparseDictionary,
     block_shape,
     decode,
-    encode,
 )
+from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
 from loopscope.numerics.splits import split_rows
 from loopscope.state.failures import TerminalFailure
@@ -73,7 +73,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
     preflights = calibration_preflight(payload, context, dictionary)
-    activations, sums = _encode_in_shards(rows.residual, dictionary, context)
+    activations, sums, near_edge = _encode_in_shards(rows.residual, dictionary, context)
     aggregation = payload["aggregation"]
     prompts = aggregate_prompts(
         activations, rows.prompt_index, rows.position, len(rows.condition), aggregation
@@ -93,6 +93,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "l0": sums.l0,
         "fvu": sums.fvu if sums.fvu == sums.fvu else None,
         "cosine": sums.cosine,
+        "active": sums.active,
+        "near_edge": near_edge,
         "alive": sums.alive,
         "dead": dictionary.d_sae - sums.alive,
         "d_sae": dictionary.d_sae,
@@ -122,22 +124,28 @@ def _read_capture(folder: Path) -> CapturedRows:
 
 def _encode_in_shards(
     residual: Tensor, dictionary: SparseDictionary, context: StageContext
-) -> tuple[scipy.sparse.csr_array, ReconstructionSums]:
-    """Encode all rows, shard by sealed shard, so that a crash costs one shard."""
+) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
+    """Encode all rows, shard by sealed shard, so that a crash costs one shard.
+
+    Returns the activations, the sums, and how many active latents lie near the edge.
+    """
     size = rows_per_shard(dictionary.d_in, dictionary.d_sae)
-    total = residual.shape[0]
+    total, near_edge = residual.shape[0], 0
+    norms = encoder_norms(dictionary)
     blocks = []
     sums = ReconstructionSums.empty(dictionary.d_in, dictionary.d_sae)
     for start in range(0, total, size):
         context.progress("Encoding", start, total, "rows")
-        name = f"encoded-{start:09d}.safetensors"
-        write = partial(_write_shard, residual[start : start + size], dictionary, context)
+        # shards of before the counting were called encoded-…: they are made again
+        name = f"counted-{start:09d}.safetensors"
+        write = partial(_write_shard, residual[start : start + size], dictionary, norms, context)
         path = context.shards.sealed(name) or context.shards.seal(name, write)
-        block, shard_sums = _read_shard(path)
+        block, shard_sums, shard_near_edge = _read_shard(path)
         blocks.append(block)
         sums = sums.merge(shard_sums)
+        near_edge += shard_near_edge
     context.progress("Encoding", total, total, "rows")
-    return scipy.sparse.vstack(blocks, format="csr"), sums
+    return scipy.sparse.vstack(blocks, format="csr"), sums, near_edge
 
 
 def rows_per_shard(d_in: int, d_sae: int) -> int:
@@ -147,11 +155,11 @@ def rows_per_shard(d_in: int, d_sae: int) -> int:
 
 
 def _write_shard(
-    x: Tensor, dictionary: SparseDictionary, context: StageContext, path: Path
+    x: Tensor, dictionary: SparseDictionary, norms: Tensor, context: StageContext, path: Path
 ) -> None:
     on_device = x.to(context.device)
     shape = block_shape(len(x), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
-    activations = encode(dictionary, on_device, *shape)
+    activations, near_edge = encode_to_the_edge(dictionary, on_device, *shape, norms)
     sums = ReconstructionSums.of(on_device, decode(dictionary, activations), activations)
     if not np.isfinite([sums.spread, sums.error]).all():
         raise TerminalFailure(
@@ -162,14 +170,15 @@ def _write_shard(
     extra = {
         "sums_mean": sums.mean,
         "sums_spread_error_cosines": np.asarray([sums.spread, sums.error, sums.cosines]),
+        "near_edge": np.asarray([near_edge]),
     }
     write_sparse(path, activations, extra)
 
 
-def _read_shard(path: Path) -> tuple[scipy.sparse.csr_array, ReconstructionSums]:
+def _read_shard(path: Path) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
     activations, extra = read_sparse(path)
     spread, error, cosines = extra["sums_spread_error_cosines"].tolist()
-    return activations, ReconstructionSums(
+    sums = ReconstructionSums(
         rows=activations.shape[0],
         mean=extra["sums_mean"],
         spread=spread,
@@ -178,3 +187,4 @@ def _read_shard(path: Path) -> tuple[scipy.sparse.csr_array, ReconstructionSums]
         active=activations.nnz,
         firings=np.bincount(activations.indices, minlength=activations.shape[1]),
     )
+    return activations, sums, int(extra["near_edge"][0])
