@@ -16,7 +16,7 @@ from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints, job_queue, jobs, leader, objects, space_marks
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import JobRecord
+from loopscope.state.records import JobHead
 
 log = structlog.get_logger("controller")
 
@@ -65,7 +65,7 @@ class Starter:
                 if jobs.starts_since(connection, now - WINDOW_SECONDS) != list(queue.starts):
                     return  # somebody else started a job meanwhile: count again
                 job = jobs.claim(connection, job_id, worker, self.settings.lease_seconds, now=now)
-                leader.note_worker(connection, worker, place.device, _model_of(job), idle)
+                leader.note_worker(connection, worker, place.device, job.model, idle)
                 keys = objects.wanting(connection, job.digest)
         except jobs.Fenced:
             return
@@ -92,10 +92,10 @@ class Starter:
                 return low, space_marks.hold_back(connection, low, now=now)
             return None, space_marks.let_go(connection)
 
-    def _hand_over(self, job: JobRecord, worker: str) -> None:
+    def _hand_over(self, job: JobHead, worker: str) -> None:
         try:
             failpoints.reach("job-claimed")
-            self.executor.start(worker, job.id, job.token, _model_of(job))
+            self.executor.start(worker, job.id, job.token, job.model)
         except Exception:
             with self.state.database.write() as connection:
                 jobs.release(connection, job.id, job.token)
@@ -107,8 +107,3 @@ def _next_start_at(decisions: list[Decision]) -> float:
     waits = [one.wait for one in decisions if one.wait is not None]
     times = [one.until for one in waits if one.reason in ("RateLimit", "Backoff") and one.until]
     return min(times, default=0.0)
-
-
-def _model_of(job: JobRecord) -> str | None:
-    model = job.payload.get("model")
-    return model.get("identity") if isinstance(model, dict) else None

@@ -14,7 +14,7 @@ from loopscope.controller.scheduling import Place, QueueSnapshot, Wait, schedule
 from loopscope.controller.settings import Settings
 from loopscope.state import job_queue, jobs, leader, objects, pauses
 from loopscope.state.files import free_bytes
-from loopscope.state.records import JobRecord, LeaderRecord, ObjectRecord, Progress
+from loopscope.state.records import JobHead, LeaderRecord, ObjectRecord, Progress
 
 WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving")
 
@@ -29,7 +29,7 @@ class QueueView:
     settings: Settings
     snapshot: QueueSnapshot
     waits: dict[int, Wait]
-    jobs: list[JobRecord]
+    jobs: list[JobHead]
     """Running jobs, then the waiting ones in the order in which they are next, then ended ones."""
     priorities: dict[int, str]
     progress: dict[int, Progress]

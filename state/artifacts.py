@@ -19,7 +19,7 @@ from typing import Any
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.canonical import digest as digest_of
 from loopscope.state import failpoints
-from loopscope.state.files import durable_replace, file_sha256, fsync_path
+from loopscope.state.files import durable_replace, file_sha256, fsync_path, sha256_in_slices
 from loopscope.state.records import ArtifactRecord, FileEntry
 
 MANIFEST = "manifest.json"
@@ -27,6 +27,9 @@ MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 _SEAL = "manifestDigest"
 """The digest of all other fields: whoever edits one of them breaks it."""
 CREATED_AT_MAX = 253_402_300_799  # the end of the year 9999: later times have no date
+
+
+Signature = tuple[tuple[int, ...], ...]
 
 
 class Corrupt(Exception):
@@ -243,15 +246,25 @@ class ArtifactStore:
         Raises Corrupt (Differs when the folder holds another artifact than ``record``), and
         OSError when that cannot be found out now.
         """
+        for _ in self.verifying(record):
+            pass
+
+    def verifying(self, record: ArtifactRecord) -> Iterator[int]:
+        """Verify in slices; yield the bytes of each. Raises what ``verify`` raises."""
         self.check_presence(record)
         if self.record(record.stage, record.digest) != record:
             raise Differs(f"{record.stage}/{record.digest[:12]} is not the one that was recorded")
         folder = self.folder(record.stage, record.digest)
         for name, entry in record.files.items():
             with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
-                found = file_sha256(folder / name)
+                found = yield from sha256_in_slices(folder / name)
             if found != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
+
+    def signature(self, record: ArtifactRecord) -> Signature:
+        """Return what differs once an artifact's folder or a file of it is another one."""
+        folder = self.folder(record.stage, record.digest)
+        return tuple(_stat(path) for path in (folder, *(folder / name for name in record.files)))
 
     def whole(self, stage: str, digest: str) -> ArtifactRecord | None:
         """Return the record of an artifact whose every byte is right by itself, or None.
@@ -297,6 +310,14 @@ def was_made_again(recorded: ArtifactRecord, whole: ArtifactRecord | None) -> bo
 
 def _sizes(record: ArtifactRecord) -> list[tuple[str, int | None]]:
     return [(name, entry.bytes) for name, entry in record.files.items()]
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        there = path.lstat()
+    except OSError:
+        return ()
+    return there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
 
 
 def _is_linked(folder: Path, file: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from loopscope.state import artifact_index, failpoints, jobs
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import ArtifactRecord, JobRecord
+from loopscope.state.records import ArtifactRecord, JobHead
 
 
 def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
@@ -25,7 +25,7 @@ def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
 
 
 def publish(
-    state: StateFolder, job: JobRecord, staging: Path, record: ArtifactRecord, *, now: float
+    state: StateFolder, job: JobHead, staging: Path, record: ArtifactRecord, *, now: float
 ) -> None:
     """Rename a sealed artifact into place in the transaction that checks the job's token.
 

@@ -69,8 +69,8 @@ class SourceRecord(NamedTuple):
 
 
 @dataclass(frozen=True)
-class JobRecord:
-    """One row of the job queue."""
+class JobHead:
+    """One row of the job queue but for its payload, which may hold thousands of prompts."""
 
     id: int
     stage: str
@@ -78,7 +78,6 @@ class JobRecord:
     state: JobState
     object: Key
     generation: int
-    payload: dict[str, Any]
     attempts: int
     losses: int
     not_before: float
@@ -90,6 +89,15 @@ class JobRecord:
     lease_expires_at: float | None = None
     reason: str | None = None
     message: str | None = None
+    model: str | None = None
+    """Identity of the model that its worker must hold; None when it needs none."""
+
+
+@dataclass(frozen=True)
+class JobRecord(JobHead):
+    """One row of the job queue, whole: for who runs the job."""
+
+    payload: dict[str, Any] = field(kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from loopscope.controller import (
     commit,
     controller,
     converged,
+    leases,
     scheduling,
     snapshots,
     verification,
@@ -76,16 +77,21 @@ def leases_not_renewed() -> list[Patch]:
 
 
 def leases_never_lost() -> list[Patch]:
-    return [(controller, "lost_jobs", lambda *_: [])]
+    return [(leases, name, lambda *_: False) for name in ("is_silent", "is_gone")]
 
 
 def leases_by_their_start() -> list[Patch]:
     """A lease is taken back although its worker renewed it meanwhile."""
 
-    def expired(running: list[Any], executor: Any, now: float) -> list[Any]:
-        return [job for job in running if job.started_at is not None and job.started_at + 30 <= now]
+    real = leases.take_back
 
-    return [(controller, "lost_jobs", expired)]
+    def is_silent(job: Any, now: float) -> bool:
+        return job.started_at is not None and job.started_at + 30 <= now
+
+    def take_back(*args: Any, if_expired: bool, **kwargs: Any) -> Any:
+        return real(*args, **kwargs)
+
+    return [(leases, "is_silent", is_silent), (leases, "take_back", take_back)]
 
 
 # -- specs, generations, freshness -------------------------------------------------------
