@@ -25,7 +25,7 @@ from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
 from loopscope.state import applied, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.records import ObjectRecord
+from loopscope.state.records import ObjectRecord, edition_of
 
 _ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
 
@@ -45,7 +45,7 @@ def plan_apply(
     """
     planner = _Planner(connection, store, now)
     for intent in wanted:
-        planner.hypothesis.seen[intent.key] = intent.stored.resource_version if intent.stored else 0
+        planner.hypothesis.seen[intent.key] = edition_of(intent.stored)
         planner.apply(intent)
     for key in unchanged:
         planner.take(key)

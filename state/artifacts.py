@@ -61,6 +61,14 @@ def reading(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What lies where an artifact is to be published: how it looks, and what it is if it wins."""
+
+    signature: Signature
+    record: ArtifactRecord | None
+
+
+@dataclass(frozen=True)
 class ArtifactStore:
     """All artifact folders of one state folder."""
 
@@ -100,19 +108,33 @@ class ArtifactStore:
         durable_replace(temporary, staging / MANIFEST)
         return _record(complete)
 
-    def publish(self, staging: Path, record: ArtifactRecord) -> ArtifactRecord:
+    def earlier(self, record: ArtifactRecord) -> Earlier:
+        """Look, before the transaction that publishes, for a whole artifact with the same files.
+
+        It is made durable: who renamed it may have died before that was done.
+        """
+        signature = self.signature(record)
+        there = os.path.lexists(self.folder(record.stage, record.digest))
+        found = self.whole(record.stage, record.digest) if there else None
+        if found is None or found.files != record.files:
+            return Earlier(signature, None)
+        self.make_durable(found)
+        return Earlier(signature, found)
+
+    def publish(
+        self, staging: Path, record: ArtifactRecord, earlier: Earlier | None = None
+    ) -> ArtifactRecord:
         """Rename a sealed folder into place; return the record of what lies there then.
 
-        Call inside the transaction that checks the token. A valid artifact that is already
-        there wins: its bytes are the same by construction, its times are its own.
+        Call inside the transaction that checks the token. A valid artifact that was there
+        earlier wins: its bytes are the same by construction, its times are its own.
         """
         final = self.folder(record.stage, record.digest)
+        before = earlier or self.earlier(record)
+        if before.record is not None and self.signature(record) == before.signature:
+            shutil.rmtree(staging, ignore_errors=True)
+            return before.record
         if os.path.lexists(final):
-            earlier = self.whole(record.stage, record.digest)
-            if earlier is not None and earlier.files == record.files:
-                self.make_durable(earlier)
-                shutil.rmtree(staging, ignore_errors=True)
-                return earlier
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")

@@ -32,9 +32,10 @@ def publish(
     If a crash falls between the rename and the commit, the artifact is whole and is taken over
     by the next reconcile. Raises Fenced; then nothing was published.
     """
+    earlier = state.artifacts.earlier(record)  # hashed before the lock is taken
     with state.database.write() as connection:
         jobs.succeed(connection, job.id, job.token, now=now)
-        published = state.artifacts.publish(staging, record)
+        published = state.artifacts.publish(staging, record, earlier)
         failpoints.reach("artifact-renamed")
         artifact_index.record(connection, published)
     failpoints.reach("artifact-committed")

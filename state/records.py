@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +47,22 @@ class ObjectRecord:
     def stalled(self) -> bool:
         """Whether a human must act, for the current generation."""
         return self.status.is_true("Stalled", self.generation)
+
+
+def edition_of(record: ObjectRecord | None) -> str:
+    """Return what another edit of an object makes another, and no status; of none, "".
+
+    It covers the incarnation, the generation of the spec, and labels and annotations.
+    """
+    if record is None:
+        return ""
+    metadata = json.dumps(record.labels) + json.dumps(record.annotations)
+    return edition(record.uid, record.generation, metadata)
+
+
+def edition(uid: str, generation: int, metadata: str) -> str:
+    """Return the same from columns; ``metadata`` are labels and annotations as they are stored."""
+    return f"{uid}@{generation}:{hashlib.sha256(metadata.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)

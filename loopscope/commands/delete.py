@@ -30,15 +30,12 @@ def delete(
 ) -> None:
     """Delete objects and what they own; applying them again finds their artifacts."""
     said = []
-    with context.obj.open_existing().database.write() as connection:
-        if filename is not None:
-            from loopscope.specs.loading import load_path  # late: most commands read no YAML
-
-            loaded = load_path(filename, root_of(filename, root))
-            keys = [item.manifest.key for item in loaded]
-        else:
-            keys = _named(connection, context.obj.namespace, words or [])
-        for key in keys:
+    state = context.obj.open_existing()
+    described = _described(filename, root) if filename is not None else None
+    with state.database.write() as connection:
+        named = described is None
+        keys = _named(connection, context.obj.namespace, words or []) if named else described
+        for key in keys or ():
             try:
                 removed = objects.remove(connection, key, now=now())
             except KeyError:
@@ -47,6 +44,13 @@ def delete(
                 said.extend(f"{gone} deleted" for gone in removed)
     for line in said:  # only now is it true: a refusal takes everything back
         print(line)
+
+
+def _described(filename: Path, root: Path | None) -> list[Key]:
+    """Read the keys from a file: before the lock is taken, for a pipe may be slow."""
+    from loopscope.specs.loading import load_path  # late: most commands read no YAML
+
+    return [item.manifest.key for item in load_path(filename, root_of(filename, root))]
 
 
 def _named(connection: object, namespace: str, words: list[str]) -> list[Key]:

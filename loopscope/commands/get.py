@@ -161,6 +161,7 @@ def describe(context: typer.Context, words: Words) -> None:
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"describe needs a name: loopscope describe {kind.lower()} NAME")
+    texts = []
     with context.obj.open_existing().database.read() as connection:
         for record in find(connection, kind, context.obj.namespace, name):
             digest = record.wanted_digest
@@ -168,7 +169,8 @@ def describe(context: typer.Context, words: Words) -> None:
             artifact = artifact_index.get(connection, digest) if digest else None
             children = objects.owned_by(connection, record.uid)
             seen = events.listed(connection, record.key)
-            print(describe_text(record, seen, ours, artifact, now=now(), children=children), end="")
+            texts.append(describe_text(record, seen, ours, artifact, now=now(), children=children))
+    print("".join(texts), end="")
 
 
 def list_events(
