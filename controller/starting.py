@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,12 @@ from loopscope.state.records import JobHead
 
 log = structlog.get_logger("controller")
 
+Question = tuple[int, tuple[Place, ...], bool]
+"""What decides whether a job may start, beside the time: the database, free places, low space.
+
+While it stands, a thousand waiting jobs are not ranked again in every step.
+"""
+
 
 @dataclass
 class Starter:
@@ -32,6 +39,8 @@ class Starter:
     free_bytes: Callable[[], int]
     start_not_before: float = 0.0
     """When the limit of job starts lets the next one through (Unix seconds)."""
+    _refused: Question | None = None
+    _refused_until: float = 0.0
 
     def start_jobs(self) -> Iterator[list[Key]]:
         """Start jobs until none may; yield the objects to look at again, after each change."""
@@ -44,12 +53,16 @@ class Starter:
             low, held = self._mark_low_space(now)
             yield held
             places = self.executor.places()
+            question = (self.state.database.marker(), places, low is not None)
+            if not places or (question == self._refused and now < self._refused_until):
+                return
             with self.state.database.read() as connection:
                 queue = read_queue(connection, self.settings, places, now, low_space=low)
             decisions = schedule(queue)
             self.start_not_before = _next_start_at(decisions)
             chosen = next_start(decisions)
             if chosen is None or chosen.place is None:
+                self._refused, self._refused_until = question, _asked_again_at(decisions)
                 return
             worker = self.executor.free_worker(chosen.place)
             if worker is None:
@@ -100,6 +113,11 @@ class Starter:
             with self.state.database.write() as connection:
                 jobs.release(connection, job.id, job.token)
             raise
+
+
+def _asked_again_at(decisions: list[Decision]) -> float:
+    """Return when time alone may let one of these jobs start."""
+    return min((d.wait.until for d in decisions if d.wait and d.wait.until), default=math.inf)
 
 
 def _next_start_at(decisions: list[Decision]) -> float:

@@ -57,6 +57,15 @@ def large(tmp_path, hashed):
     return simulation, record
 
 
+def repeat_while(condition, act, at_most=60):
+    """Act while it is so, and not for ever."""
+    for _ in range(at_most):
+        if not condition():
+            return
+        act()
+    raise AssertionError("it never ends")
+
+
 def resync(simulation):
     simulation.clock.advance(simulation.settings.resync_seconds + 1)
     simulation.step()
@@ -82,13 +91,15 @@ def test_damage_at_the_end_of_a_large_artifact_is_found_and_looked_at_twice(larg
     store = simulation.state.artifacts
     payload = store.folder("capture", record.digest) / "residual.safetensors"
     payload.write_bytes(bytes(LARGE - 1) + b"x")
-    while simulation.controller.idle:
-        resync(simulation)
+    repeat_while(lambda: simulation.controller.idle, lambda: resync(simulation))
     assert store.stands(record), "one look is no evidence"
-    while not simulation.controller.idle:
+
+    def step_and_count():
         before = sum(hashed)
         simulation.step()
         assert sum(hashed) - before <= 2 * MIB + files.SLICE_BYTES
+
+    repeat_while(lambda: not simulation.controller.idle, step_and_count)
     assert sum(hashed) == 2 * LARGE and not store.stands(record)
     with simulation.state.database.read() as connection:
         assert artifact_index.get(connection, record.digest) is None
@@ -98,11 +109,9 @@ def test_an_artifact_that_was_made_whole_between_two_looks_stays(large, hashed):
     simulation, record = large
     payload = simulation.state.artifacts.folder("capture", record.digest) / "residual.safetensors"
     payload.write_bytes(bytes(LARGE - 1) + b"x")
-    while simulation.controller.idle:
-        resync(simulation)
+    repeat_while(lambda: simulation.controller.idle, lambda: resync(simulation))
     payload.write_bytes(bytes(LARGE))
-    while not simulation.controller.idle:
-        simulation.step()
+    repeat_while(lambda: not simulation.controller.idle, simulation.step)
     with simulation.state.database.read() as connection:
         assert artifact_index.get(connection, record.digest) == record
     simulation.state.artifacts.verify(record)
@@ -112,9 +121,8 @@ def test_what_changed_after_the_second_look_is_left_to_the_next_round(large, has
     simulation, record = large
     payload = simulation.state.artifacts.folder("capture", record.digest) / "residual.safetensors"
     payload.write_bytes(bytes(LARGE - 1) + b"x")
-    verifier = simulation.controller._verifier
-    while not verifier.damaged:
-        verifier.verify_some(simulation.state.database)
+    verifier, database = simulation.controller._verifier, simulation.state.database
+    repeat_while(lambda: not verifier.damaged, lambda: verifier.verify_some(database))
     payload.write_bytes(bytes(LARGE))
     assert list(verifier.set_damaged_aside(simulation.state.database)) == [[]]
     simulation.state.artifacts.verify(record)
