@@ -230,3 +230,16 @@ def test_captures_are_served_together_only_where_the_model_sees_the_same(capture
     deeper = next(job for job in rest if job.object == Key("Capture", "default", "deeper"))
     with capture.state.database.read() as connection:
         assert jobs.served_by(connection, first) == [deeper.id]
+
+
+def test_a_job_starts_when_its_backoff_is_over_though_nothing_was_written_meanwhile(capture):
+    capture.workers.failures["capture"] = ("OutOfMemory", True)
+    capture.step_until_running()
+    capture.workers.complete()
+    for _ in range(5):
+        capture.step()
+    (job,) = capture.jobs()
+    assert capture.workers.assigned == {} and job.not_before > capture.clock.now()
+    capture.clock.advance(job.not_before - capture.clock.now())
+    capture.step()
+    assert capture.workers.assigned != {}
