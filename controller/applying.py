@@ -55,10 +55,11 @@ def apply_all(
 
     Raises TerminalFailure (Conflict).
     """
+    files = memory.look(loaded, int(now * 1e9)) if memory is not None else []
     with state.database.write() as connection:
         done = store(connection, intents(connection, loaded, applier), now=now)
         if memory is not None:
-            memory.remember(connection, loaded, int(now * 1e9))
+            memory.remember(connection, files)
     return done
 
 

@@ -21,8 +21,8 @@ RECONCILED_BY = "reconciled_by"
 
 def cached_families(
     connection: Any, store: ArtifactStore, keys: Iterable[Key]
-) -> tuple[dict[Key, list[PlannedStage]], dict[Key, int]]:
-    """Return the stages of the objects of ``keys`` that need no work, and all versions seen.
+) -> tuple[dict[Key, list[PlannedStage]], dict[Key, str]]:
+    """Return the stages of the objects of ``keys`` that need no work, and all editions seen.
 
     Such an object is Ready, was reconciled by this very code, and the folders of all artifacts
     that it rests on are there. Whether their files are whole is for the controller to see.
@@ -36,16 +36,16 @@ def cached_families(
         work.setdefault(one.root, []).append(one)
     published: dict[str, set[str]] = {stage: _names(store.root / stage) for stage in STAGES}
     found: dict[Key, list[PlannedStage]] = {}
-    versions: dict[Key, int] = {}
+    editions: dict[Key, str] = {}
     for key in keys:
         if key not in ready or key not in standing:
             continue
         family = work.get(standing[key].uid, [])
         if all(w.digest is None or w.digest in published[w.key.kind.lower()] for w in family):
             found[key] = [_stage(one, key) for one in family]
-            versions[key] = standing[key].resource_version
-            versions.update({one.key: one.resource_version for one in family})
-    return found, versions
+            editions[key] = standing[key].edition
+            editions.update({one.key: one.edition for one in family})
+    return found, editions
 
 
 @dataclass

@@ -31,7 +31,6 @@ def commit(
         what = "another object that rests on this artifact found it damaged"
         objects.take_ready_away(connection, plan.quarantine.digest, what, now=now)
     if plan.adopt is not None:
-        artifacts.make_durable(plan.adopt)
         artifact_index.record(connection, plan.adopt)
         _end_job_of(connection, plan.adopt.digest, now)
     added = _enqueue(connection, snapshot, plan.enqueue, now) if plan.enqueue else None

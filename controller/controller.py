@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from loopscope.controller.adoption import Adoption, StillHashing
 from loopscope.controller.cached import ReconciledMark
 from loopscope.controller.clock import Clock, Turns
 from loopscope.controller.commit import commit, would_write
@@ -20,17 +21,17 @@ from loopscope.controller.converged import Converged
 from loopscope.controller.dependants import Dependants
 from loopscope.controller.executor import Executor
 from loopscope.controller.job_upkeep import cancel_unwanted, retry_failed_for
-from loopscope.controller.leases import LOOK_SECONDS, LeaseWatch, take_back
+from loopscope.controller.leases import Leases, LeaseWatch
 from loopscope.controller.observer import Observer, Result, Unobserved
 from loopscope.controller.outside_writes import OutsideWrites
 from loopscope.controller.quiet import Quiet
 from loopscope.controller.resolution import UNRESOLVED, Resolution, Resolver, is_local
 from loopscope.controller.settings import Settings
+from loopscope.controller.snapshots import Known, known_of, read_snapshot
 from loopscope.controller.snapshots import Observer as ArtifactObserver
-from loopscope.controller.snapshots import read_snapshot
 from loopscope.controller.starting import Starter
 from loopscope.controller.trouble import Trouble
-from loopscope.controller.verification import Verifier
+from loopscope.controller.verification import SHARE, Verifier
 from loopscope.controller.work_queue import Priority, WorkQueue
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Blocked, Desired, Failed, Observed, Plan, Snapshot, Wait
@@ -68,18 +69,18 @@ class Controller:
     """How many bytes can still be written where the state folder lies."""
     observer: Observer = field(default_factory=Unobserved)
     queue: WorkQueue = field(init=False)
+    _adoption: Adoption = field(init=False)
     _artifacts: ArtifactObserver = field(init=False)
     _converged: Converged = field(init=False)
     _quiet: Quiet = field(init=False)
     _verifier: Verifier = field(init=False)
-    _leases: LeaseWatch = field(init=False)
+    _leases: Leases = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
     _version: int = 0
     _caught_up: bool = False
     _resyncs: Turns = field(init=False)
-    _next_lease_check_at: float = 0.0
     _verify_due: bool = False
     _device_tried: bool = False
     _reobserved_at: dict[str, float] = field(default_factory=dict)
@@ -91,13 +92,23 @@ class Controller:
     def __post_init__(self) -> None:
         every = self.settings.resync_seconds
         self._resyncs = Turns(self.clock, every, RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX)
-        self._leases = LeaseWatch(self.clock, self.settings.lease_seconds)
         self.queue = WorkQueue(self.clock, self.observer)
-        self._artifacts = ArtifactObserver(self.state.artifacts)
+        self._adoption = Adoption(self.state.artifacts, self.clock)
+        self._artifacts = ArtifactObserver(self.state.artifacts, self._adoption)
         self._converged = Converged(self.state.artifacts)
         self._quiet = Quiet(self.state.database)
         self._verifier = Verifier(
-            self.state.artifacts, self.clock, self.settings.verify_bytes_per_resync
+            self.state.artifacts,
+            self.clock,
+            self.settings.verify_bytes_per_resync,
+            self.settings.resync_seconds * SHARE,
+        )
+        self._leases = Leases(
+            self.state.database,
+            self.clock,
+            self.executor,
+            self.settings.retry,
+            LeaseWatch(self.clock, self.settings.lease_seconds),
         )
         self.starter = Starter(
             self.state, self.settings, self.clock, self.executor, self.free_bytes
@@ -118,6 +129,7 @@ class Controller:
             self._collect_ended_jobs,
             self._resync_if_due,
             self._quarantine_damaged,
+            self._go_on_hashing,
             self._record_resolutions,
             self._take_back_lost_leases,
             self._notice_commands,
@@ -142,8 +154,13 @@ class Controller:
     def idle(self) -> bool:
         """Whether the last step left no change unread, no key and no resolution waiting."""
         unfinished = self._ended_jobs or self._resolutions or self._verifier.damaged
-        waiting = len(self.queue) or self.resolver.busy or unfinished
+        waiting = len(self.queue) or self.resolver.busy or unfinished or self._is_hashing
         return self._caught_up and not waiting and self.trouble is None
+
+    @property
+    def _is_hashing(self) -> bool:
+        """Whether somebody waits for the hash of an artifact; the rounds are nobody's business."""
+        return self._adoption.under_way or self._verifier.suspicious
 
     @property
     def trouble(self) -> str | None:
@@ -200,12 +217,14 @@ class Controller:
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""
-        if self._verify_due:
-            with self.state.database.read() as connection:
-                self._verifier.verify_some(connection)
+        if self._verify_due or self._verifier.suspicious:
+            self._verifier.verify_some(self.state.database)
             self._verify_due = False
         for keys in self._verifier.set_damaged_aside(self.state.database):
             self._add_all(keys)
+
+    def _go_on_hashing(self) -> None:
+        self._add_all(self._adoption.begin_step())
 
     def _record_resolutions(self) -> None:
         self._resolutions.extend(self.resolver.finished())
@@ -223,37 +242,16 @@ class Controller:
         while self._ended_jobs:
             failpoints.reach("job-collect")
             with self.state.database.read() as connection:
-                job = jobs.get(connection, self._ended_jobs[0])
+                job = jobs.head(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []
             if job is not None:
                 log.info("job ended", job=job.id, stage=job.stage, state=job.state)
                 self._add_all([job.object, *keys])
-            self._next_lease_check_at = 0.0
+            self._leases.check_at_once()
             self._ended_jobs.popleft()  # last: after an error it is collected again
 
     def _take_back_lost_leases(self) -> None:
-        if self.clock.elapsed() < self._next_lease_check_at:
-            return
-        self._next_lease_check_at = self.clock.elapsed() + LOOK_SECONDS
-        with self.state.database.read() as connection:
-            lost = self._leases.lost(jobs.running(connection), self.executor)
-        for job in lost:
-            failpoints.reach("lease-take-back")
-            how = self.executor.how_it_ended(job.worker or "")
-            log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker, how=how)
-            try:
-                now = self.clock.now()
-                with self.state.database.write() as connection:
-                    keys = take_back(connection, job, self.settings.retry, now, how)
-                    keys.extend(objects.wanting(connection, job.digest))
-            except jobs.Fenced:
-                continue
-            except TransientFailure as trouble:
-                if trouble.reason == "DatabaseBusy":  # it may sleep with the lock in its hand
-                    self.executor.kill(job.worker or "")
-                raise
-            # after the commit: while the disk is full, a worker that only computes goes on
-            self.executor.kill(job.worker or "")
+        for keys in self._leases.take_back_lost():
             self._add_all(keys)
 
     def _notice_commands(self) -> None:
@@ -296,6 +294,9 @@ class Controller:
         except Conflict:
             self.queue.add_rate_limited(key)
             result = "requeue"
+        except StillHashing:
+            self.queue.forget(key)
+            result = "requeue_after"
         except TransientFailure:  # of the database: no single object's trouble
             self.queue.add_rate_limited(key)
             raise
@@ -334,17 +335,21 @@ class Controller:
                 self._dependants.forget(key)
                 return None
             self._dependants.learn(snapshot.object)
-            if key.kind == "Experiment":
-                plan, desired, observed = experiment.plan(snapshot), None, Observed()
-            else:
-                desired = DESIRED_BY_KIND[key.kind](snapshot)
-                observed = self._artifacts.observe(connection, snapshot.object, desired)
-                plan = plan_stage(snapshot, desired, observed)
+            of_stage = key.kind != "Experiment"
+            desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
+            known = known_of(connection, desired) if desired is not None else Known()
+        if desired is None:
+            plan, observed = experiment.plan(snapshot), Observed()
+        else:
+            observed = self._artifacts.observe(snapshot.object, desired, known)
+            plan = plan_stage(snapshot, desired, observed)
         self._resolve_if_blocked(snapshot, desired)
         if not would_write(snapshot, plan):
             self._converged.learn(snapshot, plan, observed.artifact)
             return plan
         self._converged.forget(key)
+        if plan.adopt is not None:  # before the lock is taken: this may be gigabytes
+            self.state.artifacts.make_durable(plan.adopt)
         with self.state.database.write() as connection:
             job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
         failpoints.reach("plan-committed")
@@ -388,9 +393,9 @@ class Controller:
             self._add_all(keys)
 
     def _next_wake_at(self) -> float:
-        due = (self.queue.next_due_at(), self.starter.next_start_at())
+        now, due = self.clock.elapsed(), (self.queue.next_due_at(), self.starter.next_start_at())
         known = [at for at in due if at is not None]
-        return min(self.clock.elapsed() + 1.0, self._resyncs.next_at, *known)
+        return min(now if self._is_hashing else now + 1.0, self._resyncs.next_at, *known)
 
     def _add_all(self, keys: list[Key], priority: Priority = "high") -> None:
         for key in keys:

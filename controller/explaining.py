@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from loopscope.controller.adoption import AtOnce
 from loopscope.controller.reasons import change_words, changed_names
-from loopscope.controller.snapshots import Observer, StoredObjects, read_snapshot
+from loopscope.controller.snapshots import Observer, StoredObjects, known_of, read_snapshot
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.references import (
     STAGE_KINDS,
@@ -25,7 +26,7 @@ from loopscope.specs.status import Condition
 from loopscope.state import inputs, jobs
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.processes import without_lost_worker
-from loopscope.state.records import UNAVAILABLE, WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
+from loopscope.state.records import UNAVAILABLE, WAITS_FOR_SPACE, JobHead, ObjectRecord, Progress
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10
@@ -43,7 +44,7 @@ class Link:
     digest: str | None = None
     upstream: dict[str, str] = field(default_factory=dict)
     """Name of an input to the content that it rests on."""
-    job: JobRecord | None = None
+    job: JobHead | None = None
     progress: Progress | None = None
 
 
@@ -70,7 +71,7 @@ def explain(
     ``present`` returns a stored object with the status that it has now. Raises KeyError when
     there is no such object.
     """
-    explainer = _Explainer(connection, Observer(store), now, present)
+    explainer = _Explainer(connection, Observer(store, AtOnce(store)), now, present)
     links: list[Link] = []
     todo: Key | None = key
     while todo is not None and len(links) < LINKS_MAX:
@@ -105,7 +106,9 @@ class _Explainer:
         if key.kind == "Experiment":
             return self._experiment(snapshot)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observed = self.observer.observe(self.connection, snapshot.object, desired)
+        observed = self.observer.observe(
+            snapshot.object, desired, known_of(self.connection, desired)
+        )
         state = _state(snapshot.object, desired, observed)
         condition = self.present(snapshot.object).status.condition("Ready")
         if not isinstance(desired, Wanted):
@@ -173,12 +176,14 @@ class _Explainer:
         ]
         if not before:
             return ()
-        old, new = before[-1].payload, desired.action.payload
+        last = jobs.get(self.connection, before[-1].id)
+        assert last is not None  # read in this transaction
+        old, new = last.payload, desired.action.payload
         return tuple(
             change_words(name, old.get(name), new.get(name)) for name in changed_names(old, new)
         )
 
-    def _pending(self, job: JobRecord) -> tuple[str, Who]:
+    def _pending(self, job: JobHead) -> tuple[str, Who]:
         if job.reason in WAITS_FOR_SPACE:
             return f"free some disk space: {job.reason}: {job.message}", "you"
         if job.not_before > self.now:

@@ -242,11 +242,12 @@ class FolderSource:
             self.kept = kept
             return
         files = set(seen.values())
+        deleted = {source: _was_deleted(source, files) for _, source in vanished}
         with self.state.database.write() as connection:
             for record, source in self._vanished(connection, seen):
-                if record.key not in twice:
-                    continue
-                if not _was_deleted(source, files):
+                if record.key not in twice or source not in deleted:
+                    continue  # nobody looked for its file; the next scan does
+                if not deleted[source]:
                     kept.add(record.key)
                     if record.key not in self.kept:
                         self._tell_kept(connection, record, source, now)

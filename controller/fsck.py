@@ -14,7 +14,7 @@ from loopscope.state.consistency import DATABASE_PROBLEMS, Comparison, Finding, 
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.processes import process_exists
 from loopscope.state.read_only import look_at
-from loopscope.state.records import JobRecord
+from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
 
 
@@ -79,6 +79,6 @@ def _jobs_without_worker(state: StateFolder, is_alive: Callable[[str], bool]) ->
     ]
 
 
-def _take_back(job: JobRecord, state: StateFolder, now: float) -> None:
+def _take_back(job: JobHead, state: StateFolder, now: float) -> None:
     with state.database.write() as connection:
         take_back(connection, job, RetryPolicy(), now)

@@ -12,7 +12,7 @@ from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
 from loopscope.state import inputs, objects
-from loopscope.state.records import InputRecord, ObjectRecord
+from loopscope.state.records import InputRecord, ObjectRecord, edition_of
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Hypothesis:
 
     connection: Any
     now: float
-    seen: dict[Key, int] = field(default_factory=dict)
-    """The version of every stored object that was looked at; 0 where there was none."""
+    seen: dict[Key, str] = field(default_factory=dict)
+    """The edition of every stored object that was looked at; "" where there was none."""
     _changed: dict[Key, ObjectRecord | None] = field(default_factory=dict)
     _inputs: dict[str, InputRecord | None] = field(default_factory=dict)
 
@@ -39,13 +39,13 @@ class Hypothesis:
     def stored(self, key: Key) -> ObjectRecord | None:
         """Return an object as it is, or None."""
         record = objects.get(self.connection, key)
-        self.seen[key] = record.resource_version if record else 0
+        self.seen[key] = edition_of(record)
         return record
 
     def owned_by(self, uid: str) -> list[ObjectRecord]:
         """Return the objects that would name ``uid`` as their owner."""
         found = {record.key: record for record in objects.owned_by(self.connection, uid)}
-        self.seen.update({key: record.resource_version for key, record in found.items()})
+        self.seen.update({key: edition_of(record) for key, record in found.items()})
         for key, record in self._changed.items():
             if record is None:
                 found.pop(key, None)

@@ -25,14 +25,15 @@ def retry_failed_for(database: Database, device: str, clock: Clock) -> None:
 def cancel_unwanted(database: Database, clock: Clock) -> None:
     """Cancel the active jobs whose digest no object wants any more."""
     with database.read() as connection:
-        active = jobs.listed(connection)
+        active = jobs.active_digests(connection)
         wanted = objects.wanted_digests(connection) if active else set()
-    for job in active:
-        if job.digest in wanted:
+    for job_id, digest in active.items():
+        if digest in wanted:
             continue
         failpoints.reach("job-cancel")
         with database.write() as connection:
-            if job.digest in objects.wanted_digests(connection):
+            job = jobs.head(connection, job_id)
+            if job is None or digest in objects.wanted_digests(connection):
                 continue
             message = f"{job.stage} job {job.id} is no longer wanted"
             now = clock.now()

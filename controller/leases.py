@@ -1,19 +1,33 @@
-"""Leases whose worker died or fell silent are taken back; nobody adopts a running job."""
+"""Leases whose worker died or fell silent are taken back; nobody adopts a running job.
+
+A worker that nobody lets write is not silent: while another process holds the write lock, its
+heartbeats wait as the controller does. So silence counts only if it still stands in the transaction
+that takes the lease, and only if that one did not have to wait for the lock itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from loopscope.controller.clock import Clock
 from loopscope.controller.executor import Executor
 from loopscope.specs.keys import Key
-from loopscope.state import events, jobs
-from loopscope.state.records import JobRecord
+from loopscope.state import events, failpoints, jobs, objects
+from loopscope.state.database import Database
+from loopscope.state.failures import TransientFailure
+from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
+
+log = structlog.get_logger("controller")
 
 LOOK_SECONDS = 1.0
 """How often a controller looks."""
+LOCK_WAIT_SECONDS = 0.5
+"""Who waited longer than this for the write lock gives workers the time to write first."""
 BEATS_PER_LEASE = 6
 """How often a worker renews its lease while that lasts."""
 
@@ -33,7 +47,7 @@ class LeaseWatch:
     _silent: dict[tuple[int, int, float | None], float] = field(default_factory=dict)
     """Seconds by job, token and renewal."""
 
-    def lost(self, running: list[JobRecord], executor: Executor) -> list[JobRecord]:
+    def lost(self, running: list[JobHead], executor: Executor) -> list[JobHead]:
         """Return the running jobs whose worker is gone or was silent for as long as a lease."""
         now = self.clock.elapsed()
         passed = 0.0 if self._looked_at is None else now - self._looked_at
@@ -47,14 +61,66 @@ class LeaseWatch:
         return [
             job
             for job in running
-            if job.worker is None
-            or not executor.is_alive(job.worker)
-            or self._silent[_renewal(job)] >= self.lease_seconds
+            if is_gone(job, executor) or self._silent[_renewal(job)] >= self.lease_seconds
         ]
 
 
+@dataclass
+class Leases:
+    """Looks once a second which leases are lost, and takes them back."""
+
+    database: Database
+    clock: Clock
+    executor: Executor
+    policy: RetryPolicy
+    watch: LeaseWatch
+    _next_look_at: float = 0.0
+
+    def check_at_once(self) -> None:
+        """Let the next call look, however soon it comes."""
+        self._next_look_at = 0.0
+
+    def take_back_lost(self) -> Iterator[list[Key]]:
+        """Take back what is lost, one by one; yield the objects to look at again."""
+        now = self.clock.elapsed()
+        if now < self._next_look_at:
+            return
+        self._next_look_at = now + LOOK_SECONDS
+        with self.database.read() as connection:
+            lost = self.watch.lost(jobs.running(connection), self.executor)
+        for job in lost:
+            yield from self._take_back(job)
+
+    def _take_back(self, job: JobHead) -> Iterator[list[Key]]:
+        asked_at = self.clock.elapsed()
+        failpoints.reach("lease-take-back")
+        how = self.executor.how_it_ended(job.worker or "")
+        try:
+            with self.database.write() as connection:
+                waited = self.clock.elapsed() - asked_at
+                if waited > LOCK_WAIT_SECONDS and not is_gone(job, self.executor):
+                    return  # its worker may have waited for the same lock
+                keys = take_back(connection, job, self.policy, self.clock.now(), how)
+                keys.extend(objects.wanting(connection, job.digest))
+        except jobs.Fenced:
+            return
+        except TransientFailure as trouble:
+            if trouble.reason == "DatabaseBusy":  # it may sleep with the lock in its hand
+                self.executor.kill(job.worker or "")
+            raise
+        log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker, how=how)
+        # after the commit: while the disk is full, a worker that only computes goes on
+        self.executor.kill(job.worker or "")
+        yield keys
+
+
+def is_gone(job: JobHead, executor: Executor) -> bool:
+    """Whether the process that runs the job is no more; then nobody can extend its lease."""
+    return job.worker is None or not executor.is_alive(job.worker)
+
+
 def take_back(
-    connection: Any, job: JobRecord, policy: RetryPolicy, now: float, how: str = ""
+    connection: Any, job: JobHead, policy: RetryPolicy, now: float, how: str = ""
 ) -> list[Key]:
     """End a lost lease; return the objects to look at again. ``how`` the worker ended, if known.
 
@@ -69,5 +135,5 @@ def take_back(
     return [job.object]
 
 
-def _renewal(job: JobRecord) -> tuple[int, int, float | None]:
+def _renewal(job: JobHead) -> tuple[int, int, float | None]:
     return job.id, job.token, job.lease_expires_at

@@ -39,7 +39,7 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
             "allowEmpty": request.allow_empty,
         },
         "files": reading.memory.files(reading.loaded),
-        "resourceVersions": {_name(key): v for key, v in sorted(planned.observed.items())},
+        "editions": {_name(key): v for key, v in sorted(planned.observed.items())},
         "objects": [
             {
                 **_key(item.key),
@@ -63,7 +63,7 @@ def read_plan(file: Path) -> dict[str, Any]:
         if document["apiVersion"] != API_VERSION or document["kind"] != "Plan":
             raise ValueError("it is of another kind or version")
         request_of(document, confirm=False)
-        for name in ("files", "resourceVersions"):
+        for name in ("files", "editions"):
             if not isinstance(document[name], dict):
                 raise ValueError(f"{name} is no object")
     except OSError as error:
@@ -99,7 +99,7 @@ def refuse_if_moved(document: dict[str, Any], fresh: dict[str, Any]) -> None:
     """Raise TerminalFailure (PlanOutdated) when anything is not as it was when planned."""
     moved = [
         *_differing("file", document["files"], fresh["files"]),
-        *_differing("object", document["resourceVersions"], fresh["resourceVersions"]),
+        *_differing("object", document["editions"], fresh["editions"]),
     ]
     if document.get("code") != fresh["code"]:
         moved.insert(0, "Loopscope itself")

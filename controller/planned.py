@@ -60,7 +60,7 @@ class Planned:
     objects: tuple[PlannedObject, ...]
     stages: tuple[PlannedStage, ...]
     prune: tuple[Key, ...] = ()
-    observed: dict[Key, int] = field(default_factory=dict)
+    observed: dict[Key, str] = field(default_factory=dict)
 
     @property
     def discards_seconds(self) -> float:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from loopscope.controller.adoption import AtOnce
 from loopscope.controller.hypothesis import Hypothesis
 from loopscope.controller.intents import Intent
 from loopscope.controller.past_runs import PastRuns
 from loopscope.controller.planned import Planned, PlannedObject, PlannedStage, StageState
 from loopscope.controller.reasons import reasons
-from loopscope.controller.snapshots import Observer, read_snapshot
+from loopscope.controller.snapshots import Observer, known_of, read_snapshot
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapshot, Wanted
 from loopscope.reconcilers.references import STAGE_KINDS, object_references
@@ -24,7 +25,7 @@ from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
 from loopscope.state import applied, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.records import UNAVAILABLE, ObjectRecord
+from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
 
 _ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
 
@@ -44,7 +45,7 @@ def plan_apply(
     """
     planner = _Planner(connection, store, now)
     for intent in wanted:
-        planner.hypothesis.seen[intent.key] = intent.stored.resource_version if intent.stored else 0
+        planner.hypothesis.seen[intent.key] = edition_of(intent.stored)
         planner.apply(intent)
     for key in unchanged:
         planner.take(key)
@@ -70,7 +71,7 @@ class _Planner:
         self.connection = connection
         self.now = now
         self.hypothesis = Hypothesis(connection, now)
-        self.observer = Observer(store)
+        self.observer = Observer(store, AtOnce(store))
         self.past = PastRuns(connection, store)
         self.root_of: dict[Key, Key] = {}
         self.edited: set[Key] = set()
@@ -142,7 +143,9 @@ class _Planner:
             return None
         stored = self.hypothesis.stored(key)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observed = self.observer.observe(self.connection, snapshot.object, desired)
+        observed = self.observer.observe(
+            snapshot.object, desired, known_of(self.connection, desired)
+        )
         plan = plan_stage(snapshot, desired, observed)
         after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)
         self.hypothesis.put(after)

@@ -64,7 +64,8 @@ def declared_before(
     was = DESIRED_BY_KIND[stored.key.kind](snapshot) if snapshot is not None else None
     if isinstance(was, Wanted) and was.action.digest == stored.wanted_digest:
         return was.action.declared, "declared"
-    job = jobs.find_latest(connection, stored.wanted_digest or "")
+    newest = jobs.find_latest(connection, stored.wanted_digest or "")
+    job = jobs.get(connection, newest.id) if newest is not None else None
     return (job.payload, "payload") if job is not None else None
 
 

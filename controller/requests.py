@@ -17,6 +17,7 @@ from loopscope.specs.spec_sources import SpecSource, files_of
 from loopscope.state import applied, objects
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
+from loopscope.state.records import edition_of
 
 if TYPE_CHECKING:
     from loopscope.controller.intents import Intent
@@ -121,30 +122,31 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
 
 
 def fulfil(
-    state: StateFolder, reading: Reading, *, now: float, expected: dict[str, int] | None = None
+    state: StateFolder, reading: Reading, *, now: float, expected: dict[str, str] | None = None
 ) -> Done:
     """Apply and prune in one transaction. Raises TerminalFailure; then nothing was stored.
 
-    ``expected`` are the versions (by ``kind/namespace/name``) that a plan was made for.
+    ``expected`` are the editions (by ``kind/namespace/name``) that a plan was made for.
     """
     unchanged = [Applied(key, "unchanged") for key in reading.unchanged.objects]
     if not reading.loaded and not reading.request.prune:
         return Done(unchanged)
     from loopscope.controller.applying import prune, store
 
+    files = reading.memory.look(reading.loaded, reading.began_at_ns)
     for _ in range(TRIES_MAX):
         guarded = _guarded(state, reading, now)
         with state.database.write() as connection:
             wanted = _intents(connection, reading)
-            versions = _versions(wanted)
+            editions = _editions(wanted)
             if expected is not None:
-                _refuse_unexpected(versions, expected)
-            if versions != guarded:
-                continue  # somebody wrote in between: decide again
+                _refuse_unexpected(editions, expected)
+            if editions != guarded:
+                continue  # somebody edited in between: decide again
             doomed = doomed_by(connection, reading)
             done = store(connection, wanted, now=now)
             removed = prune(connection, doomed, now=now)
-            reading.memory.remember(connection, reading.loaded, reading.began_at_ns)
+            reading.memory.remember(connection, files)
         return Done([*done, *unchanged], removed)
     raise TransientFailure(
         "Conflict", f"others changed the same objects {TRIES_MAX} times in between; try again"
@@ -155,7 +157,7 @@ def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float
     """Return what applying (and pruning) would set in motion; nothing is written."""
     wanted = _intents(connection, reading)
     doomed = doomed_by(connection, reading)
-    cached, versions = cached_families(connection, state.artifacts, reading.unchanged.objects)
+    cached, editions = cached_families(connection, state.artifacts, reading.unchanged.objects)
     unsure = [key for key in reading.unchanged.objects if key not in cached]
     found = Planned((), ())
     if wanted or unsure or doomed:
@@ -168,7 +170,7 @@ def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float
         (*found.objects, *(PlannedObject(key, "unchanged") for key in cached)),
         (*found.stages, *(stage for family in cached.values() for stage in family)),
         found.prune,
-        {**versions, **found.observed},
+        {**editions, **found.observed},
     )
 
 
@@ -250,8 +252,8 @@ def _intents(connection: Any, reading: Reading) -> list[Intent]:
     return intents(connection, reading.loaded, reading.request.applier)
 
 
-def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, int]:
-    """Return the versions of the objects for which the edit was found harmless, or confirmed."""
+def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, str]:
+    """Return the editions of the objects for which the edit was found harmless, or confirmed."""
     with state.database.read() as connection:
         wanted = _intents(connection, reading)
         edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
@@ -261,11 +263,11 @@ def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, int]
             found = plan_apply(connection, state.artifacts, edits, now=now)
             kept = [i.key for i in edits if i.stored and _is_protected(i)]
             guard(found, confirm=reading.request.confirm, protected=kept)
-    return _versions(wanted)
+    return _editions(wanted)
 
 
-def _refuse_unexpected(versions: dict[Key, int], expected: dict[str, int]) -> None:
-    moved = [str(k) for k, version in versions.items() if expected.get("/".join(k)) != version]
+def _refuse_unexpected(editions: dict[Key, str], expected: dict[str, str]) -> None:
+    moved = [str(k) for k, edition in editions.items() if expected.get("/".join(k)) != edition]
     if moved:
         raise TerminalFailure(
             "PlanOutdated", f"this changed since the plan was made: {', '.join(moved)}; plan again"
@@ -277,5 +279,6 @@ def _is_protected(intent: Intent) -> bool:
     return stored is not None and stored.annotations.get(PROTECT_ANNOTATION) == "true"
 
 
-def _versions(wanted: Sequence[Intent]) -> dict[Key, int]:
-    return {i.key: i.stored.resource_version if i.stored else 0 for i in wanted}
+def _editions(wanted: Sequence[Intent]) -> dict[Key, str]:
+    """A status that moves on is no edit: a controller writes many while somebody applies."""
+    return {i.key: edition_of(i.stored) for i in wanted}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow.parquet as parquet
 
+from loopscope.controller.adoption import Hashing
 from loopscope.reconcilers.plan import Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.references import InputReference, input_references, object_references
 from loopscope.specs.actions import Action
@@ -15,7 +16,7 @@ from loopscope.specs.rules import Selection
 from loopscope.state import artifact_index, inputs, jobs, objects, pauses
 from loopscope.state.artifacts import ArtifactStore, Corrupt, reading
 from loopscope.state.files import file_sha256
-from loopscope.state.records import ArtifactRecord, InputRecord, ObjectRecord
+from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 from loopscope.state.trash import Trash
 
 _FEATURE_COLUMNS = [
@@ -101,22 +102,41 @@ def _paused_by(connection: Any, record: ObjectRecord) -> str | None:
     return pauses.holding(pauses.listed(connection), record.key, record.owner, stage)
 
 
+class Known(NamedTuple):
+    """What the database knows of a desired action."""
+
+    job: JobHead | None = None
+    artifact: ArtifactRecord | None = None
+
+
+def known_of(connection: Any, desired: Desired) -> Known:
+    """Return the newest job and the artifact of a desired action, as far as there are any."""
+    if not isinstance(desired, Wanted):
+        return Known()
+    digest = desired.action.digest
+    return Known(jobs.find_latest(connection, digest), artifact_index.get(connection, digest))
+
+
 @dataclass
 class Observer:
     """Looks at artifacts on disk and derives candidates from their feature tables."""
 
     artifacts: ArtifactStore
+    hashing: Hashing
     _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
-    def observe(self, connection: Any, record: ObjectRecord, desired: Desired) -> Observed:
-        """Return what exists for a desired action; what was thrown away is taken back."""
+    def observe(self, record: ObjectRecord, desired: Desired, known: Known) -> Observed:
+        """Return what exists for a desired action; what was thrown away is taken back.
+
+        Reads the disk: not to be called in a write transaction. Raises StillHashing.
+        """
         if not isinstance(desired, Wanted):
             return Observed()
-        action = desired.action
+        action, job, indexed = desired.action, known.job, known.artifact
         Trash(self.artifacts.root).take_back(action.stage, action.digest)
-        job = jobs.find_latest(connection, action.digest)
-        indexed = artifact_index.get(connection, action.digest)
-        artifact = indexed or self._on_disk(action)
+        if indexed is not None:
+            self.hashing.forget(action.digest)
+        artifact = indexed or self._on_disk(action, record.key)
         if artifact is None:
             return Observed(job=job)
         try:
@@ -128,14 +148,13 @@ class Observer:
             artifact=artifact, job=job, candidates=candidates, unindexed=indexed is None
         )
 
-    def _on_disk(self, action: Action) -> ArtifactRecord | None:
+    def _on_disk(self, action: Action, key: Key) -> ArtifactRecord | None:
         """Return a whole artifact that the database does not know, if there is one."""
         try:
             found = self.artifacts.record(action.stage, action.digest)
-            self.artifacts.verify(found)
         except Corrupt:
             return None
-        return found
+        return found if self.hashing.is_whole(found, key) else None
 
     def _selected(
         self, artifact: ArtifactRecord, action: Action, record: ObjectRecord

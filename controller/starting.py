@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,9 +17,15 @@ from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.state import clock_repair, failpoints, job_queue, jobs, leader, objects, space_marks
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import JobRecord
+from loopscope.state.records import JobHead
 
 log = structlog.get_logger("controller")
+
+Question = tuple[int, tuple[Place, ...], bool]
+"""What decides whether a job may start, beside the time: the database, free places, low space.
+
+While it stands, a thousand waiting jobs are not ranked again in every step.
+"""
 
 
 @dataclass
@@ -31,6 +38,8 @@ class Starter:
     executor: Executor
     free_bytes: Callable[[], int]
     _next_start_at: float = 0.0
+    _refused: Question | None = None
+    _refused_until: float = 0.0
 
     def start_jobs(self) -> Iterator[list[Key]]:
         """Start jobs until none may; yield the objects to look at again, after each change."""
@@ -43,17 +52,25 @@ class Starter:
             low, held = self._mark_low_space(now)
             yield held
             places = self.executor.places()
+            question = (self.state.database.marker(), places, low is not None)
+            if not places or (question == self._refused and self._still_refused()):
+                return
             with self.state.database.read() as connection:
                 queue = read_queue(connection, self.settings, places, now, low_space=low)
             decisions = schedule(queue)
             self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
             chosen = next_start(decisions)
             if chosen is None or chosen.place is None:
+                self._refused = question
+                self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
                 return
             worker = self.executor.free_worker(chosen.place)
             if worker is None:
                 return
             yield from self._start(chosen.job_id, chosen.place, worker, queue)
+
+    def _still_refused(self) -> bool:
+        return self.clock.elapsed() < self._refused_until
 
     def next_start_at(self) -> float | None:
         """Return when a job may start that waits for nothing else (``Clock.elapsed``), if known."""
@@ -73,7 +90,7 @@ class Starter:
                     return  # the clock was set meanwhile
                 job = jobs.claim(connection, job_id, worker, lease_seconds, now=clock.now)
                 clock_repair.note(connection, clock)
-                leader.note_worker(connection, worker, place.device, _model_of(job), idle)
+                leader.note_worker(connection, worker, place.device, job.model, idle)
                 keys = objects.wanting(connection, job.digest)
         except jobs.Fenced:
             return
@@ -110,14 +127,19 @@ class Starter:
                 return low, space_marks.hold_back(connection, low, now=now)
             return None, space_marks.let_go(connection)
 
-    def _hand_over(self, job: JobRecord, worker: str) -> None:
+    def _hand_over(self, job: JobHead, worker: str) -> None:
         try:
             failpoints.reach("job-claimed")
-            self.executor.start(worker, job.id, job.token, _model_of(job))
+            self.executor.start(worker, job.id, job.token, job.model)
         except Exception:
             with self.state.database.write() as connection:
                 jobs.release(connection, job.id, job.token)
             raise
+
+
+def _asked_again_at(decisions: list[Decision]) -> float:
+    """Return when time alone may let one of these jobs start."""
+    return min((d.wait.until for d in decisions if d.wait and d.wait.until), default=math.inf)
 
 
 def _next_start_at(decisions: list[Decision]) -> float:
@@ -125,8 +147,3 @@ def _next_start_at(decisions: list[Decision]) -> float:
     waits = [one.wait for one in decisions if one.wait is not None]
     times = [one.until for one in waits if one.reason in ("RateLimit", "Backoff") and one.until]
     return min(times, default=0.0)
-
-
-def _model_of(job: JobRecord) -> str | None:
-    model = job.payload.get("model")
-    return model.get("identity") if isinstance(model, dict) else None

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopscope.controller.code_identity import code_identity
 from loopscope.specs.files import TEXT_BYTES_MAX
@@ -49,6 +49,15 @@ class Unchanged:
     def objects(self) -> list[Key]:
         """The objects of the unchanged files, in the order of the files."""
         return [key for keys in self.keys.values() for key in keys]
+
+
+class ReadFile(NamedTuple):
+    """A file as it was when it was read; ``named`` is JSON text, as in its SourceRecord."""
+
+    path: str
+    fingerprint: str
+    named: str
+    keys: tuple[Key, ...]
 
 
 @dataclass
@@ -86,22 +95,25 @@ class FileMemory:
                 found.named[file] = tuple((kind, path) for kind, path, _ in json.loads(known.named))
         return found
 
-    def remember(self, connection: Any, loaded: Sequence[LoadedObject], split_at_ns: int) -> None:
-        """Note how the files of ``loaded`` are, in the transaction that applied them.
+    def look(self, loaded: Sequence[LoadedObject], split_at_ns: int) -> list[ReadFile]:
+        """Return how the files of ``loaded`` are, once they were read. Before any transaction.
 
         Not those that name a file which changed after ``split`` or just before it.
         """
         by_file: dict[str, list[LoadedObject]] = {}
         for item in loaded:
             by_file.setdefault(item.document.file, []).append(item)
-        if not by_file:
+        looks = (self._look(Path(file), items, split_at_ns) for file, items in by_file.items())
+        return [found for found in looks if found is not None]
+
+    def remember(self, connection: Any, files: Sequence[ReadFile]) -> None:
+        """Note what ``look`` found, in the transaction that applies it. Reads no file."""
+        if not files:
             return
-        few = len(loaded) <= ONE_BY_ONE_MAX
-        standing = self._standing_of(connection, loaded) if few else applied.standing(connection)
-        records = [
-            self._record(Path(file), items, standing, split_at_ns)
-            for file, items in by_file.items()
-        ]
+        keys = [key for file in files for key in file.keys]
+        few = len(keys) <= ONE_BY_ONE_MAX
+        standing = _standing_of(connection, keys) if few else applied.standing(connection)
+        records = [_record(file, standing) for file in files]
         everything = None if few else applied.sources(connection)
 
         def known(path: str) -> SourceRecord | None:
@@ -109,12 +121,6 @@ class FileMemory:
 
         news = [one for one in records if one is not None and known(one.path) != one]
         applied.record_sources(connection, news)
-
-    def _standing_of(
-        self, connection: Any, loaded: Sequence[LoadedObject]
-    ) -> dict[Key, applied.Standing]:
-        found = ((i.manifest.key, applied.standing_one(connection, i.manifest.key)) for i in loaded)
-        return {key: standing for key, standing in found if standing is not None}
 
     def files(self, loaded: Iterable[LoadedObject]) -> dict[str, str | None]:
         """Return what stands for the content of every file that was looked at, by its path."""
@@ -158,28 +164,18 @@ class FileMemory:
             keys.append(key)
         return tuple(keys)
 
-    def _record(
-        self,
-        file: Path,
-        items: list[LoadedObject],
-        standing: dict[Key, applied.Standing],
-        split_at_ns: int,
-    ) -> SourceRecord | None:
-        """Return what to remember; None while something that the file names is too young."""
+    def _look(self, file: Path, items: list[LoadedObject], split_at_ns: int) -> ReadFile | None:
+        """Return how a file is; None while something that it names is too young."""
         named = sorted({pair for item in items for pair in named_by(item)})
         fresh = FileMemory(self.root, self.manager)  # as it is now, not as it was when split
         signatures = [[kind, path, fresh.signature(kind, path)] for kind, path in named]
         if not all(stamp.is_settled(split_at_ns) for stamp in fresh._stamps):
             return None
         fingerprint = self._fingerprints.get(_name(file))
-        keys = [item.manifest.key for item in items]
-        if fingerprint is None or any(key not in standing for key in keys):
+        if fingerprint is None:
             return None
-        made = [
-            [*key, standing[key].uid, standing[key].generation, _short_hash(standing[key].metadata)]
-            for key in keys
-        ]
-        return SourceRecord(_name(file), fingerprint, json.dumps(signatures), json.dumps(made))
+        keys = tuple(item.manifest.key for item in items)
+        return ReadFile(_name(file), fingerprint, json.dumps(signatures), keys)
 
     def _text_signature(self, path: str) -> str | None:
         content = _bytes(path, TEXT_BYTES_MAX)
@@ -203,6 +199,22 @@ class FileMemory:
             return None
         self._stamps.extend(stamp for _, stamp in found)
         return _short_hash(json.dumps([(name, *stamp) for name, stamp in found]))
+
+
+def _standing_of(connection: Any, keys: Iterable[Key]) -> dict[Key, applied.Standing]:
+    found = ((key, applied.standing_one(connection, key)) for key in keys)
+    return {key: standing for key, standing in found if standing is not None}
+
+
+def _record(file: ReadFile, standing: dict[Key, applied.Standing]) -> SourceRecord | None:
+    """Return what to remember of a file with the objects that came of it."""
+    if any(key not in standing for key in file.keys):
+        return None
+    made = [
+        [*key, standing[key].uid, standing[key].generation, _short_hash(standing[key].metadata)]
+        for key in file.keys
+    ]
+    return SourceRecord(file.path, file.fingerprint, file.named, json.dumps(made))
 
 
 def _name(file: Path) -> str:

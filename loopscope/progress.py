@@ -16,7 +16,7 @@ from loopscope.reports.numbers import age
 from loopscope.specs.keys import Key
 from loopscope.state import jobs
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import JobRecord, ObjectRecord, Progress
+from loopscope.state.records import JobHead, ObjectRecord, Progress
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class RunProgress:
             self._expected_at = ended
 
     def _row(
-        self, record: ObjectRecord, job: JobRecord | None, seen: Progress | None, now: float
+        self, record: ObjectRecord, job: JobHead | None, seen: Progress | None, now: float
     ) -> Row:
         ready = record.status.condition("Ready")
         word, detail = _word(record), ready.message if ready else ""

@@ -15,7 +15,7 @@ from loopscope.reports.present import present, present_jobs
 from loopscope.state import job_queue, jobs, leader, objects, pauses
 from loopscope.state.files import free_bytes
 from loopscope.state.processes import process_exists
-from loopscope.state.records import UNAVAILABLE, JobRecord, LeaderRecord, ObjectRecord, Progress
+from loopscope.state.records import UNAVAILABLE, JobHead, LeaderRecord, ObjectRecord, Progress
 
 WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving", UNAVAILABLE)
 
@@ -30,7 +30,7 @@ class QueueView:
     settings: Settings
     snapshot: QueueSnapshot
     waits: dict[int, Wait]
-    jobs: list[JobRecord]
+    jobs: list[JobHead]
     """Running jobs, then the waiting ones in the order in which they are next, then ended ones."""
     priorities: dict[int, str]
     progress: dict[int, Progress]

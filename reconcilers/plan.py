@@ -9,7 +9,7 @@ from typing import Any, Literal
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
-from loopscope.state.records import ArtifactRecord, InputRecord, JobRecord, ObjectRecord
+from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Observed:
 
     artifact: ArtifactRecord | None = None
     damage: str | None = None
-    job: JobRecord | None = None
+    job: JobHead | None = None
     candidates: tuple[int, ...] | None = None
     unindexed: bool = False
 

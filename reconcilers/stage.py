@@ -32,7 +32,7 @@ from loopscope.state.records import (
     WAITS_FOR_SPACE,
     ArtifactRecord,
     InputRecord,
-    JobRecord,
+    JobHead,
     ObjectRecord,
 )
 
@@ -250,7 +250,7 @@ def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition
     return (condition(snapshot, "PreflightsPassed", "True", "WithinLimits", message),)
 
 
-def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:
+def _working(snapshot: Snapshot, wanted: Wanted, job: JobHead | None) -> Plan:
     """The job is under way, or is to be added because there is none that could succeed."""
     active = job if job is not None and job.state in ("pending", "running") else None
     reason, message = _job_words(wanted.action.stage, active)
@@ -275,7 +275,7 @@ def _working(snapshot: Snapshot, wanted: Wanted, job: JobRecord | None) -> Plan:
     )
 
 
-def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
+def _job_words(stage: str, job: JobHead | None) -> tuple[str, str]:
     if job is None or (job.state == "pending" and job.reason is None):
         return "JobPending", f"{stage} job waits for a worker"
     if job.state == "running":
@@ -287,7 +287,7 @@ def _job_words(stage: str, job: JobRecord | None) -> tuple[str, str]:
     return "RetryingLater", message
 
 
-def _failed(snapshot: Snapshot, wanted: Wanted, job: JobRecord) -> Plan:
+def _failed(snapshot: Snapshot, wanted: Wanted, job: JobHead) -> Plan:
     reason, message = job.reason or "JobFailed", job.message or "the job failed without a message"
     stalled = _stalled(snapshot, reason, message)
     status = Status(
@@ -308,12 +308,12 @@ def _failed(snapshot: Snapshot, wanted: Wanted, job: JobRecord) -> Plan:
     )
 
 
-def needs_a_human(job: JobRecord) -> bool:
+def needs_a_human(job: JobHead) -> bool:
     """Whether the job is not to be tried again by itself: it failed, or somebody cancelled it."""
     return job.state == "failed" or (job.state == "cancelled" and job.reason == CANCELLED)
 
 
-def edited_since(record: ObjectRecord, job: JobRecord) -> bool:
+def edited_since(record: ObjectRecord, job: JobHead) -> bool:
     """Whether the object that queued the job was edited after it: then it is tried again."""
     return job.object == record.key and job.generation < record.generation
 

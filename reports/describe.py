@@ -7,7 +7,7 @@ from typing import Any
 
 from loopscope.reports.numbers import NOT_RECORDED, age, byte_size, iso
 from loopscope.reports.terminal import printable
-from loopscope.state.records import ArtifactRecord, EventRecord, JobRecord, ObjectRecord
+from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
 
 WIDTH = 24
 VALUE_CHARACTERS_MAX = 160
@@ -16,7 +16,7 @@ VALUE_CHARACTERS_MAX = 160
 def describe_text(
     record: ObjectRecord,
     events: Sequence[EventRecord],
-    jobs: Sequence[JobRecord],
+    jobs: Sequence[JobHead],
     artifact: ArtifactRecord | None,
     *,
     now: float,
@@ -115,7 +115,7 @@ def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
     yield from _columns(rows, 2)
 
 
-def _jobs(jobs: Sequence[JobRecord], now: float) -> Iterator[str]:
+def _jobs(jobs: Sequence[JobHead], now: float) -> Iterator[str]:
     if not jobs:
         return
     yield "Jobs:"

@@ -7,7 +7,7 @@ from typing import Any
 
 from loopscope.reports.numbers import iso
 from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
-from loopscope.state.records import JobRecord, ObjectRecord, Progress
+from loopscope.state.records import JobHead, ObjectRecord, Progress
 
 _MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
 """Annotations that say something about this machine, not about the object."""
@@ -52,7 +52,7 @@ def applicable_document(record: ObjectRecord) -> dict[str, Any]:
     }
 
 
-def job_document(job: JobRecord, progress: Progress | None = None) -> dict[str, Any]:
+def job_document(job: JobHead, progress: Progress | None = None) -> dict[str, Any]:
     """Return a job with ISO times in UTC; ``progress`` is null unless it runs and reports."""
     return {
         "id": job.id,

@@ -19,7 +19,7 @@ from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
 from loopscope.state import job_queue, leader, objects, pauses
 from loopscope.state.processes import process_exists, without_lost_worker
-from loopscope.state.records import JobRecord, ObjectRecord
+from loopscope.state.records import JobHead, ObjectRecord
 
 
 def is_controlled(connection: Any) -> bool:
@@ -35,7 +35,7 @@ def present(connection: Any, records: Sequence[ObjectRecord]) -> list[ObjectReco
     return _Present(connection, pauses.listed(connection)).of(records)
 
 
-def present_jobs(connection: Any, found: Sequence[JobRecord]) -> list[JobRecord]:
+def present_jobs(connection: Any, found: Sequence[JobHead]) -> list[JobHead]:
     """Return the jobs; one whose worker is gone waits, whatever its row still says."""
     if not any(job.state == "running" for job in found) or is_controlled(connection):
         return list(found)
@@ -53,7 +53,7 @@ class _Present:
         latest = job_queue.latest(self.connection, wanted)
         return [self._one(record, latest.get(record.wanted_digest or "")) for record in records]
 
-    def _one(self, record: ObjectRecord, job: JobRecord | None) -> ObjectRecord:
+    def _one(self, record: ObjectRecord, job: JobHead | None) -> ObjectRecord:
         if record.ready or record.status.observed_generation != record.generation:
             return record
         if record.key.kind == "Experiment":
@@ -119,7 +119,7 @@ def _with_conditions(record: ObjectRecord, status: Any) -> ObjectRecord:
     return record if told == record.status else replace(record, status=told)
 
 
-def _when(job: JobRecord) -> float:
+def _when(job: JobHead) -> float:
     return job.finished_at or job.started_at or job.created_at
 
 

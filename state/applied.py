@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
 from loopscope.state import tables
-from loopscope.state.records import AppliedRecord, SourceRecord
+from loopscope.state.records import AppliedRecord, SourceRecord, edition
 
 _ROWS_PER_STATEMENT = 500
 
@@ -20,9 +20,13 @@ class Standing(NamedTuple):
 
     uid: str
     generation: int
-    resource_version: int
     metadata: str
     """Labels and annotations as they are stored."""
+
+    @property
+    def edition(self) -> str:
+        """What another edit makes another, and no status."""
+        return edition(*self)
 
 
 class WantedWork(NamedTuple):
@@ -30,13 +34,13 @@ class WantedWork(NamedTuple):
 
     key: Key
     root: str
-    resource_version: int
     digest: str | None
+    edition: str
 
 
 _SOURCES = "select path, fingerprint, named, objects from sources"
 _STANDING = (
-    "select kind, namespace, name, uid, generation, resource_version, "
+    "select kind, namespace, name, uid, generation, "
     "labels || annotations from objects where owner_uid is null"
 )
 
@@ -148,10 +152,11 @@ def ready_roots(connection: Connection) -> set[Key]:
 def wanted_work(connection: Connection) -> list[WantedWork]:
     """Return what each stage object wants to rest on, in key order."""
     rows = connection.exec_driver_sql(
-        "select kind, namespace, name, coalesce(owner_uid, uid), resource_version, wanted_digest "
-        "from objects where kind != 'Experiment' order by kind, namespace, name"
+        "select kind, namespace, name, coalesce(owner_uid, uid), wanted_digest, uid, generation, "
+        "labels || annotations from objects where kind != 'Experiment' "
+        "order by kind, namespace, name"
     )
-    return [WantedWork(Key(*row[:3]), *row[3:]) for row in rows]
+    return [WantedWork(Key(*row[:3]), row[3], row[4], edition(*row[5:])) for row in rows]
 
 
 def mark(connection: Connection, name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select
@@ -17,6 +16,7 @@ _FOLLOWING = (
     select(tables.artifacts)
     .where(tables.artifacts.c.digest > bindparam("digest"))
     .order_by(tables.artifacts.c.digest)
+    .limit(bindparam("most"))
 )
 
 
@@ -32,11 +32,10 @@ def listed(connection: Connection) -> list[ArtifactRecord]:
     return [_record(row) for row in connection.execute(query)]
 
 
-def following(connection: Connection, digest: str) -> Iterator[ArtifactRecord]:
-    """Yield the known artifacts after a digest, in the order of digests, as they are asked for."""
-    with connection.execute(_FOLLOWING, {"digest": digest}) as found:
-        for row in found:
-            yield _record(row)
+def following(connection: Connection, digest: str, most: int) -> list[ArtifactRecord]:
+    """Return the next known artifacts after a digest, in the order of digests."""
+    found = connection.execute(_FOLLOWING, {"digest": digest, "most": most})
+    return [_record(row) for row in found]
 
 
 def digests(connection: Connection) -> set[str]:

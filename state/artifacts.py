@@ -19,7 +19,7 @@ from typing import Any
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.canonical import digest as digest_of
 from loopscope.state import failpoints
-from loopscope.state.files import durable_replace, file_sha256, fsync_path
+from loopscope.state.files import durable_replace, file_sha256, fsync_path, sha256_in_slices
 from loopscope.state.records import ArtifactRecord, FileEntry
 
 MANIFEST = "manifest.json"
@@ -27,6 +27,9 @@ MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 _SEAL = "manifestDigest"
 """The digest of all other fields: whoever edits one of them breaks it."""
 CREATED_AT_MAX = 253_402_300_799  # the end of the year 9999: later times have no date
+
+
+Signature = tuple[tuple[int, ...], ...]
 
 
 class Corrupt(Exception):
@@ -55,6 +58,14 @@ def reading(what: str) -> Iterator[None]:
         if error.errno in NOT_DAMAGE:
             raise
         raise Corrupt(f"{what} cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What lies where an artifact is to be published: how it looks, and what it is if it wins."""
+
+    signature: Signature
+    record: ArtifactRecord | None
 
 
 @dataclass(frozen=True)
@@ -97,19 +108,33 @@ class ArtifactStore:
         durable_replace(temporary, staging / MANIFEST)
         return _record(complete)
 
-    def publish(self, staging: Path, record: ArtifactRecord) -> ArtifactRecord:
+    def earlier(self, record: ArtifactRecord) -> Earlier:
+        """Look, before the transaction that publishes, for a whole artifact with the same files.
+
+        It is made durable: who renamed it may have died before that was done.
+        """
+        signature = self.signature(record)
+        there = os.path.lexists(self.folder(record.stage, record.digest))
+        found = self.whole(record.stage, record.digest) if there else None
+        if found is None or found.files != record.files:
+            return Earlier(signature, None)
+        self.make_durable(found)
+        return Earlier(signature, found)
+
+    def publish(
+        self, staging: Path, record: ArtifactRecord, earlier: Earlier | None = None
+    ) -> ArtifactRecord:
         """Rename a sealed folder into place; return the record of what lies there then.
 
-        Call inside the transaction that checks the token. A valid artifact that is already
-        there wins: its bytes are the same by construction, its times are its own.
+        Call inside the transaction that checks the token. A valid artifact that was there
+        earlier wins: its bytes are the same by construction, its times are its own.
         """
         final = self.folder(record.stage, record.digest)
+        before = earlier or self.earlier(record)
+        if before.record is not None and self.signature(record) == before.signature:
+            shutil.rmtree(staging, ignore_errors=True)
+            return before.record
         if os.path.lexists(final):
-            earlier = self.whole(record.stage, record.digest)
-            if earlier is not None and earlier.files == record.files:
-                self.make_durable(earlier)
-                shutil.rmtree(staging, ignore_errors=True)
-                return earlier
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
@@ -243,15 +268,25 @@ class ArtifactStore:
         Raises Corrupt (Differs when the folder holds another artifact than ``record``), and
         OSError when that cannot be found out now.
         """
+        for _ in self.verifying(record):
+            pass
+
+    def verifying(self, record: ArtifactRecord) -> Iterator[int]:
+        """Verify in slices; yield the bytes of each. Raises what ``verify`` raises."""
         self.check_presence(record)
         if self.record(record.stage, record.digest) != record:
             raise Differs(f"{record.stage}/{record.digest[:12]} is not the one that was recorded")
         folder = self.folder(record.stage, record.digest)
         for name, entry in record.files.items():
             with reading(f"{record.stage}/{record.digest[:12]}/{name}"):
-                found = file_sha256(folder / name)
+                found = yield from sha256_in_slices(folder / name)
             if found != entry.sha256:
                 raise Corrupt(f"{record.stage}/{record.digest[:12]}/{name}: sha256 differs")
+
+    def signature(self, record: ArtifactRecord) -> Signature:
+        """Return what differs once an artifact's folder or a file of it is another one."""
+        folder = self.folder(record.stage, record.digest)
+        return tuple(_stat(path) for path in (folder, *(folder / name for name in record.files)))
 
     def whole(self, stage: str, digest: str) -> ArtifactRecord | None:
         """Return the record of an artifact whose every byte is right by itself, or None.
@@ -297,6 +332,14 @@ def was_made_again(recorded: ArtifactRecord, whole: ArtifactRecord | None) -> bo
 
 def _sizes(record: ArtifactRecord) -> list[tuple[str, int | None]]:
     return [(name, entry.bytes) for name, entry in record.files.items()]
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        there = path.lstat()
+    except OSError:
+        return ()
+    return there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
 
 
 def _is_linked(folder: Path, file: str) -> bool:

@@ -22,7 +22,7 @@ from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt, Differs,
 from loopscope.state.database import HEAD_REVISION, schema_revision
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import ArtifactRecord, JobRecord, ObjectRecord
+from loopscope.state.records import ArtifactRecord, JobHead, ObjectRecord
 from loopscope.state.trash import Trash
 
 Mend = Callable[[StateFolder, float], None]
@@ -81,7 +81,7 @@ class _Rows:
 
     artifacts: dict[str, ArtifactRecord]
     objects: list[ObjectRecord]
-    active: list[JobRecord]
+    active: list[JobHead]
 
 
 def compare(state: StateFolder, *, hashing: bool = True) -> Comparison:

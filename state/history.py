@@ -14,7 +14,7 @@ from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state import jobs
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.invariants import Seen, Violation
-from loopscope.state.records import ArtifactRecord, JobRecord, JobState, ObjectRecord
+from loopscope.state.records import ArtifactRecord, JobHead, JobState, ObjectRecord
 
 _FOLLOWS: dict[JobState, set[JobState]] = {
     "pending": {"pending", "running", "succeeded", "failed", "cancelled"},
@@ -31,7 +31,7 @@ class History:
     """What was seen at the last look. ``look`` compares with it and remembers the new state."""
 
     objects: dict[str, ObjectRecord] = field(default_factory=dict)
-    jobs: dict[int, JobRecord] = field(default_factory=dict)
+    jobs: dict[int, JobHead] = field(default_factory=dict)
     artifacts: dict[str, ArtifactRecord] = field(default_factory=dict)
     version: int = 0
     token: int = 0

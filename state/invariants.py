@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select
 from loopscope.state import artifact_index, jobs, objects, tables
 from loopscope.state.artifacts import ArtifactStore, Corrupt
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import ArtifactRecord, ChangeRecord, JobRecord, ObjectRecord
+from loopscope.state.records import ArtifactRecord, ChangeRecord, JobHead, ObjectRecord
 
 STARTS_WINDOW_SECONDS = 60.0
 ROUNDING_SECONDS = 1e-3
@@ -45,7 +45,7 @@ class Seen:
     """What the invariants look at, read in one transaction."""
 
     objects: list[ObjectRecord]
-    jobs: list[JobRecord]
+    jobs: list[JobHead]
     artifacts: dict[str, ArtifactRecord]
     changes: list[ChangeRecord]
     starts: list[tuple[int, int, float]]
@@ -191,7 +191,7 @@ def tokens_were_issued(seen: Seen) -> list[Violation]:
     return found
 
 
-def write_was_entitled(before: JobRecord | None, token: int) -> list[Violation]:
+def write_was_entitled(before: JobHead | None, token: int) -> list[Violation]:
     """I5: no write with an old fencing token is accepted.
 
     Ask after a worker's write went through; ``before`` is the job as it stood when it did.
@@ -301,7 +301,7 @@ def rows(connection: Connection) -> Rows:
     }
 
 
-def _name(job: JobRecord) -> str:
+def _name(job: JobHead) -> str:
     return f"{job.stage} job {job.id}"
 
 

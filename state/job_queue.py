@@ -11,9 +11,6 @@ from loopscope.state import tables
 from loopscope.state.jobs import ACTIVE
 from loopscope.state.records import JobRecord, QueuedJob, Wanting
 
-_IDENTITY = "$.model.identity"
-
-
 _ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
 
 
@@ -27,7 +24,7 @@ def active(connection: Connection) -> list[QueuedJob]:
     j = tables.jobs.c
     query = select(
         j.id, j.stage, j.state, j.digest, j.kind, j.namespace, j.name, j.worker, j.not_before,
-        j.created_at, j.reason, j.message, func.json_extract(j.payload, _IDENTITY).label("model"),
+        j.created_at, j.reason, j.message, j.model,
     ).where(j.state.in_(ACTIVE)).order_by(j.id)  # fmt: skip
     wanted_by = _wanted_by(connection)
     return [

@@ -8,26 +8,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, insert, select, update
+from sqlalchemy import Connection, case, delete, insert, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints, tables
+from loopscope.state.job_facts import inputs_of, model_of, passes_of
+from loopscope.state.job_reading import (
+    ACTIVE,
+    active_digests,
+    active_inputs,
+    failed_with,
+    find_active,
+    find_latest,
+    get,
+    head,
+    listed,
+    progress_of,
+    running,
+    served_by,
+    starts_since,
+)
 from loopscope.state.objects import raise_counter
-from loopscope.state.records import JobRecord, Progress
+from loopscope.state.records import JobHead, Progress
 from loopscope.state.retry_policy import RetryPolicy
 
-ACTIVE = ("pending", "running")
-_j = tables.jobs.c
-_ALL = select(tables.jobs).order_by(_j.id)
-_BY_ID = select(tables.jobs).where(_j.id == bindparam("id"))
-_OF_DIGEST = select(tables.jobs).where(_j.digest == bindparam("digest"))
-_LATEST = _OF_DIGEST.order_by(_j.id.desc()).limit(1)
-_ACTIVE_OF = _OF_DIGEST.where(_j.state.in_(ACTIVE))
-_ALL_ACTIVE = _ALL.where(_j.state.in_(ACTIVE))
-_ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
-"""Built once: these are read in every step."""
+__all__ = [
+    "ACTIVE", "Fenced", "active_digests", "active_inputs", "adopt_artifact", "cancel", "claim",
+    "enqueue", "fail", "failed_with", "find_active", "find_latest", "forgive_losses", "get",
+    "head", "heartbeat", "listed", "lose", "postpone", "progress_of", "release",
+    "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
+]  # fmt: skip
 
 
 class Fenced(Exception):
@@ -55,54 +67,9 @@ def enqueue(
     ), True
 
 
-def get(connection: Connection, job_id: int) -> JobRecord | None:
-    """Return one job, or None."""
-    row = connection.execute(_BY_ID, {"id": job_id}).first()
-    return _record(row) if row else None
-
-
-def find_active(connection: Connection, digest: str) -> JobRecord | None:
-    """Return the pending or running job of a digest; there is at most one."""
-    row = connection.execute(_ACTIVE_OF, {"digest": digest}).first()
-    return _record(row) if row else None
-
-
-def find_latest(connection: Connection, digest: str) -> JobRecord | None:
-    """Return the newest job of a digest in whatever state."""
-    row = connection.execute(_LATEST, {"digest": digest}).first()
-    return _record(row) if row else None
-
-
-def listed(connection: Connection, *, ended: bool = False) -> list[JobRecord]:
-    """Return active jobs, or with ``ended`` all jobs, by id."""
-    return [_record(row) for row in connection.execute(_ALL if ended else _ALL_ACTIVE)]
-
-
-def active_digests(connection: Connection) -> dict[int, str]:
-    """Return the digest of each pending or running job, by id."""
-    return {row.id: row.digest for row in connection.execute(_ACTIVE_DIGESTS)}
-
-
-def failed_with(connection: Connection, reason: str) -> list[JobRecord]:
-    """Return the jobs that failed for ``reason`` and that no newer job of their digest followed."""
-    newest = {job.digest: job for job in listed(connection, ended=True)}
-    return [job for job in newest.values() if (job.state, job.reason) == ("failed", reason)]
-
-
-def running(connection: Connection) -> list[JobRecord]:
-    """Return the running jobs by id."""
-    return [job for job in listed(connection) if job.state == "running"]
-
-
-def starts_since(connection: Connection, since: float) -> list[float]:
-    """Return the times of job starts after ``since``, oldest first; the rate limit's memory."""
-    at = tables.job_starts.c.started_at
-    return list(connection.execute(select(at).where(at > since).order_by(at)).scalars())
-
-
 def claim(
     connection: Connection, job_id: int, worker: str, lease_seconds: float, *, now: float
-) -> JobRecord:
+) -> JobHead:
     """Give a pending job to a worker under a new, higher fencing token.
 
     That the try before ran out of memory stays written: it makes the worker take less.
@@ -127,7 +94,7 @@ def claim(
     connection.execute(insert(tables.job_starts).values(token=token, job_id=job_id, started_at=now))
     connection.execute(delete(tables.job_starts).where(tables.job_starts.c.started_at < now - 3600))
     connection.execute(delete(tables.progress).where(tables.progress.c.job_id == job_id))
-    job = get(connection, job_id)
+    job = head(connection, job_id)
     assert job is not None  # just updated in this transaction
     return job
 
@@ -156,16 +123,6 @@ def report_progress(connection: Connection, job_id: int, token: int, seen: Progr
         .values(job_id=job_id, **values)
         .on_conflict_do_update(index_elements=["job_id"], set_=values)
     )
-
-
-def progress_of(connection: Connection) -> dict[int, Progress]:
-    """Return the newest progress of the running jobs, by job id."""
-    query = select(tables.progress).where(
-        tables.progress.c.job_id.in_(
-            select(tables.jobs.c.id).where(tables.jobs.c.state == "running")
-        )
-    )
-    return {row.job_id: Progress(*row) for row in connection.execute(query)}
 
 
 def succeed(connection: Connection, job_id: int, token: int, *, now: float) -> None:
@@ -235,7 +192,12 @@ def release(connection: Connection, job_id: int, token: int) -> None:
 
 
 def lose(
-    connection: Connection, job: JobRecord, how: str = "", *, now: float, policy: RetryPolicy
+    connection: Connection,
+    job: JobHead,
+    how: str = "",
+    *,
+    now: float,
+    policy: RetryPolicy,
 ) -> bool:
     """Take back the lease of a worker that died; return whether the job may run again.
 
@@ -349,6 +311,9 @@ def _insert(
             name=key.name,
             generation=generation,
             payload=payload,
+            model=model_of(payload),
+            passes=passes_of(stage, payload),
+            inputs=inputs_of(payload),
             not_before=now,
             created_at=now,
         )
@@ -358,8 +323,8 @@ def _insert(
     return int(key_row[0])
 
 
-def _check(connection: Connection, job_id: int, token: int) -> JobRecord:
-    job = get(connection, job_id)
+def _check(connection: Connection, job_id: int, token: int) -> JobHead:
+    job = head(connection, job_id)
     if job is None or job.state != "running" or job.token != token:
         found = f"{job.state} under token {job.token}" if job else "gone"
         raise Fenced(f"job {job_id} is {found}, not running under token {token}")
@@ -367,34 +332,9 @@ def _check(connection: Connection, job_id: int, token: int) -> JobRecord:
 
 
 def _own(connection: Connection, job_id: int, token: int, **values: Any) -> None:
+    """Write to a job that runs under a token."""
     j = tables.jobs.c
-    changed = connection.execute(
-        update(tables.jobs)
-        .where(j.id == job_id, j.token == token, j.state == "running")
-        .values(**values)
-    )
+    which = (j.id == job_id) & (j.token == token) & (j.state == "running")
+    changed = connection.execute(update(tables.jobs).where(which).values(**values))
     if changed.rowcount != 1:
         _check(connection, job_id, token)
-
-
-def _record(row: Row[Any]) -> JobRecord:
-    return JobRecord(
-        id=row.id,
-        stage=row.stage,
-        digest=row.digest,
-        state=row.state,
-        object=Key(row.kind, row.namespace, row.name),
-        generation=row.generation,
-        payload=row.payload,
-        attempts=row.attempts,
-        losses=row.losses,
-        not_before=row.not_before,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        token=row.token,
-        worker=row.worker,
-        lease_expires_at=row.lease_expires_at,
-        reason=row.reason,
-        message=row.message,
-    )

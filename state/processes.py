@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from loopscope.state.clock_reading import boot_id
-from loopscope.state.records import JobRecord
+from loopscope.state.records import JobHead
 
 _START_TICKS = 19
 """Where /proc/<pid>/stat says when the process began, counted after its name in brackets."""
@@ -44,7 +44,7 @@ def process_exists(name: str) -> bool:
     return not zombie and process_name(pid) == name
 
 
-def without_lost_worker(job: JobRecord) -> JobRecord:
+def without_lost_worker(job: JobHead) -> JobHead:
     """Return the job; one whose worker is gone waits, whatever its row still says.
 
     Of a worker whose name is not that of a process of this machine, nobody knows.

@@ -7,7 +7,7 @@ from pathlib import Path
 from loopscope.state import artifact_index, failpoints, jobs
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import ArtifactRecord, JobRecord
+from loopscope.state.records import ArtifactRecord, JobHead
 
 
 def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
@@ -25,16 +25,17 @@ def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
 
 
 def publish(
-    state: StateFolder, job: JobRecord, staging: Path, record: ArtifactRecord, *, now: float
+    state: StateFolder, job: JobHead, staging: Path, record: ArtifactRecord, *, now: float
 ) -> None:
     """Rename a sealed artifact into place in the transaction that checks the job's token.
 
     If a crash falls between the rename and the commit, the artifact is whole and is taken over
     by the next reconcile. Raises Fenced; then nothing was published.
     """
+    earlier = state.artifacts.earlier(record)  # hashed before the lock is taken
     with state.database.write() as connection:
         jobs.succeed(connection, job.id, job.token, now=now)
-        published = state.artifacts.publish(staging, record)
+        published = state.artifacts.publish(staging, record, earlier)
         failpoints.reach("artifact-renamed")
         artifact_index.record(connection, published)
     failpoints.reach("artifact-committed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -13,7 +12,8 @@ from loopscope.specs.actions import STAGES
 from loopscope.specs.keys import PIN_ANNOTATION, Key
 from loopscope.state import jobs, objects, tables
 from loopscope.state.artifacts import ArtifactStore, Corrupt
-from loopscope.state.records import JobRecord, ObjectRecord
+from loopscope.state.job_facts import references_in
+from loopscope.state.records import ObjectRecord
 
 
 @dataclass
@@ -48,8 +48,7 @@ class Reachability:
             roots |= set(references_in(record.status.inputs))
             roots |= {record.wanted_digest} if record.wanted_digest else set()
             roots |= {record.status.artifact.digest} if record.status.artifact else set()
-        for job in jobs.listed(connection):
-            roots |= {job.digest, *references_in(job.payload)}
+        roots |= set(jobs.active_digests(connection).values()) | jobs.active_inputs(connection)
         return roots | self._history(connection, records)
 
     def _history(self, connection: Connection, records: Collection[ObjectRecord]) -> set[str]:
@@ -78,15 +77,6 @@ class Reachability:
         return self._upstream[digest]
 
 
-def references_in(value: Any) -> Iterator[str]:
-    """Yield the digests of the artifacts that a payload, manifest or status refers to."""
-    if isinstance(value, dict):
-        if isinstance(value.get("digest"), str) and "contentDigest" in value:
-            yield value["digest"]
-        for item in value.values():
-            yield from references_in(item)
-
-
 def pinned_keys(records: Collection[ObjectRecord]) -> set[Key]:
     """Return the objects whose artifacts all stay: those annotated so, and what they own."""
     by_uid = {record.uid: record for record in records}
@@ -102,8 +92,7 @@ def pinned_keys(records: Collection[ObjectRecord]) -> set[Key]:
 
 def waited_for(connection: Connection) -> set[str]:
     """Return the digests that a job makes or an object waits for: their shards must stay."""
-    active: list[JobRecord] = jobs.listed(connection)
-    return {job.digest for job in active} | objects.wanted_digests(connection)
+    return set(jobs.active_digests(connection).values()) | objects.wanted_digests(connection)
 
 
 def _made_for(connection: Connection) -> Iterator[tuple[Key, str]]:

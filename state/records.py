@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -50,6 +52,22 @@ class ObjectRecord:
         return self.status.is_true("Stalled", self.generation)
 
 
+def edition_of(record: ObjectRecord | None) -> str:
+    """Return what another edit of an object makes another, and no status; of none, "".
+
+    It covers the incarnation, the generation of the spec, and labels and annotations.
+    """
+    if record is None:
+        return ""
+    metadata = json.dumps(record.labels) + json.dumps(record.annotations)
+    return edition(record.uid, record.generation, metadata)
+
+
+def edition(uid: str, generation: int, metadata: str) -> str:
+    """Return the same from columns; ``metadata`` are labels and annotations as they are stored."""
+    return f"{uid}@{generation}:{hashlib.sha256(metadata.encode()).hexdigest()[:16]}"
+
+
 @dataclass(frozen=True)
 class AppliedRecord:
     """What the last apply asked of an object. ``fields`` maps each spec field to a digest."""
@@ -72,8 +90,8 @@ class SourceRecord(NamedTuple):
 
 
 @dataclass(frozen=True)
-class JobRecord:
-    """One row of the job queue."""
+class JobHead:
+    """One row of the job queue but for its payload, which may hold thousands of prompts."""
 
     id: int
     stage: str
@@ -81,7 +99,6 @@ class JobRecord:
     state: JobState
     object: Key
     generation: int
-    payload: dict[str, Any]
     attempts: int
     losses: int
     not_before: float
@@ -93,6 +110,15 @@ class JobRecord:
     lease_expires_at: float | None = None
     reason: str | None = None
     message: str | None = None
+    model: str | None = None
+    """Identity of the model that its worker must hold; None when it needs none."""
+
+
+@dataclass(frozen=True)
+class JobRecord(JobHead):
+    """One row of the job queue, whole: for who runs the job."""
+
+    payload: dict[str, Any] = field(kw_only=True)
 
 
 @dataclass(frozen=True)

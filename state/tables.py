@@ -120,7 +120,6 @@ jobs = Table(
     Column("namespace", String, nullable=False),
     Column("name", String, nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("payload", JSON, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("losses", Integer, nullable=False, server_default="0"),
     Column("not_before", Float, nullable=False),
@@ -132,10 +131,17 @@ jobs = Table(
     Column("lease_expires_at", Float),
     Column("reason", String),
     Column("message", String),
+    Column("model", String),
+    Column("passes", String),
+    Column("inputs", JSON),
+    Column("payload", JSON, nullable=False),
     CheckConstraint(
         "state in ('pending','running','succeeded','failed','cancelled')", name="jobs_state"
     ),
 )
+"""``payload`` holds all texts of a job and stands last: SQLite reads a row up to the last column
+that is asked for, and the loop asks for all others of every waiting job, twice a second.
+``model``, ``passes`` and ``inputs`` say what is to be known of it without reading it."""
 Index(
     "jobs_one_active_per_digest",
     jobs.c.digest,

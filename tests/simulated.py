@@ -333,7 +333,9 @@ class Simulation:
 
     def jobs(self) -> list[JobRecord]:
         with self.state.database.read() as connection:
-            return jobs.listed(connection, ended=True)
+            heads = jobs.listed(connection, ended=True)
+            found = [jobs.get(connection, head.id) for head in heads]
+        return [job for job in found if job is not None]
 
     def words(self) -> dict[str, str]:
         """Return each object's Ready condition in words."""

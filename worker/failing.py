@@ -11,7 +11,7 @@ from loopscope.state import jobs
 from loopscope.state.artifacts import NOT_DAMAGE
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.files import disk_full_words, is_disk_full
-from loopscope.state.records import JobRecord
+from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
 
 NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged")
@@ -41,7 +41,7 @@ def failure_of(error: Exception, folder: Path) -> Failure:
 
 
 def record_failure(
-    connection: Any, job: JobRecord, failure: Failure, *, now: float, policy: RetryPolicy
+    connection: Any, job: JobHead, failure: Failure, *, now: float, policy: RetryPolicy
 ) -> None:
     """End an attempt: tried again, postponed without losing it, or failed. Raises Fenced."""
     reason, message = failure.reason, failure.message

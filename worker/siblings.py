@@ -7,7 +7,6 @@ are computed for them and sealed in their own work folders; they publish themsel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from loopscope.state import jobs
 from loopscope.state.folder import StateFolder
@@ -29,14 +28,10 @@ class Sibling:
 def pending_siblings(state: StateFolder, job: JobRecord) -> list[Sibling]:
     """Return the pending capture jobs that the passes of ``job`` can serve, oldest first."""
     with state.database.read() as connection:
-        waiting = [other for other in jobs.listed(connection) if other.state == "pending"]
-    same = _seen_by_the_model(job.payload)
+        candidates = jobs.served_by(connection, job)[:SIBLINGS_MAX]
+        found = [jobs.get(connection, job_id) for job_id in candidates]
     return [
         Sibling(other.payload["hook"], Shards(state.artifacts.work_folder(other.digest)))
-        for other in waiting
-        if other.stage == job.stage == "capture" and _seen_by_the_model(other.payload) == same
-    ][:SIBLINGS_MAX]
-
-
-def _seen_by_the_model(payload: dict[str, Any]) -> tuple[str, list[str]]:
-    return payload["model"]["identity"], [prompt["text"] for prompt in payload["prompts"]]
+        for other in found
+        if other is not None
+    ]

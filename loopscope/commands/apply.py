@@ -192,7 +192,7 @@ def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
     with state.database.read() as connection:
         found = planned(connection, state, reading, now=now())
     refuse_if_moved(document, plan_document(found, reading, now=now()))
-    return fulfil(state, reading, now=now(), expected=document["resourceVersions"])
+    return fulfil(state, reading, now=now(), expected=document["editions"])
 
 
 def _say(done: Done) -> None:

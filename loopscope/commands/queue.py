@@ -12,7 +12,7 @@ from loopscope.context import CommandError, now
 from loopscope.reports.documents import job_document, remaining_seconds, speed, token_speed
 from loopscope.reports.listing import Listing
 from loopscope.reports.numbers import MISSING, age, byte_size, iso
-from loopscope.state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
+from loopscope.state.records import WAITS_FOR_SPACE, JobHead, ObjectRecord, Progress
 
 COLUMNS = ["ID", "STAGE", "STATE", "OBJECT", "PRIORITY", "WAITS-FOR", "ATTEMPTS", "AGE", "DETAIL"]
 
@@ -71,7 +71,7 @@ def _head(view: Any) -> list[str]:
     return lines
 
 
-def _row(view: Any, job: JobRecord) -> list[str]:
+def _row(view: Any, job: JobHead) -> list[str]:
     wait = view.waits.get(job.id)
     return [
         str(job.id),
@@ -95,7 +95,7 @@ def _speed_words(progress: Progress) -> str:
     return f", {rate:.1f} {progress.unit}/s" if rate is not None and progress.total > 1 else ""
 
 
-def _waits_for(view: Any, job: JobRecord) -> str:
+def _waits_for(view: Any, job: JobHead) -> str:
     """Return the reason in a word; a time where it is known."""
     if job.state != "pending":
         return MISSING
@@ -137,7 +137,7 @@ def _document(view: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _job(view: Any, job: JobRecord) -> dict[str, Any]:
+def _job(view: Any, job: JobHead) -> dict[str, Any]:
     wait = view.waits.get(job.id)
     waits_for = None
     if job.state == "pending":
@@ -156,7 +156,7 @@ def _waiting_object(record: ObjectRecord) -> dict[str, Any]:
     return {"object": str(record.key), "reason": ready.reason, "message": ready.message}
 
 
-def job_detail(job: JobRecord, progress: Progress | None, waits_for: str | None = None) -> str:
+def job_detail(job: JobHead, progress: Progress | None, waits_for: str | None = None) -> str:
     """Return in words what a job does or waits for, as the scheduler says it if that is known."""
     match job.state:
         case "running" if progress is not None:

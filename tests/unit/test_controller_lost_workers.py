@@ -35,6 +35,55 @@ def test_a_worker_that_falls_silent_loses_its_lease_and_changes_nothing_afterwar
     assert capture.settle() == ["capture"]
 
 
+def test_a_heartbeat_that_comes_before_the_lease_is_taken_keeps_it(capture):
+    capture.step_until_running()
+    before = capture.jobs()[0]
+    capture.look_on(capture.settings.lease_seconds + 1)
+
+    def beat(name: str) -> None:
+        if name == "lease-take-back":  # it was found silent; nothing is written yet
+            with capture.state.database.write() as connection:
+                jobs.heartbeat(connection, before.id, before.token, 30.0, now=capture.clock.now())
+
+    with failpoints.handled_by(beat):
+        capture.step()
+    after = capture.jobs()[0]
+    assert (after.state, after.token, after.losses) == ("running", before.token, 0)
+    assert capture.workers.complete() == ["capture"]
+    assert "WorkerLost" not in capture.event_reasons("cap")
+
+
+def test_a_lease_that_was_renewed_is_not_lost_in_the_transaction_that_takes_it(capture):
+    capture.step_until_running()
+    before, now = capture.jobs()[0], capture.clock.now() + 1
+    with capture.state.database.write() as connection:
+        jobs.heartbeat(connection, before.id, before.token, 30.0, now=now)
+    policy = capture.settings.retry
+    with pytest.raises(jobs.Fenced), capture.state.database.write() as connection:
+        jobs.lose(connection, before, now=now + 60, policy=policy)
+    renewed = capture.jobs()[0]
+    with capture.state.database.write() as connection:
+        assert jobs.lose(connection, renewed, now=now + 60, policy=policy)
+
+
+def test_who_waited_for_the_lock_lets_the_workers_that_waited_too_write_first(capture):
+    capture.step_until_running()
+    before = capture.jobs()[0]
+    capture.look_on(capture.settings.lease_seconds + 1)
+
+    def held_by_another(name: str) -> None:
+        if name == "lease-take-back":
+            capture.clock.advance(10.0)
+
+    with failpoints.handled_by(held_by_another):
+        capture.step()
+    after = capture.jobs()[0]
+    assert (after.state, after.token, after.losses) == ("running", before.token, 0)
+    capture.clock.advance(1.0)
+    capture.step()
+    assert capture.jobs()[0].losses == 1, "nobody held the lock, and it is silent still"
+
+
 @pytest.mark.parametrize(("reason", "ended"), [("DatabaseBusy", True), ("DiskFull", False)])
 def test_a_silent_worker_is_ended_when_it_may_hold_the_write_lock(capture, reason, ended):
     capture.step_until_running()

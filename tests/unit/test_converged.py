@@ -109,7 +109,7 @@ def test_a_heartbeat_is_no_news_to_a_plan(tmp_path):
         assert knowledge(connection) != before
 
 
-def test_what_is_not_ready_is_read_at_every_resync(quiet, read):
+def test_what_waits_is_read_once_until_something_is_written_or_its_artifact_lies_there(quiet, read):
     with quiet.state.database.write() as connection:
         pauses.pause(connection, "all", now=quiet.clock.now())
     quiet.apply({**quiet.get("france", "Experiment").spec, "hook": "blocks.1.hook_resid_post"})
@@ -119,8 +119,17 @@ def test_what_is_not_ready_is_read_at_every_resync(quiet, read):
     del read[:]
     quiet.clock.advance(quiet.settings.resync_seconds + 1)
     quiet.step()
-    waiting = [record.key for record in quiet.objects() if not record.ready]
-    assert waiting and set(waiting) <= set(read)
+    waiting = {record.key for record in quiet.objects() if not record.ready}
+    assert waiting and not waiting & set(read)
+    capture = quiet.get("france-capture")
+    quiet.state.artifacts.folder("capture", capture.wanted_digest).mkdir(parents=True)
+    quiet.clock.advance(quiet.settings.resync_seconds + 1)
+    quiet.step()
+    assert read == [capture.key]
+    with quiet.state.database.write() as connection:
+        pauses.resume(connection, "all")
+    quiet.resync()
+    assert waiting <= set(read)
 
 
 # -- between resyncs ------------------------------------------------------------------------------

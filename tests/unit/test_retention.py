@@ -247,8 +247,8 @@ def test_what_comes_to_be_wanted_between_look_and_commit_is_never_ready_without_
 ):
     real, left = Observer.observe, [3]
 
-    def collected_after_the_look(self, connection, record, desired):
-        found = real(self, connection, record, desired)
+    def collected_after_the_look(self, record, desired, known):
+        found = real(self, record, desired, known)
         if left[0] and found.artifact is not None and record.key.kind == "Capture":
             left[0] -= 1
             gc(edited)

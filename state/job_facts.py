@@ -1,0 +1,39 @@
+"""What is to be known of a job without reading its payload: kept in columns of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loopscope.specs.canonical import digest
+
+
+def model_of(payload: dict[str, Any]) -> str | None:
+    """Return the identity of the model that the job's worker must hold, if it needs one."""
+    model = payload.get("model")
+    return model.get("identity") if isinstance(model, dict) else None
+
+
+def inputs_of(payload: dict[str, Any]) -> list[str]:
+    """Return the digests of the artifacts that the job reads, in order."""
+    return sorted(set(references_in(payload)))
+
+
+def passes_of(stage: str, payload: dict[str, Any]) -> str | None:
+    """Return what stands for the forward passes of a capture: its model and its texts, in order.
+
+    Captures in which it differs share no pass. Those in which it agrees may.
+    """
+    prompts = payload.get("prompts")
+    if stage != "capture" or not isinstance(prompts, list):
+        return None
+    return digest([model_of(payload), [prompt["text"] for prompt in prompts]])
+
+
+def references_in(value: Any) -> Iterator[str]:
+    """Yield the digests of the artifacts that a payload, manifest or status refers to."""
+    if isinstance(value, dict):
+        if isinstance(value.get("digest"), str) and "contentDigest" in value:
+            yield value["digest"]
+        for item in value.values():
+            yield from references_in(item)
