@@ -28,6 +28,10 @@ While it stands, a thousand waiting jobs are not ranked again in every step.
 """
 
 
+ROUNDING_SECONDS = 0.001
+"""A date and the other clock may differ by as little; asking too early costs nothing."""
+
+
 @dataclass
 class Starter:
     """Starts what may start now."""
@@ -70,7 +74,7 @@ class Starter:
             yield from self._start(chosen.job_id, chosen.place, worker, queue)
 
     def _still_refused(self) -> bool:
-        return self.clock.elapsed() < self._refused_until
+        return self.clock.elapsed() + ROUNDING_SECONDS < self._refused_until
 
     def next_start_at(self) -> float | None:
         """Return when a job may start that waits for nothing else (``Clock.elapsed``), if known."""

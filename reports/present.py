@@ -17,7 +17,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage, ready_reference
 from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
-from loopscope.state import job_queue, leader, objects, pauses
+from loopscope.state import jobs, leader, objects, pauses
 from loopscope.state.processes import process_exists, without_lost_worker
 from loopscope.state.records import JobHead, ObjectRecord
 
@@ -50,7 +50,7 @@ class _Present:
 
     def of(self, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
         wanted = {r.wanted_digest for r in records if r.wanted_digest and _waits_for_work(r)}
-        latest = job_queue.latest(self.connection, wanted)
+        latest = jobs.latest_of(self.connection, wanted)
         return [self._one(record, latest.get(record.wanted_digest or "")) for record in records]
 
     def _one(self, record: ObjectRecord, job: JobHead | None) -> ObjectRecord:

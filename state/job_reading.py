@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state import tables
@@ -58,6 +59,13 @@ def find_latest(connection: Connection, digest: str) -> JobHead | None:
     """Return the newest job of a digest in whatever state."""
     row = connection.execute(_LATEST, {"digest": digest}).first()
     return JobHead(**_fields(row)) if row else None
+
+
+def latest_of(connection: Connection, digests: Collection[str]) -> dict[str, JobHead]:
+    """Return the newest job of each digest that has one."""
+    newest = select(func.max(_j.id)).where(_j.digest.in_(digests)).group_by(_j.digest)
+    found = connection.execute(_HEAD.where(_j.id.in_(newest)))
+    return {row.digest: JobHead(**_fields(row)) for row in found}
 
 
 def listed(connection: Connection, *, ended: bool = False) -> list[JobHead]:

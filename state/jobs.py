@@ -24,6 +24,7 @@ from loopscope.state.job_reading import (
     find_latest,
     get,
     head,
+    latest_of,
     listed,
     progress_of,
     running,
@@ -37,7 +38,7 @@ from loopscope.state.retry_policy import RetryPolicy
 __all__ = [
     "ACTIVE", "Fenced", "active_digests", "active_inputs", "adopt_artifact", "cancel", "claim",
     "enqueue", "fail", "failed_with", "find_active", "find_latest", "forgive_losses", "get",
-    "head", "heartbeat", "listed", "lose", "postpone", "progress_of", "release",
+    "head", "heartbeat", "latest_of", "listed", "lose", "postpone", "progress_of", "release",
     "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
 ]  # fmt: skip
 

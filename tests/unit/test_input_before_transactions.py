@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.folder_source import (
+    RESCAN_SECONDS,
+    SECOND_LOOK_SECONDS,
+    FolderSource,
+)
 from loopscope.state import artifact_index, jobs
 from loopscope.state.database import Database
 from loopscope.state.publication import publish
@@ -145,15 +149,21 @@ def test_a_watched_folder_is_read_before_the_lock_is_taken(experiment, running, 
     path = experiment()
     folder, other = path.parent, path.parent / "other.yaml"
     other.write_text(path.read_text().replace("name: x\n", "name: y\n", 1))
-    source = FolderSource(running.state, folder, tmp_path, lambda: None)
+    source = FolderSource(running.state, folder, tmp_path, lambda: None, running.clock)
+
+    def scan():
+        for seconds in (RESCAN_SECONDS, SECOND_LOOK_SECONDS):
+            running.clock.advance(seconds)
+            source.scan_if_due()
+
     with nothing_slow_with_the_lock(tmp_path / "state"):
-        source.scan_if_due(1e9)
+        scan()
         assert {"x", "y"} <= {record.key.name for record in running.objects()}
         path.write_text("kind: Nothing\n")
-        source.scan_if_due(2e9)
+        scan()
         experiment()
         other.unlink()
-        source.scan_if_due(3e9)
+        scan()
     assert "y" not in {record.key.name for record in running.objects()}
 
 
