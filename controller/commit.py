@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from loopscope.reconcilers.plan import ChildManifest, Plan, Snapshot
 from loopscope.specs.actions import Action
 from loopscope.state import artifact_index, events, jobs, objects
@@ -11,6 +13,8 @@ from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.objects import Conflict, Outcome
 from loopscope.state.records import ObjectRecord
+
+log = structlog.get_logger("controller")
 
 _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Configured"}
 
@@ -47,6 +51,20 @@ def would_write(snapshot: Snapshot, plan: Plan) -> bool:
     same_status = plan.status == record.status and plan.wanted_digest == record.wanted_digest
     acts = plan.enqueue or plan.quarantine or plan.adopt or plan.apply or plan.remove
     return not same_status or bool(acts)
+
+
+def log_committed(snapshot: Snapshot, plan: Plan, job_added: int | None) -> None:
+    """Say in one line what a plan made of an object."""
+    ready = plan.status.condition("Ready")
+    log.info(
+        "reconciled",
+        object=str(snapshot.object.key),
+        generation=snapshot.object.generation,
+        digest=(plan.wanted_digest or "")[:12],
+        ready=ready.status if ready else None,
+        reason=ready.reason if ready else None,
+        job_added=job_added,
+    )
 
 
 def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:

@@ -16,7 +16,7 @@ import structlog
 from loopscope.controller.adoption import Adoption, StillHashing
 from loopscope.controller.cached import ReconciledMark
 from loopscope.controller.clock import Clock, Turns
-from loopscope.controller.commit import commit, would_write
+from loopscope.controller.commit import commit, log_committed, would_write
 from loopscope.controller.converged import Converged
 from loopscope.controller.dependants import Dependants
 from loopscope.controller.executor import Executor
@@ -54,6 +54,9 @@ RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX = 0.005, 600.0
 
 STEP_SECONDS = 0.05
 """A step that has reconciled for so long leaves what a resync found to the next one."""
+
+STEP_SECONDS_MAX = 0.5
+"""And after so long everything else that is due."""
 
 
 @dataclass
@@ -275,13 +278,15 @@ class Controller:
     def _process_due(self) -> bool:
         """Reconcile every key that is due; return whether the step is to look for more.
 
-        A long resync gives way to what users do: after a while the rest is left to the next step.
+        After a while the rest is left to the next step, so that jobs, leases and edits have their
+        turn; a long resync gives way sooner than what users did.
         """
-        found, until = False, self.clock.elapsed() + STEP_SECONDS
+        found, began = False, self.clock.elapsed()
         while (key := self.queue.take()) is not None:
             self._process(key)
             found = True
-            if self.queue.only_low and self.clock.elapsed() > until:
+            most = STEP_SECONDS if self.queue.only_low else STEP_SECONDS_MAX
+            if self.clock.elapsed() > began + most:
                 return False
         return found
 
@@ -353,7 +358,7 @@ class Controller:
         with self.state.database.write() as connection:
             job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
         failpoints.reach("plan-committed")
-        self._log(snapshot, plan, job_added)
+        log_committed(snapshot, plan, job_added)
         return plan
 
     def _resolve_if_blocked(self, snapshot: Snapshot, desired: Desired | None) -> None:
@@ -365,18 +370,6 @@ class Controller:
             if tried_at is None or now >= tried_at + self.settings.resolve_retry_seconds:
                 self._reobserved_at[reference.digest] = now
                 self.resolver.request(reference)
-
-    def _log(self, snapshot: Snapshot, plan: Plan, job_added: int | None) -> None:
-        ready = plan.status.condition("Ready")
-        log.info(
-            "reconciled",
-            object=str(snapshot.object.key),
-            generation=snapshot.object.generation,
-            digest=(plan.wanted_digest or "")[:12],
-            ready=ready.status if ready else None,
-            reason=ready.reason if ready else None,
-            job_added=job_added,
-        )
 
     # -- jobs ------------------------------------------------------------------
 

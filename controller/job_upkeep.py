@@ -6,6 +6,9 @@ from loopscope.controller.clock import Clock
 from loopscope.state import events, failpoints, jobs, objects
 from loopscope.state.database import Database
 
+CANCELLED_PER_CALL = 32
+"""Each is a row with a long payload that is written anew: a thousand are no matter of one step."""
+
 
 def retry_failed_for(database: Database, device: str, clock: Clock) -> None:
     """Put wanted jobs that failed for want of a device back into the queue: it may be here now."""
@@ -23,19 +26,20 @@ def retry_failed_for(database: Database, device: str, clock: Clock) -> None:
 
 
 def cancel_unwanted(database: Database, clock: Clock) -> None:
-    """Cancel the active jobs whose digest no object wants any more."""
+    """Cancel the active jobs whose digest no object wants any more, so many a call."""
     with database.read() as connection:
         active = jobs.active_digests(connection)
         wanted = objects.wanted_digests(connection) if active else set()
-    for job_id, digest in active.items():
-        if digest in wanted:
-            continue
-        failpoints.reach("job-cancel")
-        with database.write() as connection:
+    unwanted = [job_id for job_id, digest in active.items() if digest not in wanted]
+    if not unwanted:
+        return
+    failpoints.reach("job-cancel")
+    with database.write() as connection:
+        wanted, now = objects.wanted_digests(connection), clock.now()
+        for job_id in unwanted[:CANCELLED_PER_CALL]:
             job = jobs.head(connection, job_id)
-            if job is None or digest in objects.wanted_digests(connection):
+            if job is None or job.digest in wanted:
                 continue
             message = f"{job.stage} job {job.id} is no longer wanted"
-            now = clock.now()
             if jobs.cancel(connection, job.id, "Superseded", message, now=now):
                 events.record(connection, job.object, "Normal", "Superseded", message, now=now)

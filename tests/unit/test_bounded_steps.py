@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import event
 
 from loopscope.controller import adoption
+from loopscope.controller.job_upkeep import CANCELLED_PER_CALL
+from loopscope.controller.observer import Unobserved
 from loopscope.specs.keys import Key
 from loopscope.state import artifact_index, artifacts, files, jobs, pauses, tables
 from tests.simulated import Simulation, capture_spec, experiment_spec, texts
@@ -243,3 +245,49 @@ def test_a_job_starts_when_its_backoff_is_over_though_nothing_was_written_meanwh
     capture.clock.advance(job.not_before - capture.clock.now())
     capture.step()
     assert capture.workers.assigned != {}
+
+
+# -- work ----------------------------------------------------------------------------------
+
+
+class Slow(Unobserved):
+    """Lets time pass with each reconcile."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.keys = clock, seconds, []
+
+    def reconciled(self, key, result, seconds):
+        self.clock.advance(self.seconds)
+        self.keys.append(key)
+
+
+def many_captures(path, count):
+    simulation = Simulation(path)
+    for n in range(count):
+        spec = capture_spec(prompts={"target": texts(f"a {n}"), "neutral": texts("b")})
+        simulation.apply(spec, f"cap-{n:02d}", "Capture")
+    return simulation
+
+
+def test_jobs_start_before_all_of_many_objects_were_looked_at(tmp_path):
+    simulation = many_captures(tmp_path / "state", 40)
+    slow = Slow(simulation.clock, seconds=0.2)
+    simulation.controller.watch_with(slow)
+    simulation.step()
+    assert simulation.workers.assigned != {} and len(slow.keys) <= 4
+    repeat_while(lambda: len(set(slow.keys)) < 40, simulation.step)
+
+
+def test_jobs_that_nobody_wants_are_cancelled_so_many_a_step(tmp_path):
+    count = CANCELLED_PER_CALL + 5
+    simulation = many_captures(tmp_path / "state", count)
+    with simulation.state.database.write() as connection:
+        pauses.pause(connection, "all", now=simulation.clock.now())
+    simulation.step()
+    assert [job.state for job in simulation.jobs()] == ["pending"] * count
+    for n in range(count):
+        simulation.delete(f"cap-{n:02d}", "Capture")
+    simulation.step()
+    assert sum(job.state == "cancelled" for job in simulation.jobs()) == CANCELLED_PER_CALL
+    simulation.step()
+    assert {job.state for job in simulation.jobs()} == {"cancelled"}
