@@ -10,17 +10,25 @@ from tests.simulated import Crash
 
 
 @contextmanager
-def somebody(act: Callable[[], object], *, at: str, nth: int = 1) -> Iterator[list[str]]:
-    """Call ``act`` at the n-th arrival at a failpoint; what is yielded tells whether it came."""
-    left, acted = [nth], []
+def somebody(
+    act: Callable[[], object], *, at: str, nth: int = 1, again: bool = False
+) -> Iterator[list[str]]:
+    """Call ``act`` at the n-th arrival at a failpoint, with ``again`` also at all that follow.
+
+    What it does may come by there itself; that does not count. What is yielded tells how often
+    it was called.
+    """
+    left, acted, busy = [nth], [], []
 
     def handler(name: str) -> None:
-        if name != at or acted:
+        if name != at or busy:
             return
         left[0] -= 1
-        if left[0] == 0:
-            acted.append(name)  # first: what it does may come by here again
+        if left[0] == 0 or (again and left[0] < 0):
+            acted.append(name)
+            busy.append(True)
             act()
+            busy.clear()
 
     with failpoints.handled_by(handler):
         yield acted
