@@ -52,7 +52,7 @@ def would_write(snapshot: Snapshot, plan: Plan) -> bool:
 
 
 def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:
-    """Raise Conflict when the artifact of a plan, or an input of its job, was collected meanwhile."""
+    """Raise Conflict when the artifact of a plan or an input of its job was collected meanwhile."""
     needed = set(references_in(plan.enqueue.payload)) if plan.enqueue else set()
     if plan.adopt is not None:
         there = artifacts.folder(plan.adopt.stage, plan.adopt.digest).exists()

@@ -97,6 +97,11 @@ def job_cancelled(world, connection):
     jobs.cancel(connection, 2, "Cancelled", "m", now=9.0)
 
 
+def job_that_came_and_went(world, connection):
+    job_id, _ = jobs.enqueue(connection, Action("capture", {"n": 9}, {}), KEY, 1, now=9.0)
+    jobs.cancel(connection, job_id, "Cancelled", "m", now=9.0)
+
+
 def job_retried(world, connection):
     jobs.retry(connection, 3, now=9.0)
 
@@ -133,6 +138,7 @@ NEWS = [
     job_postponed,
     job_lost,
     job_cancelled,
+    job_that_came_and_went,
     job_retried,
     artifact_forgotten,
     artifact_made_again,

@@ -65,7 +65,7 @@ def test_with_the_first_object_all_artifacts_are_known(world):
     assert (0, ARTIFACTS - 1) in seen and set(with_objects) == {ARTIFACTS}
 
 
-# -- setting aside -----------------------------------------------------------------------------------
+# -- setting aside -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -108,7 +108,9 @@ def test_a_database_stays_in_its_place_until_all_that_belongs_to_it_has_gone(
             set_database_aside(crashed)
     assert crashed.exists()
     set_database_aside(crashed)
-    assert [path.name for path in crashed.parent.glob("state.db*") if "aside" not in path.name] == []
+    assert [
+        path.name for path in crashed.parent.glob("state.db*") if "aside" not in path.name
+    ] == []
 
 
 def test_a_second_database_that_is_set_aside_takes_nothing_from_the_first(crashed):

@@ -167,7 +167,9 @@ def test_an_edit_that_others_come_before_each_time_is_given_up_and_nothing_is_st
     before, notes = simulation.get("x").spec, iter(range(100))
 
     def note():
-        edit_annotations(simulation.state, X, lambda old: {**old.annotations, "n": f"{next(notes)}"})
+        edit_annotations(
+            simulation.state, X, lambda old: {**old.annotations, "n": f"{next(notes)}"}
+        )
 
     with (
         somebody(note, at="transaction-begin", again=True) as came,

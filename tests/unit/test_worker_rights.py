@@ -6,6 +6,7 @@ import sys
 import time
 import types
 
+import psutil
 import pytest
 
 from loopscope.controller.executor import LocalProcesses, process_exists, process_name
@@ -202,7 +203,9 @@ def recycled(pid):
 
 
 def test_a_process_that_lives_exists_under_its_own_name_only(sleeper):
-    assert process_exists(process_name(sleeper.pid))
+    name = process_name(sleeper.pid)
+    assert name == f"{sleeper.pid}@{psutil.Process(sleeper.pid).create_time():.2f}"
+    assert process_exists(name)
     assert not process_exists(recycled(sleeper.pid))
     assert not process_exists(f"{sleeper.pid}@gone")
 

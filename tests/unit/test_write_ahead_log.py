@@ -15,9 +15,9 @@ from tests.simulated import new_state
 def test_a_file_system_that_offers_another_journal_is_refused(tmp_path, system):
     """Without shared memory SQLite answers ``delete`` and goes on: every reader would block."""
     path = tmp_path / "state.db"
-    with closing(sqlite3.connect(f"file:{path}?vfs={system}", uri=True)) as connection:
-        with pytest.raises(TerminalFailure) as refused:
-            configure(connection, path)
+    opened = closing(sqlite3.connect(f"file:{path}?vfs={system}", uri=True))
+    with opened as connection, pytest.raises(TerminalFailure) as refused:
+        configure(connection, path)
     assert refused.value.reason == "NoWriteAheadLog" and str(path) in refused.value.message
 
 
