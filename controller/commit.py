@@ -12,6 +12,7 @@ from loopscope.state import artifact_index, events, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.objects import Conflict, Outcome
+from loopscope.state.reachability import references_in
 from loopscope.state.records import ObjectRecord
 
 log = structlog.get_logger("controller")
@@ -68,14 +69,15 @@ def log_committed(snapshot: Snapshot, plan: Plan, job_added: int | None) -> None
 
 
 def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:
-    """Raise Conflict when the artifact of a plan was collected since it was seen."""
+    """Raise Conflict when the artifact of a plan or an input of its job was collected meanwhile."""
+    needed = set(references_in(plan.enqueue.payload)) if plan.enqueue else set()
     if plan.adopt is not None:
         there = artifacts.folder(plan.adopt.stage, plan.adopt.digest).exists()
     else:
-        found = plan.status.artifact
-        there = found is None or artifact_index.get(connection, found.digest) is not None
-    if not there:
-        raise Conflict("the artifact was collected meanwhile")
+        needed |= {plan.status.artifact.digest} if plan.status.artifact else set()
+        there = True
+    if not there or any(artifact_index.get(connection, digest) is None for digest in needed):
+        raise Conflict("an artifact that the plan rests on was collected meanwhile")
 
 
 def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:

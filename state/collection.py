@@ -14,6 +14,7 @@ from loopscope.state.artifacts import Corrupt
 from loopscope.state.consistency import bytes_below
 from loopscope.state.folder import StateFolder
 from loopscope.state.reachability import Reachability, waited_for
+from loopscope.state.records import ArtifactRecord
 from loopscope.state.trash import Trash, TrashEntry
 
 BATCH = 32
@@ -76,15 +77,12 @@ def take_stock(
         reachable = reachability.reachable(connection)
         waited = waited_for(connection)
     stock = Stock()
-    for thing in _artifacts(state):
-        if thing.name in reachable:
+    for thing in (*_artifacts(state), *_shards(state), *_quarantined(state)):
+        if not _is_needed(thing, reachable, waited):
+            _sort(stock, thing, policy, now, since)
+        elif thing.kind == "artifact":
             stock.needed += 1
             stock.needed_bytes += thing.bytes
-        else:
-            _sort(stock, thing, policy, now, since)
-    for thing in (*_shards(state), *_quarantined(state)):
-        if thing.kind != "shards" or thing.name not in waited:
-            _sort(stock, thing, policy, now, since)
     stock.trash = list(Trash(state.artifacts.root).entries())
     stock.trash_bytes = sum(_size(entry.path) for entry in stock.trash)
     return stock
@@ -102,10 +100,8 @@ def collect(
     gone: list[Unneeded] = []
     for batch in (things[start : start + BATCH] for start in range(0, len(things), BATCH)):
         with state.database.write() as connection:
-            kept = reachability.reachable(connection) | waited_for(connection)
-            moved = [
-                thing for thing in batch if thing.kind == "quarantine" or thing.name not in kept
-            ]
+            reachable, waited = reachability.reachable(connection), waited_for(connection)
+            moved = [thing for thing in batch if not _is_needed(thing, reachable, waited)]
             for thing in moved:
                 _move(connection, state, thing, now)
         gone.extend(moved)
@@ -116,15 +112,28 @@ def forget_missing(state: StateFolder, reachability: Reachability) -> None:
     """Forget artifacts that the database knows, that have no folder and that nothing needs."""
     with state.database.read() as connection:
         known = artifact_index.listed(connection)
-    lost = [a for a in known if not state.artifacts.folder(a.stage, a.digest).exists()]
+    lost = [artifact for artifact in known if _is_missing(state, artifact)]
     if not lost:
         return
     with state.database.write() as connection:
         reachable = reachability.reachable(connection)
-        for artifact in lost:
-            back = state.artifacts.folder(artifact.stage, artifact.digest).exists()
-            if not back and artifact.digest not in reachable:
+        for artifact in lost:  # looked at again: somebody may have made it meanwhile
+            if artifact.digest not in reachable and _is_missing(state, artifact):
                 artifact_index.forget(connection, artifact.digest)
+
+
+def _is_needed(thing: Unneeded, reachable: set[str], waited: set[str]) -> bool:
+    match thing.kind:
+        case "artifact":
+            return thing.name in reachable
+        case "shards":
+            return thing.name in waited
+        case "quarantine":
+            return False
+
+
+def _is_missing(state: StateFolder, artifact: ArtifactRecord) -> bool:
+    return not state.artifacts.folder(artifact.stage, artifact.digest).exists()
 
 
 def _move(connection: Any, state: StateFolder, thing: Unneeded, now: float) -> None:

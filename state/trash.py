@@ -45,6 +45,8 @@ class Trash:
             return
         target = self.root / kind / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (self.root, self.artifacts):
+            fsync_path(folder)  # else a power cut takes the folder, with all that was moved into it
         self._remove(target)
         failpoints.reach("trash-put")
         if not path.is_symlink():

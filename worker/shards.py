@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopscope.state import failpoints
-from loopscope.state.files import durable_replace, file_sha256
+from loopscope.state.files import durable_replace, file_sha256, fsync_path
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Shards:
 
     folder: Path
     on_sealed: Callable[[], None] = lambda: None
+    _is_durable: bool = False
     _began_at: float | None = None
     _seconds_before: float = 0.0
 
@@ -56,7 +57,7 @@ class Shards:
 
     def seal(self, name: str, write: Callable[[Path], None]) -> Path:
         """Call ``write(temporary_path)`` and keep the result durably as shard ``name``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder_durable()
         path = self.folder / name
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
         failpoints.reach("shard-write")
@@ -71,6 +72,17 @@ class Shards:
         self.on_sealed()
         failpoints.reach("shard-sealed")
         return path
+
+    def _make_folder_durable(self) -> None:
+        """Make the folder, and force it with those above to the disk, once for each attempt.
+
+        Whoever made them may have died before they were durable.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._is_durable:
+            for above in self.folder.parents[:3]:  # up to the state folder
+                fsync_path(above)
+            self._is_durable = True
 
     def _seal_path(self, name: str) -> Path:
         return self.folder / f"{name}.seal.json"

@@ -1,0 +1,92 @@
+"""Settled: every object was acted on as it is now, and no work is left."""
+
+from dataclasses import replace
+
+import pytest
+
+from loopscope.controller.settled import family, is_settled
+from loopscope.specs.keys import Key
+from loopscope.state import jobs, objects
+from loopscope.state.retry_policy import RetryPolicy
+from tests.simulated import experiment_spec
+
+FRANCE = Key("Experiment", "default", "france")
+
+
+def settled_by_itself(simulation):
+    with simulation.state.database.read() as connection:
+        return is_settled(connection, family(connection, [FRANCE]))
+
+
+def rewrite(simulation, name, edit):
+    """Write a status as somebody might who was overtaken by an edit."""
+    with simulation.state.database.write() as connection:
+        record = objects.get(connection, simulation.get(name).key)
+        objects.update_status(connection, record, edit(record.status), record.wanted_digest)
+
+
+def test_an_edited_object_is_not_settled_however_ready_it_was(settled):
+    assert settled_by_itself(settled)
+    settled.apply(experiment_spec(maxTokens=99))
+    assert not settled_by_itself(settled)
+    settled.settle()
+    assert settled_by_itself(settled)
+
+
+@pytest.mark.parametrize("type_", ["Ready", "Stalled"])
+@pytest.mark.parametrize("observed", ["status", "condition", "both"])
+def test_what_was_seen_of_an_older_generation_settles_nothing(settled, type_, observed):
+    """Whichever of the two generations of a status is the older one."""
+    settled.apply(experiment_spec(gate={"policy": "enforce"}))
+    settled.settle()
+    record = settled.get("france")
+    assert record.generation == 2 == record.status.observed_generation
+    told = replace(record.status.condition("Ready"), type=type_, status="True")
+    with settled.state.database.write() as connection:
+        status_of = 1 if observed in ("status", "both") else 2
+        condition_of = 1 if observed in ("condition", "both") else 2
+        status = replace(
+            record.status,
+            observed_generation=status_of,
+            conditions=(replace(told, observed_generation=condition_of),),
+        )
+        connection.execute(
+            objects.tables.objects.update()
+            .where(objects.tables.objects.c.name == "france")
+            .values(status=status.to_json())
+        )
+    assert not settled_by_itself(settled)
+
+
+def test_a_child_that_is_not_settled_keeps_its_owner_from_it(settled):
+    def not_ready(status):
+        told = [replace(c, status="False") for c in status.conditions]
+        return replace(status, conditions=tuple(told))
+
+    rewrite(settled, "france-steering", not_ready)
+    assert settled.get("france").ready and not settled_by_itself(settled)
+
+
+def test_an_active_job_of_a_ready_object_keeps_it_from_being_settled(settled):
+    """As when a job is retried by hand although its artifact exists."""
+    done = next(job for job in settled.jobs() if job.stage == "mapping")
+    with settled.state.database.write() as connection:
+        again = jobs.retry(connection, done.id, now=settled.clock.now())
+    assert not settled_by_itself(settled), "it is pending"
+    with settled.state.database.write() as connection:
+        job = jobs.claim(connection, again, "w", 30.0, now=settled.clock.now())
+    assert not settled_by_itself(settled), "it is running"
+    with settled.state.database.write() as connection:
+        jobs.fail(connection, job.id, job.token, "Odd", "m", transient=True,
+                  now=settled.clock.now(), policy=RetryPolicy())  # fmt: skip
+    assert not settled_by_itself(settled), "it waits for its next try"
+    with settled.state.database.write() as connection:
+        jobs.cancel(connection, job.id, "Cancelled", "by hand", now=settled.clock.now())
+    assert settled_by_itself(settled)
+
+
+def test_a_stalled_object_is_settled(settled):
+    settled.workers.failures["mapping"] = ("Odd", False)
+    settled.apply(experiment_spec(mapping={"minCosine": 0.5}))
+    settled.settle()
+    assert settled.get("france-mapping").stalled and settled_by_itself(settled)

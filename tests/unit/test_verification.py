@@ -1,0 +1,106 @@
+"""Hashing in turns: what looked damaged once is looked at again before anything is moved."""
+
+import pytest
+
+from loopscope.state import artifact_index
+from loopscope.state.artifacts import ArtifactStore, Corrupt
+from tests.fault_seams import Fault, failing
+from tests.simulated import Simulation, settled_experiment
+
+NAME = "residual.safetensors"
+
+
+@pytest.fixture
+def world(tmp_path):
+    return settled_experiment(tmp_path / "state")
+
+
+def aside(simulation):
+    root = simulation.state.artifacts.root / ".quarantine"
+    return [path for path in root.rglob("*") if path.name == "manifest.json"]
+
+
+def known(simulation, digest):
+    with simulation.state.database.read() as connection:
+        return artifact_index.get(connection, digest)
+
+
+def looks_damaged(monkeypatch, digest, times):
+    """Let the first looks at an artifact find damage, as a bad cable or a half copy would."""
+    real, left = ArtifactStore.verify, [times]
+
+    def verify(self, record):
+        if record.digest == digest and left[0] > 0:
+            left[0] -= 1
+            raise Corrupt("sha256 differs")
+        real(self, record)
+
+    monkeypatch.setattr(ArtifactStore, "verify", verify)
+    return left
+
+
+def test_what_looks_damaged_once_and_whole_the_next_moment_stays(world, monkeypatch):
+    folder = world.artifact_folder("france-capture")
+    before = {record.key: record for record in world.objects()}
+    left = looks_damaged(monkeypatch, folder.name, 1)
+    assert world.resync() == []
+    assert left == [0], "the first look found damage"
+    assert known(world, folder.name) is not None and aside(world) == []
+    assert {record.key: record for record in world.objects()} == before
+    assert "ArtifactDamaged" not in world.event_reasons("france-capture")
+
+
+def test_what_is_damaged_at_both_looks_is_set_aside_and_made_again(world):
+    folder = world.artifact_folder("france-capture")
+    data = bytearray((folder / NAME).read_bytes())
+    data[0] ^= 1
+    (folder / NAME).write_bytes(data)
+    assert world.resync() == ["capture"]
+    assert len(aside(world)) == 1
+    assert "ArtifactDamaged" in world.event_reasons("france-capture")
+    assert all(record.ready for record in world.objects())
+
+
+def test_what_was_made_again_between_the_looks_stays(world, monkeypatch):
+    """As by a worker that publishes while the controller hashes."""
+    folder = world.artifact_folder("france-capture")
+    whole = (folder / NAME).read_bytes()
+    (folder / NAME).write_bytes(b"x" * len(whole))
+    real = ArtifactStore.verify
+
+    def verify(self, record):
+        try:
+            real(self, record)
+        except Corrupt:
+            (folder / NAME).write_bytes(whole)
+            raise
+
+    monkeypatch.setattr(ArtifactStore, "verify", verify)
+    assert world.resync() == []
+    assert known(world, folder.name) is not None and aside(world) == []
+    assert world.get("france").ready
+
+
+def test_damage_is_remembered_when_it_cannot_be_set_aside_now(world):
+    """A full disk at the wrong moment: the next step does it."""
+    folder = world.artifact_folder("france-capture")
+    whole = (folder / NAME).read_bytes()
+    (folder / NAME).write_bytes(b"x" * len(whole))
+    world.clock.advance(world.settings.resync_seconds + 1)
+    with failing("rename", Fault(1, "ENOSPC"), folder) as fault:
+        world.step()
+    assert fault.fired and folder.exists() and world.controller.trouble is not None
+    world.workers.complete()
+    assert "capture" in world.settle()
+    assert len(aside(world)) == 1 and world.get("france").ready
+
+
+def test_every_artifact_has_its_turn_however_small_the_budget(tmp_path):
+    settled_experiment(tmp_path / "state").state.database.close()
+    simulation = Simulation(tmp_path / "state", verify_bytes_per_resync=1)
+    simulation.clock.time += 5000
+    assert [simulation.resync() for _ in range(6)] == [[]] * 6, "everything had a turn"
+    folder = simulation.artifact_folder("france-steering")
+    (folder / "scores.json").write_bytes(b"x" * (folder / "scores.json").stat().st_size)
+    ran = [stage for _ in range(12) for stage in simulation.resync()]
+    assert ran == ["steering"] and len(aside(simulation)) == 1
