@@ -11,8 +11,8 @@ from loopscope.specs.actions import Action
 from loopscope.state import artifact_index, events, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.failures import TerminalFailure
+from loopscope.state.job_facts import references_in
 from loopscope.state.objects import Conflict, Outcome
-from loopscope.state.reachability import references_in
 from loopscope.state.records import ObjectRecord
 
 log = structlog.get_logger("controller")
