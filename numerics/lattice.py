@@ -47,7 +47,8 @@ class Law:
         With ``blur_sd`` an independent normal error of that standard deviation is added first.
         """
         if blur_sd > 0:
-            return self._blurred(tail, blur_sd), self._blurred(1 - tail, blur_sd)
+            points, mass = self._gathered()
+            return _blurred(points, mass, tail, blur_sd), -_blurred(-points, mass, tail, blur_sd)
         below = np.cumsum(self.mass)
         low = int(np.searchsorted(below, tail - MASS_MIN))
         above = np.cumsum(self.mass[::-1])
@@ -62,15 +63,6 @@ class Law:
     def at_most(self, value: float) -> float:
         """Return the probability of ``value`` or less, equal up to rounding counted in."""
         return min(1.0, float(self.mass[self.points <= value + self.step / 2].sum()))
-
-    def _blurred(self, share: float, blur_sd: float) -> float:
-        points, mass = self._gathered()
-
-        def excess(x: float) -> float:
-            return float(mass @ scipy.special.ndtr((x - points) / blur_sd)) - share
-
-        reach = 10 * blur_sd
-        return float(scipy.optimize.brentq(excess, points[0] - reach, points[-1] + reach))
 
     def _gathered(self) -> tuple[Floats, Floats]:
         """Return points and mass without the impossible ones, neighbours put together."""
@@ -131,6 +123,16 @@ def sign_flip_law(values: Floats) -> Law:
     centred = np.fft.irfft(transform, size)
     mass = np.concatenate([centred[size - total :], centred[: total + 1]])
     return Law(_probabilities(mass), -total * step / len(values), step / len(values))
+
+
+def _blurred(points: Floats, mass: Floats, tail: float, blur_sd: float) -> float:
+    """Return the point with ``tail`` below it, after an error of ``blur_sd`` was added."""
+
+    def excess(x: float) -> float:
+        return float(mass @ scipy.special.ndtr((x - points) / blur_sd)) - tail
+
+    reach = 40 * blur_sd  # what is further away has no probability that a number could hold
+    return float(scipy.optimize.brentq(excess, points.min() - reach, points.max() + reach))
 
 
 def _even(size: int) -> int:

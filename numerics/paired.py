@@ -18,6 +18,9 @@ from loopscope.numerics.lattice import bootstrap_law, sign_flip_law
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+UNITS_MIN = 8
+"""With fewer openings, or groups of them, resamples reach no further than what was seen, and the
+interval is that of t."""
 SPREAD_MIN = 1e-12
 SCORE_SPAN = 1.0
 """Largest difference that two concept scores can have."""
@@ -93,13 +96,17 @@ def bootstrap_interval(
     rare, since what was not seen cannot be resampled: so one value of ``unit`` (the weight of one
     hit) above and one below 0 are added to what is resampled, as Bonett and Price 2012 add one
     discordant pair of each sort; the interval stays around the mean of the values. ``blur_sd`` is
-    the standard deviation of an independent normal error of the mean. NaN without a value; no
-    width without spread or unit.
+    the standard deviation of an independent normal error of the mean. With fewer than eight groups
+    it is the t interval. NaN without a value; no width without spread or unit.
     """
     if len(values) == 0:
         return float("nan"), float("nan")
     estimate = float(values.mean())
-    drawn = values if group is None else Grouped.of(values, group).centred * len(values)
+    centred = Grouped.of(values, group).centred
+    if len(centred) < UNITS_MIN:
+        half = _t_half(centred, confidence, blur_sd)
+        return estimate - half, estimate + half
+    drawn = values if group is None else centred * len(values)
     tail = expanded_tail((1 - confidence) / 2, len(drawn))
     if unit:
         drawn = np.concatenate([drawn, [unit, -unit]])
@@ -107,6 +114,15 @@ def bootstrap_interval(
     low, high = bootstrap_law(drawn).interval(tail, blur_sd / share)
     middle = float(drawn.mean())
     return estimate + share * (low - middle), estimate + share * (high - middle)
+
+
+def _t_half(centred: Floats, confidence: float, blur_sd: float) -> float:
+    """Return half the width of the t interval of a mean with these parts; 0 for one part."""
+    units = len(centred)
+    if units < 2:
+        return 0.0
+    error = math.sqrt(float((centred**2).sum()) * units / (units - 1) + blur_sd**2)
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, units - 1)) * error
 
 
 def expanded_tail(tail: float, n: int) -> float:
