@@ -13,7 +13,7 @@ from typing import Any
 from loopscope.controller.inputs.dictionaries import (
     DictionaryFacts,
     describe_dictionary,
-    known_hook,
+    known_training,
 )
 from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
 from loopscope.controller.inputs.files import HashMemo
@@ -21,6 +21,7 @@ from loopscope.controller.inputs.hub import Hub
 from loopscope.controller.inputs.models import ModelFacts, describe_model
 from loopscope.controller.inputs.prompts import check_prompts
 from loopscope.specs import sweep
+from loopscope.specs.model_names import another_model
 
 Refusal = tuple[str, str]
 """The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""
@@ -103,7 +104,8 @@ def check_fit(
     ``field`` is the dictionary's place in the spec. Facts that are None are not known yet.
     """
     place = f"{field}.{'release' if dictionary.get('release') else 'path'}"
-    own_hook = facts.hook_name if facts else known_hook(dictionary)
+    told = facts or known_training(dictionary)
+    own_hook = told.hook_name if told else None
     problems = []
     if own_hook not in (None, hook) and dictionary.get("usableAt") != "any":
         problems.append(
@@ -111,6 +113,16 @@ def check_fit(
                 place,
                 f"this dictionary was trained at {own_hook}, but the spec's hook is {hook}; "
                 f"write hook: {own_hook}, choose a dictionary of {hook}, or write usableAt: any",
+            )
+        )
+    trained_on = told.model_names if told else ()
+    other = another_model(model, trained_on)
+    if other is not None and dictionary.get("usableOn") != "any":
+        problems.append(
+            (
+                place,
+                f"this dictionary was trained on {trained_on[0]}, but the spec's model is {other}; "
+                f"choose a dictionary of {other}, or write usableOn: any",
             )
         )
     if facts and model_facts and facts.d_in != model_facts.d_model:

@@ -66,6 +66,9 @@ def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Appl
     """Write what was intended; call in the transaction in which it was decided."""
     done = []
     for intent in wanted:
+        if intent.stands:
+            done.append(Applied(intent.key, "unchanged"))
+            continue
         outcome = objects.apply(
             connection,
             intent.key,

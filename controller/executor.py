@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import psutil
 from loopscope.controller.scheduling import Place
 from loopscope.controller.worker_log import WorkerLog
 from loopscope.state import failpoints
+from loopscope.state.child_processes import child_environment
 
 STOP_GRACE_SECONDS = 10.0
 """A worker whose controller is gone finishes what is quick and has exited within this time."""
@@ -189,7 +189,7 @@ class LocalProcesses:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the controller only; it decides
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            env=child_environment(TOKENIZERS_PARALLELISM="false"),
         )
         try:
             failpoints.reach("worker-spawned")

@@ -52,14 +52,15 @@ class ChangedPaths:
 def still_known(files: Iterable[Path], known: Files, changed: set[Path]) -> Files | None:
     """Return the files that need no reading after ``changed``, or None when all must be compared.
 
-    What no spec names, and is none, concerns nobody.
+    What no spec names, and is none, concerns nobody; but a link, swapped, may lead anywhere.
     """
     there = set(files)
     names = {path for named in {content.named for content in known.values()} for _, path in named}
     names |= {os.path.realpath(path) for path in names}
     for path in changed - there:
-        gone = path in known or path.suffix in (".yaml", ".yml")
-        if gone or _concerns(str(path), names):
+        visible = not path.name.startswith(".")
+        gone = path in known or (visible and path.suffix in (".yaml", ".yml"))
+        if gone or path.is_symlink() or _concerns(str(path), names):
             return None
     standing = there - changed
     return {file: content for file, content in known.items() if file in standing}

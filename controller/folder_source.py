@@ -7,9 +7,11 @@ when its file still holds others, or when its file is gone and the folder still 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,16 @@ from loopscope.controller.folder_files import (
     still_known,
 )
 from loopscope.controller.folder_watch import FolderWatch
+from loopscope.controller.second_definitions import (
+    DefinedTwice,
+    OwnerUnread,
+    Unread,
+    refuse_second_definitions,
+)
 from loopscope.controller.source_problems import mark_sources
 from loopscope.controller.unchanged import FileMemory, named_by
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
-from loopscope.specs.loading import LoadedObject
 from loopscope.specs.spec_files import spec_files
 from loopscope.state import events, failpoints, objects
 from loopscope.state.failures import PASSING, TerminalFailure
@@ -46,12 +53,17 @@ SCAN_AGAIN_SECONDS = 1.0
 
 @dataclass
 class FolderSource:
-    """Applies what lies under ``folder`` whenever it changes, and every 30 seconds anyway."""
+    """Applies what lies under ``folder`` whenever it changes, and every 30 seconds anyway.
+
+    ``folder`` is an absolute path in which links stay links: deployments swap them. ``find_root``
+    finds the root again when it leads elsewhere.
+    """
 
     state: StateFolder
     folder: Path
     root: Path
     wake: Callable[[], None]
+    find_root: Callable[[], Path] | None = None
     problems: list[Problem] = field(default_factory=list)
     kept: set[Key] = field(default_factory=set)
     """Objects without a file that were not deleted, because more than their file vanished."""
@@ -60,6 +72,8 @@ class FolderSource:
     _inside: FolderWatch = field(init=False)
     _outside: FolderWatch = field(init=False)
     _next_scan_at: float = 0.0
+    _real: str = ""
+    """Where ``folder`` led at the last look."""
 
     def __post_init__(self) -> None:
         self._inside = FolderWatch(self._notice, self.state.path, recursive=True)
@@ -71,7 +85,7 @@ class FolderSource:
 
     def start(self) -> None:
         """Watch the root in a thread, and in another what specs name outside of it."""
-        self._inside.watch({self.root})
+        self._follow()
         self._inside.start()
         self._outside.start()
 
@@ -110,33 +124,61 @@ class FolderSource:
         except OSError as error:
             log.warning("folder cannot be read; keeping what was applied", error=str(error))
             return []
+        if self._follow():
+            changed = None
         memory = FileMemory(self.root, self._applier.manager)
-        standing = still_known(files, self._files, changed) if changed is not None else None
+        standing = None
+        if changed is not None:
+            standing = still_known(files, self._files, {self._as_listed(path) for path in changed})
         known = dict(self._compared(files, memory) if standing is None else standing)
         applied: list[Applied] = []
         problems: list[Problem] = []
-        for file in files:
-            if file in known:
-                continue
+        twice: dict[Key, Problem] = {}
+        later: list[Path] = []
+        to_read = [file for file in files if file not in known]
+        unread: dict[Path, frozenset[Key] | None] = dict.fromkeys(to_read)
+        for number, file in enumerate(chain(to_read, later)):
             try:
-                done, known[file] = self._apply(file, known, memory, now)
+                done, known[file] = self._apply(file, known, unread, memory, now)
                 applied.extend(done)
+                del unread[file]
             except InvalidSpec as invalid:
+                if isinstance(invalid, OwnerUnread) and number < len(to_read):
+                    later.append(file)  # its owner may define it no more: then it moved
+                    unread[file] = invalid.keys
+                    continue
                 problems.extend(invalid.problems)
+                twice |= invalid.by_key if isinstance(invalid, DefinedTwice) else {}
             except TerminalFailure as refused:
                 problems.append(Problem(str(file), 0, 0, "", refused.message))
         weights = folders_of_weights(known)
         self._outside.watch({path for path in weights if not path.is_relative_to(self.root)})
         before, self._files = self._files, known
         differs = standing is None or bool(problems or self.problems)
-        self._tell(problems, now)
+        self._tell(problems, twice, now)
         if differs:
-            mark_sources(self.state, problems)
+            mark_sources(self.state, problems, twice)
         seen = {key: file for file, content in known.items() for key in content.keys}
         gone = any(key not in seen for content in before.values() for key in content.keys)
         if not problems and seen and (differs or gone):
             self._prune(seen, now)
         return [item for item in applied if item.outcome != "unchanged"]
+
+    def _follow(self) -> bool:
+        """Look where the folder's path leads; return whether that is elsewhere than before."""
+        real, before = os.path.realpath(self.folder), self._real
+        if real == before:
+            return False
+        self._real = real
+        if before and self.find_root is not None:
+            self.root = self.find_root()
+        self._inside.watch({self.root})
+        return bool(before)
+
+    def _as_listed(self, changed: Path) -> Path:
+        """Return the path under which a changed file is listed: it is noticed where it is."""
+        real = Path(self._real)
+        return self.folder / changed.relative_to(real) if changed.is_relative_to(real) else changed
 
     @property
     def _applier(self) -> Applier:
@@ -149,25 +191,29 @@ class FolderSource:
         return {file: FileContent(found.keys[file], found.named[file]) for file in found.keys}
 
     def _apply(
-        self, file: Path, known: Files, memory: FileMemory, now: float
+        self, file: Path, known: Files, unread: Unread, memory: FileMemory, now: float
     ) -> tuple[list[Applied], FileContent]:
         loaded = load_admitted(file, self.root)
-        _refuse_second_definitions(loaded, known)
+        with self.state.database.read() as connection:
+            refuse_second_definitions(connection, loaded, known, unread)
         done = apply_all(self.state, loaded, now=now, applier=self._applier, memory=memory)
         named = {pair for item in loaded for pair in named_by(item)}
         keys = tuple(item.manifest.key for item in loaded)
         return done, FileContent(keys, tuple(sorted(named)))
 
-    def _tell(self, problems: list[Problem], now: float) -> None:
-        """Log new problems, and put each on the objects that its file last defined."""
+    def _tell(self, problems: list[Problem], twice: dict[Key, Problem], now: float) -> None:
+        """Log new problems, and put each on the objects that it is about.
+
+        Those that its file last defined, and those that it defines although another file does.
+        """
         for problem in problems:
             if problem in self.problems:
                 continue
-            source = str(Path(problem.file).resolve())
+            source = str(Path(problem.file).absolute())
             log.error("not applied; the last good version stands", problem=str(problem))
             with self.state.database.write() as connection:
                 for key, said in objects.annotation_values(connection, SOURCE_ANNOTATION):
-                    if said == source:
+                    if said == source or twice.get(key) == problem:
                         events.record(
                             connection, key, "Warning", "InvalidSpec", str(problem), now=now
                         )
@@ -184,7 +230,7 @@ class FolderSource:
         if not vanished:
             self.kept = kept
             return
-        files = {file.resolve() for file in set(seen.values())}
+        files = set(seen.values())
         with self.state.database.write() as connection:
             for record, source in self._vanished(connection, seen):
                 if not _was_deleted(source, files):
@@ -244,15 +290,3 @@ def _was_deleted(source: Path, files: set[Path]) -> bool:
     except OSError:
         return False
     return False
-
-
-def _refuse_second_definitions(loaded: list[LoadedObject], files: Files) -> None:
-    """Raise InvalidSpec for objects that another file defines: applying both would flip."""
-    seen = {key: file for file, content in files.items() for key in content.keys}
-    problems = [
-        item.problem("metadata.name", f"{key} is also defined in {seen[key]}; rename one")
-        for item in loaded
-        if (key := item.manifest.key) in seen
-    ]
-    if problems:
-        raise InvalidSpec(problems)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from loopscope.controller.appliers import ANYBODY, Applier, described
 from loopscope.controller.planned import FieldChange
 from loopscope.specs.canonical import canonical_json
+from loopscope.specs.errors import InvalidSpec
+from loopscope.specs.exported import as_written
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
@@ -35,6 +37,8 @@ class Intent:
     asked: dict[str, str]
     given_labels: tuple[str, ...]
     given_annotations: tuple[str, ...]
+    stands: bool = False
+    """It is as it was asked for: nothing is written, not even who applies it."""
 
     @property
     def outcome(self) -> Outcome:
@@ -98,13 +102,18 @@ def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Inte
     """Return the intent, and what speaks against it when the object belongs to another."""
     key = item.manifest.key
     stored = objects.get(connection, key)
-    if stored is not None and stored.owner is not None:
-        raise objects.owned_by_another(stored, None)
-    last = applied.get(connection, key, stored.uid) if stored else None
-    source = str(Path(item.document.file).resolve())
     metadata = item.manifest.metadata
     asked_spec = item.manifest.canonical_spec()
-    asked_annotations = {**metadata.annotations, SOURCE_ANNOTATION: source}
+    source = str(item.source) if item.source is not None else None
+    origin = {SOURCE_ANNOTATION: source} if source is not None else {}
+    asked_annotations = {**metadata.annotations, **origin}
+    last = applied.get(connection, key, stored.uid) if stored else None
+    if item.is_exported:
+        _refuse_unread_files(item, asked_spec, stored)
+        kept = stored and (stored.owner is not None or (last is not None and not applier.force))
+        if stored is not None and kept and _is_as_printed(item, asked_spec, stored):
+            return _standing(key, stored, last), None
+    _refuse_owned(item, stored)
     spec, labels, annotations = asked_spec, dict(metadata.labels), asked_annotations
     if stored is not None and last is not None:
         spec = _merged_spec(item, asked_spec, stored, last, applier)
@@ -123,16 +132,16 @@ def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Inte
     )
     if stored is None or last is None or last.manager == applier.manager:
         return intent, None
-    same_file = stored.annotations.get(SOURCE_ANNOTATION) == source
+    same_file = _is_same_file(stored.annotations.get(SOURCE_ANNOTATION), source)
     if same_file or applier.force:
         keeps = applier.manager == ANYBODY and not applier.force
         return _with(intent, last.manager if keeps else applier.manager), None
     if not intent.changes:
-        return _untouched(intent, stored, last), None
+        return _standing(key, stored, last), None  # two who want the same do not quarrel
     return intent, (
         f"{key} belongs to {described(last.manager)}, applied from "
         f"{stored.annotations.get(SOURCE_ANNOTATION, 'an unknown file')}, and would be changed "
-        f"by {described(applier.manager)} from {source}"
+        f"by {described(applier.manager)} from {source or item.document.file}"
     )
 
 
@@ -163,18 +172,70 @@ def _with(intent: Intent, manager: str) -> Intent:
     return Intent(**{**intent.__dict__, "manager": manager})
 
 
-def _untouched(intent: Intent, stored: ObjectRecord, last: AppliedRecord) -> Intent:
-    """Two who want the same do not quarrel: the object stays with its owner."""
-    kept = {
-        "annotations": stored.annotations,
-        "labels": stored.labels,
-        "spec": stored.spec,
-        "manager": last.manager,
-        "asked": last.fields,
-        "given_labels": last.labels,
-        "given_annotations": last.annotations,
-    }
-    return Intent(**{**intent.__dict__, **kept})
+def _standing(key: Key, stored: ObjectRecord, last: AppliedRecord | None) -> Intent:
+    """Return the intent to leave an object as it is, with whoever applies it."""
+    return Intent(
+        key,
+        stored,
+        stored.spec,
+        stored.labels,
+        stored.annotations,
+        last.manager if last else ANYBODY,
+        last.fields if last else {},
+        last.labels if last else (),
+        last.annotations if last else (),
+        stands=True,
+    )
+
+
+def _is_as_printed(item: LoadedObject, asked: dict[str, Any], stored: ObjectRecord) -> bool:
+    """Whether what ``get`` printed is what stands now."""
+    metadata = item.manifest.metadata
+    same_spec = canonical_json(asked) == canonical_json(stored.spec)
+    return same_spec and (metadata.labels, metadata.annotations) == (
+        stored.labels,
+        as_written({"annotations": stored.annotations})["annotations"],
+    )
+
+
+def _refuse_unread_files(
+    item: LoadedObject, asked: dict[str, Any], stored: ObjectRecord | None
+) -> None:
+    """Raise InvalidSpec when somebody edited ``file`` in an export and left the texts beside it.
+
+    The texts would be taken, and the edit lost without a word.
+    """
+    old, new = leaves(stored.spec if stored else {}), leaves(asked)
+    problems = [
+        item.problem(
+            ".".join(("spec", *path)),
+            f"the texts beside it are those of {old[path]}; remove texts, and {name} is read",
+        )
+        for path, name in new.items()
+        if path[-1] == "file" and old.get(path, name) != name
+        if (texts := (*path[:-1], "texts")) in new and new[texts] == old.get(texts)
+    ]
+    if problems:
+        raise InvalidSpec(problems)
+
+
+def _refuse_owned(item: LoadedObject, stored: ObjectRecord | None) -> None:
+    """Raise TerminalFailure for an object that its owner would change back, or make itself."""
+    if stored is not None and stored.owner is not None:
+        raise objects.owned_by_another(stored, None)
+    owners = item.document.value["metadata"].get("ownerReferences")
+    if stored is None and item.is_exported and owners:
+        raise TerminalFailure(
+            "OwnedByAnother",
+            f"{item.manifest.key} was made by its owner (metadata.ownerReferences) and is gone; "
+            "apply the owner, or remove ownerReferences to make an object of its own",
+        )
+
+
+def _is_same_file(before: str | None, now: str | None) -> bool:
+    if before is None or now is None:
+        return False
+    return before == now or os.path.realpath(before) == os.path.realpath(now)
 
 
 def _visible(annotations: dict[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from loopscope.controller.planned import Planned, PlannedStage
 from loopscope.controller.requests import Reading, Request
 from loopscope.specs.files import read_at_most
 from loopscope.specs.keys import API_VERSION, Key
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state.failures import TerminalFailure
 
 PLAN_BYTES_MAX = 256 * 1024 * 1024
@@ -27,8 +28,11 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
         "createdAt": now,
         "code": code_identity(),
         "request": {
-            "filename": str(request.path.absolute()),
-            "root": str(request.root),
+            "sources": [
+                {"filename": str(source.path.absolute()), "root": str(source.root)}
+                for source in request.sources
+            ],
+            "namespace": request.namespace,
             "manager": request.applier.manager,
             "forceConflicts": request.applier.force,
             "prune": request.prune,
@@ -74,14 +78,17 @@ def read_plan(file: Path) -> dict[str, Any]:
 def request_of(document: dict[str, Any], *, confirm: bool) -> Request:
     """Return the request that a plan was made for."""
     given = document["request"]
-    words = [given["filename"], given["root"], given["manager"]]
+    sources = [(one["filename"], one["root"]) for one in given["sources"]]
+    namespace = given["namespace"]
+    words = [given["manager"], *(word for one in sources for word in one), namespace or ""]
     flags = [given["forceConflicts"], given["prune"], given["allowEmpty"]]
-    if not all(isinstance(w, str) for w in words) or not all(isinstance(f, bool) for f in flags):
+    are_whole = all(isinstance(w, str) for w in words) and all(isinstance(f, bool) for f in flags)
+    if not sources or not are_whole:
         raise ValueError("request is not whole")
     return Request(
-        Path(words[0]),
-        Path(words[1]),
-        Applier(words[2], flags[0]),
+        tuple(SpecSource(Path(path), Path(root)) for path, root in sources),
+        Applier(words[0], flags[0]),
+        namespace,
         prune=flags[1],
         allow_empty=flags[2],
         confirm=confirm,

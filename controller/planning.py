@@ -79,7 +79,8 @@ class _Planner:
 
     def apply(self, intent: Intent) -> None:
         """Let an object be as intended, with everything that it owns."""
-        self.hypothesis.apply(intent.key, intent.spec)
+        if not intent.stands:
+            self.hypothesis.apply(intent.key, intent.spec)
         if intent.stored is not None and not intent.is_same_spec:
             self.edited.add(intent.key)
         self.take(intent.key)

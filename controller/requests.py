@@ -13,7 +13,7 @@ from loopscope.controller.planned import Applied, Planned, PlannedObject
 from loopscope.controller.unchanged import FileMemory, Unchanged
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.spec_files import spec_files
+from loopscope.specs.spec_sources import SpecSource, files_of
 from loopscope.state import applied, objects
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
@@ -31,12 +31,18 @@ TRIES_MAX = 5
 class Request:
     """What somebody wants to be applied, and how."""
 
-    path: Path
-    root: Path
+    sources: tuple[SpecSource, ...]
     applier: Applier = BY_ANYBODY
+    namespace: str | None = None
+    """Of objects that name none; those that name another one are refused."""
     prune: bool = False
     allow_empty: bool = False
     confirm: bool = False
+
+    @property
+    def named(self) -> str:
+        """The paths, as somebody wrote them."""
+        return ", ".join(str(source.path) for source in self.sources)
 
     def __post_init__(self) -> None:
         if self.prune and self.applier.manager == ANYBODY:
@@ -76,14 +82,21 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
 
     Raises InvalidSpec with every problem of every file; then nothing may be stored or pruned.
     """
-    memory = FileMemory(request.root, request.applier.manager)
-    files = spec_files(request.path)
+    roots = files_of(request.sources)
+    files = list(roots)
+    memory = FileMemory(
+        request.sources[0].root,
+        request.applier.manager,
+        request.namespace,
+        {str(file.absolute()): root for file, root in roots.items()},
+    )
     if state is None:
         unchanged = Unchanged({}, files)
     else:
         with state.database.read() as connection:
             unchanged = memory.split(connection, files)
-    loaded, problems = _loaded(unchanged.to_read, request.root)
+    to_read = {file: roots[file] for file in unchanged.to_read}
+    loaded, problems = _loaded(to_read, request.namespace)
     known = set(unchanged.objects)
     problems += [
         item.problem("metadata.name", f"{item.manifest.key} is also defined in another file")
@@ -96,7 +109,7 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
             nothing_found,  # late: what did not change needs no pydantic
         )
 
-        problems.append(nothing_found(request.path, files))
+        problems.append(nothing_found(request.named, files))
     if problems:
         raise InvalidSpec(problems)
     return Reading(request, memory, unchanged, _admitted(loaded), int(now * 1e9))
@@ -168,7 +181,7 @@ def doomed_by(connection: Any, reading: Reading) -> list[Key]:
     if doomed and not keys and not request.allow_empty:
         raise TerminalFailure(
             "PruneToZero",
-            f"{request.path} holds no object any more: all {len(doomed)} of the apply set would "
+            f"{request.named} holds no object any more: all {len(doomed)} of the apply set would "
             "be deleted; if that is meant: --allow-empty",
         )
     for key in doomed:
@@ -206,12 +219,14 @@ def guard(planned: Planned, *, confirm: bool, protected: Sequence[Key]) -> None:
 # What reads YAML and asks reconcilers takes a second to import: not for files that did not change.
 
 
-def _loaded(files: list[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
-    if not files:
+def _loaded(
+    roots: dict[Path, Path], namespace: str | None
+) -> tuple[list[LoadedObject], list[Problem]]:
+    if not roots:
         return [], []
     from loopscope.specs.loading import load_files
 
-    return load_files(files, root)
+    return load_files(roots, namespace)
 
 
 def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from loopscope.controller.code_identity import code_identity
 from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.keys import Key
+from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state import applied
 from loopscope.state.records import SourceRecord
 
@@ -57,6 +58,10 @@ class FileMemory:
 
     root: Path
     manager: str
+    namespace: str | None = None
+    """Of objects that name none."""
+    roots: dict[str, Path] = field(default_factory=dict)
+    """By the absolute path of a file: its root, where that is another one."""
     _fingerprints: dict[str, str | None] = field(default_factory=dict)
     """Taken before the files are read: one that is edited meanwhile will not compare equal."""
     _signatures: dict[tuple[str, str], str | None] = field(default_factory=dict)
@@ -120,10 +125,11 @@ class FileMemory:
         return {**named, **self._fingerprints}
 
     def _fingerprint(self, name: str) -> str | None:
-        content = _bytes(name, FILE_BYTES_MAX)
+        content = _bytes(name, FILE_BYTES_MAX) if name != str(STANDARD_INPUT) else None
         if content is None:
             return None
-        start = f"{code_identity()}\0{self.root}\0{self.manager}\0".encode()
+        root = self.roots.get(name, self.root)
+        start = f"{code_identity()}\0{root}\0{self.manager}\0{self.namespace or ''}\0".encode()
         return hashlib.sha256(start + content).hexdigest()
 
     def signature(self, kind: str, path: str) -> str | None:
@@ -222,7 +228,8 @@ def _short_hash(text: str) -> str:
 
 def named_by(item: LoadedObject) -> list[Named]:
     """Return the files that an object names, by paths in which links stay links."""
-    folder = os.path.dirname(_name(Path(item.document.file)))  # noqa: PTH120 - see _name
+    file = item.document.file if item.source is not None else "-"  # as if it lay here
+    folder = os.path.dirname(_name(Path(file)))  # noqa: PTH120 - see _name
     return [
         (kind, os.path.join(folder, os.path.expanduser(path)))  # noqa: PTH111, PTH118 - see _name
         for kind, path in _named_files(item.document.value.get("spec"))

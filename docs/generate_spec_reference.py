@@ -31,6 +31,7 @@ spec: {{}}                # the fields below
 
 A file may hold several documents. Unknown fields, duplicate keys, YAML aliases and merge keys are
 refused with file, line, column and field. A `status` in the file is accepted and ignored.
+So are numbers that YAML 1.1 and YAML 1.2 read differently: `010` and `1:30` (`3e-1` is 0.3).
 *Required* means that there is no default. A field without a unit is a name, a choice or a plain
 number. `loopscope explain KIND.spec.FIELD` prints the same in a terminal, and the [JSON
 Schemas](schema/loopscope.json) tell it to editors.

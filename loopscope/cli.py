@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from loopscope import commands
+from loopscope.commands.command_line import Application, Group
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
 from loopscope.reports.terminal import printable
 from loopscope.specs.errors import InvalidSpec
@@ -19,7 +20,8 @@ from loopscope.state.failures import Failure
 
 def application(words: Collection[str] = ()) -> typer.Typer:
     """Return the application with the subcommands that are among ``words``, or with all."""
-    app = typer.Typer(
+    app = Application(
+        cls=Group,
         name="loopscope",
         no_args_is_help=True,
         add_completion=False,
@@ -40,7 +42,14 @@ def _globals(
         str, typer.Option("--namespace", "-n", help="Namespace of named objects.")
     ] = "default",
 ) -> None:
-    context.obj = Globals(state, namespace)
+    given = {name for name in ("state", "namespace") if _is_typed(context, name)}
+    context.obj = Globals(state, namespace, "state" in given, "namespace" in given)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line; a default or a variable may be overruled."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def main() -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
+from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state import objects
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
 
 EXIT_STALLED = 1
 EXIT_BAD_INPUT = 2
+EXIT_WAIT_STALLED = 4
 EXIT_INTERRUPTED = 130
 
 KIND_BY_WORD = {
@@ -40,12 +43,28 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+class NotFound(CommandError):
+    """There is no object of that name."""
+
+
 @dataclass(frozen=True)
 class Globals:
-    """The options before the subcommand."""
+    """The options that every command has, before or after its name."""
 
     state_path: Path
     namespace: str
+    state_given: bool = False
+    namespace_given: bool = False
+
+    @property
+    def only_namespace(self) -> str | None:
+        """The namespace that was asked for, or None when none was."""
+        return self.namespace if self.namespace_given else None
+
+    def refuse_namespace(self, command: str) -> None:
+        """Raise CommandError when a namespace was named for what concerns all of them."""
+        if self.namespace_given:
+            raise CommandError(f"{command} concerns every namespace; leave out --namespace")
 
     def open(self) -> StateFolder:
         """Open the state folder, creating it if need be."""
@@ -53,6 +72,15 @@ class Globals:
 
     def open_existing(self) -> StateFolder:
         """Open the state folder; a missing one is an error, not an empty answer."""
+        self._refuse_missing()
+        return open_state(self.state_path)
+
+    def open_to_read(self) -> StateFolder:
+        """Open the state folder to look at it, also where nothing may be written."""
+        self._refuse_missing()
+        return open_to_read(self.state_path)
+
+    def _refuse_missing(self) -> None:
         database = self.state_path / "state.db"
         if database.is_file() and database.stat().st_size == 0:
             raise CommandError(
@@ -71,7 +99,6 @@ class Globals:
                 f"no state folder at {self.state_path}; run `loopscope apply -f …` first, "
                 "or name one with --state or LOOPSCOPE_STATE"
             )
-        return open_state(self.state_path)
 
 
 def now() -> float:
@@ -113,7 +140,7 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
         close = closest(name, known)
         meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}"
         hint = meant if known else "; there are none"
-        raise CommandError(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
+        raise NotFound(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
     return found
 
 
@@ -148,11 +175,12 @@ def root_of(path: Path, given: Path | None) -> Path:
     """Return the folder that files named in specs must lie under.
 
     ``--root`` if given; the folder itself for a folder; else the enclosing git checkout or
-    the current folder, whichever holds the file.
+    the current folder, whichever holds the file. Standard input lies in the current folder.
     """
     if given is not None:
         return given.resolve()
-    start = path if path.is_dir() else path.parent
+    folder = Path.cwd() if path == STANDARD_INPUT else path.parent
+    start = path if path.is_dir() else folder
     answer = subprocess.run(
         ["git", "-C", str(start), "rev-parse", "--show-toplevel"],
         capture_output=True,

@@ -3,7 +3,8 @@ r"""``-o jsonpath=``: the part of kubectl's templates that scripts use.
 Text outside of braces stands for itself. In braces: a path (``{.status.summary.gate}``), a text
 (``{"\n"}``), or ``{range .items[*]}`` … ``{end}``. A path has fields (``.a``, ``['a.b']``), places
 (``[0]``, ``[-1]``), everything (``[*]``, ``.*``) and filters (``[?(@.type=="Ready")]``, ``!=``).
-What is not there is left out.
+A backslash takes the meaning from the sign after it: ``.a\.b/c`` and ``['a\.b/c']`` are one field.
+A field that is not there is left out; a place that is not there is an error.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from typing import Any
 Step = Callable[[Any], Iterator[Any]]
 
 _PIECE = re.compile(r"\{((?:\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^{}\"'])*)\}|([^{}]+)")
+_FIELD = r"(?:\\.|[^\s.,*()\[\]{}$@\\'\"=!<>|])+"
 _STEP = re.compile(
-    r"\.([A-Za-z_][-\w]*)|\[['\"]([^'\"]+)['\"]\]|\[(-?\d+)\]|(\[\*\]|\.\*)"
-    r"|\[\?\(\s*@((?:\.[A-Za-z_][-\w]*)+)\s*(==|!=)\s*(\"[^\"]*\"|'[^']*'|[^\s)]+)\s*\)\]"
+    rf"\.({_FIELD})|\[['\"]([^'\"]+)['\"]\]|\[(-?\d+)\]|(\[\*\]|\.\*)"
+    rf"|\[\?\(\s*@((?:\.{_FIELD})+)\s*(==|!=)\s*(\"[^\"]*\"|'[^']*'|[^\s)]+)\s*\)\]"
 )
+_ESCAPED = re.compile(r"\\(.)")
 
 
 def render(template: str, document: Any) -> str:
-    """Return what a template makes of a document. Raises ValueError when it cannot be read."""
+    """Return what a template makes of a document.
+
+    Raises ValueError when it cannot be read, LookupError when a place in a list is not there.
+    """
     pieces = list(_pieces(template))
     text, rest = _block(pieces, document)
     if rest:
@@ -67,7 +73,7 @@ def _block(pieces: Sequence[tuple[str, str]], root: Any) -> tuple[str, list[tupl
 
 
 def find(path: str, root: Any) -> list[Any]:
-    """Return the values at a path. Raises ValueError when it is not one."""
+    """Return the values at a path. Raises ValueError when it is not one, LookupError as render."""
     path = path.removeprefix("$").removeprefix("@")
     if path and path[0] not in ".[":
         path = f".{path}"
@@ -82,13 +88,12 @@ def find(path: str, root: Any) -> list[Any]:
 
 
 def _step(match: re.Match[str], value: Any) -> Iterator[Any]:
-    name = match[1] or match[2]
-    if name is not None:
+    if (written := match[1] or match[2]) is not None:
+        name = _ESCAPED.sub(r"\1", written)
         if isinstance(value, dict) and name in value:
             yield value[name]
     elif match[3] is not None:
-        if isinstance(value, list) and -len(value) <= int(match[3]) < len(value):
-            yield value[int(match[3])]
+        yield _item(value, int(match[3]))
     elif match[4] is not None:
         yield from (
             value.values()
@@ -101,6 +106,14 @@ def _step(match: re.Match[str], value: Any) -> Iterator[Any]:
             same = any(_text(found) == wanted for found in find(match[5], item))
             if same is (match[6] == "=="):
                 yield item
+
+
+def _item(value: Any, place: int) -> Any:
+    if not isinstance(value, list):
+        raise LookupError(f"[{place}] is asked of what is no list: {_text(value)[:60]}")
+    if not -len(value) <= place < len(value):
+        raise LookupError(f"array index out of bounds: index {place}, length {len(value)}")
+    return value[place]
 
 
 def _text(value: Any) -> str:

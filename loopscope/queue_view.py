@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ class QueueView:
         taken = Counter(one.device for one in self.snapshot.running)
         total = Counter(self.settings.slot_devices)
         return {name: (taken[name], total[name]) for name in {**total, **taken}}
+
+    def of_namespace(self, namespace: str) -> QueueView:
+        """Return the view with the jobs and objects of one namespace; limits are for all."""
+        return replace(
+            self,
+            jobs=[job for job in self.jobs if job.object.namespace == namespace],
+            upstream=[one for one in self.upstream if one.key.namespace == namespace],
+        )
 
 
 def read_view(

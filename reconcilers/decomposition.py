@@ -14,6 +14,7 @@ from loopscope.reconcilers.stage import (
     resolved_input,
 )
 from loopscope.specs.actions import Action
+from loopscope.specs.model_names import another_model
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 
@@ -81,6 +82,15 @@ def _mismatch(
         return Blocked(
             "InputMismatch",
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
+            terminal=True,
+        )
+    trained_on: list[str] = facts.get("model_names") or []
+    other = another_model(capture.spec["model"], trained_on)
+    if other is not None and record.spec["dictionary"].get("usableOn") != "any":
+        return Blocked(
+            "InputMismatch",
+            f"the dictionary was trained on {trained_on[0]}, but {capture.key} is of {other}; "
+            "choose another one, or write usableOn: any",
             terminal=True,
         )
     d_in, d_model = facts["d_in"], artifact.metrics["d_model"]

@@ -36,8 +36,8 @@ def list_document(records: Sequence[ObjectRecord]) -> dict[str, Any]:
 def applicable_document(record: ObjectRecord) -> dict[str, Any]:
     """Return the object as it could be applied again: no status, prompt texts in place.
 
-    ``file`` is left out beside ``texts``: the texts are what was run. Where the YAML lay on
-    somebody's machine is left out, too.
+    ``file`` and its format are left out beside ``texts``: the texts are what was run. Where the
+    YAML lay on somebody's machine is left out, too.
     """
     metadata: dict[str, Any] = {"name": record.key.name, "namespace": record.key.namespace}
     for name, value in (("labels", record.labels), ("annotations", record.annotations)):
@@ -143,7 +143,7 @@ def _status(record: ObjectRecord) -> dict[str, Any]:
 
 def _without_files(value: Any) -> Any:
     if isinstance(value, dict):
-        dropped = {"file"} if "texts" in value else set()
+        dropped = {"file", "format"} if "texts" in value else set()
         return {name: _without_files(v) for name, v in value.items() if name not in dropped}
     if isinstance(value, list):
         return [_without_files(item) for item in value]

@@ -6,7 +6,8 @@ validation context. Without one (objects that come back from the store) nothing 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+import unicodedata
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
     BaseModel,
@@ -59,8 +60,11 @@ _WORDS: dict[Any, str] = {int: "a number", float: "a number", bool: "true or fal
 class FileReader(Protocol):
     """How a spec reaches the files it names; paths are relative to the YAML."""
 
-    def lines(self, file: str) -> list[str]:
-        """Return the non-blank lines of a text file; raise ValueError with one clear sentence."""
+    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
+        """Return the non-blank lines of a text file; raise ValueError with one clear sentence.
+
+        Without ``as_lines`` a file in another format (JSON Lines, a table) is refused.
+        """
 
     def locate(self, path: str) -> str:
         """Return the absolute path of an existing file or folder; raise ValueError otherwise."""
@@ -135,8 +139,11 @@ class Texts(Spec):
 
     file: str | None = None
     """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""
+    format: Literal["lines"] | None = None
+    """``lines``: take the lines of ``file`` as they stand. Without it a file that is JSON, JSON
+    Lines, a table or the like, by its ending or as a whole, is refused."""
     texts: Annotated[tuple[str, ...], Field(max_length=100_000)] = ()
-    """The texts themselves."""
+    """The texts themselves; as in a file, white space at the end of a text is not part of it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -144,32 +151,60 @@ class Texts(Spec):
         reader = file_reader(info)
         if reader is None or not isinstance(data, dict) or not isinstance(data.get("file"), str):
             return data
-        if "texts" in data:
+        if "texts" not in data:
+            as_lines = data.get("format") == "lines"
+            return {**data, "texts": reader.lines(data["file"], as_lines=as_lines)}
+        if not (info.context or {}).get("exported"):
             raise ValueError("give either file or texts, not both")
-        return {**data, "texts": reader.lines(data["file"])}
+        return data
 
     @field_validator("texts")
     @classmethod
     def _are_distinct_and_not_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         seen: dict[str, int] = {}
         for index, text in enumerate(texts, start=1):
-            if not text.strip():
-                raise ValueError(f"text {index} is blank; remove it")
+            if not normalised(text):
+                raise ValueError(f"text {index} is blank, nothing of it can be seen; remove it")
+            if BYTE_ORDER_MARK in text:
+                raise ValueError(
+                    f"text {index} holds a byte order mark (U+FEFF), as where two files were "
+                    f"joined ({text[:60]!r}); remove it"
+                )
             first = seen.setdefault(normalised(text), index)
             if first != index:
                 raise ValueError(
                     f"texts {first} and {index} are the same ({text[:60]!r}); keep one"
                 )
-        return texts
+        return tuple(text.rstrip() for text in texts)
 
     @model_validator(mode="after")
     def _has_texts(self) -> Texts:
+        if self.format is not None and self.file is None:
+            raise ValueError("format belongs to file only")
         if not self.texts:
             where = f"{self.file} is empty" if self.file else "neither file nor texts is given"
             raise ValueError(f"expected at least one text, but {where}")
         return self
 
 
+BYTE_ORDER_MARK = "\ufeff"
+
+
 def normalised(text: str) -> str:
-    """Return the form in which two texts count as the same prompt."""
+    """Return the form in which two texts count as the same prompt; empty for a blank text.
+
+    Composed and decomposed letters, spacing and case are the same, and what cannot be seen (a
+    zero-width space, a byte order mark) is nothing.
+    """
+    if not text.isascii():
+        seen = "".join(character for character in text if not _is_unseen(character))
+        text = unicodedata.normalize("NFC", seen)
     return " ".join(text.split()).casefold()
+
+
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks without a shape; other invisible characters have the category Cf."""
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or character in _FILLERS

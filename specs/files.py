@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from loopscope.specs.suggest import closest
+from loopscope.specs.text_files import lines_of
 
 NEIGHBOURS_MAX = 1000
 TEXT_BYTES_MAX = 16 * 1024 * 1024
@@ -23,8 +25,8 @@ class RootedFiles:
     base: Path
     root: Path
 
-    def lines(self, file: str) -> list[str]:
-        """Return the non-blank lines, stripped at the end, of a UTF-8 text file."""
+    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
+        """Return the texts of a file of one text a line; ``as_lines``: whatever it looks like."""
         path = self._resolved(file)
         if not path.is_relative_to(self.root.resolve()):
             raise ValueError(
@@ -36,15 +38,9 @@ class RootedFiles:
                     f"no such file: {file} (looked in {self.base}){_neighbour(file, path)}"
                 )
             content = read_at_most(path, TEXT_BYTES_MAX)
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8"
-            ) from None
         except OSError as error:
             raise ValueError(f"cannot read {_short(file)}: {error.strerror}") from None
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        return [line.rstrip() for line in lines if line.strip()]
+        return lines_of(content, file, as_lines=as_lines)
 
     def locate(self, path: str) -> str:
         """Return the absolute path of an existing file or folder."""
@@ -69,9 +65,14 @@ class RootedFiles:
 def read_at_most(path: Path, bytes_max: int) -> bytes:
     """Return a file's bytes; ValueError when there are more, also in a file without an end."""
     with path.open("rb") as stream:
-        content = stream.read(bytes_max + 1)
+        return read_stream(stream, path.name, bytes_max)
+
+
+def read_stream(stream: BinaryIO, name: str, bytes_max: int) -> bytes:
+    """Return what is left in a stream; ValueError when that is more than ``bytes_max``."""
+    content = stream.read(bytes_max + 1)
     if len(content) > bytes_max:
-        raise ValueError(f"{path.name} is larger than {bytes_max:,} bytes")
+        raise ValueError(f"{name} is larger than {bytes_max:,} bytes")
     return content
 
 

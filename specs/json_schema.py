@@ -1,7 +1,8 @@
 """JSON Schema of what people write: one for each kind, and one for all of them.
 
-For editors and for checks in other tools. It never refuses what the loader accepts; checks that
-reach across fields and files are the loader's alone.
+For editors and for checks in other tools. It never refuses what the loader accepts of that; checks
+that reach across fields and files are the loader's alone. What ``get -o yaml`` prints beyond it (a
+``uid``, ``texts`` beside ``file``, ``kind: List``) can be applied, but nobody should write it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from pydantic import ValidationError
 
 from loopscope.specs import sweep, sweep_loading
 from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.exported import as_written, is_exported, objects_in
 from loopscope.specs.fields import FileReader
-from loopscope.specs.files import RootedFiles, read_at_most
+from loopscope.specs.files import RootedFiles, read_at_most, read_stream
+from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.messages import message_of, short
 from loopscope.specs.objects import Metadata, ObjectManifest
 from loopscope.specs.reference import kind_facts
-from loopscope.specs.spec_files import spec_files
+from loopscope.specs.spec_sources import STANDARD_INPUT, SpecSource, files_of
 from loopscope.specs.suggest import closest, did_you_mean
 from loopscope.specs.yaml_errors import decoding_problem
 from loopscope.specs.yaml_nodes import Document, Place, read_documents
@@ -36,6 +39,20 @@ class LoadedObject:
     manifest: ObjectManifest
     document: Document
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether it was printed by ``get``, with what the store knows of it."""
+        return is_exported(self.document.value)
+
+    @property
+    def source(self) -> Path | None:
+        """The absolute path of the file that it stands in; None for standard input.
+
+        Links stay links: where one leads may change, as a deployment swaps it.
+        """
+        file = Path(self.document.file)
+        return None if file == STANDARD_INPUT else file.absolute()
+
     def problem(self, field: str, message: str) -> Problem:
         """Point at ``field`` (dotted YAML path) of this object's file."""
         return self.document.problem(tuple(field.split(".")), message)
@@ -46,66 +63,86 @@ def load_path(path: Path, root: Path) -> list[LoadedObject]:
 
     Raises InvalidSpec with every problem of every file; then nothing of it may be used.
     """
-    files = spec_files(path)
-    loaded, problems = load_files(files, root)
+    return load_all([SpecSource(path, root)])
+
+
+def load_all(sources: Sequence[SpecSource], namespace: str | None = None) -> list[LoadedObject]:
+    """Load every file that the paths stand for, each once; ``namespace`` as for ``load_file``.
+
+    Raises InvalidSpec with every problem of every file; then nothing of it may be used.
+    """
+    roots = files_of(sources)
+    loaded, problems = load_files(roots, namespace)
     if not problems and not loaded:
-        problems.append(nothing_found(path, files))
+        paths = ", ".join(str(source.path) for source in sources)
+        problems.append(nothing_found(paths, list(roots)))
     if problems:
         raise InvalidSpec(problems)
     return loaded
 
 
-def nothing_found(path: Path, files: Sequence[Path]) -> Problem:
-    """Return what is wrong with a path below which ``files`` hold no object."""
+def nothing_found(path: str, files: Sequence[Path]) -> Problem:
+    """Return what is wrong with paths below which ``files`` hold no object."""
     found = "no objects" if files else "a folder without *.yaml and *.yml files"
-    return Problem(str(path), 0, 0, "", f"{found}; expected YAML documents with {_LISTED}")
+    return Problem(path, 0, 0, "", f"{found}; expected YAML documents with {_LISTED}")
 
 
-def load_files(files: Iterable[Path], root: Path) -> tuple[list[LoadedObject], list[Problem]]:
-    """Load YAML files; return what they hold, and every problem found."""
+def load_files(
+    roots: Mapping[Path, Path], namespace: str | None = None
+) -> tuple[list[LoadedObject], list[Problem]]:
+    """Load YAML files, each with its root; return what they hold, and every problem found."""
     loaded: list[LoadedObject] = []
     problems: list[Problem] = []
-    for file in files:
+    for file, root in roots.items():
         try:
-            loaded.extend(load_file(file, root))
+            loaded.extend(load_file(file, root, namespace))
         except InvalidSpec as invalid:
             problems.extend(invalid.problems)
     problems.extend(_named_twice(loaded))
     return loaded, problems
 
 
-def load_file(file: Path, root: Path) -> list[LoadedObject]:
-    """Load the documents of one YAML file; files that it names must lie under ``root``."""
-    content = b""
+def load_file(file: Path, root: Path, namespace: str | None = None) -> list[LoadedObject]:
+    """Load the documents of one YAML file; files that it names must lie under ``root``.
+
+    Paths in standard input are relative to the current folder. ``namespace`` is that of objects
+    which name none; those which name another are refused.
+    """
+    content, name, folder = b"", str(file), file.parent
     try:
-        content = read_at_most(file, FILE_BYTES_MAX)
+        if file == STANDARD_INPUT:
+            folder = Path.cwd()
+            content = read_stream(sys.stdin.buffer, name, FILE_BYTES_MAX)
+        else:
+            content = read_at_most(file, FILE_BYTES_MAX)
+        if is_pointer(content):
+            raise InvalidSpec([Problem(name, 0, 0, "", f"the file {ADVICE}")])
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidSpec([decoding_problem(content, error, str(file))]) from None
+        raise InvalidSpec([decoding_problem(content, error, name)]) from None
     except ValueError as error:
-        raise InvalidSpec([_whole(file, f"{error}; split it")]) from None
+        raise InvalidSpec([Problem(name, 0, 0, "", f"{error}; split it")]) from None
     except OSError as error:
-        raise InvalidSpec([_whole(file, error.strerror or str(error))]) from None
-    return load_text(text, str(file), RootedFiles(file.parent, root))
+        raise InvalidSpec([Problem(name, 0, 0, "", error.strerror or str(error))]) from None
+    return load_text(text, name, RootedFiles(folder, root), namespace)
 
 
-def load_text(text: str, file: str, files: FileReader) -> list[LoadedObject]:
+def load_text(
+    text: str, file: str, files: FileReader, namespace: str | None = None
+) -> list[LoadedObject]:
     """Load the documents of a YAML text; raise InvalidSpec with all of its problems."""
     loaded: list[LoadedObject] = []
     problems: list[Problem] = []
-    for document in read_documents(text, file):
+    documents = (one for document in read_documents(text, file) for one in objects_in(document))
+    for document in documents:
         found = list(_envelope_problems(document))
-        manifest = None if found else _validated(document, files, found)
+        manifest = None if found else _validated(document, files, namespace, found)
         problems.extend(found)
         if manifest is not None:
             loaded.append(LoadedObject(manifest, document))
     if problems:
         raise InvalidSpec(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return loaded
-
-
-def _whole(file: Path, message: str) -> Problem:
-    return Problem(str(file), 0, 0, "", message)
 
 
 def _named_twice(loaded: list[LoadedObject]) -> Iterator[Problem]:
@@ -143,19 +180,34 @@ def _envelope_problems(document: Document) -> Iterator[Problem]:
 
 
 def _validated(
-    document: Document, files: FileReader, problems: list[Problem]
+    document: Document, files: FileReader, namespace: str | None, problems: list[Problem]
 ) -> ObjectManifest | None:
-    kind = document.value["kind"]
+    kind, exported = document.value["kind"], is_exported(document.value)
+    metadata = as_written(document.value["metadata"]) if exported else document.value["metadata"]
+    if namespace is not None:
+        problems.extend(_of_another_namespace(document, namespace))
+        metadata = {**metadata, "namespace": namespace}
+    context = {"files": files, "exported": exported}
     parts: dict[str, Any] = {}
-    for name, model in (("metadata", Metadata), ("spec", SPEC_BY_KIND[kind])):
+    for name, model, given in (
+        ("metadata", Metadata, metadata),
+        ("spec", SPEC_BY_KIND[kind], document.value["spec"]),
+    ):
         try:
-            parts[name] = model.model_validate(document.value[name], context={"files": files})
+            parts[name] = model.model_validate(given, context=context)
         except ValidationError as error:
             problems.extend(_problems_of(error, document, name, kind))
     if problems:
         return None
     manifest = ObjectManifest(kind=kind, metadata=parts["metadata"], spec=parts["spec"])
     return _with_cells_checked(manifest, document, files, problems)
+
+
+def _of_another_namespace(document: Document, namespace: str) -> Iterator[Problem]:
+    named = document.value["metadata"].get("namespace", namespace)
+    if named != namespace:
+        message = f"{short(named)}, but --namespace says {namespace!r}; leave one of them out"
+        yield document.problem(("metadata", "namespace"), message)
 
 
 def _with_cells_checked(
@@ -170,7 +222,9 @@ def _with_cells_checked(
     if found:
         return None
     given, model = document.value["spec"], type(manifest.spec)
-    stored, invalid = sweep_loading.canonical_matrix(model, given, files)
+    stored, invalid = sweep_loading.canonical_matrix(
+        model, given, files, exported=is_exported(document.value)
+    )
     problems.extend(_problems_of_cells(invalid, document, manifest.kind))
     if invalid:
         return None

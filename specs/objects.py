@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from loopscope.specs.fields import ObjectName, Spec
 from loopscope.specs.keys import (
@@ -43,8 +43,9 @@ class Metadata(Spec):
 
     @field_validator("name")
     @classmethod
-    def _leaves_room_for_children(cls, name: str) -> str:
-        if len(name) > NAME_CHARACTERS_MAX:
+    def _leaves_room_for_children(cls, name: str, info: ValidationInfo) -> str:
+        is_child = bool(info.context and info.context.get("exported"))
+        if len(name) > NAME_CHARACTERS_MAX and not is_child:
             raise ValueError(
                 f"expected at most {NAME_CHARACTERS_MAX} characters, so that '<name>-steering' "
                 f"stays a valid name; found {len(name)}"

@@ -76,6 +76,9 @@ class Dictionary(Spec):
     """Expected sha256 of the weights file; checked at apply and before use."""
     usable_at: Literal["any"] | None = None
     """``any``: read another hook than the one it was trained at, which is otherwise refused."""
+    usable_on: Literal["any"] | None = None
+    """``any``: use it on another model than the one that it says it was trained on, which is
+    otherwise refused. What a model is called is only known of a hub name (``owner/name``)."""
 
     @field_validator("path")
     @classmethod

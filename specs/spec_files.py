@@ -10,7 +10,11 @@ from loopscope.specs.errors import InvalidSpec, Problem
 
 
 def spec_files(path: Path) -> list[Path]:
-    """Return the YAML files that ``path`` stands for, in name order."""
+    """Return the YAML files that ``path`` stands for, in name order.
+
+    Below a folder, names that begin with a dot are no specs: editors, notebooks and systems keep
+    their copies so. A hidden file or folder that is named itself is read.
+    """
     if path.is_dir():
         return [Path(file) for file in sorted(_yaml_below(str(path)), key=_by_folder)]
     try:
@@ -30,6 +34,8 @@ def _yaml_below(folder: str) -> Iterator[str]:
     except PermissionError:
         return
     for entry in found:
+        if entry.name.startswith("."):
+            continue
         if entry.name.endswith((".yaml", ".yml")) and entry.is_file():
             yield entry.path
         elif entry.is_dir(follow_symlinks=False):

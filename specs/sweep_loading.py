@@ -33,13 +33,13 @@ class RememberedFiles:
     """A reader that reads each file once, however many cells name it."""
 
     files: FileReader
-    _lines: dict[str, list[str]] = field(default_factory=dict)
+    _lines: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
 
-    def lines(self, file: str) -> list[str]:
+    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
         """Return the lines of a text file."""
-        if file not in self._lines:
-            self._lines[file] = self.files.lines(file)
-        return self._lines[file]
+        if (file, as_lines) not in self._lines:
+            self._lines[file, as_lines] = self.files.lines(file, as_lines=as_lines)
+        return self._lines[file, as_lines]
 
     def locate(self, path: str) -> str:
         """Return the absolute path of a file or folder."""
@@ -66,7 +66,7 @@ def _field_problem(path: str, given: Any) -> str | None:
     above, _, last = path.rpartition(".")
     if first == "matrix":
         return "a matrix cannot hold a matrix"
-    if last in ("file", "texts"):
+    if last in ("file", "format", "texts"):
         return f"a set of texts is set as a whole; write {above}: {{{last}: …}}"
     if given is None:
         return "expected a value; leave the field out to keep the experiment's"
@@ -92,20 +92,20 @@ def _name_problems(name: str, matrix: dict[str, Any]) -> Iterator[Refusal]:
 
 
 def canonical_matrix(
-    model: type[BaseModel], given: dict[str, Any], files: FileReader
+    model: type[BaseModel], given: dict[str, Any], files: FileReader, *, exported: bool
 ) -> tuple[dict[str, Any], list[InvalidCell]]:
     """Return the matrix of a spec as it is stored, and the cells that are not valid.
 
     ``given`` is the spec as it stands in the file; what is returned has texts in place, absolute
-    paths and defaults, and is whole only if no cell is invalid.
+    paths and defaults, and is whole only if no cell is invalid. ``exported``: ``get`` printed it.
     """
-    reader = RememberedFiles(files)
+    context = {"files": RememberedFiles(files), "exported": exported}
     matrix = given["matrix"]
     canonical: dict[str, Any] = {axis: {v: {} for v in values} for axis, values in matrix.items()}
     invalid: list[InvalidCell] = []
     for cell in sweep.cells(given):
         try:
-            whole = model.model_validate(cell.spec, context={"files": reader})
+            whole = model.model_validate(cell.spec, context=context)
         except ValidationError as error:
             invalid.append(InvalidCell(cell, error))
             if len(invalid) >= INVALID_CELLS_MAX:

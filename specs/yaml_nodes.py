@@ -14,12 +14,12 @@ import yaml
 
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.yaml_errors import syntax_problem
+from loopscope.specs.yaml_numbers import is_exponent, misread
 
 Place = tuple[int | str, ...]
 DEPTH_MAX = 50
 VALUES_MAX = 100_000
 NUMBER_CHARACTERS_MAX = 64
-"""A sexagesimal number (``1:59:59``) takes time that grows with the square of its length."""
 PROBLEMS_MAX = 100
 _PREFIX = "tag:yaml.org,2002:"
 _SCALARS = {f"{_PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
@@ -155,6 +155,12 @@ class _Reader:
             return event.value
         if tag in _NUMBERS and len(event.value) > NUMBER_CHARACTERS_MAX:
             return self._refuse(event, place, f"a number of {len(event.value)} characters")
+        plain = event.style in (None, "") and event.tag is None
+        advice = misread(event.value) if plain or tag in _NUMBERS else None
+        if advice is not None:
+            return self._refuse(event, place, advice)
+        if plain and is_exponent(event.value):
+            tag = f"{_PREFIX}float"
         try:
             return self.loader.construct_object(yaml.ScalarNode(tag, event.value))
         except (ValueError, ArithmeticError, LookupError) as error:

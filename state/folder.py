@@ -48,17 +48,24 @@ def open_state(path: Path) -> StateFolder:
 def _make_private(path: Path) -> None:
     """Close what is ours in a state folder to others, whatever the umask was.
 
-    A folder that was there before, perhaps a project's, keeps its own mode.
+    A folder that was there before, perhaps a project's, keeps its own mode; and what its owner may
+    not write stays so: somebody keeps it as an archive.
     """
     database = path / "state.db"
     if not database.exists():
         # Never opened by us when it exists: closing it would drop SQLite's locks of this process.
         with contextlib.suppress(OSError):  # SQLite's own attempt then says what is wrong
             os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            database.chmod(0o600)
     for name in ("artifacts", "logs", "reports"):
         with contextlib.suppress(OSError):
-            (path / name).mkdir(mode=0o700, exist_ok=True)
+            (path / name).mkdir(mode=0o700)
             (path / name).chmod(0o700)
-    for file in (database, *path.glob("state.db-*")):  # these may vanish with their last user
-        with contextlib.suppress(OSError):
-            file.chmod(0o600)
+        _close_to_others(path / name)
+    for file in (database, *path.glob("state.db-*")):
+        _close_to_others(file)
+
+
+def _close_to_others(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a file of SQLite's may vanish with its last user
+        path.chmod(path.stat().st_mode & 0o700)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loopscope.state import failpoints
+from loopscope.state.child_processes import child_environment
 from loopscope.state.files import is_disk_full
 
 POLL_SECONDS = 0.5
@@ -33,7 +34,7 @@ def convert_in_process(
     gguf: Path, folder: Path, dtype: str, still_wanted: Callable[[], None]
 ) -> None:
     """Convert in a child process; ``still_wanted`` is called twice a second and may raise."""
-    environment = {**os.environ, "TQDM_DISABLE": "1"}  # the log is read by people, from its end
+    environment = child_environment(TQDM_DISABLE="1")  # the log is read by people, from its end
     command = [
         *(sys.executable, "-P", "-m", "loopscope.worker.conversion"),
         *(str(gguf), str(folder), dtype),
@@ -65,18 +66,27 @@ def convert_in_process(
 
 
 def convert(gguf: Path, folder: Path, dtype: str) -> None:
-    """Write config, safetensors weights and tokenizer of a GGUF file into ``folder``."""
+    """Write config, safetensors weights and tokenizer of a GGUF file into ``folder``.
+
+    Raises ``ValueError`` for a file that lacks tensors: transformers would draw them at random.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
+    model, report = AutoModelForCausalLM.from_pretrained(
         str(gguf.parent),
         gguf_file=gguf.name,
         dtype=getattr(torch, dtype),
         quantization_config=GgufConfig(dequantize=True),
         local_files_only=True,
         trust_remote_code=False,
+        output_loading_info=True,
     )
+    lacking = sorted(report["missing_keys"])
+    if lacking:
+        raise ValueError(
+            f"{gguf.name} is incomplete: it lacks {len(lacking)} tensors ({lacking[0]})"
+        )
     model.save_pretrained(folder)
     del model
     tokenizer = AutoTokenizer.from_pretrained(

@@ -13,7 +13,10 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,29 @@ def local_model_folder(ref: dict[str, Any], cache: Path, progress: ProgressRepor
     check_files(folder, ref["files"])
     refuse_code(folder)
     return folder
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """Links to a model's files and to nothing else: ``path``; ``folder`` is where they lie."""
+
+    path: Path
+    folder: Path
+
+
+@contextmanager
+def only_its_files(folder: Path, ref: dict[str, Any]) -> Iterator[ModelView]:
+    """Show a model's folder without what is not part of its identity.
+
+    Libraries pick up what they find by its name: an adapter where ``peft`` is installed, another
+    tokenizer, generation defaults. What was not hashed must not decide.
+    """
+    converted = ref["source"]["kind"] in ("package", "gguf")
+    names = json.loads((folder / MARKER).read_text())["files"] if converted else ref["files"]
+    with tempfile.TemporaryDirectory(prefix="loopscope-model-") as view:
+        for name in names:
+            (Path(view) / name).symlink_to((folder / name).resolve())
+        yield ModelView(Path(view), folder)
 
 
 def check_files(folder: Path, files: dict[str, str]) -> None:
@@ -194,7 +220,7 @@ def _convert_into(folder: Path, ref: dict[str, Any], still_wanted: Callable[[], 
     result = work / "model"
     result.mkdir(parents=True)
     try:
-        gguf = _gguf_file(ref, work)
+        gguf = _alone(_gguf_file(ref, work), work / "source")
         try:
             convert_in_process(gguf, result, ref["dtype"], still_wanted)
         except ConversionFailed as error:
@@ -206,6 +232,14 @@ def _convert_into(folder: Path, ref: dict[str, Any], still_wanted: Callable[[], 
         fsync_path(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _alone(gguf: Path, folder: Path) -> Path:
+    """Return a link to the file in a folder of its own: the converter reads what lies beside it."""
+    folder.mkdir()
+    link = folder / gguf.name
+    link.symlink_to(gguf.resolve())
+    return link
 
 
 def _gguf_file(ref: dict[str, Any], work: Path) -> Path:

@@ -15,7 +15,12 @@ from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import ProgressReport
 from loopscope.worker.memory import ran_out_of_memory
-from loopscope.worker.model_sources import default_cache, local_model_folder
+from loopscope.worker.model_sources import (
+    ModelView,
+    default_cache,
+    local_model_folder,
+    only_its_files,
+)
 
 __all__ = ["LoadedModel", "default_cache", "load_model"]
 
@@ -50,7 +55,8 @@ class LoadedModel:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of ``text`` with exactly one BOS in front.
 
-        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token, and
+        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token,
+        ``SpecialTokenInText`` when another token in it begins, ends or pads a text, and
         ``EmptyText`` when nothing but BOS would remain.
         """
         tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -59,6 +65,14 @@ class LoadedModel:
         if tokens[0] == self.bos_token:
             raise TerminalFailure(
                 "DoubledBos", f"{text[:60]!r} starts with BOS, which is added anyway; remove it"
+            )
+        special = {self.bos_token, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        found = next((token for token in tokens if token in special), None)
+        if found is not None:
+            raise TerminalFailure(
+                "SpecialTokenInText",
+                f"{text[:60]!r} holds the special token {self.tokenizer.decode([found])!r}, which "
+                "begins, ends or pads a text; remove it",
             )
         return [self.bos_token, *tokens]
 
@@ -95,18 +109,26 @@ def load_model(
     """Load the model that ``ref`` names, after its files were verified.
 
     Weights are raw (no folding, no centring), in evaluation mode and without gradients; code
-    from a repository is never run. Raises TerminalFailure and TransientFailure.
+    from a repository is never run. Nothing but the files of the identity is seen, whatever else
+    lies beside them. Raises TerminalFailure and TransientFailure.
     """
     folder = local_model_folder(ref, cache, progress)
+    with only_its_files(folder, ref) as view:
+        return _loaded(view, ref, device, progress)
+
+
+def _loaded(
+    view: ModelView, ref: dict[str, Any], device: str, progress: ProgressReport
+) -> LoadedModel:
     progress("LoadingModel", 0, 1, "models")
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = _load_tokenizer(view)
     bos_token = tokenizer.bos_token_id
     if bos_token is None:
         raise TerminalFailure(
             "TokenizerWithoutBos", f"the tokenizer of {ref['name']} has no BOS token"
         )
     eos_token = tokenizer.eos_token_id
-    bridge, plain = _load_twice_share_once(folder, ref, device, tokenizer)
+    bridge, plain = _load_twice_share_once(view, ref, device, tokenizer)
     blocks = _blocks(bridge, plain, ref)
     causal = CausalModel(_body(plain), blocks, _output_head(plain))
     _check_agreement(bridge, plain, causal, bos_token, ref)
@@ -128,32 +150,33 @@ def load_model(
     )
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def _load_tokenizer(view: ModelView) -> Any:
     """Load the tokenizer as the bridge wants it, or the bridge would load it a second time."""
     from transformers import AutoTokenizer
 
     def load() -> Any:
         try:
             return AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, add_bos_token=True
+                str(view.path), local_files_only=True, trust_remote_code=False, add_bos_token=True
             )
         except ValueError:  # the tokenizer has no BOS token to add
             return AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
+                str(view.path), local_files_only=True, trust_remote_code=False
             )
 
-    tokenizer = _loading(folder, load)
+    tokenizer = _loading(view, load)
     names = {*getattr(tokenizer, "vocab_files_names", {}).values(), *TOKENIZER_FILES}
-    if not any((folder / name).is_file() for name in names):
+    if not any((view.path / name).is_file() for name in names):
         # transformers would go on with an empty vocabulary: every word unknown
         raise TerminalFailure(
-            "ModelNotLoadable", f"{folder} holds no tokenizer (none of {', '.join(sorted(names))})"
+            "ModelNotLoadable",
+            f"{view.folder} holds no tokenizer (none of {', '.join(sorted(names))})",
         )
     return tokenizer
 
 
 def _load_twice_share_once(
-    folder: Path, ref: dict[str, Any], device: str, tokenizer: Any
+    view: ModelView, ref: dict[str, Any], device: str, tokenizer: Any
 ) -> tuple[Any, Any]:
     """Return the bridge and the plain Hugging Face model over one copy of the weights.
 
@@ -168,9 +191,9 @@ def _load_twice_share_once(
     logging.disable_progress_bar()
     dtype = getattr(torch, ref["dtype"])
     plain, report = _loading(
-        folder,
+        view,
         lambda: AutoModelForCausalLM.from_pretrained(
-            str(folder),
+            str(view.path),
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
@@ -179,12 +202,12 @@ def _load_twice_share_once(
             ignore_mismatched_sizes=True,  # reported below, in plain words
         ),
     )
-    _check_complete(folder, report)
+    _check_complete(view.folder, report)
     plain = plain.to(device)
     bridge = _loading(
-        folder,
+        view,
         lambda: TransformerBridge.boot_transformers(
-            str(folder), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
+            str(view.path), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
         ),
     )
     share_weights(plain, bridge.original_model, ref["name"])
@@ -212,7 +235,7 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
         )
 
 
-def _loading(folder: Path, load: Callable[[], Any]) -> Any:
+def _loading(view: ModelView, load: Callable[[], Any]) -> Any:
     """Call ``load``; whatever a library says about bad files becomes one terminal failure.
 
     What may pass by itself (no memory, a disk that does not answer) is raised as it is.
@@ -223,8 +246,9 @@ def _loading(folder: Path, load: Callable[[], Any]) -> Any:
         passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
         if passing or ran_out_of_memory(error):
             raise
-        words = " ".join(str(error).split())[:LOADING_WORDS_MAX]
-        raise TerminalFailure("ModelNotLoadable", f"{folder}: {words}") from error
+        said = str(error).replace(str(view.path), str(view.folder))
+        words = " ".join(said.split())[:LOADING_WORDS_MAX]
+        raise TerminalFailure("ModelNotLoadable", f"{view.folder}: {words}") from error
 
 
 def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:

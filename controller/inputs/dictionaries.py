@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from loopscope.controller.inputs.dictionary_training import Training, read_training
 from loopscope.controller.inputs.errors import InputRefused
 from loopscope.controller.inputs.files import HashMemo, read_json_object
 from loopscope.controller.inputs.headers import (
@@ -42,8 +43,9 @@ class DictionaryFacts:
     """A resolved dictionary.
 
     ``ref`` is what a job carries: identity, format, source, files (name -> sha256),
-    architecture, d_in, d_sae. ``hook_name`` is None where the dictionary does not tell;
-    ``dtype`` is that of the stored encoder; ``notes`` are remarks for the reader of results.
+    architecture, d_in, d_sae. ``hook_name`` is None and ``model_names`` (of the one model that it
+    was trained on) is empty where the dictionary does not tell; ``dtype`` is that of the stored
+    encoder; ``notes`` are remarks for the reader of results.
     """
 
     ref: dict[str, Any]
@@ -52,6 +54,7 @@ class DictionaryFacts:
     d_sae: int
     hook_name: str | None
     dtype: str
+    model_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -77,11 +80,11 @@ def describe_dictionary(
         ) from None
 
 
-def known_hook(dictionary: dict[str, Any]) -> str | None:
-    """Return the hook that a release's place alone tells, without the hub; else None."""
+def known_training(dictionary: dict[str, Any]) -> Training | None:
+    """Return what the registry alone tells of a release's training, without the hub; else None."""
     if dictionary.get("release") is None:
         return None
-    return find_release(dictionary["release"], dictionary["id"]).hook_name
+    return _training(find_release(dictionary["release"], dictionary["id"]).said, "id")
 
 
 def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> DictionaryFacts:
@@ -93,8 +96,13 @@ def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> Dictio
             f"{path.name} is no dictionary; expected a SAELens folder or an .npz file "
             "(no pickle is ever read)",
         )
+    found = [weights for _, weights in FILES.values() if (path / weights).is_file()]
+    if len(found) > 1:
+        raise InputRefused(
+            "path", f"{path} holds more than one dictionary ({', '.join(found)}); keep one a folder"
+        )
     for format_, (config, weights) in FILES.items():
-        if (path / weights).is_file():
+        if weights in found:
             names = [name for name in (config, weights) if name and (path / name).is_file()]
             place = path / weights if config is None else path
             return _from_files(
@@ -114,14 +122,15 @@ def _from_files(
 ) -> DictionaryFacts:
     """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
     *configs, weights = paths
-    config = _config(format_, paths[configs[0]] if configs else None, "path")
+    config, said = _config(format_, paths[configs[0]] if configs else None, "path")
+    training = _training(said, "path")
     size = paths[weights].stat().st_size
     with paths[weights].open("rb") as stream:
         shape = _shape(config, _headers(stream, weights, size, "path"), "path")
     files = {name: memo.sha256(path) for name, path in paths.items()}
     _check_declared(dictionary, files[weights], str(paths[weights]))
     source = {"kind": "folder" if place.is_dir() else "file", "path": str(place)}
-    return _facts(source, format_, files, shape, config.hook_name if config else None)
+    return _facts(source, format_, files, shape, training)
 
 
 def _from_hub(
@@ -137,30 +146,41 @@ def _from_hub(
         )
     present = [config_name] if config_name and f"{folder}/{config_name}" in at.files else []
     configs = [hub.download(at, f"{folder}/{name}", "id") for name in present]
-    config = _config(format_, configs[0] if configs else None, "id")
+    config, said = _config(format_, configs[0] if configs else None, "id")
+    training = _training({**said, **entry.said}, "id")
     with hub.open(at, f"{folder}/{weights}", "id") as stream:
         headers = _headers(stream, weights, at.files[f"{folder}/{weights}"].size, "id")
     shape = _shape(config, headers, "id")
     files = {name: hub.sha256(at, f"{folder}/{name}", "id", memo) for name in (*present, weights)}
     _check_declared(dictionary, files[weights], f"{folder}/{weights} of {entry.repo}")
     source = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
-    hook = config.hook_name if config else entry.hook_name
-    return _facts(source, format_, files, shape, hook, entry.notes)
+    return _facts(source, format_, files, shape, training)
 
 
-def _config(format_: str, path: Path | None, field: str) -> SaelensConfig | None:
-    """Return a SAELens dictionary's config; Gemma Scope 2 has one that only names JumpReLU."""
+def _config(
+    format_: str, path: Path | None, field: str
+) -> tuple[SaelensConfig | None, dict[str, Any]]:
+    """Return a SAELens dictionary's config (Gemma Scope is always a JumpReLU), and what is said."""
     try:
         if format_ == "saelens":
             if path is None:
                 raise ValueError("missing beside the weights; copy the whole SAELens folder")
-            return read_saelens_config(read_json_object(path))
-        found = read_json_object(path).get("architecture") if path else "jump_relu"
+            config = read_saelens_config(read_json_object(path))
+            return config, config.said
+        said = read_json_object(path) if path else {}
+        found = said.get("architecture", "jump_relu" if path is None else None)
         if found != "jump_relu":
             raise ValueError(f"architecture {str(found)[:60]!r}, expected 'jump_relu'")
     except ValueError as error:
         raise InputRefused(field, f"{FILES[format_][0]}: {error}") from None
-    return None
+    return None, said
+
+
+def _training(said: dict[str, Any], field: str) -> Training:
+    try:
+        return read_training(said)
+    except ValueError as error:
+        raise InputRefused(field, str(error)) from None
 
 
 def _check_declared(dictionary: dict[str, Any], sha256: str, what: str) -> None:
@@ -245,8 +265,7 @@ def _facts(
     format_: str,
     files: dict[str, str],
     shape: _Shape,
-    hook_name: str | None,
-    notes: tuple[str, ...] = (),
+    training: Training,
 ) -> DictionaryFacts:
     """Assemble the facts. The identity leaves out places: the same bytes are the same."""
     identity = digest(
@@ -262,5 +281,6 @@ def _facts(
         "d_sae": shape.d_sae,
     }
     return DictionaryFacts(
-        ref, shape.architecture, shape.d_in, shape.d_sae, hook_name, shape.dtype, notes
-    )
+        ref, shape.architecture, shape.d_in, shape.d_sae, training.hook_name, shape.dtype,
+        training.model_names, training.notes,
+    )  # fmt: skip

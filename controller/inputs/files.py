@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from loopscope.controller.inputs.errors import ResolutionPending
 from loopscope.specs.canonical import digest
+from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.state import failpoints
 
 MEMO_ENTRIES_MAX = 4096
@@ -44,6 +45,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         content = stream.read(JSON_BYTES_MAX + 1)
     if len(content) > JSON_BYTES_MAX:
         raise ValueError(f"{path.name} is larger than {JSON_BYTES_MAX} bytes")
+    if is_pointer(content):
+        raise ValueError(f"{path.name} {ADVICE}")
     try:
         value = json.loads(content)
     except RecursionError:

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from loopscope.controller.inputs.headers import HeaderError
+from loopscope.controller.inputs.headers import HeaderError, refuse_pointer
 
 HEADER_BYTES_MAX = 32 * 2**20
 """Three times the largest vocabularies; at eight bytes a text, four million steps at most."""
@@ -49,6 +49,7 @@ def read_gguf_facts(stream: BinaryIO) -> GgufFacts:
 
     Reads keys only as far as needed: they usually stand before the vocabulary.
     """
+    refuse_pointer(stream)
     values = _metadata(_Cursor(stream))
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str):

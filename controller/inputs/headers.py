@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, TypeGuard
 
 from numpy.lib import format as npy
 
+from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
+
 SAFETENSORS_HEADER_BYTES_MAX = 8 * 2**20
 """Some 70,000 tensors. The format allows 100 MB, which as values would be gigabytes of memory."""
 NPZ_MEMBERS_MAX = 64
@@ -59,7 +61,7 @@ def read_safetensors_header(stream: BinaryIO, size: int) -> dict[str, TensorHead
 
     Format: 8 bytes little-endian header length, JSON header, data.
     """
-    stream.seek(0)
+    refuse_pointer(stream)
     prefix = _exactly(stream, 8)
     length = int.from_bytes(prefix, "little")
     if length > min(SAFETENSORS_HEADER_BYTES_MAX, size - 8):
@@ -125,6 +127,7 @@ def read_npz_headers(stream: BinaryIO) -> dict[str, TensorHeader]:
 
     Only float arrays are accepted, so an array of pickled objects is refused here.
     """
+    refuse_pointer(stream)
     try:
         with zipfile.ZipFile(stream) as archive:
             return dict(_npz_entries(archive))
@@ -168,6 +171,17 @@ def _npy_header(name: str, start: bytes, size: int) -> TensorHeader:
     if prod(shape) * dtype.itemsize != size - stream.tell():
         raise HeaderError(f"array {name[:80]!r} does not hold the values its shape promises")
     return TensorHeader(_NPY_NAMES[dtype.name], tuple(int(side) for side in shape))
+
+
+def refuse_pointer(stream: BinaryIO) -> None:
+    """Raise ``HeaderError`` for a Git LFS pointer; the stream then stands at its start."""
+    stream.seek(0)
+    start = stream.read(8)
+    if start == b"version ":
+        start += stream.read(POINTER_BYTES_MIN)
+    stream.seek(0)
+    if is_pointer(start):
+        raise HeaderError(f"this {ADVICE}")
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from loopscope.controller.inputs.headers import HeaderError, read_safetensors_he
 from loopscope.controller.inputs.hub import Hub, HubCommit
 from loopscope.controller.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
+from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
 
 CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
 """How files become a loaded model. Raise a number by hand when the same files load differently."""
@@ -28,11 +30,19 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "vocab.json", "merges.txt", "vocab.txt",
     TOKENIZER_CONFIG, SPECIAL_TOKENS, "added_tokens.json",
+    "spm.model", "sentencepiece.model", "tiktoken.model", "source.spm", "target.spm", "bpe.codes",
 )  # fmt: skip
-_VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {"vocab.txt"}
+"""What a tokenizer is read from. Chat templates are not: no prompt is put into one."""
+_VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {
+    "vocab.txt", "spm.model", "sentencepiece.model", "tiktoken.model",
+}  # fmt: skip
 _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _CONFIGS = ("config.json", "generation_config.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_ADAPTER = re.compile(r"adapter_config\.json|adapter_model\..+")
+_SPLIT_GGUF = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+_ATTENTION = ("eager", "sdpa")
+"""Ways to compute attention that need no further package and fetch no kernel from the hub."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,12 @@ def _from_gguf(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) ->
     path = Path(source["gguf"])
     if not path.is_file():
         raise InputRefused("source.gguf", f"there is no file {path}")
+    if part := _SPLIT_GGUF.search(path.name):
+        raise InputRefused(
+            "source.gguf",
+            f"{path.name} is one part of {int(part[1])}, and the converter reads one; put them "
+            "together with llama.cpp's gguf-split --merge",
+        )
     facts = _gguf_facts(path, "source.gguf")
     sha256 = memo.sha256(path)
     _check_declared(source, sha256, str(path))
@@ -131,6 +147,8 @@ def _from_folder(model: dict[str, Any], folder: Path, memo: HashMemo) -> ModelFa
         raise InputRefused(field, f"there is no folder {folder}")
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
     chosen = _choose_files(names, lambda name: folder / name, str(folder), field)
+    for name in chosen:
+        _refuse_pointer(folder / name, field)
     config = _read_config(folder / "config.json", field)
     _check_tokenizer(chosen, lambda name: folder / name, field)
     for name in chosen:
@@ -138,6 +156,12 @@ def _from_folder(model: dict[str, Any], folder: Path, memo: HashMemo) -> ModelFa
             _check_weights(folder / name, field)
     files = {name: memo.sha256(folder / name) for name in chosen}
     return _safetensors_model(model, {"kind": "folder", "path": str(folder)}, files, config, field)
+
+
+def _refuse_pointer(path: Path, field: str) -> None:
+    with path.open("rb") as stream:
+        if is_pointer(stream.read(POINTER_BYTES_MIN)):
+            raise InputRefused(field, f"{path} {ADVICE}")
 
 
 def _check_weights(path: Path, field: str) -> None:
@@ -175,6 +199,13 @@ def _choose_files(
     """Return the files that decide what is loaded: configs, tokenizer and safetensors weights."""
     if "config.json" not in names:
         raise InputRefused(field, f"{place} has no config.json; is it a Hugging Face model?")
+    if adapters := sorted(filter(_ADAPTER.fullmatch, names)):
+        raise InputRefused(
+            field,
+            f"{place} holds an adapter ({adapters[0]}), which some installations would apply and "
+            "others not; merge the adapter into the weights first (merge_and_unload), or move its "
+            "files out of the folder",
+        )
     if not _VOCABULARIES.intersection(names):
         raise InputRefused(field, f"{place} has no tokenizer (tokenizer.json); save it there too")
     weights = _weights(names, read, place, field)
@@ -226,7 +257,32 @@ def _read_config(path: Path, field: str) -> dict[str, Any]:
             f"{path.name} asks for code from the model's repository (auto_map); only "
             "architectures and tokenizers that ship with transformers are run",
         )
+    if config.get("fast_tokenizer_files") is not None:
+        raise InputRefused(
+            field,
+            f"{path.name} names tokenizers by version of transformers (fast_tokenizer_files); load "
+            "the tokenizer and save it again with save_pretrained",
+        )
+    if config.get("transformers_weights") is not None:
+        raise InputRefused(
+            field,
+            f"{path.name} names other weights (transformers_weights); rename them to "
+            "model.safetensors and take that field out",
+        )
+    _refuse_kernels(config, path.name, field)
     return config
+
+
+def _refuse_kernels(config: dict[str, Any], name: str, field: str) -> None:
+    for part in (config, config.get("text_config")):
+        for key in ("attn_implementation", "_attn_implementation"):
+            asked = part.get(key) if isinstance(part, dict) else None
+            if asked is not None and asked not in _ATTENTION:
+                raise InputRefused(
+                    field,
+                    f"{name} asks for the attention {str(asked)[:60]!r} ({key}), which depends on "
+                    f"what is installed; expected one of {', '.join(_ATTENTION)}, or none",
+                )
 
 
 def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str) -> None:

@@ -33,15 +33,14 @@ _RELEASE = re.compile(r"[^\s/:]+")
 class ReleaseEntry:
     """One dictionary of a release: hub repository, folder in it and how it is read.
 
-    ``hook_name`` is None where only the dictionary's own config tells. ``notes`` are remarks
-    that a reader of the results should see.
+    ``said`` is what the registry says of its training, under the names of a ``cfg.json``: it
+    stands above what the dictionary's own config says.
     """
 
     repo: str
     path: str
     loader: str
-    hook_name: str | None
-    notes: tuple[str, ...]
+    said: dict[str, Any]
 
 
 def find_release(release: str, sae_id: str) -> ReleaseEntry:
@@ -53,15 +52,17 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
     block = _release_block(release)
     if block is None:
         if re.fullmatch(rf"{_PART.pattern}/{_PART.pattern}", release):
-            return ReleaseEntry(release, _safe_path(sae_id), "sae_lens", None, ())
+            return ReleaseEntry(release, _safe_path(sae_id), "sae_lens", {})
         raise InputRefused("release", _unknown("release", release, _release_names()))
     loader = block.get("conversion_func") or "sae_lens"
     _refuse_loader(release, loader)
     entry = _entry_of(release, sae_id, block)
     path, repo = _safe_path(str(entry["path"])), str(block["repo_id"])
     _refuse_scaling(release, sae_id, entry, block)
-    hook = None if loader == "sae_lens" else _hook_from_path(release, sae_id, repo, path, loader)
-    return ReleaseEntry(repo, path, loader, hook, _notes(release, block))
+    said = {"model_name": block.get("model"), **(block.get("config_overrides") or {})}
+    if loader != "sae_lens":
+        said["hook_name"] = _hook_from_path(release, sae_id, repo, path, loader)
+    return ReleaseEntry(repo, path, loader, said)
 
 
 def _entry_of(release: str, sae_id: str, block: dict[str, Any]) -> dict[str, Any]:
@@ -109,16 +110,6 @@ def _hook_from_path(release: str, sae_id: str, repo: str, path: str, loader: str
             "supported are dictionaries of hook_resid_pre and hook_resid_post",
         )
     return f"blocks.{int(layer.group(1))}.hook_resid_post"
-
-
-def _notes(release: str, block: dict[str, Any]) -> tuple[str, ...]:
-    options = (block.get("config_overrides") or {}).get("model_from_pretrained_kwargs") or {}
-    asked = ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
-    if not asked:
-        return ()
-    return (
-        f"release {release} was trained on a model loaded with {asked}; here it is as published",
-    )
 
 
 def _safe_path(path: str) -> str:

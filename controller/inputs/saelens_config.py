@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 ARCHITECTURES = ("standard", "jumprelu", "topk", "batchtopk")
-_RESIDUAL_HOOK = re.compile(r"blocks\.\d+\.hook_resid_(pre|post)")
 
 
 @dataclass(frozen=True)
 class SaelensConfig:
-    """What decides how the weights are used. ``hook_name`` is None where it is not recorded."""
+    """What decides how the weights are used; ``said`` is what else the file says."""
 
     architecture: str
     d_in: int
     d_sae: int
-    hook_name: str | None
+    said: dict[str, Any]
 
 
 def read_saelens_config(config: dict[str, Any]) -> SaelensConfig:
@@ -32,7 +30,7 @@ def read_saelens_config(config: dict[str, Any]) -> SaelensConfig:
     d_in, d_sae = _positive(config.get("d_in"), "d_in"), _positive(config.get("d_sae"), "d_sae")
     if architecture == "topk" and _positive(_k(config), "k") > d_sae:
         raise ValueError(f"k is {_k(config)}, but there are only {d_sae} latents")
-    return SaelensConfig(architecture, d_in, d_sae, _hook(config))
+    return SaelensConfig(architecture, d_in, d_sae, _said(config))
 
 
 def _architecture(config: dict[str, Any]) -> Any:
@@ -57,6 +55,11 @@ def _refuse_unapplied(config: dict[str, Any], architecture: str) -> None:
     reshape = config.get("reshape_activations") or "none"
     if reshape != "none":
         raise ValueError(f"reshape_activations {str(reshape)[:60]!r} is not supported")
+    for flag in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm"):
+        if not isinstance(config.get(flag, False), bool):
+            raise ValueError(f"expected {flag} to be true or false, found {config[flag]!r}"[:120])
+    if config.get("d_out") not in (None, config.get("d_in")):
+        raise ValueError("d_out is not d_in: it does not write the residual stream that it reads")
     if config.get("rescale_acts_by_decoder_norm") and architecture not in ("topk", "batchtopk"):
         raise ValueError(
             f"rescale_acts_by_decoder_norm is not supported for architecture {architecture!r}"
@@ -76,14 +79,9 @@ def _positive(value: Any, name: str) -> int:
     return value
 
 
-def _hook(config: dict[str, Any]) -> str | None:
+def _said(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``metadata``, which before SAELens 6 stood beside the others."""
     metadata = config.get("metadata")
-    places = (metadata if isinstance(metadata, dict) else {}, config)
-    hooks = (place.get(name) for place in places for name in ("hook_name", "hook_point"))
-    hook = next((hook for hook in hooks if hook is not None), None)
-    if hook is not None and not (isinstance(hook, str) and _RESIDUAL_HOOK.fullmatch(hook)):
-        raise ValueError(
-            f"it was trained at {str(hook)[:80]!r}; supported are dictionaries of "
-            "hook_resid_pre and hook_resid_post"
-        )
-    return hook
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ValueError(f"expected metadata to be an object, found {str(metadata)[:60]}")
+    return {**config, **{k: v for k, v in (metadata or {}).items() if v is not None}}

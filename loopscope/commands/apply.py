@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,15 @@ from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
     ConfirmOption,
-    FileOption,
+    FilesOption,
+    FilesOrElseOption,
     ForceOption,
     PruneOption,
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now, root_of
 from loopscope.reports.terminal import printable
+from loopscope.specs.spec_sources import SpecSource
 
 if TYPE_CHECKING:
     from loopscope.controller.requests import Done, Reading, Request
@@ -31,14 +34,25 @@ def register(app: typer.Typer) -> None:
     app.command("diff")(diff)
 
 
+def _dry_run_form(form: str) -> str:
+    if form not in ("none", "client", "server"):
+        raise typer.BadParameter(f"{form!r} is not known; expected client, server or none")
+    return form
+
+
 def apply(
     context: typer.Context,
-    filename: Annotated[
-        Path | None,
-        typer.Option("--filename", "-f", help="YAML file, or a folder read recursively."),
-    ] = None,
+    filename: FilesOrElseOption = None,
     root: RootOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only, store nothing.")] = False,
+    dry_run: Annotated[
+        str,
+        typer.Option(
+            "--dry-run",
+            metavar="[client|server|none]",
+            help="Check only, store nothing. client and server are the same.",
+            callback=_dry_run_form,
+        ),
+    ] = "none",
     apply_set: ApplySetOption = None,
     prune: PruneOption = False,
     allow_empty: AllowEmptyOption = False,
@@ -51,17 +65,19 @@ def apply(
     """Store what a file or folder describes; a controller then makes it true."""
     from loopscope.controller.requests import fulfil, read_files  # late: `get` must stay quick
 
-    if (plan is None) == (filename is None):
+    if (plan is None) == (not filename):
         raise CommandError("name what to apply: either -f PATH or --plan FILE")
     if plan is not None:
-        if root or apply_set or prune or allow_empty or force_conflicts or dry_run:
+        others = root, apply_set, prune, allow_empty, force_conflicts, context.obj.namespace_given
+        if any(others) or dry_run != "none":
             raise CommandError("--plan holds all other options; only --confirm goes with it")
         _say(_apply_plan(context.obj, plan, confirm=confirm))
         return
-    assert filename is not None  # one of the two
-    request = request_of(filename, root, apply_set, prune, allow_empty, force_conflicts, confirm)
-    if dry_run:
-        _dry_run(existing(context.obj), request)
+    request = request_of(
+        context.obj, filename or [], root, apply_set, prune, allow_empty, force_conflicts, confirm
+    )
+    if dry_run != "none":
+        _dry_run(existing(context.obj, to_read=True), request)
         return
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
@@ -70,7 +86,7 @@ def apply(
 
 def diff(
     context: typer.Context,
-    filename: FileOption,
+    filename: FilesOption,
     root: RootOption = None,
     apply_set: ApplySetOption = None,
     force_conflicts: ForceOption = False,
@@ -80,8 +96,8 @@ def diff(
     from loopscope.controller.reasons import change_words
     from loopscope.controller.requests import read_files
 
-    state = context.obj.open_existing()
-    request = request_of(filename, root, apply_set, force=force_conflicts)
+    state = context.obj.open_to_read()
+    request = request_of(context.obj, filename, root, apply_set, force=force_conflicts)
     reading = read_files(state, request, now=now())
     with state.database.read() as connection:
         found = intents(connection, reading.loaded, request.applier)
@@ -94,7 +110,8 @@ def diff(
 
 
 def request_of(
-    path: Path,
+    options: Globals,
+    paths: Sequence[Path],
     root: Path | None,
     apply_set: str | None = None,
     prune: bool = False,
@@ -111,13 +128,21 @@ def request_of(
             f"--apply-set {apply_set!r}: expected lower-case letters, digits and '-', at most 63"
         )
     applier = Applier(set_manager(apply_set) if apply_set else ANYBODY, force)
-    place = root_of(path, root)
-    return Request(path, place, applier, prune=prune, allow_empty=allow_empty, confirm=confirm)
+    return Request(
+        tuple(SpecSource(path, root_of(path, root)) for path in paths),
+        applier,
+        options.only_namespace,
+        prune=prune,
+        allow_empty=allow_empty,
+        confirm=confirm,
+    )
 
 
-def existing(options: Globals) -> StateFolder | None:
-    """Return the state folder if there is one."""
-    return options.open_existing() if (options.state_path / "state.db").exists() else None
+def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
+    """Return the state folder if there is one; ``to_read``: also where nothing may be written."""
+    if not (options.state_path / "state.db").exists():
+        return None
+    return options.open_to_read() if to_read else options.open_existing()
 
 
 def _dry_run(state: StateFolder | None, request: Request) -> None:

@@ -78,6 +78,7 @@ def controller(
     from loopscope.controller.standby import leading
     from loopscope.state.collection import RetentionPolicy
 
+    context.obj.refuse_namespace("controller")
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
     log_to_stderr(logging.INFO, log_format)
@@ -109,8 +110,12 @@ def controller(
         if watch is None:
             runtime.run_until(collect_then_check)
             return
-        folder = watch.resolve()
-        source = FolderSource(state, folder, root_of(folder, root), wake.set)
+        folder = watch.absolute()
+
+        def find_root(folder: Path = folder) -> Path:
+            return root_of(folder, root)
+
+        source = FolderSource(state, folder, find_root(), wake.set, find_root)
         source.start()
 
         def scan_then_check(source: FolderSource = source) -> bool:

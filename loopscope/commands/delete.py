@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from loopscope.commands.options import RootOption
-from loopscope.context import CommandError, find, now, root_of, split_name
+from loopscope.commands.options import FilesOrElseOption, RootOption
+from loopscope.context import CommandError, Globals, find, now, root_of, split_name
 from loopscope.specs.keys import Key
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import objects
 
 
@@ -23,21 +25,17 @@ def delete(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[KIND NAME]", help="Which object.")
     ] = None,
-    filename: Annotated[
-        Path | None, typer.Option("--filename", "-f", help="Delete what this file describes.")
-    ] = None,
+    filename: FilesOrElseOption = None,
     root: RootOption = None,
 ) -> None:
     """Delete objects and what they own; applying them again finds their artifacts."""
+    if filename and words:
+        raise CommandError("name what to delete: either KIND NAME or -f PATH")
+    described = _described(context.obj, filename, root) if filename else None
     said = []
     with context.obj.open_existing().database.write() as connection:
-        if filename is not None:
-            from loopscope.specs.loading import load_path  # late: most commands read no YAML
-
-            loaded = load_path(filename, root_of(filename, root))
-            keys = [item.manifest.key for item in loaded]
-        else:
-            keys = _named(connection, context.obj.namespace, words or [])
+        keys = described or _named(connection, context.obj.namespace, words or [])
+        _refuse_owned(connection, keys)
         for key in keys:
             try:
                 removed = objects.remove(connection, key, now=now())
@@ -49,17 +47,28 @@ def delete(
         print(line)
 
 
-def _named(connection: object, namespace: str, words: list[str]) -> list[Key]:
+def _described(options: Globals, paths: list[Path], root: Path | None) -> list[Key]:
+    """Return the objects that files describe; they are read before anything is locked."""
+    from loopscope.specs.loading import load_all  # late: most commands read no YAML
+
+    sources = [SpecSource(path, root_of(path, root)) for path in paths]
+    return [item.manifest.key for item in load_all(sources, options.only_namespace)]
+
+
+def _named(connection: Any, namespace: str, words: list[str]) -> list[Key]:
     if not words:
         raise CommandError("name what to delete: loopscope delete KIND NAME, or -f FILE")
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"name the {kind.lower()} to delete")
-    found = find(connection, kind, namespace, name)
-    owned = next((record for record in found if record.owner is not None), None)
-    if owned is not None:
-        raise CommandError(
-            f"{owned.key} belongs to {owned.owner} and would come back; "
-            f"delete {owned.owner}, or edit its spec"
-        )
-    return [record.key for record in found]
+    return [record.key for record in find(connection, kind, namespace, name)]
+
+
+def _refuse_owned(connection: Any, keys: Sequence[Key]) -> None:
+    """Refuse what its owner would make again, unless that goes as well."""
+    for record in objects.get_all(connection, keys):
+        if record.owner is not None and record.owner not in keys:
+            raise CommandError(
+                f"{record.key} belongs to {record.owner} and would come back; "
+                f"delete {record.owner}, or edit its spec"
+            )

@@ -32,6 +32,7 @@ def fsck(
     from loopscope.controller.fsck import examine, mend  # late: `get` must stay quick
     from loopscope.controller.runtime import AnotherController
 
+    context.obj.refuse_namespace("fsck")
     path = context.obj.state_path
     if not path.is_dir():
         raise CommandError(f"no state folder at {path}; name one with --state")

@@ -44,6 +44,7 @@ def gc(
     from loopscope.state.reachability import Reachability
     from loopscope.state.trash import Trash
 
+    context.obj.refuse_namespace("gc")
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
     state = context.obj.open_existing()

@@ -66,7 +66,7 @@ def get(
             found = objects.listed(connection, kind, namespace)
         return [record for record in found if fits(record.labels)]
 
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     if watch:
         _watch(state, kind, namespace, select, output, single=name is not None)
         return
@@ -151,9 +151,12 @@ def _print_documents(records: list[ObjectRecord], output: str | None, *, single:
         from loopscope.jsonpath import render
 
         try:
-            print(render((output or "").removeprefix("jsonpath="), document), flush=True)
+            text = render((output or "").removeprefix("jsonpath="), document)
         except ValueError as error:
             raise CommandError(f"--output jsonpath: {error}") from None
+        except LookupError as error:
+            raise CommandError(f"--output jsonpath: {error}", 1) from None
+        print(text, end="" if text.endswith("\n") or not text else "\n", flush=True)
 
 
 def describe(context: typer.Context, words: Words) -> None:
@@ -161,7 +164,7 @@ def describe(context: typer.Context, words: Words) -> None:
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"describe needs a name: loopscope describe {kind.lower()} NAME")
-    with context.obj.open_existing().database.read() as connection:
+    with context.obj.open_to_read().database.read() as connection:
         for record in find(connection, kind, context.obj.namespace, name):
             digest = record.wanted_digest
             ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
@@ -182,25 +185,31 @@ def list_events(
 ) -> None:
     """Print what happened, newest last; repeats are counted."""
     key: Key | None = None
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     with state.database.read() as connection:
         if words:
             kind, name = split_name(words)
             if name is None:
                 raise CommandError("name the object too: loopscope events KIND NAME")
             key = find_one(connection, kind_of(kind), context.obj.namespace, name).key
-        seen = events.listed(connection, key)
+        seen = _events(connection, key, context.obj.only_namespace)
     columns = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
     show(Listing(columns, [_event_row(event) for event in seen]))
     told = {(e.key, e.reason, e.message): e.count for e in seen}
     while watch:
         time.sleep(EVENTS_POLL_SECONDS)
         with state.database.read() as connection:
-            seen = events.listed(connection, key)
+            seen = _events(connection, key, context.obj.only_namespace)
         for e in seen:
             if told.get((e.key, e.reason, e.message)) != e.count:
                 print("   ".join(_event_row(e)), flush=True)
         told = {(e.key, e.reason, e.message): e.count for e in seen}
+
+
+def _events(connection: Any, key: Key | None, namespace: str | None) -> list[EventRecord]:
+    """Return the events of an object, else of the namespace that was asked for, else all."""
+    seen = events.listed(connection, key)
+    return [e for e in seen if namespace is None or e.key.namespace == namespace]
 
 
 def _event_row(event: EventRecord) -> list[str]:

@@ -81,6 +81,8 @@ def _by_device(given: list[str] | None, device: str, option: str, read: Any) -> 
         name = name if equals else device
         if not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
             raise typer.BadParameter(f"{option} {text!r}: expected cpu=… or cuda:0=…")
+        if name in found:
+            raise typer.BadParameter(f"{option} is given twice for {name}; give one")
         found[name] = read(value)
     return found
 

@@ -44,7 +44,7 @@ def logs(
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"logs needs a name: loopscope logs {kind.lower()} NAME")
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     digests = _digests(state, kind, context.obj.namespace, name)
     files = [WorkerLogReader(path) for path in sorted(state.logs.glob("worker-*.log"))]
     lines = [line for file in files for line in file.new_lines(digests)]

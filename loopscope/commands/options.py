@@ -9,10 +9,22 @@ from typing import Annotated
 import typer
 
 from loopscope.specs.sizes import byte_count
+from loopscope.specs.spec_sources import STANDARD_INPUT
 
-FileOption = Annotated[
-    Path, typer.Option("--filename", "-f", help="YAML file, or a folder read recursively.")
-]
+
+def _spec_path(text: str) -> Path:
+    return STANDARD_INPUT if text == "-" else Path(text)
+
+
+_FILE_OPTION = typer.Option(
+    "--filename",
+    "-f",
+    metavar="PATH",
+    parser=_spec_path,
+    help="YAML file, a folder read recursively, or - for standard input.",
+)
+FilesOption = Annotated[list[Path], _FILE_OPTION]
+FilesOrElseOption = Annotated[list[Path] | None, _FILE_OPTION]
 RootOption = Annotated[
     Path | None,
     typer.Option("--root", help="Folder that files named in specs must lie under."),

@@ -57,6 +57,8 @@ def _scope(
     """Return the scope that exactly one of KIND NAME, --stage and --all names."""
     if bool(words) + (stage is not None) + all_ != 1:
         raise CommandError("expected one of KIND NAME, --stage STAGE or --all")
+    if not words:
+        given.refuse_namespace("--all" if all_ else "--stage")
     if all_:
         return pauses.EVERYTHING
     if stage is not None:
@@ -66,7 +68,7 @@ def _scope(
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"expected a name: loopscope pause {kind.lower()} NAME")
-    with given.open_existing().database.read() as connection:
+    with given.open_to_read().database.read() as connection:
         try:
             return pauses.scope_of(find_one(connection, kind, given.namespace, name).key)
         except CommandError:

@@ -15,13 +15,14 @@ from loopscope.commands.apply import existing, request_of
 from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
-    FileOption,
+    FilesOption,
     ForceOption,
     PruneOption,
     RootOption,
 )
-from loopscope.context import Globals, now
+from loopscope.context import CommandError, Globals, now
 from loopscope.reports.terminal import printable
+from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.folder import StateFolder, open_state
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     context: typer.Context,
-    filename: FileOption,
+    filename: FilesOption,
     root: RootOption = None,
     apply_set: ApplySetOption = None,
     prune: PruneOption = False,
@@ -49,7 +50,11 @@ def plan(
     """Show what an apply would run, and why; nothing is written."""
     from loopscope.controller.requests import planned, read_files
 
-    request = request_of(filename, root, apply_set, prune, allow_empty, force_conflicts)
+    if STANDARD_INPUT in filename and output not in (None, "json"):
+        raise CommandError("a plan file names files that are read again; -f - is none")
+    request = request_of(
+        context.obj, filename, root, apply_set, prune, allow_empty, force_conflicts
+    )
     with _opened(context.obj) as state:
         reading = read_files(state, request, now=now())
         with state.database.read() as connection:
@@ -70,7 +75,7 @@ def plan(
 @contextmanager
 def _opened(options: Globals) -> Iterator[StateFolder]:
     """Open the state folder; where there is none, an empty one that vanishes again."""
-    state = existing(options)
+    state = existing(options, to_read=True)
     if state is not None:
         yield state
         return

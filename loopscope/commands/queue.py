@@ -34,10 +34,12 @@ def queue(
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     settings = Settings(**settings_of_file(context.obj.state_path))
     with state.database.read() as connection:
         view = read_view(connection, state.path, settings, now(), ended=everything)
+    if context.obj.namespace_given:
+        view = view.of_namespace(context.obj.namespace)
     if output == "json":
         print(json.dumps(_document(view), indent=2))
         return

@@ -43,6 +43,7 @@ def rebuild(
     from loopscope.controller.rebuild import rebuild as make_again  # late: `get` must stay quick
     from loopscope.controller.runtime import AnotherController
 
+    context.obj.refuse_namespace("rebuild")
     loaded = _loaded(specs, root)
     path = context.obj.state_path
     try:

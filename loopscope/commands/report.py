@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,13 @@ def report(
     from loopscope.reports.export import write_report  # late: tables and templates take a second
     from loopscope.reports.view import ExperimentView
 
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     with state.database.read() as connection:
         key = find_experiment(connection, context.obj.namespace, name).key
     path = output or context.obj.state_path / "reports" / f"{name}.html"
     if output is None:
-        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # the refusal below says what to do
+            path.parent.mkdir(exist_ok=True)
     print(f"report: {write_report(ExperimentView.load(state, key), path)}")
 
 
@@ -51,7 +53,7 @@ def export(
     from loopscope.reports.export import export_bundle
     from loopscope.reports.view import ExperimentView
 
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     with state.database.read() as connection:
         key = find_experiment(connection, context.obj.namespace, name).key
     export_bundle(ExperimentView.load(state, key), directory, allow_partial=partial)

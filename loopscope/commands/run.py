@@ -71,7 +71,7 @@ def run(
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))
-    request = request_of(path, root, force=force_conflicts, confirm=confirm)
+    request = request_of(context.obj, [path], root, force=force_conflicts, confirm=confirm)
     found = existing(context.obj)
     reading = read_files(found, request, now=now())
     state = found or context.obj.open()

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import time
-from typing import Annotated, get_args
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, get_args
 
 import typer
 
-from loopscope.context import CommandError, find, now, split_name
+from loopscope.commands.options import duration
+from loopscope.context import (
+    EXIT_WAIT_STALLED,
+    CommandError,
+    Globals,
+    NotFound,
+    find,
+    split_name,
+)
+from loopscope.specs.keys import Key
 from loopscope.specs.status import ConditionType
+from loopscope.state import objects
 from loopscope.state.records import ObjectRecord
 
 POLL_SECONDS = 0.2
+Look = Callable[[], list[ObjectRecord]]
+"""Return the objects that are waited for; none while they are still to come."""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,33 +36,117 @@ def wait(
     context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="KIND NAME", help="Which object.")],
     condition: Annotated[
-        str, typer.Option("--for", help="condition=Ready, or another condition, or delete.")
+        str, typer.Option("--for", help="condition=Ready, or another condition; create; delete.")
     ],
     timeout: Annotated[str, typer.Option(help="Give up after this long: 30s, 10m, 2h.")] = "30s",
 ) -> None:
-    """Wait until the condition is True for the current generation. Exit 1 on timeout."""
+    """Wait until the condition is True for the current generation.
+
+    Exit 1 on timeout, 4 at once when the object is Stalled: then it is you who must act.
+    """
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"wait needs a name: loopscope wait {kind.lower()} NAME --for=…")
     type_ = _condition_type(condition)
-    seconds = _seconds(timeout)
-    state = context.obj.open_existing()
-    deadline = now() + seconds
+    deadline = time.monotonic() + _seconds(timeout)
+    look = _look(context.obj, kind, name, condition)
     while True:
         try:
-            with state.database.read() as connection:
-                records = find(connection, kind, context.obj.namespace, name)
-        except CommandError:
+            records = look()
+        except NotFound:
             if condition == "delete":
                 return
             raise
-        if type_ and all(r.status.is_true(type_, r.generation) for r in records):
-            print(f"{', '.join(str(r.key) for r in records)}: {type_}")
+        if _is_met(records, condition, type_):
+            print(f"{', '.join(str(r.key) for r in records)}: {type_ or 'created'}")
             return
-        if now() >= deadline:
-            why = _why(records[0])
+        if type_ not in (None, "Stalled"):
+            _end_if_stalled(records, condition)
+        if time.monotonic() >= deadline:
+            why = _why(records[0]) if records else "; it does not exist yet"
             raise CommandError(f"timed out after {timeout} waiting for {condition}{why}", 1)
         time.sleep(POLL_SECONDS)
+
+
+def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
+    """Return how to look for the objects.
+
+    Looking raises NotFound for what nobody is about to make, and CommandError when the experiment
+    that should make it is Stalled.
+    """
+    if condition == "create" and not (options.state_path / "state.db").exists():
+        return _look_later(options, kind, name, condition)
+    state = options.open_to_read()
+
+    def look() -> list[ObjectRecord]:
+        with state.database.read() as connection:
+            try:
+                return find(connection, kind, options.namespace, name)
+            except NotFound as missing:
+                if condition == "create":
+                    return []
+                makers = _makers(connection, kind, options.namespace, name)
+                if condition == "delete" or not makers:
+                    hint = "" if condition == "delete" else "; --for=create waits until it exists"
+                    raise NotFound(f"{missing}{hint}", 1) from None
+        _end_if_stalled(makers, condition)
+        return []
+
+    return look
+
+
+def _look_later(options: Globals, kind: str, name: str, condition: str) -> Look:
+    """Return how to look where there is no state folder yet."""
+
+    def look() -> list[ObjectRecord]:
+        if not (options.state_path / "state.db").exists():
+            return []
+        return _look(options, kind, name, condition)()
+
+    return look
+
+
+def _makers(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
+    """Return the experiments and sweeps that are about to make an object of that name."""
+    return [
+        one
+        for one in objects.listed(connection, "Experiment", namespace)
+        if any(key.kind == kind and name in (key.name, one.key.name) for key in _to_make(one))
+    ]
+
+
+def _to_make(record: ObjectRecord) -> Iterator[Key]:
+    """Yield the objects that an experiment's spec stands for, those of its cells as well."""
+    from loopscope.reconcilers.references import STAGE_KINDS, child_key  # late: for a race only
+    from loopscope.reconcilers.sweep import cell_manifests
+
+    owners = [(record.key, record.spec)]
+    if "matrix" in record.spec:
+        owners = [(cell.key, cell.spec) for cell in cell_manifests(record)]
+        yield from (key for key, _ in owners)
+    for key, spec in owners:
+        stages = (stage for stage in STAGE_KINDS if stage != "steering" or stage in spec)
+        yield from (child_key(key, stage) for stage in stages)
+
+
+def _is_met(records: list[ObjectRecord], condition: str, type_: ConditionType | None) -> bool:
+    if type_ is None:
+        return condition == "create" and bool(records)
+    return bool(records) and all(r.status.is_true(type_, r.generation) for r in records)
+
+
+def _end_if_stalled(records: list[ObjectRecord], condition: str) -> None:
+    """Raise CommandError when one of the objects stands still as it is: no waiting helps."""
+    for record in records:
+        if record.status.is_true("Stalled", record.generation):
+            stalled = record.status.condition("Stalled")
+            why = f"{stalled.reason}: {stalled.message}" if stalled else ""
+            where = f"{record.key.kind.lower()} {record.key.name}"
+            raise CommandError(
+                f"{record.key} is Stalled, so {condition} will not come by itself; {why}; "
+                f"see `loopscope why {where}`",
+                EXIT_WAIT_STALLED,
+            )
 
 
 def _why(record: ObjectRecord) -> str:
@@ -65,18 +161,20 @@ def _why(record: ObjectRecord) -> str:
 
 
 def _condition_type(text: str) -> ConditionType | None:
-    if text == "delete":
+    if text in ("create", "delete"):
         return None
     name = text.removeprefix("condition=")
     for known in get_args(ConditionType):
         if known.lower() == name.lower() and text.startswith("condition="):
             return known  # type: ignore[no-any-return]
     known = ", ".join(get_args(ConditionType))
-    raise CommandError(f"expected --for=condition=TYPE with TYPE in {known}; or --for=delete")
+    raise CommandError(
+        f"expected --for=condition=TYPE with TYPE in {known}; or --for=create; or --for=delete"
+    )
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text)
-    if match is None:
-        raise CommandError(f"--timeout {text!r} is not a duration; expected for example 90s or 10m")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise CommandError(f"--timeout {error}") from None

@@ -37,7 +37,7 @@ def why(
     kind, name = split_name(words)
     if name is None:
         raise CommandError(f"why needs a name: loopscope why {kind.lower()} NAME")
-    state = context.obj.open_existing()
+    state = context.obj.open_to_read()
     controlled = _is_held(state.leader_lock)
     with state.database.read() as connection:
         key = find_one(connection, kind, context.obj.namespace, name).key

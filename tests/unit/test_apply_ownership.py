@@ -9,6 +9,7 @@ from loopscope.controller.appliers import Applier
 from loopscope.controller.folder_source import FolderSource
 from loopscope.controller.requests import Request, fulfil, read_files
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import failpoints, objects
 from loopscope.state.folder import open_state
 from tests.simulated import Simulation
@@ -317,7 +318,7 @@ def test_of_two_sets_at_once_one_wins_and_the_other_is_told(write, tmp_path):
 
     def apply(name):
         state = open_state(tmp_path / "state")
-        request = Request(tmp_path / name, tmp_path, Applier(f"apply-set:{name}"))
+        request = Request((SpecSource(tmp_path / name, tmp_path),), Applier(f"apply-set:{name}"))
         try:
             ends[name] = fulfil(state, read_files(state, request, now=0.0), now=0.0).applied
         except Exception as error:

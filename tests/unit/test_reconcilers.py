@@ -260,6 +260,17 @@ def test_a_dictionary_that_does_not_fit_needs_a_human(facts, spec, words):
     assert desired.reason == "InputMismatch" and desired.terminal and words in desired.message
 
 
+def test_a_dictionary_of_another_model_needs_a_human_or_leave_to_use_it():
+    other = capture_spec(model={"name": "google/gemma-3-270m"})
+    upstream = made_ready(stored("Capture", "cap", other), CAPTURED)
+    facts = {**DICTIONARY, "model_names": ["gpt2-small", "gpt2"]}
+    desired = decomposition.desired(decomposition_snapshot(upstream, facts))
+    assert desired.reason == "InputMismatch" and "trained on gpt2-small" in desired.message
+    dictionary = {**DECOMPOSITION["dictionary"], "usableOn": "any"}
+    spec = {**DECOMPOSITION, "dictionary": dictionary}
+    assert decomposition.desired(decomposition_snapshot(upstream, facts, spec)).action
+
+
 def test_a_decomposition_rests_on_content_not_on_thresholds():
     base = digest_of(decomposition.desired(decomposition_snapshot()))
     loose = {**DECOMPOSITION, "selection": {**DECOMPOSITION["selection"], "top": 1}}

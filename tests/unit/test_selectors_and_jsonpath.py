@@ -69,7 +69,12 @@ LIST = {"items": [{"metadata": {"name": name}} for name in ("a", "b")]}
         ("{.status.conditions[?(@.type!='Ready')].type}", DOCUMENT, "Stalled"),
         ("{.status.conditions[*].type}", DOCUMENT, "Ready Stalled"),
         ("{.status.conditions[-1].type}", DOCUMENT, "Stalled"),
-        ("{.status.conditions[9].type}", DOCUMENT, ""),
+        ("{.metadata.labels.loopscope\\.dev/sweep}", DOCUMENT, "s"),
+        ("{.metadata.labels['loopscope\\.dev/sweep']}", DOCUMENT, "s"),
+        ('{.metadata.labels["loopscope\\.dev/sweep"]}', DOCUMENT, "s"),
+        ("{range .metadata.labels}{.loopscope\\.dev/sweep}{end}", DOCUMENT, "s"),
+        ("{.metadata.labels.loopscope.dev/sweep}", DOCUMENT, ""),
+        ("{.nothing[0].here}", DOCUMENT, ""),
         ("{.status.summary.n} {.status.summary.estimate}", DOCUMENT, "20 0.25"),
         ("{.status.summary.cells}", DOCUMENT, "[1, 2, 3]"),
         ("{.status.summary.note}", DOCUMENT, "null"),
@@ -81,6 +86,14 @@ LIST = {"items": [{"metadata": {"name": name}} for name in ("a", "b")]}
 )
 def test_a_template_says_what_stands_there(template, document, text):
     assert render(template, document) == text
+
+
+@pytest.mark.parametrize(
+    "template", ["{.status.conditions[9].type}", "{.status.conditions[-3]}", "{.metadata.name[0]}"]
+)
+def test_a_place_that_is_not_there_is_an_error_as_it_is_for_kubectl(template):
+    with pytest.raises(LookupError, match=r"out of bounds|no list"):
+        render(template, DOCUMENT)
 
 
 @pytest.mark.parametrize(

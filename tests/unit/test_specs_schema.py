@@ -27,7 +27,7 @@ MODELINE = "# yaml-language-server: $schema="
 class AnyFiles:
     """Files that are all there."""
 
-    def lines(self, file):
+    def lines(self, file, *, as_lines=False):
         return [f"a text of {file}"]
 
     def locate(self, path):

@@ -5,7 +5,12 @@ import pytest
 from loopscope.state import file_systems
 from loopscope.state.database import open_database
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.file_systems import NETWORK_FILE_SYSTEMS, refuse_network_file_system
+from loopscope.state.file_systems import (
+    LOCAL_FILE_SYSTEMS,
+    LOCAL_VARIABLE,
+    NETWORK_FILE_SYSTEMS,
+    refuse_network_file_system,
+)
 
 
 @pytest.fixture
@@ -35,7 +40,37 @@ def test_every_network_file_system_is_refused(mounts, tmp_path, kind):
     assert is_refused(tmp_path / "state.db", mounts(("/", kind)))
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "fuseblk"])
+@pytest.mark.parametrize(
+    "kind",
+    ["virtiofs", "fakeowner", "9p", "vboxsf", "prl_fs", "hgfs", "drvfs", "fuse.vmhgfs-fuse"],
+)
+def test_folders_of_a_host_are_refused_as_those_of_a_server_are(mounts, tmp_path, kind):
+    assert is_refused(tmp_path / "state.db", mounts(("/", "overlay"), (tmp_path, kind)))
+
+
+@pytest.mark.parametrize("kind", ["newfs", "fuse.newfs", "fuse"])
+def test_an_unknown_file_system_is_refused_until_somebody_vouches_for_it(
+    mounts, tmp_path, monkeypatch, kind
+):
+    table = mounts(("/", "ext4"), (tmp_path, kind))
+    with pytest.raises(TerminalFailure) as refused:
+        refuse_network_file_system(tmp_path / "state.db", table)
+    assert refused.value.reason == "UnknownFileSystem"
+    assert f"{LOCAL_VARIABLE}={kind}" in refused.value.message
+    monkeypatch.setenv(LOCAL_VARIABLE, f"other, {kind}")
+    assert not is_refused(tmp_path / "state.db", table)
+
+
+def test_nobody_can_vouch_for_a_network_file_system(mounts, tmp_path, monkeypatch):
+    monkeypatch.setenv(LOCAL_VARIABLE, "nfs4")
+    assert is_refused(tmp_path / "state.db", mounts(("/", "nfs4")))
+
+
+def test_no_file_system_is_both_local_and_not():
+    assert not LOCAL_FILE_SYSTEMS & NETWORK_FILE_SYSTEMS
+
+
+@pytest.mark.parametrize("kind", sorted(LOCAL_FILE_SYSTEMS))
 def test_local_file_systems_are_not(mounts, tmp_path, kind):
     assert not is_refused(tmp_path / "state.db", mounts(("/", kind)))
 

@@ -7,6 +7,7 @@ import pytest
 
 from loopscope.controller.requests import Request, fulfil, read_files
 from loopscope.specs.keys import Key
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import objects
 from loopscope.state.folder import open_state
 
@@ -18,7 +19,7 @@ def world(experiment, tmp_path):
     later = time.time() + 60  # as if the files were a minute old
 
     def read():
-        return read_files(state, Request(path.parent, tmp_path), now=later)
+        return read_files(state, Request((SpecSource(path.parent, tmp_path),)), now=later)
 
     fulfil(state, read(), now=later)
     read.state, read.path, read.later = state, path, later
@@ -89,7 +90,7 @@ def test_other_code_reads_the_file_again(world, monkeypatch):
 
 def test_a_prompt_file_that_is_younger_than_the_apply_is_not_trusted(world, tmp_path):
     edit_a_prompt_file(world, tmp_path)
-    young = Request(world.path.parent, tmp_path)
+    young = Request((SpecSource(world.path.parent, tmp_path),))
     reading = read_files(world.state, young, now=time.time())
     fulfil(world.state, reading, now=0.0)
     assert parsed(world()) == ["experiment/x"], "not remembered"

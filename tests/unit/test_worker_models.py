@@ -119,6 +119,13 @@ def test_a_text_that_brings_its_own_bos_is_refused(any_model):
     assert reason_of(lambda: any_model.encode("<bos> the wine")) == "DoubledBos"
 
 
+@pytest.mark.parametrize("token", ["<bos>", "<eos>", "<pad>"])
+def test_a_text_with_a_special_token_inside_is_refused_by_name(any_model, token):
+    with pytest.raises(TerminalFailure, match=f"special token '{token}'") as failure:
+        any_model.encode(f"the wine {token} is")
+    assert failure.value.reason == "SpecialTokenInText"
+
+
 def test_a_text_without_tokens_is_refused(any_model):
     assert reason_of(lambda: any_model.encode("")) == "EmptyText"
 

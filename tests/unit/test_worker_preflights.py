@@ -96,3 +96,37 @@ def test_a_text_that_depends_on_its_batch_is_caught(steering_world, monkeypatch)
     with pytest.raises(TerminalFailure, match="replayed rows that differ") as failure:
         steering_world.run(steering, steering_payload())
     assert failure.value.reason == "PreflightFailed"
+
+
+INNER = "the wine <bos> is"
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("capture", {"prompts": [{"id": "p", "text": INNER}]}),
+        ("capture", {"calibrationText": [INNER]}),
+        ("steering", {"openings": [{"id": "o", "text": INNER}]}),
+        ("steering", {"neutralText": ["a garden in summer", INNER]}),
+        ("steering", {"systemPrompt": INNER}),
+    ],
+)
+def test_a_special_token_is_refused_in_every_text_alike(steering_world, stage, changes):
+    with pytest.raises(TerminalFailure) as failure:
+        if stage == "capture":
+            steering_world.run(capture, capture_payload(**changes))
+        else:
+            steering_world.run(steering, steering_payload(**changes))
+    assert failure.value.reason == "SpecialTokenInText"
+
+
+@pytest.mark.parametrize("field", ["openings", "neutralText"])
+def test_a_text_beyond_the_models_context_is_refused_before_anything_is_steered(
+    steering_world, field
+):
+    long = "the old house " * 60
+    given = [{"id": "o", "text": long}] if field == "openings" else ["a garden", long]
+    with pytest.raises(TerminalFailure) as failure:
+        steering_world.run(steering, steering_payload(**{field: given}))
+    assert failure.value.reason == "PromptTooLong"
+    assert not any(phase == "Steering" for phase, *_ in steering_world.calls)

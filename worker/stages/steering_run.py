@@ -85,7 +85,7 @@ class SteeringRun:
 def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
     """Load the model and build the arms.
 
-    Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, ``EmptyText``.
+    Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, and what ``encode`` refuses.
     """
     model = context.model(payload["model"])
     arms = build_arms(payload, context, model.d_model)
@@ -116,6 +116,14 @@ def _check_lengths(run: SteeringRun) -> None:
                 "PromptTooLong",
                 f"opening {opening['id']} has {len(tokens)} tokens; with maxNewTokens and the "
                 f"system prompt that makes {needed}, above the model's {limit}",
+            )
+    for number, text in enumerate(run.payload["neutralText"], start=1):
+        needed = len(run.prefix) + len(run.model.encode(text))
+        if limit is not None and needed > limit:
+            raise TerminalFailure(
+                "PromptTooLong",
+                f"text {number} of neutralText has {needed} tokens with BOS and the system prompt, "
+                f"above the model's {limit}; shorten it",
             )
 
 

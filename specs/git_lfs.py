@@ -1,0 +1,15 @@
+"""What a clone without Git LFS leaves in the place of a large file: three lines that name it."""
+
+from __future__ import annotations
+
+import re
+
+POINTER_BYTES_MIN = 64
+"""So many bytes from a file's start are enough to know a pointer."""
+ADVICE = "is a Git LFS pointer, not the file itself; run git lfs pull in its checkout"
+_FIRST_LINE = re.compile(rb"version https://(?:git-lfs\.github|hawser\.github)\.com/spec/v\d+\r?\n")
+
+
+def is_pointer(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a pointer."""
+    return _FIRST_LINE.match(start) is not None
