@@ -155,7 +155,9 @@ def texts_by_arm(folder):
 
 def test_clamping_steers_arms_of_latents_otherwise_and_the_rest_as_before(steering_world):
     arms = ["none", "coarse", "fine", "multi", "randomLatent", "meanDifference", "random"]
-    payload = steering_payload(arms=arms, systemPrompt="people liked wine", strengths=[0.5])
+    payload = steering_payload(
+        arms=arms, systemPrompt="people liked wine", systemPromptSeparator="", strengths=[0.5]
+    )
     added, plain = steering_world.run(steering, payload, "added", "added")
     clamped, metrics = steering_world.run(
         steering, payload | {"method": "clamp"}, "clamped", "clamped"
