@@ -11,13 +11,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from loopscope.specs.actions import STAGES
+from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import read_at_most
 from loopscope.specs.sizes import byte_count
 from loopscope.specs.yaml_nodes import Document, read_documents
 
 FILE_BYTES_MAX = 256 * 1024
-DEVICE_PATTERN = r"^(cpu|cuda:\d{1,2})$"
 
 
 def _size(value: Any) -> Any:
@@ -34,7 +34,14 @@ def _stages(value: Mapping[str, int]) -> Mapping[str, int]:
     return value
 
 
-Device = Annotated[str, Field(pattern=DEVICE_PATTERN)]
+def _once(value: Any) -> Any:
+    if isinstance(value, dict) and "cuda" in value and "cuda:0" in value:
+        raise ValueError("cuda and cuda:0 are the same device; name it once")
+    return value
+
+
+Once = BeforeValidator(_once)
+Device = Annotated[str, AfterValidator(device_name)]
 Size = Annotated[int, BeforeValidator(_size)]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
@@ -46,9 +53,9 @@ class Config(BaseModel):
 
     job_starts_per_minute: Annotated[int, Field(ge=1, le=10_000)] | None = None
     burst: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    slots: dict[Device, Annotated[int, Field(ge=1, le=64)]] | None = None
+    slots: Annotated[dict[Device, Annotated[int, Field(ge=1, le=64)]], Once] | None = None
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
-    memory: dict[Device, Size] | None = None
+    memory: Annotated[dict[Device, Size], Once] | None = None
     stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None
     priority_classes: dict[ClassName, Annotated[int, Field(ge=-1000, le=1000)]] | None = None
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None

@@ -24,7 +24,7 @@ from loopscope.controller.leases import lost_jobs, take_back
 from loopscope.controller.observer import Observer, Result, Unobserved
 from loopscope.controller.outside_writes import OutsideWrites
 from loopscope.controller.quiet import Quiet
-from loopscope.controller.resolution import Resolution, Resolver, is_local
+from loopscope.controller.resolution import UNRESOLVED, Resolution, Resolver, is_local
 from loopscope.controller.settings import Settings
 from loopscope.controller.snapshots import Observer as ArtifactObserver
 from loopscope.controller.snapshots import read_snapshot
@@ -44,9 +44,6 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.objects import Conflict, Gone
 
 log = structlog.get_logger("controller")
-
-_UNRESOLVED = ("Resolving", "InputRefused")
-"""Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
 
 ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
@@ -351,7 +348,7 @@ class Controller:
         return plan
 
     def _resolve_if_blocked(self, snapshot: Snapshot, desired: Desired | None) -> None:
-        if not isinstance(desired, Blocked) or desired.reason not in _UNRESOLVED:
+        if not isinstance(desired, Blocked) or desired.reason not in UNRESOLVED:
             return
         now = self.clock.now()
         for reference in input_references(snapshot.object):

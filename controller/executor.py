@@ -20,6 +20,7 @@ from loopscope.controller.scheduling import Place
 from loopscope.controller.worker_log import WorkerLog
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
+from loopscope.state.processes import process_exists, process_name
 
 STOP_GRACE_SECONDS = 10.0
 """A worker whose controller is gone finishes what is quick and has exited within this time."""
@@ -265,23 +266,3 @@ def _obituary(worker: _Process) -> str:
     last_line = worker.log.last_line()
     said = f"; its last words: {last_line}" if last_line else ""
     return f"exited with status {status}{said}"
-
-
-def process_name(pid: int) -> str:
-    """Return ``<pid>@<start time>``: a name that a recycled pid does not share."""
-    try:
-        return f"{pid}@{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
-        return f"{pid}@gone"
-
-
-def process_exists(name: str) -> bool:
-    """Whether the process of this name still runs."""
-    pid = int(name.split("@")[0]) if name.split("@")[0].isdigit() else -1
-    if pid < 0 or not psutil.pid_exists(pid):
-        return False
-    try:
-        zombie = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-    return not zombie and process_name(pid) == name

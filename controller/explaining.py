@@ -5,6 +5,7 @@ The reconcilers are asked what the object wants now; jobs and artifacts say how 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,11 +19,13 @@ from loopscope.reconcilers.references import (
     object_references,
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.reconcilers.stage import edited_since, needs_a_human
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition
 from loopscope.state import inputs, jobs
 from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
+from loopscope.state.processes import without_lost_worker
+from loopscope.state.records import UNAVAILABLE, WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10
@@ -54,13 +57,20 @@ class Explanation:
 
 
 def explain(
-    connection: Any, store: ArtifactStore, key: Key, *, now: float, controlled: bool
+    connection: Any,
+    store: ArtifactStore,
+    key: Key,
+    *,
+    now: float,
+    controlled: bool,
+    present: Callable[[ObjectRecord], ObjectRecord] = lambda record: record,
 ) -> Explanation:
     """Return why ``key`` is as it is. ``controlled``: whether a controller works there.
 
-    Raises KeyError when there is no such object.
+    ``present`` returns a stored object with the status that it has now. Raises KeyError when
+    there is no such object.
     """
-    explainer = _Explainer(connection, Observer(store), now)
+    explainer = _Explainer(connection, Observer(store), now, present)
     links: list[Link] = []
     todo: Key | None = key
     while todo is not None and len(links) < LINKS_MAX:
@@ -74,8 +84,15 @@ def explain(
 
 
 class _Explainer:
-    def __init__(self, connection: Any, observer: Observer, now: float) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        observer: Observer,
+        now: float,
+        present: Callable[[ObjectRecord], ObjectRecord],
+    ) -> None:
         self.connection = connection
+        self.present = present
         self.observer = observer
         self.now = now
         self.where = StoredObjects(connection)
@@ -90,11 +107,11 @@ class _Explainer:
         desired = DESIRED_BY_KIND[key.kind](snapshot)
         observed = self.observer.observe(self.connection, snapshot.object, desired)
         state = _state(snapshot.object, desired, observed)
-        condition = snapshot.object.status.condition("Ready")
+        condition = self.present(snapshot.object).status.condition("Ready")
         if not isinstance(desired, Wanted):
             waits_for = self._waits_for(snapshot) if isinstance(desired, Blocked) else None
             return Link(key, state, condition), waits_for
-        job = observed.job
+        job = without_lost_worker(observed.job) if observed.job is not None else None
         progress = jobs.progress_of(self.connection).get(job.id) if job is not None else None
         return Link(
             key,
@@ -130,7 +147,7 @@ class _Explainer:
 
     def _experiment(self, snapshot: Snapshot) -> tuple[Link, Key | None]:
         record = snapshot.object
-        condition = record.status.condition("Ready")
+        condition = self.present(record).status.condition("Ready")
         children = {child.key: child for child in snapshot.children}
         for stage in STAGE_KINDS:
             child = children.get(child_key(record.key, stage))
@@ -190,10 +207,12 @@ def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> str:
     if isinstance(desired, Blocked):
         if desired.terminal:
             return "stalled"
-        return "resolving" if desired.reason == "Resolving" else "waits"
-    job = observed.job
+        return "resolving" if desired.reason in ("Resolving", UNAVAILABLE) else "waits"
+    job = without_lost_worker(observed.job) if observed.job is not None else None
     if job is not None and job.state in ("pending", "running"):
         return "running" if job.state == "running" else "queued"
+    if job is not None and needs_a_human(job) and not edited_since(record, job):
+        return "stalled"
     if record.status.observed_generation != record.generation:
         return "not seen"
     if record.ready and observed.damage is None and observed.artifact is not None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loopscope.controller.executor import process_exists
 from loopscope.controller.leases import take_back
 from loopscope.controller.runtime import leadership
 from loopscope.state import jobs
 from loopscope.state.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.processes import process_exists
 from loopscope.state.read_only import look_at
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy

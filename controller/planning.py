@@ -24,7 +24,7 @@ from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
 from loopscope.state import applied, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.records import ObjectRecord
+from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 _ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
 
@@ -209,7 +209,7 @@ def _state(
     if plan.status.condition("Stalled") is not None:
         return "stalled", None
     if isinstance(desired, Blocked):
-        if desired.reason == "Resolving":
+        if desired.reason in ("Resolving", UNAVAILABLE):
             return "unknown", desired.message
         return "unknown", _waits_for(hypothesis, snapshot)
     if plan.status.is_true("Ready", snapshot.object.generation):

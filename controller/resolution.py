@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
 from loopscope.controller.inputs.models import describe_model
 from loopscope.reconcilers.references import InputReference
 from loopscope.state import inputs
+from loopscope.state.records import UNAVAILABLE
 
 log = structlog.get_logger("resolution")
 
@@ -72,13 +73,24 @@ def resolve(reference: InputReference) -> Resolution:
     return Resolution(reference, facts)
 
 
+UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
+"""Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
+TRIES_MAX = 4
+"""After so many tries without an answer, an input counts as unavailable; it is asked for on."""
+_OUTAGES = ("HubUnreachable", "HubBusy", "HubOffline", "InputUnreadable", "UnexpectedError")
+"""Not ``InputChanging``: a writer that takes its time is at work."""
+_LASTS = ("HubOffline",)
+"""Asking again in the same process cannot help."""
+
+
 @dataclass
 class Resolver:
-    """Runs resolutions in ``executor``, one at a time per reference."""
+    """Runs resolutions in ``executor``, one at a time per reference; counts those in vain."""
 
     executor: Executor
     wake: Callable[[], None]
     resolve: Callable[[InputReference], Resolution] = resolve
+    _in_vain: dict[str, int] = field(default_factory=dict)
     _under_way: dict[str, Future[Resolution]] = field(default_factory=dict)
 
     def request(self, reference: InputReference) -> None:
@@ -91,7 +103,21 @@ class Resolver:
     def finished(self) -> list[Resolution]:
         """Return the resolutions that ended since the last call."""
         ended = [digest for digest, future in self._under_way.items() if future.done()]
-        return [self._under_way.pop(digest).result() for digest in ended]
+        return [self._counted(self._under_way.pop(digest).result()) for digest in ended]
+
+    def _counted(self, found: Resolution) -> Resolution:
+        """Return the resolution; after many tries in vain, as one that says so."""
+        digest = found.reference.digest
+        if found.reason not in _OUTAGES:
+            self._in_vain.pop(digest, None)
+            return found
+        tries = self._in_vain[digest] = self._in_vain.get(digest, 0) + 1
+        if tries < TRIES_MAX and found.reason not in _LASTS:
+            return found
+        message = f"{found.reason}: {found.message}"
+        if found.reason not in _LASTS:
+            message += f"; asked {TRIES_MAX} times in vain, and now and then again"
+        return replace(found, reason=UNAVAILABLE, message=message)
 
     @property
     def busy(self) -> bool:

@@ -14,13 +14,14 @@ from filelock import FileLock, Timeout
 
 from loopscope.controller.clock import SystemClock
 from loopscope.controller.controller import Controller
-from loopscope.controller.executor import LocalProcesses, process_name
+from loopscope.controller.executor import LocalProcesses
 from loopscope.controller.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.state import failpoints, job_queue, leader
 from loopscope.state.failures import TransientFailure
 from loopscope.state.files import free_bytes
 from loopscope.state.folder import StateFolder
+from loopscope.state.processes import process_name
 
 log = structlog.get_logger("controller")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from loopscope.reconcilers.references import object_references
 from loopscope.specs.keys import Key
 from loopscope.state import jobs, objects
-from loopscope.state.records import ObjectRecord
+from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 
 def family(connection: Any, keys: Iterable[Key]) -> list[ObjectRecord]:
@@ -18,6 +19,29 @@ def family(connection: Any, keys: Iterable[Key]) -> list[ObjectRecord]:
         if record is not None:
             children = objects.owned_by(connection, record.uid)
             found.extend([record, *family(connection, [child.key for child in children])])
+    return found
+
+
+def waits_for_unavailable(connection: Any, records: Iterable[ObjectRecord]) -> bool:
+    """Whether nothing of what is left can go on, for want of inputs that nobody can reach.
+
+    Objects that these rest on count, too: as long as one of them moves, there is hope.
+    """
+    todo, seen, found = list(records), set[Key](), False
+    while todo:
+        record = todo.pop()
+        if record.key in seen or record.ready or record.stalled:
+            continue
+        seen.add(record.key)
+        ready = record.status.condition("Ready")
+        if ready is None or record.status.observed_generation != record.generation:
+            return False
+        if record.wanted_digest and jobs.find_active(connection, record.wanted_digest):
+            return False
+        if ready.reason not in (UNAVAILABLE, "InputsNotReady", "ChildrenNotReady"):
+            return False
+        found = found or ready.reason == UNAVAILABLE
+        todo.extend(objects.get_all(connection, object_references(record)))
     return found
 
 

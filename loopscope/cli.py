@@ -12,6 +12,7 @@ import typer
 from loopscope import commands
 from loopscope.commands.command_line import Application, Group
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
+from loopscope.outlet import outlets
 from loopscope.reports.terminal import printable
 from loopscope.specs.errors import InvalidSpec
 from loopscope.state.artifacts import Corrupt
@@ -54,6 +55,11 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 def main() -> None:
     """Run the command; errors that a user can cause become one clear message."""
+    with outlets():
+        _run()
+
+
+def _run() -> None:
     try:
         application(sys.argv[1:])()
     except InvalidSpec as invalid:
@@ -61,8 +67,6 @@ def main() -> None:
             print(printable(str(problem)), file=sys.stderr)
         print("nothing was applied", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
-    except BrokenPipeError:  # `loopscope get … | head`
-        sys.exit(0)
     except (CommandError, Failure, Corrupt, OSError) as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))

@@ -18,8 +18,11 @@ from loopscope.state.records import ObjectRecord
 
 EXIT_STALLED = 1
 EXIT_BAD_INPUT = 2
+EXIT_UNAVAILABLE = 3
 EXIT_WAIT_STALLED = 4
+EXIT_TIMED_OUT = 124
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 KIND_BY_WORD = {
     word: kind

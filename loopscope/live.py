@@ -1,35 +1,45 @@
-"""What ``run`` shows while it works: stages, progress, time left, and why something waits."""
+"""What ``run`` shows while it works: a table on a terminal, elsewhere lines."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
-from loopscope.commands.queue import job_detail
-from loopscope.controller.settled import family
-from loopscope.reports.listing import stage_word
+from loopscope.context import now as unix_now
+from loopscope.progress import Row, RunProgress, Whole
+from loopscope.reports.numbers import age
+from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
-from loopscope.state.folder import StateFolder
-from loopscope.state.records import ObjectRecord
+
+REPEAT_SECONDS = 25.0
+"""Where there is no terminal, how far everything is is said at least so often."""
+BAR_CHARACTERS = 12
+DETAIL_CHARACTERS_MIN = 16
+_SHOWN_FIRST = ("Running", "Stalled", "Retrying", "Queued", "Suspended", "Reconciling")
 
 
 class LiveView:
-    """A table that is redrawn on a terminal; elsewhere one line per change."""
+    """A table that is redrawn on a terminal; elsewhere a line per change, and now and then."""
 
-    def __init__(self, state: StateFolder, keys: list[Key]) -> None:
-        self._state = state
-        self._keys = keys
-        usual = state.path == Path(".loopscope").resolve()
-        self._option = "" if usual else f" --state {state.path}"
-        self._console = Console(highlight=False, markup=False)
+    def __init__(
+        self,
+        progress: RunProgress,
+        console: Console | None = None,
+        clock: Callable[[], float] = unix_now,
+    ) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._console = console or Console(highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._said: dict[Key, str] = {}
+        self._said_at = clock()
         self._in_trouble = False
 
     def __enter__(self) -> LiveView:
@@ -48,7 +58,7 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """Print a line above the table."""
-        self._console.print(text)
+        self._console.print(printable(text), soft_wrap=True)
 
     def tell_trouble(self, trouble: str | None) -> None:
         """Say once what keeps the controller from its work, and once that it is over."""
@@ -59,87 +69,114 @@ class LiveView:
 
     def refresh(self) -> None:
         """Show the newest state."""
-        rows = self._rows()
+        now = self._clock()
+        rows, whole = self._progress.read(now)
         if self._console.is_terminal:
-            self._live.update(_table(rows), refresh=True)
+            size = self._console.size
+            table = progress_table(rows, whole, size.width, size.height)
+            self._live.update(table, refresh=True)
             return
-        for key, word, detail in rows:
-            if self._said.get(key) != word:
-                self._said[key] = word
-                self._console.print(f"{key}: {word}{_because(word, detail)}", soft_wrap=True)
-
-    def print_outcome(self) -> list[ObjectRecord]:
-        """Print the end state of each applied object; return all records."""
-        with self._state.database.read() as connection:
-            records = family(connection, self._keys)
-        for record in records:
-            if record.key in self._keys or _is_root_cause(record):
-                self._console.print(outcome_line(record, self._option), soft_wrap=True)
-        return records
-
-    def _rows(self) -> list[tuple[Key, str, str]]:
-        with self._state.database.read() as connection:
-            records = family(connection, self._keys)
-            progress = jobs.progress_of(connection)
-            active = {job.digest: job for job in jobs.listed(connection)}
-        rows = []
-        for record in records:
-            job = active.get(record.wanted_digest or "")
-            ready = record.status.condition("Ready")
-            held = ready is not None and ready.reason == "Suspended"
-            if job is not None and not held:
-                detail = job_detail(job, progress.get(job.id))
-            else:
-                detail = ready.message if ready else ""
-            rows.append((record.key, _word(record), detail))
-        return rows
+        for row in rows:
+            if self._said.get(row.key) != row.word:
+                self._said[row.key] = row.word
+                self.note(f"{row.key}: {row.word}{_because(row)}")
+        if now - self._said_at >= REPEAT_SECONDS or now < self._said_at:
+            self._said_at = now
+            for line in progress_lines(rows, whole):
+                self.note(line)
 
 
-def _word(record: ObjectRecord) -> str:
-    if record.key.kind != "Experiment":
-        return stage_word(record)
-    return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"
+def progress_lines(rows: Sequence[Row], whole: Whole) -> list[str]:
+    """Return a line for each job that runs, or what everything waits for, and one for the run."""
+    running = [row for row in rows if row.is_stage and row.word == "Running"]
+    lines = [
+        f"{row.key}: {int(100 * (row.share or 0.0))} %, {_left_words(row)} ({row.detail})"
+        for row in running
+    ]
+    if not running:
+        waits = [r for r in rows if r.is_stage and r.word not in ("Ready", "Skipped", "Stalled")]
+        lines = [f"{row.key}: {row.word} ({row.detail})" for row in waits[:1]]
+    return [*lines, f"run: {whole}"]
 
 
-def _is_root_cause(record: ObjectRecord) -> bool:
-    """Whether the object itself needs a human, not something before it."""
-    stalled = record.status.condition("Stalled")
-    return record.stalled and stalled is not None and stalled.reason != "UpstreamStalled"
+def progress_table(rows: Sequence[Row], whole: Whole, width: int, height: int) -> Group:
+    """Return the table of a run, so that name, state, bar and time left fit into ``width``.
+
+    Rows that do not fit into ``height`` are counted; what runs or needs somebody is shown first.
+    """
+    shown = _fitting(rows, height - 6)  # head, run, two notes, cursor
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    fixed = 11 + BAR_CHARACTERS + 4 + 7 + 4  # state, bar, percent, left, and spaces
+    longest = max((len(str(row.key)) for row in shown), default=6)
+    name = min(longest, max(8, width - fixed - 2))
+    detail = width - fixed - name - 3
+    for title, size, justify in (
+        ("OBJECT", name, "left"),
+        ("STATE", 11, "left"),
+        ("PROGRESS", BAR_CHARACTERS, "left"),
+        ("", 4, "right"),
+        ("LEFT", 7, "right"),
+    ):
+        table.add_column(title, width=size, no_wrap=True, justify=justify)  # type: ignore[arg-type]
+    if detail >= DETAIL_CHARACTERS_MIN:
+        table.add_column("DETAIL", width=detail, no_wrap=True, overflow="ellipsis")
+    for row in shown:
+        cells = [Text(_shortened(str(row.key), name)), row.word, *_bar(row.share)]
+        cells.append(_left_cell(row))
+        if detail >= DETAIL_CHARACTERS_MIN:
+            cells.append(Text(printable(row.detail)))
+        table.add_row(*cells)
+    parts: list[Table | Text] = [table]
+    if len(shown) < len(rows):
+        hidden = Counter(row.word for row in rows if row not in shown)
+        words = ", ".join(f"{count} {word}" for word, count in hidden.items())
+        parts.append(Text(f"… and {len(rows) - len(shown)} more: {words}"[:width]))
+    running = next((row for row in shown if row.is_stage and row.word == "Running"), None)
+    if running is not None and detail < DETAIL_CHARACTERS_MIN:
+        parts.append(Text(printable(running.detail)[:width]))
+    return Group(*parts, _whole_line(whole, width))
 
 
-def _because(word: str, detail: str) -> str:
+def _whole_line(whole: Whole, width: int) -> Table:
+    line = Table.grid(padding=(0, 1))
+    words = f"{whole.done} of {whole.stages} stages done, {whole.left}"[: width - 22]
+    line.add_row("run", *_bar(whole.share), words)
+    return line
+
+
+def _bar(share: float | None) -> list[ProgressBar | str | Text]:
+    part = min(max(share or 0.0, 0.0), 1.0)
+    return [ProgressBar(100, 100 * part, width=BAR_CHARACTERS), f"{int(100 * part)}%"]
+
+
+def _left_cell(row: Row) -> str:
+    if row.word in ("Ready", "Skipped", "Stalled") or row.left_seconds is None:
+        return ""
+    return age(row.left_seconds) if row.word == "Running" else f"~{age(row.left_seconds)}"
+
+
+def _left_words(row: Row) -> str:
+    known = row.left_seconds is not None
+    return f"{age(row.left_seconds or 0.0)} left" if known else "time left not known yet"
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return a text with its middle taken out: the kind stands first, the stage last."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def _fitting(rows: Sequence[Row], count: int) -> list[Row]:
+    if len(rows) <= max(1, count):
+        return list(rows)
+    order = {word: number for number, word in enumerate(_SHOWN_FIRST)}
+    first = sorted(rows, key=lambda row: order.get(row.word, len(order)))[: max(1, count)]
+    return [row for row in rows if row in first]
+
+
+def _because(row: Row) -> str:
     """Say why only where the word alone leaves one wondering."""
-    unusual = word == "Waiting" and not detail.startswith("waits for")
-    return f" ({detail})" if unusual or word in ("Stalled", "Retrying", "Suspended") else ""
-
-
-def outcome_line(record: ObjectRecord, option: str = "") -> str:
-    """Return how an object ended; ``option`` is what a follow-up command must repeat."""
-    stalled = record.status.condition("Stalled")
-    if record.stalled and stalled is not None:
-        line = f"{record.key} is stalled: {stalled.reason}: {stalled.message}"
-        kind, name = record.key.kind.lower(), record.key.name
-        hint = f"\n  when that is repaired: loopscope{option} retry {kind} {name}, then run again"
-        return line + (hint if record.wanted_digest else "")
-    return f"{record.key} is ready{_answers(record.status.summary)}"
-
-
-def _answers(summary: dict[str, Any]) -> str:
-    words = [f"gate {summary['gate']}"] if summary.get("gate") else []
-    if summary.get("verdict"):
-        words.append(f"verdict {summary['verdict']}")
-    if isinstance(summary.get("estimate"), float):
-        words.append(
-            f"{summary.get('contrast')} {summary['estimate']:+.2f} "
-            f"[{summary['low']:+.2f}, {summary['high']:+.2f}], n = {summary['n']}"
-        )
-    return f": {', '.join(words)}" if words else ""
-
-
-def _table(rows: list[tuple[Key, str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("OBJECT", "STATE", "DETAIL"):
-        table.add_column(column, overflow="ellipsis", no_wrap=True)
-    for key, word, detail in rows:
-        table.add_row(str(key), word, detail)
-    return table
+    unusual = row.word == "Waiting" and not row.detail.startswith("waits for")
+    return f" ({row.detail})" if unusual or row.word in ("Stalled", "Retrying", "Suspended") else ""

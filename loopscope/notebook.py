@@ -17,6 +17,8 @@ import pandas
 
 from loopscope.reports.documents import object_document
 from loopscope.reports.listing import by_owner, stage_word
+from loopscope.reports.numbers import testable
+from loopscope.reports.present import present
 from loopscope.reports.view import STAGES, ExperimentView, StageView
 from loopscope.specs.keys import Key
 from loopscope.specs.suggest import did_you_mean
@@ -56,7 +58,7 @@ class Experiments(Mapping[str, "Experiment"]):
     def __getitem__(self, name: str) -> Experiment:
         key = Key("Experiment", self._state.namespace, name)
         with looking_at(self._state.path) as folder, folder.database.read() as connection:
-            record = objects.get(connection, key)
+            record = next(iter(present(connection, objects.get_all(connection, [key]))), None)
         if record is None:
             hint = did_you_mean(name, self) if len(self) else "; there are none"
             raise KeyError(f"no experiment {name!r} in namespace {key.namespace}{hint}")
@@ -82,7 +84,7 @@ class Experiments(Mapping[str, "Experiment"]):
             stages = {child.key.name.removeprefix(prefix): child for child in children}
             row: dict[str, Any] = {"name": record.key.name, "ready": record.ready}
             row |= {stage: stage_word(stages[stage]) for stage in STAGES if stage in stages}
-            summary = record.status.summary if record.ready else {}
+            summary = testable(record.status.summary) if record.ready else {}
             row |= {name: summary.get(name) for name in _OVERVIEW}
             rows.append(row)
         columns = ["name", "ready", *STAGES, *_OVERVIEW]
@@ -91,7 +93,7 @@ class Experiments(Mapping[str, "Experiment"]):
     def _records(self) -> list[tuple[ObjectRecord, list[ObjectRecord]]]:
         namespace = self._state.namespace
         with looking_at(self._state.path) as folder, folder.database.read() as connection:
-            everything = objects.listed(connection, namespace=namespace)
+            everything = present(connection, objects.listed(connection, namespace=namespace))
         owned = by_owner(everything)
         found = [record for record in everything if record.key.kind == "Experiment"]
         return [(record, owned.get(record.uid, [])) for record in found]

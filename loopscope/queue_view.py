@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.executor import process_exists
 from loopscope.controller.limits import below_floor
 from loopscope.controller.queue_snapshot import priority_of, read_queue
 from loopscope.controller.scheduling import Place, QueueSnapshot, Wait, schedule
 from loopscope.controller.settings import Settings
+from loopscope.reports.present import present, present_jobs
 from loopscope.state import job_queue, jobs, leader, objects, pauses
 from loopscope.state.files import free_bytes
-from loopscope.state.records import JobRecord, LeaderRecord, ObjectRecord, Progress
+from loopscope.state.processes import process_exists
+from loopscope.state.records import UNAVAILABLE, JobRecord, LeaderRecord, ObjectRecord, Progress
 
-WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving")
+WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving", UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ def read_view(
     if alive is not None:
         settings = Settings.from_json(alive.settings)
     low = below_floor(free_bytes(state_path), settings.free_space_floor_bytes)
+    listed = present_jobs(connection, jobs.listed(connection, ended=ended))
     snapshot = read_queue(connection, settings, (), now, low_space=low)
-    snapshot = _with_places(connection, snapshot, settings)
+    lost = {job.id for job in listed if job.state == "pending"}
+    running = tuple(one for one in snapshot.running if one.id not in lost)
+    snapshot = _with_places(connection, replace(snapshot, running=running), settings)
     decisions = schedule(snapshot)
     place = {one.job_id: number for number, one in enumerate(decisions)}
     active = job_queue.active(connection)
-    listed = jobs.listed(connection, ended=ended)
     return QueueView(
         now=now,
         leader=alive,
@@ -78,7 +81,9 @@ def read_view(
         priorities={job.id: priority_of(job, settings)[0] for job in active},
         progress=jobs.progress_of(connection),
         paused=pauses.listed(connection),
-        upstream=[one for one in objects.listed(connection) if _waits_for_others(one)],
+        upstream=[
+            one for one in present(connection, objects.listed(connection)) if _waits_for_others(one)
+        ],
     )
 
 

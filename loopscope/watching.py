@@ -9,6 +9,7 @@ from typing import Any
 
 from loopscope.context import now
 from loopscope.reports.listing import Listing, by_owner, listing
+from loopscope.reports.present import present, present_jobs
 from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
 from loopscope.state import jobs, objects
@@ -77,10 +78,12 @@ class WatchedTable:
         from loopscope.commands.queue import job_detail  # late: it imports what imports this
 
         with self.state.database.read() as connection:
-            records = self.select(connection)
-            owned = by_owner(objects.listed(connection, namespace=self.namespace))
+            records = present(connection, self.select(connection))
+            everything = objects.listed(connection, namespace=self.namespace)
+            owned = by_owner(present(connection, everything))
             progress = jobs.progress_of(connection)
-            running = {job.digest: job for job in jobs.running(connection)}
+            under_way = present_jobs(connection, jobs.running(connection))
+            running = {job.digest: job for job in under_way if job.state == "running"}
         table = listing(self.kind, records, now=now(), children=owned, wide=self.wide)
         rows = []
         for record, row in zip(records, table.rows, strict=True):

@@ -28,6 +28,7 @@ from loopscope.specs.status import (
 )
 from loopscope.state.records import (
     CANCELLED,
+    UNAVAILABLE,
     WAITS_FOR_SPACE,
     ArtifactRecord,
     InputRecord,
@@ -56,6 +57,8 @@ def resolved_input(snapshot: Snapshot, reference: InputReference) -> InputRecord
     record = snapshot.inputs.get(reference.digest)
     if record is None:
         return Blocked("Resolving", f"finding out what the {reference.kind} is", keep_wanted=True)
+    if record.facts is None and record.reason == UNAVAILABLE:
+        return Blocked(UNAVAILABLE, record.message or "", keep_wanted=True)
     if record.facts is None:
         reason = "InputRefused" if record.terminal else "Resolving"
         message = f"{record.reason}: {record.message}"
@@ -166,7 +169,7 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
         events=_warn(old, stalled),
         result=Failed(blocked.reason, terminal=True)
         if blocked.terminal
-        else (result if blocked.reason == "Resolving" else Plan.result),
+        else (result if blocked.reason in ("Resolving", UNAVAILABLE) else Plan.result),
     )
 
 
@@ -198,7 +201,7 @@ def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
             quarantine=observed.artifact,
             events=(event, *plan.events),
         )
-    if job is not None and _needs_a_human(job) and not _edited_since(snapshot.object, job):
+    if job is not None and needs_a_human(job) and not edited_since(snapshot.object, job):
         return _failed(snapshot, wanted, job)
     return _working(snapshot, wanted, job)
 
@@ -305,12 +308,12 @@ def _failed(snapshot: Snapshot, wanted: Wanted, job: JobRecord) -> Plan:
     )
 
 
-def _needs_a_human(job: JobRecord) -> bool:
+def needs_a_human(job: JobRecord) -> bool:
     """Whether the job is not to be tried again by itself: it failed, or somebody cancelled it."""
     return job.state == "failed" or (job.state == "cancelled" and job.reason == CANCELLED)
 
 
-def _edited_since(record: ObjectRecord, job: JobRecord) -> bool:
+def edited_since(record: ObjectRecord, job: JobRecord) -> bool:
     """Whether the object that queued the job was edited after it: then it is tried again."""
     return job.object == record.key and job.generation < record.generation
 

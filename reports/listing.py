@@ -8,7 +8,16 @@ from typing import Any
 
 from loopscope.reports.describe import describe_text
 from loopscope.reports.documents import job_document, list_document, object_document
-from loopscope.reports.numbers import MINUS, MISSING, age, count, decimal, interval, percent
+from loopscope.reports.numbers import (
+    MINUS,
+    MISSING,
+    age,
+    count,
+    decimal,
+    interval,
+    percent,
+    testable,
+)
 from loopscope.state.records import ObjectRecord
 
 __all__ = [
@@ -134,14 +143,14 @@ def _stage_summary(stage: str, name: str) -> Cell:
 
 def _summary(name: str, form: Callable[[Any], str] = str) -> Cell:
     def cell(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
-        value = record.status.summary.get(name) if record.ready else None
+        value = testable(record.status.summary).get(name) if record.ready else None
         return MISSING if value is None else form(value)
 
     return cell
 
 
 def _interval(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
-    summary = record.status.summary if record.ready else {}
+    summary = testable(record.status.summary) if record.ready else {}
     return interval(summary.get("low"), summary.get("high"))
 
 

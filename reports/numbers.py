@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +57,16 @@ def interval(low: Any, high: Any, digits: int = 2) -> str:
     if is_missing(low) or is_missing(high):
         return MISSING
     return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
+
+
+_OF_A_CONTRAST = ("contrast", "estimate", "low", "high")
+
+
+def testable(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a summary; without the numbers of its contrast where the verdict is NotTestable."""
+    if summary.get("verdict") != "NotTestable":
+        return summary
+    return {name: value for name, value in summary.items() if name not in _OF_A_CONTRAST}
 
 
 def byte_size(size: int) -> str:

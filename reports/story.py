@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.numbers import count, interval, is_missing, percent, signed
+from loopscope.reports.numbers import count, interval, is_missing, percent, signed, testable
 from loopscope.reports.view import ExperimentView, StageName
 
 COMMON_SHARE = 0.5
@@ -138,7 +138,7 @@ def _steering(view: ExperimentView) -> Answer:
     stage = view.stage("steering")
     if not stage.available:
         return _missing(view, "Steering", "steering")
-    verdict = stage.document("verdict.json")
+    verdict = testable(stage.document("verdict.json"))
     sentences = []
     if not is_missing(verdict.get("estimate")):
         contrast = " minus ".join(str(verdict["contrast"]).split("-"))

@@ -13,6 +13,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
+from loopscope.reports.present import present
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.actions import STAGES as ACTION_STAGES
 from loopscope.specs.keys import Key
@@ -108,10 +109,13 @@ class ExperimentView:
     def load(state: StateFolder, key: Key) -> ExperimentView:
         """Read an experiment. Raises KeyError when there is no such object."""
         with state.database.read() as connection:
-            experiment = objects.get(connection, key)
-            if experiment is None:
+            stored = objects.get(connection, key)
+            if stored is None:
                 raise KeyError(str(key))
-            children = {c.key.name: c for c in objects.owned_by(connection, experiment.uid)}
+            experiment, *owned = present(
+                connection, [stored, *objects.owned_by(connection, stored.uid)]
+            )
+            children = {child.key.name: child for child in owned}
             records = {stage: children.get(f"{key.name}-{stage}") for stage in STAGES}
             known = {
                 stage: artifact_index.get(connection, record.status.artifact.digest)

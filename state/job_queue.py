@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state import tables
 from loopscope.state.jobs import ACTIVE
-from loopscope.state.records import QueuedJob, Wanting
+from loopscope.state.records import JobRecord, QueuedJob, Wanting
 
 _IDENTITY = "$.model.identity"
 
@@ -44,6 +46,26 @@ def active(connection: Connection) -> list[QueuedJob]:
         )
         for row in connection.execute(query)
     ]
+
+
+def latest(connection: Connection, digests: Collection[str]) -> dict[str, JobRecord]:
+    """Return the newest job of each digest, without its payload."""
+    if not digests:
+        return {}
+    j = tables.jobs.c
+    columns = [
+        column for column in j if column.name not in ("payload", "kind", "namespace", "name")
+    ]
+    newest = select(func.max(j.id)).where(j.digest.in_(digests)).group_by(j.digest)
+    query = select(*columns, j.kind, j.namespace, j.name).where(j.id.in_(newest))
+    return {
+        row.digest: JobRecord(
+            **{column.name: getattr(row, column.name) for column in columns},
+            object=Key(row.kind, row.namespace, row.name),
+            payload={},
+        )
+        for row in connection.execute(query)
+    }
 
 
 def counts(connection: Connection) -> dict[tuple[str, str], int]:

@@ -11,6 +11,9 @@ from loopscope.specs.status import Status
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 """Reasons of pending jobs that wait for free space: found none, or held back below the floor."""
 
+UNAVAILABLE = "InputUnavailable"
+"""Reason of an input that was asked for many times without an answer; it may still come."""
+
 CANCELLED = "Cancelled"
 """Reason of a job that somebody cancelled by hand: it is not queued again by itself."""
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from loopscope.numerics.dictionary import Architecture, SparseDictionary
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.files import file_sha256
+from loopscope.worker.model_sources import forbids
 from loopscope.worker.saelens import Weights, saelens_weights
 
 
@@ -92,18 +93,25 @@ def _downloaded(source: Mapping[str, Any], name: str) -> Path:
     where = f"{inside} of {source['repo']} at {source['revision']}"
     try:
         return Path(hf_hub_download(source["repo"], inside, revision=source["revision"]))
-    except LocalEntryNotFoundError as error:
-        raise TransientFailure(
-            "HubUnreachable", f"{where} is not in the cache and the hub cannot be reached"
-        ) from error
-    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise TerminalFailure(
-            "InputMissing", f"the hub has no {where}, or does not show it to this user"
-        ) from error
     except Exception as error:  # whatever the hub client raises; its words may hold a token
+        if isinstance(error, _ABSENT) and not isinstance(error, LocalEntryNotFoundError):
+            raise TerminalFailure(
+                "InputMissing", f"the hub has no {where}, or does not show it to this user"
+            ) from None
+        if forbids(error):
+            raise TerminalFailure(
+                "InputMissing", f"the hub does not show {where} to this user; set HF_TOKEN"
+            ) from None
+        if isinstance(error, LocalEntryNotFoundError):
+            raise TransientFailure(
+                "HubUnreachable", f"{where} is not in the cache and the hub cannot be reached"
+            ) from None
         raise TransientFailure(
             "HubUnreachable", f"{where} cannot be downloaded now ({type(error).__name__})"
         ) from None
+
+
+_ABSENT = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:

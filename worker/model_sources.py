@@ -174,11 +174,26 @@ def _download(repo: str, revision: str, files: dict[str, str], progress: Progres
             "NotFound", f"{repo} at {revision} is absent, or needs a token: set HF_TOKEN"
         ) from error
     except Exception as error:  # whatever transport the hub client uses in this release
+        if forbids(error):
+            raise TerminalFailure(
+                "NotFound",
+                f"the hub does not let this user read {repo}; set HF_TOKEN to one that may",
+            ) from None
         # its words may hold the header with the token in it
         raise TransientFailure(
             "HubUnreachable", f"{repo} at {revision} cannot be had ({type(error).__name__})"
         ) from None
     return Path(folder)
+
+
+def forbids(error: BaseException) -> bool:
+    """Whether the hub answered that this user, or this token, may not read: that is no outage."""
+    link: BaseException | None = error
+    while link is not None:
+        if getattr(getattr(link, "response", None), "status_code", 0) in (401, 403):
+            return True
+        link = link.__cause__
+    return False
 
 
 def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:

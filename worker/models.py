@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
+from loopscope.specs.tokens import BOS_ADVICE
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import ProgressReport
 from loopscope.worker.memory import ran_out_of_memory
@@ -125,7 +126,9 @@ def _loaded(
     bos_token = tokenizer.bos_token_id
     if bos_token is None:
         raise TerminalFailure(
-            "TokenizerWithoutBos", f"the tokenizer of {ref['name']} has no BOS token"
+            "TokenizerWithoutBos",
+            f"the tokenizer of {ref['name']} has no BOS token, and each prompt starts with one; "
+            f"{BOS_ADVICE}",
         )
     eos_token = tokenizer.eos_token_id
     bridge, plain = _load_twice_share_once(view, ref, device, tokenizer)

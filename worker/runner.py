@@ -198,7 +198,8 @@ def check_device(device: str) -> None:
     """Raise TerminalFailure when torch cannot compute on ``device``."""
     if device == "cpu":
         return
-    available = torch.cuda.is_available() and int(device.split(":")[1]) < torch.cuda.device_count()
+    number = int(device.partition(":")[2] or 0)
+    available = torch.cuda.is_available() and number < torch.cuda.device_count()
     if not available:
         raise TerminalFailure(
             "DeviceUnavailable",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from loopscope.numerics.dictionary import Architecture
+from loopscope.specs.activation_scaling import advice_on
 from loopscope.state.failures import TerminalFailure
 
 
@@ -74,10 +75,9 @@ def _refuse_unapplied(config: Mapping[str, Any], architecture: str) -> None:
     """Raise for every flag that would change activations and is not applied here."""
     normalisation = config.get("normalize_activations") or "none"
     if normalisation != "none":
-        raise _refusal(
-            f"normalize_activations {normalisation!r}: its factor is not stored with the weights; "
-            "fold it first (SAE.fold_activation_norm_scaling_factor), or use a dictionary "
-            "trained without"
+        raise TerminalFailure(
+            "UnsupportedDictionary",
+            f"normalize_activations {normalisation!r}: {advice_on(normalisation)}",
         )
     hook = str(config.get("hook_name", config.get("hook_point", "")))
     reshape = config.get("reshape_activations") or ("hook_z" if "hook_z" in hook else "none")

@@ -16,7 +16,7 @@ from loopscope.controller.inputs.headers import (
     read_safetensors_header,
 )
 from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.releases import ReleaseEntry, find_release
+from loopscope.controller.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.controller.inputs.saelens_config import SaelensConfig, read_saelens_config
 from loopscope.specs.canonical import digest
 
@@ -110,10 +110,11 @@ def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> Dictio
             )
     known = ", ".join(weights for _, weights in FILES.values())
     missing = f"{path} holds none of {known}" if path.is_dir() else f"there is no {path}"
+    hint = release_hint("/".join(path.parts[-2:]))
     raise InputRefused(
         "path",
-        f"{missing}; expected a SAELens folder (cfg.json, sae_weights.safetensors), a Gemma Scope "
-        "params.npz, or a Gemma Scope 2 folder (params.safetensors)",
+        f"{missing}{hint}; expected a SAELens folder (cfg.json, sae_weights.safetensors), a Gemma "
+        "Scope params.npz, or a Gemma Scope 2 folder (params.safetensors)",
     )
 
 

@@ -212,28 +212,54 @@ def _hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
         raise ResolutionPending(
             "HubOffline", f"{repo} is not looked up while HF_HUB_OFFLINE is set; unset it"
         ) from None
-    except LocalEntryNotFoundError:
-        _unreachable(repo)
+    except LocalEntryNotFoundError as error:
+        _unreachable(repo, error)
     except HfHubHTTPError as error:
         _refuse_answer(error, repo, revision, field)
     except HFValidationError:
         raise InputRefused(
             field, f"{repo!r} cannot be the name of a hub repository; write owner/name"
         ) from None
-    except (OSError, ValueError):  # no connection, or an answer that is not the hub's JSON
-        _unreachable(repo)
+    except (OSError, ValueError) as error:  # no connection, or an answer that is no JSON
+        _unreachable(repo, error)
     except Exception as error:
         # The family of whichever HTTP library the installed huggingface_hub uses.
         family = {kind.__name__ for kind in type(error).__mro__}
         if family & {"HTTPError", "StreamError", "InvalidURL"}:
-            _unreachable(repo)
+            _unreachable(repo, error)
         raise
 
 
-def _unreachable(repo: str) -> NoReturn:
+def _unreachable(repo: str, error: Exception) -> NoReturn:
     raise ResolutionPending(
-        "HubUnreachable", f"the hub that holds {repo} cannot be reached; it is tried again"
+        "HubUnreachable",
+        f"the hub that should hold {repo} cannot be reached{_how(error)}; check the network and "
+        "HF_ENDPOINT",
     ) from None
+
+
+_HOW = (
+    ({"gaierror"}, "its host name is not known"),
+    ({"ConnectionRefusedError"}, "it refused the connection"),
+    ({"SSLError", "SSLCertVerificationError"}, "its certificate is not trusted"),
+    ({"ProxyError"}, "the proxy did not let it through"),
+    ({"TimeoutError", "TimeoutException", "Timeout"}, "it did not answer in time"),
+    ({"JSONDecodeError"}, "what answered there is no hub"),
+)
+"""In words of ours: a library's may hold an address, and that a token."""
+
+
+def _how(error: BaseException | None) -> str:
+    """Return how a connection failed, as far as an error and its causes tell."""
+    kinds: set[str] = set()
+    for _ in range(20):  # causes may go in a circle
+        if error is None:
+            break
+        kinds |= {kind.__name__ for kind in type(error).__mro__}
+        if "Name or service not known" in str(error) or "nodename nor servname" in str(error):
+            kinds.add("gaierror")
+        error = error.__cause__ or error.__context__
+    return next((f" ({words})" for signs, words in _HOW if signs & kinds), "")
 
 
 def _refuse_answer(error: Exception, repo: str, revision: str, field: str) -> NoReturn:
@@ -248,6 +274,13 @@ def _refuse_answer(error: Exception, repo: str, revision: str, field: str) -> No
             f"{repo} is gated: accept its terms on the hub's page, then set HF_TOKEN "
             "to a token of that account"
         )
+    elif status == 401 and os.environ.get("HF_TOKEN"):
+        message = (
+            f"the hub answered 401 for {repo}: there is no such repository (owner/name), or the "
+            "token in HF_TOKEN is not valid or may not read it"
+        )
+    elif isinstance(error, errors.DisabledRepoError):
+        message = f"{repo} was disabled by the hub; name another repository"
     elif isinstance(error, errors.RepositoryNotFoundError):
         message = (
             f"the hub has no repository {repo}, or it is private; check the spelling "
@@ -257,6 +290,11 @@ def _refuse_answer(error: Exception, repo: str, revision: str, field: str) -> No
         message = f"{repo} has no revision {revision}; name a branch, tag or commit"
     elif isinstance(error, errors.EntryNotFoundError):
         message = f"{repo} lacks a file that it lists at {revision}"
+    elif status == 403:
+        message = (
+            f"the hub does not let this user read {repo} (403); set HF_TOKEN to a token that may "
+            "read it, or give the one that is set the right"
+        )
     else:
         message = f"the hub answered {status} for {repo}; check the name and HF_TOKEN"
     raise InputRefused(field, message) from None

@@ -16,6 +16,7 @@ from loopscope.controller.inputs.hub import Hub, HubCommit
 from loopscope.controller.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
+from loopscope.specs.tokens import BOS_ADVICE
 
 CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
 """How files become a loaded model. Raise a number by hand when the same files load differently."""
@@ -299,8 +300,8 @@ def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str)
     if config.get("bos_token", None if generic else "its class's own") is None:
         raise InputRefused(
             field,
-            f"the tokenizer has no BOS token (bos_token in {TOKENIZER_CONFIG}); captures need "
-            "one to start each prompt with",
+            f"the tokenizer has no BOS token (bos_token in {TOKENIZER_CONFIG}), and each prompt "
+            f"starts with one; {BOS_ADVICE}",
         )
 
 

@@ -52,6 +52,9 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
     block = _release_block(release)
     if block is None:
         if re.fullmatch(rf"{_PART.pattern}/{_PART.pattern}", release):
+            known = _as_release(release, sae_id)
+            if known is not None:
+                return find_release(*known)
             return ReleaseEntry(release, _safe_path(sae_id), "sae_lens", {})
         raise InputRefused("release", _unknown("release", release, _release_names()))
     loader = block.get("conversion_func") or "sae_lens"
@@ -63,6 +66,69 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
     if loader != "sae_lens":
         said["hook_name"] = _hook_from_path(release, sae_id, repo, path, loader)
     return ReleaseEntry(repo, path, loader, said)
+
+
+def release_hint(repo: str) -> str:
+    """Return which releases hold a hub repository, as the end of a sentence; often empty."""
+    names = list(_releases_of(repo))
+    if not names:
+        return ""
+    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return f"; SAELens knows the hub repository {repo} as release {listed}: write release and id"
+
+
+def _as_release(repo: str, path: str) -> tuple[str, str] | None:
+    """Return the release and id under which a folder of a hub repository is read in its format.
+
+    None where the registry does not know it, and its format may be SAELens' own. Raises
+    InputRefused, with what to write, where it is another format.
+    """
+    releases = _releases_of(repo)
+    loaders = {name: _loader_of(text) for name, text in releases.items()}
+    for name, text in releases.items():
+        sae_id = _id_at(text, path)
+        if sae_id is None:
+            continue
+        if loaders[name] == "sae_lens":
+            return name, sae_id
+        raise InputRefused(
+            "release",
+            f"{repo} is a hub repository, which SAELens knows as a release: write "
+            f"release: {name}, id: {sae_id}",
+        )
+    if releases and "sae_lens" not in loaders.values():
+        raise InputRefused("release", f"{repo} is not in SAELens' format{release_hint(repo)}")
+    return None
+
+
+def _releases_of(repo: str) -> dict[str, str]:
+    """Return the text of each release whose dictionaries lie in a hub repository."""
+    try:
+        text = _registry_text(_registry())
+    except InputRefused:  # not installed: then it has no hints either
+        return {}
+    found = {}
+    for place in re.finditer(rf"^  repo_id: {re.escape(repo)}$", text, flags=re.MULTILINE):
+        before = re.findall(r"^(\S+):$", text[: place.start()], flags=re.MULTILINE)
+        block = re.search(r"^\S", text[place.end() :], flags=re.MULTILINE)
+        start = text.rindex(f"\n{before[-1]}:\n", 0, place.start()) if len(before) > 1 else 0
+        end = place.end() + block.start() if block else len(text)
+        found[before[-1]] = text[start:end]
+    return found
+
+
+def _loader_of(block: str) -> str:
+    found = re.search(r"^  conversion_func: (\S+)$", block, flags=re.MULTILINE)
+    return found[1] if found and found[1] != "null" else "sae_lens"
+
+
+def _id_at(block: str, path: str) -> str | None:
+    """Return the id of the dictionary that lies in a folder, from the text of its release."""
+    for entry in re.split(r"^  - ", block, flags=re.MULTILINE)[1:]:
+        if re.search(rf"^ *path: {re.escape(path)}$", entry, flags=re.MULTILINE):
+            found = re.search(r"^ *id: (\S+)$", entry, flags=re.MULTILINE)
+            return found[1] if found else None
+    return None
 
 
 def _entry_of(release: str, sae_id: str, block: dict[str, Any]) -> dict[str, Any]:

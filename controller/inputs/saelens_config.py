@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from loopscope.specs.activation_scaling import advice_on
+
 ARCHITECTURES = ("standard", "jumprelu", "topk", "batchtopk")
 
 
@@ -49,8 +51,8 @@ def _refuse_unapplied(config: dict[str, Any], architecture: str) -> None:
     normalisation = config.get("normalize_activations") or "none"
     if normalisation != "none":
         raise ValueError(
-            f"normalize_activations {str(normalisation)[:60]!r} is not supported: its factor is "
-            "not stored with the weights; fold it into them and save again"
+            f"normalize_activations {str(normalisation)[:60]!r} is not supported: "
+            f"{advice_on(normalisation)}"
         )
     reshape = config.get("reshape_activations") or "none"
     if reshape != "none":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,6 +83,7 @@ def apply(
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
     _say(fulfil(state or context.obj.open(), reading, now=now()))
+    tell_unchecked(state, reading)
 
 
 def diff(
@@ -145,6 +147,16 @@ def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
     return options.open_to_read() if to_read else options.open_existing()
 
 
+def tell_unchecked(state: StateFolder | None, reading: Reading) -> None:
+    """Say on standard error what was applied without having been looked at."""
+    if not reading.loaded:
+        return
+    from loopscope.controller.unchecked import unchecked_inputs
+
+    for note in unchecked_inputs(state, reading.loaded):
+        print(printable(f"note: {note}"), file=sys.stderr)
+
+
 def _dry_run(state: StateFolder | None, request: Request) -> None:
     from loopscope.controller.intents import intents
     from loopscope.controller.requests import doomed_by, read_files
@@ -159,6 +171,7 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
             lines += [f"{key} unchanged (dry run)" for key in reading.unchanged.objects]
             lines += [f"{key} pruned (dry run)" for key in doomed_by(connection, reading)]
     print("\n".join(lines))
+    tell_unchecked(state, reading)
 
 
 def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:

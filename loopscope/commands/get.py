@@ -17,6 +17,7 @@ from loopscope.reports.describe import describe_text
 from loopscope.reports.documents import list_document, object_document
 from loopscope.reports.listing import Listing, by_owner, listing
 from loopscope.reports.numbers import age
+from loopscope.reports.present import present, present_jobs
 from loopscope.reports.terminal import printable
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
@@ -71,7 +72,7 @@ def get(
         _watch(state, kind, namespace, select, output, single=name is not None)
         return
     with state.database.read() as connection:
-        records = select(connection)
+        records = present(connection, select(connection))
         owned = _owned(connection, records, namespace, single=name is not None)
     if output in (None, "wide") and not records:
         print(f"No {kind.lower()}s found in namespace {namespace}.")
@@ -92,8 +93,9 @@ def _owned(
     if not any(record.key.kind == "Experiment" for record in records):
         return {}
     if not single:
-        return by_owner(objects.listed(connection, namespace=namespace))
-    return by_owner(one for record in records for one in all_owned_by(connection, record))
+        return by_owner(present(connection, objects.listed(connection, namespace=namespace)))
+    owned = [one for record in records for one in all_owned_by(connection, record)]
+    return by_owner(present(connection, owned))
 
 
 def _watch(
@@ -165,13 +167,19 @@ def describe(context: typer.Context, words: Words) -> None:
     if name is None:
         raise CommandError(f"describe needs a name: loopscope describe {kind.lower()} NAME")
     with context.obj.open_to_read().database.read() as connection:
-        for record in find(connection, kind, context.obj.namespace, name):
-            digest = record.wanted_digest
-            ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
-            artifact = artifact_index.get(connection, digest) if digest else None
-            children = objects.owned_by(connection, record.uid)
-            seen = events.listed(connection, record.key)
-            print(describe_text(record, seen, ours, artifact, now=now(), children=children), end="")
+        found = present(connection, find(connection, kind, context.obj.namespace, name))
+        texts = [_described(connection, record) for record in found]
+    print("".join(texts), end="")
+
+
+def _described(connection: Any, record: ObjectRecord) -> str:
+    digest = record.wanted_digest
+    ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
+    artifact = artifact_index.get(connection, digest) if digest else None
+    children = present(connection, objects.owned_by(connection, record.uid))
+    seen = events.listed(connection, record.key)
+    ours = present_jobs(connection, ours)
+    return describe_text(record, seen, ours, artifact, now=now(), children=children)
 
 
 def list_events(

@@ -25,25 +25,28 @@ def register(app: typer.Typer) -> None:
 
 def retry(context: typer.Context, words: Words) -> None:
     """Queue the failed or cancelled job of an object again."""
+    said = []
     with context.obj.open_existing().database.write() as connection:
         for record in _with_stages(connection, context, words, "retry"):
             job = jobs.find_latest(connection, record.wanted_digest or "")
             if job is None or job.state not in ("failed", "cancelled"):
-                print(f"{record.key}: no failed job")
+                said.append(f"{record.key}: no failed job")
                 continue
             new = jobs.retry(connection, job.id, now=now())
             message = f"job {job.id} is retried as job {new}"
             events.record(connection, record.key, "Normal", "Retried", message, now=now())
-            print(f"{record.key}: {message}")
+            said.append(f"{record.key}: {message}")
+    _say(said)
 
 
 def cancel(context: typer.Context, words: Words) -> None:
     """Cancel the jobs of an object that run or wait; they start again only by retry or an edit."""
+    said = []
     with context.obj.open_existing().database.write() as connection:
         for record in _with_stages(connection, context, words, "cancel"):
             job = jobs.find_active(connection, record.wanted_digest or "")
             if job is None:
-                print(f"{record.key}: no job runs or waits")
+                said.append(f"{record.key}: no job runs or waits")
                 continue
             kind, name = record.key.kind.lower(), record.key.name
             why = f"cancelled by hand; loopscope retry {kind} {name} starts it again"
@@ -51,7 +54,8 @@ def cancel(context: typer.Context, words: Words) -> None:
             message = f"{job.stage} job {job.id} was cancelled by hand"
             events.record(connection, record.key, "Normal", CANCELLED, message, now=now())
             others = [key for key in objects.wanting(connection, job.digest) if key != record.key]
-            print(f"{record.key}: {message}{_also(others)}")
+            said.append(f"{record.key}: {message}{_also(others)}")
+    _say(said)
 
 
 def rerun(
@@ -74,8 +78,13 @@ def rerun(
     with state.database.write() as connection:
         record = find_one(connection, "Experiment", context.obj.namespace, name)
         done = rerun_stages(connection, state.artifacts, record, start, now=now())
-    for one in done:
-        print(f"{one.key}: {one.what}{_also(one.shared_with)}")
+    _say([f"{one.key}: {one.what}{_also(one.shared_with)}" for one in done])
+
+
+def _say(lines: list[str]) -> None:
+    """Print what was done. After the transaction: whoever reads may be slow, or gone."""
+    for line in lines:
+        print(line)
 
 
 def _with_stages(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from loopscope.commands.options import read_size
+from loopscope.specs.devices import device_name
 
 ConfigOption = Annotated[
     Path | None,
@@ -78,9 +79,10 @@ def _by_device(given: list[str] | None, device: str, option: str, read: Any) -> 
     found = {}
     for text in given or []:
         name, equals, value = text.rpartition("=")
-        name = name if equals else device
-        if not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
-            raise typer.BadParameter(f"{option} {text!r}: expected cpu=… or cuda:0=…")
+        try:
+            name = device_name(name) if equals else device
+        except ValueError as error:
+            raise typer.BadParameter(f"{option} {text!r}: {error}") from None
         if name in found:
             raise typer.BadParameter(f"{option} is given twice for {name}; give one")
         found[name] = read(value)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from loopscope.specs.devices import device_name
 from loopscope.specs.sizes import byte_count
 from loopscope.specs.spec_sources import STANDARD_INPUT
 
@@ -43,14 +44,17 @@ StartsOption = Annotated[
 
 
 def _device(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(r"cpu|cuda:\d{1,2}", name):
-        raise typer.BadParameter(f"{name!r} is not a device; expected cpu or cuda:N")
-    return name
+    try:
+        return device_name(name) if name is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", envvar="LOOPSCOPE_DEVICE", help="cpu or cuda:0.", callback=_device),
+    typer.Option(
+        "--device", envvar="LOOPSCOPE_DEVICE", help="cpu, cuda or cuda:N.", callback=_device
+    ),
 ]
 
 
@@ -92,6 +96,12 @@ def _duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from None
 
 
+RunTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="TIME", parser=_duration, help="Give up after this long: 90s, 10m, 2h."
+    ),
+]
 GraceOption = Annotated[
     float,
     typer.Option(

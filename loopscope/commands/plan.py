@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopscope.commands.apply import existing, request_of
+from loopscope.commands.apply import existing, request_of, tell_unchecked
 from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
@@ -59,6 +59,7 @@ def plan(
         reading = read_files(state, request, now=now())
         with state.database.read() as connection:
             found = planned(connection, state, reading, now=now())
+        tell_unchecked(state, reading)
     if output is None:
         print(printable("\n".join(_lines(found))))
         return

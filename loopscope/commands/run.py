@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loopscope.commands.apply import existing, request_of
+from loopscope.commands.apply import existing, request_of, tell_unchecked
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
@@ -25,17 +28,26 @@ from loopscope.commands.options import (
     ForceOption,
     LogFormatOption,
     RootOption,
+    RunTimeoutOption,
     StartsOption,
     VerboseOption,
 )
-from loopscope.context import EXIT_STALLED, now
+from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, now
+from loopscope.controller.executor import STOP_GRACE_SECONDS
 from loopscope.controller.settings import Settings
-from loopscope.controller.settled import family, is_settled
+from loopscope.controller.settled import family, is_settled, waits_for_unavailable
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
+from loopscope.outcome import how_to_go_on, kept_line, outcomes
+from loopscope.progress import RunProgress, command_option
+from loopscope.reports.numbers import age
+from loopscope.reports.present import present
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import ObjectRecord
+from loopscope.stopping import last_line_if_stopped
+
+if TYPE_CHECKING:
+    from loopscope.controller.runtime import Runtime
 
 POLL_SECONDS = 0.25
 
@@ -59,57 +71,111 @@ def run(
     free_space_floor: FloorOption = None,
     force_conflicts: ForceOption = False,
     confirm: ConfirmOption = False,
+    timeout: RunTimeoutOption = None,
     verbose: VerboseOption = False,
     log_format: LogFormatOption = "console",
 ) -> None:
     """Apply a file or folder and work until it is settled.
 
-    Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 130 on
-    interrupt.
+    Exit 0 when everything is Ready (NO-GO is an answer), 1 when something is Stalled, 3 when all
+    that is left waits for a model or dictionary that cannot be had, 124 when the time is over, 130
+    on interrupt.
     """
     from loopscope.controller.requests import fulfil, read_files  # late: `get` must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))
-    request = request_of(context.obj, [path], root, force=force_conflicts, confirm=confirm)
-    found = existing(context.obj)
-    reading = read_files(found, request, now=now())
-    state = found or context.obj.open()
-    done = fulfil(state, reading, now=now())
-    print("\n".join(f"{applied.key} {applied.outcome}" for applied in done.applied))
+    deadline = time.monotonic() + timeout if timeout is not None else math.inf
+    with last_line_if_stopped(lambda what: f"{what}: no work was begun. {how_to_go_on()}"):
+        request = request_of(context.obj, [path], root, force=force_conflicts, confirm=confirm)
+        found = existing(context.obj)
+        reading = read_files(found, request, now=now())
+        state = found or context.obj.open()
+        done = fulfil(state, reading, now=now())
+        tell_unchecked(state, reading)
     keys = [applied.key for applied in done.applied]
-    with LiveView(state, keys) as view:
-        _until_settled(state, keys, settings, view)
-    if any(record.stalled for record in view.print_outcome()):
+    with last_line_if_stopped(lambda what: kept_line(state, keys, what=what)):
+        print("\n".join(f"{applied.key} {applied.outcome}" for applied in done.applied))
+        progress = RunProgress(state, keys, max(1, len(settings.slot_devices)))
+        with LiveView(progress) as view:
+            ending = _Run(state, keys, settings, view, deadline).until_ended()
+        _finish(state, keys, ending, timeout)
+
+
+Ending = Literal["settled", "unavailable", "timed out"]
+
+
+def _finish(state: StateFolder, keys: list[Key], ending: Ending, timeout: float | None) -> None:
+    """Say how each object ended, and exit with the status that says it."""
+    with state.database.read() as connection:
+        records = present(connection, family(connection, keys))
+    print("\n".join(outcomes(records, keys, command_option(state))))
+    if ending == "timed out":
+        what = f"timed out after {age(timeout or 0.0)}"
+        print(kept_line(state, keys, what=what), file=sys.stderr)
+        raise typer.Exit(EXIT_TIMED_OUT)
+    if any(record.stalled for record in records):
         raise typer.Exit(EXIT_STALLED)
+    if ending == "unavailable":
+        what = "what is left waits for what cannot be had now"
+        print(kept_line(state, keys, what=what), file=sys.stderr)
+        raise typer.Exit(EXIT_UNAVAILABLE)
 
 
-def _until_settled(state: StateFolder, keys: list[Key], settings: Settings, view: LiveView) -> None:
-    from loopscope.controller.runtime import AnotherController, running_controller
+@dataclass
+class _Run:
+    state: StateFolder
+    keys: list[Key]
+    settings: Settings
+    view: LiveView
+    deadline: float
+    """On the monotonic clock."""
 
-    def settled() -> bool:
-        with state.database.read() as connection:
-            records: list[ObjectRecord] = family(connection, keys)
-            done = is_settled(connection, records)
-        view.refresh()
-        return done
+    def until_ended(self) -> Ending:
+        """Work, or watch another controller work, and return how it ended."""
+        from loopscope.controller.runtime import AnotherController, running_controller
 
-    standing_by = False
-    while True:
+        standing_by = False
+        while True:
+            try:
+                with running_controller(self.state, self.settings) as runtime:
+                    return self._work(runtime)
+            except AnotherController:
+                if not standing_by:
+                    self.view.note("another controller works on this state folder; watching it")
+                standing_by = True
+            ending = self._ending()
+            if ending is not None:
+                return ending
+            time.sleep(POLL_SECONDS)  # then try again: the other one may have died
+
+    def _work(self, runtime: Runtime) -> Ending:
+        found: list[Ending] = []
+
+        def finished() -> bool:
+            self.view.tell_trouble(runtime.controller.trouble)
+            ending = self._ending()
+            if ending == "timed out" or (ending is not None and runtime.controller.idle):
+                found.append(ending)
+            return bool(found)
+
         try:
-            with running_controller(state, settings) as runtime:
+            runtime.controller.step()  # artifacts are looked at before anything is settled
+            runtime.run_until(finished)
+        except KeyboardInterrupt:
+            seconds = STOP_GRACE_SECONDS
+            self.view.note(f"stopping: workers finish what takes less than {seconds:.0f} s")
+            raise
+        return found[0]
 
-                def finished() -> bool:
-                    view.tell_trouble(runtime.controller.trouble)
-                    return runtime.controller.idle and settled()
-
-                runtime.controller.step()  # artifacts are looked at before anything is settled
-                runtime.run_until(finished)
-                return
-        except AnotherController:
-            if not standing_by:
-                view.note("another controller works on this state folder; watching it")
-            standing_by = True
-        if settled():
-            return
-        time.sleep(POLL_SECONDS)  # then try again: the other one may have died
+    def _ending(self) -> Ending | None:
+        with self.state.database.read() as connection:
+            records = family(connection, self.keys)
+            settled = is_settled(connection, records)
+            stuck = not settled and waits_for_unavailable(connection, records)
+        self.view.refresh()
+        if settled:
+            return "settled"
+        if stuck:
+            return "unavailable"
+        return "timed out" if time.monotonic() >= self.deadline else None

@@ -17,6 +17,7 @@ from loopscope.context import (
     find,
     split_name,
 )
+from loopscope.reports.present import present
 from loopscope.specs.keys import Key
 from loopscope.specs.status import ConditionType
 from loopscope.state import objects
@@ -81,7 +82,7 @@ def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
     def look() -> list[ObjectRecord]:
         with state.database.read() as connection:
             try:
-                return find(connection, kind, options.namespace, name)
+                return present(connection, find(connection, kind, options.namespace, name))
             except NotFound as missing:
                 if condition == "create":
                     return []

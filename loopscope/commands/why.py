@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loopscope.context import CommandError, find_one, now, split_name
+from loopscope.reports.present import present
 from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ def why(
     controlled = _is_held(state.leader_lock)
     with state.database.read() as connection:
         key = find_one(connection, kind, context.obj.namespace, name).key
-        found = explain(connection, state.artifacts, key, now=now(), controlled=controlled)
+        found = explain(
+            connection,
+            state.artifacts,
+            key,
+            now=now(),
+            controlled=controlled,
+            present=lambda record: present(connection, [record])[0],
+        )
     if output == "json":
         print(json.dumps(_document(found), indent=2, ensure_ascii=False))
     else:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.executor import process_name
 from loopscope.controller.settled import family, is_settled
 from loopscope.specs.keys import Key
 from loopscope.state import objects
 from loopscope.state.folder import open_state
+from loopscope.state.processes import process_name
 from loopscope.state.records import ObjectRecord
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process, Processes

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from loopscope.controller.executor import process_name
 from loopscope.state import failpoints
+from loopscope.state.processes import process_name
 from tests.chaos.bench import FRESH, LEASE_SECONDS, VARIANTS, Bench, write
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process

@@ -94,3 +94,41 @@ def test_names_become_commits_and_hashes_and_those_become_loaded_weights(
         assert run(LOAD, environment, tmp_path, references).strip().endswith("loaded")
     offline = {**environment, "HF_HUB_OFFLINE": "1"}
     assert run(LOAD, offline, tmp_path, references).strip().endswith("loaded"), "now from the cache"
+
+
+REFUSED = """
+from loopscope.state.failures import Failure
+from loopscope.worker.dictionaries import load_dictionary
+from loopscope.worker.model_sources import local_model_folder
+source = {"kind": "hub", "repo": "tiny/model", "revision": "COMMIT", "path": "x"}
+for load in (
+    lambda: load_dictionary({"format": "saelens", "source": source, "files": {"cfg.json": "0"}}),
+    lambda: local_model_folder(
+        {"name": "tiny", "source": source, "files": {"x/cfg.json": "0"}}, None, lambda *_: None
+    ),
+):
+    try:
+        load()
+    except Failure as failure:
+        print(type(failure).__name__, failure.reason, "HF_TOKEN" in failure.message)
+"""
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_worker_that_may_not_read_asks_for_a_token_and_does_not_try_on(tmp_path, status):
+    with FakeHub() as hub:
+        commit = hub.add("tiny/model", {"x/cfg.json": b"{}"})
+        hub.broken_with = status
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "huggingface"),
+            "PYTHONPATH": str(ROOT),
+        }
+        said = run(REFUSED.replace("COMMIT", commit), environment, tmp_path)
+    assert said.splitlines() == [
+        "TerminalFailure InputMissing True",
+        "TerminalFailure NotFound True",
+    ]

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from loopscope.controller import executor as executor_module
-from loopscope.controller.executor import LocalProcesses, process_name
+from loopscope.controller.executor import LocalProcesses
 from loopscope.controller.worker_log import LOG_BYTES_MAX
+from loopscope.state.processes import process_name
 from tests.integration.real import eventually
 
 pytestmark = pytest.mark.integration

@@ -57,7 +57,7 @@ def test_it_lies_beside_the_state_folder_and_is_no_spec(tmp_path):
         ("burst: 0", "limits.conf:1:1: burst: input should be greater than or equal to 1; found 0"),
         ("burst: many", "burst: input should be a valid integer; found 'many'"),
         ("slots: 2", "slots: input should be a valid dictionary; found 2"),
-        ("slots: {gpu: 1}", "slots.gpu: string should match pattern"),
+        ("slots: {gpu: 1}", "slots.gpu: 'gpu' is not a device; expected cpu, cuda or cuda:N"),
         ("slots:\n  cpu: 0", "limits.conf:2:3: slots.cpu: input should be greater than"),
         ("memory: {cpu: lots}", "memory.cpu: expected a size, for example 500MB or 8GiB; found"),
         ("stageMemory: {coarse: 1GiB}", "unknown stage 'coarse'; expected one of capture, "),
@@ -87,7 +87,7 @@ def test_a_file_that_is_not_there_is_told_by_run_before_anything_is_stored(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--slots", "gpu=2"], "expected cpu="),
+        (["--slots", "gpu=2"], "expected cpu, cuda"),
         (["--slots", "none"], "expected a number"),
         (["--memory", "cpu=lots"], "is not a size"),
     ],
