@@ -49,7 +49,7 @@ class Selection(Spec):
         """Return the candidate latents of a feature table, best first.
 
         ``table`` has the columns of ``features.parquet``. Order: selectivity x target firing
-        rate, falling; ties by latent number. A NaN q never passes.
+        rate, falling; ties by latent number. A NaN q passes only where ``maxQ`` is 1: no test.
         """
         rows = zip(
             table["latent"],
@@ -65,7 +65,7 @@ class Selection(Spec):
             if selectivity >= self.min_selectivity
             and on_target >= self.min_firing_rate_target
             and on_neutral <= self.max_firing_rate_neutral
-            and q <= self.max_q
+            and (q <= self.max_q or self.max_q == 1)
         ]
         return [latent for _, latent in sorted(passing)[: self.top]]
 
