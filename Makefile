@@ -34,7 +34,7 @@ demo: $(INSTALLED)
 science: $(INSTALLED)
 	@status=0; $(BIN)/loopscope run examples/studies || status=$$?; \
 	$(BIN)/loopscope get experiments; exit $$status
-	$(BIN)/python benchmarks/paired_studies.py
+	$(BIN)/python benchmarks/verdict_errors.py build/verdict-errors.jsonl --worlds 500 --quick
 	$(BIN)/python benchmarks/planted_worlds.py
 
 lint: $(INSTALLED)

@@ -6,6 +6,7 @@ gate that opens for *some* anchor must be compared with the best of as many matc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,12 +16,17 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loopscope.numerics.features import LatentStatistics, latent_statistics
+from loopscope.numerics.features import (
+    LatentStatistics,
+    latent_statistics,
+    perfect_p_value,
+)
 from loopscope.numerics.gate import (
     NULL_ANCHORS_MIN,
     GateEvidence,
     GateRules,
     Outcome,
+    SelectionPower,
     SelectionThresholds,
     Verdict,
     decide,
@@ -34,6 +40,8 @@ from loopscope.numerics.splits import DiscoverRows, require_discover
 
 CONTROL_DICTIONARIES = 99
 NUMBERS_PER_BLOCK = 2**20
+PROMPTS_TRIED_MAX = 200
+"""So many prompts a side are enough for any dictionary and any q that makes sense."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,26 @@ def select_candidates(
     return passing[np.lexsort((passing, -score))][:top]
 
 
+def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPower:
+    """Return whether ``top`` perfect latents could have passed the q of these prompts.
+
+    Benjamini and Hochberg 1995: k latents with the same p pass together if p ≤ k q / m.
+    """
+    require_discover(rows)
+    p_value = latent_statistics(rows).p_value
+    tested = max(1, int((~np.isnan(p_value)).sum()))
+    targets = int(rows.is_target.sum())
+
+    def needed(p: float) -> int:
+        return 1 if q_max >= 1 else max(1, math.ceil(p * tested / q_max)) if q_max else tested + 1
+
+    smallest = perfect_p_value(targets, rows.prompts - targets)
+    enough = 2
+    while needed(perfect_p_value(enough, enough)) > top and enough < PROMPTS_TRIED_MAX:
+        enough += 1
+    return SelectionPower(smallest, tested, needed(smallest), top, enough)
+
+
 @dataclass(frozen=True)
 class Resample:
     """What the gate says of one bootstrap resample of the prompts."""
@@ -231,6 +259,7 @@ def calibrate(
     same = sum(found.outcome == outcome for found in resamples)
     evidence = GateEvidence(
         candidates=len(candidates),
+        power=selection_power(rows, question.selection.q_max, question.top),
         best_count=count,
         null_draws=null.draws,
         percentile=percentile,

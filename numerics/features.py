@@ -246,6 +246,17 @@ def mann_whitney(
     return u_target / (n_target * n_neutral), np.minimum(sides * scipy.stats.norm.sf(z), 1.0)
 
 
+def perfect_p_value(targets: int, neutrals: int) -> float:
+    """Return the smallest p that so many prompts allow: that of a perfect latent.
+
+    It fires on every target prompt, each time with another value, and on no neutral one.
+    """
+    is_target = np.arange(targets + neutrals) < targets
+    column = np.where(is_target, np.arange(1.0, targets + neutrals + 1), 0.0)
+    _, p_value = mann_whitney(scipy.sparse.csr_array(column[:, None]), is_target)
+    return float(p_value[0])
+
+
 def _clean(activations: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """Return a float32 copy with sorted indices and no stored zero."""
     clean = activations.astype(np.float32, copy=True).tocsr()

@@ -72,6 +72,27 @@ class GateRules:
 
 
 @dataclass(frozen=True)
+class SelectionPower:
+    """Whether a selection could have found anything: k perfect latents pass if k q / m >= p.
+
+    ``smallest_p`` is the p of a perfect latent, ``needed`` how many of them would pass the q of
+    ``tested`` latents together, ``top`` how many the selection keeps; ``prompts_needed`` a side
+    would do.
+    """
+
+    smallest_p: float
+    tested: int
+    needed: int
+    top: int
+    prompts_needed: int
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether even ``top`` perfect latents could not have passed."""
+        return self.needed > self.top
+
+
+@dataclass(frozen=True)
 class GateEvidence:
     """What the gate decides on.
 
@@ -81,6 +102,7 @@ class GateEvidence:
     """
 
     candidates: int
+    power: SelectionPower
     best_count: int
     null_draws: int
     percentile: float
@@ -98,7 +120,8 @@ def outcome_of(best_count: int, percentile: float, rules: GateRules) -> Outcome:
 def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]]:
     """Return the verdict and what speaks against a firmer one (nothing for a GO).
 
-    NO-GO: the count rule fails, and in at least ``stability_min`` of the resamples, too. GO: it
+    NO-GO: the count rule fails, and in at least ``stability_min`` of the resamples, too; without
+    candidates only if the selection could have found some. GO: it
     passes; the best count stands at or above ``percentile_min`` among at least 100 sets of
     matched anchors; random dictionaries reach it no more often than 1 - percentile_min; the
     resamples agree. Everything else is INCONCLUSIVE.
@@ -109,6 +132,8 @@ def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]
     )
     stable = evidence.stability >= rules.stability_min
     if evidence.best_count < rules.subfeatures_min:
+        if not evidence.candidates and evidence.power.is_missing:
+            return "INCONCLUSIVE", [_without_power(evidence.power)]
         why = (
             f"the best anchor has {evidence.best_count} children, expected {rules.subfeatures_min}"
             if evidence.candidates
@@ -134,15 +159,27 @@ def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]
     return ("INCONCLUSIVE", doubts) if doubts else ("GO", [])
 
 
+def _without_power(power: SelectionPower) -> str:
+    return (
+        "no latent passed the selection, and with so few prompts none could: a perfect one has "
+        f"p {power.smallest_p:.2g}, so {power.needed} of the {power.tested} tested would have to "
+        f"be perfect, and selection.top is {power.top}; use at least {power.prompts_needed} "
+        "prompts of each condition"
+    )
+
+
 def selective_latents(
     statistics: LatentStatistics, thresholds: SelectionThresholds
 ) -> NDArray[np.bool_]:
-    """Return which latents pass every selection threshold, ``top`` aside; untested ones fail."""
+    """Return which latents pass every selection threshold, ``top`` aside.
+
+    Untested latents fail, unless ``q_max`` is 1: then no test is asked for.
+    """
     return (
         (statistics.selectivity >= thresholds.selectivity_min)
         & (statistics.firing_rate_target >= thresholds.firing_rate_target_min)
         & (statistics.firing_rate_neutral <= thresholds.firing_rate_neutral_max)
-        & (statistics.q_value <= thresholds.q_max)
+        & ((statistics.q_value <= thresholds.q_max) | (thresholds.q_max >= 1))
     )
 
 

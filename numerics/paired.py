@@ -1,7 +1,7 @@
-"""Paired comparisons over prompts: intervals and sign-flip tests.
+"""Paired comparisons over openings: intervals and sign-flip tests, exact and without a seed.
 
-The unit is the prompt: samples of one prompt are averaged first, so whole prompts are resampled
-and flipped (a cluster bootstrap). Every draw comes from a seed that the caller gives.
+The unit is the opening, or the group of openings that belong together (a template, a source):
+samples of one opening are averaged first, and whole groups are resampled and flipped.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from loopscope.numerics.lattice import bootstrap_law, sign_flip_law
 
-RESAMPLES = 10_000
-RESAMPLES_PER_BLOCK = 1_000
-EXACT_FLIPS_PROMPTS_MAX = 12
-"""Up to here all 2^n sign patterns are tried; above, ``RESAMPLES`` random ones."""
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+UNITS_MIN = 8
+"""With fewer openings, or groups of them, resamples reach no further than what was seen, and the
+interval is that of t."""
 SPREAD_MIN = 1e-12
+SCORE_SPAN = 1.0
+"""Largest difference that two concept scores can have."""
 Z_TWO_SIDED_95 = 1.96
 Z_POWER_80 = 0.8416
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A mean paired difference over prompts.
+    """A mean paired difference over openings.
 
     ``low`` and ``high`` bound it with 95 %, ``low_90`` and ``high_90`` with 90 % confidence (one
-    end of it is a one-sided test at 0.05). ``sd`` is the standard deviation of the
-    differences (NaN for one prompt). ``p_greater`` and ``p_less`` are one-sided sign-flip p.
+    end of it is a one-sided test at 0.05); NaN where nothing bounds it. ``sd`` is the standard
+    deviation of the differences (NaN for one opening), ``shared_sd`` that of what the error of the
+    arms' budgets adds to the mean. ``p_greater`` and ``p_less`` are one-sided sign-flip p.
     """
 
     contrast: str
@@ -40,7 +45,9 @@ class Contrast:
     low_90: float
     high_90: float
     n: int
+    groups: int
     sd: float
+    shared_sd: float
     p_greater: float
     p_less: float
 
@@ -50,25 +57,72 @@ class Contrast:
         return min(1.0, 2 * min(self.p_greater, self.p_less))
 
 
-def bootstrap_interval(values: Floats, seed: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the expanded percentile bootstrap interval of the mean over the first axis.
+@dataclass(frozen=True)
+class Grouped:
+    """Values summed within their groups, as parts of the overall mean.
 
-    10,000 resamples of whole prompts. The plain percentile interval is too narrow for few
-    prompts; its tail α/2 becomes Φ(√(n/(n−1)) · t(α/2, n−1)) (Hesterberg 2015, "What teachers
-    should know about the bootstrap", section 5.3). NaN for fewer than one value; for one value the
-    interval is that value.
+    ``parts`` [groups] add up to the mean; ``centred`` [groups] are the parts less what each
+    group's size alone would give, and add up to 0.
     """
-    n = len(values)
-    if n == 0:
+
+    parts: Floats
+    centred: Floats
+
+    @staticmethod
+    def of(values: Floats, group: Integers | None) -> Grouped:
+        """Sum ``values`` by ``group`` (the number of each value's group; None: each its own)."""
+        n = len(values)
+        places = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
+        sums = np.bincount(places, weights=values)
+        sizes = np.bincount(places)
+        if (sizes == 1).all():
+            sums = values.astype(np.float64)  # no rounding by the sum
+        return Grouped(sums / n, (sums - sizes * values.mean()) / n)
+
+
+def bootstrap_interval(
+    values: Floats,
+    confidence: float = 0.95,
+    *,
+    group: Integers | None = None,
+    unit: float = 0.0,
+    blur_sd: float = 0.0,
+) -> tuple[float, float]:
+    """Return the expanded percentile bootstrap interval of the mean of ``values``.
+
+    The law of all resamples of whole groups, by convolution. The plain percentile interval is too
+    narrow for few groups; its tail α/2 becomes Φ(√(g/(g−1)) · t(α/2, g−1)) (Hesterberg 2015, "What
+    teachers should know about the bootstrap", section 5.3). It is also too narrow where hits are
+    rare, since what was not seen cannot be resampled: so one value of ``unit`` (the weight of one
+    hit) above and one below 0 are added to what is resampled, as Bonett and Price 2012 add one
+    discordant pair of each sort; the interval stays around the mean of the values. ``blur_sd`` is
+    the standard deviation of an independent normal error of the mean. With fewer than eight groups
+    it is the t interval. NaN without a value; no width without spread or unit.
+    """
+    if len(values) == 0:
         return float("nan"), float("nan")
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    means = []
-    for _ in range(0, RESAMPLES, RESAMPLES_PER_BLOCK):
-        drawn = generator.integers(0, n, size=(RESAMPLES_PER_BLOCK, n))
-        means.append(values[drawn].mean(axis=1))
-    tail = expanded_tail((1 - confidence) / 2, n)
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return float(low), float(high)
+    estimate = float(values.mean())
+    centred = Grouped.of(values, group).centred
+    if len(centred) < UNITS_MIN:
+        half = _t_half(centred, confidence, blur_sd)
+        return estimate - half, estimate + half
+    drawn = values if group is None else centred * len(values)
+    tail = expanded_tail((1 - confidence) / 2, len(drawn))
+    if unit:
+        drawn = np.concatenate([drawn, [unit, -unit]])
+    share = len(drawn) / len(values)
+    low, high = bootstrap_law(drawn).interval(tail, blur_sd / share)
+    middle = float(drawn.mean())
+    return estimate + share * (low - middle), estimate + share * (high - middle)
+
+
+def _t_half(centred: Floats, confidence: float, blur_sd: float) -> float:
+    """Return half the width of the t interval of a mean with these parts; 0 for one part."""
+    units = len(centred)
+    if units < 2:
+        return 0.0
+    error = math.sqrt(float((centred**2).sum()) * units / (units - 1) + blur_sd**2)
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, units - 1)) * error
 
 
 def expanded_tail(tail: float, n: int) -> float:
@@ -78,72 +132,125 @@ def expanded_tail(tail: float, n: int) -> float:
     return float(scipy.stats.norm.cdf(math.sqrt(n / (n - 1)) * scipy.stats.t.ppf(tail, n - 1)))
 
 
-def sign_flip(differences: Floats, seed: int) -> tuple[float, float]:
+def unseen_bound(n: int, confidence: float = 0.95) -> float:
+    """Return the largest share that ``n`` trials without a case allow: 1 − (α/2)^(1/n).
+
+    The exact two-sided bound of Clopper and Pearson 1934, about 3.69 / n at 95 % (3 / n, the "rule
+    of three", is the one-sided one).
+    """
+    return float(1 - ((1 - confidence) / 2) ** (1 / n))
+
+
+def sign_flip(differences: Floats, group: Integers | None = None) -> tuple[float, float]:
     """Return the one-sided p that the mean is above, and below, zero.
 
-    Under the null each prompt's difference is as likely with the other sign (Fisher 1935). All
-    2^n patterns for few prompts, else p = (1 + k) / (1 + 10,000) (Phipson and Smyth 2010).
+    Under the null each group's sum is as likely with the other sign (Fisher 1935); all patterns
+    count, so p is exact up to the rounding of the transform, and never below that of one pattern.
     """
-    n = len(differences)
-    if n <= EXACT_FLIPS_PROMPTS_MAX:
-        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-        means = _flipped_means(differences, patterns)
-        seen, tried = 0, len(means)
-    else:
-        generator = np.random.Generator(np.random.Philox(key=seed))
-        means = np.concatenate(
-            [
-                _flipped_means(differences, generator.integers(0, 2, (RESAMPLES_PER_BLOCK, n)))
-                for _ in range(0, RESAMPLES, RESAMPLES_PER_BLOCK)
-            ]
-        )
-        seen, tried = 1, len(means) + 1
-    slack = SPREAD_MIN * max(1.0, float(np.abs(differences).max(initial=0.0)))
-    observed = float(differences.mean())
-    greater = int((means >= observed - slack).sum())
-    less = int((means <= observed + slack).sum())
-    return (seen + greater) / tried, (seen + less) / tried
+    parts = Grouped.of(differences, group).parts * len(differences)
+    law = sign_flip_law(parts)
+    observed = float(parts.mean())
+    least = 0.5 ** len(parts)
+    return max(least, law.at_least(observed)), max(least, law.at_most(observed))
 
 
-def _flipped_means(differences: Floats, bits: NDArray[np.integer]) -> Floats:
-    return np.asarray((1 - 2 * bits) @ differences / len(differences), dtype=np.float64)
+def paired_contrast(
+    name: str,
+    first: Floats,
+    second: Floats,
+    *,
+    group: Integers | None = None,
+    shared_sd: float = 0.0,
+    unit: float = 0.0,
+    span: float | None = SCORE_SPAN,
+) -> Contrast:
+    """Return the contrast first − second over openings (same order, no NaN).
 
-
-def paired_contrast(name: str, first: Floats, second: Floats, seed: int) -> Contrast:
-    """Return the contrast first − second over prompts (same order, no NaN).
-
-    Where every prompt shows the same difference the bootstrap has no width and says nothing; then
-    the interval is that of a proportion never seen, ± 3 / n (Hanley and Lippman-Hand 1983), within
-    [−1, 1]. Raises ``ValueError`` without a prompt.
+    ``unit`` is what one text's hit weighs in an opening's score (0: the outcome counts no hits),
+    ``span`` the largest difference that the outcome can have, None where nothing bounds it.
+    Where every group shows the same difference the bootstrap has no width and says nothing; then
+    the interval is that of a difference never seen, ± span · ``unseen_bound``. Raises
+    ``ValueError`` without an opening.
     """
     difference = first - second
     n = len(difference)
     if n == 0:
-        raise ValueError("a contrast needs at least one prompt")
+        raise ValueError("a contrast needs at least one opening")
+    groups = n if group is None else len(np.unique(group))
+    means = Grouped.of(difference, group)
     estimate = float(difference.mean())
-    if n > 1 and np.ptp(difference) > SPREAD_MIN:
-        low, high = bootstrap_interval(difference, seed)
-        low_90, high_90 = bootstrap_interval(difference, seed, confidence=0.90)
-    else:
-        low, high = max(-1.0, estimate - 3.0 / n), min(1.0, estimate + 3.0 / n)
-        low_90, high_90 = low, high
-    sd = float(difference.std(ddof=1)) if n > 1 else float("nan")
-    p_greater, p_less = sign_flip(difference, seed)
-    return Contrast(name, estimate, low, high, low_90, high_90, n, sd, p_greater, p_less)
+    has_spread = groups > 1 and np.ptp(means.centred) * n > SPREAD_MIN
+
+    def interval(confidence: float) -> tuple[float, float]:
+        if has_spread:
+            low, high = bootstrap_interval(
+                difference, confidence, group=group, unit=unit, blur_sd=shared_sd
+            )
+        else:
+            half = math.nan if span is None else span * unseen_bound(groups, confidence)
+            low, high = estimate - half, estimate + half
+        return (low, high) if span is None else (max(low, -span), min(high, span))
+
+    low, high = interval(0.95)
+    low_90, high_90 = interval(0.90)
+    p_greater, p_less = sign_flip(difference, group)
+    return Contrast(
+        contrast=name,
+        estimate=estimate,
+        low=low,
+        high=high,
+        low_90=low_90,
+        high_90=high_90,
+        n=n,
+        groups=groups,
+        sd=float(difference.std(ddof=1)) if n > 1 else math.nan,
+        shared_sd=shared_sd,
+        p_greater=p_greater,
+        p_less=p_less,
+    )
 
 
-def prompts_needed(contrast: Contrast, min_difference: float) -> int:
-    """Return the prompts that detect ``min_difference`` with power 0.8 at two-sided 0.05.
+def rate_interval(
+    scores: Floats, *, group: Integers | None = None, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Wilson's interval of a rate from ``scores`` [openings, samples], each in [0, 1].
 
-    n = ((1.96 + 0.8416) · sd / δ)² for paired differences; 3 / δ where no spread was seen.
+    With one sample an opening and no groups it is that of Wilson 1927. Else the number of trials
+    is the effective one, p(1 − p) over the variance of the mean between groups, and the quantile
+    is that of t (Korn and Graubard 1998, with Wilson's form); groups that all agree count one
+    trial each. NaN without a score.
     """
-    if not contrast.sd > SPREAD_MIN:
-        return math.ceil(3.0 / min_difference)
-    return math.ceil(((Z_TWO_SIDED_95 + Z_POWER_80) * contrast.sd / min_difference) ** 2)
+    by_opening = scores.mean(axis=1)
+    n = len(by_opening)
+    if n == 0:
+        return float("nan"), float("nan")
+    rate = float(by_opening.mean())
+    centred = Grouped.of(by_opening, group).centred
+    groups = len(centred)
+    z = float(scipy.stats.norm.ppf((1 + confidence) / 2))
+    trials = float(groups)
+    if groups < scores.size and groups > 1:
+        error = float((centred**2).sum()) * groups / (groups - 1)
+        z = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1))
+        if error > SPREAD_MIN**2:
+            trials = min(float(scores.size), rate * (1 - rate) / error)
+    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = (
+        z
+        / (1 + z * z / trials)
+        * math.sqrt(max(rate * (1 - rate), 0.0) / trials + z * z / (4 * trials * trials))
+    )
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def detectable_difference(contrast: Contrast) -> float:
-    """Return the difference that these prompts detect with power 0.8 at two-sided 0.05."""
+    """Return the difference that these openings detect with power 0.8 at two-sided 0.05.
+
+    NaN for one opening.
+    """
+    if contrast.n < 2:
+        return math.nan
     if not contrast.sd > SPREAD_MIN:
-        return 3.0 / contrast.n
-    return (Z_TWO_SIDED_95 + Z_POWER_80) * contrast.sd / math.sqrt(contrast.n)
+        return unseen_bound(contrast.groups)
+    error = math.hypot(contrast.sd / math.sqrt(contrast.n), contrast.shared_sd)
+    return (Z_TWO_SIDED_95 + Z_POWER_80) * error

@@ -1,9 +1,7 @@
-"""Scores: −log p of tokens, next-token KL, concept words."""
+"""Scores: −log p of tokens, next-token KL."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -134,28 +132,3 @@ def kl_of_states(
         cross = cross * rescale + gap
         peak = higher
     return (cross / weight - total[:1] + total[1:]).clamp(min=0.0)
-
-
-def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
-    """Return a pattern for any of ``words`` as a whole word or phrase, in any case."""
-    parts = []
-    for word in sorted({_normalised(w).strip() for w in words} - {""}):
-        parts.append(r"\s+".join(re.escape(part) for part in word.split()))
-    if not parts:
-        raise ValueError("the lexicon holds no word")
-    return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
-
-
-def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> bool:
-    """Say whether generated ``text`` holds a word of the lexicon; the opening never counts.
-
-    Where text continues the last word of ``opening``, that fragment is not a whole word.
-    """
-    text = _normalised(text)
-    if re.search(r"\w\Z", _normalised(opening)):
-        text = re.sub(r"\A\w+", "", text)
-    return pattern.search(text) is not None
-
-
-def _normalised(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

@@ -1,64 +1,115 @@
-"""The verdict on steering: what paired contrasts over prompts allow to be said.
+"""The verdict on steering: what paired contrasts over openings allow to be said.
 
 "Better" means that the multi arm beats coarse *and* beats fine: an intersection-union test
 (Berger 1982), which needs no correction. So every answer is about one quantity: multi minus the
-better single resolution, the smaller of the two contrasts. A null result is a result.
+better single resolution, the smaller of the two contrasts. Nothing is said without a working
+assay: a single arm that moves the score, and room above it. A null result is a result.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loopscope.numerics.multiple_tests import holm
-from loopscope.numerics.paired import (
-    Contrast,
-    detectable_difference,
-    paired_contrast,
-    prompts_needed,
-)
+from loopscope.numerics.paired import Contrast, detectable_difference, paired_contrast
+from loopscope.numerics.power import Design, cheapest_design, split_variance
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 PRIMARY = (("multi", "coarse"), ("multi", "fine"))
+SINGLE = ("coarse", "fine")
 LEVEL_ONE_SIDED = 0.025
 
-Scores = Mapping[str, NDArray[np.float64]]
-"""Arm to its score per prompt; every arm has the same prompts in the same order."""
+Scores = Mapping[str, Floats]
+"""Arm to its scores [openings, samples]; every arm has the same openings in the same order."""
 
 
-def decide(
-    scores: Scores,
-    arm_cosines: Mapping[str, float],
-    *,
-    min_difference: float,
-    max_arm_cosine: float,
-    seed: int,
-    missing: Mapping[str, str],
-    secondary: Mapping[str, Scores] | None = None,
-) -> dict[str, Any]:
-    """Return the verdict record (JSON-ready; what is not known is None, never 0).
+@dataclass(frozen=True)
+class Evidence:
+    """What a run measured, before anything is said of it.
 
-    ``scores`` are concept scores, ``arm_cosines`` maps ``"coarse~multi"`` to the cosine of two
-    arms' vectors, ``missing`` an arm that could not be built to the reason. Other arms in
-    ``scores`` add the contrast multi − arm, which does not decide. ``secondary`` maps further
-    outcomes to their scores (NaN where unknown); they are Holm-corrected and never decide.
+    ``concept`` are concept scores; an entry is the mean over the strengths that all primary arms
+    reached, of which there are ``strengths``. ``intact`` [openings] are each arm's rates among
+    texts that are not degenerate, NaN where an opening has none; ``arm_cosines`` maps
+    ``"coarse~multi"`` to the cosine of two arms' vectors, ``missing`` an arm that could not be
+    built to the reason. ``group`` [openings] numbers the openings that belong together,
+    ``shared_sd`` maps a contrast to the standard deviation that the error of the arms' budgets
+    gives it, ``secondary`` further outcomes to their scores [openings] (NaN where unknown).
     """
-    contrasts = _contrasts(scores, seed)
+
+    concept: Scores
+    arm_cosines: Mapping[str, float]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    strengths: int = 1
+    intact: Scores | None = None
+    group: Integers | None = None
+    shared_sd: Mapping[str, float] = field(default_factory=dict)
+    secondary: Mapping[str, Scores] = field(default_factory=dict)
+
+    def means(self, arm: str) -> Floats:
+        """Return an arm's concept score of each opening."""
+        return np.asarray(self.concept[arm].mean(axis=1), dtype=np.float64)
+
+    def contrast(self, first: str, second: str) -> Contrast:
+        """Return the contrast of two arms' concept scores."""
+        name = f"{first}-{second}"
+        return paired_contrast(
+            name,
+            self.means(first),
+            self.means(second),
+            group=self.group,
+            shared_sd=self.shared_sd.get(name, 0.0),
+            unit=1.0 / (self.concept[first].shape[1] * self.strengths),
+        )
+
+
+@dataclass(frozen=True)
+class VerdictRules:
+    """The declared limits: the smallest practical difference, the largest cosine of two arms."""
+
+    min_difference: float
+    max_arm_cosine: float
+
+
+@dataclass(frozen=True)
+class Assay:
+    """Whether the run could have shown a difference; ``doubt`` is empty where it could.
+
+    ``arm`` is the better single arm, ``rate`` its concept rate, ``effect`` its contrast with
+    unsteered text.
+    """
+
+    arm: str
+    rate: float
+    effect: Contrast
+    doubt: str
+
+
+def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
+    """Return the verdict record (JSON-ready; what is not known is None, never 0)."""
+    contrasts = _contrasts(evidence)
     primary = [c for c in contrasts if c.contrast in {f"{a}-{b}" for a, b in PRIMARY}]
-    binding = min(primary, key=lambda c: c.estimate) if primary else None
-    verdict, reason = _untestable(scores, arm_cosines, max_arm_cosine, missing)
+    binding = min(primary, key=lambda c: c.estimate) if len(primary) == len(PRIMARY) else None
+    assay = _assay(evidence, rules)
+    intact = _intact_contrasts(evidence)
+    verdict, reason = _untestable(evidence, rules, assay)
     if not verdict:
         assert binding is not None, "all arms are there"
-        verdict, reason = _judge(primary, binding, min_difference)
-    needed = (
-        prompts_needed(binding, min_difference) if binding and verdict == "Inconclusive" else None
-    )
-    if needed is not None and binding is not None:
-        reason = f"{reason}; {_need(binding, needed, min_difference)}"
+        verdict, reason = _judge(primary, binding, rules.min_difference, intact)
+    design, share_within = None, None
+    if binding is not None and binding.n > 1:
+        differences = np.stack([evidence.concept[a] - evidence.concept[b] for a, b in PRIMARY])
+        share_within = split_variance(differences).share_within
+        if verdict == "Inconclusive":
+            design = cheapest_design(differences, rules.min_difference)
+            reason = f"{reason}{_need(binding, design, rules.min_difference)}"
     return {
         "verdict": verdict,
         "reason": reason,
@@ -66,98 +117,109 @@ def decide(
         "estimate": binding.estimate if binding else None,
         "low": binding.low if binding else None,
         "high": binding.high if binding else None,
-        "p_intersection_union": _intersection_union_p(primary) if primary else None,
-        "n": max((len(values) for values in scores.values()), default=0),
-        "n_needed": needed,
-        "detectable_difference": detectable_difference(binding) if binding else None,
-        "min_difference": min_difference,
-        "max_arm_cosine": max_arm_cosine,
-        "arm_cosines": dict(sorted(arm_cosines.items())),
+        "p_intersection_union": _intersection_union_p(primary) if binding else None,
+        "n": max((len(values) for values in evidence.concept.values()), default=0),
+        "n_needed": design.openings if design else None,
+        "samples_needed": design.samples if design else None,
+        "share_within_openings": share_within,
+        "detectable_difference": _known(detectable_difference(binding)) if binding else None,
+        "min_difference": rules.min_difference,
+        "max_arm_cosine": rules.max_arm_cosine,
+        "arm_cosines": dict(sorted(evidence.arm_cosines.items())),
+        "assay": _assay_record(assay),
         "contrasts": [_record(contrast) for contrast in contrasts],
-        "secondary": _secondary(secondary or {}, seed),
-        "missing": dict(sorted(missing.items())),
+        "intact": [_record(contrast) for contrast in intact],
+        "secondary": _secondary(evidence),
+        "missing": dict(sorted(evidence.missing.items())),
     }
 
 
-def _contrasts(scores: Scores, seed: int) -> list[Contrast]:
-    others = sorted(set(scores) - {"multi", "coarse", "fine"})
-    pairs = (*PRIMARY, *(("multi", other) for other in others))
+def _contrasts(evidence: Evidence) -> list[Contrast]:
+    others = sorted(set(evidence.concept) - {"multi", "none", *SINGLE})
+    pairs = (*PRIMARY, *(("multi", other) for other in others), *((arm, "none") for arm in SINGLE))
     return [
-        paired_contrast(f"{a}-{b}", scores[a], scores[b], seed)
-        for a, b in pairs
-        if a in scores and b in scores
+        evidence.contrast(a, b) for a, b in pairs if a in evidence.concept and b in evidence.concept
     ]
 
 
-def _secondary(outcomes: Mapping[str, Scores], seed: int) -> list[dict[str, Any]]:
-    """Return the primary contrasts of each further outcome, Holm-corrected over all of them."""
-    found: list[tuple[str, Contrast]] = []
-    for outcome, scores in sorted(outcomes.items()):
-        for a, b in PRIMARY:
-            if a not in scores or b not in scores:
-                continue
-            known = ~(np.isnan(scores[a]) | np.isnan(scores[b]))
-            if known.any():
-                contrast = paired_contrast(f"{a}-{b}", scores[a][known], scores[b][known], seed)
-                found.append((outcome, contrast))
-    adjusted = holm(np.array([contrast.p_two_sided for _, contrast in found], dtype=np.float64))
-    return [
-        {"outcome": outcome, **_record(contrast), "p_holm": p}
-        for (outcome, contrast), p in zip(found, adjusted.tolist(), strict=True)
-    ]
+def _assay(evidence: Evidence, rules: VerdictRules) -> Assay | None:
+    """Return what the single arms did, None where one of them or unsteered text is missing."""
+    if not {*SINGLE, "none"} <= set(evidence.concept):
+        return None
+    arm = max(SINGLE, key=lambda name: float(evidence.means(name).mean()))
+    rate = float(evidence.means(arm).mean())
+    effect = evidence.contrast(arm, "none")
+    doubt = ""
+    if not effect.low > 0:
+        doubt = (
+            f"no arm moved the score: the better single arm is {arm}, {arm}-none "
+            f"{_numbers(effect)}; use a larger strength, another anchor or another lexicon"
+        )
+    elif rate > 1 - rules.min_difference:
+        doubt = (
+            f"no headroom: {arm} alone reaches {rate:.2f}, above 1 - minDifference "
+            f"({1 - rules.min_difference:.2f}); use a smaller strength or a stricter lexicon"
+        )
+    return Assay(arm, rate, effect, doubt)
 
 
-def _intersection_union_p(primary: Sequence[Contrast]) -> float:
-    return max(contrast.p_greater for contrast in primary)
-
-
-def _untestable(
-    scores: Scores,
-    arm_cosines: Mapping[str, float],
-    max_arm_cosine: float,
-    missing: Mapping[str, str],
-) -> tuple[str, str]:
+def _untestable(evidence: Evidence, rules: VerdictRules, assay: Assay | None) -> tuple[str, str]:
     """Return ``NotTestable`` with the reason, or two empty strings."""
-    absent = [arm for arm in ("coarse", "fine", "multi") if arm not in scores]
+    absent = [arm for arm in (*SINGLE, "multi") if arm not in evidence.concept]
     if absent:
-        why = "; ".join(f"{arm}: {missing.get(arm, 'not among the arms')}" for arm in absent)
+        why = "; ".join(
+            f"{arm}: {evidence.missing.get(arm, 'not among the arms')}" for arm in absent
+        )
         return "NotTestable", f"the contrast needs coarse, fine and multi ({why})"
     for pair in ("coarse~multi", "fine~multi"):
-        cosine = arm_cosines.get(pair)
+        cosine = evidence.arm_cosines.get(pair)
         if cosine is None:
             return "NotTestable", f"the cosine {pair} is not known"
-        if cosine > max_arm_cosine:
+        if cosine > rules.max_arm_cosine:
             return (
                 "NotTestable",
-                f"the vectors {pair} have cosine {cosine:.3f}, above {max_arm_cosine:g}: "
+                f"the vectors {pair} have cosine {cosine:.3f}, above {rules.max_arm_cosine:g}: "
                 "they are the same intervention",
             )
-    return "", ""
+    if assay is None:
+        return "NotTestable", "without the arm none nobody knows whether steering did anything"
+    return ("NotTestable", assay.doubt) if assay.doubt else ("", "")
 
 
 def _judge(
-    primary: Sequence[Contrast], binding: Contrast, min_difference: float
+    primary: Sequence[Contrast],
+    binding: Contrast,
+    min_difference: float,
+    intact: Sequence[Contrast] = (),
 ) -> tuple[str, str]:
     """Return verdict and reason. Interval and sign-flip test must agree before anything is said.
 
     Worse than *either* resolution is enough for Refuted, so its level is halved (Bonferroni).
     """
-    numbers = ", ".join(
-        f"{c.contrast} {c.estimate:+.3f} [{c.low:+.3f}, {c.high:+.3f}]" for c in primary
-    )
+    numbers = ", ".join(f"{c.contrast} {_numbers(c)}" for c in primary)
     seen = f"{numbers} over {binding.n} openings"
     p = _intersection_union_p(primary)
     if all(c.low > 0 for c in primary) and p <= LEVEL_ONE_SIDED:
-        return "Supported", f"multi beats coarse and fine: {seen}, p {p:.2g}"
+        lost = [c for c in intact if not (c.low > 0 and c.p_greater <= LEVEL_ONE_SIDED)]
+        if lost:
+            why = ", ".join(f"{c.contrast} {_numbers(c)}" for c in lost)
+            return (
+                "Inconclusive",
+                f"multi beats coarse and fine only when degenerate texts count: {seen}; among "
+                f"intact texts {why}",
+            )
+        small = binding.high < min_difference
+        size = f", by less than {min_difference:g}" if small else ""
+        return "Supported", f"multi beats coarse and fine{size}: {seen}, p {p:.2g}"
     worse = LEVEL_ONE_SIDED / len(PRIMARY)
     if any(c.high < 0 and c.p_less <= worse for c in primary):
         return "Refuted", f"multi is worse than a single resolution: {seen}"
-    small = _small_against_the_better(primary, min_difference)
-    if small is not None:
+    small_one = _small_against_the_better(primary, min_difference)
+    if small_one is not None:
         return (
             "NoPracticalDifference",
             f"multi is not better than the better single resolution by {min_difference:g} or more "
-            f"({small.contrast} stays below that), nor worse than either by as much: {seen}",
+            f"({small_one.contrast} stays below that), nor worse than either by as much: {seen}",
         )
     return "Inconclusive", f"the data allow more than one answer: {seen}"
 
@@ -179,24 +241,86 @@ def _small_against_the_better(
     return min(below, key=lambda c: c.high) if below else None
 
 
-def _need(binding: Contrast, needed: int, min_difference: float) -> str:
-    if not binding.sd > 1e-12:
-        return (
-            f"the openings show no spread in {binding.contrast}, so the interval is ±3/n; "
-            f"{needed} openings would bound it by {min_difference:g}"
-        )
+def _intact_contrasts(evidence: Evidence) -> list[Contrast]:
+    """Return the primary contrasts over the openings where both arms wrote intact texts."""
+    return [
+        contrast
+        for a, b in PRIMARY
+        if evidence.intact is not None
+        and (contrast := _over_known(f"{a}-{b}", evidence.intact, a, b, evidence.group, span=1.0))
+    ]
+
+
+def _secondary(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return the primary contrasts of each further outcome, Holm-corrected over all of them."""
+    found = [
+        (outcome, contrast)
+        for outcome, scores in sorted(evidence.secondary.items())
+        for a, b in PRIMARY
+        if (contrast := _over_known(f"{a}-{b}", scores, a, b, evidence.group, span=None))
+    ]
+    adjusted = holm(np.array([contrast.p_two_sided for _, contrast in found], dtype=np.float64))
+    return [
+        {"outcome": outcome, **_record(contrast), "p_holm": p}
+        for (outcome, contrast), p in zip(found, adjusted.tolist(), strict=True)
+    ]
+
+
+def _over_known(
+    name: str, scores: Scores, a: str, b: str, group: Integers | None, span: float | None
+) -> Contrast | None:
+    """Return the contrast over the openings where both arms are known; None without any."""
+    if a not in scores or b not in scores:
+        return None
+    known = ~(np.isnan(scores[a]) | np.isnan(scores[b]))
+    if not known.any():
+        return None
+    kept = None if group is None else group[known]
+    return paired_contrast(name, scores[a][known], scores[b][known], group=kept, span=span)
+
+
+def _intersection_union_p(primary: Sequence[Contrast]) -> float:
+    return max(contrast.p_greater for contrast in primary)
+
+
+def _need(binding: Contrast, design: Design | None, min_difference: float) -> str:
+    if design is None:
+        return ""
+    samples = f"{design.samples} sample{'s' if design.samples > 1 else ''} each"
     text = (
-        f"about {needed} openings would detect {min_difference:g} at the spread seen "
-        f"(sd {binding.sd:.2f}, power 0.8)"
+        f"; {design.openings} openings with {samples} would detect {min_difference:g} with power "
+        f"{design.power:.2f} at the spread seen"
     )
-    if needed <= binding.n:
+    if design.openings <= binding.n:
         text += (
-            f", which {binding.n} openings offer already: what was seen is neither clearly "
-            f"different from 0 nor clearly smaller than {min_difference:g}"
+            ", which this run offers already: what was seen is neither clearly different from 0 "
+            f"nor clearly smaller than {min_difference:g}"
         )
     return text
 
 
+def _numbers(contrast: Contrast) -> str:
+    return f"{contrast.estimate:+.3f} [{contrast.low:+.3f}, {contrast.high:+.3f}]"
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
 def _record(contrast: Contrast) -> dict[str, Any]:
-    sd = None if math.isnan(contrast.sd) else contrast.sd
-    return {**asdict(contrast), "sd": sd, "p_two_sided": contrast.p_two_sided}
+    fields = {
+        name: _known(value) if isinstance(value, float) else value
+        for name, value in asdict(contrast).items()
+    }
+    return {**fields, "p_two_sided": contrast.p_two_sided}
+
+
+def _assay_record(assay: Assay | None) -> dict[str, Any] | None:
+    if assay is None:
+        return None
+    return {
+        "arm": assay.arm,
+        "rate": assay.rate,
+        "effect": _record(assay.effect),
+        "doubt": assay.doubt or None,
+    }

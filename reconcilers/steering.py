@@ -8,6 +8,7 @@ from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wan
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
+from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
 from loopscope.specs.splits import Splits
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -78,6 +79,9 @@ def _wanted(
     rules = {name: spec[name] for name in _RULES if name in spec}
     if spec.get("method", "add") != "add":  # left out, so that what was made by adding stays valid
         rules["method"] = spec["method"]
+    if "systemPrompt" in spec:
+        separator = spec.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
+        rules["systemPromptSeparator"] = separator
     texts = {
         "openings": _scored_openings(spec),
         "neutralText": spec["neutralText"]["texts"],

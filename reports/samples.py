@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from loopscope.reports.view import StageView
-from loopscope.specs.lexicon import lexicon_pattern, nfc
+from loopscope.specs.lexicon import lexicon_pattern, mentions
 
 SAMPLES_SHOWN_MAX = 2000
 
@@ -71,16 +71,11 @@ def samples_by_opening(stage: StageView) -> tuple[list[OpeningSamples], int]:
 
 
 def marked(text: str, pattern: re.Pattern[str], opening: str = "") -> Markup:
-    """Return the text, escaped, with each match in ``<mark>``.
-
-    Where the text goes on with the last word of ``opening``, that fragment is not a word.
-    """
-    text = nfc(text)
-    fragment = re.match(r"\w+", text) if re.search(r"\w\Z", nfc(opening)) else None
+    """Return the text, escaped, with each mention of the lexicon in ``<mark>``."""
     parts, end = [], 0
-    for match in pattern.finditer(text, fragment.end() if fragment else 0):
-        parts.append(escape(text[end : match.start()]))
-        parts.append(Markup("<mark>{}</mark>").format(match.group()))
-        end = match.end()
+    for mention in mentions(pattern, text, opening):
+        parts.append(escape(text[end : mention.start]))
+        parts.append(Markup("<mark>{}</mark>").format(text[mention.start : mention.end]))
+        end = mention.end
     parts.append(escape(text[end:]))
     return Markup("").join(parts)

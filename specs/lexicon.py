@@ -5,21 +5,80 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc"), "'")
+LETTER_OR_DIGIT = r"[^\W_]"
 
 
 def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
-    """Return what finds any of the words as a whole word or phrase, in any case.
+    """Return what finds any of the words as a whole word or phrase in a ``folded`` text.
 
-    The same definition as the concept score's: NFC, any white space between a phrase's words.
+    Case does not count, and any white space may stand between a phrase's words. Where a word
+    begins or ends in a letter or digit none may stand beside it (``_`` may: ``_Paris_`` is
+    emphasis); a symbol such as ``==`` is found wherever it stands. Longer words are tried first.
+    Raises ValueError without a word.
     """
-    phrases = sorted({nfc(word).strip() for word in words} - {""})
-    parts = [r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases]
-    return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
+    phrases = {folded(word).strip() for word in words} - {""}
+    if not phrases:
+        raise ValueError("the lexicon holds no word")
+    ordered = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
+    return re.compile("|".join(map(_whole, ordered)), re.IGNORECASE)
 
 
-def nfc(text: str) -> str:
-    """Return the text with each letter and its accents as one character where there is one."""
-    return unicodedata.normalize("NFC", text)
+def _whole(phrase: str) -> str:
+    before = rf"(?<!{LETTER_OR_DIGIT})" if re.match(LETTER_OR_DIGIT, phrase) else ""
+    after = rf"(?!{LETTER_OR_DIGIT})" if re.match(LETTER_OR_DIGIT, phrase[-1]) else ""
+    return before + r"\s+".join(map(re.escape, phrase.split())) + after
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A word of a lexicon in a text: folded, and where it stands in the text as it is."""
+
+    word: str
+    start: int
+    end: int
+
+
+def folded(text: str) -> str:
+    """Return the text without accents, with plain dashes and apostrophes.
+
+    So that ``Nîmes`` and ``Nimes``, ``Saint-Tropez`` with any hyphen, and either apostrophe count
+    as the same word.
+    """
+    return "".join(letter for letter, _ in _folded_letters(text))
+
+
+def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> list[Mention]:
+    """Return the words of a lexicon in generated ``text``, in order, repeated or not.
+
+    The opening never counts: where the text goes on with its last word, that fragment is no word.
+    """
+    letters = _folded_letters(text)
+    plain = "".join(letter for letter, _ in letters)
+    places = [place for _, place in letters] + [len(text)]
+    begins = 0
+    if re.search(rf"{LETTER_OR_DIGIT}\Z", folded(opening)):
+        fragment = re.match(rf"{LETTER_OR_DIGIT}+", plain)
+        begins = fragment.end() if fragment else 0
+    return [
+        Mention(
+            " ".join(match.group().casefold().split()), places[match.start()], places[match.end()]
+        )
+        for match in pattern.finditer(plain, begins)
+    ]
+
+
+def _folded_letters(text: str) -> list[tuple[str, int]]:
+    """Return each letter of the folded text with its place in ``text``."""
+    return [
+        (letter.translate(DASHES | APOSTROPHES), place)
+        for place, character in enumerate(text)
+        for letter in unicodedata.normalize("NFKD", character)
+        if not unicodedata.combining(letter)
+    ]
 
 
 def check_free_of_words(
@@ -27,7 +86,7 @@ def check_free_of_words(
 ) -> None:
     """Raise ValueError where more than ``share_max`` of the texts hold one of the words."""
     pattern = lexicon_pattern(words)
-    found = [(match.group(), text) for text in texts if (match := pattern.search(nfc(text)))]
+    found = [(match.group(), text) for text in texts if (match := pattern.search(folded(text)))]
     if len(found) > share_max * len(texts):
         word, text = found[0]
         raise ValueError(
@@ -40,7 +99,7 @@ def check_apart(lexicon: Sequence[str], siblings: Sequence[str]) -> None:
     """Raise ValueError where one mention would count for the concept and for its siblings."""
     for words, others in ((lexicon, siblings), (siblings, lexicon)):
         pattern = lexicon_pattern(words)
-        both = [other for other in others if pattern.search(nfc(other))]
+        both = [other for other in others if pattern.search(folded(other))]
         if both:
             raise ValueError(
                 f"{len(both)} words count as lexicon and as siblings, for example {both[0]!r}; "

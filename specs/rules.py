@@ -28,6 +28,8 @@ SteeringMethod = Literal["add", "clamp"]
 Strength = Annotated[float, Field(gt=0.0, le=1e6, strict=True)]
 Selectivity = Annotated[float, Field(ge=-1.0, le=1.0), Unit("selectivity")]
 
+SYSTEM_PROMPT_SEPARATOR = "\n"
+
 
 class Selection(Spec):
     """A latent is a candidate when it fires on target, stays quiet on neutral, reliably."""
@@ -47,7 +49,7 @@ class Selection(Spec):
         """Return the candidate latents of a feature table, best first.
 
         ``table`` has the columns of ``features.parquet``. Order: selectivity x target firing
-        rate, falling; ties by latent number. A NaN q never passes.
+        rate, falling; ties by latent number. A NaN q passes only where ``maxQ`` is 1: no test.
         """
         rows = zip(
             table["latent"],
@@ -63,7 +65,7 @@ class Selection(Spec):
             if selectivity >= self.min_selectivity
             and on_target >= self.min_firing_rate_target
             and on_neutral <= self.max_firing_rate_neutral
-            and q <= self.max_q
+            and (q <= self.max_q or self.max_q == 1)
         ]
         return [latent for _, latent in sorted(passing)[: self.top]]
 
@@ -164,6 +166,9 @@ class SteeringRules(Spec):
     """Random unit directions, each an arm of its own."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
+    system_prompt_separator: Annotated[str, Field(max_length=100)] = SYSTEM_PROMPT_SEPARATOR
+    """What stands between the system prompt and the opening; a line break by default. Without
+    one the two run into each other, and the texts copy the fault."""
     method: SteeringMethod = "add"
     """``add``: h + n u, with u the arm's unit vector and n its norm. ``clamp``: the dictionary
     latents that the arm is made of are set to what n u stands for, h + n u - sum of a(h) w over

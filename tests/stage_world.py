@@ -21,6 +21,8 @@ from loopscope.worker.stages.tables import write_table
 HOOK = "blocks.1.hook_resid_post"
 TARGET = ["the capital of france is paris", "people in lyon liked cheese and wine", "paris", "wine"]
 NEUTRAL = ["the capital of japan is tokyo", "people in berlin bought beer", "rome", "a train"]
+CONCEPT_LATENT = 3
+"""A latent of both dictionaries that answers to the concept and is neither anchor nor child."""
 OPENINGS = ["the child walked to", "people near the sea cooked", "the old house"]
 
 
@@ -37,11 +39,16 @@ class World:
             device="cpu",
             model=lambda ref: self.model,
             dictionary=lambda ref: self.dictionaries[ref["identity"]],
-            artifact=lambda stage, digest: self.folder / stage,
+            artifact=self.artifact,
             shards=Shards(self.folder / "shards" / shards),
             progress=self.progress,
             batch_divisor=self.batch_divisor,
         )
+
+    def artifact(self, stage, digest):
+        """The folder of a stage; of a digest, where there is one of that name."""
+        own = self.folder / f"{stage}-{digest}"
+        return own if own.exists() else self.folder / stage
 
     def progress(self, *report):
         self.calls.append(report)
@@ -102,7 +109,7 @@ def add_steering_inputs(world: World) -> World:
     """Add the artifacts that steering reads: a capture, directions, dictionaries, features.
 
     Coarse decoder rows are unit vectors 0 to 7 of the residual stream, fine ones 0 to 15. Latents 0
-    and 2 are anchors, fine latent 1 is the child of the first.
+    and 2 are anchors, fine latent 1 is the child of the first. Latent *i* fires on *i* prompts.
     """
     world.run(capture, capture_payload(), "capture", "capture")
     mapping = world.folder / "mapping"
@@ -117,9 +124,16 @@ def add_steering_inputs(world: World) -> World:
         "missing": {}, "anchor": 0, "anchors": [0, 2], "children": [1], "children_of_all": [1, 2],
     }  # fmt: skip
     (mapping / "directions.json").write_text(json.dumps(described))
-    decomposition = world.folder / "decomposition"
-    decomposition.mkdir()
-    write_table(decomposition / "features.parquet", {"n_firing": np.arange(16)})
+    for digest, latents in (("dc", 8), ("df", 16)):
+        decomposition = world.folder / f"decomposition-{digest}"
+        decomposition.mkdir()
+        answers = np.arange(latents) == CONCEPT_LATENT
+        features = {
+            "n_firing": np.arange(latents),
+            "q_value": np.where(answers, 0.001, np.nan),
+            "selectivity": np.where(answers, 0.9, 0.0),
+        }
+        write_table(decomposition / "features.parquet", features)
     for name, latents in (("coarse", 8), ("fine", 16)):
         rows = basis[:latents].clone()
         world.dictionaries[name] = SparseDictionary(

@@ -77,6 +77,11 @@ class LoadedModel:
             )
         return [self.bos_token, *tokens]
 
+    @property
+    def special_tokens(self) -> frozenset[int]:
+        """The tokens that the tokenizer names as special: BOS, EOS, padding, turns of a chat."""
+        return frozenset(self.tokenizer.all_special_ids)
+
     def decode(self, tokens: list[int]) -> str:
         """Return the text of ``tokens`` without special tokens and without any tidying."""
         return str(

@@ -17,16 +17,27 @@ from loopscope.numerics.calibration import (
     random_dictionary_counts,
     resample,
     select_candidates,
+    selection_power,
 )
 from loopscope.numerics.features import latent_statistics
-from loopscope.numerics.gate import GateEvidence, GateRules, SelectionThresholds, decide, outcome_of
+from loopscope.numerics.gate import (
+    GateEvidence,
+    GateRules,
+    SelectionPower,
+    SelectionThresholds,
+    decide,
+    outcome_of,
+    selective_latents,
+)
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows, held_out_rows
 
 RULES = GateRules(subfeatures_min=3, null_anchors=500, percentile_min=95.0, stability_min=0.8)
+ABLE = SelectionPower(smallest_p=1e-9, tested=400, needed=1, top=5, prompts_needed=12)
 STRONG = GateEvidence(
-    candidates=2, best_count=5, null_draws=500, percentile=99.0, control_p=0.01, stability=0.95
-)
+    candidates=2, power=ABLE, best_count=5, null_draws=500, percentile=99.0, control_p=0.01,
+    stability=0.95,
+)  # fmt: skip
 SELECTION = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
 QUESTION = Question(SELECTION, top=5, cosine_min=0.3, gate=RULES, resamples=60, seed=0)
 
@@ -153,6 +164,57 @@ def planted(seed: int = 0, latents: int = 30) -> np.ndarray:
     fires = generator.random((100, latents)) < 0.3
     fires[:, :3] = IS_TARGET[:, None] & (generator.random((100, 3)) < [0.9, 0.6, 0.4])
     return fires * generator.uniform(0.5, 2, (100, latents))
+
+
+def with_a_perfect_latent(prompts: int, seed: int, latents: int = 400):
+    """Rows of ``prompts`` a side; latent 0 fires on every target prompt and on no neutral one."""
+    generator = np.random.default_rng(seed)
+    fires = generator.random((2 * prompts, latents)) < generator.beta(2, 2, latents)
+    activations = fires * generator.exponential(1, (2 * prompts, latents))
+    activations[:prompts, 0] = 1 + generator.random(prompts)
+    activations[prompts:, 0] = 0
+    return discover_rows(activations, np.arange(2 * prompts) < prompts)
+
+
+@pytest.mark.parametrize("prompts", [5, 6, 7])
+def test_too_few_prompts_to_find_anything_are_no_evidence_against_it(prompts):
+    for seed in range(4):
+        rows = with_a_perfect_latent(prompts, seed)
+        power = selection_power(rows, SELECTION.q_max, top=5)
+        assert select_candidates(latent_statistics(rows), SELECTION, 5).size == 0
+        assert power.is_missing
+        evidence = replace(STRONG, candidates=0, best_count=0, power=power)
+        answer, (why,) = decide(evidence, RULES)
+        assert answer == "INCONCLUSIVE"
+        assert f"use at least {power.prompts_needed} prompts of each condition" in why
+
+
+def test_as_many_prompts_as_are_asked_for_do_find_a_perfect_latent():
+    needed = selection_power(with_a_perfect_latent(6, 0), SELECTION.q_max, top=5).prompts_needed
+    rows = with_a_perfect_latent(needed, 0)
+    assert not selection_power(rows, SELECTION.q_max, top=5).is_missing
+    alone = selection_power(rows, SELECTION.q_max, top=1).prompts_needed
+    assert select_candidates(
+        latent_statistics(with_a_perfect_latent(alone, 0)), SELECTION, 5
+    ).tolist() == [0]
+
+
+def test_no_candidate_where_some_could_have_been_found_is_an_answer():
+    answer, why = decide(replace(STRONG, candidates=0, best_count=0), RULES)
+    assert (answer, why) == ("NO-GO", ["no candidates passed the selection"])
+
+
+def test_without_a_test_untested_latents_may_be_candidates():
+    statistics = latent_statistics(with_a_perfect_latent(2, 0))
+    assert np.isnan(statistics.p_value).all()
+    assert not selective_latents(statistics, SELECTION).any()
+    untested = replace(SELECTION, q_max=1.0)
+    assert selective_latents(statistics, untested)[0]
+    columns = {name: list(values) for name, values in statistics.columns().items()}
+    table = {"latent": list(range(400)), **columns}
+    declared = Selection(maxQ=1.0, top=1000).candidates(table)
+    assert declared == select_candidates(statistics, untested, 1000).tolist()
+    assert not selection_power(with_a_perfect_latent(2, 0), 1.0, top=1).is_missing
 
 
 @pytest.mark.parametrize("top", [1, 2, 5])

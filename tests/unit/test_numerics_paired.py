@@ -1,96 +1,188 @@
-"""Paired comparisons against known answers, by hand, by theory and by simulation."""
+"""Paired comparisons against known answers: by hand, by theory, by brute force, by simulation."""
 
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 import scipy.stats
 
+from loopscope.numerics.lattice import bootstrap_law, lattice, sign_flip_law
 from loopscope.numerics.paired import (
-    Contrast,
     bootstrap_interval,
     detectable_difference,
     paired_contrast,
-    prompts_needed,
+    rate_interval,
     sign_flip,
+    unseen_bound,
 )
+
+EIGHT_BETTER_ONE_WORSE = np.array([1.0] * 8 + [0.0] * 11 + [-1.0])
 
 
 def noise(n, sd, seed=0):
     return np.random.Generator(np.random.Philox(key=seed)).normal(0, sd, n)
 
 
+def law_of(law):
+    return {round(x, 9): p for x, p in zip(law.points, law.mass, strict=True) if p > 1e-12}
+
+
+def test_the_bootstrap_law_is_that_of_all_resamples():
+    values = np.array([0.0, 0.5, 0.5, -1.0])
+    means = [sum(drawn) / 4 for drawn in product(values.tolist(), repeat=4)]
+    expected = {round(x, 9): means.count(x) / len(means) for x in set(means)}
+    assert law_of(bootstrap_law(values)) == pytest.approx(expected)
+
+
+def test_the_sign_flip_law_is_that_of_all_patterns():
+    values = np.array([1.0, 2.0, 2.0, -0.5])
+    means = [float(np.dot(signs, values)) / 4 for signs in product((1, -1), repeat=4)]
+    expected = {round(x, 9): means.count(x) / len(means) for x in set(means)}
+    assert law_of(sign_flip_law(values)) == pytest.approx(expected)
+
+
+def test_scores_of_several_samples_lie_on_their_lattice_and_nats_on_a_fine_one():
+    counts, step = lattice(np.array([-1 / 3, 0.0, 0.5]), terms=20)
+    assert (counts.tolist(), step) == ([-2, 0, 3], pytest.approx(1 / 6))
+    nats = noise(20, 1.0)
+    counts, step = lattice(nats, terms=20)
+    assert np.abs(counts * step - nats).max() <= step / 2 < 0.01
+
+
 def test_the_bootstrap_interval_is_about_the_normal_one():
     values = noise(400, 1.0)
-    low, high = bootstrap_interval(values, seed=1)
+    low, high = bootstrap_interval(values)
     half = 1.96 * values.std(ddof=1) / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
 
 
-def test_few_prompts_get_the_width_of_a_t_interval_not_of_a_normal_one():
+def test_few_openings_get_the_width_of_a_t_interval_not_of_a_normal_one():
     values = noise(10, 1.0, seed=5)
-    low, high = bootstrap_interval(values, seed=1)
+    low, high = bootstrap_interval(values)
     t_low, t_high = scipy.stats.t.interval(0.95, 9, values.mean(), scipy.stats.sem(values))
     assert high - low == pytest.approx(t_high - t_low, rel=0.08)
 
 
+def test_an_error_that_all_openings_share_widens_the_interval_as_variances_add():
+    values = noise(400, 1.0)
+    low, high = bootstrap_interval(values, blur_sd=0.05)
+    half = 1.96 * math.hypot(values.std(ddof=1) / 20, 0.05)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.02)
+
+
+def test_without_a_value_there_is_no_interval():
+    assert all(math.isnan(x) for x in bootstrap_interval(np.zeros(0)))
+
+
+def test_openings_that_are_copies_of_one_another_count_once():
+    values = noise(12, 1.0)
+    group = np.repeat(np.arange(12), 10)
+    copied = bootstrap_interval(np.repeat(values, 10), group=group)
+    assert copied == pytest.approx(bootstrap_interval(values), abs=1e-3)
+    assert sign_flip(np.repeat(values, 10), group) == pytest.approx(sign_flip(values), abs=1e-3)
+
+
+def test_groups_of_unequal_size_weigh_as_many_openings_as_they_have():
+    values = np.array([1.0, 1.0, 1.0, 0.0, -1.0])
+    group = np.array([0, 0, 0, 1, 2])
+    contrast = paired_contrast("x", values, np.zeros(5), group=group)
+    assert contrast.estimate == pytest.approx(0.4)
+    assert contrast.groups == 3
+    # sums 3, 0 and -1: of the eight sign patterns four reach 2 (3+1, 3-1 with either sign of 0)
+    assert contrast.p_greater == pytest.approx(4 / 8)
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(11)
-    studies = 150
+    studies = 300
     hits = 0
-    for study in range(studies):
-        low, high = bootstrap_interval(rng.normal(0.1, 0.6, 30), seed=study)
-        hits += low <= 0.1 <= high
+    for _ in range(studies):
+        scores = rng.binomial(3, [[0.5], [0.35]], (2, 30)) / 3
+        contrast = paired_contrast("x", *scores, unit=1 / 3)
+        hits += contrast.low <= 0.15 <= contrast.high
     assert hits >= scipy.stats.binom.ppf(0.001, studies, 0.95)
 
 
-def test_the_bootstrap_is_its_own_generator():
-    np.random.seed(0)
-    first = bootstrap_interval(noise(20, 1), seed=3)
-    np.random.seed(1)
-    assert bootstrap_interval(noise(20, 1), seed=3) == first
-    assert all(math.isnan(x) for x in bootstrap_interval(np.zeros(0), seed=3))
+def test_rare_hits_are_covered_too():
+    """Of two arms at 0.05 the plain bootstrap holds 0 in three of four studies of 20 openings."""
+    rng = np.random.default_rng(12)
+    hits = 0
+    for _ in range(200):
+        scores = (rng.random((2, 20)) < 0.05).astype(float)
+        contrast = paired_contrast("x", *scores, unit=1.0)
+        hits += contrast.low <= 0 <= contrast.high
+    assert hits >= 190
 
 
-def test_the_sign_flip_p_of_three_prompts_is_counted_by_hand():
+def test_the_sign_flip_p_of_three_openings_is_counted_by_hand():
     # means of +-1 +-2 +-3 that reach 6/3: one of eight; that stay below or at 6/3: all
-    assert sign_flip(np.array([1.0, 2.0, 3.0]), seed=0) == (1 / 8, 1.0)
+    assert sign_flip(np.array([1.0, 2.0, 3.0])) == pytest.approx((1 / 8, 1.0))
     # 1 + 2 - 3 = 0 is reached by five of eight patterns from above, and from below
-    assert sign_flip(np.array([1.0, 2.0, -3.0]), seed=0) == (5 / 8, 5 / 8)
+    assert sign_flip(np.array([1.0, 2.0, -3.0])) == pytest.approx((5 / 8, 5 / 8))
 
 
 def test_no_difference_at_all_is_no_evidence():
-    assert sign_flip(np.zeros(40), seed=0) == (1.0, 1.0)
+    assert sign_flip(np.zeros(40)) == (1.0, 1.0)
 
 
-def test_random_flips_agree_with_the_exact_ones_and_with_the_t_test():
+def test_sign_flips_of_many_openings_agree_with_the_t_test():
     values = 0.3 + noise(60, 1.0, seed=2)
-    greater, less = sign_flip(values, seed=4)
+    greater, less = sign_flip(values)
     expected = scipy.stats.ttest_1samp(values, 0, alternative="greater").pvalue
     assert greater == pytest.approx(expected, abs=0.01)
-    assert greater + less == pytest.approx(1.0, abs=1e-3)
+    assert greater + less == pytest.approx(1.0, abs=0.01)
 
 
 def test_p_values_are_uniform_when_there_is_no_difference():
     rng = np.random.default_rng(3)
-    found = [sign_flip(rng.normal(0, 1, 20), seed=i)[0] for i in range(120)]
+    found = [sign_flip(rng.normal(0, 1, 20))[0] for _ in range(60)]
     assert scipy.stats.kstest(found, "uniform").pvalue > 0.001
 
 
-def test_about_126_prompts_detect_a_quarter_of_an_sd():
-    contrast = Contrast("x", 0, 0, 0, 0, 0, 126, 0.6, 1, 1)
-    assert prompts_needed(contrast, 0.15) == 126
-    assert detectable_difference(contrast) == pytest.approx(0.15, abs=1e-3)
+@pytest.mark.parametrize(("n", "span"), [(10, 1.0), (40, 2.0)])
+def test_openings_that_all_agree_are_bounded_by_what_was_not_seen(n, span):
+    same = paired_contrast("x", np.full(n, 0.5), np.full(n, 0.5), span=span)
+    bound = span * (1 - 0.025 ** (1 / n))
+    assert (same.low, same.high) == pytest.approx((-bound, bound))
+    assert unseen_bound(400) == pytest.approx(3.69 / 400, rel=0.01)
+    assert unseen_bound(400, 0.90) == pytest.approx(3.0 / 400, rel=0.01)
+    assert detectable_difference(same) == pytest.approx(unseen_bound(n))
 
 
-def test_openings_that_all_agree_are_bounded_by_three_over_n():
-    same = paired_contrast("x", np.full(10, 0.5), np.full(10, 0.5), seed=0)
-    assert (same.low, same.high) == pytest.approx((-0.3, 0.3))
-    assert detectable_difference(same) == pytest.approx(0.3)
+def test_what_nothing_bounds_is_neither_cut_nor_bounded():
+    nats = paired_contrast("x", np.array([5.0, 3.0, 4.0, 6.0]), np.zeros(4), span=None)
+    assert nats.high > 4.5
+    same = paired_contrast("x", np.full(4, 3.0), np.zeros(4), span=None)
+    assert math.isnan(same.low)
+    assert math.isnan(same.high)
 
 
-def test_a_contrast_without_prompts_is_refused():
-    with pytest.raises(ValueError, match="at least one prompt"):
-        paired_contrast("x", np.zeros(0), np.zeros(0), seed=0)
+def test_a_contrast_without_openings_is_refused():
+    with pytest.raises(ValueError, match="at least one opening"):
+        paired_contrast("x", np.zeros(0), np.zeros(0))
+
+
+@pytest.mark.parametrize("hits", [0, 1, 7, 19, 20])
+def test_one_sample_an_opening_has_wilsons_interval(hits):
+    scores = np.repeat([1.0, 0.0], [hits, 20 - hits])[:, None]
+    expected = scipy.stats.binomtest(hits, 20).proportion_ci(method="wilson")
+    assert rate_interval(scores) == pytest.approx((expected.low, expected.high))
+
+
+def test_samples_that_say_the_same_as_their_opening_add_nothing():
+    alike = np.repeat([[1.0], [0.0]], [9, 11], axis=0)
+    low, high = rate_interval(np.repeat(alike, 5, axis=1))
+    once = rate_interval(alike)
+    assert high - low == pytest.approx(once[1] - once[0], rel=0.1)
+    independent = np.tile([1.0, 0.0, 0.0, 1.0, 0.0], (20, 1))
+    narrow = rate_interval(independent)
+    assert narrow[1] - narrow[0] < high - low
+
+
+def test_an_arm_that_never_hits_may_still_hit():
+    low, high = rate_interval(np.zeros((20, 3)))
+    assert low == 0
+    assert 0.1 < high < 0.25

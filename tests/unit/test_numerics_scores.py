@@ -10,9 +10,7 @@ from loopscope.numerics.causal_model import HookPlace, OutputHead
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.scores import (
     kl_of_states,
-    lexicon_pattern,
     loss_rise,
-    mentions,
     next_token_kl,
     token_nll,
 )
@@ -113,40 +111,3 @@ def test_the_loss_of_a_text_rises_by_what_two_plain_forward_passes_say(any_model
         moved = any_model.causal.head(steered).double()
     losses = [-torch.log_softmax(z, dim=-1).gather(1, following)[:, 0] for z in (clean, moved)]
     assert torch.allclose(found[1], losses[1] - losses[0], rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (" the wine of France.", True),
-        (" FRANCE", True),
-        (" france's coast", True),
-        (" Frances was here", False),
-        (" un-French", True),
-        (" the Eiffel\n Tower", True),
-        (" the Eiffel", False),
-        (" a French-speaking", True),
-        (" l'E\u0301lyse\u0301e", True),
-        (" ÉLYSÉE", True),
-        ("", False),
-    ],
-)
-def test_the_lexicon_matches_whole_words_in_any_case(text, expected):
-    pattern = lexicon_pattern(["France", "French", "Eiffel Tower", "Élysée"])
-    assert mentions(pattern, text) is expected
-
-
-def test_the_opening_does_not_count_and_the_end_of_its_last_word_is_no_word():
-    pattern = lexicon_pattern(["man", "German"])
-    assert not mentions(pattern, "many people", "The German")
-    assert not mentions(pattern, "man beer", "I like Ger")
-    assert mentions(pattern, " man", "I like Ger")
-
-
-def test_a_lexicon_without_words_is_refused():
-    with pytest.raises(ValueError, match="no word"):
-        lexicon_pattern(["  "])
-
-
-def test_words_with_signs_are_taken_literally():
-    assert not mentions(lexicon_pattern(["a.c"]), "abc")

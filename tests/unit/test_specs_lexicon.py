@@ -4,9 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from loopscope.controller.inputs.prompts import check_prompts
-from loopscope.numerics.scores import lexicon_pattern as pattern_of_the_score
 from loopscope.specs.kinds import SteeringSpec
-from loopscope.specs.lexicon import check_apart, lexicon_pattern
+from loopscope.specs.lexicon import check_apart, lexicon_pattern, mentions
 from tests.simulated import experiment_spec, texts
 
 
@@ -83,10 +82,65 @@ def test_a_concept_in_the_neutral_prompts_is_refused_a_slip_is_not():
 
 
 @pytest.mark.parametrize(
-    "text", ["Côte  d'Azur", "Cote d'Azur", "C++", "C++11", "Parisian PARIS", "Unparis"]
+    ("text", "expected"),
+    [
+        (" the wine of France.", True),
+        (" FRANCE", True),
+        (" france's coast", True),
+        (" Frances was here", False),
+        (" un-French", True),
+        (" the Eiffel\n Tower", True),
+        (" the Eiffel", False),
+        (" a French-speaking", True),
+        (" l'E\u0301lyse\u0301e", True),
+        (" ÉLYSÉE", True),
+        ("", False),
+    ],
 )
-def test_words_are_found_as_the_concept_score_finds_them(text):
-    words = ["Paris", "Cote\u0302 d'Azur", "C++"]
-    found = lexicon_pattern(words).search(text)
-    scored = pattern_of_the_score(words).search(text)
-    assert (found and found.span()) == (scored and scored.span())
+def test_the_lexicon_matches_whole_words_in_any_case(text, expected):
+    pattern = lexicon_pattern(["France", "French", "Eiffel Tower", "Élysée"])
+    assert bool(mentions(pattern, text)) is expected
+
+
+def test_the_opening_does_not_count_and_the_end_of_its_last_word_is_no_word():
+    pattern = lexicon_pattern(["man", "German"])
+    assert not mentions(pattern, "many people", "The German")
+    assert not mentions(pattern, "man beer", "I like Ger")
+    assert mentions(pattern, " man", "I like Ger")
+
+
+def test_a_lexicon_without_words_is_refused():
+    with pytest.raises(ValueError, match="no word"):
+        lexicon_pattern(["  "])
+
+
+def test_words_with_signs_are_taken_literally():
+    assert not mentions(lexicon_pattern(["a.c"]), "abc")
+
+
+CODE = ["{", "}", "==", "!=", "&&", "+=", "return"]
+
+
+@pytest.mark.parametrize("text", ["x==y", "{a}", "a!=b", "if(a&&b)", "x+=1", "return_value"])
+def test_symbols_are_found_wherever_they_stand(text):
+    assert mentions(lexicon_pattern(CODE), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["_Paris_", "Saint\u2011Tropez", "saint\u2014tropez", "Nimes", "NI\u0302MES", "L\u2019Oise"],
+)
+def test_emphasis_dashes_accents_and_apostrophes_hide_no_word(text):
+    assert mentions(lexicon_pattern(["Paris", "Saint-Tropez", "Nîmes", "l'Oise"]), text)
+
+
+@pytest.mark.parametrize("text", ["Parisian", "Unparis", "Paris2", "2Paris"])
+def test_a_letter_or_digit_beside_a_word_makes_it_another_word(text):
+    assert not mentions(lexicon_pattern(["Paris"]), text)
+
+
+def test_a_mention_says_which_word_and_where_it_stands_in_the_text_as_it_is():
+    text = "la Co\u0302te \n d'Azur, PARIS"
+    found = mentions(lexicon_pattern(["Paris", "Côte d'Azur", "Côte"]), text)
+    assert [mention.word for mention in found] == ["cote d'azur", "paris"]
+    assert [text[m.start : m.end] for m in found] == ["Co\u0302te \n d'Azur", "PARIS"]

@@ -25,6 +25,7 @@ SYSTEM_PROMPT = "people liked wine"
 CONTROLS = {
     "arms": ["none", "coarse", "fine", "multi", "randomLatent", "meanDifference", "random"],
     "systemPrompt": SYSTEM_PROMPT,
+    "systemPromptSeparator": "",
 }
 NO_ANCHOR = {"anchor": None, "anchors": [], "children": [], "children_of_all": []}
 

@@ -19,7 +19,13 @@ from loopscope.worker.stages.steering_budget import NeutralTexts
 from loopscope.worker.stages.steering_cells import Cell
 from loopscope.worker.stages.steering_run import prepare
 from tests.drawn import assert_drawn_alike, next_logits
-from tests.stage_world import contents, interrupted_and_resumed, steering_payload, table
+from tests.stage_world import (
+    CONCEPT_LATENT,
+    contents,
+    interrupted_and_resumed,
+    steering_payload,
+    table,
+)
 
 NEUTRAL_TEXT = [
     "the quiet city sold old bread", "a garden in summer", "people liked the river",
@@ -137,10 +143,17 @@ def test_controls_are_built_from_what_is_not_the_anchor(steering_world):
     pair = run.arms.vectors["coarsePair"]
     assert pair[[0, 2]].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
     assert run.arms.latents["multi"] == {"coarse": [0], "fine": [1]}
-    (drawn,) = run.arms.latents["nonChildren"]["fine"]
-    assert drawn not in (1, 2)
-    (other,) = run.arms.latents["randomLatent"]["coarse"]
-    assert other not in (0, 2)
+
+
+def test_controls_of_latents_are_alive_and_answer_to_nothing(steering_world):
+    for seed in range(12):
+        sampling = budget_payload()["sampling"] | {"seed": seed}
+        payload = budget_payload(arms=["nonChildren", "randomLatent"], sampling=sampling)
+        latents = prepare(payload, steering_world.context("a")).arms.latents
+        (drawn,) = latents["nonChildren"]["fine"]
+        assert drawn not in (0, 1, 2, CONCEPT_LATENT), "silent, a child, or of the concept"
+        (other,) = latents["randomLatent"]["coarse"]
+        assert other not in (0, 2, CONCEPT_LATENT), "an anchor, or of the concept"
 
 
 def test_the_mean_difference_is_that_of_the_captured_rows(steering_world):
@@ -169,7 +182,9 @@ def test_controls_are_contrasted_and_one_that_cannot_be_built_says_why(steering_
 
 
 def test_a_system_prompt_is_one_more_arm_on_the_same_scale(steering_world):
-    payload = budget_payload(systemPrompt="people liked wine", arms=["none", "coarse"])
+    payload = budget_payload(
+        systemPrompt="people liked wine", systemPromptSeparator="", arms=["none", "coarse"]
+    )
     folder, _ = steering_world.run(steering, payload)
     arms = table(folder / "arms.parquet")
     row = arms["arm"].index("systemPrompt")
@@ -183,10 +198,19 @@ def test_a_system_prompt_is_one_more_arm_on_the_same_scale(steering_world):
     assert by_arm["none"] != by_arm["systemPrompt"]
 
 
+@pytest.mark.parametrize("separator", ["", " old "])
+def test_the_separator_stands_between_system_prompt_and_opening(steering_world, separator):
+    payload = budget_payload(
+        systemPrompt="people liked wine", systemPromptSeparator=separator, arms=["none"]
+    )
+    run = prepare(payload, steering_world.context("a"))
+    assert run.prefix == run.model.encode(f"people liked wine{separator}")[1:]
+
+
 def test_a_system_prompt_works_by_standing_before_the_text(steering_world):
     model = steering_world.model
     payload = budget_payload(
-        systemPrompt="people liked wine", arms=["none"], sampling={
+        systemPrompt="people liked wine", systemPromptSeparator="", arms=["none"], sampling={
             "temperature": 1.0, "topK": 0, "topP": 1.0, "greedy": True, "seed": 0,
         },
     )  # fmt: skip
@@ -215,5 +239,5 @@ def test_matched_latents_fire_alike_and_are_never_the_excluded_ones():
     drawn = matched_latents(firing, wanted=[1], excluded=[1, 2], seed=0)
     assert len(drawn) == 1
     assert drawn[0] not in (1, 2)
-    assert matched_latents(firing[:3], [1], [1, 2], seed=0) == [0]
-    assert matched_latents(firing[:2], [0, 1], [], seed=0) == []
+    assert matched_latents(firing[:4], [1], [1, 2], seed=0) == [3]
+    assert matched_latents(firing[:3], [1], [1, 2], seed=0) == [], "latent 0 never fires"

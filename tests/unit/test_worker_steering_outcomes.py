@@ -106,7 +106,7 @@ def test_secondary_outcomes_are_all_there_and_without_siblings_two_fewer(found):
     names = {"log_perplexity", "probe", "target_latent", "collateral_coarse", "collateral_fine"}
     verdict = json.loads((folder / "verdict.json").read_text())
     assert {line["outcome"] for line in verdict["secondary"]} == names | {
-        "targetedness", "distinct_2",
+        "targetedness", "distinct_2", "different_words", "concept_unpromoted",
     }  # fmt: skip
     without, _ = world.run(steering, payload(siblings=[]), "without", "without")
     assert "sibling" not in table(without / "arms.parquet")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> dict[str, Any
     evidence = found.evidence
     return {
         "best_count": evidence.best_count,
+        "selection": asdict(evidence.power),
         "percentile": _known(evidence.percentile),
         "min_percentile": gate.percentile_min,
         "null": _null_record(found.null, compared, gate.null_anchors),

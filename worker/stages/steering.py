@@ -21,8 +21,9 @@ from loopscope.worker.stages.steering_budget import NeutralTexts, choose_cells, 
 from loopscope.worker.stages.steering_cells import Cell, Row, plan_rows
 from loopscope.worker.stages.steering_outcomes import read_outcomes
 from loopscope.worker.stages.steering_run import SteeringRun, not_finite, prepare
+from loopscope.worker.stages.steering_scored import Scored
 from loopscope.worker.stages.steering_shift import distribution_shifts
-from loopscope.worker.stages.steering_tables import Scored, write_results
+from loopscope.worker.stages.steering_tables import write_results
 
 ROWS_PER_BATCH_MAX = 256
 """Rows decoded together. A step of a 262,144-word model is one to three seconds on two cores;
@@ -59,6 +60,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         probe=probe,
         divergence=_score_divergence(run, cells),
         shifts=distribution_shifts(run, cells),
+        special_tokens=run.model.special_tokens - run.model.eos_tokens,
         arm_cosines=run.arms.cosines(),
         missing={**run.arms.missing, **unreached},
     )

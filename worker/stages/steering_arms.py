@@ -20,6 +20,7 @@ from loopscope.worker.stages.tables import read_columns
 
 SYSTEM_PROMPT = "systemPrompt"
 PRIMARY = ("coarse", "fine", "multi")
+CONCEPT_Q_MAX = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,25 +111,43 @@ def _coarse_pair(payload: dict[str, Any], context: StageContext, found: dict[str
 def _non_children(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
     """As many fine latents as the anchor has children, none of them any anchor's child.
 
-    Each is drawn among the twenty latents whose number of firing prompts is closest to a child's.
+    Each fires about as often as a child, and none answers to the concept.
     """
     children = found["children"]
     if not children:
         return None, {}, "the anchor has no children to be matched"
-    folder = context.artifact("decomposition", payload["fine"]["digest"])
-    firing = read_columns(folder / "features.parquet")["n_firing"]
-    drawn = matched_latents(firing, children, found["children_of_all"], payload["sampling"]["seed"])
+    drawn = _drawn(payload, context, "fine", children, found["children_of_all"])
+    if not drawn:
+        return None, {}, "no other fine latent fires without answering to the concept"
     decoder = context.dictionary(payload["fine"]["dictionary"]).w_dec
     vector = summed_direction(decoder[drawn].cpu())
     return vector, {"coarse": [], "fine": drawn}, "their decoder rows cancel"
 
 
+def _drawn(
+    payload: dict[str, Any], context: StageContext, side: str, wanted: list[int], targets: list[int]
+) -> list[int]:
+    """Return for each of ``wanted`` a latent of the side that fires alike and is no target.
+
+    Latents that answer to the concept (more active on target, q at most 0.05) are left out: a
+    control made of them would be one more arm of the concept.
+    """
+    folder = context.artifact("decomposition", payload[side]["digest"])
+    features = read_columns(folder / "features.parquet")
+    concept = (features["q_value"] <= CONCEPT_Q_MAX) & (features["selectivity"] > 0)
+    excluded = [*targets, *np.flatnonzero(concept).tolist()]
+    return matched_latents(features["n_firing"], wanted, excluded, payload["sampling"]["seed"])
+
+
 def matched_latents(
     firing: NDArray[np.integer], wanted: list[int], excluded: list[int], seed: int
 ) -> list[int]:
-    """Return one latent for each of ``wanted``, alike in ``firing``, none twice or excluded."""
-    generator = keyed_generator("non-children", seed)
-    free = np.ones(len(firing), dtype=bool)
+    """Return one living latent for each of ``wanted``, alike in ``firing``, none twice or excluded.
+
+    Each is drawn among the twenty whose number of firing prompts is closest.
+    """
+    generator = keyed_generator("matched latents", seed)
+    free = firing > 0
     free[excluded] = False
     free[wanted] = False
     drawn = []
@@ -145,14 +164,15 @@ def matched_latents(
 
 
 def _random_latent(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
-    """One coarse decoder row that belongs to no anchor: a direction the model does use."""
+    """One coarse decoder row that fires about as often as the anchor and is none."""
+    if found["anchor"] is None:
+        return None, {}, "there is no anchor to be matched"
+    drawn = _drawn(payload, context, "coarse", [found["anchor"]], found["anchors"])
+    if not drawn:
+        return None, {}, "no other coarse latent fires without answering to the concept"
     decoder = context.dictionary(payload["coarse"]["dictionary"]).w_dec
-    others = np.setdiff1d(np.arange(len(decoder)), found["anchors"])
-    if not others.size:
-        return None, {}, "every coarse latent is an anchor"
-    drawn = int(keyed_generator("random-latent", payload["sampling"]["seed"]).choice(others))
-    vector = summed_direction(decoder[[drawn]].cpu())
-    return vector, {"coarse": [drawn], "fine": []}, f"decoder row {drawn} is zero"
+    vector = summed_direction(decoder[drawn].cpu())
+    return vector, {"coarse": drawn, "fine": []}, f"decoder row {drawn[0]} is zero"
 
 
 def _mean_difference(

@@ -89,8 +89,8 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
     """
     model = context.model(payload["model"])
     arms = build_arms(payload, context, model.d_model)
-    prefix = payload.get("systemPrompt")
-    if not arms.vectors and "none" not in payload["arms"] and prefix is None:
+    prefix = _prefix(payload)
+    if not arms.vectors and "none" not in payload["arms"] and not prefix:
         raise TerminalFailure(
             "NothingToSteer", f"no arm can be built ({'; '.join(arms.missing.values())})"
         )
@@ -100,11 +100,18 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
         model=model,
         arms=arms,
         openings=[model.encode(opening["text"]) for opening in payload["openings"]],
-        prefix=model.encode(prefix)[1:] if prefix is not None else [],
+        prefix=model.encode(prefix)[1:] if prefix else [],
         clamped=clamped_latents(payload, context, arms),
     )
     _check_lengths(run)
     return run
+
+
+def _prefix(payload: dict[str, Any]) -> str:
+    """Return the system prompt with what keeps it apart from the opening, empty without one."""
+    if "systemPrompt" not in payload:
+        return ""
+    return str(payload["systemPrompt"] + payload["systemPromptSeparator"])
 
 
 def _check_lengths(run: SteeringRun) -> None:

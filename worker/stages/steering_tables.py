@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,18 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from loopscope.numerics.paired import bootstrap_interval
-from loopscope.numerics.scores import lexicon_pattern, mentions
-from loopscope.numerics.verdict import decide
-from loopscope.worker.stages.steering_arms import PRIMARY, SYSTEM_PROMPT
-from loopscope.worker.stages.steering_cells import Cell, Row
+from loopscope.numerics.paired import rate_interval
+from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.worker.stages.steering_arms import PRIMARY
+from loopscope.worker.stages.steering_cells import Row
+from loopscope.worker.stages.steering_scored import RANDOM, Scored
+from loopscope.worker.stages.steering_words import word_outcomes
 from loopscope.worker.stages.tables import write_json, write_table
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A finished run before its tables. ``rows`` are in opening, cell, sample order.
-
-    ``outcomes`` maps an outcome to its value for each row, NaN where unknown.
-    """
-
-    payload: dict[str, Any]
-    cells: list[Cell]
-    rows: list[Row]
-    tokens: dict[Row, list[int]]
-    texts: dict[Row, str]
-    outcomes: dict[str, dict[Row, float]]
-    probe: dict[str, Any]
-    divergence: list[float]
-    shifts: list[dict[str, Any]]
-    arm_cosines: dict[str, float]
-    missing: dict[str, str]
 
 
 def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     """Write the files of the artifact and return the numbers for the status."""
-    outcomes = {**_word_outcomes(scored), **scored.outcomes}
+    outcomes = {**word_outcomes(scored), **scored.outcomes}
     keys = _keys(scored)
     write_table(
         out / "steering_samples.parquet",
@@ -69,29 +49,6 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
 
 
-def _word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
-    """Return 1 or 0 for each text by words: the concept's, and its siblings' where given.
-
-    *targetedness* is concept minus sibling: above 0 only for what is not merely of the kind.
-    """
-    outcomes = {"concept": _mentions(scored, scored.payload["lexicon"])}
-    if scored.payload["siblings"]:
-        outcomes["sibling"] = _mentions(scored, scored.payload["siblings"])
-        outcomes["targetedness"] = {
-            row: outcomes["concept"][row] - outcomes["sibling"][row] for row in scored.rows
-        }
-    return outcomes
-
-
-def _mentions(scored: Scored, words: list[str]) -> dict[Row, float]:
-    pattern = lexicon_pattern(words)
-    openings = [opening["text"] for opening in scored.payload["openings"]]
-    return {
-        row: float(mentions(pattern, scored.texts[row], openings[row.opening]))
-        for row in scored.rows
-    }
-
-
 _SHIFT_COLUMNS = (
     "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
     "probability_after", "rank_after", "new_arrival",
@@ -112,33 +69,20 @@ def _keys(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _by_opening(
-    scored: Scored, values: dict[Row, float], cells: Iterable[int]
-) -> NDArray[np.float64]:
-    """Return each opening's mean value over the given cells and all samples; NaN spreads."""
-    wanted = set(cells)
-    found: list[list[float]] = [[] for _ in scored.payload["openings"]]
-    for row in scored.rows:
-        if row.cell in wanted:
-            found[row.opening].append(values[row])
-    return np.array([np.mean(of_opening) for of_opening in found])
-
-
 def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
-    """Return one row per arm and strength; intervals are 95 % bootstrap over openings."""
-    seed = scored.payload["sampling"]["seed"]
+    """Return one row per arm and strength; rates carry Wilson's 95 % interval."""
     records = []
     for index, cell in enumerate(scored.cells):
         rows = [row for row in scored.rows if row.cell == index]
-        per_opening = _by_opening(scored, outcomes["concept"], [index])
-        low, high = bootstrap_interval(per_opening, seed)
+        concept = scored.by_text(outcomes["concept"], index)
+        low, high = rate_interval(concept)
         perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
         records.append(
             {
                 "arm": cell.arm,
                 "strength": cell.strength,
                 "n": len(rows),
-                "concept_rate": float(per_opening.mean()),
+                "concept_rate": float(concept.mean()),
                 "concept_low": low,
                 "concept_high": high,
                 "median_perplexity": _over_known(np.median, perplexity),
@@ -160,43 +104,37 @@ def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> flo
 
 
 def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
-    """Return the verdict; outcomes per opening are means over an arm's strengths and samples."""
-    concept = _by_arm(scored, outcomes["concept"])
-    return decide(
-        concept,
+    """Return the verdict on the concept score; the other outcomes stand beside it."""
+    evidence = Evidence(
+        scored.by_arm(outcomes["concept"]),
         scored.arm_cosines,
-        min_difference=scored.payload["minDifference"],
-        max_arm_cosine=scored.payload["maxArmCosine"],
-        seed=scored.payload["sampling"]["seed"],
-        missing=scored.missing,
+        scored.missing,
+        strengths=max(1, len(scored.common_strengths())),
+        intact=_rate_among_intact(scored, outcomes),
+        shared_sd={f"multi-{RANDOM}": scored.random_spread(outcomes["concept"])},
         secondary={
-            name: _by_arm(scored, values)
+            name: {arm: texts.mean(axis=1) for arm, texts in scored.by_arm(values).items()}
             for name, values in outcomes.items()
-            if name not in ("concept", "sibling")
+            if name not in ("concept", "sibling", "intact")
         },
     )
+    rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
+    return decide(evidence, rules)
 
 
-def _by_arm(scored: Scored, values: dict[Row, float]) -> dict[str, NDArray[np.float64]]:
-    """Return each arm's value per opening; all random directions are one arm.
-
-    Only strengths that coarse, fine and multi all reached count, and only arms that reached
-    those: means over different budgets would compare nothing. ``none`` is no rival of multi.
-    """
-    groups: dict[str, dict[int, float]] = {}
-    for index, cell in enumerate(scored.cells):
-        if cell.arm != "none":
-            groups.setdefault(cell.arm.split("-")[0], {})[index] = cell.strength
-    reached = [set(groups[name].values()) for name in PRIMARY if name in groups]
-    common = set.intersection(*reached) if reached else set()
-    found = {}
-    for name, strengths in groups.items():
-        if name == SYSTEM_PROMPT:
-            found[name] = _by_opening(scored, values, strengths)
-        elif common and common <= set(strengths.values()):
-            cells = [index for index, strength in strengths.items() if strength in common]
-            found[name] = _by_opening(scored, values, cells)
-    return found
+def _rate_among_intact(
+    scored: Scored, outcomes: dict[str, dict[Row, float]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return each arm's concept rate of each opening among its intact texts, NaN without any."""
+    concept, intact = outcomes["concept"], outcomes["intact"]
+    hits = scored.by_arm({row: concept[row] * intact[row] for row in scored.rows})
+    texts = scored.by_arm(intact)
+    rates = {}
+    for arm, hit in hits.items():
+        share = texts[arm].mean(axis=1)
+        known = share > 0
+        rates[arm] = np.where(known, hit.mean(axis=1) / np.where(known, share, 1.0), np.nan)
+    return rates
 
 
 def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:

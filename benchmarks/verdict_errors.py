@@ -1,0 +1,169 @@
+"""How often is each word said, and how often is it wrong?
+
+Run with ``.venv/bin/python benchmarks/verdict_errors.py RECORD [--worlds 5000] [--quick]``. RECORD
+is a JSON-lines file; cells that it holds are not played again: a run that was stopped goes on.
+Without ``--worlds`` the table of what RECORD holds is printed.
+
+A world has the scores that a study has: 0 or 1 per text, several samples an opening, arms of one
+opening correlated by its difficulty. The truth is multi minus the better single arm (fine; coarse
+is 0.25 below it, the least favourable case for Supported). With clusters, ten openings share a
+part of their difficulty and of what the arms do to it. With budget errors, the log KL of each arm
+is off by an error of sd 0.1, which moves its rate by 0.25 per unit of log KL for *all* openings;
+the verdict is told the standard deviation that this gives a contrast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+
+from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+
+TRUTHS = (-0.3, -0.15, -0.05, 0.0, 0.05, 0.15, 0.3)
+OPENINGS = (20, 50, 126, 400)
+SAMPLES = (1, 3)
+DELTA = 0.15
+FINE, COARSE, UNSTEERED = 0.45, 0.20, 0.03
+CLUSTER = 10
+CLUSTER_SD = 0.06
+BUDGET_SD, SLOPE = 0.1, 0.25
+DIFFICULTY_SD = 0.5
+WORDS = ("Supported", "Refuted", "NoPracticalDifference", "Inconclusive", "NotTestable")
+RULES = VerdictRules(DELTA, 0.98)
+COSINES = {"coarse~multi": 0.9, "fine~multi": 0.9}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the table."""
+
+    truth: float
+    openings: int
+    samples: int
+    clusters: bool
+    budget_error: bool
+
+    @property
+    def seed(self) -> int:
+        """A key of its own for each cell."""
+        place = TRUTHS.index(self.truth) * 10_000 + self.openings * 10 + self.samples
+        return 4 * place + 2 * self.clusters + self.budget_error
+
+
+def cases(quick: bool) -> list[Case]:
+    """All cells, cheapest first."""
+    found = [
+        Case(*each) for each in product(TRUTHS, OPENINGS, SAMPLES, (False, True), (False, True))
+    ]
+    chosen = [case for case in found if not quick or case.openings in (20, 126)]
+    return sorted(chosen, key=lambda case: case.openings)
+
+
+def play(case: Case, number: int) -> tuple[str, bool]:
+    """Return the word that is said of one world, and whether the interval of multi − fine holds."""
+    generator = np.random.Generator(np.random.Philox(key=[case.seed, number]))
+    n, m = case.openings, case.samples
+    group = np.arange(n) // CLUSTER if case.clusters else None
+    difficulty = DIFFICULTY_SD * generator.standard_normal(n)
+    rates = {"none": UNSTEERED, "coarse": COARSE, "fine": FINE, "multi": FINE + case.truth}
+    common = generator.random((n, m))
+    concept = {}
+    for arm, rate in rates.items():
+        shift = np.zeros(n)
+        if group is not None and arm != "none":
+            shift = CLUSTER_SD * generator.standard_normal(group.max() + 1)[group]
+        if case.budget_error and arm != "none":
+            shift = shift + SLOPE * BUDGET_SD * generator.standard_normal()
+        chance = np.clip(_spread(rate, difficulty) + shift, 0.0, 1.0)[:, None]
+        own = generator.random((n, m))
+        drawn = np.where(generator.random((n, m)) < 0.3, common, own)
+        concept[arm] = (drawn < chance).astype(np.float64)
+    shared = math.sqrt(2) * SLOPE * BUDGET_SD if case.budget_error else 0.0
+    evidence = Evidence(
+        concept,
+        COSINES,
+        group=group,
+        shared_sd={"multi-coarse": shared, "multi-fine": shared},
+    )
+    found = decide(evidence, RULES)
+    fine = next(c for c in found["contrasts"] if c["contrast"] == "multi-fine")
+    return found["verdict"], fine["low"] <= case.truth <= fine["high"]
+
+
+def _spread(rate: float, difficulty: np.ndarray) -> np.ndarray:
+    """Return chances with mean ``rate`` that fall with difficulty (a probit model)."""
+    centre = scipy.stats.norm.ppf(rate) * math.sqrt(1 + DIFFICULTY_SD**2)
+    return np.asarray(scipy.stats.norm.cdf(centre - difficulty))
+
+
+def wrong(case: Case) -> tuple[str, ...]:
+    """Return the words that are wrong of a cell's truth."""
+    words = []
+    if case.truth <= 0:
+        words.append("Supported")
+    if case.truth >= 0:
+        words.append("Refuted")
+    if abs(case.truth) >= DELTA:
+        words.append("NoPracticalDifference")
+    return tuple(words)
+
+
+def table(record: Path) -> str:
+    """Return the recorded cells as a Markdown table, wrong words in bold."""
+    lines = [
+        "| truth | openings | samples | clusters | budget error | worlds | "
+        + " | ".join(WORDS)
+        + " | interval holds |",
+        "|" + "---|" * (len(WORDS) + 7),
+    ]
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    for row in sorted(rows, key=lambda r: tuple(r["case"].values())):
+        case, worlds = Case(**row["case"]), row["worlds"]
+        shares = [
+            f"**{row['said'].get(word, 0) / worlds:.1%}**"
+            if word in wrong(case)
+            else f"{row['said'].get(word, 0) / worlds:.0%}"
+            for word in WORDS
+        ]
+        signs = ["yes" if flag else "no" for flag in (case.clusters, case.budget_error)]
+        cells = [f"{case.truth:+.2f}", case.openings, case.samples, *signs, worlds, *shares]
+        cells.append(f"{row['covered'] / worlds:.1%}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Play what the record lacks, then print the table and the worst wrong word."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--worlds", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="20 and 126 openings only")
+    options = parser.parse_args()
+    options.record.touch()
+    done = [json.loads(line)["case"] for line in options.record.read_text().splitlines()]
+    for case in cases(options.quick):
+        if not options.worlds or asdict(case) in done:
+            continue
+        said, covered = Counter[str](), 0
+        for number in range(options.worlds):
+            word, holds = play(case, number)
+            said[word] += 1
+            covered += holds
+        row = {"case": asdict(case), "worlds": options.worlds, "said": said, "covered": covered}
+        with options.record.open("a") as out:
+            out.write(json.dumps(row) + "\n")
+        print(row, file=sys.stderr, flush=True)
+    print(table(options.record))
+
+
+if __name__ == "__main__":
+    main()
