@@ -108,7 +108,7 @@ INNER = "the wine <bos> is"
         ("capture", {"calibrationText": [INNER]}),
         ("steering", {"openings": [{"id": "o", "text": INNER}]}),
         ("steering", {"neutralText": ["a garden in summer", INNER]}),
-        ("steering", {"systemPrompt": INNER}),
+        ("steering", {"systemPrompt": INNER, "systemPromptSeparator": "\n"}),
     ],
 )
 def test_a_special_token_is_refused_in_every_text_alike(steering_world, stage, changes):
