@@ -19,7 +19,7 @@ from loopscope.controller.commit import commit, would_write
 from loopscope.controller.converged import Converged
 from loopscope.controller.dependants import Dependants
 from loopscope.controller.executor import Executor
-from loopscope.controller.job_upkeep import cancel_unwanted, retry_failed_for
+from loopscope.controller.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
 from loopscope.controller.leases import lost_jobs, take_back
 from loopscope.controller.observer import Observer, Result, Unobserved
 from loopscope.controller.outside_writes import OutsideWrites
@@ -225,7 +225,7 @@ class Controller:
                 job = jobs.get(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []
             if job is not None:
-                log.info("job ended", job=job.id, stage=job.stage, state=job.state)
+                tell_of_end(self.state.database, job, self.clock)
                 self._add_all([job.object, *keys])
             self._next_lease_check_at = 0.0
             self._ended_jobs.popleft()  # last: after an error it is collected again
@@ -376,7 +376,7 @@ class Controller:
 
     def _retry_for_this_device(self) -> None:
         if not self._device_tried:
-            retry_failed_for(self.state.database, self.settings.device, self.clock)
+            retry_after_restart(self.state.database, self.settings.device, self.clock)
             self._device_tried = True  # last: after an error it is done again
 
     def _cancel_unwanted_jobs(self) -> None:

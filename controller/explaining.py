@@ -22,7 +22,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition
 from loopscope.state import inputs, jobs
 from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.records import WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
+from loopscope.state.records import CODE_CHANGED, WAITS_FOR_SPACE, JobRecord, ObjectRecord, Progress
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10
@@ -164,6 +164,8 @@ class _Explainer:
     def _pending(self, job: JobRecord) -> tuple[str, Who]:
         if job.reason in WAITS_FOR_SPACE:
             return f"free some disk space: {job.reason}: {job.message}", "you"
+        if job.reason == CODE_CHANGED:
+            return f"restart the controller: {job.message}", "you"
         if job.not_before > self.now:
             wait = job.not_before - self.now
             return (

@@ -12,7 +12,7 @@ from loopscope.reconcilers.references import InputReference, input_references, o
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
-from loopscope.state import artifact_index, inputs, jobs, objects, pauses
+from loopscope.state import artifact_index, inputs, job_ways, objects, pauses
 from loopscope.state.artifacts import ArtifactStore, Corrupt, reading
 from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, ObjectRecord
@@ -114,7 +114,7 @@ class Observer:
             return Observed()
         action = desired.action
         Trash(self.artifacts.root).take_back(action.stage, action.digest)
-        job = jobs.find_latest(connection, action.digest)
+        job = job_ways.last_word(connection, action, record.key)
         indexed = artifact_index.get(connection, action.digest)
         artifact = indexed or self._on_disk(action)
         if artifact is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loopscope.specs.canonical import digest
+from loopscope.specs.canonical import canonical_json, digest
 
 Stage = Literal["capture", "decomposition", "mapping", "steering"]
 STAGES: tuple[Stage, ...] = ("capture", "decomposition", "mapping", "steering")
@@ -33,8 +33,17 @@ class Action:
     payload: dict[str, Any]
 
     @property
+    def code_revision(self) -> int:
+        """The revision of the stage's code that the digest names."""
+        return CODE_REVISIONS[self.stage]
+
+    def is_ordered_by(self, payload: dict[str, Any]) -> bool:
+        """Whether a payload that was stored is the one of this action."""
+        return canonical_json(payload) == canonical_json(self.payload)
+
+    @property
     def digest(self) -> str:
         """The name of this work and of its artifact."""
         return digest(
-            {"stage": self.stage, "revision": CODE_REVISIONS[self.stage], "declared": self.declared}
+            {"stage": self.stage, "revision": self.code_revision, "declared": self.declared}
         )

@@ -18,7 +18,7 @@ from loopscope.state.file_systems import refuse_network_file_system
 from loopscope.state.files import disk_full_words, durable_replace, file_sha256, free_bytes
 from loopscope.state.open_files import OpenFiles
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 60.0
 WAL_TRIES_MAX = 20

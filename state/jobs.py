@@ -46,11 +46,12 @@ def enqueue(
         return active.id, False
     return _insert(
         connection,
+        key,
         stage=action.stage,
         digest=action.digest,
-        key=key,
         generation=generation,
         payload=action.payload,
+        code_revision=action.code_revision,
         now=now,
     ), True
 
@@ -320,37 +321,26 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
         return active.id
     return _insert(
         connection,
+        job.object,
         stage=job.stage,
         digest=job.digest,
-        key=job.object,
         generation=job.generation,
         payload=job.payload,
+        code_revision=job.code_revision,
         now=now,
     )
 
 
-def _insert(
-    connection: Connection,
-    *,
-    stage: str,
-    digest: str,
-    key: Key,
-    generation: int,
-    payload: dict[str, Any],
-    now: float,
-) -> int:
+def _insert(connection: Connection, key: Key, *, now: float, **values: Any) -> int:
     result = connection.execute(
         insert(tables.jobs).values(
-            stage=stage,
-            digest=digest,
             state="pending",
             kind=key.kind,
             namespace=key.namespace,
             name=key.name,
-            generation=generation,
-            payload=payload,
             not_before=now,
             created_at=now,
+            **values,
         )
     )
     key_row = result.inserted_primary_key
@@ -397,4 +387,5 @@ def _record(row: Row[Any]) -> JobRecord:
         lease_expires_at=row.lease_expires_at,
         reason=row.reason,
         message=row.message,
+        code_revision=row.code_revision,
     )

@@ -11,6 +11,9 @@ from loopscope.specs.status import Status
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 """Reasons of pending jobs that wait for free space: found none, or held back below the floor."""
 
+CODE_CHANGED = "CodeChanged"
+"""Reason of a pending job that no worker may run before the controller was started again."""
+
 CANCELLED = "Cancelled"
 """Reason of a job that somebody cancelled by hand: it is not queued again by itself."""
 
@@ -90,6 +93,8 @@ class JobRecord:
     lease_expires_at: float | None = None
     reason: str | None = None
     message: str | None = None
+    code_revision: int | None = None
+    """The revision of the stage's code that the digest names; None for jobs of old databases."""
 
 
 @dataclass(frozen=True)

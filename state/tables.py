@@ -132,6 +132,7 @@ jobs = Table(
     Column("lease_expires_at", Float),
     Column("reason", String),
     Column("message", String),
+    Column("code_revision", Integer),
     CheckConstraint(
         "state in ('pending','running','succeeded','failed','cancelled')", name="jobs_state"
     ),

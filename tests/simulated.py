@@ -31,6 +31,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.state import failpoints, invariants, jobs, objects
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord, ObjectRecord
 from tests.fake_stages import D_MODEL
 from tests.fake_worker import FakeWorker
@@ -108,8 +109,8 @@ class SimulatedWorkers:
         self._spawned += place.worker is None
         return place.worker or f"worker-{self._spawned}"
 
-    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
-        self.assigned[worker] = (job_id, token)
+    def start(self, worker: str, order: Order, model: str | None = None) -> None:
+        self.assigned[worker] = (order.job, order.token)
         self.models[worker] = model or self.models.get(worker)
 
     def finished(self) -> list[int]:
