@@ -17,17 +17,18 @@ from loopscope.specs.actions import Action
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.state import jobs, objects
+from loopscope.state.knowledge import Knowledge, knowledge
 from loopscope.state.records import ObjectRecord
 
 
 @dataclass(frozen=True)
 class Present:
-    """What an object orders now, as of a resource version."""
+    """What an object orders now, and the database's state that says so."""
 
     key: Key
     generation: int
     action: Action
-    version: int
+    known: Knowledge
 
 
 def present_order(connection: Any, job_id: int, now: float) -> Present | list[Key]:
@@ -45,8 +46,7 @@ def present_order(connection: Any, job_id: int, now: float) -> Present | list[Ke
         action = _ordered(connection, key, job.digest, now, behind)
         record = objects.get(connection, key)
         if action is not None and record is not None:
-            version = objects.resource_version(connection)
-            return Present(key, record.generation, action, version)
+            return Present(key, record.generation, action, knowledge(connection))
     return [*behind, *wanting]
 
 

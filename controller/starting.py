@@ -91,8 +91,8 @@ class Starter:
             with self.state.database.write() as connection:
                 if jobs.starts_since(connection, now - WINDOW_SECONDS) != list(queue.starts):
                     return  # somebody else started a job meanwhile: count again
-                if objects.resource_version(connection) != present.version:
-                    return  # somebody edited something meanwhile: ask again
+                if knowledge(connection) != present.known:
+                    return  # somebody wrote something meanwhile: ask again
                 action, key = present.action, present.key
                 job_ways.renew(connection, job_id, action, key, present.generation)
                 job = jobs.claim(connection, job_id, worker, self.settings.lease_seconds, now=now)
