@@ -152,7 +152,7 @@ class FakeWorker:
                         pass
         except Fenced:
             self.outcome = "fenced"
-        except TransientFailure:  # its inputs are gone
+        except Failure:  # its inputs are gone
             self.outcome = "failed"
 
     def release(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from unittest import mock
 
-from tests.simulation import defects
+from tests.simulation import defects, start_defects
 from tests.simulation.defects import Patch
 
 
@@ -79,6 +79,10 @@ MUTATIONS: dict[str, Mutation] = {
         ("gone", "the listing after Gone", defects.gone_ignored),
         ("backoff-forgotten", "the end of a backoff", defects.backoff_kept),
         ("resync", "resyncs after the first", defects.resync_looks_at_nothing),
+        ("payload-of-now", "the payload of now", start_defects.payloads_as_queued),
+        ("upstreams-of-now", "the look at upstreams", start_defects.upstreams_as_they_say),
+        ("code-checked", "the worker's look at its code", start_defects.any_code_computes),
+        ("digest-of-now", "the digest of now before a start", start_defects.started_as_queued),
         ("synchronous-full", "SQLite's own fsync", list),
     )
 }
