@@ -104,6 +104,9 @@ class SimulatedWorkers:
     clock: VirtualClock
     slots: int = 1
     assigned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    code: str | None = None
+    """The sources that workers find, if not those of their order."""
     dead: set[str] = field(default_factory=set)
     gone: Collection[str] = ()
     failures: dict[str, tuple[str, bool]] = field(default_factory=dict)
@@ -128,6 +131,7 @@ class SimulatedWorkers:
 
     def start(self, worker: str, order: Order, model: str | None = None) -> None:
         self.assigned[worker] = (order.job, order.token)
+        self.orders[order.token] = order
         self.models[worker] = model or self.models.get(worker)
 
     def finished(self) -> list[int]:
@@ -185,7 +189,11 @@ class SimulatedWorkers:
 
     def _worker(self, name: str) -> FakeWorker:
         assigned = self.assigned[name]
-        worker = FakeWorker(self.state, self.clock, *assigned, dies_of_errors=True, gone=self.gone)
+        order = self.orders[assigned[1]]
+        worker = FakeWorker(
+            self.state, self.clock, *assigned, dies_of_errors=True, gone=self.gone,
+            order=order, code=self.code or order.code,
+        )  # fmt: skip
         job = worker.job()
         worker.failure = self.failures.get(job.stage) if job is not None else None
         return worker

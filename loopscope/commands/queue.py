@@ -164,6 +164,8 @@ def job_detail(job: JobRecord, progress: Progress | None, waits_for: str | None 
             eta = f", {age(left)} left" if left is not None and left >= 1 else ""
             done = f"{progress.done}/{progress.total} {progress.unit}"
             return f"{progress.phase} {done}{_speed_words(progress)}{eta}"
+        case "pending" if job.reason == CODE_CHANGED:
+            return f"{job.reason}: {job.message}"
         case "pending" if job.not_before > now():
             return f"retry in {age(job.not_before - now())} after {job.reason}: {job.message}"
         case "pending" if job.reason in WAITS_FOR_SPACE:
