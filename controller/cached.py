@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loopscope.controller.code_identity import code_identity
@@ -52,6 +52,8 @@ def cached_families(
 class ReconciledMark:
     """Says once that everything was reconciled by the code that runs."""
 
+    _code: str = field(default_factory=code_identity)
+    """The code that this process started with, whatever the files become."""
     _is_set: bool = False
 
     def set(self, database: Database) -> None:
@@ -60,9 +62,9 @@ class ReconciledMark:
             return
         with database.read() as connection:
             known = applied.mark(connection, RECONCILED_BY)
-        if known != code_identity():
+        if known != self._code:
             with database.write() as connection:
-                applied.set_mark(connection, RECONCILED_BY, code_identity())
+                applied.set_mark(connection, RECONCILED_BY, self._code)
         self._is_set = True
 
 

@@ -20,7 +20,7 @@ from loopscope.controller.commit import commit, log_committed, would_write
 from loopscope.controller.converged import Converged
 from loopscope.controller.dependants import Dependants
 from loopscope.controller.executor import Executor
-from loopscope.controller.job_upkeep import cancel_unwanted, retry_failed_for
+from loopscope.controller.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
 from loopscope.controller.leases import Leases, LeaseWatch
 from loopscope.controller.observer import Observer, Result, Unobserved
 from loopscope.controller.outside_writes import OutsideWrites
@@ -248,7 +248,7 @@ class Controller:
                 job = jobs.head(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []
             if job is not None:
-                log.info("job ended", job=job.id, stage=job.stage, state=job.state)
+                tell_of_end(self.state.database, job, self.clock)
                 self._add_all([job.object, *keys])
             self._leases.check_at_once()
             self._ended_jobs.popleft()  # last: after an error it is collected again
@@ -342,7 +342,7 @@ class Controller:
             self._dependants.learn(snapshot.object)
             of_stage = key.kind != "Experiment"
             desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
-            known = known_of(connection, desired) if desired is not None else Known()
+            known = known_of(connection, desired, key) if desired is not None else Known()
         if desired is None:
             plan, observed = experiment.plan(snapshot), Observed()
         else:
@@ -375,7 +375,7 @@ class Controller:
 
     def _retry_for_this_device(self) -> None:
         if not self._device_tried:
-            retry_failed_for(self.state.database, self.settings.device, self.clock)
+            retry_after_restart(self.state.database, self.settings.device, self.clock)
             self._device_tried = True  # last: after an error it is done again
 
     def _cancel_unwanted_jobs(self) -> None:

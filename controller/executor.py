@@ -20,6 +20,7 @@ from loopscope.controller.scheduling import Place
 from loopscope.controller.worker_log import WorkerLog
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
+from loopscope.state.orders import Order
 from loopscope.state.processes import process_exists, process_name
 
 STOP_GRACE_SECONDS = 10.0
@@ -42,7 +43,7 @@ class Executor(Protocol):
     def free_worker(self, place: Place) -> str | None:
         """Return the worker of a place, starting one in an empty slot; None if there is none."""
 
-    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
+    def start(self, worker: str, order: Order, model: str | None = None) -> None:
         """Hand a claimed job to a worker, which then holds the model that the job needs."""
 
     def finished(self) -> list[int]:
@@ -116,18 +117,18 @@ class LocalProcesses:
         taken = {worker.slot for worker in self._workers.values()}
         return [slot for slot in range(len(self.slot_devices)) if slot not in taken]
 
-    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
+    def start(self, worker: str, order: Order, model: str | None = None) -> None:
         """Write the job to the worker's standard input; a dead worker loses it to its lease.
 
         A worker that may have read half an order is ended.
         """
         found = self._workers[worker]
-        found.job_id = job_id
+        found.job_id = order.job
         found.model = model or found.model
         try:
             failpoints.reach("job-handed-over")
             assert found.process.stdin is not None  # opened as a pipe
-            found.process.stdin.write(json.dumps({"job": job_id, "token": token}).encode() + b"\n")
+            found.process.stdin.write(order.to_line())
             found.process.stdin.flush()
         except OSError:
             self.kill(worker)

@@ -26,7 +26,14 @@ from loopscope.specs.status import Condition
 from loopscope.state import inputs, jobs
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.processes import without_lost_worker
-from loopscope.state.records import UNAVAILABLE, WAITS_FOR_SPACE, JobHead, ObjectRecord, Progress
+from loopscope.state.records import (
+    CODE_CHANGED,
+    UNAVAILABLE,
+    WAITS_FOR_SPACE,
+    JobHead,
+    ObjectRecord,
+    Progress,
+)
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10
@@ -107,7 +114,7 @@ class _Explainer:
             return self._experiment(snapshot)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
         observed = self.observer.observe(
-            snapshot.object, desired, known_of(self.connection, desired)
+            snapshot.object, desired, known_of(self.connection, desired, key)
         )
         state = _state(snapshot.object, desired, observed)
         condition = self.present(snapshot.object).status.condition("Ready")
@@ -186,6 +193,8 @@ class _Explainer:
     def _pending(self, job: JobHead) -> tuple[str, Who]:
         if job.reason in WAITS_FOR_SPACE:
             return f"free some disk space: {job.reason}: {job.message}", "you"
+        if job.reason == CODE_CHANGED:
+            return f"restart the controller: {job.message}", "you"
         if job.not_before > self.now:
             wait = job.not_before - self.now
             return (
@@ -216,7 +225,8 @@ def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> str:
     job = without_lost_worker(observed.job) if observed.job is not None else None
     if job is not None and job.state in ("pending", "running"):
         return "running" if job.state == "running" else "queued"
-    if job is not None and needs_a_human(job) and not edited_since(record, job):
+    action = desired.action if isinstance(desired, Wanted) else None
+    if job is not None and needs_a_human(job, action) and not edited_since(record, job):
         return "stalled"
     if record.status.observed_generation != record.generation:
         return "not seen"

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import structlog
+
 from loopscope.controller.clock import Clock
-from loopscope.state import events, failpoints, jobs, objects
+from loopscope.state import events, failpoints, job_ways, jobs, objects
 from loopscope.state.database import Database
+from loopscope.state.records import CODE_CHANGED, JobHead
+
+log = structlog.get_logger("controller")
 
 CANCELLED_PER_CALL = 32
 """Each is a row with a long payload that is written anew: a thousand are no matter of one step."""
 
 
-def retry_failed_for(database: Database, device: str, clock: Clock) -> None:
+def tell_of_end(database: Database, job: JobHead, clock: Clock) -> None:
+    """Say that a worker is done with a job; of one that it refused to begin, also as an event."""
+    log.info("job ended", job=job.id, stage=job.stage, state=job.state)
+    if job.state == "pending" and job.reason == CODE_CHANGED:
+        log.error("restart this controller", job=job.id, stage=job.stage, why=job.message)
+        with database.write() as connection:
+            message, now = job.message or CODE_CHANGED, clock.now()
+            events.record(connection, job.object, "Warning", CODE_CHANGED, message, now=now)
+
+
+def retry_after_restart(database: Database, device: str, clock: Clock) -> None:
+    """Let start what failed for want of a device, or was refused by workers of other code."""
+    _retry_failed_for(database, device, clock)
+    with database.read() as connection:
+        refused = job_ways.any_refused(connection)
+    if refused:
+        with database.write() as connection:
+            job_ways.let_refused_go(connection, now=clock.now())
+
+
+def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
     """Put wanted jobs that failed for want of a device back into the queue: it may be here now."""
     with database.read() as connection:
         failed = jobs.failed_with(connection, "DeviceUnavailable")

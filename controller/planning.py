@@ -144,7 +144,7 @@ class _Planner:
         stored = self.hypothesis.stored(key)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
         observed = self.observer.observe(
-            snapshot.object, desired, known_of(self.connection, desired)
+            snapshot.object, desired, known_of(self.connection, desired, key)
         )
         plan = plan_stage(snapshot, desired, observed)
         after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)

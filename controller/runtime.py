@@ -13,6 +13,7 @@ import structlog
 from filelock import FileLock, Timeout
 
 from loopscope.controller.clock import SystemClock
+from loopscope.controller.code_identity import code_identity
 from loopscope.controller.controller import Controller
 from loopscope.controller.executor import LocalProcesses
 from loopscope.controller.resolution import Resolver
@@ -22,6 +23,7 @@ from loopscope.state.failures import TransientFailure
 from loopscope.state.files import free_bytes
 from loopscope.state.folder import StateFolder
 from loopscope.state.processes import process_name
+from loopscope.state.source_code import source_at_start
 
 log = structlog.get_logger("controller")
 
@@ -96,6 +98,7 @@ def leadership(state: StateFolder) -> Iterator[None]:
 
     Raises AnotherController when it is taken.
     """
+    source_at_start(), code_identity()  # who stands by may lead days after the files changed
     lock = FileLock(state.leader_lock)
     failpoints.reach("leader-lock")
     try:

@@ -13,7 +13,7 @@ from loopscope.reconcilers.references import InputReference, input_references, o
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
-from loopscope.state import artifact_index, inputs, jobs, objects, pauses
+from loopscope.state import artifact_index, inputs, job_ways, objects, pauses
 from loopscope.state.artifacts import ArtifactStore, Corrupt, reading
 from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
@@ -109,12 +109,13 @@ class Known(NamedTuple):
     artifact: ArtifactRecord | None = None
 
 
-def known_of(connection: Any, desired: Desired) -> Known:
-    """Return the newest job and the artifact of a desired action, as far as there are any."""
+def known_of(connection: Any, desired: Desired, key: Key) -> Known:
+    """Return what an action's newest job says to an object, and its artifact, if there are any."""
     if not isinstance(desired, Wanted):
         return Known()
-    digest = desired.action.digest
-    return Known(jobs.find_latest(connection, digest), artifact_index.get(connection, digest))
+    action = desired.action
+    job = job_ways.last_word(connection, action, key)
+    return Known(job, artifact_index.get(connection, action.digest))
 
 
 @dataclass

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
 from loopscope.controller.clock import Clock
 from loopscope.controller.executor import Executor
 from loopscope.controller.limits import WINDOW_SECONDS, below_floor
+from loopscope.controller.present import Present, present_order
 from loopscope.controller.queue_snapshot import read_queue
 from loopscope.controller.scheduling import Decision, Place, QueueSnapshot, next_start, schedule
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
-from loopscope.state import clock_repair, failpoints, job_queue, jobs, leader, objects, space_marks
+from loopscope.state import (
+    clock_repair,
+    failpoints,
+    job_queue,
+    job_ways,
+    jobs,
+    leader,
+    objects,
+    space_marks,
+)
 from loopscope.state.folder import StateFolder
+from loopscope.state.knowledge import Knowledge, knowledge
+from loopscope.state.orders import Order
 from loopscope.state.records import JobHead
+from loopscope.state.source_code import SourceCode, source_at_start
 
 log = structlog.get_logger("controller")
 
@@ -41,9 +55,13 @@ class Starter:
     clock: Clock
     executor: Executor
     free_bytes: Callable[[], int]
+    code: SourceCode = field(default_factory=source_at_start)
+    """What workers are to be made of: the files as they were when this process started."""
     _next_start_at: float = 0.0
     _refused: Question | None = None
     _refused_until: float = 0.0
+    _held: dict[int, Knowledge] = field(default_factory=dict)
+    """Jobs that nobody ordered any more as things stood; asked again when something changed."""
 
     def start_jobs(self) -> Iterator[list[Key]]:
         """Start jobs until none may; yield the objects to look at again, after each change."""
@@ -61,6 +79,7 @@ class Starter:
                 return
             with self.state.database.read() as connection:
                 queue = read_queue(connection, self.settings, places, now, low_space=low)
+                queue = self._without_held(connection, queue)
             decisions = schedule(queue)
             self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
             chosen = next_start(decisions)
@@ -68,10 +87,27 @@ class Starter:
                 self._refused = question
                 self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
                 return
+            with self.state.database.read() as connection:
+                present = present_order(connection, chosen.job_id, now)
+                if not isinstance(present, Present):
+                    self._held[chosen.job_id] = knowledge(connection)
+            if not isinstance(present, Present):
+                yield present
+                continue
             worker = self.executor.free_worker(chosen.place)
             if worker is None:
                 return
-            yield from self._start(chosen.job_id, chosen.place, worker, queue)
+            yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
+
+    def _without_held(self, connection: Any, queue: QueueSnapshot) -> QueueSnapshot:
+        """Leave out jobs that could not start when the database said what it says now."""
+        if not self._held:
+            return queue
+        known = knowledge(connection)
+        self._held = {job: then for job, then in self._held.items() if then == known}
+        return replace(
+            queue, pending=tuple(job for job in queue.pending if job.id not in self._held)
+        )
 
     def _still_refused(self) -> bool:
         return self.clock.elapsed() + ROUNDING_SECONDS < self._refused_until
@@ -81,7 +117,7 @@ class Starter:
         return self._next_start_at if self._next_start_at > self.clock.elapsed() else None
 
     def _start(
-        self, job_id: int, place: Place, worker: str, queue: QueueSnapshot
+        self, job_id: int, present: Present, place: Place, worker: str, queue: QueueSnapshot
     ) -> Iterator[list[Key]]:
         idle = [one.worker for one in queue.places if one.worker]
         since, lease_seconds = queue.now - WINDOW_SECONDS, self.settings.lease_seconds
@@ -92,6 +128,10 @@ class Starter:
                 clock = self.clock.reading()  # now, not before the write lock was waited for
                 if clock_repair.is_due(connection, clock, self.settings.retry):
                     return  # the clock was set meanwhile
+                if knowledge(connection) != present.known:
+                    return  # somebody wrote something meanwhile: ask again
+                action, key = present.action, present.key
+                job_ways.renew(connection, job_id, action, key, present.generation)
                 job = jobs.claim(connection, job_id, worker, lease_seconds, now=clock.now)
                 clock_repair.note(connection, clock)
                 leader.note_worker(connection, worker, place.device, job.model, idle)
@@ -134,11 +174,15 @@ class Starter:
     def _hand_over(self, job: JobHead, worker: str) -> None:
         try:
             failpoints.reach("job-claimed")
-            self.executor.start(worker, job.id, job.token, job.model)
+            self.executor.start(worker, self._order(job), job.model)
         except Exception:
             with self.state.database.write() as connection:
                 jobs.release(connection, job.id, job.token)
             raise
+
+    def _order(self, job: JobHead) -> Order:
+        code = self.code.of_stage(job.stage)
+        return Order(job.id, job.token, job.stage, job.code_revision, code)
 
 
 def _asked_again_at(decisions: list[Decision]) -> float:

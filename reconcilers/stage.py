@@ -17,6 +17,7 @@ from loopscope.reconcilers.plan import (
     Wanted,
 )
 from loopscope.reconcilers.references import InputReference
+from loopscope.specs.actions import Action
 from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
 from loopscope.specs.status import (
     ArtifactReference,
@@ -28,6 +29,7 @@ from loopscope.specs.status import (
 )
 from loopscope.state.records import (
     CANCELLED,
+    CODE_CHANGED,
     UNAVAILABLE,
     WAITS_FOR_SPACE,
     ArtifactRecord,
@@ -201,7 +203,8 @@ def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
             quarantine=observed.artifact,
             events=(event, *plan.events),
         )
-    if job is not None and needs_a_human(job) and not edited_since(snapshot.object, job):
+    human = job is not None and needs_a_human(job, wanted.action)
+    if job is not None and human and not edited_since(snapshot.object, job):
         return _failed(snapshot, wanted, job)
     return _working(snapshot, wanted, job)
 
@@ -280,7 +283,7 @@ def _job_words(stage: str, job: JobHead | None) -> tuple[str, str]:
         return "JobPending", f"{stage} job waits for a worker"
     if job.state == "running":
         return "JobRunning", f"{stage} job {job.id} is running"
-    if job.reason in WAITS_FOR_SPACE:
+    if job.reason in (*WAITS_FOR_SPACE, CODE_CHANGED):
         return job.reason, f"{stage} job {job.id} waits: {job.message}"
     failed = f" (attempt {job.attempts} failed)" if job.attempts else ""
     message = f"{stage} job {job.id} is retried{failed}: {job.reason}: {job.message}"
@@ -308,9 +311,14 @@ def _failed(snapshot: Snapshot, wanted: Wanted, job: JobHead) -> Plan:
     )
 
 
-def needs_a_human(job: JobHead) -> bool:
-    """Whether the job is not to be tried again by itself: it failed, or somebody cancelled it."""
-    return job.state == "failed" or (job.state == "cancelled" and job.reason == CANCELLED)
+def needs_a_human(job: JobHead, action: Action | None = None) -> bool:
+    """Whether the job is not to be tried again by itself: somebody cancelled it, or it failed.
+
+    One that failed on another way to the same inputs than that of ``action`` is tried again.
+    """
+    if job.state == "failed":
+        return action is None or job.way == action.way
+    return job.state == "cancelled" and job.reason == CANCELLED
 
 
 def edited_since(record: ObjectRecord, job: JobHead) -> bool:

@@ -16,7 +16,7 @@ Stage = Literal["capture", "decomposition", "mapping", "steering"]
 STAGES: tuple[Stage, ...] = ("capture", "decomposition", "mapping", "steering")
 
 CODE_REVISIONS: dict[Stage, int] = {
-    "capture": 2,
+    "capture": 3,
     "decomposition": 2,
     "mapping": 4,
     "steering": 6,
@@ -33,8 +33,18 @@ class Action:
     payload: dict[str, Any]
 
     @property
+    def code_revision(self) -> int:
+        """The revision of the stage's code that the digest names."""
+        return CODE_REVISIONS[self.stage]
+
+    @property
+    def way(self) -> str:
+        """Stands for the payload: how the inputs are reached now."""
+        return digest(self.payload)
+
+    @property
     def digest(self) -> str:
         """The name of this work and of its artifact."""
         return digest(
-            {"stage": self.stage, "revision": CODE_REVISIONS[self.stage], "declared": self.declared}
+            {"stage": self.stage, "revision": self.code_revision, "declared": self.declared}
         )

@@ -89,6 +89,7 @@ def violations(
         seen = see(connection)
     found = [item for check in AT_REST for item in check(seen)]
     found += ready_objects_have_their_artifacts(seen, state.artifacts, hash_digests)
+    found += artifacts_were_made_by_their_code(seen, state.artifacts, hash_digests)
     if starts_per_minute is not None:
         found += starts_keep_the_rate(seen, starts_per_minute)
     return found
@@ -274,6 +275,27 @@ def job_rows_fit_their_state(seen: Seen) -> list[Violation]:
         if leased != (job.state == "running") or (leased and job.worker is None):
             what = f"{job.state}, worker {job.worker}, lease until {job.lease_expires_at}"
             found.append(Violation("I12", _name(job), what))
+    return found
+
+
+def artifacts_were_made_by_their_code(
+    seen: Seen, artifacts: ArtifactStore, digests: Collection[str]
+) -> list[Violation]:
+    """I15: what is published under a digest was made by the code revision that the digest names.
+
+    Asked about ``digests``, whose manifests are read; jobs of old databases do not say.
+    """
+    named = {job.digest: job.code_revision for job in seen.jobs if job.code_revision is not None}
+    found = []
+    for digest in sorted(named.keys() & set(digests) & seen.artifacts.keys()):
+        stage = seen.artifacts[digest].stage
+        try:
+            made_by = artifacts.manifest(stage, digest).get("codeRevision")
+        except (Corrupt, OSError):
+            continue  # damage is I4's
+        if made_by not in (None, named[digest]):
+            what = f"was made by code revision {made_by}, its digest names {named[digest]}"
+            found.append(Violation("I15", f"{stage}/{digest[:12]}", what))
     return found
 
 

@@ -8,6 +8,16 @@ from typing import Any
 from loopscope.specs.canonical import digest
 
 
+def facts_of(stage: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that say what is to be known of a job."""
+    return {
+        "model": model_of(payload),
+        "passes": passes_of(stage, payload),
+        "inputs": inputs_of(payload),
+        "way": digest(payload),
+    }
+
+
 def model_of(payload: dict[str, Any]) -> str | None:
     """Return the identity of the model that the job's worker must hold, if it needs one."""
     model = payload.get("model")

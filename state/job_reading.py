@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -17,13 +17,14 @@ _j = tables.jobs.c
 _HEAD = select(
     _j.id, _j.stage, _j.digest, _j.state, _j.kind, _j.namespace, _j.name, _j.generation,
     _j.attempts, _j.losses, _j.not_before, _j.created_at, _j.started_at, _j.finished_at, _j.token,
-    _j.worker, _j.lease_expires_at, _j.reason, _j.message, _j.model,
+    _j.worker, _j.lease_expires_at, _j.reason, _j.message, _j.model, _j.code_revision, _j.way,
 )  # fmt: skip
 _ALL = _HEAD.order_by(_j.id)
 _BY_ID = select(tables.jobs).where(_j.id == bindparam("id"))
 _HEAD_BY_ID = _HEAD.where(_j.id == bindparam("id"))
 _OF_DIGEST = _HEAD.where(_j.digest == bindparam("digest"))
 _LATEST = _OF_DIGEST.order_by(_j.id.desc()).limit(1)
+_NEWEST_FIRST = _OF_DIGEST.order_by(_j.id.desc())
 _ACTIVE_OF = _OF_DIGEST.where(_j.state.in_(ACTIVE))
 _ALL_ACTIVE = _ALL.where(_j.state.in_(ACTIVE))
 _RUNNING = _ALL.where(_j.state == "running")
@@ -59,6 +60,12 @@ def find_latest(connection: Connection, digest: str) -> JobHead | None:
     """Return the newest job of a digest in whatever state."""
     row = connection.execute(_LATEST, {"digest": digest}).first()
     return JobHead(**_fields(row)) if row else None
+
+
+def of_digest(connection: Connection, digest: str) -> Iterator[JobHead]:
+    """Yield the jobs of a digest, newest first."""
+    for row in connection.execute(_NEWEST_FIRST, {"digest": digest}):
+        yield JobHead(**_fields(row))
 
 
 def latest_of(connection: Connection, digests: Collection[str]) -> dict[str, JobHead]:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints, tables
-from loopscope.state.job_facts import inputs_of, model_of, passes_of
+from loopscope.state.job_facts import facts_of
 from loopscope.state.job_reading import (
     ACTIVE,
     active_digests,
@@ -59,11 +59,12 @@ def enqueue(
         return active.id, False
     return _insert(
         connection,
+        key,
         stage=action.stage,
         digest=action.digest,
-        key=key,
         generation=generation,
         payload=action.payload,
+        code_revision=action.code_revision,
         now=now,
     ), True
 
@@ -283,40 +284,27 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
         return active.id
     return _insert(
         connection,
+        job.object,
         stage=job.stage,
         digest=job.digest,
-        key=job.object,
         generation=job.generation,
         payload=job.payload,
+        code_revision=job.code_revision,
         now=now,
     )
 
 
-def _insert(
-    connection: Connection,
-    *,
-    stage: str,
-    digest: str,
-    key: Key,
-    generation: int,
-    payload: dict[str, Any],
-    now: float,
-) -> int:
+def _insert(connection: Connection, key: Key, *, now: float, **values: Any) -> int:
     result = connection.execute(
         insert(tables.jobs).values(
-            stage=stage,
-            digest=digest,
             state="pending",
             kind=key.kind,
             namespace=key.namespace,
             name=key.name,
-            generation=generation,
-            payload=payload,
-            model=model_of(payload),
-            passes=passes_of(stage, payload),
-            inputs=inputs_of(payload),
             not_before=now,
             created_at=now,
+            **values,
+            **facts_of(values["stage"], values["payload"]),
         )
     )
     key_row = result.inserted_primary_key

@@ -15,6 +15,8 @@ WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 
 UNAVAILABLE = "InputUnavailable"
 """Reason of an input that was asked for many times without an answer; it may still come."""
+CODE_CHANGED = "CodeChanged"
+"""Reason of a pending job that no worker may run before the controller was started again."""
 
 CANCELLED = "Cancelled"
 """Reason of a job that somebody cancelled by hand: it is not queued again by itself."""
@@ -112,6 +114,10 @@ class JobHead:
     message: str | None = None
     model: str | None = None
     """Identity of the model that its worker must hold; None when it needs none."""
+    code_revision: int | None = None
+    """The revision of the stage's code that the digest names; None for jobs of old databases."""
+    way: str | None = None
+    """Stands for the payload: another one says how the same inputs were reached otherwise."""
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,11 @@ jobs = Table(
     Column("lease_expires_at", Float),
     Column("reason", String),
     Column("message", String),
+    Column("code_revision", Integer),
     Column("model", String),
     Column("passes", String),
     Column("inputs", JSON),
+    Column("way", String),
     Column("payload", JSON, nullable=False),
     CheckConstraint(
         "state in ('pending','running','succeeded','failed','cancelled')", name="jobs_state"
@@ -141,7 +143,7 @@ jobs = Table(
 )
 """``payload`` holds all texts of a job and stands last: SQLite reads a row up to the last column
 that is asked for, and the loop asks for all others of every waiting job, twice a second.
-``model``, ``passes`` and ``inputs`` say what is to be known of it without reading it."""
+``model``, ``passes``, ``inputs`` and ``way`` say what is to be known of it without reading it."""
 Index(
     "jobs_one_active_per_digest",
     jobs.c.digest,

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from safetensors.numpy import save
 
+from loopscope.specs.actions import CODE_REVISIONS, Stage
 from loopscope.specs.canonical import digest
 
 Files = dict[str, bytes]
@@ -23,9 +24,21 @@ FINE_COSINES = {20: 0.9, 21: 0.6, 22: 0.4, 23: 0.2}
 """Cosines of the fine latents to the anchor: what ``minCosine`` cuts."""
 
 
-def run(stage: str, payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
-    """Return the payload files and metrics that a stage makes of a job's payload."""
-    return _RUN[stage](payload, upstream)
+FIRST_REVISIONS = dict(CODE_REVISIONS)
+
+
+def run(
+    stage: Stage, payload: dict[str, Any], upstream: Upstream, revision: int | None = None
+) -> tuple[Files, dict[str, Any]]:
+    """Return the payload files and metrics that a stage makes of a job's payload.
+
+    Code of another revision than this checkout's (default: what is set now) makes other files.
+    """
+    revision = CODE_REVISIONS[stage] if revision is None else revision
+    files, metrics = _RUN[stage](payload, upstream)
+    if revision != FIRST_REVISIONS[stage]:
+        files["revision.json"] = _json(revision)
+    return files, metrics
 
 
 def _json(value: Any) -> bytes:

@@ -6,19 +6,23 @@ let others go first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from loopscope.specs.actions import CODE_REVISIONS, STAGES, Stage
 from loopscope.state import failpoints, jobs
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.failures import PASSING, Failure, TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.jobs import Fenced
+from loopscope.state.orders import Order
 from loopscope.state.publication import publish, verified_folder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.state.source_code import CodeChanged
 from loopscope.worker.failing import failure_of, record_failure
+from loopscope.worker.refusing import give_back
 from tests import fake_stages
 
 SECONDS_PER_STAGE = 200.0
@@ -42,9 +46,14 @@ class FakeWorker:
     """(reason, transient): how the job ends instead of publishing."""
     dies_of_errors: bool = False
     """Whether an error ends the process, so that its job is not heard of."""
+    gone: Collection[str] = ()
+    """Folders of models and dictionaries that are not there any more."""
+    order: Order | None = None
+    code: str = ""
+    """What it was told, and by which code it works; without an order nobody compares."""
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     outcome: str = ""
-    """How it ended: succeeded, failed, fenced, released; empty while it has not."""
+    """How it ended: succeeded, failed, fenced, released, refused; empty while it has not."""
 
     def steps(self) -> Iterator[str]:
         """Work to the end; yields the name of what comes next."""
@@ -54,6 +63,8 @@ class FakeWorker:
             return
         failure: Failure | None = None
         try:
+            if self.order is not None:
+                self.order.check(CODE_REVISIONS[_stage(job)], self.code)
             if self.failure is not None:
                 yield "fail"
                 failure = self._told_to_fail(job)
@@ -62,9 +73,13 @@ class FakeWorker:
                 self.outcome = "succeeded"
         except Fenced:
             self.outcome = "fenced"
+        except CodeChanged as changed:
+            assert self.order is not None  # who else compares
+            give_back(self.state, self.order, changed, now=self.clock.now())
+            self.outcome = "refused"
         except Exception as error:
             failure = failure_of(error, self.state.artifacts.root)
-            if self.dies_of_errors and failure.reason != "InputDamaged":
+            if self.dies_of_errors and failure.reason not in ("InputDamaged", "InputChanged"):
                 raise
         while failure is not None and not self.outcome:
             try:
@@ -81,7 +96,10 @@ class FakeWorker:
         yield "write"
         store = self.state.artifacts
         staging = store.staging_folder(job.digest, self.token)
-        files, metrics = fake_stages.run(job.stage, job.payload, self._upstream)
+        for folder in _folders_in(job.payload):
+            if folder in self.gone:
+                raise TerminalFailure("InputChanged", f"{folder} is not there")
+        files, metrics = fake_stages.run(_stage(job), job.payload, self._upstream)
         for name, data in files.items():
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +109,7 @@ class FakeWorker:
             "inputs": job.payload,
             "stage": job.stage,
             "digest": job.digest,
+            "codeRevision": CODE_REVISIONS[_stage(job)],
             "metrics": metrics,
             "seconds": SECONDS_PER_STAGE,
             "createdAt": self.clock.now(),
@@ -133,7 +152,7 @@ class FakeWorker:
                         pass
         except Fenced:
             self.outcome = "fenced"
-        except TransientFailure:  # its inputs are gone
+        except Failure:  # its inputs are gone
             self.outcome = "failed"
 
     def release(self) -> None:
@@ -155,3 +174,16 @@ class FakeWorker:
             return verified_folder(self.state, stage, digest).joinpath(name).read_bytes()
         except Corrupt as damage:
             raise TransientFailure("InputDamaged", str(damage)) from None
+
+
+def _stage(job: JobRecord) -> Stage:
+    return next(stage for stage in STAGES if stage == job.stage)
+
+
+def _folders_in(payload: dict[str, Any]) -> Iterator[str]:
+    """Yield the folders of the models and dictionaries that a payload names."""
+    for name, value in payload.items():
+        if name == "folder":
+            yield value
+        elif isinstance(value, dict):
+            yield from _folders_in(value)

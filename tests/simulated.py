@@ -12,6 +12,7 @@ import functools
 import logging
 import shutil
 import tempfile
+from collections.abc import Collection
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.state import failpoints, invariants, jobs, objects
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord, ObjectRecord
 from tests.fake_stages import D_MODEL
 from tests.fake_worker import FakeWorker
@@ -84,12 +86,27 @@ class Inputs:
     layers: int = 4
     identity: dict[str, str] = field(default_factory=dict)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    """Where each one lies, if not in its first place."""
+    gone: set[str] = field(default_factory=set)
+    """Folders that are not there any more."""
+
+    def move(self, name: str, *, old_stays: bool = False) -> str:
+        """Move a model or dictionary to a new folder; return that folder."""
+        before = self._folder(name)
+        self.folders[name] = before + "'"
+        if not old_stays:
+            self.gone.add(before)
+        return self.folders[name]
+
+    def _folder(self, name: str) -> str:
+        return self.folders.get(name, f"/cache/{name}")
 
     def resolve(self, reference: InputReference) -> Resolution:
         name = str(reference.reference.get("name") or reference.reference.get("path"))
         if name in self.answers:
             return Resolution(reference, **self.answers[name])
-        ref = {"identity": digest(self.identity.get(name, name)), "folder": f"/cache/{name}"}
+        ref = {"identity": digest(self.identity.get(name, name)), "folder": self._folder(name)}
         if reference.kind == "model":
             return Resolution(reference, {"ref": ref, "d_model": D_MODEL, "n_layers": self.layers})
         facts = {"ref": ref, "d_in": D_MODEL, "d_sae": 32, "hook_name": None}
@@ -104,7 +121,11 @@ class SimulatedWorkers:
     clock: VirtualClock
     slots: int = 1
     assigned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    code: str | None = None
+    """The sources that workers find, if not those of their order."""
     dead: set[str] = field(default_factory=set)
+    gone: Collection[str] = ()
     failures: dict[str, tuple[str, bool]] = field(default_factory=dict)
     """Stage to (reason, transient): how its next jobs end until the entry is removed."""
     models: dict[str, str | None] = field(default_factory=dict)
@@ -125,8 +146,9 @@ class SimulatedWorkers:
         self._spawned += place.worker is None
         return place.worker or f"worker-{self._spawned}"
 
-    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
-        self.assigned[worker] = (job_id, token)
+    def start(self, worker: str, order: Order, model: str | None = None) -> None:
+        self.assigned[worker] = (order.job, order.token)
+        self.orders[order.token] = order
         self.models[worker] = model or self.models.get(worker)
 
     def finished(self) -> list[int]:
@@ -183,7 +205,12 @@ class SimulatedWorkers:
         return f"{job.stage} (fenced)" if worker.outcome == "fenced" else job.stage
 
     def _worker(self, name: str) -> FakeWorker:
-        worker = FakeWorker(self.state, self.clock, *self.assigned[name], dies_of_errors=True)
+        assigned = self.assigned[name]
+        order = self.orders[assigned[1]]
+        worker = FakeWorker(
+            self.state, self.clock, *assigned, dies_of_errors=True, gone=self.gone,
+            order=order, code=self.code or order.code,
+        )  # fmt: skip
         job = worker.job()
         worker.failure = self.failures.get(job.stage) if job is not None else None
         return worker
@@ -257,7 +284,7 @@ class Simulation:
         self.state = open_state(path) if path.exists() else new_state(path)
         self.clock = VirtualClock()
         self.inputs = Inputs()
-        self.workers = SimulatedWorkers(self.state, self.clock, slots)
+        self.workers = SimulatedWorkers(self.state, self.clock, slots, gone=self.inputs.gone)
         self.settings = Settings(**settings)
         self.restart()
 

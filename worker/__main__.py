@@ -1,7 +1,8 @@
 """``python -m loopscope.worker``: reads jobs from standard input until it closes.
 
-One JSON line per job comes in (``{"job": id, "token": t}``); ``{"began": id}`` goes out when
-everything is loaded that a stage needs, ``{"ended": id}`` when the job ended. When the pipe
+One JSON line per job comes in (``loopscope.state.orders``); ``{"began": id}`` goes out when
+everything is loaded that a stage needs, ``{"ended": id}`` when the job ended. A process that holds
+other code than the order names gives the job back and ends without a word. When the pipe
 closes, the controller is gone: the shard under way is finished if that is quick, the job is given
 back, and the process has exited within the grace period. A guardian process sees to that.
 """
@@ -16,22 +17,26 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from loopscope.state.source_code import source_at_start
 from loopscope.worker.guardian import start_guardian
+from loopscope.worker.import_guard import ImportGuard
 from loopscope.worker.stop import GUARDIAN_SECONDS, StopRequest, on_terminate
 
 if TYPE_CHECKING:
     from loopscope.worker.runner import Runner
 
-Orders = queue.Queue[dict[str, int] | None]
+Orders = queue.Queue[str | None]
 
 
 def main() -> None:
     """Run jobs until standard input closes."""
+    ImportGuard(source_at_start()).install()
     parser = argparse.ArgumentParser(prog="python -m loopscope.worker")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
@@ -63,30 +68,38 @@ def _work(
     import structlog  # late, as are the others: somebody must already listen for the end
 
     from loopscope.state.folder import open_state
+    from loopscope.state.orders import Order
+    from loopscope.state.source_code import CodeChanged
     from loopscope.worker.lease import Lease
+    from loopscope.worker.refusing import check_code, give_back
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     runner: Runner | None = None
     state = open_state(arguments.state)
-    while (order := orders.get()) is not None:
-        job, token = order["job"], order["token"]
+    while (line := orders.get()) is not None:
+        order = Order.from_line(line)
         with Lease(
             state.database,
-            job,
-            token,
+            order.job,
+            order.token,
             arguments.lease_seconds,
             stop,
             progress_timeout_seconds=arguments.progress_timeout_seconds,
         ) as lease:
-            # late and under the lease: importing torch can take longer than a lease lasts
-            from loopscope.worker.runner import Runner
+            try:
+                check_code(order, source_at_start())
+                # late and under the lease: importing torch can take longer than a lease lasts
+                from loopscope.worker.runner import Runner
 
-            runner = runner or Runner.open(state, arguments.device)
-            _answer(answers, "began", job)
-            runner.run(job, token, lease)
+                runner = runner or Runner.open(state, arguments.device)
+                _answer(answers, "began", order.job)
+                runner.run(order.job, order.token, lease)
+            except CodeChanged as changed:
+                give_back(state, order, changed, now=time.time())
+                return  # another process may hold the code that was asked for
         if stop.asked or runner.memory_ran_out:
             return  # without a word, or the controller would hand over the next job
-        _answer(answers, "ended", job)
+        _answer(answers, "ended", order.job)
 
 
 def _answer(answers: IO[str], word: str, job: int) -> None:
@@ -116,7 +129,7 @@ def _take_standard_output() -> IO[str]:
 
 def _read_orders(orders: Orders, begin_stop: Callable[[], None]) -> None:
     for line in sys.stdin:
-        orders.put(json.loads(line))
+        orders.put(line)
     begin_stop()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import Sibling
+from loopscope.worker.siblings import ShardKind, Sibling
 
 if TYPE_CHECKING:
     from loopscope.numerics.dictionary import SparseDictionary
@@ -42,5 +42,5 @@ class StageContext:
     shards: Shards
     progress: ProgressReport
     batch_divisor: int = 1
-    siblings: Callable[[], list[Sibling]] = list
-    """Other captures that wait and that the forward passes of this one can serve."""
+    siblings: Callable[[ShardKind], list[Sibling]] = lambda kind: []
+    """Other captures that wait for the same shards of a kind: one forward pass serves them all."""

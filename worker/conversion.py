@@ -17,6 +17,7 @@ from pathlib import Path
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
 from loopscope.state.files import is_disk_full
+from loopscope.state.source_code import CodeChanged, source_at_start
 
 POLL_SECONDS = 0.5
 MESSAGE_CHARACTERS_MAX = 2_000
@@ -63,6 +64,8 @@ def convert_in_process(
     if code != 0:
         text = log.read_text(errors="replace")
         raise ConversionFailed(text[-MESSAGE_CHARACTERS_MAX:].strip() or f"exit status {code}")
+    if source_at_start().has_changed(__name__):  # the child ran what lies on the disk
+        raise CodeChanged(f"{__name__} is not as it was when this worker started")
 
 
 def convert(gguf: Path, folder: Path, dtype: str) -> None:

@@ -13,6 +13,7 @@ from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.files import disk_full_words, is_disk_full
 from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.state.source_code import CodeChanged
 
 NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged")
 """The job waits for space, or for its input to be made again, however long that takes."""
@@ -27,6 +28,8 @@ def failure_of(error: Exception, folder: Path) -> Failure:
     open a file because too many are open says that the file is missing.
     """
     for link in _chain(error):
+        if isinstance(link, CodeChanged):
+            return link
         if not isinstance(link, Failure) and is_disk_full(link):
             return TransientFailure("DiskFull", f"{error}; {disk_full_words(folder)}")
         if isinstance(link, OSError) and link.errno in _PASSES:

@@ -30,10 +30,12 @@ def manifest_of(
     seconds: float,
     created_at: float,
     batch_divisor: int = 1,
+    code: str = "",
 ) -> dict[str, Any]:
     """Return the manifest of a finished job; the store adds files and content digest.
 
-    Device, timings and library versions are recorded here and never enter a digest. A
+    Device, timings, library versions and ``code``, the hash of the sources that ran, are recorded
+    here and never enter a digest. A
     ``batchDivisor`` of 2 says that batches were halved because memory ran out: floats may then
     differ in their last digits from those of an undisturbed run.
     """
@@ -42,6 +44,7 @@ def manifest_of(
         "stage": job.stage,
         "digest": job.digest,
         "codeRevision": CODE_REVISIONS[stage],
+        "codeHash": code,
         "inputs": _without_texts(job.payload),
         "metrics": metrics,
         "device": device,

@@ -23,6 +23,7 @@ from loopscope.state.jobs import Fenced
 from loopscope.state.publication import publish, verified_folder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.state.source_code import CodeChanged, source_at_start
 from loopscope.worker.context import StageContext
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.lease import Lease
@@ -65,7 +66,10 @@ class Runner:
         return Runner(state, device)
 
     def run(self, job_id: int, token: int, lease: Lease) -> None:
-        """Run a claimed job to one of its ends. Never raises for what a job can cause."""
+        """Run a claimed job to one of its ends. Never raises for what a job can cause.
+
+        Raises CodeChanged when this process cannot go on, and leaves the job as it is.
+        """
         job = self._claimed(job_id)
         if job is None or job.state != "running" or job.token != token:
             log.info("job is no longer ours", job=job_id)
@@ -80,7 +84,10 @@ class Runner:
         except Fenced as fenced:
             log.info("job taken away", job=job_id, why=str(fenced))
         except Exception as error:
-            self._record_failure(job, self._failure_of(job, error), lease)
+            failure = self._failure_of(job, error)
+            if isinstance(failure, CodeChanged):
+                raise failure from None
+            self._record_failure(job, failure, lease)
 
     def release(self, job_id: int, token: int) -> None:
         """Give a job's lease back: pending again, no attempt lost."""
@@ -128,6 +135,7 @@ class Runner:
             seconds,
             created_at=time.time(),
             batch_divisor=context.batch_divisor,
+            code=source_at_start().of_stage(job.stage),
         )
         record = self.state.artifacts.seal(staging, manifest)
         failpoints.reach("artifact-sealed")

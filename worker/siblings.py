@@ -1,12 +1,14 @@
 """Pending captures that the forward passes of another one can serve.
 
-They differ in the hook, or in which positions are kept, and in nothing that the passes see. Shards
-are computed for them and sealed in their own work folders; they publish themselves.
+They differ in the hook, or in what is kept of what the model shows, and in nothing that the passes
+see. Shards are computed for them and sealed in their own work folders; they publish themselves. A
+sibling gets no shard that its own passes would not have made, byte for byte.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from loopscope.state import jobs
 from loopscope.state.folder import StateFolder
@@ -15,6 +17,15 @@ from loopscope.worker.shards import Shards
 
 SIBLINGS_MAX = 16
 """How many other captures one forward pass serves: their vectors are in memory at once."""
+
+ShardKind = Literal["capture", "calibration"]
+
+_TEXTS: dict[ShardKind, str] = {"capture": "prompts", "calibration": "calibrationText"}
+"""The field that holds the texts of a kind of shards."""
+_UNSEEN = ("hook", "positions", "maxTokens")
+"""Fields that the passes do not see: each hook has its own shards, positions are cut from shards,
+and a prompt over the limit is refused before any pass (see ``pending_siblings``)."""
+_UNSEEN_OF_A_PROMPT = ("id", "condition", "split")
 
 
 @dataclass(frozen=True)
@@ -25,13 +36,39 @@ class Sibling:
     shards: Shards
 
 
-def pending_siblings(state: StateFolder, job: JobRecord) -> list[Sibling]:
-    """Return the pending capture jobs that the passes of ``job`` can serve, oldest first."""
+def pending_siblings(state: StateFolder, job: JobRecord, kind: ShardKind) -> list[Sibling]:
+    """Return the pending captures whose shards of a kind ``job`` can make, oldest first.
+
+    One that allows fewer tokens might refuse its texts, so that it would make no shard.
+    """
     with state.database.read() as connection:
-        candidates = jobs.served_by(connection, job)[:SIBLINGS_MAX]
-        found = [jobs.get(connection, job_id) for job_id in candidates]
+        candidates = [jobs.get(connection, one) for one in jobs.served_by(connection, job)]
+    own = _seen_by_the_passes(job, kind)
     return [
         Sibling(other.payload["hook"], Shards(state.artifacts.work_folder(other.digest)))
-        for other in found
+        for other in candidates
         if other is not None
-    ]
+        and other.payload["maxTokens"] >= job.payload["maxTokens"]
+        and _seen_by_the_passes(other, kind) == own
+    ][:SIBLINGS_MAX]
+
+
+def _seen_by_the_passes(job: JobRecord, kind: ShardKind) -> dict[str, Any]:
+    """Return all that shards of a kind are made from.
+
+    Whatever a payload will hold some day counts, until it is named above as not seen.
+    """
+    left_out = (*_UNSEEN, *_TEXTS.values())
+    seen = {name: value for name, value in job.payload.items() if name not in left_out}
+    texts = job.payload.get(_TEXTS[kind], [])
+    return {
+        **seen,
+        "model": job.payload["model"]["identity"],
+        "texts": [_seen_of_a_text(one) for one in texts],
+        "code revision": job.code_revision,
+    }
+
+
+def _seen_of_a_text(text: str | dict[str, Any]) -> dict[str, Any]:
+    prompt = {"text": text} if isinstance(text, str) else text
+    return {name: value for name, value in prompt.items() if name not in _UNSEEN_OF_A_PROMPT}

@@ -12,7 +12,13 @@ from loopscope.context import CommandError, now
 from loopscope.reports.documents import job_document, remaining_seconds, speed, token_speed
 from loopscope.reports.listing import Listing
 from loopscope.reports.numbers import MISSING, age, byte_size, iso
-from loopscope.state.records import WAITS_FOR_SPACE, JobHead, ObjectRecord, Progress
+from loopscope.state.records import (
+    CODE_CHANGED,
+    WAITS_FOR_SPACE,
+    JobHead,
+    ObjectRecord,
+    Progress,
+)
 
 COLUMNS = ["ID", "STAGE", "STATE", "OBJECT", "PRIORITY", "WAITS-FOR", "ATTEMPTS", "AGE", "DETAIL"]
 
@@ -66,6 +72,8 @@ def _head(view: Any) -> list[str]:
         lines.append(f"Memory on {device}: {byte_size(used)} of {byte_size(budget)}.")
     for scope, since in view.paused.items():
         lines.append(f"Paused: {scope}, for {age(view.now - since)}.")
+    if view.leader is not None and any(job.reason == CODE_CHANGED for job in view.jobs):
+        lines.append("Restart the controller: the files of Loopscope changed while it was running.")
     if view.leader is None:
         lines.append("No controller runs: loopscope run or loopscope controller starts jobs.")
     return lines
@@ -164,6 +172,8 @@ def job_detail(job: JobHead, progress: Progress | None, waits_for: str | None = 
             eta = f", {age(left)} left" if left is not None and left >= 1 else ""
             done = f"{progress.done}/{progress.total} {progress.unit}"
             return f"{progress.phase} {done}{_speed_words(progress)}{eta}"
+        case "pending" if job.reason == CODE_CHANGED:
+            return f"{job.reason}: {job.message}"
         case "pending" if job.not_before > now():
             return f"retry in {age(job.not_before - now())} after {job.reason}: {job.message}"
         case "pending" if job.reason in WAITS_FOR_SPACE:

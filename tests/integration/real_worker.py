@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,9 @@ from safetensors.numpy import load
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import jobs
+from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord
+from loopscope.state.source_code import source_at_start
 from tests.integration.real import REPOSITORY, eventually
 from tests.simulated import new_state
 from tests.tiny_experiment import HOOK
@@ -76,12 +77,17 @@ class RealWorker:
             )
         with self.state.database.write() as connection:
             job = jobs.claim(connection, self.job_id, "w", 600.0, now=time.time())
-        self.send({"job": job.id, "token": job.token})
+        self.send(self.order(job))
         return self.process
 
-    def send(self, order: dict[str, int]) -> None:
+    @staticmethod
+    def order(job: JobRecord) -> Order:
+        code = source_at_start().of_stage(job.stage)
+        return Order(job.id, job.token, job.stage, job.code_revision, code)
+
+    def send(self, order: Order) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.write(order.to_line())
         self.process.stdin.flush()
 
     def disappear(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from loopscope.controller import executor as executor_module
 from loopscope.controller.executor import LocalProcesses
 from loopscope.controller.worker_log import LOG_BYTES_MAX
+from loopscope.state.orders import Order
 from loopscope.state.processes import process_name
 from tests.integration.real import eventually
 
@@ -40,7 +41,7 @@ class Crew:
 
     def start(self, job: int = 7) -> str:
         worker = eventually(self.processes.free_worker)
-        self.processes.start(worker, job, 1)
+        self.processes.start(worker, Order(job, 1))
         return str(worker)
 
     def ended(self) -> list[int]:
@@ -142,7 +143,7 @@ def test_a_worker_that_cannot_start_is_started_at_growing_intervals_and_says_why
     for pause in (1, 2, 4, 8, 16, 30, 30):
         worker = one.processes.free_worker()
         assert worker is not None
-        one.processes.start(worker, 7, 1)
+        one.processes.start(worker, Order(7, 1))
         one.processes._workers[worker].process.wait()
         assert one.processes.finished() == [7]
         how = one.processes.how_it_ended(worker)
@@ -161,10 +162,10 @@ def test_a_worker_that_began_is_replaced_at_once_and_forgives_what_was_before(cr
         clock(60)
     one.write(HEAR_ONE_JOB + "answer('began'); sys.stdin.readline(); os._exit(3)")
     worker = one.processes.free_worker()
-    one.processes.start(worker, 7, 1)
+    one.processes.start(worker, Order(7, 1))
     process = one.processes._workers[worker]
     eventually(lambda: process.has_begun)
-    one.processes.start(worker, 7, 1)
+    one.processes.start(worker, Order(7, 1))
     process.process.wait()
     assert one.processes.finished() == [7]
     assert one.processes.how_it_ended(worker) == "exited with status 3"

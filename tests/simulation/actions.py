@@ -309,7 +309,8 @@ def sleep_too_long(world: World) -> str:
             world.work(other)
     world.counts["worker overslept"] += 1
     for write in world.rng.sample(["heartbeat", "release", "failure", "artifact"], 4):
-        world.attempt(partial(worker.write_anyway, job, write))
+        with hand.code.loaded():
+            world.attempt(partial(worker.write_anyway, job, write))
     hand.die()
     return f"{what} sleeps for {steps} steps too long, then {worker.outcome}"
 

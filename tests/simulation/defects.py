@@ -303,8 +303,8 @@ def no_dedupe() -> list[Patch]:
     def enqueue(connection: Any, action: Any, key: Any, generation: int, *, now: float) -> Any:
         connection.exec_driver_sql("drop index if exists jobs_one_active_per_digest")
         return jobs._insert(
-            connection, stage=action.stage, digest=action.digest, key=key,
-            generation=generation, payload=action.payload, now=now,
+            connection, key, stage=action.stage, digest=action.digest, generation=generation,
+            payload=action.payload, code_revision=action.code_revision, now=now,
         ), True  # fmt: skip
 
     return [(jobs, "enqueue", enqueue)]

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from unittest import mock
 
 from loopscope.controller.scheduling import Place
+from loopscope.specs.actions import CODE_REVISIONS, Stage
 from loopscope.state.folder import StateFolder
 from loopscope.state.jobs import Fenced
+from loopscope.state.orders import Order
 from tests.fake_worker import FakeWorker
 from tests.simulated import VirtualClock
+
+
+@dataclass
+class Installed:
+    """The code on the disk; a process keeps a copy of what it was when it started."""
+
+    revisions: dict[Stage, int] = field(default_factory=lambda: dict(CODE_REVISIONS))
+    sources: str = "as released"
+
+    def copy(self) -> Installed:
+        return replace(self, revisions=dict(self.revisions))
+
+    def of_stage(self, stage: str) -> str:
+        """What ``SourceCode`` would say."""
+        return f"{stage} {self.sources} {sorted(self.revisions.items())}"
+
+    def loaded(self) -> AbstractContextManager[Any]:
+        """Let what runs in this context be of this code."""
+        return mock.patch.dict(CODE_REVISIONS, self.revisions)
 
 
 @dataclass
@@ -17,6 +41,7 @@ class Hand:
     """A worker process and the job that it holds, if any."""
 
     name: str
+    code: Installed
     alive: bool = True
     paused: bool = False
     acting: bool = False
@@ -54,6 +79,9 @@ class Fleet:
     everybody: dict[str, Hand]
     holders: dict[int, Hand]
     """Who was handed which fencing token."""
+    installed: Installed
+    gone: set[str]
+    """Folders that are not there any more."""
     slots: int = 1
     lease_seconds: float = 30.0
     failure: tuple[str, bool] | None = None
@@ -71,19 +99,22 @@ class Fleet:
             return None
         if place.worker is not None:
             return place.worker
-        hand = Hand(f"worker-{len(self.everybody) + 1}")
+        hand = Hand(f"worker-{len(self.everybody) + 1}", self.installed.copy())
         self.mine.append(hand)
         self.everybody[hand.name] = hand
         return hand.name
 
-    def start(self, worker: str, job_id: int, token: int, model: str | None = None) -> None:
+    def start(self, worker: str, order: Order, model: str | None = None) -> None:
         hand = self.everybody[worker]
         hand.model = model or hand.model
         failure, self.failure = self.failure, None
-        hand.worker = FakeWorker(self.state, self.clock, job_id, token, self.lease_seconds, failure)
+        hand.worker = FakeWorker(
+            self.state, self.clock, order.job, order.token, self.lease_seconds, failure,
+            gone=self.gone, order=order, code=hand.code.of_stage(order.stage),
+        )  # fmt: skip
         hand.steps = hand.worker.steps()
         hand.heard_at, hand.stops = self.clock.elapsed(), 0
-        self.holders[token] = hand
+        self.holders[order.token] = hand
 
     def finished(self) -> list[int]:
         self._reap()
@@ -123,6 +154,8 @@ class Fleet:
         if done is not None:
             return done
         hand.worker = None
+        if worker.outcome == "refused":
+            hand.die()  # by itself; a word that could not be written costs it its lease
         self.ended.append(worker.job_id)
         return worker.outcome
 

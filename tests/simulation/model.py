@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from loopscope.specs.actions import Stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.splits import Splits
@@ -87,10 +88,16 @@ def _children(key: Key, spec: dict[str, Any]) -> dict[Key, dict[str, Any]]:
 
 
 class Model:
-    """The outcomes of one set of specs, with the identities that names resolve to."""
+    """The outcomes of one set of specs, with what names resolve to and the stages' revisions."""
 
-    def __init__(self, specs: dict[Key, dict[str, Any]], identity: dict[str, str]) -> None:
+    def __init__(
+        self,
+        specs: dict[Key, dict[str, Any]],
+        identity: dict[str, str],
+        revisions: dict[Stage, int],
+    ) -> None:
         self.specs = with_children(specs)
+        self._revisions = revisions
         self._identity = identity
         self._upstream: dict[str, _Made] = {}
 
@@ -218,13 +225,17 @@ class Model:
         self._upstream[made.content] = made
         return made.content
 
-    def _run(self, stage: str, payload: dict[str, Any]) -> _Made:
+    def _run(self, stage: Stage, payload: dict[str, Any]) -> _Made:
         """Make what a stage makes of a payload; remembered, for payloads repeat all the time."""
-        name = json.dumps([stage, payload], sort_keys=True)
+        revision = self._revisions[stage]
+        name = json.dumps([stage, revision, payload], sort_keys=True)
         if name not in _made:
             _made[name] = _Made(
                 *fake_stages.run(
-                    stage, payload, lambda _, lent, file: self._upstream[lent].files[file]
+                    stage,
+                    payload,
+                    lambda _, lent, file: self._upstream[lent].files[file],
+                    revision,
                 )
             )
         return _made[name]

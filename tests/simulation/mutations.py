@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from unittest import mock
 
-from tests.simulation import clock_defects, defects
+from tests.simulation import clock_defects, defects, start_defects
 from tests.simulation.defects import Patch
 
 
@@ -90,6 +90,10 @@ MUTATIONS: dict[str, Mutation] = {
         ("gone", "the listing after Gone", defects.gone_ignored),
         ("backoff-forgotten", "the end of a backoff", defects.backoff_kept),
         ("resync", "resyncs after the first", defects.resync_looks_at_nothing),
+        ("payload-of-now", "the payload of now", start_defects.payloads_as_queued),
+        ("upstreams-of-now", "the look at upstreams", start_defects.upstreams_as_they_say),
+        ("code-checked", "the worker's look at its code", start_defects.any_code_computes),
+        ("digest-of-now", "the digest of now before a start", start_defects.started_as_queued),
         ("synchronous-full", "SQLite's own fsync", list),
     )
 }
@@ -102,20 +106,20 @@ CAUGHT: dict[str, int] = {
     "heartbeat-unfenced": 1,
     "lease-by-start": 4,
     "lease-expiry": 4,
-    "generation-check": 20,
+    "generation-check": 21,
     "generation-raise": 0,
-    "observed-too-early": 20,
-    "digest-prompts": 5,
+    "observed-too-early": 21,
+    "digest-prompts": 2,
     "digest-content": 27,
-    "child-removal": 15,
+    "child-removal": 77,
     "cascade": 0,
     "fsync": 17,
-    "prune": 19,
+    "prune": 36,
     "fsync-folders": 17,
     "manifest-last": 2,
     "resync-blind": 32,
-    "presence-check": 35,
-    "hash-again": 8,
+    "presence-check": 45,
+    "hash-again": 11,
     "quarantine-folder": 1,
     "quarantine-ready": 4,
     "cancel-unwanted": 1,
@@ -124,9 +128,12 @@ CAUGHT: dict[str, int] = {
     "start-rate-set": 9,
     "lease-set": 1,
     "resync-stopped": 6,
-    "publish-in-two": 57,
+    "publish-in-two": 71,
     "log-read-skips": 4,
-    "resync": 8,
+    "payload-of-now": 10,
+    "digest-of-now": 3,
+    "code-checked": 15,
+    "resync": 135,
 }
 """The seed that notices each defect."""
 
@@ -149,6 +156,8 @@ NOT_CAUGHT: dict[str, str] = {
     "plan-in-two": "a plan cut in two is made whole by the next reconcile, and no invariant "
     "forbids the moment between; test_controller_faults holds that half of one is never written",
     "gone": "a resync looks at everything soon after; test_simulation_findings holds the listing",
+    "upstreams-of-now": "an upstream is looked at in the step that learns of its new place, before "
+    "jobs start; test_way_to_inputs holds the waiting",
     "backoff-forgotten": "a failure counted on only delays retries, which no invariant forbids; "
     "test_machine_work_queue holds it",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ from loopscope.state.invariants import (
     Violation,
 )
 from loopscope.state.records import ArtifactRecord, ObjectRecord
-from tests.simulation.model import Model
+from tests.simulation.fleet import Installed
+from tests.simulation.model import Model, with_children
 from tests.simulation.world import HEARTBEAT_SECONDS, Life, World
 
 
@@ -37,7 +39,7 @@ class Oracle:
     _stamp: tuple[object, ...] = ()
     _hashed: dict[str, str] = field(default_factory=dict)
     _contents: dict[tuple[Key, str], set[str | None]] = field(default_factory=dict)
-    _known_worlds: set[tuple[str, str]] = field(default_factory=set)
+    _known_worlds: set[tuple[str, str, int]] = field(default_factory=set)
     _started: dict[int, float] = field(default_factory=dict)
     """When each job start was claimed, on the clock that nobody can set, by fencing token."""
     _losses: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Oracle:
             for item in invariants.ready_objects_have_their_artifacts(seen, world.state.artifacts)
             if not self._is_harmed(seen, item)
         ]
+        found += invariants.artifacts_were_made_by_their_code(seen, world.state.artifacts, new)
         found += self.history.look(seen, world.state.artifacts, world.harmed)
         found += [
             item for digest in sorted(new - world.harmed) for item in self._is_whole(seen, digest)
@@ -85,7 +88,7 @@ class Oracle:
         if controller.idle and not failing and (resynced or not world.dropped):
             found += self._everything_was_looked_at(seen)
             found += self._only_wanted_jobs(seen)
-            found += self._nothing_rests_on_the_past(seen, resynced=resynced)
+            found += self._nothing_rests_on_the_past(seen, life, resynced=resynced)
         self._judge(found)
 
     def after_a_power_cut(self) -> None:
@@ -102,7 +105,7 @@ class Oracle:
         found += invariants.ready_objects_have_their_artifacts(
             seen, self.world.state.artifacts, digests
         )
-        outcomes = self._model(seen).outcomes()
+        outcomes = self._model(seen, self.world.installed).outcomes()
         by_key = {record.key: record for record in seen.objects}
         for key in outcomes.keys() | by_key.keys():
             record, outcome = by_key.get(key), outcomes.get(key)
@@ -118,18 +121,20 @@ class Oracle:
         if found:
             raise Broken("\n".join(str(item) for item in sorted(found)))
 
-    def _model(self, seen: Seen) -> Model:
-        return Model(_applied(seen), self.world.inputs.identity)
+    def _model(self, seen: Seen, code: Installed) -> Model:
+        return Model(_applied(seen), self.world.inputs.identity, code.revisions)
 
     def _learn(self, seen: Seen) -> None:
         """Remember what each spec may hold, while this chain of specs is the current one."""
-        specs = self._model(seen).specs
+        specs = with_children(_applied(seen))
         name = canonical_json([sorted((str(k), s) for k, s in specs.items())])
-        for identity in self.world.identities:
-            if (name, identity) in self._known_worlds:
+        releases = enumerate(self.world.releases)
+        for identity, (number, code) in itertools.product(self.world.identities, releases):
+            if (name, identity, number) in self._known_worlds:
                 continue
-            self._known_worlds.add((name, identity))
-            for key, outcome in Model(_applied(seen), {"tiny": identity}).outcomes().items():
+            self._known_worlds.add((name, identity, number))
+            model = Model(_applied(seen), {"tiny": identity}, code.revisions)
+            for key, outcome in model.outcomes().items():
                 spec = canonical_json(specs[key])
                 self._contents.setdefault((key, spec), set()).add(outcome.content)
 
@@ -207,7 +212,7 @@ class Oracle:
             if record.status.observed_generation != record.generation:
                 what = f"generation {record.generation} was not looked at"
                 found.append(Violation("idle", str(record.key), what))
-        specs = self._model(seen).specs
+        specs = with_children(_applied(seen))
         by_key = {record.key: record.spec for record in seen.objects}
         for key in sorted(specs.keys() | by_key.keys()):
             if specs.get(key) != by_key.get(key):
@@ -222,12 +227,14 @@ class Oracle:
             if job.state in jobs.ACTIVE and job.digest not in wanted
         ]
 
-    def _nothing_rests_on_the_past(self, seen: Seen, *, resynced: bool) -> list[Violation]:
+    def _nothing_rests_on_the_past(
+        self, seen: Seen, life: Life, *, resynced: bool
+    ) -> list[Violation]:
         """A Ready object rests on Ready upstreams and holds what the specs of now stand for."""
         world, found = self.world, []
         if world.identity_unseen:
             return found
-        outcomes = self._model(seen).outcomes()
+        outcomes = self._model(seen, life.code).outcomes()
         by_key = {record.key: record for record in seen.objects}
         for record in seen.objects:
             if not record.ready:

@@ -18,7 +18,7 @@ import structlog
 from loopscope.controller.settings import Settings
 from loopscope.state import invariants
 from loopscope.state.invariants import Seen
-from tests.simulation import actions, topologies
+from tests.simulation import actions, moves, topologies
 from tests.simulation.oracle import Broken, Oracle
 from tests.simulation.world import Life, World
 
@@ -61,6 +61,13 @@ RESYNC_TROUBLE_SHARE = 0.3
 COLLECT_WEIGHT = 6
 COLLECTING_SHARE = 0.25
 """In so many seeds somebody also collects what nothing needs."""
+_MOVING: list[tuple[actions.Action, int]] = [
+    (moves.move_an_input, 12),
+    (moves.change_the_code, 12),
+    (actions.restart, 3),
+]
+MOVING_SHARE = 0.3
+"""In so many seeds inputs and code move as well."""
 STEP_WEIGHT = 30
 POWER_CUT_WEIGHT = 3
 _MEANWHILE: list[actions.Action] = [
@@ -109,6 +116,8 @@ class Game:
 
     collects = False
     """Whether somebody collects what nothing needs."""
+    moves = False
+    """Whether models, dictionaries and the code itself move under whoever runs."""
 
     def __init__(self, seed: int, path: Path, topology: int, settings: Settings) -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -136,6 +145,7 @@ class Game:
         game = Game(seed, path, topology, settings)
         game.world.clock.advance(1000.0 if settled else 0.0)
         game.collects = rng.random() < COLLECTING_SHARE
+        game.moves = rng.random() < MOVING_SHARE
         return game
 
     def play(self) -> Played:
@@ -166,6 +176,7 @@ class Game:
         self.oracle.look()
         weighted = [(self._step, STEP_WEIGHT), *_WEIGHTED, (self._cut_power, POWER_CUT_WEIGHT)]
         weighted += [(actions.collect, COLLECT_WEIGHT)] if self.collects else []
+        weighted += _MOVING if self.moves else []
         choices, weights = zip(*weighted, strict=True)
         for _ in range(self.rng.randint(ACTIONS_MIN, ACTIONS_MAX)):
             act = self.rng.choices(choices, weights)[0]

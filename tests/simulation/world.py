@@ -34,8 +34,9 @@ from loopscope.state.invariants import Violation, write_was_entitled
 from tests.simulated import Crash, Immediately, Inputs, VirtualClock, new_state
 from tests.simulation import topologies
 from tests.simulation.faulty_disk import FaultyDisk
-from tests.simulation.fleet import Fleet, Hand
+from tests.simulation.fleet import Fleet, Hand, Installed
 from tests.simulation.trouble import DiskTrouble, Trouble
+from tests.simulation.ways import started_on_the_way_of_now
 
 HEARTBEAT_SECONDS = 5.0
 FROM_FILES = ("cap", "coarse", "france")
@@ -62,6 +63,7 @@ class Life:
 
     controller: Watched
     fleet: Fleet
+    code: Installed
     resync_due_at: float = 0.0
     resynced: bool = False
     """Whether its last step was one in which a resync was due."""
@@ -91,6 +93,9 @@ class World:
     """What was noticed while somebody acted: accepted writes of old tokens, wrong prunes."""
     identities: list[str] = field(default_factory=lambda: ["tiny"])
     """What the model was, over time: its files may change under its name."""
+    installed: Installed = field(default_factory=Installed)
+    releases: list[Installed] = field(default_factory=lambda: [Installed()])
+    """What the code on the disk was, over time."""
     identity_unseen: bool = False
     """Whether an input changed since the last resync."""
     starts: dict[int, float] = field(default_factory=dict)
@@ -128,7 +133,7 @@ class World:
             for write in WORKERS_WRITES:
                 watched = self._watched(getattr(jobs, write))
                 stack.enter_context(mock.patch.object(jobs, write, watched))
-            stack.enter_context(mock.patch.object(jobs, "claim", self._timed(jobs.claim)))
+            stack.enter_context(mock.patch.object(jobs, "claim", self._claims(jobs.claim)))
             try:
                 yield self
             finally:
@@ -147,16 +152,20 @@ class World:
 
         return watched
 
-    def _timed(self, claim: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a claim that notes when it was made, by a clock of the simulation's own."""
+    def _claims(self, claim: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a claim that notes when it was made, by a clock of the simulation's own.
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        And when a job starts on an old way to its inputs.
+        """
+
+        def watched(connection: Any, *args: Any, **kwargs: Any) -> Any:
             at = self.clock.elapsed()
-            job = claim(*args, **kwargs)
+            job = claim(connection, *args, **kwargs)
             self.starts[job.token] = at
+            self.broken += started_on_the_way_of_now(connection, jobs.get(connection, job.id))
             return job
 
-        return timed
+        return watched
 
     def say(self, words: str) -> None:
         self.trace.append(f"{self.clock.time:.1f} {words}")
@@ -172,7 +181,9 @@ class World:
         resolver = Resolver(Immediately(), lambda: None, self.inputs.resolve)
         controller = Watched(self.state, self.settings, self.clock, fleet, resolver)
         controller.troubles = []
-        life = Life(controller, fleet)
+        code = self.installed.copy()
+        controller.starter.code = code  # type: ignore[assignment]
+        life = Life(controller, fleet, code)
         self.lives.append(life)
         return life
 
@@ -208,7 +219,8 @@ class World:
         life.controller.troubles.clear()
         was_due, turns = self.clock.elapsed() >= life.resync_due_at, life.controller._resyncs
         before = turns.next_at
-        ended = self.attempt(life.controller.step)
+        with life.code.loaded():
+            ended = self.attempt(life.controller.step)
         life.resynced = turns.next_at != before
         if life.resynced:
             life.resync_due_at = self.clock.elapsed() + self.settings.resync_seconds
@@ -233,7 +245,10 @@ class World:
 
     def _fleet(self) -> Fleet:
         slots, lease_seconds = self.settings.slots, self.settings.lease_seconds
-        return Fleet(self.state, self.clock, self.hands, self.holders, slots, lease_seconds)
+        return Fleet(
+            self.state, self.clock, self.hands, self.holders, self.installed, self.inputs.gone,
+            slots, lease_seconds,
+        )  # fmt: skip
 
     def is_orphan(self, hand: Hand) -> bool:
         return all(hand not in life.fleet.mine for life in self.lives)
@@ -244,7 +259,8 @@ class World:
         if hand.acting:
             return "is busy"
         hand.acting = True
-        ended = self.attempt(lambda: said.append(self.fleet_of(hand).go_on(hand)))
+        with hand.code.loaded():
+            ended = self.attempt(lambda: said.append(self.fleet_of(hand).go_on(hand)))
         hand.acting = False
         if ended:
             hand.die()

@@ -31,8 +31,8 @@ def contents(simulation):
 # -- manifests -------------------------------------------------------------------------------
 
 FIELDS = [
-    "stage", "digest", "metrics", "createdAt", "files", "inputs", "seconds", "contentDigest",
-    "manifestDigest",
+    "stage", "digest", "codeRevision", "metrics", "createdAt", "files", "inputs", "seconds",
+    "contentDigest", "manifestDigest",
 ]  # fmt: skip
 
 

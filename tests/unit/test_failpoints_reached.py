@@ -26,6 +26,7 @@ from loopscope.state import events, failpoints, jobs, objects
 from loopscope.state.collection import RetentionPolicy
 from loopscope.state.failures import JobStopped, TransientFailure
 from loopscope.state.folder import open_state
+from loopscope.state.orders import Order
 from loopscope.worker.conversion import convert_in_process
 from loopscope.worker.lease import Lease
 from loopscope.worker.runner import Runner
@@ -130,7 +131,7 @@ def a_worker_gets_a_job(folder, patch):
     workers = LocalProcesses(state.path, state.logs, ("cpu",), lambda: None)
     worker = workers.free_worker()
     assert worker is not None
-    workers.start(worker, 1, 1)
+    workers.start(worker, Order(1, 1))
     workers.kill(worker)
     workers.stop()
 

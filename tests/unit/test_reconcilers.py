@@ -150,7 +150,10 @@ def test_a_damaged_artifact_is_set_aside_and_made_again():
     assert plan(artifact=bad, damage="x", job=job("running")).enqueue is None
 
 
-FAILED = job("failed", reason="PromptTooLong", message="129 tokens", attempts=1)
+FAILED = replace(
+    job("failed", reason="PromptTooLong", message="129 tokens", attempts=1),
+    payload=capture.desired(capture_snapshot()).action.payload,
+)
 
 
 def test_a_failed_job_stalls_with_its_reason_and_says_so_once():
@@ -169,6 +172,12 @@ def test_an_edit_after_the_failure_tries_again_but_only_of_the_object_that_queue
     assert plan(edited, job=FAILED).enqueue is not None
     other = replace(FAILED, object=Key("Capture", "default", "twin"))
     assert plan(edited, job=other).enqueue is None
+
+
+def test_a_job_that_failed_on_another_way_to_the_same_inputs_is_tried_again():
+    moved = {**FAILED.payload, "model": {**FAILED.payload["model"], "folder": "/elsewhere"}}
+    made = plan(job=replace(FAILED, payload=moved))
+    assert made.enqueue is not None and made.enqueue.payload == FAILED.payload
 
 
 def test_an_artifact_outweighs_a_failed_job():

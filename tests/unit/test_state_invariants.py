@@ -99,6 +99,16 @@ def test_i5_a_write_under_an_old_token(running):
         assert [v.invariant for v in invariants.write_was_entitled(stale, job.token)] == ["I5"]
 
 
+def test_i15_an_artifact_of_another_code_revision_than_its_digest_names_shows(settled):
+    digest = settled.get("france-capture").status.artifact.digest
+    assert broken(settled, hash_digests=[digest]) == set()
+    write(settled, f"update jobs set code_revision = 99 where digest = '{digest}'")
+    assert broken(settled) == set(), "manifests are read of those that are asked about"
+    assert broken(settled, hash_digests=[digest]) == {"I15"}
+    write(settled, "update jobs set code_revision = null")
+    assert broken(settled, hash_digests=[digest]) == set(), "an old database does not say"
+
+
 def test_i6_an_observation_of_a_generation_that_is_not_there_yet(settled):
     write(settled, object_row().values(generation=0))
     assert broken(settled) == {"I6"}

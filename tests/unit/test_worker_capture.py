@@ -135,7 +135,7 @@ def with_siblings(world, **hooks):
         world.context,
         [Sibling(hook, Shards(world.folder / "shards" / name)) for name, hook in hooks.items()],
     )
-    world.context = lambda shards: replace(context(shards), siblings=lambda: found)
+    world.context = lambda shards: replace(context(shards), siblings=lambda kind: found)
 
 
 def test_several_hooks_of_the_same_prompts_come_from_one_pass(world, monkeypatch):
@@ -219,7 +219,7 @@ def test_only_pending_captures_of_the_same_texts_and_model_are_siblings(tmp_path
         gone = Action("capture", {"n": "gone"}, {**own, "hook": "blocks.0.hook_resid_pre"})
         cancelled, _ = jobs.enqueue(connection, gone, key, 1, now=1.0)
         jobs.cancel(connection, cancelled, "Superseded", "", now=1.0)
-    found = pending_siblings(state, job)
+    found = pending_siblings(state, job, "capture")
     assert [one.hook for one in found] == [DEEPER, HOOK]
     expected = [Action("capture", {"n": name}, {}).digest for name in list(others)[:2]]
     assert [one.shards.folder.name for one in found] == expected

@@ -15,6 +15,7 @@ from loopscope.numerics.capture import NormStatistics, norm_statistics
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
+from loopscope.worker.siblings import ShardKind
 from loopscope.worker.stages.capture_preflights import capture_preflights
 from loopscope.worker.stages.forward_passes import ForwardPasses
 from loopscope.worker.stages.tables import write_json, write_table
@@ -88,13 +89,13 @@ def _capture_all(
     tokens: list[list[int]],
     ids: list[str],
     context: StageContext,
-    kind: str = "capture",
+    kind: ShardKind = "capture",
 ) -> list[Path]:
     """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
     # halved batches have other last digits than the siblings' own passes would
-    siblings = context.siblings() if context.batch_divisor == 1 else []
+    siblings = context.siblings(kind) if context.batch_divisor == 1 else []
     passes = ForwardPasses(model, hook, tokens, ids, siblings)
     shards, done, tokens_done = [], 0, 0
     context.progress(PHASE, done, len(tokens), "prompts")

@@ -1,0 +1,45 @@
+"""What a controller tells a worker to do, and by which code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from loopscope.state.source_code import CodeChanged
+
+
+@dataclass(frozen=True)
+class Order:
+    """A claimed job, with what its digest and its controller take the stage's code to be.
+
+    An order of an older Loopscope names no code, and is refused.
+    """
+
+    job: int
+    token: int
+    stage: str = ""
+    code_revision: int | None = None
+    code: str = ""
+    """``SourceCode.of_stage``: it enters no digest, and stands in the manifest as a record."""
+
+    def to_line(self) -> bytes:
+        """Return the order as a line of JSON."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @staticmethod
+    def from_line(line: str) -> Order:
+        """Read an order; what another version wrote beside it is left out."""
+        known = {n: v for n, v in json.loads(line).items() if n in Order.__dataclass_fields__}
+        return Order(**known)
+
+    def check(self, code_revision: int | None, code: str) -> None:
+        """Raise CodeChanged when whoever holds this code is not to follow the order."""
+        if self.code_revision != code_revision:
+            raise CodeChanged(
+                f"the job is named by code revision {self.code_revision} of the stage "
+                f"{self.stage or '(unnamed)'}, the files hold revision {code_revision}"
+            )
+        if self.code != code:
+            raise CodeChanged(
+                f"the source of the stage {self.stage} was {self.code[:12]}, it is {code[:12]}"
+            )

@@ -1,0 +1,44 @@
+"""What moves under whoever runs: models and dictionaries to other folders, and the code itself."""
+
+from __future__ import annotations
+
+from loopscope.specs.actions import STAGES
+from tests.simulation.actions import apply
+from tests.simulation.world import World
+
+
+def move_an_input(world: World) -> str:
+    """A model or dictionary is moved or copied to another folder."""
+    name = world.rng.choice(["tiny", "/coarse", "/fine"])
+    folder = world.inputs.move(name, old_stays=world.rng.random() < 0.3)
+    world.counts["input moved"] += 1
+    return f"{name} lies in {folder}"
+
+
+def change_the_code(world: World) -> str:
+    """Another release, an edit of the source, or the first release again, under whoever runs."""
+    code = world.installed
+    match world.rng.choice(["release", "release", "edit", "back"]):
+        case "release":
+            for stage in STAGES:
+                code.revisions[stage] += world.rng.random() < 0.6
+        case "edit":
+            code.sources += "'"
+        case _:
+            code.revisions.update(world.releases[0].revisions)
+            code.sources = world.releases[0].sources
+    if code not in world.releases:
+        world.releases.append(code.copy())
+    if world.rng.random() < 0.6:
+        for hand in world.hands.values():  # the next job is for a new process
+            hand.die()
+    world.counts["code changed"] += 1
+    said = [apply(world)]
+    for life in world.lives[:1]:  # it knows nothing of that, and goes on
+        for _ in range(world.rng.randrange(5)):
+            if life in world.lives:
+                said.append(world.step(life) or "step")
+            for hand in world.busy_hands():
+                while hand.busy and not hand.paused and not hand.acting:
+                    said.append(world.work(hand))
+    return f"the code is {code.sources} {code.revisions}; {', '.join(said)}"
