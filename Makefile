@@ -6,7 +6,7 @@
 # make science  runs the four full studies (about an hour; a second call goes on where the first
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
 # make test-processors  the tests of what is computed, with the processor's wide instructions on, limited
-#               to AVX2, and off (three times the acceptance test: half an hour)
+#               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
 PYTHON ?= python3
