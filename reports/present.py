@@ -64,7 +64,9 @@ class _Present:
             return record
         wanted = Wanted(Action(cast(Stage, job.stage), {}, {}), record.status.inputs)
         snapshot = Snapshot(record, _when(job), paused_by=self._paused_by(record))
-        plan = plan_stage(snapshot, wanted, Observed(job=without_lost_worker(job)))
+        # nobody is asked here for the way to the inputs: the job is taken to be on that of now
+        job = replace(without_lost_worker(job), way=wanted.action.way)
+        plan = plan_stage(snapshot, wanted, Observed(job=job))
         return _with_conditions(record, plan.status)
 
     def _behind(self, record: ObjectRecord) -> ObjectRecord:
