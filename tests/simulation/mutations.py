@@ -110,7 +110,7 @@ CAUGHT: dict[str, int] = {
     "quarantine-ready": 4,
     "cancel-unwanted": 1,
     "collect-unasked": 70,
-    "start-rate": 21,
+    "start-rate": 9,
     "publish-in-two": 57,
     "log-read-skips": 4,
     "resync": 8,
