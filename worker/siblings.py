@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from loopscope.state import jobs
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import JobRecord
+from loopscope.state.records import JobHead
 from loopscope.worker.shards import Shards
 
 SIBLINGS_MAX = 16
@@ -25,7 +25,7 @@ class Sibling:
     shards: Shards
 
 
-def pending_siblings(state: StateFolder, job: JobRecord) -> list[Sibling]:
+def pending_siblings(state: StateFolder, job: JobHead) -> list[Sibling]:
     """Return the pending capture jobs that the passes of ``job`` can serve, oldest first."""
     with state.database.read() as connection:
         candidates = jobs.served_by(connection, job)[:SIBLINGS_MAX]
