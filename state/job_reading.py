@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state import tables
-from loopscope.state.job_facts import passes_of
 from loopscope.state.records import JobHead, JobRecord, Progress
 
 ACTIVE = ("pending", "running")
@@ -29,9 +28,11 @@ _ACTIVE_OF = _OF_DIGEST.where(_j.state.in_(ACTIVE))
 _ALL_ACTIVE = _ALL.where(_j.state.in_(ACTIVE))
 _RUNNING = _ALL.where(_j.state == "running")
 _ACTIVE_INPUTS = select(_j.inputs).where(_j.state.in_(ACTIVE), _j.inputs.is_not(None))
+_this = tables.jobs.alias("this").c
+_PASSES = select(_this.passes).where(_this.id == bindparam("id")).scalar_subquery()
 _SERVED_BY = (
     select(_j.id)
-    .where(_j.state == "pending", _j.stage == bindparam("stage"), _j.passes == bindparam("passes"))
+    .where(_j.state == "pending", _j.id != bindparam("id"), _j.passes == _PASSES)
     .order_by(_j.id)
 )
 _ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
@@ -91,13 +92,9 @@ def active_inputs(connection: Connection) -> set[str]:
     return {digest for found in connection.execute(_ACTIVE_INPUTS).scalars() for digest in found}
 
 
-def served_by(connection: Connection, job: JobRecord) -> list[int]:
+def served_by(connection: Connection, job: JobHead) -> list[int]:
     """Return the pending jobs for which the model sees what it sees for ``job``, oldest first."""
-    passes = passes_of(job.stage, job.payload)
-    if passes is None:
-        return []
-    found = connection.execute(_SERVED_BY, {"stage": job.stage, "passes": passes})
-    return [int(job_id) for job_id in found.scalars() if job_id != job.id]
+    return [int(job_id) for job_id in connection.execute(_SERVED_BY, {"id": job.id}).scalars()]
 
 
 def failed_with(connection: Connection, reason: str) -> list[JobHead]:

@@ -225,7 +225,7 @@ def manifest_first() -> list[Patch]:
 
     real = ArtifactStore.seal
 
-    def publish(self: ArtifactStore, staging: Any, record: Any) -> Any:
+    def publish(self: ArtifactStore, staging: Any, record: Any, _earlier: Any) -> Any:
         return record
 
     return [(ArtifactStore, "seal", seal), (ArtifactStore, "publish", publish)]
