@@ -37,7 +37,7 @@ def present_order(connection: Any, job_id: int, now: float) -> Present | list[Ke
     If nobody who wants it can say, the objects to look at before it may start: they, and what
     they rest on where a status is not of now.
     """
-    job = jobs.get(connection, job_id)
+    job = jobs.head(connection, job_id)
     if job is None:
         return []
     wanting = objects.wanting(connection, job.digest)

@@ -7,6 +7,7 @@ import pytest
 from loopscope.reconcilers import capture, decomposition
 from loopscope.reconcilers.plan import Blocked, Done, Failed, Observed, Snapshot, Wait, Wanted
 from loopscope.reconcilers.stage import plan_stage
+from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition, Status
 from tests.hand_built import (
@@ -153,6 +154,7 @@ def test_a_damaged_artifact_is_set_aside_and_made_again():
 FAILED = replace(
     job("failed", reason="PromptTooLong", message="129 tokens", attempts=1),
     payload=capture.desired(capture_snapshot()).action.payload,
+    way=capture.desired(capture_snapshot()).action.way,
 )
 
 
@@ -176,7 +178,7 @@ def test_an_edit_after_the_failure_tries_again_but_only_of_the_object_that_queue
 
 def test_a_job_that_failed_on_another_way_to_the_same_inputs_is_tried_again():
     moved = {**FAILED.payload, "model": {**FAILED.payload["model"], "folder": "/elsewhere"}}
-    made = plan(job=replace(FAILED, payload=moved))
+    made = plan(job=replace(FAILED, payload=moved, way=digest(moved)))
     assert made.enqueue is not None and made.enqueue.payload == FAILED.payload
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -168,7 +169,8 @@ def test_a_job_waits_for_an_input_that_is_being_made_again_however_long_that_tak
         assert (job.reason, job.attempts) == ("InputDamaged", 0)
         with settled.state.database.write() as connection:
             claimed = jobs.claim(connection, job.id, "w", 30.0, now=settled.clock.now())
-        settled.workers.assigned["w"] = (claimed.id, claimed.token)
+        (given,) = (o for o in settled.workers.orders.values() if o.token == job.token)
+        settled.workers.start("w", replace(given, token=claimed.token))
     settled.workers.complete()
     assert sorted(settled.settle()) == ["mapping", "steering"]
     assert settled.get("france").ready

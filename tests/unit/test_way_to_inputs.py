@@ -279,7 +279,7 @@ def test_a_job_that_an_older_code_revision_names_is_not_started(tmp_path, monkey
 
 def test_renewing_touches_no_job_that_runs_or_that_another_digest_names(running):
     (job,) = running.jobs()
-    same = SimpleNamespace(digest=job.digest, payload={}, code_revision=9)
+    same = SimpleNamespace(stage="capture", digest=job.digest, payload={}, code_revision=9)
     with running.state.database.write() as connection:
         job_ways.renew(connection, job.id, same, CAP, 9)
         job_ways.renew(connection, job.id, Action("capture", {"n": 1}, {}), CAP, 9)

@@ -215,7 +215,8 @@ def test_only_pending_captures_of_the_same_texts_and_model_are_siblings(tmp_path
         for name, payload in others.items():
             action = Action("capture", {"n": name}, payload)
             jobs.enqueue(connection, action, key, 1, now=1.0)
-        job = jobs.claim(connection, first, "w", 30.0, now=1.0)
+        jobs.claim(connection, first, "w", 30.0, now=1.0)
+        job = jobs.get(connection, first)
         gone = Action("capture", {"n": "gone"}, {**own, "hook": "blocks.0.hook_resid_pre"})
         cancelled, _ = jobs.enqueue(connection, gone, key, 1, now=1.0)
         jobs.cancel(connection, cancelled, "Superseded", "", now=1.0)

@@ -98,7 +98,8 @@ def test_a_sibling_gets_what_it_would_have_made_or_nothing(run, tmp_path_factory
             jobs.enqueue(connection, Action("capture", {"n": n}, payload), KEY, 1, now=1.0)[0]
             for n, payload in enumerate(pair)
         ]
-        first = jobs.claim(connection, ids[0], "w", 30.0, now=1.0)
+        jobs.claim(connection, ids[0], "w", 30.0, now=1.0)
+        first = jobs.get(connection, ids[0])
         second = jobs.get(connection, ids[1])
     received = state.artifacts.work_folder(second.digest)
     with contextlib.suppress(TerminalFailure):  # what it gave before must be right all the same
@@ -133,7 +134,8 @@ def siblings_of(state, payload, other, kind):
     with state.database.write() as connection:
         for n, one in enumerate((payload, other)):
             jobs.enqueue(connection, Action("capture", {"n": n}, one), KEY, 1, now=1.0)
-        job = jobs.claim(connection, 1, "w", 30.0, now=1.0)
+        jobs.claim(connection, 1, "w", 30.0, now=1.0)
+        job = jobs.get(connection, 1)
     return pending_siblings(state, job, kind)
 
 
@@ -158,7 +160,8 @@ def test_a_job_that_another_code_revision_names_is_no_sibling(tmp_path, monkeypa
     monkeypatch.setitem(actions.CODE_REVISIONS, "capture", 99)
     with state.database.write() as connection:
         jobs.enqueue(connection, Action("capture", {"n": 1}, BASE), KEY, 1, now=1.0)
-        job = jobs.claim(connection, 2, "w", 30.0, now=1.0)
+        jobs.claim(connection, 2, "w", 30.0, now=1.0)
+        job = jobs.get(connection, 2)
     assert pending_siblings(state, job, "capture") == []
 
 
