@@ -98,7 +98,7 @@ def cheapest_design(differences: Floats, min_difference: float) -> Design | None
 
 
 def _smallest(variances: Variances, samples: int, min_difference: float) -> Design:
-    """Return the fewest openings that do; more than ``OPENINGS_MAX`` may be too few all the same."""
+    """Return the fewest openings that do; beyond ``OPENINGS_MAX`` nobody looked further."""
     covariance = variances.between
     if variances.within is not None:
         covariance = covariance + variances.within / samples

@@ -195,7 +195,8 @@ def _judge(
 ) -> tuple[str, str]:
     """Return verdict and reason. Interval and sign-flip test must agree before anything is said.
 
-    ``doubt`` is what intact texts show, where they do not show a gain. Worse than *either* resolution is enough for Refuted, so its level is halved (Bonferroni).
+    ``doubt`` is what intact texts show, where they do not show a gain. Worse than *either*
+    resolution is enough for Refuted, so its level is halved (Bonferroni).
     """
     numbers = ", ".join(f"{c.contrast} {_numbers(c)}" for c in primary)
     seen = f"{numbers} over {binding.n} openings"
