@@ -77,20 +77,23 @@ class Adoption:
         """Whether somebody waits for an answer."""
         return bool(self._waiting)
 
-    def begin_step(self) -> list[Key]:
-        """Go on with what is waited for; return the objects whose answer is there.
+    def begin_step(self) -> Iterator[list[Key]]:
+        """Go on with what is waited for; yield the objects whose answer is there.
 
-        Raises OSError when files cannot be read for a reason that is not theirs.
+        Raises OSError, at the end, when files cannot be read for a reason that is not theirs.
         """
         self._budget, self._until = BYTES_PER_STEP, self.clock.elapsed() + SECONDS_PER_STEP
-        answered: list[Key] = []
+        trouble: OSError | None = None
         for digest in list(self._waiting):
             look = self._looks[digest]
-            self._go_on(look)
-            if look.answer is None:
-                break
-            answered += self._waiting.pop(digest)
-        return answered
+            try:
+                self._go_on(look)
+            except OSError as error:
+                trouble = error
+            if look.answer is not None:
+                yield list(self._waiting.pop(digest))
+        if trouble is not None:
+            raise trouble
 
     def is_whole(self, record: ArtifactRecord, key: Key) -> bool:
         """Answer for an object. Raises StillHashing, and OSError as ``begin_step`` does."""

@@ -227,7 +227,8 @@ class Controller:
             self._add_all(keys)
 
     def _go_on_hashing(self) -> None:
-        self._add_all(self._adoption.begin_step())
+        for keys in self._adoption.begin_step():
+            self._add_all(keys)
 
     def _record_resolutions(self) -> None:
         self._resolutions.extend(self.resolver.finished())
@@ -388,7 +389,8 @@ class Controller:
     def _next_wake_at(self) -> float:
         now, due = self.clock.elapsed(), (self.queue.next_due_at(), self.starter.next_start_at())
         known = [at for at in due if at is not None]
-        return min(now if self._is_hashing else now + 1.0, self._resyncs.next_at, *known)
+        at_once = self._is_hashing and self.trouble is None
+        return min(now if at_once else now + 1.0, self._resyncs.next_at, *known)
 
     def _add_all(self, keys: list[Key], priority: Priority = "high") -> None:
         for key in keys:

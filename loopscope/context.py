@@ -25,6 +25,9 @@ EXIT_TIMED_OUT = 124
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
+MAKING_SECONDS_MAX = 3.0
+"""A database that another command makes is empty for less than this."""
+
 KIND_BY_WORD = {
     word: kind
     for kind, short in {
@@ -86,7 +89,7 @@ class Globals:
 
     def _refuse_missing(self) -> None:
         database = self.state_path / "state.db"
-        if database.is_file() and database.stat().st_size == 0:
+        if _stays_empty(database):
             raise CommandError(
                 f"{database} is empty: the recorded state is lost; run `loopscope rebuild SPECS` "
                 "(artifacts that are still there are taken over without a run)",
@@ -103,6 +106,16 @@ class Globals:
                 f"no state folder at {self.state_path}; run `loopscope apply -f …` first, "
                 "or name one with --state or LOOPSCOPE_STATE"
             )
+
+
+def _stays_empty(database: Path) -> bool:
+    """Whether a database is empty, and not because the first command of all is making it."""
+    deadline = time.monotonic() + MAKING_SECONDS_MAX
+    while database.is_file() and database.stat().st_size == 0:
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(MAKING_SECONDS_MAX / 100)
+    return False
 
 
 def now() -> float:

@@ -164,7 +164,8 @@ def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPowe
 
     smallest = perfect_p_value(targets, rows.prompts - targets)
     enough = 2
-    while needed(perfect_p_value(enough, enough)) > top and enough < PROMPTS_TRIED_MAX:
+    most = min(top, tested)
+    while needed(perfect_p_value(enough, enough)) > most and enough < PROMPTS_TRIED_MAX:
         enough += 1
     return SelectionPower(smallest, tested, needed(smallest), top, enough)
 

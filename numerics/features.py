@@ -249,8 +249,11 @@ def mann_whitney(
 def perfect_p_value(targets: int, neutrals: int) -> float:
     """Return the smallest p that so many prompts allow: that of a perfect latent.
 
-    It fires on every target prompt, each time with another value, and on no neutral one.
+    It fires on every target prompt, each time with another value, and on no neutral one. Where
+    these are too few for a test the answer is 1: it would not be tested.
     """
+    if targets < FIRING_PROMPTS_MIN:
+        return 1.0
     is_target = np.arange(targets + neutrals) < targets
     column = np.where(is_target, np.arange(1.0, targets + neutrals + 1), 0.0)
     _, p_value = mann_whitney(scipy.sparse.csr_array(column[:, None]), is_target)

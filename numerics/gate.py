@@ -88,8 +88,8 @@ class SelectionPower:
 
     @property
     def is_missing(self) -> bool:
-        """Whether even ``top`` perfect latents could not have passed."""
-        return self.needed > self.top
+        """Whether not even ``top`` perfect latents, or as many as are tested, could have passed."""
+        return self.needed > min(self.top, self.tested)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 Scores are counts of hits, so their differences lie on a lattice, and a law of sums on a lattice is
 a product of Fourier transforms. One answer comes out, whatever the seed. Values that lie on no
-coarse lattice (nats, probabilities) are rounded to a fine one.
+coarse lattice (nats, probabilities) are rounded to a fine one. A sum of very many values stays
+close to its mean: its law is taken around it alone, or else the lattice would have to be coarse.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +21,10 @@ Integers = NDArray[np.int64]
 
 DENOMINATOR_MAX = 100
 """Values that are multiples of one over at most this are taken exactly."""
-SUPPORT_MAX = 2**14
-"""Longest support of a law in lattice steps; a finer lattice is rounded to one as fine as this."""
+SUPPORT_MAX = 2**15
+"""Longest law in lattice steps; a finer lattice is rounded to one as fine as this."""
+LOG_BEYOND = 37.0
+"""What a law leaves out on either side has a probability of e to minus this: less than rounding."""
 ROUNDING = 1e-9
 BLURRED_POINTS_MAX = 1024
 """Points that an error is added to; more would show nothing beside it."""
@@ -73,21 +77,31 @@ class Law:
         return np.bincount(bins, weights=(self.mass * self.points)[kept]) / mass, mass
 
 
-def lattice(values: Floats, terms: int) -> tuple[Integers, float]:
-    """Return integers and the step with ``values ≈ integers * step``, for sums of ``terms`` values.
+def lattice(values: Floats, reach: float) -> tuple[Integers, float]:
+    """Return integers and the step with ``values ≈ integers * step``, for a law of ±``reach``.
 
-    Exact for multiples of 1/k up to k = 100, as long as a law of such a sum stays short enough;
-    else each value is rounded by at most half a step of the finest lattice that does.
+    Exact for multiples of 1/k up to k = 100, as long as the law stays short enough; else each
+    value is rounded by at most half a step of the finest lattice that does.
     """
-    reach = max(float(np.abs(values).max(initial=0.0)), 1e-300)
-    finest = SUPPORT_MAX / (2 * max(terms, 1) * reach)
     distinct = np.unique(values)
+    largest = float(np.abs(distinct).max(initial=0.0))
+    finest = SUPPORT_MAX / (2 * max(reach, ROUNDING * largest, 1e-300))
     for denominator in range(1, min(DENOMINATOR_MAX, int(finest)) + 1):
         scaled = distinct * denominator
         if np.abs(scaled - np.rint(scaled)).max(initial=0.0) <= ROUNDING * denominator:
             return np.rint(values * denominator).astype(np.int64), 1.0 / denominator
     step = 1.0 / finest
     return np.rint(values / step).astype(np.int64), step
+
+
+def likely_reach(largest: float, square_sum: float) -> float:
+    """Return how far a sum of independent errors goes, but for a probability of e^-37 a side.
+
+    Each has mean 0 and is at most ``largest`` (Bernstein's inequality); ``square_sum`` is the
+    variance of the sum.
+    """
+    far = LOG_BEYOND * largest / 3
+    return far + math.sqrt(far * far + 2 * LOG_BEYOND * square_sum)
 
 
 def bootstrap_law(values: Floats, draws: int | None = None) -> Law:
@@ -97,14 +111,19 @@ def bootstrap_law(values: Floats, draws: int | None = None) -> Law:
     that of Efron's bootstrap with all n^n resamples (Efron and Tibshirani 1993, chapter 13).
     """
     n = draws or len(values)
-    counts, step = lattice(values, n)
+    mean, whole = float(values.mean()), n * float(np.abs(values).max())
+    likely = likely_reach(float(np.abs(values - mean).max()), n * float(values.var()))
+    counts, step = lattice(values, min(whole, likely))
     least = int(counts.min())
     once = np.bincount(counts - least).astype(np.float64) / len(counts)
-    size = n * (len(once) - 1) + 1
-    mass = np.fft.irfft(np.fft.rfft(once, _even(size)) ** n, _even(size))[:size]
-    mean = float(values.mean())
+    everything = n * (len(once) - 1) + 1
+    size = _even(min(everything, 2 * math.ceil(likely / step) + len(once)))
+    around = np.fft.irfft(np.fft.rfft(once, size) ** n, size)  # what lies beyond is wrapped around
+    middle = round(n * (float(counts.mean()) - least))
+    first = max(0, min(middle - size // 2, everything - size))
     rounded = float(counts.mean()) * step
-    return Law(_probabilities(mass), least * step + (mean - rounded), step / n)
+    offset = (least + first / n) * step + (mean - rounded)
+    return Law(_probabilities(np.roll(around, -first)), offset, step / n)
 
 
 def sign_flip_law(values: Floats) -> Law:
@@ -112,17 +131,19 @@ def sign_flip_law(values: Floats) -> Law:
 
     All 2^n patterns, as the product of the cosines that are their transform.
     """
-    counts, step = lattice(values, len(values))
-    sizes, times = np.unique(np.abs(counts), return_counts=True)
-    total = int(sizes @ times)
-    size = _even(2 * total + 1)
+    sizes = np.abs(values)
+    whole, likely = float(sizes.sum()), likely_reach(float(sizes.max()), float(values @ values))
+    counts, step = lattice(values, min(whole, likely))
+    steps, times = np.unique(np.abs(counts), return_counts=True)
+    half = min(int(steps @ times), math.ceil(likely / step) + 1)
+    size = _even(2 * half + 1)
     frequency = 2 * np.pi * np.arange(size // 2 + 1) / size
     transform = np.ones(len(frequency))
-    for value, how_often in zip(sizes.tolist(), times.tolist(), strict=True):
+    for value, how_often in zip(steps.tolist(), times.tolist(), strict=True):
         transform = transform * np.cos(frequency * value) ** how_often
-    centred = np.fft.irfft(transform, size)
-    mass = np.concatenate([centred[size - total :], centred[: total + 1]])
-    return Law(_probabilities(mass), -total * step / len(values), step / len(values))
+    centred = np.fft.irfft(transform, size)  # what lies beyond is wrapped around
+    mass = np.concatenate([centred[size - half :], centred[: half + 1]])
+    return Law(_probabilities(mass), -half * step / len(values), step / len(values))
 
 
 def _blurred(points: Floats, mass: Floats, tail: float, blur_sd: float) -> float:

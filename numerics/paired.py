@@ -141,6 +141,13 @@ def unseen_bound(n: int, confidence: float = 0.95) -> float:
     return float(1 - ((1 - confidence) / 2) ** (1 / n))
 
 
+def openings_without_a_case(share: float, confidence: float = 0.95) -> int:
+    """Return how many trials without a case allow no larger ``share``; at least two."""
+    if share >= 1:
+        return 2
+    return max(2, math.ceil(math.log((1 - confidence) / 2) / math.log1p(-share)))
+
+
 def sign_flip(differences: Floats, group: Integers | None = None) -> tuple[float, float]:
     """Return the one-sided p that the mean is above, and below, zero.
 

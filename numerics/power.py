@@ -13,7 +13,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from loopscope.numerics.paired import SPREAD_MIN, unseen_bound
+from loopscope.numerics.paired import SPREAD_MIN, openings_without_a_case
 from loopscope.numerics.sampling import keyed_generator
 
 Floats = NDArray[np.float64]
@@ -22,6 +22,7 @@ POWER = 0.8
 WORLDS = 2_000
 SAMPLES_TRIED = (1, 2, 3, 4, 6, 8, 10)
 OPENINGS_MAX = 100_000
+"""As many as a spec may list."""
 OPENING_COST = 0.5
 """What one more opening costs beside its texts, in texts: it is read once for all its samples."""
 
@@ -84,25 +85,25 @@ def cheapest_design(differences: Floats, min_difference: float) -> Design | None
     Detecting means that all contrasts' t tests reach two-sided 0.05 together where each true
     difference is ``min_difference``. Costs are texts, and half a text for each opening. With one
     sample an opening in ``differences`` [contrasts, openings, samples] only openings are varied.
-    None with fewer than two openings.
+    None with fewer than two openings, or when more than a spec can hold would be needed.
     """
     if differences.shape[1] < 2:
         return None
     variances = split_variance(differences)
     tried = SAMPLES_TRIED if variances.within is not None else (variances.samples,)
-    designs = [_smallest(variances, samples, min_difference) for samples in tried]
-    return min(designs, key=lambda d: (d.openings * (d.samples + OPENING_COST), d.samples))
+    smallest = (_smallest(variances, samples, min_difference) for samples in tried)
+    designs = [design for design in smallest if design.openings <= OPENINGS_MAX]
+    cost = {design: design.openings * (design.samples + OPENING_COST) for design in designs}
+    return min(designs, key=lambda design: (cost[design], design.samples), default=None)
 
 
 def _smallest(variances: Variances, samples: int, min_difference: float) -> Design:
+    """Return the fewest openings that do; beyond ``OPENINGS_MAX`` nobody looked further."""
     covariance = variances.between
     if variances.within is not None:
         covariance = covariance + variances.within / samples
     if not np.diag(covariance).max() > SPREAD_MIN:
-        openings = 2
-        while unseen_bound(openings) > min_difference:
-            openings += 1
-        return Design(openings, samples, POWER)
+        return Design(openings_without_a_case(min_difference), samples, POWER)
     low, high = 1, 4
     while simulated_power(covariance, variances.openings, high, min_difference) < POWER:
         low, high = high, 2 * high

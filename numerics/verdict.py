@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.multiple_tests import holm
 from loopscope.numerics.paired import Contrast, detectable_difference, paired_contrast
-from loopscope.numerics.power import Design, cheapest_design, split_variance
+from loopscope.numerics.power import OPENINGS_MAX, Design, cheapest_design, split_variance
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -102,7 +102,8 @@ def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
     verdict, reason = _untestable(evidence, rules, assay)
     if not verdict:
         assert binding is not None, "all arms are there"
-        verdict, reason = _judge(primary, binding, rules.min_difference, intact)
+        doubt = _rests_on_degenerate_texts(evidence, intact)
+        verdict, reason = _judge(primary, binding, rules.min_difference, doubt)
     design, share_within = None, None
     if binding is not None and binding.n > 1:
         differences = np.stack([evidence.concept[a] - evidence.concept[b] for a, b in PRIMARY])
@@ -190,23 +191,21 @@ def _judge(
     primary: Sequence[Contrast],
     binding: Contrast,
     min_difference: float,
-    intact: Sequence[Contrast] = (),
+    doubt: str = "",
 ) -> tuple[str, str]:
     """Return verdict and reason. Interval and sign-flip test must agree before anything is said.
 
-    Worse than *either* resolution is enough for Refuted, so its level is halved (Bonferroni).
+    ``doubt`` is what intact texts show, where they do not show a gain. Worse than *either*
+    resolution is enough for Refuted, so its level is halved (Bonferroni).
     """
     numbers = ", ".join(f"{c.contrast} {_numbers(c)}" for c in primary)
     seen = f"{numbers} over {binding.n} openings"
     p = _intersection_union_p(primary)
     if all(c.low > 0 for c in primary) and p <= LEVEL_ONE_SIDED:
-        lost = [c for c in intact if not (c.low > 0 and c.p_greater <= LEVEL_ONE_SIDED)]
-        if lost:
-            why = ", ".join(f"{c.contrast} {_numbers(c)}" for c in lost)
+        if doubt:
             return (
                 "Inconclusive",
-                f"multi beats coarse and fine only when degenerate texts count: {seen}; among "
-                f"intact texts {why}",
+                f"multi beats coarse and fine only when degenerate texts count: {seen}; {doubt}",
             )
         small = binding.high < min_difference
         size = f", by less than {min_difference:g}" if small else ""
@@ -251,6 +250,17 @@ def _intact_contrasts(evidence: Evidence) -> list[Contrast]:
     ]
 
 
+def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -> str:
+    """Return what intact texts show instead of a gain over both arms; empty where they show it."""
+    if evidence.intact is None:
+        return ""
+    if len(intact) < len(PRIMARY):
+        return "there is no opening for which two arms both wrote an intact text"
+    lost = [c for c in intact if not (c.low > 0 and c.p_greater <= LEVEL_ONE_SIDED)]
+    why = ", ".join(f"{c.contrast} {_numbers(c)}" for c in lost)
+    return f"among intact texts {why}" if why else ""
+
+
 def _secondary(evidence: Evidence) -> list[dict[str, Any]]:
     """Return the primary contrasts of each further outcome, Holm-corrected over all of them."""
     found = [
@@ -285,7 +295,7 @@ def _intersection_union_p(primary: Sequence[Contrast]) -> float:
 
 def _need(binding: Contrast, design: Design | None, min_difference: float) -> str:
     if design is None:
-        return ""
+        return f"; no number of openings up to {OPENINGS_MAX:,} would detect {min_difference:g}"
     samples = f"{design.samples} sample{'s' if design.samples > 1 else ''} each"
     text = (
         f"; {design.openings} openings with {samples} would detect {min_difference:g} with power "

@@ -46,12 +46,24 @@ class Spec(BaseModel):
             expected = _WORDS.get(wanted, "another value")
             raise ValueError(f"expected {expected}, found {str(value).lower()}")
         if isinstance(value, str) and wanted in _WORDS:
-            raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}; remove quotes")
+            advice = "; remove quotes" if _would_be(wanted, value) else ""
+            raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}{advice}")
         return value
 
     def canonical(self) -> dict[str, Any]:
         """Return the defaulted spec as JSON values with the YAML's field names."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _would_be(wanted: Any, text: str) -> bool:
+    """Whether a text is ``wanted`` once its quotes are gone."""
+    if wanted is bool:
+        return text.lower() in ("true", "false", "yes", "no", "on", "off")
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii()
 
 
 _WORDS: dict[Any, str] = {int: "a number", float: "a number", bool: "true or false"}

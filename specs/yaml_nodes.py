@@ -14,7 +14,7 @@ import yaml
 
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.yaml_errors import syntax_problem
-from loopscope.specs.yaml_numbers import is_exponent, misread
+from loopscope.specs.yaml_numbers import is_number, misread
 
 Place = tuple[int | str, ...]
 DEPTH_MAX = 50
@@ -159,7 +159,7 @@ class _Reader:
         advice = misread(event.value) if plain or tag in _NUMBERS else None
         if advice is not None:
             return self._refuse(event, place, advice)
-        if plain and is_exponent(event.value):
+        if plain and is_number(event.value):
             tag = f"{_PREFIX}float"
         try:
             return self.loader.construct_object(yaml.ScalarNode(tag, event.value))

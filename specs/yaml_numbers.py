@@ -10,6 +10,7 @@ _LEADING_ZERO = re.compile(r"([-+]?)0[0_]*([0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]
 _OCTAL = re.compile(r"([-+]?)0o([0-7_]+)")
 _BASE_60 = re.compile(r"([-+]?)([0-9][0-9_]*)((?::[0-5]?[0-9])+)(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_SIGN_AND_DOT = re.compile(r"[-+]\.[0-9]+")
 
 
 def misread(written: str) -> str | None:
@@ -33,9 +34,11 @@ def misread(written: str) -> str | None:
     return None
 
 
-def is_exponent(written: str) -> bool:
-    """Whether a plain text is a number such as ``3e-1``, for which YAML 1.1 wants a dot."""
-    return len(written) <= CHARACTERS_MAX and _EXPONENT.fullmatch(written) is not None
+def is_number(written: str) -> bool:
+    """Whether a plain text is a number that YAML 1.1 takes for a text: ``3e-1`` or ``-.5``."""
+    if len(written) > CHARACTERS_MAX:
+        return False
+    return any(form.fullmatch(written) for form in (_EXPONENT, _SIGN_AND_DOT))
 
 
 def _advice(written: str, found: str, plain: str) -> str:

@@ -47,7 +47,7 @@ def gc(
     context.obj.refuse_namespace("gc")
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
-    state = context.obj.open_existing()
+    state = context.obj.open_existing() if yes else context.obj.open_to_read()
     policy = RetentionPolicy(keep_last, grace, empty_trash_after)
     reachability = Reachability(state.artifacts, keep_last)
     at = now()

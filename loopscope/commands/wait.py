@@ -98,11 +98,14 @@ def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
 
 def _look_later(options: Globals, kind: str, name: str, condition: str) -> Look:
     """Return how to look where there is no state folder yet."""
+    opened: list[Look] = []
 
     def look() -> list[ObjectRecord]:
-        if not (options.state_path / "state.db").exists():
+        if not opened and not (options.state_path / "state.db").exists():
             return []
-        return _look(options, kind, name, condition)()
+        if not opened:
+            opened.append(_look(options, kind, name, condition))
+        return opened[0]()
 
     return look
 

@@ -1,5 +1,6 @@
 """What one step of the loop may read: no payload, and so many bytes of an artifact."""
 
+import errno
 import re
 
 import pytest
@@ -156,6 +157,31 @@ def test_an_unknown_artifact_is_taken_over_in_slices_while_edits_are_seen(
     with simulation.state.database.read() as connection:
         assert artifact_index.get(connection, job.digest) == record
         assert jobs.head(connection, job.id).state == "succeeded"
+
+
+def test_what_cannot_be_read_now_holds_up_no_other_artifact_and_no_processor(
+    tmp_path, hashed, monkeypatch
+):
+    monkeypatch.setattr(adoption, "BYTES_PER_STEP", 2 * MIB)
+    simulation = Simulation(tmp_path / "state", slots=2)
+    for name, tokens in (("first", 50), ("second", 51)):
+        simulation.apply(capture_spec(maxTokens=tokens), name, "Capture")
+        simulation.step_until_running()
+    for job in simulation.jobs():
+        simulation.state.artifacts.publish(*seal_large(simulation, digest=job.digest))
+    unreadable, counted = simulation.get("first").wanted_digest, artifacts.sha256_in_slices
+
+    def without_descriptors(path):
+        if unreadable in str(path):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return (yield from counted(path))
+
+    monkeypatch.setattr(artifacts, "sha256_in_slices", without_descriptors)
+    simulation.workers.die()
+    simulation.clock.advance(1.5)
+    repeat_while(lambda: not simulation.get("second").ready, simulation.step)
+    assert not simulation.get("first").ready and simulation.controller.trouble
+    assert simulation.controller.step() > simulation.clock.elapsed()
 
 
 # -- payloads ----------------------------------------------------------------------------

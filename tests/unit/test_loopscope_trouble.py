@@ -38,12 +38,26 @@ def test_a_truncated_database_is_named_with_the_way_out(command, tmp_path, size)
     assert "state.db" in output
 
 
-def test_an_empty_database_is_not_an_empty_answer(command, tmp_path):
+def test_an_empty_database_is_not_an_empty_answer(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("loopscope.context.MAKING_SECONDS_MAX", 0.0)
     (tmp_path / ".loopscope").mkdir()
     (tmp_path / ".loopscope" / "state.db").touch()
     code, output = command("get", "experiments")
     assert code == 1
     assert "is empty" in output
+
+
+def test_a_database_that_another_command_is_just_making_is_not_called_lost(
+    command, tmp_path, monkeypatch
+):
+    (tmp_path / ".loopscope").mkdir()
+    (tmp_path / ".loopscope" / "state.db").touch()
+
+    def meanwhile(_: float) -> None:
+        open_state(tmp_path / ".loopscope").database.close()
+
+    monkeypatch.setattr("loopscope.context.time.sleep", meanwhile)
+    assert command("get", "experiments") == (0, "No experiments found in namespace default.\n")
 
 
 def test_a_lock_that_is_not_given_back_is_one_line_and_nothing_is_lost(

@@ -166,14 +166,15 @@ def planted(seed: int = 0, latents: int = 30) -> np.ndarray:
     return fires * generator.uniform(0.5, 2, (100, latents))
 
 
-def with_a_perfect_latent(prompts: int, seed: int, latents: int = 400):
+def with_a_perfect_latent(prompts: int, seed: int, latents: int = 400, neutrals: int = 0):
     """Rows of ``prompts`` a side; latent 0 fires on every target prompt and on no neutral one."""
     generator = np.random.default_rng(seed)
-    fires = generator.random((2 * prompts, latents)) < generator.beta(2, 2, latents)
-    activations = fires * generator.exponential(1, (2 * prompts, latents))
+    rows = prompts + (neutrals or prompts)
+    fires = generator.random((rows, latents)) < generator.beta(2, 2, latents)
+    activations = fires * generator.exponential(1, (rows, latents))
     activations[:prompts, 0] = 1 + generator.random(prompts)
     activations[prompts:, 0] = 0
-    return discover_rows(activations, np.arange(2 * prompts) < prompts)
+    return discover_rows(activations, np.arange(rows) < prompts)
 
 
 @pytest.mark.parametrize("prompts", [5, 6, 7])
@@ -187,6 +188,20 @@ def test_too_few_prompts_to_find_anything_are_no_evidence_against_it(prompts):
         answer, (why,) = decide(evidence, RULES)
         assert answer == "INCONCLUSIVE"
         assert f"use at least {power.prompts_needed} prompts of each condition" in why
+
+
+def test_a_perfect_latent_that_fires_too_seldom_to_be_tested_could_not_have_been_found():
+    rows = with_a_perfect_latent(4, 0, neutrals=100)
+    assert np.isnan(latent_statistics(rows).p_value[0])
+    assert selection_power(rows, SELECTION.q_max, top=5).is_missing
+
+
+def test_no_more_latents_can_pass_together_than_are_tested():
+    rows = with_a_perfect_latent(5, 0, latents=30)
+    power = selection_power(rows, 0.001, top=1000)
+    assert power.tested < power.needed <= 1000 and power.is_missing
+    enough = with_a_perfect_latent(power.prompts_needed, 0, latents=30)
+    assert not selection_power(enough, 0.001, top=1000).is_missing
 
 
 def test_as_many_prompts_as_are_asked_for_do_find_a_perfect_latent():

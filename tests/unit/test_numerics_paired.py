@@ -45,10 +45,10 @@ def test_the_sign_flip_law_is_that_of_all_patterns():
 
 
 def test_scores_of_several_samples_lie_on_their_lattice_and_nats_on_a_fine_one():
-    counts, step = lattice(np.array([-1 / 3, 0.0, 0.5]), terms=20)
+    counts, step = lattice(np.array([-1 / 3, 0.0, 0.5]), reach=20.0)
     assert (counts.tolist(), step) == ([-2, 0, 3], pytest.approx(1 / 6))
     nats = noise(20, 1.0)
-    counts, step = lattice(nats, terms=20)
+    counts, step = lattice(nats, reach=20.0)
     assert np.abs(counts * step - nats).max() <= step / 2 < 0.01
 
 
@@ -57,6 +57,28 @@ def test_the_bootstrap_interval_is_about_the_normal_one():
     low, high = bootstrap_interval(values)
     half = 1.96 * values.std(ddof=1) / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2_000, 50_000, 100_000])
+def test_very_many_openings_have_the_normal_interval_and_p(n):
+    rng = np.random.default_rng(n)
+    for values in (
+        rng.integers(-20, 21, n) / 20,
+        np.r_[1.0, rng.choice([-0.05, 0.0, 0.05], n - 1)],
+    ):
+        error = values.std() / math.sqrt(n)
+        z = values.mean() / error
+        low, high = bootstrap_interval(values)
+        bounds = values.mean() + 1.96 * error * np.r_[-1, 1]
+        assert (low, high) == pytest.approx(bounds, abs=error / 5)
+        assert sign_flip(values)[0] == pytest.approx(scipy.stats.norm.sf(z), abs=0.02)
+
+
+def test_a_small_spread_far_from_zero_is_seen():
+    values = 1000 + noise(40, 1e-3)
+    low, high = bootstrap_interval(values)
+    half = 2.02 * values.std(ddof=1) / math.sqrt(40)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_few_openings_get_the_width_of_a_t_interval_not_of_a_normal_one():

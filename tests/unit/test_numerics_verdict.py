@@ -231,6 +231,14 @@ def test_a_design_reaches_its_power_although_the_pilot_was_small():
     assert np.mean(reached) > 0.76
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.4])
+def test_a_difference_that_no_spec_could_show_names_no_number(spread):
+    multi = 0.5 + noise(20, spread)
+    found = verdict(flat(20, 0.5), flat(20, 0.5), multi, rules=VerdictRules(1e-9, 0.98))
+    assert found["n_needed"] is None
+    assert "no number of openings up to 100,000 would detect 1e-09" in found["reason"]
+
+
 @pytest.mark.parametrize("pair", ["coarse~multi", "fine~multi"])
 def test_arms_that_are_the_same_vector_are_not_testable(pair):
     arms = flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1)
@@ -299,6 +307,14 @@ def test_support_that_rests_on_degenerate_texts_is_no_support():
     assert "only when degenerate texts count" in found["reason"]
     assert "multi-fine" in found["reason"]
     assert verdict(*arms.values(), intact=arms)["verdict"] == "Supported"
+
+
+def test_support_without_any_intact_text_is_no_support():
+    arms = {arm: flat(30, value) for arm, value in (("coarse", 0.2), ("fine", 0.2), ("multi", 0.8))}
+    none_of_multi = {**arms, "multi": np.full(30, math.nan)}
+    found = verdict(**arms, intact=none_of_multi)
+    assert found["verdict"] == "Inconclusive"
+    assert "no opening for which two arms both wrote an intact text" in found["reason"]
 
 
 def test_openings_without_an_intact_text_are_left_out_of_that_contrast():

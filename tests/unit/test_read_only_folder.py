@@ -95,6 +95,7 @@ READING = [
     ["logs", "experiment", "france"],
     ["wait", "experiment", "france", "--for=condition=Ready", "--timeout=0"],
     ["explain", "experiment.spec.mapping"],
+    ["gc"],
 ]
 
 

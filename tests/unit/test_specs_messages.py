@@ -99,6 +99,12 @@ def test_a_wrong_value_is_told_with_what_was_expected_and_found(refused, path, v
     assert field.strip().split(".")[: len(shared)] == path.split(".")[: len(shared)]
 
 
+def test_the_advice_to_remove_quotes_is_given_only_where_that_helps(refused):
+    for text, helps in (("64", True), ("1,000", False), ("64L", False)):
+        (said,) = [line for line in refused(changed("spec.maxTokens", text)) if f"{text!r}" in line]
+        assert ("remove quotes" in said) == helps, said
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(refused):
     text = HEAD + (
         "  hook: blocks.1.resid_post\n  positons: all\n  mapping: {minCosine: 3, topK: x}\n"

@@ -39,6 +39,7 @@ def test_a_number_that_means_two_things_is_refused_with_what_to_write(written, a
     ("written", "number"),
     [
         ("3e-1", 0.3), ("1E5", 100_000.0), (".5e1", 5.0), ("1.5e+3", 1500.0), ("-2e0", -2.0),
+        ("-.5", -0.5), ("+.25", 0.25),
         ("0", 0), ("-0.5", -0.5), ("0x1F", 31), ("1_000", 1000),
     ],
 )  # fmt: skip
@@ -46,7 +47,7 @@ def test_a_number_that_means_one_thing_is_that_number(written, number):
     assert read(written) == number and isinstance(read(written), type(number))
 
 
-@pytest.mark.parametrize("text", ["010", "1:30", "0o10", "3e-1"])
+@pytest.mark.parametrize("text", ["010", "1:30", "0o10", "3e-1", "-.5"])
 def test_quotes_make_a_text_of_every_number(text):
     assert read(f"'{text}'") == read(f'"{text}"') == read(f"!!str {text}") == text
 
