@@ -70,8 +70,9 @@ def hooks_served(tmp_path, *edits):
             edit(payload)
             action = Action("capture", {"n": number}, payload)
             jobs.enqueue(connection, action, key, 1, now=1.0)
-        job = jobs.claim(connection, first, "w", 30.0, now=1.0)
-    return [one.hook for one in pending_siblings(state, job)]
+        jobs.claim(connection, first, "w", 30.0, now=1.0)
+        job = jobs.get(connection, first)
+    return [one.hook for one in pending_siblings(state, job, "capture")]
 
 
 def nothing_else(payload):

@@ -14,7 +14,7 @@ import loopscope.worker.model_sources
 import loopscope.worker.stages.capture
 from loopscope.controller.applying import apply_all, load_admitted
 from loopscope.controller.executor import LocalProcesses
-from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.folder_source import SECOND_LOOK_SECONDS, FolderSource
 from loopscope.controller.inputs.files import HashMemo
 from loopscope.controller.retention import Retention
 from loopscope.controller.runtime import running_controller
@@ -99,7 +99,10 @@ def a_file_vanishes_from_a_watched_folder(folder, patch):
     simulation = Simulation(folder / "state")
     apply_all(simulation.state, load_admitted(first.parent, place), now=0.0)
     second.unlink()
-    source = FolderSource(simulation.state, first.parent, place, lambda: None)
+    clock = simulation.clock
+    source = FolderSource(simulation.state, first.parent, place, lambda: None, clock)
+    source.scan_if_due()
+    clock.advance(SECOND_LOOK_SECONDS)
     source.scan_if_due()
     assert [r.key.name for r in simulation.objects()] == ["one"]
 

@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from loopscope.controller.adoption import AtOnce
 from loopscope.controller.appliers import Applier
 from loopscope.controller.commit import commit
 from loopscope.controller.job_upkeep import cancel_unwanted
 from loopscope.controller.requests import TRIES_MAX, Request, fulfil, read_files
-from loopscope.controller.snapshots import Observer, read_snapshot
+from loopscope.controller.snapshots import Observer, known_of, read_snapshot
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
+from loopscope.specs.spec_sources import SpecSource
 from loopscope.state import applied, artifact_index, jobs, objects
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.objects import Conflict, Protected
@@ -52,7 +54,6 @@ def test_a_watched_folder_prunes_nothing_that_somebody_took_over_meanwhile(tmp_p
         world.write("b.yaml")
         world.scan()
         (world.folder / "a.yaml").unlink()
-        world.now += 1e6  # after a slow scan the next one is due late
         found = []
         with somebody(
             lambda world=world, found=found: found.append(
@@ -81,7 +82,7 @@ def team(tmp_path, loopscope):
 
     def prune():
         applier = Applier("apply-set:team")
-        request = Request(tmp_path / "team", tmp_path, applier, prune=True)
+        request = Request((SpecSource(tmp_path / "team", tmp_path),), applier, prune=True)
         return fulfil(simulation.state, read_files(simulation.state, request, now=0.0), now=0.0)
 
     return simulation, prune
@@ -128,7 +129,7 @@ def edit(loopscope, experiment, tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.settle()
     path = experiment(lambda spec: spec.update(mapping={"minCosine": 0.5}))
-    reading = read_files(simulation.state, Request(path, tmp_path), now=0.0)
+    reading = read_files(simulation.state, Request((SpecSource(path, tmp_path),)), now=0.0)
     return simulation, lambda: fulfil(simulation.state, reading, now=0.0)
 
 
@@ -187,7 +188,7 @@ def test_a_plan_that_somebody_overtook_in_the_last_moment_is_not_carried_out(
     simulation = Simulation(tmp_path / "state")
     simulation.settle()
     path = experiment(lambda spec: spec.update(mapping={"minCosine": 0.5}))
-    reading = read_files(simulation.state, Request(path, tmp_path), now=0.0)
+    reading = read_files(simulation.state, Request((SpecSource(path, tmp_path),)), now=0.0)
     old = simulation.get("x")
     expected = {"/".join(X): old.resource_version}
 
@@ -243,9 +244,10 @@ def planned(simulation, name):
     with simulation.state.database.read() as connection:
         snapshot = read_snapshot(connection, key, simulation.clock.now())
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observer = Observer(simulation.state.artifacts)
-        observed = observer.observe(connection, snapshot.object, desired)
-        return snapshot, plan_stage(snapshot, desired, observed)
+        known = known_of(connection, desired, key)
+    artifacts = simulation.state.artifacts
+    observed = Observer(artifacts, AtOnce(artifacts)).observe(snapshot.object, desired, known)
+    return snapshot, plan_stage(snapshot, desired, observed)
 
 
 def carry_out(simulation, snapshot, plan):

@@ -27,15 +27,15 @@ def known(simulation, digest):
 
 def looks_damaged(monkeypatch, digest, times):
     """Let the first looks at an artifact find damage, as a bad cable or a half copy would."""
-    real, left = ArtifactStore.verify, [times]
+    real, left = ArtifactStore.verifying, [times]
 
-    def verify(self, record):
+    def verifying(self, record):
         if record.digest == digest and left[0] > 0:
             left[0] -= 1
             raise Corrupt("sha256 differs")
-        real(self, record)
+        yield from real(self, record)
 
-    monkeypatch.setattr(ArtifactStore, "verify", verify)
+    monkeypatch.setattr(ArtifactStore, "verifying", verifying)
     return left
 
 
@@ -66,17 +66,19 @@ def test_what_was_made_again_between_the_looks_stays(world, monkeypatch):
     folder = world.artifact_folder("france-capture")
     whole = (folder / NAME).read_bytes()
     (folder / NAME).write_bytes(b"x" * len(whole))
-    real = ArtifactStore.verify
+    real, healed = ArtifactStore.verifying, []
 
-    def verify(self, record):
+    def verifying(self, record):
         try:
-            real(self, record)
+            yield from real(self, record)
         except Corrupt:
             (folder / NAME).write_bytes(whole)
+            healed.append(record.digest)
             raise
 
-    monkeypatch.setattr(ArtifactStore, "verify", verify)
+    monkeypatch.setattr(ArtifactStore, "verifying", verifying)
     assert world.resync() == []
+    assert healed == [folder.name], "the first look found damage"
     assert known(world, folder.name) is not None and aside(world) == []
     assert world.get("france").ready
 

@@ -6,13 +6,14 @@ import sys
 import time
 import types
 
-import psutil
 import pytest
 
-from loopscope.controller.executor import LocalProcesses, process_exists, process_name
+from loopscope.controller.executor import LocalProcesses
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import jobs
+from loopscope.state.clock_reading import boot_id
+from loopscope.state.processes import process_exists, process_name
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker import runner as runner_module
 from loopscope.worker.lease import Lease
@@ -48,7 +49,8 @@ class Shop:
             return act(connection, *args, **options)
 
     def claim(self, worker="w"):
-        return self.write(jobs.claim, self.id, worker, 30.0, now=2.0)
+        self.write(jobs.claim, self.id, worker, 30.0, now=2.0)
+        return self.job()
 
     def lease(self, job, stop=None, lease_seconds=30.0):
         stop = stop or StopRequest(lambda: None)
@@ -68,7 +70,9 @@ def shop(tmp_path, monkeypatch):
 
 
 def lost_and_claimed_again(shop, job):
-    shop.write(jobs.lose, job, now=3.0, policy=RetryPolicy())
+    with shop.state.database.write() as connection:
+        heard_of_last = jobs.head(connection, job.id)  # a heartbeat may have come since the claim
+        jobs.lose(connection, heard_of_last, now=3.0, policy=RetryPolicy())
     return shop.claim("another")
 
 
@@ -198,15 +202,16 @@ def sleeper():
 
 def recycled(pid):
     """Return the name of the process that had this number before."""
-    started_at = float(process_name(pid).split("@")[1])
-    return f"{pid}@{started_at - 5:.2f}"
+    before_start, _, ticks = process_name(pid).rpartition("-")
+    return f"{before_start}-{int(ticks) - 500}"
 
 
 def test_a_process_that_lives_exists_under_its_own_name_only(sleeper):
     name = process_name(sleeper.pid)
-    assert name == f"{sleeper.pid}@{psutil.Process(sleeper.pid).create_time():.2f}"
+    assert name.startswith(f"{sleeper.pid}@{boot_id()[:8]}-")
     assert process_exists(name)
     assert not process_exists(recycled(sleeper.pid))
+    assert not process_exists(name.replace(boot_id()[:8], "00000000")), "before a restart"
     assert not process_exists(f"{sleeper.pid}@gone")
 
 
