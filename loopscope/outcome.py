@@ -66,10 +66,15 @@ def _is_root_cause(record: ObjectRecord) -> bool:
     return ready is not None and ready.reason == UNAVAILABLE
 
 
+def _why_not_testable(summary: dict[str, Any]) -> str:
+    testless = summary["verdict"] == "NotTestable" and summary.get("reason")
+    return f" ({summary['reason']})" if testless else ""
+
+
 def _answers(summary: dict[str, Any]) -> str:
     words = [f"gate {summary['gate']}"] if summary.get("gate") else []
     if summary.get("verdict"):
-        words.append(f"verdict {summary['verdict']}")
+        words.append(f"verdict {summary['verdict']}{_why_not_testable(summary)}")
     if isinstance(testable(summary).get("estimate"), float):
         words.append(
             f"{summary.get('contrast')} {summary['estimate']:+.2f} "

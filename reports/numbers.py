@@ -54,11 +54,25 @@ def small(value: Any) -> str:
     return decimal(value, 3) if value >= 0.001 else f"{value:.0e}".replace("-", MINUS)
 
 
+def magnitude(value: float) -> str:
+    """Return a measured number of any size: one digit from 100 on, else three, never a bare 0."""
+    if abs(value) >= 100:
+        return decimal(value, 1)
+    return f"{value:.0e}".replace("-", MINUS) if 0 < abs(value) < 0.001 else decimal(value, 3)
+
+
 def interval(low: Any, high: Any, digits: int = 2) -> str:
-    """Return an interval in brackets."""
+    """Return the interval of a share in brackets."""
     if is_missing(low) or is_missing(high):
         return MISSING
     return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
+
+
+def signed_interval(low: Any, high: Any, digits: int = 2) -> str:
+    """Return the interval of a difference: a sign at both ends."""
+    if is_missing(low) or is_missing(high):
+        return MISSING
+    return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
 _OF_A_CONTRAST = ("contrast", "estimate", "low", "high")

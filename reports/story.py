@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.numbers import count, interval, is_missing, percent, signed, testable
+from loopscope.reports.numbers import count, is_missing, percent, signed, signed_interval, testable
 from loopscope.reports.view import ExperimentView, StageName
 
 COMMON_SHARE = 0.5
@@ -145,7 +145,7 @@ def _steering(view: ExperimentView) -> Answer:
         sentences.append(
             f"{sentence(contrast)[:-1]}: the share of texts with a word of the lexicon, averaged "
             f"over strengths, differs by {signed(verdict['estimate'])} (95 % interval "
-            f"{interval(verdict.get('low'), verdict.get('high'))}, {verdict['n']} openings)."
+            f"{signed_interval(verdict.get('low'), verdict.get('high'))}, {verdict['n']} openings)."
         )
     if verdict.get("reason"):
         sentences.append(sentence(str(verdict["reason"])))

@@ -16,6 +16,7 @@ from loopscope.specs.rules import Selection
 from tests.unit.reports_numbers import correlation, disturbance, features, reading
 
 HOSTILE = '</pre><script>alert("owned")</script><img src="https://evil.example/x.png">'
+METRICS = ("verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed")
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
 CALIBRATION = {
@@ -328,7 +329,7 @@ class Payloads:
             "reason": "the intervals allow both answers; about 126 openings would detect 0.15",
         }
         document(out / "verdict.json", verdict)
-        return {k: verdict[k] for k in ("verdict", "contrast", "estimate", "low", "high", "n")}
+        return {k: verdict[k] for k in METRICS}
 
     def _shifts(self, cells: list[tuple[str, float]], openings: int) -> dict[str, Any]:
         rows = [

@@ -83,7 +83,7 @@ def test_the_headline_gives_verdicts_with_numbers_and_cautions(page):
     assert "Inconclusive" in text
     assert (
         "Multi minus fine: the share of texts with a word of the lexicon, averaged over "
-        "strengths, differs by -0.05 (95 % interval [-0.25, 0.15], 3 openings)"
+        "strengths, differs by -0.05 (95 % interval [-0.25, +0.15], 3 openings)"
         in text.replace(MINUS, "-")
     )
     assert "about 126 openings would detect 0.15" in text
