@@ -54,6 +54,11 @@ def small(value: Any) -> str:
     return decimal(value, 3) if value >= 0.001 else f"{value:.0e}".replace("-", MINUS)
 
 
+def p_value(value: Any) -> str:
+    """Return a p with three digits; ``<0.001`` below, since no test here is exact to 0."""
+    return MISSING if is_missing(value) else "<0.001" if value < 0.001 else decimal(value, 3)
+
+
 def magnitude(value: float) -> str:
     """Return a measured number of any size: one digit from 100 on, else three, never a bare 0."""
     if abs(value) >= 100:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.numbers import count, is_missing, percent, signed, signed_interval, testable
+from loopscope.reports.numbers import (
+    count,
+    decimal,
+    is_missing,
+    percent,
+    signed,
+    signed_interval,
+    testable,
+)
 from loopscope.reports.view import ExperimentView, StageName
 
 COMMON_SHARE = 0.5
@@ -79,6 +87,22 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
             "more fire on no prompt, or always alike."
         )
     return found
+
+
+def assay_sentence(verdict: dict[str, Any]) -> str:
+    """Return whether the run could have shown a difference; empty where no arm says so."""
+    assay = verdict.get("assay")
+    if not assay:
+        return ""
+    if assay["doubt"]:
+        return f"Assay: {sentence(assay['doubt'])}"
+    effect, arm = assay["effect"], assay["arm"]
+    return (
+        f"Assay: {arm} beats unsteered by {signed(effect['estimate'])} "
+        f"{signed_interval(effect['low'], effect['high'])}; headroom: {arm} alone reaches "
+        f"{decimal(assay['rate'])}, and up to {decimal(1 - verdict['min_difference'])} is "
+        "low enough for a difference to be seen."
+    )
 
 
 def confirmation(view: ExperimentView) -> str:
