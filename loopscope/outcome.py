@@ -54,8 +54,15 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
 
 
 def how_to_go_on() -> str:
-    """Return the command that goes on where this one ended."""
-    return f"Go on with: {shlex.join(['loopscope', *sys.argv[1:]])}"
+    """Return the command that goes on where this one ended, for as long as it takes."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word == "--timeout":
+            next(words, None)
+        elif not word.startswith("--timeout="):
+            kept.append(word)
+    return f"Go on with: {shlex.join(['loopscope', *kept])}"
 
 
 def _is_root_cause(record: ObjectRecord) -> bool:

@@ -40,6 +40,11 @@ def count(value: Any) -> str:
     return decimal(value, 0)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: ``1 finding``, ``2 findings``."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def percent(share: Any, digits: int = 1) -> str:
     """Return a share in [0, 1] as a percentage."""
     return MISSING if is_missing(share) else f"{decimal(100 * share, digits)} %"
