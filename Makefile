@@ -1,5 +1,5 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
-# make test   sets everything up, runs all tests
+# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make check  lint, types, layers and the fast tests: for daily use

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from loopscope.controller.limits import start_allowed_at
+from loopscope.state import pauses
 
 WaitReason = Literal[
     "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"
@@ -156,7 +157,7 @@ def _decide(snapshot: QueueSnapshot, job: PendingJob) -> Decision:
 def _held_back(snapshot: QueueSnapshot, job: PendingJob) -> Wait | None:
     """Return what keeps this job from starting wherever there is room."""
     if job.paused_by is not None:
-        return Wait("Suspended", f"paused: {job.paused_by}")
+        return Wait("Suspended", f"paused: {pauses.in_words(job.paused_by)}")
     if job.not_before > snapshot.now:
         return Wait("Backoff", job.why, job.not_before)
     if snapshot.low_space is not None:

@@ -37,8 +37,8 @@ def _what_is_not_known(state: StateFolder | None, reference: InputReference) -> 
         return f"refused when it was looked up last: {known.message}; it is asked for again"
     last = f" (last answer: {known.message})" if known is not None else ""
     return (
-        f"not checked: whether there is a {name} only the hub knows, and it is asked when the "
-        f"work begins{last}"
+        f"not checked: only the hub knows whether there is a {name}; it is asked when work "
+        f"begins{last}"
     )
 
 

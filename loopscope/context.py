@@ -155,7 +155,8 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     if not found:
         known = [r.key.name for r in objects.listed(connection, kind, namespace)]
         close = closest(name, known)
-        meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}"
+        only = "is only" if len(known) == 1 else "are"
+        meant = f"; did you mean {close!r}?" if close else f"; there {only} {', '.join(known)}"
         hint = meant if known else "; there are none"
         raise NotFound(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
     return found

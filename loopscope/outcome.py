@@ -54,8 +54,15 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
 
 
 def how_to_go_on() -> str:
-    """Return the command that goes on where this one ended."""
-    return f"Go on with: {shlex.join(['loopscope', *sys.argv[1:]])}"
+    """Return the command that goes on where this one ended, for as long as it takes."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word == "--timeout":
+            next(words, None)
+        elif not word.startswith("--timeout="):
+            kept.append(word)
+    return f"Go on with: {shlex.join(['loopscope', *kept])}"
 
 
 def _is_root_cause(record: ObjectRecord) -> bool:
@@ -66,10 +73,15 @@ def _is_root_cause(record: ObjectRecord) -> bool:
     return ready is not None and ready.reason == UNAVAILABLE
 
 
+def _why_not_testable(summary: dict[str, Any]) -> str:
+    testless = summary["verdict"] == "NotTestable" and summary.get("reason")
+    return f" ({summary['reason']})" if testless else ""
+
+
 def _answers(summary: dict[str, Any]) -> str:
     words = [f"gate {summary['gate']}"] if summary.get("gate") else []
     if summary.get("verdict"):
-        words.append(f"verdict {summary['verdict']}")
+        words.append(f"verdict {summary['verdict']}{_why_not_testable(summary)}")
     if isinstance(testable(summary).get("estimate"), float):
         words.append(
             f"{summary.get('contrast')} {summary['estimate']:+.2f} "

@@ -153,8 +153,8 @@ def _assay(evidence: Evidence, rules: VerdictRules) -> Assay | None:
     doubt = ""
     if not effect.low > 0:
         doubt = (
-            f"no arm moved the score: the better single arm is {arm}, {arm}-none "
-            f"{_numbers(effect)}; use a larger strength, another anchor or another lexicon"
+            f"no single arm surely moved the score: {arm}-none {_numbers(effect)} reaches 0; use "
+            "more openings or samples, a larger strength, or another anchor or lexicon"
         )
     elif rate > 1 - rules.min_difference:
         doubt = (

@@ -123,7 +123,7 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
         if mapping.status.summary.get("percentile") is not None:
             summary["percentile"] = mapping.status.summary["percentile"]
     if steering is not None and steering.ready:
-        for name in ("verdict", "contrast", "estimate", "low", "high", "n"):
+        for name in ("verdict", "reason", "contrast", "estimate", "low", "high", "n"):
             if name in steering.status.summary:
                 summary[name] = steering.status.summary[name]
     return summary

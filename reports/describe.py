@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loopscope.reports.numbers import NOT_RECORDED, age, byte_size, iso
+from loopscope.reports.numbers import (
+    NOT_RECORDED,
+    age,
+    byte_size,
+    iso,
+    magnitude,
+    testable,
+)
 from loopscope.reports.terminal import printable
 from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
 
 WIDTH = 24
 VALUE_CHARACTERS_MAX = 160
+SUMMARY_CHARACTERS_MAX = 1000
+"""The reason of a verdict is read to its end."""
 
 
 def describe_text(
@@ -29,7 +39,7 @@ def describe_text(
     lines = [
         *_metadata(record, now),
         "Spec:",
-        *_tree(record.spec, 1),
+        *_tree(record.spec, 1, VALUE_CHARACTERS_MAX),
         "Status:",
         *_status(record, now),
         *_artifact(record, artifact, now),
@@ -77,13 +87,15 @@ def _status(record: ObjectRecord, now: float) -> Iterator[str]:
         yield from _columns([heads, *rows], 4)
     else:
         yield "  Conditions:           <none yet>"
-    summary = record.status.summary
+    summary = testable(record.status.summary)
     if record.key.kind == "Decomposition" and "l0" in summary:
         summary = {"near_edge": NOT_RECORDED, **summary}
-    for title, values in (("Summary", summary), ("Inputs", record.status.inputs)):
-        if values:
-            yield f"  {title}:"
-            yield from _tree(values, 2)
+    if summary:
+        yield "  Summary:"
+        yield from _tree(_rounded(summary), 2, SUMMARY_CHARACTERS_MAX)
+    if record.status.inputs:
+        yield "  Inputs:"
+        yield from _tree(record.status.inputs, 2, VALUE_CHARACTERS_MAX)
 
 
 def _artifact(record: ObjectRecord, artifact: ArtifactRecord | None, now: float) -> Iterator[str]:
@@ -141,7 +153,7 @@ def _events(events: Sequence[EventRecord], now: float) -> Iterator[str]:
     yield from _columns(rows, 2)
 
 
-def _tree(value: Any, depth: int) -> Iterator[str]:
+def _tree(value: Any, depth: int, longest: int) -> Iterator[str]:
     """Yield a mapping as indented lines; prompt texts are counted, not printed."""
     indent = "  " * depth
     for name, item in value.items():
@@ -150,19 +162,33 @@ def _tree(value: Any, depth: int) -> Iterator[str]:
             yield _line(f"{indent}{name}", f"{len(item['texts'])} texts{where}")
         elif isinstance(item, dict) and item:
             yield f"{indent}{name}:"
-            yield from _tree(item, depth + 1)
+            yield from _tree(item, depth + 1, longest)
         else:
-            yield _line(f"{indent}{name}", _short(item))
+            yield _line(f"{indent}{name}", _short(item, longest))
 
 
-def _short(value: Any) -> str:
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return measured numbers as people read them; what was declared is shown as it was."""
+    return {
+        name: _rounded(value)
+        if isinstance(value, Mapping)
+        else magnitude(value)
+        if isinstance(value, float)
+        else value
+        for name, value in values.items()
+    }
+
+
+def _short(value: Any, longest: int) -> str:
     if isinstance(value, list):
         value = ", ".join(str(item) for item in value) or "<none>"
     text = "<none>" if value is None else str(value)
+    if not text.strip():
+        return json.dumps(text)  # quoted, as in YAML: white space would not be seen
     text = " ".join(text.split())
-    if len(text) <= VALUE_CHARACTERS_MAX:
+    if len(text) <= longest:
         return text
-    return f"{text[:VALUE_CHARACTERS_MAX]}… ({len(text)} characters)"
+    return f"{text[:longest]}… ({len(text)} characters)"
 
 
 def _line(name: str, value: str) -> str:

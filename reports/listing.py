@@ -14,8 +14,9 @@ from loopscope.reports.numbers import (
     age,
     count,
     decimal,
-    interval,
     percent,
+    signed,
+    signed_interval,
     testable,
 )
 from loopscope.state.records import ObjectRecord
@@ -151,7 +152,7 @@ def _summary(name: str, form: Callable[[Any], str] = str) -> Cell:
 
 def _interval(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     summary = testable(record.status.summary) if record.ready else {}
-    return interval(summary.get("low"), summary.get("high"))
+    return signed_interval(summary.get("low"), summary.get("high"))
 
 
 def _digest(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
@@ -214,7 +215,7 @@ _CELLS: dict[str, dict[str, Cell]] = {
         **_STATE,
         "VERDICT": _summary("verdict"),
         "CONTRAST": _summary("contrast"),
-        "ESTIMATE": _summary("estimate", decimal),
+        "ESTIMATE": _summary("estimate", signed),
         "INTERVAL": _interval,
         "N": _summary("n", count),
     },

@@ -40,6 +40,11 @@ def count(value: Any) -> str:
     return decimal(value, 0)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: ``1 finding``, ``2 findings``."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def percent(share: Any, digits: int = 1) -> str:
     """Return a share in [0, 1] as a percentage."""
     return MISSING if is_missing(share) else f"{decimal(100 * share, digits)} %"
@@ -54,11 +59,30 @@ def small(value: Any) -> str:
     return decimal(value, 3) if value >= 0.001 else f"{value:.0e}".replace("-", MINUS)
 
 
+def p_value(value: Any) -> str:
+    """Return a p with three digits; ``<0.001`` below, since no test here is exact to 0."""
+    return MISSING if is_missing(value) else "<0.001" if value < 0.001 else decimal(value, 3)
+
+
+def magnitude(value: float) -> str:
+    """Return a measured number of any size: one digit from 100 on, else three, never a bare 0."""
+    if abs(value) >= 100:
+        return decimal(value, 1)
+    return f"{value:.0e}".replace("-", MINUS) if 0 < abs(value) < 0.001 else decimal(value, 3)
+
+
 def interval(low: Any, high: Any, digits: int = 2) -> str:
-    """Return an interval in brackets."""
+    """Return the interval of a share in brackets."""
     if is_missing(low) or is_missing(high):
         return MISSING
     return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
+
+
+def signed_interval(low: Any, high: Any, digits: int = 2) -> str:
+    """Return the interval of a difference: a sign at both ends."""
+    if is_missing(low) or is_missing(high):
+        return MISSING
+    return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
 _OF_A_CONTRAST = ("contrast", "estimate", "low", "high")

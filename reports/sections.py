@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from loopscope.reports.graph_figure import GraphAnchor, decomposition_graph
 from loopscope.reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
-from loopscope.reports.numbers import NOT_RECORDED, count, decimal, percent
+from loopscope.reports.numbers import (
+    MINUS,
+    MISSING,
+    NOT_RECORDED,
+    count,
+    decimal,
+    p_value,
+    percent,
+    signed,
+    signed_interval,
+)
 from loopscope.reports.provenance import resolved_inputs, spec_yaml, stage_provenance
 from loopscope.reports.samples import samples_by_opening
 from loopscope.reports.shift_table import shifts_by_opening
 from loopscope.reports.steering_figure import concept_against_kl
-from loopscope.reports.story import answers, cautions, model_facts, question, share_sentence
+from loopscope.reports.story import (
+    answers,
+    assay_sentence,
+    cautions,
+    model_facts,
+    question,
+    share_sentence,
+)
 from loopscope.reports.view import ExperimentView, StageView
 
 HISTOGRAMS_MAX = 6
@@ -98,6 +116,7 @@ def mapping(view: ExperimentView) -> dict[str, Any]:
     return {
         "stage": stage,
         "gate": gate,
+        "power": gate.get("selection"),
         "gate_policy": rules["gate"]["policy"],
         "share_sentence": share_sentence(gate),
         "rules": rules,
@@ -123,7 +142,9 @@ def steering(view: ExperimentView) -> dict[str, Any]:
         "rules": stage.spec,
         "arms": arms.to_dict("records"),
         "verdict": verdict,
+        "assay": assay_sentence(verdict),
         "contrasts": _contrasts(verdict.get("contrasts") or []),
+        "intact": _contrasts(verdict.get("intact") or []),
         "secondary": _contrasts(verdict.get("secondary") or []),
         "figure": concept_against_kl(arms),
         "outcomes": _outcomes(arms),
@@ -146,14 +167,31 @@ def provenance(view: ExperimentView) -> dict[str, Any]:
     }
 
 
+_CONTRAST: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "outcome": ("outcome", lambda entry: str(entry["outcome"]).replace("_", " ")),
+    "contrast": ("contrast", lambda entry: entry["contrast"].replace("-", f" {MINUS} ", 1)),
+    "estimate": ("estimate", lambda entry: signed(entry["estimate"], 3)),
+    "low": ("95 % interval", lambda entry: signed_interval(entry["low"], entry["high"], 3)),
+    "n": ("n", lambda entry: count(entry["n"])),
+    "p_holm": ("p (Holm)", lambda entry: p_value(entry["p_holm"])),
+    "p_two_sided": ("p", lambda entry: p_value(entry["p_two_sided"])),
+}
+
+
 def _contrasts(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the contrasts as columns and rows of text; further fields follow the known ones."""
-    known = ("outcome", "contrast", "estimate", "low", "high", "n")
-    given = dict.fromkeys(name for entry in entries for name in entry)
-    columns = [name for name in known if name in given]
-    columns += [name for name in given if name not in known]
-    rows = [[_cell(entry.get(name)) for name in columns] for entry in entries]
-    return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
+    """Return what of the contrasts fits a page, as columns and rows of text; verdict.json has all.
+
+    A p that was corrected stands in place of the plain one.
+    """
+    given = {name for entry in entries for name in entry}
+    shown = [name for name in _CONTRAST if name in given]
+    if "p_holm" in shown and "p_two_sided" in shown:
+        shown.remove("p_two_sided")
+    rows = [
+        [_CONTRAST[name][1](entry) if name in entry else MISSING for name in shown]
+        for entry in entries
+    ]
+    return {"columns": [_CONTRAST[name][0] for name in shown], "rows": rows}
 
 
 def _outcomes(arms: Any) -> dict[str, Any]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.numbers import count, interval, is_missing, percent, signed, testable
+from loopscope.reports.numbers import (
+    count,
+    decimal,
+    is_missing,
+    percent,
+    signed,
+    signed_interval,
+    testable,
+)
 from loopscope.reports.view import ExperimentView, StageName
 
 COMMON_SHARE = 0.5
@@ -81,6 +89,22 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
     return found
 
 
+def assay_sentence(verdict: dict[str, Any]) -> str:
+    """Return whether the run could have shown a difference; empty where no arm says so."""
+    assay = verdict.get("assay")
+    if not assay:
+        return ""
+    if assay["doubt"]:
+        return f"Assay: {sentence(assay['doubt'])}"
+    effect, arm = assay["effect"], assay["arm"]
+    return (
+        f"Assay: {arm} beats unsteered by {signed(effect['estimate'])} "
+        f"{signed_interval(effect['low'], effect['high'])}; headroom: {arm} alone reaches "
+        f"{decimal(assay['rate'])}, and up to {decimal(1 - verdict['min_difference'])} is "
+        "low enough for a difference to be seen."
+    )
+
+
 def confirmation(view: ExperimentView) -> str:
     """Return how many anchors passed again on test prompts, or that nothing was tested."""
     stage = view.stage("mapping")
@@ -145,7 +169,7 @@ def _steering(view: ExperimentView) -> Answer:
         sentences.append(
             f"{sentence(contrast)[:-1]}: the share of texts with a word of the lexicon, averaged "
             f"over strengths, differs by {signed(verdict['estimate'])} (95 % interval "
-            f"{interval(verdict.get('low'), verdict.get('high'))}, {verdict['n']} openings)."
+            f"{signed_interval(verdict.get('low'), verdict.get('high'))}, {verdict['n']} openings)."
         )
     if verdict.get("reason"):
         sentences.append(sentence(str(verdict["reason"])))

@@ -29,6 +29,11 @@ def scope_of_stage(stage: str) -> str:
     return f"stage/{stage}"
 
 
+def in_words(scope: str) -> str:
+    """Return a scope as people name it: an object without the namespace ``default``."""
+    return str(Key(*scope.split("/"))) if scope.count("/") == 2 else scope
+
+
 def pause(connection: Connection, scope: str, *, now: float) -> bool:
     """Pause a scope; return whether it was not paused before."""
     row = insert(tables.pauses).values(scope=scope, created_at=now)

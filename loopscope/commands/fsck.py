@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from loopscope.context import CommandError, now
+from loopscope.reports.numbers import counted
 from loopscope.state.consistency import ADVICE, Comparison, Finding
 
 EXIT_FINDINGS = 1
+_SET_ASIDE = "damaged or foreign things were"
 
 
 def register(app: typer.Typer) -> None:
@@ -61,17 +63,20 @@ def _print(mended: list[Finding], seen: Comparison) -> None:
         advice = ADVICE[finding.problem]
         print(f"{finding.problem} {finding.subject}: {finding.what}; {advice}")
     size = sum(record.bytes for record in seen.whole)
-    print(f"{len(seen.whole)} artifacts are whole ({size:,} bytes)")
+    whole = counted(len(seen.whole), "artifact is", "artifacts are")
+    print(f"{whole} whole ({size:,} bytes)")
     if seen.quarantined:
         print(
-            f"{seen.quarantined} damaged or foreign things were set aside "
+            f"{counted(seen.quarantined, 'damaged or foreign thing was', _SET_ASIDE)} set aside "
             f"({seen.quarantined_bytes:,} bytes); nothing needs artifacts/.quarantine any more"
         )
     if seen.trashed:
-        print(f"{seen.trashed} things lie in the trash ({seen.trashed_bytes:,} bytes)")
+        trashed = counted(seen.trashed, "thing lies", "things lie")
+        print(f"{trashed} in the trash ({seen.trashed_bytes:,} bytes)")
     mendable = sum(finding.mend is not None for finding in seen.findings)
     hint = f", {mendable} can be repaired: loopscope fsck --repair" if mendable else ""
-    print(f"{len(seen.findings)} findings{hint}" if seen.findings else "no findings")
+    found = counted(len(seen.findings), "finding")
+    print(f"{found}{hint}" if seen.findings else "no findings")
 
 
 def _document(mended: list[Finding], seen: Comparison) -> dict[str, Any]:

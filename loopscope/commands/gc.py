@@ -11,7 +11,7 @@ from loopscope.commands.get import show
 from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
 from loopscope.reports.listing import Listing
-from loopscope.reports.numbers import age, byte_size
+from loopscope.reports.numbers import age, byte_size, counted
 from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
@@ -73,18 +73,16 @@ def _print(stock: Stock, gone: list[Unneeded], emptied: int, at: float, *, done:
             print(f"… and {len(gone) - ROWS_MAX} more")
     size = byte_size(sum(thing.bytes for thing in gone))
     verb = "moved to the trash" if done else "would go to the trash"
-    print(f"{len(gone)} things ({size}) {verb}")
+    print(f"{counted(len(gone), 'thing')} ({size}) {verb}")
     if stock.in_grace:
         size = byte_size(sum(thing.bytes for thing in stock.in_grace))
-        print(f"{len(stock.in_grace)} more ({size}) are unneeded, but within --grace")
-    print(f"{stock.needed} artifacts ({byte_size(stock.needed_bytes)}) are needed")
+        are = "is" if len(stock.in_grace) == 1 else "are"
+        print(f"{len(stock.in_grace)} more ({size}) {are} unneeded, but within --grace")
+    are = "is" if stock.needed == 1 else "are"
+    print(f"{counted(stock.needed, 'artifact')} ({byte_size(stock.needed_bytes)}) {are} needed")
     if stock.trash:
         verb = "removed for good" if done else "would be removed for good"
-        held = (
-            f"the trash held {len(stock.trash)} things"
-            if done
-            else (f"the trash holds {len(stock.trash)} things")
-        )
+        held = f"the trash {'held' if done else 'holds'} {counted(len(stock.trash), 'thing')}"
         print(f"{held} ({byte_size(stock.trash_bytes)}), {emptied} {verb}")
     if not done and (gone or emptied):
         print("nothing was changed; repeat it with --yes")

@@ -21,7 +21,7 @@ BurstOption = Annotated[
 ]
 SlotsOption = Annotated[
     list[str] | None,
-    typer.Option("--slots", metavar="[DEVICE=]N", help="Jobs at once; may be repeated."),
+    typer.Option("--slots", metavar="[DEVICE=]N", help="Jobs at once, of all or of one device."),
 ]
 MemoryOption = Annotated[
     list[str] | None,

@@ -33,7 +33,7 @@ def pause(
     found = _scope(context.obj, words or [], stage, all_, must_exist=True)
     with context.obj.open_existing().database.write() as connection:
         new = pauses.pause(connection, found, now=now())
-    print(f"{found} {'paused' if new else 'was paused before'}")
+    print(f"{pauses.in_words(found)} {'paused' if new else 'was paused before'}")
 
 
 def resume(
@@ -45,10 +45,10 @@ def resume(
         ended = pauses.resume(connection, None if all_ else found)
         left = pauses.listed(connection)
     for scope in ended:
-        print(f"{scope} resumed")
+        print(f"{pauses.in_words(scope)} resumed")
     if not ended:
-        others = f"; paused are {', '.join(left)}" if left else "; nothing is"
-        raise CommandError(f"{found} is not paused{others}", 1)
+        others = f"; paused are {', '.join(map(pauses.in_words, left))}" if left else "; nothing is"
+        raise CommandError(f"{pauses.in_words(found)} is not paused{others}", 1)
 
 
 def _scope(

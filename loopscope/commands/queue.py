@@ -12,6 +12,7 @@ from loopscope.context import CommandError, now
 from loopscope.reports.documents import job_document, remaining_seconds, speed, token_speed
 from loopscope.reports.listing import Listing
 from loopscope.reports.numbers import MISSING, age, byte_size, iso
+from loopscope.state import pauses
 from loopscope.state.records import (
     CODE_CHANGED,
     WAITS_FOR_SPACE,
@@ -71,7 +72,7 @@ def _head(view: Any) -> list[str]:
         used = sum(one.memory_bytes for one in view.snapshot.running if one.device == device)
         lines.append(f"Memory on {device}: {byte_size(used)} of {byte_size(budget)}.")
     for scope, since in view.paused.items():
-        lines.append(f"Paused: {scope}, for {age(view.now - since)}.")
+        lines.append(f"Paused: {pauses.in_words(scope)}, for {age(view.now - since)}.")
     if view.leader is not None and any(job.reason == CODE_CHANGED for job in view.jobs):
         lines.append("Restart the controller: the files of Loopscope changed while it was running.")
     if view.leader is None:

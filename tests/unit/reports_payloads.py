@@ -16,6 +16,12 @@ from loopscope.specs.rules import Selection
 from tests.unit.reports_numbers import correlation, disturbance, features, reading
 
 HOSTILE = '</pre><script>alert("owned")</script><img src="https://evil.example/x.png">'
+SELECTION_POWER = {
+    "smallest_p": 2e-9, "tested": 16, "needed": 1, "top": 5, "prompts_needed": 9,
+}  # fmt: skip
+EFFECT = {"contrast": "fine-none", "estimate": 0.7, "low": 0.4, "high": 0.95, "n": 3}
+ASSAY = {"arm": "fine", "rate": 0.75, "effect": EFFECT, "doubt": None}
+METRICS = ("verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed")
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
 CALIBRATION = {
@@ -178,6 +184,7 @@ class Payloads:
                 "share_of_firing": 0.0,
             },
             **CALIBRATION,
+            "selection": SELECTION_POWER,
             "confirmed": None,
             "confirmation": "not confirmed: no test split",
             "readings": dict.fromkeys(READINGS, 4),
@@ -308,9 +315,11 @@ class Payloads:
             "low": -0.25,
             "high": 0.15,
             "n": openings,
+            "assay": ASSAY,
+            "intact": [{**EFFECT, "contrast": "multi-coarse", "p_two_sided": 0.00004}],
             "arm_cosines": {"coarse~fine": 0.81, "coarse~multi": 0.95, "fine~multi": 0.95},
             "contrasts": [
-                {"contrast": "multi-coarse", "estimate": 0.1, "low": -0.1, "high": 0.3},
+                {"contrast": "multi-coarse", "estimate": 0.1, "low": -0.1, "high": 0.3, "sd": 0.2},
                 {"contrast": "multi-fine", "estimate": -0.05, "low": -0.25, "high": 0.15},
             ],
             "secondary": [
@@ -320,6 +329,7 @@ class Payloads:
                     "estimate": 0.02,
                     "low": -0.1,
                     "high": 0.12,
+                    "p_two_sided": 0.45,
                     "p_holm": 0.9,
                 }
             ],
@@ -328,7 +338,7 @@ class Payloads:
             "reason": "the intervals allow both answers; about 126 openings would detect 0.15",
         }
         document(out / "verdict.json", verdict)
-        return {k: verdict[k] for k in ("verdict", "contrast", "estimate", "low", "high", "n")}
+        return {k: verdict[k] for k in METRICS}
 
     def _shifts(self, cells: list[tuple[str, float]], openings: int) -> dict[str, Any]:
         rows = [
@@ -359,6 +369,7 @@ class Payloads:
             "strength": [s for _, s in cells],
             "n": [self.sizes.openings] * len(cells),
             "probe": [0.5] * len(cells),
+            "intact": [0.75] * len(cells),
             "targetedness": [0.25] * len(cells),
             "norm": [100.0 * strength for _, strength in cells],
             "concept_rate": np.asarray(rates, dtype=float),

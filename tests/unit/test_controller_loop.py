@@ -116,7 +116,9 @@ def test_an_enforced_gate_that_says_no_leaves_steering_ready_without_a_job(fresh
     steering = fresh.get("france-steering")
     assert steering.ready and steering.status.artifact is None
     assert fresh.reason("france-steering") == "GateNoGo"
-    assert fresh.get("france").status.summary["verdict"] == "NotTestable"
+    summary = fresh.get("france").status.summary
+    assert summary["verdict"] == "NotTestable"
+    assert summary["reason"].startswith("steering did not run: ")
 
 
 def test_no_candidate_at_all_is_an_answer_not_a_failure(fresh):

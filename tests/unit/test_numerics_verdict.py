@@ -64,8 +64,18 @@ def test_no_verdict_where_no_arm_moved_the_score(value):
     scores = np.repeat([1.0, 0.0], [round(100 * value), 100 - round(100 * value)])
     found = verdict(scores, scores, scores, none=scores)
     assert found["verdict"] == "NotTestable"
-    assert "no arm moved the score" in found["reason"]
+    assert "no single arm surely moved the score" in found["reason"]
     assert "larger strength" in found["reason"]
+
+
+def test_an_arm_that_moved_the_score_on_few_openings_is_not_said_to_have_done_nothing():
+    moved, still = np.array([1.0, 1.0, 0.0, 0.0]), np.zeros(4)
+    found = verdict(still, moved, moved, none=still)
+    assert found["verdict"] == "NotTestable"
+    effect = found["assay"]["effect"]
+    assert effect["estimate"] == 0.5 and effect["low"] <= 0
+    assert "no single arm surely moved the score: fine-none +0.500 [" in found["reason"]
+    assert "] reaches 0; use more openings or samples" in found["reason"]
 
 
 def test_no_verdict_where_there_is_no_headroom():

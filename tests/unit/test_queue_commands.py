@@ -92,7 +92,8 @@ def test_the_limits_come_from_the_file_beside_the_folder(loopscope, queued, tmp_
 def test_what_is_paused_does_not_start_says_so_and_goes_on_after_resume(
     loopscope, simulation, words
 ):
-    assert loopscope("pause", *words)[0] == 0
+    code, told, _ = loopscope("pause", *words)
+    assert code == 0 and "default" not in told
     for _ in range(3):
         simulation.step()
         simulation.clock.advance(1)
@@ -101,8 +102,10 @@ def test_what_is_paused_does_not_start_says_so_and_goes_on_after_resume(
     assert "resume" in suspended(simulation, "france-capture")
     assert table(loopscope("queue")[1])["capture/france-capture"][5] == "Suspended"
     (scope,) = document(loopscope)["paused"]
-    assert scope["scope"] in loopscope("queue")[1]
-    assert loopscope("resume", *words)[0] == 0
+    named = told.removesuffix(" paused\n")
+    assert scope["scope"].replace("/default/", "/") == named
+    assert f"Paused: {named}, for" in loopscope("queue")[1]
+    assert loopscope("resume", *words) == (0, f"{named} resumed\n", "")
     assert simulation.settle()[0] == "capture"
     assert suspended(simulation, "france-capture") is None
 
@@ -146,7 +149,7 @@ def test_a_pause_says_what_was_expected(loopscope, queued):
         ([], "one of KIND NAME, --stage STAGE or --all"),
         (["exp", "france", "--all"], "one of"),
         (["--stage", "coarse"], "capture, decomposition"),
-        (["exp", "paris"], "there are france"),
+        (["exp", "paris"], "there is only france"),
     ):
         code, out, err = loopscope("pause", *words)
         assert code in (1, 2) and out == "" and hint in err, words

@@ -16,6 +16,7 @@ from loopscope.reports.listing import (
     listing,
     object_document,
 )
+from loopscope.reports.numbers import MINUS
 from loopscope.specs.keys import Key
 from loopscope.state import artifact_index, objects
 from loopscope.state.records import EventRecord, JobRecord, Progress
@@ -87,7 +88,7 @@ def test_every_kind_has_a_row_per_object_with_all_columns(records, kind):
 
 def test_the_numbers_of_each_stage_are_in_its_row(records):
     (steering,) = table(records, "Steering")
-    assert (steering["ESTIMATE"], steering["INTERVAL"]) == ("-0.05", "[-0.25, 0.15]")
+    assert (steering["ESTIMATE"], steering["INTERVAL"]) == ("-0.05", "[-0.25, +0.15]")
     (mapping,) = table(records, "Mapping", wide=True)
     assert (mapping["GATE"], mapping["PASS-OF-ALL"]) == ("GO", "18.8 %")
     assert len(mapping["DIGEST"]) == 12
@@ -201,6 +202,20 @@ def test_describe_says_what_lies_within_rounding_of_the_edge_or_that_it_was_not_
         lines = describe_text(record, [], [], None, now=LATER).splitlines()
         (line,) = [line for line in lines if "near_edge:" in line]
         assert line.split(":")[1].strip() == words
+
+
+def test_describe_rounds_what_was_measured_and_shows_white_space(tmp_path):
+    state, key = build(tmp_path, steering_rules={"systemPromptSeparator": "\n"})
+    shown = {}
+    with state.database.read() as connection:
+        for record in objects.owned_by(connection, objects.get(connection, key).uid):
+            lines = describe_text(record, [], [], None, now=LATER).splitlines()
+            shown |= {name: value.strip() for name, _, value in (s.partition(":") for s in lines)}
+    told = {name.strip(): value for name, value in shown.items()}
+    assert (told["median_norm"], told["l0"]) == ("13,721.5", "9.500")
+    assert told["estimate"] == f"{MINUS}0.050"
+    assert told["systemPromptSeparator"] == '"\\n"'
+    assert told["minCosine"] == "0.3"
 
 
 def test_describe_tells_all_about_an_object(tmp_path):

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from loopscope.reports.export import write_report
 from loopscope.reports.html import render_report
 from loopscope.reports.numbers import MINUS
 from loopscope.reports.samples import marked
+from loopscope.reports.story import assay_sentence
 from loopscope.reports.view import ExperimentView
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
@@ -18,7 +21,7 @@ from loopscope.specs.status import Condition, Status
 from loopscope.state import objects
 from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import NOW, build, set_status
-from tests.unit.reports_payloads import HOSTILE, Sizes
+from tests.unit.reports_payloads import ASSAY, HOSTILE, Payloads, Sizes, document
 
 
 class Elements(HTMLParser):
@@ -83,7 +86,7 @@ def test_the_headline_gives_verdicts_with_numbers_and_cautions(page):
     assert "Inconclusive" in text
     assert (
         "Multi minus fine: the share of texts with a word of the lexicon, averaged over "
-        "strengths, differs by -0.05 (95 % interval [-0.25, 0.15], 3 openings)"
+        "strengths, differs by -0.05 (95 % interval [-0.25, +0.15], 3 openings)"
         in text.replace(MINUS, "-")
     )
     assert "about 126 openings would detect 0.15" in text
@@ -273,6 +276,60 @@ def test_no_template_switches_escaping_off():
         assert "autoescape" not in path.read_text()
 
 
+def words_of(page):
+    return " ".join("".join(parsed(page).text).split()).replace(MINUS, "-")
+
+
+def rows_of(page):
+    """Return every row of every table as one string, its cells separated by bars."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    cells = [[words_of(cell) for cell in re.split(r"</t[hd]>", row)[:-1]] for row in rows]
+    return [" | ".join(row) for row in cells]
+
+
 def test_secondary_outcomes_stand_beside_the_verdict_with_their_corrected_p(page):
-    assert "log_perplexity" in page
-    assert "p holm" in page
+    rows = rows_of(page)
+    assert "outcome | contrast | estimate | 95 % interval | p (Holm)" in rows
+    assert "log perplexity | multi - fine | +0.020 | [-0.100, +0.120] | 0.900" in rows
+
+
+def test_the_page_says_whether_the_run_could_have_shown_a_difference(page):
+    assert (
+        "Assay: fine beats unsteered by +0.70 [+0.40, +0.95]; headroom: fine alone reaches 0.75, "
+        "and up to 0.85 is low enough for a difference to be seen." in words_of(page)
+    )
+    rows = rows_of(page)
+    assert "multi - coarse | +0.700 | [+0.400, +0.950] | 3 | <0.001" in rows
+    assert any("| interval | intact | perplexity |" in row for row in rows)
+    assert (
+        "power of the selection: whether these prompts could have shown a latent at all | "
+        "a perfect latent has p 2e-09; 1 perfect one among the 16 tested would pass, and the "
+        "selection keeps 5 | without a candidate, NO-GO needs at least 9 prompts of each condition"
+        in rows
+    )
+
+
+def test_a_doubt_about_the_assay_stands_in_place_of_its_numbers():
+    assay = {**ASSAY, "doubt": "no headroom: fine alone reaches 0.95"}
+    assert assay_sentence({"assay": assay}) == "Assay: No headroom: fine alone reaches 0.95."
+
+
+def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypatch):
+    write = Payloads.write
+
+    def earlier(payloads, stage, out):
+        metrics = write(payloads, stage, out)
+        for name, keys in (("gate.json", ["selection"]), ("verdict.json", ["assay", "intact"])):
+            if (out / name).exists():
+                kept = json.loads((out / name).read_text())
+                document(out / name, {key: kept[key] for key in kept if key not in keys})
+        if (out / "arms.parquet").exists():
+            arms = pq.read_table(out / "arms.parquet").drop_columns(["intact"])
+            pq.write_table(arms, out / "arms.parquet")
+        return metrics
+
+    monkeypatch.setattr(Payloads, "write", earlier)
+    text = words_of(render_report(ExperimentView.load(*build(tmp_path))))
+    assert "Verdict: Inconclusive" in text
+    for absent in ("Assay", "intact", "power of the selection", "but the last"):
+        assert absent not in text

@@ -11,8 +11,10 @@ from loopscope.controller.inputs.errors import InputRefused
 from loopscope.controller.inputs.files import HashMemo
 from loopscope.controller.inputs.models import describe_model
 from loopscope.controller.inputs.releases import find_release
-from loopscope.outcome import outcome_line
+from loopscope.outcome import how_to_go_on, outcome_line
+from loopscope.reports.describe import describe_text
 from loopscope.reports.listing import listing
+from loopscope.reports.numbers import counted
 from loopscope.specs.activation_scaling import advice_on
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec
@@ -128,10 +130,30 @@ def test_not_testable_prints_no_estimate(tmp_path):
     for verdict in ("Inconclusive", "NotTestable"):
         for name in ("france", "france-steering"):
             record = simulation.get(name)
-            told = replace(record.status, summary={**numbers, "verdict": verdict})
+            summary = {**numbers, "verdict": verdict, "reason": f"so it is {verdict}"}
+            told = replace(record.status, summary=summary)
             set_status(simulation.state, record.key, told)
         table = listing("Steering", [simulation.get("france-steering")], now=0.0)
-        shown[verdict] = " ".join(table.rows[0]), outcome_line(simulation.get("france"))
+        full = describe_text(simulation.get("france-steering"), [], [], None, now=0.0)
+        summary = full[full.index("  Summary:") : full.index("  Inputs:")]
+        shown[verdict] = " ".join(table.rows[0]), outcome_line(simulation.get("france")), summary
     assert all("multi-fine" in text and "0.10" in text for text in shown["Inconclusive"])
+    _, last, summary = shown["NotTestable"]
+    assert last == "experiment/france is ready: verdict NotTestable (so it is NotTestable)"
+    assert "reason:" in summary and "so it is NotTestable" in summary
     for text in shown["NotTestable"]:
         assert "NotTestable" in text and "multi-fine" not in text and "0.10" not in text
+
+
+# -- one thing, two things ----------------------------------------------------------------
+
+
+def test_one_thing_is_not_told_as_several():
+    assert (counted(1, "finding"), counted(2, "finding")) == ("1 finding", "2 findings")
+    assert counted(0, "artifact is", "artifacts are") == "0 artifacts are"
+
+
+def test_the_way_on_from_a_timeout_has_none(monkeypatch):
+    for limit in (["--timeout", "40s"], ["--timeout=40s"]):
+        monkeypatch.setattr("sys.argv", ["loopscope", "run", *limit, "a folder"])
+        assert how_to_go_on() == "Go on with: loopscope run 'a folder'"

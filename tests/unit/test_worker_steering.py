@@ -146,6 +146,7 @@ def test_a_missing_arm_is_left_out_and_named_in_the_verdict(steering_world):
     verdict = json.loads((folder / "verdict.json").read_text())
     assert verdict["verdict"] == metrics["verdict"] == "NotTestable"
     assert "no anchor" in verdict["reason"]
+    assert metrics["reason"] == verdict["reason"]
     assert verdict["estimate"] is None
     assert set(table(folder / "arms.parquet")["arm"]) == {"none", "random-0", "random-1"}
 

@@ -138,7 +138,10 @@ def _rate_among_intact(
 
 
 def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
-    names = ("verdict", "contrast", "estimate", "low", "high", "n", "n_needed")
+    names = (
+        "verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed",
+        "samples_needed",
+    )  # fmt: skip
     metrics = {name: verdict[name] for name in names}
     steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
