@@ -3,9 +3,9 @@
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from structlog.testing import capture_logs
 
 from loopscope.controller.applying import load_admitted
 from loopscope.controller.folder_files import FileContent, folders_of_weights
@@ -229,10 +229,12 @@ def test_a_watched_folder_that_cannot_be_looked_at_does_not_end_the_watch(tmp_pa
                 watch.stop()
             raise PermissionError(13, "Permission denied")
 
+    said = []
+    log = SimpleNamespace(error=lambda _, fault: said.append(fault))
+    monkeypatch.setattr("loopscope.controller.folder_watch.log", log)
     monkeypatch.setattr("loopscope.controller.folder_watch.AGAIN_SECONDS", 0.0)
     watch = FolderWatch(lambda _: None, tmp_path / "state", recursive=False)
     watch.watch({Odd(tmp_path)})
-    with capture_logs() as said:
-        watch._run()
+    watch._run()
     assert Odd.looks == 2, "it was taken up again"
     assert len(said) == 1, "what stays as it is is told once"
