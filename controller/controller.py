@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 
@@ -272,23 +273,25 @@ class Controller:
         self._caught_up = False
         for _ in range(ROUNDS_PER_STEP_MAX):
             self._read_changes()
-            if not self._process_due():
-                self._caught_up = not len(self.queue)
+            found = self._process_due()
+            if found != "some":  # what the last reconcile wrote is not read when the time is up
+                self._caught_up = found == "nothing" and not len(self.queue)
                 return
 
-    def _process_due(self) -> bool:
-        """Reconcile every key that is due; return whether the step is to look for more.
+    def _process_due(self) -> Literal["nothing", "some", "time is up"]:
+        """Reconcile every key that is due; return what there was to do.
 
         After a while the rest is left to the next step, so that jobs, leases and edits have their
         turn; a long resync gives way sooner than what users did.
         """
-        found, began = False, self.clock.elapsed()
+        found: Literal["nothing", "some"] = "nothing"
+        began = self.clock.elapsed()
         while (key := self.queue.take()) is not None:
             self._process(key)
-            found = True
+            found = "some"
             most = STEP_SECONDS if self.queue.only_low else STEP_SECONDS_MAX
             if self.clock.elapsed() > began + most:
-                return False
+                return "time is up"
         return found
 
     def _process(self, key: Key) -> None:

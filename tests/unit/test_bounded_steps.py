@@ -10,7 +10,7 @@ from loopscope.controller import adoption
 from loopscope.controller.job_upkeep import CANCELLED_PER_CALL
 from loopscope.controller.observer import Unobserved
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, artifacts, files, jobs, pauses, tables
+from loopscope.state import artifact_index, artifacts, failpoints, files, jobs, pauses, tables
 from tests.simulated import Simulation, capture_spec, experiment_spec, texts
 
 MIB = 2**20
@@ -317,3 +317,22 @@ def test_jobs_that_nobody_wants_are_cancelled_so_many_a_step(tmp_path):
     assert sum(job.state == "cancelled" for job in simulation.jobs()) == CANCELLED_PER_CALL
     simulation.step()
     assert {job.state for job in simulation.jobs()} == {"cancelled"}
+
+
+def test_a_step_whose_time_is_up_is_not_idle_before_it_read_what_it_wrote(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply()
+
+    def take_long(name):
+        if name == "plan-committed":
+            simulation.clock.advance(1.0)
+
+    with failpoints.handled_by(take_long):
+        simulation.step()
+    assert len(simulation.objects()) > 1, "the experiment made what it owns"
+    assert not simulation.controller.idle
+    for _ in range(30):
+        simulation.step()
+        simulation.workers.complete()
+        simulation.clock.advance(0.5)
+    assert simulation.get("france").ready
