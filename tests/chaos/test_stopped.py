@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,7 @@ def test_a_run_that_stands_by_takes_over_when_the_stopped_controller_dies(
 ) -> None:
     controller = bench.start(*bench.controller_words(watch=True))
     bench.worker_at_work()
-    os.kill(controller.pid, signal.SIGSTOP)
+    _stop_without_the_lock(bench, controller.pid)
     run = bench.start(*bench.run_words())
     bench.until(lambda: _has_applied(bench))
     assert run.poll() is None
@@ -95,7 +97,7 @@ def test_a_controller_that_comes_back_from_a_long_sleep_goes_on(
 ) -> None:
     controller = bench.start(*bench.controller_words(watch=True))
     bench.worker_at_work()
-    os.kill(controller.pid, signal.SIGSTOP)
+    _stop_without_the_lock(bench, controller.pid)
     run = bench.start(*bench.run_words())
     bench.until(lambda: "running" not in str(bench.rows("select state from jobs")))
     os.kill(controller.pid, signal.SIGCONT)
@@ -104,6 +106,22 @@ def test_a_controller_that_comes_back_from_a_long_sleep_goes_on(
     assert controller.wait() == 0
     assert payloads(bench.state).items() <= workshop.expected.items()
     assert _finished_once(bench)
+
+
+def _stop_without_the_lock(bench: Bench, pid: int) -> None:
+    """Stop a process at a moment at which it does not hold the write lock: no command could act."""
+
+    def stopped() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(bench.state / "state.db", timeout=0.5)) as connection:
+            try:
+                connection.execute("begin immediate").connection.rollback()
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                return False
+        return True
+
+    bench.until(stopped)
 
 
 def _asleep_at(bench: Bench, name: str) -> Process:
