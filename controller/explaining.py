@@ -14,7 +14,6 @@ from loopscope.controller.reasons import change_words, changed_names
 from loopscope.controller.snapshots import Observer, StoredObjects, known_of, read_snapshot
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.references import (
-    STAGE_KINDS,
     child_key,
     input_references,
     object_references,
@@ -22,6 +21,7 @@ from loopscope.reconcilers.references import (
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import edited_since, needs_a_human
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.status import Condition
 from loopscope.state import inputs, jobs
 from loopscope.state.artifacts import ArtifactStore
@@ -159,7 +159,7 @@ class _Explainer:
         record = snapshot.object
         condition = self.present(record).status.condition("Ready")
         children = {child.key: child for child in snapshot.children}
-        for stage in STAGE_KINDS:
+        for stage in NODE_NAMES:
             child = children.get(child_key(record.key, stage))
             if child is not None and not child.ready:
                 return Link(record.key, "waits", condition), child.key

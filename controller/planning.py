@@ -19,15 +19,16 @@ from loopscope.controller.reasons import reasons
 from loopscope.controller.snapshots import Observer, known_of, read_snapshot
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapshot, Wanted
-from loopscope.reconcilers.references import STAGE_KINDS, object_references
+from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import STAGE_KINDS
 from loopscope.state import applied, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
 
-_ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
+_ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}
 
 
 def plan_apply(
