@@ -12,7 +12,15 @@ from typing import Any, Literal
 from loopscope.controller.adoption import AtOnce
 from loopscope.controller.reasons import change_words, changed_names
 from loopscope.controller.snapshots import Observer, StoredObjects, known_of, read_snapshot
-from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Snapshot, Wanted
+from loopscope.reconcilers.plan import (
+    Answered,
+    Blocked,
+    Desired,
+    Observed,
+    Snapshot,
+    Wanted,
+    next_up,
+)
 from loopscope.reconcilers.references import (
     child_key,
     input_references,
@@ -116,6 +124,8 @@ class _Explainer:
         observed = self.observer.observe(
             snapshot.object, desired, known_of(self.connection, desired, key)
         )
+        if isinstance(desired, Wanted):
+            desired, observed = next_up(desired, observed)
         state = _state(snapshot.object, desired, observed)
         condition = self.present(snapshot.object).status.condition("Ready")
         if not isinstance(desired, Wanted):
@@ -179,7 +189,9 @@ class _Explainer:
         before = [
             job
             for job in jobs.listed(self.connection, ended=True)
-            if job.object == key and job.digest != desired.action.digest
+            if job.object == key
+            and job.stage == desired.action.stage
+            and job.digest != desired.action.digest
         ]
         if not before:
             return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from loopscope.reconcilers.plan import (
@@ -15,6 +16,7 @@ from loopscope.reconcilers.plan import (
     Snapshot,
     Wait,
     Wanted,
+    next_up,
 )
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
@@ -110,6 +112,11 @@ def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
 
 
+def needed_json(action: Action) -> dict[str, str | None]:
+    """Return how a payload and a status refer to a shared artifact: by what it is made from."""
+    return {"digest": action.digest, "contentDigest": None}
+
+
 def condition(
     snapshot: Snapshot, type_: ConditionType, status: Truth, reason: str, message: str
 ) -> Condition:
@@ -191,7 +198,12 @@ def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
 def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
     if observed.artifact is not None and observed.damage is None:
         return _ready(snapshot, wanted, observed)
+    wanted, observed = next_up(wanted, observed)
     job = observed.job
+    if observed.artifact is not None and observed.damage is None:  # shared, and not in the index
+        plan = _working(snapshot, wanted, job)
+        again = Wait(snapshot.now, "a shared artifact is taken over")
+        return replace(plan, enqueue=None, adopt=observed.artifact, result=again)
     if observed.damage is not None:
         event = PlannedEvent("Warning", "ArtifactDamaged", f"{observed.damage}; running it again")
         active = job is not None and job.state in ("pending", "running")

@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 
 from loopscope.reports.present import present
-from loopscope.specs.actions import CODE_REVISIONS, STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
@@ -171,7 +171,7 @@ def _stage(
         manifest = store.manifest(artifact.stage, artifact.digest)
     except (Corrupt, OSError) as error:
         return StageView(name, record, problem=f"ArtifactDamaged: {error}")
-    revision = CODE_REVISIONS[next(stage for stage in STAGES if stage == artifact.stage)]
+    revision = CODE_REVISIONS[next(stage for stage in CODE_REVISIONS if stage == artifact.stage)]
     if manifest.get("codeRevision", revision) != revision:
         problem = "Outdated: it was made by another version of Loopscope; the controller renews it"
         return StageView(name, record, problem=problem)

