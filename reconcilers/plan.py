@@ -119,11 +119,11 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Wait:
-    """Look again at ``until`` (Unix seconds)."""
+class LookAgain:
+    """Look again ``at_once``, or as soon as inputs that are not known are asked for again."""
 
-    until: float
     reason: str
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Failed:
     terminal: bool
 
 
-Result = Done | Wait | Failed
+Result = Done | LookAgain | Failed
 
 
 @dataclass(frozen=True)

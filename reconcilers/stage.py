@@ -10,11 +10,11 @@ from loopscope.reconcilers.plan import (
     Blocked,
     Desired,
     Failed,
+    LookAgain,
     Observed,
     Plan,
     PlannedEvent,
     Snapshot,
-    Wait,
     Wanted,
     next_up,
 )
@@ -39,8 +39,6 @@ from loopscope.state.records import (
     JobHead,
     ObjectRecord,
 )
-
-RESOLVE_RETRY_SECONDS = 30.0
 
 
 def plan_stage(snapshot: Snapshot, desired: Desired, observed: Observed) -> Plan:
@@ -171,14 +169,14 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
         summary={},
         inputs=old.status.inputs if blocked.keep_wanted else {},
     )
-    result = Wait(snapshot.now + RESOLVE_RETRY_SECONDS, blocked.message)
+    unknown = blocked.reason in ("Resolving", UNAVAILABLE)
     return Plan(
         status=status,
         wanted_digest=old.wanted_digest if blocked.keep_wanted else None,
         events=_warn(old, stalled),
         result=Failed(blocked.reason, terminal=True)
         if blocked.terminal
-        else (result if blocked.reason in ("Resolving", UNAVAILABLE) else Plan.result),
+        else (LookAgain(blocked.message) if unknown else Plan.result),
     )
 
 
@@ -202,7 +200,7 @@ def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
     job = observed.job
     if observed.artifact is not None and observed.damage is None:  # shared, and not in the index
         plan = _working(snapshot, wanted, job)
-        again = Wait(snapshot.now, "a shared artifact is taken over")
+        again = LookAgain("a shared artifact is taken over", at_once=True)
         return replace(plan, enqueue=None, adopt=observed.artifact, result=again)
     if observed.damage is not None:
         event = PlannedEvent("Warning", "ArtifactDamaged", f"{observed.damage}; running it again")
