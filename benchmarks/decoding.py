@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.models import describe_model
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule, random_direction, uniforms
 from loopscope.numerics.steering import generate

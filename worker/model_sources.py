@@ -24,9 +24,9 @@ from typing import Any
 import filelock
 import platformdirs
 
+from loopscope.inputs.file_stamps import FileStamp
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure, TransientFailure
-from loopscope.state.file_stamps import FileStamp
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 from loopscope.worker.context import ProgressReport
 from loopscope.worker.conversion import ConversionFailed, convert_in_process

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from loopscope.inputs.file_stamps import FileStamp
 from loopscope.state.failures import JobStopped, TerminalFailure
-from loopscope.state.file_stamps import FileStamp
 from loopscope.worker.model_sources import MARKER, default_cache, local_model_folder
 from loopscope.worker.models import load_model, share_weights
 from tests.tiny_models import folder_reference, save_rope_model

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.files import HashMemo, read_json_object
-from loopscope.controller.inputs.gguf_header import GgufFacts, read_gguf_facts
-from loopscope.controller.inputs.headers import HeaderError, read_safetensors_header
-from loopscope.controller.inputs.hub import Hub, HubCommit
-from loopscope.controller.inputs.packages import find_packaged_gguf
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.files import HashMemo, read_json_object
+from loopscope.inputs.gguf_header import GgufFacts, read_gguf_facts
+from loopscope.inputs.headers import HeaderError, read_safetensors_header
+from loopscope.inputs.hub import Hub, HubCommit
+from loopscope.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
 from loopscope.specs.tokens import BOS_ADVICE

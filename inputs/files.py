@@ -16,11 +16,11 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from loopscope.controller.inputs.errors import ResolutionPending
+from loopscope.inputs.errors import ResolutionPending
+from loopscope.inputs.file_stamps import FileStamp
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.state import failpoints
-from loopscope.state.file_stamps import FileStamp
 
 MEMO_ENTRIES_MAX = 4096
 MEMO_BYTES_MAX = 16 * 2**20

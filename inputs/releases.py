@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from loopscope.controller.inputs.errors import InputRefused
+from loopscope.inputs.errors import InputRefused
 
 REGISTRY_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 100

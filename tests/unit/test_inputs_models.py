@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.models import describe_model
 from tests.fake_hub import FakeHub
 
 CONFIG = {"architectures": ["Gemma2ForCausalLM"], "hidden_size": 32, "num_hidden_layers": 4}
@@ -344,7 +344,7 @@ def test_torch_is_never_imported(tmp_path):
     code = f"""
 import sys
 from loopscope.controller.admission import check_experiment_inputs
-from loopscope.controller.inputs.hub import Hub
+from loopscope.inputs.hub import Hub
 release = {{"release": "gemma-scope-2b-pt-res-canonical", "id": "layer_3/width_16k/canonical"}}
 model = {{"name": "tiny", "source": {{"folder": {str(folder)!r}}}}}
 spec = {{"model": model, "hook": "blocks.3.hook_resid_post",

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import SHA256, HashMemo
-from loopscope.controller.inputs.headers import HeaderError
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import SHA256, HashMemo
+from loopscope.inputs.headers import HeaderError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loopscope.controller.inputs.dictionary_training import Training, read_training
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.files import HashMemo, read_json_object
-from loopscope.controller.inputs.headers import (
+from loopscope.inputs.dictionary_training import Training, read_training
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.files import HashMemo, read_json_object
+from loopscope.inputs.headers import (
     HeaderError,
     TensorHeader,
     read_npz_headers,
     read_safetensors_header,
 )
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.releases import ReleaseEntry, find_release, release_hint
-from loopscope.controller.inputs.saelens_config import SaelensConfig, read_saelens_config
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
+from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
 from loopscope.specs.canonical import digest
 
 READER_REVISION = 1

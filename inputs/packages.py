@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from loopscope.controller.inputs.errors import InputRefused
+from loopscope.inputs.errors import InputRefused
 
 PARTS_MAX = 1000
 _PART = re.compile(r"(?P<name>.+\.gguf)(?:\.part(?P<number>\d{1,4}))?")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.hub import Hub
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
 from tests.fake_hub import FakeHub
 
 D_IN, D_SAE = 6, 20
