@@ -6,14 +6,13 @@ flag is never silently skipped.
 
 from __future__ import annotations
 
-import json
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,11 +27,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from loopscope.inputs.files import read_json_object
+from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.dictionary import Architecture, SparseDictionary
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.model_sources import forbids
 from loopscope.worker.saelens import Weights, saelens_weights
+
+Config = TypeVar("Config")
 
 
 def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
@@ -115,7 +119,7 @@ _ABSENT = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:
-    config = _json_object(_file(paths, "cfg.json"))
+    config = _config(_file(paths, "cfg.json"), read_saelens_config)
     return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
 
 
@@ -140,11 +144,7 @@ def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
 
 def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
     if "config.json" in paths:
-        architecture = _json_object(paths["config.json"]).get("architecture")
-        if architecture != "jump_relu":
-            raise TerminalFailure(
-                "UnsupportedDictionary", f"architecture {architecture!r}, expected 'jump_relu'"
-            )
+        _config(paths["config.json"], check_gemma_scope_config)
     path = _only(paths, ".safetensors")
     return _gemma_scope(_tensors(path), path.name)
 
@@ -197,14 +197,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
+    """Return what ``read`` makes of a config, as the controller read it when it was applied."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise TerminalFailure("UnsupportedDictionary", f"{path.name} is not JSON") from error
-    if not isinstance(value, dict):
-        raise TerminalFailure("UnsupportedDictionary", f"{path.name} holds no JSON object")
-    return value
+        return read(read_json_object(path))
+    except ValueError as error:
+        raise TerminalFailure("UnsupportedDictionary", f"{path.name}: {error}") from error
 
 
 def _built(weights: Weights, ref: Mapping[str, Any]) -> SparseDictionary:
