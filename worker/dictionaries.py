@@ -17,12 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,9 +25,9 @@ from loopscope.inputs.files import read_json_object
 from loopscope.inputs.gemma_scope import check_gemma_scope_config
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.dictionary import Architecture, SparseDictionary
-from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
-from loopscope.worker.model_sources import forbids
+from loopscope.worker.downloads import downloading
 from loopscope.worker.saelens import Weights, saelens_weights
 
 Config = TypeVar("Config")
@@ -94,28 +88,8 @@ def _located(source: Mapping[str, Any], name: str) -> Path:
 def _downloaded(source: Mapping[str, Any], name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
     inside = f"{source['path']}/{name}"
-    where = f"{inside} of {source['repo']} at {source['revision']}"
-    try:
+    with downloading(source["repo"], source["revision"], "InputMissing"):
         return Path(hf_hub_download(source["repo"], inside, revision=source["revision"]))
-    except Exception as error:  # whatever the hub client raises; its words may hold a token
-        if isinstance(error, _ABSENT) and not isinstance(error, LocalEntryNotFoundError):
-            raise TerminalFailure(
-                "InputMissing", f"the hub has no {where}, or does not show it to this user"
-            ) from None
-        if forbids(error):
-            raise TerminalFailure(
-                "InputMissing", f"the hub does not show {where} to this user; set HF_TOKEN"
-            ) from None
-        if isinstance(error, LocalEntryNotFoundError):
-            raise TransientFailure(
-                "HubUnreachable", f"{where} is not in the cache and the hub cannot be reached"
-            ) from None
-        raise TransientFailure(
-            "HubUnreachable", f"{where} cannot be downloaded now ({type(error).__name__})"
-        ) from None
-
-
-_ABSENT = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:

