@@ -44,8 +44,8 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
 
     labels = sweep.inherited_labels(record)
     splits = {"splits": spec["splits"]} if "splits" in spec else {}
-    calibration = spec.get("calibration")
-    text = {"calibrationText": calibration["text"]} if calibration else {}
+    calibration = spec.get("calibration", {})
+    text = {"calibrationText": calibration["text"]} if "text" in calibration else {}
 
     def reference(stage: str) -> dict[str, str]:
         return {"name": f"{name}-{stage}"}

@@ -25,6 +25,7 @@ from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 StageName = Literal["capture", "coarse", "fine", "mapping", "steering"]
 STAGES: tuple[StageName, ...] = ("capture", "coarse", "fine", "mapping", "steering")
+PROMPTS = "prompts.parquet"
 _INPUTS: dict[StageName, tuple[StageName, ...]] = {
     "capture": (),
     "coarse": ("capture",),
@@ -149,6 +150,16 @@ class ExperimentView:
         return self.stages.get(name) or StageView(
             name, None, problem="the spec does not ask for it"
         )
+
+    @property
+    def prompts(self) -> StageView:
+        """The stage whose ``prompts.parquet`` says most: a decomposition knows of the split.
+
+        Captures of earlier versions knew it, too, and decompositions had no such table.
+        """
+        coarse = self.stage("coarse")
+        knows = coarse.artifact is not None and PROMPTS in coarse.artifact.files
+        return coarse if knows else self.stage("capture")
 
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""

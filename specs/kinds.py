@@ -82,7 +82,8 @@ class CaptureSpec(Spec):
     splits: Splits = Splits()
     """Which prompts choose latents, and which only test."""
     calibration_text: Texts | None = None
-    """Ordinary text, captured apart: decompositions check their dictionaries on it."""
+    """Ordinary text, captured apart: decompositions measure their dictionaries on it. A text over
+    ``maxTokens`` is read in pieces. Default: 106 English sentences that come with Loopscope."""
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:
@@ -102,8 +103,8 @@ class DecompositionSpec(Spec):
     selection: Selection = Selection()
     """Which latents are candidates for the concept."""
     calibration: Expected | None = None
-    """What the dictionary must do on the capture's ``calibrationText``; left out, nothing is
-    checked."""
+    """What the dictionary must do on the capture's ``calibrationText``; left out, it is measured
+    and not checked."""
 
 
 class MappingSpec(MappingRules):
@@ -150,8 +151,9 @@ class Calibration(Spec):
     A dictionary for another model, hook or scale reconstructs badly or fires too often.
     """
 
-    text: Texts
-    """Ordinary text, one sequence per line; all its tokens but BOS count."""
+    text: Texts | None = None
+    """Ordinary text, one sequence per line; all its tokens but BOS count. A text over ``maxTokens``
+    is read in pieces. Default: 106 English sentences that come with Loopscope."""
     coarse: Expected
     """Ranges for the coarse dictionary."""
     fine: Expected

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -93,3 +94,35 @@ def divided(texts: Sequence[str], seed: int, share: float) -> list[bool]:
 def _rank(seed: int, text: str) -> str:
     key = canonical_json(["split", seed, normalised(text)])
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+CONDITIONS = {"target": "target", "neutral": "neutral", "hard-negative": "hardNegatives"}
+"""The conditions in the order of the tables, with the field that holds their prompts."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of a stored spec: ``id`` as in the tables, text and condition."""
+
+    id: str
+    text: str
+    condition: str
+
+
+def prompts_of(spec: Mapping[str, Any]) -> list[Prompt]:
+    """Return the prompts of a stored Capture in the order of the tables."""
+    return [
+        Prompt(f"{condition}-{number:04d}", text, condition)
+        for condition, field in CONDITIONS.items()
+        for number, text in enumerate(spec["prompts"].get(field, {}).get("texts", ()))
+    ]
+
+
+def prompt_splits(spec: Mapping[str, Any]) -> list[PromptSplit]:
+    """Return the split of each prompt of a stored Capture, in the order of the tables."""
+    splits = Splits.model_validate(spec.get("splits", {}))
+    prompts = prompts_of(spec)
+    found: list[PromptSplit] = []
+    for condition in CONDITIONS:
+        found += splits.of_prompts([one.text for one in prompts if one.condition == condition])
+    return found

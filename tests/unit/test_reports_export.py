@@ -49,7 +49,7 @@ CONTRACT = {
         "perplexity",
         "kl",
     },
-    "capture/prompts.parquet": {"prompt_id", "text", "condition", "split", "n_tokens"},
+    "capture/prompts.parquet": {"prompt_id", "text", "condition", "split", "last_token"},
     "arms.parquet": {"arm", "strength", "n", "concept_rate", "concept_low", "concept_high"},
     "coarse_summary.parquet": {"coarse", "fires", "passes_cosine_rule", "passes_strict_rule"},
 }

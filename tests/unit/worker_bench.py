@@ -17,6 +17,7 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages import decomposition, mapping
+from loopscope.worker.stages.capture import CALIBRATION
 from loopscope.worker.stages.tables import write_table
 
 D_IN = 6
@@ -48,6 +49,7 @@ FINE = relu_dictionary(
     )
 )
 TARGETS, NEUTRALS = 12, 10
+TEXT_TOKENS = 40
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Bench:
     folder: Path
     reports: list[tuple[str, int, int, str]] = field(default_factory=list)
     stop_after: int | None = None
+    split: Sequence[str] = ()
 
     def context(self, action: str) -> StageContext:
         return StageContext(
@@ -95,6 +98,8 @@ class Bench:
         rows = np.repeat(rows, tokens, axis=0)
         rows *= np.tile(np.linspace(1, 0.5, tokens, dtype=np.float32), prompts)[:, None]
         out = self.out("capture", "c")
+        text = generator.uniform(0, 1, (TEXT_TOKENS, D_IN)).astype(np.float32)
+        save_file({"residual": text}, out / CALIBRATION)
         tensors = {
             "residual": rows,
             "prompt_index": np.repeat(np.arange(prompts, dtype=np.int32), tokens),
@@ -105,16 +110,16 @@ class Bench:
             "prompt_id": [f"p{i}" for i in range(prompts)],
             "text": ["text"] * prompts,
             "condition": np.where(is_target, "target", "neutral").astype("<U13"),
-            "split": split or ["discover"] * prompts,
             "n_tokens": np.full(prompts, tokens),
         }
+        self.split = split or ["discover"] * prompts
         if hard:
             columns["condition"][-hard:] = "hard-negative"
         write_table(out / "prompts.parquet", columns)
 
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
-        payload["aggregation"] = aggregation
+        payload |= {"aggregation": aggregation, "splits": list(self.split)}
         return decomposition.run(payload, self.context(which), self.out("decomposition", which))
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
