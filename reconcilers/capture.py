@@ -31,7 +31,10 @@ def desired(snapshot: Snapshot) -> Desired:
     declared = {
         "model": facts["ref"]["identity"],
         "hook": spec["hook"],
-        "prompts": [vars(prompt) for prompt in prompts_of(spec)],
+        "prompts": [
+            {"id": prompt.id, "text": prompt.text, "condition": prompt.condition}
+            for prompt in prompts_of(spec["prompts"])
+        ],
         "positions": spec["positions"],
         "maxTokens": spec["maxTokens"],
         "calibrationText": _calibration_text(spec),

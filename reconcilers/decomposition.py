@@ -15,7 +15,7 @@ from loopscope.reconcilers.stage import (
 )
 from loopscope.specs.actions import Action
 from loopscope.specs.model_names import another_model
-from loopscope.specs.splits import prompt_splits
+from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 
@@ -41,10 +41,7 @@ def desired(snapshot: Snapshot) -> Desired:
 def _wanted(
     record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
 ) -> Wanted:
-    shared: dict[str, Any] = {
-        "aggregation": record.spec["aggregation"],
-        "splits": prompt_splits(capture.spec),
-    }
+    shared = {"aggregation": record.spec["aggregation"], **_division(capture.spec)}
     if "calibration" in record.spec:
         shared["calibration"] = record.spec["calibration"]
     declared = {
@@ -58,6 +55,14 @@ def _wanted(
         "dictionary": facts,
     }
     return Wanted(Action("decomposition", declared, payload), inputs)
+
+
+def _division(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the split of each prompt and, where some belong together, the number of its group."""
+    prompts = prompts_of(spec["prompts"])
+    splits = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
+    groups = numbered([prompt.group for prompt in prompts])
+    return {"splits": splits, **({"groups": groups} if groups is not None else {})}
 
 
 def _mismatch(

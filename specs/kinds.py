@@ -10,10 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.fields import HookName, ObjectName, Spec, Texts, Unit, normalised
+from loopscope.specs.fields import (
+    GroupedTexts,
+    HookName,
+    ObjectName,
+    Spec,
+    Texts,
+    Unit,
+    normalised,
+)
 from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from loopscope.specs.sources import Dictionary, Model
-from loopscope.specs.splits import Splits
+from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
 
 Positions = Literal["last", "all"]
@@ -30,11 +38,11 @@ class Reference(Spec):
 class PromptSets(Spec):
     """The two conditions that are contrasted, and a third that is only looked at."""
 
-    target: Texts
+    target: GroupedTexts
     """Prompts about the concept."""
-    neutral: Texts
+    neutral: GroupedTexts
     """Prompts of the same shape that are not about it."""
-    hard_negatives: Texts | None = None
+    hard_negatives: GroupedTexts | None = None
     """Prompts about the concept's nearest neighbours (other countries); reported apart, never
     mixed into neutral."""
 
@@ -87,7 +95,7 @@ class CaptureSpec(Spec):
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:
-        self.splits.check_prompts(dict(self.prompts.conditions))
+        check_prompts(self.splits, self.prompts.canonical())
         return self
 
 
@@ -132,7 +140,7 @@ class SteeringSpec(SteeringRules):
 
     @model_validator(mode="after")
     def _divisible(self) -> SteeringSpec:
-        self.splits.check_openings(self.prompts.texts)
+        self.splits.check_openings(labelled(self.prompts.canonical()))
         return self
 
 
@@ -202,9 +210,9 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentSpec:
-        self.splits.check_prompts(dict(self.prompts.conditions))
+        check_prompts(self.splits, self.prompts.canonical())
         if self.steering is not None:
-            self.splits.check_openings(self.steering.prompts.texts)
+            self.splits.check_openings(labelled(self.steering.prompts.canonical()))
         return self
 
     @model_validator(mode="after")

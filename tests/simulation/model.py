@@ -16,7 +16,7 @@ from typing import Any
 from loopscope.specs.actions import Stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
-from loopscope.specs.splits import Splits, prompt_splits
+from loopscope.specs.splits import Splits, prompts_of
 from tests import fake_stages
 
 LAYERS = 4
@@ -162,7 +162,9 @@ class Model:
                 "capture": {"digest": self._lend(capture)},
                 "dictionary": {"identity": self._identity_of(spec["dictionary"]["path"])},
                 "aggregation": spec["aggregation"],
-                "splits": prompt_splits(self.specs[capture_key]),
+                "splits": Splits.model_validate(
+                    self.specs[capture_key].get("splits", {})
+                ).of_prompts(prompts_of(self.specs[capture_key]["prompts"])),
             },
         )
 
@@ -204,7 +206,8 @@ class Model:
         if not mapping.metrics["arms"]:
             return Outcome("answered")
         texts = spec["prompts"]["texts"]
-        splits = Splits.model_validate(spec.get("splits", {})).of_openings(texts)
+        alone = [(text, None) for text in texts]
+        splits = Splits.model_validate(spec.get("splits", {})).of_openings(alone)
         openings = [
             {"id": f"opening-{n:04d}", "text": text}
             for n, (text, split) in enumerate(zip(texts, splits, strict=True))

@@ -60,6 +60,7 @@ class Bench:
     reports: list[tuple[str, int, int, str]] = field(default_factory=list)
     stop_after: int | None = None
     split: Sequence[str] = ()
+    groups: Sequence[int] | None = None
 
     def context(self, action: str) -> StageContext:
         return StageContext(
@@ -120,6 +121,7 @@ class Bench:
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
         payload |= {"aggregation": aggregation, "splits": list(self.split)}
+        payload |= {"groups": self.groups} if self.groups is not None else {}
         return decomposition.run(payload, self.context(which), self.out("decomposition", which))
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):

@@ -82,6 +82,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     activations, sums, near_edge = _encode_in_shards(rows.residual, dictionary, context)
     aggregation = payload["aggregation"]
     table = {**rows.prompts, "split": np.asarray(payload["splits"])}
+    if "groups" in payload:
+        table["group"] = np.asarray(payload["groups"], dtype=np.int64)
     write_table(out / PROMPTS, table)
     prompts = aggregate_prompts(
         activations, rows.prompt_index, rows.position, len(table["split"]), aggregation

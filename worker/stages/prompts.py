@@ -26,4 +26,4 @@ def prompt_rows(
 ) -> tuple[DiscoverRows, HeldOutRows | None]:
     """Return the two splits of prompt activations [prompts, latents]; None without test rows."""
     condition, split = (prompts[name].astype(np.str_) for name in ("condition", "split"))
-    return split_rows(activations, condition, split)
+    return split_rows(activations, condition, split, prompts.get("group"))
