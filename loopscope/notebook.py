@@ -19,6 +19,7 @@ from loopscope.reports.documents import object_document
 from loopscope.reports.listing import by_owner, stage_word
 from loopscope.reports.numbers import testable
 from loopscope.reports.present import present
+from loopscope.reports.story import confirmation
 from loopscope.reports.view import PROMPTS, STAGES, ExperimentView, StageView
 from loopscope.specs.keys import Key
 from loopscope.specs.suggest import did_you_mean
@@ -200,6 +201,10 @@ class Experiment:
     def gate(self) -> dict[str, Any]:
         """Return what the gate said and why (``gate.json``)."""
         return self.document("gate.json")
+
+    def confirmation(self) -> str:
+        """Return how many candidates passed again on test prompts, or ``not confirmed: …``."""
+        return confirmation(self._view)
 
     def verdict(self) -> dict[str, Any]:
         """Return the verdict on steering with every contrast (``verdict.json``)."""

@@ -17,7 +17,7 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages import decomposition, mapping
-from loopscope.worker.stages.capture import CALIBRATION
+from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
 from loopscope.worker.stages.tables import write_table
 
 D_IN = 6
@@ -50,6 +50,8 @@ FINE = relu_dictionary(
 )
 TARGETS, NEUTRALS = 12, 10
 TEXT_TOKENS = 40
+COMPARED = (0, 2)
+"""Prompts that plain Hugging Face ran again."""
 
 
 @dataclass
@@ -107,6 +109,9 @@ class Bench:
             "position": np.tile(np.arange(tokens, dtype=np.int32), prompts),
         }
         save_file(tensors, out / "residual.safetensors")
+        again = np.isin(tensors["prompt_index"], COMPARED)
+        reference = {name: tensors[name][again] for name in ("residual", "prompt_index")}
+        save_file(reference, out / REFERENCE)
         columns = {
             "prompt_id": [f"p{i}" for i in range(prompts)],
             "text": ["text"] * prompts,

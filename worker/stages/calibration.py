@@ -1,13 +1,24 @@
-"""Preflight of a decomposition: the dictionary does on ordinary text what it was measured to do."""
+"""Preflights of a decomposition: what its dictionary does on ordinary text and on wrong rows."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from loopscope.numerics.dictionary import ReconstructionSums
+from torch import Tensor
+
+from loopscope.numerics.dictionary import (
+    BLOCK_BYTES_MAX,
+    ReconstructionSums,
+    SparseDictionary,
+    block_shape,
+    encode,
+)
+from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
 
 ADVICE = "check that the dictionary was trained on this model and hook, in the same scale"
+SAME_LATENTS_MIN = 0.9
+"""Least share of the latents active in one of two computations that are active in both."""
 
 
 def calibration_preflight(payload: dict[str, Any], on_text: ReconstructionSums) -> dict[str, Any]:
@@ -27,5 +38,31 @@ def calibration_preflight(payload: dict[str, Any], on_text: ReconstructionSums) 
                 ADVICE,
             )
             for name, (low, high) in sorted(payload.get("calibration", {}).items(), reverse=True)
+        ]
+    )
+
+
+def latents_preflight(
+    dictionary: SparseDictionary, captured: Tensor, expected: Tensor, context: StageContext
+) -> dict[str, Any]:
+    """Check that rows as captured and as plain Hugging Face has them have the same active latents.
+
+    Both are [rows, d_in], a few prompts' rows. An error that is small beside the residual may be
+    large for a dictionary. Raises TerminalFailure ``PreflightFailed``.
+    """
+    shape = block_shape(len(captured), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
+    first, second = (
+        encode(dictionary, rows.to(context.device), *shape) > 0 for rows in (captured, expected)
+    )
+    either, both = (first + second).nnz, first.multiply(second).nnz
+    return require(
+        [
+            Preflight(
+                f"share of {either:,} active latents that plain Hugging Face finds as well",
+                both / either if either else 1.0,
+                SAME_LATENTS_MIN,
+                1.0,
+                "capture in dtype float32, or report it with model, hook and device",
+            )
         ]
     )

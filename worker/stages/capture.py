@@ -25,6 +25,7 @@ TOKENS_PER_BATCH_MAX = 512
 BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
 CALIBRATION = "calibration.safetensors"
+REFERENCE = "reference.safetensors"
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
@@ -42,10 +43,21 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     ids = [prompt["id"] for prompt in prompts]
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
-    preflights = capture_preflights(model, payload["hook"], tokens, rows)
+    norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
+    preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
+    _write_reference(payload, reference, out)
     text_tokens = _write_calibration(model, payload, context, out)
-    found = _write(payload, rows, [model.decode([one[-1]]) for one in tokens], out)
+    found = _write(payload, rows, norms, [model.decode([one[-1]]) for one in tokens], out)
     return {**found, "text_tokens": text_tokens, "preflights": preflights}
+
+
+def _write_reference(payload: dict[str, Any], found: dict[int, Tensor], out: Path) -> None:
+    """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
+    last = payload["positions"] == "last"
+    kept = {i: row[-1:] if last else row for i, row in found.items()}
+    index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
+    residual = torch.cat(list(kept.values())).contiguous()
+    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE)
 
 
 def _write_calibration(
@@ -141,11 +153,14 @@ def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
 
 
 def _write(
-    payload: dict[str, Any], rows: list[Tensor], last_tokens: list[str], out: Path
+    payload: dict[str, Any],
+    rows: list[Tensor],
+    norms: NormStatistics,
+    last_tokens: list[str],
+    out: Path,
 ) -> dict[str, Any]:
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
-    norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
     last = payload["positions"] == "last"
     residual = torch.stack([row[-1] for row in rows]) if last else every
     index = torch.arange(len(rows), dtype=torch.int32)

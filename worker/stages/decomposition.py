@@ -31,8 +31,8 @@ from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.calibration import calibration_preflight
-from loopscope.worker.stages.capture import CALIBRATION
+from loopscope.worker.stages.calibration import calibration_preflight, latents_preflight
+from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
 from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
 
@@ -78,7 +78,10 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         )
     text_rows = load_file(capture / CALIBRATION)["residual"]
     _, on_text, _ = _encode_in_shards(text_rows, dictionary, context, "text")
-    preflights = calibration_preflight(payload, on_text)
+    preflights = {
+        **calibration_preflight(payload, on_text),
+        **latents_preflight(dictionary, *_compared_rows(capture, rows), context),
+    }
     activations, sums, near_edge = _encode_in_shards(rows.residual, dictionary, context)
     aggregation = payload["aggregation"]
     table = {**rows.prompts, "split": np.asarray(payload["splits"])}
@@ -115,7 +118,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "text_tokens": on_text.rows,
         "text_l0": on_text.l0,
         "text_fvu": _known(on_text.fvu),
-        **({"preflights": preflights} if preflights else {}),
+        "preflights": preflights,
     }
 
 
@@ -137,6 +140,13 @@ def _read_capture(folder: Path) -> CapturedRows:
         position=tensors["position"].numpy(),
         prompts=read_columns(folder / PROMPTS),
     )
+
+
+def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
+    """Return captured rows of a few prompts, and the same as plain Hugging Face has them."""
+    reference = load_file(capture / REFERENCE)
+    chosen = np.isin(rows.prompt_index, reference["prompt_index"].numpy())
+    return rows.residual[torch.from_numpy(chosen)], reference["residual"]
 
 
 def _encode_in_shards(
