@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from loopscope.numerics.dictionary import ReconstructionSums, SparseDictionary, decode, encode
+from loopscope.specs.packaged import packaged_texts
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.stages import capture
 from loopscope.worker.stages.calibration import calibration_preflight
@@ -85,3 +86,11 @@ def test_a_calibration_text_over_the_limit_is_read_in_pieces(world):
         piece = torch.tensor([[bos, *tokens[3:6]]])
         states = world.model.hf_model(input_ids=piece, output_hidden_states=True).hidden_states
     assert torch.allclose(found[3:6], states[2][0, 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_the_packaged_text_is_read_whole_by_a_model_of_short_context(world):
+    text = list(packaged_texts("calibration"))
+    folder, metrics = world.run(capture, capture_payload(calibrationText=text))
+    tokens = sum(len(world.model.encode(line)) - 1 for line in text)
+    assert len(load_file(folder / capture.CALIBRATION)["residual"]) == tokens
+    assert metrics["text_tokens"] == tokens > 1000
