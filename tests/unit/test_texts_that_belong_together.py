@@ -8,12 +8,16 @@ import numpy as np
 import pandas
 import pytest
 import scipy.sparse
+import torch
+from safetensors.torch import load_file
 
 from loopscope.numerics.mapping import ActivationColumns
 from loopscope.numerics.permutation import edge_test
 from loopscope.numerics.splits import exchangeable, split_rows
 from loopscope.worker.stages import steering
-from tests.stage_world import steering_payload
+from loopscope.worker.stages.steering_arms import build_arms
+from loopscope.worker.stages.tables import write_table
+from tests.stage_world import steering_payload, table
 from tests.unit.worker_bench import NEUTRALS, TARGETS, Bench
 
 MIRRORS = 30
@@ -92,3 +96,19 @@ def test_a_verdict_is_told_which_openings_belong_together(steering_world, groups
     folder, _ = steering_world.run(steering, payload)
     verdict = json.loads((folder / "verdict.json").read_text())
     assert {one["groups"] for one in verdict["contrasts"]} == {len(set(groups or range(3)))}
+
+
+def test_the_difference_of_means_is_over_the_discover_prompts_of_the_decomposition(steering_world):
+    """The capture knows of no split; its test prompts must choose no direction all the same."""
+    path = steering_world.folder / "decomposition-dc" / "prompts.parquet"
+    prompts = table(path)
+    prompts["split"] = ["test", "discover"] * 4
+    write_table(path, prompts)
+    payload = steering_payload(arms=["none", "coarse", "meanDifference"])
+    arms = build_arms(payload, steering_world.context("a"), steering_world.model.d_model)
+    rows = load_file(steering_world.folder / "capture" / "residual.safetensors")[
+        "residual"
+    ].double()
+    difference = rows[[1, 3]].mean(dim=0) - rows[[5, 7]].mean(dim=0)
+    expected = (difference / difference.norm()).float()
+    torch.testing.assert_close(arms.vectors["meanDifference"], expected)
