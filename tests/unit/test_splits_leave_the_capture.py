@@ -1,5 +1,6 @@
 """What was captured knows texts and conditions: how they are divided is asked of others."""
 
+from loopscope.controller.reasons import change_words
 from tests.simulated import Simulation, experiment_spec, texts
 
 PROMPTS = {name: texts(*(f"{name} {n}" for n in range(12))) for name in ("target", "neutral")}
@@ -18,3 +19,11 @@ def test_an_edit_of_the_splits_of_a_finished_experiment_runs_no_model_for_its_ca
     assert simulation.get("france-capture").status.artifact == captured
     simulation.apply(experiment_spec(prompts=PROMPTS))
     assert simulation.settle() == [], "taken back, everything is there"
+
+
+def test_the_reason_of_another_split_is_how_many_prompts_change_their_side():
+    before = ["discover", "test"] * 4
+    assert change_words("splits", before, before[::-1]) == "splits: 8 of 8 differ"
+    assert change_words("splits", before, ["test", *before[1:]]) == "splits: 1 of 8 differ"
+    letters = list("abcdefgh")
+    assert change_words("x", letters, letters[::-1]) == "x: the same in another order"
