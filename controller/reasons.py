@@ -110,6 +110,9 @@ def _list_words(before: list[Any], after: list[Any]) -> str:
         return f"{short(before)} -> {short(after)}"
     old, new = ({json.dumps(item, sort_keys=True) for item in side} for side in (before, after))
     added, gone = len(new - old), len(old - new)
+    if not added and not gone and len(before) == len(after) > len(old):
+        differing = sum(a != b for a, b in zip(before, after, strict=True))
+        return f"{differing} of {len(after)} differ"
     if not added and not gone:
         return "the same in another order"
     return f"{added} new, {gone} gone, of {len(after)}"

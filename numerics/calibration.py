@@ -200,18 +200,12 @@ class Question:
 
 
 def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int) -> Resample:
-    """Select again on prompts drawn with replacement within each condition, and ask the gate.
+    """Select again on prompts, or whole groups, drawn with replacement, and ask the gate.
 
     The children stay those of the full sample: cosines do not depend on prompts.
     """
     generator = keyed_generator("gate resample", question.seed, number)
-    chosen = np.concatenate(
-        [
-            generator.choice(places, places.size)
-            for places in (np.flatnonzero(rows.is_target), np.flatnonzero(~rows.is_target))
-        ]
-    )
-    drawn = rows.taken(chosen)
+    drawn = rows.resampled(generator)
     gate = question.gate
     candidates = select_candidates(latent_statistics(drawn), question.selection, question.top)
     null = matched_null(drawn, candidates, counts.compared, gate.null_anchors, question.seed)

@@ -16,6 +16,7 @@ from loopscope.numerics.features import FIRING_PROMPTS_MIN
 from loopscope.numerics.mapping import COLUMN_BYTES_MAX, ActivationColumns, Indices
 from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.sampling import keyed_generator
+from loopscope.numerics.splits import exchangeable
 
 TOLERANCE = 1e-12
 """Permutations that only exchange equal activations give the observed value but for rounding."""
@@ -42,11 +43,12 @@ def edge_test(
     seed: int,
     bytes_max: int = COLUMN_BYTES_MAX,
 ) -> EdgeTest:
-    """Permute the prompts of ``latent`` within their groups: p = (1 + k) / (1 + permutations).
+    """Permute the prompts of ``latent`` within condition: p = (1 + k) / (1 + permutations).
 
-    Both columns are centred within condition. k counts permutations with a correlation as large
-    as the observed one (Phipson and Smyth 2010: never 0). Not tested are latents that are constant
-    within conditions or fire on fewer than five prompts; without permutations nothing is tested.
+    Prompts that belong together change places as a whole. Both columns are centred within
+    condition. k counts permutations with a correlation as large as the observed one (Phipson and
+    Smyth 2010: never 0). Not tested are latents that are constant within conditions or fire on
+    fewer than five prompts; without permutations nothing is tested.
     """
     untested = np.full(fine.latents, np.nan)
     tested = np.flatnonzero((fine.spread > 0) & (fine.firing >= FIRING_PROMPTS_MIN))
@@ -59,7 +61,8 @@ def edge_test(
     observed = (rows @ standardised[:, None]) / spread - TOLERANCE
     exceeding = np.zeros(tested.size, dtype=np.int64)
     largest = []
-    blocks = _permuted(standardised, coarse.group, permutations, latent, seed, bytes_max)
+    units = exchangeable(coarse.group, coarse.together)
+    blocks = _permuted(standardised, units, permutations, latent, seed, bytes_max)
     for permuted in blocks:
         height = max(1, bytes_max // (8 * permuted.shape[1]))
         best = np.full(permuted.shape[1], -np.inf)
@@ -78,19 +81,18 @@ def edge_test(
 
 
 def _permuted(
-    values: Floats, group: Indices, permutations: int, latent: int, seed: int, bytes_max: int
+    values: Floats, units: list[Indices], permutations: int, latent: int, seed: int, bytes_max: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield blocks [prompts, permutations] of ``values`` permuted within their groups.
+    """Yield blocks [prompts, permutations] of ``values``, whole units permuted among their like.
 
     The draws come row by row from one key, so that the blocks change nothing.
     """
     generator = keyed_generator("permutation", seed, latent)
-    members = [np.flatnonzero(group == number) for number in np.unique(group)]
     step = max(1, bytes_max // (8 * len(values)))
     for start in range(0, permutations, step):
         draws = generator.random((min(step, permutations - start), len(values)))
         permuted = np.empty_like(draws)
-        for places in members:
-            order = np.argsort(draws[:, places], axis=1, kind="stable")
+        for places in units:
+            order = np.argsort(draws[:, places[:, 0]], axis=1, kind="stable")
             permuted[:, places] = values[places][order]
         yield np.ascontiguousarray(permuted.T)

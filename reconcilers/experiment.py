@@ -43,8 +43,8 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
 
     labels = sweep.inherited_labels(record)
     splits = {"splits": spec["splits"]} if "splits" in spec else {}
-    calibration = spec.get("calibration")
-    text = {"calibrationText": calibration["text"]} if calibration else {}
+    calibration = spec.get("calibration", {})
+    text = {"calibrationText": calibration["text"]} if "text" in calibration else {}
 
     specs: dict[str, dict[str, Any]] = {
         "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits, **text},
@@ -120,8 +120,9 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
     mapping, steering = stages.get("mapping"), stages.get("steering")
     if mapping is not None and mapping.ready:
         summary["gate"] = mapping.status.summary.get("verdict")
-        if mapping.status.summary.get("percentile") is not None:
-            summary["percentile"] = mapping.status.summary["percentile"]
+        for name in ("percentile", "confirmation"):
+            if mapping.status.summary.get(name) is not None:
+                summary[name] = mapping.status.summary[name]
     if steering is not None and steering.ready:
         for name in ("verdict", "reason", "contrast", "estimate", "low", "high", "n"):
             if name in steering.status.summary:

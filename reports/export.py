@@ -15,14 +15,14 @@ import pyarrow.parquet
 from loopscope.reports.documents import object_document
 from loopscope.reports.html import render_report
 from loopscope.reports.provenance import spec_yaml
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 
-CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "prompts.parquet", "norms.json")
+CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "norms.json")
 MAPPING_FILES = (
     "pairs.parquet",
     "features_test.parquet",
@@ -128,6 +128,7 @@ def _fill(view: ExperimentView, folder: Path) -> None:
             shutil.copyfile(source, folder / "manifests" / f"{stage.name}.json")
     (folder / "capture").mkdir()
     _copy(view, "capture", CAPTURE_FILES, folder / "capture")
+    _copy(view, view.prompts.name, (PROMPTS,), folder / "capture")
     _copy(view, "mapping", MAPPING_FILES, folder)
     _copy(view, "steering", STEERING_FILES, folder)
     for side in ("coarse", "fine"):

@@ -136,6 +136,15 @@ def _summary(name: str, form: Callable[[Any], str] = str) -> Cell:
     return cell
 
 
+def _confirmed(record: ObjectRecord | None) -> str:
+    """Return how many of a mapping's candidates passed again on test prompts, or that none did."""
+    summary = record.status.summary if record is not None and record.ready else {}
+    if "confirmation" not in summary:
+        return MISSING
+    confirmed = summary.get("confirmed")
+    return "not confirmed" if confirmed is None else count(confirmed)
+
+
 def _interval(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     summary = testable(record.status.summary) if record.ready else {}
     return signed_interval(summary.get("low"), summary.get("high"))
@@ -189,7 +198,7 @@ _CELLS: dict[str, dict[str, Cell]] = {
         "CHILDREN": _summary("children", count),
         "PERCENTILE": _summary("percentile", lambda value: decimal(value, 1)),
         "STABILITY": _summary("stability", lambda value: percent(value, 0)),
-        "CONFIRMED": _summary("confirmed", count),
+        "CONFIRMED": lambda record, _: _confirmed(record),
         "PASS-OF-ALL": _summary("share_of_all", percent),
         "PASS-OF-FIRING": _summary("share_of_firing", percent),
     },
@@ -205,6 +214,7 @@ _CELLS: dict[str, dict[str, Cell]] = {
 _WIDE: dict[str, dict[str, Cell]] = {
     "Experiment": {
         "REASON": _reason,
+        "CONFIRMED": lambda _, stages: _confirmed(stages.get("mapping")),
         "MODEL": lambda record, _: str(record.spec.get("model", {}).get("name", MISSING)),
         "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
         "GENERATION": lambda record, _: str(record.generation),

@@ -23,6 +23,8 @@ from loopscope.state.artifacts import ArtifactStore, Corrupt
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
+PROMPTS = "prompts.parquet"
+
 
 @dataclass(frozen=True)
 class StageView:
@@ -139,6 +141,16 @@ class ExperimentView:
         return self.stages.get(name) or StageView(
             name, None, problem="the spec does not ask for it"
         )
+
+    @property
+    def prompts(self) -> StageView:
+        """The stage whose ``prompts.parquet`` says most: a decomposition knows of the split.
+
+        Captures of earlier versions knew it, too, and decompositions had no such table.
+        """
+        coarse = self.stage("coarse")
+        knows = coarse.artifact is not None and PROMPTS in coarse.artifact.files
+        return coarse if knows else self.stage("capture")
 
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""

@@ -15,8 +15,8 @@ from loopscope.specs.canonical import digest
 Stage = Literal["capture", "decomposition", "mapping", "steering"]
 
 CODE_REVISIONS: dict[Stage, int] = {
-    "capture": 3,
-    "decomposition": 2,
+    "capture": 4,
+    "decomposition": 3,
     "mapping": 4,
     "steering": 6,
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.fields import Cosine, HookName, Share, Spec, Texts, Unit
+from loopscope.specs.fields import Cosine, GroupedTexts, HookName, Share, Spec, Texts, Unit
 from loopscope.specs.lexicon import check_apart, check_free_of_words
 
 Arm = Literal[
@@ -189,7 +189,7 @@ class SteeringRules(Spec):
     """Tokens generated after each opening."""
     sampling: Sampling = Sampling()
     """How tokens are drawn."""
-    prompts: Texts
+    prompts: GroupedTexts
     """Openings to continue."""
     neutral_text: Texts
     """Fixed text on which the next-token KL is measured."""

@@ -105,14 +105,14 @@ class Payloads:
         save_file({"mean": residual.mean(axis=0)}, out / "mean.safetensors")
         conditions = ["target" if t else "neutral" for t in self.target]
         texts = [t for c in ("target", "neutral") for t in self.spec["prompts"][c]["texts"]]
-        table(
-            out / "prompts.parquet",
-            prompt_id=[f"{c}-{n:04d}" for n, c in enumerate(conditions)],
-            text=texts,
-            condition=conditions,
-            split=["discover"] * rows,
-            n_tokens=[6] * rows,
-        )
+        self.prompts = {
+            "prompt_id": [f"{c}-{n:04d}" for n, c in enumerate(conditions)],
+            "text": texts,
+            "condition": conditions,
+            "n_tokens": [6] * rows,
+            "last_token": ["is"] * rows,
+        }
+        table(out / "prompts.parquet", **self.prompts)
         norms = {
             "median_norm": 13721.5,
             "median_centred_norm": 4810.25,
@@ -131,6 +131,7 @@ class Payloads:
 
     def _decomposition(self, side: str, out: Path) -> dict[str, Any]:
         table(out / "features.parquet", **self.features[side])
+        table(out / "prompts.parquet", **self.prompts, split=["discover"] * len(self.target))
         activations = getattr(self, side)
         save_file({"shape": np.asarray(activations.shape)}, out / "activations.safetensors")
         alive = int((activations > 0).any(axis=0).sum())

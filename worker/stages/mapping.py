@@ -37,9 +37,8 @@ from loopscope.worker.stages.tables import write_json, write_table
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
-    capture = context.artifact("capture", payload["capture"]["digest"])
-    coarse = read_side(payload["coarse"], capture, context)
-    fine = read_side(payload["fine"], capture, context)
+    coarse = read_side(payload["coarse"], context)
+    fine = read_side(payload["fine"], context)
     if coarse.decoder.shape[1] != fine.decoder.shape[1]:
         raise TerminalFailure(
             "DictionaryMismatch",

@@ -17,9 +17,9 @@ from loopscope.numerics.outcomes import LinearProbe, collateral_change, distinct
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.worker.stages.capture import TOKENS_PER_BATCH_MAX
+from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.steering_cells import Cell, Row
 from loopscope.worker.stages.steering_run import SteeringRun
-from loopscope.worker.stages.tables import read_columns
 
 Outcomes = dict[str, dict[Row, float]]
 SIDES = ("coarse", "fine")
@@ -150,8 +150,7 @@ def _default_probe_hook(run: SteeringRun) -> str:
 
 
 def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
-    folder = run.context.artifact("capture", run.payload["capture"]["digest"])
-    prompts = read_columns(folder / "prompts.parquet")
+    prompts = read_prompts(run.payload["coarse"], run.context)
     discover = prompts["split"] == "discover"
     chosen = {
         condition: _drawn(prompts["text"][discover & (prompts["condition"] == condition)].tolist())
