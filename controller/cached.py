@@ -14,9 +14,7 @@ from loopscope.specs.keys import Key
 from loopscope.state import applied
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.database import Database
-
-RECONCILED_BY = "reconciled_by"
-"""The mark that a controller sets when everything was reconciled by the code that it runs."""
+from loopscope.state.records import RECONCILED_BY
 
 
 def cached_families(
@@ -24,12 +22,12 @@ def cached_families(
 ) -> tuple[dict[Key, list[PlannedStage]], dict[Key, str]]:
     """Return the stages of the objects of ``keys`` that need no work, and all editions seen.
 
-    Such an object is Ready, was reconciled by this very code, and the folders of all artifacts
-    that it rests on are there. Whether their files are whole is for the controller to see.
+    Such an object is Ready, was reconciled by this very code and rests on no work of older rules,
+    and the folders of all artifacts that it rests on are there. Whether their files are whole is for the controller to see.
     """
     if applied.mark(connection, RECONCILED_BY) != code_identity():
         return {}, {}
-    ready = applied.ready_roots(connection)
+    ready = applied.ready_roots(connection) - applied.roots_of_older_rules(connection)
     standing = applied.standing(connection)
     work: dict[str, list[applied.WantedWork]] = {}
     for one in applied.wanted_work(connection):

@@ -45,7 +45,13 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
                 **_key(item.key),
                 "outcome": item.outcome,
                 "changes": [
-                    {"field": c.field, "before": c.before, "after": c.after} for c in item.changes
+                    {
+                        "field": c.field,
+                        "before": c.before,
+                        "after": c.after,
+                        "defaultChanged": c.is_default,
+                    }
+                    for c in item.changes
                 ],
             }
             for item in planned.objects
@@ -53,6 +59,7 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
         "stages": [_stage(stage) for stage in planned.stages],
         "prune": [_key(key) for key in planned.prune],
         "discardsSeconds": round(planned.discards_seconds, 3),
+        "needsConfirmation": planned.needs_confirmation,
     }
 
 
@@ -132,6 +139,7 @@ def _stage(stage: PlannedStage) -> dict[str, Any]:
         "root": _name(stage.root),
         "state": stage.state,
         "why": list(stage.why),
+        "ruleChanged": stage.rule,
         "until": stage.until,
         "digest": stage.digest,
         "estimatedSeconds": stage.seconds,

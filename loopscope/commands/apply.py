@@ -196,6 +196,13 @@ def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
 
 
 def _say(done: Done) -> None:
-    lines = [f"{applied.key} {applied.outcome}" for applied in done.applied]
-    lines += [f"{key} pruned" for key in done.removed]
-    print("\n".join(lines))
+    print(printable("\n".join(done_lines(done))))
+
+
+def done_lines(done: Done) -> list[str]:
+    """Return a line for each object of the files, and for each that something else came of."""
+    return [
+        *(f"{applied.key} {applied.outcome}" for applied in done.applied),
+        *(f"{one.key} is made again: {one.words}" for one in done.again),
+        *(f"{key} pruned" for key in done.removed),
+    ]

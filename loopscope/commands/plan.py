@@ -109,9 +109,11 @@ def _lines(found: Planned) -> Iterator[str]:
 
 def _changes(changes: Any, outcome: str) -> Iterator[str]:
     from loopscope.controller.reasons import change_words
+    from loopscope.controller.upgrade_words import default_words
 
     for change in changes if outcome == "configured" else ():
-        yield f"  {change_words(change.field, change.before, change.after)}"
+        words = change_words(change.field, change.before, change.after)
+        yield f"  {default_words(change) if change.is_default else words}"
 
 
 def _table(stages: list[PlannedStage]) -> Iterator[str]:
@@ -146,6 +148,8 @@ def _total(found: Planned) -> str:
     parts.append(f"{still} cached")
     lost = found.discards_seconds
     end = f"; discards {_duration(lost)} of finished work" if lost >= 1 else ""
+    if found.needs_confirmation:
+        end += "; Loopscope's rules or defaults changed, so apply asks for --confirm"
     return f"plan: {', '.join(parts)}{end}"
 
 
