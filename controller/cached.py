@@ -14,7 +14,10 @@ from loopscope.specs.keys import Key
 from loopscope.state import applied
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.database import Database
-from loopscope.state.records import RECONCILED_BY
+
+
+RECONCILED_BY = "reconciled_by"
+"""The mark that a controller sets when everything was reconciled by the code that it runs."""
 
 
 def cached_families(
@@ -25,7 +28,7 @@ def cached_families(
     Such an object is Ready, was reconciled by this very code and rests on no work of older rules,
     and the folders of all artifacts that it rests on are there. Whether their files are whole is for the controller to see.
     """
-    if applied.mark(connection, RECONCILED_BY) != code_identity():
+    if not is_reconciled(connection):
         return {}, {}
     ready = applied.ready_roots(connection) - applied.roots_of_older_rules(connection)
     standing = applied.standing(connection)
@@ -44,6 +47,11 @@ def cached_families(
             editions[key] = standing[key].edition
             editions.update({one.key: one.edition for one in family})
     return found, editions
+
+
+def is_reconciled(connection: Any) -> bool:
+    """Whether a controller of this very code has seen everything that was there."""
+    return bool(applied.mark(connection, RECONCILED_BY) == code_identity())
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from loopscope.controller.adoption import AtOnce
-from loopscope.controller.code_identity import code_identity
+from loopscope.controller.cached import is_reconciled
 from loopscope.controller.snapshots import Observer
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Plan, Snapshot
@@ -22,7 +22,7 @@ from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state import applied, events, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.database import Database
-from loopscope.state.records import RECONCILED_BY, RULES_CHANGED, ObjectRecord
+from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class OlderWork:
 
 def older_work(connection: Any, observer: Observer, roots: Collection[Key]) -> list[OlderWork]:
     """Return what the objects of ``roots``, and what these own, have of older rules."""
-    if applied.mark(connection, RECONCILED_BY) == code_identity():
-        told = applied.roots_of_older_rules(connection)  # a controller of this code saw them all
+    if is_reconciled(connection):
+        told = applied.roots_of_older_rules(connection)
         roots = [key for key in roots if key in told]
     if not roots:
         return []

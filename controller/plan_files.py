@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ PLAN_BYTES_MAX = 256 * 1024 * 1024
 MOVED_SHOWN_MAX = 5
 
 
-def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str, Any]:
-    """Return a plan as JSON values."""
+def plan_document(
+    planned: Planned, reading: Reading, *, now: float, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a plan as JSON values; ``notes`` are what was told beside it."""
     request = reading.request
     return {
         "apiVersion": API_VERSION,
@@ -60,6 +63,7 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
         "prune": [_key(key) for key in planned.prune],
         "discardsSeconds": round(planned.discards_seconds, 3),
         "needsConfirmation": planned.needs_confirmation,
+        "notes": list(notes),
     }
 
 

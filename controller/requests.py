@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopscope.controller.appliers import ANYBODY, BY_ANYBODY, Applier
-from loopscope.controller.cached import cached_families
-from loopscope.controller.code_identity import code_identity
+from loopscope.controller.cached import cached_families, is_reconciled
 from loopscope.controller.planned import Applied, Planned, PlannedObject
 from loopscope.controller.unchanged import FileMemory, Unchanged
 from loopscope.specs.errors import InvalidSpec, Problem
@@ -18,7 +17,7 @@ from loopscope.specs.spec_sources import SpecSource, files_of
 from loopscope.state import applied, objects
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import RECONCILED_BY, edition_of
+from loopscope.state.records import edition_of
 
 if TYPE_CHECKING:
     from loopscope.controller.intents import Intent
@@ -291,7 +290,7 @@ def _guarded(
 def _is_of_rules_of_now(state: StateFolder, reading: Reading) -> bool:
     """Whether a controller of this code saw that no unchanged file's work is of older rules."""
     with state.database.read() as connection:
-        if applied.mark(connection, RECONCILED_BY) != code_identity():
+        if not is_reconciled(connection):
             return False
         return not applied.roots_of_older_rules(connection).intersection(reading.unchanged.objects)
 

@@ -24,6 +24,7 @@ FORMER_DEFAULTS: dict[str, tuple[Any, ...]] = {
             "random",
         ],
     ),
+    "splits.test": (0.0,),
 }
 """By the field of a spec, what it was when the file did not say it. A default that is new where
 there was none needs no line."""
@@ -35,8 +36,6 @@ def is_new_default(path: Path, before: Leaves, after: Leaves, stated: set[Path])
     ``before`` and ``after`` are all fields of the stored spec and of the one that is wanted.
     """
     if any(_begins(path, place) or _begins(place, path) for place in stated):
-        return False
-    if path not in after:
         return False
     if path in before:
         return before[path] in FORMER_DEFAULTS.get(".".join(path), ())

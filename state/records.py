@@ -18,9 +18,6 @@ UNAVAILABLE = "InputUnavailable"
 CODE_CHANGED = "CodeChanged"
 """Reason of a pending job that no worker may run before the controller was started again."""
 
-RECONCILED_BY = "reconciled_by"
-"""The mark that a controller sets when everything was reconciled by the code that it runs."""
-
 RULES_CHANGED = "RulesChanged"
 """Reason of what rests on work of older rules, and of what cannot be made before that is let go."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopscope.commands.apply import existing, request_of, tell_unchecked
+from loopscope.commands.apply import existing, request_of, tell_notes
 from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
@@ -59,13 +59,14 @@ def plan(
         reading = read_files(state, request, now=now())
         with state.database.read() as connection:
             found = planned(connection, state, reading, now=now())
-        tell_unchecked(state, reading)
+        notes = tell_notes(state, reading)
     if output is None:
         print(printable("\n".join(_lines(found))))
         return
     from loopscope.controller.plan_files import plan_document
 
-    document = json.dumps(plan_document(found, reading, now=now()), indent=1, ensure_ascii=False)
+    whole = plan_document(found, reading, now=now(), notes=notes)
+    document = json.dumps(whole, indent=1, ensure_ascii=False)
     if output == "json":
         print(document)
         return
