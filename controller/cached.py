@@ -15,7 +15,6 @@ from loopscope.state import applied
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.database import Database
 
-
 RECONCILED_BY = "reconciled_by"
 """The mark that a controller sets when everything was reconciled by the code that it runs."""
 
@@ -26,7 +25,8 @@ def cached_families(
     """Return the stages of the objects of ``keys`` that need no work, and all editions seen.
 
     Such an object is Ready, was reconciled by this very code and rests on no work of older rules,
-    and the folders of all artifacts that it rests on are there. Whether their files are whole is for the controller to see.
+    and the folders of all artifacts that it rests on are there. Whether their files are whole is
+    for the controller to see.
     """
     if not is_reconciled(connection):
         return {}, {}

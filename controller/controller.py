@@ -348,8 +348,10 @@ class Controller:
             desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
             known = known_of(connection, desired, key) if desired is not None else Known()
         if desired is None:
-            plan = plan_of_owner(self.state.database, self._artifacts, snapshot)
-            observed = Observed()
+            observed, plan = (
+                Observed(),
+                plan_of_owner(self.state.database, self._artifacts, snapshot),
+            )
         else:
             observed = self._artifacts.observe(snapshot, desired, known)
             plan = plan_stage(snapshot, desired, observed)

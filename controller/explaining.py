@@ -114,9 +114,7 @@ class _Explainer:
         if key.kind == "Experiment":
             return self._experiment(snapshot)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observed = self.observer.observe(
-            snapshot, desired, known_of(self.connection, desired, key)
-        )
+        observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
         state = _state(snapshot.object, desired, observed)
         status = self.present(snapshot.object).status
         condition = status.condition("Ready")

@@ -53,9 +53,7 @@ def older_work(connection: Any, observer: Observer, roots: Collection[Key]) -> l
     return found
 
 
-def older_work_of(
-    connection: Any, store: ArtifactStore, roots: Collection[Key]
-) -> list[OlderWork]:
+def older_work_of(connection: Any, store: ArtifactStore, roots: Collection[Key]) -> list[OlderWork]:
     """Return the same for somebody who observes nothing else."""
     return older_work(connection, Observer(store, AtOnce(store)), roots)
 

@@ -165,9 +165,7 @@ class _Planner:
             return None
         stored = self.hypothesis.stored(key)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observed = self.observer.observe(
-            snapshot, desired, known_of(self.connection, desired, key)
-        )
+        observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
         plan = plan_stage(snapshot, desired, observed)
         after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)
         self.hypothesis.put(after)

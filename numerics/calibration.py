@@ -6,7 +6,6 @@ gate that opens for *some* anchor must be compared with the best of as many matc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -137,7 +137,7 @@ def _word(child: ObjectRecord | None) -> str:
     if child is None or child.status.observed_generation != child.generation:
         return "Pending"
     if child.ready:
-        return "Ready"
+        return "Outdated" if child.status.is_of_older_rules else "Ready"
     if child.stalled:
         return "Stalled"
     ready = child.status.condition("Ready")

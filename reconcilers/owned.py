@@ -44,9 +44,7 @@ def to_apply(
     return apply, tuple(sorted(set(existing) - {child.key for child in wanted}))
 
 
-def of_older_rules(
-    snapshot: Snapshot, owned: Mapping[str, ObjectRecord | None]
-) -> list[Condition]:
+def of_older_rules(snapshot: Snapshot, owned: Mapping[str, ObjectRecord | None]) -> list[Condition]:
     """Return the condition of an owner of objects that rest on work of older rules, if any do."""
     older = [n for n, c in owned.items() if c is not None and c.status.is_of_older_rules]
     if not older:

@@ -35,7 +35,9 @@ def plan(snapshot: Snapshot) -> Plan:
         conditions=timed(
             snapshot,
             *_conditions(snapshot, found, fresh=not apply and not remove),
-            *of_older_rules(snapshot, {child.key.name: existing.get(child.key) for child in wanted}),
+            *of_older_rules(
+                snapshot, {child.key.name: existing.get(child.key) for child in wanted}
+            ),
         ),
         summary=_summary(snapshot.object.key.name, found),
     )

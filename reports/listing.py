@@ -22,6 +22,7 @@ from loopscope.reports.numbers import (
 from loopscope.state.records import ObjectRecord
 
 __all__ = [
+    "DONE_WORDS",
     "Listing",
     "age",
     "by_owner",
@@ -33,6 +34,8 @@ __all__ = [
     "stage_word",
 ]
 
+DONE_WORDS = ("Ready", "Skipped", "Outdated")
+"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
 Children = Mapping[str, Sequence[ObjectRecord]]
 Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
@@ -94,6 +97,8 @@ def stage_word(record: ObjectRecord | None) -> str:
     ready = record.status.condition("Ready")
     if ready is None or record.status.observed_generation != record.generation:
         return "Pending"
+    if record.ready and record.status.is_of_older_rules:
+        return "Outdated"
     if record.ready:
         return "Ready" if record.status.artifact else "Skipped"
     if record.stalled:

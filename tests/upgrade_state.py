@@ -1,4 +1,4 @@
-"""A finished state folder of an older Loopscope, with the model, dictionaries and texts it is about.
+"""A finished state folder of an older Loopscope, with its model, dictionaries and texts.
 
 ``tests/data/upgrade/620b04e.tar.xz`` holds the tiny experiment of ``tests/tiny_experiment.py`` as
 commit 620b04e finished it: capture revision 2, decomposition 2, mapping 3, steering 5, schema 0004.

@@ -1,17 +1,20 @@
-"""What Loopscope computes another way since an upgrade is made again only when somebody confirms."""
+"""What Loopscope computes another way since an upgrade is made again once somebody confirms."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from loopscope.controller import cached
+from loopscope.controller.folder_source import RESCAN_SECONDS, FolderSource
+from loopscope.reconcilers import experiment as reconciler
 from loopscope.specs import actions, former_defaults
 from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, STAGES, revision_words
 from loopscope.specs.former_defaults import is_new_default
-from loopscope.specs.merging import leaves
+from loopscope.specs.merging import asked_fields, leaves
+from loopscope.state import applied, objects
 from tests.simulated import Simulation, experiment_spec
-from tests.unit.test_controller_sweep import sweep_spec
 
 STEERING = {
     "strengths": [0.1],
@@ -162,9 +165,7 @@ def test_an_edit_that_nobody_confirmed_makes_it_wait_for_somebody(settled, upgra
     assert record.status.artifact is not None, "nothing is lost"
 
 
-def test_what_is_new_does_not_rest_on_work_of_older_rules(
-    loopscope, settled, upgrade, tmp_path
-):
+def test_what_is_new_does_not_rest_on_work_of_older_rules(loopscope, settled, upgrade, tmp_path):
     upgrade("decomposition")
     after_upgrade(settled)
     own = {
@@ -198,7 +199,9 @@ def test_a_new_experiment_beside_an_old_one_runs_at_once(
 
 def test_a_protected_experiment_is_left_as_it_is(loopscope, experiment, settled, upgrade):
     def protect(text):
-        return text.replace("name: x\n", 'name: x\n  annotations: {loopscope.dev/protect: "true"}\n')
+        return text.replace(
+            "name: x\n", 'name: x\n  annotations: {loopscope.dev/protect: "true"}\n'
+        )
 
     path = experiment(with_steering, protect)
     loopscope("apply", "-f", path)
@@ -210,9 +213,7 @@ def test_a_protected_experiment_is_left_as_it_is(loopscope, experiment, settled,
 
 
 def test_new_code_alone_edits_no_child(settled, upgrade, monkeypatch):
-    from loopscope.reconcilers import experiment
-
-    old = experiment.child_manifests
+    old = reconciler.child_manifests
 
     def other_manifests(record):
         return [
@@ -223,20 +224,30 @@ def test_new_code_alone_edits_no_child(settled, upgrade, monkeypatch):
         ]
 
     upgrade("capture")
-    monkeypatch.setattr(experiment, "child_manifests", other_manifests)
+    monkeypatch.setattr(reconciler, "child_manifests", other_manifests)
     generation = settled.get("x-capture").generation
     assert after_upgrade(settled) == []
     assert settled.get("x-capture").generation == generation and settled.get("x-capture").ready
 
 
-def test_a_sweep_says_it_of_its_cells_and_is_confirmed_as_a_whole(tmp_path, upgrade):
-    simulation = Simulation(tmp_path / "state", slots=8, job_starts_per_minute=10_000)
-    simulation.apply(sweep_spec({"concept": {"a": {}, "b": {"maxTokens": 64}}}), "s")
+def test_a_sweep_says_it_of_its_cells_and_is_confirmed_as_a_whole(
+    loopscope, experiment, tmp_path, upgrade
+):
+    matrix = {"tokens": {"few": {"maxTokens": 64}, "many": {"maxTokens": 128}}}
+    path = experiment(lambda spec: spec.update(matrix=matrix))
+    assert loopscope("apply", "-f", path)[0] == 0
+    simulation = Simulation(tmp_path / "state")
     simulation.settle()
-    upgrade("steering")
+    upgrade("mapping")
     assert after_upgrade(simulation) == []
-    assert "s-a, s-b rest on work of older rules" in rules(simulation, "s")
-    assert simulation.get("s", "Experiment").ready
+    assert "x-few, x-many rest on work of older rules" in rules(simulation, "x")
+    assert simulation.get("x", "Experiment").ready
+    stages = planned(loopscope, path)[1]
+    assert stages["x-few-mapping"]["state"] == stages["x-many-mapping"]["state"] == "to do"
+    assert stages["x-few-fine"]["state"] == "cached"
+    assert "mapping/x-few-mapping, mapping/x-many-mapping" in loopscope("apply", "-f", path)[2]
+    assert loopscope("apply", "-f", path, "--confirm")[0] == 0
+    assert set(simulation.settle()) == {"mapping"} and rules(simulation, "x") is None
 
 
 def test_why_names_the_rule_before_and_after_it_was_confirmed(
@@ -256,35 +267,52 @@ def test_why_names_the_rule_before_and_after_it_was_confirmed(
 # -- defaults ---------------------------------------------------------------------------
 
 
-def test_a_default_that_changed_is_named_and_asks_before_work_is_discarded(
-    loopscope, experiment, settled, monkeypatch
-):
-    """The stored spec says what the default was; the file says nothing."""
-    path = experiment(with_steering)
-    stored = settled.get("x", "Experiment").spec
-    former = stored["steering"]["maxNewTokens"] + 7
-    steering = {**stored["steering"], "maxNewTokens": former}
-    settled.apply({**stored, "steering": steering}, "x")
+@pytest.fixture
+def former(settled, monkeypatch):
+    """The settled experiment as another default had made it; return the words for the change."""
+    stored = settled.get("x", "Experiment")
+    default = stored.spec["steering"]["maxNewTokens"]
+    steering = {**stored.spec["steering"], "maxNewTokens": default + 7}
+    spec = {**stored.spec, "steering": steering}
+    now = settled.clock.now()
+    with settled.state.database.write() as connection:
+        objects.apply(connection, stored.key, spec, now=now, annotations=stored.annotations)
+        last = applied.get(connection, stored.key, stored.uid)
+        applied.record(connection, replace(last, fields=asked_fields(spec)))
     settled.settle()
-    with settled.state.database.write() as connection:  # as an apply of then remembered it
-        remember(connection, settled.get("x", "Experiment"))
     field = "steering.maxNewTokens"
-    monkeypatch.setitem(former_defaults.FORMER_DEFAULTS, field, (former,))
-    words = f"spec.{field}: {former} -> {former - 7} (the default changed)"
-    assert words in loopscope("plan", "-f", path)[1]
+    monkeypatch.setitem(former_defaults.FORMER_DEFAULTS, field, (default + 7,))
+    return f"spec.{field}: {default + 7} -> {default} (the default changed)"
+
+
+def test_a_default_that_changed_is_named_and_asks_before_work_is_discarded(
+    loopscope, experiment, settled, former
+):
+    path = experiment(with_steering)
+    assert former in loopscope("plan", "-f", path)[1]
     code, _, err = loopscope("apply", "-f", path)
-    assert code == 1 and "ConfirmationNeeded" in err and words in err
+    assert code == 1 and "ConfirmationNeeded" in err and former in err
     assert loopscope("apply", "-f", path, "--confirm")[0] == 0
-    assert settled.get("x", "Experiment").spec == stored
+    assert settled.settle() == []
+    assert settled.get("x-steering").ready, "its first artifact is there again"
 
 
-def remember(connection, record):
-    from loopscope.specs.merging import asked_fields
-    from loopscope.state import applied
-
-    last = applied.get(connection, record.key, record.uid)
-    fields = asked_fields(record.spec)
-    applied.record(connection, type(last)(**{**last.__dict__, "fields": fields}))
+def test_a_watched_folder_does_not_apply_a_default_that_would_discard_work(
+    loopscope, experiment, settled, former, tmp_path
+):
+    path = experiment(with_steering)
+    source = FolderSource(settled.state, path.parent, tmp_path, lambda: None, settled.clock)
+    settled.clock.advance(RESCAN_SECONDS)
+    assert source.scan_if_due() == []
+    assert settled.settle() == []
+    record = settled.get("x", "Experiment")
+    assert record.ready and record.status.condition("SourceValid").status == "False"
+    assert former in record.status.condition("SourceValid").message
+    assert loopscope("apply", "-f", path, "--confirm", "--root", tmp_path)[0] == 0
+    settled.clock.advance(RESCAN_SECONDS)
+    source.scan_if_due()
+    settled.settle()
+    assert settled.get("x", "Experiment").status.condition("SourceValid") is None
 
 
 @pytest.mark.parametrize(
