@@ -17,7 +17,7 @@ from loopscope.controller.snapshots import Observer
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Plan, Snapshot
 from loopscope.specs.actions import Stage, revision_words
-from loopscope.specs.keys import Key
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state import applied, events, objects
 from loopscope.state.artifacts import ArtifactStore
@@ -35,8 +35,13 @@ class OlderWork:
     words: str
 
 
-def older_work(connection: Any, observer: Observer, roots: Collection[Key]) -> list[OlderWork]:
-    """Return what the objects of ``roots``, and what these own, have of older rules."""
+def older_work(
+    connection: Any, observer: Observer, roots: Collection[Key], edited: Collection[Key] = ()
+) -> list[OlderWork]:
+    """Return what the objects of ``roots``, and what these own, have of older rules.
+
+    A protected object loses none of its work, so it has nothing to let go, unless it is ``edited``.
+    """
     if is_reconciled(connection):
         told = applied.roots_of_older_rules(connection)
         roots = [key for key in roots if key in told]
@@ -44,7 +49,10 @@ def older_work(connection: Any, observer: Observer, roots: Collection[Key]) -> l
         return []
     found = []
     for root in roots:
-        for record in _family(connection, root):
+        family = _family(connection, root)
+        if family and _is_protected(family[0]) and root not in edited:
+            continue
+        for record in family:
             revision = observer.older_revision(record)
             if revision is not None and record.status.artifact is not None:
                 reference = record.status.artifact
@@ -53,9 +61,11 @@ def older_work(connection: Any, observer: Observer, roots: Collection[Key]) -> l
     return found
 
 
-def older_work_of(connection: Any, store: ArtifactStore, roots: Collection[Key]) -> list[OlderWork]:
+def older_work_of(
+    connection: Any, store: ArtifactStore, roots: Collection[Key], edited: Collection[Key] = ()
+) -> list[OlderWork]:
     """Return the same for somebody who observes nothing else."""
-    return older_work(connection, Observer(store, AtOnce(store)), roots)
+    return older_work(connection, Observer(store, AtOnce(store)), roots, edited)
 
 
 def let_go(connection: Any, older: Iterable[OlderWork], *, now: float) -> list[OlderWork]:
@@ -99,6 +109,10 @@ def plan_of_owner(database: Database, observer: Observer, snapshot: Snapshot) ->
             )
         }
     return experiment.plan(replace(snapshot, older=frozenset(older))) if older else plan
+
+
+def _is_protected(record: ObjectRecord) -> bool:
+    return record.annotations.get(PROTECT_ANNOTATION) == "true"
 
 
 def _family(connection: Any, key: Key) -> list[ObjectRecord]:

@@ -46,7 +46,7 @@ def plan_apply(
     ``unchanged`` are objects whose files were found unchanged without being read.
     """
     planner = _Planner(connection, store, now)
-    planner.let_go([*(intent.key for intent in wanted if not intent.stands), *unchanged])
+    planner.let_go(wanted, unchanged)
     for intent in wanted:
         planner.hypothesis.seen[intent.key] = edition_of(intent.stored)
         planner.apply(intent)
@@ -82,9 +82,11 @@ class _Planner:
         self.stalled: list[PlannedStage] = []
         self.dropped: list[PlannedStage] = []
 
-    def let_go(self, roots: Sequence[Key]) -> None:
+    def let_go(self, wanted: Sequence[Intent], unchanged: Sequence[Key]) -> None:
         """Let what these objects have of older rules be made again, as a confirmed apply does."""
-        for one in older_work(self.connection, self.observer, roots):
+        roots = [*(intent.key for intent in wanted if not intent.stands), *unchanged]
+        edited = {intent.key for intent in wanted if not intent.is_same_spec}
+        for one in older_work(self.connection, self.observer, roots, edited):
             record = self.hypothesis.get(one.key)
             if record is not None:
                 self.older[one.key] = one

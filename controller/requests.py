@@ -273,16 +273,17 @@ def _guarded(
     with state.database.read() as connection:
         wanted = _intents(connection, reading)
         edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
-        kept = [key for key in reading.keys if _is_protected(connection, key)]
-        others = [i.key for i in wanted if i not in edits and not i.stands]
-        others = [key for key in (*others, *reading.unchanged.objects) if key not in kept]
-        older = older_work_of(connection, state.artifacts, [*(i.key for i in edits), *others])
+        edited = [i.key for i in edits]
+        others = [i.key for i in wanted if i.is_same_spec and not i.stands]
+        others += reading.unchanged.objects
+        older = older_work_of(connection, state.artifacts, [*edited, *others], edited)
         if edits or older:
             from loopscope.controller.planning import plan_apply
 
             roots = {one.root for one in older}
             same = [key for key in others if key in roots]
             found = plan_apply(connection, state.artifacts, edits, now=now, unchanged=same)
+            kept = [i.key for i in edits if i.stored and _is_protected(i)]
             guard(found, confirm=reading.request.confirm, protected=kept)
     return _editions(wanted), older
 
@@ -303,8 +304,8 @@ def _refuse_unexpected(editions: dict[Key, str], expected: dict[str, str]) -> No
         )
 
 
-def _is_protected(connection: Any, key: Key) -> bool:
-    stored = objects.get(connection, key)
+def _is_protected(intent: Intent) -> bool:
+    stored = intent.stored
     return stored is not None and stored.annotations.get(PROTECT_ANNOTATION) == "true"
 
 

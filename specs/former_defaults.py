@@ -24,6 +24,7 @@ FORMER_DEFAULTS: dict[str, tuple[Any, ...]] = {
             "random",
         ],
     ),
+    "splits.discover": (1.0,),
     "splits.test": (0.0,),
 }
 """By the field of a spec, what it was when the file did not say it. A default that is new where

@@ -210,6 +210,14 @@ def test_a_protected_experiment_is_left_as_it_is(loopscope, experiment, settled,
     assert loopscope("apply", "-f", path) == (0, "experiment/x unchanged\n", "")
     assert loopscope("apply", "-f", path, "--confirm")[0] == 0
     assert settled.settle() == [] and settled.get("x-mapping").ready
+    assert planned(loopscope, path)[0]["needsConfirmation"] is False
+
+    def edit(spec):
+        with_steering(spec)
+        spec["mapping"] = {"minCosine": 0.5}
+
+    code, _, err = loopscope("apply", "-f", experiment(edit, protect), "--confirm")
+    assert code == 1 and "Protected" in err
 
 
 def test_new_code_alone_edits_no_child(settled, upgrade, monkeypatch):
@@ -262,6 +270,17 @@ def test_why_names_the_rule_before_and_after_it_was_confirmed(
     loopscope("apply", "-f", path, "--confirm")
     settled.step_until_running()
     assert "-> 99: another mapping" in loopscope("why", "mapping", "x")[1]
+
+
+def test_nothing_is_made_anew_from_work_of_older_rules_on_request_either(
+    loopscope, settled, upgrade
+):
+    upgrade("mapping")
+    after_upgrade(settled)
+    rows = settled.rows()
+    code, _, err = loopscope("rerun", "x", "--from", "steering")
+    assert code == 1 and "RulesChanged" in err and "mapping/x-mapping" in err
+    assert settled.rows() == rows
 
 
 # -- defaults ---------------------------------------------------------------------------
@@ -335,8 +354,9 @@ def test_a_field_that_the_file_does_not_say_changed_by_its_default(field, stated
 
 
 def test_former_defaults_are_fields_of_a_spec():
-    known = {".".join(path) for path in leaves(experiment_spec())}
-    assert set(former_defaults.FORMER_DEFAULTS) - {"splits.test"} <= known
+    spec = experiment_spec(splits={"discover": 0.5, "test": 0.5})
+    known = {".".join(path) for path in leaves(spec)}
+    assert set(former_defaults.FORMER_DEFAULTS) <= known
 
 
 # -- the table --------------------------------------------------------------------------
