@@ -187,12 +187,16 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
 
 
 def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
+    older = [str(key) for key, one in snapshot.references.items() if one.status.is_of_older_rules]
+    words = f"rests on work of older rules: {', '.join(older)}; {LET_GO}"
+    told = [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, words)] if older else []
     status = Status(
         observed_generation=snapshot.object.generation,
         conditions=timed(
             snapshot,
             condition(snapshot, "Ready", "True", answer.reason, answer.message),
             _inputs_ready(snapshot),
+            *told,
         ),
         summary=answer.summary,
     )

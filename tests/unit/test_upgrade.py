@@ -13,6 +13,7 @@ from loopscope.specs import actions, former_defaults
 from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, STAGES, revision_words
 from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.merging import asked_fields, leaves
+from loopscope.specs.splits import Splits
 from loopscope.state import applied, objects
 from tests.simulated import Simulation, experiment_spec
 
@@ -354,7 +355,7 @@ def test_a_field_that_the_file_does_not_say_changed_by_its_default(field, stated
 
 
 def test_former_defaults_are_fields_of_a_spec():
-    spec = experiment_spec(splits={"discover": 0.5, "test": 0.5})
+    spec = {**experiment_spec(), "splits": Splits().canonical()}
     known = {".".join(path) for path in leaves(spec)}
     assert set(former_defaults.FORMER_DEFAULTS) <= known
 
