@@ -6,7 +6,6 @@ gate that opens for *some* anchor must be compared with the best of as many matc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ from torch import Tensor
 from loopscope.numerics.features import (
     LatentStatistics,
     latent_statistics,
-    perfect_p_value,
 )
 from loopscope.numerics.gate import (
     NULL_ANCHORS_MIN,
@@ -35,6 +33,7 @@ from loopscope.numerics.gate import (
 )
 from loopscope.numerics.mapping import Indices, inverse_norms
 from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.numerics.splits import DiscoverRows, require_discover
 
@@ -160,7 +159,7 @@ def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPowe
     targets = int(rows.is_target.sum())
 
     def needed(p: float) -> int:
-        return 1 if q_max >= 1 else max(1, math.ceil(p * tested / q_max)) if q_max else tested + 1
+        return perfect_latents_needed(p, tested, q_max)
 
     smallest = perfect_p_value(targets, rows.prompts - targets)
     enough = 2

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.features import FIRING_PROMPTS_MIN
 from loopscope.numerics.mapping import COLUMN_BYTES_MAX, ActivationColumns, Indices
 from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.perfect import FIRING_PROMPTS_MIN
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.numerics.splits import exchangeable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loopscope.reconcilers import sweep
-from loopscope.reconcilers.owned import taken_name, to_apply
+from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.references import child_key
 from loopscope.reconcilers.stage import condition, plan_stage, suspended, timed
@@ -31,7 +31,11 @@ def plan(snapshot: Snapshot) -> Plan:
     fresh = not apply and not remove
     status = Status(
         observed_generation=record.generation,
-        conditions=timed(snapshot, *_conditions(snapshot, stages, fresh)),
+        conditions=timed(
+            snapshot,
+            *_conditions(snapshot, stages, fresh),
+            *of_older_rules(snapshot, stages),
+        ),
         summary=_summary(stages),
     )
     return Plan(status=status, apply=apply, remove=remove, events=_events(snapshot, status))

@@ -149,7 +149,8 @@ def _copy(view: ExperimentView, name: NodeName, files: Sequence[str], folder: Pa
     if stage.artifact is None:
         return
     for file in files:
-        if file in _OPTIONAL and file not in stage.artifact.files:
+        can_lack = file in _OPTIONAL or not stage.available  # other rules, other files
+        if can_lack and file not in stage.artifact.files:
             continue
         shutil.copyfile(stage.path(file), folder / file)
         if file_sha256(folder / file) != stage.artifact.files[file].sha256:
@@ -159,7 +160,7 @@ def _copy(view: ExperimentView, name: NodeName, files: Sequence[str], folder: Pa
 def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path: Path) -> None:
     """Write a feature table with the column ``candidate``."""
     stage: StageView = view.stage(side)
-    if not stage.available:
+    if stage.artifact is None:
         return
     table = pyarrow.parquet.read_table(stage.path("features.parquet"))
     candidates = set(view.candidates(side))

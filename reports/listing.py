@@ -23,6 +23,7 @@ from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
 from loopscope.state.records import ObjectRecord
 
 __all__ = [
+    "DONE_WORDS",
     "Listing",
     "age",
     "by_owner",
@@ -34,6 +35,8 @@ __all__ = [
     "stage_word",
 ]
 
+DONE_WORDS = ("Ready", "Skipped", "Outdated")
+"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
 Children = Mapping[str, Sequence[ObjectRecord]]
 Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})

@@ -162,7 +162,7 @@ def provenance(view: ExperimentView) -> dict[str, Any]:
     return {
         "model": model_facts(view),
         "inputs": resolved_inputs(view),
-        "stages": [stage_provenance(s) for s in view.stages.values() if s.available],
+        "stages": [stage_provenance(s) for s in view.stages.values() if s.artifact is not None],
         "spec": spec_yaml(view),
     }
 

@@ -179,7 +179,8 @@ def _steering(view: ExperimentView) -> Answer:
 
 def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
     stage = view.stage(name)
-    summary = stage.record.status.summary if stage.record and stage.answered else {}
+    told = stage.answered or stage.artifact is not None  # also of other rules: problem says which
+    summary = stage.record.status.summary if stage.record and told else {}
     return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])
 
 
