@@ -16,9 +16,11 @@ from loopscope.numerics.calibration import (
     Calibration,
     Counts,
     Question,
+    best,
     calibrate,
     select_candidates,
 )
+from loopscope.numerics.controls import Control, RowLaw, drawn_row_counts
 from loopscope.numerics.features import latent_statistics
 from loopscope.numerics.gate import ChildThresholds, GateRules, SelectionThresholds, count_children
 from loopscope.numerics.mapping import ActivationColumns, cosine_blocks
@@ -154,10 +156,17 @@ def _asked(
         rows,
         candidates,
         Counts(children, children),
-        coarse_rows[torch.from_numpy(candidates)],
-        np.ones((len(candidates), len(fine)), dtype=bool),
-        Question(SELECTION, 5, CHILD.cosine_min, GATE, resamples, seed=0),
+        [control_of(coarse_rows[torch.from_numpy(candidates)], fine, best(children, candidates))],
+        Question(SELECTION, 5, GATE, resamples, seed=0),
     )
+
+
+def control_of(anchors: torch.Tensor, fine: np.ndarray, observed: int) -> Control:
+    """Return the control that decides under the cosine rule."""
+    law = RowLaw.of_decoder(torch.from_numpy(fine.astype(np.float32)))
+    every = np.ones((len(anchors), len(fine)), dtype=bool)
+    counts = drawn_row_counts(anchors, every, law, CHILD.cosine_min, ("decoder rows", 0))
+    return Control("decoder rows", observed, counts, True, law.effective_dimensions)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
@@ -80,6 +81,8 @@ class Side:
     within_condition: ActivationColumns
     statistics: LatentStatistics
     aggregation: str
+    last_token: NDArray[np.str_] | None
+    """Each discover prompt's, where activations are those of the last token and it is known."""
 
 
 def read_side(side: dict[str, Any], capture: Path, context: StageContext) -> Side:
@@ -107,4 +110,12 @@ def read_side(side: dict[str, Any], capture: Path, context: StageContext) -> Sid
         within_condition=ActivationColumns.within_condition(rows),
         statistics=LatentStatistics.of_columns(features),
         aggregation=str(features["aggregation"][0]),
+        last_token=_last_token(prompts, str(features["aggregation"][0])),
     )
+
+
+def _last_token(prompts: dict[str, NDArray[Any]], aggregation: str) -> NDArray[np.str_] | None:
+    if aggregation != "last" or "last_token" not in prompts:
+        return None
+    chosen = (prompts["split"] == "discover") & (prompts["condition"] != "hard-negative")
+    return prompts["last_token"][chosen].astype(np.str_)

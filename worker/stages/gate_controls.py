@@ -1,0 +1,100 @@
+"""The controls of one gate: fine dictionaries that know nothing of the concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from loopscope.numerics.controls import (
+    Control,
+    ControlKind,
+    RowLaw,
+    drawn_row_counts,
+    permuted_pair_counts,
+)
+from loopscope.numerics.mapping import Indices
+from loopscope.worker.stages.anchors import Anchor
+from loopscope.worker.stages.capture import CALIBRATION
+from loopscope.worker.stages.sides import Rules, Side
+
+
+def gate_controls(
+    coarse: Side,
+    fine: Side,
+    anchors: list[Anchor],
+    cosines: NDArray[np.float32],
+    capture: Path,
+    rules: Rules,
+) -> list[Control]:
+    """Return the controls that the rule must beat, and beside them those that are reported.
+
+    Rows that spread as the fine decoder's decide, rows that spread as the stream does are
+    reported. Permuted pairs leave every cosine as it is: they decide under the strict rule, and
+    under the cosine rule they are reported of the readings *match*. ``cosines`` is [anchors,
+    fine].
+    """
+    strict = rules.rule == "strict"
+    rows = coarse.decoder[torch.tensor([anchor.coarse for anchor in anchors], dtype=torch.long)]
+    aligned = cosines >= rules.child.cosine_min
+    behaves, correlated = (
+        np.stack([getattr(anchor, name) for anchor in anchors])
+        if anchors
+        else np.zeros(cosines.shape, dtype=np.bool_)
+        for name in ("behaves", "correlated")
+    )
+    most = _largest((aligned & behaves).sum(axis=1))
+    laws: dict[ControlKind, RowLaw] = {
+        "decoder rows": RowLaw.of_decoder(fine.decoder),
+        "stream rows": RowLaw.of_stream(_stream(capture).to(fine.decoder.device)),
+    }
+    drawn = [
+        Control(
+            kind,
+            most,
+            drawn_row_counts(rows, behaves, law, rules.child.cosine_min, (kind, rules.seed)),
+            decides=kind == "decoder rows",
+            effective_dimensions=law.effective_dimensions,
+        )
+        for kind, law in laws.items()
+    ]
+    dealt = behaves if strict else correlated
+    counts = permuted_pair_counts(aligned, dealt, (rules.seed,))
+    best = counts.max(axis=1, initial=0)
+    matches = _largest((aligned & dealt).sum(axis=1))
+    return [*drawn, Control("permuted pairs", matches, best, decides=strict)]
+
+
+def control_record(controls: Sequence[Control]) -> dict[str, Any]:
+    """Return the numbers for ``gate.json``: of the hardest control that decides, then of each."""
+    hardest = max((c for c in controls if c.decides), key=lambda control: control.p)
+    return {**_numbers(hardest), "controls": [_numbers(control) for control in controls]}
+
+
+def _numbers(control: Control) -> dict[str, Any]:
+    return {
+        "kind": control.kind,
+        "decides": control.decides,
+        "dictionaries": len(control.counts),
+        "observed": control.observed,
+        "p": control.p,
+        "median_count": float(np.median(control.counts)),
+        "max_count": int(control.counts.max()),
+        "effective_dimensions": control.effective_dimensions,
+    }
+
+
+def _stream(capture: Path) -> torch.Tensor:
+    """Return residual vectors of ordinary text where some were captured, else of the prompts."""
+    text = capture / CALIBRATION
+    rows = load_file(text if text.exists() else capture / "residual.safetensors")
+    return rows["residual"].float()
+
+
+def _largest(counts: Indices) -> int:
+    return int(counts.max(initial=0))
