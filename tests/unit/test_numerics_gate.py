@@ -9,6 +9,7 @@ from loopscope.numerics.calibration import (
     Counts,
     Question,
     best,
+    half_of_each_condition,
     matched_null,
     percentile_of_each,
     resample,
@@ -223,6 +224,51 @@ def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
     assert one.best_count == 29
     assert one.outcome == "stands out"
     assert one.percentile == pytest.approx(100 * (1 - 1 / 28), abs=0.5)
+
+
+def noise(side: int, seed: int, latents: int = 100):
+    """Latents that know nothing of the condition."""
+    generator = np.random.default_rng(seed)
+    fires = generator.random((2 * side, latents)) < generator.beta(2, 3, latents)
+    is_target = np.arange(2 * side) < side
+    return discover_rows(fires * generator.exponential(1, fires.shape), is_target)
+
+
+def test_resampled_prompts_find_no_more_among_noise_than_prompts_do():
+    """q holds in each resample: of 80 with nothing to find, few find something.
+
+    Prompts drawn with replacement would: a prompt that counts twice is no second prompt.
+    """
+    found, repeated = [], []
+    for seed in range(40):
+        rows = noise(20, seed)
+        generator = np.random.default_rng(seed)
+        for number in range(2):
+            half = rows.taken(half_of_each_condition(rows, seed, number))
+            found.append((latent_statistics(half).q_value <= 0.05).any())
+            drawn = np.concatenate([generator.choice(20, 20), 20 + generator.choice(20, 20)])
+            repeated.append((latent_statistics(rows.taken(drawn)).q_value <= 0.05).any())
+    assert np.mean(found) <= 0.1
+    assert np.mean(repeated) > 0.3
+
+
+def test_halves_vary_about_the_whole_as_bootstrap_resamples_do():
+    values = np.random.default_rng(0).exponential(1, (200, 1))
+    rows = discover_rows(values, np.arange(200) < 100)
+    halves = [half_of_each_condition(rows, 0, number) for number in range(2_000)]
+    assert all(len(set(half.tolist())) == 100 for half in halves[:20])
+    means = [values[half[half < 100]].mean() for half in halves]
+    bootstrap = values[:100].std() / np.sqrt(100)
+    assert np.std(means) == pytest.approx(bootstrap, rel=0.1)
+
+
+def test_a_half_that_could_not_have_found_anything_is_no_agreement():
+    rows = with_a_perfect_latent(9, 0)  # nine a side can find it, five cannot
+    assert not selection_power(rows, SELECTION.q_max, top=5).is_missing
+    nothing = Counts(np.zeros(400, dtype=int), np.zeros(400, dtype=int))
+    assert {resample(rows, nothing, QUESTION, number).outcome for number in range(5)} == {
+        "untestable"
+    }
 
 
 def test_a_latent_that_barely_passes_makes_the_gate_unstable():
