@@ -70,9 +70,20 @@ def share_sentence(gate: dict[str, Any]) -> str:
 _CONTROLS = {
     None: "dictionaries of random directions",
     "decoder rows": "dictionaries of random rows that spread as the fine decoder's do",
+    "stream rows": "dictionaries of random rows that spread as the residual stream does",
     "permuted pairs": "dictionaries whose activations were dealt to other decoder rows",
 }
 """Gates of before controls had a kind were compared with random directions."""
+
+
+def controls(gate: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the controls of a gate, each with its name; those of older gates too."""
+    control = gate.get("control")
+    if not control:
+        return []
+    found = control.get("controls") or [control]
+    known = {"decides": True, "effective_dimensions": None}
+    return [{**known, **entry, "name": _CONTROLS[entry.get("kind")]} for entry in found]
 
 
 def calibration_sentences(gate: dict[str, Any]) -> list[str]:

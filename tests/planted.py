@@ -108,13 +108,20 @@ def _off_by_a_third(rows: np.ndarray, generator: np.random.Generator) -> torch.T
 
 
 def gate_of(
-    seed: int, *, extra_children: int = 0, rate_matters: bool = False, resamples: int = 40
+    seed: int,
+    *,
+    extra_children: int = 0,
+    rate_matters: bool = False,
+    resamples: int = 40,
+    rogue: float = 0.0,
 ) -> Calibration:
     """Return the gate's answer in a world of 400 coarse latents, four of them the concept's.
 
     Every latent has Poisson(2) children at cosines about 0.6; with ``rate_matters`` those that
     fire more often have more, up to three times as many. The concept's latents have
-    ``extra_children`` more: 0 is the null, in which they are latents like any other.
+    ``extra_children`` more: 0 is the null, in which they are latents like any other. With
+    ``rogue`` all fine rows vary along one direction by so much of their length, and the concept's
+    latents happen to lie near it: what then lies near them has nothing to do with the concept.
     """
     generator = np.random.default_rng([seed, extra_children, rate_matters])
     latents, width, side, concept = 400, 256, 80, 4
@@ -130,11 +137,14 @@ def gate_of(
     families = generator.poisson(expected)
     families[:concept] += extra_children
     decoder = _unit(generator.normal(size=(latents, width)))
+    if rogue:
+        decoder[:concept] = _unit(decoder[:concept] + np.eye(width)[0])
     parents = np.repeat(np.arange(latents), families)
     cosine = generator.normal(0.6, 0.08, parents.size)[:, None].clip(0.35, 0.95)
     away = _unit(generator.normal(size=(parents.size, width)))
     away = _unit(away - (away * decoder[parents]).sum(axis=1, keepdims=True) * decoder[parents])
     fine = cosine * decoder[parents] + np.sqrt(1 - cosine**2) * away
+    fine[:, 0] += rogue * generator.normal(size=len(fine))
     return _asked(rows, decoder, fine, resamples)
 
 

@@ -34,8 +34,8 @@ def gate_controls(
 ) -> list[Control]:
     """Return the controls that the rule must beat, and beside them those that are reported.
 
-    Rows that spread as the fine decoder's decide, rows that spread as the stream does are
-    reported. Permuted pairs leave every cosine as it is: they decide under the strict rule, and
+    Rows that spread as the fine decoder's decide; rows that spread as the stream does on the
+    calibration text, where some was captured, are reported. Permuted pairs leave every cosine as it is: they decide under the strict rule, and
     under the cosine rule they are reported of the readings *match*. ``cosines`` is [anchors,
     fine].
     """
@@ -49,10 +49,10 @@ def gate_controls(
         for name in ("behaves", "correlated")
     )
     most = _largest((aligned & behaves).sum(axis=1))
-    laws: dict[ControlKind, RowLaw] = {
-        "decoder rows": RowLaw.of_decoder(fine.decoder),
-        "stream rows": RowLaw.of_stream(_stream(capture).to(fine.decoder.device)),
-    }
+    laws: dict[ControlKind, RowLaw] = {"decoder rows": RowLaw.of_decoder(fine.decoder)}
+    if (capture / CALIBRATION).exists():
+        stream = load_file(capture / CALIBRATION)["residual"].to(fine.decoder)
+        laws["stream rows"] = RowLaw.of_stream(stream)
     drawn = [
         Control(
             kind,
@@ -87,13 +87,6 @@ def _numbers(control: Control) -> dict[str, Any]:
         "max_count": int(control.counts.max()),
         "effective_dimensions": control.effective_dimensions,
     }
-
-
-def _stream(capture: Path) -> torch.Tensor:
-    """Return residual vectors of ordinary text where some were captured, else of the prompts."""
-    text = capture / CALIBRATION
-    rows = load_file(text if text.exists() else capture / "residual.safetensors")
-    return rows["residual"].float()
 
 
 def _largest(counts: Indices) -> int:

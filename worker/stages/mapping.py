@@ -28,7 +28,7 @@ from loopscope.worker.stages.anchors import (
     pair_table,
 )
 from loopscope.worker.stages.calibrated_gate import calibrated_gate
-from loopscope.worker.stages.confirmation import confirm
+from loopscope.worker.stages.confirmation import confirm, hard_negative_cautions
 from loopscope.worker.stages.gate_controls import gate_controls
 from loopscope.worker.stages.gate_report import gate_report
 from loopscope.worker.stages.sides import Rules, Side, read_side
@@ -62,7 +62,10 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
     controls = gate_controls(coarse, fine, anchors, cosines, capture, rules)
     calibrated = calibrated_gate(coarse, candidates, controls, counts, rules, context, out)
-    gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation, calibrated)
+    cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
+    gate = gate_report(
+        coarse.statistics, anchors, summary, rules, confirmation, calibrated, cautions
+    )
     write_json(out / "gate.json", gate)
     directions = _write_directions(out, coarse, fine, anchors, rules.rule)
     found = pairs["reading"].tolist()
@@ -78,6 +81,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "stability": gate["stability"]["share"],
         "confirmed": gate["confirmed"],
         "confirmation": gate["confirmation"],
+        "cautioned": gate["cautioned"],
         "share_of_all": gate["share_of_all"],
         "share_of_firing": gate["share_of_firing"],
         "edges_tested": int((edges != "not tested").sum()),
