@@ -301,7 +301,9 @@ def _starts(rank: int) -> Iterator[int]:
 
 def _suffix(start: int, shares: Floats, mean: Floats, scale: Floats) -> _Suffix:
     part, about, spread = shares[start:], mean[start:], scale[start:]
-    inverse = np.linalg.pinv(part.T @ part, rcond=1e-10, hermitian=True)
+    inverse = np.asarray(
+        np.linalg.pinv(part.T @ part, rcond=1e-10, hermitian=True), dtype=np.float64
+    )
     along = (part * spread[:, None]) @ inverse  # mean of the coordinates: about + along @ u
     weighted = inverse @ (part.T @ (part * spread[:, None] ** 2))
     twice = inverse @ (part.T @ (part * spread[:, None] ** 4))
@@ -309,7 +311,7 @@ def _suffix(start: int, shares: Floats, mean: Floats, scale: Floats) -> _Suffix:
     return _Suffix(
         start=start,
         inverse=inverse,
-        root=np.linalg.qr(part, mode="r") if len(part) else np.zeros((0, part.shape[1])),
+        root=np.asarray(np.linalg.qr(part, mode="r"), dtype=np.float64),
         constant=float(about @ about),
         linear=about @ along,
         quadratic=along.T @ along,

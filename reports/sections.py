@@ -85,7 +85,14 @@ def anchors(view: ExperimentView, side: Literal["coarse", "fine"]) -> dict[str, 
     """Return the candidates of one decomposition with their statistics, best first."""
     stage = view.stage(side)
     if not stage.available:
-        return {"stage": stage, "rows": [], "selection": {}, "confirmed": {}, "hard": False, "cautions": {}}
+        return {
+            "stage": stage,
+            "rows": [],
+            "selection": {},
+            "confirmed": {},
+            "hard": False,
+            "cautions": {},
+        }
     features = stage.table("features.parquet").set_index("latent", drop=False)
     candidates = view.candidates(side)
     rows = features.loc[candidates].to_dict("records")

@@ -61,7 +61,10 @@ def test_go_needs_everything_at_once():
         ({"percentile": 94.9}, "anchors of other concepts have as many: percentile 94.9"),
         ({"percentile": float("nan"), "null_draws": 0}, "only 0 matched anchors exist"),
         ({"null_draws": 99}, "only 99 matched anchors exist, expected 100"),
-        ({"control_p": 0.06}, "a dictionary that knows nothing of the concept reaches as many (p 0.06)"),
+        (
+            {"control_p": 0.06},
+            "a dictionary that knows nothing of the concept reaches as many (p 0.06)",
+        ),
         ({"stability": 0.79}, "only 79% of the resamples say the same, expected 80%"),
         ({"best_count": 2, "stability": 0.5}, "the best anchor has 2 children, expected 3"),
     ],

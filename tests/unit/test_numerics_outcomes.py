@@ -80,7 +80,7 @@ def test_the_interval_of_an_auroc_covers_the_truth(shift, prompts):
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
 def test_the_interval_of_a_probe_covers_what_probes_of_other_prompts_reach(shift):
-    """Folds share prompts: as if each prompt were judged once by a probe of its own it would not."""
+    """The plain interval does not: folds share what their probes were fitted to."""
     found = [
         probe_auroc(rows(30, shift, 2 * seed), rows(30, 0.0, 2 * seed + 1), seed)
         for seed in range(200)

@@ -154,7 +154,7 @@ def test_the_smallest_p_is_that_of_the_best_order_counted_by_hand():
 
 
 def test_no_edge_gets_less_than_the_smallest_p():
-    """The best order is planted: a latent and its copy, that fire on five prompts with one value."""
+    """The best order is planted: a latent that fires on five prompts with one value, twice."""
     one = np.zeros((40, 1))
     one[:5] = 1
     coarse, fine = columns(one), columns(one)

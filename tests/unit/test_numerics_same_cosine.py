@@ -39,7 +39,10 @@ def world(special: float, seed: int = 0):
 
 
 def test_a_pair_like_any_other_of_its_cosine_is_not_remarkable_though_it_is_not_independent():
-    p = [world(0.0, seed)[0].compared(np.array([0.8]), world(0.0, seed)[1])[0][0] for seed in range(12)]
+    p = [
+        world(0.0, seed)[0].compared(np.array([0.8]), world(0.0, seed)[1])[0][0]
+        for seed in range(12)
+    ]
     assert all(r > 0.4 for r in (world(0.0, seed)[1][0] for seed in range(3)))
     assert np.mean(p) == pytest.approx(0.5, abs=0.25)
 

@@ -170,7 +170,9 @@ def test_an_edge_found_by_searching_enters_q_with_the_p_of_the_search():
     }
     nothing = dict.fromkeys(HISTOGRAM_TYPES, np.empty(0))
     none = np.empty(0, dtype=np.int64)
-    anchor = Anchor(0, none, none.astype(np.float32), rows, nothing, {}, 0, np.empty(0, bool), np.empty(0, bool))
+    anchor = Anchor(
+        0, none, none.astype(np.float32), rows, nothing, {}, 0, np.empty(0, bool), np.empty(0, bool)
+    )
     assert pair_table([anchor], "last", 0.05)["q_permutation"].tolist() == [0.02, 0.4]
 
 

@@ -35,9 +35,9 @@ def gate_controls(
     """Return the controls that the rule must beat, and beside them those that are reported.
 
     Rows that spread as the fine decoder's decide; rows that spread as the stream does on the
-    calibration text, where some was captured, are reported. Permuted pairs leave every cosine as it is: they decide under the strict rule, and
-    under the cosine rule they are reported of the readings *match*. ``cosines`` is [anchors,
-    fine].
+    calibration text, where some was captured, are reported. Permuted pairs leave every cosine as
+    it is: they decide under the strict rule, and are reported of the reading *match* under the
+    cosine rule. ``cosines`` is [anchors, fine].
     """
     strict = rules.rule == "strict"
     rows = coarse.decoder[torch.tensor([anchor.coarse for anchor in anchors], dtype=torch.long)]

@@ -118,4 +118,4 @@ def _last_token(prompts: dict[str, NDArray[Any]], aggregation: str) -> NDArray[n
     if aggregation != "last" or "last_token" not in prompts:
         return None
     chosen = (prompts["split"] == "discover") & (prompts["condition"] != "hard-negative")
-    return prompts["last_token"][chosen].astype(np.str_)
+    return np.asarray(prompts["last_token"][chosen], dtype=np.str_)
