@@ -8,7 +8,7 @@ fine latents' activations are dealt to other decoder rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -148,6 +148,7 @@ def drawn_row_counts(
     cosine_min: float,
     key: tuple[str | int, ...],
     draws: int = CONTROL_DRAWS,
+    on_draw: Callable[[int], None] = lambda done: None,
 ) -> Indices:
     """Return the largest count of children in each of many fine dictionaries drawn from ``law``.
 
@@ -162,6 +163,7 @@ def drawn_row_counts(
     rows = anchors.double().cpu()
     norms = _Norms.of((rows * inverse_norms(rows)[:, None]).numpy(), law)
     for number in range(draws):
+        on_draw(number)
         generator = keyed_generator("control rows", *key, number)
         for start in range(0, allowed.shape[1], ROWS_PER_BLOCK):
             block = allowed[:, start : start + ROWS_PER_BLOCK].T

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from loopscope.numerics.controls import (
+    CONTROL_DRAWS,
     Control,
     ControlKind,
     RowLaw,
@@ -19,6 +20,7 @@ from loopscope.numerics.controls import (
     permuted_pair_counts,
 )
 from loopscope.numerics.mapping import Indices
+from loopscope.worker.context import StageContext
 from loopscope.worker.stages.anchors import Anchor
 from loopscope.worker.stages.capture import CALIBRATION
 from loopscope.worker.stages.sides import Rules, Side
@@ -31,6 +33,7 @@ def gate_controls(
     cosines: NDArray[np.float32],
     capture: Path,
     rules: Rules,
+    context: StageContext,
 ) -> list[Control]:
     """Return the controls that the rule must beat, and beside them those that are reported.
 
@@ -39,15 +42,13 @@ def gate_controls(
     it is: they decide under the strict rule, and are reported of the reading *match* under the
     cosine rule. ``cosines`` is [anchors, fine].
     """
+    if not anchors:
+        return [Control("decoder rows", 0, np.zeros(CONTROL_DRAWS, dtype=np.int64), decides=True)]
     strict = rules.rule == "strict"
     rows = coarse.decoder[torch.tensor([anchor.coarse for anchor in anchors], dtype=torch.long)]
     aligned = cosines >= rules.child.cosine_min
-    behaves, correlated = (
-        np.stack([getattr(anchor, name) for anchor in anchors])
-        if anchors
-        else np.zeros(cosines.shape, dtype=np.bool_)
-        for name in ("behaves", "correlated")
-    )
+    behaves = np.stack([anchor.behaves for anchor in anchors])
+    correlated = np.stack([anchor.correlated for anchor in anchors])
     most = _largest((aligned & behaves).sum(axis=1))
     laws: dict[ControlKind, RowLaw] = {"decoder rows": RowLaw.of_decoder(fine.decoder)}
     if (capture / CALIBRATION).exists():
@@ -57,12 +58,20 @@ def gate_controls(
         Control(
             kind,
             most,
-            drawn_row_counts(rows, behaves, law, rules.child.cosine_min, (kind, rules.seed)),
+            drawn_row_counts(
+                rows,
+                behaves,
+                law,
+                rules.child.cosine_min,
+                (kind, rules.seed),
+                on_draw=lambda n: context.progress("Controlling", n, CONTROL_DRAWS, "dictionaries"),
+            ),
             decides=kind == "decoder rows",
             effective_dimensions=law.effective_dimensions,
         )
         for kind, law in laws.items()
     ]
+    context.progress("Controlling", CONTROL_DRAWS, CONTROL_DRAWS, "dictionaries")
     dealt = behaves if strict else correlated
     counts = permuted_pair_counts(aligned, dealt, (rules.seed,))
     best = counts.max(axis=1, initial=0)

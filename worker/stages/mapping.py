@@ -60,7 +60,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     below = [anchor.children for anchor in anchors]
     children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
-    controls = gate_controls(coarse, fine, anchors, cosines, capture, rules)
+    controls = gate_controls(coarse, fine, anchors, cosines, capture, rules, context)
     calibrated = calibrated_gate(coarse, candidates, controls, counts, rules, context, out)
     cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
     gate = gate_report(
