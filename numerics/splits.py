@@ -70,17 +70,17 @@ class DiscoverRows(_Rows):
             _SEAL,
         )
 
-    def resampled(self, generator: np.random.Generator) -> DiscoverRows:
-        """Return a bootstrap resample: as many groups of each make-up, drawn with replacement.
+    def halved(self, generator: np.random.Generator) -> DiscoverRows:
+        """Return half of the groups of each make-up (rounded up), none of them twice.
 
-        A group's make-up is how many target and how many neutral prompts it holds, so both counts
-        stay as they are; without groups these are the prompts of each condition.
+        A group's make-up is how many target and how many neutral prompts it holds; without groups
+        this is half of the prompts of each condition.
         """
         drawn = [
-            units[generator.choice(len(units), len(units))].ravel()
+            units[generator.permutation(len(units))[: -(-len(units) // 2)]].ravel()
             for units in exchangeable((~self.is_target).astype(np.int64), self.group)
         ]
-        return self.taken(np.concatenate(drawn))
+        return self.taken(np.sort(np.concatenate(drawn)))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,13 @@ ASSAY = {"arm": "fine", "rate": 0.75, "effect": EFFECT, "doubt": None}
 METRICS = ("verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed")
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
+CONTROL = {
+    "kind": "decoder rows", "decides": True, "dictionaries": 99, "observed": 4, "p": 0.01,
+    "median_count": 0.0, "max_count": 1, "effective_dimensions": 5.2,
+}  # fmt: skip
+DEALT = CONTROL | {
+    "kind": "permuted pairs", "decides": False, "p": 0.3, "effective_dimensions": None,
+}  # fmt: skip
 CALIBRATION = {
     "doubts": [],
     "count_rule_passes": True,
@@ -40,7 +47,7 @@ CALIBRATION = {
         "max_count": 5,
         "at_least_as_many": 6,
     },
-    "control": {"dictionaries": 99, "p": 0.01, "median_count": 0.0, "max_count": 1},
+    "control": {**CONTROL, "controls": [CONTROL, DEALT]},
     "stability": {
         "share": 0.93,
         "min_share": 0.8,
@@ -235,6 +242,7 @@ class Payloads:
             "passes": len(children) >= 3,
             "percentile": 98.5,
             "confirmed": None,
+            "caution": None,
         }
 
     def above(self, coarse: int, fine: int) -> bool:
@@ -257,6 +265,10 @@ class Payloads:
                         "correlation_within_condition": within,
                         "p_permutation": 0.001,
                         "p_search": 0.01,
+                        "p_smallest": 0.004,
+                        "p_same_cosine": 0.25,
+                        "same_cosine_pairs": 500,
+                        "edge": "not independent",
                         "proposed_by": "cosine",
                         "q_permutation": 0.002,
                         "aggregation": "last",

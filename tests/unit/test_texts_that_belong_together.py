@@ -29,22 +29,22 @@ def rows_of(activations, condition, group=None):
     return split_rows(values, np.asarray(condition), split, group)[0]
 
 
-def test_a_resample_draws_mirrors_together_and_keeps_both_counts():
+def test_a_half_takes_mirrors_together_and_as_many_of_both():
     """An activation is its prompt's place, so that the draws can be read."""
     condition = ["target"] * MIRRORS + ["neutral"] * MIRRORS
     places = np.arange(2 * MIRRORS)
     rows = rows_of(places[:, None], condition, places % MIRRORS)
-    drawn = rows.resampled(np.random.default_rng(0))
+    drawn = rows.halved(np.random.default_rng(0))
     seen = drawn.activations.toarray()[:, 0].astype(int)
-    assert drawn.is_target.sum() == (~drawn.is_target).sum() == MIRRORS
+    assert drawn.is_target.sum() == (~drawn.is_target).sum() == -(-MIRRORS // 2)
     assert sorted(seen[drawn.is_target]) == sorted(seen[~drawn.is_target] - MIRRORS)
-    assert len(set(seen)) < 2 * MIRRORS, "drawn with replacement"
+    assert len(set(seen)) == len(seen), "none counts twice"
 
 
-def test_prompts_that_stand_alone_are_drawn_within_their_condition():
+def test_of_prompts_that_stand_alone_half_of_each_condition_is_taken():
     rows = rows_of(np.arange(10)[:, None], ["target"] * 4 + ["neutral"] * 6)
-    drawn = rows.resampled(np.random.default_rng(0))
-    assert drawn.is_target.tolist() == [True] * 4 + [False] * 6
+    drawn = rows.halved(np.random.default_rng(0))
+    assert drawn.is_target.tolist() == [True] * 2 + [False] * 3
 
 
 def test_only_groups_of_the_same_make_up_stand_for_one_another():

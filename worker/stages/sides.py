@@ -83,6 +83,8 @@ class Side:
     text_rate: NDArray[np.float64]
     """Share of the calibration text's tokens on which each latent fires [latents]."""
     aggregation: str
+    last_token: NDArray[np.str_] | None
+    """Each discover prompt's, where activations are those of the last token and it is known."""
 
 
 def read_side(side: dict[str, Any], context: StageContext) -> Side:
@@ -109,4 +111,12 @@ def read_side(side: dict[str, Any], context: StageContext) -> Side:
         statistics=LatentStatistics.of_columns(features),
         text_rate=features["text_rate"],
         aggregation=str(features["aggregation"][0]),
+        last_token=_last_token(prompts, str(features["aggregation"][0])),
     )
+
+
+def _last_token(prompts: dict[str, NDArray[Any]], aggregation: str) -> NDArray[np.str_] | None:
+    if aggregation != "last" or "last_token" not in prompts:
+        return None
+    chosen = (prompts["split"] == "discover") & (prompts["condition"] != "hard-negative")
+    return np.asarray(prompts["last_token"][chosen], dtype=np.str_)
