@@ -26,6 +26,7 @@ from loopscope.numerics.gate import (
     outcome_of,
     selective_latents,
 )
+from loopscope.numerics.sampling import keyed_generator
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows, held_out_rows
 
