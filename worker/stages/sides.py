@@ -12,6 +12,7 @@ import torch
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
 from loopscope.numerics.mapping import ActivationColumns
+from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
@@ -79,6 +80,8 @@ class Side:
     target_prompts: ActivationColumns
     within_condition: ActivationColumns
     statistics: LatentStatistics
+    text_rate: Floats
+    """Share of the calibration text's tokens on which each latent fires; NaN without a text."""
     aggregation: str
 
 
@@ -106,5 +109,6 @@ def read_side(side: dict[str, Any], capture: Path, context: StageContext) -> Sid
         target_prompts=ActivationColumns.within_target(rows),
         within_condition=ActivationColumns.within_condition(rows),
         statistics=LatentStatistics.of_columns(features),
+        text_rate=features.get("text_rate", np.full(activations.shape[1], np.nan)),
         aggregation=str(features["aggregation"][0]),
     )
