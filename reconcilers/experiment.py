@@ -119,9 +119,17 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
     summary: dict[str, Any] = {"stages": {name: _word(child) for name, child in stages.items()}}
     mapping, steering = stages.get("mapping"), stages.get("steering")
     if mapping is not None and mapping.ready:
-        summary["gate"] = mapping.status.summary.get("verdict")
-        if mapping.status.summary.get("percentile") is not None:
-            summary["percentile"] = mapping.status.summary["percentile"]
+        found = mapping.status.summary
+        summary["gate"] = found.get("verdict")
+        for name, value in (
+            ("percentile", found.get("percentile")),
+            ("anchor", found.get("anchor")),
+            ("anchor_children", found.get("children")),
+            ("anchor_rank", found.get("anchor_rank")),
+            ("gate_reason", found.get("reason")),
+        ):
+            if value is not None:
+                summary[name] = value
     if steering is not None and steering.ready:
         for name in ("verdict", "reason", "contrast", "estimate", "low", "high", "n"):
             if name in steering.status.summary:

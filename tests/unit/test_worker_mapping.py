@@ -62,16 +62,33 @@ def test_the_count_rule_passes_for_an_anchor_with_enough_children(mapped):
 
 
 def test_a_dictionary_too_small_for_a_null_gets_no_go(mapped):
+    mapped.rates_over_text("coarse", [0.01, 0.02, 0.3, 0.0])
     metrics, out = mapped.map([0])
     gate = json.loads((out / "gate.json").read_text())
     assert gate["verdict"] == metrics["verdict"] == "INCONCLUSIVE"
     assert "only 2 matched anchors exist, expected 100" in gate["doubts"]
     assert (gate["null"]["anchors"], gate["null"]["eligible"]) == (2, 2)
     # two draws, one child each, against three children of the candidate: p is 1 / 3
-    assert gate["percentile"] == pytest.approx(100 * 2 / 3)
-    assert gate["anchors"][0]["percentile"] == pytest.approx(100 * 2 / 3)
+    assert gate["maximum"] == {
+        "count": 3,
+        "percentile": pytest.approx(100 * 2 / 3),
+        "median_count": 1,
+        "max_count": 1,
+        "at_least_as_many": 0,
+    }
+    assert gate["anchors"][0]["rank"] == pytest.approx(gate["mean_rank"])
     draws = pandas.read_parquet(out / "gate_draws.parquet").groupby("source").size()
     assert draws.to_dict() == {"matched anchors": 2, "random dictionary": 99, "resample": 20}
+
+
+def test_without_rates_over_text_nothing_is_matched_and_the_gate_says_so(mapped):
+    metrics, out = mapped.map([0])
+    gate = json.loads((out / "gate.json").read_text())
+    assert (gate["verdict"], gate["count_rule_passes"]) == ("INCONCLUSIVE", True)
+    assert gate["doubts"][0].startswith("the coarse decomposition has no rates over calibration")
+    assert (gate["null"]["anchors"], gate["null"]["rate_difference"]) == (0, None)
+    assert gate["mean_rank"] is gate["percentile"] is gate["anchors"][0]["rank"] is None
+    assert "no rates over calibration text" in metrics["reason"]
 
 
 def test_the_strict_rule_wants_correlation_and_selectivity_too(mapped):
@@ -224,6 +241,7 @@ def test_without_candidates_the_tables_are_empty_and_the_gate_says_why(mapped):
     gate = json.loads((out / "gate.json").read_text())
     assert (gate["verdict"], gate["anchors"]) == ("INCONCLUSIVE", [])
     assert (gate["percentile"], gate["stability"]["share"]) == (None, 1.0)
+    assert gate["steered"] is metrics["anchor_rank"] is None
     assert gate["reason"].startswith("no latent passed the selection, and"), "maxQ 0 lets none"
     assert (metrics["anchor"], metrics["arms"], metrics["children"]) == (None, [], 0)
     pairs = pandas.read_parquet(out / "pairs.parquet")

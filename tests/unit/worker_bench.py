@@ -17,7 +17,7 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages import decomposition, mapping
-from loopscope.worker.stages.tables import write_table
+from loopscope.worker.stages.tables import read_columns, write_table
 
 D_IN = 6
 
@@ -116,6 +116,11 @@ class Bench:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
         payload["aggregation"] = aggregation
         return decomposition.run(payload, self.context(which), self.out("decomposition", which))
+
+    def rates_over_text(self, which: str, rates: Sequence[float]) -> None:
+        """Give a decomposition the rates over calibration text that a test needs."""
+        path = self.folder / "decomposition" / which / "features.parquet"
+        write_table(path, {**read_columns(path), "text_rate": np.array(rates, dtype=float)})
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
         payload = mapping_payload(candidates)
