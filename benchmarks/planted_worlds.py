@@ -4,8 +4,8 @@ Run with ``.venv/bin/python benchmarks/planted_worlds.py RECORD [--play]``. RECO
 file; cells that it holds are not played again: a run that was stopped goes on. Without ``--play``
 the table of what RECORD holds is printed. About a quarter of an hour of one core.
 
-The worlds are those of ``tests/planted.py``; ``make test`` asks a few of them. A world is asked with
-the declared number of resamples wherever these decide: where the gate could still say GO.
+The worlds are those of ``tests/planted.py``; ``make test`` asks a few of them. A world is asked
+with the declared number of resamples where these decide: where the gate could still say GO.
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def _steered(summary: dict[str, Any]) -> str:
         return ""
     rank = summary.get("anchor_rank")
     placed = f", rank {rank:.0f} of 100" if isinstance(rank, float) else ""
-    return f" (coarse latent {summary['anchor']}: {summary.get('anchor_children')} children{placed})"
+    return (
+        f" (coarse latent {summary['anchor']}: {summary.get('anchor_children')} children{placed})"
+    )
 
 
 def _answers(summary: dict[str, Any]) -> str:

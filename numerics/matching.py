@@ -64,7 +64,7 @@ class Covariates:
         Rates are counts over one number of tokens, so the smallest step between two is one token.
         """
         steps = np.diff(np.unique(np.append(self.text_rate, 0.0)))
-        return 1.0 / np.maximum(self.text_rate / steps.min(initial=1.0), 1.0)
+        return np.asarray(1.0 / np.maximum(self.text_rate / steps.min(initial=1.0), 1.0))
 
     @property
     def log_rate(self) -> Floats:
@@ -89,9 +89,7 @@ def _varies(values: Floats) -> bool:
     return bool(values.size and values.std() > SPREAD_MIN * max(1.0, abs(values.mean())))
 
 
-def crowding(
-    decoder: Float[Tensor, "coarse d_in"], bytes_max: int = COSINE_BYTES_MAX
-) -> Floats:
+def crowding(decoder: Float[Tensor, "coarse d_in"], bytes_max: int = COSINE_BYTES_MAX) -> Floats:
     """Return each row's mean cosine to its ten nearest other rows, float64 [coarse].
 
     The density of a decoder around a latent, as the nearest neighbours see it (Loftsgaarden and

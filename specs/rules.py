@@ -116,8 +116,7 @@ class Expected(Spec):
 
 
 class Gate(Spec):
-    """GO when some candidate has enough fine latents below it, and the candidates together have
-    more than matched anchors have."""
+    """GO when some candidate has enough fine latents, and all rank above matched anchors."""
 
     rule: Literal["cosine", "strict"] = "cosine"
     """``cosine``: children by decoder cosine alone. ``strict``: also correlated and selective."""

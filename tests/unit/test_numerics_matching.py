@@ -108,9 +108,7 @@ def test_under_the_null_every_percentile_is_as_likely_as_its_share():
         rate = np.exp(generator.normal(-4, 1.3, 400)).clip(0, 0.9)
         rate[:4] /= 3
         children = generator.poisson(2 * (rate / np.exp(-4)) ** -0.3)
-        null = matched_null(
-            Comparison.of(children, covariates(rate)), np.arange(4), 500, seed=0
-        )
+        null = matched_null(Comparison.of(children, covariates(rate)), np.arange(4), 500, seed=0)
         above.append(null.percentile >= 80)
     assert np.mean(above) == pytest.approx(0.2, abs=0.07)
 
@@ -155,7 +153,9 @@ def test_who_lives_is_asked_of_rows_that_may_choose():
 def test_crowding_is_the_mean_cosine_to_the_ten_nearest_others_in_blocks_of_any_size(bytes_max):
     rows = np.random.default_rng(4).normal(size=(60, 8))
     rows[7] = 0
-    unit = np.divide(rows, np.linalg.norm(rows, axis=1, keepdims=True), where=rows != 0, out=rows * 0)
+    unit = np.divide(
+        rows, np.linalg.norm(rows, axis=1, keepdims=True), where=rows != 0, out=rows * 0
+    )
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
     expected = np.sort(cosines, axis=1)[:, -10:].mean(axis=1)

@@ -1,4 +1,4 @@
-"""The gate and the steering speak of one anchor: the gate's world end to end, with two candidates."""
+"""The gate and the steering speak of one anchor: two candidates, from capture to directions."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TwoCandidates(Bench):
         self.rates_over_text("coarse", generator.uniform(0.01, 0.1, 120))
 
     def context(self, action: str) -> StageContext:
-        every = {**{latent: 1 for latent in range(2, 40)}, **self.children}
+        every = {**dict.fromkeys(range(2, 40), 1), **self.children}
         # axes 120 and on are those of children alone
         rows = [
             0.6 * AXES[latent] + 0.8 * AXES[120 + latent + 40 * number]
@@ -86,7 +86,9 @@ class TwoCandidates(Bench):
             progress=self._report,
         )
 
-    def mapped(self, candidates: list[int]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def mapped(
+        self, candidates: list[int]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         payload = mapping_payload(candidates)
         out = self.out("mapping", "m")
         metrics = mapping.run(payload, self.context("m"), out)
@@ -131,7 +133,7 @@ def test_without_children_the_better_candidate_is_steered_and_the_gate_says_what
 
 
 def test_children_that_others_have_as_well_are_no_go_and_the_gate_says_what_failed(tmp_path):
-    everybody = {latent: 3 for latent in range(1, 40)}
+    everybody = dict.fromkeys(range(1, 40), 3)
     _, gate, directions = TwoCandidates(tmp_path, everybody).mapped([0, 1])
     assert (gate["verdict"], gate["count_rule_passes"]) == ("INCONCLUSIVE", True)
     assert gate["rank_rule_passes"] is False

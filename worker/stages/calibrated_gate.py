@@ -152,7 +152,9 @@ def _write_draws(found: Calibration, out: Path) -> None:
             np.array([drawn.percentile for drawn in resamples]),
         ),
     }
-    counts, ranks, percentiles = (np.concatenate(part) for part in zip(*parts.values(), strict=True))
+    counts, ranks, percentiles = (
+        np.concatenate(part) for part in zip(*parts.values(), strict=True)
+    )
     sizes = {name: len(part) for name, (part, *_) in parts.items()}
     write_table(
         out / "gate_draws.parquet",
