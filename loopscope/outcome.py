@@ -79,8 +79,19 @@ def _why_not_testable(summary: dict[str, Any]) -> str:
     return f" ({summary['reason']})" if testless else ""
 
 
+def _steered(summary: dict[str, Any]) -> str:
+    """Return the anchor that gate and steering speak of, with its count and its rank."""
+    if summary.get("anchor") is None:
+        return ""
+    rank = summary.get("anchor_rank")
+    placed = f", rank {rank:.0f} of 100" if isinstance(rank, float) else ""
+    return (
+        f" (coarse latent {summary['anchor']}: {summary.get('anchor_children')} children{placed})"
+    )
+
+
 def _answers(summary: dict[str, Any]) -> str:
-    words = [f"gate {summary['gate']}"] if summary.get("gate") else []
+    words = [f"gate {summary['gate']}{_steered(summary)}"] if summary.get("gate") else []
     if summary.get("verdict"):
         words.append(f"verdict {summary['verdict']}{_why_not_testable(summary)}")
     if isinstance(testable(summary).get("estimate"), float):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loopscope.numerics.mapping import Indices, inverse_norms
-from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.multiple_tests import Floats, exceedance
 from loopscope.numerics.sampling import keyed_generator
 
 ControlKind = Literal["decoder rows", "stream rows", "permuted pairs"]
@@ -57,11 +57,6 @@ class Control:
 def deciding_p(controls: Sequence[Control]) -> float:
     """Return the largest p of the controls that decide; 1 without any: nothing was beaten."""
     return max((control.p for control in controls if control.decides), default=1.0)
-
-
-def exceedance(draws: Indices, observed: int) -> float:
-    """Return the Monte Carlo p of ``observed``, never 0 (Phipson and Smyth 2010)."""
-    return float((1 + (draws >= observed).sum()) / (1 + len(draws)))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Readings of a pair, children of a coarse latent, and what the gate is worth.
 
 The count "fine latents above the cut-off" means little alone: on a trained pair 77 % of all
-coarse latents passed it. So children are counted for every coarse latent, and ``decide`` asks
-how the best candidate stands among them (``loopscope.numerics.calibration`` draws the comparisons).
+coarse latents passed it. So children are counted for every coarse latent, and ``decide`` asks how
+the candidates rank among latents of their kind (``matching``, ``calibration`` draw these).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.mapping import ActivationColumns, CosineBlock, Indices, pair_correlations
+from loopscope.numerics.matching import NULL_ANCHORS_MIN
 from loopscope.numerics.multiple_tests import Floats
 
 GateRule = Literal["cosine", "strict"]
@@ -57,8 +58,6 @@ class ChildCounts:
 
 Outcome = Literal["fails", "passes", "stands out", "untestable"]
 Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
-NULL_ANCHORS_MIN = 100
-"""With fewer matched anchors a percentile of 95 rests on fewer than five of them."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +95,20 @@ class SelectionPower:
 class GateEvidence:
     """What the gate decides on.
 
-    ``best_count`` is the largest number of children of a candidate; ``percentile`` places it
-    among ``null_draws`` matched sets (NaN without any), ``control_p`` is the largest p
-    of the controls that decide, ``stability`` the share of resamples with the same outcome.
+    ``best_count`` is the largest number of children of a candidate. ``mean_rank`` is the
+    candidates' among their matched anchors (0 to 100, 50 where they are like these),
+    ``percentile`` places it among ``null_draws`` sets of anchors in their places (both NaN
+    without any; ``text_measured``: whether rates over text are known to match by), ``control_p``
+    is the largest p of the controls that decide, ``stability`` the share of resamples with
+    the same outcome.
     """
 
     candidates: int
     power: SelectionPower
     best_count: int
+    text_measured: bool
     null_draws: int
+    mean_rank: float
     percentile: float
     control_p: float
     stability: float
@@ -113,7 +117,7 @@ class GateEvidence:
 def outcome_of(
     best_count: int, percentile: float, rules: GateRules, *, powerless: bool = False
 ) -> Outcome:
-    """Return whether the count rule fails, passes, or passes where matched anchors do not.
+    """Return whether the count rule fails, passes, or passes where the mean rank does, too.
 
     ``powerless`` prompts chose no candidate and could not have: of them nothing is known.
     """
@@ -127,11 +131,11 @@ def outcome_of(
 def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]]:
     """Return the verdict and what speaks against a firmer one (nothing for a GO).
 
-    NO-GO: the count rule fails, and in at least ``stability_min`` of the resamples, too; without
-    candidates only if the selection could have found some. GO: it
-    passes; the best count stands at or above ``percentile_min`` among at least 100 sets of
-    matched anchors; no deciding control reaches it more often than 1 - percentile_min; the
-    resamples agree. Everything else is INCONCLUSIVE.
+    NO-GO: no candidate has its children, in at least ``stability_min`` of the resamples, too;
+    without candidates only if the selection could have found some. GO: some candidate has them,
+    *and* the mean rank of all stands at or above ``percentile_min`` among at least 100 sets of
+    matched anchors; no deciding control reaches the count more often than 1 - percentile_min; the
+    resamples agree. Everything else is INCONCLUSIVE, so is a gate without rates over text.
     """
     unstable = (
         f"only {evidence.stability:.0%} of the resamples say the same, "
@@ -142,21 +146,12 @@ def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]
         if not evidence.candidates and evidence.power.is_missing:
             return "INCONCLUSIVE", [_without_power(evidence.power)]
         why = (
-            f"the best anchor has {evidence.best_count} children, expected {rules.subfeatures_min}"
+            f"no candidate has {rules.subfeatures_min} children, the most is {evidence.best_count}"
             if evidence.candidates
             else "no candidates passed the selection"
         )
         return ("NO-GO", [why]) if stable else ("INCONCLUSIVE", [why, unstable])
-    doubts = []
-    if evidence.null_draws < NULL_ANCHORS_MIN:
-        doubts.append(
-            f"only {evidence.null_draws} matched anchors exist, expected {NULL_ANCHORS_MIN}"
-        )
-    elif not evidence.percentile >= rules.percentile_min:
-        doubts.append(
-            f"anchors of other concepts have as many: percentile {evidence.percentile:.1f}, "
-            f"expected {rules.percentile_min:g}"
-        )
+    doubts = _rank_doubts(evidence, rules)
     if evidence.control_p > 1 - rules.percentile_min / 100 + 1e-9:
         doubts.append(
             "a dictionary that knows nothing of the concept reaches as many "
@@ -165,6 +160,34 @@ def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]
     if not stable:
         doubts.append(unstable)
     return ("INCONCLUSIVE", doubts) if doubts else ("GO", [])
+
+
+def _rank_doubts(evidence: GateEvidence, rules: GateRules) -> list[str]:
+    """Return why the candidates' mean rank does not speak for them, if it does not."""
+    if not evidence.text_measured:
+        return [
+            "the coarse decomposition has no rates over calibration text, so the candidates "
+            "cannot be matched with other latents; name calibration.text and decompose again"
+        ]
+    if evidence.null_draws < NULL_ANCHORS_MIN:
+        return [f"only {evidence.null_draws} matched anchors exist, expected {NULL_ANCHORS_MIN}"]
+    if evidence.percentile >= rules.percentile_min:
+        return []
+    return [
+        f"the candidates have no more children than matched anchors: their mean rank of "
+        f"{evidence.mean_rank:.1f} stands at percentile {evidence.percentile:.1f}, "
+        f"expected {rules.percentile_min:g}"
+    ]
+
+
+def steered_first(score: Floats, children: Indices, least: int) -> Indices:
+    """Return the order of candidates in which the one to steer comes first, the next best second.
+
+    It is that with the largest ``score`` (selectivity times target firing rate) of those with at
+    least ``least`` children, and of all where none has them; equal ones stay as they are. So the
+    gate's count and the steering speak of one anchor, chosen without a generated text.
+    """
+    return np.lexsort((np.arange(len(score)), -score, children < least))
 
 
 def _without_power(power: SelectionPower) -> str:

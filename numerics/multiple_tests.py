@@ -33,3 +33,8 @@ def holm(p_value: Floats) -> Floats:
     scaled = p_value[order] * (p_value.size - np.arange(order.size))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return adjusted
+
+
+def exceedance(draws: NDArray[np.number], observed: float) -> float:
+    """Return the Monte Carlo p of ``observed``, never 0 (Phipson and Smyth 2010)."""
+    return float((1 + (draws >= observed).sum()) / (1 + len(draws)))

@@ -123,10 +123,18 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
     }
     mapping, steering = stages.get("mapping"), stages.get("steering")
     if mapping is not None and mapping.ready:
-        summary["gate"] = mapping.status.summary.get("verdict")
-        for name in ("percentile", "confirmation"):
-            if mapping.status.summary.get(name) is not None:
-                summary[name] = mapping.status.summary[name]
+        found = mapping.status.summary
+        summary["gate"] = found.get("verdict")
+        for name, value in (
+            ("percentile", found.get("percentile")),
+            ("confirmation", found.get("confirmation")),
+            ("anchor", found.get("anchor")),
+            ("anchor_children", found.get("children")),
+            ("anchor_rank", found.get("anchor_rank")),
+            ("gate_reason", found.get("reason")),
+        ):
+            if value is not None:
+                summary[name] = value
     if steering is not None and steering.ready:
         for name in ("verdict", "reason", "contrast", "estimate", "low", "high", "n"):
             if name in steering.status.summary:

@@ -109,9 +109,16 @@ def _wanted(
         "capture": reference_json(capture_artifact),
         **sides,
     }
+    found = mapping.status.summary
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(capture_artifact)},
-        "mapping": reference_json(mapping_artifact),
+        "mapping": {
+            **reference_json(mapping_artifact),
+            "gate": found.get("verdict"),
+            "anchor": found.get("anchor"),
+            "children": found.get("children"),
+            "rank": found.get("anchor_rank"),
+        },
     }
     return Wanted(Action("steering", declared, payload), inputs)
 

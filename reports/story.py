@@ -91,14 +91,13 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
     """Return what the gate was compared with; nothing for a gate that was not calibrated."""
     if "null" not in gate:
         return []
-    null, control, corner = gate["null"], gate["control"], gate["empty_corner"]
-    found = [
-        f"The best of {count(len(gate['anchors']))} anchors has {count(gate['best_count'])} "
-        f"children; of {count(null['anchors'])} sets of anchors that are no candidates but fire as "
-        f"often, {count(null['at_least_as_many'])} have at least as many, and of "
-        f"{count(control['dictionaries'])} {_CONTROLS[control.get('kind')]} "
-        f"{count(round(control['p'] * (control['dictionaries'] + 1)) - 1)}."
-    ]
+    control, corner = gate["control"], gate["empty_corner"]
+    found = [_rank_sentence(gate) if "mean_rank" in gate else _maximum_sentence(gate)]
+    reached = round(control["p"] * (control["dictionaries"] + 1)) - 1
+    found.append(
+        f"Of {count(control['dictionaries'])} {_CONTROLS[control.get('kind')]} "
+        f"{count(reached)} reach the count of {count(gate['best_count'])}."
+    )
     if corner["of"]:
         found.append(
             f"Near in geometry but not in behaviour, the corner said to be empty, are "
@@ -107,6 +106,29 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
             "more fire on no prompt, or always alike."
         )
     return found
+
+
+def _rank_sentence(gate: dict[str, Any]) -> str:
+    """Return how the candidates rank among matched anchors, or that nothing was matched."""
+    null = gate["null"]
+    if gate["mean_rank"] is None:
+        return "The candidates were matched with no other latents."
+    return (
+        f"Among anchors that are no candidates but are as frequent in text, as long and as "
+        f"crowded, the candidates' mean rank is {decimal(gate['mean_rank'], 1)} (like these would "
+        f"be 50); of {count(null['anchors'])} sets of such anchors "
+        f"{count(null['at_least_as_high'])} reach it."
+    )
+
+
+def _maximum_sentence(gate: dict[str, Any]) -> str:
+    """Return what was compared before anchors were ranked: artifacts of older revisions."""
+    null = gate["null"]
+    return (
+        f"The best of {count(len(gate['anchors']))} anchors has {count(gate['best_count'])} "
+        f"children; of {count(null['anchors'])} sets of anchors that are no candidates but fire "
+        f"as often on the prompts, {count(null['at_least_as_many'])} have at least as many."
+    )
 
 
 def assay_sentence(verdict: dict[str, Any]) -> str:
@@ -193,7 +215,20 @@ def _steering(view: ExperimentView) -> Answer:
         )
     if verdict.get("reason"):
         sentences.append(sentence(str(verdict["reason"])))
+    sentences += _steered_anchor(view)
     return Answer("Steering", verdict["verdict"], sentences)
+
+
+def _steered_anchor(view: ExperimentView) -> list[str]:
+    """Return which anchor was steered, with its count and its rank; nothing in older artifacts."""
+    stage = view.stage("mapping")
+    entries = stage.document("gate.json")["anchors"] if stage.available else []
+    return [
+        f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
+        f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
+        for entry in entries
+        if entry.get("steered")
+    ]
 
 
 def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:

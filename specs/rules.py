@@ -133,20 +133,20 @@ class Expected(Spec):
 
 
 class Gate(Spec):
-    """GO when some anchor has enough fine latents below it, and more than matched anchors have."""
+    """GO when some candidate has enough fine latents, and all rank above matched anchors."""
 
     rule: Literal["cosine", "strict"] = "cosine"
     """``cosine``: children by decoder cosine alone. ``strict``: also correlated and selective."""
     min_subfeatures: Annotated[int, Field(ge=1, le=1000), Unit("fine latents")] = 3
-    """Children that an anchor needs."""
+    """Children that some candidate needs; of those that have them the best is steered."""
     min_fine_selectivity: Selectivity = 0.6
     """Least selectivity of a child under the strict rule."""
     null_anchors: Annotated[int, Field(ge=100, le=100_000), Unit("coarse latents")] = 500
-    """Coarse latents that are no candidates but fire as often, drawn for each candidate: those
-    nearest in firing rate, at most a quarter of all that fire or 100. With fewer than 100 in the
-    dictionary the gate never says GO."""
+    """Coarse latents that each candidate is ranked among: those that are no candidates and come
+    nearest to it in rate over calibration text, decoder norm and density, at most a tenth of all
+    that live or 100. With fewer than 100 in the dictionary the gate never says GO."""
     min_percentile: Annotated[float, Field(ge=50.0, lt=100.0), Unit("percentile")] = 95.0
-    """Least percentile of the best anchor's count among matched anchors; also bounds how often
+    """Least percentile of the candidates' mean rank among matched anchors; also bounds how often
     a fine dictionary that knows nothing of the concept may reach the count."""
     resamples: Annotated[int, Field(ge=20, le=10_000), Unit("resamples")] = 200
     """Random halves of the prompts of each condition on which the gate is asked again."""

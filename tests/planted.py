@@ -20,15 +20,18 @@ from loopscope.numerics.calibration import (
     calibrate,
     select_candidates,
 )
-from loopscope.numerics.controls import Control, RowLaw, drawn_row_counts
+from loopscope.numerics.controls import CONTROL_DRAWS, Control, RowLaw, drawn_row_counts
 from loopscope.numerics.features import latent_statistics
 from loopscope.numerics.gate import ChildThresholds, GateRules, SelectionThresholds, count_children
 from loopscope.numerics.mapping import ActivationColumns, cosine_blocks
+from loopscope.numerics.matching import Comparison, Covariates, matched_null
 from loopscope.numerics.splits import DiscoverRows
+from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows
 
 CHILD = ChildThresholds(cosine_min=0.3, correlation_min=0.2, fine_selectivity_min=0.6)
 SELECTION = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
+TOP = Selection().top
 GATE = GateRules(subfeatures_min=3, null_anchors=500, percentile_min=95.0, stability_min=0.8)
 
 
@@ -107,76 +110,167 @@ def _off_by_a_third(rows: np.ndarray, generator: np.random.Generator) -> torch.T
     return torch.from_numpy((unit + noise).astype(np.float32))
 
 
-def gate_of(
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a world of the gate; ``prompts`` a side, ``text_rate`` the median over latents."""
+
+    latents: int
+    prompts: int
+    text_rate: float
+    width: int | None
+    """Numbers of a decoder row; without decoders the counts and covariates are drawn instead."""
+
+
+SMALL = Shape(latents=400, prompts=80, text_rate=0.02, width=256)
+WIDE = Shape(latents=16_384, prompts=100, text_rate=0.002, width=None)
+"""As 16k x 262k: about 80 latents fire at a time. Decoders of that size are not made."""
+CONCEPT = 4
+TEXT_TOKENS = 4800
+"""About as many as the packaged calibration text has."""
+CHILDREN = 2.0
+
+
+@dataclass(frozen=True)
+class GateWorld:
+    """Prompts, counts, covariates and the control of one world."""
+
+    rows: DiscoverRows
+    candidates: np.ndarray
+    children: np.ndarray
+    covariates: Covariates
+    control: Control
+
+    def asked(self, resamples: int = Gate().resamples) -> Calibration:
+        """Return the gate's answer, by the rules of the mapping stage."""
+        return calibrate(
+            self.rows,
+            self.candidates,
+            Counts(self.children, Comparison.of(self.children, self.covariates)),
+            [self.control],
+            Question(SELECTION, TOP, GATE, resamples, seed=0),
+        )
+
+    def says_go(self) -> bool:
+        """Whether the gate says GO; resamples are drawn only where it could."""
+        return self.asked(1).outcome == "stands out" and self.asked().verdict == "GO"
+
+    @property
+    def count_passes(self) -> bool:
+        """Whether some candidate has its children."""
+        return bool((self.children[self.candidates] >= GATE.subfeatures_min).any())
+
+    @property
+    def passes_matched_on_prompts(self) -> bool:
+        """Whether the largest count would also stand out by the rule that was in force once.
+
+        The anchors are matched on the firing rate over the prompts, half of which are about the
+        concept, and on nothing else.
+        """
+        latents = len(self.children)
+        rate = np.bincount(self.rows.activations.indices, minlength=latents) / self.rows.prompts
+        on_prompts = Covariates(rate, np.ones(latents), np.zeros(latents), rate > 0)
+        comparison = Comparison.of(self.children, on_prompts)
+        null = matched_null(comparison, self.candidates, GATE.null_anchors, seed=0)
+        largest = int(self.children[self.candidates].max())
+        return self.count_passes and null.percentile_of_best(largest) >= GATE.percentile_min
+
+
+def gate_world(
     seed: int,
     *,
+    exponent: float = 0.0,
     extra_children: int = 0,
-    rate_matters: bool = False,
-    resamples: int = 40,
+    rarer: float = 3.0,
     rogue: float = 0.0,
-) -> Calibration:
-    """Return the gate's answer in a world of 400 coarse latents, four of them the concept's.
+    shape: Shape = SMALL,
+) -> GateWorld:
+    """Return a world with four latents of a concept.
 
-    Every latent has Poisson(2) children at cosines about 0.6; with ``rate_matters`` those that
-    fire more often have more, up to three times as many. The concept's latents have
-    ``extra_children`` more: 0 is the null, in which they are latents like any other. With
-    ``rogue`` all fine rows vary along one direction by so much of their length, and the concept's
-    latents happen to lie near it: what then lies near them has nothing to do with the concept.
+    Rates in text are log-normal (sd 1.3), the concept's ``rarer`` times lower, and are measured
+    on 4,800 tokens. Over prompts others fire about as often as in text; the concept's fire on 50
+    to 90 % of the target prompts and 2 % of the neutral ones. A latent has Poisson(2 (rate /
+    median)^``exponent``) children, the concept's have ``extra_children`` more: 0 is the null, in
+    which they are latents like any other of their frequency. With ``rogue`` all fine rows vary by
+    so much of their length along a few directions, and each of the concept's latents happens to
+    lie near one of these: what then lies near them has nothing to do with the concept.
     """
-    generator = np.random.default_rng([seed, extra_children, rate_matters])
-    latents, width, side, concept = 400, 256, 80, 4
-    is_target = np.arange(2 * side) < side
-    rate = np.tile(generator.beta(1, 4, latents), (2 * side, 1))
-    rate[:, :concept] = np.where(is_target[:, None], generator.uniform(0.5, 0.9, concept), 0.02)
-    fires = generator.random(rate.shape) < rate
-    rows = discover_rows(
-        scipy.sparse.csr_array((fires * generator.exponential(1, rate.shape)).astype(np.float32)),
-        is_target,
-    )
-    expected = 2 * (0.5 + 2.5 * rate.mean(axis=0)) if rate_matters else np.full(latents, 2.0)
-    families = generator.poisson(expected)
-    families[:concept] += extra_children
-    decoder = _unit(generator.normal(size=(latents, width)))
+    generator = np.random.default_rng([seed, extra_children, round(100 * exponent) + 100])
+    latents = shape.latents
+    text = shape.text_rate * np.exp(1.3 * generator.normal(size=latents))
+    text[:CONCEPT] /= rarer
+    text = text.clip(0, 0.9)
+    families = generator.poisson(CHILDREN * (text / shape.text_rate) ** exponent)
+    families[:CONCEPT] += extra_children
+    measured = generator.binomial(TEXT_TOKENS, text) / TEXT_TOKENS
+    rows = _prompts_of(text, shape.prompts, generator)
+    norm = np.exp(0.1 * generator.normal(size=latents))
+    candidates = select_candidates(latent_statistics(rows), SELECTION, TOP)
+    if shape.width is None:
+        living = np.bincount(rows.activations.indices, minlength=latents) > 0
+        density = generator.normal(0.2, 0.02, latents)
+        covariates = Covariates(measured, norm, density, living | (measured > 0))
+        control = Control("decoder rows", 1, np.zeros(CONTROL_DRAWS, dtype=np.int64), True)
+        return GateWorld(rows, candidates, families, covariates, control)
+    decoder = _unit(generator.normal(size=(latents, shape.width)))
     if rogue:
-        decoder[:concept] = _unit(decoder[:concept] + np.eye(width)[0])
-    parents = np.repeat(np.arange(latents), families)
+        decoder[:CONCEPT] = _unit(decoder[:CONCEPT] + np.eye(shape.width)[:CONCEPT])
+    fine = _fine_rows(decoder, families, generator)
+    shared = rogue * generator.normal(size=(len(fine), CONCEPT))
+    fine[:, :CONCEPT] += torch.from_numpy(shared.astype(np.float32))
+    coarse = torch.from_numpy((norm[:, None] * decoder).astype(np.float32))
+    children = _children(coarse, fine, rows)
+    observed = best(children, candidates)
+    return GateWorld(
+        rows,
+        candidates,
+        children,
+        Covariates.of(coarse, measured, rows),
+        control_of(coarse[torch.from_numpy(candidates)], fine, observed),
+    )
+
+
+def control_of(anchors: torch.Tensor, fine: torch.Tensor, observed: int) -> Control:
+    """Return the control that decides under the cosine rule."""
+    law = RowLaw.of_decoder(fine)
+    every = np.ones((len(anchors), len(fine)), dtype=bool)
+    counts = drawn_row_counts(anchors, every, law, CHILD.cosine_min, ("decoder rows", 0))
+    return Control("decoder rows", observed, counts, True, law.effective_dimensions)
+
+
+def _prompts_of(text: np.ndarray, side: int, generator: np.random.Generator) -> DiscoverRows:
+    is_target = np.arange(2 * side) < side
+    often = text * np.exp(0.5 * generator.normal(size=text.size))
+    fires = generator.random((2 * side, text.size)) < often
+    concept = np.where(is_target[:, None], generator.uniform(0.5, 0.9, CONCEPT), 0.02)
+    fires[:, :CONCEPT] = generator.random(concept.shape) < concept
+    sparse = scipy.sparse.csr_array(fires.astype(np.float32))
+    sparse.data *= generator.exponential(1, sparse.nnz).astype(np.float32)
+    return discover_rows(sparse, is_target)
+
+
+def _fine_rows(
+    decoder: np.ndarray, families: np.ndarray, generator: np.random.Generator
+) -> torch.Tensor:
+    """Return children at cosines about 0.6 to their parents, and nowhere near other latents."""
+    parents = np.repeat(np.arange(len(decoder)), families)
     cosine = generator.normal(0.6, 0.08, parents.size)[:, None].clip(0.35, 0.95)
-    away = _unit(generator.normal(size=(parents.size, width)))
+    away = _unit(generator.normal(size=(parents.size, decoder.shape[1])))
     away = _unit(away - (away * decoder[parents]).sum(axis=1, keepdims=True) * decoder[parents])
     fine = cosine * decoder[parents] + np.sqrt(1 - cosine**2) * away
-    fine[:, 0] += rogue * generator.normal(size=len(fine))
-    return _asked(rows, decoder, fine, resamples)
+    return torch.from_numpy(fine.astype(np.float32))
 
 
-def _asked(
-    rows: DiscoverRows, decoder: np.ndarray, fine: np.ndarray, resamples: int
-) -> Calibration:
-    """Ask the gate as the mapping stage does, by the cosine rule (fine latents stay silent)."""
-    coarse_rows = torch.from_numpy(decoder.astype(np.float32))
+def _children(coarse: torch.Tensor, fine: torch.Tensor, rows: DiscoverRows) -> np.ndarray:
+    """Count as the mapping stage does, by the cosine rule (fine latents stay silent)."""
     silent = discover_rows(
         scipy.sparse.csr_array((rows.prompts, len(fine)), dtype=np.float32), rows.is_target
     )
     coarse_columns, fine_columns = ActivationColumns.of(rows), ActivationColumns.of(silent)
-    children = np.zeros(len(decoder), dtype=np.int64)
-    for block in cosine_blocks(coarse_rows, torch.from_numpy(fine.astype(np.float32))):
+    children = np.zeros(len(coarse), dtype=np.int64)
+    for block in cosine_blocks(coarse, fine):
         found = count_children(block, coarse_columns, fine_columns, np.zeros(len(fine)), CHILD)
         children[block.coarse_start : block.coarse_start + len(found.cosine)] += found.cosine
-    candidates = select_candidates(latent_statistics(rows), SELECTION, 5)
-    return calibrate(
-        rows,
-        candidates,
-        Counts(children, children),
-        [control_of(coarse_rows[torch.from_numpy(candidates)], fine, best(children, candidates))],
-        Question(SELECTION, 5, GATE, resamples, seed=0),
-    )
-
-
-def control_of(anchors: torch.Tensor, fine: np.ndarray, observed: int) -> Control:
-    """Return the control that decides under the cosine rule."""
-    law = RowLaw.of_decoder(torch.from_numpy(fine.astype(np.float32)))
-    every = np.ones((len(anchors), len(fine)), dtype=bool)
-    counts = drawn_row_counts(anchors, every, law, CHILD.cosine_min, ("decoder rows", 0))
-    return Control("decoder rows", observed, counts, True, law.effective_dimensions)
+    return children
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

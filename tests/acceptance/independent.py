@@ -36,6 +36,7 @@ class Resolution:
 
     activations: np.ndarray
     decoder: np.ndarray
+    norm: np.ndarray
     pre: np.ndarray
     slack: np.ndarray
     near: np.ndarray
@@ -93,8 +94,10 @@ def decompose(folder: Path, x: np.ndarray) -> Resolution:
     pre = centred @ w["W_enc"] + w["b_enc"]
     lengths, columns = np.linalg.norm(centred, axis=1), np.linalg.norm(w["W_enc"], axis=0)
     slack = ROUNDING * (np.outer(lengths, columns) + np.abs(w["b_enc"]))
-    decoder = w["W_dec"] / np.linalg.norm(w["W_dec"], axis=1, keepdims=True)
-    return Resolution(**keep_largest(pre, slack, cfg["k"]), decoder=decoder, pre=pre, slack=slack)
+    norm = np.linalg.norm(w["W_dec"], axis=1)
+    decoder = w["W_dec"] / norm[:, None]
+    kept = keep_largest(pre, slack, cfg["k"])
+    return Resolution(**kept, decoder=decoder, norm=norm, pre=pre, slack=slack)
 
 
 def keep_largest(pre: np.ndarray, slack: np.ndarray, k: int) -> dict[str, np.ndarray]:
@@ -239,21 +242,40 @@ def permutation_p(x: np.ndarray, y: np.ndarray, is_target: np.ndarray, times: in
     return (1 + reached) / (1 + times)
 
 
-def percentile(
-    children: np.ndarray, firing: np.ndarray, anchors: list[int], wanted: int, draws: int
+def mean_rank(
+    children: np.ndarray,
+    rate: np.ndarray,
+    norm: np.ndarray,
+    decoder: np.ndarray,
+    living: np.ndarray,
+    anchors: list[int],
+    wanted: int,
 ) -> float:
-    """Return where the best anchor's count stands among the best of matched ones, 0 to 100.
+    """Return the anchors' mean rank, 0 to 100, each among the ``wanted`` most like it.
 
-    ``firing`` [latents] are firing rates; each draw takes one of the ``wanted`` nearest firing
-    latents for every anchor.
+    Like in rate over text, norm of the decoder row and cosine to the ten nearest rows; ranked is
+    what these do not explain of log(1 + children).
     """
-    generator = np.random.default_rng(2)
-    others = np.setdiff1d(np.flatnonzero(firing > 0), anchors)
-    pools = []
+    cosines = decoder @ decoder.T
+    np.fill_diagonal(cosines, -1)
+    density = np.sort(cosines, axis=1)[:, -10:].mean(axis=1)
+    log_rate = np.log(np.maximum(rate, rate[rate > 0].min() / 2))
+    columns = [(x - x[living].mean()) / x[living].std() for x in (log_rate, norm, density)
+               if x[living].std() > 1e-6 * max(1, abs(x[living].mean()))]  # fmt: skip
+    design = np.column_stack([np.ones(len(rate)), *columns, *(x**2 for x in columns)])
+    log_count = np.log1p(children)
+    inverse = np.linalg.pinv(design[living])
+    weights = inverse @ log_count[living]
+    left = np.round(log_count - design @ weights, 9)
+    token = np.diff(np.unique(np.append(rate, 0))).min()
+    error = np.minimum(token / np.maximum(rate, token) / log_rate[living].var(), 1)
+    slope = weights[1] + 2 * weights[1 + len(columns)] * columns[0]
+    allowed = np.maximum(slope * columns[0] * error, 0)
+    others = np.setdiff1d(np.flatnonzero(living), anchors)
+    ranks = []
     for anchor in anchors:
-        shuffled = generator.permutation(others)
-        near = np.argsort(np.abs(firing[shuffled] - firing[anchor]), kind="stable")[:wanted]
-        pools.append(shuffled[near])
-    found = [max(children[generator.choice(pool)] for pool in pools) for _ in range(draws)]
-    observed = max(children[anchor] for anchor in anchors)
-    return 100 * (1 - (1 + sum(count >= observed for count in found)) / (1 + draws))
+        distance = sum((x[others] - x[anchor]) ** 2 for x in columns)
+        pool = left[others[np.argsort(distance, kind="stable")[:wanted]]]
+        own = left[anchor] - allowed[anchor]
+        ranks.append((pool < own).sum() + ((pool == own).sum() + 1) / 2)
+    return float(100 * (np.mean(ranks)) / (wanted + 1))

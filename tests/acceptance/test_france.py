@@ -258,20 +258,26 @@ def test_the_gate_counts_what_the_cosines_say(bundle: Path, sides, children, spe
 def test_the_gate_is_compared_with_matched_anchors(bundle: Path, sides, children) -> None:
     from tests.acceptance import independent
 
-    firing = (sides["coarse"].activations > 0).mean(0)
     gate = json.loads((bundle / "gate.json").read_text())
     anchors = [anchor["coarse"] for anchor in gate["anchors"]]
     assert gate["best_count"] == max(children[anchor] for anchor in anchors)
-    others = int((firing > 0).sum()) - sum(firing[anchor] > 0 for anchor in anchors)
+    table = parquet.read_table(bundle / "features_coarse.parquet").to_pandas()
+    rate = table["text_rate"].to_numpy()
+    living = (sides["coarse"].activations > 0).any(0) | (rate > 0)
+    others = int(living.sum()) - sum(living[anchor] for anchor in anchors)
     assert gate["null"]["eligible"] == others
-    matched = min(500, max(100, others // 4))
-    expected = independent.percentile(children, firing, anchors, matched, 5000)
-    assert gate["percentile"] == pytest.approx(expected, abs=10)
+    matched = min(500, max(100, others // 10))
+    expected = independent.mean_rank(
+        children, rate, sides["coarse"].norm, sides["coarse"].decoder, living, anchors, matched
+    )
+    assert gate["mean_rank"] == pytest.approx(expected, abs=2)
     draws = parquet.read_table(bundle / "gate_draws.parquet").to_pandas()
-    null = draws["best_count"][draws["source"] == "matched anchors"]
+    null = draws[draws["source"] == "matched anchors"]
     assert len(null) == gate["null"]["anchors"] == matched
-    p = (1 + (null >= gate["best_count"]).sum()) / (1 + len(null))
+    p = (1 + (null["mean_rank"] >= gate["mean_rank"]).sum()) / (1 + len(null))
     assert gate["percentile"] == pytest.approx(100 * (1 - p))
+    best = (1 + (null["best_count"] >= gate["best_count"]).sum()) / (1 + len(null))
+    assert gate["maximum"]["percentile"] == pytest.approx(100 * (1 - best))
 
 
 def test_every_cell_was_generated_and_scored(bundle: Path) -> None:

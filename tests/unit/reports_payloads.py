@@ -35,17 +35,26 @@ CALIBRATION = {
     "doubts": [],
     "count_rule_passes": True,
     "best_count": 4,
+    "mean_rank": 91.3,
     "percentile": 98.5,
     "min_percentile": 95.0,
+    "rank_rule_passes": True,
     "null": {
         "anchors": 500,
         "wanted": 500,
         "eligible": 812,
-        "rate_difference": 0.02,
-        "compared_count": 4,
+        "rate_difference": 0.0002,
+        "norm_difference": 0.01,
+        "density_difference": 0.003,
+        "median_mean_rank": 49.0,
+        "at_least_as_high": 6,
+    },
+    "maximum": {
+        "count": 4,
+        "percentile": 91.2,
         "median_count": 1.0,
         "max_count": 5,
-        "at_least_as_many": 6,
+        "at_least_as_many": 43,
     },
     "control": {**CONTROL, "controls": [CONTROL, DEALT]},
     "stability": {
@@ -206,6 +215,7 @@ class Payloads:
             source=["matched anchors", "random dictionary", "resample"],
             draw=[0, 0, 0],
             best_count=[1, 0, 4],
+            mean_rank=[48.0, np.nan, 91.0],
             percentile=[np.nan, np.nan, 99.0],
         )
         unit = np.eye(self.sizes.d_model, dtype=np.float32)[0]
@@ -218,7 +228,9 @@ class Payloads:
             "verdict": "GO",
             "anchors": len(self.candidates),
             "children": 4,
+            "mean_rank": 91.3,
             "percentile": 98.5,
+            "maximum_percentile": 91.2,
             "null_anchors": 500,
             "control_p": 0.01,
             "stability": 0.93,
@@ -229,6 +241,8 @@ class Payloads:
             "readings": {name: found.count(name) for name in READINGS},
             "arms": ["coarse", "fine", "multi"],
             "anchor": self.candidates[0],
+            "anchor_rank": 97.1,
+            "reason": gate["reason"],
         }
 
     def _anchor(self, coarse: int) -> dict[str, Any]:
@@ -240,7 +254,9 @@ class Payloads:
             "children": children,
             "cosines": [float(self.cosines[coarse, f]) for f in children],
             "passes": len(children) >= 3,
-            "percentile": 98.5,
+            "expected": 1.4,
+            "rank": 97.1,
+            "steered": coarse == self.candidates[0],
             "confirmed": None,
             "caution": None,
         }

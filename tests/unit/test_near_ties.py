@@ -17,7 +17,9 @@ SLACK = 1e-3
 def resolution(pre, k: int) -> Resolution:
     pre = np.array(pre, dtype=np.float64)
     slack = np.full(pre.shape, SLACK)
-    return Resolution(**keep_largest(pre, slack, k), decoder=np.eye(1), pre=pre, slack=slack)
+    return Resolution(
+        **keep_largest(pre, slack, k), decoder=np.eye(1), norm=np.ones(1), pre=pre, slack=slack
+    )
 
 
 ROW = [400.4257, 400.4245, 900.0, 380.0]  # two kept: the third and one of the first two

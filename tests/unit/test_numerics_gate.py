@@ -8,14 +8,10 @@ import pytest
 from loopscope.numerics.calibration import (
     Counts,
     Question,
-    best,
-    matched_null,
-    percentile_of_each,
     resample,
     select_candidates,
     selection_power,
 )
-from loopscope.numerics.controls import exceedance
 from loopscope.numerics.features import latent_statistics
 from loopscope.numerics.gate import (
     GateEvidence,
@@ -25,16 +21,19 @@ from loopscope.numerics.gate import (
     decide,
     outcome_of,
     selective_latents,
+    steered_first,
 )
+from loopscope.numerics.matching import Comparison, Covariates
+from loopscope.numerics.multiple_tests import exceedance
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.specs.rules import Gate, Selection
-from tests.rows import discover_rows, held_out_rows
+from tests.rows import discover_rows
 
 RULES = GateRules(subfeatures_min=3, null_anchors=500, percentile_min=95.0, stability_min=0.8)
 ABLE = SelectionPower(smallest_p=1e-9, tested=400, needed=1, top=5, prompts_needed=12)
 STRONG = GateEvidence(
-    candidates=2, power=ABLE, best_count=5, null_draws=500, percentile=99.0, control_p=0.01,
-    stability=0.95,
+    candidates=2, power=ABLE, best_count=5, text_measured=True, null_draws=500, mean_rank=90.0,
+    percentile=99.0, control_p=0.01, stability=0.95,
 )  # fmt: skip
 SELECTION = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
 QUESTION = Question(SELECTION, top=5, gate=RULES, resamples=60, seed=0)
@@ -58,15 +57,16 @@ def test_go_needs_everything_at_once():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"percentile": 94.9}, "anchors of other concepts have as many: percentile 94.9"),
+        ({"percentile": 94.9}, "no more children than matched anchors: their mean rank of 90.0"),
         ({"percentile": float("nan"), "null_draws": 0}, "only 0 matched anchors exist"),
+        ({"text_measured": False, "null_draws": 0}, "has no rates over calibration text"),
         ({"null_draws": 99}, "only 99 matched anchors exist, expected 100"),
         (
             {"control_p": 0.06},
             "a dictionary that knows nothing of the concept reaches as many (p 0.06)",
         ),
         ({"stability": 0.79}, "only 79% of the resamples say the same, expected 80%"),
-        ({"best_count": 2, "stability": 0.5}, "the best anchor has 2 children, expected 3"),
+        ({"best_count": 2, "stability": 0.5}, "no candidate has 3 children, the most is 2"),
     ],
 )
 def test_each_doubt_alone_makes_it_inconclusive(changes, words):
@@ -88,52 +88,19 @@ def test_the_outcome_of_a_resample():
     assert outcome_of(3, 95.0, RULES) == "stands out"
 
 
-def firing_at(rates: list[float], prompts: int = 100) -> np.ndarray:
-    return np.array([[float(row < rate * prompts) for rate in rates] for row in range(prompts)])
+def test_steered_is_the_best_of_those_that_have_the_children():
+    score = np.array([0.9, 0.5, 0.8, 0.7])
+    assert steered_first(score, np.array([0, 3, 2, 5]), 3).tolist() == [3, 1, 0, 2]
+    assert steered_first(score, np.array([0, 2, 2, 1]), 3).tolist() == [0, 2, 3, 1]
+    assert steered_first(np.array([0.5, 0.5]), np.array([3, 4]), 3).tolist() == [0, 1]
 
 
 IS_TARGET = np.arange(100) % 2 == 0
 
 
-def test_matched_anchors_are_the_nearest_in_firing_rate_and_never_candidates_or_silent():
-    rows = discover_rows(firing_at([0.5, 0.52, 0.1, 0.0, 0.47, 0.9, 0.5]), IS_TARGET)
-    null = matched_null(rows, np.array([0, 6]), np.arange(7) * 10, 2, seed=0)
-    assert sorted(null.anchors[0].tolist()) == sorted(null.anchors[1].tolist()) == [1, 4]
-    assert (null.draws, null.eligible) == (2, 4)
-    assert null.rate_difference == pytest.approx(0.025)
-    together = np.array([0, 10, 20, 30, 40, 50, 60])[null.anchors].max(axis=0)
-    assert null.best.tolist() == together.tolist()
-
-
-def test_with_fewer_latents_than_wanted_all_are_used_once():
-    rows = discover_rows(firing_at([0.5, 0.52, 0.1, 0.0, 0.47, 0.9]), IS_TARGET)
-    null = matched_null(rows, np.array([0]), np.array([9, 1, 2, 3, 4, 5]), 500, seed=0)
-    assert sorted(null.anchors[0].tolist()) == [1, 2, 4, 5]
-    assert sorted(null.best.tolist()) == [1, 2, 4, 5]
-    # of four draws one has at least 5 children: p is 2 / 5
-    assert null.p_value(5) == 2 / 5
-    assert null.percentile(5) == pytest.approx(60)
-    assert percentile_of_each(null, np.array([9, 1, 2, 3, 4, 5]), np.array([0])) == [80]
-
-
 def test_the_null_counts_ties_against_the_candidates():
     assert exceedance(np.array([3, 3, 3, 3]), 3) == 1.0
     assert exceedance(np.zeros(99, dtype=int), 1) == 0.01
-
-
-def test_without_candidates_there_is_no_null():
-    rows = discover_rows(firing_at([0.5, 0.5]), IS_TARGET)
-    none = np.array([], dtype=int)
-    null = matched_null(rows, none, np.array([1, 2]), 500, seed=0)
-    assert (null.draws, best(np.array([1, 2]), none)) == (0, 0)
-    assert np.isnan(null.percentile(0))
-    assert percentile_of_each(null, np.array([1, 2]), none).size == 0
-
-
-def test_the_null_is_drawn_from_rows_that_may_choose():
-    with pytest.raises(TypeError, match="only DiscoverRows"):
-        held = held_out_rows(firing_at([0.5, 0.5]), IS_TARGET)
-        matched_null(held, np.array([0]), np.array([1, 2]), 5, seed=0)
 
 
 def planted(seed: int = 0, latents: int = 30) -> np.ndarray:
@@ -219,14 +186,23 @@ def test_candidates_of_a_resample_come_by_the_rule_of_the_spec(top):
     assert len(expected) == min(top, 3)
 
 
+def counts_of(children: np.ndarray) -> Counts:
+    """Return counts of latents that are alike in all that they are matched on."""
+    alike = np.ones(len(children))
+    return Counts(
+        children, Comparison.of(children, Covariates(alike, alike, alike, alike.astype(bool)))
+    )
+
+
 def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
     rows = discover_rows(planted(), IS_TARGET)
-    counts = Counts(np.arange(30)[::-1].copy(), np.arange(30)[::-1].copy())
+    counts = counts_of(np.arange(30)[::-1].copy())
     one = resample(rows, counts, QUESTION, 7)
     assert one == resample(rows, counts, QUESTION, 7)
     assert one.best_count == 29
     assert one.outcome == "stands out"
     assert one.percentile == pytest.approx(100 * (1 - 1 / 28), abs=0.5)
+    assert one.mean_rank > 90
 
 
 def noise(side: int, seed: int, latents: int = 100):
@@ -268,7 +244,7 @@ def test_halves_vary_about_the_whole_as_bootstrap_resamples_do():
 def test_a_half_that_could_not_have_found_anything_is_no_agreement():
     rows = with_a_perfect_latent(9, 0)  # nine a side can find it, five cannot
     assert not selection_power(rows, SELECTION.q_max, top=5).is_missing
-    nothing = Counts(np.zeros(400, dtype=int), np.zeros(400, dtype=int))
+    nothing = counts_of(np.zeros(400, dtype=int))
     assert {resample(rows, nothing, QUESTION, number).outcome for number in range(5)} == {
         "untestable"
     }
@@ -280,7 +256,7 @@ def test_a_latent_that_barely_passes_makes_the_gate_unstable():
     activations[:, 0] = np.where(IS_TARGET & (np.arange(100) % 6 == 0), 1.0, 0.0)
     loose = replace(SELECTION, firing_rate_target_min=0.33, selectivity_min=0.9)
     rows = discover_rows(activations, IS_TARGET)
-    counts = Counts(np.eye(30, dtype=int)[0] * 9, np.eye(30, dtype=int)[0] * 9)
+    counts = counts_of(np.eye(30, dtype=int)[0] * 9)
     asked = replace(QUESTION, selection=loose)
     outcomes = [resample(rows, counts, asked, number).outcome for number in range(60)]
     assert 0.2 < np.mean([outcome == "fails" for outcome in outcomes]) < 0.8

@@ -1,8 +1,10 @@
 """Planted worlds: the mapping finds the hierarchy, the gate seldom opens without a reason.
 
 Forty worlds bound a rate of false GO at 5 % only loosely (five or fewer of forty has probability
-0.986 at exactly 5 %); ``benchmarks/planted_worlds.py`` asks two hundred.
+0.986 at exactly 5 %); ``benchmarks/planted_worlds.py`` asks many more.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from loopscope.numerics.gate import readings
 from loopscope.numerics.mapping import ActivationColumns, correlations, cosine_blocks
 from loopscope.numerics.multiple_tests import benjamini_hochberg
 from loopscope.numerics.permutation import edge_test
-from tests.planted import CHILD, gate_of, planted_hierarchy
+from tests.planted import CHILD, WIDE, gate_world, planted_hierarchy
 
 WORLDS = 40
 
@@ -52,24 +54,41 @@ def test_edges_that_geometry_proposed_have_a_small_q_exactly_where_they_were_pla
     assert f1(found, world.is_child) >= 0.95
 
 
-@pytest.mark.parametrize("rate_matters", [False, True])
-def test_the_gate_seldom_opens_for_latents_like_any_other(rate_matters):
-    found = [gate_of(seed, rate_matters=rate_matters, resamples=20) for seed in range(WORLDS)]
-    verdicts = [answer.verdict for answer in found]
-    assert verdicts.count("GO") <= 5
-    passing = [answer for answer in found if answer.outcome != "fails"]
+@pytest.mark.parametrize("exponent", [-0.3, 0.0, 0.3])
+def test_the_gate_seldom_opens_for_latents_like_any_other(exponent):
+    worlds = [gate_world(seed, exponent=exponent) for seed in range(WORLDS)]
+    assert sum(world.says_go() for world in worlds) <= 5
     # the count alone would have opened most of these gates
-    assert len(passing) > WORLDS / 2
+    assert sum(world.count_passes for world in worlds) > WORLDS / 2
 
 
-def test_the_gate_opens_for_a_concept_that_is_resolved_further():
-    verdicts = [gate_of(seed, extra_children=6, resamples=20).verdict for seed in range(12)]
-    assert verdicts.count("GO") >= 10
+def test_matched_on_prompts_rare_latents_with_more_children_would_look_like_a_concept():
+    worlds = [gate_world(seed, exponent=-0.3) for seed in range(WORLDS)]
+    assert sum(world.passes_matched_on_prompts for world in worlds) > 10
 
 
-def test_candidates_along_a_direction_that_all_fine_rows_share_do_not_open_the_gate():
+def test_the_gate_seldom_opens_for_nothing_in_a_wide_pair():
+    worlds = [gate_world(seed, exponent=-0.3, shape=WIDE) for seed in range(10)]
+    assert sum(world.says_go() for world in worlds) <= 3
+
+
+@pytest.mark.parametrize("exponent", [-0.3, 0.3])
+def test_the_gate_opens_for_three_more_children(exponent):
+    worlds = [gate_world(seed, exponent=exponent, extra_children=3) for seed in range(3)]
+    assert sum(world.says_go() for world in worlds) >= 2
+
+
+def test_without_rates_over_text_the_gate_does_not_match_on_the_prompts_in_silence():
+    world = gate_world(0, extra_children=6)
+    unknown = replace(world.covariates, text_rate=np.full(len(world.children), np.nan))
+    found = replace(world, covariates=unknown).asked(20)
+    assert (found.verdict, found.outcome) == ("INCONCLUSIVE", "passes")
+    assert any("no rates over calibration text" in doubt for doubt in found.doubts)
+
+
+def test_candidates_along_directions_that_all_fine_rows_share_do_not_open_the_gate():
     """Matched anchors lie elsewhere and have few children: only the control sees it."""
-    found = [gate_of(seed, rogue=0.8, resamples=20) for seed in range(4)]
+    found = [gate_world(seed, rogue=0.8).asked(20) for seed in range(4)]
     assert all(answer.evidence.percentile > 95 for answer in found)
     assert [answer.outcome for answer in found] == ["stands out"] * 4
     assert [answer.verdict for answer in found] == ["INCONCLUSIVE"] * 4
@@ -79,8 +98,8 @@ def test_candidates_along_a_direction_that_all_fine_rows_share_do_not_open_the_g
 
 
 def test_a_low_cut_off_opens_no_gate_that_rows_like_the_decoders_open_as_well(monkeypatch):
-    monkeypatch.setattr("tests.planted.CHILD", CHILD.__class__(0.05, 0.2, 0.6))
-    found = gate_of(0, resamples=20)
+    monkeypatch.setattr("tests.planted.CHILD", CHILD.__class__(0.0, 0.2, 0.6))
+    found = gate_world(0).asked(20)
     assert found.outcome != "fails"
     assert found.verdict == "INCONCLUSIVE"
     assert any("knows nothing of the concept" in doubt for doubt in found.doubts)

@@ -19,6 +19,7 @@ from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     D_IN,
     FINE,
+    NEUTRALS,
     TARGETS,
     Bench,
     bytes_of,
@@ -62,18 +63,37 @@ def test_the_count_rule_passes_for_an_anchor_with_enough_children(mapped):
 
 
 def test_a_dictionary_too_small_for_a_null_gets_no_go(mapped):
+    mapped.rates_over_text("coarse", [0.01, 0.02, 0.3, 0.0])
     metrics, out = mapped.map([0])
     gate = json.loads((out / "gate.json").read_text())
     assert gate["verdict"] == metrics["verdict"] == "INCONCLUSIVE"
     assert "only 2 matched anchors exist, expected 100" in gate["doubts"]
     assert (gate["null"]["anchors"], gate["null"]["eligible"]) == (2, 2)
     # two draws, one child each, against three children of the candidate: p is 1 / 3
-    assert gate["percentile"] == pytest.approx(100 * 2 / 3)
-    assert gate["anchors"][0]["percentile"] == pytest.approx(100 * 2 / 3)
+    assert gate["maximum"] == {
+        "count": 3,
+        "percentile": pytest.approx(100 * 2 / 3),
+        "median_count": 1,
+        "max_count": 1,
+        "at_least_as_many": 0,
+    }
+    assert gate["anchors"][0]["rank"] == pytest.approx(gate["mean_rank"])
     draws = pandas.read_parquet(out / "gate_draws.parquet").groupby("source").size()
     assert draws.to_dict() == {
-        "matched anchors": 2, "decoder rows": 99, "permuted pairs": 99, "resample": 20,
+        "matched anchors": 2, "decoder rows": 99, "stream rows": 99, "permuted pairs": 99,
+        "resample": 20,
     }  # fmt: skip
+
+
+def test_without_rates_over_text_nothing_is_matched_and_the_gate_says_so(mapped):
+    mapped.rates_over_text("coarse", [np.nan] * 4)
+    metrics, out = mapped.map([0])
+    gate = json.loads((out / "gate.json").read_text())
+    assert (gate["verdict"], gate["count_rule_passes"]) == ("INCONCLUSIVE", True)
+    assert gate["doubts"][0].startswith("the coarse decomposition has no rates over calibration")
+    assert (gate["null"]["anchors"], gate["null"]["rate_difference"]) == (0, None)
+    assert gate["mean_rank"] is gate["percentile"] is gate["anchors"][0]["rank"] is None
+    assert "no rates over calibration text" in metrics["reason"]
 
 
 def test_the_strict_rule_wants_correlation_and_selectivity_too(mapped):
@@ -228,6 +248,7 @@ def test_without_candidates_the_tables_are_empty_and_the_gate_says_why(mapped):
     gate = json.loads((out / "gate.json").read_text())
     assert (gate["verdict"], gate["anchors"]) == ("INCONCLUSIVE", [])
     assert (gate["percentile"], gate["stability"]["share"]) == (None, 1.0)
+    assert gate["steered"] is metrics["anchor_rank"] is None
     assert gate["reason"].startswith("no latent passed the selection, and"), "maxQ 0 lets none"
     assert (metrics["anchor"], metrics["arms"], metrics["children"]) == (None, [], 0)
     pairs = pandas.read_parquet(out / "pairs.parquet")
@@ -315,17 +336,19 @@ def test_an_edge_says_how_small_its_p_could_be_and_what_pairs_of_its_cosine_do(m
     assert table["p_same_cosine"][0] in (0.5, 1.0)
 
 
+def end_prompts_in(bench, tokens):
+    for which in ("coarse", "fine"):
+        path = bench.folder / "decomposition" / which / "prompts.parquet"
+        pandas.read_parquet(path).assign(last_token=tokens).to_parquet(path)
+
+
 def test_permutations_stay_within_the_class_of_the_last_token_where_it_is_known(mapped):
     """Where every prompt ends in a class of its own nothing can be permuted: p is 1."""
-    path = mapped.folder / "capture" / "c" / "prompts.parquet"
-    prompts = pandas.read_parquet(path)
     words = [" a", "b", "7", "."]
-    prompts["last_token"] = [words[number % 4] for number in range(len(prompts))]
-    prompts.to_parquet(path)
+    end_prompts_in(mapped, [words[number % 4] for number in range(TARGETS + NEUTRALS)])
     _, out = mapped.map([0])
     classes = pandas.read_parquet(out / "pairs.parquet").set_index("fine")
-    prompts["last_token"] = " a"
-    prompts.to_parquet(path)
+    end_prompts_in(mapped, [" a"] * (TARGETS + NEUTRALS))
     _, out = mapped.map([0], digest="one")
     one = pandas.read_parquet(out / "pairs.parquet").set_index("fine")
     assert classes["p_smallest"][1] > one["p_smallest"][1]

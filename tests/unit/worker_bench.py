@@ -18,7 +18,7 @@ from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages import decomposition, mapping
 from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
-from loopscope.worker.stages.tables import write_table
+from loopscope.worker.stages.tables import read_columns, write_table
 
 D_IN = 6
 
@@ -100,18 +100,11 @@ class Bench:
         rows[:, 5] = 0
         rows = np.repeat(rows, tokens, axis=0)
         rows *= np.tile(np.linspace(1, 0.5, tokens, dtype=np.float32), prompts)[:, None]
-        out = self.out("capture", "c")
-        text = generator.uniform(0, 1, (TEXT_TOKENS, D_IN)).astype(np.float32)
-        save_file({"residual": text}, out / CALIBRATION)
         tensors = {
             "residual": rows,
             "prompt_index": np.repeat(np.arange(prompts, dtype=np.int32), tokens),
             "position": np.tile(np.arange(tokens, dtype=np.int32), prompts),
         }
-        save_file(tensors, out / "residual.safetensors")
-        again = np.isin(tensors["prompt_index"], COMPARED)
-        reference = {name: tensors[name][again] for name in ("residual", "prompt_index")}
-        save_file(reference, out / REFERENCE)
         columns = {
             "prompt_id": [f"p{i}" for i in range(prompts)],
             "text": ["text"] * prompts,
@@ -121,6 +114,19 @@ class Bench:
         self.split = split or ["discover"] * prompts
         if hard:
             columns["condition"][-hard:] = "hard-negative"
+        text = generator.uniform(0, 1, (TEXT_TOKENS, D_IN)).astype(np.float32)
+        self.write_capture(tensors, columns, text)
+
+    def write_capture(
+        self, tensors: dict[str, np.ndarray], columns: dict[str, object], text: np.ndarray
+    ) -> None:
+        """Write a capture's files, calibration text and what was run again included."""
+        out = self.out("capture", "c")
+        save_file({"residual": text}, out / CALIBRATION)
+        save_file(tensors, out / "residual.safetensors")
+        again = np.isin(tensors["prompt_index"], COMPARED)
+        reference = {name: tensors[name][again] for name in ("residual", "prompt_index")}
+        save_file(reference, out / REFERENCE)
         write_table(out / "prompts.parquet", columns)
 
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
@@ -128,6 +134,11 @@ class Bench:
         payload |= {"aggregation": aggregation, "splits": list(self.split)}
         payload |= {"groups": self.groups} if self.groups is not None else {}
         return decomposition.run(payload, self.context(which), self.out("decomposition", which))
+
+    def rates_over_text(self, which: str, rates: Sequence[float]) -> None:
+        """Give a decomposition the rates over calibration text that a test needs."""
+        path = self.folder / "decomposition" / which / "features.parquet"
+        write_table(path, {**read_columns(path), "text_rate": np.array(rates, dtype=float)})
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
         payload = mapping_payload(candidates)

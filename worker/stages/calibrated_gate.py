@@ -13,15 +13,14 @@ import numpy as np
 from loopscope.numerics.calibration import (
     Calibration,
     Counts,
-    MatchedNull,
     Question,
     best,
     calibrate,
-    percentile_of_each,
 )
 from loopscope.numerics.controls import Control
 from loopscope.numerics.gate import ChildCounts, GateRules, Verdict
 from loopscope.numerics.mapping import Indices
+from loopscope.numerics.matching import Comparison, Covariates, MatchedNull
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.gate_controls import control_record
 from loopscope.worker.stages.sides import Rules, Side
@@ -34,8 +33,10 @@ class CalibratedGate:
 
     verdict: Verdict
     doubts: list[str]
-    percentiles: list[float | None]
-    """Of each candidate among its own matched anchors."""
+    ranks: list[float | None]
+    """Of each candidate among itself and its own matched anchors, 0 to 100."""
+    expected: list[float | None]
+    """Children that a latent of the candidate's rate over text, norm and density has."""
     record: dict[str, Any]
 
 
@@ -53,10 +54,11 @@ def calibrated_gate(
     Under the strict rule anchors are compared by children that correlate, selective or not: an
     anchor of another concept cannot have children that are selective for this one.
     """
+    covariates = Covariates.of(coarse.decoder, coarse.text_rate, coarse.rows)
     counts = (
-        Counts(children.cosine, children.cosine)
+        Counts(children.cosine, Comparison.of(children.cosine, covariates))
         if rules.rule == "cosine"
-        else Counts(children.strict, children.correlated)
+        else Counts(children.strict, Comparison.of(children.correlated, covariates))
     )
     question = Question(rules.selection, rules.top, rules.gate, rules.resamples, rules.seed)
     found = calibrate(
@@ -69,12 +71,13 @@ def calibrated_gate(
     )
     context.progress("Resampling", rules.resamples, rules.resamples, "resamples")
     _write_draws(found, out)
-    percentiles = percentile_of_each(found.null, counts.compared, candidates)
+    expected = counts.compared.expected
     return CalibratedGate(
         found.verdict,
         found.doubts,
-        [_known(percentile) for percentile in percentiles],
-        _record(found, rules.gate, best(counts.compared, candidates)),
+        [_known(rank) for rank in found.null.ranks],
+        [None if expected is None else float(expected[latent]) for latent in candidates],
+        _record(found, rules.gate, best(counts.compared.children, candidates)),
     )
 
 
@@ -84,9 +87,12 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> dict[str, Any
     return {
         "best_count": evidence.best_count,
         "selection": asdict(evidence.power),
+        "mean_rank": _known(evidence.mean_rank),
         "percentile": _known(evidence.percentile),
         "min_percentile": gate.percentile_min,
-        "null": _null_record(found.null, compared, gate.null_anchors),
+        "rank_rule_passes": evidence.percentile >= gate.percentile_min,
+        "null": _null_record(found.null, gate.null_anchors),
+        "maximum": _maximum_record(found.null, compared),
         "control": control_record(found.controls),
         "stability": {
             "share": evidence.stability,
@@ -98,13 +104,25 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> dict[str, Any
     }
 
 
-def _null_record(null: MatchedNull, compared: int, wanted: int) -> dict[str, Any]:
+def _null_record(null: MatchedNull, wanted: int) -> dict[str, Any]:
+    differences = {name: _known(value) for name, value in null.differences.items()}
     return {
         "anchors": null.draws,
         "wanted": wanted,
         "eligible": null.eligible,
-        "rate_difference": _known(null.rate_difference),
-        "compared_count": compared,
+        "rate_difference": differences["text_rate"],
+        "norm_difference": differences["norm"],
+        "density_difference": differences["density"],
+        "median_mean_rank": float(np.median(null.mean_ranks)) if null.draws else None,
+        "at_least_as_high": int((null.mean_ranks >= null.mean_rank).sum()),
+    }
+
+
+def _maximum_record(null: MatchedNull, compared: int) -> dict[str, Any]:
+    """Return how the best candidate's count stands among the best of matched sets."""
+    return {
+        "count": compared,
+        "percentile": _known(null.percentile_of_best(compared)),
         "median_count": float(np.median(null.best)) if null.draws else None,
         "max_count": int(null.best.max()) if null.draws else None,
         "at_least_as_many": int((null.best >= compared).sum()),
@@ -114,25 +132,30 @@ def _null_record(null: MatchedNull, compared: int, wanted: int) -> dict[str, Any
 def _write_draws(found: Calibration, out: Path) -> None:
     """Write every draw behind the percentile, the control's p and the stability."""
     null, resamples = found.null, found.resamples
-    controls = {str(control.kind): control.counts for control in found.controls}
     parts = {
-        "matched anchors": null.best,
-        **controls,
-        "resample": np.array([drawn.best_count for drawn in resamples]),
+        "matched anchors": (null.best, null.mean_ranks, np.full(null.draws, np.nan)),
+        **{
+            str(control.kind): (control.counts, *np.full((2, len(control.counts)), np.nan))
+            for control in found.controls
+        },
+        "resample": (
+            np.array([drawn.best_count for drawn in resamples]),
+            np.array([drawn.mean_rank for drawn in resamples]),
+            np.array([drawn.percentile for drawn in resamples]),
+        ),
     }
-    before = len(parts["matched anchors"]) + sum(len(counts) for counts in controls.values())
+    counts, ranks, percentiles = (
+        np.concatenate(part) for part in zip(*parts.values(), strict=True)
+    )
+    sizes = {name: len(part) for name, (part, *_) in parts.items()}
     write_table(
         out / "gate_draws.parquet",
         {
-            "source": np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
-            "draw": np.concatenate([np.arange(len(part)) for part in parts.values()]),
-            "best_count": np.concatenate(list(parts.values())).astype(np.int64),
-            "percentile": np.concatenate(
-                [
-                    np.full(before, np.nan),
-                    np.array([drawn.percentile for drawn in resamples]),
-                ]
-            ),
+            "source": np.repeat(list(sizes), list(sizes.values())),
+            "draw": np.concatenate([np.arange(size) for size in sizes.values()]),
+            "best_count": counts.astype(np.int64),
+            "mean_rank": ranks,
+            "percentile": percentiles,
         },
     )
 

@@ -18,6 +18,7 @@ from loopscope.worker.stages.sides import Rules
 def gate_report(
     statistics: LatentStatistics,
     anchors: Sequence[Anchor],
+    steered: int | None,
     summary: Mapping[str, NDArray[Any]],
     rules: Rules,
     confirmation: Confirmation,
@@ -26,7 +27,8 @@ def gate_report(
 ) -> dict[str, Any]:
     """Return the content of ``gate.json``; ``loopscope.numerics.gate.decide`` made the verdict.
 
-    ``anchors`` come best first, ``summary`` holds the columns of ``coarse_summary.parquet``. The
+    ``anchors`` come best first, the one at the place ``steered`` is what steering goes along
+    (None without anchors), ``summary`` holds the columns of ``coarse_summary.parquet``. The
     shares say how many of all coarse latents would pass: with a high share a GO is worth little.
     """
     rule, subfeatures_min = rules.rule, rules.gate.subfeatures_min
@@ -39,7 +41,9 @@ def gate_report(
             "children": anchor.children.tolist(),
             "cosines": anchor.children_cosines.tolist(),
             "passes": len(anchor.children) >= subfeatures_min,
-            "percentile": calibrated.percentiles[place],
+            "expected": calibrated.expected[place],
+            "rank": calibrated.ranks[place],
+            "steered": place == steered,
             "confirmed": None if confirmed is None else bool(confirmed[place]),
             "caution": cautions[place],
         }
@@ -57,6 +61,7 @@ def gate_report(
         "rule": rule,
         "minSubfeatures": subfeatures_min,
         "anchors": entries,
+        "steered": None if steered is None else entries[steered]["coarse"],
         "confirmed": None if confirmed is None else int(confirmed.sum()),
         "confirmation": confirmation.sentence,
         "cautioned": sum(caution is not None for caution in cautions),
@@ -102,18 +107,24 @@ def _reason(
         return "; ".join(calibrated.doubts)
     record, least = calibrated.record, rules.gate.subfeatures_min
     passing = sum(entry["passes"] for entry in entries)
-    most = max(entries, key=lambda entry: len(entry["children"]))
-    percentile = record["percentile"]
+    steered = next(entry for entry in entries if entry["steered"])
     parts = [
         f"{passing} of {len(entries)} anchors have at least {least} children by the "
-        f"{rules.rule} rule (most: {len(most['children'])}, coarse latent {most['coarse']})",
+        f"{rules.rule} rule (most: {record['best_count']})",
+        f"steered is coarse latent {steered['coarse']} with {len(steered['children'])} children, "
+        + _placed("rank", steered["rank"])
+        + " among its matched anchors",
+        f"{_placed('mean rank', record['mean_rank'])} among matched anchors stands "
+        f"at {_placed('percentile', record['percentile'])} of {record['null']['anchors']} sets",
         f"of all {shares['n_all']} coarse latents {shares['passing_all']} have as many, of the "
         f"{shares['n_firing']} that fire {shares['passing_firing']}",
-        f"against {record['null']['anchors']} matched anchors the percentile is "
-        + ("not known" if percentile is None else f"{percentile:.1f}"),
         f"{record['stability']['share']:.0%} of {record['stability']['resamples']} resamples "
         "say the same",
     ]
-    if calibrated.verdict == "INCONCLUSIVE":
-        parts.append("not decided, because " + ", and ".join(calibrated.doubts))
+    if calibrated.verdict != "GO":
+        parts.append(f"{calibrated.verdict}, because " + ", and ".join(calibrated.doubts))
     return "; ".join(parts)
+
+
+def _placed(name: str, value: float | None) -> str:
+    return f"{name} not known" if value is None else f"{name} {value:.1f}"

@@ -16,7 +16,13 @@ from safetensors.torch import save_file
 
 from loopscope.numerics.directions import arm_directions
 from loopscope.numerics.features import LatentStatistics
-from loopscope.numerics.gate import READINGS, ChildCounts, count_children, selective_latents
+from loopscope.numerics.gate import (
+    READINGS,
+    ChildCounts,
+    count_children,
+    selective_latents,
+    steered_first,
+)
 from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
@@ -63,11 +69,13 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     controls = gate_controls(coarse, fine, anchors, cosines, capture, rules, context)
     calibrated = calibrated_gate(coarse, candidates, controls, counts, rules, context, out)
     cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
+    order = _steered_first(coarse.statistics, anchors, rules.gate.subfeatures_min)
+    steered = order[0] if order else None
     gate = gate_report(
-        coarse.statistics, anchors, summary, rules, confirmation, calibrated, cautions
+        coarse.statistics, anchors, steered, summary, rules, confirmation, calibrated, cautions
     )
     write_json(out / "gate.json", gate)
-    directions = _write_directions(out, coarse, fine, anchors, rules.rule)
+    directions = _write_directions(out, coarse, fine, [anchors[i] for i in order], rules.rule)
     found = pairs["reading"].tolist()
     edges = pairs["edge"]
     return {
@@ -75,7 +83,9 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "anchors": len(anchors),
         "passing": sum(entry["passes"] for entry in gate["anchors"]),
         "children": len(directions["children"]),
+        "mean_rank": gate["mean_rank"],
         "percentile": gate["percentile"],
+        "maximum_percentile": gate["maximum"]["percentile"],
         "null_anchors": gate["null"]["anchors"],
         "control_p": gate["control"]["p"],
         "stability": gate["stability"]["share"],
@@ -91,6 +101,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "readings": {name: found.count(name) for name in READINGS},
         "arms": sorted(directions["arms"]),
         "anchor": directions["anchor"],
+        "anchor_rank": None if steered is None else gate["anchors"][steered]["rank"],
+        "reason": gate["reason"],
     }
 
 
@@ -138,7 +150,10 @@ def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str
 def _write_directions(
     out: Path, coarse: Side, fine: Side, anchors: list[Anchor], rule: str
 ) -> dict[str, Any]:
-    """Write the arms' unit vectors and, as JSON, what they are and why one is missing."""
+    """Write the arms' unit vectors and, as JSON, what they are and why one is missing.
+
+    ``anchors`` come with the steered one first.
+    """
     if not anchors:
         why = "no candidates passed the selection, so there is no anchor"
         description: dict[str, Any] = {
@@ -151,7 +166,6 @@ def _write_directions(
         }
         write_json(out / "directions.json", description)
         return description
-    anchors = _best_first(coarse.statistics, anchors)
     best = anchors[0]
     children = best.children
     vectors = arm_directions(
@@ -179,11 +193,12 @@ def _write_directions(
     return description
 
 
-def _best_first(statistics: LatentStatistics, anchors: list[Anchor]) -> list[Anchor]:
-    """Return the anchors by selectivity times target firing rate, falling; equal ones stay."""
+def _steered_first(statistics: LatentStatistics, anchors: list[Anchor], least: int) -> list[int]:
+    """Return the places of the anchors, that of the steered one first."""
     latents = [anchor.coarse for anchor in anchors]
     scores = statistics.selectivity[latents] * statistics.firing_rate_target[latents]
-    return [anchors[place] for place in np.argsort(-scores, kind="stable")]
+    children = np.array([len(anchor.children) for anchor in anchors], dtype=np.int64)
+    return [int(place) for place in steered_first(scores, children, least)]
 
 
 def _missing_arms(found: set[str], anchor: int, children: int, rule: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
 from loopscope.numerics.mapping import ActivationColumns
+from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
@@ -80,8 +81,8 @@ class Side:
     target_prompts: ActivationColumns
     within_condition: ActivationColumns
     statistics: LatentStatistics
-    text_rate: NDArray[np.float64]
-    """Share of the calibration text's tokens on which each latent fires [latents]."""
+    text_rate: Floats
+    """Share of the calibration text's tokens on which each latent fires; NaN without a text."""
     aggregation: str
     last_token: NDArray[np.str_] | None
     """Each discover prompt's, where activations are those of the last token and it is known."""
