@@ -52,7 +52,7 @@ GAIN_MIN = 0.1
 # stream: words of the child by (p - ABOVE) c, words of its detail by SLOPE (c - RATIO p - ABOVE),
 # vague words by p - RATIO (sum of all c) - ABOVE; each where positive, times GAIN, in logits.
 SAID_ABOVE, SAID_GAIN = 1.5, 2.5
-DETAIL_RATIO, DETAIL_ABOVE, DETAIL_GAIN, SLOPE = 0.15, 0.075, 5.5, 4.0
+DETAIL_RATIO, DETAIL_ABOVE, DETAIL_GAIN, SLOPE = 0.15, 0.075, 7.0, 4.0
 VAGUE_RATIO, VAGUE_ABOVE, VAGUE_GAIN = 1.0, 1.5, 3.0
 NOT_DUE = 5.0
 """By how much the readout is held down after a word that no noun follows."""
