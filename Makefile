@@ -1,4 +1,5 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
+# make planted  sets everything up, runs a planted world, in which the answer is known: GO, Supported
 # make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo science tutorial test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
+.PHONY: demo planted science tutorial test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
 .PHONY: test-processors test-native test-avx2 test-narrow
 
 setup: $(INSTALLED)
@@ -30,6 +31,11 @@ demo: $(INSTALLED)
 	@$(BIN)/loopscope run examples/france
 	@$(BIN)/loopscope get experiments
 	@$(BIN)/loopscope report france
+
+planted: $(INSTALLED)
+	@$(BIN)/loopscope run examples/planted
+	@$(BIN)/loopscope get experiments
+	@$(BIN)/loopscope report planted
 
 science: $(INSTALLED)
 	@status=0; $(BIN)/loopscope run examples/studies || status=$$?; \

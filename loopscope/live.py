@@ -23,6 +23,8 @@ REPEAT_SECONDS = 25.0
 """Where there is no terminal, how far everything is is said at least so often."""
 BAR_CHARACTERS = 12
 DETAIL_CHARACTERS_MIN = 16
+BAR_STYLE, FAILED_STYLE = "blue", "red"
+"""Red is for what needs a human alone: an answer, NO-GO or Refuted, is no failure."""
 _SHOWN_FIRST = ("Running", "Stalled", "Retrying", "Queued", "Suspended", "Reconciling")
 
 
@@ -122,7 +124,9 @@ def progress_table(rows: Sequence[Row], whole: Whole, width: int, height: int) -
     if detail >= DETAIL_CHARACTERS_MIN:
         table.add_column("DETAIL", width=detail, no_wrap=True, overflow="ellipsis")
     for row in shown:
-        cells = [Text(_shortened(str(row.key), name)), row.word, *_bar(row.share)]
+        failed = row.word == "Stalled"
+        word = Text(row.word, FAILED_STYLE if failed else "")
+        cells = [Text(_shortened(str(row.key), name)), word, *_bar(row.share, failed=failed)]
         cells.append(_left_cell(row))
         if detail >= DETAIL_CHARACTERS_MIN:
             cells.append(Text(printable(row.detail)))
@@ -145,9 +149,14 @@ def _whole_line(whole: Whole, width: int) -> Table:
     return line
 
 
-def _bar(share: float | None) -> list[ProgressBar | str | Text]:
+def _bar(share: float | None, *, failed: bool = False) -> list[ProgressBar | str | Text]:
+    """Return bar and percentage; rich's own bar is red while all goes well."""
     part = min(max(share or 0.0, 0.0), 1.0)
-    return [ProgressBar(100, 100 * part, width=BAR_CHARACTERS), f"{int(100 * part)}%"]
+    style = FAILED_STYLE if failed else BAR_STYLE
+    bar = ProgressBar(
+        100, 100 * part, width=BAR_CHARACTERS, complete_style=style, finished_style=style
+    )
+    return [bar, f"{int(100 * part)}%"]
 
 
 def _left_cell(row: Row) -> str:

@@ -224,6 +224,7 @@ def _condition_facts(record: Any) -> dict[str, Any]:
     return {
         "ready": ready,
         "stale": stale,
+        "failed": record is not None and record.stalled,
         "conditions": record.status.conditions if record else (),
     }
 
