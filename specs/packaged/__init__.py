@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Literal
 
-PackagedName = Literal["calibration", "neutral"]
+PackagedName = Literal["calibration", "neutral", "placebo"]
 
 
 def packaged_texts(name: PackagedName) -> tuple[str, ...]:
