@@ -128,9 +128,7 @@ def solve_strengths(
         settled, passes = _settle(searches, measure, texts, PASSES_MAX, tolerance, strength_max)
         over_all = passes
     else:
-        found, passes = _settle(
-            searches, measure, few, PASSES_MAX, BRACKET_TOLERANCE, strength_max
-        )
+        found, passes = _settle(searches, measure, few, PASSES_MAX, BRACKET_TOLERANCE, strength_max)
         last = {
             cell: _Search(searches[cell].wanted, strength, power=searches[cell].power)
             for cell, (strength, _) in found.items()

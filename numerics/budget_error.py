@@ -36,8 +36,7 @@ class BudgetError:
 
 @dataclass(frozen=True)
 class ArmAtBudgets:
-    """An arm at each strength, rising: ``effects`` [strengths, texts], ``scores`` [strengths,
-    openings]."""
+    """An arm at each strength: ``effects`` [strengths, texts], ``scores`` [strengths, openings]."""
 
     effects: Floats
     scores: Floats
@@ -95,7 +94,9 @@ def _steepest(scores: Floats, unsteered: Floats | None) -> float:
     return float(max(abs(rise), rate * (1 - rate) * abs(log_odds) / 2))
 
 
-def budget_error(first: ArmAtBudgets, second: ArmAtBudgets, unsteered: Floats | None) -> BudgetError:
+def budget_error(
+    first: ArmAtBudgets, second: ArmAtBudgets, unsteered: Floats | None
+) -> BudgetError:
     """Return what the error of two arms' budgets adds to the contrast of their mean scores.
 
     Both have the same strengths. The steeper arm counts; errors at several strengths come from the

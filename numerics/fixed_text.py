@@ -34,7 +34,7 @@ def hashed_order(texts: Sequence[str]) -> list[int]:
 def hashed_positions(text: str, first: int, last: int) -> tuple[int, ...]:
     """Return at most eight of the positions ``first`` to ``last``, rising.
 
-    Those whose SHA-256 of ``"<position>\\n<text>"`` is lowest: a function of the text alone.
+    Those whose SHA-256 of the position, a line end and the text is lowest: a function of the text.
     """
     ranked = sorted(range(first, last + 1), key=lambda position: _hash(f"{position}\n{text}"))
     return tuple(sorted(ranked[:POSITIONS_PER_TEXT]))

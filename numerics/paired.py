@@ -153,8 +153,9 @@ def sign_flip(
 ) -> tuple[float, float]:
     """Return the one-sided p that the mean is above, and below, zero.
 
-    ``blur_sd`` is the standard deviation of an independent normal error of the mean. Under the null each group's sum is as likely with the other sign (Fisher 1935); all patterns
+    Under the null each group's sum is as likely with the other sign (Fisher 1935); all patterns
     count, so p is exact up to the rounding of the transform, and never below that of one pattern.
+    ``blur_sd`` is the standard deviation of an independent normal error of the mean.
     """
     parts = Grouped.of(differences, group).parts * len(differences)
     law = sign_flip_law(parts)

@@ -85,9 +85,7 @@ def read_prefixed(model: CausalModel, text: FixedText, prefix: Sequence[int]) ->
     """Return ``text`` as the unsteered model reads it after ``prefix``, which follows BOS."""
     bos, *tokens = text.tokens
     positions = [position + len(prefix) for position in text.positions]
-    return read_text(
-        model, text.place, [bos, *prefix, *tokens], positions, text.residual.device
-    )
+    return read_text(model, text.place, [bos, *prefix, *tokens], positions, text.residual.device)
 
 
 def next_token_kl(

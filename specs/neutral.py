@@ -1,4 +1,4 @@
-"""The neutral texts of a steering, and the placebo of its system prompt, where a spec names none."""
+"""Neutral texts, and the placebo of a system prompt, where a spec names none."""
 
 from __future__ import annotations
 

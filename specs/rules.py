@@ -201,7 +201,7 @@ class SteeringRules(Spec):
     ] = (0.05, 0.1, 0.2)
     """Steering strengths in ``strengthUnit``; to be given with any unit but the default one."""
     samples_per_prompt: Annotated[int, Field(ge=1, le=1000), Unit("samples")] = 2
-    """Samples per opening, arm and strength; two or more tell how much an opening itself matters."""
+    """Samples per opening, arm and strength; from two on one sees how much an opening matters."""
     max_new_tokens: Annotated[int, Field(ge=1, le=2048), Unit("tokens")] = 24
     """Tokens generated after each opening."""
     sampling: Sampling = Sampling()

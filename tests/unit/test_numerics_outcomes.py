@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from loopscope.numerics.causal_model import OutputHead
-from loopscope.numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from loopscope.numerics.outcomes import LinearProbe, changed_activation, distinct_share, probe_auroc
 from loopscope.numerics.shift import token_shifts
 
 
@@ -49,11 +50,12 @@ def test_too_few_prompts_make_no_probe():
     assert math.isnan(probe_auroc(rows(9, 0, 1), rows(50, 0, 2), seed=0))
 
 
-def test_collateral_change_by_hand_leaves_the_targets_out():
-    before, after = np.array([1.0, 2.0, 5.0]), np.array([9.0, 1.0, 7.0])
-    assert collateral_change(after, before, [0]) == pytest.approx((1 + 2) / 7)
-    assert collateral_change(before, before, []) == 0.0
-    assert math.isnan(collateral_change(after, np.array([3.0, 0, 0]), [0]))
+def test_changed_activation_by_hand_leaves_the_targets_out():
+    after = scipy.sparse.csr_array([[2.0, 0, 5], [0, 1, 4]])
+    before = scipy.sparse.csr_array([[9.0, 3, 4], [0, 0, 0]])
+    assert changed_activation(after, before, [0]) == (pytest.approx(3 + 1 + 1 + 4), 7.0)
+    assert changed_activation(before, before, []) == (0.0, 16.0)
+    assert changed_activation(after, after[:, :] * 0, [0, 1, 2]) == (0.0, 0.0)
 
 
 def test_distinct_share_by_hand():

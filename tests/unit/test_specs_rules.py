@@ -203,3 +203,14 @@ def test_a_canonical_spec_reads_back_as_itself():
     })  # fmt: skip
     assert canonical("Experiment", spec) == spec
     assert spec["steering"]["strengths"] == [1.0]
+
+
+def test_the_default_arms_are_a_written_list_that_a_new_arm_does_not_lengthen():
+    spec = experiment_spec(steering={"prompts": texts("a"), "lexicon": texts("c")})
+    steering = canonical("Experiment", spec)["steering"]
+    assert steering["arms"] == [
+        "none", "coarse", "fine", "multi", "coarsePair", "nonChildren", "randomLatent",
+        "meanDifference", "random",
+    ]  # fmt: skip
+    assert (steering["randomDraws"], steering["samplesPerPrompt"]) == (10, 2)
+    assert "neutralText" not in steering

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.fixed_text import hashed_order, hashed_positions
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
-from loopscope.numerics.fixed_text import hashed_order, hashed_positions
 from loopscope.numerics.scores import loss_rise, next_token_kl
 from loopscope.worker.stages import steering
 from loopscope.worker.stages.steering_arms import matched_latents
@@ -313,3 +313,73 @@ def test_matched_latents_fire_alike_and_are_never_the_excluded_ones():
     assert drawn[0] not in (1, 2)
     assert matched_latents(firing[:4], [1], [1, 2], seed=0) == [3]
     assert matched_latents(firing[:3], [1], [1, 2], seed=0) == [], "latent 0 never fires"
+
+
+PROMPTED = {"systemPrompt": "people liked wine", "systemPromptSeparator": " ,"}
+
+
+def beside_the_prompt(folder):
+    record = json.loads((folder / "verdict.json").read_text())["system_prompt"]
+    return record, {arm["arm"]: arm for arm in record["arms"]}
+
+
+def test_a_placebo_has_as_many_tokens_as_the_system_prompt_and_its_separator(steering_world):
+    for placebo in ("sea", "the quiet teacher bought a large red house near the river in spain"):
+        payload = budget_payload(**PROMPTED, placeboPrompt=placebo)
+        run = prepare(payload, steering_world.context("a"))
+        prompt, other = run.prefixes["systemPrompt"], run.prefixes["placeboPrompt"]
+        assert len(other) == len(prompt)
+        assert other[-1] == prompt[-1], "what stands between it and the opening is the same"
+        text = run.model.encode(placebo)[1:]
+        assert other[:-1] == (text * 3)[: len(other) - 1]
+
+
+def test_the_placebo_is_an_arm_of_its_own_and_the_prompt_is_compared_with_it(steering_world):
+    payload = budget_payload(**PROMPTED, placeboPrompt="the old house near the hill")
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    kl = dict(zip(arms["arm"], arms["kl"], strict=True))
+    record, _ = beside_the_prompt(folder)
+    assert (record["kl"], record["placebo_kl"]) == (kl["systemPrompt"], kl["placeboPrompt"])
+    assert record["placebo"]["contrast"] == "systemPrompt-placeboPrompt"
+    shift = table(folder / "distribution_shift.parquet")
+    assert "placeboPrompt" in shift["arm"]
+
+
+def test_an_arm_is_read_off_at_the_prompts_own_kl_where_strengths_lie_around_it(steering_world):
+    probe, _ = steering_world.run(steering, budget_payload(**PROMPTED), "probe", "probe")
+    kl = beside_the_prompt(probe)[0]["kl"]
+    payload = budget_payload(**PROMPTED, strengths=[kl / 2, kl * 2])
+    folder, _ = steering_world.run(steering, payload)
+    _, found = beside_the_prompt(folder)
+    arms = table(folder / "arms.parquet")
+    for arm in ("coarse", "fine", "multi"):
+        rates = [r for a, r in zip(arms["arm"], arms["concept_rate"], strict=True) if a == arm]
+        assert found[arm]["reason"] is None
+        assert found[arm]["rate"] == pytest.approx(np.mean(rates), abs=0.02), "half way in log KL"
+        assert found[arm]["contrast"]["contrast"] == f"{arm}-systemPrompt"
+
+
+def test_an_arm_that_was_not_scored_around_the_prompts_kl_says_why_it_is_not_compared(
+    steering_world,
+):
+    for strengths, why in (([0.01], "give two strengths around"), ([1e-4, 2e-4], "lies outside")):
+        payload = budget_payload(**PROMPTED, strengths=strengths)
+        name = f"strengths-{len(strengths)}"
+        folder, _ = steering_world.run(steering, payload, name, name)
+        for arm in beside_the_prompt(folder)[1].values():
+            assert (arm["rate"], arm["contrast"]) == (None, None)
+            assert why in arm["reason"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_resumed_run_with_prompts_and_many_texts_has_the_bytes_of_an_undisturbed_one(
+    steering_world, share
+):
+    payload = budget_payload(
+        **PROMPTED, placeboPrompt="a garden", neutralText=MANY_TEXTS, strengths=[0.01]
+    )
+    steering_world.calls = []
+    whole = contents(steering_world.run(steering, payload)[0])
+    stop_at = round(share * len(steering_world.calls))
+    assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole

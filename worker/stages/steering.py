@@ -185,7 +185,9 @@ def _score_neutral_texts(run: SteeringRun, texts: NeutralTexts, chosen: Chosen) 
     known = np.full((len(chosen.cells), len(texts)), np.nan)
     if chosen.budget is not None and run.payload["strengthUnit"] == "nextTokenKl":
         known = chosen.budget.copy()
-    idle = [i for i, c in enumerate(chosen.cells) if not run.steers(c) and c.arm not in run.prefixes]
+    idle = [
+        i for i, c in enumerate(chosen.cells) if not run.steers(c) and c.arm not in run.prefixes
+    ]
     known[idle] = 0.0
     found = texts.scores(chosen.cells, known, report)
     report(len(texts))

@@ -28,7 +28,7 @@ CONCEPT_Q_MAX = 0.05
 class Arms:
     """The unit vector of each arm, float32 [d_model], and why others are missing.
 
-    ``none`` and the arms that are words have no vector. ``latents`` names the latents behind an arm,
+    ``none`` and arms of words have no vector. ``latents`` names the latents behind an arm,
     as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, best first, and all of
     their children.
     """

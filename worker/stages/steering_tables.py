@@ -17,6 +17,7 @@ from loopscope.worker.stages.steering_arms import PRIMARY
 from loopscope.worker.stages.steering_cells import Row
 from loopscope.worker.stages.steering_fairness import (
     budget_errors,
+    budget_metrics,
     budget_record,
     system_prompt_record,
 )
@@ -177,6 +178,8 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
         "samples_needed",
     )  # fmt: skip
     metrics = {name: verdict[name] for name in names}
+    if verdict["budget"] is not None:
+        metrics |= budget_metrics(verdict["budget"])
     steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
         best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
