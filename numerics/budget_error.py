@@ -20,6 +20,11 @@ TEXT_SD_WORTH = 4
 """So many texts of one's own weigh as much as that: the spread of two or three says little."""
 
 
+RARE = 0.02
+"""A smaller rate is taken for this one where log-odds are: how rare the concept is in unsteered text
+says little of how steeply it comes."""
+
+
 @dataclass(frozen=True)
 class BudgetError:
     """What unequal budgets may add to the contrast of two arms.
@@ -86,9 +91,8 @@ def _steepest(scores: Floats, unsteered: Floats | None) -> float:
     that of a score whose log-odds rise with the norm (the root of the effect): r (1 − r) / 2 times
     the rise of the log-odds. Without unsteered scores the rise is taken from 0.
     """
-    openings = len(scores)
-    least = np.zeros(openings) if unsteered is None else unsteered
-    rate, before = ((float(s.sum()) + 0.5) / (openings + 1) for s in (scores, least))
+    least = np.zeros(len(scores)) if unsteered is None else unsteered
+    rate, before = (float(np.clip(values.mean(), RARE, 1 - RARE)) for values in (scores, least))
     log_odds = np.log(rate / (1 - rate)) - np.log(before / (1 - before))
     rise = float(scores.mean() - least.mean())
     return float(max(abs(rise), rate * (1 - rate) * abs(log_odds) / 2))
