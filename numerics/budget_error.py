@@ -21,8 +21,8 @@ TEXT_SD_WORTH = 4
 
 
 RARE = 0.02
-"""A smaller rate is taken for this one where log-odds are: how rare the concept is in unsteered text
-says little of how steeply it comes."""
+"""A smaller rate counts as this one in log-odds: how rare the concept is in unsteered text says
+little of how steeply it comes."""
 
 
 @dataclass(frozen=True)
