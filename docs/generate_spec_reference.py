@@ -58,8 +58,9 @@ Checks that reach across fields, all made before anything is stored:
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
 - `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;
   `arms` and `strengths` hold no value twice.
-- No word of `lexicon` occurs in an opening, in `neutralText` or, in an Experiment, in more than 1 %
-  of the neutral prompts; no word counts as lexicon and as `siblings`.
+- No word of `lexicon` occurs in an opening, in `neutralText`, in `placeboPrompt` or, in an
+  Experiment, in more than 1 % of the neutral prompts; no word counts as lexicon and as `siblings`.
+  Without `neutralText` at least 8 packaged texts hold none. `placeboPrompt` needs `systemPrompt`.
 - Each condition of an Experiment has at least 5 prompts, unless `selection.maxQ` is 1.
 - A `matrix` has at most 6 axes and 256 combinations; every combination is a valid Experiment by
   itself, and no two would get the same name. A field belongs to one axis; texts are set as a whole.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 import scipy.stats
 from numpy.typing import NDArray
 
@@ -107,16 +108,19 @@ def auroc_interval(
     return low, high
 
 
-def collateral_change(steered: Floats, unsteered: Floats, targets: Sequence[int]) -> float:
-    """Return how much latents other than ``targets`` changed, as a share of what was there.
+def changed_activation(
+    steered: scipy.sparse.csr_array, unsteered: scipy.sparse.csr_array, targets: Sequence[int]
+) -> tuple[float, float]:
+    """Return Σ |a − b| and Σ b over the latents other than ``targets``, at the same tokens.
 
-    Σ |a − b| / Σ b over the other latents, a and b the mean activations [latents] of the steered
-    and the unsteered text. NaN where the unsteered text is silent.
+    a and b are the activations [tokens, latents] of the steered and the unsteered model on one
+    fixed text: where nothing is steered the change is 0, without a floor. (Two *generated* texts of
+    the same opening differ by more than their sum, steered or not.)
     """
-    others = np.ones(len(unsteered), dtype=bool)
-    others[list(targets)] = False
-    before = float(unsteered[others].sum())
-    return float(np.abs(steered - unsteered)[others].sum()) / before if before else float("nan")
+    others = np.ones(unsteered.shape[1], dtype=np.float64)
+    others[list(targets)] = 0.0
+    changed = abs(steered - unsteered).sum(axis=0)
+    return float(changed @ others), float(unsteered.sum(axis=0) @ others)
 
 
 def distinct_share(tokens: Sequence[int], length: int = 2) -> float:

@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.numerics.batching import pad
 from loopscope.numerics.capture import NotFinite, first_not_finite
 from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
+from loopscope.numerics.fixed_text import FixedText, carried_on, read_text
 from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.steering import steered_states
 
 STATES_PER_CHUNK = 1_024
 """Positions whose logits are computed together, a chunk of the vocabulary at a time."""
@@ -39,43 +38,30 @@ def token_nll(
 
 
 @torch.no_grad()
-def next_token_kl(
-    model: CausalModel,
-    place: HookPlace,
-    tokens: Sequence[int],
-    intervention: Intervention,
+def text_kl(
+    model: CausalModel, text: FixedText, intervention: Intervention
 ) -> Float[Tensor, "cells positions"]:
-    """Return KL(clean ‖ steered) of the next token in nats, at each position but BOS, float64.
+    """Return KL(clean ‖ steered) of the next token in nats, at the text's positions, float64.
 
-    The clean model is one more cell, which does nothing. Rounding below zero is cut to 0. Raises
-    NotFinite; its row counts the clean model as 0.
+    Rounding below zero is cut to 0. Raises HookNeverFired and NotFinite; its row counts the clean
+    model as 0.
     """
-    states = steered_states(model, place, tokens, intervention.after_clean)[:, 1:]
-    positions_per_chunk = max(1, STATES_PER_CHUNK // len(states))
-    parts = [kl_of_states(model.head, c) for c in torch.split(states, positions_per_chunk, 1)]
-    divergence = torch.cat(parts, dim=1)
-    row = first_not_finite(divergence)
-    if row is not None:
-        raise NotFinite("the logits are NaN or infinite", row + 1)
-    return divergence
+    return _checked_kl(model, text, carried_on(model, text, intervention))
 
 
 @torch.no_grad()
-def loss_rise(
-    model: CausalModel,
-    place: HookPlace,
-    tokens: Sequence[int],
-    intervention: Intervention,
+def text_loss_rise(
+    model: CausalModel, text: FixedText, intervention: Intervention
 ) -> Float[Tensor, "cells positions"]:
-    """Return the rise of −log p of each next token of the text under each cell, in nats.
+    """Return the rise of −log p of the token after each of the text's positions, in nats.
 
     A fluency cost: what the steered model finds harder about ordinary text than the clean one.
-    The last token predicts nothing; single positions may be below 0. Raises NotFinite; its row
-    counts the clean model as 0.
+    Single positions may be below 0. Raises HookNeverFired and NotFinite; its row counts the clean
+    model as 0.
     """
-    states = steered_states(model, place, tokens, intervention.after_clean)[:, 1:-1]
+    states = torch.cat([text.states[None], carried_on(model, text, intervention)])
     cells, positions, width = states.shape
-    following = torch.tensor(tokens[2:], device=states.device).repeat(cells)
+    following = torch.tensor(text.following(), device=states.device).repeat(cells)
     loss = token_nll(model.head, states.reshape(-1, width), following).view(cells, positions)
     row = first_not_finite(loss)
     if row is not None:
@@ -84,27 +70,53 @@ def loss_rise(
 
 
 @torch.no_grad()
-def prefixed_kl(
-    model: CausalModel,
-    tokens: Sequence[int],
-    prefix: Sequence[int],
-    device: torch.device | str = "cpu",
+def text_kl_of_prefix(
+    model: CausalModel, text: FixedText, prefixed: FixedText
 ) -> Float[Tensor, " positions"]:
-    """Return KL(clean ‖ prefixed) of the next token at each position of ``tokens`` but BOS.
+    """Return KL(clean ‖ prefixed) of the next token at the text's positions, in nats.
 
-    The prefix stands between BOS and the text; the text's own positions are compared, in nats.
+    ``prefixed`` is the text with something between BOS and its first token, measured at the same
+    tokens (``read_prefixed``). Raises NotFinite.
     """
-    states = []
-    for inserted in ((), tuple(prefix)):
-        batch = pad([[tokens[0], *inserted, *tokens[1:]]], tokens[0], "right", device)
-        hidden = model.body(
-            input_ids=batch.tokens,
-            attention_mask=batch.mask.long(),
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
-        states.append(hidden[0, 1 + len(inserted) :])
-    return kl_of_states(model.head, torch.stack(states))[0]
+    return _checked_kl(model, text, prefixed.states[None])[0]
+
+
+def read_prefixed(model: CausalModel, text: FixedText, prefix: Sequence[int]) -> FixedText:
+    """Return ``text`` as the unsteered model reads it after ``prefix``, which follows BOS."""
+    bos, *tokens = text.tokens
+    positions = [position + len(prefix) for position in text.positions]
+    return read_text(model, text.place, [bos, *prefix, *tokens], positions, text.residual.device)
+
+
+def next_token_kl(
+    model: CausalModel, place: HookPlace, tokens: Sequence[int], intervention: Intervention
+) -> Float[Tensor, "cells positions"]:
+    """Return ``text_kl`` at each position of ``tokens`` but BOS."""
+    device = intervention.vectors.device
+    text = read_text(model, place, tokens, range(1, len(tokens)), device)
+    return text_kl(model, text, intervention)
+
+
+def loss_rise(
+    model: CausalModel, place: HookPlace, tokens: Sequence[int], intervention: Intervention
+) -> Float[Tensor, "cells positions"]:
+    """Return ``text_loss_rise`` at each position but BOS and the last, which predicts nothing."""
+    device = intervention.vectors.device
+    text = read_text(model, place, tokens, range(1, len(tokens) - 1), device)
+    return text_loss_rise(model, text, intervention)
+
+
+def _checked_kl(
+    model: CausalModel, text: FixedText, moved: Float[Tensor, "cells positions d_model"]
+) -> Float[Tensor, "cells positions"]:
+    states = torch.cat([text.states[None], moved])
+    positions_per_chunk = max(1, STATES_PER_CHUNK // len(states))
+    parts = [kl_of_states(model.head, c) for c in torch.split(states, positions_per_chunk, 1)]
+    divergence = torch.cat(parts, dim=1)
+    row = first_not_finite(divergence)
+    if row is not None:
+        raise NotFinite("the logits are NaN or infinite", row + 1)
+    return divergence
 
 
 def kl_of_states(

@@ -8,6 +8,7 @@ from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wan
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
+from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
 from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.state.records import ArtifactRecord, ObjectRecord
@@ -82,9 +83,12 @@ def _wanted(
     if "systemPrompt" in spec:
         separator = spec.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
         rules["systemPromptSeparator"] = separator
+        placebo = spec.get("placeboPrompt")
+        words = spec["lexicon"]["texts"]
+        rules["placeboPrompt"] = placebo or packaged_placebo(spec["systemPrompt"], words)
     texts = {
         "openings": _scored_openings(spec),
-        "neutralText": spec["neutralText"]["texts"],
+        "neutralText": _neutral_texts(spec),
         "lexicon": spec["lexicon"]["texts"],
         "siblings": spec.get("siblings", {}).get("texts", []),
     }
@@ -121,6 +125,12 @@ def _wanted(
         },
     }
     return Wanted(Action("steering", declared, payload), inputs)
+
+
+def _neutral_texts(spec: dict[str, Any]) -> list[str]:
+    if "neutralText" in spec:
+        return list(spec["neutralText"]["texts"])
+    return list(packaged_neutral_texts(spec["lexicon"]["texts"]))
 
 
 def _scored_openings(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -37,11 +37,13 @@ STEERING_FILES = (
     "steering_samples.parquet",
     "steering_scores.parquet",
     "arms.parquet",
+    "neutral_text.parquet",
     "distribution_shift.parquet",
     "verdict.json",
 )
-_OPTIONAL = {"directions.safetensors", "features_test.parquet"}
-"""Without an anchor there is no direction, without test prompts nothing is confirmed."""
+_OPTIONAL = {"directions.safetensors", "features_test.parquet", "neutral_text.parquet"}
+"""Without an anchor there is no direction, without test prompts nothing is confirmed, and older
+results say nothing of single neutral texts."""
 
 
 def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: bool = False) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from loopscope.reports import fairness
 from loopscope.reports.graph_figure import GraphAnchor, decomposition_graph
 from loopscope.reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
 from loopscope.reports.numbers import (
@@ -44,6 +45,8 @@ OUTCOMES = (
     "targetedness",
     "collateral_coarse",
     "collateral_fine",
+    "fixed_text_change_coarse",
+    "fixed_text_change_fine",
     "distinct_2",
 )
 
@@ -159,6 +162,10 @@ def steering(view: ExperimentView) -> dict[str, Any]:
         "contrasts": _contrasts(verdict.get("contrasts") or []),
         "intact": _contrasts(verdict.get("intact") or []),
         "secondary": _contrasts(verdict.get("secondary") or []),
+        "budgets": fairness.budget_errors(verdict),
+        "budget_texts": (verdict.get("budget") or {}).get("texts"),
+        "beside_prompt": fairness.beside_prompt(verdict),
+        "placebo": fairness.placebo_sentence(verdict),
         "figure": concept_against_kl(arms),
         "outcomes": _outcomes(arms),
         "shifts": shifts,

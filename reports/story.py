@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from loopscope.reports.fairness import budget_caution
 from loopscope.reports.numbers import (
     count,
     decimal,
@@ -277,6 +278,8 @@ def _steering_cautions(view: ExperimentView) -> list[str]:
         )
     if verdict["verdict"] == "NotTestable":
         found.append("NotTestable says nothing about which arm is better.")
+    if few := budget_caution(verdict):
+        found.append(few)
     if view.stage("steering").spec["strengthUnit"] not in ("nextTokenKl", "fluencyLoss"):
         found.append(
             "The contrast compares arms at equal norms, which are not equal disturbances: in the "

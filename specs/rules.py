@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from loopscope.specs.fields import Cosine, GroupedTexts, HookName, Share, Spec, Texts, Unit
 from loopscope.specs.lexicon import check_apart, check_free_of_words
+from loopscope.specs.neutral import packaged_neutral_texts
 
 Arm = Literal[
     "none",
@@ -21,6 +22,18 @@ Arm = Literal[
     "meanDifference",
     "random",
 ]
+DEFAULT_ARMS: tuple[Arm, ...] = (
+    "none",
+    "coarse",
+    "fine",
+    "multi",
+    "coarsePair",
+    "nonChildren",
+    "randomLatent",
+    "meanDifference",
+    "random",
+)
+"""Written out: an arm that is added some day changes no steering that does not ask for it."""
 StrengthUnit = Literal[
     "nextTokenKl", "fluencyLoss", "centredResidualNorm", "residualNorm", "absolute"
 ]
@@ -174,18 +187,22 @@ class Sampling(Spec):
 class SteeringRules(Spec):
     """How generation is steered and scored."""
 
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = get_args(Arm)
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = DEFAULT_ARMS
     """The directions to compare. Controls: ``coarsePair`` is the two best anchors, ``nonChildren``
     as many fine latents that are no anchor's children, ``randomLatent`` one coarse latent that is
     no anchor, ``meanDifference`` mean target minus mean neutral residual, ``random`` stands for
     ``randomDraws`` directions. A control that cannot be built is left out with the reason."""
-    random_draws: Annotated[int, Field(ge=1, le=100), Unit("directions")] = 3
-    """Random unit directions, each an arm of its own."""
+    random_draws: Annotated[int, Field(ge=1, le=100), Unit("directions")] = 10
+    """Random unit directions, each an arm of its own; together one whose draws are clusters."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
     system_prompt_separator: Annotated[str, Field(max_length=100)] = SYSTEM_PROMPT_SEPARATOR
     """What stands between the system prompt and the opening; a line break by default. Without
     one the two run into each other, and the texts copy the fault."""
+    placebo_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    """Text about nothing in particular that stands before each opening as the arm
+    ``placeboPrompt``, cut to (or repeated up to) as many tokens as the system prompt has; a
+    packaged one by default. There is no such arm without ``systemPrompt``."""
     method: SteeringMethod = "add"
     """``add``: h + n u, with u the arm's unit vector and n its norm. ``clamp``: the dictionary
     latents that the arm is made of are set to what n u stands for, h + n u - sum of a(h) w over
@@ -200,16 +217,18 @@ class SteeringRules(Spec):
         tuple[Strength, ...], Field(min_length=1, max_length=50), Unit("`strengthUnit`")
     ] = (0.05, 0.1, 0.2)
     """Steering strengths in ``strengthUnit``; to be given with any unit but the default one."""
-    samples_per_prompt: Annotated[int, Field(ge=1, le=1000), Unit("samples")] = 1
-    """Samples per opening, arm and strength."""
+    samples_per_prompt: Annotated[int, Field(ge=1, le=1000), Unit("samples")] = 2
+    """Samples per opening, arm and strength; from two on one sees how much an opening matters."""
     max_new_tokens: Annotated[int, Field(ge=1, le=2048), Unit("tokens")] = 24
     """Tokens generated after each opening."""
     sampling: Sampling = Sampling()
     """How tokens are drawn."""
     prompts: GroupedTexts
     """Openings to continue."""
-    neutral_text: Texts
-    """Fixed text on which the next-token KL is measured."""
+    neutral_text: Texts | None = None
+    """Fixed texts on which the next-token KL is measured, each at eight positions; by default the
+    40 packaged paragraphs, less those with a word of the lexicon. Fewer texts make a larger error
+    of the budgets, and the verdict's interval carries it."""
     lexicon: Texts
     """Words that mark a text as being about the concept; matched as whole words."""
     siblings: Texts | None = None
@@ -228,6 +247,8 @@ class SteeringRules(Spec):
         for name, values in (("arms", self.arms), ("strengths", self.strengths)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} holds a value twice; keep one")
+        if self.placebo_prompt is not None and self.system_prompt is None:
+            raise ValueError("placeboPrompt belongs to systemPrompt, which is not given")
         if self.strength_unit != "nextTokenKl" and "strengths" not in self.model_fields_set:
             raise ValueError(f"strengthUnit {self.strength_unit} needs strengths in that unit")
         return self
@@ -237,7 +258,12 @@ class SteeringRules(Spec):
         """A word that is there before steering, or counts twice, would be scored for nothing."""
         words = self.lexicon.texts
         check_free_of_words(words, self.prompts.texts, "openings (prompts)")
-        check_free_of_words(words, self.neutral_text.texts, "texts of neutralText")
+        if self.neutral_text is None:
+            packaged_neutral_texts(words)
+        else:
+            check_free_of_words(words, self.neutral_text.texts, "texts of neutralText")
+        if self.placebo_prompt is not None:
+            check_free_of_words(words, [self.placebo_prompt], "placebo prompts")
         if self.siblings is not None:
             check_apart(words, self.siblings.texts)
         return self

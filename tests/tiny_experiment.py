@@ -55,6 +55,8 @@ def document(name: str, **changes: Any) -> dict[str, Any]:
         "steering": {
             "strengths": [0.5, 1.0],
             "maxNewTokens": 6,
+            "randomDraws": 3,
+            "samplesPerPrompt": 1,
             "prompts": {"file": "../texts/openings.txt"},
             "neutralText": {"file": "../texts/neutral-text.txt"},
             "lexicon": {"texts": ["france", "paris", "lyon", "cheese"]},

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-PackagedName = Literal["calibration", "neutral"]
+PackagedName = Literal["calibration", "neutral", "placebo"]
 
 
 @cache

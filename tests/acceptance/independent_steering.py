@@ -62,10 +62,19 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def next_token_kl(model, tokens: list[int], vector: np.ndarray) -> float:
-    """Return the mean over positions but BOS of KL(clean, steered), nats."""
-    clean = _log_softmax(Steered(model, 0 * vector).logits(tokens)[1:])
-    moved = _log_softmax(Steered(model, vector).logits(tokens)[1:])
+def measured_positions(text: str, tokens: list[int]) -> list[int]:
+    """Return the eight positions but BOS whose SHA-256, with the text, is lowest."""
+    hashes = {
+        place: hashlib.sha256(f"{place}\n{text}".encode()).hexdigest()
+        for place in range(1, len(tokens))
+    }
+    return sorted(sorted(hashes, key=hashes.__getitem__)[:8])
+
+
+def next_token_kl(model, tokens: list[int], vector: np.ndarray, positions: list[int]) -> float:
+    """Return the mean over ``positions`` of KL(clean, steered), nats."""
+    clean = _log_softmax(Steered(model, 0 * vector).logits(tokens)[positions])
+    moved = _log_softmax(Steered(model, vector).logits(tokens)[positions])
     return float((np.exp(clean) * (clean - moved)).sum(-1).mean())
 
 

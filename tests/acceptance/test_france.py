@@ -335,13 +335,16 @@ def test_the_arms_are_built_from_the_decoders(bundle: Path, vectors, compare: Co
 def test_the_divergence_of_each_arm_is_the_budget(
     bundle: Path, vectors, norms, plain_model, spec: dict, compare: Comparison
 ) -> None:
-    from tests.acceptance.independent_steering import next_token_kl
+    from tests.acceptance.independent_steering import measured_positions, next_token_kl
 
     tokenizer, model = plain_model
     (text,) = spec["spec"]["steering"]["neutralText"]["texts"]
     tokens = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     arms = parquet.read_table(bundle / "arms.parquet").to_pandas().set_index("arm")
-    again = {arm: next_token_kl(model, tokens, norms[arm] * v) for arm, v in vectors.items()}
+    positions = measured_positions(text, tokens)
+    again = {
+        arm: next_token_kl(model, tokens, norms[arm] * v, positions) for arm, v in vectors.items()
+    }
     compare.agree("next-token KL", [arms.loc[arm, "kl"] for arm in again], list(again.values()))
     for arm, divergence in again.items():
         assert divergence == pytest.approx(0.1, rel=0.021), arm

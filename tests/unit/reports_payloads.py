@@ -21,6 +21,25 @@ SELECTION_POWER = {
 }  # fmt: skip
 EFFECT = {"contrast": "fine-none", "estimate": 0.7, "low": 0.4, "high": 0.95, "n": 3}
 ASSAY = {"arm": "fine", "rate": 0.75, "effect": EFFECT, "doubt": None}
+BUDGET = {
+    "unit": "nextTokenKl",
+    "texts": 4,
+    "positions_per_text": 8,
+    "errors": [
+        {"contrast": "multi-coarse", "log_ratio_sd": 0.09, "slope": 0.5, "shared_sd": 0.045},
+        {"contrast": "multi-fine", "log_ratio_sd": 0.08, "slope": 0.5, "shared_sd": 0.04},
+    ],
+}
+AT_PROMPT = {"contrast": "coarse-systemPrompt", "estimate": -0.2, "low": -0.5, "high": 0.1}
+SYSTEM_PROMPT = {
+    "kl": 0.42,
+    "placebo_kl": 0.31,
+    "placebo": {**AT_PROMPT, "contrast": "systemPrompt-placeboPrompt", "estimate": 0.3, "low": 0.1},
+    "arms": [
+        {"arm": "coarse", "rate": 0.4, "contrast": AT_PROMPT, "reason": None},
+        {"arm": "multi", "rate": None, "contrast": None, "reason": "it was scored elsewhere"},
+    ],
+}
 METRICS = ("verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed")
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
@@ -345,6 +364,8 @@ class Payloads:
             "high": 0.15,
             "n": openings,
             "assay": ASSAY,
+            "budget": BUDGET,
+            "system_prompt": SYSTEM_PROMPT,
             "intact": [{**EFFECT, "contrast": "multi-coarse", "p_two_sided": 0.00004}],
             "arm_cosines": {"coarse~fine": 0.81, "coarse~multi": 0.95, "fine~multi": 0.95},
             "contrasts": [

@@ -10,7 +10,9 @@ from loopscope.context import root_of
 from loopscope.controller.applying import load_admitted
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.fields import normalised
-from loopscope.specs.lexicon import lexicon_pattern
+from loopscope.specs.lexicon import folded, lexicon_pattern
+from loopscope.specs.neutral import packaged_neutral_texts
+from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.splits import Splits, prompts_of
 from loopscope.specs.sweep import cells
 
@@ -94,11 +96,24 @@ def test_the_prompts_are_as_many_as_told_and_in_one_set_only(name):
         spec["prompts"]["neutral"]["texts"],
         spec["steering"]["prompts"]["texts"],
         small["steering"]["prompts"]["texts"],
-        spec["steering"]["neutralText"]["texts"],
+        small["steering"]["neutralText"]["texts"],
+        packaged_texts("neutral"),
+        packaged_texts("placebo"),
     ]
-    assert [len(texts) for texts in sets] == [200, 200, STUDY_OPENINGS, 20, 4]
+    assert [len(texts) for texts in sets] == [200, 200, STUDY_OPENINGS, 20, 4, 40, 2]
     distinct = {normalised(text) for texts in sets for text in texts}
     assert len(distinct) == sum(map(len, sets))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_study_takes_the_packaged_neutral_texts_and_none_holds_a_word_of_it(name):
+    steering = studies()[name]["steering"]
+    assert "neutralText" not in steering
+    for field in ("lexicon", "siblings"):
+        words = steering[field]["texts"]
+        assert packaged_neutral_texts(words) == packaged_texts("neutral")
+        pattern = lexicon_pattern(words)
+        assert not [text for text in packaged_texts("placebo") if pattern.search(folded(text))]
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

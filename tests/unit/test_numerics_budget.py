@@ -5,19 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loopscope.numerics.budget import PASSES_MAX, solve_strengths
+from loopscope.numerics.budget import (
+    BRACKET_TEXTS,
+    PASSES_MAX,
+    PASSES_OVER_ALL_MAX,
+    solve_strengths,
+)
 
 
-def solve(effect, wanted, start=None, strength_max=1e6, floor=None):
+def solve(effect, wanted, start=None, strength_max=1e6, floor=None, factors=(1.0,)):
+    """Solve for ``effect(cell, strength)``, which is so many times as large on each text."""
     calls = []
 
-    def measure(cells, strengths):
+    def measure(cells, strengths, texts):
         calls.append(cells.tolist())
-        return np.array([effect(c, s) for c, s in zip(cells, strengths, strict=True)])
+        means = np.array([effect(c, s) for c, s in zip(cells, strengths, strict=True)])
+        return means[:, None] * np.asarray(factors)[texts]
 
     wanted = np.asarray(wanted, dtype=np.float64)
     start = np.full(len(wanted), 1.0) if start is None else np.asarray(start)
-    found = solve_strengths(measure, wanted, start, strength_max=strength_max, floor=floor)
+    found = solve_strengths(
+        measure, np.arange(len(factors)), wanted, start, strength_max=strength_max,
+        floor=None if floor is None else np.asarray(floor)[:, None] * np.ones(len(factors)),
+    )  # fmt: skip
     return found, calls
 
 
@@ -83,3 +93,36 @@ def test_without_a_floor_a_search_for_less_than_there_is_ends_all_the_same():
     found, _ = solve(lambda c, s: 0.2 + s**2, [0.1])
     assert np.isnan(found.strength[0])
     assert found.passes == PASSES_MAX
+
+
+MANY_TEXTS = tuple(np.random.default_rng(3).lognormal(0.0, 0.3, size=40))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 4.0])
+def test_many_texts_are_bracketed_on_four_and_read_at_most_three_times(power):
+    found, calls = solve(lambda c, s: (c + 1) * s**power, [0.05, 0.1, 0.4], factors=MANY_TEXTS)
+    assert found.effect == pytest.approx([0.05, 0.1, 0.4], rel=0.02)
+    assert found.effects.shape == (3, 40)
+    assert found.passes_over_all <= PASSES_OVER_ALL_MAX
+    assert found.passes + found.passes_over_all == len(calls)
+
+
+def test_what_is_wanted_holds_over_all_texts_and_not_over_the_four():
+    factors = (2.0,) * BRACKET_TEXTS + (1.0,) * 36
+    found, _ = solve(lambda c, s: s**2, [0.1], factors=factors)
+    assert found.effect == pytest.approx([0.1], rel=0.02)
+    assert found.effects[0, :BRACKET_TEXTS].mean() == pytest.approx(0.182, rel=0.03)
+
+
+def test_a_cell_that_does_not_settle_in_three_passes_over_all_texts_is_not_reached():
+    factors = (1.0,) * BRACKET_TEXTS + (1e-9,) * 36
+    found, _ = solve(lambda c, s: 1.0 if s > 2 else s**2, [0.5], factors=factors)
+    assert np.isnan(found.strength[0])
+    assert np.isnan(found.effects[0]).all()
+
+
+def test_the_search_is_a_function_of_what_is_measured_and_of_the_texts():
+    first, _ = solve(lambda c, s: (c + 1) * s**1.7, [0.1, 0.2], factors=MANY_TEXTS)
+    again, _ = solve(lambda c, s: (c + 1) * s**1.7, [0.1, 0.2], factors=MANY_TEXTS)
+    assert first.strength.tolist() == again.strength.tolist()
+    assert first.effects.tolist() == again.effects.tolist()

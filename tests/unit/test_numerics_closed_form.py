@@ -54,13 +54,15 @@ def test_the_budget_finds_the_norm_of_the_closed_form():
         [scipy.stats.entropy(closed_form(t, 0.0), closed_form(t, 0.8)) for t in tokens[1:]]
     )
 
-    def measure(_cells, norms):
+    def measure(_cells, norms, _texts):
         vectors = torch.tensor(norms)[:, None].float() * DIRECTION
-        return next_token_kl(MODEL, PLACE, tokens, Intervention(vectors)).mean(dim=1).numpy()
+        divergence = next_token_kl(MODEL, PLACE, tokens, Intervention(vectors))
+        return divergence.mean(dim=1, keepdim=True).numpy()
 
     found = solve_strengths(
-        measure, np.array([wanted]), np.array([0.05]), strength_max=50.0, tolerance=1e-4
-    )
+        measure, np.array([0]), np.array([wanted]), np.array([0.05]), strength_max=50.0,
+        tolerance=1e-4,
+    )  # fmt: skip
     assert found.strength[0] == pytest.approx(0.8, rel=1e-3)
 
 

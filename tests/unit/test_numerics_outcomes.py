@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse
 import scipy.stats
 import torch
 
@@ -13,7 +14,7 @@ from loopscope.numerics.causal_model import OutputHead
 from loopscope.numerics.outcomes import (
     LinearProbe,
     auroc_interval,
-    collateral_change,
+    changed_activation,
     distinct_share,
     probe_auroc,
     probe_interval,
@@ -94,11 +95,12 @@ def test_the_interval_of_a_probe_covers_what_probes_of_other_prompts_reach(shift
     assert coverage(auroc_interval) < 0.92
 
 
-def test_collateral_change_by_hand_leaves_the_targets_out():
-    before, after = np.array([1.0, 2.0, 5.0]), np.array([9.0, 1.0, 7.0])
-    assert collateral_change(after, before, [0]) == pytest.approx((1 + 2) / 7)
-    assert collateral_change(before, before, []) == 0.0
-    assert math.isnan(collateral_change(after, np.array([3.0, 0, 0]), [0]))
+def test_changed_activation_by_hand_leaves_the_targets_out():
+    after = scipy.sparse.csr_array([[2.0, 0, 5], [0, 1, 4]])
+    before = scipy.sparse.csr_array([[9.0, 3, 4], [0, 0, 0]])
+    assert changed_activation(after, before, [0]) == (pytest.approx(3 + 1 + 1 + 4), 7.0)
+    assert changed_activation(before, before, []) == (0.0, 16.0)
+    assert changed_activation(after, after[:, :] * 0, [0, 1, 2]) == (0.0, 0.0)
 
 
 def test_distinct_share_by_hand():

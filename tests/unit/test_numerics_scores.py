@@ -7,6 +7,7 @@ import torch
 
 from loopscope.numerics import causal_model, scores
 from loopscope.numerics.causal_model import HookPlace, OutputHead
+from loopscope.numerics.fixed_text import carried_on, read_text
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.scores import (
     kl_of_states,
@@ -95,6 +96,27 @@ def test_next_token_kl_is_that_of_plain_forward_passes(any_model):
     expected = (p.exp() * (p - q)).sum(dim=-1)
     assert torch.allclose(found[1], expected, rtol=1e-3, atol=1e-5)
     assert float(found[1].mean()) > 0.01
+
+
+@pytest.mark.parametrize("point", ["pre", "post"])
+def test_a_pass_that_begins_at_the_hook_is_the_whole_pass(any_model, point):
+    tokens = any_model.encode("the old market in the quiet city sold bread")
+    vectors = torch.randn(2, any_model.d_model, generator=torch.Generator().manual_seed(0)) * 3
+    for block in range(any_model.n_layers):
+        place = HookPlace(block, point)
+        text = read_text(any_model.causal, place, tokens, [2, 5])
+        found = carried_on(any_model.causal, text, Intervention(vectors))
+        whole = steered_states(any_model.causal, place, tokens, Intervention(vectors))[:, [2, 5]]
+        assert torch.allclose(found, whole, rtol=1e-4, atol=1e-4), place
+        again = read_text(any_model.causal, place, tokens, [2, 5])
+        assert torch.equal(again.states, text.states), "and leaves the model as it was"
+
+
+def test_a_text_is_read_no_further_than_its_last_position(any_model):
+    tokens = any_model.encode("the old market in the quiet city sold bread")
+    text = read_text(any_model.causal, PLACE, tokens, [2, 5])
+    assert text.residual.shape[1] == 6
+    assert text.following() == [tokens[3], tokens[6]]
 
 
 def test_the_loss_of_a_text_rises_by_what_two_plain_forward_passes_say(any_model):

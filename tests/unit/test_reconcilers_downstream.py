@@ -10,6 +10,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
+from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.status import Condition, Status
 from tests.hand_built import (
     CAPTURED,
@@ -114,7 +115,8 @@ def test_a_mapping_with_the_same_directions_does_not_steer_again():
 
 def test_adding_has_the_payload_that_it_had_before_there_was_clamping():
     """Byte for byte: hashes of the canonical JSON from before the field ``method``."""
-    for rules in (None, {"method": "add"}):
+    then = {"samplesPerPrompt": 1, "randomDraws": 3}  # the defaults of that time
+    for rules in (then, {**then, "method": "add"}):
         action = steering.desired(steering_snapshot(rules=rules)).action
         assert digest(action.payload) == (
             "34f46790c6ce579e8d6938b593f26bfbaf210d797ff54a03b0940c96a92c6eab"
@@ -137,6 +139,34 @@ def test_a_spec_that_was_stored_before_there_was_clamping_adds():
     older = {name: value for name, value in now.object.spec.items() if name != "method"}
     before = replace(now, object=replace(now.object, spec=older))
     assert digest_of(steering.desired(before)) == digest_of(steering.desired(now))
+
+
+def test_a_steering_without_neutral_texts_takes_the_packaged_ones_without_its_words():
+    now = steering_snapshot(rules={"lexicon": {"texts": ["museum", "Paris"]}})
+    spec = {name: value for name, value in now.object.spec.items() if name != "neutralText"}
+    without = replace(now, object=replace(now.object, spec=spec))
+    texts = steering.desired(without).action.payload["neutralText"]
+    assert [text for text in packaged_texts("neutral") if text not in texts] == [
+        text for text in packaged_texts("neutral") if "museum" in text
+    ]
+    assert len(texts) == 39
+    assert steering.desired(now).action.payload["neutralText"] == spec_texts(now)
+
+
+def spec_texts(snapshot):
+    return snapshot.object.spec["neutralText"]["texts"]
+
+
+def test_a_system_prompt_brings_a_placebo_and_nothing_else_does():
+    assert "placeboPrompt" not in steering.desired(steering_snapshot()).action.payload
+    prompted = {"systemPrompt": "Everything here is about one thing."}
+    action = steering.desired(steering_snapshot(rules=prompted)).action
+    placebo = action.payload["placeboPrompt"]
+    assert len(placebo) >= 8 * len(prompted["systemPrompt"])
+    assert action.declared["placeboPrompt"] == placebo
+    own = steering.desired(steering_snapshot(rules={**prompted, "placeboPrompt": "Well."})).action
+    assert own.payload["placeboPrompt"] == "Well."
+    assert own.digest != action.digest
 
 
 @pytest.mark.parametrize(

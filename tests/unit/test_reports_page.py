@@ -310,6 +310,23 @@ def test_the_page_says_whether_the_run_could_have_shown_a_difference(page):
     )
 
 
+def test_the_page_says_how_equal_the_budgets_are_and_what_few_texts_cost(page):
+    rows = rows_of(page)
+    assert "multi - coarse | 0.090 | 0.500 | 0.045" in rows
+    assert (
+        "The budgets rest on 4 neutral texts (32 are advised), so they are less equal than they "
+        "look; the intervals of the contrasts carry that error by a standard deviation of 0.045."
+        in words_of(page)
+    )
+
+
+def test_the_page_puts_the_arms_beside_the_system_prompt_at_its_own_kl(page):
+    rows = rows_of(page)
+    assert "coarse | 40 % | -0.200 | [-0.500, +0.100] |" in [row.strip() for row in rows]
+    assert any("not comparable: it was scored elsewhere" in row for row in rows)
+    assert "a placebo of the same length by 0.310" in words_of(page)
+
+
 def test_a_doubt_about_the_assay_stands_in_place_of_its_numbers():
     assay = {**ASSAY, "doubt": "no headroom: fine alone reaches 0.95"}
     assert assay_sentence({"assay": assay}) == "Assay: No headroom: fine alone reaches 0.95."
@@ -317,10 +334,11 @@ def test_a_doubt_about_the_assay_stands_in_place_of_its_numbers():
 
 def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypatch):
     write = Payloads.write
+    later = ["assay", "intact", "budget", "system_prompt"]
 
     def earlier(payloads, stage, out):
         metrics = write(payloads, stage, out)
-        for name, keys in (("gate.json", ["selection"]), ("verdict.json", ["assay", "intact"])):
+        for name, keys in (("gate.json", ["selection"]), ("verdict.json", later)):
             if (out / name).exists():
                 kept = json.loads((out / name).read_text())
                 document(out / name, {key: kept[key] for key in kept if key not in keys})
@@ -340,7 +358,10 @@ def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypat
     monkeypatch.setattr(Payloads, "write", earlier)
     text = words_of(render_report(ExperimentView.load(*build(tmp_path))))
     assert "Verdict: Inconclusive" in text
-    for absent in ("Assay", "intact", "power of the selection", "and the last"):
+    for absent in (
+        "Assay", "intact", "power of the selection", "but the last", "budgets rest", "placebo",
+        "Error of the equal", "beside the system",
+    ):  # fmt: skip
         assert absent not in text
     assert "99 dictionaries of random directions" in text
 

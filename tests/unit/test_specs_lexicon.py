@@ -36,6 +36,20 @@ def test_the_concept_is_not_there_before_steering(field):
     assert "'PARIS' in 'Once upon a time in  PARIS there'" in str(refused.value)
 
 
+def test_a_placebo_that_names_the_concept_is_refused_and_one_without_a_system_prompt_too():
+    with pytest.raises(ValidationError, match="1 of 1 placebo prompts hold a word"):
+        steering(systemPrompt="Speak.", placeboPrompt="All about Paris.")
+    with pytest.raises(ValidationError, match="placeboPrompt belongs to systemPrompt"):
+        steering(placeboPrompt="Whatever you like.")
+
+
+def test_a_lexicon_of_common_words_leaves_too_few_packaged_texts_and_says_what_to_do():
+    with pytest.raises(ValidationError) as refused:
+        steering(neutralText=None, lexicon=texts("the"))
+    assert "packaged neutral texts hold no word of the lexicon" in str(refused.value)
+    assert "give neutralText" in str(refused.value)
+
+
 def test_a_part_of_a_word_is_no_word_of_the_lexicon():
     assert steering(prompts=texts("The Parisian said that"))
 

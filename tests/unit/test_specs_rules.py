@@ -213,3 +213,14 @@ def test_hard_negatives_caution_what_would_not_pass_with_them_in_the_place_of_ne
     often = rules.caution(row | {"firing_rate_hard_negative": 0.21})
     assert often is not None and often.startswith("fires on 21% of the hard negatives")
     assert rules.caution(row | {"selectivity_hard_negative": 0.79}) is not None
+
+
+def test_the_default_arms_are_a_written_list_that_a_new_arm_does_not_lengthen():
+    spec = experiment_spec(steering={"prompts": texts("a"), "lexicon": texts("c")})
+    steering = canonical("Experiment", spec)["steering"]
+    assert steering["arms"] == [
+        "none", "coarse", "fine", "multi", "coarsePair", "nonChildren", "randomLatent",
+        "meanDifference", "random",
+    ]  # fmt: skip
+    assert (steering["randomDraws"], steering["samplesPerPrompt"]) == (10, 2)
+    assert "neutralText" not in steering

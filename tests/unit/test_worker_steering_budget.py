@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.fixed_text import hashed_order, hashed_positions
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
 from loopscope.numerics.scores import loss_rise, next_token_kl
 from loopscope.worker.stages import steering
 from loopscope.worker.stages.steering_arms import matched_latents
-from loopscope.worker.stages.steering_budget import NeutralTexts
 from loopscope.worker.stages.steering_cells import Cell
 from loopscope.worker.stages.steering_run import prepare
 from tests.drawn import assert_drawn_alike, next_logits
@@ -41,21 +41,34 @@ def budget_payload(**changes):
     ) | changes  # fmt: skip
 
 
-def test_every_arm_reaches_the_wanted_divergence_on_the_calibration_texts(steering_world):
+def mean_over_texts(run, effect, cells, texts=NEUTRAL_TEXT, last=0):
+    """The mean effect of each cell: over a text's chosen positions, then over the texts.
+
+    ``last`` tokens of a text are not measured.
+    """
+    means = []
+    for text in texts:
+        tokens = run.model.encode(text)
+        positions = hashed_positions(text, 1, len(tokens) - 1 - last)
+        nats = effect(run.model.causal, run.place, tokens, cells)
+        means.append(nats[:, [position - 1 for position in positions]].mean(dim=1))
+    return torch.stack(means).mean(dim=0).tolist()
+
+
+def test_every_arm_reaches_the_wanted_divergence_on_all_texts(steering_world):
     payload = budget_payload()
     folder, _ = steering_world.run(steering, payload)
     arms = table(folder / "arms.parquet")
     run = prepare(payload, steering_world.context("check"))
-    texts = NeutralTexts.split(run)
-    for arm, strength, norm in zip(arms["arm"], arms["strength"], arms["norm"], strict=True):
+    for arm, strength, norm, kl in zip(
+        arms["arm"], arms["strength"], arms["norm"], arms["kl"], strict=True
+    ):
         if arm == "none":
             continue
         vector = Intervention((run.arms.vectors[arm] * norm)[None])
-        parts = [
-            next_token_kl(run.model.causal, run.place, run.model.encode(NEUTRAL_TEXT[i]), vector)
-            for i in texts.calibrate
-        ]
-        assert float(torch.cat(parts, dim=1).mean()) == pytest.approx(strength, rel=0.0201)
+        (again,) = mean_over_texts(run, next_token_kl, vector)
+        assert again == pytest.approx(strength, rel=0.0201)
+        assert again == pytest.approx(kl, rel=1e-3)
 
 
 def test_arms_can_be_made_equal_in_fluency_loss(steering_world):
@@ -64,32 +77,92 @@ def test_arms_can_be_made_equal_in_fluency_loss(steering_world):
     arms = table(folder / "arms.parquet")
     norms = dict(zip(arms["arm"], arms["norm"], strict=True))
     run = prepare(payload, steering_world.context("check"))
-    texts = [run.model.encode(NEUTRAL_TEXT[i]) for i in NeutralTexts.split(run).calibrate]
-    reached = norms.keys() & run.arms.vectors.keys()
     missing = json.loads((folder / "verdict.json").read_text())["missing"]
+    reached = norms.keys() & run.arms.vectors.keys()
     assert {f"{arm} at 0.01" for arm in run.arms.vectors.keys() - reached} <= missing.keys()
     for arm in reached:
         vector = Intervention((run.arms.vectors[arm] * norms[arm])[None])
         # a random model may find its text easier when it is pushed: then no norm costs anything
-        rises = [loss_rise(run.model.causal, run.place, text, vector) for text in texts]
-        assert float(torch.cat(rises, dim=1).mean()) == pytest.approx(0.01, rel=0.0201)
+        assert mean_over_texts(run, loss_rise, vector, last=1) == [pytest.approx(0.01, rel=0.0201)]
 
 
-def test_divergence_is_reported_on_other_texts_than_it_was_matched_on(steering_world):
-    run = prepare(budget_payload(), steering_world.context("a"))
-    texts = NeutralTexts.split(run)
-    assert sorted(texts.calibrate + texts.test) == [0, 1, 2, 3]
-    assert len(texts.calibrate) == len(texts.test) == 2
-    shuffled = budget_payload(neutralText=NEUTRAL_TEXT[::-1])
-    again = NeutralTexts.split(prepare(shuffled, steering_world.context("a")))
-    assert {NEUTRAL_TEXT[i] for i in texts.calibrate} == {
-        NEUTRAL_TEXT[::-1][i] for i in again.calibrate
-    }
+MANY_TEXTS = [
+    f"the {size} {thing} near the {place} was {how} and people liked it"
+    for size in ("old", "small")
+    for thing in ("house", "market", "garden")
+    for place, how in (("sea", "quiet"), ("hill", "famous"))
+]
 
 
-def test_a_single_neutral_text_serves_both_purposes(steering_world):
-    run = prepare(budget_payload(neutralText=NEUTRAL_TEXT[:1]), steering_world.context("a"))
-    assert NeutralTexts.split(run) == NeutralTexts((0,), (0,))
+def test_many_texts_are_bracketed_on_four_and_solved_on_all(steering_world):
+    payload = budget_payload(neutralText=MANY_TEXTS, strengths=[0.01], arms=["none", "multi"])
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    run = prepare(payload, steering_world.context("check"))
+    cells = Intervention((run.arms.vectors["multi"] * arms["norm"][1])[None])
+    assert mean_over_texts(run, next_token_kl, cells, MANY_TEXTS) == [
+        pytest.approx(0.01, rel=0.0201)
+    ]
+    per_text = table(folder / "neutral_text.parquet")
+    of_multi = [i for i, arm in enumerate(per_text["arm"]) if arm == "multi"]
+    assert [per_text["text"][i] for i in of_multi] == MANY_TEXTS
+    assert np.mean([per_text["kl"][i] for i in of_multi]) == pytest.approx(arms["kl"][1])
+    assert [per_text["kl"][i] for i in of_multi] == [per_text["budget"][i] for i in of_multi]
+
+
+def test_the_texts_are_taken_in_the_order_of_their_hashes_wherever_they_stand(steering_world):
+    found = []
+    for name, texts in (("there", MANY_TEXTS), ("back", MANY_TEXTS[::-1])):
+        payload = budget_payload(neutralText=texts, strengths=[0.01], arms=["none", "multi"])
+        folder, _ = steering_world.run(steering, payload, name, name)
+        found.append(table(folder / "arms.parquet")["norm"])
+    assert found[0] == found[1]
+    order = hashed_order(MANY_TEXTS)
+    back = hashed_order(MANY_TEXTS[::-1])
+    assert [MANY_TEXTS[i] for i in order] == [MANY_TEXTS[::-1][i] for i in back]
+
+
+def test_positions_are_chosen_by_the_text_and_are_at_most_eight():
+    text = MANY_TEXTS[0]
+    assert hashed_positions(text, 1, 5) == (1, 2, 3, 4, 5)
+    chosen = hashed_positions(text, 1, 40)
+    assert len(chosen) == 8
+    assert list(chosen) == sorted(chosen)
+    assert set(chosen) <= set(range(1, 41))
+    assert chosen == hashed_positions(text, 1, 40)
+    assert chosen != hashed_positions(MANY_TEXTS[1], 1, 40)
+
+
+def budget_of(folder):
+    verdict = json.loads((folder / "verdict.json").read_text())
+    errors = {error["contrast"]: error for error in verdict["budget"]["errors"]}
+    contrasts = {contrast["contrast"]: contrast for contrast in verdict["contrasts"]}
+    return verdict["budget"], errors, contrasts
+
+
+def test_the_error_of_the_budgets_enters_the_contrasts_and_fewer_texts_make_it_larger(
+    steering_world,
+):
+    spread = {}
+    for name, texts in (("one", NEUTRAL_TEXT[:1]), ("many", MANY_TEXTS)):
+        folder, _ = steering_world.run(steering, budget_payload(neutralText=texts), name, name)
+        budget, errors, contrasts = budget_of(folder)
+        assert budget["texts"] == len(texts)
+        for contrast in ("multi-coarse", "multi-fine"):
+            spread[name, contrast] = errors[contrast]["log_ratio_sd"]
+            assert contrasts[contrast]["shared_sd"] == errors[contrast]["shared_sd"]
+    for contrast in ("multi-coarse", "multi-fine"):
+        assert spread["one", contrast] == pytest.approx(0.18)
+        assert 0 < spread["many", contrast] < spread["one", contrast]
+
+
+def test_equal_norms_are_no_equal_budgets_and_have_no_such_error(steering_world):
+    folder, _ = steering_world.run(steering, budget_payload(strengthUnit="absolute"))
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["budget"] is None
+    assert all(math.isnan(value) for value in table(folder / "neutral_text.parquet")["budget"])
+    (contrast,) = [c for c in verdict["contrasts"] if c["contrast"] == "multi-coarse"]
+    assert contrast["shared_sd"] == 0
 
 
 def test_a_budget_out_of_reach_leaves_its_cell_out_with_the_reason(steering_world):
@@ -120,18 +193,16 @@ def test_a_clamped_arm_reaches_the_budget_with_its_latents_cleared(steering_worl
     folder, _ = steering_world.run(steering, payload)
     arms = table(folder / "arms.parquet")
     run = prepare(payload, steering_world.context("check"))
-    texts = [run.model.encode(NEUTRAL_TEXT[i]) for i in NeutralTexts.split(run).calibrate]
     norms = dict(zip(arms["arm"], arms["norm"], strict=True))
     assert {"coarse", "fine", "multi"} <= norms.keys()
     for arm in ("coarse", "fine", "multi"):
         cells = run.intervention([Cell(arm, 1.0, norms[arm])])
-        nats = [next_token_kl(run.model.causal, run.place, text, cells) for text in texts]
-        assert float(torch.cat(nats, dim=1).mean()) == pytest.approx(1.0, rel=0.0201)
+        assert mean_over_texts(run, next_token_kl, cells) == [pytest.approx(1.0, rel=0.0201)]
 
 
 def test_a_resumed_budget_has_the_bytes_of_an_undisturbed_one(steering_world):
     whole = contents(steering_world.run(steering, budget_payload())[0])
-    for stop_at in (3, 6):
+    for stop_at in (2, 5, 7):
         assert interrupted_and_resumed(steering_world, steering, budget_payload(), stop_at) == whole
 
 
@@ -204,7 +275,8 @@ def test_the_separator_stands_between_system_prompt_and_opening(steering_world, 
         systemPrompt="people liked wine", systemPromptSeparator=separator, arms=["none"]
     )
     run = prepare(payload, steering_world.context("a"))
-    assert run.prefix == run.model.encode(f"people liked wine{separator}")[1:]
+    expected = run.model.encode(f"people liked wine{separator}")[1:]
+    assert run.prefixes == {"systemPrompt": expected}
 
 
 def test_a_system_prompt_works_by_standing_before_the_text(steering_world):
@@ -241,3 +313,73 @@ def test_matched_latents_fire_alike_and_are_never_the_excluded_ones():
     assert drawn[0] not in (1, 2)
     assert matched_latents(firing[:4], [1], [1, 2], seed=0) == [3]
     assert matched_latents(firing[:3], [1], [1, 2], seed=0) == [], "latent 0 never fires"
+
+
+PROMPTED = {"systemPrompt": "people liked wine", "systemPromptSeparator": " ,"}
+
+
+def beside_the_prompt(folder):
+    record = json.loads((folder / "verdict.json").read_text())["system_prompt"]
+    return record, {arm["arm"]: arm for arm in record["arms"]}
+
+
+def test_a_placebo_has_as_many_tokens_as_the_system_prompt_and_its_separator(steering_world):
+    for placebo in ("sea", "the quiet teacher bought a large red house near the river in spain"):
+        payload = budget_payload(**PROMPTED, placeboPrompt=placebo)
+        run = prepare(payload, steering_world.context("a"))
+        prompt, other = run.prefixes["systemPrompt"], run.prefixes["placeboPrompt"]
+        assert len(other) == len(prompt)
+        assert other[-1] == prompt[-1], "what stands between it and the opening is the same"
+        text = run.model.encode(placebo)[1:]
+        assert other[:-1] == (text * 3)[: len(other) - 1]
+
+
+def test_the_placebo_is_an_arm_of_its_own_and_the_prompt_is_compared_with_it(steering_world):
+    payload = budget_payload(**PROMPTED, placeboPrompt="the old house near the hill")
+    folder, _ = steering_world.run(steering, payload)
+    arms = table(folder / "arms.parquet")
+    kl = dict(zip(arms["arm"], arms["kl"], strict=True))
+    record, _ = beside_the_prompt(folder)
+    assert (record["kl"], record["placebo_kl"]) == (kl["systemPrompt"], kl["placeboPrompt"])
+    assert record["placebo"]["contrast"] == "systemPrompt-placeboPrompt"
+    shift = table(folder / "distribution_shift.parquet")
+    assert "placeboPrompt" in shift["arm"]
+
+
+def test_an_arm_is_read_off_at_the_prompts_own_kl_where_strengths_lie_around_it(steering_world):
+    probe, _ = steering_world.run(steering, budget_payload(**PROMPTED), "probe", "probe")
+    kl = beside_the_prompt(probe)[0]["kl"]
+    payload = budget_payload(**PROMPTED, strengths=[kl / 2, kl * 2])
+    folder, _ = steering_world.run(steering, payload)
+    _, found = beside_the_prompt(folder)
+    arms = table(folder / "arms.parquet")
+    for arm in ("coarse", "fine", "multi"):
+        rates = [r for a, r in zip(arms["arm"], arms["concept_rate"], strict=True) if a == arm]
+        assert found[arm]["reason"] is None
+        assert found[arm]["rate"] == pytest.approx(np.mean(rates), abs=0.02), "half way in log KL"
+        assert found[arm]["contrast"]["contrast"] == f"{arm}-systemPrompt"
+
+
+def test_an_arm_that_was_not_scored_around_the_prompts_kl_says_why_it_is_not_compared(
+    steering_world,
+):
+    for strengths, why in (([0.01], "give two strengths around"), ([1e-4, 2e-4], "lies outside")):
+        payload = budget_payload(**PROMPTED, strengths=strengths)
+        name = f"strengths-{len(strengths)}"
+        folder, _ = steering_world.run(steering, payload, name, name)
+        for arm in beside_the_prompt(folder)[1].values():
+            assert (arm["rate"], arm["contrast"]) == (None, None)
+            assert why in arm["reason"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_resumed_run_with_prompts_and_many_texts_has_the_bytes_of_an_undisturbed_one(
+    steering_world, share
+):
+    payload = budget_payload(
+        **PROMPTED, placeboPrompt="a garden", neutralText=MANY_TEXTS, strengths=[0.01]
+    )
+    steering_world.calls = []
+    whole = contents(steering_world.run(steering, payload)[0])
+    stop_at = round(share * len(steering_world.calls))
+    assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.numerics.fixed_text import hashed_positions
 from loopscope.worker.stages import steering
+from loopscope.worker.stages.steering_run import prepare
 from tests.stage_world import (
     NEUTRAL,
     TARGET,
@@ -66,20 +68,40 @@ def test_the_target_latent_is_its_mean_activation_over_the_generated_tokens(foun
         assert row["target_latent"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_collateral_change_leaves_anchors_and_children_out(found):
-    world, _, rows = found
-    plain = {row["opening"]: row for row in rows if row["arm"] == "none"}
-    for row in rows:
+def states_at_positions(model, text, before=""):
+    """The residual stream at the hook at the chosen positions of a text, after ``before``."""
+    prefix = model.encode(before)[1:] if before else []
+    tokens = model.encode(text)
+    positions = [p + len(prefix) for p in hashed_positions(text, 1, len(tokens) - 1)]
+    ids = torch.tensor([[tokens[0], *prefix, *tokens[1:]]])
+    with torch.no_grad():
+        hidden = model.hf_model(input_ids=ids, output_hidden_states=True).hidden_states[LAYER + 1]
+    return hidden[0, positions].double().numpy()
+
+
+def test_what_else_an_arm_moves_is_read_from_fixed_texts_without_the_targets(steering_world):
+    words = "people liked wine"
+    spec = payload(systemPrompt=words, systemPromptSeparator="")
+    folder, _ = steering_world.run(steering, spec)
+    arms = table(folder / "arms.parquet")
+    run = prepare(spec, steering_world.context("check"))
+    for i, arm in enumerate(arms["arm"]):
+        vector = run.arms.vectors.get(arm, torch.zeros(run.model.d_model)).double().numpy()
         for side, latents, targets in (("coarse", 8, [0, 2]), ("fine", 16, [1, 2])):
-            means = [
-                np.maximum(states_of(world.model, r["opening"], r["tokens"], LAYER), 0)
-                .mean(axis=0)[:latents]
-                for r in (row, plain[row["opening"]])
-            ]  # fmt: skip
-            others = [i for i in range(latents) if i not in targets]
-            expected = np.abs(means[0] - means[1])[others].sum() / means[1][others].sum()
-            assert row[f"collateral_{side}"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
-    assert all(row["collateral_coarse"] == 0 for row in plain.values())
+            others = [latent for latent in range(latents) if latent not in targets]
+            changed = before = 0.0
+            for text in spec["neutralText"]:
+                clean = states_at_positions(run.model, text)
+                moved = states_at_positions(run.model, text, words * (arm == "systemPrompt"))
+                moved = moved + arms["norm"][i] * vector
+                a, b = (np.maximum(x, 0)[:, others] for x in (moved, clean))
+                changed, before = changed + np.abs(a - b).sum(), before + b.sum()
+            found = arms[f"fixed_text_change_{side}"][i]
+            assert found == pytest.approx(changed / before, rel=1e-3, abs=1e-4)
+            if arm == "none":
+                assert found == 0, "an unsteered text differs from itself by nothing"
+            if arm == "systemPrompt":
+                assert found > 0
 
 
 def test_the_probe_reads_another_block_and_scores_probabilities(found):
@@ -104,7 +126,7 @@ def test_targetedness_is_the_concept_less_its_siblings(found):
 
 def test_secondary_outcomes_are_all_there_and_without_siblings_two_fewer(found):
     world, folder, _ = found
-    names = {"log_perplexity", "probe", "target_latent", "collateral_coarse", "collateral_fine"}
+    names = {"log_perplexity", "probe", "target_latent"}
     verdict = json.loads((folder / "verdict.json").read_text())
     assert {line["outcome"] for line in verdict["secondary"]} == names | {
         "targetedness", "distinct_2", "different_words", "concept_unpromoted",

@@ -17,8 +17,9 @@ from loopscope.numerics.steering import generate
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
-from loopscope.worker.stages.steering_budget import NeutralTexts, choose_cells, mean_effect
+from loopscope.worker.stages.steering_budget import Chosen, choose_cells
 from loopscope.worker.stages.steering_cells import Cell, Row, plan_rows
+from loopscope.worker.stages.steering_neutral import NeutralScores, NeutralTexts
 from loopscope.worker.stages.steering_outcomes import read_outcomes
 from loopscope.worker.stages.steering_run import SteeringRun, not_finite, prepare
 from loopscope.worker.stages.steering_scored import Scored
@@ -41,12 +42,16 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     Raises TerminalFailure ``NothingToSteer``, ``HookNeverFired``, ``NotFinite``, ``EmptyText``.
     """
     run = prepare(payload, context)
-    cells, unreached = choose_cells(run)
+    texts = NeutralTexts(run)
+    preflights = texts.check_carried_on()
+    chosen = choose_cells(run, texts)
+    cells = chosen.cells
     if not cells:
-        raise TerminalFailure("NothingToSteer", f"no arm can be steered ({_listed(unreached)})")
+        why = _listed(chosen.missing)
+        raise TerminalFailure("NothingToSteer", f"no arm can be steered ({why})")
     generated = _generate_all(run, cells)
-    preflights = replay_preflight(run, cells, generated)
-    outcomes, probe = read_outcomes(run, cells, generated)
+    preflights |= replay_preflight(run, cells, generated)
+    outcomes, probe = read_outcomes(run, generated)
     scored = Scored(
         payload=payload,
         cells=cells,
@@ -58,11 +63,13 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         },
         outcomes=outcomes,
         probe=probe,
-        divergence=_score_divergence(run, cells),
+        neutral_order=texts.order,
+        budget=chosen.budget,
+        neutral=_score_neutral_texts(run, texts, chosen),
         shifts=distribution_shifts(run, cells),
         special_tokens=run.model.special_tokens - run.model.eos_tokens,
         arm_cosines=run.arms.cosines(),
-        missing={**run.arms.missing, **unreached},
+        missing={**run.arms.missing, **chosen.missing},
     )
     return {**write_results(scored, out), "preflights": preflights}
 
@@ -169,13 +176,19 @@ def _generate_batch(
     )
 
 
-def _score_divergence(run: SteeringRun, cells: list[Cell]) -> list[float]:
-    """Return each cell's mean KL(clean ‖ steered) over the test texts' tokens, in nats."""
-    texts = NeutralTexts.split(run).test
+def _score_neutral_texts(run: SteeringRun, texts: NeutralTexts, chosen: Chosen) -> NeutralScores:
+    """Return what each cell does to the neutral texts, without measuring a budget twice."""
 
     def report(done: int) -> None:
         run.context.progress("ScoringDivergence", done, len(texts), "texts")
 
-    found: list[float] = mean_effect(run, cells, texts, "divergence", report).tolist()
+    known = np.full((len(chosen.cells), len(texts)), np.nan)
+    if chosen.budget is not None and run.payload["strengthUnit"] == "nextTokenKl":
+        known = chosen.budget.copy()
+    idle = [
+        i for i, c in enumerate(chosen.cells) if not run.steers(c) and c.arm not in run.prefixes
+    ]
+    known[idle] = 0.0
+    found = texts.scores(chosen.cells, known, report)
     report(len(texts))
     return found

@@ -20,6 +20,7 @@ from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.tables import read_columns
 
 SYSTEM_PROMPT = "systemPrompt"
+PLACEBO_PROMPT = "placeboPrompt"
 PRIMARY = ("coarse", "fine", "multi")
 CONCEPT_Q_MAX = 0.05
 
@@ -28,7 +29,7 @@ CONCEPT_Q_MAX = 0.05
 class Arms:
     """The unit vector of each arm, float32 [d_model], and why others are missing.
 
-    ``none`` and ``systemPrompt`` have no vector. ``latents`` names the latents behind an arm,
+    ``none`` and arms of words have no vector. ``latents`` names the latents behind an arm,
     as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, best first, and all of
     their children.
     """

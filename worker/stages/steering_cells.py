@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT, Arms
+from loopscope.worker.stages.steering_arms import Arms
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Cell:
     """One arm at one strength.
 
     ``strength`` is in the declared unit, ``norm`` the length of the vector that is added to the
-    residual stream; both are 0 for ``none`` and ``systemPrompt``.
+    residual stream; both are 0 for ``none``, ``systemPrompt`` and ``placeboPrompt``.
     """
 
     arm: str
@@ -34,10 +34,10 @@ class Row:
     cell: int
 
 
-def unsteered_cells(arms: Sequence[str], system_prompt: bool) -> list[Cell]:
-    """Return the cells that add nothing: ``none`` where asked for, and the system prompt."""
-    cells = [Cell("none", 0.0)] if "none" in arms else []
-    return [*cells, Cell(SYSTEM_PROMPT, 0.0)] if system_prompt else cells
+def unsteered_cells(arms: Sequence[str], prompts: Sequence[str]) -> list[Cell]:
+    """Return the cells that add nothing: ``none`` where asked for, and the arms that are words."""
+    unsteered = [*(["none"] if "none" in arms else []), *prompts]
+    return [Cell(arm, 0.0) for arm in unsteered]
 
 
 def added_vectors(arms: Arms, cells: Sequence[Cell], d_model: int) -> Float[Tensor, "cells width"]:

@@ -21,7 +21,7 @@ class ClampedLatents:
     """The latents of all arms, and which of them belong to each arm.
 
     ``members`` maps an arm to 1 or 0 for each latent of all readers. An arm that is made of no
-    latents (a mean difference, a random direction), ``none`` and ``systemPrompt`` have no entry:
+    latents (a mean difference, a random direction), ``none`` and arms of words have no entry:
     they clear nothing.
     """
 

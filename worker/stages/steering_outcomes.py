@@ -7,39 +7,31 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from loopscope.numerics.batching import pad, plan_batches
 from loopscope.numerics.capture import residual_at_hook, rows_without_bos
-from loopscope.numerics.dictionary import block_shape, encode
-from loopscope.numerics.outcomes import (
-    LinearProbe,
-    collateral_change,
-    distinct_share,
-    probe_auroc,
-    probe_interval,
-)
+from loopscope.numerics.intervention import LatentReader
+from loopscope.numerics.outcomes import LinearProbe, distinct_share, probe_auroc, probe_interval
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.worker.stages.capture import TOKENS_PER_BATCH_MAX
 from loopscope.worker.stages.prompts import read_prompts
-from loopscope.worker.stages.steering_cells import Cell, Row
+from loopscope.worker.stages.steering_cells import Row
 from loopscope.worker.stages.steering_run import SteeringRun
 
 Outcomes = dict[str, dict[Row, float]]
-SIDES = ("coarse", "fine")
 PROBE_PROMPTS_MAX = 100
 """Prompts of each condition that the probe is fitted to, drawn by their text if there are more."""
 
 
 def read_outcomes(
-    run: SteeringRun, cells: list[Cell], generated: dict[Row, list[int]]
+    run: SteeringRun, generated: dict[Row, list[int]]
 ) -> tuple[Outcomes, dict[str, Any]]:
     """Return each outcome of each row (NaN where unknown), and what the probe is.
 
     ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation
-    of the best anchor), ``collateral_coarse`` and ``collateral_fine``, ``distinct_2``.
+    of the best anchor), ``distinct_2``.
     """
     probe = _probe(run)
     found: list[dict[str, float | None]] = []
@@ -49,7 +41,7 @@ def read_outcomes(
         of_opening = sorted(
             (row for row in generated if row.opening == index), key=lambda r: (r.sample, r.cell)
         )
-        compute = partial(_read_opening, run, cells, probe, of_opening, generated)
+        compute = partial(_read_opening, run, probe, of_opening, generated)
         found.extend(run.kept(f"reading-{index:05d}.json", compute))
         rows.extend(of_opening)
     run.context.progress("ReadingTexts", len(run.openings), len(run.openings), "openings")
@@ -74,7 +66,6 @@ def _known(value: float) -> float | None:
 
 def _read_opening(
     run: SteeringRun,
-    cells: list[Cell],
     probe: dict[str, Any],
     rows: list[Row],
     generated: dict[Row, list[int]],
@@ -91,59 +82,36 @@ def _read_opening(
         run.context.device,
     )
     fitted = LinearProbe(np.array(probe["weight"]), probe["bias"])
-    activations = {side: _mean_activations(run, side, reading) for side in SIDES}
+    target = _target_activations(run, reading)
     means = text_means(reading.states[probe_place], reading.lengths) if distinct else None
     scores = fitted.score(means.cpu().numpy()) if means is not None else np.zeros(0)
     place = {text: number for number, text in enumerate(distinct)}
-    unsteered = {
-        row.sample: place.get(tuple(generated[row]))
-        for row in rows
-        if cells[row.cell].arm == "none"
-    }
     records = []
     for row in rows:
         number = place.get(tuple(generated[row]))
         record: dict[str, float | None] = dict.fromkeys(
-            ("log_perplexity", "probe", "target_latent", "collateral_coarse", "collateral_fine")
+            ("log_perplexity", "probe", "target_latent")
         )
         if number is not None:
             record["log_perplexity"] = float(reading.nll[number])
             record["probe"] = float(scores[number])
-            record["target_latent"] = _target(run, activations["coarse"], number)
-            before = unsteered.get(row.sample)
-            for side in SIDES:
-                if before is not None:
-                    changed = _collateral(run, side, activations[side], number, before)
-                    record[f"collateral_{side}"] = _known(changed)
+            record["target_latent"] = None if target is None else float(target[number])
         records.append(record)
     return records
 
 
-def _mean_activations(run: SteeringRun, side: str, reading: Reading) -> scipy.sparse.csr_array:
-    """Return each text's mean latent activations, CSR [texts, d_sae]."""
-    dictionary = run.context.dictionary(run.payload[side]["dictionary"]).to(run.context.device)
-    states = reading.states[run.place]
-    if not reading.lengths:
-        return scipy.sparse.csr_array((0, dictionary.d_sae))
-    tokens = encode(dictionary, states, *block_shape(len(states), dictionary.d_sae))
-    lengths = np.array(reading.lengths)
-    texts = np.repeat(np.arange(len(lengths)), lengths)
-    weights = scipy.sparse.csr_array(
-        (1.0 / lengths[texts], (texts, np.arange(len(texts)))), shape=(len(lengths), len(texts))
-    )
-    return scipy.sparse.csr_array(weights @ tokens)
-
-
-def _target(run: SteeringRun, activations: scipy.sparse.csr_array, text: int) -> float | None:
+def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float64] | None:
+    """Return the best anchor's mean activation over each text, None without an anchor."""
     anchors = run.arms.targets["coarse"]
-    return float(activations[[text]].toarray()[0, anchors[0]]) if anchors else None
-
-
-def _collateral(
-    run: SteeringRun, side: str, activations: scipy.sparse.csr_array, text: int, before: int
-) -> float:
-    steered, unsteered = activations[[text, before]].toarray()
-    return collateral_change(steered, unsteered, run.arms.targets[side])
+    if not anchors:
+        return None
+    dictionary = run.context.dictionary(run.payload["coarse"]["dictionary"])
+    reader = LatentReader.of(dictionary, anchors[:1]).to(run.context.device)
+    states = reading.states[run.place]
+    tokens = reader.activations(states)[:, 0].double().cpu().numpy()
+    starts = np.cumsum([0, *reading.lengths[:-1]])
+    sums = np.add.reduceat(tokens, starts) if reading.lengths else np.zeros(0)
+    return np.asarray(sums / np.array(reading.lengths), dtype=np.float64)
 
 
 def _probe(run: SteeringRun) -> dict[str, Any]:

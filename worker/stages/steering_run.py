@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from loopscope.numerics.sampling import SamplingRule
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
-from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT, Arms, build_arms
+from loopscope.worker.stages.steering_arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
 from loopscope.worker.stages.steering_cells import Cell, added_vectors
 from loopscope.worker.stages.steering_clamp import ClampedLatents, clamped_latents
 
@@ -24,7 +25,8 @@ from loopscope.worker.stages.steering_clamp import ClampedLatents, clamped_laten
 class SteeringRun:
     """One job: what to generate, with what, and where pieces of it are kept.
 
-    ``openings`` are tokens with BOS; ``prefix`` the system prompt's tokens without BOS.
+    ``openings`` are tokens with BOS; ``prefixes`` maps each arm that is words before the opening to
+    their tokens, without BOS.
     """
 
     payload: dict[str, Any]
@@ -32,7 +34,7 @@ class SteeringRun:
     model: LoadedModel
     arms: Arms
     openings: list[list[int]]
-    prefix: list[int]
+    prefixes: dict[str, list[int]]
     clamped: ClampedLatents | None = None
     """The latents that arms clear before their vector is added; None where they only add."""
 
@@ -42,9 +44,9 @@ class SteeringRun:
         return self.model.place(self.payload["hook"])
 
     def tokens_before(self, opening: int, arm: str) -> list[int]:
-        """Return BOS and an opening's tokens, after the system prompt where that is the arm."""
+        """Return BOS and an opening's tokens, after the words where that is what the arm is."""
         bos, *tokens = self.openings[opening]
-        return [bos, *(self.prefix if arm == SYSTEM_PROMPT else ()), *tokens]
+        return [bos, *self.prefixes.get(arm, ()), *tokens]
 
     def intervention(self, cells: Sequence[Cell]) -> Intervention:
         """Return what each cell does to the residual stream, on the device of the run."""
@@ -89,8 +91,8 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
     """
     model = context.model(payload["model"])
     arms = build_arms(payload, context, model.d_model)
-    prefix = _prefix(payload)
-    if not arms.vectors and "none" not in payload["arms"] and not prefix:
+    prefixes = _prefixes(payload, model)
+    if not arms.vectors and "none" not in payload["arms"] and not prefixes:
         raise TerminalFailure(
             "NothingToSteer", f"no arm can be built ({'; '.join(arms.missing.values())})"
         )
@@ -100,24 +102,40 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
         model=model,
         arms=arms,
         openings=[model.encode(opening["text"]) for opening in payload["openings"]],
-        prefix=model.encode(prefix)[1:] if prefix else [],
+        prefixes=prefixes,
         clamped=clamped_latents(payload, context, arms),
     )
     _check_lengths(run)
     return run
 
 
-def _prefix(payload: dict[str, Any]) -> str:
-    """Return the system prompt with what keeps it apart from the opening, empty without one."""
+def _prefixes(payload: dict[str, Any], model: LoadedModel) -> dict[str, list[int]]:
+    """Return the tokens of the system prompt and of its placebo, each kept apart from what follows.
+
+    The placebo has as many tokens: its text is cut, or begun again, and ends in what separates the
+    system prompt from the opening. Empty without a system prompt.
+    """
     if "systemPrompt" not in payload:
-        return ""
-    return str(payload["systemPrompt"] + payload["systemPromptSeparator"])
+        return {}
+    alone = model.encode(payload["systemPrompt"])[1:]
+    prefix = model.encode(payload["systemPrompt"] + payload["systemPromptSeparator"])[1:]
+    prefixes = {SYSTEM_PROMPT: prefix}
+    if payload.get("placeboPrompt"):
+        own = sum(1 for _ in itertools.takewhile(_equal, zip(alone, prefix, strict=False)))
+        text = itertools.cycle(model.encode(payload["placeboPrompt"])[1:])
+        prefixes[PLACEBO_PROMPT] = [*itertools.islice(text, own), *prefix[own:]]
+    return prefixes
+
+
+def _equal(pair: tuple[int, int]) -> bool:
+    return pair[0] == pair[1]
 
 
 def _check_lengths(run: SteeringRun) -> None:
     limit = run.model.context_tokens_max
+    before = max((len(prefix) for prefix in run.prefixes.values()), default=0)
     for opening, tokens in zip(run.payload["openings"], run.openings, strict=True):
-        needed = len(run.prefix) + len(tokens) + run.payload["maxNewTokens"]
+        needed = before + len(tokens) + run.payload["maxNewTokens"]
         if limit is not None and needed > limit:
             raise TerminalFailure(
                 "PromptTooLong",
@@ -125,7 +143,7 @@ def _check_lengths(run: SteeringRun) -> None:
                 f"system prompt that makes {needed}, above the model's {limit}",
             )
     for number, text in enumerate(run.payload["neutralText"], start=1):
-        needed = len(run.prefix) + len(run.model.encode(text))
+        needed = before + len(run.model.encode(text))
         if limit is not None and needed > limit:
             raise TerminalFailure(
                 "PromptTooLong",

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.worker.stages.steering_arms import PRIMARY, SYSTEM_PROMPT
+from loopscope.worker.stages.steering_arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering_cells import Cell, Row
+from loopscope.worker.stages.steering_neutral import NeutralScores
 
 RANDOM = "random"
-UNSTEERED = ("none", SYSTEM_PROMPT)
+UNSTEERED = ("none", SYSTEM_PROMPT, PLACEBO_PROMPT)
 
 
 @dataclass(frozen=True)
 class Scored:
     """A finished run before its tables. ``rows`` are in opening, cell, sample order.
 
-    ``outcomes`` maps an outcome to its value for each row, NaN where unknown.
+    ``outcomes`` maps an outcome to its value for each row, NaN where unknown. ``neutral`` and
+    ``budget`` (what was made equal, NaN for cells that are not steered; None where strengths are
+    norms) have a column for each neutral text, ``neutral_order`` its number in the payload.
     """
 
     payload: dict[str, Any]
@@ -30,7 +33,9 @@ class Scored:
     texts: dict[Row, str]
     outcomes: dict[str, dict[Row, float]]
     probe: dict[str, Any]
-    divergence: list[float]
+    neutral_order: list[int]
+    neutral: NeutralScores
+    budget: NDArray[np.float64] | None
     shifts: list[dict[str, Any]]
     special_tokens: frozenset[int]
     arm_cosines: dict[str, float]
@@ -41,6 +46,25 @@ class Scored:
         """The number of each opening's group; None where each stands for itself."""
         numbers = [opening.get("group") for opening in self.payload["openings"]]
         return None if None in numbers else np.array(numbers, dtype=np.int64)
+
+    @property
+    def divergence(self) -> list[float]:
+        """Each cell's mean KL(clean ‖ cell) over the neutral texts, in nats."""
+        return [float(kl) for kl in self.neutral.kl.mean(axis=1)]
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms that have a cell; all random directions are one."""
+        return list(self._draws())
+
+    def cells_of(self, arm: str, strength: float) -> list[int]:
+        """Return the cells of an arm at a strength: one, or those of all random directions."""
+        draws = self._draws().get(arm, [])
+        return [
+            index
+            for index, cell in enumerate(self.cells)
+            if cell.arm in draws and cell.strength == strength
+        ]
 
     def by_text(self, values: dict[Row, float], cell: int) -> NDArray[np.float64]:
         """Return a cell's values [openings, samples]."""

@@ -10,7 +10,6 @@ import torch
 
 from loopscope.numerics.shift import token_shifts
 from loopscope.numerics.steering import steered_states
-from loopscope.worker.stages.steering_arms import SYSTEM_PROMPT
 from loopscope.worker.stages.steering_cells import Cell
 from loopscope.worker.stages.steering_run import SteeringRun
 
@@ -34,12 +33,11 @@ def _shifts_of_opening(
 ) -> list[list[dict[str, Any]]]:
     clean = Cell("none", 0.0)
     last = []
-    for arm in ("none", SYSTEM_PROMPT):
-        of_arm = [cell for cell in cells if (cell.arm == SYSTEM_PROMPT) == (arm == SYSTEM_PROMPT)]
-        if arm == SYSTEM_PROMPT and not of_arm:
-            continue
-        group = of_arm if arm == SYSTEM_PROMPT else [clean, *of_arm]
-        tokens = run.tokens_before(opening, arm)
+    for prompt in (None, *run.prefixes):
+        of_prompt = [cell for cell in cells if cell.arm == prompt]
+        steered = [clean, *(cell for cell in cells if cell.arm not in run.prefixes)]
+        group = steered if prompt is None else of_prompt
+        tokens = run.tokens_before(opening, prompt or clean.arm)
         states = steered_states(run.model.causal, run.place, tokens, run.intervention(group))
         last.append(dict(zip(group, states[:, -1], strict=True)))
     by_cell = {cell: state for part in last for cell, state in part.items()}

@@ -15,6 +15,12 @@ from loopscope.numerics.paired import rate_interval
 from loopscope.numerics.verdict import Evidence, VerdictRules, decide
 from loopscope.worker.stages.steering_arms import PRIMARY
 from loopscope.worker.stages.steering_cells import Row
+from loopscope.worker.stages.steering_fairness import (
+    budget_errors,
+    budget_metrics,
+    budget_record,
+    system_prompt_record,
+)
 from loopscope.worker.stages.steering_scored import RANDOM, Scored
 from loopscope.worker.stages.steering_words import word_outcomes
 from loopscope.worker.stages.tables import write_json, write_table
@@ -40,6 +46,7 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
     write_table(out / "steering_scores.parquet", {**keys, **columns})
+    write_table(out / "neutral_text.parquet", _neutral_columns(scored))
     arms = _arm_table(scored, outcomes)
     write_table(out / "arms.parquet", arms)
     write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
@@ -57,6 +64,21 @@ _SHIFT_COLUMNS = (
 
 def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
+
+
+def _neutral_columns(scored: Scored) -> dict[str, Any]:
+    """Return one row for each cell and neutral text, in the order of the spec."""
+    places = np.argsort(scored.neutral_order)
+    texts = scored.payload["neutralText"]
+    budget = np.full(scored.neutral.kl.shape, np.nan) if scored.budget is None else scored.budget
+    return {
+        "arm": [cell.arm for cell in scored.cells for _ in places],
+        "strength": np.array([cell.strength for cell in scored.cells for _ in places]),
+        "number": np.tile(np.arange(len(texts), dtype=np.int32), len(scored.cells)),
+        "kl": scored.neutral.kl[:, places].ravel(),
+        "budget": budget[:, places].ravel(),
+        "text": [text for _ in scored.cells for text in texts],
+    }
 
 
 def _keys(scored: Scored) -> dict[str, Any]:
@@ -93,6 +115,10 @@ def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[st
                     for name, values in outcomes.items()
                     if name not in ("concept", "log_perplexity")
                 },
+                **{
+                    f"fixed_text_change_{side}": float(change[index])
+                    for side, change in scored.neutral.collateral.items()
+                },
             }
         )
     return {name: [record[name] for record in records] for name in records[0]}
@@ -105,14 +131,19 @@ def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> flo
 
 def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
+    concept = outcomes["concept"]
+    errors = budget_errors(scored, concept)
+    shared = {name: error.shared_sd for name, error in errors.items()}
+    random = f"multi-{RANDOM}"
+    shared[random] = math.hypot(shared.get(random, 0.0), scored.random_spread(concept))
     evidence = Evidence(
-        scored.by_arm(outcomes["concept"]),
+        scored.by_arm(concept),
         scored.arm_cosines,
         scored.missing,
         group=scored.group,
         strengths=max(1, len(scored.common_strengths())),
         intact=_rate_among_intact(scored, outcomes),
-        shared_sd={f"multi-{RANDOM}": scored.random_spread(outcomes["concept"])},
+        shared_sd=shared,
         secondary={
             name: {arm: texts.mean(axis=1) for arm, texts in scored.by_arm(values).items()}
             for name, values in outcomes.items()
@@ -120,7 +151,11 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
         },
     )
     rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
-    return decide(evidence, rules)
+    return {
+        **decide(evidence, rules),
+        "budget": budget_record(scored, errors),
+        "system_prompt": system_prompt_record(scored, concept),
+    }
 
 
 def _rate_among_intact(
@@ -144,6 +179,8 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
         "samples_needed",
     )  # fmt: skip
     metrics = {name: verdict[name] for name in names}
+    if verdict["budget"] is not None:
+        metrics |= budget_metrics(verdict["budget"])
     steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
         best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
