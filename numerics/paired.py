@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
-from loopscope.numerics.lattice import bootstrap_law, sign_flip_law
+from loopscope.numerics.lattice import Law, bootstrap_law, sign_flip_law
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -80,6 +80,62 @@ class Grouped:
         return Grouped(sums / n, (sums - sizes * values.mean()) / n)
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """The expanded percentile bootstrap of a mean, which gives an interval for any confidence.
+
+    ``law`` is that of all resamples of the ``units`` (whole groups), by convolution; ``middle`` its
+    mean and ``share`` how many values were drawn for one of ours. With fewer than eight groups
+    there is none, and the interval is that of t. ``blur_sd`` is the standard deviation of an
+    independent normal error of the mean.
+    """
+
+    estimate: float
+    centred: Floats
+    blur_sd: float
+    law: Law | None = None
+    units: int = 0
+    middle: float = 0.0
+    share: float = 1.0
+
+    @staticmethod
+    def of(
+        values: Floats, *, group: Integers | None = None, unit: float = 0.0, blur_sd: float = 0.0
+    ) -> Resampled:
+        """Resample ``values``, of which there must be one.
+
+        The percentile interval is too narrow where hits are rare, since what was not seen cannot
+        be resampled: so one value of ``unit`` (the weight of one hit) above and one below 0 are
+        added to what is resampled, as Bonett and Price 2012 add one discordant pair of each sort;
+        the interval stays around the mean of the values.
+        """
+        estimate = float(values.mean())
+        centred = Grouped.of(values, group).centred
+        if len(centred) < UNITS_MIN:
+            return Resampled(estimate, centred, blur_sd)
+        drawn = values if group is None else centred * len(values)
+        units = len(drawn)
+        if unit:
+            drawn = np.concatenate([drawn, [unit, -unit]])
+        law, share = bootstrap_law(drawn), len(drawn) / len(values)
+        return Resampled(estimate, centred, blur_sd, law, units, float(drawn.mean()), share)
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the bounds of the mean; without spread or unit they have no width.
+
+        The plain percentile interval is too narrow for few groups; its tail α/2 becomes
+        Φ(√(g/(g−1)) · t(α/2, g−1)) (Hesterberg 2015, "What teachers should know about the
+        bootstrap", section 5.3).
+        """
+        if self.law is None:
+            half = _t_half(self.centred, confidence, self.blur_sd)
+            return self.estimate - half, self.estimate + half
+        tail = expanded_tail((1 - confidence) / 2, self.units)
+        low, high = self.law.interval(tail, self.blur_sd / self.share)
+        shift = self.estimate - self.share * self.middle
+        return shift + self.share * low, shift + self.share * high
+
+
 def bootstrap_interval(
     values: Floats,
     confidence: float = 0.95,
@@ -88,32 +144,10 @@ def bootstrap_interval(
     unit: float = 0.0,
     blur_sd: float = 0.0,
 ) -> tuple[float, float]:
-    """Return the expanded percentile bootstrap interval of the mean of ``values``.
-
-    The law of all resamples of whole groups, by convolution. The plain percentile interval is too
-    narrow for few groups; its tail α/2 becomes Φ(√(g/(g−1)) · t(α/2, g−1)) (Hesterberg 2015, "What
-    teachers should know about the bootstrap", section 5.3). It is also too narrow where hits are
-    rare, since what was not seen cannot be resampled: so one value of ``unit`` (the weight of one
-    hit) above and one below 0 are added to what is resampled, as Bonett and Price 2012 add one
-    discordant pair of each sort; the interval stays around the mean of the values. ``blur_sd`` is
-    the standard deviation of an independent normal error of the mean. With fewer than eight groups
-    it is the t interval. NaN without a value; no width without spread or unit.
-    """
+    """Return the interval of ``Resampled``; NaN without a value."""
     if len(values) == 0:
         return float("nan"), float("nan")
-    estimate = float(values.mean())
-    centred = Grouped.of(values, group).centred
-    if len(centred) < UNITS_MIN:
-        half = _t_half(centred, confidence, blur_sd)
-        return estimate - half, estimate + half
-    drawn = values if group is None else centred * len(values)
-    tail = expanded_tail((1 - confidence) / 2, len(drawn))
-    if unit:
-        drawn = np.concatenate([drawn, [unit, -unit]])
-    share = len(drawn) / len(values)
-    low, high = bootstrap_law(drawn).interval(tail, blur_sd / share)
-    middle = float(drawn.mean())
-    return estimate + share * (low - middle), estimate + share * (high - middle)
+    return Resampled.of(values, group=group, unit=unit, blur_sd=blur_sd).interval(confidence)
 
 
 def _t_half(centred: Floats, confidence: float, blur_sd: float) -> float:
@@ -122,14 +156,15 @@ def _t_half(centred: Floats, confidence: float, blur_sd: float) -> float:
     if units < 2:
         return 0.0
     error = math.sqrt(float((centred**2).sum()) * units / (units - 1) + blur_sd**2)
-    return float(scipy.stats.t.ppf((1 + confidence) / 2, units - 1)) * error
+    return float(scipy.special.stdtrit(units - 1, (1 + confidence) / 2)) * error
 
 
 def expanded_tail(tail: float, n: int) -> float:
     """Return the bootstrap quantile that covers like the t interval of ``n`` values does."""
     if n < 2:
         return tail
-    return float(scipy.stats.norm.cdf(math.sqrt(n / (n - 1)) * scipy.stats.t.ppf(tail, n - 1)))
+    quantile = math.sqrt(n / (n - 1)) * scipy.special.stdtrit(n - 1, tail)
+    return float(scipy.special.ndtr(quantile))
 
 
 def unseen_bound(n: int, confidence: float = 0.95) -> float:
@@ -187,12 +222,13 @@ def paired_contrast(
     means = Grouped.of(difference, group)
     estimate = float(difference.mean())
     has_spread = groups > 1 and np.ptp(means.centred) * n > SPREAD_MIN
+    resampled = (
+        Resampled.of(difference, group=group, unit=unit, blur_sd=shared_sd) if has_spread else None
+    )
 
     def interval(confidence: float) -> tuple[float, float]:
-        if has_spread:
-            low, high = bootstrap_interval(
-                difference, confidence, group=group, unit=unit, blur_sd=shared_sd
-            )
+        if resampled is not None:
+            low, high = resampled.interval(confidence)
         else:
             half = math.nan if span is None else span * unseen_bound(groups, confidence)
             low, high = estimate - half, estimate + half
@@ -234,11 +270,11 @@ def rate_interval(
     rate = float(by_opening.mean())
     centred = Grouped.of(by_opening, group).centred
     groups = len(centred)
-    z = float(scipy.stats.norm.ppf((1 + confidence) / 2))
+    z = float(scipy.special.ndtri((1 + confidence) / 2))
     trials = float(groups)
     if groups < scores.size and groups > 1:
         error = float((centred**2).sum()) * groups / (groups - 1)
-        z = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1))
+        z = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2))
         if error > SPREAD_MIN**2:
             trials = min(float(scores.size), rate * (1 - rate) / error)
     middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)

@@ -92,10 +92,25 @@ class Assay:
     doubt: str
 
 
-def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
-    """Return the verdict record (JSON-ready; what is not known is None, never 0)."""
-    contrasts = _contrasts(evidence)
-    primary = [c for c in contrasts if c.contrast in {f"{a}-{b}" for a, b in PRIMARY}]
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, its reason and what it rests on.
+
+    ``primary`` are the contrasts with the single resolutions, ``intact`` the same among texts that
+    are not degenerate, ``binding`` the smaller primary one; None where an arm is missing.
+    """
+
+    verdict: str
+    reason: str
+    primary: tuple[Contrast, ...]
+    intact: tuple[Contrast, ...]
+    binding: Contrast | None
+    assay: Assay | None
+
+
+def judge(evidence: Evidence, rules: VerdictRules) -> Judgement:
+    """Return the verdict alone: no contrast that it does not need, no design of a larger run."""
+    primary = tuple(evidence.contrast(a, b) for a, b in PRIMARY if {a, b} <= set(evidence.concept))
     binding = min(primary, key=lambda c: c.estimate) if len(primary) == len(PRIMARY) else None
     assay = _assay(evidence, rules)
     intact = _intact_contrasts(evidence)
@@ -104,21 +119,28 @@ def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
         assert binding is not None, "all arms are there"
         doubt = _rests_on_degenerate_texts(evidence, intact)
         verdict, reason = _judge(primary, binding, rules.min_difference, doubt)
+    return Judgement(verdict, reason, primary, intact, binding, assay)
+
+
+def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
+    """Return the verdict record (JSON-ready; what is not known is None, never 0)."""
+    judgement = judge(evidence, rules)
+    binding, reason = judgement.binding, judgement.reason
     design, share_within = None, None
     if binding is not None and binding.n > 1:
         differences = np.stack([evidence.concept[a] - evidence.concept[b] for a, b in PRIMARY])
         share_within = split_variance(differences).share_within
-        if verdict == "Inconclusive":
+        if judgement.verdict == "Inconclusive":
             design = cheapest_design(differences, rules.min_difference)
             reason = f"{reason}{_need(binding, design, rules.min_difference)}"
     return {
-        "verdict": verdict,
+        "verdict": judgement.verdict,
         "reason": reason,
         "contrast": binding.contrast if binding else None,
         "estimate": binding.estimate if binding else None,
         "low": binding.low if binding else None,
         "high": binding.high if binding else None,
-        "p_intersection_union": _intersection_union_p(primary) if binding else None,
+        "p_intersection_union": _intersection_union_p(judgement.primary) if binding else None,
         "n": max((len(values) for values in evidence.concept.values()), default=0),
         "n_needed": design.openings if design else None,
         "samples_needed": design.samples if design else None,
@@ -127,19 +149,25 @@ def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
         "min_difference": rules.min_difference,
         "max_arm_cosine": rules.max_arm_cosine,
         "arm_cosines": dict(sorted(evidence.arm_cosines.items())),
-        "assay": _assay_record(assay),
-        "contrasts": [_record(contrast) for contrast in contrasts],
-        "intact": [_record(contrast) for contrast in intact],
+        "assay": _assay_record(judgement.assay),
+        "contrasts": [_record(contrast) for contrast in _contrasts(evidence, judgement)],
+        "intact": [_record(contrast) for contrast in judgement.intact],
         "secondary": _secondary(evidence),
         "missing": dict(sorted(evidence.missing.items())),
     }
 
 
-def _contrasts(evidence: Evidence) -> list[Contrast]:
+def _contrasts(evidence: Evidence, judgement: Judgement) -> list[Contrast]:
+    """Return multi against every arm, and the single arms against unsteered text."""
+    known = {contrast.contrast: contrast for contrast in judgement.primary}
+    if judgement.assay is not None:
+        known[judgement.assay.effect.contrast] = judgement.assay.effect
     others = sorted(set(evidence.concept) - {"multi", "none", *SINGLE})
     pairs = (*PRIMARY, *(("multi", other) for other in others), *((arm, "none") for arm in SINGLE))
     return [
-        evidence.contrast(a, b) for a, b in pairs if a in evidence.concept and b in evidence.concept
+        known.get(f"{a}-{b}") or evidence.contrast(a, b)
+        for a, b in pairs
+        if {a, b} <= set(evidence.concept)
     ]
 
 
@@ -240,14 +268,14 @@ def _small_against_the_better(
     return min(below, key=lambda c: c.high) if below else None
 
 
-def _intact_contrasts(evidence: Evidence) -> list[Contrast]:
+def _intact_contrasts(evidence: Evidence) -> tuple[Contrast, ...]:
     """Return the primary contrasts over the openings where both arms wrote intact texts."""
-    return [
+    return tuple(
         contrast
         for a, b in PRIMARY
         if evidence.intact is not None
         and (contrast := _over_known(f"{a}-{b}", evidence.intact, a, b, evidence.group, span=1.0))
-    ]
+    )
 
 
 def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -> str:
