@@ -5,11 +5,12 @@ is a JSON-lines file; cells that it holds are not played again: a run that was s
 Without ``--worlds`` the table of what RECORD holds is printed.
 
 A world has the scores that a study has: 0 or 1 per text, several samples an opening, arms of one
-opening correlated by its difficulty. The truth is multi minus the better single arm (fine; coarse
-is 0.25 below it, the least favourable case for Supported). With clusters, ten openings share a
-part of their difficulty and of what the arms do to it. With budget errors, the log KL of each arm
-is off by an error of sd 0.1, which moves its rate by 0.25 per unit of log KL for *all* openings;
-the verdict is told the standard deviation that this gives a contrast.
+opening correlated by its difficulty. The truth is multi minus the better single arm (fine). Coarse
+is 0.25 below it, the least favourable case for Supported; with twins it is as good, the least
+favourable one for Refuted and for a difference at minDifference. With clusters, ten openings
+share a part of their difficulty and of what the arms do to it. With budget errors, the log KL of
+each arm is off by an error of sd 0.1, which moves its rate by 0.25 per unit of log KL for *all*
+openings; the verdict is told the standard deviation that this gives a contrast.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from loopscope.numerics.verdict import Evidence, VerdictRules, judge
 TRUTHS = (-0.3, -0.15, -0.05, 0.0, 0.05, 0.15, 0.3)
 OPENINGS = (20, 50, 126, 400)
 SAMPLES = (1, 3)
+FLAGS = (False, True)
 DELTA = 0.15
 FINE, COARSE, UNSTEERED = 0.45, 0.20, 0.03
 CLUSTER = 10
@@ -52,12 +54,13 @@ class Case:
     samples: int
     clusters: bool
     budget_error: bool
+    twins: bool = False
 
     @property
     def seed(self) -> int:
         """A key of its own for each cell."""
         place = TRUTHS.index(self.truth) * 10_000 + self.openings * 10 + self.samples
-        return 4 * place + 2 * self.clusters + self.budget_error
+        return 8 * place + 4 * self.twins + 2 * self.clusters + self.budget_error
 
     @property
     def difference(self) -> float:
@@ -90,13 +93,13 @@ def cases(quick: bool) -> list[Case]:
     truths = sorted(TRUTHS, key=lambda truth: (abs(truth) not in (0.0, DELTA), abs(truth)))
     near, far = truths[:3], truths[3:]
     openings = (20, 126) if quick else (20, 126, 400, 50)
-    flags = (False, True)
     return [
-        Case(truth, n, samples, clusters, budget_error)
+        Case(truth, n, samples, clusters, budget_error, twins)
         for some in (near, far)
-        for n, truth, samples, clusters, budget_error in product(
-            openings, some, SAMPLES, flags, flags
+        for n, truth, samples, clusters, budget_error, twins in product(
+            openings, some, SAMPLES, FLAGS, FLAGS, FLAGS
         )
+        if not twins or truth in (0.0, DELTA)
     ]
 
 
@@ -106,7 +109,8 @@ def play(case: Case, number: int) -> tuple[str, bool]:
     n, m = case.openings, case.samples
     group = np.arange(n) // CLUSTER if case.clusters else None
     difficulty = DIFFICULTY_SD * generator.standard_normal(n)
-    rates = {"none": UNSTEERED, "coarse": COARSE, "fine": FINE, "multi": FINE + case.truth}
+    coarse = FINE if case.twins else COARSE
+    rates = {"none": UNSTEERED, "coarse": coarse, "fine": FINE, "multi": FINE + case.truth}
     common = generator.random((n, m))
     concept = {}
     for arm, rate in rates.items():
@@ -185,10 +189,10 @@ def play_on(record: Path, case: Case, first: int, worlds: int) -> None:
 def table(record: Path) -> str:
     """Return the recorded cells as a Markdown table, wrong words in bold."""
     lines = [
-        "| truth | openings | samples | clusters | budget error | worlds | "
+        "| truth | openings | samples | clusters | budget error | twins | worlds | "
         + " | ".join(WORDS)
         + " | interval holds |",
-        "|" + "---|" * (len(WORDS) + 7),
+        "|" + "---|" * (len(WORDS) + 8),
     ]
     for case, played in sorted(read(record).items(), key=lambda item: astuple(item[0])):
         worlds = played.worlds
@@ -198,7 +202,7 @@ def table(record: Path) -> str:
             else f"{played.said[word] / worlds:.0%}"
             for word in WORDS
         ]
-        signs = ["yes" if flag else "no" for flag in (case.clusters, case.budget_error)]
+        signs = ["yes" if flag else "no" for flag in (case.clusters, case.budget_error, case.twins)]
         cells = [f"{case.truth:+.2f}", case.openings, case.samples, *signs, worlds, *shares]
         cells.append(f"{played.covered / worlds:.1%}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -28,6 +28,8 @@ SUPPORT_MAX = 2**15
 LOG_BEYOND = 37.0
 """What a law leaves out on either side has a probability of e to minus this: less than rounding."""
 ROUNDING = 1e-9
+NEARLY = 1e-6
+"""Share of a step within which a point counts as the value itself."""
 BLURRED_POINTS_MAX = 1024
 """Points that an error is added to; more would show nothing beside it."""
 PROBED = 16
@@ -63,6 +65,20 @@ class Law:
         high = len(self.mass) - 1 - int(np.searchsorted(above, tail - MASS_MIN))
         points = self.points
         return float(points[low]), float(points[high])
+
+    def below(self, value: float, blur_sd: float = 0.0) -> float:
+        """Return the probability of ``value`` or less, after an error of ``blur_sd`` was added."""
+        if blur_sd > 0:
+            points, mass = self._gathered()
+            return min(1.0, float(mass @ scipy.special.ndtr((value - points) / blur_sd)))
+        return min(1.0, float(self.mass[self.points <= value + NEARLY * self.step].sum()))
+
+    def above(self, value: float, blur_sd: float = 0.0) -> float:
+        """Return the probability of ``value`` or more, after an error of ``blur_sd`` was added."""
+        if blur_sd > 0:
+            points, mass = self._gathered()
+            return min(1.0, float(mass @ scipy.special.ndtr((points - value) / blur_sd)))
+        return min(1.0, float(self.mass[self.points >= value - NEARLY * self.step].sum()))
 
     def at_least(self, value: float) -> float:
         """Return the probability of ``value`` or more, equal up to rounding counted in."""

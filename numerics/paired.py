@@ -35,7 +35,9 @@ class Contrast:
     ``low`` and ``high`` bound it with 95 %, ``low_90`` and ``high_90`` with 90 % confidence (one
     end of it is a one-sided test at 0.05); NaN where nothing bounds it. ``sd`` is the standard
     deviation of the differences (NaN for one opening), ``shared_sd`` that of what the error of the
-    arms' budgets adds to the mean. ``p_greater`` and ``p_less`` are one-sided sign-flip p.
+    arms' budgets adds to the mean. ``p_greater`` and ``p_less`` are one-sided sign-flip p. The
+    others are one-sided p of the interval: the smallest level at which it lies above 0, below 0,
+    above minus the margin, below the margin (1 where nothing bounds it, or without a margin).
     """
 
     contrast: str
@@ -50,6 +52,20 @@ class Contrast:
     shared_sd: float
     p_greater: float
     p_less: float
+    p_above_zero: float
+    p_below_zero: float
+    p_above_margin: float = 1.0
+    p_below_margin: float = 1.0
+
+    @property
+    def p_gain(self) -> float:
+        """One-sided p that the mean is above 0: interval and sign-flip test must agree."""
+        return max(self.p_greater, self.p_above_zero)
+
+    @property
+    def p_loss(self) -> float:
+        """One-sided p that the mean is below 0: interval and sign-flip test must agree."""
+        return max(self.p_less, self.p_below_zero)
 
     @property
     def p_two_sided(self) -> float:
@@ -128,12 +144,44 @@ class Resampled:
         bootstrap", section 5.3).
         """
         if self.law is None:
-            half = _t_half(self.centred, confidence, self.blur_sd)
+            half = self._t_error * _t_quantile(len(self.centred), (1 + confidence) / 2)
             return self.estimate - half, self.estimate + half
         tail = expanded_tail((1 - confidence) / 2, self.units)
         low, high = self.law.interval(tail, self.blur_sd / self.share)
-        shift = self.estimate - self.share * self.middle
-        return shift + self.share * low, shift + self.share * high
+        return self._shift + self.share * low, self._shift + self.share * high
+
+    def p_above(self, value: float) -> float:
+        """Return the smallest one-sided level at which the interval lies above ``value``."""
+        if self.law is None:
+            return self._t_tail(value - self.estimate)
+        place = (value - self._shift) / self.share
+        return unexpanded_tail(self.law.below(place, self.blur_sd / self.share), self.units)
+
+    def p_below(self, value: float) -> float:
+        """Return the smallest one-sided level at which the interval lies below ``value``."""
+        if self.law is None:
+            return self._t_tail(self.estimate - value)
+        place = (value - self._shift) / self.share
+        return unexpanded_tail(self.law.above(place, self.blur_sd / self.share), self.units)
+
+    @property
+    def _shift(self) -> float:
+        return self.estimate - self.share * self.middle
+
+    @property
+    def _t_error(self) -> float:
+        """The standard error of a mean with these parts; 0 for one part."""
+        units = len(self.centred)
+        if units < 2:
+            return 0.0
+        return math.sqrt(float((self.centred**2).sum()) * units / (units - 1) + self.blur_sd**2)
+
+    def _t_tail(self, distance: float) -> float:
+        """Return the probability of a t variable below ``distance``, in the unit of the mean."""
+        error = self._t_error
+        if error == 0:
+            return float(distance >= 0)
+        return float(scipy.special.stdtr(len(self.centred) - 1, distance / error))
 
 
 def bootstrap_interval(
@@ -150,13 +198,8 @@ def bootstrap_interval(
     return Resampled.of(values, group=group, unit=unit, blur_sd=blur_sd).interval(confidence)
 
 
-def _t_half(centred: Floats, confidence: float, blur_sd: float) -> float:
-    """Return half the width of the t interval of a mean with these parts; 0 for one part."""
-    units = len(centred)
-    if units < 2:
-        return 0.0
-    error = math.sqrt(float((centred**2).sum()) * units / (units - 1) + blur_sd**2)
-    return float(scipy.special.stdtrit(units - 1, (1 + confidence) / 2)) * error
+def _t_quantile(units: int, probability: float) -> float:
+    return float(scipy.special.stdtrit(units - 1, probability)) if units > 1 else 0.0
 
 
 def expanded_tail(tail: float, n: int) -> float:
@@ -167,6 +210,14 @@ def expanded_tail(tail: float, n: int) -> float:
     return float(scipy.special.ndtr(quantile))
 
 
+def unexpanded_tail(tail: float, n: int) -> float:
+    """Return the tail that ``expanded_tail`` makes ``tail`` of."""
+    if n < 2:
+        return tail
+    quantile = math.sqrt((n - 1) / n) * scipy.special.ndtri(tail)
+    return float(scipy.special.stdtr(n - 1, quantile))
+
+
 def unseen_bound(n: int, confidence: float = 0.95) -> float:
     """Return the largest share that ``n`` trials without a case allow: 1 − (α/2)^(1/n).
 
@@ -174,6 +225,11 @@ def unseen_bound(n: int, confidence: float = 0.95) -> float:
     of three", is the one-sided one).
     """
     return float(1 - ((1 - confidence) / 2) ** (1 / n))
+
+
+def unseen_tail(n: int, share: float) -> float:
+    """Return the one-sided level at which ``unseen_bound`` is ``share``: (1 − share)^n."""
+    return float(min(1.0, max(0.0, 1 - share)) ** n) if share > 0 else 1.0
 
 
 def openings_without_a_case(share: float, confidence: float = 0.95) -> int:
@@ -205,11 +261,13 @@ def paired_contrast(
     shared_sd: float = 0.0,
     unit: float = 0.0,
     span: float | None = SCORE_SPAN,
+    margin: float | None = None,
 ) -> Contrast:
     """Return the contrast first − second over openings (same order, no NaN).
 
     ``unit`` is what one text's hit weighs in an opening's score (0: the outcome counts no hits),
-    ``span`` the largest difference that the outcome can have, None where nothing bounds it.
+    ``span`` the largest difference that the outcome can have, None where nothing bounds it,
+    ``margin`` the smallest practical difference.
     Where every group shows the same difference the bootstrap has no width and says nothing; then
     the interval is that of a difference never seen, ± span · ``unseen_bound``. Raises
     ``ValueError`` without an opening.
@@ -234,6 +292,16 @@ def paired_contrast(
             low, high = estimate - half, estimate + half
         return (low, high) if span is None else (max(low, -span), min(high, span))
 
+    def above(value: float) -> float:
+        if resampled is not None:
+            return resampled.p_above(value)
+        return 1.0 if span is None else unseen_tail(groups, (estimate - value) / span)
+
+    def below(value: float) -> float:
+        if resampled is not None:
+            return resampled.p_below(value)
+        return 1.0 if span is None else unseen_tail(groups, (value - estimate) / span)
+
     low, high = interval(0.95)
     low_90, high_90 = interval(0.90)
     p_greater, p_less = sign_flip(difference, group)
@@ -250,6 +318,10 @@ def paired_contrast(
         shared_sd=shared_sd,
         p_greater=p_greater,
         p_less=p_less,
+        p_above_zero=above(0.0),
+        p_below_zero=below(0.0),
+        p_above_margin=1.0 if margin is None else above(-margin),
+        p_below_margin=1.0 if margin is None else below(margin),
     )
 
 

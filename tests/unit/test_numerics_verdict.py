@@ -154,22 +154,22 @@ def test_a_gain_that_is_sure_and_small_is_supported_and_called_small():
     assert "by less than" not in large["reason"]
 
 
-def contrast_of(name, mean, wide, narrow, spread, n, p_less):
-    return Contrast(
-        name, mean, mean - wide, mean + wide, mean - narrow, mean + narrow,
-        n, n, spread, 0.0, 1 - p_less, p_less,
-    )  # fmt: skip
-
-
 def simulated_contrasts(name, effect, generator, experiments=4000, n=60, sd=0.35):
     """Contrasts of many experiments with t intervals, which the bootstrap's tails imitate."""
     differences = generator.normal(effect, sd, (experiments, n))
     mean, spread = differences.mean(axis=1), differences.std(axis=1, ddof=1)
     error = spread / math.sqrt(n)
     wide, narrow = (scipy.stats.t.ppf(level, n - 1) * error for level in (0.975, 0.95))
-    p_less = scipy.stats.t.cdf(mean / error, n - 1)
-    rows = zip(mean, wide, narrow, spread, p_less, strict=True)
-    return [contrast_of(name, m, w, s, sd_, n, p) for m, w, s, sd_, p in rows]
+    ends = (mean - wide, mean + wide, mean - narrow, mean + narrow)
+    above, below, above_margin, below_margin = (
+        scipy.stats.t.cdf(distance / error, n - 1)
+        for distance in (-mean, mean, -0.15 - mean, mean - 0.15)
+    )
+    p = (above, below, above, below, above_margin, below_margin)
+    return [
+        Contrast(name, row[0], *row[1:5], n, n, row[5], 0.0, *row[6:])
+        for row in zip(mean, *ends, spread, *p, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
