@@ -20,6 +20,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from dataclasses import asdict, astuple, dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Case:
         place = TRUTHS.index(self.truth) * 10_000 + self.openings * 10 + self.samples
         return 8 * place + 4 * self.twins + 2 * self.clusters + self.budget_error
 
-    @property
+    @cached_property
     def difference(self) -> float:
         """The expected difference of multi and fine: the truth, but for chances cut at 0 and 1."""
         cluster = CLUSTER_SD if self.clusters else 0.0

@@ -58,7 +58,10 @@ class Law:
         """
         if blur_sd > 0:
             points, mass = self._gathered()
-            return _blurred(points, mass, tail, blur_sd), -_blurred(-points, mass, tail, blur_sd)
+            return (
+                _blurred(points, mass, tail, blur_sd),
+                -_blurred(-points[::-1], mass[::-1], tail, blur_sd),
+            )
         below = np.cumsum(self.mass)
         low = int(np.searchsorted(below, tail - MASS_MIN))
         above = np.cumsum(self.mass[::-1])
@@ -181,8 +184,14 @@ def _blurred(points: Floats, mass: Floats, tail: float, blur_sd: float) -> float
     def excess(x: float) -> float:
         return float(mass @ scipy.special.ndtr((x - points) / blur_sd)) - tail
 
+    near = float(points[min(len(points) - 1, int(np.searchsorted(np.cumsum(mass), tail)))])
     reach = 40 * blur_sd  # what is further away has no probability that a number could hold
-    return float(scipy.optimize.brentq(excess, points.min() - reach, points.max() + reach))
+    low, high = points[0] - reach, points[-1] + reach
+    for ahead in (blur_sd, 4 * blur_sd):  # mostly the root is close to where it lies unblurred
+        if excess(near - ahead) < 0 < excess(near + ahead):
+            low, high = near - ahead, near + ahead
+            break
+    return float(scipy.optimize.brentq(excess, low, high))
 
 
 def _quick_size(size: int) -> int:
