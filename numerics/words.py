@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from loopscope.numerics.paired import Contrast
+if TYPE_CHECKING:
+    from loopscope.numerics.paired import Contrast
 
 LEVEL_ONE_SIDED = 0.025
 LEVEL_EQUIVALENCE = 0.05

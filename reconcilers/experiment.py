@@ -82,6 +82,9 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     ]
 
 
+_STEERING_SUMMARY = (
+    "verdict", "reason", "contrast", "estimate", "low", "high", "n", "p", "primary",
+)  # fmt: skip
 _CAPTURE_FIELDS = ("model", "hook", "prompts", "positions", "maxTokens")
 
 
@@ -123,7 +126,7 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
         if mapping.status.summary.get("percentile") is not None:
             summary["percentile"] = mapping.status.summary["percentile"]
     if steering is not None and steering.ready:
-        for name in ("verdict", "reason", "contrast", "estimate", "low", "high", "n"):
+        for name in _STEERING_SUMMARY:
             if name in steering.status.summary:
                 summary[name] = steering.status.summary[name]
     return summary
