@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.special
@@ -64,7 +64,7 @@ class Cell:
 
     word: str
     p: WordP | None = None
-    primary: Mapping[str, Interval] | None = None
+    primary: Mapping[str, Interval] = field(default_factory=dict)
     texts: Hashable = None
 
 
@@ -135,14 +135,14 @@ def corrected(cells: Sequence[Cell]) -> list[tuple[str | None, float | None]]:
 
 def pooled(cells: Sequence[Cell], min_difference: float) -> Pooled | None:
     """Return the pooled row of the cells that were tested; None with fewer than two."""
-    tested = [cell for cell in cells if cell.primary and len(cell.primary) == SINGLES]
+    tested = [cell for cell in cells if len(cell.primary) == SINGLES]
     if len(tested) < CELLS_MIN:
         return None
     means = {
         name: random_effects(
-            [(cell.primary or {})[name] for cell in tested], [cell.texts for cell in tested]
+            [cell.primary[name] for cell in tested], [cell.texts for cell in tested]
         )
-        for name in sorted(tested[0].primary or {})
+        for name in sorted(tested[0].primary)
     }
     p = WordP(
         supported=max(mean.p_above(0.0) for mean in means.values()),
