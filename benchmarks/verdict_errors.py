@@ -216,9 +216,13 @@ def main() -> None:
     parser.add_argument("record", type=Path)
     parser.add_argument("--worlds", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="20 and 126 openings only")
+    parser.add_argument("--only", help="cells of one truth,openings,samples only: 0,126,3")
     options = parser.parse_args()
     options.record.touch()
+    only = tuple(map(float, options.only.split(","))) if options.only else None
     for case in cases(options.quick):
+        if only not in (None, (case.truth, case.openings, case.samples)):
+            continue
         first = read(options.record)[case].worlds
         for start in range(first, options.worlds, PORTION):
             play_on(options.record, case, start, min(PORTION, options.worlds - start))
