@@ -1,12 +1,15 @@
 """Several verdicts side by side: in the report, in describe and get, in a notebook."""
 
+import numpy as np
 import pytest
 
 import loopscope as package
+from loopscope.numerics.verdict import Evidence, VerdictRules, decide
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status
 from loopscope.state import objects
 from loopscope.state.folder import open_state
+from loopscope.worker.stages.steering_tables import _metrics
 from tests.unit.reports_case import experiment_spec, set_status
 from tests.unit.reports_payloads import Sizes
 
@@ -141,3 +144,20 @@ def test_a_word_of_an_older_version_is_shown_as_not_corrected(state, loopscope, 
     assert loopscope("report", "old", "new", "-o", tmp_path / "r.html")[0] == 0
     page = (tmp_path / "r.html").read_text()
     assert "not recorded" in page and "There is no pooled row" in page
+
+
+def test_a_steering_tells_its_status_what_several_verdicts_are_corrected_by():
+    rng = np.random.default_rng(0)
+    rates = {"none": 0.0, "coarse": 0.2, "fine": 0.4, "multi": 0.8}
+    concept = {arm: (rng.random((60, 2)) < rate).astype(float) for arm, rate in rates.items()}
+    cosines = {"coarse~multi": 0.9, "fine~multi": 0.9}
+    rules = VerdictRules(0.15, 0.98)
+    record = decide(Evidence(concept, cosines), rules)
+    metrics = _metrics(record, {"arm": []})
+    assert metrics["p"] == record["p"] and metrics["p"]["supported"] <= 0.025
+    for contrast in record["contrasts"][:2]:
+        ends = metrics["primary"][contrast["contrast"]]
+        assert ends == {name: contrast[name] for name in ("estimate", "low", "high")}
+    concept.pop("none")
+    untested = _metrics(decide(Evidence(concept, cosines), rules), {"arm": []})
+    assert "p" not in untested and "primary" not in untested
