@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.files import default_cache
+from loopscope.inputs.models import describe_model
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule, random_direction, uniforms
 from loopscope.numerics.steering import generate
-from loopscope.worker.models import LoadedModel, default_cache, load_model
+from loopscope.worker.models import LoadedModel, load_model
 from loopscope.worker.runner import torch_threads
 
 ROOT = Path(__file__).parents[1]

@@ -10,16 +10,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from loopscope.controller.inputs.dictionaries import (
+from loopscope.controller.prompts import check_prompts
+from loopscope.inputs.dictionaries import (
     DictionaryFacts,
     describe_dictionary,
     known_training,
 )
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.models import ModelFacts, describe_model
-from loopscope.controller.inputs.prompts import check_prompts
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.specs import sweep
 from loopscope.specs.model_names import another_model
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from loopscope.controller.admission import check_inputs
 from loopscope.controller.appliers import BY_ANYBODY, Applier
-from loopscope.controller.inputs.files import HashMemo
 from loopscope.controller.intents import Intent, intents
 from loopscope.controller.planned import Applied
 from loopscope.controller.unchanged import FileMemory
+from loopscope.inputs.files import HashMemo
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.keys import Key
 from loopscope.specs.loading import LoadedObject, load_path

@@ -9,7 +9,7 @@ from typing import Any
 
 from loopscope.controller.code_identity import code_identity
 from loopscope.controller.planned import PlannedStage
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
 from loopscope.state import applied
 from loopscope.state.artifacts import ArtifactStore
@@ -34,7 +34,7 @@ def cached_families(
     work: dict[str, list[applied.WantedWork]] = {}
     for one in applied.wanted_work(connection):
         work.setdefault(one.root, []).append(one)
-    published: dict[str, set[str]] = {stage: _names(store.root / stage) for stage in STAGES}
+    published: dict[str, set[str]] = {stage: _names(store.root / stage) for stage in CODE_REVISIONS}
     found: dict[Key, list[PlannedStage]] = {}
     editions: dict[Key, str] = {}
     for key in keys:

@@ -7,7 +7,9 @@ import hashlib
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
-_PARTS = ("specs", "reconcilers", "controller/inputs", "controller/admission.py")
+_PARTS = (
+    "specs", "inputs", "reconcilers", "controller/admission.py", "controller/prompts.py",
+)  # fmt: skip
 
 
 @functools.cache

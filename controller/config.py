@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import read_at_most
@@ -28,9 +28,11 @@ def _size(value: Any) -> Any:
 
 
 def _stages(value: Mapping[str, int]) -> Mapping[str, int]:
-    unknown = sorted(set(value) - set(STAGES))
+    unknown = sorted(set(value) - set(CODE_REVISIONS))
     if unknown:
-        raise ValueError(f"unknown stage {unknown[0]!r}; expected one of {', '.join(STAGES)}")
+        raise ValueError(
+            f"unknown stage {unknown[0]!r}; expected one of {', '.join(CODE_REVISIONS)}"
+        )
     return value
 
 

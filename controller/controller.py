@@ -35,7 +35,7 @@ from loopscope.controller.trouble import Trouble
 from loopscope.controller.verification import SHARE, Verifier
 from loopscope.controller.work_queue import Priority, WorkQueue
 from loopscope.reconcilers import experiment
-from loopscope.reconcilers.plan import Blocked, Desired, Failed, Observed, Plan, Snapshot, Wait
+from loopscope.reconcilers.plan import Blocked, Desired, Failed, LookAgain, Observed, Plan, Snapshot
 from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
@@ -321,9 +321,9 @@ class Controller:
             case Failed(terminal=False):
                 self.queue.add_rate_limited(key)
                 return "requeue"
-            case Wait(until=until):
+            case LookAgain(at_once=at_once):
                 self.queue.forget(key)
-                self.queue.add_in(key, until - self.clock.now())
+                self.queue.add_in(key, 0.0 if at_once else self.settings.resolve_retry_seconds)
                 return "requeue_after"
             case _:
                 self.queue.forget(key)

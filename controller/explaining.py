@@ -12,9 +12,16 @@ from typing import Any, Literal
 from loopscope.controller.adoption import AtOnce
 from loopscope.controller.reasons import change_words, changed_names
 from loopscope.controller.snapshots import Observer, StoredObjects, known_of, read_snapshot
-from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Snapshot, Wanted
+from loopscope.reconcilers.plan import (
+    Answered,
+    Blocked,
+    Desired,
+    Observed,
+    Snapshot,
+    Wanted,
+    next_up,
+)
 from loopscope.reconcilers.references import (
-    STAGE_KINDS,
     child_key,
     input_references,
     object_references,
@@ -22,6 +29,7 @@ from loopscope.reconcilers.references import (
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import edited_since, needs_a_human
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.status import Condition
 from loopscope.state import inputs, jobs
 from loopscope.state.artifacts import ArtifactStore
@@ -116,6 +124,8 @@ class _Explainer:
         observed = self.observer.observe(
             snapshot.object, desired, known_of(self.connection, desired, key)
         )
+        if isinstance(desired, Wanted):
+            desired, observed = next_up(desired, observed)
         state = _state(snapshot.object, desired, observed)
         condition = self.present(snapshot.object).status.condition("Ready")
         if not isinstance(desired, Wanted):
@@ -159,7 +169,7 @@ class _Explainer:
         record = snapshot.object
         condition = self.present(record).status.condition("Ready")
         children = {child.key: child for child in snapshot.children}
-        for stage in STAGE_KINDS:
+        for stage in NODE_NAMES:
             child = children.get(child_key(record.key, stage))
             if child is not None and not child.ready:
                 return Link(record.key, "waits", condition), child.key
@@ -179,7 +189,9 @@ class _Explainer:
         before = [
             job
             for job in jobs.listed(self.connection, ended=True)
-            if job.object == key and job.digest != desired.action.digest
+            if job.object == key
+            and job.stage == desired.action.stage
+            and job.digest != desired.action.digest
         ]
         if not before:
             return ()

@@ -18,16 +18,26 @@ from loopscope.controller.planned import Planned, PlannedObject, PlannedStage, S
 from loopscope.controller.reasons import reasons
 from loopscope.controller.snapshots import Observer, known_of, read_snapshot
 from loopscope.reconcilers import experiment
-from loopscope.reconcilers.plan import Answered, Blocked, Desired, Observed, Plan, Snapshot, Wanted
-from loopscope.reconcilers.references import STAGE_KINDS, object_references
+from loopscope.reconcilers.plan import (
+    Answered,
+    Blocked,
+    Desired,
+    Observed,
+    Plan,
+    Snapshot,
+    Unmet,
+    Wanted,
+)
+from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import STAGE_KINDS
 from loopscope.state import applied, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
 
-_ORDER = {kind: number for number, kind in enumerate(dict.fromkeys(STAGE_KINDS.values()))}
+_ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}
 
 
 def plan_apply(
@@ -77,6 +87,7 @@ class _Planner:
         self.edited: set[Key] = set()
         self.stalled: list[PlannedStage] = []
         self.dropped: list[PlannedStage] = []
+        self.shared: dict[str, PlannedStage] = {}
 
     def apply(self, intent: Intent) -> None:
         """Let an object be as intended, with everything that it owns."""
@@ -135,7 +146,7 @@ class _Planner:
             if stage is not None:
                 found[key] = stage
         in_order = [found[key] for key in self.root_of if key in found]
-        return [*self.stalled, *in_order, *self.dropped]
+        return [*self.stalled, *self.shared.values(), *in_order, *self.dropped]
 
     def _stage(self, key: Key) -> PlannedStage | None:
         snapshot = self._snapshot(key)
@@ -146,6 +157,8 @@ class _Planner:
         observed = self.observer.observe(
             snapshot.object, desired, known_of(self.connection, desired, key)
         )
+        for unmet in observed.unmet:
+            self._share(key, unmet)
         plan = plan_stage(snapshot, desired, observed)
         after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)
         self.hypothesis.put(after)
@@ -167,6 +180,29 @@ class _Planner:
             return stage
         why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
         return self._estimated(replace(stage, why=why), stored, desired)
+
+    def _share(self, key: Key, unmet: Unmet) -> None:
+        """Note an artifact that belongs to no object, and one more stage that waits for it."""
+        action, job = unmet.action, unmet.observed.job
+        known = self.shared.get(action.digest)
+        if known is not None:
+            self.shared[action.digest] = replace(known, why=(f"{known.why[0]}, {key}",))
+            return
+        active = job is not None and job.state in ("pending", "running")
+        state: StageState = "to do"
+        if job is not None and active:
+            state = "running" if job.state == "running" else "queued"
+        guess = self.past.estimate(action.stage, action.digest, action)
+        self.shared[action.digest] = PlannedStage(
+            Key(action.stage, key.namespace, action.digest[:12]),
+            self.root_of[key],
+            state,
+            why=(f"shared; needed by {key}",),
+            digest=action.digest,
+            seconds=guess.seconds,
+            bytes=guess.bytes,
+            basis=guess.basis,
+        )
 
     def _estimated(
         self, stage: PlannedStage, stored: ObjectRecord | None, desired: Desired

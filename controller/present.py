@@ -57,11 +57,12 @@ def _ordered(
     if snapshot is None:
         return None
     desired = DESIRED_BY_KIND[key.kind](snapshot)
-    if not isinstance(desired, Wanted) or desired.action.digest != digest:
+    action = desired.with_digest(digest) if isinstance(desired, Wanted) else None
+    if action is None:
         return None
     late = [one for one in snapshot.references.values() if not _is_of_now(connection, one, now)]
     behind.extend(one.key for one in late)
-    return None if late else desired.action
+    return None if late else action
 
 
 def _is_of_now(connection: Any, record: ObjectRecord, now: float) -> bool:

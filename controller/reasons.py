@@ -10,16 +10,16 @@ from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wan
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.merging import leaves
+from loopscope.specs.pipeline import PIPELINE
 from loopscope.state import jobs
 from loopscope.state.artifacts import ArtifactStore, Corrupt
 from loopscope.state.records import ObjectRecord
 
-_INPUTS = {
+_INPUTS: dict[str, str] = {
+    **{node.name: node.words for node in PIPELINE},
     "model": "the model",
     "dictionary": "the dictionary",
     "capture": "the content of the capture",
-    "coarse": "the coarse decomposition",
-    "fine": "the fine decomposition",
     "directions": "the directions of the mapping",
     "sides": "the decompositions",
     "candidates": "the candidates of the coarse side",

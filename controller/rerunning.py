@@ -7,18 +7,11 @@ from typing import Any
 
 from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import made_again_with
 from loopscope.state import artifact_index, events, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.records import ObjectRecord
 
-STAGES_FROM: dict[str, tuple[str, ...]] = {
-    "capture": ("steering", "mapping", "fine", "coarse", "capture"),
-    "coarse": ("steering", "mapping", "coarse"),
-    "fine": ("steering", "mapping", "fine"),
-    "mapping": ("steering", "mapping"),
-    "steering": ("steering",),
-}
-"""What is made again with a stage, the last first."""
 WHY = "it is made again by request (loopscope rerun)"
 
 
@@ -40,7 +33,7 @@ def rerun_stages(
     finds them missing and makes them again, which is what was asked for.
     """
     done = []
-    for stage in STAGES_FROM[start]:
+    for stage in made_again_with(start):
         record = objects.get(connection, child_key(experiment.key, stage))
         if record is None or record.wanted_digest is None:
             continue

@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.models import describe_model
 from loopscope.reconcilers.references import InputReference
 from loopscope.state import inputs
 from loopscope.state.records import UNAVAILABLE

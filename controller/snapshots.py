@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow.parquet as parquet
 
 from loopscope.controller.adoption import Hashing
-from loopscope.reconcilers.plan import Desired, Observed, Snapshot, Wanted
+from loopscope.reconcilers.plan import Desired, Observed, Snapshot, Unmet, Wanted
 from loopscope.reconcilers.references import InputReference, input_references, object_references
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
@@ -107,15 +107,22 @@ class Known(NamedTuple):
 
     job: JobHead | None = None
     artifact: ArtifactRecord | None = None
+    needs: tuple[Known, ...] = ()
+    """The same of each shared artifact that the action needs, in order."""
 
 
 def known_of(connection: Any, desired: Desired, key: Key) -> Known:
     """Return what an action's newest job says to an object, and its artifact, if there are any."""
     if not isinstance(desired, Wanted):
         return Known()
-    action = desired.action
-    job = job_ways.last_word(connection, action, key)
-    return Known(job, artifact_index.get(connection, action.digest))
+    own, *needs = (
+        Known(
+            job_ways.last_word(connection, action, key),
+            artifact_index.get(connection, action.digest),
+        )
+        for action in (desired.action, *desired.needs)
+    )
+    return own._replace(needs=tuple(needs))
 
 
 @dataclass
@@ -133,7 +140,17 @@ class Observer:
         """
         if not isinstance(desired, Wanted):
             return Observed()
-        action, job, indexed = desired.action, known.job, known.artifact
+        own = self._observe(record, desired.action, known)
+        if own.artifact is not None and own.damage is None:
+            return own
+        needs = [
+            Unmet(action, self._observe(record, action, known_of_it))
+            for action, known_of_it in zip(desired.needs, known.needs, strict=True)
+        ]
+        return replace(own, unmet=tuple(one for one in needs if not one.observed.is_in_place))
+
+    def _observe(self, record: ObjectRecord, action: Action, known: Known) -> Observed:
+        job, indexed = known.job, known.artifact
         Trash(self.artifacts.root).take_back(action.stage, action.digest)
         if indexed is not None:
             self.hashing.forget(action.digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,12 @@ def application(words: Collection[str] = ()) -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"loopscope {version('loopscope')}")
+        raise typer.Exit
+
+
 def _globals(
     context: typer.Context,
     state: Annotated[
@@ -43,6 +50,12 @@ def _globals(
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of named objects.")
     ] = "default",
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
     given = {name for name in ("state", "namespace") if _is_typed(context, name)}
     context.obj = Globals(state, namespace, "state" in given, "namespace" in given)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import SHORT_BY_KIND
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state import objects
@@ -30,14 +31,8 @@ MAKING_SECONDS_MAX = 3.0
 
 KIND_BY_WORD = {
     word: kind
-    for kind, short in {
-        "Experiment": ("exp",),
-        "Capture": ("cap",),
-        "Decomposition": ("dec",),
-        "Mapping": ("map",),
-        "Steering": ("steer",),
-    }.items()
-    for word in (kind.lower(), f"{kind.lower()}s", *short)
+    for kind, short in SHORT_BY_KIND.items()
+    for word in (kind.lower(), f"{kind.lower()}s", short)
 }
 """Words that people type for a kind: singular, plural, short."""
 

@@ -20,8 +20,9 @@ from loopscope.reports.listing import by_owner, stage_word
 from loopscope.reports.numbers import testable
 from loopscope.reports.present import present
 from loopscope.reports.several import several
-from loopscope.reports.view import STAGES, ExperimentView, StageView
+from loopscope.reports.view import ExperimentView, StageView
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.suggest import did_you_mean
 from loopscope.state import objects
 from loopscope.state.read_only import looking_at
@@ -84,11 +85,11 @@ class Experiments(Mapping[str, "Experiment"]):
             prefix = f"{record.key.name}-"
             stages = {child.key.name.removeprefix(prefix): child for child in children}
             row: dict[str, Any] = {"name": record.key.name, "ready": record.ready}
-            row |= {stage: stage_word(stages[stage]) for stage in STAGES if stage in stages}
+            row |= {stage: stage_word(stages[stage]) for stage in NODE_NAMES if stage in stages}
             summary = testable(record.status.summary) if record.ready else {}
             row |= {name: summary.get(name) for name in _OVERVIEW}
             rows.append(row)
-        columns = ["name", "ready", *STAGES, *_OVERVIEW]
+        columns = ["name", "ready", *NODE_NAMES, *_OVERVIEW]
         return pandas.DataFrame(rows, columns=columns).set_index("name")
 
     def together(self, names: Iterable[str] | None = None) -> pandas.DataFrame:

@@ -83,12 +83,19 @@ class Law:
             return min(1.0, float(mass @ scipy.special.ndtr((points - value) / blur_sd)))
         return min(1.0, float(self.mass[self.points >= value - NEARLY * self.step].sum()))
 
-    def at_least(self, value: float) -> float:
-        """Return the probability of ``value`` or more, equal up to rounding counted in."""
+    def at_least(self, value: float, blur_sd: float = 0.0) -> float:
+        """Return the probability of ``value`` or more, equal up to rounding counted in.
+
+        With ``blur_sd`` an independent normal error of that standard deviation is added first.
+        """
+        if blur_sd > 0:
+            return self.above(value, blur_sd)
         return min(1.0, float(self.mass[self.points >= value - self.step / 2].sum()))
 
-    def at_most(self, value: float) -> float:
-        """Return the probability of ``value`` or less, equal up to rounding counted in."""
+    def at_most(self, value: float, blur_sd: float = 0.0) -> float:
+        """Return the probability of ``value`` or less, as ``at_least``."""
+        if blur_sd > 0:
+            return self.below(value, blur_sd)
         return min(1.0, float(self.mass[self.points <= value + self.step / 2].sum()))
 
     def _gathered(self) -> tuple[Floats, Floats]:

@@ -239,17 +239,24 @@ def openings_without_a_case(share: float, confidence: float = 0.95) -> int:
     return max(2, math.ceil(math.log((1 - confidence) / 2) / math.log1p(-share)))
 
 
-def sign_flip(differences: Floats, group: Integers | None = None) -> tuple[float, float]:
+def sign_flip(
+    differences: Floats, group: Integers | None = None, blur_sd: float = 0.0
+) -> tuple[float, float]:
     """Return the one-sided p that the mean is above, and below, zero.
 
     Under the null each group's sum is as likely with the other sign (Fisher 1935); all patterns
     count, so p is exact up to the rounding of the transform, and never below that of one pattern.
+    ``blur_sd`` is the standard deviation of an independent normal error of the mean.
     """
     parts = Grouped.of(differences, group).parts * len(differences)
     law = sign_flip_law(parts)
     observed = float(parts.mean())
     least = 0.5 ** len(parts)
-    return max(least, law.at_least(observed)), max(least, law.at_most(observed))
+    blur_sd *= len(differences) / len(parts)  # the law is that of the mean of the groups' sums
+    return (
+        max(least, law.at_least(observed, blur_sd)),
+        max(least, law.at_most(observed, blur_sd)),
+    )
 
 
 def paired_contrast(
@@ -304,7 +311,7 @@ def paired_contrast(
 
     low, high = interval(0.95)
     low_90, high_90 = interval(0.90)
-    p_greater, p_less = sign_flip(difference, group)
+    p_greater, p_less = sign_flip(difference, group, shared_sd)
     return Contrast(
         contrast=name,
         estimate=estimate,

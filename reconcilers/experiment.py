@@ -7,8 +7,9 @@ from typing import Any
 from loopscope.reconcilers import sweep
 from loopscope.reconcilers.owned import taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
-from loopscope.reconcilers.references import STAGE_KINDS, child_key
+from loopscope.reconcilers.references import child_key
 from loopscope.reconcilers.stage import condition, plan_stage, suspended, timed
+from loopscope.specs.pipeline import Node, nodes_of
 from loopscope.specs.status import Condition, Status
 from loopscope.state.records import ObjectRecord
 
@@ -24,10 +25,8 @@ def plan(snapshot: Snapshot) -> Plan:
     wanted = child_manifests(record)
     apply, remove = to_apply(snapshot, wanted)
     existing = {child.key: child for child in snapshot.children}
-    stages = {
-        name: existing.get(child_key(record.key, name))
-        for name in STAGE_KINDS
-        if name != "steering" or "steering" in record.spec
+    stages: dict[str, ObjectRecord | None] = {
+        node.name: existing.get(child_key(record.key, node.name)) for node in nodes_of(record.spec)
     }
     fresh = not apply and not remove
     status = Status(
@@ -47,21 +46,15 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     calibration = spec.get("calibration")
     text = {"calibrationText": calibration["text"]} if calibration else {}
 
-    def reference(stage: str) -> dict[str, str]:
-        return {"name": f"{name}-{stage}"}
-
     specs: dict[str, dict[str, Any]] = {
         "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits, **text},
         "mapping": {
             **spec["mapping"],
-            "coarseRef": reference("coarse"),
-            "fineRef": reference("fine"),
             "gate": spec["gate"],
         },
     }
     for side in ("coarse", "fine"):
         specs[side] = {
-            "captureRef": reference("capture"),
             "dictionary": spec["dictionaries"][side],
             "aggregation": spec["aggregation"],
             "selection": spec["selection"],
@@ -70,21 +63,28 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     if "steering" in spec:
         specs["steering"] = {
             **spec["steering"],
-            "captureRef": reference("capture"),
-            "mappingRef": reference("mapping"),
             "gatePolicy": spec["gate"]["policy"],
             **splits,
         }
     return [
-        ChildManifest(child_key(record.key, stage), specs[stage], labels)
-        for stage in STAGE_KINDS
-        if stage in specs
+        ChildManifest(
+            child_key(record.key, node.name),
+            {**specs[node.name], **_references(node, name)},
+            labels,
+        )
+        for node in nodes_of(spec)
     ]
 
 
 _STEERING_SUMMARY = (
     "verdict", "reason", "contrast", "estimate", "low", "high", "n", "p", "primary",
 )  # fmt: skip
+
+
+def _references(node: Node, experiment: str) -> dict[str, dict[str, str]]:
+    return {field: {"name": f"{experiment}-{name}"} for field, name in node.upstream.items()}
+
+
 _CAPTURE_FIELDS = ("model", "hook", "prompts", "positions", "maxTokens")
 
 
@@ -119,7 +119,9 @@ def _first_words(stages: dict[str, ObjectRecord | None], waiting: list[str]) -> 
 
 
 def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
-    summary: dict[str, Any] = {"stages": {name: _word(child) for name, child in stages.items()}}
+    summary: dict[str, Any] = {
+        "stages": {name: child.stage_word if child else "Pending" for name, child in stages.items()}
+    }
     mapping, steering = stages.get("mapping"), stages.get("steering")
     if mapping is not None and mapping.ready:
         summary["gate"] = mapping.status.summary.get("verdict")
@@ -130,23 +132,6 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
             if name in steering.status.summary:
                 summary[name] = steering.status.summary[name]
     return summary
-
-
-def _word(child: ObjectRecord | None) -> str:
-    if child is None or child.status.observed_generation != child.generation:
-        return "Pending"
-    if child.ready:
-        return "Ready"
-    if child.stalled:
-        return "Stalled"
-    ready = child.status.condition("Ready")
-    words = {
-        "JobRunning": "Running",
-        "JobPending": "Queued",
-        "RetryingLater": "Retrying",
-        "Suspended": "Suspended",
-    }
-    return words.get(ready.reason, "Waiting") if ready else "Pending"
 
 
 def _events(snapshot: Snapshot, status: Status) -> tuple[PlannedEvent, ...]:

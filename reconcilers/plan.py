@@ -44,6 +44,21 @@ class Observed:
     job: JobHead | None = None
     candidates: tuple[int, ...] | None = None
     unindexed: bool = False
+    unmet: tuple[Unmet, ...] = ()
+    """The shared artifacts that have to be made before the action can run, the first first."""
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the artifact is there, whole, and known to the database."""
+        return self.artifact is not None and self.damage is None and not self.unindexed
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A shared artifact that is missing, damaged or not in the index yet, and what exists of it."""
+
+    action: Action
+    observed: Observed
 
 
 @dataclass(frozen=True)
@@ -71,10 +86,28 @@ class Answered:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The action whose artifact the object needs, and what its inputs were."""
+    """The action whose artifact the object needs, and what its inputs were.
+
+    ``needs`` are shared artifacts that the action reads. They belong to no object: each is made
+    once, by one job, however many objects wait for it, and only where the object's own artifact
+    is missing. The action's digest covers theirs.
+    """
 
     action: Action
     inputs: dict[str, Any]
+    needs: tuple[Action, ...] = ()
+
+    def with_digest(self, digest: str) -> Action | None:
+        """Return the action of that digest: the object's own, or one that it needs."""
+        return next((one for one in (self.action, *self.needs) if one.digest == digest), None)
+
+
+def next_up(wanted: Wanted, observed: Observed) -> tuple[Wanted, Observed]:
+    """Return what is to be made next for a wanted action, and what exists of that."""
+    if not observed.unmet:
+        return wanted, observed
+    first = observed.unmet[0]
+    return Wanted(first.action, wanted.inputs), first.observed
 
 
 Desired = Wanted | Blocked | Answered
@@ -86,11 +119,11 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Wait:
-    """Look again at ``until`` (Unix seconds)."""
+class LookAgain:
+    """Look again ``at_once``, or as soon as inputs that are not known are asked for again."""
 
-    until: float
     reason: str
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +134,7 @@ class Failed:
     terminal: bool
 
 
-Result = Done | Wait | Failed
+Result = Done | LookAgain | Failed
 
 
 @dataclass(frozen=True)

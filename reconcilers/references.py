@@ -7,24 +7,9 @@ from typing import Any, Literal
 
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import LOADED_BY_KIND, NODES, REFERENCE_KINDS, nodes_of
 from loopscope.specs.sweep import cell_names
 from loopscope.state.records import ObjectRecord
-
-STAGE_KINDS = {
-    "capture": "Capture",
-    "coarse": "Decomposition",
-    "fine": "Decomposition",
-    "mapping": "Mapping",
-    "steering": "Steering",
-}
-"""The children of an experiment, ``<name>-<stage>``, in the order of the work."""
-
-_REFERENCE_FIELDS = {
-    "captureRef": "Capture",
-    "coarseRef": "Decomposition",
-    "fineRef": "Decomposition",
-    "mappingRef": "Mapping",
-}
 
 
 @dataclass(frozen=True)
@@ -40,9 +25,9 @@ class InputReference:
         return digest({"kind": self.kind, "reference": self.reference})
 
 
-def child_key(experiment: Key, stage: str) -> Key:
-    """Return the key of an experiment's child."""
-    return Key(STAGE_KINDS[stage], experiment.namespace, f"{experiment.name}-{stage}")
+def child_key(experiment: Key, name: str) -> Key:
+    """Return the key of the object that an experiment owns for a node of the pipeline."""
+    return Key(NODES[name].kind, experiment.namespace, f"{experiment.name}-{name}")
 
 
 def object_references(record: ObjectRecord) -> list[Key]:
@@ -51,24 +36,15 @@ def object_references(record: ObjectRecord) -> list[Key]:
         namespace, name = record.key.namespace, record.key.name
         return [Key("Experiment", namespace, cell) for cell in cell_names(name, record.spec)]
     if record.key.kind == "Experiment":
-        return [
-            child_key(record.key, stage)
-            for stage in STAGE_KINDS
-            if stage != "steering" or "steering" in record.spec
-        ]
+        return [child_key(record.key, node.name) for node in nodes_of(record.spec)]
     return [
         Key(kind, record.key.namespace, record.spec[name]["name"])
-        for name, kind in _REFERENCE_FIELDS.items()
+        for name, kind in REFERENCE_KINDS.items()
         if name in record.spec
     ]
 
 
 def input_references(record: ObjectRecord) -> list[InputReference]:
-    """Return the model and dictionary that a Capture or Decomposition names."""
-    match record.key.kind:
-        case "Capture":
-            return [InputReference("model", record.spec["model"])]
-        case "Decomposition":
-            return [InputReference("dictionary", record.spec["dictionary"])]
-        case _:
-            return []
+    """Return the model or dictionary that an object's spec names."""
+    loaded = LOADED_BY_KIND.get(record.key.kind)
+    return [InputReference(loaded, record.spec[loaded])] if loaded else []

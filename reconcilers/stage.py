@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from loopscope.reconcilers.plan import (
@@ -9,12 +10,13 @@ from loopscope.reconcilers.plan import (
     Blocked,
     Desired,
     Failed,
+    LookAgain,
     Observed,
     Plan,
     PlannedEvent,
     Snapshot,
-    Wait,
     Wanted,
+    next_up,
 )
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
@@ -37,8 +39,6 @@ from loopscope.state.records import (
     JobHead,
     ObjectRecord,
 )
-
-RESOLVE_RETRY_SECONDS = 30.0
 
 
 def plan_stage(snapshot: Snapshot, desired: Desired, observed: Observed) -> Plan:
@@ -110,6 +110,11 @@ def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
 
 
+def needed_json(action: Action) -> dict[str, str | None]:
+    """Return how a payload and a status refer to a shared artifact: by what it is made from."""
+    return {"digest": action.digest, "contentDigest": None}
+
+
 def condition(
     snapshot: Snapshot, type_: ConditionType, status: Truth, reason: str, message: str
 ) -> Condition:
@@ -164,14 +169,14 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
         summary={},
         inputs=old.status.inputs if blocked.keep_wanted else {},
     )
-    result = Wait(snapshot.now + RESOLVE_RETRY_SECONDS, blocked.message)
+    unknown = blocked.reason in ("Resolving", UNAVAILABLE)
     return Plan(
         status=status,
         wanted_digest=old.wanted_digest if blocked.keep_wanted else None,
         events=_warn(old, stalled),
         result=Failed(blocked.reason, terminal=True)
         if blocked.terminal
-        else (result if blocked.reason in ("Resolving", UNAVAILABLE) else Plan.result),
+        else (LookAgain(blocked.message) if unknown else Plan.result),
     )
 
 
@@ -191,7 +196,12 @@ def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
 def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
     if observed.artifact is not None and observed.damage is None:
         return _ready(snapshot, wanted, observed)
+    wanted, observed = next_up(wanted, observed)
     job = observed.job
+    if observed.artifact is not None and observed.damage is None:  # shared, and not in the index
+        plan = _working(snapshot, wanted, job)
+        again = LookAgain("a shared artifact is taken over", at_once=True)
+        return replace(plan, enqueue=None, adopt=observed.artifact, result=again)
     if observed.damage is not None:
         event = PlannedEvent("Warning", "ArtifactDamaged", f"{observed.damage}; running it again")
         active = job is not None and job.state in ("pending", "running")

@@ -16,7 +16,8 @@ from loopscope.reports.documents import object_document
 from loopscope.reports.html import render_report, render_several
 from loopscope.reports.provenance import spec_yaml
 from loopscope.reports.several import Several
-from loopscope.reports.view import ExperimentView, StageName, StageView
+from loopscope.reports.view import ExperimentView, StageView
+from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.failures import TerminalFailure
@@ -151,7 +152,7 @@ def _write_status(view: ExperimentView, path: Path) -> None:
     path.write_text(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _copy(view: ExperimentView, name: StageName, files: Sequence[str], folder: Path) -> None:
+def _copy(view: ExperimentView, name: NodeName, files: Sequence[str], folder: Path) -> None:
     """Copy payload files and check the copies; nothing for a stage without an artifact."""
     stage = view.stage(name)
     if stage.artifact is None:

@@ -19,6 +19,7 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
+from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
 from loopscope.state.records import ObjectRecord
 
 __all__ = [
@@ -89,22 +90,7 @@ def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
 
 def stage_word(record: ObjectRecord | None) -> str:
     """Return one word for how far a stage is."""
-    if record is None:
-        return MISSING
-    ready = record.status.condition("Ready")
-    if ready is None or record.status.observed_generation != record.generation:
-        return "Pending"
-    if record.ready:
-        return "Ready" if record.status.artifact else "Skipped"
-    if record.stalled:
-        return "Stalled"
-    words = {
-        "JobRunning": "Running",
-        "JobPending": "Queued",
-        "RetryingLater": "Retrying",
-        "Suspended": "Suspended",
-    }
-    return words.get(ready.reason, "Waiting")
+    return MISSING if record is None else record.stage_word
 
 
 def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
@@ -193,11 +179,7 @@ _PROVENANCE: dict[str, Cell] = {
 }
 _CELLS: dict[str, dict[str, Cell]] = {
     "Experiment": {
-        "CAPTURE": _stage("capture"),
-        "COARSE": _stage("coarse"),
-        "FINE": _stage("fine"),
-        "MAPPING": _stage("mapping"),
-        "STEERING": _stage("steering"),
+        **{name.upper(): _stage(name) for name in NODE_NAMES},
         "READY": _ready,
         "GATE": _stage_summary("mapping", "verdict"),
         "VERDICT": _stage_summary("steering", "verdict"),
@@ -244,8 +226,5 @@ _WIDE: dict[str, dict[str, Cell]] = {
         "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
         "GENERATION": lambda record, _: str(record.generation),
     },
-    "Capture": _PROVENANCE,
-    "Decomposition": _PROVENANCE,
-    "Mapping": _PROVENANCE,
-    "Steering": _PROVENANCE,
+    **dict.fromkeys(STAGE_KINDS, _PROVENANCE),
 }

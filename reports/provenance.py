@@ -10,16 +10,17 @@ import yaml
 
 from loopscope.reports.documents import applicable_document
 from loopscope.reports.numbers import byte_size, iso
-from loopscope.reports.view import ExperimentView, StageName, StageView
+from loopscope.reports.view import ExperimentView, StageView
+from loopscope.specs.pipeline import PIPELINE, NodeName
 
 VALUE_CHARACTERS_MAX = 300
 _SHOWN_ELSEWHERE = {"files", "metrics", "contentDigest", "digest", "stage", "createdAt"}
 
-_RESOLVED: tuple[tuple[StageName, str, str], ...] = (
-    ("capture", "model", "Model"),
-    ("coarse", "dictionary", "Coarse dictionary"),
-    ("fine", "dictionary", "Fine dictionary"),
-)
+_TITLES: dict[NodeName, str] = {
+    "capture": "Model",
+    "coarse": "Coarse dictionary",
+    "fine": "Fine dictionary",
+}
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ def stage_provenance(stage: StageView) -> StageProvenance:
 def resolved_inputs(view: ExperimentView) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what the model and the dictionaries resolved to, as (title, rows)."""
     found = []
-    for stage, name, title in _RESOLVED:
-        record = view.stage(stage).record
-        facts = record.status.inputs.get(name) if record else None
+    for node in PIPELINE:
+        record = view.stage(node.name).record
+        facts = record.status.inputs.get(node.loads) if record and node.loads else None
         if isinstance(facts, dict):
-            found.append((title, list(flattened(facts))))
+            found.append((_TITLES[node.name], list(flattened(facts))))
     return found
 
 

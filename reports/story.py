@@ -14,7 +14,8 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
-from loopscope.reports.view import ExperimentView, StageName
+from loopscope.reports.view import ExperimentView
+from loopscope.specs.pipeline import NodeName
 
 COMMON_SHARE = 0.5
 RARE_SHARE = 0.05
@@ -176,7 +177,7 @@ def _steering(view: ExperimentView) -> Answer:
     return Answer("Steering", verdict["verdict"], sentences)
 
 
-def _missing(view: ExperimentView, about: str, name: StageName) -> Answer:
+def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
     stage = view.stage(name)
     summary = stage.record.status.summary if stage.record and stage.answered else {}
     return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])

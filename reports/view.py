@@ -15,23 +15,13 @@ import pyarrow.parquet
 
 from loopscope.reports.present import present
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.specs.actions import STAGES as ACTION_STAGES
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
 from loopscope.state import artifact_index, objects
 from loopscope.state.artifacts import ArtifactStore, Corrupt
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
-
-StageName = Literal["capture", "coarse", "fine", "mapping", "steering"]
-STAGES: tuple[StageName, ...] = ("capture", "coarse", "fine", "mapping", "steering")
-_INPUTS: dict[StageName, tuple[StageName, ...]] = {
-    "capture": (),
-    "coarse": ("capture",),
-    "fine": ("capture",),
-    "mapping": ("capture", "coarse", "fine"),
-    "steering": ("capture", "mapping"),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class StageView:
     current spec and the artifact's bytes were verified; else ``problem`` says why not.
     """
 
-    name: StageName
+    name: NodeName
     record: ObjectRecord | None
     artifact: ArtifactRecord | None = None
     folder: Path | None = None
@@ -103,7 +93,7 @@ class ExperimentView:
     """An Experiment with its stages, read in one snapshot of the database."""
 
     experiment: ObjectRecord
-    stages: Mapping[StageName, StageView]
+    stages: Mapping[NodeName, StageView]
 
     @staticmethod
     def load(state: StateFolder, key: Key) -> ExperimentView:
@@ -116,15 +106,15 @@ class ExperimentView:
                 connection, [stored, *objects.owned_by(connection, stored.uid)]
             )
             children = {child.key.name: child for child in owned}
-            records = {stage: children.get(f"{key.name}-{stage}") for stage in STAGES}
+            records = {stage: children.get(f"{key.name}-{stage}") for stage in NODE_NAMES}
             known = {
                 stage: artifact_index.get(connection, record.status.artifact.digest)
                 for stage, record in records.items()
                 if record is not None and record.status.artifact is not None
             }
-        stages: dict[StageName, StageView] = {}
-        for name in STAGES:
-            if name == "steering" and "steering" not in experiment.spec:
+        stages: dict[NodeName, StageView] = {}
+        for name in NODE_NAMES:
+            if not NODES[name].is_in(experiment.spec):
                 continue
             stages[name] = _stage(name, records, known.get(name), state.artifacts)
         return ExperimentView(experiment, MappingProxyType(stages))
@@ -144,7 +134,7 @@ class ExperimentView:
         """The stages that have neither an artifact nor an answer."""
         return [s for s in self.stages.values() if not s.available and not s.answered]
 
-    def stage(self, name: StageName) -> StageView:
+    def stage(self, name: NodeName) -> StageView:
         """Return a stage; one that the spec does not ask for is not available and says so."""
         return self.stages.get(name) or StageView(
             name, None, problem="the spec does not ask for it"
@@ -163,8 +153,8 @@ class ExperimentView:
 
 
 def _stage(
-    name: StageName,
-    records: Mapping[StageName, ObjectRecord | None],
+    name: NodeName,
+    records: Mapping[NodeName, ObjectRecord | None],
     known: ArtifactRecord | None,
     store: ArtifactStore,
 ) -> StageView:
@@ -181,7 +171,7 @@ def _stage(
         manifest = store.manifest(artifact.stage, artifact.digest)
     except (Corrupt, OSError) as error:
         return StageView(name, record, problem=f"ArtifactDamaged: {error}")
-    revision = CODE_REVISIONS[next(stage for stage in ACTION_STAGES if stage == artifact.stage)]
+    revision = CODE_REVISIONS[next(stage for stage in CODE_REVISIONS if stage == artifact.stage)]
     if manifest.get("codeRevision", revision) != revision:
         problem = "Outdated: it was made by another version of Loopscope; the controller renews it"
         return StageView(name, record, problem=problem)
@@ -189,7 +179,7 @@ def _stage(
     return StageView(name, record, artifact, folder, MappingProxyType(manifest))
 
 
-def _problem(name: StageName, records: Mapping[StageName, ObjectRecord | None]) -> str:
+def _problem(name: NodeName, records: Mapping[NodeName, ObjectRecord | None]) -> str:
     """Return why a stage has nothing to show, or an empty string."""
     record = records[name]
     if record is None:
@@ -199,7 +189,7 @@ def _problem(name: StageName, records: Mapping[StageName, ObjectRecord | None]) 
         return "Pending: the controller has not looked at this spec yet"
     if not record.ready or record.status.artifact is None:
         return f"{ready.reason}: {ready.message}"
-    for upstream in _INPUTS[name]:
+    for upstream in NODES[name].reads:
         source = records[upstream]
         used = record.status.inputs.get(upstream, {}).get("contentDigest")
         now = source.status.artifact if source else None

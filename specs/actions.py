@@ -13,7 +13,6 @@ from typing import Any, Literal
 from loopscope.specs.canonical import digest
 
 Stage = Literal["capture", "decomposition", "mapping", "steering"]
-STAGES: tuple[Stage, ...] = ("capture", "decomposition", "mapping", "steering")
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 3,

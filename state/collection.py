@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state import artifact_index
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.consistency import bytes_below
@@ -153,7 +153,7 @@ def _sort(stock: Stock, thing: Unneeded, policy: RetentionPolicy, now: float, si
 def _artifacts(state: StateFolder) -> Iterator[Unneeded]:
     with state.database.read() as connection:
         known = {artifact.digest: artifact for artifact in artifact_index.listed(connection)}
-    for stage in STAGES:
+    for stage in CODE_REVISIONS:
         for path in _entries(state.artifacts.root / stage):
             record = known.get(path.name)
             try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state import artifact_index, events, jobs, objects
 from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt, Differs, was_made_again
 from loopscope.state.database import HEAD_REVISION, schema_revision
@@ -166,7 +166,7 @@ def _artifact_places(artifacts: ArtifactStore, seen: Comparison) -> Iterator[tup
     for entry in _entries(artifacts.root):
         if entry.name in _OWN_FOLDERS:
             continue
-        if entry.name not in STAGES or not entry.is_dir():
+        if entry.name not in CODE_REVISIONS or not entry.is_dir():
             seen.findings.append(_foreign(artifacts, entry))
             continue
         for place in _entries(entry):

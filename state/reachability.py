@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import PIN_ANNOTATION, Key
 from loopscope.state import jobs, objects, tables
 from loopscope.state.artifacts import ArtifactStore, Corrupt
@@ -66,7 +66,9 @@ class Reachability:
 
     def _made_from(self, digest: str) -> frozenset[str]:
         if digest not in self._upstream:
-            stage = next((s for s in STAGES if self.artifacts.folder(s, digest).is_dir()), None)
+            stage = next(
+                (s for s in CODE_REVISIONS if self.artifacts.folder(s, digest).is_dir()), None
+            )
             if stage is None:
                 return frozenset()  # not there yet, or in the trash; looked for again
             try:

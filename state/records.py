@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from loopscope.specs.keys import Key
-from loopscope.specs.status import Status
+from loopscope.specs.status import WORD_BY_REASON, Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 """Reasons of pending jobs that wait for free space: found none, or held back below the floor."""
@@ -52,6 +52,16 @@ class ObjectRecord:
     def stalled(self) -> bool:
         """Whether a human must act, for the current generation."""
         return self.status.is_true("Stalled", self.generation)
+
+    @property
+    def stage_word(self) -> str:
+        """One word for how far the object is; Skipped is Ready without an artifact."""
+        ready = self.status.condition("Ready")
+        if ready is None or self.status.observed_generation != self.generation:
+            return "Pending"
+        if self.ready:
+            return "Ready" if self.status.artifact else "Skipped"
+        return "Stalled" if self.stalled else WORD_BY_REASON.get(ready.reason, "Waiting")
 
 
 def edition_of(record: ObjectRecord | None) -> str:

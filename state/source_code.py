@@ -17,7 +17,7 @@ from loopscope.specs.canonical import digest
 from loopscope.state.failures import TransientFailure
 from loopscope.state.records import CODE_CHANGED
 
-ROOMS = ("specs", "state", "numerics", "worker")
+ROOMS = ("specs", "inputs", "state", "numerics", "worker")
 """What a worker may import of ours."""
 PACKAGE = Path(__file__).parents[1]
 _IMPORT = re.compile(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from loopscope.specs.actions import CODE_REVISIONS, STAGES, Stage
+from loopscope.specs.actions import CODE_REVISIONS, Stage
 from loopscope.state import failpoints, jobs
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.failures import PASSING, Failure, TerminalFailure, TransientFailure
@@ -177,7 +177,7 @@ class FakeWorker:
 
 
 def _stage(job: JobRecord) -> Stage:
-    return next(stage for stage in STAGES if stage == job.stage)
+    return next(stage for stage in CODE_REVISIONS if stage == job.stage)
 
 
 def _folders_in(payload: dict[str, Any]) -> Iterator[str]:

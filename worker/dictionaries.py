@@ -6,33 +6,31 @@ flag is never silently skipped.
 
 from __future__ import annotations
 
-import json
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from loopscope.inputs.files import read_json_object
+from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.dictionary import Architecture, SparseDictionary
-from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
-from loopscope.worker.model_sources import forbids
+from loopscope.worker.downloads import downloading
 from loopscope.worker.saelens import Weights, saelens_weights
+
+Config = TypeVar("Config")
 
 
 def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
@@ -90,32 +88,12 @@ def _located(source: Mapping[str, Any], name: str) -> Path:
 def _downloaded(source: Mapping[str, Any], name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
     inside = f"{source['path']}/{name}"
-    where = f"{inside} of {source['repo']} at {source['revision']}"
-    try:
+    with downloading(source["repo"], source["revision"], "InputMissing"):
         return Path(hf_hub_download(source["repo"], inside, revision=source["revision"]))
-    except Exception as error:  # whatever the hub client raises; its words may hold a token
-        if isinstance(error, _ABSENT) and not isinstance(error, LocalEntryNotFoundError):
-            raise TerminalFailure(
-                "InputMissing", f"the hub has no {where}, or does not show it to this user"
-            ) from None
-        if forbids(error):
-            raise TerminalFailure(
-                "InputMissing", f"the hub does not show {where} to this user; set HF_TOKEN"
-            ) from None
-        if isinstance(error, LocalEntryNotFoundError):
-            raise TransientFailure(
-                "HubUnreachable", f"{where} is not in the cache and the hub cannot be reached"
-            ) from None
-        raise TransientFailure(
-            "HubUnreachable", f"{where} cannot be downloaded now ({type(error).__name__})"
-        ) from None
-
-
-_ABSENT = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:
-    config = _json_object(_file(paths, "cfg.json"))
+    config = _config(_file(paths, "cfg.json"), read_saelens_config)
     return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
 
 
@@ -140,11 +118,7 @@ def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
 
 def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
     if "config.json" in paths:
-        architecture = _json_object(paths["config.json"]).get("architecture")
-        if architecture != "jump_relu":
-            raise TerminalFailure(
-                "UnsupportedDictionary", f"architecture {architecture!r}, expected 'jump_relu'"
-            )
+        _config(paths["config.json"], check_gemma_scope_config)
     path = _only(paths, ".safetensors")
     return _gemma_scope(_tensors(path), path.name)
 
@@ -197,14 +171,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
+    """Return what ``read`` makes of a config, as the controller read it when it was applied."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise TerminalFailure("UnsupportedDictionary", f"{path.name} is not JSON") from error
-    if not isinstance(value, dict):
-        raise TerminalFailure("UnsupportedDictionary", f"{path.name} holds no JSON object")
-    return value
+        return read(read_json_object(path))
+    except ValueError as error:
+        raise TerminalFailure("UnsupportedDictionary", f"{path.name}: {error}") from error
 
 
 def _built(weights: Weights, ref: Mapping[str, Any]) -> SparseDictionary:

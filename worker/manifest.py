@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from loopscope.specs.actions import CODE_REVISIONS, STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.records import JobRecord
 
 _LIBRARIES = (
@@ -39,7 +39,7 @@ def manifest_of(
     ``batchDivisor`` of 2 says that batches were halved because memory ran out: floats may then
     differ in their last digits from those of an undisturbed run.
     """
-    stage = next(name for name in STAGES if name == job.stage)
+    stage = next(name for name in CODE_REVISIONS if name == job.stage)
     return {
         "stage": job.stage,
         "digest": job.digest,

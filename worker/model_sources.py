@@ -8,8 +8,6 @@ GGUF file is converted once per machine into ``<cache>/loopscope/models/<identit
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -22,26 +20,29 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import platformdirs
 
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.file_stamps import FileStamp
+from loopscope.inputs.files import read_json_object
+from loopscope.inputs.model_files import (
+    INDEX,
+    WEIGHTS,
+    asks_for_code,
+    not_safetensors,
+    pickled_among,
+    shards_of,
+)
+from loopscope.inputs.packages import PackageMissing, find_packaged_gguf
 from loopscope.state import failpoints
-from loopscope.state.failures import TerminalFailure, TransientFailure
-from loopscope.state.file_stamps import FileStamp
+from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 from loopscope.worker.context import ProgressReport
 from loopscope.worker.conversion import ConversionFailed, convert_in_process
+from loopscope.worker.downloads import downloading
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5
-INDEX = "model.safetensors.index.json"
-WEIGHTS_THAT_UNPICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HASHES_REMEMBERED_MAX = 4_096
-
-
-def default_cache() -> Path:
-    """Return the cache folder: ``LOOPSCOPE_CACHE``, or the user's cache folder."""
-    named = os.environ.get("LOOPSCOPE_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path()
 
 
 def local_model_folder(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
@@ -125,25 +126,28 @@ def check_safetensors(folder: Path) -> None:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise TerminalFailure("InputChanged", f"{folder} cannot be read: {error}") from None
-    if "model.safetensors" in names:
+    if WEIGHTS in names:
         return
     if INDEX in names:
         _check_index(folder / INDEX)
         return
-    pickled = [name for name in names if name.endswith(WEIGHTS_THAT_UNPICKLE)]
+    pickled = pickled_among(names)
     found = f"only {', '.join(pickled)}, which would be unpickled" if pickled else "no weights"
-    raise TerminalFailure("UnsafeWeights", f"{folder} holds {found}; model.safetensors is needed")
+    raise TerminalFailure("UnsafeWeights", f"{folder} holds {found}; {WEIGHTS} is needed")
 
 
 def _check_index(index: Path) -> None:
     """Check that sharded weights are safetensors, too: the index may name anything."""
     try:
-        shards = json.loads(index.read_text())["weight_map"].values()
-        other = next((str(name) for name in shards if not str(name).endswith(".safetensors")), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        shards = shards_of(read_json_object(index))
+    except (OSError, ValueError) as error:
         raise TerminalFailure("InputChanged", f"{index} cannot be read: {error}") from None
-    if other is not None:
-        raise TerminalFailure("UnsafeWeights", f"{index} names {other[:80]!r}, no safetensors file")
+    if not shards:
+        raise TerminalFailure("InputChanged", f"{index} names no file of weights")
+    if other := not_safetensors(shards):
+        raise TerminalFailure(
+            "UnsafeWeights", f"{index} names {other[0][:80]!r}, no safetensors file"
+        )
 
 
 def refuse_code(folder: Path) -> None:
@@ -153,8 +157,8 @@ def refuse_code(folder: Path) -> None:
     """
     for path in sorted(folder.glob("*config.json")):
         try:
-            asks = "auto_map" in json.loads(path.read_text())
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            asks = asks_for_code(read_json_object(path))
+        except (OSError, ValueError) as error:
             raise TerminalFailure("ModelNotLoadable", f"{path} cannot be read: {error}") from None
         if asks:
             raise TerminalFailure(
@@ -165,36 +169,11 @@ def refuse_code(folder: Path) -> None:
 
 def _download(repo: str, revision: str, files: dict[str, str], progress: ProgressReport) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     progress("DownloadingModel", 0, 1, "models")
-    try:
+    with downloading(repo, revision, "NotFound"):
         folder: str = snapshot_download(repo, revision=revision, allow_patterns=sorted(files))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise TerminalFailure(
-            "NotFound", f"{repo} at {revision} is absent, or needs a token: set HF_TOKEN"
-        ) from error
-    except Exception as error:  # whatever transport the hub client uses in this release
-        if forbids(error):
-            raise TerminalFailure(
-                "NotFound",
-                f"the hub does not let this user read {repo}; set HF_TOKEN to one that may",
-            ) from None
-        # its words may hold the header with the token in it
-        raise TransientFailure(
-            "HubUnreachable", f"{repo} at {revision} cannot be had ({type(error).__name__})"
-        ) from None
     return Path(folder)
-
-
-def forbids(error: BaseException) -> bool:
-    """Whether the hub answered that this user, or this token, may not read: that is no outage."""
-    link: BaseException | None = error
-    while link is not None:
-        if getattr(getattr(link, "response", None), "status_code", 0) in (401, 403):
-            return True
-        link = link.__cause__
-    return False
 
 
 def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
@@ -281,34 +260,21 @@ def _gguf_file(ref: dict[str, Any], work: Path) -> Path:
 
 
 def _packaged_gguf(package: str, work: Path) -> Path:
-    """Return the GGUF file of an installed package: assembled, or shipped whole."""
+    """Return the GGUF file of an installed package, put together where it is shipped in parts."""
     try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise TerminalFailure(
-            "PackageMissing", f"package {package} is not installed; run: pip install {package}"
-        ) from None
-    whole = [
-        Path(str(distribution.locate_file(file)))
-        for file in distribution.files or ()
-        if file.suffix == ".gguf"
-    ]
-    if len(whole) == 1:
-        return whole[0]
-    module = importlib.import_module(_module_name(distribution, package))
-    if not hasattr(module, "assemble"):
-        raise TerminalFailure(
-            "UnsupportedModel", f"package {package} ships {len(whole)} GGUF files, expected one"
-        )
-    try:
-        return Path(module.assemble(work / "assembled.gguf"))
-    except (ValueError, OSError) as error:
-        raise TerminalFailure("InputChanged", f"package {package}: {error}") from error
-
-
-def _module_name(distribution: importlib.metadata.Distribution, package: str) -> str:
-    names = (distribution.read_text("top_level.txt") or "").split()
-    return names[0] if names else package.replace("-", "_").replace(".", "_")
+        found = find_packaged_gguf(package)
+    except PackageMissing as error:
+        raise TerminalFailure("PackageMissing", error.message) from None
+    except InputRefused as error:
+        raise TerminalFailure("InputChanged", error.message) from None
+    if len(found.parts) == 1:
+        return found.parts[0]
+    whole = work / "assembled.gguf"
+    with whole.open("wb") as target:
+        for part in found.parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, target)
+    return whole
 
 
 def _write_marker(folder: Path, ref: dict[str, Any]) -> None:

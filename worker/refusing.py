@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from loopscope.specs.actions import CODE_REVISIONS, STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state import jobs
 from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
@@ -18,7 +18,7 @@ log = structlog.get_logger("worker")
 
 def check_code(order: Order, source: SourceCode) -> None:
     """Raise CodeChanged when the order means another revision of its stage, or other sources."""
-    stage = next((name for name in STAGES if name == order.stage), None)
+    stage = next((name for name in CODE_REVISIONS if name == order.stage), None)
     order.check(CODE_REVISIONS[stage] if stage else None, source.of_stage(order.stage))
 
 

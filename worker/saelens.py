@@ -1,20 +1,19 @@
-"""The SAELens folder format: what ``cfg.json`` means for the weights beside it.
+"""The SAELens folder format: what a config means for the weights beside it.
 
-Read against SAELens 6.54 (``SAE.encode`` of each architecture and ``handle_pre_6_0_config``),
-and understood here rather than there so that every flag is applied or refused by name.
+Read against SAELens 6.54 (``SAE.encode`` of each architecture), and understood here rather than
+there so that every tensor is applied or refused by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
+from loopscope.inputs.saelens_config import SaelensConfig
 from loopscope.numerics.dictionary import Architecture
-from loopscope.specs.activation_scaling import advice_on
 from loopscope.state.failures import TerminalFailure
 
 
@@ -28,14 +27,13 @@ class Weights:
     apply_b_dec_to_input: bool = field(default=True, kw_only=True)
 
 
-def saelens_weights(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Weights:
+def saelens_weights(config: SaelensConfig, state: Mapping[str, Tensor]) -> Weights:
     """Return the weights of a SAELens dictionary, scaling folded in.
 
-    Raises ``TerminalFailure("UnsupportedDictionary")`` that names the flag or tensor which this
-    reader does not apply.
+    Raises ``TerminalFailure("UnsupportedDictionary")`` that names the tensor which this reader
+    does not apply.
     """
-    architecture = _architecture(config)
-    _refuse_unapplied(config, architecture)
+    architecture = config.architecture
     tensors = {name: tensor.float() for name, tensor in state.items()}
     _drop_unit_scaling(tensors)
     if architecture == "batchtopk" and "topk_threshold" in tensors:
@@ -48,46 +46,9 @@ def saelens_weights(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> W
     unread = sorted(tensors.keys() - set(wanted))
     if unread:
         raise _refusal(f"tensors {unread} have no meaning for architecture {architecture!r}")
-    if config.get("rescale_acts_by_decoder_norm", False):
+    if config.rescale_acts_by_decoder_norm:
         named = _with_unit_decoder(named)
-    return Weights(
-        architecture,
-        named,
-        _k(config) if architecture == "topk" else None,
-        apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
-    )
-
-
-def _architecture(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture; before SAELens 6 a TopK SAE was a standard one by activation."""
-    name = config.get("architecture", "standard")
-    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
-    if name == "standard" and activation == "topk":
-        return "topk"
-    if name not in get_args(Architecture):
-        raise _refusal(f"architecture {name!r}, expected one of {get_args(Architecture)}")
-    if activation != "relu" and (name, activation) != ("topk", "topk"):
-        raise _refusal(f"activation_fn {activation!r} with architecture {name!r}")
-    return cast(Architecture, name)
-
-
-def _refuse_unapplied(config: Mapping[str, Any], architecture: str) -> None:
-    """Raise for every flag that would change activations and is not applied here."""
-    normalisation = config.get("normalize_activations") or "none"
-    if normalisation != "none":
-        raise TerminalFailure(
-            "UnsupportedDictionary",
-            f"normalize_activations {normalisation!r}: {advice_on(normalisation)}",
-        )
-    hook = str(config.get("hook_name", config.get("hook_point", "")))
-    reshape = config.get("reshape_activations") or ("hook_z" if "hook_z" in hook else "none")
-    if reshape != "none":
-        raise _refusal(f"reshape_activations {reshape!r}: only residual streams are read")
-    if config.get("rescale_acts_by_decoder_norm", False) and architecture not in (
-        "topk",
-        "batchtopk",
-    ):
-        raise _refusal(f"rescale_acts_by_decoder_norm with architecture {architecture!r}")
+    return Weights(architecture, named, config.k, apply_b_dec_to_input=config.apply_b_dec_to_input)
 
 
 def _drop_unit_scaling(tensors: dict[str, Tensor]) -> None:
@@ -111,13 +72,6 @@ def _with_unit_decoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "b_enc": tensors["b_enc"] * norm,
         "w_dec": tensors["w_dec"] / norm[:, None],
     }
-
-
-def _k(config: Mapping[str, Any]) -> int:
-    k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
-    if k is None or int(k) != k:
-        raise _refusal(f"architecture 'topk' needs a whole k, found {k!r}")
-    return int(k)
 
 
 def _tensor(tensors: Mapping[str, Tensor], name: str) -> Tensor:

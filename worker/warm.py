@@ -24,7 +24,8 @@ class WarmInputs:
     def model(self, ref: dict[str, Any], device: str, progress: ProgressReport) -> LoadedModel:
         """Return the model of a reference, loading it if it is not the one in memory."""
         if self._model is None or self._model[0] != ref["identity"]:
-            from loopscope.worker.models import default_cache, load_model
+            from loopscope.inputs.files import default_cache
+            from loopscope.worker.models import load_model
 
             self._model = None  # let go of the old weights before loading new ones
             progress("LoadingModel", 0, 1, "model")

@@ -8,6 +8,7 @@ import typer
 
 from loopscope.context import CommandError, find, find_one, now, split_name
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.state import events, jobs, objects
 from loopscope.state.records import CANCELLED, ObjectRecord
 
@@ -63,17 +64,14 @@ def rerun(
     name: Annotated[str, typer.Argument(help="Name of an experiment.")],
     start: Annotated[
         str,
-        typer.Option("--from", help="capture, coarse, fine, mapping or steering: this and later."),
-    ] = "capture",
+        typer.Option("--from", help=f"This stage and later ones: {', '.join(NODE_NAMES)}."),
+    ] = NODE_NAMES[0],
 ) -> None:
     """Make the artifacts of an experiment's stages again; the old ones are set aside."""
-    from loopscope.controller.rerunning import (  # late: `get` must stay quick
-        STAGES_FROM,
-        rerun_stages,
-    )
+    from loopscope.controller.rerunning import rerun_stages  # late: `get` must stay quick
 
-    if start not in STAGES_FROM:
-        raise CommandError(f"unknown stage {start!r}; expected one of {', '.join(STAGES_FROM)}")
+    if start not in NODE_NAMES:
+        raise CommandError(f"unknown stage {start!r}; expected one of {', '.join(NODE_NAMES)}")
     state = context.obj.open_existing()
     with state.database.write() as connection:
         record = find_one(connection, "Experiment", context.obj.namespace, name)

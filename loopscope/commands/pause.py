@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, Globals, find_one, now, split_name
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state import pauses
 
 Words = Annotated[
@@ -62,8 +62,10 @@ def _scope(
     if all_:
         return pauses.EVERYTHING
     if stage is not None:
-        if stage not in STAGES:
-            raise CommandError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
+        if stage not in CODE_REVISIONS:
+            raise CommandError(
+                f"unknown stage {stage!r}; expected one of {', '.join(CODE_REVISIONS)}"
+            )
         return pauses.scope_of_stage(stage)
     kind, name = split_name(words)
     if name is None:

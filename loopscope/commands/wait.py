@@ -19,6 +19,7 @@ from loopscope.context import (
 )
 from loopscope.reports.present import present
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import nodes_of
 from loopscope.specs.status import ConditionType
 from loopscope.state import objects
 from loopscope.state.records import ObjectRecord
@@ -121,7 +122,7 @@ def _makers(connection: Any, kind: str, namespace: str, name: str) -> list[Objec
 
 def _to_make(record: ObjectRecord) -> Iterator[Key]:
     """Yield the objects that an experiment's spec stands for, those of its cells as well."""
-    from loopscope.reconcilers.references import STAGE_KINDS, child_key  # late: for a race only
+    from loopscope.reconcilers.references import child_key  # late: for a race only
     from loopscope.reconcilers.sweep import cell_manifests
 
     owners = [(record.key, record.spec)]
@@ -129,8 +130,7 @@ def _to_make(record: ObjectRecord) -> Iterator[Key]:
         owners = [(cell.key, cell.spec) for cell in cell_manifests(record)]
         yield from (key for key, _ in owners)
     for key, spec in owners:
-        stages = (stage for stage in STAGE_KINDS if stage != "steering" or stage in spec)
-        yield from (child_key(key, stage) for stage in stages)
+        yield from (child_key(key, node.name) for node in nodes_of(spec))
 
 
 def _is_met(records: list[ObjectRecord], condition: str, type_: ConditionType | None) -> bool:

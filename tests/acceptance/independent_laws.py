@@ -35,8 +35,11 @@ def resampled(values: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     return places * step / len(counts) + exact, mass / mass.sum()
 
 
-def flipped(values: np.ndarray, step: float) -> tuple[float, float]:
-    """Return the one-sided p of all sign patterns: the sum as large, as small as seen."""
+def flipped(values: np.ndarray, step: float, blur: float = 0.0) -> tuple[float, float]:
+    """Return the one-sided p of all sign patterns: the sum as large, as small as seen.
+
+    ``blur`` is the standard deviation of an error of the sum.
+    """
     counts = np.rint(values / step).astype(int)
     pieces = []
     for size in np.abs(counts[counts != 0]):
@@ -46,6 +49,11 @@ def flipped(values: np.ndarray, step: float) -> tuple[float, float]:
     mass = added(pieces) if pieces else np.ones(1)
     places = np.arange(len(mass)) - (len(mass) - 1) // 2
     seen = counts.sum()
+    if blur:
+        distance = (places - seen) * step / blur
+        least = 0.5 ** len(values)
+        sums = [float(mass @ scipy.stats.norm.cdf(sign * distance)) for sign in (1, -1)]
+        return max(least, sums[0]), max(least, sums[1])
     return float(mass[places >= seen].sum()), float(mass[places <= seen].sum())
 
 
@@ -170,7 +178,7 @@ def contrast(first, second, group, *, unit=0.0, blur=0.0, step, span=1.0, margin
     return Contrast(
         bounds.estimate,
         (*bounds.interval(0.95), *bounds.interval(0.90)),
-        flipped(np.bincount(belongs, weights=values), step),
+        flipped(np.bincount(belongs, weights=values), step, blur * len(values)),
         (bounds.p_above(0.0), bounds.p_below(0.0)),
         (bounds.p_above(-margin), bounds.p_below(margin)),
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.inputs.files import HashMemo
+from loopscope.inputs.files import HashMemo
 from loopscope.specs.canonical import digest
 from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt
 from loopscope.state.files import file_sha256

@@ -81,6 +81,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "reshape_activations": "none",
+        "rescale_acts_by_decoder_norm": False,
         "activation_fn_kwargs": {"k": 4},
         "metadata": {"hook_name": HOOK},
     }

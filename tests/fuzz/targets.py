@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.gguf_header import read_gguf_facts
-from loopscope.controller.inputs.headers import (
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.gguf_header import read_gguf_facts
+from loopscope.inputs.headers import (
     HeaderError,
     read_npz_headers,
     read_safetensors_header,
 )
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.models import describe_model
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.kinds import SPEC_BY_KIND

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopscope.controller.inputs import headers
+from loopscope.inputs import headers
 from tests.fuzz import seeds, targets
 from tests.fuzz.choices import mutated
 from tests.fuzz.targets import TARGETS, Target

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 RESOLVE = """
 import json, sys
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.models import describe_model
 model = describe_model({"name": "tiny/gemma-2", "dtype": "float32"})
 release = {"release": "gemma-scope-2b-pt-res-canonical", "id": "layer_3/width_16k/canonical"}
 dictionary = describe_dictionary(release)

@@ -12,7 +12,9 @@ from tests.tiny_experiment import make_experiment
 
 pytestmark = pytest.mark.integration
 REPOSITORY = Path(__file__).parents[2]
-ROOMS = ("specs", "state", "reconcilers", "controller", "numerics", "worker", "reports")
+ROOMS = (
+    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
+)  # fmt: skip
 SECONDS_MAX = 180
 LOOKED_FOR = """
 import os, sys

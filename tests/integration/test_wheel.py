@@ -12,7 +12,9 @@ import pytest
 
 pytestmark = pytest.mark.integration
 REPOSITORY = Path(__file__).parents[2]
-ROOMS = ("specs", "state", "reconcilers", "controller", "numerics", "worker", "reports")
+ROOMS = (
+    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
+)  # fmt: skip
 SECONDS_MAX = 180
 NOT_THE_TREE = {".git", ".venv", ".loopscope", "build", "dist"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopscope.specs.actions import STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from tests.simulation.actions import apply
 from tests.simulation.world import World
 
@@ -20,7 +20,7 @@ def change_the_code(world: World) -> str:
     code = world.installed
     match world.rng.choice(["release", "release", "edit", "back"]):
         case "release":
-            for stage in STAGES:
+            for stage in CODE_REVISIONS:
                 code.revisions[stage] += world.rng.random() < 0.6
         case "edit":
             code.sources += "'"

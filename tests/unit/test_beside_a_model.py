@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.models import describe_model
 from loopscope.worker import model_sources
 from loopscope.worker.models import load_model
 from tests.tiny_models import folder_reference

@@ -13,9 +13,9 @@ from loopscope.controller.admission import (
     check_fit,
     check_inputs,
 )
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.models import describe_model
 from tests.simulated import experiment_spec
 
 D_MODEL = 8

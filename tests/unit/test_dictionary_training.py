@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from loopscope.controller.admission import check_experiment_inputs, check_fit
-from loopscope.controller.inputs import dictionary_training
-from loopscope.controller.inputs.dictionaries import describe_dictionary, known_training
-from loopscope.controller.inputs.dictionary_training import read_training
-from loopscope.controller.inputs.errors import InputRefused
+from loopscope.inputs import dictionary_training
+from loopscope.inputs.dictionaries import describe_dictionary, known_training
+from loopscope.inputs.dictionary_training import read_training
+from loopscope.inputs.errors import InputRefused
 from loopscope.specs.model_names import another_model
 
 HOOK = "blocks.3.hook_resid_post"

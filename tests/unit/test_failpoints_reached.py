@@ -15,10 +15,10 @@ import loopscope.worker.stages.capture
 from loopscope.controller.applying import apply_all, load_admitted
 from loopscope.controller.executor import LocalProcesses
 from loopscope.controller.folder_source import SECOND_LOOK_SECONDS, FolderSource
-from loopscope.controller.inputs.files import HashMemo
 from loopscope.controller.retention import Retention
 from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
+from loopscope.inputs.files import HashMemo
 from loopscope.reports.export import export_bundle, write_report
 from loopscope.reports.view import ExperimentView
 from loopscope.specs.keys import Key

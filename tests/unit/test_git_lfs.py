@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.models import describe_model
 from tests.tiny_experiment import make_experiment
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 107\n"

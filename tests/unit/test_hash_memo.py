@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from loopscope.controller.inputs.files import HashMemo
+from loopscope.inputs.files import HashMemo
 
 
 def sha256(data: bytes) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.inputs.errors import ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
+from loopscope.inputs.errors import ResolutionPending
+from loopscope.inputs.files import HashMemo
 
 OLD = 10**18  # nanoseconds: 2001
 

@@ -8,9 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from loopscope.controller.inputs import gguf_header, headers
-from loopscope.controller.inputs.gguf_header import read_gguf_facts
-from loopscope.controller.inputs.headers import (
+from loopscope.inputs import gguf_header, headers
+from loopscope.inputs.gguf_header import read_gguf_facts
+from loopscope.inputs.headers import (
     SAFETENSORS_HEADER_BYTES_MAX,
     HeaderError,
     read_npz_headers,

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from loopscope.controller.folder_source import FolderSource
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.hub import Hub
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.hub import Hub
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.files import RootedFiles
 from loopscope.specs.loading import FILE_BYTES_MAX, load_path

@@ -2,6 +2,7 @@
 
 import json
 import time
+from importlib.metadata import version
 
 import pytest
 import yaml
@@ -268,3 +269,8 @@ def test_a_refused_deletion_says_of_nothing_that_it_was_deleted(loopscope, exper
     code, out, err = loopscope("delete", "-f", path)
     assert (code, out) == (1, "") and "experiment/y" in err
     assert loopscope("get", "exp", "x")[0] == loopscope("get", "exp", "y")[0] == 0
+
+
+def test_the_program_says_its_version(loopscope):
+    code, out, err = loopscope("--version")
+    assert (code, out, err) == (0, f"loopscope {version('loopscope')}\n", "")

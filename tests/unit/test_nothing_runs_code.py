@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.models import describe_model
 from loopscope.state.failures import Failure
 from tests.tiny_models import folder_reference
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("specs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
-            "loopscope")  # fmt: skip
+PACKAGES = ("specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker",
+            "reports", "loopscope")  # fmt: skip
 UNPICKLING = {"torch.load", "pickle.load", "pickle.loads", "numpy.load", "np.load",
               "pandas.read_pickle", "joblib.load", "yaml.load", "yaml.unsafe_load",
               "yaml.full_load", "eval", "exec"}  # fmt: skip

@@ -249,3 +249,15 @@ def test_a_difference_never_seen_has_the_p_of_its_bound():
     at_edge = paired_contrast("x", np.full(40, 0.5), np.full(40, 0.5), margin=edge)
     assert at_edge.p_below_margin == pytest.approx(0.025)
     assert same.p_above_zero == same.p_below_zero == 1.0
+
+
+@pytest.mark.parametrize("groups", [None, 15])
+def test_an_error_that_all_openings_share_weakens_the_sign_flip_test(groups):
+    """Far apart openings and error add as variances do; whole groups keep the openings' scale."""
+    values = noise(120, 0.5) + 0.15
+    group = None if groups is None else np.arange(120) % groups
+    sums = values if group is None else np.bincount(group, weights=values)
+    error = math.hypot(math.sqrt(float(sums @ sums)) / 120, 0.08)
+    expected = scipy.stats.norm.sf(values.mean() / error)
+    assert sign_flip(values, group, 0.08)[0] == pytest.approx(expected, abs=0.003)
+    assert sign_flip(values, group)[0] < expected / 3

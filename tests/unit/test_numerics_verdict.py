@@ -310,13 +310,13 @@ def test_worse_than_one_of_two_is_held_to_half_the_level():
 
 
 def test_the_error_of_the_budgets_is_held_to_half_the_level_too():
-    """Sign flips know nothing of an error that all openings share: the interval must hold it."""
+    """An error that all openings share is in the interval and in the sign-flip p."""
     base = np.full(60, 0.5)
     arms = base, base, base - np.tile([0.2, 0.1], 30)
     found = verdict(*arms, shared_sd={"multi-coarse": 0.066, "multi-fine": 0.066})
     contrast = found["contrasts"][0]
-    assert contrast["high"] < 0 and contrast["p_less"] < 1e-6
-    assert 0.0125 < contrast["p_below_zero"] <= 0.025
+    assert contrast["high"] < 0 and 0.0125 < contrast["p_below_zero"] <= 0.025
+    assert contrast["p_less"] > 0.005
     assert found["verdict"] != "Refuted"
     assert found["p"]["refuted"] == pytest.approx(2 * contrast["p_below_zero"])
     assert verdict(*arms)["verdict"] == "Refuted"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loopscope.reconcilers import capture, decomposition
-from loopscope.reconcilers.plan import Blocked, Done, Failed, Observed, Snapshot, Wait, Wanted
+from loopscope.reconcilers.plan import Blocked, Done, Failed, LookAgain, Observed, Snapshot, Wanted
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
@@ -192,8 +192,8 @@ def test_an_artifact_outweighs_a_failed_job():
 def test_a_blocked_plan_asks_to_be_looked_at_again_and_keeps_its_wanted_digest_if_told():
     snapshot = capture_snapshot(facts=None, wanted_digest="w")
     made = plan(snapshot)
-    assert made.wanted_digest == "w" and isinstance(made.result, Wait)
-    assert made.result.until > snapshot.now
+    assert made.wanted_digest == "w" and isinstance(made.result, LookAgain)
+    assert not made.result.at_once  # as soon as the controller asks for inputs again
     assert condition_of(made, "InputsReady") == ("False", "Resolving")
 
 

@@ -11,8 +11,8 @@ import huggingface_hub.constants
 import pytest
 
 from loopscope.cli import main
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.hub import Hub
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.hub import Hub
 from loopscope.state.failures import Failure
 from loopscope.state.folder import open_state
 from tests.fake_hub import FakeHub

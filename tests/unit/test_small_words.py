@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from loopscope.controller.config import load_config
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.models import describe_model
-from loopscope.controller.inputs.releases import find_release
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.models import describe_model
+from loopscope.inputs.releases import find_release
 from loopscope.outcome import how_to_go_on, outcome_line
 from loopscope.reports.describe import describe_text
 from loopscope.reports.listing import listing

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.specs.actions import CODE_REVISIONS, STAGES
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.orders import Order
 from loopscope.state.source_code import PACKAGE, ROOMS, CodeChanged, SourceCode, source_at_start
 from loopscope.worker.import_guard import ImportGuard
@@ -40,7 +40,7 @@ def edit(package, name):
     path.write_text(path.read_text() + "\n# edited\n")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CODE_REVISIONS)
 def test_all_that_a_stage_loads_of_ours_is_among_its_sources(stage):
     """Found without importing anything; the interpreter is asked what it really loads."""
     command = [sys.executable, "-c", LOADED.format(stage=stage)]
@@ -51,10 +51,10 @@ def test_all_that_a_stage_loads_of_ours_is_among_its_sources(stage):
 
 
 def test_a_stage_has_another_hash_when_something_changes_that_it_imports(package):
-    before = {stage: SourceCode.read(package).of_stage(stage) for stage in STAGES}
+    before = {stage: SourceCode.read(package).of_stage(stage) for stage in CODE_REVISIONS}
     edit(package, "numerics/gate")  # imported by the mapping's modules, and by no other stage's
-    after = {stage: SourceCode.read(package).of_stage(stage) for stage in STAGES}
-    assert [stage for stage in STAGES if before[stage] != after[stage]] == ["mapping"]
+    after = {stage: SourceCode.read(package).of_stage(stage) for stage in CODE_REVISIONS}
+    assert [stage for stage in CODE_REVISIONS if before[stage] != after[stage]] == ["mapping"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_hands_a_stage_its_inputs_counts_for_every_stage(package, name):
     before = SourceCode.read(package)
     edit(package, name)
     after = SourceCode.read(package)
-    assert all(before.of_stage(stage) != after.of_stage(stage) for stage in STAGES)
+    assert all(before.of_stage(stage) != after.of_stage(stage) for stage in CODE_REVISIONS)
 
 
 def test_a_copy_elsewhere_is_the_same_code(package):

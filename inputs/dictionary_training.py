@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.controller.inputs.model_aliases import names_of
+from loopscope.inputs.model_aliases import names_of
 
 SHOWN_CHARACTERS_MAX = 80
 UNKNOWN_SHOWN_MAX = 8

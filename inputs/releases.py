@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from loopscope.controller.inputs.errors import InputRefused
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.saelens_config import DECIDING
 
 REGISTRY_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 100
@@ -61,8 +62,9 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
     _refuse_loader(release, loader)
     entry = _entry_of(release, sae_id, block)
     path, repo = _safe_path(str(entry["path"])), str(block["repo_id"])
-    _refuse_scaling(release, sae_id, entry, block)
-    said = {"model_name": block.get("model"), **(block.get("config_overrides") or {})}
+    overrides = block.get("config_overrides") or {}
+    _refuse_changes(release, sae_id, entry, overrides)
+    said = {"model_name": block.get("model"), **overrides}
     if loader != "sae_lens":
         said["hook_name"] = _hook_from_path(release, sae_id, repo, path, loader)
     return ReleaseEntry(repo, path, loader, said)
@@ -153,15 +155,21 @@ def _refuse_loader(release: str, loader: str) -> None:
         )
 
 
-def _refuse_scaling(
-    release: str, sae_id: str, entry: dict[str, Any], block: dict[str, Any]
+def _refuse_changes(
+    release: str, sae_id: str, entry: dict[str, Any], overrides: dict[str, Any]
 ) -> None:
-    overrides = block.get("config_overrides") or {}
+    """Refuse what the registry would change in what the weights compute: workers read the files."""
     if "norm_scaling_factor" in entry or "normalize_activations" in overrides:
         raise InputRefused(
             "id",
             f"{release} {sae_id} expects activations that were rescaled before encoding, "
             "which is not supported; choose another dictionary",
+        )
+    if changed := sorted(DECIDING & overrides.keys()):
+        raise InputRefused(
+            "id",
+            f"the registry changes {changed[0]} of {release} {sae_id}, which is not supported; "
+            "choose another dictionary",
         )
 
 

@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loopscope.controller.inputs.errors import InputRefused
-from loopscope.controller.inputs.files import HashMemo, read_json_object
-from loopscope.controller.inputs.gguf_header import GgufFacts, read_gguf_facts
-from loopscope.controller.inputs.headers import HeaderError, read_safetensors_header
-from loopscope.controller.inputs.hub import Hub, HubCommit
-from loopscope.controller.inputs.packages import find_packaged_gguf
+from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.files import HashMemo, read_json_object
+from loopscope.inputs.gguf_header import GgufFacts, read_gguf_facts
+from loopscope.inputs.headers import HeaderError, read_safetensors_header
+from loopscope.inputs.hub import Hub, HubCommit
+from loopscope.inputs.model_files import (
+    INDEX,
+    WEIGHTS,
+    asks_for_code,
+    not_safetensors,
+    pickled_among,
+    shards_of,
+)
+from loopscope.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
 from loopscope.specs.tokens import BOS_ADVICE
@@ -25,7 +33,6 @@ FILES_MAX = 1000
 HUB_REPOSITORIES = {"gemma-2-2b": "google/gemma-2-2b", "gpt2-small": "openai-community/gpt2"}
 """TransformerLens' short names of the models in the examples."""
 
-INDEX = "model.safetensors.index.json"
 TOKENIZER_CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -39,7 +46,6 @@ _VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {
 }  # fmt: skip
 _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _CONFIGS = ("config.json", "generation_config.json")
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\..+")
 _SPLIT_GGUF = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _ATTENTION = ("eager", "sdpa")
@@ -216,20 +222,18 @@ def _choose_files(
 def _weights(
     names: Collection[str], read: Callable[[str], Path], place: str, field: str
 ) -> list[str]:
-    if "model.safetensors" in names:
-        return ["model.safetensors"]
+    if WEIGHTS in names:
+        return [WEIGHTS]
     if INDEX not in names:
-        pickled = sorted(name for name in names if name.endswith(_PICKLED))
+        pickled = pickled_among(names)
         found = f"; {pickled[0]} would have to be unpickled, which is refused" if pickled else ""
         raise InputRefused(
             field,
-            f"{place} has no safetensors weights (model.safetensors or {INDEX}){found}; "
+            f"{place} has no safetensors weights ({WEIGHTS} or {INDEX}){found}; "
             "save the model with save_pretrained",
         )
-    shards = _read_json(read(INDEX), field).get("weight_map")
-    wanted = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
-    pickled = [name for name in wanted if not name.endswith(".safetensors")]
-    if pickled:
+    wanted = shards_of(_read_json(read(INDEX), field))
+    if pickled := not_safetensors(wanted):
         raise InputRefused(
             field,
             f"{place}: {INDEX} names {pickled[0][:80]!r}, which is not a safetensors file and "
@@ -252,7 +256,7 @@ def _read_json(path: Path, field: str) -> dict[str, Any]:
 def _read_config(path: Path, field: str) -> dict[str, Any]:
     """Return a config; one that names code of the model's own is refused."""
     config = _read_json(path, field)
-    if "auto_map" in config:
+    if asks_for_code(config):
         raise InputRefused(
             field,
             f"{path.name} asks for code from the model's repository (auto_map); only "

@@ -16,11 +16,11 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from loopscope.controller.inputs.errors import ResolutionPending
+from loopscope.inputs.errors import ResolutionPending
+from loopscope.inputs.file_stamps import FileStamp
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.state import failpoints
-from loopscope.state.file_stamps import FileStamp
 
 MEMO_ENTRIES_MAX = 4096
 MEMO_BYTES_MAX = 16 * 2**20
@@ -32,10 +32,10 @@ LOCK_TIMEOUT_SECONDS = 5.0
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def cache_folder() -> Path:
-    """Return ``loopscope`` in ``LOOPSCOPE_CACHE`` or else in the user's cache folder."""
+def default_cache() -> Path:
+    """Return the cache folder: ``LOOPSCOPE_CACHE``, or the user's cache folder."""
     named = os.environ.get("LOOPSCOPE_CACHE")
-    return (Path(named) if named else platformdirs.user_cache_path()) / "loopscope"
+    return Path(named) if named else platformdirs.user_cache_path()
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class HashMemo:
     """Sha256 of files, kept in one JSON file. Losing that file costs only a second hashing."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or cache_folder() / "file-hashes.json"
+        self.path = path or default_cache() / "loopscope" / "file-hashes.json"
 
     def sha256(self, *files: Path) -> str:
         """Return the sha256 of the files' bytes, one file after the other.

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import SHA256, HashMemo
-from loopscope.controller.inputs.headers import HeaderError
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import SHA256, HashMemo
+from loopscope.inputs.headers import HeaderError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,6 +26,8 @@ SMALL_FILE_BYTES_MAX = 64 * 2**20
 RANGE_BYTES_MAX = 128 * 2**20
 """Most bytes read from one remote file for the sake of its header."""
 BUFFER_BYTES = 64 * 2**10
+CAUSES_MAX = 20
+"""Causes of an error may go in a circle."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -65,7 +67,7 @@ class Hub:
             raise ResolutionPending("Resolving", f"{repo} is looked up on the hub later")
         from huggingface_hub import HfApi
 
-        with _hub_errors(repo, revision, field):
+        with hub_errors(repo, revision, field):
             info = HfApi(endpoint=self._endpoint).model_info(
                 repo, revision=revision, files_metadata=True, timeout=self.timeout_seconds
             )
@@ -89,7 +91,7 @@ class Hub:
                 field,
                 f"{at.repo}: {name} has {size} bytes; at most {SMALL_FILE_BYTES_MAX} are read",
             )
-        with _hub_errors(at.repo, at.commit, field):
+        with hub_errors(at.repo, at.commit, field):
             return Path(
                 hf_hub_download(
                     at.repo,
@@ -162,7 +164,7 @@ class _RemoteFile(io.RawIOBase):
         if count > self._left:
             raise HeaderError("the header is longer than what is read of a remote file")
         self._left -= count
-        with _hub_errors(self._at.repo, self._at.commit, self._field):
+        with hub_errors(self._at.repo, self._at.commit, self._field):
             view[:count] = self._fetch(self._position, count)
         self._position += count
         return count
@@ -196,7 +198,11 @@ class _RemoteFile(io.RawIOBase):
 
 
 @contextmanager
-def _hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
+def hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
+    """Raise ``InputRefused`` or ``ResolutionPending`` for what the hub client raises within.
+
+    An error of no known family passes: its words may hold a token.
+    """
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -213,6 +219,8 @@ def _hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
             "HubOffline", f"{repo} is not looked up while HF_HUB_OFFLINE is set; unset it"
         ) from None
     except LocalEntryNotFoundError as error:
+        if (answer := _refusal_behind(error)) is not None:  # an answer is no outage
+            _refuse_answer(answer, repo, revision, field)
         _unreachable(repo, error)
     except HfHubHTTPError as error:
         _refuse_answer(error, repo, revision, field)
@@ -228,6 +236,22 @@ def _hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
         if family & {"HTTPError", "StreamError", "InvalidURL"}:
             _unreachable(repo, error)
         raise
+
+
+def _refusal_behind(error: BaseException) -> Exception | None:
+    """Return the answer that this user, or this token, may not read, among an error's causes."""
+    link: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if link is None:
+            break
+        if isinstance(link, Exception) and _status(link) in (401, 403):
+            return link
+        link = link.__cause__
+    return None
+
+
+def _status(error: Exception) -> int:
+    return int(getattr(getattr(error, "response", None), "status_code", 0))
 
 
 def _unreachable(repo: str, error: Exception) -> NoReturn:
@@ -252,7 +276,7 @@ _HOW = (
 def _how(error: BaseException | None) -> str:
     """Return how a connection failed, as far as an error and its causes tell."""
     kinds: set[str] = set()
-    for _ in range(20):  # causes may go in a circle
+    for _ in range(CAUSES_MAX):
         if error is None:
             break
         kinds |= {kind.__name__ for kind in type(error).__mro__}
@@ -266,7 +290,7 @@ def _refuse_answer(error: Exception, repo: str, revision: str, field: str) -> No
     """Translate an error answer of the hub; only a busy or failing hub is worth a retry."""
     from huggingface_hub import errors
 
-    status = getattr(getattr(error, "response", None), "status_code", 0)
+    status = _status(error)
     if status in (408, 425, 429) or status >= 500:
         raise ResolutionPending("HubBusy", f"the hub answered {status} for {repo}") from None
     if isinstance(error, errors.GatedRepoError):

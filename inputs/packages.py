@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from loopscope.controller.inputs.errors import InputRefused
+from loopscope.inputs.errors import InputRefused
 
 PARTS_MAX = 1000
 _PART = re.compile(r"(?P<name>.+\.gguf)(?:\.part(?P<number>\d{1,4}))?")
+
+
+class PackageMissing(InputRefused):
+    """The package, or one of those that hold its parts, is not installed."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ def find_packaged_gguf(package: str) -> PackagedFile:
     """Return the one GGUF file of a package and of the parts that it requires.
 
     Parts are named ``<file>.gguf.part<number>`` and may lie in packages whose names begin
-    with the package's own. ``InputRefused`` when the package is absent or incomplete.
+    with the package's own. ``PackageMissing`` when it is absent, ``InputRefused`` when incomplete.
     """
     found: dict[str, dict[int, Path]] = {}
     for path in _files(package):
@@ -78,7 +82,7 @@ def _distribution(name: str, package: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        raise InputRefused(
+        raise PackageMissing(
             "source.package", f"package {name} is not installed; run pip install {package}"
         ) from None
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.inputs.dictionaries import describe_dictionary
-from loopscope.controller.inputs.errors import InputRefused, ResolutionPending
-from loopscope.controller.inputs.files import HashMemo
-from loopscope.controller.inputs.hub import Hub
+from loopscope.inputs import releases
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
 from tests.fake_hub import FakeHub
 
 D_IN, D_SAE = 6, 20
@@ -133,14 +134,15 @@ def test_each_supported_architecture_is_accepted(tmp_path, memo):
     before_6 = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}, "metadata": "gone",
                 "hook_point": HOOK, "architecture": "standard", "k": "gone",
                 "normalize_activations": False}  # fmt: skip
+    batchtopk = config(architecture="batchtopk", rescale_acts_by_decoder_norm=False)
     for name, cfg, tensors in [
         ("standard", config(architecture="standard"), weights()),
         ("standard", config(architecture="standard"), weights(scaling_factor=one)),
         ("jumprelu", config(architecture="jumprelu"), weights(threshold=True)),
         ("topk", config(), weights()),
         ("topk", config(**before_6), weights()),
-        ("batchtopk", config(architecture="batchtopk"), weights(topk_threshold=one)),
-        ("batchtopk", config(architecture="batchtopk"), weights(threshold=True)),
+        ("batchtopk", batchtopk, weights(topk_threshold=one)),
+        ("batchtopk", batchtopk, weights(threshold=True)),
     ]:
         facts = describe_dictionary(
             {"path": str(saelens(tmp_path / "sae", cfg, tensors))}, memo=memo
@@ -370,3 +372,14 @@ def test_a_hostile_remote_header_is_refused_not_downloaded(hub, memo):
     fake.add("me/mine", {"one/cfg.json": config(), "one/sae_weights.safetensors": hostile})
     with pytest.raises(InputRefused, match="claims 90000000"):
         describe_dictionary({"release": "me/mine", "id": "one"}, hub=client, memo=memo)
+
+
+def test_a_registry_that_would_change_what_the_weights_compute_is_refused(tmp_path, monkeypatch):
+    registry = tmp_path / "pretrained_saes.yaml"
+    registry.write_text(
+        "mine:\n  config_overrides:\n    k: 3\n  conversion_func: null\n  repo_id: me/mine\n"
+        "  saes:\n  - id: one\n    path: one\n"
+    )
+    monkeypatch.setattr(releases, "_registry", lambda: registry)
+    with pytest.raises(InputRefused, match="the registry changes k of mine one"):
+        releases.find_release("mine", "one")

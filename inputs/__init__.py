@@ -1,0 +1,7 @@
+"""What a model or dictionary reference really is: its files, their hashes, headers and configs.
+
+Both planes read here, so that they cannot differ: the controller finds out what a spec names, and
+a worker reads the same files by the same rules. Small files and headers are read, and what the
+hub says; weights are only hashed. Nothing is decided here, nothing stored but hashes of files, and
+torch and the libraries built on it are never imported.
+"""

@@ -1,0 +1,15 @@
+"""Gemma Scope's config, where there is one: Gemma Scope 2 has it, Gemma Scope has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ARCHITECTURE = "jump_relu"
+
+
+def check_gemma_scope_config(config: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless a ``config.json`` is that of a JumpReLU dictionary."""
+    found = config.get("architecture")
+    if found != ARCHITECTURE:
+        raise ValueError(f"architecture {str(found)[:60]!r}, expected {ARCHITECTURE!r}")

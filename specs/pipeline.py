@@ -1,0 +1,119 @@
+"""The pipeline: the nodes of an experiment, in the order of the work, and what each rests on.
+
+Everything that walks over stages is derived from ``PIPELINE``: names of owned objects, fields that
+refer to other objects, the closure of ``rerun --from``, columns, words of commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from loopscope.specs.actions import Stage
+
+NodeName = Literal["capture", "coarse", "fine", "mapping", "steering"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of an experiment.
+
+    An Experiment owns the object ``<experiment>-<name>`` of ``kind``; ``stage`` computes it.
+    ``upstream`` maps the fields of its spec that name other objects to their nodes; ``sees`` are
+    nodes that it reads through these. ``loads`` is what its spec names beside objects. An
+    ``optional`` node is there only if the experiment's spec has a field of its name. ``words`` name
+    it in a sentence, ``short`` on the command line.
+    """
+
+    name: NodeName
+    kind: str
+    stage: Stage
+    words: str
+    short: str
+    upstream: Mapping[str, NodeName]
+    sees: tuple[NodeName, ...] = ()
+    loads: Literal["model", "dictionary"] | None = None
+    optional: bool = False
+
+    def is_in(self, spec: Mapping[str, Any]) -> bool:
+        """Whether an experiment's spec asks for this node."""
+        return not self.optional or self.name in spec
+
+    @property
+    def reads(self) -> tuple[NodeName, ...]:
+        """The nodes whose artifacts it was made from, in the order of the work."""
+        direct = {*self.upstream.values(), *self.sees}
+        return tuple(node.name for node in PIPELINE if node.name in direct)
+
+
+PIPELINE: tuple[Node, ...] = (
+    Node("capture", "Capture", "capture", "the capture", "cap", {}, loads="model"),
+    Node(
+        "coarse",
+        "Decomposition",
+        "decomposition",
+        "the coarse decomposition",
+        "dec",
+        {"captureRef": "capture"},
+        loads="dictionary",
+    ),
+    Node(
+        "fine",
+        "Decomposition",
+        "decomposition",
+        "the fine decomposition",
+        "dec",
+        {"captureRef": "capture"},
+        loads="dictionary",
+    ),
+    Node(
+        "mapping",
+        "Mapping",
+        "mapping",
+        "the mapping",
+        "map",
+        {"coarseRef": "coarse", "fineRef": "fine"},
+        sees=("capture",),
+    ),
+    Node(
+        "steering",
+        "Steering",
+        "steering",
+        "the steering",
+        "steer",
+        {"captureRef": "capture", "mappingRef": "mapping"},
+        optional=True,
+    ),
+)
+
+NODES: Mapping[str, Node] = {node.name: node for node in PIPELINE}
+NODE_NAMES: tuple[NodeName, ...] = tuple(node.name for node in PIPELINE)
+STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in PIPELINE))
+"""The kinds that a stage makes, in the order of the work."""
+SHORT_BY_KIND: Mapping[str, str] = {
+    "Experiment": "exp",
+    **{node.kind: node.short for node in PIPELINE},
+}
+REFERENCE_KINDS: Mapping[str, str] = {
+    field: NODES[name].kind for node in PIPELINE for field, name in node.upstream.items()
+}
+"""The kind of object that each reference field names."""
+LOADED_BY_KIND: Mapping[str, Literal["model", "dictionary"]] = {
+    node.kind: node.loads for node in PIPELINE if node.loads is not None
+}
+"""What a kind's spec names beside objects: the field has the same name."""
+
+
+def nodes_of(spec: Mapping[str, Any]) -> Iterator[Node]:
+    """Yield the nodes that an experiment's spec asks for, in the order of the work."""
+    return (node for node in PIPELINE if node.is_in(spec))
+
+
+def made_again_with(name: str) -> tuple[NodeName, ...]:
+    """Return a node and all that rest on it, the last first. Raises KeyError for an unknown one."""
+    found = {NODES[name].name}
+    for node in PIPELINE:
+        if found & set(node.reads):
+            found.add(node.name)
+    return tuple(node.name for node in reversed(PIPELINE) if node.name in found)

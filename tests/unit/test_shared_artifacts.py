@@ -1,0 +1,164 @@
+"""An artifact that several objects need and none owns: one digest, one job, everybody waits."""
+
+import json
+
+import pytest
+
+from loopscope.controller.explaining import explain
+from loopscope.controller.planning import plan_apply
+from loopscope.reconcilers.plan import Wanted
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.reconcilers.stage import needed_json
+from loopscope.specs.actions import CODE_REVISIONS, Action
+from loopscope.specs.keys import Key
+from loopscope.state import artifact_index, jobs, objects
+from loopscope.state.reachability import Reachability
+from tests import fake_stages
+from tests.simulated import Simulation, experiment_spec, texts
+
+
+@pytest.fixture
+def geometry(monkeypatch):
+    """A stage of which no object is a kind: mappings need it of their two dictionaries."""
+    monkeypatch.setitem(CODE_REVISIONS, "geometry", 1)
+    monkeypatch.setitem(fake_stages.FIRST_REVISIONS, "geometry", 1)
+    monkeypatch.setitem(fake_stages._RUN, "geometry", _made)
+    monkeypatch.setitem(DESIRED_BY_KIND, "Mapping", _with_geometry(DESIRED_BY_KIND["Mapping"]))
+
+
+def _made(payload, _upstream):
+    return {"cosines.json": json.dumps(payload["pair"]).encode()}, {"pairs": 4}
+
+
+def _with_geometry(desired):
+    def wanted(snapshot):
+        found = desired(snapshot)
+        if not isinstance(found, Wanted):
+            return found
+        pair = [found.action.declared[side][1] for side in ("coarse", "fine")]
+        shared = Action("geometry", {"pair": pair}, {"pair": pair})
+        named = {"geometry": needed_json(shared)}
+        action = Action(
+            "mapping",
+            {**found.action.declared, "geometry": shared.digest},
+            {**found.action.payload, **named},
+        )
+        return Wanted(action, {**found.inputs, **named}, needs=(shared,))
+
+    return wanted
+
+
+@pytest.fixture
+def world(tmp_path, geometry):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply(name="france")
+    other = {"target": texts("Kyoto is", "Osaka is"), "neutral": texts("Rome is", "Oslo is")}
+    simulation.apply(experiment_spec(prompts=other), name="japan")
+    return simulation
+
+
+def test_two_mappings_of_one_pair_wait_for_one_job(world):
+    ran = world.settle()
+    assert ran.count("geometry") == 1
+    assert ran.count("mapping") == 2
+    assert ran.index("geometry") < ran.index("mapping")
+    with world.state.database.read() as connection:
+        for name in ("france", "japan"):
+            assert objects.get(connection, Key("Experiment", "default", name)).ready
+            status = objects.get(connection, Key("Mapping", "default", f"{name}-mapping")).status
+            assert status.artifact.stage == "mapping"
+
+
+def test_what_is_finished_does_not_ask_for_it_again(world):
+    world.settle()
+    digest = _geometry(world)
+    with world.state.database.write() as connection:
+        artifact_index.forget(connection, digest)
+    world.state.artifacts.quarantine("geometry", digest)
+    world.clock.advance(60)
+    assert world.settle() == []
+
+
+def test_it_is_made_again_for_an_edit_that_reads_it(world):
+    world.settle()
+    digest = _geometry(world)
+    with world.state.database.write() as connection:
+        artifact_index.forget(connection, digest)
+    world.state.artifacts.quarantine("geometry", digest)
+    spec = experiment_spec()
+    world.apply({**spec, "mapping": {**spec["mapping"], "minCosine": 0.5}})
+    assert world.settle()[:2] == ["geometry", "mapping"]
+
+
+def test_a_lost_index_takes_it_over_without_a_run(world):
+    world.settle()
+    with world.state.database.write() as connection:
+        artifact_index.forget(connection, _geometry(world))
+    spec = experiment_spec()
+    world.apply({**spec, "mapping": {**spec["mapping"], "minCosine": 0.5}})
+    assert "geometry" not in world.settle()
+
+
+def test_its_failure_stalls_everybody_who_needs_it_and_a_retry_frees_them(world):
+    world.workers.failures["geometry"] = ("OutOfMemory", False)
+    world.settle()
+    with world.state.database.read() as connection:
+        mappings = objects.listed(connection, "Mapping")
+        (job,) = [job for job in jobs.listed(connection, ended=True) if job.stage == "geometry"]
+    assert all(mapping.stalled for mapping in mappings)
+    world.workers.failures.clear()
+    with world.state.database.write() as connection:
+        jobs.retry(connection, job.id, now=world.clock.now())
+    world.settle()
+    with world.state.database.read() as connection:
+        assert all(record.ready for record in objects.listed(connection))
+
+
+def test_plan_and_why_name_it(world):
+    while _geometry_job(world) is None:
+        world.step()
+        if _geometry_job(world) is None:
+            world.workers.complete()
+    key = Key("Mapping", "default", "france-mapping")
+    with world.state.database.read() as connection:
+        planned = plan_apply(
+            connection,
+            world.state.artifacts,
+            [],
+            now=world.clock.now(),
+            unchanged=[
+                Key("Experiment", "default", "france"),
+                Key("Experiment", "default", "japan"),
+            ],
+        )
+        told = explain(
+            connection, world.state.artifacts, key, now=world.clock.now(), controlled=True
+        )
+    (row,) = [stage for stage in planned.stages if stage.key.kind == "geometry"]
+    assert row.state in ("queued", "running")
+    assert row.why[0].startswith("shared; needed by ")
+    assert told.links[-1].job.stage == "geometry"
+
+
+def test_it_stays_as_long_as_something_rests_on_it(world):
+    world.settle()
+    digest = _geometry(world)
+    with world.state.database.read() as connection:
+        assert digest in Reachability(world.state.artifacts).reachable(connection)
+    for name in ("france", "japan"):
+        world.delete(name)
+    world.settle()
+    with world.state.database.read() as connection:
+        assert digest not in Reachability(world.state.artifacts).reachable(connection)
+
+
+def _geometry(world) -> str:
+    with world.state.database.read() as connection:
+        (found,) = [a for a in artifact_index.listed(connection) if a.stage == "geometry"]
+    return found.digest
+
+
+def _geometry_job(world):
+    with world.state.database.read() as connection:
+        found = [job for job in jobs.listed(connection) if job.stage == "geometry"]
+    return found[0] if found else None

@@ -1,0 +1,91 @@
+"""The pipeline is one thing: every table about stages follows from it, and none lacks a kind."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from loopscope.context import KIND_BY_WORD
+from loopscope.controller.reasons import change_words
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.reports import listing
+from loopscope.reports.provenance import _TITLES
+from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.kinds import SPEC_BY_KIND, ExperimentSpec, Reference
+from loopscope.specs.pipeline import (
+    NODE_NAMES,
+    NODES,
+    PIPELINE,
+    REFERENCE_KINDS,
+    STAGE_KINDS,
+    NodeName,
+    made_again_with,
+    nodes_of,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_node_comes_after_everything_that_it_reads():
+    order = list(NODE_NAMES)
+    assert all(order.index(up) < order.index(n.name) for n in PIPELINE for up in n.reads)
+    assert list(get_args(NodeName)) == order
+
+
+@pytest.mark.parametrize("kind", [*STAGE_KINDS, "Experiment"])
+def test_no_table_lacks_a_kind(kind):
+    assert kind in SPEC_BY_KIND
+    assert kind in KIND_BY_WORD.values()
+    assert {kind.lower(), f"{kind.lower()}s"} <= set(KIND_BY_WORD)
+    assert listing.listing(kind, [], now=0.0, wide=True).columns
+    for page in ("docs/status.md", "docs/spec.md"):
+        assert re.search(rf"\b{kind}\b", (ROOT / page).read_text()), page
+
+
+@pytest.mark.parametrize("node", PIPELINE, ids=lambda node: node.name)
+def test_no_table_lacks_a_node(node):
+    assert node.kind in DESIRED_BY_KIND
+    assert node.stage in CODE_REVISIONS and node.stage in CODE_REVISIONS
+    assert callable(importlib.import_module(f"loopscope.worker.stages.{node.stage}").run)
+    assert node.name.upper() in listing.listing("Experiment", [], now=0.0).columns
+    assert change_words(node.name, "a", "b").endswith("changed")
+    assert (node.name in _TITLES) == (node.loads is not None)
+    assert (ROOT / "docs/schema" / f"{node.kind.lower()}.json").exists()
+
+
+def test_reference_fields_are_those_of_the_specs():
+    declared = {
+        field.alias: kind
+        for kind in STAGE_KINDS
+        for field in SPEC_BY_KIND[kind].model_fields.values()
+        if field.annotation is Reference
+    }
+    assert set(declared) == set(REFERENCE_KINDS)
+    assert all(
+        field in {f.alias for f in SPEC_BY_KIND[node.kind].model_fields.values()}
+        for node in PIPELINE
+        for field in (*node.upstream, *([node.loads] if node.loads else []))
+    )
+
+
+def test_an_optional_node_is_asked_for_by_its_field():
+    optional = {node.name for node in PIPELINE if node.optional}
+    assert optional <= set(ExperimentSpec.model_fields)
+    assert [node.name for node in nodes_of({})] == [n for n in NODE_NAMES if n not in optional]
+    assert [node.name for node in nodes_of(dict.fromkeys(optional))] == list(NODE_NAMES)
+
+
+def test_a_stage_is_made_again_with_all_that_rests_on_it_the_last_first():
+    assert made_again_with("capture") == ("steering", "mapping", "fine", "coarse", "capture")
+    assert made_again_with("coarse") == ("steering", "mapping", "coarse")
+    assert made_again_with("mapping") == ("steering", "mapping")
+    assert made_again_with("steering") == ("steering",)
+    with pytest.raises(KeyError):
+        made_again_with("nothing")
+
+
+def test_what_a_node_reads_is_what_it_refers_to_and_sees_through_it():
+    assert NODES["mapping"].reads == ("capture", "coarse", "fine")
+    assert NODES["steering"].reads == ("capture", "mapping")

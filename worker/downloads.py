@@ -1,0 +1,30 @@
+"""Downloads of a job: what goes wrong with one is a failure of the job, in words of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.hub import hub_errors
+from loopscope.state.failures import TerminalFailure, TransientFailure
+
+
+@contextmanager
+def downloading(repo: str, revision: str, refused_as: str) -> Iterator[None]:
+    """Raise as the controller would say it: ``TerminalFailure(refused_as)`` where a human must act.
+
+    What may pass is a ``TransientFailure`` with reason ``HubUnreachable``.
+    """
+    try:
+        with hub_errors(repo, revision, "source"):
+            yield
+    except InputRefused as error:
+        raise TerminalFailure(refused_as, error.message) from None
+    except ResolutionPending as error:
+        raise TransientFailure("HubUnreachable", error.message) from None
+    except Exception as error:  # whatever the hub client raises; its words may hold a token
+        raise TransientFailure(
+            "HubUnreachable",
+            f"{repo} at {revision} cannot be downloaded now ({type(error).__name__})",
+        ) from None
