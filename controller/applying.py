@@ -11,12 +11,15 @@ from loopscope.controller.admission import check_inputs
 from loopscope.controller.appliers import BY_ANYBODY, Applier
 from loopscope.controller.intents import Intent, intents
 from loopscope.controller.planned import Applied
+from loopscope.controller.planning import plan_apply
 from loopscope.controller.unchanged import FileMemory
+from loopscope.controller.upgrade_words import confirmation_words
 from loopscope.inputs.files import HashMemo
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.keys import Key
 from loopscope.specs.loading import LoadedObject, load_path
 from loopscope.state import applied, failpoints, objects
+from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import StateFolder
 
 __all__ = ["Applied", "admitted", "apply_all", "load_admitted", "prune", "store"]
@@ -53,14 +56,28 @@ def apply_all(
 ) -> list[Applied]:
     """Store all objects in one transaction, and in ``memory`` that their files were read.
 
-    Raises TerminalFailure (Conflict).
+    Raises TerminalFailure (Conflict, or ConfirmationNeeded where it is no edit of the files but a
+    default of Loopscope that changed and would discard finished work).
     """
+    with state.database.read() as connection:
+        _refuse_new_defaults(connection, state, intents(connection, loaded, applier), now)
     files = memory.look(loaded, int(now * 1e9)) if memory is not None else []
     with state.database.write() as connection:
         done = store(connection, intents(connection, loaded, applier), now=now)
         if memory is not None:
             memory.remember(connection, files)
     return done
+
+
+def _refuse_new_defaults(
+    connection: Any, state: StateFolder, wanted: Sequence[Intent], now: float
+) -> None:
+    found = [i for i in wanted if i.stored and any(change.is_default for change in i.changes)]
+    if not found:
+        return
+    planned = plan_apply(connection, state.artifacts, found, now=now)
+    if planned.of_older_defaults:
+        raise TerminalFailure("ConfirmationNeeded", confirmation_words(planned))
 
 
 def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Applied]:

@@ -24,12 +24,13 @@ def cached_families(
 ) -> tuple[dict[Key, list[PlannedStage]], dict[Key, str]]:
     """Return the stages of the objects of ``keys`` that need no work, and all editions seen.
 
-    Such an object is Ready, was reconciled by this very code, and the folders of all artifacts
-    that it rests on are there. Whether their files are whole is for the controller to see.
+    Such an object is Ready, was reconciled by this very code and rests on no work of older rules,
+    and the folders of all artifacts that it rests on are there. Whether their files are whole is
+    for the controller to see.
     """
-    if applied.mark(connection, RECONCILED_BY) != code_identity():
+    if not is_reconciled(connection):
         return {}, {}
-    ready = applied.ready_roots(connection)
+    ready = applied.ready_roots(connection) - applied.roots_of_older_rules(connection)
     standing = applied.standing(connection)
     work: dict[str, list[applied.WantedWork]] = {}
     for one in applied.wanted_work(connection):
@@ -46,6 +47,11 @@ def cached_families(
             editions[key] = standing[key].edition
             editions.update({one.key: one.edition for one in family})
     return found, editions
+
+
+def is_reconciled(connection: Any) -> bool:
+    """Whether a controller of this very code has seen everything that was there."""
+    return bool(applied.mark(connection, RECONCILED_BY) == code_identity())
 
 
 @dataclass

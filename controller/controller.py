@@ -24,6 +24,7 @@ from loopscope.controller.executor import Executor
 from loopscope.controller.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
 from loopscope.controller.leases import Leases, LeaseWatch
 from loopscope.controller.observer import Observer, Result, Unobserved
+from loopscope.controller.older_rules import plan_of_owner
 from loopscope.controller.outside_writes import OutsideWrites
 from loopscope.controller.quiet import Quiet
 from loopscope.controller.resolution import UNRESOLVED, Resolution, Resolver, is_local
@@ -34,7 +35,6 @@ from loopscope.controller.starting import Starter
 from loopscope.controller.trouble import Trouble
 from loopscope.controller.verification import SHARE, Verifier
 from loopscope.controller.work_queue import Priority, WorkQueue
-from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Blocked, Desired, Failed, LookAgain, Observed, Plan, Snapshot
 from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
@@ -348,9 +348,12 @@ class Controller:
             desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
             known = known_of(connection, desired, key) if desired is not None else Known()
         if desired is None:
-            plan, observed = experiment.plan(snapshot), Observed()
+            observed, plan = (
+                Observed(),
+                plan_of_owner(self.state.database, self._artifacts, snapshot),
+            )
         else:
-            observed = self._artifacts.observe(snapshot.object, desired, known)
+            observed = self._artifacts.observe(snapshot, desired, known)
             plan = plan_stage(snapshot, desired, observed)
         self._resolve_if_blocked(snapshot, desired)
         if not would_write(snapshot, plan):

@@ -27,7 +27,8 @@ from loopscope.reconcilers.references import (
     object_references,
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reconcilers.stage import edited_since, needs_a_human
+from loopscope.reconcilers.stage import LET_GO, edited_since, needs_a_human
+from loopscope.specs.actions import revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.status import Condition
@@ -121,13 +122,15 @@ class _Explainer:
         if key.kind == "Experiment":
             return self._experiment(snapshot)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observed = self.observer.observe(
-            snapshot.object, desired, known_of(self.connection, desired, key)
-        )
+        observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
         if isinstance(desired, Wanted):
             desired, observed = next_up(desired, observed)
         state = _state(snapshot.object, desired, observed)
-        condition = self.present(snapshot.object).status.condition("Ready")
+        status = self.present(snapshot.object).status
+        condition = status.condition("Ready")
+        if observed.kept is not None:
+            words = (observed.kept.words,)
+            return Link(key, state, status.condition("RulesCurrent") or condition, words), None
         if not isinstance(desired, Wanted):
             waits_for = self._waits_for(snapshot) if isinstance(desired, Blocked) else None
             return Link(key, state, condition), waits_for
@@ -156,6 +159,8 @@ class _Explainer:
                 return self._pending(job)
             case "stalled":
                 return _advice(link), "you"
+            case "of older rules":
+                return f"nothing runs before that is confirmed: {LET_GO}", "you"
             case "resolving":
                 return self._resolving(link.key)
             case "not seen":
@@ -175,6 +180,9 @@ class _Explainer:
                 return Link(record.key, "waits", condition), child.key
         if record.status.observed_generation != record.generation:
             return Link(record.key, "not seen", condition), None
+        older = [child for child in children.values() if child.status.is_of_older_rules]
+        if older:
+            return Link(record.key, "of older rules", condition), older[0].key
         state = "ready" if record.ready else "stalled" if record.stalled else "waits"
         return Link(record.key, state, condition), None
 
@@ -198,9 +206,18 @@ class _Explainer:
         last = jobs.get(self.connection, before[-1].id)
         assert last is not None  # read in this transaction
         old, new = last.payload, desired.action.payload
-        return tuple(
-            change_words(name, old.get(name), new.get(name)) for name in changed_names(old, new)
+        rule = self._rule_change(before[-1], desired)
+        return (
+            *rule,
+            *(change_words(name, old.get(name), new.get(name)) for name in changed_names(old, new)),
         )
+
+    def _rule_change(self, before: JobHead, desired: Wanted) -> tuple[str, ...]:
+        stage = desired.action.stage
+        revision = before.code_revision or self.observer.revision(stage, before.digest)
+        if revision is None or revision >= desired.action.code_revision:
+            return ()
+        return (revision_words(stage, revision),)
 
     def _pending(self, job: JobHead) -> tuple[str, Who]:
         if job.reason in WAITS_FOR_SPACE:
@@ -228,6 +245,8 @@ class _Explainer:
 
 
 def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> str:
+    if observed.kept is not None:
+        return "of older rules"
     if isinstance(desired, Answered):
         return "no work"
     if isinstance(desired, Blocked):

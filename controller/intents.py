@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,10 +14,11 @@ from loopscope.controller.planned import FieldChange
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.exported import as_written
+from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
-from loopscope.specs.merging import asked_fields, kept_names, leaves, merged
+from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
 from loopscope.state import applied, objects
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.objects import Outcome
@@ -39,6 +40,8 @@ class Intent:
     given_annotations: tuple[str, ...]
     stands: bool = False
     """It is as it was asked for: nothing is written, not even who applies it."""
+    stated: frozenset[tuple[str, ...]] = frozenset()
+    """The fields of the spec that its file gives; the rest are defaults, or set by others."""
 
     @property
     def outcome(self) -> Outcome:
@@ -63,13 +66,23 @@ class Intent:
         """The fields that would change, in name order."""
         old = self.stored
         return [
-            *_differences("spec", old.spec if old else {}, self.spec),
+            *self._spec_changes(),
             *_differences("metadata.labels", old.labels if old else {}, self.labels),
             *_differences(
                 "metadata.annotations",
                 _visible(old.annotations if old else {}),
                 _visible(self.annotations),
             ),
+        ]
+
+    def _spec_changes(self) -> list[FieldChange]:
+        if self.stored is None:
+            return _differences("spec", {}, self.spec)
+        before, after, stated = leaves(self.stored.spec), leaves(self.spec), set(self.stated)
+        return [
+            replace(change, is_default=is_new_default(path, before, after, stated))
+            for change in _differences("spec", self.stored.spec, self.spec)
+            if (path := tuple(change.field.split(".")[1:]))
         ]
 
     @property
@@ -129,6 +142,7 @@ def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Inte
         asked_fields(asked_spec),
         tuple(metadata.labels),
         tuple(asked_annotations),
+        stated=frozenset(stated_fields(item.document.value.get("spec"))),
     )
     if stored is None or last is None or last.manager == applier.manager:
         return intent, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ PLAN_BYTES_MAX = 256 * 1024 * 1024
 MOVED_SHOWN_MAX = 5
 
 
-def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str, Any]:
-    """Return a plan as JSON values."""
+def plan_document(
+    planned: Planned, reading: Reading, *, now: float, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a plan as JSON values; ``notes`` are what was told beside it."""
     request = reading.request
     return {
         "apiVersion": API_VERSION,
@@ -45,7 +48,13 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
                 **_key(item.key),
                 "outcome": item.outcome,
                 "changes": [
-                    {"field": c.field, "before": c.before, "after": c.after} for c in item.changes
+                    {
+                        "field": c.field,
+                        "before": c.before,
+                        "after": c.after,
+                        "defaultChanged": c.is_default,
+                    }
+                    for c in item.changes
                 ],
             }
             for item in planned.objects
@@ -53,6 +62,8 @@ def plan_document(planned: Planned, reading: Reading, *, now: float) -> dict[str
         "stages": [_stage(stage) for stage in planned.stages],
         "prune": [_key(key) for key in planned.prune],
         "discardsSeconds": round(planned.discards_seconds, 3),
+        "needsConfirmation": planned.needs_confirmation,
+        "notes": list(notes),
     }
 
 
@@ -132,6 +143,7 @@ def _stage(stage: PlannedStage) -> dict[str, Any]:
         "root": _name(stage.root),
         "state": stage.state,
         "why": list(stage.why),
+        "ruleChanged": stage.rule,
         "until": stage.until,
         "digest": stage.digest,
         "estimatedSeconds": stage.seconds,

@@ -18,6 +18,8 @@ class FieldChange:
     field: str
     before: Any
     after: Any
+    is_default: bool = False
+    """The file does not say it: Loopscope has another default than when it was applied last."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class PlannedStage:
     bytes: int | None = None
     basis: str = ""
     discards_seconds: float = 0.0
+    rule: str | None = None
+    """Which rule changed since the work was made on which it rests, after an upgrade."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,26 @@ class Planned:
     def discards_seconds(self) -> float:
         """Seconds of finished work that nothing would rest on any more."""
         return sum(stage.discards_seconds for stage in self.stages)
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether finished work would be made again because Loopscope changed, not an edit."""
+        return bool(self.of_older_rules or self.of_older_defaults)
+
+    @property
+    def of_older_rules(self) -> list[PlannedStage]:
+        """The stages that would run again because a rule changed."""
+        return [stage for stage in self.stages if stage.rule is not None]
+
+    @property
+    def of_older_defaults(self) -> list[PlannedObject]:
+        """The objects of which work would be discarded because a default changed."""
+        losing = {stage.root for stage in self.stages if stage.discards_seconds > 0}
+        return [
+            item
+            for item in self.objects
+            if item.key in losing and any(change.is_default for change in item.changes)
+        ]
 
     def of(self, *states: StageState) -> list[PlannedStage]:
         """Return the stages in any of these states."""

@@ -6,18 +6,19 @@ rests on an artifact that is still to be made is *unknown*, because equal conten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from loopscope.controller.adoption import AtOnce
 from loopscope.controller.hypothesis import Hypothesis
 from loopscope.controller.intents import Intent
+from loopscope.controller.older_rules import OlderWork, older_work
 from loopscope.controller.past_runs import PastRuns
 from loopscope.controller.planned import Planned, PlannedObject, PlannedStage, StageState
-from loopscope.controller.reasons import reasons
+from loopscope.controller.reasons import reasons, spec_changes
 from loopscope.controller.snapshots import Observer, known_of, read_snapshot
-from loopscope.reconcilers import experiment
+from loopscope.reconcilers import experiment, sweep
 from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
@@ -33,6 +34,7 @@ from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import STAGE_KINDS
+from loopscope.specs.status import Status
 from loopscope.state import applied, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
@@ -46,7 +48,7 @@ def plan_apply(
     wanted: Sequence[Intent],
     *,
     now: float,
-    unchanged: Iterable[Key] = (),
+    unchanged: Sequence[Key] = (),
     prune: Sequence[Key] = (),
 ) -> Planned:
     """Return what applying ``wanted`` (and pruning) would set in motion.
@@ -54,6 +56,7 @@ def plan_apply(
     ``unchanged`` are objects whose files were found unchanged without being read.
     """
     planner = _Planner(connection, store, now)
+    planner.let_go(wanted, unchanged)
     for intent in wanted:
         planner.hypothesis.seen[intent.key] = edition_of(intent.stored)
         planner.apply(intent)
@@ -83,11 +86,25 @@ class _Planner:
         self.hypothesis = Hypothesis(connection, now)
         self.observer = Observer(store, AtOnce(store))
         self.past = PastRuns(connection, store)
+        self.older: dict[Key, OlderWork] = {}
         self.root_of: dict[Key, Key] = {}
         self.edited: set[Key] = set()
         self.stalled: list[PlannedStage] = []
         self.dropped: list[PlannedStage] = []
         self.shared: dict[str, PlannedStage] = {}
+
+    def let_go(self, wanted: Sequence[Intent], unchanged: Sequence[Key]) -> None:
+        """Let what these objects have of older rules be made again, as a confirmed apply does."""
+        roots = [*(intent.key for intent in wanted if not intent.stands), *unchanged]
+        edited = {intent.key for intent in wanted if not intent.is_same_spec}
+        for one in older_work(self.connection, self.observer, roots, edited):
+            record = self.hypothesis.get(one.key)
+            if record is not None:
+                self.older[one.key] = one
+                self.edited.add(one.key)
+                seen = record.status.observed_generation
+                released = Status(observed_generation=seen)
+                self.hypothesis.put(replace(record, status=released, wanted_digest=None))
 
     def apply(self, intent: Intent) -> None:
         """Let an object be as intended, with everything that it owns."""
@@ -101,14 +118,17 @@ class _Planner:
         """Look at an object and everything that it owns."""
         if key.kind != "Experiment":
             self.root_of[key] = key
-            return
+        else:
+            self._take_owned(key, key)
+
+    def _take_owned(self, key: Key, root: Key) -> None:
         snapshot = self._snapshot(key)
         if snapshot is None:
             return
         plan = experiment.plan(snapshot)
         stalled = plan.status.condition("Stalled")
         if stalled is not None and stalled.reason == "OwnedByAnother":
-            self.stalled.append(PlannedStage(key, key, "stalled", (stalled.message,)))
+            self.stalled.append(PlannedStage(key, root, "stalled", (stalled.message,)))
             return
         for child in plan.apply:
             self.hypothesis.apply_child(snapshot.object, child)
@@ -116,13 +136,17 @@ class _Planner:
             record = self.hypothesis.get(gone)
             self.hypothesis.remove(gone)
             if record is not None:
-                lost = self._discarded(record, None) if key in self.edited else 0.0
+                lost = self._discarded(record, None) if root in self.edited else 0.0
                 words = ("the spec no longer asks for it",)
                 self.dropped.append(
-                    PlannedStage(gone, key, "no work", words, discards_seconds=lost)
+                    PlannedStage(gone, root, "no work", words, discards_seconds=lost)
                 )
+        if "matrix" in snapshot.object.spec:
+            for child in sweep.cell_manifests(snapshot.object):
+                self._take_owned(child.key, root)
+            return
         for child in experiment.child_manifests(snapshot.object):
-            self.root_of[child.key] = key
+            self.root_of[child.key] = root
 
     def add_dependants(self) -> None:
         """Look at objects of their own that rest on what is looked at, too."""
@@ -154,9 +178,7 @@ class _Planner:
             return None
         stored = self.hypothesis.stored(key)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
-        observed = self.observer.observe(
-            snapshot.object, desired, known_of(self.connection, desired, key)
-        )
+        observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
         for unmet in observed.unmet:
             self._share(key, unmet)
         plan = plan_stage(snapshot, desired, observed)
@@ -171,6 +193,8 @@ class _Planner:
             stage = replace(stage, discards_seconds=lost)
         if isinstance(desired, Wanted):
             stage = replace(stage, digest=desired.action.digest)
+        if key in self.older and state != "cached":
+            stage = replace(stage, rule=self.older[key].words)
         if state == "no work" and isinstance(desired, Answered):
             return replace(stage, why=(desired.message,))
         if state == "stalled":
@@ -178,6 +202,9 @@ class _Planner:
             return replace(stage, why=(f"{stalled.reason}: {stalled.message}",) if stalled else ())
         if state == "cached":
             return stage
+        if stage.rule is not None:
+            why = (stage.rule, *spec_changes(stored, snapshot.object))
+            return self._estimated(replace(stage, why=why), stored, desired)
         why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
         return self._estimated(replace(stage, why=why), stored, desired)
 
@@ -214,7 +241,7 @@ class _Planner:
         return replace(stage, seconds=guess.seconds, bytes=guess.bytes, basis=guess.basis)
 
     def _is_touched(self, key: Key, record: ObjectRecord) -> bool:
-        """Whether what happens to a stage follows from an edit, not from damage or an upgrade."""
+        """Whether what happens to a stage follows from an edit or an upgrade, not from damage."""
         if key in self.edited or self.root_of[key] in self.edited:
             return True
         return any(reference in self.edited for reference in object_references(record))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from loopscope.controller.snapshots import StoredObjects, read_snapshot
 from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.actions import CODE_REVISIONS, revision_words
 from loopscope.specs.merging import leaves
 from loopscope.specs.pipeline import PIPELINE
 from loopscope.state import jobs
@@ -40,10 +40,10 @@ def reasons(
     if observed.damage is not None:
         return (observed.damage,)
     if stored is None or stored.wanted_digest is None:
-        own = _spec_changes(stored, snapshot.object)
+        own = spec_changes(stored, snapshot.object)
         return (*own, "nothing was made for it yet") if own else ("nothing was made for it yet",)
     if isinstance(desired, Blocked):
-        return _spec_changes(stored, snapshot.object)
+        return spec_changes(stored, snapshot.object)
     assert isinstance(desired, Wanted)  # an answer needs no work, so nobody asks
     if desired.action.digest == stored.wanted_digest:
         return ("its artifact is missing",) if stored.status.artifact else ("not finished yet",)
@@ -110,12 +110,16 @@ def _list_words(before: list[Any], after: list[Any]) -> str:
         return f"{short(before)} -> {short(after)}"
     old, new = ({json.dumps(item, sort_keys=True) for item in side} for side in (before, after))
     added, gone = len(new - old), len(old - new)
+    if not added and not gone and len(before) == len(after) > len(old):
+        differing = sum(a != b for a, b in zip(before, after, strict=True))
+        return f"{differing} of {len(after)} differ"
     if not added and not gone:
         return "the same in another order"
     return f"{added} new, {gone} gone, of {len(after)}"
 
 
-def _spec_changes(stored: ObjectRecord | None, planned: ObjectRecord) -> tuple[str, ...]:
+def spec_changes(stored: ObjectRecord | None, planned: ObjectRecord) -> tuple[str, ...]:
+    """Return in words how the spec of an object would change; of a new one, nothing."""
     if stored is None or stored.spec == planned.spec:
         return ()
     old, new = leaves(stored.spec), leaves(planned.spec)
@@ -139,7 +143,7 @@ def _revision_change(
     now = CODE_REVISIONS[desired.action.stage]
     if not isinstance(before, int) or before == now:
         return ()
-    return (f"the code of this stage changed: revision {before} -> {now}",)
+    return (revision_words(desired.action.stage, before),)
 
 
 def short(value: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopscope.controller.appliers import ANYBODY, BY_ANYBODY, Applier
-from loopscope.controller.cached import cached_families
+from loopscope.controller.cached import cached_families, is_reconciled
 from loopscope.controller.planned import Applied, Planned, PlannedObject
 from loopscope.controller.unchanged import FileMemory, Unchanged
 from loopscope.specs.errors import InvalidSpec, Problem
@@ -21,6 +21,7 @@ from loopscope.state.records import edition_of
 
 if TYPE_CHECKING:
     from loopscope.controller.intents import Intent
+    from loopscope.controller.older_rules import OlderWork
     from loopscope.specs.loading import LoadedObject
 
 DISCARD_SECONDS_MAX = 600.0
@@ -79,6 +80,8 @@ class Done:
 
     applied: list[Applied]
     removed: list[Key] = field(default_factory=list)
+    again: list[OlderWork] = field(default_factory=list)
+    """What no longer rests on work of older rules, and is made again."""
 
 
 def read_files(state: StateFolder | None, request: Request, *, now: float) -> Reading:
@@ -129,13 +132,14 @@ def fulfil(
     ``expected`` are the editions (by ``kind/namespace/name``) that a plan was made for.
     """
     unchanged = [Applied(key, "unchanged") for key in reading.unchanged.objects]
-    if not reading.loaded and not reading.request.prune:
+    if not reading.loaded and not reading.request.prune and _is_of_rules_of_now(state, reading):
         return Done(unchanged)
     from loopscope.controller.applying import prune, store
+    from loopscope.controller.older_rules import let_go
 
     files = reading.memory.look(reading.loaded, reading.began_at_ns)
     for _ in range(TRIES_MAX):
-        guarded = _guarded(state, reading, now)
+        guarded, older = _guarded(state, reading, now)
         with state.database.write() as connection:
             wanted = _intents(connection, reading)
             editions = _editions(wanted)
@@ -145,9 +149,10 @@ def fulfil(
                 continue  # somebody edited in between: decide again
             doomed = doomed_by(connection, reading)
             done = store(connection, wanted, now=now)
+            again = let_go(connection, older, now=now)
             removed = prune(connection, doomed, now=now)
             reading.memory.remember(connection, files)
-        return Done([*done, *unchanged], removed)
+        return Done([*done, *unchanged], removed, again)
     raise TransientFailure(
         "Conflict", f"others changed the same objects {TRIES_MAX} times in between; try again"
     )
@@ -214,6 +219,10 @@ def guard(planned: Planned, *, confirm: bool, protected: Sequence[Key]) -> None:
             f'{shielded[0]} carries {PROTECT_ANNOTATION}: "true" and this edit would discard '
             f"finished work ({words}); apply the file without the annotation first",
         )
+    if planned.needs_confirmation and not confirm:
+        from loopscope.controller.upgrade_words import confirmation_words
+
+        raise TerminalFailure("ConfirmationNeeded", confirmation_words(planned))
     if planned.discards_seconds > DISCARD_SECONDS_MAX and not confirm:
         raise TerminalFailure(
             "ConfirmationNeeded",
@@ -252,18 +261,39 @@ def _intents(connection: Any, reading: Reading) -> list[Intent]:
     return intents(connection, reading.loaded, reading.request.applier)
 
 
-def _guarded(state: StateFolder, reading: Reading, now: float) -> dict[Key, str]:
-    """Return the editions of the objects for which the edit was found harmless, or confirmed."""
+def _guarded(
+    state: StateFolder, reading: Reading, now: float
+) -> tuple[dict[Key, str], list[OlderWork]]:
+    """Return the editions of the objects for which the edit was found harmless, or confirmed.
+
+    And what rests on work of older rules, which is then let go.
+    """
+    from loopscope.controller.older_rules import older_work_of
+
     with state.database.read() as connection:
         wanted = _intents(connection, reading)
         edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
-        if edits:
+        edited = [i.key for i in edits]
+        others = [i.key for i in wanted if i.is_same_spec and not i.stands]
+        others += reading.unchanged.objects
+        older = older_work_of(connection, state.artifacts, [*edited, *others], edited)
+        if edits or older:
             from loopscope.controller.planning import plan_apply
 
-            found = plan_apply(connection, state.artifacts, edits, now=now)
+            roots = {one.root for one in older}
+            same = [key for key in others if key in roots]
+            found = plan_apply(connection, state.artifacts, edits, now=now, unchanged=same)
             kept = [i.key for i in edits if i.stored and _is_protected(i)]
             guard(found, confirm=reading.request.confirm, protected=kept)
-    return _editions(wanted)
+    return _editions(wanted), older
+
+
+def _is_of_rules_of_now(state: StateFolder, reading: Reading) -> bool:
+    """Whether a controller of this code saw that no unchanged file's work is of older rules."""
+    with state.database.read() as connection:
+        if not is_reconciled(connection):
+            return False
+        return not applied.roots_of_older_rules(connection).intersection(reading.unchanged.objects)
 
 
 def _refuse_unexpected(editions: dict[Key, str], expected: dict[str, str]) -> None:

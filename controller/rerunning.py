@@ -7,10 +7,11 @@ from typing import Any
 
 from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import made_again_with
+from loopscope.specs.pipeline import NODE_NAMES, made_again_with
 from loopscope.state import artifact_index, events, jobs, objects
 from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.records import ObjectRecord
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
 WHY = "it is made again by request (loopscope rerun)"
 
@@ -30,8 +31,10 @@ def rerun_stages(
     """Set aside the artifacts of a stage and of those after it; queue failed jobs again.
 
     A crash leaves folders that are set aside but not forgotten, or nothing: the controller then
-    finds them missing and makes them again, which is what was asked for.
+    finds them missing and makes them again, which is what was asked for. Raises TerminalFailure
+    before anything is changed.
     """
+    _refuse_older_rules(connection, experiment, start)
     done = []
     for stage in made_again_with(start):
         record = objects.get(connection, child_key(experiment.key, stage))
@@ -41,6 +44,18 @@ def rerun_stages(
         wanting = objects.wanting(connection, record.wanted_digest)
         done.append(Rerun(record.key, what, [key for key in wanting if key != record.key]))
     return done
+
+
+def _refuse_older_rules(connection: Any, experiment: ObjectRecord, start: str) -> None:
+    """Raise TerminalFailure where what is made again would need work of older rules."""
+    for stage in sorted(set(NODE_NAMES).difference(made_again_with(start))):
+        record = objects.get(connection, child_key(experiment.key, stage))
+        if record is not None and record.status.is_of_older_rules:
+            raise TerminalFailure(
+                RULES_CHANGED,
+                f"{record.key} rests on work of older rules, of which nothing new is made; apply "
+                "with --confirm, and all of it is made again",
+            )
 
 
 def _rerun(

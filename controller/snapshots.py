@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import pyarrow.parquet as parquet
 
 from loopscope.controller.adoption import Hashing
-from loopscope.reconcilers.plan import Desired, Observed, Snapshot, Unmet, Wanted
+from loopscope.reconcilers.plan import (
+    Answered,
+    Desired,
+    Kept,
+    Observed,
+    Snapshot,
+    Unmet,
+    Wanted,
+)
 from loopscope.reconcilers.references import InputReference, input_references, object_references
-from loopscope.specs.actions import Action
+from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
+from loopscope.specs.status import ArtifactReference
 from loopscope.state import artifact_index, inputs, job_ways, objects, pauses
 from loopscope.state.artifacts import ArtifactStore, Corrupt, reading
 from loopscope.state.files import file_sha256
@@ -133,23 +142,79 @@ class Observer:
     hashing: Hashing
     _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
-    def observe(self, record: ObjectRecord, desired: Desired, known: Known) -> Observed:
+    def observe(self, snapshot: Snapshot, desired: Desired, known: Known) -> Observed:
         """Return what exists for a desired action; what was thrown away is taken back.
 
+        Where it is not there, but whole work of older rules is, that is what is returned.
         Reads the disk: not to be called in a write transaction. Raises StillHashing.
         """
+        found = self._observe(snapshot.object, desired, known)
+        if found.artifact is not None:
+            return found
+        kept = self._kept(snapshot, desired)
+        return Observed(artifact=kept.artifact, kept=kept) if kept is not None else found
+
+    def older_revision(self, record: ObjectRecord) -> int | None:
+        """Return the revision of a stage that an object's artifact is of, if that is an older one.
+
+        Of an artifact that is not whole, None: what is gone is nobody's to keep.
+        """
+        reference = record.status.artifact
+        if reference is None:
+            return None
+        revision = self.revision(reference.stage, reference.digest)
+        now = CODE_REVISIONS[cast(Stage, reference.stage)]
+        if revision is None or revision >= now or self._whole(reference) is None:
+            return None
+        return revision
+
+    def revision(self, stage: str, digest: str) -> int | None:
+        """Return the revision of a stage's code that made an artifact, if that can be told."""
+        try:
+            found = self.artifacts.manifest(stage, digest).get("codeRevision")
+        except (Corrupt, OSError):
+            return None
+        return found if isinstance(found, int) else None
+
+    def _whole(self, reference: ArtifactReference) -> ArtifactRecord | None:
+        try:
+            artifact = self.artifacts.record(reference.stage, reference.digest)
+            self.artifacts.check_presence(artifact)
+        except Corrupt:
+            return None
+        return artifact
+
+    def _kept(self, snapshot: Snapshot, desired: Desired) -> Kept | None:
+        reference = snapshot.object.status.artifact
+        if reference is None or isinstance(desired, Answered):
+            return None
+        if isinstance(desired, Wanted) and desired.action.digest == reference.digest:
+            return None
+        older = self.older_revision(snapshot.object)
+        behind = [str(k) for k, one in snapshot.references.items() if one.status.is_of_older_rules]
+        if older is None and not behind:
+            return None
+        artifact = self._whole(reference)
+        if artifact is None:
+            return None
+        if older is None:
+            return Kept(artifact, f"rests on work of older rules: {', '.join(behind)}")
+        words = revision_words(cast(Stage, reference.stage), older)
+        return Kept(artifact, f"made by older rules: {words}")
+
+    def _observe(self, record: ObjectRecord, desired: Desired, known: Known) -> Observed:
         if not isinstance(desired, Wanted):
             return Observed()
-        own = self._observe(record, desired.action, known)
+        own = self._action(record, desired.action, known)
         if own.artifact is not None and own.damage is None:
             return own
         needs = [
-            Unmet(action, self._observe(record, action, known_of_it))
+            Unmet(action, self._action(record, action, known_of_it))
             for action, known_of_it in zip(desired.needs, known.needs, strict=True)
         ]
         return replace(own, unmet=tuple(one for one in needs if not one.observed.is_in_place))
 
-    def _observe(self, record: ObjectRecord, action: Action, known: Known) -> Observed:
+    def _action(self, record: ObjectRecord, action: Action, known: Known) -> Observed:
         job, indexed = known.job, known.artifact
         Trash(self.artifacts.root).take_back(action.stage, action.digest)
         if indexed is not None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from loopscope.context import now as unix_now
 from loopscope.progress import Row, RunProgress, Whole
+from loopscope.reports.listing import DONE_WORDS
 from loopscope.reports.numbers import age
 from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
@@ -94,7 +95,7 @@ def progress_lines(rows: Sequence[Row], whole: Whole) -> list[str]:
         for row in running
     ]
     if not running:
-        waits = [r for r in rows if r.is_stage and r.word not in ("Ready", "Skipped", "Stalled")]
+        waits = [r for r in rows if r.is_stage and r.word not in (*DONE_WORDS, "Stalled")]
         lines = [f"{row.key}: {row.word} ({row.detail})" for row in waits[:1]]
     return [*lines, f"run: {whole}"]
 
@@ -150,7 +151,7 @@ def _bar(share: float | None) -> list[ProgressBar | str | Text]:
 
 
 def _left_cell(row: Row) -> str:
-    if row.word in ("Ready", "Skipped", "Stalled") or row.left_seconds is None:
+    if row.word in (*DONE_WORDS, "Stalled") or row.left_seconds is None:
         return ""
     return age(row.left_seconds) if row.word == "Running" else f"~{age(row.left_seconds)}"
 

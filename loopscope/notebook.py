@@ -20,7 +20,8 @@ from loopscope.reports.listing import by_owner, stage_word
 from loopscope.reports.numbers import testable
 from loopscope.reports.present import present
 from loopscope.reports.several import several
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.story import confirmation
+from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.suggest import did_you_mean
@@ -241,12 +242,16 @@ class Experiment:
         return self.table("arms.parquet")
 
     def prompts(self) -> pandas.DataFrame:
-        """Return the prompts with their condition and split (``capture/prompts.parquet``)."""
+        """Return the prompts with their condition, split and group (``prompts.parquet``)."""
         return self.table("prompts.parquet")
 
     def gate(self) -> dict[str, Any]:
         """Return what the gate said and why (``gate.json``)."""
         return self.document("gate.json")
+
+    def confirmation(self) -> str:
+        """Return how many candidates passed again on test prompts, or ``not confirmed: …``."""
+        return confirmation(self._view)
 
     def verdict(self) -> dict[str, Any]:
         """Return the verdict on steering with every contrast (``verdict.json``)."""
@@ -265,7 +270,7 @@ class Experiment:
     def _stage_of(self, name: str) -> StageView:
         """Return the stage whose artifact has this file. Raises LookupError, and says why."""
         stages = list(self._view.stages.values())
-        for stage in stages:
+        for stage in [self._view.prompts, *stages] if name == PROMPTS else stages:
             if stage.artifact is not None and name in stage.artifact.files:
                 return stage
         missing = [f"{stage.name} ({stage.problem})" for stage in stages if not stage.available]

@@ -28,7 +28,8 @@ def outcome_line(record: ObjectRecord, option: str = "") -> str:
     if not record.ready:
         ready = record.status.condition("Ready")
         return f"{record.key} is not done: {f'{ready.reason}: {ready.message}' if ready else '-'}"
-    return f"{record.key} is ready{_answers(record.status.summary)}"
+    older = " by rules of an older Loopscope" if record.status.is_of_older_rules else ""
+    return f"{record.key} is ready{older}{_answers(record.status.summary)}"
 
 
 def outcomes(records: Sequence[ObjectRecord], keys: Sequence[Key], option: str = "") -> list[str]:

@@ -11,7 +11,7 @@ from loopscope.commands.queue import job_detail
 from loopscope.controller.past_runs import PastRuns
 from loopscope.controller.settled import family
 from loopscope.reports.documents import remaining_seconds
-from loopscope.reports.listing import stage_word
+from loopscope.reports.listing import DONE_WORDS, stage_word
 from loopscope.reports.numbers import age
 from loopscope.specs.keys import Key
 from loopscope.state import jobs
@@ -116,9 +116,9 @@ class RunProgress:
         return Row(record.key, word, detail, share, max(known, default=None))
 
     def _whole(self, stages: Sequence[Row]) -> Whole:
-        done = sum(row.word in ("Ready", "Skipped") for row in stages)
+        done = sum(row.word in DONE_WORDS for row in stages)
         shares = sum(min(row.share or 0.0, 1.0) for row in stages)
-        left = [r for r in stages if r.word not in ("Ready", "Skipped", "Stalled")]
+        left = [r for r in stages if r.word not in (*DONE_WORDS, "Stalled")]
         known = [row.left_seconds for row in left if row.left_seconds is not None]
         seconds = sum(known) / self.slots if known or not left else None
         share = shares / len(stages) if stages else 0.0
@@ -136,7 +136,7 @@ def _of_owned(row: Row, rows: Sequence[Row], records: Sequence[ObjectRecord]) ->
     parents = {record.key: record.owner for record in records}
     owned = [one for one in rows if one.is_stage and _belongs(one.key, row.key, parents)]
     share = sum(one.share or 0.0 for one in owned) / len(owned) if owned else 0.0
-    return replace(row, share=1.0 if row.word == "Ready" else share)
+    return replace(row, share=1.0 if row.word in DONE_WORDS else share)
 
 
 def _belongs(key: Key, owner: Key, parents: dict[Key, Key | None]) -> bool:

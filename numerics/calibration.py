@@ -1,4 +1,4 @@
-"""What the gate's count of children is worth: a null, a control and resamples of the prompts.
+"""What the gate's count of children is worth: a null, controls and resamples of the prompts.
 
 The statistic is the same throughout: the largest number of children over the candidates, since a
 gate that opens for *some* anchor must be compared with the best of as many matched anchors.
@@ -6,20 +6,15 @@ gate that opens for *some* anchor must be compared with the best of as many matc
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from numpy.typing import NDArray
-from torch import Tensor
 
+from loopscope.numerics.controls import Control, deciding_p, exceedance
 from loopscope.numerics.features import (
     LatentStatistics,
     latent_statistics,
-    perfect_p_value,
 )
 from loopscope.numerics.gate import (
     NULL_ANCHORS_MIN,
@@ -33,13 +28,12 @@ from loopscope.numerics.gate import (
     outcome_of,
     selective_latents,
 )
-from loopscope.numerics.mapping import Indices, inverse_norms
+from loopscope.numerics.mapping import Indices
 from loopscope.numerics.multiple_tests import Floats
+from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.numerics.splits import DiscoverRows, require_discover
 
-CONTROL_DICTIONARIES = 99
-NUMBERS_PER_BLOCK = 2**20
 PROMPTS_TRIED_MAX = 200
 """So many prompts a side are enough for any dictionary and any q that makes sense."""
 
@@ -72,11 +66,6 @@ class MatchedNull:
         return 100 * (1 - self.p_value(observed)) if self.draws else float("nan")
 
 
-def exceedance(draws: Indices, observed: int) -> float:
-    """Return the Monte Carlo p of ``observed``, never 0 (Phipson and Smyth 2010)."""
-    return float((1 + (draws >= observed).sum()) / (1 + len(draws)))
-
-
 def matched_null(
     rows: DiscoverRows, candidates: Indices, children: Indices, draws_max: int, seed: int
 ) -> MatchedNull:
@@ -106,40 +95,6 @@ def matched_null(
     return MatchedNull(anchors, best, int(eligible.size), difference)
 
 
-def random_dictionary_counts(
-    anchors: Float[Tensor, "anchors d_in"],
-    allowed: NDArray[np.bool_],
-    cosine_min: float,
-    seed: int,
-    dictionaries: int = CONTROL_DICTIONARIES,
-) -> Indices:
-    """Return the largest count of children in each of many random fine dictionaries.
-
-    The decoder rows are uniform on the sphere, everything else stays: ``allowed`` [anchors, fine]
-    says which fine latents behave like children. Only the part of a random unit vector in the
-    span of the anchors matters; it is g / sqrt(|g|^2 + chi^2), g normal in that span and chi^2
-    with the degrees of freedom of the rest (Muller 1959), so no dictionary is ever made.
-    """
-    if anchors.shape[0] == 0:
-        return np.zeros(dictionaries, dtype=np.int64)
-    rows = anchors.double().cpu()
-    unit = rows * inverse_norms(rows)[:, None]
-    basis, coordinates = torch.linalg.qr(unit.T)
-    inside, outside = basis.shape[1], rows.shape[1] - basis.shape[1]
-    step = max(1, NUMBERS_PER_BLOCK // inside)
-    generator = keyed_generator("random dictionary", seed)
-    counts = np.zeros((dictionaries, anchors.shape[0]), dtype=np.int64)
-    for number in range(dictionaries):
-        for start in range(0, allowed.shape[1], step):
-            block = allowed[:, start : start + step]
-            part = generator.standard_normal((block.shape[1], inside))
-            rest = generator.chisquare(outside, block.shape[1]) if outside else 0.0
-            length = np.sqrt((part**2).sum(axis=1) + rest)
-            cosines = (part @ coordinates.numpy()).T / length
-            counts[number] += ((cosines >= cosine_min) & block).sum(axis=1)
-    return np.asarray(counts.max(axis=1), dtype=np.int64)
-
-
 def select_candidates(
     statistics: LatentStatistics, thresholds: SelectionThresholds, top: int
 ) -> Indices:
@@ -160,7 +115,7 @@ def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPowe
     targets = int(rows.is_target.sum())
 
     def needed(p: float) -> int:
-        return 1 if q_max >= 1 else max(1, math.ceil(p * tested / q_max)) if q_max else tested + 1
+        return perfect_latents_needed(p, tested, q_max)
 
     smallest = perfect_p_value(targets, rows.prompts - targets)
     enough = 2
@@ -172,7 +127,7 @@ def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPowe
 
 @dataclass(frozen=True)
 class Resample:
-    """What the gate says of one bootstrap resample of the prompts."""
+    """What the gate says of one half of the prompts."""
 
     best_count: int
     percentile: float
@@ -193,43 +148,43 @@ class Question:
 
     selection: SelectionThresholds
     top: int
-    cosine_min: float
     gate: GateRules
     resamples: int
     seed: int
 
 
 def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int) -> Resample:
-    """Select again on prompts drawn with replacement within each condition, and ask the gate.
+    """Select again on half of the prompts of each condition, whole groups, and ask the gate.
 
-    The children stay those of the full sample: cosines do not depend on prompts.
+    Halves without replacement vary about the whole as bootstrap resamples do (Meinshausen and
+    Buhlmann 2010, section 2), but no prompt counts twice: a test on them is a test on as many
+    prompts as there are, where duplicates would make every p too small. The children stay those
+    of the full sample: cosines do not depend on prompts.
     """
-    generator = keyed_generator("gate resample", question.seed, number)
-    chosen = np.concatenate(
-        [
-            generator.choice(places, places.size)
-            for places in (np.flatnonzero(rows.is_target), np.flatnonzero(~rows.is_target))
-        ]
-    )
-    drawn = rows.taken(chosen)
+    drawn = rows.halved(keyed_generator("gate resample", question.seed, number))
     gate = question.gate
     candidates = select_candidates(latent_statistics(drawn), question.selection, question.top)
     null = matched_null(drawn, candidates, counts.compared, gate.null_anchors, question.seed)
     percentile = null.percentile(best(counts.compared, candidates))
     count = best(counts.rule, candidates)
-    return Resample(count, percentile, outcome_of(count, percentile, gate))
+    powerless = not candidates.size and _power(drawn, question).is_missing
+    return Resample(count, percentile, outcome_of(count, percentile, gate, powerless=powerless))
+
+
+def _power(rows: DiscoverRows, question: Question) -> SelectionPower:
+    return selection_power(rows, question.selection.q_max, question.top)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The gate's answer with every draw behind it; ``control`` counts [random dictionaries]."""
+    """The gate's answer with every draw behind it."""
 
     evidence: GateEvidence
     outcome: Outcome
     verdict: Verdict
     doubts: list[str]
     null: MatchedNull
-    control: Indices
+    controls: Sequence[Control]
     resamples: list[Resample]
 
 
@@ -237,37 +192,33 @@ def calibrate(
     rows: DiscoverRows,
     candidates: Indices,
     counts: Counts,
-    anchors: Float[Tensor, "candidates d_in"],
-    behaves: NDArray[np.bool_],
+    controls: Sequence[Control],
     question: Question,
     on_resample: Callable[[int], None] = lambda done: None,
 ) -> Calibration:
-    """Return the gate's verdict over ``candidates``, compared with null, control and resamples.
-
-    ``anchors`` are the candidates' decoder rows, ``behaves`` [candidates, fine] says which fine
-    latents the rule takes as children if their cosine is high enough.
-    """
+    """Return the gate's verdict over ``candidates``, compared with null, controls and halves."""
     gate, seed = question.gate, question.seed
     null = matched_null(rows, candidates, counts.compared, gate.null_anchors, seed)
-    control = random_dictionary_counts(anchors, behaves, question.cosine_min, seed)
     count = best(counts.rule, candidates)
     percentile = null.percentile(best(counts.compared, candidates))
     resamples = []
     for number in range(question.resamples):
         on_resample(number)
         resamples.append(resample(rows, counts, question, number))
-    outcome = outcome_of(count, percentile, gate)
+    power = _power(rows, question)
+    powerless = not candidates.size and power.is_missing
+    outcome = outcome_of(count, percentile, gate, powerless=powerless)
     same = sum(found.outcome == outcome for found in resamples)
     evidence = GateEvidence(
         candidates=len(candidates),
-        power=selection_power(rows, question.selection.q_max, question.top),
+        power=power,
         best_count=count,
         null_draws=null.draws,
         percentile=percentile,
-        control_p=exceedance(control, count),
+        control_p=deciding_p(controls),
         stability=same / len(resamples),
     )
-    return Calibration(evidence, outcome, *decide(evidence, gate), null, control, resamples)
+    return Calibration(evidence, outcome, *decide(evidence, gate), null, controls, resamples)
 
 
 def best(counts: Indices, candidates: Indices) -> int:

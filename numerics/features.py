@@ -16,14 +16,13 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from loopscope.numerics.multiple_tests import Floats, benjamini_hochberg, holm
+from loopscope.numerics.perfect import FIRING_PROMPTS_MIN
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows, require_discover
 
 Aggregation = Literal["last", "max", "mean"]
 Alternative = Literal["two-sided", "greater"]
 
 SELECTIVITY_EPSILON = 1e-6
-FIRING_PROMPTS_MIN = 5
-"""Latents firing on fewer prompts are not tested: their p and q are NaN."""
 RELATIVE_SPREAD_MIN = 1e-10
 """Below this share of the mean a float32 column is constant: the rest is rounding."""
 
@@ -244,20 +243,6 @@ def mann_whitney(
     excess = tested - n_target * n_neutral / 2 - 0.5
     z = np.divide(excess, deviation, out=np.full(latents, -np.inf), where=deviation > 0)
     return u_target / (n_target * n_neutral), np.minimum(sides * scipy.stats.norm.sf(z), 1.0)
-
-
-def perfect_p_value(targets: int, neutrals: int) -> float:
-    """Return the smallest p that so many prompts allow: that of a perfect latent.
-
-    It fires on every target prompt, each time with another value, and on no neutral one. Where
-    these are too few for a test the answer is 1: it would not be tested.
-    """
-    if targets < FIRING_PROMPTS_MIN:
-        return 1.0
-    is_target = np.arange(targets + neutrals) < targets
-    column = np.where(is_target, np.arange(1.0, targets + neutrals + 1), 0.0)
-    _, p_value = mann_whitney(scipy.sparse.csr_array(column[:, None]), is_target)
-    return float(p_value[0])
 
 
 def _clean(activations: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

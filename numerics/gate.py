@@ -55,7 +55,7 @@ class ChildCounts:
     strict: Indices
 
 
-Outcome = Literal["fails", "passes", "stands out"]
+Outcome = Literal["fails", "passes", "stands out", "untestable"]
 Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
 NULL_ANCHORS_MIN = 100
 """With fewer matched anchors a percentile of 95 rests on fewer than five of them."""
@@ -97,8 +97,8 @@ class GateEvidence:
     """What the gate decides on.
 
     ``best_count`` is the largest number of children of a candidate; ``percentile`` places it
-    among ``null_draws`` matched sets (NaN without any), ``control_p`` is the share of random
-    dictionaries that reach it, ``stability`` the share of resamples with the same outcome.
+    among ``null_draws`` matched sets (NaN without any), ``control_p`` is the largest p
+    of the controls that decide, ``stability`` the share of resamples with the same outcome.
     """
 
     candidates: int
@@ -110,8 +110,15 @@ class GateEvidence:
     stability: float
 
 
-def outcome_of(best_count: int, percentile: float, rules: GateRules) -> Outcome:
-    """Return whether the count rule fails, passes, or passes where matched anchors do not."""
+def outcome_of(
+    best_count: int, percentile: float, rules: GateRules, *, powerless: bool = False
+) -> Outcome:
+    """Return whether the count rule fails, passes, or passes where matched anchors do not.
+
+    ``powerless`` prompts chose no candidate and could not have: of them nothing is known.
+    """
+    if powerless:
+        return "untestable"
     if best_count < rules.subfeatures_min:
         return "fails"
     return "stands out" if percentile >= rules.percentile_min else "passes"
@@ -123,7 +130,7 @@ def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]
     NO-GO: the count rule fails, and in at least ``stability_min`` of the resamples, too; without
     candidates only if the selection could have found some. GO: it
     passes; the best count stands at or above ``percentile_min`` among at least 100 sets of
-    matched anchors; random dictionaries reach it no more often than 1 - percentile_min; the
+    matched anchors; no deciding control reaches it more often than 1 - percentile_min; the
     resamples agree. Everything else is INCONCLUSIVE.
     """
     unstable = (
@@ -152,7 +159,8 @@ def decide(evidence: GateEvidence, rules: GateRules) -> tuple[Verdict, list[str]
         )
     if evidence.control_p > 1 - rules.percentile_min / 100 + 1e-9:
         doubts.append(
-            f"a dictionary of random directions reaches as many (p {evidence.control_p:.2f})"
+            "a dictionary that knows nothing of the concept reaches as many "
+            f"(p {evidence.control_p:.2f})"
         )
     if not stable:
         doubts.append(unstable)

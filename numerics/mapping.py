@@ -7,7 +7,7 @@ blocks, correlations are computed for the columns asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
@@ -40,6 +40,8 @@ class ActivationColumns:
     group: Indices
     mean: Floats
     spread: Floats
+    together: NDArray[np.int64] | None = None
+    """The number of each prompt's group, as in ``DiscoverRows``: not what is centred in."""
 
     @staticmethod
     def of(rows: DiscoverRows) -> ActivationColumns:
@@ -58,7 +60,8 @@ class ActivationColumns:
     def within_condition(rows: DiscoverRows) -> ActivationColumns:
         """Return the columns over all prompts, each condition's mean taken away."""
         require_discover(rows)
-        return _centred(rows.activations, rows.is_target.astype(np.int64))
+        columns = _centred(rows.activations, rows.is_target.astype(np.int64))
+        return replace(columns, together=rows.group)
 
     @property
     def latents(self) -> int:

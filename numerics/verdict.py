@@ -160,8 +160,8 @@ def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
         "max_arm_cosine": rules.max_arm_cosine,
         "arm_cosines": dict(sorted(evidence.arm_cosines.items())),
         "assay": _assay_record(judgement.assay),
-        "contrasts": [_record(contrast) for contrast in _contrasts(evidence, judgement)],
-        "intact": [_record(contrast) for contrast in judgement.intact],
+        "contrasts": [contrast_record(contrast) for contrast in _contrasts(evidence, judgement)],
+        "intact": [contrast_record(contrast) for contrast in judgement.intact],
         "secondary": _secondary(evidence),
         "missing": dict(sorted(evidence.missing.items())),
     }
@@ -290,7 +290,7 @@ def _secondary(evidence: Evidence) -> list[dict[str, Any]]:
     ]
     adjusted = holm(np.array([contrast.p_two_sided for _, contrast in found], dtype=np.float64))
     return [
-        {"outcome": outcome, **_record(contrast), "p_holm": p}
+        {"outcome": outcome, **contrast_record(contrast), "p_holm": p}
         for (outcome, contrast), p in zip(found, adjusted.tolist(), strict=True)
     ]
 
@@ -336,7 +336,8 @@ def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _record(contrast: Contrast) -> dict[str, Any]:
+def contrast_record(contrast: Contrast) -> dict[str, Any]:
+    """Return a contrast for JSON; what is not known is None."""
     fields = {
         name: _known(value) if isinstance(value, float) else value
         for name, value in asdict(contrast).items()
@@ -350,6 +351,6 @@ def _assay_record(assay: Assay | None) -> dict[str, Any] | None:
     return {
         "arm": assay.arm,
         "rate": assay.rate,
-        "effect": _record(assay.effect),
+        "effect": contrast_record(assay.effect),
         "doubt": assay.doubt or None,
     }

@@ -8,7 +8,8 @@ from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.stage import resolved_input
 from loopscope.specs.actions import Action
-from loopscope.specs.splits import Splits
+from loopscope.specs.packaged import packaged_texts
+from loopscope.specs.splits import prompts_of
 
 
 def desired(snapshot: Snapshot) -> Desired:
@@ -27,38 +28,22 @@ def desired(snapshot: Snapshot) -> Desired:
             f"use blocks.0 to blocks.{layers - 1}",
             terminal=True,
         )
-    prompts = _prompts(spec)
     declared = {
         "model": facts["ref"]["identity"],
         "hook": spec["hook"],
-        "prompts": prompts,
+        "prompts": [
+            {"id": prompt.id, "text": prompt.text, "condition": prompt.condition}
+            for prompt in prompts_of(spec["prompts"])
+        ],
         "positions": spec["positions"],
         "maxTokens": spec["maxTokens"],
+        "calibrationText": _calibration_text(spec),
     }
-    if "calibrationText" in spec:
-        declared["calibrationText"] = spec["calibrationText"]["texts"]
     payload = {**declared, "model": facts["ref"]}
     return Wanted(Action("capture", declared, payload), {"model": facts})
 
 
-_CONDITIONS = {"target": "target", "neutral": "neutral", "hard-negative": "hardNegatives"}
-
-
-def _prompts(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every prompt with its condition and split, in the order of the tables."""
-    splits = Splits.model_validate(spec.get("splits", {}))
-    conditions = {
-        condition: spec["prompts"][field]["texts"]
-        for condition, field in _CONDITIONS.items()
-        if field in spec["prompts"]
-    }
-    return [
-        {
-            "id": f"{condition}-{number:04d}",
-            "text": text,
-            "condition": condition,
-            "split": split,
-        }
-        for condition, texts in conditions.items()
-        for number, (text, split) in enumerate(zip(texts, splits.of_prompts(texts), strict=True))
-    ]
+def _calibration_text(spec: dict[str, Any]) -> list[str]:
+    """Return the texts that the spec names, else those that come with Loopscope."""
+    own = spec.get("calibrationText")
+    return list(own["texts"] if own is not None else packaged_texts("calibration"))

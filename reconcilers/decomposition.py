@@ -15,6 +15,7 @@ from loopscope.reconcilers.stage import (
 )
 from loopscope.specs.actions import Action
 from loopscope.specs.model_names import another_model
+from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 
@@ -40,24 +41,28 @@ def desired(snapshot: Snapshot) -> Desired:
 def _wanted(
     record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
 ) -> Wanted:
-    aggregation = record.spec["aggregation"]
-    declared: dict[str, Any] = {
+    shared = {"aggregation": record.spec["aggregation"], **_division(capture.spec)}
+    if "calibration" in record.spec:
+        shared["calibration"] = record.spec["calibration"]
+    declared = {
+        **shared,
         "capture": artifact.content_digest,
         "dictionary": facts["ref"]["identity"],
-        "aggregation": aggregation,
     }
-    payload: dict[str, Any] = {
-        "capture": reference_json(artifact),
-        "dictionary": facts["ref"],
-        "aggregation": aggregation,
-    }
-    if "calibration" in record.spec:
-        declared["calibration"] = payload["calibration"] = record.spec["calibration"]
+    payload = {**shared, "capture": reference_json(artifact), "dictionary": facts["ref"]}
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(artifact)},
         "dictionary": facts,
     }
     return Wanted(Action("decomposition", declared, payload), inputs)
+
+
+def _division(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the split of each prompt and, where some belong together, the number of its group."""
+    prompts = prompts_of(spec["prompts"])
+    splits = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
+    groups = numbered([prompt.group for prompt in prompts])
+    return {"splits": splits, **({"groups": groups} if groups is not None else {})}
 
 
 def _mismatch(
@@ -68,13 +73,6 @@ def _mismatch(
         return Blocked(
             "InputMismatch",
             f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",
-            terminal=True,
-        )
-    if "calibration" in record.spec and "calibrationText" not in capture.spec:
-        return Blocked(
-            "InputMismatch",
-            f"calibration needs text to be checked on, but {capture.key} has no calibrationText; "
-            "add it there, or leave calibration out",
             terminal=True,
         )
     hook, trained_at = capture.spec["hook"], facts.get("hook_name")

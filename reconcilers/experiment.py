@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loopscope.reconcilers import sweep
-from loopscope.reconcilers.owned import taken_name, to_apply
+from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.references import child_key
 from loopscope.reconcilers.stage import condition, plan_stage, suspended, timed
@@ -31,7 +31,11 @@ def plan(snapshot: Snapshot) -> Plan:
     fresh = not apply and not remove
     status = Status(
         observed_generation=record.generation,
-        conditions=timed(snapshot, *_conditions(snapshot, stages, fresh)),
+        conditions=timed(
+            snapshot,
+            *_conditions(snapshot, stages, fresh),
+            *of_older_rules(snapshot, stages),
+        ),
         summary=_summary(stages),
     )
     return Plan(status=status, apply=apply, remove=remove, events=_events(snapshot, status))
@@ -43,8 +47,8 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
 
     labels = sweep.inherited_labels(record)
     splits = {"splits": spec["splits"]} if "splits" in spec else {}
-    calibration = spec.get("calibration")
-    text = {"calibrationText": calibration["text"]} if calibration else {}
+    calibration = spec.get("calibration", {})
+    text = {"calibrationText": calibration["text"]} if "text" in calibration else {}
 
     specs: dict[str, dict[str, Any]] = {
         "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits, **text},
@@ -125,8 +129,9 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
     mapping, steering = stages.get("mapping"), stages.get("steering")
     if mapping is not None and mapping.ready:
         summary["gate"] = mapping.status.summary.get("verdict")
-        if mapping.status.summary.get("percentile") is not None:
-            summary["percentile"] = mapping.status.summary["percentile"]
+        for name in ("percentile", "confirmation"):
+            if mapping.status.summary.get(name) is not None:
+                summary[name] = mapping.status.summary[name]
     if steering is not None and steering.ready:
         for name in _STEERING_SUMMARY:
             if name in steering.status.summary:

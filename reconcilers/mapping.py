@@ -11,6 +11,8 @@ from loopscope.specs.actions import Action
 from loopscope.specs.rules import Gate, MappingRules
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
+PROMPTS = "prompts.parquet"
+"""In a decomposition: its prompts with condition, split and group."""
 _RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
 
 
@@ -74,6 +76,14 @@ def _mismatch(sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Blocked 
             "InputMismatch",
             f"{coarse.key} aggregates by {aggregations[0]}, {fine.key} by {aggregations[1]}; "
             "use one",
+            terminal=True,
+        )
+    prompts = [artifact.files.get(PROMPTS) for _, artifact in sides.values()]
+    if prompts[0] != prompts[1]:
+        return Blocked(
+            "InputMismatch",
+            f"{coarse.key} and {fine.key} divide or group their prompts differently; let both "
+            "rest on one Capture",
             terminal=True,
         )
     return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from loopscope.reconcilers.plan import Blocked, ChildManifest, Snapshot
 from loopscope.reconcilers.references import object_references
+from loopscope.reconcilers.stage import LET_GO, condition
 from loopscope.specs.keys import Key
-from loopscope.state.records import ObjectRecord
+from loopscope.specs.status import Condition
+from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
 
 def taken_name(snapshot: Snapshot) -> Blocked | None:
@@ -27,10 +29,28 @@ def taken_name(snapshot: Snapshot) -> Blocked | None:
 def to_apply(
     snapshot: Snapshot, wanted: Sequence[ChildManifest]
 ) -> tuple[tuple[ChildManifest, ...], tuple[Key, ...]]:
-    """Return the children to create or bring back to what they should be, and those to remove."""
+    """Return the children to create or bring back to what they should be, and those to remove.
+
+    Those that rest on work of older rules stay as they are until somebody edits their owner.
+    """
     existing = {child.key: child for child in snapshot.children}
-    apply = tuple(child for child in wanted if not _is_as_wanted(existing.get(child.key), child))
+    is_edited = snapshot.object.status.observed_generation != snapshot.object.generation
+    apply = tuple(
+        child
+        for child in wanted
+        if not _is_as_wanted(existing.get(child.key), child)
+        and (is_edited or child.key not in snapshot.older)
+    )
     return apply, tuple(sorted(set(existing) - {child.key for child in wanted}))
+
+
+def of_older_rules(snapshot: Snapshot, owned: Mapping[str, ObjectRecord | None]) -> list[Condition]:
+    """Return the condition of an owner of objects that rest on work of older rules, if any do."""
+    older = [n for n, c in owned.items() if c is not None and c.status.is_of_older_rules]
+    if not older:
+        return []
+    message = f"{', '.join(older)} {'rests' if len(older) == 1 else 'rest'} on work of older rules"
+    return [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, f"{message}; {LET_GO}")]
 
 
 def _is_as_wanted(existing: ObjectRecord | None, wanted: ChildManifest) -> bool:

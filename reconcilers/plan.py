@@ -29,6 +29,19 @@ class Snapshot:
     inputs: Mapping[str, InputRecord] = field(default_factory=dict)
     paused_by: str | None = None
     """The pause that holds back the object's work: ``all``, a stage, or the object or its owner."""
+    older: frozenset[Key] = frozenset()
+    """Children that rest on work of older rules: an upgrade alone does not change their specs."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whole work of older rules on which an object goes on to rest until somebody lets it go.
+
+    ``words`` say which rules changed, of the object itself or of what it rests on.
+    """
+
+    artifact: ArtifactRecord
+    words: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class Observed:
     job: JobHead | None = None
     candidates: tuple[int, ...] | None = None
     unindexed: bool = False
+    kept: Kept | None = None
     unmet: tuple[Unmet, ...] = ()
     """The shared artifacts that have to be made before the action can run, the first first."""
 

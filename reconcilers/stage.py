@@ -10,6 +10,7 @@ from loopscope.reconcilers.plan import (
     Blocked,
     Desired,
     Failed,
+    Kept,
     LookAgain,
     Observed,
     Plan,
@@ -32,6 +33,7 @@ from loopscope.specs.status import (
 from loopscope.state.records import (
     CANCELLED,
     CODE_CHANGED,
+    RULES_CHANGED,
     UNAVAILABLE,
     WAITS_FOR_SPACE,
     ArtifactRecord,
@@ -40,9 +42,14 @@ from loopscope.state.records import (
     ObjectRecord,
 )
 
+LET_GO = "`loopscope plan -f` shows what would run again, `loopscope apply -f --confirm` lets it"
+"""How work of older rules is made again."""
+
 
 def plan_stage(snapshot: Snapshot, desired: Desired, observed: Observed) -> Plan:
     """Return what brings one stage object closer to its spec."""
+    if observed.kept is not None:
+        return _kept(snapshot, observed.kept)
     match desired:
         case Blocked():
             return _blocked(snapshot, desired)
@@ -78,6 +85,10 @@ def ready_reference(snapshot: Snapshot, key: Key, used: str | None) -> ObjectRec
         return Blocked(
             "ReferenceNotFound", f"{key} does not exist; apply it or fix the name", terminal=True
         )
+    if record.status.is_of_older_rules:
+        current = record.status.condition("RulesCurrent")
+        why = f" ({current.message})" if current else ""
+        return Blocked(RULES_CHANGED, f"{key} rests on work of older rules{why}", terminal=True)
     if record.stalled:
         stalled = record.status.condition("Stalled")
         why = f": {stalled.reason}: {stalled.message}" if stalled else ""
@@ -181,16 +192,51 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
 
 
 def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
+    older = [str(key) for key, one in snapshot.references.items() if one.status.is_of_older_rules]
+    words = f"rests on work of older rules: {', '.join(older)}; {LET_GO}"
+    told = [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, words)] if older else []
     status = Status(
         observed_generation=snapshot.object.generation,
         conditions=timed(
             snapshot,
             condition(snapshot, "Ready", "True", answer.reason, answer.message),
             _inputs_ready(snapshot),
+            *told,
         ),
         summary=answer.summary,
     )
     return Plan(status=status)
+
+
+def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
+    """Nothing runs and nothing is lost: the object rests on what it has, and says by which rules.
+
+    Where its spec was edited meanwhile it is not Ready for that one, and somebody must act.
+    """
+    record = snapshot.object
+    old = record.status
+    message = f"{kept.words}; {LET_GO}"
+    told = [c for c in old.conditions if c.type not in ("RulesCurrent", "SourceValid")]
+    if not record.ready:
+        message = f"its spec was edited, and {message}"
+        told = [
+            condition(snapshot, "Ready", "False", RULES_CHANGED, message),
+            _stalled(snapshot, RULES_CHANGED, message),
+        ]
+    current = condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, message)
+    status = replace(
+        old,
+        observed_generation=record.generation,
+        conditions=timed(snapshot, *told, current),
+    )
+    before = old.condition("RulesCurrent")
+    is_known = before is not None and before.message == message
+    event = PlannedEvent("Warning", RULES_CHANGED, message)
+    return Plan(
+        status=status,
+        wanted_digest=record.wanted_digest,
+        events=() if is_known else (event,),
+    )
 
 
 def _wanted(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:

@@ -9,7 +9,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
-from loopscope.specs.splits import Splits
+from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 _RULES = (
@@ -117,11 +117,16 @@ def _wanted(
 
 
 def _scored_openings(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the openings of the split *test*, numbered as in the spec."""
-    texts = spec["prompts"]["texts"]
-    splits = Splits.model_validate(spec.get("splits", {})).of_openings(texts)
+    """Return the openings of the split *test*, numbered as in the spec, with their groups."""
+    openings = labelled(spec["prompts"])
+    splits = Splits.model_validate(spec.get("splits", {})).of_openings(openings)
+    groups = numbered([label for _, label in openings])
     return [
-        {"id": f"opening-{number:04d}", "text": text}
-        for number, (text, split) in enumerate(zip(texts, splits, strict=True))
+        {
+            "id": f"opening-{number:04d}",
+            "text": text,
+            **({"group": groups[number]} if groups is not None else {}),
+        }
+        for number, ((text, _), split) in enumerate(zip(openings, splits, strict=True))
         if split == "test"
     ]

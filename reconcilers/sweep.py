@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopscope.reconcilers.owned import taken_name, to_apply
+from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.stage import condition, plan_stage, timed
 from loopscope.specs.keys import Key
@@ -32,7 +32,13 @@ def plan(snapshot: Snapshot) -> Plan:
     found = [existing.get(child.key) for child in wanted]
     status = Status(
         observed_generation=snapshot.object.generation,
-        conditions=timed(snapshot, *_conditions(snapshot, found, fresh=not apply and not remove)),
+        conditions=timed(
+            snapshot,
+            *_conditions(snapshot, found, fresh=not apply and not remove),
+            *of_older_rules(
+                snapshot, {child.key.name: existing.get(child.key) for child in wanted}
+            ),
+        ),
         summary=_summary(snapshot.object.key.name, found),
     )
     return Plan(status=status, apply=apply, remove=remove, events=_events(snapshot, status))

@@ -16,14 +16,14 @@ from loopscope.reports.documents import object_document
 from loopscope.reports.html import render_report, render_several
 from loopscope.reports.provenance import spec_yaml
 from loopscope.reports.several import Several
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 
-CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "prompts.parquet", "norms.json")
+CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "norms.json")
 MAPPING_FILES = (
     "pairs.parquet",
     "features_test.parquet",
@@ -138,6 +138,7 @@ def _fill(view: ExperimentView, folder: Path) -> None:
             shutil.copyfile(source, folder / "manifests" / f"{stage.name}.json")
     (folder / "capture").mkdir()
     _copy(view, "capture", CAPTURE_FILES, folder / "capture")
+    _copy(view, view.prompts.name, (PROMPTS,), folder / "capture")
     _copy(view, "mapping", MAPPING_FILES, folder)
     _copy(view, "steering", STEERING_FILES, folder)
     for side in ("coarse", "fine"):
@@ -158,7 +159,8 @@ def _copy(view: ExperimentView, name: NodeName, files: Sequence[str], folder: Pa
     if stage.artifact is None:
         return
     for file in files:
-        if file in _OPTIONAL and file not in stage.artifact.files:
+        can_lack = file in _OPTIONAL or not stage.available  # other rules, other files
+        if can_lack and file not in stage.artifact.files:
             continue
         shutil.copyfile(stage.path(file), folder / file)
         if file_sha256(folder / file) != stage.artifact.files[file].sha256:
@@ -168,7 +170,7 @@ def _copy(view: ExperimentView, name: NodeName, files: Sequence[str], folder: Pa
 def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path: Path) -> None:
     """Write a feature table with the column ``candidate``."""
     stage: StageView = view.stage(side)
-    if not stage.available:
+    if stage.artifact is None:
         return
     table = pyarrow.parquet.read_table(stage.path("features.parquet"))
     candidates = set(view.candidates(side))

@@ -23,6 +23,7 @@ from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
 from loopscope.state.records import ObjectRecord
 
 __all__ = [
+    "DONE_WORDS",
     "Listing",
     "age",
     "by_owner",
@@ -34,6 +35,8 @@ __all__ = [
     "stage_word",
 ]
 
+DONE_WORDS = ("Ready", "Skipped", "Outdated")
+"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
 Children = Mapping[str, Sequence[ObjectRecord]]
 Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
@@ -153,6 +156,15 @@ def _summary(name: str, form: Callable[[Any], str] = str) -> Cell:
     return cell
 
 
+def _confirmed(record: ObjectRecord | None) -> str:
+    """Return how many of a mapping's candidates passed again on test prompts, or that none did."""
+    summary = record.status.summary if record is not None and record.ready else {}
+    if "confirmation" not in summary:
+        return MISSING
+    confirmed = summary.get("confirmed")
+    return "not confirmed" if confirmed is None else count(confirmed)
+
+
 def _interval(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     summary = testable(record.status.summary) if record.ready else {}
     return signed_interval(summary.get("low"), summary.get("high"))
@@ -206,7 +218,7 @@ _CELLS: dict[str, dict[str, Cell]] = {
         "CHILDREN": _summary("children", count),
         "PERCENTILE": _summary("percentile", lambda value: decimal(value, 1)),
         "STABILITY": _summary("stability", lambda value: percent(value, 0)),
-        "CONFIRMED": _summary("confirmed", count),
+        "CONFIRMED": lambda record, _: _confirmed(record),
         "PASS-OF-ALL": _summary("share_of_all", percent),
         "PASS-OF-FIRING": _summary("share_of_firing", percent),
     },
@@ -222,6 +234,7 @@ _CELLS: dict[str, dict[str, Cell]] = {
 _WIDE: dict[str, dict[str, Cell]] = {
     "Experiment": {
         "REASON": _reason,
+        "CONFIRMED": lambda _, stages: _confirmed(stages.get("mapping")),
         "MODEL": lambda record, _: str(record.spec.get("model", {}).get("name", MISSING)),
         "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
         "GENERATION": lambda record, _: str(record.generation),

@@ -26,11 +26,13 @@ from loopscope.reports.story import (
     answers,
     assay_sentence,
     cautions,
+    controls,
     model_facts,
     question,
     share_sentence,
 )
 from loopscope.reports.view import ExperimentView, StageView
+from loopscope.specs.rules import Selection
 
 HISTOGRAMS_MAX = 6
 PAIRS_SHOWN_MAX = 60
@@ -83,13 +85,23 @@ def anchors(view: ExperimentView, side: Literal["coarse", "fine"]) -> dict[str, 
     """Return the candidates of one decomposition with their statistics, best first."""
     stage = view.stage(side)
     if not stage.available:
-        return {"stage": stage, "rows": [], "selection": {}, "confirmed": {}, "hard": False}
+        return {
+            "stage": stage,
+            "rows": [],
+            "selection": {},
+            "confirmed": {},
+            "hard": False,
+            "cautions": {},
+        }
     features = stage.table("features.parquet").set_index("latent", drop=False)
     candidates = view.candidates(side)
     rows = features.loc[candidates].to_dict("records")
+    selection = Selection.model_validate(stage.spec["selection"])
+    found = {row["latent"]: selection.caution(row) for row in rows}
     return {
         "stage": stage,
         "rows": rows,
+        "cautions": {latent: caution for latent, caution in found.items() if caution},
         "selection": stage.spec["selection"],
         "confirmed": _confirmed(view) if side == "coarse" else {},
         "hard": "selectivity_hard_negative" in features,
@@ -117,6 +129,7 @@ def mapping(view: ExperimentView) -> dict[str, Any]:
         "stage": stage,
         "gate": gate,
         "power": gate.get("selection"),
+        "controls": controls(gate),
         "gate_policy": rules["gate"]["policy"],
         "share_sentence": share_sentence(gate),
         "rules": rules,
@@ -162,7 +175,7 @@ def provenance(view: ExperimentView) -> dict[str, Any]:
     return {
         "model": model_facts(view),
         "inputs": resolved_inputs(view),
-        "stages": [stage_provenance(s) for s in view.stages.values() if s.available],
+        "stages": [stage_provenance(s) for s in view.stages.values() if s.artifact is not None],
         "spec": spec_yaml(view),
     }
 

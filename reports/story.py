@@ -68,6 +68,25 @@ def share_sentence(gate: dict[str, Any]) -> str:
     return f"{by_chance}: passing sets an anchor apart from most latents."
 
 
+_CONTROLS = {
+    None: "dictionaries of random directions",
+    "decoder rows": "dictionaries of random rows that spread as the fine decoder's do",
+    "stream rows": "dictionaries of random rows that spread as the residual stream does",
+    "permuted pairs": "dictionaries whose activations were dealt to other decoder rows",
+}
+"""Gates of before controls had a kind were compared with random directions."""
+
+
+def controls(gate: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the controls of a gate, each with its name; those of older gates too."""
+    control = gate.get("control")
+    if not control:
+        return []
+    found = control.get("controls") or [control]
+    known = {"decides": True, "effective_dimensions": None}
+    return [{**known, **entry, "name": _CONTROLS[entry.get("kind")]} for entry in found]
+
+
 def calibration_sentences(gate: dict[str, Any]) -> list[str]:
     """Return what the gate was compared with; nothing for a gate that was not calibrated."""
     if "null" not in gate:
@@ -77,7 +96,7 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
         f"The best of {count(len(gate['anchors']))} anchors has {count(gate['best_count'])} "
         f"children; of {count(null['anchors'])} sets of anchors that are no candidates but fire as "
         f"often, {count(null['at_least_as_many'])} have at least as many, and of "
-        f"{count(control['dictionaries'])} dictionaries of random directions "
+        f"{count(control['dictionaries'])} {_CONTROLS[control.get('kind')]} "
         f"{count(round(control['p'] * (control['dictionaries'] + 1)) - 1)}."
     ]
     if corner["of"]:
@@ -179,7 +198,8 @@ def _steering(view: ExperimentView) -> Answer:
 
 def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
     stage = view.stage(name)
-    summary = stage.record.status.summary if stage.record and stage.answered else {}
+    told = stage.answered or stage.artifact is not None  # also of other rules: problem says which
+    summary = stage.record.status.summary if stage.record and told else {}
     return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])
 
 

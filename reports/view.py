@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas
 import pyarrow
 import pyarrow.parquet
 
 from loopscope.reports.present import present
-from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.actions import CODE_REVISIONS, Stage, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
@@ -23,13 +23,16 @@ from loopscope.state.artifacts import ArtifactStore, Corrupt
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
+PROMPTS = "prompts.parquet"
+
 
 @dataclass(frozen=True)
 class StageView:
     """One stage of an experiment.
 
     ``artifact``, ``folder`` and ``manifest`` are there only when the object is Ready for its
-    current spec and the artifact's bytes were verified; else ``problem`` says why not.
+    current spec and the artifact's bytes were verified; else ``problem`` says why not. It also
+    says so of an artifact of other rules, whose files are there but need not have today's columns.
     """
 
     name: NodeName
@@ -42,8 +45,8 @@ class StageView:
 
     @property
     def available(self) -> bool:
-        """Whether there is a verified artifact to show."""
-        return self.artifact is not None
+        """Whether there is a verified artifact to show, with the columns of today."""
+        return self.artifact is not None and not self.problem
 
     @property
     def answered(self) -> bool:
@@ -132,13 +135,23 @@ class ExperimentView:
     @property
     def unfinished(self) -> list[StageView]:
         """The stages that have neither an artifact nor an answer."""
-        return [s for s in self.stages.values() if not s.available and not s.answered]
+        return [s for s in self.stages.values() if s.artifact is None and not s.answered]
 
     def stage(self, name: NodeName) -> StageView:
         """Return a stage; one that the spec does not ask for is not available and says so."""
         return self.stages.get(name) or StageView(
             name, None, problem="the spec does not ask for it"
         )
+
+    @property
+    def prompts(self) -> StageView:
+        """The stage whose ``prompts.parquet`` says most: a decomposition knows of the split.
+
+        Captures of earlier versions knew it, too, and decompositions had no such table.
+        """
+        coarse = self.stage("coarse")
+        knows = coarse.artifact is not None and PROMPTS in coarse.artifact.files
+        return coarse if knows else self.stage("capture")
 
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""
@@ -171,12 +184,25 @@ def _stage(
         manifest = store.manifest(artifact.stage, artifact.digest)
     except (Corrupt, OSError) as error:
         return StageView(name, record, problem=f"ArtifactDamaged: {error}")
-    revision = CODE_REVISIONS[next(stage for stage in CODE_REVISIONS if stage == artifact.stage)]
-    if manifest.get("codeRevision", revision) != revision:
-        problem = "Outdated: it was made by another version of Loopscope; the controller renews it"
-        return StageView(name, record, problem=problem)
-    folder = store.folder(artifact.stage, artifact.digest)
-    return StageView(name, record, artifact, folder, MappingProxyType(manifest))
+    return StageView(
+        name,
+        record,
+        artifact,
+        store.folder(artifact.stage, artifact.digest),
+        MappingProxyType(manifest),
+        _older(cast(Stage, artifact.stage), manifest.get("codeRevision")),
+    )
+
+
+def _older(stage: Stage, revision: Any) -> str:
+    """Return what to say of an artifact of another revision than that of now, or nothing."""
+    if not isinstance(revision, int) or revision == CODE_REVISIONS[stage]:
+        return ""
+    return (
+        f"Outdated: it was made by another version of Loopscope ({revision_words(stage, revision)})"
+        "; its files are in the bundle (`loopscope export`), and `loopscope plan` shows what would "
+        "run again"
+    )
 
 
 def _problem(name: NodeName, records: Mapping[NodeName, ObjectRecord | None]) -> str:

@@ -15,12 +15,42 @@ from loopscope.specs.canonical import digest
 Stage = Literal["capture", "decomposition", "mapping", "steering"]
 
 CODE_REVISIONS: dict[Stage, int] = {
-    "capture": 3,
-    "decomposition": 2,
+    "capture": 4,
+    "decomposition": 3,
     "mapping": 4,
     "steering": 6,
 }
-"""Raise a stage's number by hand when its code changes what it computes."""
+"""Raise a stage's number by hand when its code changes what it computes, and say in
+``REVISION_NOTES`` what it changed: work of an older revision is not made again in silence."""
+
+REVISION_NOTES: dict[Stage, dict[int, str]] = {
+    "capture": {
+        3: "nothing comes from another capture but what its own payload would have made",
+        4: "splits and groups are no longer part of it; the calibration text always is",
+    },
+    "decomposition": {
+        3: "rates over the calibration text",
+    },
+    "mapping": {
+        4: "too few prompts to find anything are INCONCLUSIVE; maxQ 1 asks for no test",
+        5: "anchors matched on text; mean rank; controls with the decoder's covariance",
+    },
+    "steering": {
+        6: "no verdict without a working assay; exact intervals",
+        7: "budgets on all neutral texts with their error; placebo prompt; "
+        "collateral over its floor",
+    },
+}
+"""What a revision of a stage's code changed, in one phrase; the oldest ones are not told."""
+
+
+def revision_words(stage: Stage, before: int) -> str:
+    """Return which revision of a stage's code follows ``before`` now, and what it changed."""
+    now = CODE_REVISIONS[stage]
+    told = REVISION_NOTES[stage]
+    notes = [told[revision] for revision in range(before + 1, now + 1) if revision in told]
+    changed = f": {'; '.join(notes)}" if notes else ""
+    return f"{stage} revision {before} -> {now}{changed}"
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ UNIT_KEYWORD = "x-unit"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cosine = Annotated[Share, Unit("cosine")]
 Weight = Annotated[Share, Unit("weight")]
+Label = Annotated[str, Field(min_length=1, max_length=200)]
 HookName = Annotated[str, Field(pattern=HOOK_PATTERN)]
 
 
@@ -196,6 +197,63 @@ class Texts(Spec):
         if not self.texts:
             where = f"{self.file} is empty" if self.file else "neither file nor texts is given"
             raise ValueError(f"expected at least one text, but {where}")
+        return self
+
+
+class Groups(Spec):
+    """Which texts belong together: of one template or source, or mirrors of one another.
+
+    Texts of one label, in whichever set, are one group. Whole groups are held out and drawn.
+    """
+
+    model_config = exactly_one(("by",), ("file",), ("labels",))
+
+    by: Literal["line"] | None = None
+    """``line``: the texts at the same place of their sets, where these mirror one another."""
+    file: str | None = None
+    """Text file, relative to the YAML: one label per line, blank lines ignored."""
+    labels: Annotated[tuple[Label, ...], Field(max_length=100_000)] = ()
+    """The labels themselves, one for each text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, data: Any, info: ValidationInfo) -> Any:
+        reader = file_reader(info)
+        if reader is None or not isinstance(data, dict) or not isinstance(data.get("file"), str):
+            return data
+        if not data.get("labels"):
+            return {**data, "labels": reader.lines(data["file"], as_lines=True)}
+        return data
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Groups:
+        given = [name for name in ("by", "file", "labels") if getattr(self, name)]
+        if given not in (["by"], ["file", "labels"], ["labels"]):
+            found = " and ".join(given) or "none"
+            raise ValueError(f"expected exactly one of by, file, labels; found {found}")
+        return self
+
+    def of(self, texts: int) -> tuple[str, ...]:
+        """Return the label of each of so many texts. Raises ValueError if there are others."""
+        if self.by is not None:
+            return tuple(str(number) for number in range(1, texts + 1))
+        if len(self.labels) != texts:
+            raise ValueError(
+                f"expected one label of groups for each of {texts} texts, found {len(self.labels)}"
+            )
+        return self.labels
+
+
+class GroupedTexts(Texts):
+    """Texts of which some may belong together."""
+
+    groups: Groups | None = None
+    """Which of them belong together; without it each stands for itself."""
+
+    @model_validator(mode="after")
+    def _each_has_a_label(self) -> GroupedTexts:
+        if self.groups is not None:
+            self.groups.of(len(self.texts))
         return self
 
 

@@ -10,10 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.fields import HookName, ObjectName, Spec, Texts, Unit, normalised
+from loopscope.specs.fields import (
+    GroupedTexts,
+    HookName,
+    ObjectName,
+    Spec,
+    Texts,
+    Unit,
+    normalised,
+)
 from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from loopscope.specs.sources import Dictionary, Model
-from loopscope.specs.splits import Splits
+from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
 
 Positions = Literal["last", "all"]
@@ -30,11 +38,11 @@ class Reference(Spec):
 class PromptSets(Spec):
     """The two conditions that are contrasted, and a third that is only looked at."""
 
-    target: Texts
+    target: GroupedTexts
     """Prompts about the concept."""
-    neutral: Texts
+    neutral: GroupedTexts
     """Prompts of the same shape that are not about it."""
-    hard_negatives: Texts | None = None
+    hard_negatives: GroupedTexts | None = None
     """Prompts about the concept's nearest neighbours (other countries); reported apart, never
     mixed into neutral."""
 
@@ -82,11 +90,12 @@ class CaptureSpec(Spec):
     splits: Splits = Splits()
     """Which prompts choose latents, and which only test."""
     calibration_text: Texts | None = None
-    """Ordinary text, captured apart: decompositions check their dictionaries on it."""
+    """Ordinary text, captured apart: decompositions measure their dictionaries on it. A text over
+    ``maxTokens`` is read in pieces. Default: 106 English sentences that come with Loopscope."""
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:
-        self.splits.check_prompts(dict(self.prompts.conditions))
+        check_prompts(self.splits, self.prompts.canonical())
         return self
 
 
@@ -102,8 +111,8 @@ class DecompositionSpec(Spec):
     selection: Selection = Selection()
     """Which latents are candidates for the concept."""
     calibration: Expected | None = None
-    """What the dictionary must do on the capture's ``calibrationText``; left out, nothing is
-    checked."""
+    """What the dictionary must do on the capture's ``calibrationText``; left out, it is measured
+    and not checked."""
 
 
 class MappingSpec(MappingRules):
@@ -131,7 +140,7 @@ class SteeringSpec(SteeringRules):
 
     @model_validator(mode="after")
     def _divisible(self) -> SteeringSpec:
-        self.splits.check_openings(self.prompts.texts)
+        self.splits.check_openings(labelled(self.prompts.canonical()))
         return self
 
 
@@ -150,8 +159,9 @@ class Calibration(Spec):
     A dictionary for another model, hook or scale reconstructs badly or fires too often.
     """
 
-    text: Texts
-    """Ordinary text, one sequence per line; all its tokens but BOS count."""
+    text: Texts | None = None
+    """Ordinary text, one sequence per line; all its tokens but BOS count. A text over ``maxTokens``
+    is read in pieces. Default: 106 English sentences that come with Loopscope."""
     coarse: Expected
     """Ranges for the coarse dictionary."""
     fine: Expected
@@ -200,9 +210,9 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentSpec:
-        self.splits.check_prompts(dict(self.prompts.conditions))
+        check_prompts(self.splits, self.prompts.canonical())
         if self.steering is not None:
-            self.splits.check_openings(self.steering.prompts.texts)
+            self.splits.check_openings(labelled(self.steering.prompts.canonical()))
         return self
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def merged(
     two hands exclude one another: validate it.
     """
     now, before = leaves(asked), leaves(live)
-    stated = _stated(written)
+    stated = stated_fields(written)
     fresh = asked_fields(asked)
     for path in _set_by_others(before, last):
         name = ".".join(path)
@@ -74,7 +74,7 @@ def _set_by_others(live: Leaves, last: Mapping[str, str]) -> Iterator[tuple[str,
             yield tuple(name.split("."))
 
 
-def _stated(written: Any) -> set[tuple[str, ...]]:
+def stated_fields(written: Any) -> set[tuple[str, ...]]:
     """Return the fields that a file gives; ``file`` of a text set stands for its texts, too."""
     found = set(leaves(written))
     return found | {(*path[:-1], "texts") for path in found if path[-1:] == ("file",)}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.fields import Cosine, HookName, Share, Spec, Texts, Unit
+from loopscope.specs.fields import Cosine, GroupedTexts, HookName, Share, Spec, Texts, Unit
 from loopscope.specs.lexicon import check_apart, check_free_of_words
 
 Arm = Literal[
@@ -69,6 +69,22 @@ class Selection(Spec):
         ]
         return [latent for _, latent in sorted(passing)[: self.top]]
 
+    def caution(self, row: Mapping[str, float]) -> str | None:
+        """Return what hard negatives say against a candidate; None if nothing, or without any.
+
+        ``row`` has the columns of ``features.parquet``. The limits are those for neutral prompts.
+        A caution changes no choice: hard negatives select nothing.
+        """
+        if "selectivity_hard_negative" not in row:
+            return None
+        rate, selectivity = row["firing_rate_hard_negative"], row["selectivity_hard_negative"]
+        if rate <= self.max_firing_rate_neutral and selectivity >= self.min_selectivity:
+            return None
+        return (
+            f"fires on {rate:.0%} of the hard negatives, selectivity against them "
+            f"{selectivity:.2f}: it may answer to what they share with the target"
+        )
+
 
 class MappingRules(Spec):
     """When a fine latent belongs to a coarse one."""
@@ -82,7 +98,8 @@ class MappingRules(Spec):
     top_k: Annotated[int, Field(ge=1, le=1000), Unit("pairs")] = 10
     """Pairs kept per anchor: this many by cosine and this many by correlation."""
     permutations: Annotated[int, Field(ge=0, le=100_000), Unit("permutations")] = 1000
-    """Permutations of the prompts within their condition behind each edge's p; 0 tests nothing."""
+    """Permutations of the prompts, within condition and class of the last token, behind each
+    edge's p; 0 tests nothing."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the permutations, and of what the gate draws."""
 
@@ -130,9 +147,9 @@ class Gate(Spec):
     dictionary the gate never says GO."""
     min_percentile: Annotated[float, Field(ge=50.0, lt=100.0), Unit("percentile")] = 95.0
     """Least percentile of the best anchor's count among matched anchors; also bounds how often
-    a dictionary of random directions may reach the count."""
+    a fine dictionary that knows nothing of the concept may reach the count."""
     resamples: Annotated[int, Field(ge=20, le=10_000), Unit("resamples")] = 200
-    """Bootstrap resamples of the prompts on which the gate is asked again."""
+    """Random halves of the prompts of each condition on which the gate is asked again."""
     min_stability: Annotated[Share, Unit("share of resamples")] = 0.8
     """Least share of the resamples that say the same, for GO and for NO-GO."""
     policy: Literal["report", "enforce"] = "report"
@@ -189,7 +206,7 @@ class SteeringRules(Spec):
     """Tokens generated after each opening."""
     sampling: Sampling = Sampling()
     """How tokens are drawn."""
-    prompts: Texts
+    prompts: GroupedTexts
     """Openings to continue."""
     neutral_text: Texts
     """Fixed text on which the next-token KL is measured."""

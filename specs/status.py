@@ -15,6 +15,7 @@ ConditionType = Literal[
     "PreflightsPassed",
     "SourceValid",
     "Suspended",
+    "RulesCurrent",
 ]
 WORD_BY_REASON = {
     "JobRunning": "Running",
@@ -84,6 +85,12 @@ class Status:
             and condition.status == "True"
             and condition.observed_generation == generation == self.observed_generation
         )
+
+    @property
+    def is_of_older_rules(self) -> bool:
+        """Whether it rests on work that the code of now would not make so, and is left alone."""
+        current = self.condition("RulesCurrent")
+        return current is not None and current.status == "False"
 
     def to_json(self) -> dict[str, Any]:
         """Return the status with the field names of the API."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
@@ -116,14 +116,6 @@ def record_sources(connection: Connection, files: Iterable[SourceRecord]) -> Non
         connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=new))
 
 
-def forget_sources(connection: Connection, paths: Iterable[str]) -> None:
-    """Remove files that are gone."""
-    statement = text("delete from sources where path = :path")
-    rows = [{"path": path} for path in paths]
-    if rows:
-        connection.execute(statement, rows)
-
-
 def standing(connection: Connection) -> dict[Key, Standing]:
     """Return every object without an owner; cheap also for ten thousand of them."""
     rows = connection.exec_driver_sql(_STANDING)
@@ -145,6 +137,17 @@ def ready_roots(connection: Connection) -> set[Key]:
         "and json_extract(status, '$.conditions[0].type') = 'Ready' "
         "and json_extract(status, '$.conditions[0].status') = 'True' "
         "and json_extract(status, '$.conditions[0].observedGeneration') = generation"
+    )
+    return {Key(*row) for row in rows}
+
+
+def roots_of_older_rules(connection: Connection) -> set[Key]:
+    """Return the objects without an owner that, or whose children, rest on work of older rules."""
+    rows = connection.exec_driver_sql(
+        "select kind, namespace, name from objects where owner_uid is null "
+        "and exists (select 1 from json_each(objects.status, '$.conditions') "
+        "where json_extract(value, '$.type') = 'RulesCurrent' "
+        "and json_extract(value, '$.status') = 'False')"
     )
     return {Key(*row) for row in rows}
 

@@ -18,6 +18,9 @@ UNAVAILABLE = "InputUnavailable"
 CODE_CHANGED = "CodeChanged"
 """Reason of a pending job that no worker may run before the controller was started again."""
 
+RULES_CHANGED = "RulesChanged"
+"""Reason of what rests on work of older rules, and of what cannot be made before that is let go."""
+
 CANCELLED = "Cancelled"
 """Reason of a job that somebody cancelled by hand: it is not queued again by itself."""
 
@@ -59,6 +62,8 @@ class ObjectRecord:
         ready = self.status.condition("Ready")
         if ready is None or self.status.observed_generation != self.generation:
             return "Pending"
+        if self.ready and self.status.is_of_older_rules:
+            return "Outdated"
         if self.ready:
             return "Ready" if self.status.artifact else "Skipped"
         return "Stalled" if self.stalled else WORD_BY_REASON.get(ready.reason, "Waiting")

@@ -61,10 +61,16 @@ def _capture(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[s
 
 def _decomposition(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     residual = upstream("capture", payload["capture"]["digest"], "residual.safetensors")
-    seen = [_sha256(residual), payload["dictionary"]["identity"], payload["aggregation"]]
+    seen = [
+        _sha256(residual),
+        payload["dictionary"]["identity"],
+        payload["aggregation"],
+        payload["splits"],
+    ]
     files = {
         "tables/activations.safetensors": digest(seen).encode(),
         "features.parquet": _features(),
+        "prompts.parquet": _prompts(tuple(payload["splits"])),
         "tables/seen.json": _json(seen),
     }
     return files, {"l0": 2.0, "fvu": 0.25, "d_sae": 32}
@@ -79,6 +85,15 @@ def _features() -> bytes:
         "firing_rate_neutral": [0.05, 0.1, 0.3, 0.0],
         "q_value": [0.001, 0.01, 0.02, float("nan")],
     }
+    return _parquet(columns)
+
+
+@functools.cache
+def _prompts(splits: tuple[str, ...]) -> bytes:
+    return _parquet({"split": list(splits)})
+
+
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
     stream = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), stream)
     return stream.getvalue()

@@ -16,9 +16,11 @@ from loopscope.numerics.calibration import (
     Calibration,
     Counts,
     Question,
+    best,
     calibrate,
     select_candidates,
 )
+from loopscope.numerics.controls import Control, RowLaw, drawn_row_counts
 from loopscope.numerics.features import latent_statistics
 from loopscope.numerics.gate import ChildThresholds, GateRules, SelectionThresholds, count_children
 from loopscope.numerics.mapping import ActivationColumns, cosine_blocks
@@ -106,13 +108,20 @@ def _off_by_a_third(rows: np.ndarray, generator: np.random.Generator) -> torch.T
 
 
 def gate_of(
-    seed: int, *, extra_children: int = 0, rate_matters: bool = False, resamples: int = 40
+    seed: int,
+    *,
+    extra_children: int = 0,
+    rate_matters: bool = False,
+    resamples: int = 40,
+    rogue: float = 0.0,
 ) -> Calibration:
     """Return the gate's answer in a world of 400 coarse latents, four of them the concept's.
 
     Every latent has Poisson(2) children at cosines about 0.6; with ``rate_matters`` those that
     fire more often have more, up to three times as many. The concept's latents have
-    ``extra_children`` more: 0 is the null, in which they are latents like any other.
+    ``extra_children`` more: 0 is the null, in which they are latents like any other. With
+    ``rogue`` all fine rows vary along one direction by so much of their length, and the concept's
+    latents happen to lie near it: what then lies near them has nothing to do with the concept.
     """
     generator = np.random.default_rng([seed, extra_children, rate_matters])
     latents, width, side, concept = 400, 256, 80, 4
@@ -128,11 +137,14 @@ def gate_of(
     families = generator.poisson(expected)
     families[:concept] += extra_children
     decoder = _unit(generator.normal(size=(latents, width)))
+    if rogue:
+        decoder[:concept] = _unit(decoder[:concept] + np.eye(width)[0])
     parents = np.repeat(np.arange(latents), families)
     cosine = generator.normal(0.6, 0.08, parents.size)[:, None].clip(0.35, 0.95)
     away = _unit(generator.normal(size=(parents.size, width)))
     away = _unit(away - (away * decoder[parents]).sum(axis=1, keepdims=True) * decoder[parents])
     fine = cosine * decoder[parents] + np.sqrt(1 - cosine**2) * away
+    fine[:, 0] += rogue * generator.normal(size=len(fine))
     return _asked(rows, decoder, fine, resamples)
 
 
@@ -154,10 +166,17 @@ def _asked(
         rows,
         candidates,
         Counts(children, children),
-        coarse_rows[torch.from_numpy(candidates)],
-        np.ones((len(candidates), len(fine)), dtype=bool),
-        Question(SELECTION, 5, CHILD.cosine_min, GATE, resamples, seed=0),
+        [control_of(coarse_rows[torch.from_numpy(candidates)], fine, best(children, candidates))],
+        Question(SELECTION, 5, GATE, resamples, seed=0),
     )
+
+
+def control_of(anchors: torch.Tensor, fine: np.ndarray, observed: int) -> Control:
+    """Return the control that decides under the cosine rule."""
+    law = RowLaw.of_decoder(torch.from_numpy(fine.astype(np.float32)))
+    every = np.ones((len(anchors), len(fine)), dtype=bool)
+    counts = drawn_row_counts(anchors, every, law, CHILD.cosine_min, ("decoder rows", 0))
+    return Control("decoder rows", observed, counts, True, law.effective_dimensions)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -66,11 +66,13 @@ class World:
 def capture_payload(**changes):
     texts = [(t, "target") for t in TARGET] + [(t, "neutral") for t in NEUTRAL]
     prompts = [
-        {"id": f"p{i}", "text": text, "condition": condition, "split": "discover"}
+        {"id": f"p{i}", "text": text, "condition": condition}
         for i, (text, condition) in enumerate(texts)
     ]
-    payload = {"model": {}, "hook": HOOK, "positions": "last", "maxTokens": 32, "prompts": prompts}
-    return payload | changes
+    return {
+        "model": {}, "hook": HOOK, "positions": "last", "maxTokens": 32, "prompts": prompts,
+        "calibrationText": NEUTRAL[:1],
+    } | changes  # fmt: skip
 
 
 def steering_payload(**changes):
@@ -134,6 +136,9 @@ def add_steering_inputs(world: World) -> World:
             "selectivity": np.where(answers, 0.9, 0.0),
         }
         write_table(decomposition / "features.parquet", features)
+        prompts = table(world.folder / "capture" / "prompts.parquet")
+        prompts["split"] = ["discover"] * len(prompts["prompt_id"])
+        write_table(decomposition / "prompts.parquet", prompts)
     for name, latents in (("coarse", 8), ("fine", 16)):
         rows = basis[:latents].clone()
         world.dictionaries[name] = SparseDictionary(

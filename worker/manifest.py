@@ -20,7 +20,8 @@ _LIBRARIES = (
     "scipy",
     "loopscope",
 )
-_TEXT_FIELDS = ("prompts", "openings", "neutralText", "lexicon")
+_TEXT_FIELDS = ("prompts", "calibrationText", "openings", "neutralText", "lexicon")
+_FIELDS_OF_PROMPTS = ("splits", "groups")
 
 
 def manifest_of(
@@ -59,9 +60,13 @@ def manifest_of(
 
 
 def _without_texts(payload: dict[str, Any]) -> dict[str, Any]:
-    """Leave out long text lists: they stand in the payload tables and in the spec."""
+    """Leave out long lists: they stand in the payload tables and in the spec."""
+    counted = {
+        **dict.fromkeys(_TEXT_FIELDS, "texts"),
+        **dict.fromkeys(_FIELDS_OF_PROMPTS, "prompts"),
+    }
     return {
-        name: f"{len(value)} texts" if name in _TEXT_FIELDS else value
+        name: f"{len(value)} {counted[name]}" if name in counted else value
         for name, value in payload.items()
     }
 

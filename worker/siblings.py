@@ -22,10 +22,14 @@ ShardKind = Literal["capture", "calibration"]
 
 _TEXTS: dict[ShardKind, str] = {"capture": "prompts", "calibration": "calibrationText"}
 """The field that holds the texts of a kind of shards."""
-_UNSEEN = ("hook", "positions", "maxTokens")
+_UNSEEN: dict[ShardKind, tuple[str, ...]] = {
+    "capture": ("hook", "positions", "maxTokens"),
+    "calibration": ("hook", "positions"),
+}
 """Fields that the passes do not see: each hook has its own shards, positions are cut from shards,
-and a prompt over the limit is refused before any pass (see ``pending_siblings``)."""
-_UNSEEN_OF_A_PROMPT = ("id", "condition", "split")
+and a prompt over the limit is refused before any pass (see ``pending_siblings``); a calibration
+text is read in pieces of the limit."""
+_UNSEEN_OF_A_PROMPT = ("id", "condition")
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def _seen_by_the_passes(job: JobRecord, kind: ShardKind) -> dict[str, Any]:
 
     Whatever a payload will hold some day counts, until it is named above as not seen.
     """
-    left_out = (*_UNSEEN, *_TEXTS.values())
+    left_out = (*_UNSEEN[kind], *_TEXTS.values())
     seen = {name: value for name, value in job.payload.items() if name not in left_out}
     texts = job.payload.get(_TEXTS[kind], [])
     return {

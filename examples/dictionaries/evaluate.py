@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 LIBRARIES = ("torch", "sae-lens", "transformers", "gguf", capture.GGUF_PACKAGE)
 MACHINE = "shared 2-core x86-64 virtual machine (AVX2), no GPU"
+CALIBRATION = Path(__file__).resolve().parents[2] / "specs" / "packaged" / "calibration.txt"
 CE_LINES = 30  # calibration lines on which the cross entropy is measured
 DEAD_ROWS = 100_000  # training tokens on which a latent must fire once to count as alive
 
@@ -205,7 +206,7 @@ def run(work: Path, target: Path, model_folder: Path, names: list[str]) -> None:
     """Measure the shipped dictionaries `names` and write a training.json beside each."""
     facts = json.loads((work / "capture.json").read_text())
     dictionaries = {name: Dictionary.load(target / name) for name in names}
-    entropy = recovered(model_folder, dictionaries, target / "calibration.txt")
+    entropy = recovered(model_folder, dictionaries, CALIBRATION)
     training: Rows = np.load(work / "train.npy", mmap_mode="r")
     order = np.sort(np.random.default_rng(0).permutation(len(training))[:DEAD_ROWS])
     for name, dictionary in dictionaries.items():

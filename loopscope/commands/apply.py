@@ -83,7 +83,7 @@ def apply(
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
     _say(fulfil(state or context.obj.open(), reading, now=now()))
-    tell_unchecked(state, reading)
+    tell_notes(state, reading)
 
 
 def diff(
@@ -147,14 +147,20 @@ def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
     return options.open_to_read() if to_read else options.open_existing()
 
 
-def tell_unchecked(state: StateFolder | None, reading: Reading) -> None:
-    """Say on standard error what was applied without having been looked at."""
+def tell_notes(state: StateFolder | None, reading: Reading) -> list[str]:
+    """Say on standard error what was not looked at, and what may find nothing; return it."""
     if not reading.loaded:
-        return
+        return []
+    from loopscope.controller.selection_power import selection_warnings
     from loopscope.controller.unchecked import unchecked_inputs
 
-    for note in unchecked_inputs(state, reading.loaded):
-        print(printable(f"note: {note}"), file=sys.stderr)
+    notes = [
+        *(f"note: {note}" for note in unchecked_inputs(state, reading.loaded)),
+        *(f"warning: {note}" for note in selection_warnings(state, reading.loaded)),
+    ]
+    for note in notes:
+        print(printable(note), file=sys.stderr)
+    return notes
 
 
 def _dry_run(state: StateFolder | None, request: Request) -> None:
@@ -171,7 +177,7 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
             lines += [f"{key} unchanged (dry run)" for key in reading.unchanged.objects]
             lines += [f"{key} pruned (dry run)" for key in doomed_by(connection, reading)]
     print("\n".join(lines))
-    tell_unchecked(state, reading)
+    tell_notes(state, reading)
 
 
 def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
@@ -196,6 +202,13 @@ def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
 
 
 def _say(done: Done) -> None:
-    lines = [f"{applied.key} {applied.outcome}" for applied in done.applied]
-    lines += [f"{key} pruned" for key in done.removed]
-    print("\n".join(lines))
+    print(printable("\n".join(done_lines(done))))
+
+
+def done_lines(done: Done) -> list[str]:
+    """Return a line for each object of the files, and for each that something else came of."""
+    return [
+        *(f"{applied.key} {applied.outcome}" for applied in done.applied),
+        *(f"{one.key} is made again: {one.words}" for one in done.again),
+        *(f"{key} pruned" for key in done.removed),
+    ]

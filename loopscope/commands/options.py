@@ -145,5 +145,8 @@ ForceOption = Annotated[
     bool, typer.Option("--force-conflicts", help="Take over objects that others apply.")
 ]
 ConfirmOption = Annotated[
-    bool, typer.Option("--confirm", help="Discard more than 10 minutes of finished work.")
+    bool,
+    typer.Option(
+        "--confirm", help="Discard more than 10 minutes of finished work, or any after an upgrade."
+    ),
 ]

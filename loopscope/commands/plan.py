@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopscope.commands.apply import existing, request_of, tell_unchecked
+from loopscope.commands.apply import existing, request_of, tell_notes
 from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
@@ -59,13 +59,14 @@ def plan(
         reading = read_files(state, request, now=now())
         with state.database.read() as connection:
             found = planned(connection, state, reading, now=now())
-        tell_unchecked(state, reading)
+        notes = tell_notes(state, reading)
     if output is None:
         print(printable("\n".join(_lines(found))))
         return
     from loopscope.controller.plan_files import plan_document
 
-    document = json.dumps(plan_document(found, reading, now=now()), indent=1, ensure_ascii=False)
+    whole = plan_document(found, reading, now=now(), notes=notes)
+    document = json.dumps(whole, indent=1, ensure_ascii=False)
     if output == "json":
         print(document)
         return
@@ -109,9 +110,11 @@ def _lines(found: Planned) -> Iterator[str]:
 
 def _changes(changes: Any, outcome: str) -> Iterator[str]:
     from loopscope.controller.reasons import change_words
+    from loopscope.controller.upgrade_words import default_words
 
     for change in changes if outcome == "configured" else ():
-        yield f"  {change_words(change.field, change.before, change.after)}"
+        words = change_words(change.field, change.before, change.after)
+        yield f"  {default_words(change) if change.is_default else words}"
 
 
 def _table(stages: list[PlannedStage]) -> Iterator[str]:
@@ -146,6 +149,8 @@ def _total(found: Planned) -> str:
     parts.append(f"{still} cached")
     lost = found.discards_seconds
     end = f"; discards {_duration(lost)} of finished work" if lost >= 1 else ""
+    if found.needs_confirmation:
+        end += "; Loopscope's rules or defaults changed, so apply asks for --confirm"
     return f"plan: {', '.join(parts)}{end}"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loopscope.commands.apply import existing, request_of, tell_unchecked
+from loopscope.commands.apply import done_lines, existing, request_of, tell_notes
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
@@ -42,6 +42,7 @@ from loopscope.outcome import how_to_go_on, kept_line, outcomes
 from loopscope.progress import RunProgress, command_option
 from loopscope.reports.numbers import age
 from loopscope.reports.present import present
+from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
 from loopscope.stopping import last_line_if_stopped
@@ -92,10 +93,10 @@ def run(
         reading = read_files(found, request, now=now())
         state = found or context.obj.open()
         done = fulfil(state, reading, now=now())
-        tell_unchecked(state, reading)
+        tell_notes(state, reading)
     keys = [applied.key for applied in done.applied]
     with last_line_if_stopped(lambda what: kept_line(state, keys, what=what)):
-        print("\n".join(f"{applied.key} {applied.outcome}" for applied in done.applied))
+        print(printable("\n".join(done_lines(done))))
         progress = RunProgress(state, keys, max(1, len(settings.slot_devices)))
         with LiveView(progress) as view:
             ending = _Run(state, keys, settings, view, deadline).until_ended()

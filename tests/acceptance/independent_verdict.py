@@ -94,7 +94,10 @@ class Tables:
 
 
 def check(bundle: Path, agreement: Agreement, group: np.ndarray | None = None) -> None:
-    """Compare verdict.json and arms.parquet with what the scores give. Raises AssertionError."""
+    """Compare verdict.json and arms.parquet with what the scores give. Raises AssertionError.
+
+    ``group`` numbers the openings that belong together, in the order of their names.
+    """
     told = json.loads((bundle / "verdict.json").read_text())
     tables = Tables(pandas.read_parquet(bundle / "steering_scores.parquet"))
     group = np.arange(len(tables.openings)) if group is None else group
@@ -130,7 +133,7 @@ def check(bundle: Path, agreement: Agreement, group: np.ndarray | None = None) -
     if told["p"]:
         for name, value in p.items():
             agreement.near("p of each word", told["p"][name], value, ROUNDED)
-    _arms(bundle, tables, agreement)
+    _arms(bundle, tables, agreement, group)
 
 
 def _between_draws(tables: Tables) -> float:
@@ -237,14 +240,14 @@ def _word(told, again, intact, tables: Tables) -> tuple[str, dict[str, float]]:
     return ("NoPracticalDifference" if p["no_difference"] <= 0.05 else "Inconclusive"), p
 
 
-def _arms(bundle: Path, tables: Tables, agreement: Agreement) -> None:
+def _arms(bundle: Path, tables: Tables, agreement: Agreement, group: np.ndarray) -> None:
     arms = pandas.read_parquet(bundle / "arms.parquet")
     for row in arms.to_dict("records"):
         rows = tables.scores[
             (tables.scores["arm"] == row["arm"]) & (tables.scores["strength"] == row["strength"])
         ]
         scores = rows.pivot(index="prompt_id", columns="sample", values="concept").to_numpy()
-        low, high = rate_bounds(scores, np.arange(len(scores)))
+        low, high = rate_bounds(scores, group)
         agreement.near("rates of the arms", row["concept_rate"], scores.mean(), 1e-9)
         agreement.near("intervals of the arms' rates", row["concept_low"], low, EXACT)
         agreement.near("intervals of the arms' rates", row["concept_high"], high, EXACT)

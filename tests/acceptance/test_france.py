@@ -37,9 +37,7 @@ def spec() -> dict:
     for dictionary in document["spec"]["dictionaries"].values():
         dictionary["path"] = str((FRANCE / dictionary["path"]).resolve())
     steering = document["spec"]["steering"]
-    document["spec"]["calibration"]["text"] = {
-        "texts": (FRANCE.parent / "dictionaries" / "calibration.txt").read_text().splitlines()
-    }
+    document["spec"]["splits"] = {"test": 0}  # the other computation is over all prompts
     steering |= {"arms": ["none", "coarse", "fine", "multi", "random"], "randomDraws": 1}
     steering |= {"strengths": [0.1], "maxNewTokens": 8}
     del steering["systemPrompt"]

@@ -44,12 +44,12 @@ class RealWorker:
             "hook": HOOK,
             "positions": "last",
             "maxTokens": 32,
+            "calibrationText": ["the old town was quiet"],
             "prompts": [
                 {
                     "id": f"p{i}",
                     "text": f"the food in old paris{' was' * (i % 3)}",
                     "condition": "target" if i % 2 else "neutral",
-                    "split": "discover",
                 }
                 for i in range(prompts)
             ],

@@ -16,7 +16,7 @@ from typing import Any
 from loopscope.specs.actions import Stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
-from loopscope.specs.splits import Splits
+from loopscope.specs.splits import Splits, prompts_of
 from tests import fake_stages
 
 LAYERS = 4
@@ -133,12 +133,11 @@ class Model:
     def _capture(self, spec: dict[str, Any]) -> _Made | Outcome:
         if int(spec["hook"].split(".")[1]) >= LAYERS:
             return STALLED
-        splits = Splits.model_validate(spec.get("splits", {}))
-        groups = {group: spec["prompts"][group]["texts"] for group in ("target", "neutral")}
+        conditions = {name: spec["prompts"][name]["texts"] for name in ("target", "neutral")}
         prompts = [
-            {"id": f"{group}-{n:04d}", "text": text, "condition": group, "split": split}
-            for group, texts in groups.items()
-            for n, (text, split) in enumerate(zip(texts, splits.of_prompts(texts), strict=True))
+            {"id": f"{condition}-{n:04d}", "text": text, "condition": condition}
+            for condition, texts in conditions.items()
+            for n, text in enumerate(texts)
         ]
         return self._run(
             "capture",
@@ -163,6 +162,9 @@ class Model:
                 "capture": {"digest": self._lend(capture)},
                 "dictionary": {"identity": self._identity_of(spec["dictionary"]["path"])},
                 "aggregation": spec["aggregation"],
+                "splits": Splits.model_validate(
+                    self.specs[capture_key].get("splits", {})
+                ).of_prompts(prompts_of(self.specs[capture_key]["prompts"])),
             },
         )
 
@@ -177,6 +179,8 @@ class Model:
         names = [Key("Capture", "default", s["captureRef"]["name"]) for s in specs]
         captures = [self._make(name) for name in names]
         if len({made.content for made in captures if isinstance(made, _Made)}) > 1:
+            return STALLED
+        if coarse.files["prompts.parquet"] != fine.files["prompts.parquet"]:
             return STALLED
         identity = self._identity_of(specs[0]["dictionary"]["path"])
         payload = {
@@ -202,7 +206,8 @@ class Model:
         if not mapping.metrics["arms"]:
             return Outcome("answered")
         texts = spec["prompts"]["texts"]
-        splits = Splits.model_validate(spec.get("splits", {})).of_openings(texts)
+        alone = [(text, None) for text in texts]
+        splits = Splits.model_validate(spec.get("splits", {})).of_openings(alone)
         openings = [
             {"id": f"opening-{n:04d}", "text": text}
             for n, (text, split) in enumerate(zip(texts, splits, strict=True))

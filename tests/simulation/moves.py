@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from loopscope.controller.older_rules import let_go, older_work_of
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.state import applied
 from tests.simulation.actions import apply
 from tests.simulation.world import World
 
@@ -13,6 +15,18 @@ def move_an_input(world: World) -> str:
     folder = world.inputs.move(name, old_stays=world.rng.random() < 0.3)
     world.counts["input moved"] += 1
     return f"{name} lies in {folder}"
+
+
+def confirm(world: World) -> str:
+    """Somebody lets everything be made again that rests on work of older rules."""
+    world.trouble.unset()
+    with world.installed.loaded(), world.state.database.read() as connection:
+        roots = list(applied.standing(connection))
+        older = older_work_of(connection, world.state.artifacts, roots)
+    with world.state.database.write() as connection:
+        done = let_go(connection, older, now=world.clock.now())
+    world.counts["confirmed"] += len(done)
+    return f"confirm {', '.join(str(one.key) for one in done) or 'nothing'}"
 
 
 def change_the_code(world: World) -> str:

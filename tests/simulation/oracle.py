@@ -237,8 +237,8 @@ class Oracle:
         outcomes = self._model(seen, life.code).outcomes()
         by_key = {record.key: record for record in seen.objects}
         for record in seen.objects:
-            if not record.ready:
-                continue
+            if not record.ready or record.status.is_of_older_rules:
+                continue  # it says itself that the code was another one
             if (
                 resynced
                 and record.status.artifact

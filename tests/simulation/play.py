@@ -64,6 +64,7 @@ COLLECTING_SHARE = 0.25
 _MOVING: list[tuple[actions.Action, int]] = [
     (moves.move_an_input, 12),
     (moves.change_the_code, 12),
+    (moves.confirm, 6),
     (actions.restart, 3),
 ]
 MOVING_SHARE = 0.3
@@ -270,6 +271,9 @@ class Game:
         life = world.start_controller()
         self.settle(life)
         self._resync(life)
+        if self.moves:
+            self._tell(moves.confirm(world))
+            self.settle(life)
         for _ in range(4):
             if not world.retry_failed():
                 break

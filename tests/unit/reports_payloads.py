@@ -24,6 +24,13 @@ ASSAY = {"arm": "fine", "rate": 0.75, "effect": EFFECT, "doubt": None}
 METRICS = ("verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed")
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
+CONTROL = {
+    "kind": "decoder rows", "decides": True, "dictionaries": 99, "observed": 4, "p": 0.01,
+    "median_count": 0.0, "max_count": 1, "effective_dimensions": 5.2,
+}  # fmt: skip
+DEALT = CONTROL | {
+    "kind": "permuted pairs", "decides": False, "p": 0.3, "effective_dimensions": None,
+}  # fmt: skip
 CALIBRATION = {
     "doubts": [],
     "count_rule_passes": True,
@@ -40,7 +47,7 @@ CALIBRATION = {
         "max_count": 5,
         "at_least_as_many": 6,
     },
-    "control": {"dictionaries": 99, "p": 0.01, "median_count": 0.0, "max_count": 1},
+    "control": {**CONTROL, "controls": [CONTROL, DEALT]},
     "stability": {
         "share": 0.93,
         "min_share": 0.8,
@@ -105,14 +112,14 @@ class Payloads:
         save_file({"mean": residual.mean(axis=0)}, out / "mean.safetensors")
         conditions = ["target" if t else "neutral" for t in self.target]
         texts = [t for c in ("target", "neutral") for t in self.spec["prompts"][c]["texts"]]
-        table(
-            out / "prompts.parquet",
-            prompt_id=[f"{c}-{n:04d}" for n, c in enumerate(conditions)],
-            text=texts,
-            condition=conditions,
-            split=["discover"] * rows,
-            n_tokens=[6] * rows,
-        )
+        self.prompts = {
+            "prompt_id": [f"{c}-{n:04d}" for n, c in enumerate(conditions)],
+            "text": texts,
+            "condition": conditions,
+            "n_tokens": [6] * rows,
+            "last_token": ["is"] * rows,
+        }
+        table(out / "prompts.parquet", **self.prompts)
         norms = {
             "median_norm": 13721.5,
             "median_centred_norm": 4810.25,
@@ -131,6 +138,7 @@ class Payloads:
 
     def _decomposition(self, side: str, out: Path) -> dict[str, Any]:
         table(out / "features.parquet", **self.features[side])
+        table(out / "prompts.parquet", **self.prompts, split=["discover"] * len(self.target))
         activations = getattr(self, side)
         save_file({"shape": np.asarray(activations.shape)}, out / "activations.safetensors")
         alive = int((activations > 0).any(axis=0).sum())
@@ -234,6 +242,7 @@ class Payloads:
             "passes": len(children) >= 3,
             "percentile": 98.5,
             "confirmed": None,
+            "caution": None,
         }
 
     def above(self, coarse: int, fine: int) -> bool:
@@ -256,6 +265,10 @@ class Payloads:
                         "correlation_within_condition": within,
                         "p_permutation": 0.001,
                         "p_search": 0.01,
+                        "p_smallest": 0.004,
+                        "p_same_cosine": 0.25,
+                        "same_cosine_pairs": 500,
+                        "edge": "not independent",
                         "proposed_by": "cosine",
                         "q_permutation": 0.002,
                         "aggregation": "last",

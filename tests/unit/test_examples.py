@@ -11,6 +11,7 @@ from loopscope.controller.applying import load_admitted
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.fields import normalised
 from loopscope.specs.lexicon import lexicon_pattern
+from loopscope.specs.splits import Splits, prompts_of
 from loopscope.specs.sweep import cells
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -120,6 +121,14 @@ def test_the_two_sets_mirror_one_another_in_length(name):
         for condition in ("target", "neutral")
     )
     assert abs(target - neutral) < 1
+
+
+@pytest.mark.parametrize("name", ["france", "weather", "code"])
+def test_prompts_that_mirror_one_another_line_by_line_fall_on_one_side(name):
+    for spec in (studies()[name], spec_of(EXAMPLES / name / "experiment.yaml")):
+        prompts = prompts_of(spec["prompts"])
+        splits = Splits.model_validate(spec["splits"]).of_prompts(prompts)
+        assert splits[:200] == splits[200:] and splits.count("test") == 200
 
 
 def test_the_coin_toss_is_what_its_script_makes_of_the_other_prompts():

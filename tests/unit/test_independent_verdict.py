@@ -15,7 +15,7 @@ from tests.acceptance.independent_verdict import Agreement, check
 ARMS = ("none", "coarse", "fine", "multi", "random-0", "random-1", "random-2")
 
 
-def scored(rates, openings, samples, strengths, seed, loops=0.0):
+def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1):
     """A finished run whose texts hold the concept with these rates; ``loops`` are degenerate."""
     rng = np.random.default_rng(seed)
     cells = [
@@ -37,7 +37,11 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0):
     }
     return Scored(
         payload={
-            "openings": [{"id": f"opening-{n:04d}", "text": "We met"} for n in range(openings)],
+            "openings": [
+                {"id": f"opening-{n:04d}", "text": "We met"}
+                | ({"group": n // grouped} if grouped > 1 else {})
+                for n in range(openings)
+            ],
             "samplesPerPrompt": samples,
             "lexicon": ["france"],
             "siblings": [],
@@ -82,6 +86,12 @@ def test_the_verdict_is_computed_again(tmp_path, word, openings, samples, streng
     check(tmp_path, agreement)
     assert agreement.rows["verdict"] == (1, 0.0)
     assert agreement.rows["contrasts: intervals"][0] == 5 * 4
+
+
+@pytest.mark.parametrize("grouped", [5, 10])
+def test_openings_that_belong_together_are_computed_again(tmp_path, grouped):
+    write_results(scored(WORLDS["Supported"], 58, 2, [0.1], 3, grouped=grouped), tmp_path)
+    check(tmp_path, Agreement(), np.arange(58) // grouped)
 
 
 def test_a_gain_that_rests_on_loops_is_found_again(tmp_path):

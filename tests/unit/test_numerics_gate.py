@@ -4,21 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.stats
-import torch
 
 from loopscope.numerics.calibration import (
     Counts,
     Question,
     best,
-    exceedance,
     matched_null,
     percentile_of_each,
-    random_dictionary_counts,
     resample,
     select_candidates,
     selection_power,
 )
+from loopscope.numerics.controls import exceedance
 from loopscope.numerics.features import latent_statistics
 from loopscope.numerics.gate import (
     GateEvidence,
@@ -29,6 +26,7 @@ from loopscope.numerics.gate import (
     outcome_of,
     selective_latents,
 )
+from loopscope.numerics.sampling import keyed_generator
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows, held_out_rows
 
@@ -39,7 +37,7 @@ STRONG = GateEvidence(
     stability=0.95,
 )  # fmt: skip
 SELECTION = SelectionThresholds(0.8, 0.3, 0.2, 0.05)
-QUESTION = Question(SELECTION, top=5, cosine_min=0.3, gate=RULES, resamples=60, seed=0)
+QUESTION = Question(SELECTION, top=5, gate=RULES, resamples=60, seed=0)
 
 
 def verdict(**changes) -> str:
@@ -63,7 +61,10 @@ def test_go_needs_everything_at_once():
         ({"percentile": 94.9}, "anchors of other concepts have as many: percentile 94.9"),
         ({"percentile": float("nan"), "null_draws": 0}, "only 0 matched anchors exist"),
         ({"null_draws": 99}, "only 99 matched anchors exist, expected 100"),
-        ({"control_p": 0.06}, "a dictionary of random directions reaches as many (p 0.06)"),
+        (
+            {"control_p": 0.06},
+            "a dictionary that knows nothing of the concept reaches as many (p 0.06)",
+        ),
         ({"stability": 0.79}, "only 79% of the resamples say the same, expected 80%"),
         ({"best_count": 2, "stability": 0.5}, "the best anchor has 2 children, expected 3"),
     ],
@@ -133,29 +134,6 @@ def test_the_null_is_drawn_from_rows_that_may_choose():
     with pytest.raises(TypeError, match="only DiscoverRows"):
         held = held_out_rows(firing_at([0.5, 0.5]), IS_TARGET)
         matched_null(held, np.array([0]), np.array([1, 2]), 5, seed=0)
-
-
-@pytest.mark.parametrize("d_in", [3, 8, 40])
-def test_the_control_has_the_law_of_a_dictionary_of_random_rows(d_in):
-    """Against dictionaries made in full: the same distribution of the largest count."""
-    generator = np.random.default_rng(0)
-    anchors = generator.normal(size=(4, d_in))
-    unit = anchors / np.linalg.norm(anchors, axis=1, keepdims=True)
-    allowed = generator.random((4, 60)) < 0.7
-    cut = 0.3
-    made = []
-    for _ in range(600):
-        rows = generator.normal(size=(60, d_in))
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        made.append((((unit @ rows.T) >= cut) & allowed).sum(axis=1).max())
-    found = random_dictionary_counts(torch.from_numpy(anchors), allowed, cut, 1, dictionaries=600)
-    assert scipy.stats.ks_2samp(made, found).pvalue > 0.01
-    assert np.mean(found) == pytest.approx(np.mean(made), abs=0.3)
-
-
-def test_a_control_without_anchors_counts_nothing():
-    none = random_dictionary_counts(torch.zeros(0, 5), np.zeros((0, 9), dtype=bool), 0.3, 0)
-    assert none.tolist() == [0] * 99
 
 
 def planted(seed: int = 0, latents: int = 30) -> np.ndarray:
@@ -249,6 +227,51 @@ def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
     assert one.best_count == 29
     assert one.outcome == "stands out"
     assert one.percentile == pytest.approx(100 * (1 - 1 / 28), abs=0.5)
+
+
+def noise(side: int, seed: int, latents: int = 100):
+    """Latents that know nothing of the condition."""
+    generator = np.random.default_rng(seed)
+    fires = generator.random((2 * side, latents)) < generator.beta(2, 3, latents)
+    is_target = np.arange(2 * side) < side
+    return discover_rows(fires * generator.exponential(1, fires.shape), is_target)
+
+
+def test_resampled_prompts_find_no_more_among_noise_than_prompts_do():
+    """q holds in each resample: of 80 with nothing to find, few find something.
+
+    Prompts drawn with replacement would: a prompt that counts twice is no second prompt.
+    """
+    found, repeated = [], []
+    for seed in range(40):
+        rows = noise(20, seed)
+        generator = np.random.default_rng(seed)
+        for number in range(2):
+            half = rows.halved(keyed_generator("half", seed, number))
+            found.append((latent_statistics(half).q_value <= 0.05).any())
+            drawn = np.concatenate([generator.choice(20, 20), 20 + generator.choice(20, 20)])
+            repeated.append((latent_statistics(rows.taken(drawn)).q_value <= 0.05).any())
+    assert np.mean(found) <= 0.1
+    assert np.mean(repeated) > 0.3
+
+
+def test_halves_vary_about_the_whole_as_bootstrap_resamples_do():
+    values = np.random.default_rng(0).exponential(1, (200, 1))
+    rows = discover_rows(values, np.arange(200) < 100)
+    halves = [rows.halved(keyed_generator("half", number)) for number in range(2_000)]
+    assert all(half.prompts == 100 for half in halves[:20])
+    means = [half.activations.toarray()[half.is_target].mean() for half in halves]
+    bootstrap = values[:100].std() / np.sqrt(100)
+    assert np.std(means) == pytest.approx(bootstrap, rel=0.1)
+
+
+def test_a_half_that_could_not_have_found_anything_is_no_agreement():
+    rows = with_a_perfect_latent(9, 0)  # nine a side can find it, five cannot
+    assert not selection_power(rows, SELECTION.q_max, top=5).is_missing
+    nothing = Counts(np.zeros(400, dtype=int), np.zeros(400, dtype=int))
+    assert {resample(rows, nothing, QUESTION, number).outcome for number in range(5)} == {
+        "untestable"
+    }
 
 
 def test_a_latent_that_barely_passes_makes_the_gate_unstable():

@@ -6,10 +6,18 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from loopscope.numerics.causal_model import OutputHead
-from loopscope.numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from loopscope.numerics.outcomes import (
+    LinearProbe,
+    auroc_interval,
+    collateral_change,
+    distinct_share,
+    probe_auroc,
+    probe_interval,
+)
 from loopscope.numerics.shift import token_shifts
 
 
@@ -47,6 +55,43 @@ def test_too_few_prompts_make_no_probe():
     with pytest.raises(ValueError, match="two prompts"):
         LinearProbe.fit(np.zeros((1, 3)), np.zeros((5, 3)))
     assert math.isnan(probe_auroc(rows(9, 0, 1), rows(50, 0, 2), seed=0))
+
+
+def test_the_interval_of_an_auroc_has_a_width_even_where_all_prompts_are_told_apart():
+    low, high = auroc_interval(1.0, 20, 20)
+    assert (high, low) == (1.0, pytest.approx(0.899, abs=0.001))
+    assert auroc_interval(1.0, 10, 10)[0] < low < auroc_interval(1.0, 100, 100)[0]
+    assert auroc_interval(0.0, 20, 20) == pytest.approx((0.0, 1 - low))
+    assert all(map(math.isnan, auroc_interval(float("nan"), 5, 5)))
+
+
+@pytest.mark.parametrize(("shift", "prompts"), [(0.0, 20), (0.6, 20), (1.5, 20), (0.6, 60)])
+def test_the_interval_of_an_auroc_covers_the_truth(shift, prompts):
+    truth = scipy.stats.norm.cdf(shift / np.sqrt(2))
+    generator = np.random.default_rng(0)
+    covered = []
+    for _ in range(1_500):
+        target = generator.normal(shift, 1, prompts)[:, None]
+        neutral = generator.normal(0, 1, prompts)[None, :]
+        low, high = auroc_interval(float((target > neutral).mean()), prompts, prompts)
+        covered.append(low <= truth <= high)
+    assert 0.93 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_the_interval_of_a_probe_covers_what_probes_of_other_prompts_reach(shift):
+    """The plain interval does not: folds share what their probes were fitted to."""
+    found = [
+        probe_auroc(rows(30, shift, 2 * seed), rows(30, 0.0, 2 * seed + 1), seed)
+        for seed in range(200)
+    ]
+
+    def coverage(interval) -> float:
+        low, high = np.transpose([interval(auroc, 30, 30) for auroc in found])
+        return float(((low <= np.mean(found)) & (np.mean(found) <= high)).mean())
+
+    assert 0.93 <= coverage(probe_interval) <= 0.99
+    assert coverage(auroc_interval) < 0.92
 
 
 def test_collateral_change_by_hand_leaves_the_targets_out():

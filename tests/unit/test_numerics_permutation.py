@@ -5,7 +5,12 @@ import pytest
 import scipy.stats
 
 from loopscope.numerics.mapping import ActivationColumns, correlations
-from loopscope.numerics.permutation import edge_test
+from loopscope.numerics.permutation import (
+    edge_test,
+    exchangeable_strata,
+    smallest_p,
+    token_class,
+)
 from tests.rows import discover_rows
 
 IS_TARGET = np.arange(40) % 2 == 0
@@ -129,3 +134,73 @@ def test_equal_activations_give_p_one():
     single = edge_test(columns(constant), columns(constant), 0, 999, seed=0).alone[0]
     # the one prompt that differs lands where it was in a twentieth of the permutations
     assert single == pytest.approx(1 / 20, abs=0.03)
+
+
+def test_the_smallest_p_is_that_of_the_best_order_counted_by_hand():
+    """Ten prompts of each condition; both latents fire on three target prompts, elsewhere never.
+
+    A permutation puts the three on the fine latent's three places once in 120 times, and sorts
+    them like the fine latent's once in six of these.
+    """
+    is_target = np.arange(20) < 10
+    left, right = np.zeros((20, 1)), np.zeros((20, 2))
+    left[:3, 0], right[4:7, 0], right[4:7, 1] = [1, 2, 3], [3, 1, 2], [1, 1, 1]
+    coarse, fine = (
+        ActivationColumns.within_condition(discover_rows(dense, is_target))
+        for dense in (left, right)
+    )
+    found = smallest_p(coarse, fine, 0, np.array([0, 1]), 99)
+    np.testing.assert_allclose(found, [(1 + 99 / 720) / 100, (1 + 99 / 120) / 100])
+
+
+def test_no_edge_gets_less_than_the_smallest_p():
+    """The best order is planted: a latent that fires on five prompts with one value, twice."""
+    one = np.zeros((40, 1))
+    one[:5] = 1
+    coarse, fine = columns(one), columns(one)
+    least = smallest_p(coarse, fine, 0, np.array([0]), 19_999)[0]
+    found = edge_test(coarse, fine, 0, 19_999, seed=0).alone[0]
+    # three of twenty and two of twenty land where they were once in 1140 * 190 permutations
+    assert least == pytest.approx((1 + 19_999 / (1140 * 190)) / 20_000)
+    assert found == pytest.approx(least, abs=3e-4)
+    few = smallest_p(columns(one[:12]), columns(one[:12]), 0, np.array([0]), 19_999)[0]
+    assert few > 0.003, "three of six and two of six: no number of permutations makes this small"
+
+
+def test_latents_that_only_follow_the_last_token_are_no_edge_within_its_class():
+    """Both latents answer to a word that ends a third of the prompts of either condition."""
+    generator = np.random.default_rng(0)
+    tokens = np.where(np.arange(40) // 2 % 3 == 0, " is", " the")
+    answers = (tokens == " is")[:, None]
+    p_whole, p_within = [], []
+    for _ in range(40):
+        left, right = (answers * 3 + generator.exponential(1, (40, 1)) for _ in range(2))
+        coarse, fine = columns(left), columns(right)
+        strata = exchangeable_strata(coarse.group, tokens)
+        p_whole.append(edge_test(coarse, fine, 0, 99, seed=0).alone[0])
+        p_within.append(edge_test(coarse, fine, 0, 99, 0, strata).alone[0])
+    assert np.mean(np.array(p_whole) <= 0.05) > 0.9
+    assert np.mean(np.array(p_within) <= 0.05) <= 0.15
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        (" Paris", "word start"), ("\u2581Paris", "word start"), ("\u0120Paris", "word start"),
+        ("ville", "word piece"), ("1789", "digits"), (" 42nd", "digits"), (".", "punctuation"),
+        (" \u2014", "punctuation"), ("\n", "punctuation"), ("", "punctuation"),
+    ],
+)  # fmt: skip
+def test_the_class_of_a_token(token, expected):
+    assert token_class(token) == expected
+
+
+def test_a_token_that_ends_many_prompts_is_a_class_of_its_own_in_each_condition():
+    group = np.repeat([0, 1], 8)
+    tokens = np.array([" of"] * 5 + [" a", ".", " b"] + [" of"] * 4 + [" a", ".", "7", "x"])
+    strata = exchangeable_strata(group, tokens)
+    assert len(set(strata[:5])) == 1 and strata[5] == strata[7] != strata[0]
+    assert strata[8] == strata[12], "four are not enough: a word start like any other"
+    assert set(strata[:8]).isdisjoint(strata[8:])
+    assert len(set(strata)) == 3 + 4
+    assert exchangeable_strata(group, None) is group

@@ -67,9 +67,20 @@ def test_the_gate_opens_for_a_concept_that_is_resolved_further():
     assert verdicts.count("GO") >= 10
 
 
-def test_a_low_cut_off_opens_no_gate_that_random_directions_open_as_well(monkeypatch):
+def test_candidates_along_a_direction_that_all_fine_rows_share_do_not_open_the_gate():
+    """Matched anchors lie elsewhere and have few children: only the control sees it."""
+    found = [gate_of(seed, rogue=0.8, resamples=20) for seed in range(4)]
+    assert all(answer.evidence.percentile > 95 for answer in found)
+    assert [answer.outcome for answer in found] == ["stands out"] * 4
+    assert [answer.verdict for answer in found] == ["INCONCLUSIVE"] * 4
+    for answer in found:
+        (doubt,) = answer.doubts
+        assert doubt.startswith("a dictionary that knows nothing of the concept reaches as many")
+
+
+def test_a_low_cut_off_opens_no_gate_that_rows_like_the_decoders_open_as_well(monkeypatch):
     monkeypatch.setattr("tests.planted.CHILD", CHILD.__class__(0.05, 0.2, 0.6))
     found = gate_of(0, resamples=20)
     assert found.outcome != "fails"
     assert found.verdict == "INCONCLUSIVE"
-    assert any("random directions" in doubt for doubt in found.doubts)
+    assert any("knows nothing of the concept" in doubt for doubt in found.doubts)

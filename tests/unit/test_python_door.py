@@ -106,6 +106,7 @@ def test_status_spec_and_artifacts_are_those_that_get_prints(france):
     assert (mapping.folder / "pairs.parquet").is_file() and "pairs.parquet" in mapping.files
     assert mapping.manifest["contentDigest"] == mapping.content_digest
     assert france.gate()["verdict"] and france.verdict()["verdict"]
+    assert france.confirmation() == "not confirmed: no test split"
 
 
 def test_nothing_in_the_folder_is_changed(folder):

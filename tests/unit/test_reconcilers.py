@@ -9,6 +9,7 @@ from loopscope.reconcilers.plan import Blocked, Done, Failed, LookAgain, Observe
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
+from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.status import Condition, Status
 from tests.hand_built import (
     CAPTURE_KEY,
@@ -24,7 +25,7 @@ from tests.hand_built import (
     stored,
     with_inputs,
 )
-from tests.simulated import capture_spec, texts
+from tests.simulated import canonical, capture_spec, texts
 
 # -- Capture -----------------------------------------------------------------------------
 
@@ -261,7 +262,6 @@ def test_an_upstream_that_is_ready_for_an_older_generation_is_not_ready():
         ({**DICTIONARY, "d_in": 9}, {}, "width 9"),
         ({**DICTIONARY, "hook_name": "blocks.1.hook_resid_pre"}, {}, "trained at"),
         (DICTIONARY, {"aggregation": "max"}, "positions: all"),
-        (DICTIONARY, {"calibration": EXPECTED}, "has no calibrationText"),
     ],
 )
 def test_a_dictionary_that_does_not_fit_needs_a_human(facts, spec, words):
@@ -289,6 +289,46 @@ def test_a_decomposition_rests_on_content_not_on_thresholds():
     other = replace(CAPTURED, content_digest="other")
     snapshot = replace(decomposition_snapshot(), artifacts={CAPTURED.digest: other})
     assert digest_of(decomposition.desired(snapshot)) != base
+
+
+SPLIT = capture_spec(
+    prompts={name: texts(*(f"{name} {n}" for n in range(12))) for name in ("target", "neutral")}
+)
+
+
+@pytest.mark.parametrize("splits", [{"test": 1.0}, {"test": 0.9}, {"test": 1.0, "seed": 1}])
+def test_an_edit_of_a_split_decomposes_again_and_never_captures_again(splits):
+    edited = canonical("Capture", {**SPLIT, "splits": splits})
+    assert digest_of(capture.desired(capture_snapshot(spec=edited))) == digest_of(
+        capture.desired(capture_snapshot(spec=SPLIT))
+    )
+    whole, divided = (
+        decomposition.desired(
+            decomposition_snapshot(made_ready(stored("Capture", "cap", spec), CAPTURED))
+        )
+        for spec in (SPLIT, edited)
+    )
+    assert digest_of(whole) != digest_of(divided)
+    assert whole.action.payload["splits"] == ["discover"] * 24
+    assert divided.action.payload["splits"].count("test") in (10, 12)
+
+
+def test_an_edit_that_leaves_every_prompt_on_its_side_is_no_reason_to_decompose_again():
+    upstreams = (
+        stored("Capture", "cap", canonical("Capture", {**SPLIT, "splits": splits}))
+        for splits in ({"test": 1.0}, {"test": 0.5, "discover": 0.5}, {"test": 1.0, "seed": 0})
+    )
+    digests = {
+        digest_of(decomposition.desired(decomposition_snapshot(made_ready(one, CAPTURED))))
+        for one in upstreams
+    }
+    assert len(digests) == 1
+
+
+def test_without_a_text_of_its_own_a_capture_takes_the_one_that_is_packaged():
+    payload = capture.desired(capture_snapshot()).action.payload
+    assert payload["calibrationText"] == list(packaged_texts("calibration"))
+    assert len(payload["calibrationText"]) == 106
 
 
 def test_what_a_dictionary_must_do_on_the_calibration_text_is_part_of_the_work():

@@ -29,10 +29,15 @@ from tests.simulated import canonical, capture_spec, experiment_spec
 MAPPING = canonical("Mapping", {"coarseRef": {"name": "co"}, "fineRef": {"name": "fi"}})
 
 
-def mapping_snapshot(spec=MAPPING, candidates=(3, 1), selection=None, content="a", capture="x"):
+def mapping_snapshot(
+    spec=MAPPING, candidates=(3, 1), selection=None, content="a", capture="x", prompts="p"
+):
     references, artifacts = {}, {}
     for name in ("co", "fi"):
-        made = artifact("decomposition", f"{name}-digest", f"{name}-{content}")
+        table = "p" if name == "co" else prompts
+        made = artifact(
+            "decomposition", f"{name}-digest", f"{name}-{content}", prompts_parquet=table
+        )
         artifacts[made.digest] = made
         taken = "cap-content" if name == "co" else {"x": "cap-content"}.get(capture, capture)
         inputs = {"capture": {"digest": "c", "contentDigest": taken}, "dictionary": DICTIONARY}
@@ -62,6 +67,12 @@ def test_the_gates_policy_is_no_reason_to_map_again_and_its_rule_is():
 def test_decompositions_of_different_captures_cannot_be_mapped():
     desired = mapping.desired(mapping_snapshot(capture="another"))
     assert desired.reason == "InputMismatch" and desired.terminal
+
+
+def test_decompositions_that_divide_the_same_capture_differently_cannot_be_mapped():
+    desired = mapping.desired(mapping_snapshot(prompts="another"))
+    assert desired.reason == "InputMismatch" and desired.terminal
+    assert "divide or group their prompts differently" in desired.message
 
 
 SIDES = {

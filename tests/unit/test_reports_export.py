@@ -8,10 +8,11 @@ import yaml
 from safetensors.numpy import load_file
 
 from loopscope.reports.export import export_bundle
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.view import ExperimentView, StageView
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.state.artifacts import Corrupt
 from loopscope.state.failures import TerminalFailure
+from tests.hand_built import artifact, stored
 from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE
 
@@ -49,7 +50,7 @@ CONTRACT = {
         "perplexity",
         "kl",
     },
-    "capture/prompts.parquet": {"prompt_id", "text", "condition", "split", "n_tokens"},
+    "capture/prompts.parquet": {"prompt_id", "text", "condition", "split", "last_token"},
     "arms.parquet": {"arm", "strength", "n", "concept_rate", "concept_low", "concept_high"},
     "coarse_summary.parquet": {"coarse", "fires", "passes_cosine_rule", "passes_strict_rule"},
 }
@@ -169,3 +170,17 @@ def test_an_artifact_that_changes_under_the_export_leaves_no_bundle(tmp_path):
     with pytest.raises(Corrupt, match=r"norms\.json changed"):
         export_bundle(view, tmp_path / "bundle")
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize(
+    ("files", "knows"), [({"prompts_parquet": "p"}, "coarse"), ({}, "capture")]
+)
+def test_prompts_are_read_where_their_split_stands_also_in_artifacts_of_earlier_versions(
+    files, knows
+):
+    stages = {
+        "capture": StageView("capture", None, artifact("capture", "c", prompts_parquet="q")),
+        "coarse": StageView("coarse", None, artifact("decomposition", "d", **files)),
+    }
+    view = ExperimentView(stored("Experiment", "france", {}), stages)
+    assert view.prompts.name == knows

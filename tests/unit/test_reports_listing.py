@@ -91,7 +91,9 @@ def test_the_numbers_of_each_stage_are_in_its_row(records):
     assert (steering["ESTIMATE"], steering["INTERVAL"]) == ("-0.05", "[-0.25, +0.15]")
     (mapping,) = table(records, "Mapping", wide=True)
     assert (mapping["GATE"], mapping["PASS-OF-ALL"]) == ("GO", "18.8 %")
-    assert len(mapping["DIGEST"]) == 12
+    assert len(mapping["DIGEST"]) == 12 and mapping["CONFIRMED"] == "not confirmed"
+    (experiment,) = table(records, "Experiment", wide=True)
+    assert experiment["CONFIRMED"] == "not confirmed"
     coarse, fine = table(records, "Decomposition")
     assert (coarse["LATENTS"], coarse["FVU"], fine["FVU"]) == ("16", "0.240", "-")
 

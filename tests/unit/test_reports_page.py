@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -323,6 +324,14 @@ def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypat
             if (out / name).exists():
                 kept = json.loads((out / name).read_text())
                 document(out / name, {key: kept[key] for key in kept if key not in keys})
+        if (out / "gate.json").exists():
+            gate = json.loads((out / "gate.json").read_text())
+            kept = ("dictionaries", "p", "median_count", "max_count")
+            gate["control"] = {name: gate["control"][name] for name in kept}
+            document(out / "gate.json", gate)
+            pairs = pq.read_table(out / "pairs.parquet")
+            new = ["p_smallest", "p_same_cosine", "same_cosine_pairs", "edge"]
+            pq.write_table(pairs.drop_columns(new), out / "pairs.parquet")
         if (out / "arms.parquet").exists():
             arms = pq.read_table(out / "arms.parquet").drop_columns(["intact"])
             pq.write_table(arms, out / "arms.parquet")
@@ -331,5 +340,42 @@ def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypat
     monkeypatch.setattr(Payloads, "write", earlier)
     text = words_of(render_report(ExperimentView.load(*build(tmp_path))))
     assert "Verdict: Inconclusive" in text
-    for absent in ("Assay", "intact", "power of the selection", "but the last"):
+    for absent in ("Assay", "intact", "power of the selection", "and the last"):
         assert absent not in text
+    assert "99 dictionaries of random directions" in text
+
+
+def test_the_page_names_each_control_and_says_which_decide(page):
+    text = words_of(page)
+    assert (
+        "99 dictionaries of random rows that spread as the fine decoder's do "
+        "(effective dimensions 5)p 0.010 (median 0, largest 1)p at most 0.050"
+    ) in text
+    assert (
+        "99 dictionaries whose activations were dealt to other decoder rows"
+        "p 0.300 (median 0, largest 1)reported, decides nothing"
+    ) in text
+
+
+def test_an_edge_is_said_to_be_not_independent_beside_what_pairs_of_its_cosine_do(page):
+    text = words_of(page)
+    assert "cosine0.0020.0040.250not independent" in text
+    assert "That is not parent and child" in text
+
+
+def test_a_candidate_that_fires_on_hard_negatives_is_cautioned_against(tmp_path, monkeypatch):
+    write = Payloads.write
+
+    def with_hard_negatives(payloads, stage, out):
+        metrics = write(payloads, stage, out)
+        if (out / "features.parquet").exists():
+            table = pq.read_table(out / "features.parquet")
+            for name, value in (("mean_activation", 1.0), ("firing_rate", 0.9), ("selectivity", 0)):
+                column = pa.array([float(value)] * len(table))
+                table = table.append_column(f"{name}_hard_negative", column)
+            pq.write_table(table, out / "features.parquet")
+        return metrics
+
+    monkeypatch.setattr(Payloads, "write", with_hard_negatives)
+    text = words_of(render_report(ExperimentView.load(*build(tmp_path))))
+    assert "fires on 90% of the hard negatives, selectivity against them 0.00" in text

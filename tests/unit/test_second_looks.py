@@ -246,7 +246,7 @@ def planned(simulation, name):
         desired = DESIRED_BY_KIND[key.kind](snapshot)
         known = known_of(connection, desired, key)
     artifacts = simulation.state.artifacts
-    observed = Observer(artifacts, AtOnce(artifacts)).observe(snapshot.object, desired, known)
+    observed = Observer(artifacts, AtOnce(artifacts)).observe(snapshot, desired, known)
     return snapshot, plan_stage(snapshot, desired, observed)
 
 

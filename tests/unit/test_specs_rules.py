@@ -203,3 +203,13 @@ def test_a_canonical_spec_reads_back_as_itself():
     })  # fmt: skip
     assert canonical("Experiment", spec) == spec
     assert spec["steering"]["strengths"] == [1.0]
+
+
+def test_hard_negatives_caution_what_would_not_pass_with_them_in_the_place_of_neutral():
+    rules = Selection()
+    row = {"firing_rate_hard_negative": 0.2, "selectivity_hard_negative": 0.8}
+    assert rules.caution(row) is None
+    assert rules.caution({}) is None, "the spec names none"
+    often = rules.caution(row | {"firing_rate_hard_negative": 0.21})
+    assert often is not None and often.startswith("fires on 21% of the hard negatives")
+    assert rules.caution(row | {"selectivity_hard_negative": 0.79}) is not None

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.dictionary import ReconstructionSums, SparseDictionary, decode, encode
+from loopscope.specs.packaged import packaged_texts
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.context import StageContext
-from loopscope.worker.shards import Shards
 from loopscope.worker.stages import capture
 from loopscope.worker.stages.calibration import calibration_preflight
 from tests.stage_world import NEUTRAL, capture_payload
@@ -28,24 +26,15 @@ L0, FVU = 0.5, 11 / 11
 """By hand: two of four rows fire. Errors 0 + 9 + 1 + 1; spread 5 + 6 about the mean (0.5, 1)."""
 
 
-def check(tmp_path, **expected):
-    folder = tmp_path / "capture"
-    folder.mkdir(exist_ok=True)
-    save_arrays({"residual": ROWS}, folder / capture.CALIBRATION)
-    context = StageContext(
-        device="cpu",
-        model=lambda ref: pytest.fail("no model is needed"),
-        dictionary=lambda ref: ONE_AXIS,
-        artifact=lambda stage, digest: folder,
-        shards=Shards(tmp_path / "shards"),
-        progress=lambda *words: None,
-    )
-    payload = {"capture": {"digest": "c"}, **({"calibration": expected} if expected else {})}
-    return calibration_preflight(payload, context, ONE_AXIS)
+def check(**expected):
+    x = torch.from_numpy(ROWS)
+    activations = encode(ONE_AXIS, x, len(ROWS), 1)
+    sums = ReconstructionSums.of(x, decode(ONE_AXIS, activations), activations)
+    return calibration_preflight({"calibration": expected} if expected else {}, sums)
 
 
-def test_l0_and_fvu_are_measured_over_all_rows(tmp_path):
-    found = check(tmp_path, l0=[0.4, 0.6], fvu=[0.9, 1.1])
+def test_l0_and_fvu_are_measured_over_all_rows():
+    found = check(l0=[0.4, 0.6], fvu=[0.9, 1.1])
     assert found == {
         "L0 on 4 tokens of calibration text": {"measured": L0, "low": 0.4, "high": 0.6},
         "FVU on 4 tokens of calibration text": {
@@ -61,14 +50,14 @@ def test_l0_and_fvu_are_measured_over_all_rows(tmp_path):
         ({"l0": [0.0, 1.0], "fvu": [0.1, 0.3]}, "FVU on 4 tokens .* measured 1, allowed 0.1 to"),
     ],
 )
-def test_a_number_outside_its_range_stops_the_stage(tmp_path, expected, words):
+def test_a_number_outside_its_range_stops_the_stage(expected, words):
     with pytest.raises(TerminalFailure, match=words) as failure:
-        check(tmp_path, **expected)
+        check(**expected)
     assert failure.value.reason == "PreflightFailed"
 
 
-def test_without_ranges_nothing_is_measured(tmp_path):
-    assert check(tmp_path) == {}
+def test_without_ranges_nothing_is_checked():
+    assert check() == {}
 
 
 def test_a_capture_keeps_every_token_of_the_calibration_text_but_bos(world):
@@ -83,6 +72,25 @@ def test_a_capture_keeps_every_token_of_the_calibration_text_but_bos(world):
     assert torch.allclose(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_a_capture_without_calibration_text_writes_none(world):
-    folder, _ = world.run(capture, capture_payload())
-    assert not (folder / capture.CALIBRATION).exists()
+def test_a_calibration_text_over_the_limit_is_read_in_pieces(world):
+    """What one model takes whole is too long for another: the packaged text must fit them all."""
+    text = "the capital of japan is tokyo a garden"
+    prompts = [{"id": "p", "text": "wine", "condition": "target"}]
+    folder, metrics = world.run(
+        capture, capture_payload(prompts=prompts, calibrationText=[text], maxTokens=3)
+    )
+    bos, *tokens = world.model.encode(text)
+    found = load_file(folder / capture.CALIBRATION)["residual"]
+    assert len(found) == len(tokens) == metrics["text_tokens"] == 8
+    with torch.no_grad():
+        piece = torch.tensor([[bos, *tokens[3:6]]])
+        states = world.model.hf_model(input_ids=piece, output_hidden_states=True).hidden_states
+    assert torch.allclose(found[3:6], states[2][0, 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_the_packaged_text_is_read_whole_by_a_model_of_short_context(world):
+    text = list(packaged_texts("calibration"))
+    folder, metrics = world.run(capture, capture_payload(calibrationText=text))
+    tokens = sum(len(world.model.encode(line)) - 1 for line in text)
+    assert len(load_file(folder / capture.CALIBRATION)["residual"]) == tokens
+    assert metrics["text_tokens"] == tokens > 1000

@@ -50,18 +50,16 @@ def test_a_capture_of_last_tokens_is_that_of_plain_hugging_face(world):
     assert torch.allclose(mean, population.mean(dim=0).float(), rtol=1e-4, atol=1e-4)
 
 
-def test_the_unit_of_strengths_knows_neither_test_prompts_nor_hard_negatives(world):
+def test_the_unit_of_strengths_does_not_know_hard_negatives(world):
     payload = capture_payload(positions="all")
-    payload["prompts"][1]["split"] = "test"
     payload["prompts"][-1]["condition"] = "hard-negative"
     folder, metrics = world.run(capture, payload)
     found = load_file(folder / "residual.safetensors")
-    chosen = ~np.isin(found["prompt_index"].numpy(), [1, len(payload["prompts"]) - 1])
+    chosen = found["prompt_index"].numpy() != len(payload["prompts"]) - 1
     population = found["residual"][torch.from_numpy(chosen)].double()
     norms = json.loads((folder / "norms.json").read_text())
     assert norms["n_tokens"] == len(population) < metrics["tokens"]
     assert norms["median_norm"] == pytest.approx(np.median(population.norm(dim=1)), rel=1e-5)
-    assert metrics["test_prompts"] == 1
 
 
 def test_all_positions_hold_every_token_but_bos_in_prompt_order(world):
@@ -69,6 +67,7 @@ def test_all_positions_hold_every_token_but_bos_in_prompt_order(world):
     found = load_file(folder / "residual.safetensors")
     prompts = table(folder / "prompts.parquet")
     assert prompts["n_tokens"] == [len(t.split()) for t in TARGET + NEUTRAL]
+    assert [t.strip() for t in prompts["last_token"]] == [t.split()[-1] for t in TARGET + NEUTRAL]
     assert found["prompt_index"].tolist() == [
         i for i, n in enumerate(prompts["n_tokens"]) for _ in range(n)
     ]
@@ -146,9 +145,9 @@ def test_several_hooks_of_the_same_prompts_come_from_one_pass(world, monkeypatch
     count = Count(monkeypatch)
     with_siblings(world, deeper=DEEPER)
     first, _ = world.run(capture, capture_payload(), "first", "own")
-    assert count.passes == 1
+    assert count.passes == 2, "one for the prompts, one for the calibration text"
     second, _ = world.run(capture, capture_payload(hook=DEEPER), "second", "deeper")
-    assert count.passes == 1, "the sibling ran the model again"
+    assert count.passes == 2, "the sibling ran the model again"
     assert contents(first) == alone[HOOK] and contents(second) == alone[DEEPER]
 
 
@@ -158,7 +157,7 @@ def test_the_same_hook_with_other_positions_is_served_too(world, monkeypatch):
     with_siblings(world, every=HOOK)
     world.run(capture, capture_payload(), "first", "own")
     second, _ = world.run(capture, capture_payload(positions="all"), "second", "every")
-    assert count.passes == 1 and contents(second) == alone
+    assert count.passes == 2 and contents(second) == alone
 
 
 def test_a_sibling_whose_hook_never_fires_is_left_to_its_own_job(world):

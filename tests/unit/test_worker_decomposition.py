@@ -10,9 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 from loopscope.state.failures import JobStopped, TerminalFailure
 from loopscope.worker.stages import decomposition
+from loopscope.worker.stages.capture import CALIBRATION
 from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     COARSE,
+    TEXT_TOKENS,
     Bench,
     bytes_of,
 )
@@ -53,6 +55,30 @@ def test_a_decomposition_holds_the_activations_of_each_prompt(bench):
     assert (metrics["rows"], metrics["population"]) == (22, "22 last tokens")
 
 
+def test_each_decomposition_says_how_often_a_latent_fires_in_ordinary_text(bench):
+    metrics = bench.decompose("coarse")
+    text = load_file(bench.folder / "capture" / "c" / CALIBRATION)["residual"].astype(np.float64)
+    expected = np.maximum(text @ COARSE.w_enc.double().numpy() - 0.5, 0)
+    table = pandas.read_parquet(bench.folder / "decomposition" / "coarse" / "features.parquet")
+    assert table["text_rate"].dtype == np.float64
+    np.testing.assert_allclose(table["text_rate"], (expected > 0).mean(axis=0))
+    assert 0 < table["text_rate"][1] < 1 and metrics["text_tokens"] == TEXT_TOKENS
+    assert metrics["text_l0"] == pytest.approx((expected > 0).sum(axis=1).mean())
+    error = ((text - expected @ COARSE.w_dec.double().numpy()) ** 2).sum()
+    assert metrics["text_fvu"] == pytest.approx(error / ((text - text.mean(axis=0)) ** 2).sum())
+
+
+def test_a_decomposition_keeps_its_prompts_with_the_split_that_it_was_told(bench):
+    bench.split = ["test", *bench.split[1:]]
+    assert bench.decompose("coarse")["test_prompts"] == 1
+    captured, kept = (
+        pandas.read_parquet(bench.folder / stage / "prompts.parquet")
+        for stage in ("capture/c", "decomposition/coarse")
+    )
+    assert "split" not in captured and kept["split"].tolist() == bench.split
+    pandas.testing.assert_frame_equal(kept[captured.columns], captured)
+
+
 @pytest.mark.parametrize("rows_at_once", [5, 8192])
 def test_active_latents_within_rounding_of_the_edge_are_counted(bench, monkeypatch, rows_at_once):
     monkeypatch.setattr(decomposition, "ROWS_PER_SHARD_MAX", rows_at_once)
@@ -78,7 +104,7 @@ def test_the_feature_table_has_one_row_per_latent(bench):
     assert " ".join(table.columns) == (
         "latent aggregation mean_activation_target mean_activation_neutral max_activation_target "
         "max_activation_neutral firing_rate_target firing_rate_neutral selectivity cohens_d auroc "
-        "p_value q_value n_firing"
+        "p_value q_value n_firing text_rate"
     )
     assert table["latent"].tolist() == [0, 1, 2, 3]
     assert set(table["aggregation"]) == {"last"}

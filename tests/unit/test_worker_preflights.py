@@ -6,11 +6,13 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.preflights import Preflight, require
-from loopscope.worker.stages import capture, forward_passes, steering
+from loopscope.worker.stages import capture, capture_preflights, forward_passes, steering
 from tests.stage_world import capture_payload, steering_payload
+from tests.unit.worker_bench import Bench
 
 
 def test_a_check_inside_its_range_is_reported_with_its_numbers():
@@ -28,7 +30,9 @@ def test_a_check_outside_its_range_says_what_was_measured(measured):
 
 def test_a_capture_agrees_with_hugging_face_one_prompt_at_a_time(world):
     _, metrics = world.run(capture, capture_payload())
-    parity = metrics["preflights"]["residual against plain Hugging Face, one prompt at a time"]
+    parity = metrics["preflights"][
+        "residual against plain Hugging Face, one prompt at a time, in centred norms"
+    ]
     assert parity["measured"] < 1e-5
     bos = metrics["preflights"]["begin-of-sequence tokens per prompt"]
     assert bos["measured"] == 1
@@ -44,6 +48,53 @@ def test_a_batch_that_changes_its_rows_is_caught(world, monkeypatch):
     monkeypatch.setattr(forward_passes, "residuals_at_hooks", leaking)
     with pytest.raises(TerminalFailure, match="residual against plain Hugging Face") as failure:
         world.run(capture, capture_payload())
+    assert failure.value.reason == "PreflightFailed"
+
+
+def test_an_error_that_an_outlier_coordinate_dwarfs_is_caught(world, monkeypatch):
+    """A tenth of what differs between tokens, and a ten-thousandth of the largest number."""
+    outlier, passes, alone = 1e4, forward_passes.residuals_at_hooks, capture_preflights.residual_of
+
+    def raised(rows):
+        rows = rows.clone()
+        rows[..., 0] += outlier
+        return rows
+
+    def noisy(model, hooks, batch):
+        return {
+            hook: raised(rows) + 0.1 * rows.std() * torch.randn(rows.shape)
+            for hook, rows in passes(model, hooks, batch).items()
+        }
+
+    monkeypatch.setattr(capture_preflights, "residual_of", lambda *given: raised(alone(*given)))
+    monkeypatch.setattr(forward_passes, "residuals_at_hooks", noisy)
+    with pytest.raises(TerminalFailure, match="in centred norms: measured") as failure:
+        world.run(capture, capture_payload())
+    assert failure.value.reason == "PreflightFailed"
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_what_hugging_face_has_for_a_few_prompts_is_kept_beside_the_same_rows(world, positions):
+    folder, _ = world.run(capture, capture_payload(positions=positions))
+    kept, found = (
+        load_file(folder / name) for name in ("reference.safetensors", "residual.safetensors")
+    )
+    same = torch.isin(found["prompt_index"], kept["prompt_index"])
+    assert 0 < len(set(kept["prompt_index"].tolist())) <= 4
+    torch.testing.assert_close(kept["residual"], found["residual"][same], rtol=1e-4, atol=1e-4)
+
+
+def test_rows_with_other_active_latents_than_hugging_face_finds_are_caught(tmp_path):
+    bench = Bench(tmp_path)
+    bench.capture()
+    (check,) = bench.decompose("coarse")["preflights"].values()
+    assert check["measured"] == 1
+    path = tmp_path / "capture" / "c" / "reference.safetensors"
+    reference = load_file(path)
+    reference["residual"][:, 2] += 1.0
+    save_file(reference, path)
+    with pytest.raises(TerminalFailure, match="active latents that plain Hugging Face") as failure:
+        bench.decompose("coarse")
     assert failure.value.reason == "PreflightFailed"
 
 

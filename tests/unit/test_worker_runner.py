@@ -3,6 +3,7 @@
 import errno
 import json
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker import runner as runner_module
 from loopscope.worker.lease import Lease
+from loopscope.worker.manifest import manifest_of
 from loopscope.worker.memory import ran_out_of_memory
 from loopscope.worker.runner import Runner, batch_divisor
 from loopscope.worker.stop import StopRequest
+from tests.hand_built import job
 from tests.simulated import new_state
 
 ACTION = Action("capture", {}, {"prompts": []})
@@ -157,3 +160,12 @@ def test_the_manifest_of_an_undisturbed_run_says_so(shop):
     assert shop.run().state == "succeeded"
     manifest = shop.state.artifacts.manifest("capture", DIGEST)
     assert (manifest["batchDivisor"], manifest["codeRevision"]) == (1, CODE_REVISIONS["capture"])
+
+
+def test_a_manifest_counts_what_is_as_long_as_the_prompts():
+    payload = {
+        "calibrationText": ["a", "b"], "splits": ["test"] * 3, "groups": [0, 0, 2], "hook": "h",
+    }  # fmt: skip
+    assert manifest_of(replace(job("running"), payload=payload), {}, "cpu", 1.0, 2.0)["inputs"] == {
+        "calibrationText": "2 texts", "splits": "3 prompts", "groups": "3 prompts", "hook": "h",
+    }  # fmt: skip

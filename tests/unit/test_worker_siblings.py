@@ -39,7 +39,7 @@ def other_prompts(draw):
     prompts = [dict(prompt) for prompt in BASE["prompts"]]
     place = draw(st.integers(0, len(prompts) - 1))
     one = prompts.pop(place)
-    match draw(st.sampled_from(["gone", "moved", "text", "id", "condition", "split"])):
+    match draw(st.sampled_from(["gone", "moved", "text", "id", "condition"])):
         case "gone":
             return prompts
         case "moved":
@@ -50,8 +50,6 @@ def other_prompts(draw):
             one["id"] = "another"
         case "condition":
             one["condition"] = draw(st.sampled_from(["target", "neutral", "hard-negative"]))
-        case "split":
-            one["split"] = draw(st.sampled_from(["discover", "test"]))
     return [*prompts[:place], one, *prompts[place:]]
 
 
@@ -61,9 +59,9 @@ OTHER_VALUES = {
         ["blocks.0.hook_resid_pre", "blocks.2.hook_resid_post", "blocks.99.hook_resid_post"]
     ),
     "positions": st.just("all"),
-    "maxTokens": st.sampled_from([3, 64]),
+    "maxTokens": st.sampled_from([3, 7, 64]),
     "prompts": other_prompts(),
-    "calibrationText": st.lists(a_text, max_size=3),
+    "calibrationText": st.lists(a_text, min_size=1, max_size=3),
 }
 """Other values of each field of a capture's payload."""
 

@@ -100,3 +100,25 @@ def test_hard_negatives_are_reported_apart_and_change_no_other_number(tmp_path, 
     assert "mean_activation_hard_negative" in pandas.read_parquet(
         bench.folder / "mapping/m/features_test.parquet"
     )
+
+
+def test_a_candidate_that_fires_on_hard_negatives_carries_a_caution_and_nothing_else_changes(
+    tmp_path,
+):
+    """Latent 2 answers to neutrals and hard negatives alike, latent 0 to targets alone."""
+    bench = run(tmp_path, hard=4)
+    gate = json.loads((bench.folder / "mapping/m/gate.json").read_text())
+    cautions = [anchor["caution"] for anchor in gate["anchors"]]
+    assert cautions[0] is None
+    assert cautions[1].startswith("fires on 100% of the hard negatives, selectivity against them -")
+    assert gate["cautioned"] == 1
+    kept = run(tmp_path / "kept")
+    pairs = (b.folder / "mapping/m/pairs.parquet" for b in (bench, kept))
+    first, second = (pandas.read_parquet(path)[["coarse", "fine", "child"]] for path in pairs)
+    pandas.testing.assert_frame_equal(first, second)
+
+
+def test_without_hard_negatives_there_is_no_caution(tmp_path):
+    gate = json.loads((run(tmp_path).folder / "mapping/m/gate.json").read_text())
+    assert [anchor["caution"] for anchor in gate["anchors"]] == [None, None]
+    assert gate["cautioned"] == 0

@@ -89,6 +89,7 @@ def test_the_probe_reads_another_block_and_scores_probabilities(found):
     assert verdict["probe"]["hook"] == f"blocks.{min(last, (2 + last) // 2)}.hook_resid_post"
     assert verdict["probe"]["prompts"] == [len(TARGET), len(NEUTRAL)]
     assert verdict["probe"]["auroc"] is None, "too few prompts to hold some out"
+    assert (verdict["probe"]["auroc_low"], verdict["probe"]["auroc_high"]) == (None, None)
     assert all(0 <= row["probe"] <= 1 for row in rows)
 
 

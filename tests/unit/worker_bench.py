@@ -17,6 +17,7 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages import decomposition, mapping
+from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
 from loopscope.worker.stages.tables import write_table
 
 D_IN = 6
@@ -48,6 +49,9 @@ FINE = relu_dictionary(
     )
 )
 TARGETS, NEUTRALS = 12, 10
+TEXT_TOKENS = 40
+COMPARED = (0, 2)
+"""Prompts that plain Hugging Face ran again."""
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Bench:
     folder: Path
     reports: list[tuple[str, int, int, str]] = field(default_factory=list)
     stop_after: int | None = None
+    split: Sequence[str] = ()
+    groups: Sequence[int] | None = None
 
     def context(self, action: str) -> StageContext:
         return StageContext(
@@ -95,26 +101,32 @@ class Bench:
         rows = np.repeat(rows, tokens, axis=0)
         rows *= np.tile(np.linspace(1, 0.5, tokens, dtype=np.float32), prompts)[:, None]
         out = self.out("capture", "c")
+        text = generator.uniform(0, 1, (TEXT_TOKENS, D_IN)).astype(np.float32)
+        save_file({"residual": text}, out / CALIBRATION)
         tensors = {
             "residual": rows,
             "prompt_index": np.repeat(np.arange(prompts, dtype=np.int32), tokens),
             "position": np.tile(np.arange(tokens, dtype=np.int32), prompts),
         }
         save_file(tensors, out / "residual.safetensors")
+        again = np.isin(tensors["prompt_index"], COMPARED)
+        reference = {name: tensors[name][again] for name in ("residual", "prompt_index")}
+        save_file(reference, out / REFERENCE)
         columns = {
             "prompt_id": [f"p{i}" for i in range(prompts)],
             "text": ["text"] * prompts,
             "condition": np.where(is_target, "target", "neutral").astype("<U13"),
-            "split": split or ["discover"] * prompts,
             "n_tokens": np.full(prompts, tokens),
         }
+        self.split = split or ["discover"] * prompts
         if hard:
             columns["condition"][-hard:] = "hard-negative"
         write_table(out / "prompts.parquet", columns)
 
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
-        payload["aggregation"] = aggregation
+        payload |= {"aggregation": aggregation, "splits": list(self.split)}
+        payload |= {"groups": self.groups} if self.groups is not None else {}
         return decomposition.run(payload, self.context(which), self.out("decomposition", which))
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):

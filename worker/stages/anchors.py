@@ -18,7 +18,8 @@ from loopscope.numerics.mapping import (
     top_latents,
 )
 from loopscope.numerics.multiple_tests import benjamini_hochberg
-from loopscope.numerics.permutation import edge_test
+from loopscope.numerics.permutation import edge_test, exchangeable_strata, smallest_p
+from loopscope.numerics.same_cosine import SameCosine
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.sides import Rules, Side
 
@@ -33,6 +34,9 @@ PAIR_TYPES = {
     "correlation_within_condition": np.float64,
     "p_permutation": np.float64,
     "p_search": np.float64,
+    "p_smallest": np.float64,
+    "p_same_cosine": np.float64,
+    "same_cosine_pairs": np.int64,
     "proposed_by": np.str_,
     "reading": np.str_,
     "coverage_coarse_given_fine": np.float64,
@@ -53,7 +57,8 @@ class Anchor:
 
     ``readings`` counts the anchor's pairs with all fine latents, ``aligned_unobserved`` those of
     them that have the cosine of a child but no correlation. ``behaves`` [fine] says which fine
-    latents the rule would take as children whatever their cosine.
+    latents the rule would take as children whatever their cosine, ``correlated`` which reach
+    minCorrelation.
     """
 
     coarse: int
@@ -64,6 +69,7 @@ class Anchor:
     readings: dict[str, int]
     aligned_unobserved: int
     behaves: NDArray[np.bool_]
+    correlated: NDArray[np.bool_]
 
 
 def describe_anchors(
@@ -76,6 +82,14 @@ def describe_anchors(
 ) -> Iterator[Anchor]:
     """Yield each candidate in the order given; ``cosines`` is [candidates, fine]."""
     every = np.arange(fine.all_prompts.latents)
+    strata = exchangeable_strata(coarse.within_condition.group, coarse.last_token)
+    alike = SameCosine.of(
+        (coarse.decoder, fine.decoder),
+        coarse.within_condition,
+        fine.within_condition,
+        candidates,
+        rules.seed,
+    )
     for start in range(0, len(candidates), ANCHORS_PER_BLOCK):
         context.progress("Correlating", start, len(candidates), "anchors")
         block = candidates[start : start + ANCHORS_PER_BLOCK]
@@ -90,6 +104,7 @@ def describe_anchors(
                 int(latent),
                 rules.permutations,
                 rules.seed,
+                strata,
             )
             columns = {
                 "cosine": cosines[start + place],
@@ -101,11 +116,33 @@ def describe_anchors(
                 "coverage_coarse_given_fine": given_fine[place],
                 "coverage_fine_given_coarse": given_coarse[place],
             }
-            yield _anchor(int(latent), columns, fine, rules)
+            anchor = _anchor(int(latent), columns, fine, rules)
+            anchor.pairs.update(_compared(anchor.pairs, coarse, fine, alike, strata, rules))
+            yield anchor
     context.progress("Correlating", len(candidates), len(candidates), "anchors")
 
 
-def pair_table(anchors: list[Anchor], aggregation: str) -> dict[str, NDArray[Any]]:
+def _compared(
+    pairs: dict[str, NDArray[Any]],
+    coarse: Side,
+    fine: Side,
+    alike: SameCosine,
+    strata: Indices,
+    rules: Rules,
+) -> dict[str, NDArray[Any]]:
+    """Return what a pair's p is worth: the smallest that was possible, and that of its like."""
+    latent = int(pairs["coarse"][0]) if len(pairs["coarse"]) else 0
+    columns = coarse.within_condition, fine.within_condition
+    smallest = smallest_p(*columns, latent, pairs["fine"], rules.permutations, strata)
+    p, number = alike.compared(pairs["cosine"], pairs["correlation_within_condition"])
+    return {
+        "p_smallest": np.where(np.isnan(pairs["p_permutation"]), np.nan, smallest),
+        "p_same_cosine": p,
+        "same_cosine_pairs": number,
+    }
+
+
+def pair_table(anchors: list[Anchor], aggregation: str, q_max: float) -> dict[str, NDArray[Any]]:
     """Return the columns of ``pairs.parquet`` with q over all edges of all anchors.
 
     A pair that geometry proposed enters with its own p; one that was found by searching for a
@@ -115,6 +152,11 @@ def pair_table(anchors: list[Anchor], aggregation: str) -> dict[str, NDArray[Any
     searched = table["proposed_by"] == "correlation"
     p_value = np.where(searched, table["p_search"], table["p_permutation"])
     table["q_permutation"] = benjamini_hochberg(p_value)
+    table["edge"] = np.select(
+        [np.isnan(p_value), table["q_permutation"] <= q_max],
+        ["not tested", "not independent"],
+        default="not shown",
+    )
     table["aggregation"] = np.full(len(p_value), aggregation)
     return table
 
@@ -168,4 +210,5 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
         readings={name: int((reading == name).sum()) for name in READINGS},
         aligned_unobserved=int((aligned & np.isnan(r)).sum()),
         behaves=behaves,
+        correlated=r >= rules.child.correlation_min,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from loopscope.numerics.calibration import (
     Calibration,
@@ -20,10 +19,11 @@ from loopscope.numerics.calibration import (
     calibrate,
     percentile_of_each,
 )
+from loopscope.numerics.controls import Control
 from loopscope.numerics.gate import ChildCounts, GateRules, Verdict
 from loopscope.numerics.mapping import Indices
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.anchors import Anchor
+from loopscope.worker.stages.gate_controls import control_record
 from loopscope.worker.stages.sides import Rules, Side
 from loopscope.worker.stages.tables import write_table
 
@@ -42,13 +42,13 @@ class CalibratedGate:
 def calibrated_gate(
     coarse: Side,
     candidates: Indices,
-    anchors: list[Anchor],
+    controls: list[Control],
     children: ChildCounts,
     rules: Rules,
     context: StageContext,
     out: Path,
 ) -> CalibratedGate:
-    """Compare the candidates' children with null, control and resamples; write the draws.
+    """Compare the candidates' children with null, controls and halves; write the draws.
 
     Under the strict rule anchors are compared by children that correlate, selective or not: an
     anchor of another concept cannot have children that are selective for this one.
@@ -58,15 +58,12 @@ def calibrated_gate(
         if rules.rule == "cosine"
         else Counts(children.strict, children.correlated)
     )
-    question = Question(
-        rules.selection, rules.top, rules.child.cosine_min, rules.gate, rules.resamples, rules.seed
-    )
+    question = Question(rules.selection, rules.top, rules.gate, rules.resamples, rules.seed)
     found = calibrate(
         coarse.rows,
         candidates,
         counts,
-        coarse.decoder[torch.from_numpy(candidates)],
-        np.stack([anchor.behaves for anchor in anchors]) if anchors else np.zeros((0, 0), bool),
+        controls,
         question,
         lambda done: context.progress("Resampling", done, rules.resamples, "resamples"),
     )
@@ -90,12 +87,7 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> dict[str, Any
         "percentile": _known(evidence.percentile),
         "min_percentile": gate.percentile_min,
         "null": _null_record(found.null, compared, gate.null_anchors),
-        "control": {
-            "dictionaries": len(found.control),
-            "p": evidence.control_p,
-            "median_count": float(np.median(found.control)),
-            "max_count": int(found.control.max()),
-        },
+        "control": control_record(found.controls),
         "stability": {
             "share": evidence.stability,
             "min_share": gate.stability_min,
@@ -121,12 +113,14 @@ def _null_record(null: MatchedNull, compared: int, wanted: int) -> dict[str, Any
 
 def _write_draws(found: Calibration, out: Path) -> None:
     """Write every draw behind the percentile, the control's p and the stability."""
-    null, control, resamples = found.null, found.control, found.resamples
+    null, resamples = found.null, found.resamples
+    controls = {str(control.kind): control.counts for control in found.controls}
     parts = {
         "matched anchors": null.best,
-        "random dictionary": control,
+        **controls,
         "resample": np.array([drawn.best_count for drawn in resamples]),
     }
+    before = len(parts["matched anchors"]) + sum(len(counts) for counts in controls.values())
     write_table(
         out / "gate_draws.parquet",
         {
@@ -135,7 +129,7 @@ def _write_draws(found: Calibration, out: Path) -> None:
             "best_count": np.concatenate(list(parts.values())).astype(np.int64),
             "percentile": np.concatenate(
                 [
-                    np.full(null.draws + len(control), np.nan),
+                    np.full(before, np.nan),
                     np.array([drawn.percentile for drawn in resamples]),
                 ]
             ),

@@ -1,58 +1,68 @@
-"""Preflight of a decomposition: the dictionary does on ordinary text what it was measured to do."""
+"""Preflights of a decomposition: what its dictionary does on ordinary text and on wrong rows."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
+from torch import Tensor
 
 from loopscope.numerics.dictionary import (
     BLOCK_BYTES_MAX,
     ReconstructionSums,
     SparseDictionary,
     block_shape,
-    decode,
     encode,
 )
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
-from loopscope.worker.stages.capture import CALIBRATION
 
-ROWS_AT_ONCE = 512
 ADVICE = "check that the dictionary was trained on this model and hook, in the same scale"
+SAME_LATENTS_MIN = 0.9
+"""Least share of the latents active in one of two computations that are active in both."""
 
 
-def calibration_preflight(
-    payload: dict[str, Any], context: StageContext, dictionary: SparseDictionary
-) -> dict[str, Any]:
-    """Measure L0 and FVU on all tokens of the calibration text, where ranges are given.
+def calibration_preflight(payload: dict[str, Any], on_text: ReconstructionSums) -> dict[str, Any]:
+    """Check L0 and FVU on all tokens of the calibration text, where ranges are given.
 
     Last tokens of prompts say nothing about a dictionary: they are not what it was trained on.
     Raises TerminalFailure ``PreflightFailed`` outside of a range.
     """
-    expected = payload.get("calibration")
-    if expected is None:
-        return {}
-    capture = context.artifact("capture", payload["capture"]["digest"])
-    rows = load_file(capture / CALIBRATION)["residual"]
-    sums = ReconstructionSums.empty(dictionary.d_in, dictionary.d_sae)
-    for part in torch.split(rows, ROWS_AT_ONCE):
-        context.progress("Calibrating", sums.rows, len(rows), "rows")
-        x = part.to(context.device)
-        shape = block_shape(len(x), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
-        activations = encode(dictionary, x, *shape)
-        sums = sums.merge(ReconstructionSums.of(x, decode(dictionary, activations), activations))
-    measured = {"l0": sums.l0, "fvu": sums.fvu}
+    measured = {"l0": on_text.l0, "fvu": on_text.fvu}
     return require(
         [
             Preflight(
-                f"{name.upper()} on {sums.rows:,} tokens of calibration text",
+                f"{name.upper()} on {on_text.rows:,} tokens of calibration text",
                 measured[name],
                 low,
                 high,
                 ADVICE,
             )
-            for name, (low, high) in sorted(expected.items(), reverse=True)
+            for name, (low, high) in sorted(payload.get("calibration", {}).items(), reverse=True)
+        ]
+    )
+
+
+def latents_preflight(
+    dictionary: SparseDictionary, captured: Tensor, expected: Tensor, context: StageContext
+) -> dict[str, Any]:
+    """Check that rows as captured and as plain Hugging Face has them have the same active latents.
+
+    Both are [rows, d_in], a few prompts' rows. An error that is small beside the residual may be
+    large for a dictionary. Raises TerminalFailure ``PreflightFailed``.
+    """
+    shape = block_shape(len(captured), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
+    first, second = (
+        encode(dictionary, rows.to(context.device), *shape) > 0 for rows in (captured, expected)
+    )
+    either, both = (first + second).nnz, first.multiply(second).nnz
+    return require(
+        [
+            Preflight(
+                f"share of {either:,} active latents that plain Hugging Face finds as well",
+                both / either if either else 1.0,
+                SAME_LATENTS_MIN,
+                1.0,
+                "capture in dtype float32, or report it with model, hook and device",
+            )
         ]
     )

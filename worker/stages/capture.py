@@ -25,13 +25,14 @@ TOKENS_PER_BATCH_MAX = 512
 BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
 CALIBRATION = "calibration.safetensors"
+REFERENCE = "reference.safetensors"
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
-    """Write residual, prompts, norms and mean; return the numbers for the status.
+    """Write residual, prompts, norms, mean and calibration text; return the status's numbers.
 
-    Norms and mean are over all tokens of the discover prompts of both sets without BOS, whatever
-    ``positions`` says: a unit taken from test prompts would know them.
+    Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
+    ``positions`` says. A capture does not know how its prompts are split.
     Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired``, ``NotFinite`` or
     ``PreflightFailed``.
     """
@@ -42,24 +43,47 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     ids = [prompt["id"] for prompt in prompts]
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
-    preflights = capture_preflights(model, payload["hook"], tokens, rows)
-    _write_calibration(model, payload, context, out)
-    return {**_write(payload, rows, out), "preflights": preflights}
+    norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
+    preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
+    _write_reference(payload, reference, out)
+    text_tokens = _write_calibration(model, payload, context, out)
+    found = _write(payload, rows, norms, [model.decode([one[-1]]) for one in tokens], out)
+    return {**found, "text_tokens": text_tokens, "preflights": preflights}
+
+
+def _write_reference(payload: dict[str, Any], found: dict[int, Tensor], out: Path) -> None:
+    """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
+    last = payload["positions"] == "last"
+    kept = {i: row[-1:] if last else row for i, row in found.items()}
+    index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
+    residual = torch.cat(list(kept.values())).contiguous()
+    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE)
 
 
 def _write_calibration(
     model: LoadedModel, payload: dict[str, Any], context: StageContext, out: Path
-) -> None:
-    """Write the vectors of every token but BOS of the calibration text, where there is one."""
-    texts = payload.get("calibrationText", [])
-    if not texts:
-        return
-    lines = [{"id": f"calibration-{n:04d}", "text": text} for n, text in enumerate(texts)]
-    tokens = tokenise(model, lines, payload["maxTokens"])
-    ids = [line["id"] for line in lines]
+) -> int:
+    """Write the vectors of every token but BOS of the calibration text; return their number."""
+    pieces = [
+        (f"calibration-{number:04d}", tokens)
+        for number, text in enumerate(payload["calibrationText"])
+        for tokens in _in_pieces(model, text, payload["maxTokens"])
+    ]
+    ids, tokens = [one for one, _ in pieces], [tokens for _, tokens in pieces]
     shards = _capture_all(model, payload["hook"], tokens, ids, context, "calibration")
-    rows = torch.cat(_in_prompt_order(shards, len(lines)))
+    rows = torch.cat(_in_prompt_order(shards, len(pieces)))
     save_file({"residual": rows}, out / CALIBRATION)
+    return len(rows)
+
+
+def _in_pieces(model: LoadedModel, text: str, tokens_max: int) -> list[list[int]]:
+    """Return a text's tokens in pieces of at most ``tokens_max``, each with one BOS.
+
+    Ordinary text may be cut anywhere; what one model takes whole is too long for another.
+    """
+    bos, *tokens = model.encode(text)
+    limit = _tokens_max(model, tokens_max)
+    return [[bos, *tokens[start : start + limit]] for start in range(0, len(tokens), limit)]
 
 
 def tokenise(
@@ -69,7 +93,7 @@ def tokenise(
 
     Raises TerminalFailure ``PromptTooLong``: a prompt cut short would be another prompt.
     """
-    limit = min(tokens_max, (model.context_tokens_max or tokens_max + 1) - 1)
+    limit = _tokens_max(model, tokens_max)
     encoded = []
     for prompt in prompts:
         tokens = model.encode(prompt["text"])
@@ -81,6 +105,10 @@ def tokenise(
             )
         encoded.append(tokens)
     return encoded
+
+
+def _tokens_max(model: LoadedModel, tokens_max: int) -> int:
+    return min(tokens_max, (model.context_tokens_max or tokens_max + 1) - 1)
 
 
 def _capture_all(
@@ -124,10 +152,15 @@ def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
     return [found[f"{i:08d}"] for i in range(n_prompts)]
 
 
-def _write(payload: dict[str, Any], rows: list[Tensor], out: Path) -> dict[str, Any]:
+def _write(
+    payload: dict[str, Any],
+    rows: list[Tensor],
+    norms: NormStatistics,
+    last_tokens: list[str],
+    out: Path,
+) -> dict[str, Any]:
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
-    norms = norm_statistics(torch.cat(_choosing(payload["prompts"], rows)))
     last = payload["positions"] == "last"
     residual = torch.stack([row[-1] for row in rows]) if last else every
     index = torch.arange(len(rows), dtype=torch.int32)
@@ -143,10 +176,9 @@ def _write(payload: dict[str, Any], rows: list[Tensor], out: Path) -> dict[str, 
     )
     save_file({"mean": norms.mean.contiguous()}, out / "mean.safetensors")
     write_json(out / "norms.json", _norms_record(norms))
-    _write_prompts(payload["prompts"], lengths, out)
+    _write_prompts(payload["prompts"], lengths, last_tokens, out)
     return {
         "prompts": len(rows),
-        "test_prompts": sum(prompt["split"] == "test" for prompt in payload["prompts"]),
         "tokens": len(every),
         "d_model": int(every.shape[1]),
         "median_norm": norms.median_norm,
@@ -154,12 +186,12 @@ def _write(payload: dict[str, Any], rows: list[Tensor], out: Path) -> dict[str, 
     }
 
 
-def _choosing(prompts: list[dict[str, Any]], rows: list[Tensor]) -> list[Tensor]:
-    """Return the vectors of the target and neutral prompts that may choose anything."""
+def _contrasted(prompts: list[dict[str, Any]], rows: list[Tensor]) -> list[Tensor]:
+    """Return the vectors of the target and neutral prompts."""
     return [
         vectors
         for prompt, vectors in zip(prompts, rows, strict=True)
-        if prompt["split"] == "discover" and prompt["condition"] != "hard-negative"
+        if prompt["condition"] != "hard-negative"
     ]
 
 
@@ -176,18 +208,20 @@ def _norms_record(norms: NormStatistics) -> dict[str, Any]:
         "median_centred_norm": norms.median_centred_norm,
         "mean_norm": norms.mean_norm,
         "n_tokens": norms.n_tokens,
-        "population": "all tokens of the discover prompts of both sets without BOS",
+        "population": "all tokens of the target and neutral prompts without BOS",
     }
 
 
-def _write_prompts(prompts: list[dict[str, Any]], lengths: list[int], out: Path) -> None:
+def _write_prompts(
+    prompts: list[dict[str, Any]], lengths: list[int], last_tokens: list[str], out: Path
+) -> None:
     write_table(
         out / "prompts.parquet",
         {
             "prompt_id": [prompt["id"] for prompt in prompts],
             "text": [prompt["text"] for prompt in prompts],
             "condition": [prompt["condition"] for prompt in prompts],
-            "split": [prompt["split"] for prompt in prompts],
             "n_tokens": lengths,
+            "last_token": last_tokens,
         },
     )

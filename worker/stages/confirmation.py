@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from loopscope.numerics.features import LatentStatistics, held_out_statistics
 from loopscope.numerics.gate import selective_latents
 from loopscope.numerics.mapping import Indices
+from loopscope.specs.rules import Selection
 from loopscope.worker.stages.sides import Rules, Side
 from loopscope.worker.stages.tables import write_table
 
@@ -58,6 +59,17 @@ def confirm(
         f"{int(confirmed.sum())} of {len(candidates)} candidates pass the selection again on "
         f"{target} target and {coarse.held_out.prompts - target} neutral test prompts",
     )
+
+
+def hard_negative_cautions(
+    statistics: LatentStatistics, candidates: Indices, selection: dict[str, Any]
+) -> list[str | None]:
+    """Return for each candidate what the hard negatives of the discover split say against it."""
+    declared, columns = Selection.model_validate(selection), statistics.columns()
+    return [
+        declared.caution({name: float(values[latent]) for name, values in columns.items()})
+        for latent in candidates
+    ]
 
 
 def _columns(statistics: LatentStatistics) -> dict[str, NDArray[Any]]:

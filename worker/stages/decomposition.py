@@ -1,15 +1,17 @@
 """Decomposition: encode a capture with one dictionary, one table row per latent.
 
 L0, FVU, the living latents and those near the edge describe the dictionary on the rows captured
-(last tokens, or all tokens); the table's statistics run over prompts, after aggregation.
+(last tokens, or all tokens), those of the text on all tokens of the calibration text; the table's
+other statistics run over prompts, after aggregation.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -27,44 +29,46 @@ from loopscope.numerics.dictionary import (
 )
 from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
-from loopscope.numerics.splits import split_rows
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.calibration import calibration_preflight
+from loopscope.worker.stages.calibration import calibration_preflight, latents_preflight
+from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
+from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
 
 SHARD_MULTIPLICATIONS = 10**11
 """Encoder work of one shard: about two seconds on two cores, whatever the widths."""
 ROWS_PER_SHARD_MIN, ROWS_PER_SHARD_MAX = 32, 8192
+_PHASES = {"counted": "Encoding", "text": "Calibrating"}
 
 
 @dataclass(frozen=True)
 class CapturedRows:
     """The rows of a capture: residual f32 [rows, d_in], their prompt and position.
 
-    ``condition`` and ``split`` are those of the prompts, shape [prompts].
+    ``prompts`` are the columns of the capture's table of them.
     """
 
     residual: Tensor
     prompt_index: NDArray[np.int32]
     position: NDArray[np.int32]
-    condition: NDArray[np.str_]
-    split: NDArray[np.str_]
+    prompts: dict[str, NDArray[Any]]
 
     @property
     def population(self) -> str:
         """Name the rows, for example ``400 last tokens`` or ``5,812 tokens``."""
         rows = len(self.prompt_index)
-        kind = "last tokens" if rows == len(self.condition) else "tokens"
+        kind = "last tokens" if rows == len(self.prompts["prompt_id"]) else "tokens"
         return f"{rows:,} {kind}"
 
 
 def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
-    """Write ``activations.safetensors`` and ``features.parquet``; return the metrics.
+    """Write activations, features and the prompts with their split; return the metrics.
 
     Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.
     """
-    rows = _read_capture(context.artifact("capture", payload["capture"]["digest"]))
+    capture = context.artifact("capture", payload["capture"]["digest"])
+    rows = _read_capture(capture)
     dictionary = context.dictionary(payload["dictionary"]).to(context.device)
     if dictionary.d_in != rows.residual.shape[1]:
         raise TerminalFailure(
@@ -72,14 +76,23 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             f"the dictionary reads vectors of {dictionary.d_in} numbers, the capture holds "
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
-    preflights = calibration_preflight(payload, context, dictionary)
+    text_rows = load_file(capture / CALIBRATION)["residual"]
+    _, on_text, _ = _encode_in_shards(text_rows, dictionary, context, "text")
+    preflights = {
+        **calibration_preflight(payload, on_text),
+        **latents_preflight(dictionary, *_compared_rows(capture, rows), context),
+    }
     activations, sums, near_edge = _encode_in_shards(rows.residual, dictionary, context)
     aggregation = payload["aggregation"]
+    table = {**rows.prompts, "split": np.asarray(payload["splits"])}
+    if "groups" in payload:
+        table["group"] = np.asarray(payload["groups"], dtype=np.int64)
+    write_table(out / PROMPTS, table)
     prompts = aggregate_prompts(
-        activations, rows.prompt_index, rows.position, len(rows.condition), aggregation
+        activations, rows.prompt_index, rows.position, len(table["split"]), aggregation
     )
     write_sparse(out / "activations.safetensors", prompts)
-    discover, _ = split_rows(prompts, rows.condition, rows.split)
+    discover, _ = prompt_rows(prompts, table)
     statistics = latent_statistics(discover)
     write_table(
         out / "features.parquet",
@@ -87,11 +100,12 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             "latent": np.arange(dictionary.d_sae, dtype=np.int64),
             "aggregation": np.full(dictionary.d_sae, aggregation),
             **statistics.columns(),
+            "text_rate": on_text.firings / on_text.rows,
         },
     )
     return {
         "l0": sums.l0,
-        "fvu": sums.fvu if sums.fvu == sums.fvu else None,
+        "fvu": _known(sums.fvu),
         "cosine": sums.cosine,
         "active": sums.active,
         "near_edge": near_edge,
@@ -100,8 +114,16 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "d_sae": dictionary.d_sae,
         "rows": sums.rows,
         "population": rows.population,
-        **({"preflights": preflights} if preflights else {}),
+        "test_prompts": int((table["split"] == "test").sum()),
+        "text_tokens": on_text.rows,
+        "text_l0": on_text.l0,
+        "text_fvu": _known(on_text.fvu),
+        "preflights": preflights,
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _read_capture(folder: Path) -> CapturedRows:
@@ -112,20 +134,28 @@ def _read_capture(folder: Path) -> CapturedRows:
             "NotFinite",
             "the captured residual holds NaN or infinite numbers; capture again in float32",
         )
-    prompts = read_columns(folder / "prompts.parquet")
     return CapturedRows(
         residual=residual,
         prompt_index=tensors["prompt_index"].numpy(),
         position=tensors["position"].numpy(),
-        condition=prompts["condition"].astype(np.str_),
-        split=prompts["split"].astype(np.str_),
+        prompts=read_columns(folder / PROMPTS),
     )
 
 
+def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
+    """Return captured rows of a few prompts, and the same as plain Hugging Face has them."""
+    reference = load_file(capture / REFERENCE)
+    chosen = np.isin(rows.prompt_index, reference["prompt_index"].numpy())
+    return rows.residual[torch.from_numpy(chosen)], reference["residual"]
+
+
 def _encode_in_shards(
-    residual: Tensor, dictionary: SparseDictionary, context: StageContext
+    residual: Tensor,
+    dictionary: SparseDictionary,
+    context: StageContext,
+    kind: Literal["counted", "text"] = "counted",
 ) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
-    """Encode all rows, shard by sealed shard, so that a crash costs one shard.
+    """Encode all rows, shard by sealed shard named after ``kind``: a crash costs one shard.
 
     Returns the activations, the sums, and how many active latents lie near the edge.
     """
@@ -135,16 +165,16 @@ def _encode_in_shards(
     blocks = []
     sums = ReconstructionSums.empty(dictionary.d_in, dictionary.d_sae)
     for start in range(0, total, size):
-        context.progress("Encoding", start, total, "rows")
+        context.progress(_PHASES[kind], start, total, "rows")
         # shards of before the counting were called encoded-…: they are made again
-        name = f"counted-{start:09d}.safetensors"
+        name = f"{kind}-{start:09d}.safetensors"
         write = partial(_write_shard, residual[start : start + size], dictionary, norms, context)
         path = context.shards.sealed(name) or context.shards.seal(name, write)
         block, shard_sums, shard_near_edge = _read_shard(path)
         blocks.append(block)
         sums = sums.merge(shard_sums)
         near_edge += shard_near_edge
-    context.progress("Encoding", total, total, "rows")
+    context.progress(_PHASES[kind], total, total, "rows")
     return scipy.sparse.vstack(blocks, format="csr"), sums, near_edge
 
 

@@ -22,6 +22,7 @@ def gate_report(
     rules: Rules,
     confirmation: Confirmation,
     calibrated: CalibratedGate,
+    cautions: Sequence[str | None],
 ) -> dict[str, Any]:
     """Return the content of ``gate.json``; ``loopscope.numerics.gate.decide`` made the verdict.
 
@@ -40,6 +41,7 @@ def gate_report(
             "passes": len(anchor.children) >= subfeatures_min,
             "percentile": calibrated.percentiles[place],
             "confirmed": None if confirmed is None else bool(confirmed[place]),
+            "caution": cautions[place],
         }
         for place, anchor in enumerate(anchors)
     ]
@@ -57,6 +59,7 @@ def gate_report(
         "anchors": entries,
         "confirmed": None if confirmed is None else int(confirmed.sum()),
         "confirmation": confirmation.sentence,
+        "cautioned": sum(caution is not None for caution in cautions),
         **chosen,
         "other_rule": {"rule": other, **_shares(summary, other)},
         "readings": readings,

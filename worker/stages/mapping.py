@@ -28,7 +28,8 @@ from loopscope.worker.stages.anchors import (
     pair_table,
 )
 from loopscope.worker.stages.calibrated_gate import calibrated_gate
-from loopscope.worker.stages.confirmation import confirm
+from loopscope.worker.stages.confirmation import confirm, hard_negative_cautions
+from loopscope.worker.stages.gate_controls import gate_controls
 from loopscope.worker.stages.gate_report import gate_report
 from loopscope.worker.stages.sides import Rules, Side, read_side
 from loopscope.worker.stages.tables import write_json, write_table
@@ -38,8 +39,8 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
     capture = context.artifact("capture", payload["capture"]["digest"])
-    coarse = read_side(payload["coarse"], capture, context)
-    fine = read_side(payload["fine"], capture, context)
+    coarse = read_side(payload["coarse"], context)
+    fine = read_side(payload["fine"], context)
     if coarse.decoder.shape[1] != fine.decoder.shape[1]:
         raise TerminalFailure(
             "DictionaryMismatch",
@@ -50,7 +51,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     cosines, counts = _compare_decoders(coarse, fine, candidates, rules, context)
     anchors = list(describe_anchors(coarse, fine, candidates, cosines, rules, context))
 
-    pairs = pair_table(anchors, coarse.aggregation)
+    pairs = pair_table(anchors, coarse.aggregation, rules.selection.q_max)
     write_table(out / "pairs.parquet", pairs)
     histograms = [anchor.histogram for anchor in anchors]
     write_table(out / "cosine_histogram.parquet", joined(histograms, HISTOGRAM_TYPES))
@@ -59,12 +60,16 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     below = [anchor.children for anchor in anchors]
     children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
-    calibrated = calibrated_gate(coarse, candidates, anchors, counts, rules, context, out)
-    gate = gate_report(coarse.statistics, anchors, summary, rules, confirmation, calibrated)
+    controls = gate_controls(coarse, fine, anchors, cosines, capture, rules, context)
+    calibrated = calibrated_gate(coarse, candidates, controls, counts, rules, context, out)
+    cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
+    gate = gate_report(
+        coarse.statistics, anchors, summary, rules, confirmation, calibrated, cautions
+    )
     write_json(out / "gate.json", gate)
     directions = _write_directions(out, coarse, fine, anchors, rules.rule)
     found = pairs["reading"].tolist()
-    q_value = pairs["q_permutation"]
+    edges = pairs["edge"]
     return {
         "verdict": gate["verdict"],
         "anchors": len(anchors),
@@ -76,10 +81,11 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         "stability": gate["stability"]["share"],
         "confirmed": gate["confirmed"],
         "confirmation": gate["confirmation"],
+        "cautioned": gate["cautioned"],
         "share_of_all": gate["share_of_all"],
         "share_of_firing": gate["share_of_firing"],
-        "edges_tested": int((~np.isnan(q_value)).sum()),
-        "edges_significant": int((q_value <= rules.selection.q_max).sum()),
+        "edges_tested": int((edges != "not tested").sum()),
+        "edges_significant": int((edges == "not independent").sum()),
         "empty_corner_count": gate["empty_corner"]["count"],
         "empty_corner_share": gate["empty_corner"]["share"],
         "readings": {name: found.count(name) for name in READINGS},

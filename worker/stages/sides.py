@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
 from loopscope.numerics.mapping import ActivationColumns
-from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.numerics.splits import DiscoverRows, HeldOutRows
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse
 
 
@@ -79,24 +80,26 @@ class Side:
     target_prompts: ActivationColumns
     within_condition: ActivationColumns
     statistics: LatentStatistics
+    text_rate: NDArray[np.float64]
+    """Share of the calibration text's tokens on which each latent fires [latents]."""
     aggregation: str
+    last_token: NDArray[np.str_] | None
+    """Each discover prompt's, where activations are those of the last token and it is known."""
 
 
-def read_side(side: dict[str, Any], capture: Path, context: StageContext) -> Side:
-    """Read a decomposition of ``capture`` and the decoder that it was made with."""
+def read_side(side: dict[str, Any], context: StageContext) -> Side:
+    """Read a decomposition and the decoder that it was made with."""
     folder = context.artifact("decomposition", side["digest"])
-    prompts = read_columns(capture / "prompts.parquet")
+    prompts = read_columns(folder / PROMPTS)
     activations, _ = read_sparse(folder / "activations.safetensors")
     dictionary = context.dictionary(side["dictionary"])
     if activations.shape != (len(prompts["split"]), dictionary.d_sae):
         raise TerminalFailure(
             "DictionaryMismatch",
-            f"the decomposition is {activations.shape}, its capture and dictionary make "
+            f"the decomposition is {activations.shape}, its prompts and dictionary make "
             f"{(len(prompts['split']), dictionary.d_sae)}; delete the decomposition's artifact",
         )
-    rows, held_out = split_rows(
-        activations, prompts["condition"].astype(np.str_), prompts["split"].astype(np.str_)
-    )
+    rows, held_out = prompt_rows(activations, prompts)
     features = read_columns(folder / "features.parquet")
     return Side(
         decoder=dictionary.w_dec.to(context.device),
@@ -106,5 +109,14 @@ def read_side(side: dict[str, Any], capture: Path, context: StageContext) -> Sid
         target_prompts=ActivationColumns.within_target(rows),
         within_condition=ActivationColumns.within_condition(rows),
         statistics=LatentStatistics.of_columns(features),
+        text_rate=features["text_rate"],
         aggregation=str(features["aggregation"][0]),
+        last_token=_last_token(prompts, str(features["aggregation"][0])),
     )
+
+
+def _last_token(prompts: dict[str, NDArray[Any]], aggregation: str) -> NDArray[np.str_] | None:
+    if aggregation != "last" or "last_token" not in prompts:
+        return None
+    chosen = (prompts["split"] == "discover") & (prompts["condition"] != "hard-negative")
+    return np.asarray(prompts["last_token"][chosen], dtype=np.str_)

@@ -16,6 +16,7 @@ from loopscope.numerics.directions import summed_direction
 from loopscope.numerics.sampling import keyed_generator, random_direction
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.tables import read_columns
 
 SYSTEM_PROMPT = "systemPrompt"
@@ -181,7 +182,7 @@ def _mean_difference(
     """Mean target minus mean neutral residual over the captured rows of the discover split."""
     folder = context.artifact("capture", payload["capture"]["digest"])
     tensors = load_file(folder / "residual.safetensors")
-    prompts = read_columns(folder / "prompts.parquet")
+    prompts = read_prompts(payload["coarse"], context)
     chosen = prompts["split"] == "discover"
     rows = tensors["prompt_index"].numpy()
     means = []

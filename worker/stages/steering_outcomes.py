@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from loopscope.numerics.batching import pad, plan_batches
 from loopscope.numerics.capture import residual_at_hook, rows_without_bos
 from loopscope.numerics.dictionary import block_shape, encode
-from loopscope.numerics.outcomes import LinearProbe, collateral_change, distinct_share, probe_auroc
+from loopscope.numerics.outcomes import (
+    LinearProbe,
+    collateral_change,
+    distinct_share,
+    probe_auroc,
+    probe_interval,
+)
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
 from loopscope.worker.stages.capture import TOKENS_PER_BATCH_MAX
+from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.steering_cells import Cell, Row
 from loopscope.worker.stages.steering_run import SteeringRun
-from loopscope.worker.stages.tables import read_columns
 
 Outcomes = dict[str, dict[Row, float]]
 SIDES = ("coarse", "fine")
@@ -53,7 +59,9 @@ def read_outcomes(
         for name in names
     }
     outcomes["distinct_2"] = {row: distinct_share(generated[row]) for row in rows}
-    return outcomes, {name: probe[name] for name in ("hook", "auroc", "prompts")}
+    return outcomes, {
+        name: probe[name] for name in ("hook", "auroc", "auroc_low", "auroc_high", "prompts")
+    }
 
 
 def _number(value: float | None) -> float:
@@ -150,8 +158,7 @@ def _default_probe_hook(run: SteeringRun) -> str:
 
 
 def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
-    folder = run.context.artifact("capture", run.payload["capture"]["digest"])
-    prompts = read_columns(folder / "prompts.parquet")
+    prompts = read_prompts(run.payload["coarse"], run.context)
     discover = prompts["split"] == "discover"
     chosen = {
         condition: _drawn(prompts["text"][discover & (prompts["condition"] == condition)].tolist())
@@ -161,11 +168,14 @@ def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
     target, neutral = (_prompt_means(run, hook, texts) for texts in chosen.values())
     fitted = LinearProbe.fit(target, neutral)
     auroc = probe_auroc(target, neutral, run.payload["sampling"]["seed"])
+    low, high = probe_interval(auroc, len(target), len(neutral))
     return {
         "hook": hook,
         "weight": fitted.weight.tolist(),
         "bias": fitted.bias,
         "auroc": _known(auroc),
+        "auroc_low": _known(low),
+        "auroc_high": _known(high),
         "prompts": [len(target), len(neutral)],
     }
 

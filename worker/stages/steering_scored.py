@@ -36,6 +36,12 @@ class Scored:
     arm_cosines: dict[str, float]
     missing: dict[str, str]
 
+    @property
+    def group(self) -> NDArray[np.int64] | None:
+        """The number of each opening's group; None where each stands for itself."""
+        numbers = [opening.get("group") for opening in self.payload["openings"]]
+        return None if None in numbers else np.array(numbers, dtype=np.int64)
+
     def by_text(self, values: dict[Row, float], cell: int) -> NDArray[np.float64]:
         """Return a cell's values [openings, samples]."""
         found = np.full((len(self.payload["openings"]), self.payload["samplesPerPrompt"]), np.nan)

@@ -76,7 +76,7 @@ def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[st
     for index, cell in enumerate(scored.cells):
         rows = [row for row in scored.rows if row.cell == index]
         concept = scored.by_text(outcomes["concept"], index)
-        low, high = rate_interval(concept)
+        low, high = rate_interval(concept, group=scored.group)
         perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
         records.append(
             {
@@ -110,6 +110,7 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
         scored.by_arm(outcomes["concept"]),
         scored.arm_cosines,
         scored.missing,
+        group=scored.group,
         strengths=max(1, len(scored.common_strengths())),
         intact=_rate_among_intact(scored, outcomes),
         shared_sd={f"multi-{RANDOM}": scored.random_spread(outcomes["concept"])},

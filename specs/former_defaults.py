@@ -1,0 +1,52 @@
+"""Defaults that were others once: an unchanged file then asks for other work than before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopscope.specs.merging import Leaves
+
+Path = tuple[str, ...]
+
+FORMER_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "steering.samplesPerPrompt": (1,),
+    "steering.randomDraws": (3,),
+    "steering.arms": (
+        [
+            "none",
+            "coarse",
+            "fine",
+            "multi",
+            "coarsePair",
+            "nonChildren",
+            "randomLatent",
+            "meanDifference",
+            "random",
+        ],
+    ),
+    "splits.discover": (1.0,),
+    "splits.test": (0.0,),
+}
+"""By the field of a spec, what it was when the file did not say it. A default that is new where
+there was none needs no line."""
+
+
+def is_new_default(path: Path, before: Leaves, after: Leaves, stated: set[Path]) -> bool:
+    """Whether a field that the file does not state differs because its default changed.
+
+    ``before`` and ``after`` are all fields of the stored spec and of the one that is wanted.
+    """
+    if any(_begins(path, place) or _begins(place, path) for place in stated):
+        return False
+    if path in before:
+        return before[path] in FORMER_DEFAULTS.get(".".join(path), ())
+    new = next(path[:n] for n in range(1, len(path) + 1) if not _is_part(path[:n], before))
+    return not any(_begins(place, new) for place in stated)
+
+
+def _is_part(place: Path, of: Leaves) -> bool:
+    return any(_begins(path, place) for path in of)
+
+
+def _begins(path: Path, start: Path) -> bool:
+    return path[: len(start)] == start

@@ -1,0 +1,61 @@
+"""An edge beside pairs of its own cosine: no news where these go together as much."""
+
+import numpy as np
+import pytest
+import torch
+
+from loopscope.numerics.mapping import ActivationColumns, correlations
+from loopscope.numerics.same_cosine import SameCosine
+from tests.rows import discover_rows
+
+PROMPTS, WIDTH = 60, 40
+IS_TARGET = np.arange(PROMPTS) % 2 == 0
+
+
+def world(special: float, seed: int = 0):
+    """Fifty coarse latents, each with a fine twin at cosine 0.8; both read the same stream.
+
+    The first pair shares ``special`` more than its directions explain.
+    """
+    generator = np.random.default_rng(seed)
+    coarse = generator.normal(size=(50, WIDTH))
+    coarse /= np.linalg.norm(coarse, axis=1, keepdims=True)
+    away = generator.normal(size=coarse.shape)
+    away -= (away * coarse).sum(axis=1, keepdims=True) * coarse
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    fine = 0.8 * coarse + 0.6 * away
+    stream = generator.normal(size=(PROMPTS, WIDTH))
+    left, right = (np.maximum(stream @ rows.T, 0) for rows in (coarse, fine))
+    extra = generator.exponential(1, PROMPTS)
+    left[:, 0] += special * extra
+    right[:, 0] += special * extra
+    columns = [
+        ActivationColumns.within_condition(discover_rows(dense, IS_TARGET))
+        for dense in (left, right)
+    ]
+    decoders = tuple(torch.from_numpy(rows.astype(np.float32)) for rows in (coarse, fine))
+    r = correlations(*columns, np.array([0]), np.array([0]))[0]
+    return SameCosine.of(decoders, *columns, np.array([0]), seed=0), r
+
+
+def test_a_pair_like_any_other_of_its_cosine_is_not_remarkable_though_it_is_not_independent():
+    p = [
+        world(0.0, seed)[0].compared(np.array([0.8]), world(0.0, seed)[1])[0][0]
+        for seed in range(12)
+    ]
+    assert all(r > 0.4 for r in (world(0.0, seed)[1][0] for seed in range(3)))
+    assert np.mean(p) == pytest.approx(0.5, abs=0.25)
+
+
+def test_a_pair_that_goes_together_more_than_its_cosine_explains_is():
+    alike, r = world(8.0)
+    p, pairs = alike.compared(np.array([0.8]), r)
+    assert p[0] == pytest.approx(1 / (1 + pairs[0]))
+    assert pairs[0] == 49, "the twins of the other latents; the candidate's own pair is not one"
+
+
+def test_what_has_no_like_or_no_correlation_is_missing():
+    alike, r = world(0.0)
+    p, pairs = alike.compared(np.array([-0.95, 0.8]), np.array([r[0], np.nan]))
+    assert np.isnan(p).all()
+    assert pairs.tolist() == [0, 49]
