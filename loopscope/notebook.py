@@ -7,7 +7,7 @@ Everything is read, nothing is written, and no torch is imported. Tables have th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from loopscope.reports.documents import object_document
 from loopscope.reports.listing import by_owner, stage_word
 from loopscope.reports.numbers import testable
 from loopscope.reports.present import present
+from loopscope.reports.several import several
 from loopscope.reports.story import confirmation
 from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.keys import Key
@@ -92,6 +93,26 @@ class Experiments(Mapping[str, "Experiment"]):
         columns = ["name", "ready", *NODE_NAMES, *_OVERVIEW]
         return pandas.DataFrame(rows, columns=columns).set_index("name")
 
+    def together(self, names: Iterable[str] | None = None) -> pandas.DataFrame:
+        """Return the verdicts of several experiments, corrected together (Holm), one row each.
+
+        ``verdict`` is each one's own word, ``corrected`` the word that stays said of all of them,
+        ``p`` its p after the correction. A sweep stands for its cells; without ``names`` all
+        experiments count. The last row, ``pooled``, has one contrast of the random-effects mean:
+        the smaller. Raises LookupError for fewer than two with a steering part.
+        """
+        records = {record.key.name: (record, owned) for record, owned in self._records()}
+        wanted = list(records) if names is None else list(names)
+        for name in wanted:
+            if name not in records:
+                raise KeyError(f"no experiment {name!r}{did_you_mean(name, list(records))}")
+        asked: dict[str, ObjectRecord] = {}
+        for name in wanted:
+            record, owned = records[name]
+            cells = owned if "matrix" in record.spec else [record]
+            asked |= {cell.key.name: cell for cell in cells}
+        return _verdicts(list(asked.values()))
+
     def _records(self) -> list[tuple[ObjectRecord, list[ObjectRecord]]]:
         namespace = self._state.namespace
         with looking_at(self._state.path) as folder, folder.database.read() as connection:
@@ -99,6 +120,31 @@ class Experiments(Mapping[str, "Experiment"]):
         owned = by_owner(everything)
         found = [record for record in everything if record.key.kind == "Experiment"]
         return [(record, owned.get(record.uid, [])) for record in found]
+
+
+def _verdicts(records: list[ObjectRecord]) -> pandas.DataFrame:
+    found = several(records)
+    if found is None:
+        raise LookupError("fewer than two experiments with a steering part: nothing to correct")
+    rows = [
+        {
+            "name": row.name,
+            "gate": row.gate or None,
+            "verdict": row.word or None,
+            "corrected": row.corrected or None,
+            "p": row.p,
+            "contrast": row.contrast or None,
+            "estimate": row.estimate,
+            "low": row.low,
+            "high": row.high,
+        }
+        for row in found.rows
+    ]
+    if found.pooled is not None:
+        contrast, mean = min(found.pooled.primary.items(), key=lambda item: item[1].estimate)
+        pooled = {"name": "pooled", "verdict": found.pooled.word, "contrast": contrast}
+        rows.append(pooled | {"estimate": mean.estimate, "low": mean.low, "high": mean.high})
+    return pandas.DataFrame(rows).set_index("name")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 import scipy.optimize
 import scipy.special
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Complexes = NDArray[np.complex128]
 
 DENOMINATOR_MAX = 100
 """Values that are multiples of one over at most this are taken exactly."""
@@ -26,8 +28,12 @@ SUPPORT_MAX = 2**15
 LOG_BEYOND = 37.0
 """What a law leaves out on either side has a probability of e to minus this: less than rounding."""
 ROUNDING = 1e-9
+NEARLY = 1e-6
+"""Share of a step within which a point counts as the value itself."""
 BLURRED_POINTS_MAX = 1024
 """Points that an error is added to; more would show nothing beside it."""
+PROBED = 16
+"""Values that are tried first: most lattices are ruled out by a few."""
 MASS_MIN = 1e-15
 """A point that is less likely than this is left out: the transforms are not more exact."""
 
@@ -52,7 +58,10 @@ class Law:
         """
         if blur_sd > 0:
             points, mass = self._gathered()
-            return _blurred(points, mass, tail, blur_sd), -_blurred(-points, mass, tail, blur_sd)
+            return (
+                _blurred(points, mass, tail, blur_sd),
+                -_blurred(-points[::-1], mass[::-1], tail, blur_sd),
+            )
         below = np.cumsum(self.mass)
         low = int(np.searchsorted(below, tail - MASS_MIN))
         above = np.cumsum(self.mass[::-1])
@@ -60,19 +69,33 @@ class Law:
         points = self.points
         return float(points[low]), float(points[high])
 
+    def below(self, value: float, blur_sd: float = 0.0) -> float:
+        """Return the probability of ``value`` or less, after an error of ``blur_sd`` was added."""
+        if blur_sd > 0:
+            points, mass = self._gathered()
+            return min(1.0, float(mass @ scipy.special.ndtr((value - points) / blur_sd)))
+        return min(1.0, float(self.mass[self.points <= value + NEARLY * self.step].sum()))
+
+    def above(self, value: float, blur_sd: float = 0.0) -> float:
+        """Return the probability of ``value`` or more, after an error of ``blur_sd`` was added."""
+        if blur_sd > 0:
+            points, mass = self._gathered()
+            return min(1.0, float(mass @ scipy.special.ndtr((points - value) / blur_sd)))
+        return min(1.0, float(self.mass[self.points >= value - NEARLY * self.step].sum()))
+
     def at_least(self, value: float, blur_sd: float = 0.0) -> float:
         """Return the probability of ``value`` or more, equal up to rounding counted in.
 
         With ``blur_sd`` an independent normal error of that standard deviation is added first.
         """
         if blur_sd > 0:
-            return min(1.0, float(self.mass @ scipy.special.ndtr((self.points - value) / blur_sd)))
+            return self.above(value, blur_sd)
         return min(1.0, float(self.mass[self.points >= value - self.step / 2].sum()))
 
     def at_most(self, value: float, blur_sd: float = 0.0) -> float:
         """Return the probability of ``value`` or less, as ``at_least``."""
         if blur_sd > 0:
-            return min(1.0, float(self.mass @ scipy.special.ndtr((value - self.points) / blur_sd)))
+            return self.below(value, blur_sd)
         return min(1.0, float(self.mass[self.points <= value + self.step / 2].sum()))
 
     def _gathered(self) -> tuple[Floats, Floats]:
@@ -93,12 +116,19 @@ def lattice(values: Floats, reach: float) -> tuple[Integers, float]:
     distinct = np.unique(values)
     largest = float(np.abs(distinct).max(initial=0.0))
     finest = SUPPORT_MAX / (2 * max(reach, ROUNDING * largest, 1e-300))
-    for denominator in range(1, min(DENOMINATOR_MAX, int(finest)) + 1):
-        scaled = distinct * denominator
-        if np.abs(scaled - np.rint(scaled)).max(initial=0.0) <= ROUNDING * denominator:
+    candidates = np.arange(1, min(DENOMINATOR_MAX, int(finest)) + 1)
+    for denominator in candidates[_fits(distinct[:PROBED, None], candidates)].tolist():
+        if _fits(distinct[:, None], np.array([denominator])).all():
             return np.rint(values * denominator).astype(np.int64), 1.0 / denominator
     step = 1.0 / finest
     return np.rint(values / step).astype(np.int64), step
+
+
+def _fits(values: Floats, denominators: Integers) -> NDArray[np.bool_]:
+    """Return for which ``denominators`` [k] all ``values`` [n, 1] are multiples of one over it."""
+    scaled = values * denominators
+    off = np.abs(scaled - np.rint(scaled)).max(axis=0, initial=0.0)
+    return np.asarray(off <= ROUNDING * denominators)
 
 
 def likely_reach(largest: float, square_sum: float) -> float:
@@ -124,13 +154,15 @@ def bootstrap_law(values: Floats, draws: int | None = None) -> Law:
     least = int(counts.min())
     once = np.bincount(counts - least).astype(np.float64) / len(counts)
     everything = n * (len(once) - 1) + 1
-    size = _even(min(everything, 2 * math.ceil(likely / step) + len(once)))
-    around = np.fft.irfft(np.fft.rfft(once, size) ** n, size)  # what lies beyond is wrapped around
+    size = _quick_size(min(everything, 2 * math.ceil(likely / step) + len(once)))
+    transform = _power(np.fft.rfft(once, size), n)
+    around = np.fft.irfft(transform, size)  # what lies beyond is wrapped around
     middle = round(n * (float(counts.mean()) - least))
     first = max(0, min(middle - size // 2, everything - size))
     rounded = float(counts.mean()) * step
     offset = (least + first / n) * step + (mean - rounded)
-    return Law(_probabilities(np.roll(around, -first)), offset, step / n)
+    mass = np.concatenate([around[first % size :], around[: first % size]])
+    return Law(_probabilities(mass), offset, step / n)
 
 
 def sign_flip_law(values: Floats) -> Law:
@@ -143,7 +175,7 @@ def sign_flip_law(values: Floats) -> Law:
     counts, step = lattice(values, min(whole, likely))
     steps, times = np.unique(np.abs(counts), return_counts=True)
     half = min(int(steps @ times), math.ceil(likely / step) + 1)
-    size = _even(2 * half + 1)
+    size = _quick_size(2 * half + 1)
     frequency = 2 * np.pi * np.arange(size // 2 + 1) / size
     transform = np.ones(len(frequency))
     for value, how_often in zip(steps.tolist(), times.tolist(), strict=True):
@@ -159,12 +191,29 @@ def _blurred(points: Floats, mass: Floats, tail: float, blur_sd: float) -> float
     def excess(x: float) -> float:
         return float(mass @ scipy.special.ndtr((x - points) / blur_sd)) - tail
 
+    near = float(points[min(len(points) - 1, int(np.searchsorted(np.cumsum(mass), tail)))])
     reach = 40 * blur_sd  # what is further away has no probability that a number could hold
-    return float(scipy.optimize.brentq(excess, points.min() - reach, points.max() + reach))
+    low, high = points[0] - reach, points[-1] + reach
+    for ahead in (blur_sd, 4 * blur_sd):  # mostly the root is close to where it lies unblurred
+        if excess(near - ahead) < 0 < excess(near + ahead):
+            low, high = near - ahead, near + ahead
+            break
+    return float(scipy.optimize.brentq(excess, low, high))
 
 
-def _even(size: int) -> int:
-    return size + size % 2
+def _quick_size(size: int) -> int:
+    """Return an even length of at least ``size`` that has small factors only."""
+    return 2 * int(scipy.fft.next_fast_len(-(-size // 2), real=True))
+
+
+def _power(base: Complexes, exponent: int) -> Complexes:
+    """Return ``base ** exponent`` by squaring: the power of a complex number goes by logarithms."""
+    result = np.ones_like(base)
+    while exponent:
+        if exponent & 1:
+            result = result * base
+        base, exponent = base * base, exponent >> 1
+    return result
 
 
 def _probabilities(mass: Floats) -> Floats:

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
-from loopscope.numerics.lattice import bootstrap_law, sign_flip_law
+from loopscope.numerics.lattice import Law, bootstrap_law, sign_flip_law
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -35,7 +35,9 @@ class Contrast:
     ``low`` and ``high`` bound it with 95 %, ``low_90`` and ``high_90`` with 90 % confidence (one
     end of it is a one-sided test at 0.05); NaN where nothing bounds it. ``sd`` is the standard
     deviation of the differences (NaN for one opening), ``shared_sd`` that of what the error of the
-    arms' budgets adds to the mean. ``p_greater`` and ``p_less`` are one-sided sign-flip p.
+    arms' budgets adds to the mean. ``p_greater`` and ``p_less`` are one-sided sign-flip p. The
+    others are one-sided p of the interval: the smallest level at which it lies above 0, below 0,
+    above minus the margin, below the margin (1 where nothing bounds it, or without a margin).
     """
 
     contrast: str
@@ -50,6 +52,20 @@ class Contrast:
     shared_sd: float
     p_greater: float
     p_less: float
+    p_above_zero: float
+    p_below_zero: float
+    p_above_margin: float = 1.0
+    p_below_margin: float = 1.0
+
+    @property
+    def p_gain(self) -> float:
+        """One-sided p that the mean is above 0: interval and sign-flip test must agree."""
+        return max(self.p_greater, self.p_above_zero)
+
+    @property
+    def p_loss(self) -> float:
+        """One-sided p that the mean is below 0: interval and sign-flip test must agree."""
+        return max(self.p_less, self.p_below_zero)
 
     @property
     def p_two_sided(self) -> float:
@@ -80,6 +96,94 @@ class Grouped:
         return Grouped(sums / n, (sums - sizes * values.mean()) / n)
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """The expanded percentile bootstrap of a mean, which gives an interval for any confidence.
+
+    ``law`` is that of all resamples of the ``units`` (whole groups), by convolution; ``middle`` its
+    mean and ``share`` how many values were drawn for one of ours. With fewer than eight groups
+    there is none, and the interval is that of t. ``blur_sd`` is the standard deviation of an
+    independent normal error of the mean.
+    """
+
+    estimate: float
+    centred: Floats
+    blur_sd: float
+    law: Law | None = None
+    units: int = 0
+    middle: float = 0.0
+    share: float = 1.0
+
+    @staticmethod
+    def of(
+        values: Floats, *, group: Integers | None = None, unit: float = 0.0, blur_sd: float = 0.0
+    ) -> Resampled:
+        """Resample ``values``, of which there must be one.
+
+        The percentile interval is too narrow where hits are rare, since what was not seen cannot
+        be resampled: so one value of ``unit`` (the weight of one hit) above and one below 0 are
+        added to what is resampled, as Bonett and Price 2012 add one discordant pair of each sort;
+        the interval stays around the mean of the values.
+        """
+        estimate = float(values.mean())
+        centred = Grouped.of(values, group).centred
+        if len(centred) < UNITS_MIN:
+            return Resampled(estimate, centred, blur_sd)
+        drawn = values if group is None else centred * len(values)
+        units = len(drawn)
+        if unit:
+            drawn = np.concatenate([drawn, [unit, -unit]])
+        law, share = bootstrap_law(drawn), len(drawn) / len(values)
+        return Resampled(estimate, centred, blur_sd, law, units, float(drawn.mean()), share)
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the bounds of the mean; without spread or unit they have no width.
+
+        The plain percentile interval is too narrow for few groups; its tail α/2 becomes
+        Φ(√(g/(g−1)) · t(α/2, g−1)) (Hesterberg 2015, "What teachers should know about the
+        bootstrap", section 5.3).
+        """
+        if self.law is None:
+            half = self._t_error * _t_quantile(len(self.centred), (1 + confidence) / 2)
+            return self.estimate - half, self.estimate + half
+        tail = expanded_tail((1 - confidence) / 2, self.units)
+        low, high = self.law.interval(tail, self.blur_sd / self.share)
+        return self._shift + self.share * low, self._shift + self.share * high
+
+    def p_above(self, value: float) -> float:
+        """Return the smallest one-sided level at which the interval lies above ``value``."""
+        if self.law is None:
+            return self._t_tail(value - self.estimate)
+        place = (value - self._shift) / self.share
+        return unexpanded_tail(self.law.below(place, self.blur_sd / self.share), self.units)
+
+    def p_below(self, value: float) -> float:
+        """Return the smallest one-sided level at which the interval lies below ``value``."""
+        if self.law is None:
+            return self._t_tail(self.estimate - value)
+        place = (value - self._shift) / self.share
+        return unexpanded_tail(self.law.above(place, self.blur_sd / self.share), self.units)
+
+    @property
+    def _shift(self) -> float:
+        return self.estimate - self.share * self.middle
+
+    @property
+    def _t_error(self) -> float:
+        """The standard error of a mean with these parts; 0 for one part."""
+        units = len(self.centred)
+        if units < 2:
+            return 0.0
+        return math.sqrt(float((self.centred**2).sum()) * units / (units - 1) + self.blur_sd**2)
+
+    def _t_tail(self, distance: float) -> float:
+        """Return the probability of a t variable below ``distance``, in the unit of the mean."""
+        error = self._t_error
+        if error == 0:
+            return float(distance >= 0)
+        return float(scipy.special.stdtr(len(self.centred) - 1, distance / error))
+
+
 def bootstrap_interval(
     values: Floats,
     confidence: float = 0.95,
@@ -88,48 +192,30 @@ def bootstrap_interval(
     unit: float = 0.0,
     blur_sd: float = 0.0,
 ) -> tuple[float, float]:
-    """Return the expanded percentile bootstrap interval of the mean of ``values``.
-
-    The law of all resamples of whole groups, by convolution. The plain percentile interval is too
-    narrow for few groups; its tail α/2 becomes Φ(√(g/(g−1)) · t(α/2, g−1)) (Hesterberg 2015, "What
-    teachers should know about the bootstrap", section 5.3). It is also too narrow where hits are
-    rare, since what was not seen cannot be resampled: so one value of ``unit`` (the weight of one
-    hit) above and one below 0 are added to what is resampled, as Bonett and Price 2012 add one
-    discordant pair of each sort; the interval stays around the mean of the values. ``blur_sd`` is
-    the standard deviation of an independent normal error of the mean. With fewer than eight groups
-    it is the t interval. NaN without a value; no width without spread or unit.
-    """
+    """Return the interval of ``Resampled``; NaN without a value."""
     if len(values) == 0:
         return float("nan"), float("nan")
-    estimate = float(values.mean())
-    centred = Grouped.of(values, group).centred
-    if len(centred) < UNITS_MIN:
-        half = _t_half(centred, confidence, blur_sd)
-        return estimate - half, estimate + half
-    drawn = values if group is None else centred * len(values)
-    tail = expanded_tail((1 - confidence) / 2, len(drawn))
-    if unit:
-        drawn = np.concatenate([drawn, [unit, -unit]])
-    share = len(drawn) / len(values)
-    low, high = bootstrap_law(drawn).interval(tail, blur_sd / share)
-    middle = float(drawn.mean())
-    return estimate + share * (low - middle), estimate + share * (high - middle)
+    return Resampled.of(values, group=group, unit=unit, blur_sd=blur_sd).interval(confidence)
 
 
-def _t_half(centred: Floats, confidence: float, blur_sd: float) -> float:
-    """Return half the width of the t interval of a mean with these parts; 0 for one part."""
-    units = len(centred)
-    if units < 2:
-        return 0.0
-    error = math.sqrt(float((centred**2).sum()) * units / (units - 1) + blur_sd**2)
-    return float(scipy.stats.t.ppf((1 + confidence) / 2, units - 1)) * error
+def _t_quantile(units: int, probability: float) -> float:
+    return float(scipy.special.stdtrit(units - 1, probability)) if units > 1 else 0.0
 
 
 def expanded_tail(tail: float, n: int) -> float:
     """Return the bootstrap quantile that covers like the t interval of ``n`` values does."""
     if n < 2:
         return tail
-    return float(scipy.stats.norm.cdf(math.sqrt(n / (n - 1)) * scipy.stats.t.ppf(tail, n - 1)))
+    quantile = math.sqrt(n / (n - 1)) * scipy.special.stdtrit(n - 1, tail)
+    return float(scipy.special.ndtr(quantile))
+
+
+def unexpanded_tail(tail: float, n: int) -> float:
+    """Return the tail that ``expanded_tail`` makes ``tail`` of."""
+    if n < 2:
+        return tail
+    quantile = math.sqrt((n - 1) / n) * scipy.special.ndtri(tail)
+    return float(scipy.special.stdtr(n - 1, quantile))
 
 
 def unseen_bound(n: int, confidence: float = 0.95) -> float:
@@ -139,6 +225,11 @@ def unseen_bound(n: int, confidence: float = 0.95) -> float:
     of three", is the one-sided one).
     """
     return float(1 - ((1 - confidence) / 2) ** (1 / n))
+
+
+def unseen_tail(n: int, share: float) -> float:
+    """Return the one-sided level at which ``unseen_bound`` is ``share``: (1 − share)^n."""
+    return float(min(1.0, max(0.0, 1 - share)) ** n) if share > 0 else 1.0
 
 
 def openings_without_a_case(share: float, confidence: float = 0.95) -> int:
@@ -161,6 +252,7 @@ def sign_flip(
     law = sign_flip_law(parts)
     observed = float(parts.mean())
     least = 0.5 ** len(parts)
+    blur_sd *= len(differences) / len(parts)  # the law is that of the mean of the groups' sums
     return (
         max(least, law.at_least(observed, blur_sd)),
         max(least, law.at_most(observed, blur_sd)),
@@ -176,11 +268,13 @@ def paired_contrast(
     shared_sd: float = 0.0,
     unit: float = 0.0,
     span: float | None = SCORE_SPAN,
+    margin: float | None = None,
 ) -> Contrast:
     """Return the contrast first − second over openings (same order, no NaN).
 
     ``unit`` is what one text's hit weighs in an opening's score (0: the outcome counts no hits),
-    ``span`` the largest difference that the outcome can have, None where nothing bounds it.
+    ``span`` the largest difference that the outcome can have, None where nothing bounds it,
+    ``margin`` the smallest practical difference.
     Where every group shows the same difference the bootstrap has no width and says nothing; then
     the interval is that of a difference never seen, ± span · ``unseen_bound``. Raises
     ``ValueError`` without an opening.
@@ -193,16 +287,27 @@ def paired_contrast(
     means = Grouped.of(difference, group)
     estimate = float(difference.mean())
     has_spread = groups > 1 and np.ptp(means.centred) * n > SPREAD_MIN
+    resampled = (
+        Resampled.of(difference, group=group, unit=unit, blur_sd=shared_sd) if has_spread else None
+    )
 
     def interval(confidence: float) -> tuple[float, float]:
-        if has_spread:
-            low, high = bootstrap_interval(
-                difference, confidence, group=group, unit=unit, blur_sd=shared_sd
-            )
+        if resampled is not None:
+            low, high = resampled.interval(confidence)
         else:
             half = math.nan if span is None else span * unseen_bound(groups, confidence)
             low, high = estimate - half, estimate + half
         return (low, high) if span is None else (max(low, -span), min(high, span))
+
+    def above(value: float) -> float:
+        if resampled is not None:
+            return resampled.p_above(value)
+        return 1.0 if span is None else unseen_tail(groups, (estimate - value) / span)
+
+    def below(value: float) -> float:
+        if resampled is not None:
+            return resampled.p_below(value)
+        return 1.0 if span is None else unseen_tail(groups, (value - estimate) / span)
 
     low, high = interval(0.95)
     low_90, high_90 = interval(0.90)
@@ -220,6 +325,10 @@ def paired_contrast(
         shared_sd=shared_sd,
         p_greater=p_greater,
         p_less=p_less,
+        p_above_zero=above(0.0),
+        p_below_zero=below(0.0),
+        p_above_margin=1.0 if margin is None else above(-margin),
+        p_below_margin=1.0 if margin is None else below(margin),
     )
 
 
@@ -240,11 +349,11 @@ def rate_interval(
     rate = float(by_opening.mean())
     centred = Grouped.of(by_opening, group).centred
     groups = len(centred)
-    z = float(scipy.stats.norm.ppf((1 + confidence) / 2))
+    z = float(scipy.special.ndtri((1 + confidence) / 2))
     trials = float(groups)
     if groups < scores.size and groups > 1:
         error = float((centred**2).sum()) * groups / (groups - 1)
-        z = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1))
+        z = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2))
         if error > SPREAD_MIN**2:
             trials = min(float(scores.size), rate * (1 - rate) / error)
     middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)

@@ -8,9 +8,10 @@ average over what the pilot allows, not at its best guess.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from loopscope.numerics.paired import SPREAD_MIN, openings_without_a_case
@@ -125,16 +126,24 @@ def simulated_power(covariance: Floats, pilot: int, openings: int, difference: f
     under the reference prior), so that a small pilot asks for more. The same draws serve all
     designs.
     """
-    generator = keyed_generator("power", 0)
     contrasts = len(covariance)
-    scale = (pilot - 1) / generator.chisquare(pilot - 1, WORLDS)
-    normal = generator.standard_normal((WORLDS, contrasts))
+    chi_square, normal, spread = _draws(pilot, contrasts)
+    scale = (pilot - 1) / chi_square
     factor = np.linalg.cholesky(covariance + 1e-12 * np.eye(contrasts))
     error = (normal @ factor.T) * np.sqrt(scale / openings)[:, None]
-    seen = _mean_square(generator.standard_normal((WORLDS, contrasts)), openings - 1)
+    seen = _mean_square(spread, openings - 1)
     standard_error = np.sqrt(seen * np.diag(covariance) * scale[:, None] / openings)
-    limit = scipy.stats.t.ppf(0.975, openings - 1)
+    limit = scipy.special.stdtrit(openings - 1, 0.975)
     return float((difference + error > limit * standard_error).all(axis=1).mean())
+
+
+@lru_cache(maxsize=16)
+def _draws(pilot: int, contrasts: int) -> tuple[Floats, Floats, Floats]:
+    """Return χ² of the pilot's degrees of freedom, and normal draws of errors and of spreads."""
+    generator = keyed_generator("power", 0)
+    chi_square = generator.chisquare(pilot - 1, WORLDS)
+    errors = generator.standard_normal((WORLDS, contrasts))
+    return chi_square, errors, generator.standard_normal((WORLDS, contrasts))
 
 
 def _mean_square(normal: Floats, freedom: int) -> Floats:

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from loopscope.numerics.multiple_tests import holm
 from loopscope.numerics.paired import Contrast, detectable_difference, paired_contrast
 from loopscope.numerics.power import OPENINGS_MAX, Design, cheapest_design, split_variance
+from loopscope.numerics.words import LEVEL_ONE_SIDED, WordP, word_of, word_p
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 PRIMARY = (("multi", "coarse"), ("multi", "fine"))
 SINGLE = ("coarse", "fine")
-LEVEL_ONE_SIDED = 0.025
 
 Scores = Mapping[str, Floats]
 """Arm to its scores [openings, samples]; every arm has the same openings in the same order."""
@@ -57,8 +57,8 @@ class Evidence:
         """Return an arm's concept score of each opening."""
         return np.asarray(self.concept[arm].mean(axis=1), dtype=np.float64)
 
-    def contrast(self, first: str, second: str) -> Contrast:
-        """Return the contrast of two arms' concept scores."""
+    def contrast(self, first: str, second: str, margin: float | None = None) -> Contrast:
+        """Return the contrast of two arms' concept scores (see ``paired_contrast``)."""
         name = f"{first}-{second}"
         return paired_contrast(
             name,
@@ -67,6 +67,7 @@ class Evidence:
             group=self.group,
             shared_sd=self.shared_sd.get(name, 0.0),
             unit=1.0 / (self.concept[first].shape[1] * self.strengths),
+            margin=margin,
         )
 
 
@@ -92,33 +93,64 @@ class Assay:
     doubt: str
 
 
-def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
-    """Return the verdict record (JSON-ready; what is not known is None, never 0)."""
-    contrasts = _contrasts(evidence)
-    primary = [c for c in contrasts if c.contrast in {f"{a}-{b}" for a, b in PRIMARY}]
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, its reason and what it rests on.
+
+    ``primary`` are the contrasts with the single resolutions, ``intact`` the same among texts that
+    are not degenerate, ``binding`` the smaller primary one (None where an arm is missing), ``p``
+    the p of each word, None where nothing is testable.
+    """
+
+    verdict: str
+    reason: str
+    primary: tuple[Contrast, ...]
+    intact: tuple[Contrast, ...]
+    binding: Contrast | None
+    assay: Assay | None
+    p: WordP | None
+
+
+def judge(evidence: Evidence, rules: VerdictRules) -> Judgement:
+    """Return the verdict alone: no contrast that it does not need, no design of a larger run."""
+    primary = tuple(
+        evidence.contrast(a, b, rules.min_difference)
+        for a, b in PRIMARY
+        if {a, b} <= set(evidence.concept)
+    )
     binding = min(primary, key=lambda c: c.estimate) if len(primary) == len(PRIMARY) else None
     assay = _assay(evidence, rules)
     intact = _intact_contrasts(evidence)
     verdict, reason = _untestable(evidence, rules, assay)
+    p = None
     if not verdict:
         assert binding is not None, "all arms are there"
         doubt = _rests_on_degenerate_texts(evidence, intact)
         verdict, reason = _judge(primary, binding, rules.min_difference, doubt)
+        p = word_p(primary, intact if evidence.intact is not None else None)
+    return Judgement(verdict, reason, primary, intact, binding, assay, p)
+
+
+def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
+    """Return the verdict record (JSON-ready; what is not known is None, never 0)."""
+    judgement = judge(evidence, rules)
+    binding, reason = judgement.binding, judgement.reason
     design, share_within = None, None
     if binding is not None and binding.n > 1:
         differences = np.stack([evidence.concept[a] - evidence.concept[b] for a, b in PRIMARY])
         share_within = split_variance(differences).share_within
-        if verdict == "Inconclusive":
+        if judgement.verdict == "Inconclusive":
             design = cheapest_design(differences, rules.min_difference)
             reason = f"{reason}{_need(binding, design, rules.min_difference)}"
     return {
-        "verdict": verdict,
+        "verdict": judgement.verdict,
         "reason": reason,
         "contrast": binding.contrast if binding else None,
         "estimate": binding.estimate if binding else None,
         "low": binding.low if binding else None,
         "high": binding.high if binding else None,
-        "p_intersection_union": _intersection_union_p(primary) if binding else None,
+        "p": asdict(judgement.p) if judgement.p else None,
+        "p_intersection_union": _intersection_union_p(judgement.primary) if binding else None,
         "n": max((len(values) for values in evidence.concept.values()), default=0),
         "n_needed": design.openings if design else None,
         "samples_needed": design.samples if design else None,
@@ -127,19 +159,25 @@ def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
         "min_difference": rules.min_difference,
         "max_arm_cosine": rules.max_arm_cosine,
         "arm_cosines": dict(sorted(evidence.arm_cosines.items())),
-        "assay": _assay_record(assay),
-        "contrasts": [contrast_record(contrast) for contrast in contrasts],
-        "intact": [contrast_record(contrast) for contrast in intact],
+        "assay": _assay_record(judgement.assay),
+        "contrasts": [contrast_record(contrast) for contrast in _contrasts(evidence, judgement)],
+        "intact": [contrast_record(contrast) for contrast in judgement.intact],
         "secondary": _secondary(evidence),
         "missing": dict(sorted(evidence.missing.items())),
     }
 
 
-def _contrasts(evidence: Evidence) -> list[Contrast]:
+def _contrasts(evidence: Evidence, judgement: Judgement) -> list[Contrast]:
+    """Return multi against every arm, and the single arms against unsteered text."""
+    known = {contrast.contrast: contrast for contrast in judgement.primary}
+    if judgement.assay is not None:
+        known[judgement.assay.effect.contrast] = judgement.assay.effect
     others = sorted(set(evidence.concept) - {"multi", "none", *SINGLE})
     pairs = (*PRIMARY, *(("multi", other) for other in others), *((arm, "none") for arm in SINGLE))
     return [
-        evidence.contrast(a, b) for a, b in pairs if a in evidence.concept and b in evidence.concept
+        known.get(f"{a}-{b}") or evidence.contrast(a, b)
+        for a, b in pairs
+        if {a, b} <= set(evidence.concept)
     ]
 
 
@@ -195,59 +233,40 @@ def _judge(
 ) -> tuple[str, str]:
     """Return verdict and reason. Interval and sign-flip test must agree before anything is said.
 
-    ``doubt`` is what intact texts show, where they do not show a gain. Worse than *either*
-    resolution is enough for Refuted, so its level is halved (Bonferroni).
+    ``doubt`` is what intact texts show, where they do not show a gain.
     """
     numbers = ", ".join(f"{c.contrast} {_numbers(c)}" for c in primary)
     seen = f"{numbers} over {binding.n} openings"
-    p = _intersection_union_p(primary)
-    if all(c.low > 0 for c in primary) and p <= LEVEL_ONE_SIDED:
-        if doubt:
-            return (
-                "Inconclusive",
-                f"multi beats coarse and fine only when degenerate texts count: {seen}; {doubt}",
-            )
-        small = binding.high < min_difference
-        size = f", by less than {min_difference:g}" if small else ""
-        return "Supported", f"multi beats coarse and fine{size}: {seen}, p {p:.2g}"
-    worse = LEVEL_ONE_SIDED / len(PRIMARY)
-    if any(c.high < 0 and c.p_less <= worse for c in primary):
-        return "Refuted", f"multi is worse than a single resolution: {seen}"
-    small_one = _small_against_the_better(primary, min_difference)
-    if small_one is not None:
+    word = word_of(word_p(primary))
+    if word == "Supported" and doubt:
         return (
-            "NoPracticalDifference",
-            f"multi is not better than the better single resolution by {min_difference:g} or more "
-            f"({small_one.contrast} stays below that), nor worse than either by as much: {seen}",
+            "Inconclusive",
+            f"multi beats coarse and fine only when degenerate texts count: {seen}; {doubt}",
         )
-    return "Inconclusive", f"the data allow more than one answer: {seen}"
+    if word == "Supported":
+        size = f", by less than {min_difference:g}" if binding.high < min_difference else ""
+        p = _intersection_union_p(primary)
+        return word, f"multi beats coarse and fine{size}: {seen}, p {p:.2g}"
+    if word == "Refuted":
+        return word, f"multi is worse than a single resolution: {seen}"
+    if word == "NoPracticalDifference":
+        small = min(primary, key=lambda c: c.p_below_margin)
+        return (
+            word,
+            f"multi is not better than the better single resolution by {min_difference:g} or more "
+            f"({small.contrast} stays below that), nor worse than either by as much: {seen}",
+        )
+    return word, f"the data allow more than one answer: {seen}"
 
 
-def _small_against_the_better(
-    primary: Sequence[Contrast], min_difference: float
-) -> Contrast | None:
-    """Return a contrast that keeps multi minus the better single resolution within ±δ, or None.
-
-    That quantity is the smallest contrast, so both sides are tested at 0.05 as what they are. It
-    is above −δ where *every* contrast is: each 90 % interval must start at or above −δ
-    (intersection-union, no correction). It is below δ where *some* contrast is: one 95 % interval
-    must end at or below δ (union of two one-sided tests, each at 0.025: Bonferroni). A large gain
-    over the worse resolution is therefore no hindrance.
-    """
-    if any(c.low_90 < -min_difference for c in primary):
-        return None
-    below = [c for c in primary if c.high <= min_difference]
-    return min(below, key=lambda c: c.high) if below else None
-
-
-def _intact_contrasts(evidence: Evidence) -> list[Contrast]:
+def _intact_contrasts(evidence: Evidence) -> tuple[Contrast, ...]:
     """Return the primary contrasts over the openings where both arms wrote intact texts."""
-    return [
+    return tuple(
         contrast
         for a, b in PRIMARY
         if evidence.intact is not None
         and (contrast := _over_known(f"{a}-{b}", evidence.intact, a, b, evidence.group, span=1.0))
-    ]
+    )
 
 
 def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -> str:
@@ -256,7 +275,7 @@ def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -
         return ""
     if len(intact) < len(PRIMARY):
         return "there is no opening for which two arms both wrote an intact text"
-    lost = [c for c in intact if not (c.low > 0 and c.p_greater <= LEVEL_ONE_SIDED)]
+    lost = [c for c in intact if c.p_gain > LEVEL_ONE_SIDED]
     why = ", ".join(f"{c.contrast} {_numbers(c)}" for c in lost)
     return f"among intact texts {why}" if why else ""
 

@@ -80,6 +80,11 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     ]
 
 
+_STEERING_SUMMARY = (
+    "verdict", "reason", "contrast", "estimate", "low", "high", "n", "p", "primary",
+)  # fmt: skip
+
+
 def _references(node: Node, experiment: str) -> dict[str, dict[str, str]]:
     return {field: {"name": f"{experiment}-{name}"} for field, name in node.upstream.items()}
 
@@ -136,7 +141,7 @@ def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
             if value is not None:
                 summary[name] = value
     if steering is not None and steering.ready:
-        for name in ("verdict", "reason", "contrast", "estimate", "low", "high", "n"):
+        for name in _STEERING_SUMMARY:
             if name in steering.status.summary:
                 summary[name] = steering.status.summary[name]
     return summary

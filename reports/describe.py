@@ -44,6 +44,7 @@ def describe_text(
         *_status(record, now),
         *_artifact(record, artifact, now),
         *_children(children),
+        *_verdicts(children),
         *_jobs(jobs, now),
         *_events(events, now),
     ]
@@ -125,6 +126,21 @@ def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
         words = (ready.status, ready.reason, ready.message) if ready else ("<none>",) * 3
         rows.append((str(child.key), *words))
     yield from _columns(rows, 2)
+
+
+def _verdicts(children: Sequence[ObjectRecord]) -> Iterator[str]:
+    """Yield the cells' verdicts, corrected and pooled; nothing without several of them."""
+    if not any(child.key.kind == "Experiment" for child in children):
+        return
+    from loopscope.reports.several import several, several_lines  # late: numpy takes its time
+
+    found = several(children)
+    if found is None:
+        return
+    yield "Verdicts:"
+    head, *rows = several_lines(found)
+    yield from _columns([[title.upper() for title in head], *rows], 2)
+    yield from (f"  {sentence}" for sentence in found.sentences)
 
 
 def _jobs(jobs: Sequence[JobHead], now: float) -> Iterator[str]:

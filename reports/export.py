@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,9 @@ import pyarrow
 import pyarrow.parquet
 
 from loopscope.reports.documents import object_document
-from loopscope.reports.html import render_report
+from loopscope.reports.html import render_report, render_several
 from loopscope.reports.provenance import spec_yaml
+from loopscope.reports.several import Several
 from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
@@ -72,12 +73,21 @@ def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: boo
 
 def write_report(view: ExperimentView, path: Path) -> Path:
     """Write the report to a file, replacing an older one in one step; return its path."""
+    return _write_page(path, lambda: render_report(view))
+
+
+def write_several(title: str, found: Several, path: Path) -> Path:
+    """Write the report on several experiments to a file, as ``write_report`` does."""
+    return _write_page(path, lambda: render_several(title, found))
+
+
+def _write_page(path: Path, render: Callable[[], str]) -> Path:
     path = path.absolute()
     check_writable_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         failpoints.reach("report-write")
-        temporary.write_text(render_report(view), encoding="utf-8")
+        temporary.write_text(render(), encoding="utf-8")
         durable_replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 
 from loopscope.reports import numbers, sections
 from loopscope.reports.mapping_figures import READINGS, reading_class
+from loopscope.reports.several import COLUMNS, Several
 from loopscope.reports.steering_figure import arm_class
 from loopscope.reports.story import confirmation, sentence
 from loopscope.reports.view import ExperimentView
@@ -37,6 +38,12 @@ def render_report(view: ExperimentView) -> str:
             f"an artifact of {view.experiment.key} does not hold what this version reads "
             f"({type(error).__name__}: {error}); its bytes are those that were recorded"
         ) from error
+
+
+def render_several(title: str, found: Several) -> str:
+    """Return the verdicts of several experiments as a self-contained HTML page."""
+    template = _environment().get_template("several.html.j2")
+    return template.render(title=title, found=found, columns=COLUMNS)
 
 
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, UndefinedError)

@@ -106,11 +106,28 @@ def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     return ready.status
 
 
-def _best(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
-    """Return a sweep's best cells, each with its verdict or, without steering, its gate."""
+def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
+    """Return a sweep's best cells, each with its verdict or, without steering, its gate.
+
+    A word that does not stay after the correction over all cells has the one after it beside it.
+    """
     best = record.status.summary.get("best", ()) if "matrix" in record.spec else ()
-    words = (f"{one['cell']} ({one.get('verdict') or one.get('gate')})" for one in best)
+    after = _after_correction(cells) if any(one.get("verdict") for one in best) else {}
+    words = []
+    for one in best:
+        word = one.get("verdict") or one.get("gate")
+        corrected = after.get(one["cell"], word)
+        told = word if corrected == word else f"{word}, corrected {corrected or 'not recorded'}"
+        words.append(f"{one['cell']} ({told})")
     return ", ".join(words) or MISSING
+
+
+def _after_correction(cells: Mapping[str, ObjectRecord]) -> dict[str, str | None]:
+    from loopscope.reports.several import several  # late: numpy takes its time
+
+    suffixes = {cell.key.name: suffix for suffix, cell in cells.items()}
+    found = several(list(cells.values()))
+    return {suffixes[row.name]: row.corrected for row in found.rows} if found else {}
 
 
 def _reason(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:

@@ -391,14 +391,11 @@ def test_texts_and_their_outcomes_are_those_of_whole_passes(
     compare.agree("distinct pairs of texts", chosen["distinct_2"].to_numpy(), variety)
 
 
-def test_the_verdicts_estimates_are_means_over_openings(bundle: Path, compare: Comparison) -> None:
-    scores = parquet.read_table(bundle / "steering_scores.parquet").to_pandas()
-    means = scores.groupby(["arm", "prompt_id"])["concept"].mean().unstack()
-    verdict = json.loads((bundle / "verdict.json").read_text())
-    by_name = {contrast["contrast"]: contrast["estimate"] for contrast in verdict["contrasts"]}
-    pairs = [("multi", "coarse"), ("multi", "fine")]
-    compare.agree(
-        "estimates of the primary contrasts",
-        [by_name[f"{a}-{b}"] for a, b in pairs],
-        [float((means.loc[a] - means.loc[b]).mean()) for a, b in pairs],
-    )
+def test_the_verdict_is_that_of_laws_convolved_value_by_value(
+    bundle: Path, compare: Comparison
+) -> None:
+    from tests.acceptance.independent_verdict import Agreement, check
+
+    agreement = Agreement()
+    check(bundle, agreement)
+    compare.rows |= agreement.rows

@@ -11,6 +11,7 @@ import scipy.stats
 
 from loopscope.numerics.lattice import bootstrap_law, lattice, sign_flip_law
 from loopscope.numerics.paired import (
+    Resampled,
     bootstrap_interval,
     detectable_difference,
     paired_contrast,
@@ -208,3 +209,55 @@ def test_an_arm_that_never_hits_may_still_hit():
     low, high = rate_interval(np.zeros((20, 3)))
     assert low == 0
     assert 0.1 < high < 0.25
+
+
+def test_a_long_law_is_that_of_one_convolution_after_another():
+    values = np.repeat([-1.0, -1 / 3, 0.0, 2 / 3, 1.0], [5, 11, 40, 9, 2])
+    once = np.bincount(np.rint(3 * values).astype(int) + 3) / len(values)
+    resampled, flipped = np.ones(1), np.ones(1)
+    for value in values:
+        resampled = np.convolve(resampled, once)
+        sign = np.zeros(2 * abs(round(3 * value)) + 1)
+        np.add.at(sign, [0, -1], 0.5)
+        flipped = np.convolve(flipped, sign)
+    for law, mass in ((bootstrap_law(values), resampled), (sign_flip_law(values), flipped)):
+        reach = (len(mass) - 1) // 2
+        expected = dict(zip(range(-reach, reach + 1), mass, strict=True))
+        places = np.rint(law.points * 3 * len(values)).astype(int)
+        found = dict(zip(places.tolist(), law.mass, strict=True))
+        assert max(abs(found.get(k, 0.0) - p) for k, p in expected.items()) < 1e-14
+
+
+@pytest.mark.parametrize("shared_sd", [0.0, 0.03])
+@pytest.mark.parametrize("groups", [5, 12, None])
+def test_the_p_of_an_interval_is_the_level_at_which_it_ends_there(groups, shared_sd):
+    values = np.random.default_rng(4).choice([-1.0, 0.0, 1.0], 60, p=[0.2, 0.4, 0.4])
+    group = None if groups is None else np.arange(60) % groups
+    law = Resampled.of(values, group=group, unit=1.0, blur_sd=shared_sd)
+    low, high = law.interval(0.95)
+    step = 0.0 if groups == 5 or shared_sd else 1.01 / 60
+    assert law.p_above(low - step - 1e-9) <= 0.025 + 1e-6
+    assert law.p_above(low + 1e-9) >= 0.025 - 1e-6
+    assert law.p_below(high + step + 1e-9) <= 0.025 + 1e-6
+    assert law.p_below(high - 1e-9) >= 0.025 - 1e-6
+
+
+def test_a_difference_never_seen_has_the_p_of_its_bound():
+    same = paired_contrast("x", np.full(40, 0.5), np.full(40, 0.5), margin=0.15)
+    assert same.p_above_margin == same.p_below_margin == pytest.approx(0.85**40)
+    edge = unseen_bound(40)
+    at_edge = paired_contrast("x", np.full(40, 0.5), np.full(40, 0.5), margin=edge)
+    assert at_edge.p_below_margin == pytest.approx(0.025)
+    assert same.p_above_zero == same.p_below_zero == 1.0
+
+
+@pytest.mark.parametrize("groups", [None, 15])
+def test_an_error_that_all_openings_share_weakens_the_sign_flip_test(groups):
+    """Far apart openings and error add as variances do; whole groups keep the openings' scale."""
+    values = noise(120, 0.5) + 0.15
+    group = None if groups is None else np.arange(120) % groups
+    sums = values if group is None else np.bincount(group, weights=values)
+    error = math.hypot(math.sqrt(float(sums @ sums)) / 120, 0.08)
+    expected = scipy.stats.norm.sf(values.mean() / error)
+    assert sign_flip(values, group, 0.08)[0] == pytest.approx(expected, abs=0.003)
+    assert sign_flip(values, group)[0] < expected / 3

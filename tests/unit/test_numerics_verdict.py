@@ -9,7 +9,7 @@ import scipy.stats
 
 from loopscope.numerics.paired import Contrast
 from loopscope.numerics.power import cheapest_design, simulated_power, split_variance
-from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, decide
+from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, decide, judge
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
 RULES = VerdictRules(min_difference=0.15, max_arm_cosine=0.98)
@@ -154,22 +154,22 @@ def test_a_gain_that_is_sure_and_small_is_supported_and_called_small():
     assert "by less than" not in large["reason"]
 
 
-def contrast_of(name, mean, wide, narrow, spread, n, p_less):
-    return Contrast(
-        name, mean, mean - wide, mean + wide, mean - narrow, mean + narrow,
-        n, n, spread, 0.0, 1 - p_less, p_less,
-    )  # fmt: skip
-
-
 def simulated_contrasts(name, effect, generator, experiments=4000, n=60, sd=0.35):
     """Contrasts of many experiments with t intervals, which the bootstrap's tails imitate."""
     differences = generator.normal(effect, sd, (experiments, n))
     mean, spread = differences.mean(axis=1), differences.std(axis=1, ddof=1)
     error = spread / math.sqrt(n)
     wide, narrow = (scipy.stats.t.ppf(level, n - 1) * error for level in (0.975, 0.95))
-    p_less = scipy.stats.t.cdf(mean / error, n - 1)
-    rows = zip(mean, wide, narrow, spread, p_less, strict=True)
-    return [contrast_of(name, m, w, s, sd_, n, p) for m, w, s, sd_, p in rows]
+    ends = (mean - wide, mean + wide, mean - narrow, mean + narrow)
+    above, below, above_margin, below_margin = (
+        scipy.stats.t.cdf(distance / error, n - 1)
+        for distance in (-mean, mean, -0.15 - mean, mean - 0.15)
+    )
+    p = (above, below, above, below, above_margin, below_margin)
+    return [
+        Contrast(name, row[0], *row[1:5], n, n, row[5], 0.0, *row[6:])
+        for row in zip(mean, *ends, spread, *p, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,51 @@ def test_worse_than_one_of_two_is_held_to_half_the_level():
     contrast = found["contrasts"][0]
     assert 0.0125 < contrast["p_less"] <= 0.025
     assert found["verdict"] != "Refuted"
+
+
+def test_the_error_of_the_budgets_is_held_to_half_the_level_too():
+    """An error that all openings share is in the interval and in the sign-flip p."""
+    base = np.full(60, 0.5)
+    arms = base, base, base - np.tile([0.2, 0.1], 30)
+    found = verdict(*arms, shared_sd={"multi-coarse": 0.066, "multi-fine": 0.066})
+    contrast = found["contrasts"][0]
+    assert contrast["high"] < 0 and 0.0125 < contrast["p_below_zero"] <= 0.025
+    assert contrast["p_less"] > 0.005
+    assert found["verdict"] != "Refuted"
+    assert found["p"]["refuted"] == pytest.approx(2 * contrast["p_below_zero"])
+    assert verdict(*arms)["verdict"] == "Refuted"
+
+
+def test_equal_arms_with_errors_of_their_budgets_are_refuted_in_at_most_a_fortieth():
+    """Both single arms as good as multi: either could be thought better. Three standard errors."""
+    generator = np.random.default_rng(8)
+    shared, worlds, refuted = 0.05, 800, 0
+    for _ in range(worlds):
+        rates = 0.5 + shared / math.sqrt(2) * generator.standard_normal(3)
+        arms = (generator.random((120, 3)) < rates).astype(float).T
+        sd = {"multi-coarse": shared, "multi-fine": shared}
+        found = judge(
+            Evidence(
+                {
+                    **dict(
+                        zip(("coarse", "fine", "multi"), (a[:, None] for a in arms), strict=True)
+                    ),
+                    "none": np.zeros((120, 1)),
+                },
+                COSINES,
+                shared_sd=sd,
+            ),
+            RULES,
+        )
+        refuted += found.verdict == "Refuted"
+    assert refuted / worlds <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / worlds)
+
+
+def test_a_word_is_said_where_its_p_says_so():
+    found = verdict(flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1))
+    assert found["p"]["supported"] <= 0.025 < found["p"]["refuted"]
+    untested = verdict(flat(60, 0.2), flat(60, 0.3), None)
+    assert untested["p"] is None
 
 
 def test_support_that_rests_on_degenerate_texts_is_no_support():

@@ -37,9 +37,10 @@ def test_describe_shows_the_cells(swept, loopscope):
     assert "Cells:\n" in out and "experiment/s-weather-l2-max" in out and "Stages:" not in out
 
 
-def test_a_report_is_about_a_cell_not_about_a_sweep(swept, loopscope):
+def test_a_sweep_without_steering_has_no_verdicts_to_report(swept, loopscope):
     code, _, err = loopscope("report", "s")
-    assert code == 2 and "s is a sweep; name one of its cells: s-france-l1-last" in err
+    assert code == 2 and "fewer than two experiments with a steering part" in err
+    assert "name one of them: s-france-l1-last" in err
 
 
 def test_a_hook_that_the_dictionary_was_not_trained_at_is_refused_where_it_stands(

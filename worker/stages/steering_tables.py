@@ -56,6 +56,7 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
 
 
+PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
 _SHIFT_COLUMNS = (
     "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
     "probability_after", "rank_after", "new_arrival",
@@ -178,7 +179,7 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
         "verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed",
         "samples_needed",
     )  # fmt: skip
-    metrics = {name: verdict[name] for name in names}
+    metrics = {name: verdict[name] for name in names} | _for_several(verdict)
     if verdict["budget"] is not None:
         metrics |= budget_metrics(verdict["budget"])
     steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
@@ -195,6 +196,17 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
         metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
         metrics["unsteered_median_perplexity"] = _known(arms["median_perplexity"][none])
     return metrics
+
+
+def _for_several(verdict: dict[str, Any]) -> dict[str, Any]:
+    """Return what a verdict among several is corrected and pooled by; nothing where untested."""
+    if not verdict["p"]:
+        return {}
+    primary = [c for c in verdict["contrasts"] if c["contrast"] in PRIMARY_CONTRASTS]
+    intervals = {
+        c["contrast"]: {name: c[name] for name in ("estimate", "low", "high")} for c in primary
+    }
+    return {"p": verdict["p"], "primary": intervals}
 
 
 def _known(value: float) -> float | None:

@@ -1,0 +1,108 @@
+"""The verdict of generated scores, recomputed by code that shares nothing with it."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from loopscope.worker.stages.steering_cells import Cell, Row
+from loopscope.worker.stages.steering_scored import Scored
+from loopscope.worker.stages.steering_tables import write_results
+from tests.acceptance.independent_verdict import Agreement, check
+
+ARMS = ("none", "coarse", "fine", "multi", "random-0", "random-1", "random-2")
+
+
+def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1):
+    """A finished run whose texts hold the concept with these rates; ``loops`` are degenerate."""
+    rng = np.random.default_rng(seed)
+    cells = [
+        Cell(arm, strength, strength)
+        for arm in ARMS
+        for strength in ([0.0] if arm == "none" else strengths)
+    ]
+    rows = [
+        Row(opening, sample, cell)
+        for opening, cell, sample in product(range(openings), range(len(cells)), range(samples))
+    ]
+    difficulty = rng.normal(0, 0.1, openings)
+    hits = {
+        row: rng.random() < rates[cells[row.cell].arm.split("-")[0]] + difficulty[row.opening]
+        for row in rows
+    }
+    loop = {
+        row: cells[row.cell].arm == "multi" and hits[row] and rng.random() < loops for row in rows
+    }
+    return Scored(
+        payload={
+            "openings": [
+                {"id": f"opening-{n:04d}", "text": "We met"}
+                | ({"group": n // grouped} if grouped > 1 else {})
+                for n in range(openings)
+            ],
+            "samplesPerPrompt": samples,
+            "lexicon": ["france"],
+            "siblings": [],
+            "minDifference": 0.15,
+            "maxArmCosine": 0.98,
+        },
+        cells=cells,
+        rows=rows,
+        tokens={row: [1, 2, 3] for row in rows},
+        texts={row: "in France" if hits[row] else "at home" for row in rows},
+        outcomes={
+            "log_perplexity": {row: rng.normal(2, 0.3) for row in rows},
+            "distinct_2": {row: 0.1 if loop[row] else 0.9 for row in rows},
+        },
+        probe={},
+        divergence=[cell.strength for cell in cells],
+        shifts=[],
+        special_tokens=frozenset(),
+        arm_cosines={"coarse~multi": 0.9, "fine~multi": 0.9},
+        missing={},
+    )
+
+
+WORLDS = {
+    "Supported": {"none": 0.02, "coarse": 0.2, "fine": 0.3, "multi": 0.7, "random": 0.05},
+    "Refuted": {"none": 0.02, "coarse": 0.6, "fine": 0.3, "multi": 0.1, "random": 0.05},
+    "NoPracticalDifference": {
+        "none": 0.02, "coarse": 0.2, "fine": 0.4, "multi": 0.4, "random": 0.05,
+    },
+    "NotTestable": {"none": 0.1, "coarse": 0.1, "fine": 0.1, "multi": 0.3, "random": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORLDS)
+@pytest.mark.parametrize(
+    ("openings", "samples", "strengths"), [(4, 1, [0.1]), (20, 1, [0.1]), (60, 3, [0.1, 0.3])]
+)
+def test_the_verdict_is_computed_again(tmp_path, word, openings, samples, strengths):
+    scores = scored(WORLDS[word], openings, samples, strengths, seed=openings)
+    write_results(scores, tmp_path)
+    agreement = Agreement()
+    check(tmp_path, agreement)
+    assert agreement.rows["verdict"] == (1, 0.0)
+    assert agreement.rows["contrasts: intervals"][0] == 5 * 4
+
+
+@pytest.mark.parametrize("grouped", [5, 10])
+def test_openings_that_belong_together_are_computed_again(tmp_path, grouped):
+    write_results(scored(WORLDS["Supported"], 58, 2, [0.1], 3, grouped=grouped), tmp_path)
+    check(tmp_path, Agreement(), np.arange(58) // grouped)
+
+
+def test_a_gain_that_rests_on_loops_is_found_again(tmp_path):
+    metrics = write_results(scored(WORLDS["Supported"], 60, 2, [0.1], 1, loops=0.9), tmp_path)
+    assert metrics["verdict"] == "Inconclusive"
+    check(tmp_path, Agreement())
+
+
+def test_numbers_that_were_changed_are_noticed(tmp_path):
+    write_results(scored(WORLDS["Supported"], 40, 2, [0.1], 2), tmp_path)
+    path = tmp_path / "verdict.json"
+    path.write_text(path.read_text().replace('"Supported"', '"Refuted"'))
+    with pytest.raises(AssertionError, match="Refuted"):
+        check(tmp_path, Agreement())
