@@ -247,9 +247,9 @@ def test_what_comes_to_be_wanted_between_look_and_commit_is_never_ready_without_
 ):
     real, left = Observer.observe, [3]
 
-    def collected_after_the_look(self, record, desired, known):
-        found = real(self, record, desired, known)
-        if left[0] and found.artifact is not None and record.key.kind == "Capture":
+    def collected_after_the_look(self, snapshot, desired, known):
+        found = real(self, snapshot, desired, known)
+        if left[0] and found.artifact is not None and snapshot.object.key.kind == "Capture":
             left[0] -= 1
             gc(edited)
         return found

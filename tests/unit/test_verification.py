@@ -104,5 +104,5 @@ def test_every_artifact_has_its_turn_however_small_the_budget(tmp_path):
     assert [simulation.resync() for _ in range(6)] == [[]] * 6, "everything had a turn"
     folder = simulation.artifact_folder("france-steering")
     (folder / "scores.json").write_bytes(b"x" * (folder / "scores.json").stat().st_size)
-    ran = [stage for _ in range(12) for stage in simulation.resync()]
+    ran = [stage for _ in range(30) for stage in simulation.resync()]
     assert ran == ["steering"] and len(aside(simulation)) == 1
