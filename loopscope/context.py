@@ -13,7 +13,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import SHORT_BY_KIND
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord

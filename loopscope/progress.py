@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.commands.queue import job_detail
-from loopscope.controller.past_runs import PastRuns
-from loopscope.controller.settled import family
+from loopscope.controller.plan.past_runs import PastRuns
+from loopscope.controller.reconcile.settled import family
 from loopscope.reports.documents import remaining_seconds
 from loopscope.reports.listing import DONE_WORDS, stage_word
 from loopscope.reports.numbers import age
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobHead, ObjectRecord, Progress
 

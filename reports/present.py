@@ -17,7 +17,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage, ready_reference
 from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, leader, objects, pauses
+from loopscope.state.db import jobs, leader, objects, pauses
 from loopscope.state.processes import process_exists, without_lost_worker
 from loopscope.state.records import JobHead, ObjectRecord
 

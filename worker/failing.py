@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loopscope.state import jobs
-from loopscope.state.artifacts import NOT_DAMAGE
+from loopscope.state.artifacts.store import NOT_DAMAGE
+from loopscope.state.db import jobs
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.files import disk_full_words, is_disk_full
 from loopscope.state.records import JobHead

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from loopscope.controller.prompts import check_prompts
+from loopscope.controller.apply.prompts import check_prompts
 from loopscope.inputs.dictionaries import (
     DictionaryFacts,
     describe_dictionary,

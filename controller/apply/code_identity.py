@@ -6,9 +6,10 @@ import functools
 import hashlib
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _PARTS = (
-    "specs", "inputs", "reconcilers", "controller/admission.py", "controller/prompts.py",
+    "specs", "inputs", "reconcilers", "controller/apply/admission.py",
+    "controller/apply/prompts.py",
 )  # fmt: skip
 
 

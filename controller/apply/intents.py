@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loopscope.controller.appliers import ANYBODY, Applier, described
-from loopscope.controller.planned import FieldChange
+from loopscope.controller.apply.appliers import ANYBODY, Applier, described
+from loopscope.controller.apply.planned import FieldChange
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.exported import as_written
@@ -19,9 +19,9 @@ from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
-from loopscope.state import applied, objects
+from loopscope.state.db import applied, objects
+from loopscope.state.db.objects import Outcome
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.objects import Outcome
 from loopscope.state.records import AppliedRecord, ObjectRecord
 
 

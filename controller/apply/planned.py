@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from loopscope.specs.keys import Key
-from loopscope.state.objects import Outcome
+from loopscope.state.db.objects import Outcome
 
 StageState = Literal["cached", "to do", "unknown", "queued", "running", "no work", "stalled"]
 

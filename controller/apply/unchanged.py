@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopscope.controller.code_identity import code_identity
+from loopscope.controller.apply.code_identity import code_identity
 from loopscope.inputs.file_stamps import FileStamp
 from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import STANDARD_INPUT
-from loopscope.state import applied
+from loopscope.state.db import applied
 from loopscope.state.records import SourceRecord
 
 if TYPE_CHECKING:

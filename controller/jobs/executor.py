@@ -16,8 +16,8 @@ from typing import Protocol
 
 import psutil
 
-from loopscope.controller.scheduling import Place
-from loopscope.controller.worker_log import WorkerLog
+from loopscope.controller.jobs.scheduling import Place
+from loopscope.controller.jobs.worker_log import WorkerLog
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
 from loopscope.state.orders import Order

@@ -5,8 +5,9 @@ from __future__ import annotations
 import structlog
 
 from loopscope.controller.clock import Clock
-from loopscope.state import events, failpoints, job_ways, jobs, objects
-from loopscope.state.database import Database
+from loopscope.state import failpoints
+from loopscope.state.db import events, job_ways, jobs, objects
+from loopscope.state.db.database import Database
 from loopscope.state.records import CODE_CHANGED, JobHead
 
 log = structlog.get_logger("controller")

@@ -14,10 +14,11 @@ from typing import Any
 import structlog
 
 from loopscope.controller.clock import Clock
-from loopscope.controller.executor import Executor
+from loopscope.controller.jobs.executor import Executor
 from loopscope.specs.keys import Key
-from loopscope.state import events, failpoints, jobs, objects
-from loopscope.state.database import Database
+from loopscope.state import failpoints
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.database import Database
 from loopscope.state.failures import TransientFailure
 from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.controller.snapshots import read_snapshot
+from loopscope.controller.reconcile.snapshots import read_snapshot
 from loopscope.reconcilers.plan import Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, objects
-from loopscope.state.knowledge import Knowledge, knowledge
+from loopscope.state.db import jobs, objects
+from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.records import ObjectRecord
 
 

@@ -15,24 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from loopscope.controller.limits import start_allowed_at
-from loopscope.state import pauses
+from loopscope.controller.jobs.limits import start_allowed_at
+from loopscope.controller.settings import Limits
+from loopscope.state.db import pauses
 
 WaitReason = Literal[
     "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"
 ]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may run at once, and how fast it may start. None means without a limit."""
-
-    job_starts_per_minute: int = 60
-    burst: int | None = None
-    slots_per_experiment: int | None = None
-    memory_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Budget by device; a device that is missing has none."""
-    aging_seconds: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,23 @@ from typing import Any
 import structlog
 
 from loopscope.controller.clock import Clock
-from loopscope.controller.executor import Executor
-from loopscope.controller.limits import WINDOW_SECONDS, below_floor
-from loopscope.controller.present import Present, present_order
-from loopscope.controller.queue_snapshot import read_queue
-from loopscope.controller.scheduling import Decision, Place, QueueSnapshot, next_start, schedule
+from loopscope.controller.jobs.executor import Executor
+from loopscope.controller.jobs.limits import WINDOW_SECONDS, below_floor
+from loopscope.controller.jobs.present import Present, present_order
+from loopscope.controller.jobs.queue_snapshot import read_queue
+from loopscope.controller.jobs.scheduling import (
+    Decision,
+    Place,
+    QueueSnapshot,
+    next_start,
+    schedule,
+)
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
-from loopscope.state import (
-    clock_repair,
-    failpoints,
-    job_queue,
-    job_ways,
-    jobs,
-    leader,
-    objects,
-    space_marks,
-)
+from loopscope.state import failpoints
+from loopscope.state.db import clock_repair, job_queue, job_ways, jobs, leader, objects, space_marks
+from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.folder import StateFolder
-from loopscope.state.knowledge import Knowledge, knowledge
 from loopscope.state.orders import Order
 from loopscope.state.records import JobHead
 from loopscope.state.source_code import SourceCode, source_at_start

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loopscope.controller.leases import take_back
+from loopscope.controller.jobs.leases import take_back
 from loopscope.controller.runtime import leadership
-from loopscope.state import jobs
-from loopscope.state.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
+from loopscope.state.artifacts.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
+from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.processes import process_exists
 from loopscope.state.read_only import look_at

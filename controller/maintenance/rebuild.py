@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopscope.controller.applying import Applied, apply_all
+from loopscope.controller.plan.applying import Applied, apply_all
 from loopscope.controller.runtime import leadership
 from loopscope.specs.loading import LoadedObject
-from loopscope.state import objects
-from loopscope.state.consistency import DATABASE_PROBLEMS, Finding, compare, database_problem
-from loopscope.state.database import Database
+from loopscope.state.artifacts.consistency import (
+    DATABASE_PROBLEMS,
+    Finding,
+    compare,
+    database_problem,
+)
+from loopscope.state.db import objects
+from loopscope.state.db.database import Database
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import fsync_path
 from loopscope.state.folder import StateFolder, open_state

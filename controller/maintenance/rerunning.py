@@ -8,8 +8,9 @@ from typing import Any
 from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, made_again_with
-from loopscope.state import artifact_index, events, jobs, objects
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import events, jobs, objects
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import RULES_CHANGED, ObjectRecord
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from loopscope.controller.clock import Clock, SystemClock
-from loopscope.state.clock_reading import ClockReading
-from loopscope.state.collection import (
+from loopscope.state.artifacts.collection import (
     RetentionPolicy,
     Since,
     Unneeded,
@@ -16,10 +15,11 @@ from loopscope.state.collection import (
     forget_missing,
     take_stock,
 )
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.clock_reading import ClockReading
 from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
-from loopscope.state.reachability import Reachability
-from loopscope.state.trash import Trash
 
 log = structlog.get_logger("retention")
 

@@ -7,18 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.admission import check_inputs
-from loopscope.controller.appliers import BY_ANYBODY, Applier
-from loopscope.controller.intents import Intent, intents
-from loopscope.controller.planned import Applied
-from loopscope.controller.planning import plan_apply
-from loopscope.controller.unchanged import FileMemory
-from loopscope.controller.upgrade_words import confirmation_words
+from loopscope.controller.apply.admission import check_inputs
+from loopscope.controller.apply.appliers import BY_ANYBODY, Applier
+from loopscope.controller.apply.intents import Intent, intents
+from loopscope.controller.apply.planned import Applied
+from loopscope.controller.apply.unchanged import FileMemory
+from loopscope.controller.plan.planning import plan_apply
+from loopscope.controller.plan.upgrade_words import confirmation_words
 from loopscope.inputs.files import HashMemo
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.keys import Key
 from loopscope.specs.loading import LoadedObject, load_path
-from loopscope.state import applied, failpoints, objects
+from loopscope.state import failpoints
+from loopscope.state.db import applied, objects
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import StateFolder
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopscope.controller.code_identity import code_identity
-from loopscope.controller.planned import PlannedStage
+from loopscope.controller.apply.code_identity import code_identity
+from loopscope.controller.apply.planned import PlannedStage
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
-from loopscope.state import applied
-from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.database import Database
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import applied
+from loopscope.state.db.database import Database
 
 RECONCILED_BY = "reconciled_by"
 """The mark that a controller sets when everything was reconciled by the code that it runs."""

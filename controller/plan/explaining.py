@@ -9,9 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from loopscope.controller.adoption import AtOnce
-from loopscope.controller.reasons import change_words, changed_names
-from loopscope.controller.snapshots import Observer, StoredObjects, known_of, read_snapshot
+from loopscope.controller.plan.reasons import change_words, changed_names
+from loopscope.controller.reconcile.adoption import AtOnce
+from loopscope.controller.reconcile.snapshots import (
+    Observer,
+    StoredObjects,
+    known_of,
+    read_snapshot,
+)
 from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
@@ -32,8 +37,8 @@ from loopscope.specs.actions import revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.status import Condition
-from loopscope.state import inputs, jobs
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import inputs, jobs
 from loopscope.state.processes import without_lost_worker
 from loopscope.state.records import (
     CODE_CHANGED,

@@ -11,17 +11,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from loopscope.controller.adoption import AtOnce
-from loopscope.controller.cached import is_reconciled
-from loopscope.controller.snapshots import Observer
+from loopscope.controller.plan.cached import is_reconciled
+from loopscope.controller.reconcile.adoption import AtOnce
+from loopscope.controller.reconcile.snapshots import Observer
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Plan, Snapshot
 from loopscope.specs.actions import Stage, revision_words
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status, with_transition_times
-from loopscope.state import applied, events, objects
-from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.database import Database
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import applied, events, objects
+from loopscope.state.db.database import Database
 from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
 

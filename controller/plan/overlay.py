@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from loopscope.controller.resolution import is_local, resolve
+from loopscope.controller.reconcile.resolution import is_local, resolve
 from loopscope.reconcilers.plan import ChildManifest
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
-from loopscope.state import inputs, objects
+from loopscope.state.db import inputs, objects
 from loopscope.state.records import InputRecord, ObjectRecord, edition_of
 
 

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 from loopscope.specs.actions import Action
-from loopscope.state import artifact_index
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.records import ArtifactRecord
 
 RUNS_MAX = 20

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.appliers import Applier
-from loopscope.controller.code_identity import code_identity
-from loopscope.controller.planned import Planned, PlannedStage
-from loopscope.controller.requests import Reading, Request
+from loopscope.controller.apply.appliers import Applier
+from loopscope.controller.apply.code_identity import code_identity
+from loopscope.controller.apply.planned import Planned, PlannedStage
+from loopscope.controller.plan.requests import Reading, Request
 from loopscope.specs.files import read_at_most
 from loopscope.specs.keys import API_VERSION, Key
 from loopscope.specs.spec_sources import SpecSource

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from loopscope.controller.adoption import AtOnce
-from loopscope.controller.hypothesis import Hypothesis
-from loopscope.controller.intents import Intent
-from loopscope.controller.older_rules import OlderWork, older_work
-from loopscope.controller.past_runs import PastRuns
-from loopscope.controller.planned import Planned, PlannedObject, PlannedStage, StageState
-from loopscope.controller.reasons import reasons, spec_changes
-from loopscope.controller.snapshots import Observer, known_of, read_snapshot
+from loopscope.controller.apply.intents import Intent
+from loopscope.controller.apply.planned import Planned, PlannedObject, PlannedStage, StageState
+from loopscope.controller.plan.older_rules import OlderWork, older_work
+from loopscope.controller.plan.overlay import Hypothesis
+from loopscope.controller.plan.past_runs import PastRuns
+from loopscope.controller.plan.reasons import reasons, spec_changes
+from loopscope.controller.reconcile.adoption import AtOnce
+from loopscope.controller.reconcile.snapshots import Observer, known_of, read_snapshot
 from loopscope.reconcilers import experiment, sweep
 from loopscope.reconcilers.plan import (
     Answered,
@@ -35,8 +35,8 @@ from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import STAGE_KINDS
 from loopscope.specs.status import Status
-from loopscope.state import applied, jobs, objects
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import applied, jobs, objects
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
 
 _ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from loopscope.controller.snapshots import StoredObjects, read_snapshot
+from loopscope.controller.reconcile.snapshots import StoredObjects, read_snapshot
 from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.specs.actions import CODE_REVISIONS, revision_words
 from loopscope.specs.merging import leaves
 from loopscope.specs.pipeline import PIPELINE
-from loopscope.state import jobs
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.db import jobs
 from loopscope.state.records import ObjectRecord
 
 _INPUTS: dict[str, str] = {

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopscope.controller.appliers import ANYBODY, BY_ANYBODY, Applier
-from loopscope.controller.cached import cached_families, is_reconciled
-from loopscope.controller.planned import Applied, Planned, PlannedObject
-from loopscope.controller.unchanged import FileMemory, Unchanged
+from loopscope.controller.apply.appliers import ANYBODY, BY_ANYBODY, Applier
+from loopscope.controller.apply.planned import Applied, Planned, PlannedObject
+from loopscope.controller.apply.unchanged import FileMemory, Unchanged
+from loopscope.controller.plan.cached import cached_families, is_reconciled
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.spec_sources import SpecSource, files_of
-from loopscope.state import applied, objects
+from loopscope.state.db import applied, objects
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import edition_of
 
 if TYPE_CHECKING:
-    from loopscope.controller.intents import Intent
-    from loopscope.controller.older_rules import OlderWork
+    from loopscope.controller.apply.intents import Intent
+    from loopscope.controller.plan.older_rules import OlderWork
     from loopscope.specs.loading import LoadedObject
 
 DISCARD_SECONDS_MAX = 600.0
@@ -134,8 +134,8 @@ def fulfil(
     unchanged = [Applied(key, "unchanged") for key in reading.unchanged.objects]
     if not reading.loaded and not reading.request.prune and _is_of_rules_of_now(state, reading):
         return Done(unchanged)
-    from loopscope.controller.applying import prune, store
-    from loopscope.controller.older_rules import let_go
+    from loopscope.controller.plan.applying import prune, store
+    from loopscope.controller.plan.older_rules import let_go
 
     files = reading.memory.look(reading.loaded, reading.began_at_ns)
     for _ in range(TRIES_MAX):
@@ -166,7 +166,7 @@ def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float
     unsure = [key for key in reading.unchanged.objects if key not in cached]
     found = Planned((), ())
     if wanted or unsure or doomed:
-        from loopscope.controller.planning import plan_apply
+        from loopscope.controller.plan.planning import plan_apply
 
         found = plan_apply(
             connection, state.artifacts, wanted, now=now, unchanged=unsure, prune=doomed
@@ -220,7 +220,7 @@ def guard(planned: Planned, *, confirm: bool, protected: Sequence[Key]) -> None:
             f"finished work ({words}); apply the file without the annotation first",
         )
     if planned.needs_confirmation and not confirm:
-        from loopscope.controller.upgrade_words import confirmation_words
+        from loopscope.controller.plan.upgrade_words import confirmation_words
 
         raise TerminalFailure("ConfirmationNeeded", confirmation_words(planned))
     if planned.discards_seconds > DISCARD_SECONDS_MAX and not confirm:
@@ -248,7 +248,7 @@ def _loaded(
 def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
     if not loaded:
         return []
-    from loopscope.controller.applying import admitted
+    from loopscope.controller.plan.applying import admitted
 
     return admitted(loaded)
 
@@ -256,7 +256,7 @@ def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
 def _intents(connection: Any, reading: Reading) -> list[Intent]:
     if not reading.loaded:
         return []
-    from loopscope.controller.intents import intents
+    from loopscope.controller.apply.intents import intents
 
     return intents(connection, reading.loaded, reading.request.applier)
 
@@ -268,7 +268,7 @@ def _guarded(
 
     And what rests on work of older rules, which is then let go.
     """
-    from loopscope.controller.older_rules import older_work_of
+    from loopscope.controller.plan.older_rules import older_work_of
 
     with state.database.read() as connection:
         wanted = _intents(connection, reading)
@@ -278,7 +278,7 @@ def _guarded(
         others += reading.unchanged.objects
         older = older_work_of(connection, state.artifacts, [*edited, *others], edited)
         if edits or older:
-            from loopscope.controller.planning import plan_apply
+            from loopscope.controller.plan.planning import plan_apply
 
             roots = {one.root for one in older}
             same = [key for key in others if key in roots]

@@ -16,7 +16,7 @@ from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.splits import Splits, prompts_of
-from loopscope.state import inputs
+from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
 
 WIDTH_IF_UNKNOWN = 16_384

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loopscope.controller.resolution import is_local
+from loopscope.controller.reconcile.resolution import is_local
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.loading import LoadedObject
-from loopscope.state import inputs
+from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from loopscope.controller.planned import FieldChange, Planned, PlannedObject
-from loopscope.controller.reasons import change_words
+from loopscope.controller.apply.planned import FieldChange, Planned, PlannedObject
+from loopscope.controller.plan.reasons import change_words
 
 NAMED_MAX = 10
 """Objects that are named for each rule that changed; ``loopscope plan`` names all."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from loopscope.controller.clock import Clock
 from loopscope.specs.keys import Key
-from loopscope.state.artifacts import ArtifactStore, Corrupt, Signature
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Signature
 from loopscope.state.records import ArtifactRecord
 
 BYTES_PER_STEP = 64 * 1024 * 1024

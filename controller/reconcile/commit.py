@@ -8,11 +8,12 @@ import structlog
 
 from loopscope.reconcilers.plan import ChildManifest, Plan, Snapshot
 from loopscope.specs.actions import Action
-from loopscope.state import artifact_index, events, jobs, objects
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.objects import Conflict, Outcome
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.job_facts import references_in
-from loopscope.state.objects import Conflict, Outcome
 from loopscope.state.records import ObjectRecord
 
 log = structlog.get_logger("controller")

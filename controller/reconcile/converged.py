@@ -14,8 +14,8 @@ from typing import Any
 
 from loopscope.reconcilers.plan import Done, Plan, Snapshot
 from loopscope.specs.keys import Key
-from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.knowledge import Knowledge, knowledge
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.records import ArtifactRecord
 
 READ_AGAIN_SECONDS = 3600.0

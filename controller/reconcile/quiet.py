@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loopscope.state.database import Database
+from loopscope.state.db.database import Database
 from loopscope.state.failures import TransientFailure
 
 

@@ -14,7 +14,7 @@ from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.models import describe_model
 from loopscope.reconcilers.references import InputReference
-from loopscope.state import inputs
+from loopscope.state.db import inputs
 from loopscope.state.records import UNAVAILABLE
 
 log = structlog.get_logger("resolution")

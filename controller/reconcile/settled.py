@@ -7,7 +7,7 @@ from typing import Any
 
 from loopscope.reconcilers.references import object_references
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, objects
+from loopscope.state.db import jobs, objects
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import pyarrow.parquet as parquet
 
-from loopscope.controller.adoption import Hashing
+from loopscope.controller.reconcile.adoption import Hashing
 from loopscope.reconcilers.plan import (
     Answered,
     Desired,
@@ -22,11 +22,12 @@ from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_word
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
-from loopscope.state import artifact_index, inputs, job_ways, objects, pauses
-from loopscope.state.artifacts import ArtifactStore, Corrupt, reading
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, reading
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import inputs, job_ways, objects, pauses
 from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
-from loopscope.state.trash import Trash
 
 _FEATURE_COLUMNS = [
     "latent",

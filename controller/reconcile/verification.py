@@ -13,9 +13,10 @@ from typing import Any
 
 from loopscope.controller.clock import Clock
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, events, objects
-from loopscope.state.artifacts import ArtifactStore, Corrupt, Signature, was_made_again
-from loopscope.state.database import Database
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Signature, was_made_again
+from loopscope.state.db import events, objects
+from loopscope.state.db.database import Database
 from loopscope.state.records import ArtifactRecord
 
 LOOK_BYTES = 1024 * 1024

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loopscope.controller.unchanged import WEIGHTS, Named
+from loopscope.controller.apply.unchanged import WEIGHTS, Named
 from loopscope.specs.keys import Key
 
 

@@ -16,29 +16,30 @@ from typing import Any
 
 import structlog
 
-from loopscope.controller.appliers import Applier, folder_manager
-from loopscope.controller.applying import Applied, apply_all, load_admitted
+from loopscope.controller.apply.appliers import Applier, folder_manager
+from loopscope.controller.apply.unchanged import FileMemory, named_by
 from loopscope.controller.clock import Clock, SystemClock, Turns
-from loopscope.controller.folder_files import (
+from loopscope.controller.plan.applying import Applied, apply_all, load_admitted
+from loopscope.controller.sources.folder_files import (
     ChangedPaths,
     FileContent,
     Files,
     folders_of_weights,
     still_known,
 )
-from loopscope.controller.folder_watch import FolderWatch
-from loopscope.controller.second_definitions import (
+from loopscope.controller.sources.folder_watch import FolderWatch
+from loopscope.controller.sources.second_definitions import (
     DefinedTwice,
     OwnerUnread,
     Unread,
     refuse_second_definitions,
 )
-from loopscope.controller.source_problems import mark_sources
-from loopscope.controller.unchanged import FileMemory, named_by
+from loopscope.controller.sources.source_problems import mark_sources
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.spec_files import files_below
-from loopscope.state import events, failpoints, objects
+from loopscope.state import failpoints
+from loopscope.state.db import events, objects
 from loopscope.state.failures import PASSING, TerminalFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, objects, pauses
+from loopscope.state.db import jobs, objects, pauses
 
 
 @dataclass

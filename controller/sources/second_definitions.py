@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.folder_files import Files
+from loopscope.controller.sources.folder_files import Files
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.loading import LoadedObject
-from loopscope.state import objects
+from loopscope.state.db import objects
 
 
 class DefinedTwice(InvalidSpec):

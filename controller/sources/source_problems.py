@@ -11,7 +11,7 @@ from typing import Any
 
 from loopscope.specs.errors import Problem
 from loopscope.specs.keys import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION, Key
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 

@@ -12,7 +12,7 @@ from loopscope.commands.options import FilesOrElseOption, RootOption
 from loopscope.context import CommandError, Globals, find, now, root_of, split_name
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import SpecSource
-from loopscope.state import objects
+from loopscope.state.db import objects
 
 
 def register(app: typer.Typer) -> None:

@@ -21,7 +21,8 @@ from loopscope.reports.present import present, present_jobs
 from loopscope.reports.terminal import printable
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, events, jobs, objects
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import events, jobs, objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import EventRecord, ObjectRecord
 

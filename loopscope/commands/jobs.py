@@ -9,7 +9,7 @@ import typer
 from loopscope.context import CommandError, find, find_one, now, split_name
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
-from loopscope.state import events, jobs, objects
+from loopscope.state.db import events, jobs, objects
 from loopscope.state.records import CANCELLED, ObjectRecord
 
 Words = Annotated[
@@ -68,7 +68,9 @@ def rerun(
     ] = NODE_NAMES[0],
 ) -> None:
     """Make the artifacts of an experiment's stages again; the old ones are set aside."""
-    from loopscope.controller.rerunning import rerun_stages  # late: `get` must stay quick
+    from loopscope.controller.maintenance.rerunning import (
+        rerun_stages,  # late: `get` must stay quick
+    )
 
     if start not in NODE_NAMES:
         raise CommandError(f"unknown stage {start!r}; expected one of {', '.join(NODE_NAMES)}")

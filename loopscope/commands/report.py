@@ -11,7 +11,7 @@ import typer
 from loopscope.context import CommandError, find_experiment, find_one
 from loopscope.reports.present import present
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 

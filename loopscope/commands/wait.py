@@ -21,7 +21,7 @@ from loopscope.reports.present import present
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import nodes_of
 from loopscope.specs.status import ConditionType
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.records import ObjectRecord
 
 POLL_SECONDS = 0.2

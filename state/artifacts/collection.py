@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.state import artifact_index
-from loopscope.state.artifacts import Corrupt
-from loopscope.state.consistency import bytes_below
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.consistency import bytes_below
+from loopscope.state.artifacts.reachability import Reachability, waited_for
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.artifacts.trash import Trash, TrashEntry
 from loopscope.state.folder import StateFolder
-from loopscope.state.reachability import Reachability, waited_for
 from loopscope.state.records import ArtifactRecord
-from loopscope.state.trash import Trash, TrashEntry
 
 BATCH = 32
 """How many things are collected in one transaction: reachability is looked at once for each."""

@@ -17,13 +17,20 @@ from pathlib import Path
 from sqlalchemy import text
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.state import artifact_index, events, jobs, objects
-from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt, Differs, was_made_again
-from loopscope.state.database import HEAD_REVISION, schema_revision
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import (
+    MANIFEST,
+    ArtifactStore,
+    Corrupt,
+    Differs,
+    was_made_again,
+)
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.database import HEAD_REVISION, schema_revision
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, JobHead, ObjectRecord
-from loopscope.state.trash import Trash
 
 Mend = Callable[[StateFolder, float], None]
 """Mends one finding, at a time in Unix seconds. Doing it twice is harmless."""

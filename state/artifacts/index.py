@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from loopscope.state import tables
+from loopscope.state.db import tables
 from loopscope.state.records import ArtifactRecord, FileEntry
 
 _BY_DIGEST = select(tables.artifacts).where(tables.artifacts.c.digest == bindparam("digest"))

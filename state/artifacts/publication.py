@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loopscope.state import artifact_index, failpoints, jobs
-from loopscope.state.artifacts import Corrupt
+from loopscope.state import failpoints
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, JobHead
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, select
 
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import PIN_ANNOTATION, Key
-from loopscope.state import jobs, objects, tables
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.db import jobs, objects, tables
 from loopscope.state.job_facts import references_in
 from loopscope.state.records import ObjectRecord
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopscope.state import failpoints
-from loopscope.state.artifacts import MANIFEST
+from loopscope.state.artifacts.store import MANIFEST
 from loopscope.state.files import fsync_path
 
 EMPTYING = ".emptying"

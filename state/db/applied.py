@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
-from loopscope.state import tables
+from loopscope.state.db import tables
 from loopscope.state.records import AppliedRecord, SourceRecord, edition
 
 _ROWS_PER_STATEMENT = 500

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from loopscope.state import applied, tables
 from loopscope.state.clock_reading import ClockReading
+from loopscope.state.db import applied, tables
 from loopscope.state.retry_policy import RetryPolicy
 
 SET_SECONDS = 0.1

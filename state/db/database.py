@@ -15,10 +15,10 @@ from sqlalchemy.exc import DatabaseError
 
 from loopscope.specs.legible import encodable, is_encodable
 from loopscope.state import failpoints
+from loopscope.state.db.open_files import OpenFiles
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.file_systems import refuse_network_file_system
 from loopscope.state.files import disk_full_words, durable_replace, file_sha256, free_bytes
-from loopscope.state.open_files import OpenFiles
 
 HEAD_REVISION = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"

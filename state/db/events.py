@@ -8,7 +8,8 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
-from loopscope.state import failpoints, tables
+from loopscope.state import failpoints
+from loopscope.state.db import tables
 from loopscope.state.records import EventRecord
 
 EVENTS_KEPT = 5_000

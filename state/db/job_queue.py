@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from loopscope.specs.keys import Key
-from loopscope.state import tables
-from loopscope.state.jobs import ACTIVE
+from loopscope.state.db import tables
+from loopscope.state.db.jobs import ACTIVE
 from loopscope.state.records import QueuedJob, Wanting
 
 _ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)

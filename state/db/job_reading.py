@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from loopscope.specs.keys import Key
-from loopscope.state import tables
+from loopscope.state.db import tables
 from loopscope.state.records import JobHead, JobRecord, Progress
 
 ACTIVE = ("pending", "running")

@@ -6,9 +6,9 @@ from sqlalchemy import Connection, select, update
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import tables
+from loopscope.state.db import tables
+from loopscope.state.db.job_reading import of_digest
 from loopscope.state.job_facts import facts_of
-from loopscope.state.job_reading import of_digest
 from loopscope.state.records import CODE_CHANGED, JobHead
 
 _j = tables.jobs.c

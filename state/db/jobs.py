@@ -13,9 +13,9 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import failpoints, tables
-from loopscope.state.job_facts import facts_of
-from loopscope.state.job_reading import (
+from loopscope.state import failpoints
+from loopscope.state.db import tables
+from loopscope.state.db.job_reading import (
     ACTIVE,
     active_digests,
     active_inputs,
@@ -31,7 +31,8 @@ from loopscope.state.job_reading import (
     served_by,
     starts_since,
 )
-from loopscope.state.objects import raise_counter
+from loopscope.state.db.objects import raise_counter
+from loopscope.state.job_facts import facts_of
 from loopscope.state.records import JobHead, Progress
 from loopscope.state.retry_policy import RetryPolicy
 

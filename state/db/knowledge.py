@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from loopscope.state import jobs, pauses, tables
+from loopscope.state.db import jobs, pauses, tables
 
 Knowledge = tuple[Any, ...]
 """Equal when no plan can have become another one. Heartbeats and progress are not in it."""

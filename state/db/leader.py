@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from loopscope.state import tables
+from loopscope.state.db import tables
 from loopscope.state.records import LeaderRecord, WorkerRecord
 
 _NAME = "leader"

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status, with_transition_times
-from loopscope.state import applied, failpoints, tables
+from loopscope.state import failpoints
+from loopscope.state.db import applied, tables
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import ChangeRecord, ObjectRecord
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
-from loopscope.state import tables
+from loopscope.state.db import tables
 
 EVERYTHING = "all"
 _BY_SCOPE = select(tables.pauses).order_by(tables.pauses.c.scope)

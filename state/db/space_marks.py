@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from loopscope.specs.keys import Key
-from loopscope.state import tables
-from loopscope.state.objects import wanting
+from loopscope.state.db import tables
+from loopscope.state.db.objects import wanting
 
 
 def hold_back(connection: Connection, message: str, *, now: float) -> list[Key]:

@@ -1,4 +1,4 @@
-"""The tables. The migrations under ``state/migrations`` build exactly these (a test proves it)."""
+"""The tables. ``state/db/migrations`` builds exactly these (a test proves it)."""
 
 from __future__ import annotations
 

@@ -7,23 +7,20 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from loopscope.controller import (
-    commit,
-    controller,
-    converged,
-    scheduling,
-    snapshots,
-    verification,
-    work_queue,
-)
+from loopscope.controller import controller
 from loopscope.controller.controller import Controller
-from loopscope.controller.folder_source import FolderSource
-from loopscope.controller.leases import LeaseWatch
+from loopscope.controller.jobs import scheduling
+from loopscope.controller.jobs.leases import LeaseWatch
+from loopscope.controller.reconcile import commit, converged, snapshots, verification, work_queue
+from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.reconcilers import decomposition, experiment, mapping, stage, steering
 from loopscope.specs.actions import Action
 from loopscope.specs.status import Status
-from loopscope.state import artifacts, collection, files, jobs, objects, publication
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state import files
+from loopscope.state.artifacts import collection, publication
+from loopscope.state.artifacts import store as artifacts
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import jobs, objects
 from tests import fake_worker
 
 Patch = tuple[Any, str, Any]

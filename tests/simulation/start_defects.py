@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from loopscope.controller import present, starting
-from loopscope.state import job_ways, jobs, knowledge
+from loopscope.controller.jobs import present, starting
+from loopscope.state.db import job_ways, jobs, knowledge
 from loopscope.state.orders import Order
 from tests.simulation.defects import Patch, nothing
 

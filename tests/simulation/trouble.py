@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from loopscope.state import failpoints
-from loopscope.state.database import Database
+from loopscope.state.db.database import Database
 from tests.simulated import Crash
 
 Effect = Callable[[], None]

@@ -9,7 +9,7 @@ from typing import Any
 
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
-from loopscope.state import inputs, objects
+from loopscope.state.db import inputs, objects
 from loopscope.state.invariants import Violation
 from loopscope.state.records import JobRecord, ObjectRecord
 

@@ -22,11 +22,11 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from loopscope.controller.controller import Controller
-from loopscope.controller.folder_source import FolderSource
-from loopscope.controller.resolution import Resolver
+from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
+from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
-from loopscope.state import events, jobs, objects
+from loopscope.state.db import events, jobs, objects
 from loopscope.state.failures import Failure
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.history import pruned_only_its_own

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loopscope.worker.stages.steering_cells import Cell, Row
-from loopscope.worker.stages.steering_neutral import NeutralScores
-from loopscope.worker.stages.steering_scored import Scored
-from loopscope.worker.stages.steering_tables import write_results
+from loopscope.worker.stages.steering.cells import Cell, Row
+from loopscope.worker.stages.steering.neutral import NeutralScores
+from loopscope.worker.stages.steering.scored import Scored
+from loopscope.worker.stages.steering.tables import write_results
 from tests.acceptance.independent_verdict import Agreement, check
 
 ARMS = ("none", "coarse", "fine", "multi", "random-0", "random-1", "random-2")

@@ -7,9 +7,9 @@ import loopscope as package
 from loopscope.numerics.verdict import Evidence, VerdictRules, decide
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.folder import open_state
-from loopscope.worker.stages.steering_tables import _metrics
+from loopscope.worker.stages.steering.tables import _metrics
 from tests.unit.reports_case import experiment_spec, set_status
 from tests.unit.reports_payloads import Sizes
 

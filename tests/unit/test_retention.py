@@ -10,16 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.retention import LOOK_SECONDS, Retention
-from loopscope.controller.snapshots import Observer
+from loopscope.controller.maintenance.retention import LOOK_SECONDS, Retention
+from loopscope.controller.reconcile.snapshots import Observer
 from loopscope.specs.keys import PIN_ANNOTATION, Key
-from loopscope.state import artifact_index, collection, failpoints, objects
-from loopscope.state.collection import RetentionPolicy, collect, forget_missing, take_stock
-from loopscope.state.consistency import compare
+from loopscope.state import failpoints
+from loopscope.state.artifacts import collection
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.collection import (
+    RetentionPolicy,
+    collect,
+    forget_missing,
+    take_stock,
+)
+from loopscope.state.artifacts.consistency import compare
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import objects
 from loopscope.state.history import History
 from loopscope.state.invariants import see
-from loopscope.state.reachability import Reachability
-from loopscope.state.trash import Trash
 from tests.simulated import Crash, Simulation, experiment_spec, settled_experiment, texts
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]

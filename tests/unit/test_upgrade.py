@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from loopscope.controller import cached
-from loopscope.controller.folder_source import RESCAN_SECONDS, FolderSource
+from loopscope.controller.plan import cached
+from loopscope.controller.sources.folder_source import RESCAN_SECONDS, FolderSource
 from loopscope.reconcilers import experiment as reconciler
 from loopscope.specs import actions, former_defaults
 from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, revision_words
 from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.merging import asked_fields, leaves
 from loopscope.specs.splits import Splits
-from loopscope.state import applied, objects
+from loopscope.state.db import applied, objects
 from tests.simulated import Simulation, experiment_spec
 
 STEERING = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from loopscope.state import artifact_index
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from tests.fault_seams import Fault, failing
 from tests.simulated import Simulation, settled_experiment
 

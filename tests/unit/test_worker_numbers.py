@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.stages import capture, forward_passes, steering
+from loopscope.worker.stages.capture import forward_passes
+from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.steering import stage as steering
 from tests.stage_world import HOOK, capture_payload, contents, steering_payload, table
 
 

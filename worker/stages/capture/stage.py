@@ -16,8 +16,8 @@ from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.siblings import ShardKind
-from loopscope.worker.stages.capture_preflights import capture_preflights
-from loopscope.worker.stages.forward_passes import ForwardPasses
+from loopscope.worker.stages.capture.forward_passes import ForwardPasses
+from loopscope.worker.stages.capture.preflights import capture_preflights
 from loopscope.worker.stages.tables import write_json, write_table
 
 TOKENS_PER_BATCH_MAX = 512

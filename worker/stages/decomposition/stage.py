@@ -31,8 +31,11 @@ from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.calibration import calibration_preflight, latents_preflight
-from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
+from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
+from loopscope.worker.stages.decomposition.calibration import (
+    calibration_preflight,
+    latents_preflight,
+)
 from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
 

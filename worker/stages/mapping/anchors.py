@@ -21,7 +21,7 @@ from loopscope.numerics.multiple_tests import benjamini_hochberg
 from loopscope.numerics.permutation import edge_test, exchangeable_strata, smallest_p
 from loopscope.numerics.same_cosine import SameCosine
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.sides import Rules, Side
+from loopscope.worker.stages.mapping.sides import Rules, Side
 
 ANCHORS_PER_BLOCK = 16
 

@@ -22,8 +22,8 @@ from loopscope.numerics.gate import ChildCounts, GateRules, Verdict
 from loopscope.numerics.mapping import Indices
 from loopscope.numerics.matching import Comparison, Covariates, MatchedNull
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.gate_controls import control_record
-from loopscope.worker.stages.sides import Rules, Side
+from loopscope.worker.stages.mapping.gate_controls import control_record
+from loopscope.worker.stages.mapping.sides import Rules, Side
 from loopscope.worker.stages.tables import write_table
 
 

@@ -14,7 +14,7 @@ from loopscope.numerics.features import LatentStatistics, held_out_statistics
 from loopscope.numerics.gate import selective_latents
 from loopscope.numerics.mapping import Indices
 from loopscope.specs.rules import Selection
-from loopscope.worker.stages.sides import Rules, Side
+from loopscope.worker.stages.mapping.sides import Rules, Side
 from loopscope.worker.stages.tables import write_table
 
 NO_TEST_SPLIT = "not confirmed: no test split"

@@ -21,9 +21,9 @@ from loopscope.numerics.controls import (
 )
 from loopscope.numerics.mapping import Indices
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.anchors import Anchor
-from loopscope.worker.stages.capture import CALIBRATION
-from loopscope.worker.stages.sides import Rules, Side
+from loopscope.worker.stages.capture.stage import CALIBRATION
+from loopscope.worker.stages.mapping.anchors import Anchor
+from loopscope.worker.stages.mapping.sides import Rules, Side
 
 
 def gate_controls(

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.gate import READINGS, GateRule
-from loopscope.worker.stages.anchors import Anchor
-from loopscope.worker.stages.calibrated_gate import CalibratedGate
-from loopscope.worker.stages.confirmation import Confirmation
-from loopscope.worker.stages.sides import Rules
+from loopscope.worker.stages.mapping.anchors import Anchor
+from loopscope.worker.stages.mapping.calibrated_gate import CalibratedGate
+from loopscope.worker.stages.mapping.confirmation import Confirmation
+from loopscope.worker.stages.mapping.sides import Rules
 
 
 def gate_report(

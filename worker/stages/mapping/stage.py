@@ -26,18 +26,18 @@ from loopscope.numerics.gate import (
 from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.anchors import (
+from loopscope.worker.stages.mapping.anchors import (
     HISTOGRAM_TYPES,
     Anchor,
     describe_anchors,
     joined,
     pair_table,
 )
-from loopscope.worker.stages.calibrated_gate import calibrated_gate
-from loopscope.worker.stages.confirmation import confirm, hard_negative_cautions
-from loopscope.worker.stages.gate_controls import gate_controls
-from loopscope.worker.stages.gate_report import gate_report
-from loopscope.worker.stages.sides import Rules, Side, read_side
+from loopscope.worker.stages.mapping.calibrated_gate import calibrated_gate
+from loopscope.worker.stages.mapping.confirmation import confirm, hard_negative_cautions
+from loopscope.worker.stages.mapping.gate_controls import gate_controls
+from loopscope.worker.stages.mapping.gate_report import gate_report
+from loopscope.worker.stages.mapping.sides import Rules, Side, read_side
 from loopscope.worker.stages.tables import write_json, write_table
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopscope.numerics.budget import PASSES_MAX, Solution, solve_strengths
-from loopscope.worker.stages.steering_cells import Cell, unsteered_cells
-from loopscope.worker.stages.steering_neutral import BUDGETS, NeutralTexts
-from loopscope.worker.stages.steering_run import SteeringRun
+from loopscope.worker.stages.steering.cells import Cell, unsteered_cells
+from loopscope.worker.stages.steering.neutral import BUDGETS, NeutralTexts
+from loopscope.worker.stages.steering.run import SteeringRun
 
 Floats = NDArray[np.float64]
 

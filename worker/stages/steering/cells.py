@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.worker.stages.steering_arms import Arms
+from loopscope.worker.stages.steering.arms import Arms
 
 
 @dataclass(frozen=True)

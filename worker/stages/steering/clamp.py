@@ -11,7 +11,7 @@ from torch import Tensor
 
 from loopscope.numerics.intervention import Clearing, LatentReader
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.steering_arms import Arms
+from loopscope.worker.stages.steering.arms import Arms
 
 SIDES = ("coarse", "fine")
 

@@ -18,9 +18,9 @@ from loopscope.numerics.budget_error import (
 from loopscope.numerics.fixed_text import POSITIONS_PER_TEXT
 from loopscope.numerics.paired import Contrast, paired_contrast
 from loopscope.numerics.verdict import contrast_record
-from loopscope.worker.stages.steering_arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
-from loopscope.worker.stages.steering_cells import Row
-from loopscope.worker.stages.steering_scored import UNSTEERED, Scored
+from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
+from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.scored import UNSTEERED, Scored
 
 Values = dict[Row, float]
 Floats = NDArray[np.float64]

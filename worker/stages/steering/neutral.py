@@ -25,8 +25,8 @@ from loopscope.numerics.outcomes import changed_activation
 from loopscope.numerics.scores import read_prefixed, text_kl, text_kl_of_prefix, text_loss_rise
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.preflights import Preflight, require
-from loopscope.worker.stages.steering_cells import Cell
-from loopscope.worker.stages.steering_run import SteeringRun, not_finite
+from loopscope.worker.stages.steering.cells import Cell
+from loopscope.worker.stages.steering.run import SteeringRun, not_finite
 
 Floats = NDArray[np.float64]
 

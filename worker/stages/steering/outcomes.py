@@ -15,10 +15,10 @@ from loopscope.numerics.intervention import LatentReader
 from loopscope.numerics.outcomes import LinearProbe, distinct_share, probe_auroc, probe_interval
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
-from loopscope.worker.stages.capture import TOKENS_PER_BATCH_MAX
+from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
 from loopscope.worker.stages.prompts import read_prompts
-from loopscope.worker.stages.steering_cells import Row
-from loopscope.worker.stages.steering_run import SteeringRun
+from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.run import SteeringRun
 
 Outcomes = dict[str, dict[Row, float]]
 PROBE_PROMPTS_MAX = 100

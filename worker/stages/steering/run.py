@@ -16,9 +16,9 @@ from loopscope.numerics.sampling import SamplingRule
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
-from loopscope.worker.stages.steering_arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
-from loopscope.worker.stages.steering_cells import Cell, added_vectors
-from loopscope.worker.stages.steering_clamp import ClampedLatents, clamped_latents
+from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
+from loopscope.worker.stages.steering.cells import Cell, added_vectors
+from loopscope.worker.stages.steering.clamp import ClampedLatents, clamped_latents
 
 
 @dataclass(frozen=True)

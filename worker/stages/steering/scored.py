@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.worker.stages.steering_arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
-from loopscope.worker.stages.steering_cells import Cell, Row
-from loopscope.worker.stages.steering_neutral import NeutralScores
+from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
+from loopscope.worker.stages.steering.cells import Cell, Row
+from loopscope.worker.stages.steering.neutral import NeutralScores
 
 RANDOM = "random"
 UNSTEERED = ("none", SYSTEM_PROMPT, PLACEBO_PROMPT)

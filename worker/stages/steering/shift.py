@@ -10,8 +10,8 @@ import torch
 
 from loopscope.numerics.shift import token_shifts
 from loopscope.numerics.steering import steered_states
-from loopscope.worker.stages.steering_cells import Cell
-from loopscope.worker.stages.steering_run import SteeringRun
+from loopscope.worker.stages.steering.cells import Cell
+from loopscope.worker.stages.steering.run import SteeringRun
 
 
 def distribution_shifts(run: SteeringRun, cells: list[Cell]) -> list[dict[str, Any]]:

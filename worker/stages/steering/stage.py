@@ -17,14 +17,14 @@ from loopscope.numerics.steering import generate
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
-from loopscope.worker.stages.steering_budget import Chosen, choose_cells
-from loopscope.worker.stages.steering_cells import Cell, Row, plan_rows
-from loopscope.worker.stages.steering_neutral import NeutralScores, NeutralTexts
-from loopscope.worker.stages.steering_outcomes import read_outcomes
-from loopscope.worker.stages.steering_run import SteeringRun, not_finite, prepare
-from loopscope.worker.stages.steering_scored import Scored
-from loopscope.worker.stages.steering_shift import distribution_shifts
-from loopscope.worker.stages.steering_tables import write_results
+from loopscope.worker.stages.steering.budget import Chosen, choose_cells
+from loopscope.worker.stages.steering.cells import Cell, Row, plan_rows
+from loopscope.worker.stages.steering.neutral import NeutralScores, NeutralTexts
+from loopscope.worker.stages.steering.outcomes import read_outcomes
+from loopscope.worker.stages.steering.run import SteeringRun, not_finite, prepare
+from loopscope.worker.stages.steering.scored import Scored
+from loopscope.worker.stages.steering.shift import distribution_shifts
+from loopscope.worker.stages.steering.tables import write_results
 
 ROWS_PER_BATCH_MAX = 256
 """Rows decoded together. A step of a 262,144-word model is one to three seconds on two cores;

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
 from loopscope.numerics.verdict import Evidence, VerdictRules, decide
-from loopscope.worker.stages.steering_arms import PRIMARY
-from loopscope.worker.stages.steering_cells import Row
-from loopscope.worker.stages.steering_fairness import (
+from loopscope.worker.stages.steering.arms import PRIMARY
+from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.fairness import (
     budget_errors,
     budget_metrics,
     budget_record,
     system_prompt_record,
 )
-from loopscope.worker.stages.steering_scored import RANDOM, Scored
-from loopscope.worker.stages.steering_words import word_outcomes
+from loopscope.worker.stages.steering.scored import RANDOM, Scored
+from loopscope.worker.stages.steering.words import word_outcomes
 from loopscope.worker.stages.tables import write_json, write_table
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from loopscope.specs.lexicon import Mention, folded, lexicon_pattern, mentions
-from loopscope.worker.stages.steering_cells import Row
-from loopscope.worker.stages.steering_scored import Scored
+from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.scored import Scored
 
 DISTINCT_MIN = 0.7
 """A text with a smaller share of distinct pairs of tokens goes round in a loop."""
