@@ -20,6 +20,7 @@ from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
 from loopscope.state.db import applied, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.objects import Outcome
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import AppliedRecord, ObjectRecord
@@ -99,7 +100,9 @@ class Intent:
         )
 
 
-def intents(connection: Any, loaded: Sequence[LoadedObject], applier: Applier) -> list[Intent]:
+def intents(
+    connection: Connection, loaded: Sequence[LoadedObject], applier: Applier
+) -> list[Intent]:
     """Return what an apply of ``loaded`` would store.
 
     Raises TerminalFailure (Conflict) when it would change what belongs to another manager.
@@ -111,7 +114,9 @@ def intents(connection: Any, loaded: Sequence[LoadedObject], applier: Applier) -
     return [intent for intent, _ in found]
 
 
-def _intent(connection: Any, item: LoadedObject, applier: Applier) -> tuple[Intent, str | None]:
+def _intent(
+    connection: Connection, item: LoadedObject, applier: Applier
+) -> tuple[Intent, str | None]:
     """Return the intent, and what speaks against it when the object belongs to another."""
     key = item.manifest.key
     stored = objects.get(connection, key)

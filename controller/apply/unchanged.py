@@ -22,6 +22,7 @@ from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.db import applied
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import SourceRecord
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class FileMemory:
     _stamps: list[FileStamp] = field(default_factory=list)
     """Of the named files that were looked at."""
 
-    def split(self, connection: Any, files: Iterable[Path]) -> Unchanged:
+    def split(self, connection: Connection, files: Iterable[Path]) -> Unchanged:
         """Return which of ``files`` need not be read again."""
         remembered = applied.sources(connection)
         standing = applied.standing(connection) if remembered else {}
@@ -106,7 +107,7 @@ class FileMemory:
         looks = (self._look(Path(file), items, split_at_ns) for file, items in by_file.items())
         return [found for found in looks if found is not None]
 
-    def remember(self, connection: Any, files: Sequence[ReadFile]) -> None:
+    def remember(self, connection: Connection, files: Sequence[ReadFile]) -> None:
         """Note what ``look`` found, in the transaction that applies it. Reads no file."""
         if not files:
             return
@@ -201,7 +202,7 @@ class FileMemory:
         return _short_hash(json.dumps([(name, *stamp) for name, stamp in found]))
 
 
-def _standing_of(connection: Any, keys: Iterable[Key]) -> dict[Key, applied.Standing]:
+def _standing_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, applied.Standing]:
     found = ((key, applied.standing_one(connection, key)) for key in keys)
     return {key: standing for key, standing in found if standing is not None}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -18,6 +17,7 @@ from loopscope.controller.jobs.executor import Executor
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.database import Database
 from loopscope.state.failures import TransientFailure
 from loopscope.state.records import JobHead
@@ -121,7 +121,7 @@ def is_gone(job: JobHead, executor: Executor) -> bool:
 
 
 def take_back(
-    connection: Any, job: JobHead, policy: RetryPolicy, now: float, how: str = ""
+    connection: Connection, job: JobHead, policy: RetryPolicy, now: float, how: str = ""
 ) -> list[Key]:
     """End a lost lease; return the objects to look at again. ``how`` the worker ended, if known.
 

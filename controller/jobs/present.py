@@ -8,7 +8,6 @@ deleted. So nothing is taken from a row that waited; the reconcilers are asked a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from loopscope.controller.reconcile.snapshots import read_snapshot
 from loopscope.reconcilers.plan import Wanted
@@ -17,6 +16,7 @@ from loopscope.specs.actions import Action
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.records import ObjectRecord
 
@@ -31,7 +31,7 @@ class Present:
     known: Knowledge
 
 
-def present_order(connection: Any, job_id: int, now: float) -> Present | list[Key]:
+def present_order(connection: Connection, job_id: int, now: float) -> Present | list[Key]:
     """Return what is ordered now for a job, first by the object that queued it.
 
     If nobody who wants it can say, the objects to look at before it may start: they, and what
@@ -51,7 +51,7 @@ def present_order(connection: Any, job_id: int, now: float) -> Present | list[Ke
 
 
 def _ordered(
-    connection: Any, key: Key, digest: str, now: float, behind: list[Key]
+    connection: Connection, key: Key, digest: str, now: float, behind: list[Key]
 ) -> Action | None:
     snapshot = read_snapshot(connection, key, now)
     if snapshot is None:
@@ -65,7 +65,7 @@ def _ordered(
     return None if late else action
 
 
-def _is_of_now(connection: Any, record: ObjectRecord, now: float) -> bool:
+def _is_of_now(connection: Connection, record: ObjectRecord, now: float) -> bool:
     """Whether a status says what a reconcile would say now of the ways to its inputs, all down."""
     snapshot = read_snapshot(connection, record.key, now)
     if snapshot is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from loopscope.controller.jobs.limits import WINDOW_SECONDS
 from loopscope.controller.jobs.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
@@ -11,6 +10,7 @@ from loopscope.controller.settings import Settings
 from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
 from loopscope.specs.sizes import byte_count
 from loopscope.state.db import job_queue, jobs, leader, pauses
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import QueuedJob, Wanting, WorkerRecord
 
 FAIR_SHARE_SECONDS = 3600.0
@@ -19,7 +19,7 @@ NORMAL = "normal"
 
 
 def read_queue(
-    connection: Any,
+    connection: Connection,
     settings: Settings,
     places: tuple[Place, ...],
     now: float,

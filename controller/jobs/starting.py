@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import structlog
 
@@ -25,6 +24,7 @@ from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.db import clock_repair, job_queue, job_ways, jobs, leader, objects, space_marks
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.folder import StateFolder
 from loopscope.state.orders import Order
@@ -97,7 +97,7 @@ class Starter:
                 return
             yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
 
-    def _without_held(self, connection: Any, queue: QueueSnapshot) -> QueueSnapshot:
+    def _without_held(self, connection: Connection, queue: QueueSnapshot) -> QueueSnapshot:
         """Leave out jobs that could not start when the database said what it says now."""
         if not self._held:
             return queue

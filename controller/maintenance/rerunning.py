@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
@@ -11,6 +10,7 @@ from loopscope.specs.pipeline import NODE_NAMES, made_again_with
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
@@ -27,7 +27,12 @@ class Rerun:
 
 
 def rerun_stages(
-    connection: Any, artifacts: ArtifactStore, experiment: ObjectRecord, start: str, *, now: float
+    connection: Connection,
+    artifacts: ArtifactStore,
+    experiment: ObjectRecord,
+    start: str,
+    *,
+    now: float,
 ) -> list[Rerun]:
     """Set aside the artifacts of a stage and of those after it; queue failed jobs again.
 
@@ -47,7 +52,7 @@ def rerun_stages(
     return done
 
 
-def _refuse_older_rules(connection: Any, experiment: ObjectRecord, start: str) -> None:
+def _refuse_older_rules(connection: Connection, experiment: ObjectRecord, start: str) -> None:
     """Raise TerminalFailure where what is made again would need work of older rules."""
     for stage in sorted(set(NODE_NAMES).difference(made_again_with(start))):
         record = objects.get(connection, child_key(experiment.key, stage))
@@ -60,7 +65,7 @@ def _refuse_older_rules(connection: Any, experiment: ObjectRecord, start: str) -
 
 
 def _rerun(
-    connection: Any, artifacts: ArtifactStore, record: ObjectRecord, digest: str, now: float
+    connection: Connection, artifacts: ArtifactStore, record: ObjectRecord, digest: str, now: float
 ) -> str:
     artifact = artifact_index.get(connection, digest)
     job = jobs.find_latest(connection, digest)

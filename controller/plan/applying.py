@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from loopscope.controller.apply.admission import check_inputs
 from loopscope.controller.apply.appliers import BY_ANYBODY, Applier
@@ -20,6 +19,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.loading import LoadedObject, load_path
 from loopscope.state import failpoints
 from loopscope.state.db import applied, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import StateFolder
 
@@ -71,7 +71,7 @@ def apply_all(
 
 
 def _refuse_new_defaults(
-    connection: Any, state: StateFolder, wanted: Sequence[Intent], now: float
+    connection: Connection, state: StateFolder, wanted: Sequence[Intent], now: float
 ) -> None:
     found = [i for i in wanted if i.stored and any(change.is_default for change in i.changes)]
     if not found:
@@ -81,7 +81,7 @@ def _refuse_new_defaults(
         raise TerminalFailure("ConfirmationNeeded", confirmation_words(planned))
 
 
-def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Applied]:
+def store(connection: Connection, wanted: Sequence[Intent], *, now: float) -> list[Applied]:
     """Write what was intended; call in the transaction in which it was decided."""
     done = []
     for intent in wanted:
@@ -102,7 +102,7 @@ def store(connection: Any, wanted: Sequence[Intent], *, now: float) -> list[Appl
     return done
 
 
-def prune(connection: Any, doomed: Sequence[Key], *, now: float) -> list[Key]:
+def prune(connection: Connection, doomed: Sequence[Key], *, now: float) -> list[Key]:
     """Delete objects and what they own; return the deleted keys. Raises Protected."""
     removed = []
     for key in doomed:

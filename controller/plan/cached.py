@@ -13,6 +13,7 @@ from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.database import Database
 
 RECONCILED_BY = "reconciled_by"
@@ -20,7 +21,7 @@ RECONCILED_BY = "reconciled_by"
 
 
 def cached_families(
-    connection: Any, store: ArtifactStore, keys: Iterable[Key]
+    connection: Connection, store: ArtifactStore, keys: Iterable[Key]
 ) -> tuple[dict[Key, list[PlannedStage]], dict[Key, str]]:
     """Return the stages of the objects of ``keys`` that need no work, and all editions seen.
 
@@ -49,7 +50,7 @@ def cached_families(
     return found, editions
 
 
-def is_reconciled(connection: Any) -> bool:
+def is_reconciled(connection: Connection) -> bool:
     """Whether a controller of this very code has seen everything that was there."""
     return bool(applied.mark(connection, RECONCILED_BY) == code_identity())
 

@@ -39,6 +39,7 @@ from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.status import Condition
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import inputs, jobs
+from loopscope.state.db.connection import Connection
 from loopscope.state.processes import without_lost_worker
 from loopscope.state.records import (
     CODE_CHANGED,
@@ -79,7 +80,7 @@ class Explanation:
 
 
 def explain(
-    connection: Any,
+    connection: Connection,
     store: ArtifactStore,
     key: Key,
     *,
@@ -108,7 +109,7 @@ def explain(
 class _Explainer:
     def __init__(
         self,
-        connection: Any,
+        connection: Connection,
         observer: Observer,
         now: float,
         present: Callable[[ObjectRecord], ObjectRecord],

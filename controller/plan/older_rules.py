@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 from loopscope.controller.plan.cached import is_reconciled
 from loopscope.controller.reconcile.adoption import AtOnce
@@ -21,6 +21,7 @@ from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, events, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.database import Database
 from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
@@ -36,7 +37,7 @@ class OlderWork:
 
 
 def older_work(
-    connection: Any, observer: Observer, roots: Collection[Key], edited: Collection[Key] = ()
+    connection: Connection, observer: Observer, roots: Collection[Key], edited: Collection[Key] = ()
 ) -> list[OlderWork]:
     """Return what the objects of ``roots``, and what these own, have of older rules.
 
@@ -62,13 +63,16 @@ def older_work(
 
 
 def older_work_of(
-    connection: Any, store: ArtifactStore, roots: Collection[Key], edited: Collection[Key] = ()
+    connection: Connection,
+    store: ArtifactStore,
+    roots: Collection[Key],
+    edited: Collection[Key] = (),
 ) -> list[OlderWork]:
     """Return the same for somebody who observes nothing else."""
     return older_work(connection, Observer(store, AtOnce(store)), roots, edited)
 
 
-def let_go(connection: Any, older: Iterable[OlderWork], *, now: float) -> list[OlderWork]:
+def let_go(connection: Connection, older: Iterable[OlderWork], *, now: float) -> list[OlderWork]:
     """Let objects no longer rest on work of older rules; return those that did until now.
 
     The artifacts stay. A controller makes new ones, from the outermost object on.
@@ -115,7 +119,7 @@ def _is_protected(record: ObjectRecord) -> bool:
     return record.annotations.get(PROTECT_ANNOTATION) == "true"
 
 
-def _family(connection: Any, key: Key) -> list[ObjectRecord]:
+def _family(connection: Connection, key: Key) -> list[ObjectRecord]:
     record = objects.get(connection, key)
     if record is None:
         return []

@@ -12,6 +12,7 @@ from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
 from loopscope.state.db import inputs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import InputRecord, ObjectRecord, edition_of
 
 
@@ -23,7 +24,7 @@ class Hypothesis:
     those on a hub stay unknown.
     """
 
-    connection: Any
+    connection: Connection
     now: float
     seen: dict[Key, str] = field(default_factory=dict)
     """The edition of every stored object that was looked at; "" where there was none."""

@@ -10,6 +10,7 @@ from typing import Any
 from loopscope.specs.actions import Action
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import ArtifactRecord
 
 RUNS_MAX = 20
@@ -30,7 +31,7 @@ class Estimate:
 class PastRuns:
     """The artifacts that exist, with the times in their manifests."""
 
-    connection: Any
+    connection: Connection
     store: ArtifactStore
     _manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     _known: list[ArtifactRecord] | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from loopscope.controller.apply.intents import Intent
 from loopscope.controller.apply.planned import Planned, PlannedObject, PlannedStage, StageState
@@ -37,13 +36,14 @@ from loopscope.specs.pipeline import STAGE_KINDS
 from loopscope.specs.status import Status
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
 
 _ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}
 
 
 def plan_apply(
-    connection: Any,
+    connection: Connection,
     store: ArtifactStore,
     wanted: Sequence[Intent],
     *,
@@ -80,7 +80,7 @@ def plan_apply(
 class _Planner:
     """One pass over all stages that a change can reach, upstream before downstream."""
 
-    def __init__(self, connection: Any, store: ArtifactStore, now: float) -> None:
+    def __init__(self, connection: Connection, store: ArtifactStore, now: float) -> None:
         self.connection = connection
         self.now = now
         self.hypothesis = Hypothesis(connection, now)

@@ -13,6 +13,7 @@ from loopscope.specs.merging import leaves
 from loopscope.specs.pipeline import PIPELINE
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import jobs
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
 
 _INPUTS: dict[str, str] = {
@@ -29,7 +30,7 @@ WORDS_MAX = 120
 
 
 def reasons(
-    connection: Any,
+    connection: Connection,
     store: ArtifactStore,
     stored: ObjectRecord | None,
     snapshot: Snapshot,
@@ -53,7 +54,7 @@ def reasons(
 
 
 def declared_before(
-    connection: Any, stored: ObjectRecord, now: float
+    connection: Connection, stored: ObjectRecord, now: float
 ) -> tuple[dict[str, Any], Literal["declared", "payload"]] | None:
     """Return the declared values of the work that an object rests on, if they can be told.
 
@@ -70,7 +71,7 @@ def declared_before(
 
 
 def _declared_changes(
-    connection: Any, stored: ObjectRecord, now: float, desired: Wanted
+    connection: Connection, stored: ObjectRecord, now: float, desired: Wanted
 ) -> tuple[str, ...]:
     found = declared_before(connection, stored, now)
     if found is None:

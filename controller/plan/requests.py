@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loopscope.controller.apply.appliers import ANYBODY, BY_ANYBODY, Applier
 from loopscope.controller.apply.planned import Applied, Planned, PlannedObject
@@ -15,6 +15,7 @@ from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.spec_sources import SpecSource, files_of
 from loopscope.state.db import applied, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import edition_of
@@ -158,7 +159,7 @@ def fulfil(
     )
 
 
-def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float) -> Planned:
+def planned(connection: Connection, state: StateFolder, reading: Reading, *, now: float) -> Planned:
     """Return what applying (and pruning) would set in motion; nothing is written."""
     wanted = _intents(connection, reading)
     doomed = doomed_by(connection, reading)
@@ -179,7 +180,7 @@ def planned(connection: Any, state: StateFolder, reading: Reading, *, now: float
     )
 
 
-def doomed_by(connection: Any, reading: Reading) -> list[Key]:
+def doomed_by(connection: Connection, reading: Reading) -> list[Key]:
     """Return what a request would prune.
 
     Raises TerminalFailure when something of it is protected, or when nothing would be left.
@@ -253,7 +254,7 @@ def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
     return admitted(loaded)
 
 
-def _intents(connection: Any, reading: Reading) -> list[Intent]:
+def _intents(connection: Connection, reading: Reading) -> list[Intent]:
     if not reading.loaded:
         return []
     from loopscope.controller.apply.intents import intents

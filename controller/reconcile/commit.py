@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 
 from loopscope.reconcilers.plan import ChildManifest, Plan, Snapshot
@@ -11,6 +9,7 @@ from loopscope.specs.actions import Action
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.objects import Conflict, Outcome
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.job_facts import references_in
@@ -22,7 +21,7 @@ _CHILD_EVENTS: dict[Outcome, str] = {"created": "Created", "configured": "Config
 
 
 def commit(
-    connection: Any, artifacts: ArtifactStore, snapshot: Snapshot, plan: Plan, now: float
+    connection: Connection, artifacts: ArtifactStore, snapshot: Snapshot, plan: Plan, now: float
 ) -> int | None:
     """Write a plan; return the job that it added, if any.
 
@@ -69,7 +68,7 @@ def log_committed(snapshot: Snapshot, plan: Plan, job_added: int | None) -> None
     )
 
 
-def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> None:
+def _refuse_collected(connection: Connection, artifacts: ArtifactStore, plan: Plan) -> None:
     """Raise Conflict when the artifact of a plan or an input of its job was collected meanwhile."""
     needed = set(references_in(plan.enqueue.payload)) if plan.enqueue else set()
     if plan.adopt is not None:
@@ -81,7 +80,7 @@ def _refuse_collected(connection: Any, artifacts: ArtifactStore, plan: Plan) -> 
         raise Conflict("an artifact that the plan rests on was collected meanwhile")
 
 
-def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) -> int | None:
+def _enqueue(connection: Connection, snapshot: Snapshot, action: Action, now: float) -> int | None:
     record = snapshot.object
     job_id, added = jobs.enqueue(connection, action, record.key, record.generation, now=now)
     if added:
@@ -90,13 +89,13 @@ def _enqueue(connection: Any, snapshot: Snapshot, action: Action, now: float) ->
     return job_id if added else None
 
 
-def _end_job_of(connection: Any, digest: str, now: float) -> None:
+def _end_job_of(connection: Connection, digest: str, now: float) -> None:
     job = jobs.find_active(connection, digest)
     if job is not None:
         jobs.adopt_artifact(connection, job.id, now=now)
 
 
-def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float) -> None:
+def _apply_children(connection: Connection, snapshot: Snapshot, plan: Plan, now: float) -> None:
     owner = snapshot.object
     before = {child.key for child in snapshot.children}
     for child in plan.apply:
@@ -111,7 +110,9 @@ def _apply_children(connection: Any, snapshot: Snapshot, plan: Plan, now: float)
         events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
 
 
-def _apply_child(connection: Any, owner: ObjectRecord, child: ChildManifest, now: float) -> Outcome:
+def _apply_child(
+    connection: Connection, owner: ObjectRecord, child: ChildManifest, now: float
+) -> Outcome:
     labels = {**child.labels, "loopscope.dev/experiment": owner.key.name}
     try:
         return objects.apply(connection, child.key, child.spec, now=now, labels=labels, owner=owner)

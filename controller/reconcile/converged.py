@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from loopscope.reconcilers.plan import Done, Plan, Snapshot
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.records import ArtifactRecord
 
@@ -50,7 +50,7 @@ class Converged:
         self._resting.pop(key, None)
         self._awaited.pop(key, None)
 
-    def to_read(self, connection: Any, everything: Iterable[Key], now: float) -> list[Key]:
+    def to_read(self, connection: Connection, everything: Iterable[Key], now: float) -> list[Key]:
         """Return the objects that a resync must read; ``now`` is of a clock that nobody can set."""
         known = knowledge(connection)
         quiet = known == self._known and now - self._read_at < READ_AGAIN_SECONDS

@@ -15,6 +15,7 @@ from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.models import describe_model
 from loopscope.reconcilers.references import InputReference
 from loopscope.state.db import inputs
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE
 
 log = structlog.get_logger("resolution")
@@ -30,7 +31,7 @@ class Resolution:
     message: str | None = None
     terminal: bool = False
 
-    def record(self, connection: Any, now: float) -> bool:
+    def record(self, connection: Connection, now: float) -> bool:
         """Write what was found as an observed input; return whether it is news."""
         return inputs.record(
             connection,

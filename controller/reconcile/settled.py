@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from loopscope.reconcilers.references import object_references
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 
-def family(connection: Any, keys: Iterable[Key]) -> list[ObjectRecord]:
+def family(connection: Connection, keys: Iterable[Key]) -> list[ObjectRecord]:
     """Return the objects of these keys and all that they own."""
     found: list[ObjectRecord] = []
     for key in keys:
@@ -22,7 +22,7 @@ def family(connection: Any, keys: Iterable[Key]) -> list[ObjectRecord]:
     return found
 
 
-def waits_for_unavailable(connection: Any, records: Iterable[ObjectRecord]) -> bool:
+def waits_for_unavailable(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
     """Whether nothing of what is left can go on, for want of inputs that nobody can reach.
 
     Objects that these rest on count, too: as long as one of them moves, there is hope.
@@ -45,7 +45,7 @@ def waits_for_unavailable(connection: Any, records: Iterable[ObjectRecord]) -> b
     return found
 
 
-def is_settled(connection: Any, records: Iterable[ObjectRecord]) -> bool:
+def is_settled(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
     """Whether every object was acted on and is Ready or Stalled, and no job of theirs is left."""
     for record in records:
         if not (record.ready or record.stalled):  # each only of the generation that is there now

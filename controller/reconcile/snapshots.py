@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import pyarrow.parquet as parquet
 
@@ -26,6 +26,7 @@ from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt, reading
 from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import inputs, job_ways, objects, pauses
+from loopscope.state.db.connection import Connection
 from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
@@ -55,7 +56,7 @@ class Objects(Protocol):
 class StoredObjects:
     """The objects as they are stored."""
 
-    connection: Any
+    connection: Connection
 
     def get(self, key: Key) -> ObjectRecord | None:
         """Return one object, or None."""
@@ -71,7 +72,7 @@ class StoredObjects:
 
 
 def read_snapshot(
-    connection: Any, key: Key, now: float, where: Objects | None = None
+    connection: Connection, key: Key, now: float, where: Objects | None = None
 ) -> Snapshot | None:
     """Return what a plan for ``key`` may look at, or None when the object is gone."""
     where = where or StoredObjects(connection)
@@ -104,7 +105,7 @@ def read_snapshot(
     )
 
 
-def _paused_by(connection: Any, record: ObjectRecord) -> str | None:
+def _paused_by(connection: Connection, record: ObjectRecord) -> str | None:
     """Return the pause that holds the object back; one that is Ready has nothing to hold."""
     if record.ready:
         return None
@@ -121,7 +122,7 @@ class Known(NamedTuple):
     """The same of each shared artifact that the action needs, in order."""
 
 
-def known_of(connection: Any, desired: Desired, key: Key) -> Known:
+def known_of(connection: Connection, desired: Desired, key: Key) -> Known:
     """Return what an action's newest job says to an object, and its artifact, if there are any."""
     if not isinstance(desired, Wanted):
         return Known()

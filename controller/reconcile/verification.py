@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from loopscope.controller.clock import Clock
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Signature, was_made_again
 from loopscope.state.db import events, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.database import Database
 from loopscope.state.records import ArtifactRecord
 
@@ -132,7 +132,7 @@ class Verifier:
             yield keys
             self.damaged.popleft()  # last: after an error it is set aside again
 
-    def _set_aside(self, connection: Any, damage: Damage, now: float) -> list[Key]:
+    def _set_aside(self, connection: Connection, damage: Damage, now: float) -> list[Key]:
         """Forget a damaged artifact and move it away; return the objects that rested on it.
 
         One that was made again since it was recorded (the database is the older of the two) is

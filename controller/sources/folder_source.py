@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -40,6 +39,7 @@ from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.spec_files import files_below
 from loopscope.state import failpoints
 from loopscope.state.db import events, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.failures import PASSING, TerminalFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
@@ -279,7 +279,9 @@ class FolderSource:
             self._rescans.soon()
         return twice
 
-    def _vanished(self, connection: Any, seen: dict[Key, Path]) -> list[tuple[ObjectRecord, Path]]:
+    def _vanished(
+        self, connection: Connection, seen: dict[Key, Path]
+    ) -> list[tuple[ObjectRecord, Path]]:
         """Return the objects that came from this folder and are in none of its files any more."""
         sources = {
             key: Path(source)
@@ -290,7 +292,9 @@ class FolderSource:
         unprotected = [r for r in records if r.annotations.get(PROTECT_ANNOTATION) != "true"]
         return [(record, sources[record.key]) for record in unprotected]
 
-    def _tell_kept(self, connection: Any, record: ObjectRecord, source: Path, now: float) -> None:
+    def _tell_kept(
+        self, connection: Connection, record: ObjectRecord, source: Path, now: float
+    ) -> None:
         key = record.key
         message = (
             f"{source} is empty or its folder holds no spec any more, as when a disk is not "

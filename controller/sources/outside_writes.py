@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects, pauses
+from loopscope.state.db.connection import Connection
 
 
 @dataclass
@@ -21,7 +21,7 @@ class OutsideWrites:
         """Whether a job waited or ran at the last look."""
         return bool(self._active)
 
-    def look(self, connection: Any) -> list[Key]:
+    def look(self, connection: Connection) -> list[Key]:
         """Return the objects that a pause, its end, or an added or vanished job concerns."""
         paused = frozenset(pauses.listed(connection))
         active = jobs.active_digests(connection)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from loopscope.controller.sources.folder_files import Files
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.loading import LoadedObject
 from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 
 
 class DefinedTwice(InvalidSpec):
@@ -35,7 +35,7 @@ Unread = Mapping[Path, frozenset[Key] | None]
 
 
 def refuse_second_definitions(
-    connection: Any, loaded: list[LoadedObject], known: Files, unread: Unread
+    connection: Connection, loaded: list[LoadedObject], known: Files, unread: Unread
 ) -> None:
     """Raise DefinedTwice for objects that another file, of ``known`` or their own, defines.
 
@@ -63,7 +63,7 @@ def refuse_second_definitions(
         raise OwnerUnread(owned, frozenset(item.manifest.key for item in loaded))
 
 
-def _owner(connection: Any, key: Key) -> Path | None:
+def _owner(connection: Connection, key: Key) -> Path | None:
     record = objects.get(connection, key)
     source = record.annotations.get(SOURCE_ANNOTATION) if record is not None else None
     return Path(source) if source else None

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from loopscope.specs.errors import Problem
 from loopscope.specs.keys import SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION, Key
 from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 
@@ -41,7 +41,7 @@ def mark_sources(
             objects.annotate(connection, record, SOURCE_PROBLEM_ANNOTATION, _note(record, notes))
 
 
-def _due(connection: Any, notes: Notes) -> list[ObjectRecord]:
+def _due(connection: Connection, notes: Notes) -> list[ObjectRecord]:
     """Return the objects whose note is not what it should be."""
     marked = {key for key, _ in objects.annotation_values(connection, SOURCE_PROBLEM_ANNOTATION)}
     if notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from loopscope.context import CommandError, find, find_one, now, split_name
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import CANCELLED, ObjectRecord
 
 Words = Annotated[
@@ -88,7 +89,7 @@ def _say(lines: list[str]) -> None:
 
 
 def _with_stages(
-    connection: Any, context: typer.Context, words: list[str], command: str
+    connection: Connection, context: typer.Context, words: list[str], command: str
 ) -> list[ObjectRecord]:
     """Return the named objects; of an experiment its stages, for they have the jobs."""
     kind, name = split_name(words)

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from sqlalchemy import Connection
 
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.artifacts import index as artifact_index
@@ -136,7 +138,7 @@ def _is_missing(state: StateFolder, artifact: ArtifactRecord) -> bool:
     return not state.artifacts.folder(artifact.stage, artifact.digest).exists()
 
 
-def _move(connection: Any, state: StateFolder, thing: Unneeded, now: float) -> None:
+def _move(connection: Connection, state: StateFolder, thing: Unneeded, now: float) -> None:
     trash = Trash(state.artifacts.root)
     if thing.kind == "artifact":
         artifact_index.forget(connection, thing.name)

@@ -239,7 +239,12 @@ def _engine(path: Path) -> Engine:
 
 
 def _only_what_can_be_stored(
-    _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+    _connection: Connection,
+    _cursor: Any,
+    statement: str,
+    parameters: Any,
+    _context: Any,
+    many: bool,
 ) -> tuple[str, Any]:
     """Write out bytes that are no UTF-8 in whatever is about to be stored or looked for.
 
