@@ -6,16 +6,17 @@ version; Gemma Scope 2 brings its own for the hook.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from loopscope.inputs.model_aliases import names_of
+from loopscope.specs.hooks import STREAMS, Hook
 
 SHOWN_CHARACTERS_MAX = 80
 UNKNOWN_SHOWN_MAX = 8
-_RESIDUAL = re.compile(r"blocks\.\d+\.hook_resid_(?:pre|post)")
 _HUGGING_FACE_BLOCK = re.compile(
     r"(?:(?:model|language_model|transformer|gpt_neox)\.)*(?:layers|h)\.(\d+)(?:\.(input|output))?"
 )
@@ -77,13 +78,13 @@ def _hook(told: Mapping[str, Any]) -> str | None:
 def _residual_hook(place: Any) -> str:
     """Return TransformerLens' name of a place, which may be Hugging Face's name of a block."""
     if isinstance(place, str):
-        if _RESIDUAL.fullmatch(place):
-            return place
         if block := _HUGGING_FACE_BLOCK.fullmatch(place):
-            return f"blocks.{int(block[1])}.hook_resid_{'pre' if block[2] == 'input' else 'post'}"
+            return str(Hook(int(block[1]), "resid_pre" if block[2] == "input" else "resid_post"))
+        with contextlib.suppress(ValueError):
+            return str(Hook.parse(place))
     raise ValueError(
         f"it was trained at {_short(place)}; supported are dictionaries of "
-        "hook_resid_pre and hook_resid_post"
+        f"{' and '.join(f'hook_{stream}' for stream in STREAMS)}"
     )
 
 

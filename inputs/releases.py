@@ -14,6 +14,7 @@ import yaml
 
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.saelens_config import DECIDING
+from loopscope.specs.hooks import Hook
 
 REGISTRY_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 100
@@ -183,7 +184,7 @@ def _hook_from_path(release: str, sae_id: str, repo: str, path: str, loader: str
             f"{release} {sae_id} does not read the residual stream; "
             "supported are dictionaries of hook_resid_pre and hook_resid_post",
         )
-    return f"blocks.{int(layer.group(1))}.hook_resid_post"
+    return str(Hook(int(layer.group(1)), "resid_post"))
 
 
 def _safe_path(path: str) -> str:

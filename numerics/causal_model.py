@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,27 +14,6 @@ VOCABULARY_PER_CHUNK = 4_096
 """Logits computed at a time on a CPU: weights and logits of a chunk stay in its cache, which is
 a fifth to a half faster than one product with 262,144 tokens."""
 VOCABULARY_PER_CHUNK_CUDA = 65_536
-
-_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
-
-
-@dataclass(frozen=True)
-class HookPlace:
-    """Where the residual stream is read or written: before or after one block."""
-
-    block: int
-    point: Literal["pre", "post"]
-
-    @classmethod
-    def parse(cls, name: str, n_layers: int) -> HookPlace:
-        """Return the place of ``blocks.<i>.hook_resid_pre|post``. Raises ValueError."""
-        found = _HOOK.fullmatch(name)
-        if found is None:
-            raise ValueError(f"{name!r} is not blocks.<i>.hook_resid_pre or .hook_resid_post")
-        block = int(found.group(1))
-        if block >= n_layers:
-            raise ValueError(f"{name!r} names block {block}, the model has 0 to {n_layers - 1}")
-        return cls(block, "pre" if found.group(2) == "pre" else "post")
 
 
 @dataclass(frozen=True)

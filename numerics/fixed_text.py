@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from loopscope.numerics.batching import pad
 from loopscope.numerics.capture import HookNeverFired, NotFinite, first_not_finite
-from loopscope.numerics.causal_model import CausalModel, HookPlace
+from loopscope.numerics.causal_model import CausalModel
+from loopscope.numerics.hooks import HookPlace, steered
 from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.steering import steered
 
 POSITIONS_PER_TEXT = 8
 
@@ -151,7 +151,7 @@ def _pass(
 
 def _below(model: CausalModel, place: HookPlace) -> Sequence[nn.Module]:
     """Return the blocks whose output the hook makes needless."""
-    return list(model.blocks)[: place.block + (place.point == "post")]
+    return list(model.blocks)[: place.first_block_above]
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from loopscope.numerics.batching import pad
 from loopscope.numerics.capture import HookNeverFired, NotFinite
-from loopscope.numerics.causal_model import CausalModel, HookPlace
+from loopscope.numerics.causal_model import CausalModel
+from loopscope.numerics.hooks import HookPlace, steered
 from loopscope.numerics.scores import token_nll
-from loopscope.numerics.steering import steered
 
 TEXTS_PER_PASS = 128
 """Continuations of one opening that share a forward pass."""

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.numerics.capture import NotFinite, first_not_finite
-from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
+from loopscope.numerics.causal_model import CausalModel, OutputHead
 from loopscope.numerics.fixed_text import FixedText, carried_on, read_text
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 
 STATES_PER_CHUNK = 1_024

@@ -7,10 +7,8 @@ would skip every generated token: the mask of each pass says where to act.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,7 +16,8 @@ from torch import Tensor
 
 from loopscope.numerics.batching import pad
 from loopscope.numerics.capture import HookNeverFired, NotFinite, first_not_finite
-from loopscope.numerics.causal_model import CausalModel, HookPlace
+from loopscope.numerics.causal_model import CausalModel
+from loopscope.numerics.hooks import HookPlace, steered
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule, choose_tokens
 
@@ -41,35 +40,6 @@ class Steering:
         if self._mask is None or self._mask.shape != (len(self.intervention), hidden.shape[1]):
             raise NotFinite(f"no steering mask fits a residual of shape {tuple(hidden.shape)}")
         return self.intervention.applied(hidden, self._mask)
-
-
-@contextmanager
-def steered(
-    model: CausalModel, place: HookPlace, change: Callable[[Tensor], Tensor]
-) -> Iterator[None]:
-    """Apply ``change`` to the residual stream at ``place`` in every forward pass inside."""
-    block = model.blocks[place.block]
-    if place.point == "post":
-        handle = block.register_forward_hook(lambda _module, _inputs, out: _first(out, change))
-    else:
-
-        def before(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-            if inputs:
-                return (change(inputs[0]), *inputs[1:]), named
-            return inputs, {**named, "hidden_states": change(named["hidden_states"])}
-
-        handle = block.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Change the hidden states that a block returns, alone or first in a tuple."""
-    if isinstance(output, tuple):
-        return (change(output[0]), *output[1:])
-    return change(output)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.stage import resolved_input
 from loopscope.specs.actions import Action
+from loopscope.specs.hooks import Hook
 from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.splits import prompts_of
 
@@ -21,7 +22,7 @@ def desired(snapshot: Snapshot) -> Desired:
     facts: dict[str, Any] = model.facts or {}
     spec = snapshot.object.spec
     layers = facts.get("n_layers")
-    if layers is not None and int(spec["hook"].split(".")[1]) >= layers:
+    if layers is not None and Hook.parse(spec["hook"]).block >= layers:
         return Blocked(
             "InputMismatch",
             f"{spec['model']['name']} has {layers} layers, so there is no {spec['hook']}; "

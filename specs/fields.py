@@ -22,6 +22,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from loopscope.specs.hooks import HOOK_PATTERN
+
 
 class Spec(BaseModel):
     """Base of all spec models."""
@@ -114,7 +116,6 @@ def located(path: str | None, info: ValidationInfo) -> str | None:
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-HOOK_PATTERN = r"^blocks\.(0|[1-9][0-9]{0,3})\.hook_resid_(pre|post)$"
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 ObjectName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from loopscope.specs.fields import HOOK_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from loopscope.specs.fields import NAME_PATTERN, SHA256_PATTERN
+from loopscope.specs.hooks import HOOK_PATTERN, STREAMS, Hook, all_hooks
 from loopscope.specs.reference import FieldFacts
 from loopscope.specs.suggest import closest, did_you_mean
 
@@ -87,12 +88,9 @@ def hook_message(name: str) -> str:
     """Return what is wrong with the name of a hook, and which was probably meant."""
     layer = re.search(r"\d+", name)
     stream = name.rpartition(".")[2].removeprefix("hook_")
-    close = closest(stream, ("resid_pre", "resid_post"), cutoff=0.75)
-    hint = f"; did you mean 'blocks.{int(layer[0])}.hook_{close}'?" if layer and close else ""
-    return (
-        "expected blocks.N.hook_resid_pre or blocks.N.hook_resid_post (no other hook is "
-        f"supported), found {short(name)}{hint}"
-    )
+    close = closest(stream, STREAMS, cutoff=0.75)
+    hint = f"; did you mean {str(Hook(int(layer[0]), close))!r}?" if layer and close else ""
+    return f"expected {all_hooks()} (no other hook is supported), found {short(name)}{hint}"
 
 
 def _pattern_message(text: str, pattern: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.sampling import SamplingRule
 from tests.acceptance.independent_steering import choose
 
@@ -29,7 +29,7 @@ def next_logits(
         return (change(inputs[0]), *inputs[1:])
 
     block = model.causal.blocks[place.block]
-    if place.point == "post":
+    if place.stream == "resid_post":
         handle = block.register_forward_hook(after)
     else:
         handle = block.register_forward_pre_hook(before)

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from loopscope.numerics.causal_model import CausalModel, HookPlace, OutputHead
+from loopscope.numerics.causal_model import CausalModel, OutputHead
+from loopscope.numerics.hooks import HookPlace
+from loopscope.specs.hooks import Hook
 from loopscope.specs.tokens import BOS_ADVICE
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import ProgressReport
@@ -92,9 +94,10 @@ class LoadedModel:
     def place(self, hook: str) -> HookPlace:
         """Return the place that a hook names. Raises TerminalFailure ``UnknownHook``."""
         try:
-            return HookPlace.parse(hook, self.n_layers)
+            found = Hook.parse(hook).within(self.n_layers)
         except ValueError as error:
             raise TerminalFailure("UnknownHook", str(error)) from None
+        return HookPlace(found.block, found.stream)
 
 
 def load_model(

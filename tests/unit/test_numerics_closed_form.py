@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 from loopscope.numerics.budget import solve_strengths
-from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.numerics.scores import next_token_kl
@@ -19,7 +19,7 @@ from loopscope.numerics.steering import generate, steered_states
 from tests.drawn import assert_drawn_alike
 from tests.toy_model import toy_model
 
-PLACE = HookPlace(0, "post")
+PLACE = HookPlace(0, "resid_post")
 BOS, VOCABULARY, WIDTH = 0, 7, 5
 GENERATOR = torch.Generator().manual_seed(0)
 EMBEDDING = torch.randn(VOCABULARY, WIDTH, generator=GENERATOR)

@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 import torch
 
-from loopscope.numerics.causal_model import HookPlace
 from loopscope.numerics.dictionary import SparseDictionary, encode
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Clearing, Intervention, LatentReader
 from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.numerics.scores import loss_rise, next_token_kl
@@ -24,7 +24,7 @@ ROWS = torch.linalg.qr(torch.randn(WIDTH, LATENTS, generator=GENERATOR)).Q.T.con
 TIED = SparseDictionary(
     ROWS.T.contiguous(), torch.zeros(LATENTS), ROWS, 0.1 * torch.ones(WIDTH), "standard"
 )
-PLACE = HookPlace(0, "post")
+PLACE = HookPlace(0, "resid_post")
 TEXT = [BOS, 1, 2, 3, 4, 5, 6]
 TEXTS = ["the capital of germany is", "a child", "the old house near the sea saw a small train"]
 STEPS = 5
@@ -173,7 +173,7 @@ def run(model, openings, arms, draws, place, rule):
 
 @pytest.mark.parametrize("architecture", ["standard", "topk"])
 def test_a_clamped_row_is_the_same_alone_and_in_a_batch(any_model, architecture):
-    arms, place, rule = arms_of(architecture), HookPlace(1, "post"), SamplingRule(0.9, 20)
+    arms, place, rule = arms_of(architecture), HookPlace(1, "resid_post"), SamplingRule(0.9, 20)
     openings = [any_model.encode(text) for text in TEXTS]
     draws = torch.stack([torch.from_numpy(uniforms(0, text, 0, STEPS)) for text in TEXTS])
     together = run(any_model, openings, arms, draws, place, rule)
@@ -220,7 +220,7 @@ def alone(model, openings, arms, place):
 
 @pytest.mark.parametrize("architecture", ["jumprelu", "topk"])
 def test_clamped_text_with_a_cache_is_that_of_full_recomputation(any_model, architecture):
-    arms, place = arms_of(architecture), HookPlace(1, "post")
+    arms, place = arms_of(architecture), HookPlace(1, "resid_post")
     openings = [any_model.encode(text) for text in TEXTS]
     draws = torch.zeros(3, STEPS, dtype=torch.float64)
     found = run(any_model, openings, arms, draws, place, SamplingRule(greedy=True))

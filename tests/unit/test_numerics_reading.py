@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.reading import read_continuations, text_means
 
-PLACES = (HookPlace(1, "post"), HookPlace(2, "pre"), HookPlace(0, "pre"))
+PLACES = (HookPlace(1, "resid_post"), HookPlace(2, "resid_pre"), HookPlace(0, "resid_pre"))
 TEXTS = [[5, 9, 30, 8], [40], [7, 7, 12, 50, 51, 52, 20], [33, 4]]
 
 
@@ -42,7 +42,7 @@ def test_the_states_are_those_of_the_generated_tokens_alone_and_in_order(any_mod
                 input_ids=torch.tensor([[*opening, *text]]), output_hidden_states=True
             ).hidden_states
         for place in PLACES:
-            layer = place.block + (place.point == "post")
+            layer = place.first_block_above
             expected[place].append(states[layer][0, len(opening) :])
     for place in PLACES:
         together = torch.cat(expected[place])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from loopscope.numerics import causal_model, scores
-from loopscope.numerics.causal_model import HookPlace, OutputHead
+from loopscope.numerics.causal_model import OutputHead
 from loopscope.numerics.fixed_text import carried_on, read_text
+from loopscope.numerics.hooks import STREAMS, HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.scores import (
     kl_of_states,
@@ -17,7 +18,7 @@ from loopscope.numerics.scores import (
 )
 from loopscope.numerics.steering import steered_states
 
-PLACE = HookPlace(1, "post")
+PLACE = HookPlace(1, "resid_post")
 
 
 @pytest.fixture
@@ -98,12 +99,12 @@ def test_next_token_kl_is_that_of_plain_forward_passes(any_model):
     assert float(found[1].mean()) > 0.01
 
 
-@pytest.mark.parametrize("point", ["pre", "post"])
-def test_a_pass_that_begins_at_the_hook_is_the_whole_pass(any_model, point):
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_pass_that_begins_at_the_hook_is_the_whole_pass(any_model, stream):
     tokens = any_model.encode("the old market in the quiet city sold bread")
     vectors = torch.randn(2, any_model.d_model, generator=torch.Generator().manual_seed(0)) * 3
     for block in range(any_model.n_layers):
-        place = HookPlace(block, point)
+        place = HookPlace(block, stream)
         text = read_text(any_model.causal, place, tokens, [2, 5])
         found = carried_on(any_model.causal, text, Intervention(vectors))
         whole = steered_states(any_model.causal, place, tokens, Intervention(vectors))[:, [2, 5]]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.causal_model import HookPlace
 from loopscope.numerics.fixed_text import hashed_order, hashed_positions
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
 from loopscope.numerics.scores import loss_rise, next_token_kl
@@ -300,7 +300,9 @@ def test_a_system_prompt_works_by_standing_before_the_text(steering_world):
     assert_drawn_alike(
         [found],
         [expected.tolist()[: len(found)]],
-        lambda _, drawn: next_logits(model, tokens + drawn, HookPlace(1, "post"), lambda h: h),
+        lambda _, drawn: next_logits(
+            model, tokens + drawn, HookPlace(1, "resid_post"), lambda h: h
+        ),
         [],
         SamplingRule(greedy=True),
     )

@@ -15,6 +15,7 @@ from loopscope.numerics.intervention import LatentReader
 from loopscope.numerics.outcomes import LinearProbe, distinct_share, probe_auroc, probe_interval
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
+from loopscope.specs.hooks import Hook
 from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
 from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.steering.cells import Row
@@ -122,7 +123,7 @@ def _probe(run: SteeringRun) -> dict[str, Any]:
 
 def _default_probe_hook(run: SteeringRun) -> str:
     last = run.model.n_layers - 1
-    return f"blocks.{min(last, (run.place.block + 1 + last) // 2)}.hook_resid_post"
+    return str(Hook(min(last, (run.place.block + 1 + last) // 2), "resid_post"))
 
 
 def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.numerics.capture import HookNeverFired, NotFinite
-from loopscope.numerics.causal_model import HookPlace
+from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
 from loopscope.state.failures import TerminalFailure
