@@ -27,7 +27,7 @@ KEY = Key("Capture", "default", "cap")
 AND_WORK = "\nfrom loopscope.worker.__main__ import main\nmain()\n"
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""A prelude imports NumPy before the worker blocks SIGTERM; a pool of threads would not block it."""
+"""A prelude imports NumPy before the worker blocks SIGTERM; a pool's threads would not block it."""
 
 
 class RealWorker:
