@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.many_specs import settle_all, write_specs
 from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
+from loopscope.state.db.objects import all_keys as everything
 from loopscope.state.folder import open_state
 from loopscope.state.invariants import rows
-from loopscope.state.objects import all_keys as everything
 
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE_TARGETS = 1000

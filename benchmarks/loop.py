@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loopscope.state import artifact_index, pauses
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import pauses
 from tests.simulated import START_TIME, Simulation, capture_spec, texts
 
 WAITING, PROMPTS = (10, 100, 1000), (20, 200, 2000)

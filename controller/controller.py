@@ -14,36 +14,38 @@ from typing import Literal
 
 import structlog
 
-from loopscope.controller.adoption import Adoption, StillHashing
-from loopscope.controller.cached import ReconciledMark
 from loopscope.controller.clock import Clock, Turns
-from loopscope.controller.commit import commit, log_committed, would_write
-from loopscope.controller.converged import Converged
-from loopscope.controller.dependants import Dependants
-from loopscope.controller.executor import Executor
-from loopscope.controller.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
-from loopscope.controller.leases import Leases, LeaseWatch
+from loopscope.controller.jobs.executor import Executor
+from loopscope.controller.jobs.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
+from loopscope.controller.jobs.leases import Leases, LeaseWatch
+from loopscope.controller.jobs.starting import Starter
 from loopscope.controller.observer import Observer, Result, Unobserved
-from loopscope.controller.older_rules import plan_of_owner
-from loopscope.controller.outside_writes import OutsideWrites
-from loopscope.controller.quiet import Quiet
-from loopscope.controller.resolution import UNRESOLVED, Resolution, Resolver, is_local
+from loopscope.controller.plan.cached import ReconciledMark
+from loopscope.controller.plan.older_rules import plan_of_owner
+from loopscope.controller.reconcile.adoption import Adoption, StillHashing
+from loopscope.controller.reconcile.commit import commit, log_committed, would_write
+from loopscope.controller.reconcile.converged import Converged
+from loopscope.controller.reconcile.dependants import Dependants
+from loopscope.controller.reconcile.quiet import Quiet
+from loopscope.controller.reconcile.resolution import UNRESOLVED, Resolution, Resolver, is_local
+from loopscope.controller.reconcile.snapshots import Known, known_of, read_snapshot
+from loopscope.controller.reconcile.snapshots import Observer as ArtifactObserver
+from loopscope.controller.reconcile.trouble import Trouble
+from loopscope.controller.reconcile.verification import SHARE, Verifier
+from loopscope.controller.reconcile.work_queue import Priority, WorkQueue
 from loopscope.controller.settings import Settings
-from loopscope.controller.snapshots import Known, known_of, read_snapshot
-from loopscope.controller.snapshots import Observer as ArtifactObserver
-from loopscope.controller.starting import Starter
-from loopscope.controller.trouble import Trouble
-from loopscope.controller.verification import SHARE, Verifier
-from loopscope.controller.work_queue import Priority, WorkQueue
+from loopscope.controller.sources.outside_writes import OutsideWrites
 from loopscope.reconcilers.plan import Blocked, Desired, Failed, LookAgain, Observed, Plan, Snapshot
 from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, events, failpoints, jobs, objects
+from loopscope.state import failpoints
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.objects import Conflict, Gone
 from loopscope.state.failures import TransientFailure
 from loopscope.state.folder import StateFolder
-from loopscope.state.objects import Conflict, Gone
 
 log = structlog.get_logger("controller")
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import structlog
 from filelock import FileLock, Timeout
 
+from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.clock import SystemClock
-from loopscope.controller.code_identity import code_identity
 from loopscope.controller.controller import Controller
-from loopscope.controller.executor import LocalProcesses
-from loopscope.controller.resolution import Resolver
+from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
-from loopscope.state import failpoints, job_queue, leader
+from loopscope.state import failpoints
+from loopscope.state.db import job_queue, leader
 from loopscope.state.failures import TransientFailure
 from loopscope.state.files import free_bytes
 from loopscope.state.folder import StateFolder

@@ -6,8 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from loopscope.controller.scheduling import Limits
 from loopscope.state.retry_policy import RetryPolicy
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may run at once, and how fast it may start. None means without a limit."""
+
+    job_starts_per_minute: int = 60
+    burst: int | None = None
+    slots_per_experiment: int | None = None
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Budget by device; a device that is missing has none."""
+    aging_seconds: float = 600.0
 
 
 @dataclass(frozen=True)

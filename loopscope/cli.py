@@ -17,7 +17,7 @@ from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Gl
 from loopscope.outlet import outlets
 from loopscope.reports.terminal import printable
 from loopscope.specs.errors import InvalidSpec
-from loopscope.state.artifacts import Corrupt
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import Failure
 
 

@@ -7,13 +7,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import SHORT_BY_KIND
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
-from loopscope.state import objects
+from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
@@ -139,7 +139,7 @@ def split_name(words: list[str]) -> tuple[str, str | None]:
     return kind_of(words[0]), words[1] if len(words) == 2 else None
 
 
-def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
+def find(connection: Connection, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
     """Return the named object; or, named by their experiment, its objects of that kind."""
     exact = objects.get(connection, Key(kind, namespace, name))
     if exact is not None:
@@ -157,13 +157,13 @@ def find(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRe
     return found
 
 
-def all_owned_by(connection: Any, owner: ObjectRecord) -> list[ObjectRecord]:
+def all_owned_by(connection: Connection, owner: ObjectRecord) -> list[ObjectRecord]:
     """Return what an object owns, and what that owns."""
     children = objects.owned_by(connection, owner.uid)
     return [one for child in children for one in (child, *all_owned_by(connection, child))]
 
 
-def find_experiment(connection: Any, namespace: str, name: str) -> ObjectRecord:
+def find_experiment(connection: Connection, namespace: str, name: str) -> ObjectRecord:
     """Return the experiment of that name; a sweep is refused, because only its cells have answers.
 
     Raises CommandError, with the names of the cells.
@@ -175,7 +175,7 @@ def find_experiment(connection: Any, namespace: str, name: str) -> ObjectRecord:
     return found
 
 
-def find_one(connection: Any, kind: str, namespace: str, name: str) -> ObjectRecord:
+def find_one(connection: Connection, kind: str, namespace: str, name: str) -> ObjectRecord:
     """Return the one object of that name; raises CommandError when there are several."""
     found = find(connection, kind, namespace, name)
     if len(found) > 1:

@@ -25,7 +25,7 @@ from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.suggest import did_you_mean
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.read_only import looking_at
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from loopscope.controller.settled import family
+from loopscope.controller.reconcile.settled import family
 from loopscope.reports.numbers import testable
 from loopscope.reports.present import present
 from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from loopscope.commands.queue import job_detail
-from loopscope.controller.past_runs import PastRuns
-from loopscope.controller.settled import family
+from loopscope.controller.plan.past_runs import PastRuns
+from loopscope.controller.reconcile.settled import family
 from loopscope.reports.documents import remaining_seconds
 from loopscope.reports.listing import DONE_WORDS, stage_word
 from loopscope.reports.numbers import age
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobHead, ObjectRecord, Progress
 
@@ -86,7 +86,7 @@ class RunProgress:
         rows = [row if row.is_stage else _of_owned(row, rows, records) for row in rows]
         return rows, self._whole([row for row in rows if row.is_stage])
 
-    def _learn(self, connection: Any, records: Sequence[ObjectRecord]) -> None:
+    def _learn(self, connection: Connection, records: Sequence[ObjectRecord]) -> None:
         """Ask again what stages take, once one more of them has ended."""
         ended = sum(record.ready for record in records)
         if ended != self._expected_at:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from loopscope.controller.limits import below_floor
-from loopscope.controller.queue_snapshot import priority_of, read_queue
-from loopscope.controller.scheduling import Place, QueueSnapshot, Wait, schedule
+from loopscope.controller.jobs.limits import below_floor
+from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
+from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, Wait, schedule
 from loopscope.controller.settings import Settings
 from loopscope.reports.present import present, present_jobs
-from loopscope.state import job_queue, jobs, leader, objects, pauses
+from loopscope.state.db import job_queue, jobs, leader, objects, pauses
+from loopscope.state.db.connection import Connection
 from loopscope.state.files import free_bytes
 from loopscope.state.processes import process_exists
 from loopscope.state.records import UNAVAILABLE, JobHead, LeaderRecord, ObjectRecord, Progress
@@ -55,7 +55,7 @@ class QueueView:
 
 
 def read_view(
-    connection: Any, state_path: Path, settings: Settings, now: float, *, ended: bool = False
+    connection: Connection, state_path: Path, settings: Settings, now: float, *, ended: bool = False
 ) -> QueueView:
     """Return the queue as the controller sees it, or would see it with these settings."""
     found = leader.get(connection)
@@ -90,7 +90,9 @@ def read_view(
 _SECTION = {"running": 0, "pending": 1, "succeeded": 2, "failed": 2, "cancelled": 2}
 
 
-def _with_places(connection: Any, snapshot: QueueSnapshot, settings: Settings) -> QueueSnapshot:
+def _with_places(
+    connection: Connection, snapshot: QueueSnapshot, settings: Settings
+) -> QueueSnapshot:
     """Add the slots that no running job takes, with the workers that idle there."""
     running = {job.worker for job in jobs.running(connection)}
     workers = leader.workers(connection).values()

@@ -12,7 +12,7 @@ from loopscope.reports.listing import Listing, by_owner, listing
 from loopscope.reports.present import present, present_jobs
 from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, objects
+from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 

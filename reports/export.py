@@ -19,7 +19,7 @@ from loopscope.reports.several import Several
 from loopscope.reports.view import PROMPTS, ExperimentView, StageView
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
-from loopscope.state.artifacts import Corrupt
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 

@@ -18,7 +18,7 @@ from loopscope.reports.several import COLUMNS, Several
 from loopscope.reports.steering_figure import arm_class
 from loopscope.reports.story import confirmation, sentence
 from loopscope.reports.view import ExperimentView
-from loopscope.state.artifacts import Corrupt
+from loopscope.state.artifacts.store import Corrupt
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -17,25 +17,26 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage, ready_reference
 from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, leader, objects, pauses
+from loopscope.state.db import jobs, leader, objects, pauses
+from loopscope.state.db.connection import Connection
 from loopscope.state.processes import process_exists, without_lost_worker
 from loopscope.state.records import JobHead, ObjectRecord
 
 
-def is_controlled(connection: Any) -> bool:
+def is_controlled(connection: Connection) -> bool:
     """Whether a controller lives, so that what it wrote is true within a moment."""
     found = leader.get(connection)
     return found is not None and process_exists(found.process)
 
 
-def present(connection: Any, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
+def present(connection: Connection, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
     """Return the objects with the status that their jobs and what they own give them now."""
     if is_controlled(connection):
         return list(records)
     return _Present(connection, pauses.listed(connection)).of(records)
 
 
-def present_jobs(connection: Any, found: Sequence[JobHead]) -> list[JobHead]:
+def present_jobs(connection: Connection, found: Sequence[JobHead]) -> list[JobHead]:
     """Return the jobs; one whose worker is gone waits, whatever its row still says."""
     if not any(job.state == "running" for job in found) or is_controlled(connection):
         return list(found)
@@ -44,7 +45,7 @@ def present_jobs(connection: Any, found: Sequence[JobHead]) -> list[JobHead]:
 
 @dataclass(frozen=True)
 class _Present:
-    connection: Any
+    connection: Connection
     paused: dict[str, float]
     _upstream: dict[Key, ObjectRecord | None] = field(default_factory=dict)
 

@@ -18,8 +18,9 @@ from loopscope.specs.actions import CODE_REVISIONS, Stage, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
-from loopscope.state import artifact_index, objects
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopscope.state.artifacts import ArtifactStore
-from loopscope.state.database import Database, open_database
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db.database import Database, open_database
 from loopscope.state.failures import TerminalFailure
 
 

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
-from loopscope.state import jobs
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import jobs
 from loopscope.state.invariants import Seen, Violation
 from loopscope.state.records import ArtifactRecord, JobHead, JobState, ObjectRecord
 

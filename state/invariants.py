@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from loopscope.state import artifact_index, jobs, objects, tables
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.db import jobs, objects, tables
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ChangeRecord, JobHead, ObjectRecord
 

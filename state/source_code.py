@@ -72,7 +72,7 @@ class SourceCode:
         """Return the names of these modules, in order."""
         package = self.package.name
         found: set[str] = set()
-        waiting = [f"{package}.worker.stages.{stage}", f"{package}.worker.runner"]
+        waiting = [f"{package}.worker.stages.{stage}.stage", f"{package}.worker.runner"]
         while waiting:
             name = waiting.pop()
             if name in self.modules and name not in found:

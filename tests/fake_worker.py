@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from loopscope.specs.actions import CODE_REVISIONS, Stage
-from loopscope.state import failpoints, jobs
-from loopscope.state.artifacts import Corrupt
+from loopscope.state import failpoints
+from loopscope.state.artifacts.publication import publish, verified_folder
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.failures import PASSING, Failure, TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
-from loopscope.state.jobs import Fenced
 from loopscope.state.orders import Order
-from loopscope.state.publication import publish, verified_folder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged

@@ -15,7 +15,7 @@ from pathlib import Path
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.specs.merging import asked_fields
-from loopscope.state import applied, jobs, leader, objects, pauses
+from loopscope.state.db import applied, jobs, leader, objects, pauses
 from loopscope.state.records import AppliedRecord, Progress, SourceRecord
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts
 

@@ -22,16 +22,17 @@ from typing import Any
 import structlog
 
 from loopscope.controller.controller import Controller
-from loopscope.controller.resolution import Resolution, Resolver
-from loopscope.controller.scheduling import Place
+from loopscope.controller.jobs.scheduling import Place
+from loopscope.controller.reconcile.resolution import Resolution, Resolver
+from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.controller.settings import Settings
-from loopscope.controller.settled import family, is_settled
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.state import failpoints, invariants, jobs, objects
+from loopscope.state import failpoints, invariants
 from loopscope.state.clock_reading import ClockReading
+from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord, ObjectRecord
@@ -115,7 +116,7 @@ class Inputs:
 
 @dataclass
 class SimulatedWorkers:
-    """Implements ``loopscope.controller.executor.Executor``; a job runs when a test says so."""
+    """Implements ``controller.jobs.executor.Executor``; a job runs when a test says so."""
 
     state: StateFolder
     clock: VirtualClock

@@ -15,7 +15,7 @@ from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
-from loopscope.worker.stages import capture
+from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.tables import write_table
 
 HOOK = "blocks.1.hook_resid_post"

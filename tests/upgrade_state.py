@@ -35,7 +35,7 @@ def pack(folder: Path, archive: Path) -> None:
         sql = Path(place) / "state.sql"
         sql.write_text(dump.replace(str(folder), PLACEHOLDER), encoding="utf-8")
         tar.add(sql, "state.sql", filter=_nobodys)
-        for name in (*INPUTS, "state/artifacts"):
+        for name in (*INPUTS, "state/artifacts/store"):
             tar.add(folder / name, name, filter=_nobodys)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from loopscope.state import jobs
-from loopscope.state.artifacts import NOT_DAMAGE
+from loopscope.state.artifacts.store import NOT_DAMAGE
+from loopscope.state.db import jobs
+from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
 from loopscope.state.files import disk_full_words, is_disk_full
 from loopscope.state.records import JobHead
@@ -44,7 +44,7 @@ def failure_of(error: Exception, folder: Path) -> Failure:
 
 
 def record_failure(
-    connection: Any, job: JobHead, failure: Failure, *, now: float, policy: RetryPolicy
+    connection: Connection, job: JobHead, failure: Failure, *, now: float, policy: RetryPolicy
 ) -> None:
     """End an attempt: tried again, postponed without losing it, or failed. Raises Fenced."""
     reason, message = failure.reason, failure.message

@@ -11,10 +11,11 @@ from types import TracebackType
 
 import structlog
 
-from loopscope.state import failpoints, jobs
-from loopscope.state.database import Database
+from loopscope.state import failpoints
+from loopscope.state.db import jobs
+from loopscope.state.db.database import Database
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.failures import PASSING, JobStopped
-from loopscope.state.jobs import Fenced
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker.stop import StopRequest

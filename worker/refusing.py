@@ -5,10 +5,10 @@ from __future__ import annotations
 import structlog
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.state import jobs
+from loopscope.state.db import jobs
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
-from loopscope.state.jobs import Fenced
 from loopscope.state.orders import Order
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged, SourceCode

@@ -15,12 +15,13 @@ from typing import Any
 import structlog
 import torch
 
-from loopscope.state import failpoints, jobs
-from loopscope.state.artifacts import Corrupt
+from loopscope.state import failpoints
+from loopscope.state.artifacts.publication import publish, verified_folder
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
-from loopscope.state.jobs import Fenced
-from loopscope.state.publication import publish, verified_folder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged, source_at_start
@@ -112,7 +113,7 @@ class Runner:
         began = time.monotonic()
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
-        stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}").run
+        stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}.stage").run
         work = self.state.artifacts.work_folder(job.digest)
         shards = Shards(work, partial(self._note_advance, job))
         lease.may_finish = shards.ends_within

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 from loopscope.worker.shards import Shards

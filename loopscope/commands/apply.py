@@ -25,7 +25,7 @@ from loopscope.reports.terminal import printable
 from loopscope.specs.spec_sources import SpecSource
 
 if TYPE_CHECKING:
-    from loopscope.controller.requests import Done, Reading, Request
+    from loopscope.controller.plan.requests import Done, Reading, Request
     from loopscope.state.folder import StateFolder
 
 
@@ -64,7 +64,7 @@ def apply(
     ] = None,
 ) -> None:
     """Store what a file or folder describes; a controller then makes it true."""
-    from loopscope.controller.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.plan.requests import fulfil, read_files  # late: `get` must stay quick
 
     if (plan is None) == (not filename):
         raise CommandError("name what to apply: either -f PATH or --plan FILE")
@@ -94,9 +94,9 @@ def diff(
     force_conflicts: ForceOption = False,
 ) -> None:
     """Show which fields an apply would change. Exit 1 when there are any."""
-    from loopscope.controller.intents import intents
-    from loopscope.controller.reasons import change_words
-    from loopscope.controller.requests import read_files
+    from loopscope.controller.apply.intents import intents
+    from loopscope.controller.plan.reasons import change_words
+    from loopscope.controller.plan.requests import read_files
 
     state = context.obj.open_to_read()
     request = request_of(context.obj, filename, root, apply_set, force=force_conflicts)
@@ -122,8 +122,8 @@ def request_of(
     confirm: bool = False,
 ) -> Request:
     """Return what the options of ``apply`` and ``plan`` ask for."""
-    from loopscope.controller.appliers import ANYBODY, Applier, set_manager
-    from loopscope.controller.requests import Request
+    from loopscope.controller.apply.appliers import ANYBODY, Applier, set_manager
+    from loopscope.controller.plan.requests import Request
 
     if apply_set is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", apply_set):
         raise CommandError(
@@ -151,8 +151,8 @@ def tell_notes(state: StateFolder | None, reading: Reading) -> list[str]:
     """Say on standard error what was not looked at, and what may find nothing; return it."""
     if not reading.loaded:
         return []
-    from loopscope.controller.selection_power import selection_warnings
-    from loopscope.controller.unchecked import unchecked_inputs
+    from loopscope.controller.plan.selection_power import selection_warnings
+    from loopscope.controller.plan.unchecked import unchecked_inputs
 
     notes = [
         *(f"note: {note}" for note in unchecked_inputs(state, reading.loaded)),
@@ -164,8 +164,8 @@ def tell_notes(state: StateFolder | None, reading: Reading) -> list[str]:
 
 
 def _dry_run(state: StateFolder | None, request: Request) -> None:
-    from loopscope.controller.intents import intents
-    from loopscope.controller.requests import doomed_by, read_files
+    from loopscope.controller.apply.intents import intents
+    from loopscope.controller.plan.requests import doomed_by, read_files
 
     reading: Reading = read_files(state, request, now=now())
     if state is None:
@@ -181,13 +181,13 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
 
 
 def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
-    from loopscope.controller.plan_files import (
+    from loopscope.controller.plan.plan_files import (
         plan_document,
         read_plan,
         refuse_if_moved,
         request_of,
     )
-    from loopscope.controller.requests import fulfil, planned, read_files
+    from loopscope.controller.plan.requests import fulfil, planned, read_files
 
     document = read_plan(file)
     request = request_of(document, confirm=confirm)

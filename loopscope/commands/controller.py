@@ -73,10 +73,12 @@ def controller(
 
     Beside another controller it stands by, and takes over when that one is gone.
     """
-    from loopscope.controller.folder_source import FolderSource  # late: `get` must stay quick
-    from loopscope.controller.retention import Retention
-    from loopscope.controller.standby import leading
-    from loopscope.state.collection import RetentionPolicy
+    from loopscope.controller.leader_election import leading
+    from loopscope.controller.maintenance.retention import Retention
+    from loopscope.controller.sources.folder_source import (
+        FolderSource,  # late: `get` must stay quick
+    )
+    from loopscope.state.artifacts.collection import RetentionPolicy
 
     context.obj.refuse_namespace("controller")
     if watch is not None and not watch.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,8 @@ from loopscope.commands.options import FilesOrElseOption, RootOption
 from loopscope.context import CommandError, Globals, find, now, root_of, split_name
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import SpecSource
-from loopscope.state import objects
+from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +56,7 @@ def _described(options: Globals, paths: list[Path], root: Path | None) -> list[K
     return [item.manifest.key for item in load_all(sources, options.only_namespace)]
 
 
-def _named(connection: Any, namespace: str, words: list[str]) -> list[Key]:
+def _named(connection: Connection, namespace: str, words: list[str]) -> list[Key]:
     if not words:
         raise CommandError("name what to delete: loopscope delete KIND NAME, or -f FILE")
     kind, name = split_name(words)
@@ -64,7 +65,7 @@ def _named(connection: Any, namespace: str, words: list[str]) -> list[Key]:
     return [record.key for record in find(connection, kind, namespace, name)]
 
 
-def _refuse_owned(connection: Any, keys: Sequence[Key]) -> None:
+def _refuse_owned(connection: Connection, keys: Sequence[Key]) -> None:
     """Refuse what its owner would make again, unless that goes as well."""
     for record in objects.get_all(connection, keys):
         if record.owner is not None and record.owner not in keys:

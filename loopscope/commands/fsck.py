@@ -9,7 +9,7 @@ import typer
 
 from loopscope.context import CommandError, now
 from loopscope.reports.numbers import counted
-from loopscope.state.consistency import ADVICE, Comparison, Finding
+from loopscope.state.artifacts.consistency import ADVICE, Comparison, Finding
 
 EXIT_FINDINGS = 1
 _SET_ASIDE = "damaged or foreign things were"
@@ -31,7 +31,7 @@ def fsck(
 
     Changes nothing without --repair.
     """
-    from loopscope.controller.fsck import examine, mend  # late: `get` must stay quick
+    from loopscope.controller.maintenance.fsck import examine, mend  # late: `get` must stay quick
     from loopscope.controller.runtime import AnotherController
 
     context.obj.refuse_namespace("fsck")

@@ -15,7 +15,7 @@ from loopscope.reports.numbers import age, byte_size, counted
 from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
-    from loopscope.state.collection import Stock, Unneeded
+    from loopscope.state.artifacts.collection import Stock, Unneeded
 
 ROWS_MAX = 50
 """Things listed one by one; the rest is counted. ``-o json`` has them all."""
@@ -40,9 +40,14 @@ def gc(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Show what nothing needs any more, with its size; with --yes it goes to the trash."""
-    from loopscope.state.collection import RetentionPolicy, collect, forget_missing, take_stock
-    from loopscope.state.reachability import Reachability
-    from loopscope.state.trash import Trash
+    from loopscope.state.artifacts.collection import (
+        RetentionPolicy,
+        collect,
+        forget_missing,
+        take_stock,
+    )
+    from loopscope.state.artifacts.reachability import Reachability
+    from loopscope.state.artifacts.trash import Trash
 
     context.obj.refuse_namespace("gc")
     if output not in (None, "json"):

@@ -21,7 +21,9 @@ from loopscope.reports.present import present, present_jobs
 from loopscope.reports.terminal import printable
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, events, jobs, objects
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import EventRecord, ObjectRecord
 
@@ -60,7 +62,7 @@ def get(
     namespace = context.obj.namespace
     fits = _selector(selector)
 
-    def select(connection: Any) -> list[ObjectRecord]:
+    def select(connection: Connection) -> list[ObjectRecord]:
         if name is not None:
             found = find(connection, kind, namespace, name)
         else:
@@ -87,7 +89,7 @@ def get(
 
 
 def _owned(
-    connection: Any, records: list[ObjectRecord], namespace: str, *, single: bool
+    connection: Connection, records: list[ObjectRecord], namespace: str, *, single: bool
 ) -> dict[str, list[ObjectRecord]]:
     """Return what experiments own, by their uid; nothing else owns anything."""
     if not any(record.key.kind == "Experiment" for record in records):
@@ -121,7 +123,7 @@ def _watch(
 def _or_nothing(select: Select) -> Select:
     """A named object that goes away while it is watched is gone, not a mistake."""
 
-    def found(connection: Any) -> list[ObjectRecord]:
+    def found(connection: Connection) -> list[ObjectRecord]:
         try:
             return select(connection)
         except CommandError:
@@ -172,7 +174,7 @@ def describe(context: typer.Context, words: Words) -> None:
     print("".join(texts), end="")
 
 
-def _described(connection: Any, record: ObjectRecord) -> str:
+def _described(connection: Connection, record: ObjectRecord) -> str:
     digest = record.wanted_digest
     ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
     artifact = artifact_index.get(connection, digest) if digest else None
@@ -214,7 +216,7 @@ def list_events(
         told = {(e.key, e.reason, e.message): e.count for e in seen}
 
 
-def _events(connection: Any, key: Key | None, namespace: str | None) -> list[EventRecord]:
+def _events(connection: Connection, key: Key | None, namespace: str | None) -> list[EventRecord]:
     """Return the events of an object, else of the namespace that was asked for, else all."""
     seen = events.listed(connection, key)
     return [e for e in seen if namespace is None or e.key.namespace == namespace]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from loopscope.context import CommandError, find, find_one, now, split_name
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
-from loopscope.state import events, jobs, objects
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import CANCELLED, ObjectRecord
 
 Words = Annotated[
@@ -68,7 +69,9 @@ def rerun(
     ] = NODE_NAMES[0],
 ) -> None:
     """Make the artifacts of an experiment's stages again; the old ones are set aside."""
-    from loopscope.controller.rerunning import rerun_stages  # late: `get` must stay quick
+    from loopscope.controller.maintenance.rerunning import (
+        rerun_stages,  # late: `get` must stay quick
+    )
 
     if start not in NODE_NAMES:
         raise CommandError(f"unknown stage {start!r}; expected one of {', '.join(NODE_NAMES)}")
@@ -86,7 +89,7 @@ def _say(lines: list[str]) -> None:
 
 
 def _with_stages(
-    connection: Any, context: typer.Context, words: list[str], command: str
+    connection: Connection, context: typer.Context, words: list[str], command: str
 ) -> list[ObjectRecord]:
     """Return the named objects; of an experiment its stages, for they have the jobs."""
     kind, name = split_name(words)

@@ -14,7 +14,7 @@ import typer
 
 from loopscope.context import CommandError, find, split_name
 from loopscope.reports.terminal import printable
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 
 POLL_SECONDS = 0.5
@@ -112,7 +112,7 @@ class WorkerLogReader:
 
 def _digests(state: StateFolder, kind: str, namespace: str, name: str) -> set[str]:
     """Return the actions of the object: what it wants now, and what was queued for it before."""
-    from loopscope.controller.settled import family
+    from loopscope.controller.reconcile.settled import family
 
     with state.database.read() as connection:
         keys = [record.key for record in find(connection, kind, namespace, name)]

@@ -8,7 +8,7 @@ import typer
 
 from loopscope.context import CommandError, Globals, find_one, now, split_name
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.state import pauses
+from loopscope.state.db import pauses
 
 Words = Annotated[
     list[str] | None,

@@ -26,7 +26,7 @@ from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.folder import StateFolder, open_state
 
 if TYPE_CHECKING:
-    from loopscope.controller.planned import Planned, PlannedStage
+    from loopscope.controller.apply.planned import Planned, PlannedStage
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def plan(
     ] = None,
 ) -> None:
     """Show what an apply would run, and why; nothing is written."""
-    from loopscope.controller.requests import planned, read_files
+    from loopscope.controller.plan.requests import planned, read_files
 
     if STANDARD_INPUT in filename and output not in (None, "json"):
         raise CommandError("a plan file names files that are read again; -f - is none")
@@ -63,7 +63,7 @@ def plan(
     if output is None:
         print(printable("\n".join(_lines(found))))
         return
-    from loopscope.controller.plan_files import plan_document
+    from loopscope.controller.plan.plan_files import plan_document
 
     whole = plan_document(found, reading, now=now(), notes=notes)
     document = json.dumps(whole, indent=1, ensure_ascii=False)
@@ -109,8 +109,8 @@ def _lines(found: Planned) -> Iterator[str]:
 
 
 def _changes(changes: Any, outcome: str) -> Iterator[str]:
-    from loopscope.controller.reasons import change_words
-    from loopscope.controller.upgrade_words import default_words
+    from loopscope.controller.plan.reasons import change_words
+    from loopscope.controller.plan.upgrade_words import default_words
 
     for change in changes if outcome == "configured" else ():
         words = change_words(change.field, change.before, change.after)

@@ -12,7 +12,7 @@ from loopscope.context import CommandError, now
 from loopscope.reports.documents import job_document, remaining_seconds, speed, token_speed
 from loopscope.reports.listing import Listing
 from loopscope.reports.numbers import MISSING, age, byte_size, iso
-from loopscope.state import pauses
+from loopscope.state.db import pauses
 from loopscope.state.records import (
     CODE_CHANGED,
     WAITS_FOR_SPACE,

@@ -40,7 +40,9 @@ def rebuild(
 
     The old database is set aside, never deleted. Then `run` finds nothing left to do.
     """
-    from loopscope.controller.rebuild import rebuild as make_again  # late: `get` must stay quick
+    from loopscope.controller.maintenance.rebuild import (
+        rebuild as make_again,  # late: `get` must stay quick
+    )
     from loopscope.controller.runtime import AnotherController
 
     context.obj.refuse_namespace("rebuild")
@@ -63,7 +65,7 @@ def rebuild(
 
 def _loaded(specs: list[Path], root: Path | None) -> list[LoadedObject]:
     """Load all files; an object may stand in one only."""
-    from loopscope.controller.applying import load_admitted
+    from loopscope.controller.plan.applying import load_admitted
 
     loaded: dict[Key, LoadedObject] = {}
     for path in specs:

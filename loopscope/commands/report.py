@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from loopscope.context import CommandError, find_experiment, find_one
 from loopscope.reports.present import present
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
-from loopscope.state import objects
+from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 
@@ -48,7 +49,7 @@ def report(
     print(f"report: {_one(state, asked[0], path) if single else _several(title, asked, path)}")
 
 
-def _named(connection: Any, namespace: str, name: str) -> list[ObjectRecord]:
+def _named(connection: Connection, namespace: str, name: str) -> list[ObjectRecord]:
     """Return the experiments that a word stands for: itself, a sweep's cells, a folder's."""
     exact = objects.get(connection, Key("Experiment", namespace, name))
     folder = Path(name)

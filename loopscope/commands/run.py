@@ -33,9 +33,9 @@ from loopscope.commands.options import (
     VerboseOption,
 )
 from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, now
-from loopscope.controller.executor import STOP_GRACE_SECONDS
+from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS
+from loopscope.controller.reconcile.settled import family, is_settled, waits_for_unavailable
 from loopscope.controller.settings import Settings
-from loopscope.controller.settled import family, is_settled, waits_for_unavailable
 from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
 from loopscope.outcome import how_to_go_on, kept_line, outcomes
@@ -82,7 +82,7 @@ def run(
     that is left waits for a model or dictionary that cannot be had, 124 when the time is over, 130
     on interrupt.
     """
-    from loopscope.controller.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.plan.requests import fulfil, read_files  # late: `get` must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))

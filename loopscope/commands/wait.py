@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -21,7 +21,8 @@ from loopscope.reports.present import present
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import nodes_of
 from loopscope.specs.status import ConditionType
-from loopscope.state import objects
+from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
 
 POLL_SECONDS = 0.2
@@ -111,7 +112,7 @@ def _look_later(options: Globals, kind: str, name: str, condition: str) -> Look:
     return look
 
 
-def _makers(connection: Any, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
+def _makers(connection: Connection, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
     """Return the experiments and sweeps that are about to make an object of that name."""
     return [
         one

@@ -15,7 +15,7 @@ from loopscope.reports.present import present
 from loopscope.reports.terminal import printable
 
 if TYPE_CHECKING:
-    from loopscope.controller.explaining import Explanation, Link
+    from loopscope.controller.plan.explaining import Explanation, Link
 
 DIGEST_CHARACTERS = 12
 
@@ -31,7 +31,7 @@ def why(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Tell why an object runs, waits or stands still, and who must do what next."""
-    from loopscope.controller.explaining import explain  # late: `get` must stay quick
+    from loopscope.controller.plan.explaining import explain  # late: `get` must stay quick
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")

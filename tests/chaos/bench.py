@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.settled import family, is_settled
+from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.specs.keys import Key
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 from loopscope.state.processes import process_name
 from loopscope.state.records import ObjectRecord

@@ -13,7 +13,7 @@ from typing import Any
 
 from loopscope.inputs.files import HashMemo
 from loopscope.specs.canonical import digest
-from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt
+from loopscope.state.artifacts.store import MANIFEST, ArtifactStore, Corrupt
 from loopscope.state.files import file_sha256
 from tests.fuzz.choices import Choices, edited, mutated
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord
 from loopscope.state.source_code import source_at_start

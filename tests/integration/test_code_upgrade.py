@@ -39,7 +39,7 @@ class Installed(Place):
         """Let the capture stage compute something else, under a higher revision."""
         self._edit("specs/actions.py", f'"capture": {OLD}', f'"capture": {NEW}')
         old = 'save_file({"mean": norms.mean'
-        self._edit("worker/stages/capture.py", old, 'save_file({"mean": 2 * norms.mean')
+        self._edit("worker/stages/capture/stage.py", old, 'save_file({"mean": 2 * norms.mean')
 
     def _edit(self, name: str, old: str, new: str) -> None:
         path = self.package / name

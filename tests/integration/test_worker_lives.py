@@ -40,7 +40,7 @@ def new_worker(tmp_path: Path, rope_model_folder: Path) -> Iterator[Start]:
 IN_CAPTURE = """
 import os, sys, time
 import torch
-from loopscope.worker.stages import forward_passes
+from loopscope.worker.stages.capture import forward_passes
 def instead(*_):
     os.write(2, b"at work\\n")
     {computation}
@@ -180,7 +180,7 @@ def test_a_stuck_worker_fails_its_job_and_ends_itself(new_worker: Start) -> None
 
 HUNGRY = """
 import resource, torch
-from loopscope.worker.stages import forward_passes
+from loopscope.worker.stages.capture import forward_passes
 modest = forward_passes.residuals_at_hooks
 def residuals_at_hooks(model, hooks, batch):
     pages = int(open("/proc/self/statm").read().split()[0])

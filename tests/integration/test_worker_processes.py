@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from loopscope.controller import executor as executor_module
-from loopscope.controller.executor import LocalProcesses
-from loopscope.controller.worker_log import LOG_BYTES_MAX
+from loopscope.controller.jobs import executor as executor_module
+from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs.worker_log import LOG_BYTES_MAX
 from loopscope.state.orders import Order
 from loopscope.state.processes import process_name
 from tests.integration.real import eventually

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.state import objects, tables
+from loopscope.state.db import objects, tables
 from tests.integration.writer import COUNTER, KEY
 from tests.simulated import new_state
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from sqlalchemy import select, update
 
 from loopscope.specs.keys import Key
-from loopscope.state import objects, tables
-from loopscope.state.database import Database, open_database
-from loopscope.state.objects import Conflict
+from loopscope.state.db import objects, tables
+from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.objects import Conflict
 
 KEY = Key("Capture", "default", "shared")
 COUNTER = "fencing_token"

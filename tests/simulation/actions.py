@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from loopscope.specs.keys import Key
-from loopscope.state import collection, objects, tables
-from loopscope.state.artifacts import MANIFEST
-from loopscope.state.collection import RetentionPolicy, forget_missing, take_stock
-from loopscope.state.reachability import Reachability
-from loopscope.state.trash import Trash
+from loopscope.state.artifacts import collection
+from loopscope.state.artifacts.collection import RetentionPolicy, forget_missing, take_stock
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import objects, tables
 from tests.simulation.fleet import Hand
 from tests.simulation.world import FROM_FILES, HEARTBEAT_SECONDS, Life, World
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from loopscope.controller import starting
 from loopscope.controller.clock import Turns
-from loopscope.controller.leases import LeaseWatch
+from loopscope.controller.jobs import starting
+from loopscope.controller.jobs.leases import LeaseWatch
 from tests.simulation.defects import Patch
 
 

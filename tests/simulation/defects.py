@@ -7,23 +7,21 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from loopscope.controller import (
-    commit,
-    controller,
-    converged,
-    scheduling,
-    snapshots,
-    verification,
-    work_queue,
-)
+from loopscope.controller import controller
 from loopscope.controller.controller import Controller
-from loopscope.controller.folder_source import FolderSource
-from loopscope.controller.leases import LeaseWatch
+from loopscope.controller.jobs import scheduling
+from loopscope.controller.jobs.leases import LeaseWatch
+from loopscope.controller.reconcile import commit, converged, snapshots, verification, work_queue
+from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.reconcilers import decomposition, experiment, mapping, stage, steering
 from loopscope.specs.actions import Action
 from loopscope.specs.status import Status
-from loopscope.state import artifacts, collection, files, jobs, objects, publication
-from loopscope.state.artifacts import ArtifactStore
+from loopscope.state import files
+from loopscope.state.artifacts import collection, publication
+from loopscope.state.artifacts import store as artifacts
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import jobs, objects
+from loopscope.state.db.connection import Connection
 from tests import fake_worker
 
 Patch = tuple[Any, str, Any]
@@ -41,11 +39,11 @@ def unfenced(writing: str) -> list[Patch]:
     """One of the worker's writes no longer asks whose job it is."""
     real = getattr(jobs, writing)
 
-    def own_anyway(connection: Any, job_id: int, token: int, **values: Any) -> None:
+    def own_anyway(connection: Connection, job_id: int, token: int, **values: Any) -> None:
         columns = jobs.tables.jobs
         connection.execute(columns.update().where(columns.c.id == job_id).values(**values))
 
-    def write(connection: Any, job_id: int, *args: Any, **kwargs: Any) -> Any:
+    def write(connection: Connection, job_id: int, *args: Any, **kwargs: Any) -> Any:
         with (
             mock.patch.object(jobs, "_own", own_anyway),
             mock.patch.object(jobs, "_check", lambda c, i, _token: jobs.get(c, i)),
@@ -56,12 +54,12 @@ def unfenced(writing: str) -> list[Patch]:
 
 
 def same_token() -> list[Patch]:
-    def counter(connection: Any, name: str) -> int:
+    def counter(connection: Connection, name: str) -> int:
         if name == "fencing_token":
             return objects.counter(connection, name) or objects.raise_counter(connection, name)
         return objects.raise_counter(connection, name)
 
-    def forgetful(connection: Any, job_id: int, *args: Any, **kwargs: Any) -> Any:
+    def forgetful(connection: Connection, job_id: int, *args: Any, **kwargs: Any) -> Any:
         connection.execute(jobs.tables.job_starts.delete())
         return real(connection, job_id, *args, **kwargs)
 
@@ -70,7 +68,7 @@ def same_token() -> list[Patch]:
 
 
 def leases_not_renewed() -> list[Patch]:
-    def heartbeat(connection: Any, job_id: int, token: int, *_: Any, **__: Any) -> None:
+    def heartbeat(connection: Connection, job_id: int, token: int, *_: Any, **__: Any) -> None:
         jobs._check(connection, job_id, token)
 
     return [(jobs, "heartbeat", heartbeat)]
@@ -84,7 +82,7 @@ def leases_never_lost() -> list[Patch]:
 
 
 def conflicts_ignored() -> list[Patch]:
-    def update(connection: Any, read: Any, status: Any, wanted: str | None) -> bool:
+    def update(connection: Connection, read: Any, status: Any, wanted: str | None) -> bool:
         current = objects.get(connection, read.key)
         return current is not None and real(connection, current, status, wanted)
 
@@ -118,7 +116,7 @@ def stale_upstreams_used() -> list[Patch]:
 def observed_too_early() -> list[Patch]:
     """Apply itself claims that the new generation was acted on."""
 
-    def apply(connection: Any, key: Any, spec: Any, **kwargs: Any) -> Any:
+    def apply(connection: Connection, key: Any, spec: Any, **kwargs: Any) -> Any:
         outcome = real(connection, key, spec, **kwargs)
         record = objects.get(connection, key)
         if outcome == "configured" and record is not None:
@@ -136,7 +134,7 @@ def observed_too_early() -> list[Patch]:
 
 
 def generation_stays() -> list[Patch]:
-    def apply(connection: Any, key: Any, spec: Any, **kwargs: Any) -> Any:
+    def apply(connection: Connection, key: Any, spec: Any, **kwargs: Any) -> Any:
         before = objects.get(connection, key)
         outcome = real(connection, key, spec, **kwargs)
         if outcome == "configured" and before is not None:
@@ -170,7 +168,7 @@ def children_stay() -> list[Patch]:
 
 
 def orphans_stay() -> list[Patch]:
-    def remove(connection: Any, key: Any, *, now: float) -> Any:
+    def remove(connection: Connection, key: Any, *, now: float) -> Any:
         with mock.patch.object(objects, "owned_by", lambda *_: []):
             return real(connection, key, now=now)
 
@@ -300,7 +298,9 @@ def collected_unasked() -> list[Patch]:
 def no_dedupe() -> list[Patch]:
     """Neither the look nor the unique index stops a second job of a digest."""
 
-    def enqueue(connection: Any, action: Any, key: Any, generation: int, *, now: float) -> Any:
+    def enqueue(
+        connection: Connection, action: Any, key: Any, generation: int, *, now: float
+    ) -> Any:
         connection.exec_driver_sql("drop index if exists jobs_one_active_per_digest")
         return jobs._insert(
             connection, key, stage=action.stage, digest=action.digest, generation=generation,
@@ -334,7 +334,7 @@ def success_before_its_artifact() -> list[Patch]:
 def plan_in_two_commits() -> list[Patch]:
     """Status first, job and children in a second transaction."""
 
-    def in_two(connection: Any, store: Any, snapshot: Any, plan: Any, now: float) -> Any:
+    def in_two(connection: Connection, store: Any, snapshot: Any, plan: Any, now: float) -> Any:
         first = replace(plan, enqueue=None, apply=(), remove=())
         real(connection, store, snapshot, first, now)
         connection.commit()
@@ -361,7 +361,7 @@ def _changes_read_by(reading: Callable[[Any, int], Any]) -> list[Patch]:
 
 
 def log_read_skips() -> list[Patch]:
-    def two_of_three(connection: Any, version: int) -> Any:
+    def two_of_three(connection: Connection, version: int) -> Any:
         return [change for change in real(connection, version) if change.resource_version % 3]
 
     real = objects.changes_since
@@ -369,7 +369,7 @@ def log_read_skips() -> list[Patch]:
 
 
 def gone_ignored() -> list[Patch]:
-    def never_gone(connection: Any, version: int) -> Any:
+    def never_gone(connection: Connection, version: int) -> Any:
         try:
             return real(connection, version)
         except objects.Gone:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
-from loopscope.controller.scheduling import Place
+from loopscope.controller.jobs.scheduling import Place
 from loopscope.specs.actions import CODE_REVISIONS, Stage
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.folder import StateFolder
-from loopscope.state.jobs import Fenced
 from loopscope.state.orders import Order
 from tests.fake_worker import FakeWorker
 from tests.simulated import VirtualClock
@@ -72,7 +72,7 @@ class Hand:
 
 @dataclass
 class Fleet:
-    """Implements ``loopscope.controller.executor.Executor`` for one controller's life."""
+    """Implements ``loopscope.controller.jobs.executor.Executor`` for one controller's life."""
 
     state: StateFolder
     clock: VirtualClock

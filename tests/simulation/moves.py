@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loopscope.controller.older_rules import let_go, older_work_of
+from loopscope.controller.plan.older_rules import let_go, older_work_of
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.state import applied
+from loopscope.state.db import applied
 from tests.simulation.actions import apply
 from tests.simulation.world import World
 

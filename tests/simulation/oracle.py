@@ -9,8 +9,9 @@ from typing import Any
 from loopscope.reconcilers.references import object_references
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
-from loopscope.state import invariants, jobs
-from loopscope.state.artifacts import Corrupt
+from loopscope.state import invariants
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs
 from loopscope.state.history import History
 from loopscope.state.invariants import (
     ROUNDING_SECONDS,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from loopscope.controller import present, starting
-from loopscope.state import job_ways, jobs, knowledge
+from loopscope.controller.jobs import present, starting
+from loopscope.state.db import job_ways, jobs, knowledge
+from loopscope.state.db.connection import Connection
 from loopscope.state.orders import Order
 from tests.simulation.defects import Patch, nothing
 
@@ -26,7 +27,7 @@ def any_code_computes() -> list[Patch]:
 def started_as_queued() -> list[Patch]:
     """Nobody asks whether what a job is named by is still wanted of this code."""
 
-    def order(connection: Any, job_id: int, now: float) -> Any:
+    def order(connection: Connection, job_id: int, now: float) -> Any:
         job = jobs.get(connection, job_id)
         action = SimpleNamespace(
             stage=job.stage,

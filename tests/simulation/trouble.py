@@ -15,7 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from loopscope.state import failpoints
-from loopscope.state.database import Database
+from loopscope.state.db.connection import Connection
+from loopscope.state.db.database import Database
 from tests.simulated import Crash
 
 Effect = Callable[[], None]
@@ -102,14 +103,14 @@ class Trouble:
         finally:
             self._nested = False
 
-    def _statement(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def _statement(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         verb = statement.split(maxsplit=1)[0]
         self.writes += verb in ("INSERT", "UPDATE", "DELETE")
         self._arrive(verb, statement)
         if statement == "BEGIN IMMEDIATE":
             self._writing = True
 
-    def _transaction_ended(self, connection: Any) -> None:
+    def _transaction_ended(self, connection: Connection) -> None:
         self._writing = False
 
     def _failpoint(self, name: str) -> None:

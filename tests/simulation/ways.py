@@ -9,12 +9,13 @@ from typing import Any
 
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
-from loopscope.state import inputs, objects
+from loopscope.state.db import inputs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.invariants import Violation
 from loopscope.state.records import JobRecord, ObjectRecord
 
 
-def started_on_the_way_of_now(connection: Any, job: JobRecord) -> list[Violation]:
+def started_on_the_way_of_now(connection: Connection, job: JobRecord) -> list[Violation]:
     """Ask about a job in the transaction that claims it, of everybody who wants it."""
     ways = []
     for key in objects.wanting(connection, job.digest):
@@ -26,7 +27,7 @@ def started_on_the_way_of_now(connection: Any, job: JobRecord) -> list[Violation
     return [Violation("I14", f"{job.stage} job {job.id}", f"starts on {job.payload}, not {ways}")]
 
 
-def _way(connection: Any, record: ObjectRecord) -> dict[str, Any] | None:
+def _way(connection: Connection, record: ObjectRecord) -> dict[str, Any] | None:
     """Return what the payload of an object's job must hold, None when no way is open."""
     spec = record.spec
     match record.key.kind:
@@ -52,7 +53,7 @@ def _way(connection: Any, record: ObjectRecord) -> dict[str, Any] | None:
             return _all({**sides, **way}) if sides is not None else None
 
 
-def _sides(connection: Any, mapping: ObjectRecord) -> dict[str, Any] | None:
+def _sides(connection: Connection, mapping: ObjectRecord) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for name in ("coarse", "fine"):
         record = _named(connection, mapping, f"{name}Ref")
@@ -66,7 +67,7 @@ def _sides(connection: Any, mapping: ObjectRecord) -> dict[str, Any] | None:
     return found
 
 
-def _named(connection: Any, record: ObjectRecord, field: str) -> ObjectRecord | None:
+def _named(connection: Connection, record: ObjectRecord, field: str) -> ObjectRecord | None:
     kind = {"captureRef": "Capture", "mappingRef": "Mapping"}.get(field, "Decomposition")
     return objects.get(connection, Key(kind, record.key.namespace, record.spec[field]["name"]))
 
@@ -77,7 +78,7 @@ def _artifact(record: ObjectRecord | None) -> dict[str, Any] | None:
     return {"digest": record.status.artifact.digest}
 
 
-def _found(connection: Any, kind: str, reference: dict[str, Any]) -> dict[str, Any] | None:
+def _found(connection: Connection, kind: str, reference: dict[str, Any]) -> dict[str, Any] | None:
     known = inputs.get(connection, digest({"kind": kind, "reference": reference}))
     return known.facts["ref"] if known is not None and known.facts is not None else None
 

@@ -22,11 +22,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from loopscope.controller.controller import Controller
-from loopscope.controller.folder_source import FolderSource
-from loopscope.controller.resolution import Resolver
+from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
+from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
-from loopscope.state import events, jobs, objects
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.history import pruned_only_its_own
@@ -144,7 +145,9 @@ class World:
     def _watched(self, write: Callable[..., Any]) -> Callable[..., Any]:
         """Return a worker's write that notes when it went through without the right to."""
 
-        def watched(connection: Any, job_id: int, token: int, *args: Any, **kwargs: Any) -> Any:
+        def watched(
+            connection: Connection, job_id: int, token: int, *args: Any, **kwargs: Any
+        ) -> Any:
             before = jobs.get(connection, job_id)
             answer = write(connection, job_id, token, *args, **kwargs)
             self.broken += write_was_entitled(before, token)
@@ -158,7 +161,7 @@ class World:
         And when a job starts on an old way to its inputs.
         """
 
-        def watched(connection: Any, *args: Any, **kwargs: Any) -> Any:
+        def watched(connection: Connection, *args: Any, **kwargs: Any) -> Any:
             at = self.clock.elapsed()
             job = claim(connection, *args, **kwargs)
             self.starts[job.token] = at

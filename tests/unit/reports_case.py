@@ -10,7 +10,8 @@ from loopscope.specs.canonical import digest as digest_of
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.specs.status import ArtifactReference, Condition, Status
-from loopscope.state import artifact_index, objects
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.records import ArtifactRecord
 from tests.unit.reports_payloads import HOSTILE, Payloads, Sizes

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from loopscope.specs.keys import Key
-from loopscope.state import failpoints, objects
+from loopscope.state import failpoints
+from loopscope.state.db import objects
 
 KEY = Key("Experiment", "default", "x")
 

@@ -5,12 +5,13 @@ import threading
 import pytest
 import yaml
 
-from loopscope.controller.appliers import Applier
-from loopscope.controller.folder_source import FolderSource
-from loopscope.controller.requests import Request, fulfil, read_files
+from loopscope.controller.apply.appliers import Applier
+from loopscope.controller.plan.requests import Request, fulfil, read_files
+from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.spec_sources import SpecSource
-from loopscope.state import failpoints, objects
+from loopscope.state import failpoints
+from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 from tests.simulated import Simulation
 from tests.unit.test_plan import with_steering

@@ -6,10 +6,11 @@ import pytest
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, jobs
-from loopscope.state.artifacts import Corrupt
-from loopscope.state.consistency import compare
-from loopscope.state.publication import publish
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.consistency import compare
+from loopscope.state.artifacts.publication import publish
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs
 from tests.fake_worker import FakeWorker
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash, Simulation, new_state

@@ -6,11 +6,14 @@ import re
 import pytest
 from sqlalchemy import event
 
-from loopscope.controller import adoption
-from loopscope.controller.job_upkeep import CANCELLED_PER_CALL
+from loopscope.controller.jobs.job_upkeep import CANCELLED_PER_CALL
 from loopscope.controller.observer import Unobserved
+from loopscope.controller.reconcile import adoption
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, artifacts, failpoints, files, jobs, pauses, tables
+from loopscope.state import failpoints, files
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts import store as artifacts
+from loopscope.state.db import jobs, pauses, tables
 from tests.simulated import Simulation, capture_spec, experiment_spec, texts
 
 MIB = 2**20

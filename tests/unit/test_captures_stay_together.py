@@ -8,7 +8,7 @@ from loopscope.reconcilers import steering
 from loopscope.reconcilers.plan import Blocked, Wanted
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.worker.siblings import pending_siblings
 from tests.hand_built import CAPTURED, artifact, made_ready, stored
 from tests.simulated import capture_spec, new_state

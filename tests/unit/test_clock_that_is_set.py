@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from loopscope.controller.clock import SystemClock, Turns
-from loopscope.controller.executor import process_exists, process_name
-from loopscope.state import clock_repair, jobs
+from loopscope.controller.jobs.executor import process_exists, process_name
 from loopscope.state.clock_reading import ClockReading
+from loopscope.state.db import clock_repair, jobs
 from loopscope.state.failpoints import handled_by
 from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import Simulation, VirtualClock, capture_spec

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.admission import (
+from loopscope.controller.apply.admission import (
     check_capture_inputs,
     check_decomposition_inputs,
     check_experiment_inputs,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopscope.controller.dependants import Dependants
+from loopscope.controller.reconcile.dependants import Dependants
 from loopscope.reconcilers.references import input_references, object_references
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status

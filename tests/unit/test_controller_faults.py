@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from loopscope.controller.commit import commit
-from loopscope.controller.limits import WINDOW_SECONDS
-from loopscope.controller.resolution import resolve
+from loopscope.controller.jobs.limits import WINDOW_SECONDS
+from loopscope.controller.reconcile.commit import commit
+from loopscope.controller.reconcile.resolution import resolve
+from loopscope.controller.reconcile.snapshots import read_snapshot
 from loopscope.controller.settings import Settings
-from loopscope.controller.snapshots import read_snapshot
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, jobs, objects
-from loopscope.state.artifacts import Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs, objects
 from loopscope.state.failures import TransientFailure
 from loopscope.worker.lease import Lease
 from loopscope.worker.stop import StopRequest
@@ -251,7 +252,7 @@ def test_a_resolution_that_fails_in_an_unforeseen_way_ends_nothing(monkeypatch):
     def odd(reference):
         raise ZeroDivisionError("odd header")
 
-    monkeypatch.setattr("loopscope.controller.resolution.describe_model", odd)
+    monkeypatch.setattr("loopscope.controller.reconcile.resolution.describe_model", odd)
     found = resolve(InputReference("model", {"name": "x"}))
     assert (found.facts, found.reason, found.terminal) == (None, "UnexpectedError", False)
     assert "odd header" in found.message

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from loopscope.controller import folder_watch
-from loopscope.controller.folder_source import (
+from loopscope.controller.sources import folder_watch
+from loopscope.controller.sources.folder_source import (
     RESCAN_SECONDS,
     SECOND_LOOK_SECONDS,
     FolderSource,
 )
-from loopscope.controller.folder_watch import FolderWatch
+from loopscope.controller.sources.folder_watch import FolderWatch
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from tests.simulated import Simulation, canonical
 
@@ -210,7 +210,7 @@ def test_a_folder_that_cannot_be_read_deletes_nothing_and_does_not_end_the_contr
     def stale(_path):
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("loopscope.controller.folder_source.files_below", stale)
+    monkeypatch.setattr("loopscope.controller.sources.folder_source.files_below", stale)
     assert world.scan() == {}
     assert world.names() == {"a", "b", "c", "d"}
 

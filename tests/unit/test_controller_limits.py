@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopscope.controller.limits import WINDOW_SECONDS, start_allowed_at
+from loopscope.controller.jobs.limits import WINDOW_SECONDS, start_allowed_at
 
 
 def test_a_first_start_is_allowed_at_once():

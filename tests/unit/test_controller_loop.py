@@ -3,7 +3,7 @@
 import pytest
 
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, objects
+from loopscope.state.db import jobs, objects
 from tests.simulated import (
     Simulation,
     canonical,

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from loopscope.state import failpoints, jobs
+from loopscope.state import failpoints
+from loopscope.state.db import jobs
 from loopscope.state.failures import TransientFailure
 from tests.simulated import Simulation, experiment_spec
 

@@ -10,10 +10,10 @@ import pytest
 import structlog
 
 from loopscope.controller.metrics import Metrics, served
-from loopscope.controller.work_queue import WorkQueue
+from loopscope.controller.reconcile.work_queue import WorkQueue
 from loopscope.logs import log_to_stderr
 from loopscope.specs.keys import Key
-from loopscope.state import job_queue
+from loopscope.state.db import job_queue
 from tests.simulated import Simulation, VirtualClock
 
 NAMES = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopscope.controller.scheduling import (
+from loopscope.controller.jobs.scheduling import (
     Limits,
     PendingJob,
     Place,

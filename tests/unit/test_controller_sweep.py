@@ -13,7 +13,7 @@ import yaml
 from loopscope.specs.fields import FileReader
 from loopscope.specs.keys import Key
 from loopscope.specs.loading import load_text
-from loopscope.state import objects
+from loopscope.state.db import objects
 from tests.simulated import Simulation, experiment_spec, texts
 
 FRANCE = {"target": texts("Paris is", "Lyon is"), "neutral": texts("Rome is", "Oslo is")}

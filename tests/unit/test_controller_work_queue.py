@@ -2,7 +2,7 @@
 
 import pytest
 
-from loopscope.controller.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
+from loopscope.controller.reconcile.work_queue import RETRY_SECONDS, RETRY_SECONDS_MAX, WorkQueue
 from loopscope.specs.keys import Key
 from tests.simulated import VirtualClock
 

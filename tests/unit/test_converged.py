@@ -7,10 +7,11 @@ import shutil
 import pytest
 
 from loopscope.controller import controller as controller_module
-from loopscope.controller.converged import READ_AGAIN_SECONDS
-from loopscope.state import artifact_index, jobs, pauses
+from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import jobs, pauses
+from loopscope.state.db.knowledge import knowledge
 from loopscope.state.folder import open_state
-from loopscope.state.knowledge import knowledge
 from tests.simulated import Simulation, settled_experiment
 
 OBJECTS = 6

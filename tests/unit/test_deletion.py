@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from loopscope.specs.keys import Key
-from loopscope.state import applied, objects, tables
+from loopscope.state.db import applied, objects, tables
 from loopscope.state.records import AppliedRecord
 from tests.simulated import new_state
 

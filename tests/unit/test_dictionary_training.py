@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from loopscope.controller.admission import check_experiment_inputs, check_fit
+from loopscope.controller.apply.admission import check_experiment_inputs, check_fit
 from loopscope.inputs import dictionary_training
 from loopscope.inputs.dictionaries import describe_dictionary, known_training
 from loopscope.inputs.dictionary_training import read_training

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loopscope.context import root_of
-from loopscope.controller.applying import load_admitted
+from loopscope.controller.plan.applying import load_admitted
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.fields import normalised
 from loopscope.specs.lexicon import folded, lexicon_pattern

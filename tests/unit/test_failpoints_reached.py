@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
-import loopscope.state.events
+import loopscope.state.db.events
 import loopscope.worker.model_sources
-import loopscope.worker.stages.capture
-from loopscope.controller.applying import apply_all, load_admitted
-from loopscope.controller.executor import LocalProcesses
-from loopscope.controller.folder_source import SECOND_LOOK_SECONDS, FolderSource
-from loopscope.controller.retention import Retention
+import loopscope.worker.stages.capture.stage
+from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.maintenance.retention import Retention
+from loopscope.controller.plan.applying import apply_all, load_admitted
 from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
+from loopscope.controller.sources.folder_source import SECOND_LOOK_SECONDS, FolderSource
 from loopscope.inputs.files import HashMemo
 from loopscope.reports.export import export_bundle, write_report
 from loopscope.reports.view import ExperimentView
 from loopscope.specs.keys import Key
-from loopscope.state import events, failpoints, jobs, objects
-from loopscope.state.collection import RetentionPolicy
+from loopscope.state import failpoints
+from loopscope.state.artifacts.collection import RetentionPolicy
+from loopscope.state.db import events, jobs, objects
 from loopscope.state.failures import JobStopped, TransientFailure
 from loopscope.state.folder import open_state
 from loopscope.state.orders import Order
@@ -83,7 +84,7 @@ def jobs_are_cancelled_lost_and_retried(folder, patch):
 
 @passes("events-trim", "changes-trim")
 def tables_are_trimmed(folder, patch):
-    patch.setattr(loopscope.state.events, "EVENTS_KEPT", 3)
+    patch.setattr(loopscope.state.db.events, "EVENTS_KEPT", 3)
     simulation = Simulation(folder / "state")
     with simulation.state.database.write() as connection:
         for number in range(100):
@@ -184,7 +185,7 @@ def a_job_is_stopped(folder, patch):
 
 def run_capture(folder, patch, stage):
     """Run one claimed capture job with the worker's code around ``stage``."""
-    patch.setattr(loopscope.worker.stages.capture, "run", stage)
+    patch.setattr(loopscope.worker.stages.capture.stage, "run", stage)
     simulation = Simulation(folder / "state")
     simulation.apply(capture_spec(), "cap", "Capture")
     simulation.step_until_running()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.state import artifact_index, jobs
-from loopscope.state.artifacts import Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.db import jobs
 from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
 from loopscope.worker.shards import Shards

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from loopscope.controller.folder_source import RESCAN_SECONDS, SECOND_LOOK_SECONDS
+from loopscope.controller.sources.folder_source import RESCAN_SECONDS, SECOND_LOOK_SECONDS
 from tests.unit.test_controller_folder_source import World
 
 

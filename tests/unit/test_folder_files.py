@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller import folder_source
-from loopscope.controller.folder_files import (
+from loopscope.controller.sources import folder_source
+from loopscope.controller.sources.folder_files import (
     ChangedPaths,
     FileContent,
     folders_of_weights,

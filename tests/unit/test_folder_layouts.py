@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from loopscope.controller.folder_files import FileContent, still_known
+from loopscope.controller.sources.folder_files import FileContent, still_known
 from tests.unit.test_controller_folder_source import MAPPING, World
 
 
@@ -132,7 +132,7 @@ def test_the_root_is_found_again_when_the_link_is_swapped(deployed, tmp_path):
 
 
 def test_an_edit_behind_a_link_is_no_reading_of_all(deployed, tmp_path, monkeypatch):
-    from loopscope.controller import folder_source
+    from loopscope.controller.sources import folder_source
 
     read = []
     original = folder_source.load_admitted

@@ -7,11 +7,11 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
-import loopscope.worker.stages.capture
+import loopscope.worker.stages.capture.stage
 from loopscope.commands.queue import job_detail
-from loopscope.controller.limits import below_floor
+from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.settings import Settings
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.worker.failing import failure_of
 from loopscope.worker.lease import Lease
@@ -133,7 +133,7 @@ def run_with(simulation: Simulation, error: Exception) -> None:
 
     _, (job_id, token) = simulation.workers.assigned.popitem()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loopscope.worker.stages.capture, "run", stage)
+        patch.setattr(loopscope.worker.stages.capture.stage, "run", stage)
         with Lease(
             simulation.state.database, job_id, token, 30.0, StopRequest(lambda: None)
         ) as lease:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from loopscope.controller.fsck import examine, mend
+from loopscope.controller.maintenance.fsck import examine, mend
 from loopscope.controller.runtime import AnotherController
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, jobs, objects
-from loopscope.state.artifacts import MANIFEST
-from loopscope.state.consistency import ADVICE
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.consistency import ADVICE
+from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.db import jobs, objects
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
 NOW = 2_000_000.0

@@ -5,14 +5,14 @@ import threading
 
 import pytest
 
-from loopscope.controller.folder_source import FolderSource
+from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.hub import Hub
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.files import RootedFiles
 from loopscope.specs.loading import FILE_BYTES_MAX, load_path
-from loopscope.state import objects
+from loopscope.state.db import objects
 from tests.fuzz.seeds import SPECS, document, encoded
 from tests.simulated import new_state
 

@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loopscope.worker.stages.steering_cells import Cell, Row
-from loopscope.worker.stages.steering_scored import Scored
-from loopscope.worker.stages.steering_tables import write_results
+from loopscope.worker.stages.steering.cells import Cell, Row
+from loopscope.worker.stages.steering.neutral import NeutralScores
+from loopscope.worker.stages.steering.scored import Scored
+from loopscope.worker.stages.steering.tables import write_results
 from tests.acceptance.independent_verdict import Agreement, check
 
 ARMS = ("none", "coarse", "fine", "multi", "random-0", "random-1", "random-2")
@@ -47,6 +48,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1):
             "siblings": [],
             "minDifference": 0.15,
             "maxArmCosine": 0.98,
+            "neutralText": ["A sentence about nothing much."],
         },
         cells=cells,
         rows=rows,
@@ -57,7 +59,9 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1):
             "distinct_2": {row: 0.1 if loop[row] else 0.9 for row in rows},
         },
         probe={},
-        divergence=[cell.strength for cell in cells],
+        neutral_order=[0],
+        neutral=NeutralScores(np.array([[cell.strength] for cell in cells]), {}),
+        budget=None,
         shifts=[],
         special_tokens=frozenset(),
         arm_cosines={"coarse~multi": 0.9, "fine~multi": 0.9},

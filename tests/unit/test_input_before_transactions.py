@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.folder_source import (
+from loopscope.controller.sources.folder_source import (
     RESCAN_SECONDS,
     SECOND_LOOK_SECONDS,
     FolderSource,
 )
-from loopscope.state import artifact_index, jobs
-from loopscope.state.database import Database
-from loopscope.state.publication import publish
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.publication import publish
+from loopscope.state.db import jobs
+from loopscope.state.db.database import Database
 from tests.simulated import experiment_spec, settled_experiment
 
 SLOW = ("socket.connect", "subprocess.Popen", "os.system", "os.listdir", "os.scandir")

@@ -352,7 +352,7 @@ def test_torch_is_never_imported(tmp_path):
     folder = write(tmp_path / "model", model_files())
     code = f"""
 import sys
-from loopscope.controller.admission import check_experiment_inputs
+from loopscope.controller.apply.admission import check_experiment_inputs
 from loopscope.inputs.hub import Hub
 release = {{"release": "gemma-scope-2b-pt-res-canonical", "id": "layer_3/width_16k/canonical"}}
 model = {{"name": "tiny", "source": {{"folder": {str(folder)!r}}}}}

@@ -7,8 +7,9 @@ import pytest
 from loopscope.reconcilers.references import input_references
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import applied, artifact_index, events, inputs, jobs, objects, pauses
-from loopscope.state.knowledge import knowledge
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import applied, events, inputs, jobs, objects, pauses
+from loopscope.state.db.knowledge import knowledge
 from loopscope.state.records import AppliedRecord, ArtifactRecord, Progress
 from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import new_state, settled_experiment

@@ -9,7 +9,7 @@ from rich.console import Console
 from loopscope.live import REPEAT_SECONDS, LiveView, progress_lines, progress_table
 from loopscope.progress import Row, RunProgress, Whole
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.records import Progress
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 

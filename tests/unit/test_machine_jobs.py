@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
-from loopscope.state.jobs import Fenced
+from loopscope.state.db import jobs
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import START_TIME, VirtualClock, new_state

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import Status
-from loopscope.state import objects, tables
+from loopscope.state.db import objects, tables
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import new_state
 

@@ -5,7 +5,7 @@ import math
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from loopscope.controller.work_queue import WorkQueue
+from loopscope.controller.reconcile.work_queue import WorkQueue
 from loopscope.specs.keys import Key
 from tests.simulated import VirtualClock
 

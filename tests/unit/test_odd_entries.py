@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from loopscope.controller.applying import load_admitted
-from loopscope.controller.folder_files import FileContent, folders_of_weights
-from loopscope.controller.folder_watch import FolderWatch
+from loopscope.controller.plan.applying import load_admitted
+from loopscope.controller.sources.folder_files import FileContent, folders_of_weights
+from loopscope.controller.sources.folder_watch import FolderWatch
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import RootedFiles
 from loopscope.specs.keys import Key
 from loopscope.specs.legible import encodable, is_encodable, legible
 from loopscope.specs.spec_files import files_below, spec_files
-from loopscope.state import events, inputs, objects
+from loopscope.state.db import events, inputs, objects
 from tests.unit.test_controller_folder_source import MAPPING, World
 
 TEXT = MAPPING.format(name="odd", cosine=0.3, annotations="")
@@ -231,8 +231,8 @@ def test_a_watched_folder_that_cannot_be_looked_at_does_not_end_the_watch(tmp_pa
 
     said = []
     log = SimpleNamespace(error=lambda _, fault: said.append(fault))
-    monkeypatch.setattr("loopscope.controller.folder_watch.log", log)
-    monkeypatch.setattr("loopscope.controller.folder_watch.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("loopscope.controller.sources.folder_watch.log", log)
+    monkeypatch.setattr("loopscope.controller.sources.folder_watch.AGAIN_SECONDS", 0.0)
     watch = FolderWatch(lambda _: None, tmp_path / "state", recursive=False)
     watch.watch({Odd(tmp_path)})
     watch._run()

@@ -138,7 +138,7 @@ def test_an_artifact_that_is_gone_is_made_again(loopscope, experiment, settled):
 def test_newer_code_of_a_stage_makes_it_run_again(loopscope, experiment, settled, monkeypatch):
     loopscope("apply", "-f", experiment(with_steering))
     monkeypatch.setitem(actions.CODE_REVISIONS, "mapping", 99)
-    monkeypatch.setattr("loopscope.controller.cached.code_identity", lambda: "newer code")
+    monkeypatch.setattr("loopscope.controller.plan.cached.code_identity", lambda: "newer code")
     found = stages(loopscope, experiment(with_steering))
     assert found["x-mapping"]["state"] == "to do"
     assert found["x-coarse"]["state"] == "cached"

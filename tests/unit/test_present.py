@@ -9,7 +9,7 @@ import pytest
 import loopscope as door
 from loopscope.reports.present import present
 from loopscope.reports.view import ExperimentView
-from loopscope.state import jobs, leader, objects
+from loopscope.state.db import jobs, leader, objects
 from loopscope.state.processes import process_name
 from tests.simulated import Simulation
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import loopscope
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import KINDS, build
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from loopscope.state import jobs, pauses
+from loopscope.state.db import jobs, pauses
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment, texts
 
 
@@ -232,7 +232,7 @@ def apply_capture(simulation, name, **annotations):
     simulation.apply(spec, name, "Capture")
     with simulation.state.database.write() as connection:
         from loopscope.specs.keys import Key
-        from loopscope.state import objects
+        from loopscope.state.db import objects
 
         key = Key("Capture", "default", name)
         objects.apply(connection, key, spec, now=0.0, annotations=annotations)

@@ -8,12 +8,18 @@ import pytest
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.status import ArtifactReference, Status
-from loopscope.state import artifact_index, jobs, objects
-from loopscope.state.artifacts import MANIFEST
-from loopscope.state.collection import RetentionPolicy, collect, forget_missing, take_stock
-from loopscope.state.reachability import Reachability
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.collection import (
+    RetentionPolicy,
+    collect,
+    forget_missing,
+    take_stock,
+)
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import jobs, objects
 from loopscope.state.retry_policy import RetryPolicy
-from loopscope.state.trash import Trash
 from tests.fault_seams import Fault, failing
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash, new_state

@@ -183,7 +183,7 @@ def test_an_archive_on_a_network_file_system_is_read_unless_somebody_writes_ther
     def refuse(_path):
         raise TerminalFailure("NetworkFileSystem", "it is on nfs")
 
-    monkeypatch.setattr("loopscope.state.database.refuse_network_file_system", refuse)
+    monkeypatch.setattr("loopscope.state.db.database.refuse_network_file_system", refuse)
     monkeypatch.setattr("loopscope.state.read_only.refuse_network_file_system", refuse)
     with pytest.raises(TerminalFailure, match="nfs"):
         open_to_read(path)

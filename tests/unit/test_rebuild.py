@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from loopscope.controller.applying import load_admitted
-from loopscope.controller.fsck import examine
-from loopscope.controller.rebuild import rebuild, set_database_aside
+from loopscope.controller.maintenance.fsck import examine
+from loopscope.controller.maintenance.rebuild import rebuild, set_database_aside
+from loopscope.controller.plan.applying import load_admitted
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.rebuild import set_database_aside
-from loopscope.state import artifact_index, objects
+from loopscope.controller.maintenance.rebuild import set_database_aside
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash

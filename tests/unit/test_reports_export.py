@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from loopscope.reports.export import export_bundle
 from loopscope.reports.view import ExperimentView, StageView
 from loopscope.specs.kinds import ExperimentSpec
-from loopscope.state.artifacts import Corrupt
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from tests.hand_built import artifact, stored
 from tests.unit.reports_case import build

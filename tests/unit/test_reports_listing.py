@@ -18,7 +18,8 @@ from loopscope.reports.listing import (
 )
 from loopscope.reports.numbers import MINUS
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, objects
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import objects
 from loopscope.state.records import EventRecord, JobRecord, Progress
 from tests.unit.reports_case import NOW, build
 

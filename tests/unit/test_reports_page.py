@@ -19,7 +19,7 @@ from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
 from loopscope.specs.lexicon import lexicon_pattern
 from loopscope.specs.status import Condition, Status
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import NOW, build, set_status
 from tests.unit.reports_payloads import ASSAY, HOSTILE, Payloads, Sizes, document

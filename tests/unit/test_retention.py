@@ -10,16 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.retention import LOOK_SECONDS, Retention
-from loopscope.controller.snapshots import Observer
+from loopscope.controller.maintenance.retention import LOOK_SECONDS, Retention
+from loopscope.controller.reconcile.snapshots import Observer
 from loopscope.specs.keys import PIN_ANNOTATION, Key
-from loopscope.state import artifact_index, collection, failpoints, objects
-from loopscope.state.collection import RetentionPolicy, collect, forget_missing, take_stock
-from loopscope.state.consistency import compare
+from loopscope.state import failpoints
+from loopscope.state.artifacts import collection
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.collection import (
+    RetentionPolicy,
+    collect,
+    forget_missing,
+    take_stock,
+)
+from loopscope.state.artifacts.consistency import compare
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import objects
 from loopscope.state.history import History
 from loopscope.state.invariants import see
-from loopscope.state.reachability import Reachability
-from loopscope.state.trash import Trash
 from tests.simulated import Crash, Simulation, experiment_spec, settled_experiment, texts
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]
@@ -247,9 +255,9 @@ def test_what_comes_to_be_wanted_between_look_and_commit_is_never_ready_without_
 ):
     real, left = Observer.observe, [3]
 
-    def collected_after_the_look(self, record, desired, known):
-        found = real(self, record, desired, known)
-        if left[0] and found.artifact is not None and record.key.kind == "Capture":
+    def collected_after_the_look(self, snapshot, desired, known):
+        found = real(self, snapshot, desired, known)
+        if left[0] and found.artifact is not None and snapshot.object.key.kind == "Capture":
             left[0] -= 1
             gc(edited)
         return found

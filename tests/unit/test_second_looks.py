@@ -4,21 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from loopscope.controller.adoption import AtOnce
-from loopscope.controller.appliers import Applier
-from loopscope.controller.commit import commit
-from loopscope.controller.job_upkeep import cancel_unwanted
-from loopscope.controller.requests import TRIES_MAX, Request, fulfil, read_files
-from loopscope.controller.snapshots import Observer, known_of, read_snapshot
+from loopscope.controller.apply.appliers import Applier
+from loopscope.controller.jobs.job_upkeep import cancel_unwanted
+from loopscope.controller.plan.requests import TRIES_MAX, Request, fulfil, read_files
+from loopscope.controller.reconcile.adoption import AtOnce
+from loopscope.controller.reconcile.commit import commit
+from loopscope.controller.reconcile.snapshots import Observer, known_of, read_snapshot
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.spec_sources import SpecSource
-from loopscope.state import applied, artifact_index, jobs, objects
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import applied, jobs, objects
+from loopscope.state.db.objects import Conflict, Protected
 from loopscope.state.failures import TerminalFailure, TransientFailure
-from loopscope.state.objects import Conflict, Protected
-from loopscope.state.reachability import Reachability
-from loopscope.state.trash import Trash
 from tests.moments import somebody
 from tests.simulated import Simulation, settled_experiment
 from tests.unit.test_apply_ownership import mapping

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from loopscope.controller.settled import family, is_settled
+from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, objects
+from loopscope.state.db import jobs, objects
 from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import experiment_spec
 

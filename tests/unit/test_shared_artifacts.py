@@ -4,15 +4,16 @@ import json
 
 import pytest
 
-from loopscope.controller.explaining import explain
-from loopscope.controller.planning import plan_apply
+from loopscope.controller.plan.explaining import explain
+from loopscope.controller.plan.planning import plan_apply
 from loopscope.reconcilers.plan import Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import needed_json
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, jobs, objects
-from loopscope.state.reachability import Reachability
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.reachability import Reachability
+from loopscope.state.db import jobs, objects
 from tests import fake_stages
 from tests.simulated import Simulation, experiment_spec, texts
 

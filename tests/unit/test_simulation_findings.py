@@ -9,13 +9,15 @@ from dataclasses import replace
 import pytest
 
 from loopscope.controller.controller import Controller
-from loopscope.controller.resolution import Resolver
+from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.specs.canonical import digest
-from loopscope.state import artifact_index, failpoints, jobs, objects, tables
-from loopscope.state.artifacts import MANIFEST, Corrupt, content_digest
+from loopscope.state import failpoints
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.publication import verified_folder
+from loopscope.state.artifacts.store import MANIFEST, Corrupt, content_digest
+from loopscope.state.db import jobs, objects, tables
 from loopscope.state.files import file_sha256
-from loopscope.state.publication import verified_folder
 from tests.simulated import (
     Crash,
     Immediately,

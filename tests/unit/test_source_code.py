@@ -19,7 +19,7 @@ from loopscope.worker.refusing import check_code
 LOADED = """
 import importlib, json, sys
 from loopscope.state.source_code import source_at_start
-importlib.import_module("loopscope.worker.stages.{stage}")
+importlib.import_module("loopscope.worker.stages.{stage}.stage")
 importlib.import_module("loopscope.worker.runner")
 loaded = [name for name in sys.modules if name.startswith("loopscope.")]
 print(json.dumps(loaded))
@@ -46,7 +46,7 @@ def test_all_that_a_stage_loads_of_ours_is_among_its_sources(stage):
     command = [sys.executable, "-c", LOADED.format(stage=stage)]
     asked = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(json.loads(asked.stdout.splitlines()[-1])) - {"loopscope.state.source_code"}
-    assert f"loopscope.worker.stages.{stage}" in loaded
+    assert f"loopscope.worker.stages.{stage}.stage" in loaded
     assert loaded <= set(source_at_start().modules_of(stage))
 
 
@@ -58,7 +58,7 @@ def test_a_stage_has_another_hash_when_something_changes_that_it_imports(package
 
 
 @pytest.mark.parametrize(
-    "name", ["worker/runner", "worker/warm", "worker/models", "state/jobs", "numerics/__init__"]
+    "name", ["worker/runner", "worker/warm", "worker/models", "state/db/jobs", "numerics/__init__"]
 )
 def test_what_hands_a_stage_its_inputs_counts_for_every_stage(package, name):
     before = SourceCode.read(package)
@@ -133,4 +133,4 @@ def test_the_controller_needs_no_torch_to_know_the_code():
         "sys.exit('torch' in sys.modules or 'sqlalchemy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
-    assert Path(PACKAGE / "worker/stages/steering.py").is_file()
+    assert Path(PACKAGE / "worker/stages/steering/stage.py").is_file()

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from loopscope.context import KIND_BY_WORD
-from loopscope.controller.reasons import change_words
+from loopscope.controller.plan.reasons import change_words
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reports import listing
 from loopscope.reports.provenance import _TITLES
@@ -48,7 +48,7 @@ def test_no_table_lacks_a_kind(kind):
 def test_no_table_lacks_a_node(node):
     assert node.kind in DESIRED_BY_KIND
     assert node.stage in CODE_REVISIONS and node.stage in CODE_REVISIONS
-    assert callable(importlib.import_module(f"loopscope.worker.stages.{node.stage}").run)
+    assert callable(importlib.import_module(f"loopscope.worker.stages.{node.stage}.stage").run)
     assert node.name.upper() in listing.listing("Experiment", [], now=0.0).columns
     assert change_words(node.name, "a", "b").endswith("changed")
     assert (node.name in _TITLES) == (node.loads is not None)

@@ -1,6 +1,6 @@
 """What was captured knows texts and conditions: how they are divided is asked of others."""
 
-from loopscope.controller.reasons import change_words
+from loopscope.controller.plan.reasons import change_words
 from tests.simulated import Simulation, experiment_spec, texts
 
 PROMPTS = {name: texts(*(f"{name} {n}" for n in range(12))) for name in ("target", "neutral")}

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from loopscope.state import artifact_index
-from loopscope.state.artifacts import MANIFEST, ArtifactStore, Corrupt, content_digest
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import MANIFEST, ArtifactStore, Corrupt, content_digest
 from tests.simulated import new_state
 
 DIGEST = "d" * 64

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-from loopscope.state import tables
-from loopscope.state.database import (
+from loopscope.state.db import tables
+from loopscope.state.db.database import (
     BUSY_TIMEOUT_SECONDS,
     CHECKPOINT_PAGES,
     WAL_BYTES_KEPT,
@@ -17,8 +17,8 @@ from loopscope.state.database import (
     configure,
     open_database,
 )
+from loopscope.state.db.objects import raise_counter, resource_version
 from loopscope.state.failures import TerminalFailure, TransientFailure
-from loopscope.state.objects import raise_counter, resource_version
 from tests.simulated import new_state
 
 
@@ -110,7 +110,7 @@ def test_a_read_holds_no_lock_and_cannot_become_a_write(database):
 
 
 def test_a_lock_that_is_never_given_back_is_named_in_plain_words(database, monkeypatch):
-    monkeypatch.setattr("loopscope.state.database.BUSY_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("loopscope.state.db.database.BUSY_TIMEOUT_SECONDS", 0.01)
     impatient = Database(database.path)
     with database.write(), pytest.raises(TransientFailure) as busy, impatient.write():
         pass

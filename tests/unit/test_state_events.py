@@ -1,7 +1,7 @@
 import pytest
 
 from loopscope.specs.keys import Key
-from loopscope.state import events
+from loopscope.state.db import events
 from tests.simulated import new_state
 
 KEY, OTHER = Key("Capture", "default", "a"), Key("Capture", "default", "b")

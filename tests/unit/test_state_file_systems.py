@@ -3,7 +3,7 @@
 import pytest
 
 from loopscope.state import file_systems
-from loopscope.state.database import open_database
+from loopscope.state.db.database import open_database
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.file_systems import (
     LOCAL_FILE_SYSTEMS,

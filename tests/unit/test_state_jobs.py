@@ -5,8 +5,8 @@ import sqlalchemy
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import jobs, tables
-from loopscope.state.jobs import Fenced
+from loopscope.state.db import jobs, tables
+from loopscope.state.db.jobs import Fenced
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import new_state

@@ -15,17 +15,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from loopscope.state import (
-    artifact_index,
-    database,
-    events,
-    failpoints,
-    inputs,
-    jobs,
-    objects,
-    tables,
-)
-from loopscope.state.database import HEAD_REVISION, MIGRATIONS, open_database
+from loopscope.state import failpoints
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import database, events, inputs, jobs, objects, tables
+from loopscope.state.db.database import HEAD_REVISION, MIGRATIONS, open_database
 from loopscope.state.failures import TerminalFailure
 from tests.schema_dump import SCHEMAS, restore
 
@@ -77,7 +70,7 @@ def as_process(tmp_path, path, **environment):
     """Start a process of the newer Loopscope that opens the database."""
     script = f"""
 from pathlib import Path
-from loopscope.state import database
+from loopscope.state.db import database
 database.MIGRATIONS, database.HEAD_REVISION = Path({str(tmp_path / "migrations")!r}), {NEXT!r}
 database.open_database(Path({str(path)!r}))
 """

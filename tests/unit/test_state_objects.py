@@ -7,7 +7,7 @@ import pytest
 
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import ArtifactReference, Condition, Status
-from loopscope.state import objects, tables
+from loopscope.state.db import objects, tables
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import new_state
 

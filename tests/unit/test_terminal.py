@@ -5,7 +5,7 @@ import yaml
 
 from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
-from loopscope.state import objects
+from loopscope.state.db import objects
 from tests.fuzz.seeds import document
 from tests.simulated import Simulation, experiment_spec, texts
 

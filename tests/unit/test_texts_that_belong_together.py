@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from loopscope.numerics.mapping import ActivationColumns
 from loopscope.numerics.permutation import edge_test
 from loopscope.numerics.splits import exchangeable, split_rows
-from loopscope.worker.stages import steering
-from loopscope.worker.stages.steering_arms import build_arms
+from loopscope.worker.stages.steering import stage as steering
+from loopscope.worker.stages.steering.arms import build_arms
 from loopscope.worker.stages.tables import write_table
 from tests.stage_world import steering_payload, table
 from tests.unit.worker_bench import NEUTRALS, TARGETS, Bench

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from loopscope.state.trash import Trash
+from loopscope.state.artifacts.trash import Trash
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash
 from tests.simulation.faulty_disk import FaultyDisk

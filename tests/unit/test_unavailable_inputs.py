@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from loopscope.controller.resolution import TRIES_MAX
-from loopscope.controller.settled import family, waits_for_unavailable
+from loopscope.controller.reconcile.resolution import TRIES_MAX
+from loopscope.controller.reconcile.settled import family, waits_for_unavailable
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub

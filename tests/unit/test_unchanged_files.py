@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from loopscope.controller.requests import Request, fulfil, read_files
+from loopscope.controller.plan.requests import Request, fulfil, read_files
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import SpecSource
-from loopscope.state import objects
+from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 
 
@@ -94,7 +94,7 @@ def test_whatever_changed_the_file_is_read_again(world, tmp_path, change):
 
 
 def test_other_code_reads_the_file_again(world, monkeypatch):
-    monkeypatch.setattr("loopscope.controller.unchanged.code_identity", lambda: "other code")
+    monkeypatch.setattr("loopscope.controller.apply.unchanged.code_identity", lambda: "other code")
     assert parsed(world()) == ["experiment/x"]
 
 

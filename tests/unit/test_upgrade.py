@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from loopscope.controller import cached
-from loopscope.controller.folder_source import RESCAN_SECONDS, FolderSource
+from loopscope.controller.plan import cached
+from loopscope.controller.sources.folder_source import RESCAN_SECONDS, FolderSource
 from loopscope.reconcilers import experiment as reconciler
 from loopscope.specs import actions, former_defaults
-from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, STAGES, revision_words
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, revision_words
 from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.merging import asked_fields, leaves
 from loopscope.specs.splits import Splits
-from loopscope.state import applied, objects
+from loopscope.state.db import applied, objects
 from tests.simulated import Simulation, experiment_spec
 
 STEERING = {
@@ -355,7 +355,7 @@ def test_a_field_that_the_file_does_not_say_changed_by_its_default(field, stated
 
 
 def test_former_defaults_are_fields_of_a_spec():
-    spec = {**experiment_spec(), "splits": Splits().canonical()}
+    spec = {**experiment_spec(), "splits": Splits(test=0.5).canonical()}
     known = {".".join(path) for path in leaves(spec)}
     assert set(former_defaults.FORMER_DEFAULTS) <= known
 
@@ -364,7 +364,7 @@ def test_former_defaults_are_fields_of_a_spec():
 
 
 def test_every_revision_of_now_and_later_says_what_it_changed():
-    for stage in STAGES:
+    for stage in CODE_REVISIONS:
         assert CODE_REVISIONS[stage] in REVISION_NOTES[stage] or CODE_REVISIONS[stage] <= 2
         told = sorted(REVISION_NOTES[stage])
         assert told == list(range(told[0], told[-1] + 1)), "no revision is left out"

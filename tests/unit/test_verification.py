@@ -2,8 +2,8 @@
 
 import pytest
 
-from loopscope.state import artifact_index
-from loopscope.state.artifacts import ArtifactStore, Corrupt
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from tests.fault_seams import Fault, failing
 from tests.simulated import Simulation, settled_experiment
 
@@ -104,5 +104,5 @@ def test_every_artifact_has_its_turn_however_small_the_budget(tmp_path):
     assert [simulation.resync() for _ in range(6)] == [[]] * 6, "everything had a turn"
     folder = simulation.artifact_folder("france-steering")
     (folder / "scores.json").write_bytes(b"x" * (folder / "scores.json").stat().st_size)
-    ran = [stage for _ in range(12) for stage in simulation.resync()]
+    ran = [stage for _ in range(30) for stage in simulation.resync()]
     assert ran == ["steering"] and len(aside(simulation)) == 1

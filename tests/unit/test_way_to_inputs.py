@@ -8,7 +8,7 @@ import pytest
 
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.keys import Key
-from loopscope.state import job_ways, jobs, pauses
+from loopscope.state.db import job_ways, jobs, pauses
 from tests.simulated import Simulation, capture_spec, experiment_spec
 
 CAP = Key("Capture", "default", "cap")

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from loopscope.numerics.dictionary import ReconstructionSums, SparseDictionary, decode, encode
 from loopscope.specs.packaged import packaged_texts
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.stages import capture
-from loopscope.worker.stages.calibration import calibration_preflight
+from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.decomposition.calibration import calibration_preflight
 from tests.stage_world import NEUTRAL, capture_payload
 
 ROWS = np.array([[2, 0], [0, 3], [1, 1], [-1, 0]], dtype=np.float32)

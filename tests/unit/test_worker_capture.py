@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.shards import Shards
 from loopscope.worker.siblings import Sibling, pending_siblings
-from loopscope.worker.stages import capture, forward_passes
+from loopscope.worker.stages.capture import forward_passes
+from loopscope.worker.stages.capture import stage as capture
 from tests.simulated import new_state
 from tests.stage_world import (
     HOOK,

@@ -9,8 +9,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from loopscope.state.failures import JobStopped, TerminalFailure
-from loopscope.worker.stages import decomposition
-from loopscope.worker.stages.capture import CALIBRATION
+from loopscope.worker.stages.capture.stage import CALIBRATION
+from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     COARSE,

@@ -13,7 +13,7 @@ import torch
 from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
-from loopscope.worker.stages import mapping
+from loopscope.worker.stages.mapping import stage as mapping
 from tests.unit.worker_bench import Bench, mapping_payload
 
 WIDTH = 256

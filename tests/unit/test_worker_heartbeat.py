@@ -5,8 +5,9 @@ import time
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import failpoints, jobs
-from loopscope.state.database import Database
+from loopscope.state import failpoints
+from loopscope.state.db import jobs
+from loopscope.state.db.database import Database
 from loopscope.worker.lease import Lease
 from tests.simulated import new_state
 
@@ -15,7 +16,7 @@ BEATS_PER_LEASE = 6
 
 
 def test_a_beat_that_finds_the_database_busy_is_not_the_last(tmp_path, monkeypatch):
-    monkeypatch.setattr("loopscope.state.database.BUSY_TIMEOUT_SECONDS", 0.001)
+    monkeypatch.setattr("loopscope.state.db.database.BUSY_TIMEOUT_SECONDS", 0.001)
     database = new_state(tmp_path / "state").database
     action = Action("capture", {}, {})
     with database.write() as connection:

@@ -8,7 +8,8 @@ import pytest
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import failpoints, jobs
+from loopscope.state import failpoints
+from loopscope.state.db import jobs
 from loopscope.state.failures import JobStopped
 from loopscope.worker import stop as stop_module
 from loopscope.worker.lease import Lease

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from loopscope.specs.rules import Selection
 from loopscope.state.failures import JobStopped
-from loopscope.worker.stages import mapping
-from loopscope.worker.stages.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
+from loopscope.worker.stages.mapping import stage as mapping
+from loopscope.worker.stages.mapping.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
 from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     D_IN,

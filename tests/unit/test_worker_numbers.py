@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.stages import capture, forward_passes, steering
+from loopscope.worker.stages.capture import forward_passes
+from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.steering import stage as steering
 from tests.stage_world import HOOK, capture_payload, contents, steering_payload, table
 
 
@@ -58,7 +60,7 @@ def test_half_batches_capture_the_same_up_to_rounding(world, monkeypatch):
     halves = load_file(
         world.run(capture, capture_payload(), "half", "b")[0] / "residual.safetensors"
     )
-    assert sizes == [4, 4], "one batch of eight in two passes"
+    assert sizes == [4, 4, 1], "one batch of eight in two passes, and a calibration text"
     assert torch.equal(halves["position"], whole["position"])
     assert torch.allclose(halves["residual"], whole["residual"], rtol=1e-4, atol=1e-4)
 

@@ -10,7 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.preflights import Preflight, require
-from loopscope.worker.stages import capture, capture_preflights, forward_passes, steering
+from loopscope.worker.stages.capture import forward_passes
+from loopscope.worker.stages.capture import preflights as capture_preflights
+from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.steering import stage as steering
 from tests.stage_world import capture_payload, steering_payload
 from tests.unit.worker_bench import Bench
 

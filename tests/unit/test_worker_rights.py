@@ -8,11 +8,11 @@ import types
 
 import pytest
 
-from loopscope.controller.executor import LocalProcesses
+from loopscope.controller.jobs.executor import LocalProcesses
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state import jobs
 from loopscope.state.clock_reading import boot_id
+from loopscope.state.db import jobs
 from loopscope.state.processes import process_exists, process_name
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker import runner as runner_module

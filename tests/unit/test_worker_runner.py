@@ -10,7 +10,8 @@ import torch
 
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.keys import Key
-from loopscope.state import artifact_index, jobs
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker import runner as runner_module

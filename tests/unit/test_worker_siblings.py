@@ -18,12 +18,12 @@ from loopscope.specs import actions
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import CaptureSpec
-from loopscope.state import jobs
+from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import InputRecord
 from loopscope.worker.shards import Shards
 from loopscope.worker.siblings import pending_siblings
-from loopscope.worker.stages import capture
+from loopscope.worker.stages.capture import stage as capture
 from tests.simulated import Simulation, capture_spec, new_state, texts
 from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, contents
 

@@ -9,9 +9,9 @@ import torch
 
 from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.stages import steering
-from loopscope.worker.stages.steering_cells import plan_rows
-from loopscope.worker.stages.steering_run import prepare
+from loopscope.worker.stages.steering import stage as steering
+from loopscope.worker.stages.steering.cells import plan_rows
+from loopscope.worker.stages.steering.run import prepare
 from tests.drawn import adding, assert_drawn_alike, next_logits
 from tests.stage_world import (
     OPENINGS,

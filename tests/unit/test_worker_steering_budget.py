@@ -14,10 +14,10 @@ from loopscope.numerics.fixed_text import hashed_order, hashed_positions
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
 from loopscope.numerics.scores import loss_rise, next_token_kl
-from loopscope.worker.stages import steering
-from loopscope.worker.stages.steering_arms import matched_latents
-from loopscope.worker.stages.steering_cells import Cell
-from loopscope.worker.stages.steering_run import prepare
+from loopscope.worker.stages.steering import stage as steering
+from loopscope.worker.stages.steering.arms import matched_latents
+from loopscope.worker.stages.steering.cells import Cell
+from loopscope.worker.stages.steering.run import prepare
 from tests.drawn import assert_drawn_alike, next_logits
 from tests.stage_world import (
     CONCEPT_LATENT,

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from loopscope.numerics.fixed_text import hashed_positions
-from loopscope.worker.stages import steering
-from loopscope.worker.stages.steering_run import prepare
+from loopscope.worker.stages.steering import stage as steering
+from loopscope.worker.stages.steering.run import prepare
 from tests.stage_world import (
     NEUTRAL,
     TARGET,

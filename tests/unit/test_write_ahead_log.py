@@ -5,9 +5,9 @@ from contextlib import closing
 
 import pytest
 
-from loopscope.state.database import Database, configure, open_database
+from loopscope.state.db.database import Database, configure, open_database
+from loopscope.state.db.objects import raise_counter, resource_version
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.objects import raise_counter, resource_version
 from tests.simulated import new_state
 
 

@@ -16,8 +16,9 @@ from loopscope.specs.rules import Gate, Selection
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
-from loopscope.worker.stages import decomposition, mapping
-from loopscope.worker.stages.capture import CALIBRATION, REFERENCE
+from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
+from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.mapping import stage as mapping
 from loopscope.worker.stages.tables import read_columns, write_table
 
 D_IN = 6

@@ -1,0 +1,178 @@
+"""Whether a spec's prompts, model and dictionaries fit together, as headers tell offline.
+
+Used when a spec is applied. References that need a hub are checked here only as far as
+SAELens' registry goes; the rest is checked when they are resolved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from loopscope.controller.apply.prompts import check_prompts
+from loopscope.inputs.dictionaries import (
+    DictionaryFacts,
+    describe_dictionary,
+    known_training,
+)
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
+from loopscope.inputs.models import ModelFacts, describe_model
+from loopscope.specs import sweep
+from loopscope.specs.model_names import another_model
+
+Refusal = tuple[str, str]
+"""The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""
+
+OFFLINE = Hub(offline=True)
+
+
+def check_inputs(kind: str, spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+    """Return what is wrong with the inputs of an object's spec; kinds without inputs have none."""
+    if kind == "Experiment" and "matrix" in spec:
+        return _check_cells(spec, memo or HashMemo())
+    check = _CHECKS.get(kind)
+    problems = check_prompts(spec) if kind == "Experiment" else []
+    return [*problems, *check(spec, memo)] if check else problems
+
+
+def _check_cells(spec: dict[str, Any], memo: HashMemo) -> list[Refusal]:
+    """Return what is wrong with the inputs of a sweep's cells, each said once."""
+    told: dict[Refusal, str] = {}
+    for cell in sweep.cells(spec):
+        for field, message in check_inputs("Experiment", cell.spec, memo):
+            steps = tuple(field.split(".")[1:])
+            place = sweep.origin(spec["matrix"], cell, steps)
+            where = field if place is None else ".".join(("spec", *map(str, place)))
+            told.setdefault((where, message), cell.suffix)
+    return [(where, f"{message} (in {cell})") for (where, message), cell in told.items()]
+
+
+def check_experiment_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+    """Return what is wrong with an Experiment's model, hook and dictionaries; empty if nothing.
+
+    Paths in ``spec`` (camelCase, defaulted) are absolute. Reads headers and, once per file,
+    the bytes for their hash; never the network.
+    """
+    memo = memo or HashMemo()
+    model, problems = _model(spec, memo)
+    found: dict[str, DictionaryFacts] = {}
+    for name in ("coarse", "fine"):
+        field, dictionary = f"spec.dictionaries.{name}", spec["dictionaries"][name]
+        facts, wrong = _dictionary(field, dictionary, memo)
+        problems += wrong
+        if not wrong:
+            problems += check_fit(field, dictionary, facts, spec["hook"], spec["model"], model)
+        if facts:
+            found[name] = facts
+    if len(found) == 2 and found["coarse"].d_sae > found["fine"].d_sae:
+        problems.append(
+            (
+                "spec.dictionaries",
+                f"coarse has {found['coarse'].d_sae} latents, fine {found['fine'].d_sae}; "
+                "coarse is the one with fewer: exchange them",
+            )
+        )
+    return problems
+
+
+def check_capture_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+    """Return what is wrong with a Capture's model and hook; empty if nothing."""
+    return _model(spec, memo or HashMemo())[1]
+
+
+def check_decomposition_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+    """Return what is wrong with a Decomposition's dictionary by itself; empty if nothing.
+
+    Whether it fits the capture that it names is known when both are resolved: ``check_fit``.
+    """
+    return _dictionary("spec.dictionary", spec["dictionary"], memo or HashMemo())[1]
+
+
+def check_fit(
+    field: str,
+    dictionary: dict[str, Any],
+    facts: DictionaryFacts | None,
+    hook: str,
+    model: dict[str, Any],
+    model_facts: ModelFacts | None,
+) -> list[Refusal]:
+    """Return why a dictionary does not belong to this hook of this model; empty if it may.
+
+    ``field`` is the dictionary's place in the spec. Facts that are None are not known yet.
+    """
+    place = f"{field}.{'release' if dictionary.get('release') else 'path'}"
+    told = facts or known_training(dictionary)
+    own_hook = told.hook_name if told else None
+    problems = []
+    if own_hook not in (None, hook) and dictionary.get("usableAt") != "any":
+        problems.append(
+            (
+                place,
+                f"this dictionary was trained at {own_hook}, but the spec's hook is {hook}; "
+                f"write hook: {own_hook}, choose a dictionary of {hook}, or write usableAt: any",
+            )
+        )
+    trained_on = told.model_names if told else ()
+    other = another_model(model, trained_on)
+    if other is not None and dictionary.get("usableOn") != "any":
+        problems.append(
+            (
+                place,
+                f"this dictionary was trained on {trained_on[0]}, but the spec's model is {other}; "
+                f"choose a dictionary of {other}, or write usableOn: any",
+            )
+        )
+    if facts and model_facts and facts.d_in != model_facts.d_model:
+        problems.append(
+            (
+                place,
+                f"this dictionary reads vectors of width {facts.d_in}, but {model['name']} has "
+                f"width {model_facts.d_model}; choose a dictionary that was trained on this model",
+            )
+        )
+    return problems
+
+
+def check_hook(hook: str, model: dict[str, Any], facts: ModelFacts) -> list[Refusal]:
+    """Return why a model has no such hook; empty if it has, or if its depth is not known."""
+    found = re.match(r"blocks\.(\d+)\.", hook)
+    if facts.n_layers is None or (found and int(found[1]) < facts.n_layers):
+        return []
+    return [
+        (
+            "spec.hook",
+            f"{model['name']} has {facts.n_layers} layers, so there is no {hook}; "
+            f"use blocks.0 to blocks.{facts.n_layers - 1}",
+        )
+    ]
+
+
+def _model(spec: dict[str, Any], memo: HashMemo) -> tuple[ModelFacts | None, list[Refusal]]:
+    try:
+        facts = describe_model(spec["model"], hub=OFFLINE, memo=memo)
+    except InputRefused as refused:
+        return None, [(f"spec.model.{refused.field}", refused.message)]
+    except ResolutionPending:
+        return None, []
+    return facts, check_hook(spec["hook"], spec["model"], facts)
+
+
+def _dictionary(
+    field: str, dictionary: dict[str, Any], memo: HashMemo
+) -> tuple[DictionaryFacts | None, list[Refusal]]:
+    try:
+        return describe_dictionary(dictionary, hub=OFFLINE, memo=memo), []
+    except InputRefused as refused:
+        return None, [(f"{field}.{refused.field}", refused.message)]
+    except ResolutionPending:
+        return None, []
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any], HashMemo | None], list[Refusal]]] = {
+    "Experiment": check_experiment_inputs,
+    "Capture": check_capture_inputs,
+    "Decomposition": check_decomposition_inputs,
+}

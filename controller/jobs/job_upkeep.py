@@ -1,0 +1,71 @@
+"""What happens to jobs beside being started: those nobody wants end, those for a device return."""
+
+from __future__ import annotations
+
+import structlog
+
+from loopscope.controller.clock import Clock
+from loopscope.state import failpoints
+from loopscope.state.db import events, job_ways, jobs, objects
+from loopscope.state.db.database import Database
+from loopscope.state.records import CODE_CHANGED, JobHead
+
+log = structlog.get_logger("controller")
+
+CANCELLED_PER_CALL = 32
+"""Each is a row with a long payload that is written anew: a thousand are no matter of one step."""
+
+
+def tell_of_end(database: Database, job: JobHead, clock: Clock) -> None:
+    """Say that a worker is done with a job; of one that it refused to begin, also as an event."""
+    log.info("job ended", job=job.id, stage=job.stage, state=job.state)
+    if job.state == "pending" and job.reason == CODE_CHANGED:
+        log.error("restart this controller", job=job.id, stage=job.stage, why=job.message)
+        with database.write() as connection:
+            message, now = job.message or CODE_CHANGED, clock.now()
+            events.record(connection, job.object, "Warning", CODE_CHANGED, message, now=now)
+
+
+def retry_after_restart(database: Database, device: str, clock: Clock) -> None:
+    """Let start what failed for want of a device, or was refused by workers of other code."""
+    _retry_failed_for(database, device, clock)
+    with database.read() as connection:
+        refused = job_ways.any_refused(connection)
+    if refused:
+        with database.write() as connection:
+            job_ways.let_refused_go(connection, now=clock.now())
+
+
+def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
+    """Put wanted jobs that failed for want of a device back into the queue: it may be here now."""
+    with database.read() as connection:
+        failed = jobs.failed_with(connection, "DeviceUnavailable")
+        wanted = objects.wanted_digests(connection) if failed else set()
+    for job in failed:
+        if job.digest not in wanted:
+            continue
+        with database.write() as connection:
+            now = clock.now()
+            message = f"{job.stage} job {job.id} is tried on {device}"
+            jobs.retry(connection, job.id, now=now)
+            events.record(connection, job.object, "Normal", "Retried", message, now=now)
+
+
+def cancel_unwanted(database: Database, clock: Clock) -> None:
+    """Cancel the active jobs whose digest no object wants any more, so many a call."""
+    with database.read() as connection:
+        active = jobs.active_digests(connection)
+        wanted = objects.wanted_digests(connection) if active else set()
+    unwanted = [job_id for job_id, digest in active.items() if digest not in wanted]
+    if not unwanted:
+        return
+    failpoints.reach("job-cancel")
+    with database.write() as connection:
+        wanted, now = objects.wanted_digests(connection), clock.now()
+        for job_id in unwanted[:CANCELLED_PER_CALL]:
+            job = jobs.head(connection, job_id)
+            if job is None or job.digest in wanted:
+                continue
+            message = f"{job.stage} job {job.id} is no longer wanted"
+            if jobs.cancel(connection, job.id, "Superseded", message, now=now):
+                events.record(connection, job.object, "Normal", "Superseded", message, now=now)

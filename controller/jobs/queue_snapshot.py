@@ -1,0 +1,106 @@
+"""What the scheduler looks at, put together from rows. Used to claim, and to tell the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from loopscope.controller.jobs.limits import WINDOW_SECONDS
+from loopscope.controller.jobs.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
+from loopscope.controller.settings import Settings
+from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
+from loopscope.specs.sizes import byte_count
+from loopscope.state.db import job_queue, jobs, leader, pauses
+from loopscope.state.db.connection import Connection
+from loopscope.state.records import QueuedJob, Wanting, WorkerRecord
+
+FAIR_SHARE_SECONDS = 3600.0
+"""How far back worker time counts. Starts are remembered for as long."""
+NORMAL = "normal"
+
+
+def read_queue(
+    connection: Connection,
+    settings: Settings,
+    places: tuple[Place, ...],
+    now: float,
+    *,
+    low_space: str | None = None,
+) -> QueueSnapshot:
+    """Return the active jobs with all that decides about them, read in one transaction."""
+    active = job_queue.active(connection)
+    paused = pauses.listed(connection)
+    workers = leader.workers(connection)
+    used = job_queue.used_seconds(connection, now - FAIR_SHARE_SECONDS, now)
+    return QueueSnapshot(
+        now=now,
+        limits=settings.limits,
+        pending=tuple(_pending(job, settings, paused) for job in active if job.state == "pending"),
+        running=tuple(_running(job, settings, workers) for job in active if job.state == "running"),
+        places=places,
+        starts=tuple(jobs.starts_since(connection, now - WINDOW_SECONDS)),
+        used_seconds={_name(key): seconds for key, seconds in used.items()},
+        low_space=low_space,
+    )
+
+
+def priority_of(job: QueuedJob, settings: Settings) -> tuple[str, int]:
+    """Return the highest priority class of those who want the job, and its value.
+
+    A class that is not known counts as ``normal``.
+    """
+    classes = {one.annotations.get(PRIORITY_ANNOTATION, NORMAL) for one in job.wanted_by}
+    values = {name: settings.priority_classes.get(name, 0) for name in classes or {NORMAL}}
+    best = max(sorted(values), key=lambda name: values[name])
+    return best, values[best]
+
+
+def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> PendingJob:
+    return PendingJob(
+        id=job.id,
+        queued_at=job.created_at,
+        not_before=job.not_before,
+        experiments=_experiments(job),
+        priority=priority_of(job, settings)[1],
+        model=job.model,
+        memory_bytes=_memory_bytes(job, settings),
+        paused_by=_paused_by(job, paused),
+        why=f"{job.reason}: {job.message}" if job.reason else "",
+    )
+
+
+def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRecord]) -> RunningJob:
+    worker = workers.get(job.worker or "")
+    device = worker.device if worker else settings.slot_devices[0]
+    return RunningJob(job.id, device, _experiments(job)[0], _memory_bytes(job, settings))
+
+
+def _experiments(job: QueuedJob) -> tuple[str, ...]:
+    """Return all who want the job; the one that queued it is charged and goes first."""
+    charged = next((_owner(w) for w in job.wanted_by if w.key == job.object), job.object)
+    others = [_owner(wanting) for wanting in job.wanted_by]
+    return tuple(dict.fromkeys(_name(key) for key in (charged, *others)))
+
+
+def _paused_by(job: QueuedJob, paused: Collection[str]) -> str | None:
+    """Return the pause that holds the job, if there is one for everybody who wants it."""
+    wanted_by = job.wanted_by or (Wanting(job.object),)
+    held = [pauses.holding(paused, one.key, one.owner, job.stage) for one in wanted_by]
+    return held[0] if all(held) else None
+
+
+def _memory_bytes(job: QueuedJob, settings: Settings) -> int:
+    """Return what the stage is taken to use, or the most that an annotation says."""
+    said = [
+        size
+        for one in job.wanted_by
+        if (size := byte_count(one.annotations.get(MEMORY_ANNOTATION, ""))) is not None
+    ]
+    return max(said, default=settings.stage_memory_bytes.get(job.stage, 0))
+
+
+def _owner(wanting: Wanting) -> Key:
+    return wanting.owner or wanting.key
+
+
+def _name(key: Key) -> str:
+    return pauses.scope_of(key)

@@ -1,0 +1,222 @@
+"""Which job starts next and where, and why each of the others waits: one pure function.
+
+The controller claims by it, and ``loopscope queue`` tells the reasons by it.
+
+Jobs are ranked by level, the highest first: the value of the job's priority class, plus one for
+each ``aging_seconds`` that it has waited. So a job is overtaken only by jobs that came before
+it, or less than (classes apart + 1) x ``aging_seconds`` after it: nobody starves. Within a level,
+jobs go first that need no other model than an idle worker holds, then those of the experiment
+that used the least worker time lately, then the oldest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from loopscope.controller.jobs.limits import start_allowed_at
+from loopscope.controller.settings import Limits
+from loopscope.state.db import pauses
+
+WaitReason = Literal[
+    "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job may start now: an idle worker with the model that it holds, or an empty slot."""
+
+    device: str
+    worker: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class PendingJob:
+    """A job that waits. ``experiments`` are all that want it; the first is charged for it."""
+
+    id: int
+    queued_at: float
+    not_before: float
+    experiments: tuple[str, ...] = ()
+    priority: int = 0
+    model: str | None = None
+    memory_bytes: int = 0
+    paused_by: str | None = None
+    """The pause that holds it back; only if everybody who wants the job is paused."""
+    why: str = ""
+    """For what it is tried again."""
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job that runs."""
+
+    id: int
+    device: str
+    experiment: str = ""
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """All that decides which job is next."""
+
+    now: float
+    limits: Limits
+    pending: tuple[PendingJob, ...] = ()
+    running: tuple[RunningJob, ...] = ()
+    places: tuple[Place, ...] = ()
+    starts: tuple[float, ...] = ()
+    """When jobs started in the last minute, oldest first."""
+    used_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Worker time by experiment in the last hour."""
+    low_space: str | None = None
+    """Why nothing may start while so little of the disk is free."""
+    reserved_for: int | None = None
+    """The job that has waited so long for memory that no other takes any before it."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a job waits, in a word and in words; ``until`` when that is known (Unix seconds)."""
+
+    reason: WaitReason
+    message: str
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a pending job now: it starts at a place, or waits."""
+
+    job_id: int
+    place: Place | None = None
+    wait: Wait | None = None
+
+
+def schedule(snapshot: QueueSnapshot) -> list[Decision]:
+    """Return the decision about each pending job, in the order in which they are next."""
+    decisions = []
+    for job in sorted(snapshot.pending, key=lambda job: _rank(snapshot, job)):
+        decision = _decide(snapshot, job)
+        decisions.append(decision)
+        if decision.place is not None:
+            snapshot = _with_started(snapshot, job, decision.place)
+        elif decision.wait is not None and _keeps_memory(snapshot, job, decision.wait):
+            snapshot = replace(snapshot, reserved_for=snapshot.reserved_for or job.id)
+    return decisions
+
+
+def next_start(decisions: list[Decision]) -> Decision | None:
+    """Return the first job that may start now, or None."""
+    return next((one for one in decisions if one.place is not None), None)
+
+
+def level(job: PendingJob, limits: Limits, now: float) -> int:
+    """Return the job's priority with what its waiting added."""
+    return job.priority + int(max(0.0, now - job.queued_at) // limits.aging_seconds)
+
+
+def _rank(snapshot: QueueSnapshot, job: PendingJob) -> tuple[int, bool, float, float, int]:
+    held = {place.model for place in snapshot.places}
+    loads_a_model = job.model is not None and job.model not in held
+    used = min((snapshot.used_seconds.get(name, 0.0) for name in job.experiments), default=0.0)
+    standing = -level(job, snapshot.limits, snapshot.now)
+    return standing, loads_a_model, used, job.queued_at, job.id
+
+
+def _decide(snapshot: QueueSnapshot, job: PendingJob) -> Decision:
+    wait = _held_back(snapshot, job)
+    place = None if wait else _place_for(snapshot, job)
+    if place is None and wait is None:
+        wait = _no_place(snapshot, job)
+    if wait is not None:
+        return Decision(job.id, wait=wait)
+    limits = snapshot.limits
+    starts = list(snapshot.starts)
+    at = start_allowed_at(starts, limits.job_starts_per_minute, snapshot.now, limits.burst)
+    if at > snapshot.now:
+        return Decision(job.id, wait=Wait("RateLimit", _rate_words(limits), at))
+    return Decision(job.id, place)
+
+
+def _held_back(snapshot: QueueSnapshot, job: PendingJob) -> Wait | None:
+    """Return what keeps this job from starting wherever there is room."""
+    if job.paused_by is not None:
+        return Wait("Suspended", f"paused: {pauses.in_words(job.paused_by)}")
+    if job.not_before > snapshot.now:
+        return Wait("Backoff", job.why, job.not_before)
+    if snapshot.low_space is not None:
+        return Wait("FreeSpace", snapshot.low_space)
+    most = snapshot.limits.slots_per_experiment
+    if most is None or not job.experiments:
+        return None
+    busy = dict.fromkeys(job.experiments, 0)
+    for running in snapshot.running:
+        if running.experiment in busy:
+            busy[running.experiment] += 1
+    if min(busy.values()) >= most:
+        return Wait("FairShare", f"{job.experiments[0]} has {most} of {most} slots")
+    return None
+
+
+def _place_for(snapshot: QueueSnapshot, job: PendingJob) -> Place | None:
+    """Return the best place with memory enough: holds the model, holds none, holds another."""
+    fitting = [place for place in snapshot.places if _fits(snapshot, job, place.device)]
+    return min(fitting, key=lambda place: _cost(place, job), default=None)
+
+
+def _cost(place: Place, job: PendingJob) -> int:
+    """A warm worker is kept for those who need what it holds, while there is an empty slot."""
+    if place.worker is None:
+        return 2 if job.model is None else 1
+    if job.model is None:
+        return 0 if place.model is None else 1
+    return 0 if place.model == job.model else 1 if place.model is None else 2
+
+
+def _fits(snapshot: QueueSnapshot, job: PendingJob, device: str) -> bool:
+    """Whether the budget has room; a job that alone is over it may run alone."""
+    budget = snapshot.limits.memory_bytes.get(device)
+    used = sum(one.memory_bytes for one in snapshot.running if one.device == device)
+    if budget is None or not job.memory_bytes or not used:
+        return True
+    return snapshot.reserved_for is None and used + job.memory_bytes <= budget
+
+
+def _no_place(snapshot: QueueSnapshot, job: PendingJob) -> Wait:
+    if not snapshot.places:
+        return Wait("Slot", "no worker slot is free")
+    if snapshot.reserved_for is not None:
+        return Wait("Memory", f"job {snapshot.reserved_for} has waited longer for memory")
+    budgets = ", ".join(
+        f"{size:,} on {name}" for name, size in snapshot.limits.memory_bytes.items()
+    )
+    return Wait("Memory", f"needs {job.memory_bytes:,} bytes; the budget is {budgets}")
+
+
+def _keeps_memory(snapshot: QueueSnapshot, job: PendingJob, wait: Wait) -> bool:
+    """Whether small jobs must let a large one pass: it has waited for one step of aging."""
+    waited = snapshot.now - job.queued_at
+    return wait.reason == "Memory" and waited >= snapshot.limits.aging_seconds
+
+
+def _with_started(snapshot: QueueSnapshot, job: PendingJob, place: Place) -> QueueSnapshot:
+    places = list(snapshot.places)
+    places.remove(place)
+    charged = job.experiments[0] if job.experiments else ""
+    started = RunningJob(job.id, place.device, charged, job.memory_bytes)
+    return replace(
+        snapshot,
+        places=tuple(places),
+        running=(*snapshot.running, started),
+        starts=(*snapshot.starts, snapshot.now),
+    )
+
+
+def _rate_words(limits: Limits) -> str:
+    burst = f", at most {limits.burst} at once" if limits.burst is not None else ""
+    return f"{limits.job_starts_per_minute} starts a minute{burst}"

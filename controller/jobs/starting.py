@@ -1,0 +1,195 @@
+"""Starting jobs: the scheduler chooses, a claim makes it so, a worker gets the order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from loopscope.controller.clock import Clock
+from loopscope.controller.jobs.executor import Executor
+from loopscope.controller.jobs.limits import WINDOW_SECONDS, below_floor
+from loopscope.controller.jobs.present import Present, present_order
+from loopscope.controller.jobs.queue_snapshot import read_queue
+from loopscope.controller.jobs.scheduling import (
+    Decision,
+    Place,
+    QueueSnapshot,
+    next_start,
+    schedule,
+)
+from loopscope.controller.settings import Settings
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints
+from loopscope.state.db import clock_repair, job_queue, job_ways, jobs, leader, objects, space_marks
+from loopscope.state.db.connection import Connection
+from loopscope.state.db.knowledge import Knowledge, knowledge
+from loopscope.state.folder import StateFolder
+from loopscope.state.orders import Order
+from loopscope.state.records import JobHead
+from loopscope.state.source_code import SourceCode, source_at_start
+
+log = structlog.get_logger("controller")
+
+Question = tuple[int, tuple[Place, ...], bool]
+"""What decides whether a job may start, beside the time: the database, free places, low space.
+
+While it stands, a thousand waiting jobs are not ranked again in every step.
+"""
+
+
+ROUNDING_SECONDS = 0.001
+"""A date and the other clock may differ by as little; asking too early costs nothing."""
+
+
+@dataclass
+class Starter:
+    """Starts what may start now."""
+
+    state: StateFolder
+    settings: Settings
+    clock: Clock
+    executor: Executor
+    free_bytes: Callable[[], int]
+    code: SourceCode = field(default_factory=source_at_start)
+    """What workers are to be made of: the files as they were when this process started."""
+    _next_start_at: float = 0.0
+    _refused: Question | None = None
+    _refused_until: float = 0.0
+    _held: dict[int, Knowledge] = field(default_factory=dict)
+    """Jobs that nobody ordered any more as things stood; asked again when something changed."""
+
+    def start_jobs(self) -> Iterator[list[Key]]:
+        """Start jobs until none may; yield the objects to look at again, after each change."""
+        while True:
+            with self.state.database.read() as connection:
+                pending = job_queue.any_pending(connection)
+            if not pending:
+                return
+            now = self._right_time()
+            low, held = self._mark_low_space(now)
+            yield held
+            places = self.executor.places()
+            question = (self.state.database.marker(), places, low is not None)
+            if not places or (question == self._refused and self._still_refused()):
+                return
+            with self.state.database.read() as connection:
+                queue = read_queue(connection, self.settings, places, now, low_space=low)
+                queue = self._without_held(connection, queue)
+            decisions = schedule(queue)
+            self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
+            chosen = next_start(decisions)
+            if chosen is None or chosen.place is None:
+                self._refused = question
+                self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
+                return
+            with self.state.database.read() as connection:
+                present = present_order(connection, chosen.job_id, now)
+                if not isinstance(present, Present):
+                    self._held[chosen.job_id] = knowledge(connection)
+            if not isinstance(present, Present):
+                yield present
+                continue
+            worker = self.executor.free_worker(chosen.place)
+            if worker is None:
+                return
+            yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
+
+    def _without_held(self, connection: Connection, queue: QueueSnapshot) -> QueueSnapshot:
+        """Leave out jobs that could not start when the database said what it says now."""
+        if not self._held:
+            return queue
+        known = knowledge(connection)
+        self._held = {job: then for job, then in self._held.items() if then == known}
+        return replace(
+            queue, pending=tuple(job for job in queue.pending if job.id not in self._held)
+        )
+
+    def _still_refused(self) -> bool:
+        return self.clock.elapsed() + ROUNDING_SECONDS < self._refused_until
+
+    def next_start_at(self) -> float | None:
+        """Return when a job may start that waits for nothing else (``Clock.elapsed``), if known."""
+        return self._next_start_at if self._next_start_at > self.clock.elapsed() else None
+
+    def _start(
+        self, job_id: int, present: Present, place: Place, worker: str, queue: QueueSnapshot
+    ) -> Iterator[list[Key]]:
+        idle = [one.worker for one in queue.places if one.worker]
+        since, lease_seconds = queue.now - WINDOW_SECONDS, self.settings.lease_seconds
+        try:
+            with self.state.database.write() as connection:
+                if jobs.starts_since(connection, since) != list(queue.starts):
+                    return  # somebody else started a job meanwhile: count again
+                clock = self.clock.reading()  # now, not before the write lock was waited for
+                if clock_repair.is_due(connection, clock, self.settings.retry):
+                    return  # the clock was set meanwhile
+                if knowledge(connection) != present.known:
+                    return  # somebody wrote something meanwhile: ask again
+                action, key = present.action, present.key
+                job_ways.renew(connection, job_id, action, key, present.generation)
+                job = jobs.claim(connection, job_id, worker, lease_seconds, now=clock.now)
+                clock_repair.note(connection, clock)
+                leader.note_worker(connection, worker, place.device, job.model, idle)
+                keys = objects.wanting(connection, job.digest)
+        except jobs.Fenced:
+            return
+        log.info(
+            "job started",
+            job=job.id, stage=job.stage, object=str(job.object), generation=job.generation,
+            digest=job.digest[:12], worker=worker, device=place.device,
+        )  # fmt: skip
+        yield keys
+        self._hand_over(job, worker)
+
+    def _right_time(self) -> float:
+        """Return the date, once the dates that it is compared with were put right."""
+        clock, policy = self.clock.reading(), self.settings.retry
+        with self.state.database.read() as connection:
+            due = clock_repair.is_due(connection, clock, policy)
+        if due:
+            with self.state.database.write() as connection:
+                clock_repair.put_right(connection, clock, policy)
+        return clock.now
+
+    def _mark_low_space(self, now: float) -> tuple[str | None, list[Key]]:
+        """Return why nothing may start for want of space, and whom that concerns.
+
+        Jobs that may not start say so.
+        """
+        low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
+        with self.state.database.read() as connection:
+            changes = space_marks.marks_change(connection, low=low is not None, now=now)
+        if not changes:
+            return low, []
+        with self.state.database.write() as connection:
+            if low is not None:
+                return low, space_marks.hold_back(connection, low, now=now)
+            return None, space_marks.let_go(connection)
+
+    def _hand_over(self, job: JobHead, worker: str) -> None:
+        try:
+            failpoints.reach("job-claimed")
+            self.executor.start(worker, self._order(job), job.model)
+        except Exception:
+            with self.state.database.write() as connection:
+                jobs.release(connection, job.id, job.token)
+            raise
+
+    def _order(self, job: JobHead) -> Order:
+        code = self.code.of_stage(job.stage)
+        return Order(job.id, job.token, job.stage, job.code_revision, code)
+
+
+def _asked_again_at(decisions: list[Decision]) -> float:
+    """Return when time alone may let one of these jobs start."""
+    return min((d.wait.until for d in decisions if d.wait and d.wait.until), default=math.inf)
+
+
+def _next_start_at(decisions: list[Decision]) -> float:
+    """Return when the rate limit lets a job through that waits for nothing else, or 0."""
+    waits = [one.wait for one in decisions if one.wait is not None]
+    times = [one.until for one in waits if one.reason in ("RateLimit", "Backoff") and one.until]
+    return min(times, default=0.0)

@@ -1,0 +1,84 @@
+"""Finding and mending what is not as it should be in a state folder at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from loopscope.controller.jobs.leases import take_back
+from loopscope.controller.runtime import leadership
+from loopscope.state.artifacts.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
+from loopscope.state.db import jobs
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.processes import process_exists
+from loopscope.state.read_only import look_at
+from loopscope.state.records import JobHead
+from loopscope.state.retry_policy import RetryPolicy
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was found, what of it was mended, and what a second look still finds."""
+
+    mended: list[Finding]
+    after: Comparison
+
+
+def examine(path: Path, *, hashing: bool = True) -> Comparison:
+    """Look at a state folder and change nothing in it.
+
+    While a controller works there, a finding may be work under way. Raises TerminalFailure for
+    the database of a newer Loopscope, OSError when files cannot be looked at now.
+    """
+    state = look_at(path)
+    try:
+        seen = compare(state, hashing=hashing)
+        if not any(finding.problem in DATABASE_PROBLEMS for finding in seen.findings):
+            seen.findings += _jobs_without_worker(state, process_exists)
+    finally:
+        state.database.close()
+    return seen
+
+
+def mend(path: Path, now: float) -> Mended:
+    """Mend what the state folder alone has the means for, then look again.
+
+    Raises AnotherController while one works there. A database that cannot be read is left as it
+    is, and so is all that is compared with it.
+    """
+    with leadership(look_at(path)):
+        before = examine(path)
+        mended = [finding for finding in before.findings if finding.mend is not None]
+        if any(finding.problem in DATABASE_PROBLEMS for finding in before.findings):
+            return Mended([], before)
+        if mended:
+            state = open_state(path)
+            for finding in mended:
+                assert finding.mend is not None  # chosen above
+                finding.mend(state, now)
+            state.database.close()
+            after = examine(path, hashing=False)  # what was hashed a moment ago is as it was
+            return Mended(mended, after)
+        return Mended([], before)
+
+
+def _jobs_without_worker(state: StateFolder, is_alive: Callable[[str], bool]) -> list[Finding]:
+    with state.database.read() as connection:
+        running = jobs.running(connection)
+    return [
+        Finding(
+            "JobWithoutWorker",
+            f"{job.stage} job {job.id}",
+            f"it runs, says the database, and its worker {job.worker} does not",
+            mend=partial(_take_back, job),
+        )
+        for job in running
+        if job.worker is None or not is_alive(job.worker)
+    ]
+
+
+def _take_back(job: JobHead, state: StateFolder, now: float) -> None:
+    with state.database.write() as connection:
+        take_back(connection, job, RetryPolicy(), now)

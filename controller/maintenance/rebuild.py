@@ -1,0 +1,105 @@
+"""Making the database again from what survives it: spec files and artifact folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopscope.controller.plan.applying import Applied, apply_all
+from loopscope.controller.runtime import leadership
+from loopscope.specs.loading import LoadedObject
+from loopscope.state.artifacts.consistency import (
+    DATABASE_PROBLEMS,
+    Finding,
+    compare,
+    database_problem,
+)
+from loopscope.state.db import objects
+from loopscope.state.db.database import Database
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import fsync_path
+from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.read_only import look_at
+
+_PARTS = ("", "-wal", "-shm")
+"""A SQLite database and what may lie beside it."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    set_aside: Path | None
+    """Where the old database lies now; None when there was none."""
+    applied: list[Applied]
+    taken_over: int
+    """Artifacts that the new database knows."""
+    damaged: list[Finding]
+    """Artifacts that were set aside because they are not whole."""
+
+
+def rebuild(path: Path, loaded: list[LoadedObject], *, now: float, healthy_too: bool) -> Rebuilt:
+    """Make the database of a state folder again: index the whole artifacts, apply the specs.
+
+    A database that is damaged is set aside, never deleted; a healthy one with objects only if
+    ``healthy_too``, else TerminalFailure (DatabaseHealthy). Killed half-way, it is called again.
+    Raises AnotherController while one works there.
+    """
+    state = look_at(path)
+    state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with leadership(state):
+        aside = None
+        if not healthy_too:
+            _refuse_healthy(state)
+        state.database.close()
+        if state.database.path.exists():
+            aside = set_database_aside(state.database.path)
+        new = open_state(path)
+        damaged, taken_over = _index_artifacts(new, now)
+        applied = apply_all(new, loaded, now=now)  # last: with objects, the work is done
+        new.database.close()
+    return Rebuilt(aside, applied, taken_over, damaged)
+
+
+def set_database_aside(path: Path) -> Path:
+    """Rename a database with all that belongs to it; return its new place."""
+    names = (path.with_name(f"{path.name}.set-aside-{n}") for n in range(10_000))
+    target = next(p for p in names if not any(Path(f"{p}{part}").exists() for part in _PARTS))
+    for part in reversed(_PARTS):  # the database last: while it is there, this is repeated
+        beside = Path(f"{path}{part}")
+        if beside.exists():
+            beside.rename(f"{target}{part}")
+    fsync_path(path.parent)
+    return target
+
+
+def _refuse_healthy(state: StateFolder) -> None:
+    problem = database_problem(state)
+    if problem is not None and problem.problem != "SchemaOutdated":
+        return
+    count = "its" if problem else _objects_in(state.database)
+    if count:
+        raise TerminalFailure(
+            "DatabaseHealthy",
+            f"{state.database.path} is whole and holds {count} objects, with their history; "
+            "`loopscope fsck` compares it with the artifacts. To set it aside all the same, "
+            "add --replace-healthy",
+        )
+
+
+def _objects_in(database: Database) -> int:
+    with database.read() as connection:
+        return len(objects.listed(connection))
+
+
+def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], int]:
+    seen = compare(state)
+    assert not [f for f in seen.findings if f.problem in DATABASE_PROBLEMS]  # it is new
+    damaged = []
+    for finding in seen.findings:
+        if finding.problem in ("ArtifactUnindexed", "ArtifactCorrupt"):
+            assert finding.mend is not None  # both can be mended
+            finding.mend(state, now)
+        if finding.problem == "ArtifactCorrupt":
+            damaged.append(finding)
+    return damaged, len(seen.whole)

@@ -1,0 +1,294 @@
+"""What an apply would set in motion: the reconcilers asked about a store that is only imagined.
+
+Nothing is written and nothing is queued. The answer is exact as far as inputs are known; what
+rests on an artifact that is still to be made is *unknown*, because equal content runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from loopscope.controller.apply.intents import Intent
+from loopscope.controller.apply.planned import Planned, PlannedObject, PlannedStage, StageState
+from loopscope.controller.plan.older_rules import OlderWork, older_work
+from loopscope.controller.plan.overlay import Hypothesis
+from loopscope.controller.plan.past_runs import PastRuns
+from loopscope.controller.plan.reasons import reasons, spec_changes
+from loopscope.controller.reconcile.adoption import AtOnce
+from loopscope.controller.reconcile.snapshots import Observer, known_of, read_snapshot
+from loopscope.reconcilers import experiment, sweep
+from loopscope.reconcilers.plan import (
+    Answered,
+    Blocked,
+    Desired,
+    Observed,
+    Plan,
+    Snapshot,
+    Unmet,
+    Wanted,
+)
+from loopscope.reconcilers.references import object_references
+from loopscope.reconcilers.registry import DESIRED_BY_KIND
+from loopscope.reconcilers.stage import plan_stage
+from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import STAGE_KINDS
+from loopscope.specs.status import Status
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import applied, jobs, objects
+from loopscope.state.db.connection import Connection
+from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
+
+_ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}
+
+
+def plan_apply(
+    connection: Connection,
+    store: ArtifactStore,
+    wanted: Sequence[Intent],
+    *,
+    now: float,
+    unchanged: Sequence[Key] = (),
+    prune: Sequence[Key] = (),
+) -> Planned:
+    """Return what applying ``wanted`` (and pruning) would set in motion.
+
+    ``unchanged`` are objects whose files were found unchanged without being read.
+    """
+    planner = _Planner(connection, store, now)
+    planner.let_go(wanted, unchanged)
+    for intent in wanted:
+        planner.hypothesis.seen[intent.key] = edition_of(intent.stored)
+        planner.apply(intent)
+    for key in unchanged:
+        planner.take(key)
+    for key in prune:
+        planner.hypothesis.remove(key)
+    planner.add_dependants()
+    stages = planner.evaluate()
+    return Planned(
+        (
+            *(PlannedObject(i.key, i.outcome, tuple(i.changes)) for i in wanted),
+            *(PlannedObject(key, "unchanged") for key in unchanged),
+        ),
+        tuple(stages),
+        tuple(prune),
+        dict(planner.hypothesis.seen),
+    )
+
+
+class _Planner:
+    """One pass over all stages that a change can reach, upstream before downstream."""
+
+    def __init__(self, connection: Connection, store: ArtifactStore, now: float) -> None:
+        self.connection = connection
+        self.now = now
+        self.hypothesis = Hypothesis(connection, now)
+        self.observer = Observer(store, AtOnce(store))
+        self.past = PastRuns(connection, store)
+        self.older: dict[Key, OlderWork] = {}
+        self.root_of: dict[Key, Key] = {}
+        self.edited: set[Key] = set()
+        self.stalled: list[PlannedStage] = []
+        self.dropped: list[PlannedStage] = []
+        self.shared: dict[str, PlannedStage] = {}
+
+    def let_go(self, wanted: Sequence[Intent], unchanged: Sequence[Key]) -> None:
+        """Let what these objects have of older rules be made again, as a confirmed apply does."""
+        roots = [*(intent.key for intent in wanted if not intent.stands), *unchanged]
+        edited = {intent.key for intent in wanted if not intent.is_same_spec}
+        for one in older_work(self.connection, self.observer, roots, edited):
+            record = self.hypothesis.get(one.key)
+            if record is not None:
+                self.older[one.key] = one
+                self.edited.add(one.key)
+                seen = record.status.observed_generation
+                released = Status(observed_generation=seen)
+                self.hypothesis.put(replace(record, status=released, wanted_digest=None))
+
+    def apply(self, intent: Intent) -> None:
+        """Let an object be as intended, with everything that it owns."""
+        if not intent.stands:
+            self.hypothesis.apply(intent.key, intent.spec)
+        if intent.stored is not None and not intent.is_same_spec:
+            self.edited.add(intent.key)
+        self.take(intent.key)
+
+    def take(self, key: Key) -> None:
+        """Look at an object and everything that it owns."""
+        if key.kind != "Experiment":
+            self.root_of[key] = key
+        else:
+            self._take_owned(key, key)
+
+    def _take_owned(self, key: Key, root: Key) -> None:
+        snapshot = self._snapshot(key)
+        if snapshot is None:
+            return
+        plan = experiment.plan(snapshot)
+        stalled = plan.status.condition("Stalled")
+        if stalled is not None and stalled.reason == "OwnedByAnother":
+            self.stalled.append(PlannedStage(key, root, "stalled", (stalled.message,)))
+            return
+        for child in plan.apply:
+            self.hypothesis.apply_child(snapshot.object, child)
+        for gone in plan.remove:
+            record = self.hypothesis.get(gone)
+            self.hypothesis.remove(gone)
+            if record is not None:
+                lost = self._discarded(record, None) if root in self.edited else 0.0
+                words = ("the spec no longer asks for it",)
+                self.dropped.append(
+                    PlannedStage(gone, root, "no work", words, discards_seconds=lost)
+                )
+        if "matrix" in snapshot.object.spec:
+            for child in sweep.cell_manifests(snapshot.object):
+                self._take_owned(child.key, root)
+            return
+        for child in experiment.child_manifests(snapshot.object):
+            self.root_of[child.key] = root
+
+    def add_dependants(self) -> None:
+        """Look at objects of their own that rest on what is looked at, too."""
+        if not self.root_of:
+            return
+        others = [
+            record
+            for key in applied.standing(self.connection)
+            if key.kind in _ORDER and key not in self.root_of
+            if (record := self.hypothesis.get(key)) is not None and object_references(record)
+        ]
+        for record in sorted(others, key=lambda r: _ORDER[r.key.kind]):
+            if any(reference in self.root_of for reference in object_references(record)):
+                self.root_of[record.key] = record.key
+
+    def evaluate(self) -> list[PlannedStage]:
+        """Return every stage with what would become of it, in the order of the roots."""
+        found = {}
+        for key in sorted(self.root_of, key=lambda k: (_ORDER[k.kind], k)):
+            stage = self._stage(key)
+            if stage is not None:
+                found[key] = stage
+        in_order = [found[key] for key in self.root_of if key in found]
+        return [*self.stalled, *self.shared.values(), *in_order, *self.dropped]
+
+    def _stage(self, key: Key) -> PlannedStage | None:
+        snapshot = self._snapshot(key)
+        if snapshot is None:
+            return None
+        stored = self.hypothesis.stored(key)
+        desired = DESIRED_BY_KIND[key.kind](snapshot)
+        observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
+        for unmet in observed.unmet:
+            self._share(key, unmet)
+        plan = plan_stage(snapshot, desired, observed)
+        after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)
+        self.hypothesis.put(after)
+        state, until = _state(self.hypothesis, snapshot, desired, observed, plan)
+        stage = PlannedStage(key, self.root_of[key], state, until=until)
+        if self._is_touched(key, snapshot.object):
+            lost = self._discarded(stored, plan.wanted_digest) if stored else 0.0
+            if lost:
+                self.edited.add(key)
+            stage = replace(stage, discards_seconds=lost)
+        if isinstance(desired, Wanted):
+            stage = replace(stage, digest=desired.action.digest)
+        if key in self.older and state != "cached":
+            stage = replace(stage, rule=self.older[key].words)
+        if state == "no work" and isinstance(desired, Answered):
+            return replace(stage, why=(desired.message,))
+        if state == "stalled":
+            stalled = plan.status.condition("Stalled")
+            return replace(stage, why=(f"{stalled.reason}: {stalled.message}",) if stalled else ())
+        if state == "cached":
+            return stage
+        if stage.rule is not None:
+            why = (stage.rule, *spec_changes(stored, snapshot.object))
+            return self._estimated(replace(stage, why=why), stored, desired)
+        why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
+        return self._estimated(replace(stage, why=why), stored, desired)
+
+    def _share(self, key: Key, unmet: Unmet) -> None:
+        """Note an artifact that belongs to no object, and one more stage that waits for it."""
+        action, job = unmet.action, unmet.observed.job
+        known = self.shared.get(action.digest)
+        if known is not None:
+            self.shared[action.digest] = replace(known, why=(f"{known.why[0]}, {key}",))
+            return
+        active = job is not None and job.state in ("pending", "running")
+        state: StageState = "to do"
+        if job is not None and active:
+            state = "running" if job.state == "running" else "queued"
+        guess = self.past.estimate(action.stage, action.digest, action)
+        self.shared[action.digest] = PlannedStage(
+            Key(action.stage, key.namespace, action.digest[:12]),
+            self.root_of[key],
+            state,
+            why=(f"shared; needed by {key}",),
+            digest=action.digest,
+            seconds=guess.seconds,
+            bytes=guess.bytes,
+            basis=guess.basis,
+        )
+
+    def _estimated(
+        self, stage: PlannedStage, stored: ObjectRecord | None, desired: Desired
+    ) -> PlannedStage:
+        own = stored.status.artifact.digest if stored and stored.status.artifact else None
+        own = own or (stored.wanted_digest if stored else None)
+        action = desired.action if isinstance(desired, Wanted) else None
+        guess = self.past.estimate(stage.key.kind.lower(), own, action)
+        return replace(stage, seconds=guess.seconds, bytes=guess.bytes, basis=guess.basis)
+
+    def _is_touched(self, key: Key, record: ObjectRecord) -> bool:
+        """Whether what happens to a stage follows from an edit or an upgrade, not from damage."""
+        if key in self.edited or self.root_of[key] in self.edited:
+            return True
+        return any(reference in self.edited for reference in object_references(record))
+
+    def _discarded(self, stored: ObjectRecord, wanted: str | None) -> float:
+        """Return the seconds of work that a stage rests on now and would not want any more."""
+        before = stored.wanted_digest
+        if before is None or before == wanted or self._wanted_elsewhere(before):
+            return 0.0
+        seconds = 0.0
+        for run in self.past.made(stored.key.kind.lower(), before):
+            seconds += self.past.seconds(run)
+        job = jobs.find_active(self.connection, before)
+        if job is not None and job.state == "running" and job.started_at is not None:
+            seconds += max(0.0, self.now - job.started_at)
+        return seconds
+
+    def _wanted_elsewhere(self, digest: str) -> bool:
+        return any(key not in self.root_of for key in objects.wanting(self.connection, digest))
+
+    def _snapshot(self, key: Key) -> Snapshot | None:
+        return read_snapshot(self.connection, key, self.now, self.hypothesis)
+
+
+def _state(
+    hypothesis: Hypothesis, snapshot: Snapshot, desired: Desired, observed: Observed, plan: Plan
+) -> tuple[StageState, str | None]:
+    """Return what would become of a stage, and what it waits for if that is not known."""
+    if isinstance(desired, Answered):
+        return "no work", None
+    if plan.status.condition("Stalled") is not None:
+        return "stalled", None
+    if isinstance(desired, Blocked):
+        if desired.reason in ("Resolving", UNAVAILABLE):
+            return "unknown", desired.message
+        return "unknown", _waits_for(hypothesis, snapshot)
+    if plan.status.is_true("Ready", snapshot.object.generation):
+        return "cached", None
+    if plan.enqueue is not None or observed.job is None:
+        return "to do", None
+    return ("running" if observed.job.state == "running" else "queued"), None
+
+
+def _waits_for(hypothesis: Hypothesis, snapshot: Snapshot) -> str:
+    waiting = [
+        str(key)
+        for key in object_references(snapshot.object)
+        if (record := hypothesis.get(key)) is not None and not record.ready
+    ]
+    return f"{' and '.join(waiting)} {'has' if len(waiting) == 1 else 'have'} run"

@@ -1,0 +1,84 @@
+"""Whether a selection could find anything at all with so many prompts, as far as a spec tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.files import HashMemo
+from loopscope.inputs.hub import Hub
+from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs import sweep
+from loopscope.specs.errors import Problem
+from loopscope.specs.loading import LoadedObject
+from loopscope.specs.splits import Splits, prompts_of
+from loopscope.state.db import inputs
+from loopscope.state.folder import StateFolder
+
+WIDTH_IF_UNKNOWN = 16_384
+"""Latents of a dictionary that nobody has found yet: the narrowest that are in common use."""
+
+
+def selection_warnings(state: StateFolder | None, loaded: Sequence[LoadedObject]) -> list[Problem]:
+    """Return a note for each experiment whose prompts may be too few for any latent to pass."""
+    memo = HashMemo()
+    notes: dict[Problem, None] = {}
+    for item in loaded:
+        if item.manifest.kind == "Experiment":
+            for spec in _experiments(item.manifest.canonical_spec()):
+                words = _words(state, spec, memo)
+                if words is not None:
+                    notes[item.problem("spec.prompts", words)] = None
+    return list(notes)
+
+
+def _experiments(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "matrix" not in spec:
+        yield spec
+    else:
+        yield from (cell.spec for cell in sweep.cells(spec))
+
+
+def _words(state: StateFolder | None, spec: dict[str, Any], memo: HashMemo) -> str | None:
+    """Return what such prompts allow at best, where that may be nothing."""
+    q_max, top = spec["selection"]["maxQ"], spec["selection"]["top"]
+    targets, neutrals = (_discovering(spec, name) for name in ("target", "neutral"))
+    smallest = perfect_p_value(targets, neutrals)
+    known = _width(state, spec["dictionaries"]["coarse"], memo)
+    width = known or WIDTH_IF_UNKNOWN
+    needed = perfect_latents_needed(smallest, width, q_max)
+    if needed <= min(top, width):
+        return None
+    enough = math.floor(top * q_max / smallest)
+    counted = f"all {width:,} latents" if known else f"{width:,} latents (how many is not known)"
+    return (
+        f"{targets} target and {neutrals} neutral prompts choose latents: the smallest p that they "
+        f"allow is {smallest:.2g}, so if {counted} were tested it would take {needed:,} perfect "
+        f"ones to pass selection.maxQ {q_max:g}, and selection.top keeps {top}; with more than "
+        f"{enough:,} tested ones and no candidate the gate will say INCONCLUSIVE. Use more prompts"
+    )
+
+
+def _discovering(spec: dict[str, Any], condition: str) -> int:
+    """Return how many prompts of a condition choose latents; the others only confirm."""
+    prompts = prompts_of(spec["prompts"])
+    sides = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
+    return [
+        p.condition for p, side in zip(prompts, sides, strict=True) if side == "discover"
+    ].count(condition)
+
+
+def _width(state: StateFolder | None, dictionary: dict[str, Any], memo: HashMemo) -> int | None:
+    try:
+        facts = describe_dictionary(dictionary, hub=Hub(offline=True), memo=memo)
+    except (InputRefused, ResolutionPending):
+        if state is None:
+            return None
+        with state.database.read() as connection:
+            known = inputs.get(connection, InputReference("dictionary", dictionary).digest)
+        return (known.facts or {}).get("d_sae") if known is not None else None
+    return facts.d_sae

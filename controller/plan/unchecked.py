@@ -1,0 +1,72 @@
+"""What an apply could not check, because only a hub knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from loopscope.controller.reconcile.resolution import is_local
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs import sweep
+from loopscope.specs.errors import Problem
+from loopscope.specs.loading import LoadedObject
+from loopscope.state.db import inputs
+from loopscope.state.folder import StateFolder
+
+
+def unchecked_inputs(state: StateFolder | None, loaded: Sequence[LoadedObject]) -> list[Problem]:
+    """Return a note for each model and dictionary that nobody has found yet, with its place."""
+    notes: dict[Problem, None] = {}
+    for item in loaded:
+        for field, reference in _hub_references(item.manifest.kind, item.manifest.canonical_spec()):
+            words = _what_is_not_known(state, reference)
+            if words is not None:
+                notes[item.problem(field, words)] = None
+    return list(notes)
+
+
+def _what_is_not_known(state: StateFolder | None, reference: InputReference) -> str | None:
+    known = None
+    if state is not None:
+        with state.database.read() as connection:
+            known = inputs.get(connection, reference.digest)
+    if known is not None and known.facts is not None:
+        return None
+    name = _name(reference)
+    if known is not None and known.terminal:
+        return f"refused when it was looked up last: {known.message}; it is asked for again"
+    last = f" (last answer: {known.message})" if known is not None else ""
+    return (
+        f"not checked: only the hub knows whether there is a {name}; it is asked when work "
+        f"begins{last}"
+    )
+
+
+def _name(reference: InputReference) -> str:
+    given = reference.reference
+    if reference.kind == "model":
+        return f"model {(given.get('source') or {}).get('hub') or given['name']}"
+    return f"dictionary {given['id']} of release {given['release']}"
+
+
+def _hub_references(kind: str, spec: dict[str, Any]) -> Iterator[tuple[str, InputReference]]:
+    """Yield the references that need a hub, with the field in which each is named."""
+    if kind == "Experiment" and "matrix" in spec:
+        for cell in sweep.cells(spec):
+            for field, reference in _hub_references(kind, cell.spec):
+                place = sweep.origin(spec["matrix"], cell, tuple(field.split(".")[1:]))
+                named = field if place is None else ".".join(("spec", *map(str, place)))
+                yield named, reference
+        return
+    found = []
+    if kind in ("Experiment", "Capture"):
+        field = "source.hub" if "hub" in (spec["model"].get("source") or {}) else "name"
+        found.append((f"spec.model.{field}", InputReference("model", spec["model"])))
+    if kind == "Experiment":
+        for side in ("coarse", "fine"):
+            reference = InputReference("dictionary", spec["dictionaries"][side])
+            found.append((f"spec.dictionaries.{side}.release", reference))
+    if kind == "Decomposition":
+        reference = InputReference("dictionary", spec["dictionary"])
+        found.append(("spec.dictionary.release", reference))
+    yield from ((field, reference) for field, reference in found if not is_local(reference))

@@ -1,0 +1,72 @@
+"""What a resync need not read again: objects whose plan wrote nothing, and nothing was since.
+
+A plan is a function of the database, the disk and the time. Where the database says what it said,
+and the plan waits for no time, only the disk can have changed; so only the disk is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loopscope.reconcilers.plan import Done, Plan, Snapshot
+from loopscope.specs.keys import Key
+from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db.connection import Connection
+from loopscope.state.db.knowledge import Knowledge, knowledge
+from loopscope.state.records import ArtifactRecord
+
+READ_AGAIN_SECONDS = 3600.0
+"""However quiet it is, everything is read again this often."""
+
+
+@dataclass
+class Converged:
+    """Remembers who was in order or waits for others, since the database last changed.
+
+    With each the artifact that it rests on, or the folder in which the one it waits for would lie.
+    """
+
+    artifacts: ArtifactStore
+    _known: Knowledge | None = None
+    _read_at: float = 0.0
+    _resting: dict[Key, ArtifactRecord | None] = field(default_factory=dict)
+    _awaited: dict[Key, Path] = field(default_factory=dict)
+
+    def learn(self, snapshot: Snapshot, plan: Plan, artifact: ArtifactRecord | None) -> None:
+        """Take in a plan that wrote nothing."""
+        key = snapshot.object.key
+        self.forget(key)
+        if not isinstance(plan.result, Done):
+            return
+        self._resting[key] = artifact
+        if plan.wanted_digest is not None and not snapshot.object.ready:
+            self._awaited[key] = self.artifacts.folder(key.kind.lower(), plan.wanted_digest)
+
+    def forget(self, key: Key) -> None:
+        """Let an object be read again at the next resync."""
+        self._resting.pop(key, None)
+        self._awaited.pop(key, None)
+
+    def to_read(self, connection: Connection, everything: Iterable[Key], now: float) -> list[Key]:
+        """Return the objects that a resync must read; ``now`` is of a clock that nobody can set."""
+        known = knowledge(connection)
+        quiet = known == self._known and now - self._read_at < READ_AGAIN_SECONDS
+        if not quiet:
+            self._known, self._read_at = known, now
+            self._resting.clear()
+            self._awaited.clear()
+        artifacts = {a.digest: a for a in self._resting.values() if a is not None}
+        fallen = {d for d, artifact in artifacts.items() if not self.artifacts.stands(artifact)}
+        return [key for key in everything if not self._stands(key, fallen)]
+
+    def _stands(self, key: Key, fallen: set[str]) -> bool:
+        if key not in self._resting:
+            return False
+        awaited = self._awaited.get(key)
+        if awaited is not None and os.path.lexists(awaited):
+            return False
+        artifact = self._resting[key]
+        return artifact is None or artifact.digest not in fallen

@@ -1,0 +1,126 @@
+"""Finding out what references are, beside the loop: results come back as observed inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.models import describe_model
+from loopscope.reconcilers.references import InputReference
+from loopscope.state.db import inputs
+from loopscope.state.db.connection import Connection
+from loopscope.state.records import UNAVAILABLE
+
+log = structlog.get_logger("resolution")
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What came of looking at a reference: ``facts``, or why there are none."""
+
+    reference: InputReference
+    facts: dict[str, Any] | None = None
+    reason: str | None = None
+    message: str | None = None
+    terminal: bool = False
+
+    def record(self, connection: Connection, now: float) -> bool:
+        """Write what was found as an observed input; return whether it is news."""
+        return inputs.record(
+            connection,
+            self.reference.digest,
+            self.reference.kind,
+            self.reference.reference,
+            now=now,
+            facts=self.facts,
+            reason=self.reason,
+            message=self.message,
+            terminal=self.terminal,
+        )
+
+
+def is_local(reference: InputReference) -> bool:
+    """Whether looking again needs no network; hub names stay pinned to their first commit."""
+    if reference.kind == "dictionary":
+        return "path" in reference.reference
+    source = reference.reference.get("source", {})
+    return any(name in source for name in ("package", "gguf", "folder"))
+
+
+def resolve(reference: InputReference) -> Resolution:
+    """Look at a model or dictionary; never raises for what a user or a network can cause."""
+    describe: Callable[[dict[str, Any]], Any]
+    describe = describe_model if reference.kind == "model" else describe_dictionary
+    try:
+        # as it will come back from the store, so that an unchanged answer compares equal
+        facts = json.loads(json.dumps(asdict(describe(reference.reference))))
+    except InputRefused as refused:
+        message = f"{refused.field}: {refused.message}" if refused.field else refused.message
+        return Resolution(reference, None, "InputRefused", message, terminal=True)
+    except ResolutionPending as pending:
+        return Resolution(reference, None, pending.reason, pending.message)
+    except OSError as error:
+        return Resolution(reference, None, "InputUnreadable", str(error))
+    except Exception as error:  # nobody may end the loop by naming an odd file
+        log.error("resolution failed", reference=reference.reference, exc_info=error)
+        return Resolution(reference, None, "UnexpectedError", f"{type(error).__name__}: {error}")
+    return Resolution(reference, facts)
+
+
+UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
+"""Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
+TRIES_MAX = 4
+"""After so many tries without an answer, an input counts as unavailable; it is asked for on."""
+_OUTAGES = ("HubUnreachable", "HubBusy", "HubOffline", "InputUnreadable", "UnexpectedError")
+"""Not ``InputChanging``: a writer that takes its time is at work."""
+_LASTS = ("HubOffline",)
+"""Asking again in the same process cannot help."""
+
+
+@dataclass
+class Resolver:
+    """Runs resolutions in ``executor``, one at a time per reference; counts those in vain."""
+
+    executor: Executor
+    wake: Callable[[], None]
+    resolve: Callable[[InputReference], Resolution] = resolve
+    _in_vain: dict[str, int] = field(default_factory=dict)
+    _under_way: dict[str, Future[Resolution]] = field(default_factory=dict)
+
+    def request(self, reference: InputReference) -> None:
+        """Start looking, unless that is under way already."""
+        if reference.digest not in self._under_way:
+            future = self.executor.submit(self.resolve, reference)
+            self._under_way[reference.digest] = future
+            future.add_done_callback(lambda _: self.wake())
+
+    def finished(self) -> list[Resolution]:
+        """Return the resolutions that ended since the last call."""
+        ended = [digest for digest, future in self._under_way.items() if future.done()]
+        return [self._counted(self._under_way.pop(digest).result()) for digest in ended]
+
+    def _counted(self, found: Resolution) -> Resolution:
+        """Return the resolution; after many tries in vain, as one that says so."""
+        digest = found.reference.digest
+        if found.reason not in _OUTAGES:
+            self._in_vain.pop(digest, None)
+            return found
+        tries = self._in_vain[digest] = self._in_vain.get(digest, 0) + 1
+        if tries < TRIES_MAX and found.reason not in _LASTS:
+            return found
+        message = f"{found.reason}: {found.message}"
+        if found.reason not in _LASTS:
+            message += f"; asked {TRIES_MAX} times in vain, and now and then again"
+        return replace(found, reason=UNAVAILABLE, message=message)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being looked at."""
+        return bool(self._under_way)

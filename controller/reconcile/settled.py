@@ -1,0 +1,55 @@
+"""When there is nothing left to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loopscope.reconcilers.references import object_references
+from loopscope.specs.keys import Key
+from loopscope.state.db import jobs, objects
+from loopscope.state.db.connection import Connection
+from loopscope.state.records import UNAVAILABLE, ObjectRecord
+
+
+def family(connection: Connection, keys: Iterable[Key]) -> list[ObjectRecord]:
+    """Return the objects of these keys and all that they own."""
+    found: list[ObjectRecord] = []
+    for key in keys:
+        record = objects.get(connection, key)
+        if record is not None:
+            children = objects.owned_by(connection, record.uid)
+            found.extend([record, *family(connection, [child.key for child in children])])
+    return found
+
+
+def waits_for_unavailable(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
+    """Whether nothing of what is left can go on, for want of inputs that nobody can reach.
+
+    Objects that these rest on count, too: as long as one of them moves, there is hope.
+    """
+    todo, seen, found = list(records), set[Key](), False
+    while todo:
+        record = todo.pop()
+        if record.key in seen or record.ready or record.stalled:
+            continue
+        seen.add(record.key)
+        ready = record.status.condition("Ready")
+        if ready is None or record.status.observed_generation != record.generation:
+            return False
+        if record.wanted_digest and jobs.find_active(connection, record.wanted_digest):
+            return False
+        if ready.reason not in (UNAVAILABLE, "InputsNotReady", "ChildrenNotReady"):
+            return False
+        found = found or ready.reason == UNAVAILABLE
+        todo.extend(objects.get_all(connection, object_references(record)))
+    return found
+
+
+def is_settled(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
+    """Whether every object was acted on and is Ready or Stalled, and no job of theirs is left."""
+    for record in records:
+        if not (record.ready or record.stalled):  # each only of the generation that is there now
+            return False
+        if record.wanted_digest and jobs.find_active(connection, record.wanted_digest):
+            return False
+    return True

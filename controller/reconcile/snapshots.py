@@ -1,0 +1,265 @@
+"""Reading: from a key to the frozen snapshot that a plan looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, cast
+
+import pyarrow.parquet as parquet
+
+from loopscope.controller.reconcile.adoption import Hashing
+from loopscope.reconcilers.plan import (
+    Answered,
+    Desired,
+    Kept,
+    Observed,
+    Snapshot,
+    Unmet,
+    Wanted,
+)
+from loopscope.reconcilers.references import InputReference, input_references, object_references
+from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_words
+from loopscope.specs.keys import Key
+from loopscope.specs.rules import Selection
+from loopscope.specs.status import ArtifactReference
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, reading
+from loopscope.state.artifacts.trash import Trash
+from loopscope.state.db import inputs, job_ways, objects, pauses
+from loopscope.state.db.connection import Connection
+from loopscope.state.files import file_sha256
+from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
+
+_FEATURE_COLUMNS = [
+    "latent",
+    "selectivity",
+    "firing_rate_target",
+    "firing_rate_neutral",
+    "q_value",
+]
+
+
+class Objects(Protocol):
+    """Where objects are read: the store, or the store as it would be."""
+
+    def get(self, key: Key) -> ObjectRecord | None:
+        """Return one object, or None."""
+
+    def owned_by(self, uid: str) -> list[ObjectRecord]:
+        """Return the objects that name ``uid`` as their owner."""
+
+    def input(self, reference: InputReference) -> InputRecord | None:
+        """Return what a model or dictionary reference resolved to, if that is known."""
+
+
+@dataclass(frozen=True)
+class StoredObjects:
+    """The objects as they are stored."""
+
+    connection: Connection
+
+    def get(self, key: Key) -> ObjectRecord | None:
+        """Return one object, or None."""
+        return objects.get(self.connection, key)
+
+    def owned_by(self, uid: str) -> list[ObjectRecord]:
+        """Return the objects that name ``uid`` as their owner."""
+        return objects.owned_by(self.connection, uid)
+
+    def input(self, reference: InputReference) -> InputRecord | None:
+        """Return what a model or dictionary reference resolved to, if that is known."""
+        return inputs.get(self.connection, reference.digest)
+
+
+def read_snapshot(
+    connection: Connection, key: Key, now: float, where: Objects | None = None
+) -> Snapshot | None:
+    """Return what a plan for ``key`` may look at, or None when the object is gone."""
+    where = where or StoredObjects(connection)
+    record = where.get(key)
+    if record is None:
+        return None
+    children = {child.key: child for child in where.owned_by(record.uid)}
+    references = {
+        name: found
+        for name in object_references(record)
+        if (found := children.get(name) or where.get(name)) is not None
+    }
+    upstream = [r.status.artifact.digest for r in references.values() if r.status.artifact]
+    return Snapshot(
+        object=record,
+        now=now,
+        references=references,
+        children=tuple(children.values()),
+        artifacts={
+            digest: artifact
+            for digest in upstream
+            if (artifact := artifact_index.get(connection, digest)) is not None
+        },
+        inputs={
+            reference.digest: known
+            for reference in input_references(record)
+            if (known := where.input(reference)) is not None
+        },
+        paused_by=_paused_by(connection, record),
+    )
+
+
+def _paused_by(connection: Connection, record: ObjectRecord) -> str | None:
+    """Return the pause that holds the object back; one that is Ready has nothing to hold."""
+    if record.ready:
+        return None
+    stage = None if record.key.kind == "Experiment" else record.key.kind.lower()
+    return pauses.holding(pauses.listed(connection), record.key, record.owner, stage)
+
+
+class Known(NamedTuple):
+    """What the database knows of a desired action."""
+
+    job: JobHead | None = None
+    artifact: ArtifactRecord | None = None
+    needs: tuple[Known, ...] = ()
+    """The same of each shared artifact that the action needs, in order."""
+
+
+def known_of(connection: Connection, desired: Desired, key: Key) -> Known:
+    """Return what an action's newest job says to an object, and its artifact, if there are any."""
+    if not isinstance(desired, Wanted):
+        return Known()
+    own, *needs = (
+        Known(
+            job_ways.last_word(connection, action, key),
+            artifact_index.get(connection, action.digest),
+        )
+        for action in (desired.action, *desired.needs)
+    )
+    return own._replace(needs=tuple(needs))
+
+
+@dataclass
+class Observer:
+    """Looks at artifacts on disk and derives candidates from their feature tables."""
+
+    artifacts: ArtifactStore
+    hashing: Hashing
+    _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+
+    def observe(self, snapshot: Snapshot, desired: Desired, known: Known) -> Observed:
+        """Return what exists for a desired action; what was thrown away is taken back.
+
+        Where it is not there, but whole work of older rules is, that is what is returned.
+        Reads the disk: not to be called in a write transaction. Raises StillHashing.
+        """
+        found = self._observe(snapshot.object, desired, known)
+        if found.artifact is not None:
+            return found
+        kept = self._kept(snapshot, desired)
+        return Observed(artifact=kept.artifact, kept=kept) if kept is not None else found
+
+    def older_revision(self, record: ObjectRecord) -> int | None:
+        """Return the revision of a stage that an object's artifact is of, if that is an older one.
+
+        Of an artifact that is not whole, None: what is gone is nobody's to keep.
+        """
+        reference = record.status.artifact
+        if reference is None:
+            return None
+        revision = self.revision(reference.stage, reference.digest)
+        now = CODE_REVISIONS[cast(Stage, reference.stage)]
+        if revision is None or revision >= now or self._whole(reference) is None:
+            return None
+        return revision
+
+    def revision(self, stage: str, digest: str) -> int | None:
+        """Return the revision of a stage's code that made an artifact, if that can be told."""
+        try:
+            found = self.artifacts.manifest(stage, digest).get("codeRevision")
+        except (Corrupt, OSError):
+            return None
+        return found if isinstance(found, int) else None
+
+    def _whole(self, reference: ArtifactReference) -> ArtifactRecord | None:
+        try:
+            artifact = self.artifacts.record(reference.stage, reference.digest)
+            self.artifacts.check_presence(artifact)
+        except Corrupt:
+            return None
+        return artifact
+
+    def _kept(self, snapshot: Snapshot, desired: Desired) -> Kept | None:
+        reference = snapshot.object.status.artifact
+        if reference is None or isinstance(desired, Answered):
+            return None
+        if isinstance(desired, Wanted) and desired.action.digest == reference.digest:
+            return None
+        older = self.older_revision(snapshot.object)
+        behind = [str(k) for k, one in snapshot.references.items() if one.status.is_of_older_rules]
+        if older is None and not behind:
+            return None
+        artifact = self._whole(reference)
+        if artifact is None:
+            return None
+        if older is None:
+            return Kept(artifact, f"rests on work of older rules: {', '.join(behind)}")
+        words = revision_words(cast(Stage, reference.stage), older)
+        return Kept(artifact, f"made by older rules: {words}")
+
+    def _observe(self, record: ObjectRecord, desired: Desired, known: Known) -> Observed:
+        if not isinstance(desired, Wanted):
+            return Observed()
+        own = self._action(record, desired.action, known)
+        if own.artifact is not None and own.damage is None:
+            return own
+        needs = [
+            Unmet(action, self._action(record, action, known_of_it))
+            for action, known_of_it in zip(desired.needs, known.needs, strict=True)
+        ]
+        return replace(own, unmet=tuple(one for one in needs if not one.observed.is_in_place))
+
+    def _action(self, record: ObjectRecord, action: Action, known: Known) -> Observed:
+        job, indexed = known.job, known.artifact
+        Trash(self.artifacts.root).take_back(action.stage, action.digest)
+        if indexed is not None:
+            self.hashing.forget(action.digest)
+        artifact = indexed or self._on_disk(action, record.key)
+        if artifact is None:
+            return Observed(job=job)
+        try:
+            self.artifacts.check_presence(artifact)
+            candidates = self._selected(artifact, action, record)
+        except Corrupt as damage:
+            return Observed(artifact=artifact, damage=str(damage), job=job)
+        return Observed(
+            artifact=artifact, job=job, candidates=candidates, unindexed=indexed is None
+        )
+
+    def _on_disk(self, action: Action, key: Key) -> ArtifactRecord | None:
+        """Return a whole artifact that the database does not know, if there is one."""
+        try:
+            found = self.artifacts.record(action.stage, action.digest)
+        except Corrupt:
+            return None
+        return found if self.hashing.is_whole(found, key) else None
+
+    def _selected(
+        self, artifact: ArtifactRecord, action: Action, record: ObjectRecord
+    ) -> tuple[int, ...] | None:
+        if action.stage != "decomposition":
+            return None
+        selection = Selection.model_validate(record.spec["selection"])
+        cache_key = (artifact.content_digest, selection.model_dump_json())
+        if cache_key not in self._candidates:
+            path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
+            with reading(path.name):
+                if file_sha256(path) != artifact.files[path.name].sha256:
+                    raise Corrupt(
+                        f"{artifact.stage}/{artifact.digest[:12]}/{path.name}: sha256 differs"
+                    )
+            try:
+                with reading(path.name):
+                    table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()
+                found = tuple(selection.candidates(table))
+            except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+                raise Corrupt(f"{path.name} cannot be read: {error}") from None
+            self._candidates[cache_key] = found
+        return self._candidates[cache_key]

@@ -1,0 +1,5 @@
+"""The SQLite database: tables, migrations and every statement about them.
+
+A function takes an open connection and the time; transactions are the caller's. Nothing here knows
+where artifacts lie.
+"""

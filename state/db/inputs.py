@@ -1,0 +1,66 @@
+"""Observed inputs: what model and dictionary references resolved to."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy.dialects.sqlite import insert
+
+from loopscope.state.db import tables
+from loopscope.state.records import InputRecord
+
+_BY_DIGEST = select(tables.inputs).where(tables.inputs.c.reference_digest == bindparam("digest"))
+
+
+def get(connection: Connection, reference_digest: str) -> InputRecord | None:
+    """Return what is known about a reference, or None when it was never observed."""
+    row = connection.execute(_BY_DIGEST, {"digest": reference_digest}).first()
+    return _record(row) if row else None
+
+
+def record(
+    connection: Connection,
+    reference_digest: str,
+    kind: Literal["model", "dictionary"],
+    reference: dict[str, Any],
+    *,
+    now: float,
+    facts: dict[str, Any] | None = None,
+    reason: str | None = None,
+    message: str | None = None,
+    terminal: bool = False,
+) -> bool:
+    """Record an observation; return whether it differs from the last one."""
+    old = get(connection, reference_digest)
+    new = (facts, reason, message, terminal)
+    if old is not None and (old.facts, old.reason, old.message, old.terminal) == new:
+        return False
+    values = {
+        "kind": kind,
+        "reference": reference,
+        "facts": facts,
+        "reason": reason,
+        "message": message,
+        "terminal": int(terminal),
+        "observed_at": now,
+    }
+    connection.execute(
+        insert(tables.inputs)
+        .values(reference_digest=reference_digest, **values)
+        .on_conflict_do_update(index_elements=["reference_digest"], set_=values)
+    )
+    return True
+
+
+def _record(row: Row[Any]) -> InputRecord:
+    return InputRecord(
+        row.reference_digest,
+        row.kind,
+        row.reference,
+        row.facts,
+        row.reason,
+        row.message,
+        bool(row.terminal),
+        row.observed_at,
+    )

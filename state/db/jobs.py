@@ -1,0 +1,330 @@
+"""The durable job queue: leases, fencing tokens, retries and the start-rate limit.
+
+States: pending -> running -> succeeded | failed | cancelled; running -> pending when a lease
+is lost, a transient failure is retried or a worker stops. Nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, case, delete, insert, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state import failpoints
+from loopscope.state.db import tables
+from loopscope.state.db.job_reading import (
+    ACTIVE,
+    active_digests,
+    active_inputs,
+    failed_with,
+    find_active,
+    find_latest,
+    get,
+    head,
+    latest_of,
+    listed,
+    progress_of,
+    running,
+    served_by,
+    starts_since,
+)
+from loopscope.state.db.objects import raise_counter
+from loopscope.state.job_facts import facts_of
+from loopscope.state.records import JobHead, Progress
+from loopscope.state.retry_policy import RetryPolicy
+
+__all__ = [
+    "ACTIVE", "Fenced", "active_digests", "active_inputs", "adopt_artifact", "cancel", "claim",
+    "enqueue", "fail", "failed_with", "find_active", "find_latest", "forgive_losses", "get",
+    "head", "heartbeat", "latest_of", "listed", "lose", "postpone", "progress_of", "release",
+    "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
+]  # fmt: skip
+
+
+class Fenced(Exception):
+    """The job is no longer this worker's: a newer claim, a cancel or an end came first."""
+
+
+def enqueue(
+    connection: Connection, action: Action, key: Key, generation: int, *, now: float
+) -> tuple[int, bool]:
+    """Return the id of the active job of this digest, adding one if there is none.
+
+    The second value says whether a job was added.
+    """
+    active = find_active(connection, action.digest)
+    if active is not None:
+        return active.id, False
+    return _insert(
+        connection,
+        key,
+        stage=action.stage,
+        digest=action.digest,
+        generation=generation,
+        payload=action.payload,
+        code_revision=action.code_revision,
+        now=now,
+    ), True
+
+
+def claim(
+    connection: Connection, job_id: int, worker: str, lease_seconds: float, *, now: float
+) -> JobHead:
+    """Give a pending job to a worker under a new, higher fencing token.
+
+    That the try before ran out of memory stays written: it makes the worker take less.
+    """
+    token = raise_counter(connection, "fencing_token")
+    j = tables.jobs.c
+    changed = connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.state == "pending")
+        .values(
+            state="running",
+            token=token,
+            worker=worker,
+            started_at=now,
+            lease_expires_at=now + lease_seconds,
+            reason=case((j.reason == "OutOfMemory", j.reason), else_=None),
+            message=case((j.reason == "OutOfMemory", j.message), else_=None),
+        )
+    )
+    if changed.rowcount != 1:
+        raise Fenced(f"job {job_id} is not pending")
+    connection.execute(insert(tables.job_starts).values(token=token, job_id=job_id, started_at=now))
+    connection.execute(delete(tables.job_starts).where(tables.job_starts.c.started_at < now - 3600))
+    connection.execute(delete(tables.progress).where(tables.progress.c.job_id == job_id))
+    job = head(connection, job_id)
+    assert job is not None  # just updated in this transaction
+    return job
+
+
+def heartbeat(
+    connection: Connection, job_id: int, token: int, lease_seconds: float, *, now: float
+) -> None:
+    """Extend the lease. Raises Fenced when the job is no longer this worker's."""
+    _own(connection, job_id, token, lease_expires_at=now + lease_seconds)
+
+
+def report_progress(connection: Connection, job_id: int, token: int, seen: Progress) -> None:
+    """Write how far the job is. Raises Fenced."""
+    _check(connection, job_id, token)
+    values = {
+        "phase": seen.phase,
+        "done": seen.done,
+        "total": seen.total,
+        "unit": seen.unit,
+        "phase_started_at": seen.phase_started_at,
+        "updated_at": seen.updated_at,
+        "tokens": seen.tokens,
+    }
+    connection.execute(
+        upsert(tables.progress)
+        .values(job_id=job_id, **values)
+        .on_conflict_do_update(index_elements=["job_id"], set_=values)
+    )
+
+
+def succeed(connection: Connection, job_id: int, token: int, *, now: float) -> None:
+    """End the job as succeeded; call in the transaction that publishes. Raises Fenced."""
+    _own(
+        connection,
+        job_id,
+        token,
+        state="succeeded",
+        finished_at=now,
+        lease_expires_at=None,
+        reason=None,
+        message=None,
+    )
+
+
+def fail(
+    connection: Connection,
+    job_id: int,
+    token: int,
+    reason: str,
+    message: str,
+    *,
+    transient: bool,
+    now: float,
+    policy: RetryPolicy,
+) -> None:
+    """Record a failed attempt: retried after a backoff if transient and attempts remain."""
+    job = _check(connection, job_id, token)
+    attempts = job.attempts + 1
+    again = transient and attempts < policy.attempts_max
+    _own(
+        connection,
+        job_id,
+        token,
+        state="pending" if again else "failed",
+        attempts=attempts,
+        not_before=now + policy.delay_seconds(attempts) if again else job.not_before,
+        finished_at=None if again else now,
+        lease_expires_at=None,
+        worker=None,
+        reason=reason,
+        message=message,
+    )
+
+
+def postpone(
+    connection: Connection, job_id: int, token: int, reason: str, message: str, *, until: float
+) -> None:
+    """Give the job back for a cause that is not its own: pending again, no attempt lost."""
+    _own(
+        connection,
+        job_id,
+        token,
+        state="pending",
+        not_before=until,
+        worker=None,
+        lease_expires_at=None,
+        reason=reason,
+        message=message,
+    )
+
+
+def release(connection: Connection, job_id: int, token: int) -> None:
+    """Give the lease back unfinished (a stop): pending again, no attempt lost."""
+    _own(connection, job_id, token, state="pending", worker=None, lease_expires_at=None)
+
+
+def lose(
+    connection: Connection,
+    job: JobHead,
+    how: str = "",
+    *,
+    now: float,
+    policy: RetryPolicy,
+) -> bool:
+    """Take back the lease of a worker that died; return whether the job may run again.
+
+    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows. Losses are no
+    attempts: a worker that is killed is not a failing job, but one that is killed again and again
+    without ever sealing another shard must not go on for ever. Raises Fenced, also when the lease
+    was renewed since ``job`` was read.
+    """
+    if _check(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
+        raise Fenced(f"job {job.id} was heard of meanwhile")
+    losses = job.losses + 1
+    if losses < policy.losses_max:
+        _own(
+            connection,
+            job.id,
+            job.token,
+            state="pending",
+            losses=losses,
+            worker=None,
+            lease_expires_at=None,
+        )
+        return True
+    _own(
+        connection,
+        job.id,
+        job.token,
+        state="failed",
+        losses=losses,
+        finished_at=now,
+        worker=None,
+        lease_expires_at=None,
+        reason="WorkerLost",
+        message=f"the worker was lost {losses} times during this job, the last one "
+        f"{how or 'died'}; look at the workers' logs (logs/ in the state folder) and at the "
+        "machine's memory, then `loopscope retry`",
+    )
+    return False
+
+
+def forgive_losses(connection: Connection, job_id: int, token: int) -> None:
+    """Count losses from 0 again, because the job got on since the last one. Raises Fenced."""
+    _own(connection, job_id, token, losses=0)
+
+
+def cancel(connection: Connection, job_id: int, reason: str, message: str, *, now: float) -> bool:
+    """Cancel a pending or running job; return whether it was active."""
+    j = tables.jobs.c
+    changed = connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.state.in_(ACTIVE))
+        .values(
+            state="cancelled",
+            finished_at=now,
+            lease_expires_at=None,
+            reason=reason,
+            message=message,
+        )
+    )
+    return bool(changed.rowcount == 1)
+
+
+def adopt_artifact(connection: Connection, job_id: int, *, now: float) -> None:
+    """End an active job as succeeded because its artifact already exists."""
+    j = tables.jobs.c
+    connection.execute(
+        update(tables.jobs)
+        .where(j.id == job_id, j.state.in_(ACTIVE))
+        .values(
+            state="succeeded", finished_at=now, lease_expires_at=None, reason=None, message=None
+        )
+    )
+
+
+def retry(connection: Connection, job_id: int, *, now: float) -> int:
+    """Queue a failed or cancelled job again as a new job; return the new id."""
+    job = get(connection, job_id)
+    if job is None:
+        raise KeyError(job_id)
+    failpoints.reach("job-retry")
+    active = find_active(connection, job.digest)
+    if active is not None:
+        return active.id
+    return _insert(
+        connection,
+        job.object,
+        stage=job.stage,
+        digest=job.digest,
+        generation=job.generation,
+        payload=job.payload,
+        code_revision=job.code_revision,
+        now=now,
+    )
+
+
+def _insert(connection: Connection, key: Key, *, now: float, **values: Any) -> int:
+    result = connection.execute(
+        insert(tables.jobs).values(
+            state="pending",
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+            not_before=now,
+            created_at=now,
+            **values,
+            **facts_of(values["stage"], values["payload"]),
+        )
+    )
+    key_row = result.inserted_primary_key
+    assert key_row is not None  # a serial primary key is always returned
+    return int(key_row[0])
+
+
+def _check(connection: Connection, job_id: int, token: int) -> JobHead:
+    job = head(connection, job_id)
+    if job is None or job.state != "running" or job.token != token:
+        found = f"{job.state} under token {job.token}" if job else "gone"
+        raise Fenced(f"job {job_id} is {found}, not running under token {token}")
+    return job
+
+
+def _own(connection: Connection, job_id: int, token: int, **values: Any) -> None:
+    """Write to a job that runs under a token."""
+    j = tables.jobs.c
+    which = (j.id == job_id) & (j.token == token) & (j.state == "running")
+    changed = connection.execute(update(tables.jobs).where(which).values(**values))
+    if changed.rowcount != 1:
+        _check(connection, job_id, token)

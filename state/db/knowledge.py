@@ -1,0 +1,32 @@
+"""All that a plan reads from the database, in a few numbers: to tell whether it changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from loopscope.state.db import jobs, pauses, tables
+
+Knowledge = tuple[Any, ...]
+"""Equal when no plan can have become another one. Heartbeats and progress are not in it."""
+
+_j, _a, _i = tables.jobs.c, tables.artifacts.c, tables.inputs.c
+_COUNTERS = select(tables.counters.c.name, tables.counters.c.value).order_by(tables.counters.c.name)
+_ACTIVE = (
+    select(_j.id, _j.state, _j.attempts, _j.losses, _j.not_before, _j.reason, _j.message)
+    .where(_j.state.in_(jobs.ACTIVE))
+    .order_by(_j.id)
+)
+_ENDED = select(_j.state, func.count(), func.max(_j.id), func.sum(_j.finished_at)).group_by(
+    _j.state
+)
+_ARTIFACTS = select(func.count(), func.total(_a.created_at))
+_INPUTS = select(func.count(), func.total(_i.observed_at))
+
+
+def knowledge(connection: Connection) -> Knowledge:
+    """Return the versions of objects and leases, the jobs' states, and counts of the rest."""
+    queries = (_COUNTERS, _ACTIVE, _ENDED, _ARTIFACTS, _INPUTS)
+    found = (tuple(tuple(row) for row in connection.execute(query)) for query in queries)
+    return (*found, tuple(pauses.listed(connection).items()))

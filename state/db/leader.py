@@ -1,0 +1,61 @@
+"""What the controller of a folder tells about itself and its workers, for ``loopscope queue``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from loopscope.state.db import tables
+from loopscope.state.records import LeaderRecord, WorkerRecord
+
+_NAME = "leader"
+
+
+def announce(
+    connection: Connection, process: str, settings: dict[str, Any], *, now: float
+) -> LeaderRecord | None:
+    """Record who controls from now on, with workers of its own; return who did before."""
+    before = get(connection)
+    values = {"process": process, "started_at": now, "settings": settings}
+    connection.execute(
+        insert(tables.controllers)
+        .values(name=_NAME, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+    )
+    connection.execute(delete(tables.workers))
+    return before
+
+
+def get(connection: Connection) -> LeaderRecord | None:
+    """Return who controls, or did last; None if nobody ever did."""
+    row = connection.execute(select(tables.controllers)).first()
+    return LeaderRecord(row.process, row.started_at, row.settings) if row else None
+
+
+def note_worker(
+    connection: Connection, name: str, device: str, model: str | None, idle: Collection[str] = ()
+) -> None:
+    """Record where a worker computes; a job without a model leaves it the one that it has.
+
+    Workers that neither run a job nor are among the ``idle`` ones are forgotten.
+    """
+    values = {"device": device, **({"model": model} if model is not None else {})}
+    connection.execute(
+        insert(tables.workers)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+    )
+    busy = select(tables.jobs.c.worker).where(tables.jobs.c.state == "running")
+    w = tables.workers.c.name
+    connection.execute(delete(tables.workers).where(w.not_in([name, *idle]), w.not_in(busy)))
+
+
+def workers(connection: Connection) -> dict[str, WorkerRecord]:
+    """Return the workers that were given a job by the last controller, by name."""
+    return {
+        row.name: WorkerRecord(row.name, row.device, row.model)
+        for row in connection.execute(select(tables.workers).order_by(tables.workers.c.name))
+    }

@@ -1,0 +1,227 @@
+"""Stage *capture*: the residual vectors of two prompt sets at one hook, with their norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from loopscope.numerics.batching import in_parts, plan_batches
+from loopscope.numerics.capture import NormStatistics, norm_statistics
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.models import LoadedModel
+from loopscope.worker.siblings import ShardKind
+from loopscope.worker.stages.capture.forward_passes import ForwardPasses
+from loopscope.worker.stages.capture.preflights import capture_preflights
+from loopscope.worker.stages.tables import write_json, write_table
+
+TOKENS_PER_BATCH_MAX = 512
+"""About a second of work for a small model on a CPU; part of what makes payload bytes equal."""
+BATCHES_PER_SHARD = 4
+PHASE = "Capturing"
+CALIBRATION = "calibration.safetensors"
+REFERENCE = "reference.safetensors"
+
+
+def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+    """Write residual, prompts, norms, mean and calibration text; return the status's numbers.
+
+    Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
+    ``positions`` says. A capture does not know how its prompts are split.
+    Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired``, ``NotFinite`` or
+    ``PreflightFailed``.
+    """
+    model = context.model(payload["model"])
+    prompts = payload["prompts"]
+    model.place(payload["hook"])
+    tokens = tokenise(model, prompts, payload["maxTokens"])
+    ids = [prompt["id"] for prompt in prompts]
+    shards = _capture_all(model, payload["hook"], tokens, ids, context)
+    rows = _in_prompt_order(shards, len(prompts))
+    norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
+    preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
+    _write_reference(payload, reference, out)
+    text_tokens = _write_calibration(model, payload, context, out)
+    found = _write(payload, rows, norms, [model.decode([one[-1]]) for one in tokens], out)
+    return {**found, "text_tokens": text_tokens, "preflights": preflights}
+
+
+def _write_reference(payload: dict[str, Any], found: dict[int, Tensor], out: Path) -> None:
+    """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
+    last = payload["positions"] == "last"
+    kept = {i: row[-1:] if last else row for i, row in found.items()}
+    index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
+    residual = torch.cat(list(kept.values())).contiguous()
+    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE)
+
+
+def _write_calibration(
+    model: LoadedModel, payload: dict[str, Any], context: StageContext, out: Path
+) -> int:
+    """Write the vectors of every token but BOS of the calibration text; return their number."""
+    pieces = [
+        (f"calibration-{number:04d}", tokens)
+        for number, text in enumerate(payload["calibrationText"])
+        for tokens in _in_pieces(model, text, payload["maxTokens"])
+    ]
+    ids, tokens = [one for one, _ in pieces], [tokens for _, tokens in pieces]
+    shards = _capture_all(model, payload["hook"], tokens, ids, context, "calibration")
+    rows = torch.cat(_in_prompt_order(shards, len(pieces)))
+    save_file({"residual": rows}, out / CALIBRATION)
+    return len(rows)
+
+
+def _in_pieces(model: LoadedModel, text: str, tokens_max: int) -> list[list[int]]:
+    """Return a text's tokens in pieces of at most ``tokens_max``, each with one BOS.
+
+    Ordinary text may be cut anywhere; what one model takes whole is too long for another.
+    """
+    bos, *tokens = model.encode(text)
+    limit = _tokens_max(model, tokens_max)
+    return [[bos, *tokens[start : start + limit]] for start in range(0, len(tokens), limit)]
+
+
+def tokenise(
+    model: LoadedModel, prompts: Sequence[dict[str, Any]], tokens_max: int
+) -> list[list[int]]:
+    """Return each prompt's tokens with one BOS. ``tokens_max`` counts tokens without BOS.
+
+    Raises TerminalFailure ``PromptTooLong``: a prompt cut short would be another prompt.
+    """
+    limit = _tokens_max(model, tokens_max)
+    encoded = []
+    for prompt in prompts:
+        tokens = model.encode(prompt["text"])
+        if len(tokens) - 1 > limit:
+            raise TerminalFailure(
+                "PromptTooLong",
+                f"prompt {prompt['id']} has {len(tokens) - 1} tokens, the limit is {limit}; "
+                "shorten it or raise maxTokens",
+            )
+        encoded.append(tokens)
+    return encoded
+
+
+def _tokens_max(model: LoadedModel, tokens_max: int) -> int:
+    return min(tokens_max, (model.context_tokens_max or tokens_max + 1) - 1)
+
+
+def _capture_all(
+    model: LoadedModel,
+    hook: str,
+    tokens: list[list[int]],
+    ids: list[str],
+    context: StageContext,
+    kind: ShardKind = "capture",
+) -> list[Path]:
+    """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
+    batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
+    groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
+    # halved batches have other last digits than the siblings' own passes would
+    siblings = context.siblings(kind) if context.batch_divisor == 1 else []
+    passes = ForwardPasses(model, hook, tokens, ids, siblings)
+    shards, done, tokens_done = [], 0, 0
+    context.progress(PHASE, done, len(tokens), "prompts")
+    for number, group in enumerate(groups):
+        name = f"{kind}-{number:05d}.safetensors"
+        path = context.shards.sealed(name)
+        if path is None:
+            passes.begin_shard()
+            for batch in group:
+                for part in in_parts(batch, context.batch_divisor):
+                    found = passes.run(part)
+                    tokens_done += sum(len(tokens[i]) for i in part)
+                    context.progress(PHASE, done + found, len(tokens), "prompts", tokens_done)
+            path = passes.seal(context.shards, name)
+        done += sum(len(batch) for batch in group)
+        context.progress(PHASE, done, len(tokens), "prompts", tokens_done)
+        shards.append(path)
+    return shards
+
+
+def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
+    """Return each prompt's vectors ``[tokens, d_model]``, without BOS."""
+    found: dict[str, Tensor] = {}
+    for path in shards:
+        found |= load_file(path)
+    return [found[f"{i:08d}"] for i in range(n_prompts)]
+
+
+def _write(
+    payload: dict[str, Any],
+    rows: list[Tensor],
+    norms: NormStatistics,
+    last_tokens: list[str],
+    out: Path,
+) -> dict[str, Any]:
+    lengths = [len(row) for row in rows]
+    every = torch.cat(rows)
+    last = payload["positions"] == "last"
+    residual = torch.stack([row[-1] for row in rows]) if last else every
+    index = torch.arange(len(rows), dtype=torch.int32)
+    counts = torch.tensor([1] * len(rows) if last else lengths)
+    first = torch.tensor([n - 1 for n in lengths] if last else [0] * len(rows))
+    save_file(
+        {
+            "position": _positions(first, counts) + 1,
+            "prompt_index": torch.repeat_interleave(index, counts),
+            "residual": residual.contiguous(),
+        },
+        out / "residual.safetensors",
+    )
+    save_file({"mean": norms.mean.contiguous()}, out / "mean.safetensors")
+    write_json(out / "norms.json", _norms_record(norms))
+    _write_prompts(payload["prompts"], lengths, last_tokens, out)
+    return {
+        "prompts": len(rows),
+        "tokens": len(every),
+        "d_model": int(every.shape[1]),
+        "median_norm": norms.median_norm,
+        "median_centred_norm": norms.median_centred_norm,
+    }
+
+
+def _contrasted(prompts: list[dict[str, Any]], rows: list[Tensor]) -> list[Tensor]:
+    """Return the vectors of the target and neutral prompts."""
+    return [
+        vectors
+        for prompt, vectors in zip(prompts, rows, strict=True)
+        if prompt["condition"] != "hard-negative"
+    ]
+
+
+def _positions(first: Tensor, counts: Tensor) -> Tensor:
+    """Return ``first[i], first[i] + 1, …`` for each of ``counts[i]`` rows, as int32."""
+    starts = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    steps = torch.arange(int(counts.sum())) - starts
+    return (torch.repeat_interleave(first, counts) + steps).to(torch.int32)
+
+
+def _norms_record(norms: NormStatistics) -> dict[str, Any]:
+    return {
+        "median_norm": norms.median_norm,
+        "median_centred_norm": norms.median_centred_norm,
+        "mean_norm": norms.mean_norm,
+        "n_tokens": norms.n_tokens,
+        "population": "all tokens of the target and neutral prompts without BOS",
+    }
+
+
+def _write_prompts(
+    prompts: list[dict[str, Any]], lengths: list[int], last_tokens: list[str], out: Path
+) -> None:
+    write_table(
+        out / "prompts.parquet",
+        {
+            "prompt_id": [prompt["id"] for prompt in prompts],
+            "text": [prompt["text"] for prompt in prompts],
+            "condition": [prompt["condition"] for prompt in prompts],
+            "n_tokens": lengths,
+            "last_token": last_tokens,
+        },
+    )

@@ -1,0 +1,1 @@
+"""Stage *decomposition*: a capture encoded with one dictionary. No prompt chooses anything here."""

@@ -1,0 +1,223 @@
+"""Decomposition: encode a capture with one dictionary, one table row per latent.
+
+L0, FVU, the living latents and those near the edge describe the dictionary on the rows captured
+(last tokens, or all tokens), those of the text on all tokens of the calibration text; the table's
+other statistics run over prompts, after aggregation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from loopscope.numerics.dictionary import (
+    BLOCK_BYTES_MAX,
+    ReconstructionSums,
+    SparseDictionary,
+    block_shape,
+    decode,
+)
+from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
+from loopscope.numerics.features import aggregate_prompts, latent_statistics
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
+from loopscope.worker.stages.decomposition.calibration import (
+    calibration_preflight,
+    latents_preflight,
+)
+from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
+from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
+
+SHARD_MULTIPLICATIONS = 10**11
+"""Encoder work of one shard: about two seconds on two cores, whatever the widths."""
+ROWS_PER_SHARD_MIN, ROWS_PER_SHARD_MAX = 32, 8192
+_PHASES = {"counted": "Encoding", "text": "Calibrating"}
+
+
+@dataclass(frozen=True)
+class CapturedRows:
+    """The rows of a capture: residual f32 [rows, d_in], their prompt and position.
+
+    ``prompts`` are the columns of the capture's table of them.
+    """
+
+    residual: Tensor
+    prompt_index: NDArray[np.int32]
+    position: NDArray[np.int32]
+    prompts: dict[str, NDArray[Any]]
+
+    @property
+    def population(self) -> str:
+        """Name the rows, for example ``400 last tokens`` or ``5,812 tokens``."""
+        rows = len(self.prompt_index)
+        kind = "last tokens" if rows == len(self.prompts["prompt_id"]) else "tokens"
+        return f"{rows:,} {kind}"
+
+
+def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+    """Write activations, features and the prompts with their split; return the metrics.
+
+    Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.
+    """
+    capture = context.artifact("capture", payload["capture"]["digest"])
+    rows = _read_capture(capture)
+    dictionary = context.dictionary(payload["dictionary"]).to(context.device)
+    if dictionary.d_in != rows.residual.shape[1]:
+        raise TerminalFailure(
+            "DictionaryMismatch",
+            f"the dictionary reads vectors of {dictionary.d_in} numbers, the capture holds "
+            f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
+        )
+    text_rows = load_file(capture / CALIBRATION)["residual"]
+    _, on_text, _ = _encode_in_shards(text_rows, dictionary, context, "text")
+    preflights = {
+        **calibration_preflight(payload, on_text),
+        **latents_preflight(dictionary, *_compared_rows(capture, rows), context),
+    }
+    activations, sums, near_edge = _encode_in_shards(rows.residual, dictionary, context)
+    aggregation = payload["aggregation"]
+    table = {**rows.prompts, "split": np.asarray(payload["splits"])}
+    if "groups" in payload:
+        table["group"] = np.asarray(payload["groups"], dtype=np.int64)
+    write_table(out / PROMPTS, table)
+    prompts = aggregate_prompts(
+        activations, rows.prompt_index, rows.position, len(table["split"]), aggregation
+    )
+    write_sparse(out / "activations.safetensors", prompts)
+    discover, _ = prompt_rows(prompts, table)
+    statistics = latent_statistics(discover)
+    write_table(
+        out / "features.parquet",
+        {
+            "latent": np.arange(dictionary.d_sae, dtype=np.int64),
+            "aggregation": np.full(dictionary.d_sae, aggregation),
+            **statistics.columns(),
+            "text_rate": on_text.firings / on_text.rows,
+        },
+    )
+    return {
+        "l0": sums.l0,
+        "fvu": _known(sums.fvu),
+        "cosine": sums.cosine,
+        "active": sums.active,
+        "near_edge": near_edge,
+        "alive": sums.alive,
+        "dead": dictionary.d_sae - sums.alive,
+        "d_sae": dictionary.d_sae,
+        "rows": sums.rows,
+        "population": rows.population,
+        "test_prompts": int((table["split"] == "test").sum()),
+        "text_tokens": on_text.rows,
+        "text_l0": on_text.l0,
+        "text_fvu": _known(on_text.fvu),
+        "preflights": preflights,
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _read_capture(folder: Path) -> CapturedRows:
+    tensors = load_file(folder / "residual.safetensors")
+    residual = tensors["residual"]
+    if not bool(torch.isfinite(residual).all()):
+        raise TerminalFailure(
+            "NotFinite",
+            "the captured residual holds NaN or infinite numbers; capture again in float32",
+        )
+    return CapturedRows(
+        residual=residual,
+        prompt_index=tensors["prompt_index"].numpy(),
+        position=tensors["position"].numpy(),
+        prompts=read_columns(folder / PROMPTS),
+    )
+
+
+def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
+    """Return captured rows of a few prompts, and the same as plain Hugging Face has them."""
+    reference = load_file(capture / REFERENCE)
+    chosen = np.isin(rows.prompt_index, reference["prompt_index"].numpy())
+    return rows.residual[torch.from_numpy(chosen)], reference["residual"]
+
+
+def _encode_in_shards(
+    residual: Tensor,
+    dictionary: SparseDictionary,
+    context: StageContext,
+    kind: Literal["counted", "text"] = "counted",
+) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
+    """Encode all rows, shard by sealed shard named after ``kind``: a crash costs one shard.
+
+    Returns the activations, the sums, and how many active latents lie near the edge.
+    """
+    size = rows_per_shard(dictionary.d_in, dictionary.d_sae)
+    total, near_edge = residual.shape[0], 0
+    norms = encoder_norms(dictionary)
+    blocks = []
+    sums = ReconstructionSums.empty(dictionary.d_in, dictionary.d_sae)
+    for start in range(0, total, size):
+        context.progress(_PHASES[kind], start, total, "rows")
+        # shards of before the counting were called encoded-…: they are made again
+        name = f"{kind}-{start:09d}.safetensors"
+        write = partial(_write_shard, residual[start : start + size], dictionary, norms, context)
+        path = context.shards.sealed(name) or context.shards.seal(name, write)
+        block, shard_sums, shard_near_edge = _read_shard(path)
+        blocks.append(block)
+        sums = sums.merge(shard_sums)
+        near_edge += shard_near_edge
+    context.progress(_PHASES[kind], total, total, "rows")
+    return scipy.sparse.vstack(blocks, format="csr"), sums, near_edge
+
+
+def rows_per_shard(d_in: int, d_sae: int) -> int:
+    """Return how many rows are encoded at once: a function of the widths alone."""
+    fitting = SHARD_MULTIPLICATIONS // (d_in * d_sae)
+    return max(ROWS_PER_SHARD_MIN, min(ROWS_PER_SHARD_MAX, fitting))
+
+
+def _write_shard(
+    x: Tensor, dictionary: SparseDictionary, norms: Tensor, context: StageContext, path: Path
+) -> None:
+    on_device = x.to(context.device)
+    shape = block_shape(len(x), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
+    activations, near_edge = encode_to_the_edge(dictionary, on_device, *shape, norms)
+    sums = ReconstructionSums.of(on_device, decode(dictionary, activations), activations)
+    if not np.isfinite([sums.spread, sums.error]).all():
+        raise TerminalFailure(
+            "NotFinite",
+            "the dictionary's activations or reconstructions overflow on this capture; check "
+            "that it was trained on this model and hook",
+        )
+    extra = {
+        "sums_mean": sums.mean,
+        "sums_spread_error_cosines": np.asarray([sums.spread, sums.error, sums.cosines]),
+        "near_edge": np.asarray([near_edge]),
+    }
+    write_sparse(path, activations, extra)
+
+
+def _read_shard(path: Path) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
+    activations, extra = read_sparse(path)
+    spread, error, cosines = extra["sums_spread_error_cosines"].tolist()
+    sums = ReconstructionSums(
+        rows=activations.shape[0],
+        mean=extra["sums_mean"],
+        spread=spread,
+        error=error,
+        cosines=cosines,
+        active=activations.nnz,
+        firings=np.bincount(activations.indices, minlength=activations.shape[1]),
+    )
+    return activations, sums, int(extra["near_edge"][0])

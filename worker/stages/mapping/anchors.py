@@ -1,0 +1,214 @@
+"""The anchors of a mapping: each candidate beside all fine latents, and the rows kept of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopscope.numerics.gate import READINGS, behaves_like_child, readings
+from loopscope.numerics.mapping import (
+    Indices,
+    correlations,
+    cosine_histogram,
+    coverages,
+    top_latents,
+)
+from loopscope.numerics.multiple_tests import benjamini_hochberg
+from loopscope.numerics.permutation import edge_test, exchangeable_strata, smallest_p
+from loopscope.numerics.same_cosine import SameCosine
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.mapping.sides import Rules, Side
+
+ANCHORS_PER_BLOCK = 16
+
+PAIR_TYPES = {
+    "coarse": np.int64,
+    "fine": np.int64,
+    "cosine": np.float32,
+    "correlation": np.float64,
+    "correlation_within_target": np.float64,
+    "correlation_within_condition": np.float64,
+    "p_permutation": np.float64,
+    "p_search": np.float64,
+    "p_smallest": np.float64,
+    "p_same_cosine": np.float64,
+    "same_cosine_pairs": np.int64,
+    "proposed_by": np.str_,
+    "reading": np.str_,
+    "coverage_coarse_given_fine": np.float64,
+    "coverage_fine_given_coarse": np.float64,
+    "child": np.bool_,
+}
+HISTOGRAM_TYPES = {
+    "coarse": np.int64,
+    "bin_low": np.float64,
+    "bin_high": np.float64,
+    "count": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """One anchor: its children (highest cosine first), its table rows, what it leaves out.
+
+    ``readings`` counts the anchor's pairs with all fine latents, ``aligned_unobserved`` those of
+    them that have the cosine of a child but no correlation. ``behaves`` [fine] says which fine
+    latents the rule would take as children whatever their cosine, ``correlated`` which reach
+    minCorrelation.
+    """
+
+    coarse: int
+    children: Indices
+    children_cosines: NDArray[np.float32]
+    pairs: dict[str, NDArray[Any]]
+    histogram: dict[str, NDArray[Any]]
+    readings: dict[str, int]
+    aligned_unobserved: int
+    behaves: NDArray[np.bool_]
+    correlated: NDArray[np.bool_]
+
+
+def describe_anchors(
+    coarse: Side,
+    fine: Side,
+    candidates: Indices,
+    cosines: NDArray[np.float32],
+    rules: Rules,
+    context: StageContext,
+) -> Iterator[Anchor]:
+    """Yield each candidate in the order given; ``cosines`` is [candidates, fine]."""
+    every = np.arange(fine.all_prompts.latents)
+    strata = exchangeable_strata(coarse.within_condition.group, coarse.last_token)
+    alike = SameCosine.of(
+        (coarse.decoder, fine.decoder),
+        coarse.within_condition,
+        fine.within_condition,
+        candidates,
+        rules.seed,
+    )
+    for start in range(0, len(candidates), ANCHORS_PER_BLOCK):
+        context.progress("Correlating", start, len(candidates), "anchors")
+        block = candidates[start : start + ANCHORS_PER_BLOCK]
+        r = correlations(coarse.all_prompts, fine.all_prompts, block, every)
+        within = correlations(coarse.target_prompts, fine.target_prompts, block, every)
+        partial = correlations(coarse.within_condition, fine.within_condition, block, every)
+        given_fine, given_coarse = coverages(coarse.all_prompts, fine.all_prompts, block)
+        for place, latent in enumerate(block):
+            tests = edge_test(
+                coarse.within_condition,
+                fine.within_condition,
+                int(latent),
+                rules.permutations,
+                rules.seed,
+                strata,
+            )
+            columns = {
+                "cosine": cosines[start + place],
+                "correlation": r[place],
+                "correlation_within_target": within[place],
+                "correlation_within_condition": partial[place],
+                "p_permutation": tests.alone,
+                "p_search": tests.searched,
+                "coverage_coarse_given_fine": given_fine[place],
+                "coverage_fine_given_coarse": given_coarse[place],
+            }
+            anchor = _anchor(int(latent), columns, fine, rules)
+            anchor.pairs.update(_compared(anchor.pairs, coarse, fine, alike, strata, rules))
+            yield anchor
+    context.progress("Correlating", len(candidates), len(candidates), "anchors")
+
+
+def _compared(
+    pairs: dict[str, NDArray[Any]],
+    coarse: Side,
+    fine: Side,
+    alike: SameCosine,
+    strata: Indices,
+    rules: Rules,
+) -> dict[str, NDArray[Any]]:
+    """Return what a pair's p is worth: the smallest that was possible, and that of its like."""
+    latent = int(pairs["coarse"][0]) if len(pairs["coarse"]) else 0
+    columns = coarse.within_condition, fine.within_condition
+    smallest = smallest_p(*columns, latent, pairs["fine"], rules.permutations, strata)
+    p, number = alike.compared(pairs["cosine"], pairs["correlation_within_condition"])
+    return {
+        "p_smallest": np.where(np.isnan(pairs["p_permutation"]), np.nan, smallest),
+        "p_same_cosine": p,
+        "same_cosine_pairs": number,
+    }
+
+
+def pair_table(anchors: list[Anchor], aggregation: str, q_max: float) -> dict[str, NDArray[Any]]:
+    """Return the columns of ``pairs.parquet`` with q over all edges of all anchors.
+
+    A pair that geometry proposed enters with its own p; one that was found by searching for a
+    high correlation with the p of the search, or the search would count as evidence.
+    """
+    table = joined([anchor.pairs for anchor in anchors], PAIR_TYPES)
+    searched = table["proposed_by"] == "correlation"
+    p_value = np.where(searched, table["p_search"], table["p_permutation"])
+    table["q_permutation"] = benjamini_hochberg(p_value)
+    table["edge"] = np.select(
+        [np.isnan(p_value), table["q_permutation"] <= q_max],
+        ["not tested", "not independent"],
+        default="not shown",
+    )
+    table["aggregation"] = np.full(len(p_value), aggregation)
+    return table
+
+
+def joined(tables: list[dict[str, NDArray[Any]]], types: dict[str, Any]) -> dict[str, Any]:
+    """Concatenate tables; without any, return empty columns of the right types."""
+    return {
+        name: np.concatenate([np.empty(0, dtype=kind), *(table[name] for table in tables)])
+        for name, kind in types.items()
+    }
+
+
+def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Rules) -> Anchor:
+    """Reduce an anchor's columns [fine] to the rows worth keeping.
+
+    Kept are the union of the top k by cosine and the top k by correlation, and every child.
+    """
+    cosine, r = columns["cosine"], columns["correlation"]
+    behaves = behaves_like_child(rules.rule, r, fine.statistics.selectivity, rules.child)
+    aligned = cosine >= rules.child.cosine_min
+    child = aligned & behaves
+    children = top_latents(np.where(child, cosine, np.nan), len(cosine))
+    best = np.union1d(top_latents(cosine, rules.top_k), top_latents(r, rules.top_k))
+    kept = np.union1d(best, children)
+    kept = kept[np.lexsort((kept, -cosine[kept]))]
+    pairs = {name: values[kept] for name, values in columns.items()}
+    reading = readings(
+        cosine, r, rules.child.cosine_min, rules.cosine_partial, rules.child.correlation_min
+    )
+    geometric = aligned.copy()
+    geometric[top_latents(cosine, rules.top_k)] = True
+    low, high, count = cosine_histogram(cosine)
+    return Anchor(
+        coarse=coarse,
+        children=children,
+        children_cosines=cosine[children],
+        pairs={
+            "coarse": np.full(len(kept), coarse),
+            "fine": kept,
+            **pairs,
+            "proposed_by": np.where(geometric[kept], "cosine", "correlation"),
+            "reading": reading[kept],
+            "child": child[kept],
+        },
+        histogram={
+            "coarse": np.full(len(count), coarse),
+            "bin_low": low,
+            "bin_high": high,
+            "count": count,
+        },
+        readings={name: int((reading == name).sum()) for name in READINGS},
+        aligned_unobserved=int((aligned & np.isnan(r)).sum()),
+        behaves=behaves,
+        correlated=r >= rules.child.correlation_min,
+    )

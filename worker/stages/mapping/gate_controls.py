@@ -1,0 +1,102 @@
+"""The controls of one gate: fine dictionaries that know nothing of the concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from loopscope.numerics.controls import (
+    CONTROL_DRAWS,
+    Control,
+    ControlKind,
+    RowLaw,
+    drawn_row_counts,
+    permuted_pair_counts,
+)
+from loopscope.numerics.mapping import Indices
+from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.stage import CALIBRATION
+from loopscope.worker.stages.mapping.anchors import Anchor
+from loopscope.worker.stages.mapping.sides import Rules, Side
+
+
+def gate_controls(
+    coarse: Side,
+    fine: Side,
+    anchors: list[Anchor],
+    cosines: NDArray[np.float32],
+    capture: Path,
+    rules: Rules,
+    context: StageContext,
+) -> list[Control]:
+    """Return the controls that the rule must beat, and beside them those that are reported.
+
+    Rows that spread as the fine decoder's decide; rows that spread as the stream does on the
+    calibration text, where some was captured, are reported. Permuted pairs leave every cosine as
+    it is: they decide under the strict rule, and are reported of the reading *match* under the
+    cosine rule. ``cosines`` is [anchors, fine].
+    """
+    if not anchors:
+        return [Control("decoder rows", 0, np.zeros(CONTROL_DRAWS, dtype=np.int64), decides=True)]
+    strict = rules.rule == "strict"
+    rows = coarse.decoder[torch.tensor([anchor.coarse for anchor in anchors], dtype=torch.long)]
+    aligned = cosines >= rules.child.cosine_min
+    behaves = np.stack([anchor.behaves for anchor in anchors])
+    correlated = np.stack([anchor.correlated for anchor in anchors])
+    most = _largest((aligned & behaves).sum(axis=1))
+    laws: dict[ControlKind, RowLaw] = {"decoder rows": RowLaw.of_decoder(fine.decoder)}
+    if (capture / CALIBRATION).exists():
+        stream = load_file(capture / CALIBRATION)["residual"].to(fine.decoder)
+        laws["stream rows"] = RowLaw.of_stream(stream)
+    drawn = [
+        Control(
+            kind,
+            most,
+            drawn_row_counts(
+                rows,
+                behaves,
+                law,
+                rules.child.cosine_min,
+                (kind, rules.seed),
+                on_draw=lambda n: context.progress("Controlling", n, CONTROL_DRAWS, "dictionaries"),
+            ),
+            decides=kind == "decoder rows",
+            effective_dimensions=law.effective_dimensions,
+        )
+        for kind, law in laws.items()
+    ]
+    context.progress("Controlling", CONTROL_DRAWS, CONTROL_DRAWS, "dictionaries")
+    dealt = behaves if strict else correlated
+    counts = permuted_pair_counts(aligned, dealt, (rules.seed,))
+    best = counts.max(axis=1, initial=0)
+    matches = _largest((aligned & dealt).sum(axis=1))
+    return [*drawn, Control("permuted pairs", matches, best, decides=strict)]
+
+
+def control_record(controls: Sequence[Control]) -> dict[str, Any]:
+    """Return the numbers for ``gate.json``: of the hardest control that decides, then of each."""
+    hardest = max((c for c in controls if c.decides), key=lambda control: control.p)
+    return {**_numbers(hardest), "controls": [_numbers(control) for control in controls]}
+
+
+def _numbers(control: Control) -> dict[str, Any]:
+    return {
+        "kind": control.kind,
+        "decides": control.decides,
+        "dictionaries": len(control.counts),
+        "observed": control.observed,
+        "p": control.p,
+        "median_count": float(np.median(control.counts)),
+        "max_count": int(control.counts.max()),
+        "effective_dimensions": control.effective_dimensions,
+    }
+
+
+def _largest(counts: Indices) -> int:
+    return int(counts.max(initial=0))

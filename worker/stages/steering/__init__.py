@@ -1,0 +1,1 @@
+"""Stage *steering*: text under each arm, scored, and the verdict. Directions are only read here."""

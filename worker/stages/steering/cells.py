@@ -1,0 +1,71 @@
+"""The cells of a steering run (an arm at a strength), and the rows of each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopscope.worker.stages.steering.arms import Arms
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one strength.
+
+    ``strength`` is in the declared unit, ``norm`` the length of the vector that is added to the
+    residual stream; both are 0 for ``none``, ``systemPrompt`` and ``placeboPrompt``.
+    """
+
+    arm: str
+    strength: float
+    norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text to generate: opening (its index), cell (its index) and sample."""
+
+    opening: int
+    sample: int
+    cell: int
+
+
+def unsteered_cells(arms: Sequence[str], prompts: Sequence[str]) -> list[Cell]:
+    """Return the cells that add nothing: ``none`` where asked for, and the arms that are words."""
+    unsteered = [*(["none"] if "none" in arms else []), *prompts]
+    return [Cell(arm, 0.0) for arm in unsteered]
+
+
+def added_vectors(arms: Arms, cells: Sequence[Cell], d_model: int) -> Float[Tensor, "cells width"]:
+    """Return what each cell adds to the residual stream: norm times unit vector, or zero."""
+    zero = torch.zeros(d_model)
+    return torch.stack([arms.vectors.get(cell.arm, zero) * cell.norm for cell in cells])
+
+
+def plan_rows(
+    opening_lengths: Sequence[int], samples: int, n_cells: int, rows_max: int
+) -> list[list[Row]]:
+    """Return the rows of each generation batch, a function of the payload alone.
+
+    All cells of one sample of one opening ride together (a group larger than ``rows_max`` is
+    split); openings of similar length share a batch; batches are about equally large.
+    """
+    order = sorted(range(len(opening_lengths)), key=lambda i: (opening_lengths[i], i))
+    groups = [
+        [Row(opening, sample, cell) for cell in range(n_cells)]
+        for opening in order
+        for sample in range(samples)
+    ]
+    if n_cells > rows_max:
+        return [g[i : i + rows_max] for g in groups for i in range(0, n_cells, rows_max)]
+    groups_max = rows_max // max(n_cells, 1)
+    n_batches = -(-len(groups) // groups_max)
+    share = -(-len(groups) // n_batches) if n_batches else 1
+    return [
+        [row for group in groups[i : i + share] for row in group]
+        for i in range(0, len(groups), share)
+    ]

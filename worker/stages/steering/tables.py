@@ -1,0 +1,213 @@
+"""The tables of a steering run: samples, scores, arms with intervals, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+
+from loopscope.numerics.paired import rate_interval
+from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.worker.stages.steering.arms import PRIMARY
+from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.fairness import (
+    budget_errors,
+    budget_metrics,
+    budget_record,
+    system_prompt_record,
+)
+from loopscope.worker.stages.steering.scored import RANDOM, Scored
+from loopscope.worker.stages.steering.words import word_outcomes
+from loopscope.worker.stages.tables import write_json, write_table
+
+
+def write_results(scored: Scored, out: Path) -> dict[str, Any]:
+    """Write the files of the artifact and return the numbers for the status."""
+    outcomes = {**word_outcomes(scored), **scored.outcomes}
+    keys = _keys(scored)
+    write_table(
+        out / "steering_samples.parquet",
+        {
+            **keys,
+            "text": [scored.texts[row] for row in scored.rows],
+            "tokens": pyarrow.array(
+                [scored.tokens[row] for row in scored.rows], type=pyarrow.list_(pyarrow.int32())
+            ),
+        },
+    )
+    columns = {
+        name: np.array([values[row] for row in scored.rows]) for name, values in outcomes.items()
+    }
+    columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
+    columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
+    write_table(out / "steering_scores.parquet", {**keys, **columns})
+    write_table(out / "neutral_text.parquet", _neutral_columns(scored))
+    arms = _arm_table(scored, outcomes)
+    write_table(out / "arms.parquet", arms)
+    write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
+    verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
+    write_json(out / "verdict.json", verdict)
+    metrics = _metrics(verdict, arms)
+    return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
+
+
+PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
+_SHIFT_COLUMNS = (
+    "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
+    "probability_after", "rank_after", "new_arrival",
+)  # fmt: skip
+
+
+def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
+
+
+def _neutral_columns(scored: Scored) -> dict[str, Any]:
+    """Return one row for each cell and neutral text, in the order of the spec."""
+    places = np.argsort(scored.neutral_order)
+    texts = scored.payload["neutralText"]
+    budget = np.full(scored.neutral.kl.shape, np.nan) if scored.budget is None else scored.budget
+    return {
+        "arm": [cell.arm for cell in scored.cells for _ in places],
+        "strength": np.array([cell.strength for cell in scored.cells for _ in places]),
+        "number": np.tile(np.arange(len(texts), dtype=np.int32), len(scored.cells)),
+        "kl": scored.neutral.kl[:, places].ravel(),
+        "budget": budget[:, places].ravel(),
+        "text": [text for _ in scored.cells for text in texts],
+    }
+
+
+def _keys(scored: Scored) -> dict[str, Any]:
+    ids = [opening["id"] for opening in scored.payload["openings"]]
+    return {
+        "prompt_id": [ids[row.opening] for row in scored.rows],
+        "arm": [scored.cells[row.cell].arm for row in scored.rows],
+        "strength": np.array([scored.cells[row.cell].strength for row in scored.rows]),
+        "sample": np.array([row.sample for row in scored.rows], dtype=np.int32),
+    }
+
+
+def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+    """Return one row per arm and strength; rates carry Wilson's 95 % interval."""
+    records = []
+    for index, cell in enumerate(scored.cells):
+        rows = [row for row in scored.rows if row.cell == index]
+        concept = scored.by_text(outcomes["concept"], index)
+        low, high = rate_interval(concept, group=scored.group)
+        perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
+        records.append(
+            {
+                "arm": cell.arm,
+                "strength": cell.strength,
+                "n": len(rows),
+                "concept_rate": float(concept.mean()),
+                "concept_low": low,
+                "concept_high": high,
+                "median_perplexity": _over_known(np.median, perplexity),
+                "kl": scored.divergence[index],
+                "norm": cell.norm,
+                **{
+                    name: _over_known(np.mean, np.array([values[row] for row in rows]))
+                    for name, values in outcomes.items()
+                    if name not in ("concept", "log_perplexity")
+                },
+                **{
+                    f"fixed_text_change_{side}": float(change[index])
+                    for side, change in scored.neutral.collateral.items()
+                },
+            }
+        )
+    return {name: [record[name] for record in records] for name in records[0]}
+
+
+def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(summary(known)) if known.size else float("nan")
+
+
+def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+    """Return the verdict on the concept score; the other outcomes stand beside it."""
+    concept = outcomes["concept"]
+    errors = budget_errors(scored, concept)
+    shared = {name: error.shared_sd for name, error in errors.items()}
+    random = f"multi-{RANDOM}"
+    shared[random] = math.hypot(shared.get(random, 0.0), scored.random_spread(concept))
+    evidence = Evidence(
+        scored.by_arm(concept),
+        scored.arm_cosines,
+        scored.missing,
+        group=scored.group,
+        strengths=max(1, len(scored.common_strengths())),
+        intact=_rate_among_intact(scored, outcomes),
+        shared_sd=shared,
+        secondary={
+            name: {arm: texts.mean(axis=1) for arm, texts in scored.by_arm(values).items()}
+            for name, values in outcomes.items()
+            if name not in ("concept", "sibling", "intact")
+        },
+    )
+    rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
+    return {
+        **decide(evidence, rules),
+        "budget": budget_record(scored, errors),
+        "system_prompt": system_prompt_record(scored, concept),
+    }
+
+
+def _rate_among_intact(
+    scored: Scored, outcomes: dict[str, dict[Row, float]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return each arm's concept rate of each opening among its intact texts, NaN without any."""
+    concept, intact = outcomes["concept"], outcomes["intact"]
+    hits = scored.by_arm({row: concept[row] * intact[row] for row in scored.rows})
+    texts = scored.by_arm(intact)
+    rates = {}
+    for arm, hit in hits.items():
+        share = texts[arm].mean(axis=1)
+        known = share > 0
+        rates[arm] = np.where(known, hit.mean(axis=1) / np.where(known, share, 1.0), np.nan)
+    return rates
+
+
+def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
+    names = (
+        "verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed",
+        "samples_needed",
+    )  # fmt: skip
+    metrics = {name: verdict[name] for name in names} | _for_several(verdict)
+    if verdict["budget"] is not None:
+        metrics |= budget_metrics(verdict["budget"])
+    steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
+    if steered:
+        best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
+        metrics |= {
+            "best_arm": arms["arm"][best],
+            "best_strength": arms["strength"][best],
+            "best_concept_rate": arms["concept_rate"][best],
+            "best_median_perplexity": _known(arms["median_perplexity"][best]),
+        }
+    if "none" in arms["arm"]:
+        none = arms["arm"].index("none")
+        metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
+        metrics["unsteered_median_perplexity"] = _known(arms["median_perplexity"][none])
+    return metrics
+
+
+def _for_several(verdict: dict[str, Any]) -> dict[str, Any]:
+    """Return what a verdict among several is corrected and pooled by; nothing where untested."""
+    if not verdict["p"]:
+        return {}
+    primary = [c for c in verdict["contrasts"] if c["contrast"] in PRIMARY_CONTRASTS]
+    intervals = {
+        c["contrast"]: {name: c[name] for name in ("estimate", "low", "high")} for c in primary
+    }
+    return {"p": verdict["p"], "primary": intervals}
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,81 @@
+"""What the words of a text say: the concept, its siblings, variety, and whether it is a text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from loopscope.specs.lexicon import Mention, folded, lexicon_pattern, mentions
+from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.scored import Scored
+
+DISTINCT_MIN = 0.7
+"""A text with a smaller share of distinct pairs of tokens goes round in a loop."""
+PROMOTED_TOKENS = 10
+PROMOTED_LETTERS_MIN = 2
+"""A promoted token with fewer letters begins too many words to stand for one."""
+
+
+def word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
+    """Return what the words of each text say.
+
+    ``concept`` and ``sibling``: 1 if the text holds a word of that list. ``targetedness``:
+    concept minus sibling, above 0 only for what is not merely of the kind. ``different_words``:
+    how many different words of the lexicon. ``concept_unpromoted``: 1 if it holds one that begins
+    with none of the ten tokens that its arm promotes most. ``intact``: 1 unless the text is
+    degenerate.
+    """
+    found = _found(scored, scored.payload["lexicon"])
+    promoted = promoted_tokens(scored)
+    outcomes = {
+        "concept": {row: float(bool(words)) for row, words in found.items()},
+        "different_words": {
+            row: float(len({mention.word for mention in words})) for row, words in found.items()
+        },
+        "concept_unpromoted": {
+            row: float(any(not m.word.startswith(promoted[row.cell]) for m in words))
+            for row, words in found.items()
+        },
+        "intact": {row: float(_is_intact(scored, row)) for row in scored.rows},
+    }
+    if scored.payload["siblings"]:
+        siblings = _found(scored, scored.payload["siblings"])
+        outcomes["sibling"] = {row: float(bool(words)) for row, words in siblings.items()}
+        outcomes["targetedness"] = {
+            row: outcomes["concept"][row] - outcomes["sibling"][row] for row in scored.rows
+        }
+    return outcomes
+
+
+def _found(scored: Scored, words: list[str]) -> dict[Row, list[Mention]]:
+    pattern = lexicon_pattern(words)
+    openings = [opening["text"] for opening in scored.payload["openings"]]
+    return {row: mentions(pattern, scored.texts[row], openings[row.opening]) for row in scored.rows}
+
+
+def _is_intact(scored: Scored, row: Row) -> bool:
+    """Say whether a text holds a token, no special one, and is no loop.
+
+    Loops read as *more* fluent than text, so perplexity does not show them.
+    """
+    tokens = scored.tokens[row]
+    loops = scored.outcomes["distinct_2"][row] < DISTINCT_MIN  # NaN of one token is no loop
+    return bool(tokens) and not loops and scored.special_tokens.isdisjoint(tokens)
+
+
+def promoted_tokens(scored: Scored) -> list[tuple[str, ...]]:
+    """Return for each cell the beginnings of words that its arm promotes most, folded.
+
+    The ten tokens whose probability right after the openings it raises most, summed over the
+    openings, among the likeliest before and after; tokens of less than two letters are left out.
+    """
+    raised: dict[tuple[str, float], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for shift in scored.shifts:
+        rise = shift["probability_after"] - shift["probability_before"]
+        raised[shift["arm"], shift["strength"]][shift["text"]] += rise
+    promoted = []
+    for cell in scored.cells:
+        rises = raised.get((cell.arm, cell.strength), {})
+        most = sorted((-rise, text) for text, rise in rises.items() if rise > 0)[:PROMOTED_TOKENS]
+        words = {folded(text).strip().casefold() for _, text in most}
+        promoted.append(tuple(sorted(w for w in words if len(w) >= PROMOTED_LETTERS_MIN)))
+    return promoted
