@@ -49,7 +49,7 @@ class Anchored:
         self.columns = []
         for column in (self.log_rate, length, self.density):
             among = column[self.living]
-            if among.std() > 1e-6 * max(1, abs(among.mean())):
+            if among.std() > 1e-3 * max(1, abs(among.mean())):
                 self.columns.append((column - among.mean()) / among.std())
         squared = [column**2 for column in self.columns]
         design = np.column_stack([np.ones(len(length)), *self.columns, *squared])
@@ -66,7 +66,7 @@ class Anchored:
         slope of the fit where the candidate lies.
         """
         spread = self.log_rate[self.living].std()
-        if not spread > 1e-6:
+        if not spread > 1e-3 * max(1, abs(self.log_rate[self.living].mean())):
             return np.zeros(len(candidates))
         token = np.diff(np.unique(np.append(self.rate, 0))).min(initial=1)
         rate = self.columns[0]

@@ -113,6 +113,23 @@ def test_under_the_null_every_percentile_is_as_likely_as_its_share():
     assert np.mean(above) == pytest.approx(0.2, abs=0.07)
 
 
+def test_norms_that_differ_by_the_rounding_of_stored_weights_match_nothing():
+    generator = np.random.default_rng(5)
+    rows = generator.normal(size=(400, 640))
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    prompts = discover_rows(np.ones((4, 400)), np.arange(4) < 2)
+    rate = generator.uniform(0.01, 0.2, 400)
+    stored = Covariates.of(torch.from_numpy(unit.astype(np.float32)), rate, prompts)
+    assert stored.norm.std() > 1e-6
+    without = Covariates(rate, np.ones(400), stored.density, stored.living)
+    children = generator.poisson(2, 400)
+    anchors = [
+        matched_null(Comparison.of(children, known), np.array([0, 1]), 500, seed=0).anchors
+        for known in (stored, without)
+    ]
+    assert (anchors[0] == anchors[1]).all()
+
+
 def rates_on_few_tokens(exponent: float) -> Comparison:
     generator = np.random.default_rng(3)
     true = np.exp(generator.normal(-6, 1.3, 4000)).clip(0, 0.9)
