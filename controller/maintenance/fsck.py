@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loopscope.controller.jobs.leases import take_back
 from loopscope.controller.runtime import leadership
+from loopscope.state import invariants
 from loopscope.state.artifacts.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder, open_state
@@ -37,6 +38,7 @@ def examine(path: Path, *, hashing: bool = True) -> Comparison:
         seen = compare(state, hashing=hashing)
         if not any(finding.problem in DATABASE_PROBLEMS for finding in seen.findings):
             seen.findings += _jobs_without_worker(state, process_exists)
+            seen.findings += _broken_invariants(state)
     finally:
         state.database.close()
     return seen
@@ -76,6 +78,17 @@ def _jobs_without_worker(state: StateFolder, is_alive: Callable[[str], bool]) ->
         )
         for job in running
         if job.worker is None or not is_alive(job.worker)
+    ]
+
+
+def _broken_invariants(state: StateFolder) -> list[Finding]:
+    """Return which promises the rows of the database break; artifacts are compared elsewhere."""
+    with state.database.read() as connection:
+        seen = invariants.see(connection)
+    return [
+        Finding("InvariantBroken", broken.where, f"{broken.invariant}: {broken.what}")
+        for asked in invariants.AT_REST
+        for broken in asked(seen)
     ]
 
 

@@ -358,3 +358,11 @@ def test_the_command_refuses_what_it_cannot_do(settled, loopscope):
     shutil.rmtree(settled.state.path)
     assert loopscope("fsck")[0] == 2
     assert not settled.state.path.exists()
+
+
+def test_a_broken_promise_of_the_rows_is_found(settled):
+    statement = "update jobs set finished_at = null where stage = 'mapping'"
+    write(settled, lambda connection: connection.exec_driver_sql(statement))
+    (found,) = [f for f in examine(settled.state.path).findings if f.problem == "InvariantBroken"]
+    assert found.subject.startswith("mapping job ") and found.what.startswith("I12: succeeded")
+    assert found.mend is None and "report it" in ADVICE[found.problem]
