@@ -24,8 +24,9 @@ from loopscope.numerics.splits import DiscoverRows, require_discover
 NULL_ANCHORS_MIN = 100
 """With fewer matched anchors a percentile of 95 rests on fewer than five of them."""
 NEIGHBOURS = 10
-SPREAD_MIN = 1e-6
-"""A covariate that varies less, in units of 1 or of its mean, is constant but for rounding."""
+SPREAD_MIN = 1e-3
+"""A covariate that varies less, in units of 1 or of its mean, is constant but for rounding: unit
+rows that were stored in half precision have norms of 1 with a standard deviation of 3e-5."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Comparison:
     ``children`` [coarse] are the counts, ``expected`` those that a latent's covariates lead one
     to expect, ``excess`` what is left of log(1 + children); all but the counts are None where no
     rates over text are known. ``coordinates`` [coarse, covariates] say which latents are near.
+    ``doubt`` is how far an error of a latent's rate reaches into its excess: see ``allowance``.
     """
 
     children: Indices
@@ -127,7 +129,7 @@ class Comparison:
     coordinates: Floats | None
     expected: Floats | None
     excess: Floats | None
-    allowance: Floats | None
+    doubt: Floats | None
 
     @staticmethod
     def of(children: Indices, covariates: Covariates) -> Comparison:
@@ -137,10 +139,6 @@ class Comparison:
         scale all in one direction: so the ranks are those of the residuals of a least-squares fit
         (covariance adjustment in matched sets, Rosenbaum 2002). The candidates are in the fit,
         which takes a little from what they have more, and never adds.
-
-        A rate that rests on few tokens errs. Latents that read as rare are then on the average
-        not as rare as they read (Tweedie's formula, Efron 2011); candidates may be, since concepts
-        are rare. What that can make is allowed for where it speaks for them.
         """
         if not covariates.measured:
             return Comparison(children, covariates, None, None, None, None)
@@ -149,13 +147,28 @@ class Comparison:
         logarithm = np.log1p(children)
         weights = np.linalg.lstsq(design[living], logarithm[living], rcond=None)[0]
         fitted = design @ weights
-        allowance = np.zeros(len(near))
+        doubt = np.zeros(len(near))
         if _varies(covariates.log_rate[living]):
             slope = weights[1] + 2 * weights[1 + near.shape[1]] * near[:, 0]
             share = covariates.uncertainty() / covariates.log_rate[living].var()
-            allowance = np.maximum(0.0, slope * near[:, 0] * np.minimum(share, 1.0))
+            doubt = slope * np.minimum(share, 1.0)
         excess = np.round(logarithm - fitted, 9)
-        return Comparison(children, covariates, near, np.expm1(fitted), excess, allowance)
+        return Comparison(children, covariates, near, np.expm1(fitted), excess, doubt)
+
+    def allowance(self, candidates: Indices) -> Floats:
+        """Return what rates that rest on few tokens may add to each candidate's excess, from 0 on.
+
+        The fit expects of a latent what latents of its *measured* rate have, and these are on the
+        average nearer to the mean of all than they read, by the share of its error in the
+        variance (Tweedie's formula, Efron 2011). A candidate comes from a kind of its own, which
+        may be rarer, and is drawn to the mean of *that*, by about the same share. What differs is
+        the distance between the two means, and the mean of the candidates' measured rates stands
+        for theirs: one candidate alone is taken at its word. It counts where it speaks for them.
+        """
+        if self.coordinates is None or self.doubt is None or not self.doubt.any():
+            return np.zeros(candidates.size)
+        mean = float(self.coordinates[candidates, 0].mean())
+        return np.asarray(np.maximum(0.0, self.doubt[candidates] * mean), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -210,10 +223,10 @@ def matched_null(
     may_be_drawn = comparison.covariates.living.copy()
     may_be_drawn[candidates] = False
     eligible = np.flatnonzero(may_be_drawn)
-    near, excess, allowance = comparison.coordinates, comparison.excess, comparison.allowance
+    near, excess = comparison.coordinates, comparison.excess
     nearest = max(NULL_ANCHORS_MIN, eligible.size // 10)
     draws = min(draws_max, nearest, eligible.size) if candidates.size else 0
-    if near is None or excess is None or allowance is None or not draws:
+    if near is None or excess is None or not draws:
         return _nothing(candidates.size, eligible.size)
     anchors = np.empty((candidates.size, draws), dtype=np.int64)
     for place, latent in enumerate(candidates):
@@ -222,7 +235,7 @@ def matched_null(
         distance = np.square(near[shuffled] - near[latent]).sum(axis=1)
         pool = np.argpartition(distance, draws - 1)[:draws]
         anchors[place] = generator.permutation(shuffled[np.sort(pool)])
-    own = (excess - allowance)[candidates]
+    own = excess[candidates] - comparison.allowance(candidates)
     together = np.concatenate([own[:, None], excess[anchors]], axis=1)
     ranks = 100 * (scipy.stats.rankdata(together, axis=1) - 0.5) / (draws + 1)
     means = np.round(ranks.mean(axis=0), 9)

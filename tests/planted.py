@@ -6,6 +6,7 @@ coarse row is a parent's direction, a fine row that of a parent and one child to
 child's latent absorbs its parent (Chanin et al. 2024, arXiv 2409.14507).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,27 +133,30 @@ CHILDREN = 2.0
 
 @dataclass(frozen=True)
 class GateWorld:
-    """Prompts, counts, covariates and the control of one world."""
+    """Prompts, counts, covariates and the control of one world, drawn when it is asked for."""
 
     rows: DiscoverRows
     candidates: np.ndarray
     children: np.ndarray
     covariates: Covariates
-    control: Control
+    draw_control: Callable[[], Control]
 
     def asked(self, resamples: int = Gate().resamples) -> Calibration:
         """Return the gate's answer, by the rules of the mapping stage."""
+        return self._asked(resamples, [self.draw_control()])
+
+    def _asked(self, resamples: int, controls: list[Control]) -> Calibration:
         return calibrate(
             self.rows,
             self.candidates,
             Counts(self.children, Comparison.of(self.children, self.covariates)),
-            [self.control],
+            controls,
             Question(SELECTION, TOP, GATE, resamples, seed=0),
         )
 
     def says_go(self) -> bool:
-        """Whether the gate says GO; resamples are drawn only where it could."""
-        return self.asked(1).outcome == "stands out" and self.asked().verdict == "GO"
+        """Whether the gate says GO; control and resamples are drawn only where it could."""
+        return self._asked(1, []).outcome == "stands out" and self.asked().verdict == "GO"
 
     @property
     def count_passes(self) -> bool:
@@ -210,7 +214,7 @@ def gate_world(
         density = generator.normal(0.2, 0.02, latents)
         covariates = Covariates(measured, norm, density, living | (measured > 0))
         control = Control("decoder rows", 1, np.zeros(CONTROL_DRAWS, dtype=np.int64), True)
-        return GateWorld(rows, candidates, families, covariates, control)
+        return GateWorld(rows, candidates, families, covariates, lambda: control)
     decoder = _unit(generator.normal(size=(latents, shape.width)))
     if rogue:
         decoder[:CONCEPT] = _unit(decoder[:CONCEPT] + np.eye(shape.width)[:CONCEPT])
@@ -225,7 +229,7 @@ def gate_world(
         candidates,
         children,
         Covariates.of(coarse, measured, rows),
-        control_of(coarse[torch.from_numpy(candidates)], fine, observed),
+        lambda: control_of(coarse[torch.from_numpy(candidates)], fine, observed),
     )
 
 

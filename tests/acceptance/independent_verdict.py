@@ -2,9 +2,9 @@
 
 Imports nothing of Loopscope. Laws of counts are convolved one value after another on the lattice
 that the scores have, where Loopscope multiplies transforms on a lattice that it finds; bounds are
-found by bisection, bounds of a share by the beta distribution. Taken from ``verdict.json`` instead
-of being computed again: the standard deviation that the error of the budgets gives a contrast
-(``shared_sd``), since the passes that it comes from are not in the bundle.
+found by bisection, bounds of a share by the beta distribution. The standard deviation that the
+error of the budgets gives a contrast comes from ``independent_budget.py``; it is taken from
+``verdict.json`` only where a bundle of before has no ``neutral_text.parquet``.
 
 Run on bundles with ``python -m tests.acceptance.independent_verdict BUNDLE…``: it prints what was
 compared and how well it agrees, and fails where it does not.
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from tests.acceptance.independent_budget import UNSTEERED, check_budgets
 from tests.acceptance.independent_laws import Contrast, contrast, holm, rate_bounds
 
 PRIMARY = (("multi", "coarse"), ("multi", "fine"))
@@ -77,7 +78,7 @@ class Tables:
     def arm(self, name: str, outcome: str) -> np.ndarray | None:
         """Return an arm's outcome; ``random`` is the mean of all draws."""
         draws = self.random if name == "random" else [name]
-        strengths = [0.0] if name in ("none", "system-prompt") else self.strengths
+        strengths = [0.0] if name in UNSTEERED else self.strengths
         found = []
         for strength in strengths:
             rows = self.scores[
@@ -102,22 +103,23 @@ def check(bundle: Path, agreement: Agreement, group: np.ndarray | None = None) -
     tables = Tables(pandas.read_parquet(bundle / "steering_scores.parquet"))
     group = np.arange(len(tables.openings)) if group is None else group
     told_by = {entry["contrast"]: entry for entry in told["contrasts"]}
-    if "multi-random" in told_by:
-        between = _between_draws(tables)
-        agreement.near(
-            "error of the random directions", told_by["multi-random"]["shared_sd"], between, 1e-9
-        )
+    blur = {name: entry["shared_sd"] for name, entry in told_by.items()}
+    if (bundle / "neutral_text.parquet").exists():
+        blur = dict.fromkeys(told_by, 0.0) | check_budgets(bundle, agreement)
+        blur["multi-random"] = math.hypot(blur.get("multi-random", 0.0), _between_draws(tables))
+        for name, entry in told_by.items():
+            agreement.near("error that openings share", entry["shared_sd"], blur[name], 1e-9)
     unit = 1 / (tables.samples * len(tables.strengths))
     again = {}
     for name, entry in told_by.items():
         first, second = _arms_of(name, told_by)
         step = unit / (len(tables.random) if second == "random" else 1)
-        if second in ("none", "system-prompt"):
+        if second in UNSTEERED:
             step = unit
         again[name] = contrast(
             tables.arm(first, "concept").mean(axis=1),
             tables.arm(second, "concept").mean(axis=1),
-            group, unit=unit, blur=entry["shared_sd"], step=step, margin=told["min_difference"],
+            group, unit=unit, blur=blur[name], step=step, margin=told["min_difference"],
         )  # fmt: skip
         tolerance = EXACT if entry["groups"] == entry["n"] else ROUNDED
         decides = (first, second) in PRIMARY

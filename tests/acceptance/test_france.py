@@ -255,29 +255,57 @@ def test_the_gate_counts_what_the_cosines_say(bundle: Path, sides, children, spe
         assert gate["verdict"] in ("NO-GO", "INCONCLUSIVE")
 
 
-def test_the_gate_is_compared_with_matched_anchors(bundle: Path, sides, children) -> None:
-    from tests.acceptance import independent
+@pytest.fixture(scope="module")
+def coarse_rows(sides) -> np.ndarray:
+    """The decoder rows of the coarse dictionary, as long as they are."""
+    return sides["coarse"].decoder * sides["coarse"].norm[:, None]
+
+
+def test_ranks_among_matched_anchors_controls_and_halves_give_the_gates_word(
+    bundle: Path, coarse_rows, compare: Comparison
+) -> None:
+    from tests.acceptance.independent_gate import check_gate
+    from tests.acceptance.independent_verdict import Agreement
+
+    agreement = Agreement()
+    check_gate(bundle, coarse_rows, agreement)
+    compare.rows |= agreement.rows
+
+
+def test_dictionaries_that_are_built_and_halves_of_ones_own_agree_with_the_gates_draws(
+    bundle: Path, is_target, sides, coarse_rows, spec: dict
+) -> None:
+    from tests.acceptance.independent_draws import control_counts, outcomes_of_halves
+    from tests.acceptance.independent_gate import Anchored, within
 
     gate = json.loads((bundle / "gate.json").read_text())
-    anchors = [anchor["coarse"] for anchor in gate["anchors"]]
-    assert gate["best_count"] == max(children[anchor] for anchor in anchors)
-    table = parquet.read_table(bundle / "features_coarse.parquet").to_pandas()
-    rate = table["text_rate"].to_numpy()
-    living = (sides["coarse"].activations > 0).any(0) | (rate > 0)
-    others = int(living.sum()) - sum(living[anchor] for anchor in anchors)
-    assert gate["null"]["eligible"] == others
-    matched = min(500, max(100, others // 10))
-    expected = independent.mean_rank(
-        children, rate, sides["coarse"].norm, sides["coarse"].decoder, living, anchors, matched
-    )
-    assert gate["mean_rank"] == pytest.approx(expected, abs=2)
     draws = parquet.read_table(bundle / "gate_draws.parquet").to_pandas()
-    null = draws[draws["source"] == "matched anchors"]
-    assert len(null) == gate["null"]["anchors"] == matched
-    p = (1 + (null["mean_rank"] >= gate["mean_rank"]).sum()) / (1 + len(null))
-    assert gate["percentile"] == pytest.approx(100 * (1 - p))
-    best = (1 + (null["best_count"] >= gate["best_count"]).sum()) / (1 + len(null))
-    assert gate["maximum"]["percentile"] == pytest.approx(100 * (1 - best))
+    latents = [anchor["coarse"] for anchor in gate["anchors"]]
+    told = draws.loc[draws["source"] == "decoder rows", "best_count"]
+    least = spec["spec"]["mapping"]["minCosine"]
+    built = control_counts(coarse_rows[latents], sides["fine"].decoder, least, 40, seed=1)
+    error = np.sqrt(told.var() / len(told) + built.var() / len(built))
+    assert abs(told.mean() - built.mean()) <= 5 * error + 0.05
+
+    summary = parquet.read_table(bundle / "coarse_summary.parquet").to_pandas()
+    rate = parquet.read_table(bundle / "features_coarse.parquet")["text_rate"].to_numpy()
+    living = summary["fires"].to_numpy() | (rate > 0)
+    children = summary["children_cosine_rule"].to_numpy()
+    prompts = parquet.read_table(bundle / "capture" / "prompts.parquet").to_pandas()
+    again = outcomes_of_halves(
+        sides["coarse"].activations,
+        is_target,
+        prompts["group"].to_numpy() if "group" in prompts else None,
+        Anchored(children, rate, coarse_rows, living),
+        spec["spec"]["selection"],
+        {"minSubfeatures": gate["minSubfeatures"], "nullAnchors": gate["null"]["wanted"],
+         "minPercentile": gate["min_percentile"]},
+        40,
+    )  # fmt: skip
+    stability = gate["stability"]
+    failing = stability["outcomes"].get("fails", 0) + stability["outcomes"].get("untestable", 0)
+    share, other = failing / stability["resamples"], (again["fails"] + again["none"]) / 40
+    assert abs(share - other) <= within((share + other) / 2, stability["resamples"], 40)
 
 
 def test_every_cell_was_generated_and_scored(bundle: Path) -> None:

@@ -26,6 +26,9 @@ from tests.tiny_experiment import HOOK
 KEY = Key("Capture", "default", "cap")
 AND_WORK = "\nfrom loopscope.worker.__main__ import main\nmain()\n"
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A prelude imports NumPy before the worker blocks SIGTERM; a pool's threads would not block it."""
+
 
 class RealWorker:
     """A capture job on a tiny model, and the worker process that a test starts for it.
@@ -70,7 +73,7 @@ class RealWorker:
                     *("--lease-seconds", "3"),
                 ],
                 cwd=REPOSITORY,
-                env={**os.environ, "LOOPSCOPE_TORCH_THREADS": "1"},
+                env={**os.environ, "LOOPSCOPE_TORCH_THREADS": "1", **ONE_THREAD},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

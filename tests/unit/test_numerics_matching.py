@@ -113,18 +113,55 @@ def test_under_the_null_every_percentile_is_as_likely_as_its_share():
     assert np.mean(above) == pytest.approx(0.2, abs=0.07)
 
 
-def test_an_allowance_is_made_for_rates_that_rest_on_few_tokens_and_only_against_candidates():
+def test_norms_that_differ_by_the_rounding_of_stored_weights_match_nothing():
+    generator = np.random.default_rng(5)
+    rows = generator.normal(size=(400, 640))
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    prompts = discover_rows(np.ones((4, 400)), np.arange(4) < 2)
+    rate = generator.uniform(0.01, 0.2, 400)
+    stored = Covariates.of(torch.from_numpy(unit.astype(np.float32)), rate, prompts)
+    assert stored.norm.std() > 1e-6
+    without = Covariates(rate, np.ones(400), stored.density, stored.living)
+    children = generator.poisson(2, 400)
+    anchors = [
+        matched_null(Comparison.of(children, known), np.array([0, 1]), 500, seed=0).anchors
+        for known in (stored, without)
+    ]
+    assert (anchors[0] == anchors[1]).all()
+
+
+def rates_on_few_tokens(exponent: float) -> Comparison:
     generator = np.random.default_rng(3)
     true = np.exp(generator.normal(-6, 1.3, 4000)).clip(0, 0.9)
     measured = generator.binomial(4800, true) / 4800
+    return Comparison.of(
+        generator.poisson(3 * (true / np.exp(-6)) ** exponent), covariates(measured)
+    )
+
+
+def test_an_allowance_is_made_for_rates_that_rest_on_few_tokens_and_only_against_candidates():
     for exponent in (-0.3, 0.3):
-        children = generator.poisson(3 * (true / np.exp(-6)) ** exponent)
-        found = Comparison.of(children, covariates(measured)).allowance
-        assert (found >= 0).all()
-        rare, frequent = measured < 0.001, measured > 0.05
-        assert found[frequent].max() < 0.02
+        compared = rates_on_few_tokens(exponent)
+        rate = compared.covariates.text_rate
+        rare, frequent = np.flatnonzero(rate < 0.001), np.flatnonzero(rate > 0.05)
+        for candidates in (rare, frequent):
+            assert (compared.allowance(candidates) >= 0).all()
+        assert compared.allowance(frequent).max() < 0.02
         # where rare latents have more children, a candidate may be rarer than it reads
-        assert (found[rare].mean() > 0.05) == (exponent < 0)
+        assert (compared.allowance(rare).mean() > 0.05) == (exponent < 0)
+
+
+def test_candidates_that_are_as_frequent_as_others_on_the_whole_are_allowed_for_nothing():
+    """What errs in one of them is drawn to their common mean, as it is in any other latent."""
+    compared = rates_on_few_tokens(-0.3)
+    near = compared.coordinates[:, 0]
+    rare, mean = int(near.argmin()), np.abs(near).argsort()[:9]
+    alone = compared.allowance(np.array([rare]))[0]
+    (among, *_) = compared.allowance(np.array([rare, *mean]))
+    assert alone > 0.1
+    assert among == pytest.approx(alone / 10, rel=0.2)
+    balanced = np.array([rare, int(np.abs(near + near[rare]).argmin())])
+    assert compared.allowance(balanced).max() < alone / 20
 
 
 def test_without_rates_over_text_there_is_nothing_to_match_by():
