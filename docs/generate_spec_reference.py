@@ -52,8 +52,8 @@ Checks that reach across fields, all made before anything is stored:
   and differ (case and spacing aside); no prompt is in two of the sets target, neutral and
   hardNegatives, and no opening of an Experiment's steering is a prompt. A text file has at most
   16 MiB, a YAML file 4 MiB with at most 100,000 values.
-- With `splits.test` above 0 every condition keeps at least 5 prompts on either side; `calibrate`
-  needs `test` above 0 and at least 2 openings.
+- With a declared `splits.test` above 0 every condition keeps at least 5 prompts on either side;
+  `calibrate` needs a declared `test` above 0 and at least 2 openings.
 - A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
 - `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;

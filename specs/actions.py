@@ -38,7 +38,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
     "steering": {
         6: "no verdict without a working assay; exact intervals",
         7: "budgets on all neutral texts with their error; placebo prompt; "
-        "collateral over its floor",
+        "what else changes is measured on fixed text",
     },
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are not told."""

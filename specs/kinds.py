@@ -91,7 +91,7 @@ class CaptureSpec(Spec):
     """Which prompts choose latents, and which only test."""
     calibration_text: Texts | None = None
     """Ordinary text, captured apart: decompositions measure their dictionaries on it. A text over
-    ``maxTokens`` is read in pieces. Default: 106 English sentences that come with Loopscope."""
+    ``maxTokens`` is read in pieces. Default: 106 lines of English that come with Loopscope."""
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:
@@ -161,7 +161,7 @@ class Calibration(Spec):
 
     text: Texts | None = None
     """Ordinary text, one sequence per line; all its tokens but BOS count. A text over ``maxTokens``
-    is read in pieces. Default: 106 English sentences that come with Loopscope."""
+    is read in pieces. Default: 106 lines of English that come with Loopscope."""
     coarse: Expected
     """Ranges for the coarse dictionary."""
     fine: Expected

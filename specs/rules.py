@@ -188,12 +188,13 @@ class SteeringRules(Spec):
     """How generation is steered and scored."""
 
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = DEFAULT_ARMS
-    """The directions to compare. Controls: ``coarsePair`` is the two best anchors, ``nonChildren``
-    as many fine latents that are no anchor's children, ``randomLatent`` one coarse latent that is
-    no anchor, ``meanDifference`` mean target minus mean neutral residual, ``random`` stands for
-    ``randomDraws`` directions. A control that cannot be built is left out with the reason."""
+    """The directions to compare. Controls: ``coarsePair`` is the steered anchor and the next best
+    one, ``nonChildren`` as many fine latents that are no anchor's children, ``randomLatent`` one
+    coarse latent that is no anchor, ``meanDifference`` mean target minus mean neutral residual,
+    ``random`` stands for ``randomDraws`` directions. A control that cannot be built is left out
+    with the reason."""
     random_draws: Annotated[int, Field(ge=1, le=100), Unit("directions")] = 10
-    """Random unit directions, each an arm of its own; together one whose draws are clusters."""
+    """Random unit directions, each steered by itself; in contrasts they count as one arm."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
     system_prompt_separator: Annotated[str, Field(max_length=100)] = SYSTEM_PROMPT_SEPARATOR

@@ -30,8 +30,8 @@ class Arms:
     """The unit vector of each arm, float32 [d_model], and why others are missing.
 
     ``none`` and arms of words have no vector. ``latents`` names the latents behind an arm,
-    as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, best first, and all of
-    their children.
+    as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, the steered
+    one first, and all of their children.
     """
 
     vectors: dict[str, Tensor]
@@ -101,7 +101,7 @@ Built = tuple[Tensor | None, dict[str, list[int]], str | None]
 
 
 def _coarse_pair(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
-    """The two best anchors: as many sources as multi has, at one resolution."""
+    """The steered anchor and the next: as many sources as multi has, at one resolution."""
     pair = found["anchors"][:2]
     if len(pair) < 2:
         return None, {}, "there is only one anchor"

@@ -32,7 +32,7 @@ def read_outcomes(
     """Return each outcome of each row (NaN where unknown), and what the probe is.
 
     ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation
-    of the best anchor), ``distinct_2``.
+    of the steered anchor), ``distinct_2``.
     """
     probe = _probe(run)
     found: list[dict[str, float | None]] = []
@@ -102,7 +102,7 @@ def _read_opening(
 
 
 def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float64] | None:
-    """Return the best anchor's mean activation over each text, None without an anchor."""
+    """Return the steered anchor's mean activation over each text, None without an anchor."""
     anchors = run.arms.targets["coarse"]
     if not anchors:
         return None
