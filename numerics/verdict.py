@@ -260,13 +260,25 @@ def _judge(
 
 
 def _intact_contrasts(evidence: Evidence) -> tuple[Contrast, ...]:
-    """Return the primary contrasts over the openings where both arms wrote intact texts."""
-    return tuple(
-        contrast
+    """Return the primary contrasts over the openings where both arms wrote intact texts.
+
+    The error of the budgets moves them as it moves the contrasts over all texts.
+    """
+    if evidence.intact is None:
+        return ()
+    found = (
+        _over_known(
+            f"{a}-{b}",
+            evidence.intact,
+            a,
+            b,
+            evidence.group,
+            span=1.0,
+            shared_sd=evidence.shared_sd.get(f"{a}-{b}", 0.0),
+        )
         for a, b in PRIMARY
-        if evidence.intact is not None
-        and (contrast := _over_known(f"{a}-{b}", evidence.intact, a, b, evidence.group, span=1.0))
     )
+    return tuple(contrast for contrast in found if contrast is not None)
 
 
 def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -> str:
@@ -296,7 +308,14 @@ def _secondary(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _over_known(
-    name: str, scores: Scores, a: str, b: str, group: Integers | None, span: float | None
+    name: str,
+    scores: Scores,
+    a: str,
+    b: str,
+    group: Integers | None,
+    *,
+    span: float | None,
+    shared_sd: float = 0.0,
 ) -> Contrast | None:
     """Return the contrast over the openings where both arms are known; None without any."""
     if a not in scores or b not in scores:
@@ -305,7 +324,8 @@ def _over_known(
     if not known.any():
         return None
     kept = None if group is None else group[known]
-    return paired_contrast(name, scores[a][known], scores[b][known], group=kept, span=span)
+    first, second = scores[a][known], scores[b][known]
+    return paired_contrast(name, first, second, group=kept, span=span, shared_sd=shared_sd)
 
 
 def _intersection_union_p(primary: Sequence[Contrast]) -> float:

@@ -124,7 +124,7 @@ def check(bundle: Path, agreement: Agreement, group: np.ndarray | None = None) -
         tolerance = EXACT if entry["groups"] == entry["n"] else ROUNDED
         decides = (first, second) in PRIMARY
         _compare(agreement, "contrasts", entry, again[name], tolerance, margins=decides)
-    intact = _intact(tables, group, told)
+    intact = _intact(tables, group, blur)
     for entry in told["intact"]:
         _compare(
             agreement, "contrasts among intact texts", entry, intact[entry["contrast"]], ROUNDED
@@ -167,7 +167,7 @@ def _compare(agreement, kind, entry, found: Contrast, tolerance, *, margins=Fals
             agreement.near(f"{kind}: p of the interval", entry[name], value, tolerance)
 
 
-def _intact(tables: Tables, group, told) -> dict[str, Contrast]:
+def _intact(tables: Tables, group, blur: dict[str, float]) -> dict[str, Contrast]:
     rates = {}
     for arm in ("coarse", "fine", "multi"):
         share = tables.arm(arm, "intact")
@@ -180,7 +180,7 @@ def _intact(tables: Tables, group, told) -> dict[str, Contrast]:
     texts = tables.samples * len(tables.strengths)
     step = 1 / math.lcm(*range(1, texts + 1))  # hits of as many texts as are intact
     return {
-        f"{a}-{b}": contrast(rates[a], rates[b], group, step=step)
+        f"{a}-{b}": contrast(rates[a], rates[b], group, step=step, blur=blur[f"{a}-{b}"])
         for a, b in PRIMARY
         if (~np.isnan(rates[a] - rates[b])).any()
     }

@@ -108,6 +108,7 @@ def _placebo(scored: Scored, concept: Values) -> Contrast:
         f"{SYSTEM_PROMPT}-{PLACEBO_PROMPT}",
         scores[SYSTEM_PROMPT].mean(axis=1),
         scores[PLACEBO_PROMPT].mean(axis=1),
+        group=scored.group,
         unit=1.0 / scored.payload["samplesPerPrompt"],
     )
 
@@ -124,6 +125,7 @@ def _beside_prompt(scored: Scored, concept: Values, arm: str, prompt: int) -> di
         f"{arm}-{SYSTEM_PROMPT}",
         found.scores,
         scored.by_text(concept, prompt).mean(axis=1),
+        group=scored.group,
         shared_sd=0.0 if math.isnan(spread) else spread * found.slope,
         unit=1.0 / scored.payload["samplesPerPrompt"],
     )
