@@ -167,8 +167,9 @@ class Comparison:
         """
         if self.coordinates is None or self.doubt is None or not self.doubt.any():
             return np.zeros(candidates.size)
-        mean = float(self.coordinates[candidates, 0].mean())
-        return np.asarray(np.maximum(0.0, self.doubt[candidates] * mean), dtype=np.float64)
+        return np.asarray(
+            np.maximum(0.0, self.doubt[candidates] * self.coordinates[candidates, 0].mean())
+        )
 
 
 @dataclass(frozen=True)
