@@ -12,6 +12,7 @@ seen that it is one of the two, and for nothing else.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -230,13 +231,46 @@ def without_condition_means(column: np.ndarray, is_target: np.ndarray) -> np.nda
     return column - np.where(is_target, column[is_target].mean(), column[~is_target].mean())
 
 
-def permutation_p(x: np.ndarray, y: np.ndarray, is_target: np.ndarray, times: int) -> float:
-    """Return how often a correlation as large turns up with ``x`` shuffled within condition."""
+def permutation_p(x: np.ndarray, y: np.ndarray, alike: list[np.ndarray], times: int) -> float:
+    """Return how often a correlation as large turns up with ``x`` shuffled among what is alike.
+
+    Each of ``alike`` holds the places of units that may change places, [units, prompts in one].
+    """
     generator = np.random.default_rng(1)
     observed, reached = pearson(x, y), 0
     for _ in range(times):
         shuffled = x.copy()
-        for rows in (is_target, ~is_target):
-            shuffled[rows] = generator.permutation(x[rows])
+        for places in alike:
+            shuffled[places] = x[places[generator.permutation(len(places))]]
         reached += pearson(shuffled, y) >= observed - 1e-12
     return (1 + reached) / (1 + times)
+
+
+def alike(condition: list[str], last_token: list[str], group: list[int]) -> list[np.ndarray]:
+    """Return what may change places: whole groups whose prompts are of the same strata.
+
+    A stratum is a condition and its last token's class; a token that ends five prompts of a
+    condition is a class of its own.
+    """
+    often = Counter(zip(condition, last_token, strict=True))
+    strata = [
+        (where, token if often[where, token] >= 5 else f"class {_token_class(token)}")
+        for where, token in zip(condition, last_token, strict=True)
+    ]
+    members: dict[int, list[int]] = {}
+    for place, number in enumerate(group):
+        members.setdefault(number, []).append(place)
+    units: dict[tuple[tuple[str, str], ...], list[list[int]]] = {}
+    for places in members.values():
+        places.sort(key=lambda place: strata[place])
+        units.setdefault(tuple(strata[place] for place in places), []).append(places)
+    return [np.array(found) for found in units.values()]
+
+
+def _token_class(token: str) -> str:
+    word = token.lstrip(" \u2581\u0120")
+    if not any(letter.isalnum() for letter in word):
+        return "punctuation"
+    if any(letter.isdigit() for letter in word):
+        return "digits"
+    return "piece" if word == token else "start"

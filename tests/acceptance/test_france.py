@@ -209,18 +209,20 @@ def test_cosines_correlations_coverages_and_readings_of_every_pair_agree(
     compare.ties("readings of pairs", sum(len(words) > 1 for words in read), 0, len(read))
 
 
-def test_p_values_of_edges_agree_up_to_the_error_of_the_draws(
-    bundle: Path, is_target, sides
-) -> None:
+def test_p_values_of_edges_agree_up_to_the_error_of_the_draws(bundle: Path, sides) -> None:
     from tests.acceptance import independent
 
+    prompts = parquet.read_table(bundle / "capture" / "prompts.parquet").to_pandas()
+    alike = independent.alike(
+        *(prompts[name].tolist() for name in ("condition", "last_token", "group"))
+    )
     pairs = parquet.read_table(bundle / "pairs.parquet").to_pandas()
     tested = pairs[pairs["p_permutation"].notna()].head(12)
     assert len(tested) > 0
     for pair in tested.itertuples():
         x = sides["coarse"].activations[:, pair.coarse]
         y = sides["fine"].activations[:, pair.fine]
-        p = independent.permutation_p(x, y, is_target, 1000)
+        p = independent.permutation_p(x, y, alike, 1000)
         error = 5 * np.sqrt(2 * max(p * (1 - p), 0.001) / 1000)
         assert pair.p_permutation == pytest.approx(p, abs=error)
 
