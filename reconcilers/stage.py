@@ -121,9 +121,18 @@ def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
 
 
-def needed_json(action: Action) -> dict[str, str | None]:
-    """Return how a payload and a status refer to a shared artifact: by what it is made from."""
-    return {"digest": action.digest, "contentDigest": None}
+def needed_json(action: Action) -> dict[str, str | int | None]:
+    """Return how a payload and a status refer to a shared artifact: by what it is made from.
+
+    The stage and its revision tell an upgrade that a finished artifact rests on older rules, also
+    when the shared artifact is gone.
+    """
+    return {
+        "digest": action.digest,
+        "contentDigest": None,
+        "stage": action.stage,
+        "codeRevision": action.code_revision,
+    }
 
 
 def condition(

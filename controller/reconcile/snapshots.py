@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import pyarrow.parquet as parquet
 
@@ -18,7 +18,7 @@ from loopscope.reconcilers.plan import (
     Wanted,
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
-from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_words
+from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_words, revisions_of
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -156,27 +156,27 @@ class Observer:
         kept = self._kept(snapshot, desired)
         return Observed(artifact=kept.artifact, kept=kept) if kept is not None else found
 
-    def older_revision(self, record: ObjectRecord) -> int | None:
-        """Return the revision of a stage that an object's artifact is of, if that is an older one.
+    def older_rules(self, record: ObjectRecord) -> str | None:
+        """Return by which rules an object's artifact was made, in words, if by older ones.
 
-        Of an artifact that is not whole, None: what is gone is nobody's to keep.
+        By its stage's, or by those of a shared artifact that the stage needed. Of an artifact that
+        is not whole, None: what is gone is nobody's to keep.
         """
         reference = record.status.artifact
         if reference is None:
             return None
-        revision = self.revision(reference.stage, reference.digest)
-        now = CODE_REVISIONS[cast(Stage, reference.stage)]
-        if revision is None or revision >= now or self._whole(reference) is None:
+        made_by = self.revisions(reference.stage, reference.digest)
+        older = [stage for stage, revision in made_by.items() if revision < CODE_REVISIONS[stage]]
+        if not older or self._whole(reference) is None:
             return None
-        return revision
+        return "; ".join(revision_words(stage, made_by[stage]) for stage in older)
 
-    def revision(self, stage: str, digest: str) -> int | None:
-        """Return the revision of a stage's code that made an artifact, if that can be told."""
+    def revisions(self, stage: str, digest: str) -> dict[Stage, int]:
+        """Return the revisions of the code that made an artifact, its own stage's first."""
         try:
-            found = self.artifacts.manifest(stage, digest).get("codeRevision")
+            return revisions_of(self.artifacts.manifest(stage, digest))
         except (Corrupt, OSError):
-            return None
-        return found if isinstance(found, int) else None
+            return {}
 
     def _whole(self, reference: ArtifactReference) -> ArtifactRecord | None:
         try:
@@ -192,7 +192,7 @@ class Observer:
             return None
         if isinstance(desired, Wanted) and desired.action.digest == reference.digest:
             return None
-        older = self.older_revision(snapshot.object)
+        older = self.older_rules(snapshot.object)
         behind = [str(k) for k, one in snapshot.references.items() if one.status.is_of_older_rules]
         if older is None and not behind:
             return None
@@ -201,8 +201,7 @@ class Observer:
             return None
         if older is None:
             return Kept(artifact, f"rests on work of older rules: {', '.join(behind)}")
-        words = revision_words(cast(Stage, reference.stage), older)
-        return Kept(artifact, f"made by older rules: {words}")
+        return Kept(artifact, f"made by older rules: {older}")
 
     def _observe(self, record: ObjectRecord, desired: Desired, known: Known) -> Observed:
         if not isinstance(desired, Wanted):
