@@ -17,6 +17,7 @@ from loopscope.controller.reconcile.snapshots import (
     known_of,
     read_snapshot,
 )
+from loopscope.reconcilers.newest_job import edited_since, needs_a_human
 from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
@@ -32,7 +33,7 @@ from loopscope.reconcilers.references import (
     object_references,
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reconcilers.stage import LET_GO, edited_since, needs_a_human
+from loopscope.reconcilers.stage import LET_GO
 from loopscope.specs.actions import CODE_REVISIONS, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES

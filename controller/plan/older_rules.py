@@ -15,7 +15,7 @@ from loopscope.controller.reconcile.adoption import AtOnce
 from loopscope.controller.reconcile.snapshots import Observer
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Plan, Snapshot
-from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, events, objects
@@ -49,7 +49,7 @@ def older_work(
     found = []
     for root in roots:
         family = _family(connection, root)
-        if family and _is_protected(family[0]) and root not in edited:
+        if family and family[0].is_protected and root not in edited:
             continue
         for record in family:
             words, reference = observer.older_rules(record), record.status.artifact
@@ -109,10 +109,6 @@ def plan_of_owner(database: Database, observer: Observer, snapshot: Snapshot) ->
             )
         }
     return experiment.plan(replace(snapshot, older=frozenset(older))) if older else plan
-
-
-def _is_protected(record: ObjectRecord) -> bool:
-    return record.annotations.get(PROTECT_ANNOTATION) == "true"
 
 
 def _family(connection: Connection, key: Key) -> list[ObjectRecord]:

@@ -102,7 +102,15 @@ def read_snapshot(
             if (known := where.input(reference)) is not None
         },
         paused_by=_paused_by(connection, record),
+        is_protected=_is_protected(where, record),
     )
+
+
+def _is_protected(where: Objects, record: ObjectRecord) -> bool:
+    if record.is_protected:
+        return True
+    owner = where.get(record.owner) if record.owner is not None else None
+    return owner is not None and _is_protected(where, owner)
 
 
 def _paused_by(connection: Connection, record: ObjectRecord) -> str | None:
@@ -147,11 +155,12 @@ class Observer:
     def observe(self, snapshot: Snapshot, desired: Desired, known: Known) -> Observed:
         """Return what exists for a desired action; what was thrown away is taken back.
 
-        Where it is not there, but whole work of older rules is, that is what is returned.
+        Where it is not there, but whole work of older rules is, that is what is returned; of a
+        protected object also where somebody else made it by the rules of now.
         Reads the disk: not to be called in a write transaction. Raises StillHashing.
         """
         found = self._observe(snapshot.object, desired, known)
-        if found.artifact is not None:
+        if found.artifact is not None and not snapshot.is_protected:
             return found
         kept = self._kept(snapshot, desired)
         return Observed(artifact=kept.artifact, kept=kept) if kept is not None else found
