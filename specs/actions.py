@@ -72,6 +72,12 @@ def revisions_of(manifest: Mapping[str, Any]) -> dict[Stage, int]:
     }
 
 
+def older_words(made_by: Mapping[Stage, int]) -> str:
+    """Return which of these revisions are older than those of now, and what changed since."""
+    older = [stage for stage, revision in made_by.items() if revision < CODE_REVISIONS[stage]]
+    return "; ".join(revision_words(stage, made_by[stage]) for stage in older)
+
+
 @dataclass(frozen=True)
 class Action:
     """One piece of work: ``declared`` identifies it, ``payload`` is what a worker needs."""

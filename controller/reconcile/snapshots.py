@@ -18,7 +18,7 @@ from loopscope.reconcilers.plan import (
     Wanted,
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
-from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_words, revisions_of
+from loopscope.specs.actions import Action, Stage, older_words, revisions_of
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -174,11 +174,8 @@ class Observer:
         reference = record.status.artifact
         if reference is None:
             return None
-        made_by = self.revisions(reference.stage, reference.digest)
-        older = [stage for stage, revision in made_by.items() if revision < CODE_REVISIONS[stage]]
-        if not older or self._whole(reference) is None:
-            return None
-        return "; ".join(revision_words(stage, made_by[stage]) for stage in older)
+        words = older_words(self.revisions(reference.stage, reference.digest))
+        return words if words and self._whole(reference) is not None else None
 
     def revisions(self, stage: str, digest: str) -> dict[Stage, int]:
         """Return the revisions of the code that made an artifact, its own stage's first."""
