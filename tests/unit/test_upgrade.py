@@ -239,6 +239,25 @@ def test_a_protected_experiment_is_left_as_it_is(loopscope, experiment, settled,
     assert code == 1 and "Protected" in err
 
 
+def test_what_is_of_older_rules_can_be_protected_as_it_is(loopscope, experiment, settled, upgrade):
+    def protect(text):
+        return text.replace(
+            "name: x\n", 'name: x\n  annotations: {loopscope.dev/protect: "true"}\n'
+        )
+
+    before = settled.get("x-mapping").status.artifact
+    upgrade("mapping")
+    after_upgrade(settled)
+    path = experiment(with_steering, protect)
+    assert planned(loopscope, path)[0]["needsConfirmation"] is False
+    code, out, err = loopscope("apply", "-f", path)
+    assert code == 0 and "made again" not in out, err
+    assert settled.settle() == [] and settled.get("x-mapping").status.artifact == before
+    assert loopscope("apply", "-f", experiment(with_steering))[0] == 0, "it asks for the next one"
+    assert settled.settle() == []
+    assert loopscope("apply", "-f", experiment(with_steering))[0] == 1
+
+
 def test_a_protected_experiment_does_not_follow_another_that_had_the_same_work(
     loopscope, experiment, settled, upgrade, tmp_path
 ):
@@ -258,6 +277,21 @@ def test_a_protected_experiment_does_not_follow_another_that_had_the_same_work(
     assert settled.get("y-mapping").ready
     assert settled.get("y-mapping").status.artifact == before.artifact
     assert "mapping/y-mapping" in rules(settled, "y-steering")
+
+
+@pytest.mark.parametrize("asked", ["x", "y"])
+def test_nothing_that_a_protected_experiment_rests_on_is_made_anew_on_request(
+    loopscope, experiment, settled, tmp_path, asked
+):
+    shield = '  annotations: {loopscope.dev/protect: "true"}\n'
+    text = experiment(with_steering).read_text().replace("name: x\n", f"name: y\n{shield}", 1)
+    (tmp_path / "specs" / "y.yaml").write_text(text)
+    assert loopscope("apply", "-f", tmp_path / "specs" / "y.yaml", "--root", tmp_path)[0] == 0
+    settled.settle()
+    rows = settled.rows()
+    code, _, err = loopscope("rerun", asked, "--from", "mapping")
+    assert code == 1 and "Protected" in err and "experiment/y" in err
+    assert settled.rows() == rows
 
 
 def test_new_code_alone_edits_no_child(settled, upgrade, monkeypatch):
