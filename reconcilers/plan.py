@@ -29,6 +29,8 @@ class Snapshot:
     inputs: Mapping[str, InputRecord] = field(default_factory=dict)
     paused_by: str | None = None
     """The pause that holds back the object's work: ``all``, a stage, or the object or its owner."""
+    is_protected: bool = False
+    """Whether the object, or one that owns it, is not to lose finished work."""
     older: frozenset[Key] = frozenset()
     """Children that rest on work of older rules: an upgrade alone does not change their specs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
@@ -21,6 +22,7 @@ from loopscope.reconcilers.plan import (
 )
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
+from loopscope.specs.canonical import digest
 from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
 from loopscope.specs.status import (
     ArtifactReference,
@@ -31,11 +33,8 @@ from loopscope.specs.status import (
     with_transition_times,
 )
 from loopscope.state.records import (
-    CANCELLED,
-    CODE_CHANGED,
     RULES_CHANGED,
     UNAVAILABLE,
-    WAITS_FOR_SPACE,
     ArtifactRecord,
     InputRecord,
     JobHead,
@@ -121,9 +120,18 @@ def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
 
 
-def needed_json(action: Action) -> dict[str, str | None]:
-    """Return how a payload and a status refer to a shared artifact: by what it is made from."""
-    return {"digest": action.digest, "contentDigest": None}
+def needed_json(action: Action) -> dict[str, str | int | None]:
+    """Return how a payload and a status refer to a shared artifact: by what it is made from.
+
+    The stage and its revision tell an upgrade that a finished artifact rests on older rules, also
+    when the shared artifact is gone.
+    """
+    return {
+        "digest": action.digest,
+        "contentDigest": None,
+        "stage": action.stage,
+        "codeRevision": action.code_revision,
+    }
 
 
 def condition(
@@ -211,13 +219,18 @@ def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
 def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
     """Nothing runs and nothing is lost: the object rests on what it has, and says by which rules.
 
-    Where its spec was edited meanwhile it is not Ready for that one, and somebody must act.
+    Where its spec was edited meanwhile it is not Ready for that one, and somebody must act: confirm
+    the edit, or take it back.
     """
     record = snapshot.object
     old = record.status
+    spec = digest(record.spec)
+    made_for = old.made_for or (spec if record.ready else None)
     message = f"{kept.words}; {LET_GO}"
     told = [c for c in old.conditions if c.type not in ("RulesCurrent", "SourceValid")]
-    if not record.ready:
+    if not record.ready and spec == made_for:
+        told = _done(snapshot, kept.artifact)
+    elif not record.ready:
         message = f"its spec was edited, and {message}"
         told = [
             condition(snapshot, "Ready", "False", RULES_CHANGED, message),
@@ -228,6 +241,7 @@ def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
         old,
         observed_generation=record.generation,
         conditions=timed(snapshot, *told, current),
+        made_for=made_for,
     )
     before = old.condition("RulesCurrent")
     is_known = before is not None and before.message == message
@@ -273,15 +287,7 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
         summary["candidates"] = list(observed.candidates)
     status = Status(
         observed_generation=snapshot.object.generation,
-        conditions=timed(
-            snapshot,
-            condition(snapshot, "Ready", "True", "Succeeded", f"{wanted.action.stage} is done"),
-            _inputs_ready(snapshot),
-            condition(
-                snapshot, "ArtifactsVerified", "True", "ArtifactVerified", "artifact is intact"
-            ),
-            *_preflights(snapshot, artifact),
-        ),
+        conditions=timed(snapshot, *_done(snapshot, artifact)),
         summary=summary,
         inputs=wanted.inputs,
         artifact=ArtifactReference(artifact.stage, artifact.digest, artifact.content_digest),
@@ -295,6 +301,16 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
         adopt=artifact if observed.unindexed else None,
         events=events,
     )
+
+
+def _done(snapshot: Snapshot, artifact: ArtifactRecord) -> list[Condition]:
+    """Return what is said of an object that rests on a whole artifact."""
+    return [
+        condition(snapshot, "Ready", "True", "Succeeded", f"{artifact.stage} is done"),
+        _inputs_ready(snapshot),
+        condition(snapshot, "ArtifactsVerified", "True", "ArtifactVerified", "artifact is intact"),
+        *_preflights(snapshot, artifact),
+    ]
 
 
 def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition, ...]:
@@ -312,7 +328,7 @@ def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition
 def _working(snapshot: Snapshot, wanted: Wanted, job: JobHead | None) -> Plan:
     """The job is under way, or is to be added because there is none that could succeed."""
     active = job if job is not None and job.state in ("pending", "running") else None
-    reason, message = _job_words(wanted.action.stage, active)
+    reason, message = job_words(wanted.action.stage, active)
     held = () if active is not None and active.state == "running" else suspended(snapshot)
     if held:
         reason, message = held[0].reason, held[0].message
@@ -334,18 +350,6 @@ def _working(snapshot: Snapshot, wanted: Wanted, job: JobHead | None) -> Plan:
     )
 
 
-def _job_words(stage: str, job: JobHead | None) -> tuple[str, str]:
-    if job is None or (job.state == "pending" and job.reason is None):
-        return "JobPending", f"{stage} job waits for a worker"
-    if job.state == "running":
-        return "JobRunning", f"{stage} job {job.id} is running"
-    if job.reason in (*WAITS_FOR_SPACE, CODE_CHANGED):
-        return job.reason, f"{stage} job {job.id} waits: {job.message}"
-    failed = f" (attempt {job.attempts} failed)" if job.attempts else ""
-    message = f"{stage} job {job.id} is retried{failed}: {job.reason}: {job.message}"
-    return "RetryingLater", message
-
-
 def _failed(snapshot: Snapshot, wanted: Wanted, job: JobHead) -> Plan:
     reason, message = job.reason or "JobFailed", job.message or "the job failed without a message"
     stalled = _stalled(snapshot, reason, message)
@@ -365,21 +369,6 @@ def _failed(snapshot: Snapshot, wanted: Wanted, job: JobHead) -> Plan:
         events=_warn(snapshot.object, stalled),
         result=Failed(reason, terminal=True),
     )
-
-
-def needs_a_human(job: JobHead, action: Action | None = None) -> bool:
-    """Whether the job is not to be tried again by itself: somebody cancelled it, or it failed.
-
-    One that failed on another way to the same inputs than that of ``action`` is tried again.
-    """
-    if job.state == "failed":
-        return action is None or job.way == action.way
-    return job.state == "cancelled" and job.reason == CANCELLED
-
-
-def edited_since(record: ObjectRecord, job: JobHead) -> bool:
-    """Whether the object that queued the job was edited after it: then it is tried again."""
-    return job.object == record.key and job.generation < record.generation
 
 
 def _stalled(snapshot: Snapshot, reason: str, message: str) -> Condition:

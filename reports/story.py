@@ -151,8 +151,10 @@ def assay_sentence(verdict: dict[str, Any]) -> str:
 def confirmation(view: ExperimentView) -> str:
     """Return how many anchors passed again on test prompts, or that nothing was tested."""
     stage = view.stage("mapping")
-    if not stage.available:
+    if stage.artifact is None:
         return "not confirmed: the mapping is not available"
+    if not stage.available:
+        return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
     return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pandas
 import pyarrow
 import pyarrow.parquet
 
 from loopscope.reports.present import present
-from loopscope.specs.actions import CODE_REVISIONS, Stage, revision_words
+from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
@@ -191,16 +191,18 @@ def _stage(
         artifact,
         store.folder(artifact.stage, artifact.digest),
         MappingProxyType(manifest),
-        _older(cast(Stage, artifact.stage), manifest.get("codeRevision")),
+        _older(manifest),
     )
 
 
-def _older(stage: Stage, revision: Any) -> str:
-    """Return what to say of an artifact of another revision than that of now, or nothing."""
-    if not isinstance(revision, int) or revision == CODE_REVISIONS[stage]:
+def _older(manifest: Mapping[str, Any]) -> str:
+    """Return what to say of an artifact of other rules than those of now, or nothing."""
+    made_by = revisions_of(manifest).items()
+    changed = [revision_words(stage, n) for stage, n in made_by if n != CODE_REVISIONS[stage]]
+    if not changed:
         return ""
     return (
-        f"Outdated: it was made by another version of Loopscope ({revision_words(stage, revision)})"
+        f"Outdated: it was made by another version of Loopscope ({'; '.join(changed)})"
         "; its files are in the bundle (`loopscope export`), and `loopscope plan` shows what would "
         "run again"
     )

@@ -7,6 +7,7 @@ travel in the payload only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +52,30 @@ def revision_words(stage: Stage, before: int) -> str:
     notes = [told[revision] for revision in range(before + 1, now + 1) if revision in told]
     changed = f": {'; '.join(notes)}" if notes else ""
     return f"{stage} revision {before} -> {now}{changed}"
+
+
+def revisions_of(manifest: Mapping[str, Any]) -> dict[Stage, int]:
+    """Return the revision of each stage's code by which an artifact was made, as its manifest says.
+
+    Its own stage comes first, then those of the shared artifacts that it needed. What cannot be
+    told, or is of a stage that there is no more, is left out.
+    """
+    inputs = manifest.get("inputs")
+    needed = inputs.values() if isinstance(inputs, dict) else ()
+    named = [one for one in (manifest, *needed) if isinstance(one, Mapping)]
+    told = [(one.get("stage"), one.get("codeRevision")) for one in named]
+    known = {name: name for name in CODE_REVISIONS}
+    return {
+        known[stage]: revision
+        for stage, revision in told
+        if stage in known and isinstance(revision, int)
+    }
+
+
+def older_words(made_by: Mapping[Stage, int]) -> str:
+    """Return which of these revisions are older than those of now, and what changed since."""
+    older = [stage for stage, revision in made_by.items() if revision < CODE_REVISIONS[stage]]
+    return "; ".join(revision_words(stage, made_by[stage]) for stage in older)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Splits(Spec):
     """Weight of the prompts that choose latents and map them."""
     test: Weight | None = None
     """Weight of the texts that are scored once; 0 means that nothing is confirmed. Default: that of
-    ``discover`` from 50 target and 50 neutral prompts on, else 0."""
+    ``discover`` from 50 target and 50 neutral prompts on, if groups and hard negatives leave five
+    prompts of each condition on both sides; else 0."""
     calibrate: Weight = 0.0
     """Weight of the openings that may choose strengths and are never scored."""
 

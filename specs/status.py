@@ -72,6 +72,9 @@ class Status:
     summary: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     artifact: ArtifactReference | None = None
+    made_for: str | None = None
+    """Of an object that rests on work of older rules: the digest of the spec that it was made for,
+    so that an edit which is taken back finds it again."""
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """Return the condition of this type, if it was ever observed."""
@@ -100,6 +103,7 @@ class Status:
             "summary": self.summary,
             "inputs": self.inputs,
             "artifact": self.artifact.to_json() if self.artifact else None,
+            **({"madeFor": self.made_for} if self.made_for else {}),
         }
 
     @staticmethod
@@ -126,6 +130,7 @@ class Status:
             )
             if artifact
             else None,
+            made_for=data.get("madeFor"),
         )
 
 

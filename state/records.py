@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from loopscope.specs.keys import Key
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import WORD_BY_REASON, Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
@@ -55,6 +55,11 @@ class ObjectRecord:
     def stalled(self) -> bool:
         """Whether a human must act, for the current generation."""
         return self.status.is_true("Stalled", self.generation)
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether it is said of the object itself that none of its finished work may be lost."""
+        return self.annotations.get(PROTECT_ANNOTATION) == "true"
 
     @property
     def stage_word(self) -> str:

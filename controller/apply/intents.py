@@ -15,7 +15,7 @@ from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.exported import as_written
 from loopscope.specs.former_defaults import is_new_default
-from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
@@ -61,6 +61,11 @@ class Intent:
         return self.stored is not None and canonical_json(self.stored.spec) == canonical_json(
             self.spec
         )
+
+    @property
+    def only_protects(self) -> bool:
+        """Whether the spec stays and the object is to lose none of its work from now on."""
+        return self.is_same_spec and self.annotations.get(PROTECT_ANNOTATION) == "true"
 
     @property
     def changes(self) -> list[FieldChange]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from loopscope.controller.plan.applying import Applied, apply_all
 from loopscope.controller.runtime import leadership
+from loopscope.specs.actions import older_words, revisions_of
 from loopscope.specs.loading import LoadedObject
 from loopscope.state.artifacts.consistency import (
     DATABASE_PROBLEMS,
@@ -14,12 +16,14 @@ from loopscope.state.artifacts.consistency import (
     compare,
     database_problem,
 )
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import objects
 from loopscope.state.db.database import Database
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import fsync_path
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.read_only import look_at
+from loopscope.state.records import ArtifactRecord
 
 _PARTS = ("", "-wal", "-shm")
 """A SQLite database and what may lie beside it."""
@@ -36,6 +40,9 @@ class Rebuilt:
     """Artifacts that the new database knows."""
     damaged: list[Finding]
     """Artifacts that were set aside because they are not whole."""
+    older: list[str]
+    """By which older rules whole artifacts were made, in words. Who rested on them was in the old
+    database alone, so whoever needs such work gets it made again."""
 
 
 def rebuild(path: Path, loaded: list[LoadedObject], *, now: float, healthy_too: bool) -> Rebuilt:
@@ -55,10 +62,11 @@ def rebuild(path: Path, loaded: list[LoadedObject], *, now: float, healthy_too: 
         if state.database.path.exists():
             aside = set_database_aside(state.database.path)
         new = open_state(path)
-        damaged, taken_over = _index_artifacts(new, now)
+        damaged, whole = _index_artifacts(new, now)
+        older = _older_rules(new.artifacts, whole)
         applied = apply_all(new, loaded, now=now)  # last: with objects, the work is done
         new.database.close()
-    return Rebuilt(aside, applied, taken_over, damaged)
+    return Rebuilt(aside, applied, len(whole), damaged, older)
 
 
 def set_database_aside(path: Path) -> Path:
@@ -92,7 +100,7 @@ def _objects_in(database: Database) -> int:
         return len(objects.listed(connection))
 
 
-def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], int]:
+def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], list[ArtifactRecord]]:
     seen = compare(state)
     assert not [f for f in seen.findings if f.problem in DATABASE_PROBLEMS]  # it is new
     damaged = []
@@ -102,4 +110,15 @@ def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], int
             finding.mend(state, now)
         if finding.problem == "ArtifactCorrupt":
             damaged.append(finding)
-    return damaged, len(seen.whole)
+    return damaged, seen.whole
+
+
+def _older_rules(store: ArtifactStore, whole: Iterable[ArtifactRecord]) -> list[str]:
+    found = set()
+    for artifact in whole:
+        try:
+            made_by = revisions_of(store.manifest(artifact.stage, artifact.digest))
+        except (Corrupt, OSError):
+            continue  # it was whole a moment ago; whoever needs it will see
+        found |= {older_words(made_by)}
+    return sorted(found - {""})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loopscope.reconcilers.references import child_key
-from loopscope.specs.keys import Key
+from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.pipeline import NODE_NAMES, made_again_with
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore
@@ -41,13 +41,18 @@ def rerun_stages(
     before anything is changed.
     """
     _refuse_older_rules(connection, experiment, start)
+    found = [
+        (record, record.wanted_digest)
+        for stage in made_again_with(start)
+        if (record := objects.get(connection, child_key(experiment.key, stage))) is not None
+        and record.wanted_digest is not None
+    ]
+    for _, digest in found:
+        _refuse_protected(connection, digest)
     done = []
-    for stage in made_again_with(start):
-        record = objects.get(connection, child_key(experiment.key, stage))
-        if record is None or record.wanted_digest is None:
-            continue
-        what = _rerun(connection, artifacts, record, record.wanted_digest, now)
-        wanting = objects.wanting(connection, record.wanted_digest)
+    for record, digest in found:
+        what = _rerun(connection, artifacts, record, digest, now)
+        wanting = objects.wanting(connection, digest)
         done.append(Rerun(record.key, what, [key for key in wanting if key != record.key]))
     return done
 
@@ -62,6 +67,22 @@ def _refuse_older_rules(connection: Connection, experiment: ObjectRecord, start:
                 f"{record.key} rests on work of older rules, of which nothing new is made; apply "
                 "with --confirm, and all of it is made again",
             )
+
+
+def _refuse_protected(connection: Connection, digest: str) -> None:
+    """Raise Protected where an artifact that is there is one that must not be lost."""
+    if artifact_index.get(connection, digest) is None:
+        return
+    for key in objects.wanting(connection, digest):
+        holder: Key | None = key
+        while holder is not None and (record := objects.get(connection, holder)) is not None:
+            if record.is_protected:
+                raise objects.Protected(
+                    "Protected",
+                    f'{holder} carries {PROTECT_ANNOTATION}: "true", and the artifact of {key} '
+                    "would be set aside; apply its file without the annotation first",
+                )
+            holder = record.owner
 
 
 def _rerun(

@@ -17,6 +17,7 @@ from loopscope.controller.reconcile.snapshots import (
     known_of,
     read_snapshot,
 )
+from loopscope.reconcilers.newest_job import edited_since, needs_a_human
 from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
@@ -32,8 +33,8 @@ from loopscope.reconcilers.references import (
     object_references,
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reconcilers.stage import LET_GO, edited_since, needs_a_human
-from loopscope.specs.actions import revision_words
+from loopscope.reconcilers.stage import LET_GO
+from loopscope.specs.actions import CODE_REVISIONS, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.status import Condition
@@ -220,10 +221,14 @@ class _Explainer:
 
     def _rule_change(self, before: JobHead, desired: Wanted) -> tuple[str, ...]:
         stage = desired.action.stage
-        revision = before.code_revision or self.observer.revision(stage, before.digest)
-        if revision is None or revision >= desired.action.code_revision:
-            return ()
-        return (revision_words(stage, revision),)
+        made_by = self.observer.revisions(stage, before.digest)
+        if before.code_revision:
+            made_by = {**made_by, stage: before.code_revision}
+        return tuple(
+            revision_words(stage, revision)
+            for stage, revision in made_by.items()
+            if revision < CODE_REVISIONS[stage]
+        )
 
     def _pending(self, job: JobHead) -> tuple[str, Who]:
         if job.reason in WAITS_FOR_SPACE:

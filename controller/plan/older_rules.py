@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import cast
 
 from loopscope.controller.plan.cached import is_reconciled
 from loopscope.controller.reconcile.adoption import AtOnce
 from loopscope.controller.reconcile.snapshots import Observer
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Plan, Snapshot
-from loopscope.specs.actions import Stage, revision_words
-from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, events, objects
@@ -51,13 +49,11 @@ def older_work(
     found = []
     for root in roots:
         family = _family(connection, root)
-        if family and _is_protected(family[0]) and root not in edited:
+        if family and family[0].is_protected and root not in edited:
             continue
         for record in family:
-            revision = observer.older_revision(record)
-            if revision is not None and record.status.artifact is not None:
-                reference = record.status.artifact
-                words = revision_words(cast(Stage, reference.stage), revision)
+            words, reference = observer.older_rules(record), record.status.artifact
+            if words is not None and reference is not None:
                 found.append(OlderWork(record.key, root, reference.digest, words))
     return found
 
@@ -108,15 +104,11 @@ def plan_of_owner(database: Database, observer: Observer, snapshot: Snapshot) ->
             child.key
             for child in snapshot.children
             if any(
-                observer.older_revision(record) is not None
+                observer.older_rules(record) is not None
                 for record in _family(connection, child.key)
             )
         }
     return experiment.plan(replace(snapshot, older=frozenset(older))) if older else plan
-
-
-def _is_protected(record: ObjectRecord) -> bool:
-    return record.annotations.get(PROTECT_ANNOTATION) == "true"
 
 
 def _family(connection: Connection, key: Key) -> list[ObjectRecord]:

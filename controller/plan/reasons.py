@@ -8,7 +8,7 @@ from typing import Any, Literal
 from loopscope.controller.reconcile.snapshots import StoredObjects, read_snapshot
 from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.specs.actions import CODE_REVISIONS, revision_words
+from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
 from loopscope.specs.merging import leaves
 from loopscope.specs.pipeline import PIPELINE
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
@@ -49,7 +49,7 @@ def reasons(
     if desired.action.digest == stored.wanted_digest:
         return ("its artifact is missing",) if stored.status.artifact else ("not finished yet",)
     changed = _declared_changes(connection, stored, snapshot.now, desired)
-    revision = _revision_change(store, stored, desired)
+    revision = _revision_change(store, stored)
     return (*revision, *changed) or ("what it rests on is not the same any more",)
 
 
@@ -131,20 +131,19 @@ def spec_changes(stored: ObjectRecord | None, planned: ObjectRecord) -> tuple[st
     )
 
 
-def _revision_change(
-    store: ArtifactStore, stored: ObjectRecord, desired: Wanted
-) -> tuple[str, ...]:
+def _revision_change(store: ArtifactStore, stored: ObjectRecord) -> tuple[str, ...]:
     reference = stored.status.artifact
     if reference is None:
         return ()
     try:
-        before = store.manifest(reference.stage, reference.digest).get("codeRevision")
+        made_by = revisions_of(store.manifest(reference.stage, reference.digest))
     except (Corrupt, OSError):
         return ()
-    now = CODE_REVISIONS[desired.action.stage]
-    if not isinstance(before, int) or before == now:
-        return ()
-    return (revision_words(desired.action.stage, before),)
+    return tuple(
+        revision_words(stage, before)
+        for stage, before in made_by.items()
+        if before != CODE_REVISIONS[stage]
+    )
 
 
 def short(value: Any) -> str:

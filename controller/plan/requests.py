@@ -275,7 +275,8 @@ def _guarded(
         wanted = _intents(connection, reading)
         edits = [i for i in wanted if i.stored is not None and not i.is_same_spec]
         edited = [i.key for i in edits]
-        others = [i.key for i in wanted if i.is_same_spec and not i.stands]
+        same_spec = [i for i in wanted if i.is_same_spec and not i.stands]
+        others = [i.key for i in same_spec if not i.only_protects]
         others += reading.unchanged.objects
         older = older_work_of(connection, state.artifacts, [*edited, *others], edited)
         if edits or older:

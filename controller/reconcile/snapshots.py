@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import pyarrow.parquet as parquet
 
@@ -18,7 +18,7 @@ from loopscope.reconcilers.plan import (
     Wanted,
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
-from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, revision_words
+from loopscope.specs.actions import Action, Stage, older_words, revisions_of
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -102,7 +102,15 @@ def read_snapshot(
             if (known := where.input(reference)) is not None
         },
         paused_by=_paused_by(connection, record),
+        is_protected=_is_protected(where, record),
     )
+
+
+def _is_protected(where: Objects, record: ObjectRecord) -> bool:
+    if record.is_protected:
+        return True
+    owner = where.get(record.owner) if record.owner is not None else None
+    return owner is not None and _is_protected(where, owner)
 
 
 def _paused_by(connection: Connection, record: ObjectRecord) -> str | None:
@@ -147,36 +155,34 @@ class Observer:
     def observe(self, snapshot: Snapshot, desired: Desired, known: Known) -> Observed:
         """Return what exists for a desired action; what was thrown away is taken back.
 
-        Where it is not there, but whole work of older rules is, that is what is returned.
+        Where it is not there, but whole work of older rules is, that is what is returned; of a
+        protected object also where somebody else made it by the rules of now.
         Reads the disk: not to be called in a write transaction. Raises StillHashing.
         """
         found = self._observe(snapshot.object, desired, known)
-        if found.artifact is not None:
+        if found.artifact is not None and not snapshot.is_protected:
             return found
         kept = self._kept(snapshot, desired)
         return Observed(artifact=kept.artifact, kept=kept) if kept is not None else found
 
-    def older_revision(self, record: ObjectRecord) -> int | None:
-        """Return the revision of a stage that an object's artifact is of, if that is an older one.
+    def older_rules(self, record: ObjectRecord) -> str | None:
+        """Return by which rules an object's artifact was made, in words, if by older ones.
 
-        Of an artifact that is not whole, None: what is gone is nobody's to keep.
+        By its stage's, or by those of a shared artifact that the stage needed. Of an artifact that
+        is not whole, None: what is gone is nobody's to keep.
         """
         reference = record.status.artifact
         if reference is None:
             return None
-        revision = self.revision(reference.stage, reference.digest)
-        now = CODE_REVISIONS[cast(Stage, reference.stage)]
-        if revision is None or revision >= now or self._whole(reference) is None:
-            return None
-        return revision
+        words = older_words(self.revisions(reference.stage, reference.digest))
+        return words if words and self._whole(reference) is not None else None
 
-    def revision(self, stage: str, digest: str) -> int | None:
-        """Return the revision of a stage's code that made an artifact, if that can be told."""
+    def revisions(self, stage: str, digest: str) -> dict[Stage, int]:
+        """Return the revisions of the code that made an artifact, its own stage's first."""
         try:
-            found = self.artifacts.manifest(stage, digest).get("codeRevision")
+            return revisions_of(self.artifacts.manifest(stage, digest))
         except (Corrupt, OSError):
-            return None
-        return found if isinstance(found, int) else None
+            return {}
 
     def _whole(self, reference: ArtifactReference) -> ArtifactRecord | None:
         try:
@@ -192,7 +198,7 @@ class Observer:
             return None
         if isinstance(desired, Wanted) and desired.action.digest == reference.digest:
             return None
-        older = self.older_revision(snapshot.object)
+        older = self.older_rules(snapshot.object)
         behind = [str(k) for k, one in snapshot.references.items() if one.status.is_of_older_rules]
         if older is None and not behind:
             return None
@@ -201,8 +207,7 @@ class Observer:
             return None
         if older is None:
             return Kept(artifact, f"rests on work of older rules: {', '.join(behind)}")
-        words = revision_words(cast(Stage, reference.stage), older)
-        return Kept(artifact, f"made by older rules: {words}")
+        return Kept(artifact, f"made by older rules: {older}")
 
     def _observe(self, record: ObjectRecord, desired: Desired, known: Known) -> Observed:
         if not isinstance(desired, Wanted):

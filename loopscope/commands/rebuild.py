@@ -60,7 +60,12 @@ def rebuild(
         print(f"{applied.key} {applied.outcome}")
     print(f"{done.taken_over} artifacts were taken over")
     print(NOT_RESTORED)
-    print("next: `loopscope run` with the same files; it makes only what is missing")
+    for words in done.older:
+        print(f"of older rules, and made again where it is needed: {words}")
+    if done.older:
+        print("next: `loopscope plan -f` shows what that costs; then `loopscope run`")
+    else:
+        print("next: `loopscope run` with the same files; it makes only what is missing")
 
 
 def _loaded(specs: list[Path], root: Path | None) -> list[LoadedObject]:

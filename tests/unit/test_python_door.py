@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import loopscope
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import KINDS, build
@@ -107,6 +108,12 @@ def test_status_spec_and_artifacts_are_those_that_get_prints(france):
     assert mapping.manifest["contentDigest"] == mapping.content_digest
     assert france.gate()["verdict"] and france.verdict()["verdict"]
     assert france.confirmation() == "not confirmed: no test split"
+
+
+def test_a_mapping_of_older_rules_is_not_called_missing(france, monkeypatch):
+    monkeypatch.setitem(CODE_REVISIONS, "mapping", 99)
+    assert "not available" not in france.confirmation()
+    assert france.confirmation().startswith("not confirmed: ")
 
 
 def test_nothing_in_the_folder_is_changed(folder):

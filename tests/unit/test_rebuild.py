@@ -10,6 +10,7 @@ from filelock import FileLock
 from loopscope.controller.maintenance.fsck import examine
 from loopscope.controller.maintenance.rebuild import rebuild, set_database_aside
 from loopscope.controller.plan.applying import load_admitted
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation
@@ -208,3 +209,15 @@ def test_the_same_object_in_two_files_is_refused(world, loopscope):
     folder = world.spec.parent
     second.unlink()
     assert loopscope("rebuild", world.spec, folder, "--root", world.folder)[0] == 0
+
+
+def test_what_is_of_older_rules_is_told_since_it_will_be_made_again(world, monkeypatch):
+    world.database.unlink()
+    assert world.rebuild().older == []
+    world.database.unlink()
+    before = CODE_REVISIONS["mapping"]
+    monkeypatch.setitem(CODE_REVISIONS, "mapping", 99)
+    monkeypatch.setitem(REVISION_NOTES, "mapping", {99: "another mapping"})
+    done = world.rebuild()
+    assert done.older == [f"mapping revision {before} -> 99: another mapping"]
+    assert done.taken_over == 4 and world.run_again() == ["mapping"]

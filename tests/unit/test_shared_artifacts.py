@@ -5,11 +5,12 @@ import json
 import pytest
 
 from loopscope.controller.plan.explaining import explain
+from loopscope.controller.plan.older_rules import let_go, older_work_of
 from loopscope.controller.plan.planning import plan_apply
 from loopscope.reconcilers.plan import Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import needed_json
-from loopscope.specs.actions import CODE_REVISIONS, Action
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, Action
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.reachability import Reachability
@@ -22,6 +23,7 @@ from tests.simulated import Simulation, experiment_spec, texts
 def geometry(monkeypatch):
     """A stage of which no object is a kind: mappings need it of their two dictionaries."""
     monkeypatch.setitem(CODE_REVISIONS, "geometry", 1)
+    monkeypatch.setitem(REVISION_NOTES, "geometry", {})
     monkeypatch.setitem(fake_stages.FIRST_REVISIONS, "geometry", 1)
     monkeypatch.setitem(fake_stages._RUN, "geometry", _made)
     monkeypatch.setitem(DESIRED_BY_KIND, "Mapping", _with_geometry(DESIRED_BY_KIND["Mapping"]))
@@ -151,6 +153,39 @@ def test_it_stays_as_long_as_something_rests_on_it(world):
     world.settle()
     with world.state.database.read() as connection:
         assert digest not in Reachability(world.state.artifacts).reachable(connection)
+
+
+def test_rules_of_its_own_that_changed_run_nothing_until_somebody_confirms(world, monkeypatch):
+    world.settle()
+    before = world.get("france-mapping")
+    monkeypatch.setitem(CODE_REVISIONS, "geometry", 2)
+    monkeypatch.setitem(REVISION_NOTES, "geometry", {2: "another angle"})
+    world.restart()
+    assert world.settle() == []
+    record = world.get("france-mapping")
+    assert record.ready and record.status.artifact == before.status.artifact
+    told = record.status.condition("RulesCurrent").message
+    assert "geometry revision 1 -> 2: another angle" in told
+    with world.state.database.write() as connection:
+        roots = [Key("Experiment", "default", name) for name in ("france", "japan")]
+        older = older_work_of(connection, world.state.artifacts, roots)
+        assert {one.key.name for one in older} == {"france-mapping", "japan-mapping"}
+        let_go(connection, older, now=world.clock.now())
+    ran = world.settle()
+    assert ran.count("geometry") == 1 and ran.count("mapping") == 2
+    assert world.get("france-mapping").status.condition("RulesCurrent") is None
+
+
+def test_its_rules_are_told_also_where_it_is_gone(world, monkeypatch):
+    world.settle()
+    digest = _geometry(world)
+    with world.state.database.write() as connection:
+        artifact_index.forget(connection, digest)
+    world.state.artifacts.quarantine("geometry", digest)
+    monkeypatch.setitem(CODE_REVISIONS, "geometry", 2)
+    world.restart()
+    assert world.settle() == []
+    assert world.get("france-mapping").status.is_of_older_rules
 
 
 def _geometry(world) -> str:

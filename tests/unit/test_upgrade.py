@@ -166,6 +166,24 @@ def test_an_edit_that_nobody_confirmed_makes_it_wait_for_somebody(settled, upgra
     assert record.status.artifact is not None, "nothing is lost"
 
 
+def test_an_edit_that_nobody_confirmed_is_taken_back_and_all_is_as_before(settled, upgrade):
+    before = {name: settled.get(name).status for name in STAGE_NAMES}
+    upgrade("mapping")
+    after_upgrade(settled)
+    spec = settled.get("x", "Experiment").spec
+    for cosine in (0.5, 0.6):
+        settled.apply({**spec, "mapping": {**spec["mapping"], "minCosine": cosine}}, "x")
+        assert settled.settle() == []
+        assert settled.get("x-mapping").stalled
+    settled.apply(spec, "x")
+    assert settled.settle() == []
+    record = settled.get("x-mapping")
+    assert record.ready and not record.stalled
+    assert record.status.artifact == before["x-mapping"].artifact
+    assert "its spec was edited" not in rules(settled, "x-mapping")
+    assert settled.get("x", "Experiment").ready and settled.get("x-steering").ready
+
+
 def test_what_is_new_does_not_rest_on_work_of_older_rules(loopscope, settled, upgrade, tmp_path):
     upgrade("decomposition")
     after_upgrade(settled)
@@ -219,6 +237,61 @@ def test_a_protected_experiment_is_left_as_it_is(loopscope, experiment, settled,
 
     code, _, err = loopscope("apply", "-f", experiment(edit, protect), "--confirm")
     assert code == 1 and "Protected" in err
+
+
+def test_what_is_of_older_rules_can_be_protected_as_it_is(loopscope, experiment, settled, upgrade):
+    def protect(text):
+        return text.replace(
+            "name: x\n", 'name: x\n  annotations: {loopscope.dev/protect: "true"}\n'
+        )
+
+    before = settled.get("x-mapping").status.artifact
+    upgrade("mapping")
+    after_upgrade(settled)
+    path = experiment(with_steering, protect)
+    assert planned(loopscope, path)[0]["needsConfirmation"] is False
+    code, out, err = loopscope("apply", "-f", path)
+    assert code == 0 and "made again" not in out, err
+    assert settled.settle() == [] and settled.get("x-mapping").status.artifact == before
+    assert loopscope("apply", "-f", experiment(with_steering))[0] == 0, "it asks for the next one"
+    assert settled.settle() == []
+    assert loopscope("apply", "-f", experiment(with_steering))[0] == 1
+
+
+def test_a_protected_experiment_does_not_follow_another_that_had_the_same_work(
+    loopscope, experiment, settled, upgrade, tmp_path
+):
+    twin = '  annotations: {loopscope.dev/protect: "true"}\n'
+    path = experiment(with_steering)
+    text = path.read_text().replace("name: x\n", f"name: y\n{twin}", 1)
+    (tmp_path / "specs" / "y.yaml").write_text(text)
+    assert loopscope("apply", "-f", tmp_path / "specs" / "y.yaml", "--root", tmp_path)[0] == 0
+    settled.settle()
+    before = settled.get("y-mapping").status
+    upgrade("mapping")
+    after_upgrade(settled)
+    assert loopscope("apply", "-f", path, "--confirm")[0] == 0
+    assert settled.settle()[0] == "mapping"
+    assert [job for _ in range(3) for job in settled.resync()] == []
+    assert rules(settled, "x-mapping") is None
+    assert settled.get("y-mapping").ready
+    assert settled.get("y-mapping").status.artifact == before.artifact
+    assert "mapping/y-mapping" in rules(settled, "y-steering")
+
+
+@pytest.mark.parametrize("asked", ["x", "y"])
+def test_nothing_that_a_protected_experiment_rests_on_is_made_anew_on_request(
+    loopscope, experiment, settled, tmp_path, asked
+):
+    shield = '  annotations: {loopscope.dev/protect: "true"}\n'
+    text = experiment(with_steering).read_text().replace("name: x\n", f"name: y\n{shield}", 1)
+    (tmp_path / "specs" / "y.yaml").write_text(text)
+    assert loopscope("apply", "-f", tmp_path / "specs" / "y.yaml", "--root", tmp_path)[0] == 0
+    settled.settle()
+    rows = settled.rows()
+    code, _, err = loopscope("rerun", asked, "--from", "mapping")
+    assert code == 1 and "Protected" in err and "experiment/y" in err
+    assert settled.rows() == rows
 
 
 def test_new_code_alone_edits_no_child(settled, upgrade, monkeypatch):

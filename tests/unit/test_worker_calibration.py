@@ -26,9 +26,9 @@ L0, FVU = 0.5, 11 / 11
 """By hand: two of four rows fire. Errors 0 + 9 + 1 + 1; spread 5 + 6 about the mean (0.5, 1)."""
 
 
-def check(**expected):
-    x = torch.from_numpy(ROWS)
-    activations = encode(ONE_AXIS, x, len(ROWS), 1)
+def check(rows=ROWS, **expected):
+    x = torch.from_numpy(rows)
+    activations = encode(ONE_AXIS, x, len(rows), 1)
     sums = ReconstructionSums.of(x, decode(ONE_AXIS, activations), activations)
     return calibration_preflight({"calibration": expected} if expected else {}, sums)
 
@@ -54,6 +54,13 @@ def test_a_number_outside_its_range_stops_the_stage(expected, words):
     with pytest.raises(TerminalFailure, match=words) as failure:
         check(**expected)
     assert failure.value.reason == "PreflightFailed"
+
+
+@pytest.mark.parametrize("rows", [ROWS[:1], ROWS[[1, 1]]])
+def test_a_text_too_poor_to_measure_anything_is_not_the_dictionarys_fault(rows):
+    with pytest.raises(TerminalFailure, match="give more calibration text") as failure:
+        check(rows, l0=[0.0, 1.0], fvu=[0.0, 2.0])
+    assert "trained on this model" not in failure.value.message
 
 
 def test_without_ranges_nothing_is_checked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
 
 ADVICE = "check that the dictionary was trained on this model and hook, in the same scale"
+ALIKE = "all of them are alike, so there is nothing to explain; give more calibration text"
 SAME_LATENTS_MIN = 0.9
 """Least share of the latents active in one of two computations that are active in both."""
 
@@ -35,7 +37,7 @@ def calibration_preflight(payload: dict[str, Any], on_text: ReconstructionSums) 
                 measured[name],
                 low,
                 high,
-                ADVICE,
+                ALIKE if math.isnan(measured[name]) else ADVICE,
             )
             for name, (low, high) in sorted(payload.get("calibration", {}).items(), reverse=True)
         ]
