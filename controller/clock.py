@@ -1,4 +1,4 @@
-"""Time as an argument: one clock for dates, one for whatever is waited for or measured.
+"""Time as an argument: one clock for dates, one for everything that is waited for or measured.
 
 A difference of two dates says nothing about how long something took: somebody may set the clock.
 """

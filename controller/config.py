@@ -1,4 +1,4 @@
-"""The limits of a controller as a file: YAML, camelCase, every field optional."""
+"""The controller's limits as a file: YAML, camelCase, every field optional."""
 
 from __future__ import annotations
 

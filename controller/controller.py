@@ -1,4 +1,4 @@
-"""The loop: sources -> work queue -> plan -> one commit -> job queue -> worker -> status.
+"""The control loop: sources -> work queue -> plan -> one commit -> job queue -> worker -> status.
 
 Single-threaded and level-triggered: ``step`` does everything that is due and says when to
 come back. Nothing in memory is needed to go on after a crash.

@@ -1,4 +1,4 @@
-"""Waiting beside another controller, to take over when it ends or dies."""
+"""Leader election: standing by beside another controller, and taking over when it ends."""
 
 from __future__ import annotations
 

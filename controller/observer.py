@@ -1,4 +1,4 @@
-"""What the loop tells whoever measures it. Nobody listens unless metrics are asked for."""
+"""The observer of the loop, for metrics; by default it does nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dictionary reference really is: files, hashes, shapes and the hook it belongs to."""
+"""Descriptions of dictionaries: files, hashes, shapes and the hook that each belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dictionary says of how it was trained: each field is applied, refused or noted.
+"""Training metadata of dictionaries: each field is applied, refused or noted.
 
 One table for all formats, for releases and for local folders. Fields have SAELens' names, of any
 version; Gemma Scope 2 brings its own for the hook.

@@ -1,4 +1,4 @@
-"""What a file is remembered by. Every memo of files keeps what it knows under such a stamp."""
+"""File stamps: what every memo of files knows a file by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a model's folder hold its weights, and which of them nobody may open."""
+"""The files of a model folder: which hold weights, and which must not be opened."""
 
 from __future__ import annotations
 

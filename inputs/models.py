@@ -1,4 +1,4 @@
-"""What a model reference really is: resolved files, their hashes, and facts from headers."""
+"""Descriptions of models: resolved files, their hashes, and facts from headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``run`` shows while it works: a table on a terminal, elsewhere lines."""
+"""The live display of ``run``: a table on a terminal, elsewhere lines."""
 
 from __future__ import annotations
 

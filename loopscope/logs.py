@@ -1,4 +1,4 @@
-"""Where the log lines of a command go: standard error, from a level on."""
+"""Log lines of a command: on standard error, from a level on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came out, as pandas tables: the way into a state folder for notebooks and scripts.
+"""Results as pandas tables: the way into a state folder for notebooks and scripts.
 
 Everything is read, nothing is written, and no torch is imported. Tables have the columns that
 ``docs/artifacts.md`` names.

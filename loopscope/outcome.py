@@ -1,4 +1,4 @@
-"""What ``run`` says at its end: how each object ended, what was kept, how to go on."""
+"""The last words of ``run``: how each object ended, what was kept, how to go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command prints. When nobody reads that any more, the command ends as `head` expects."""
+"""Standard output of a command, which ends as ``head`` expects when its reader is gone."""
 
 from __future__ import annotations
 

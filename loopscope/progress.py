@@ -1,4 +1,4 @@
-"""How far the objects of a run are: a word, a share and the time left of each, and of the whole."""
+"""Progress of a run: a word, a share and the time left of each object, and of the whole."""
 
 from __future__ import annotations
 

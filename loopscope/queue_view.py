@@ -1,4 +1,4 @@
-"""The queue as its owner wants to see it: who controls, what is taken, what waits for what."""
+"""The read model of ``queue``: who controls, what is taken, what waits for what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``-w``: what changed since the last look, printed as it comes, until interrupted."""
+"""Watches (``-w``): changes since the last look, printed as they come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gate's count of children is worth: a null, controls and resamples of the prompts.
+"""The calibrated gate: the count of children beside a null, controls and halves.
 
 Two statistics: the largest number of children of a candidate, which the declared rule asks for,
 and the candidates' mean rank among matched anchors, which says whether that is anything special.

@@ -1,4 +1,4 @@
-"""How many active latents were chosen by a margin that rounding could undo.
+"""Near ties: active latents chosen by a margin that rounding could undo.
 
 Which latents are active is a choice at an edge: zero, a stored threshold, or the largest
 pre-activation that TopK leaves out. Another processor, batch or device rounds sums otherwise, and

@@ -1,4 +1,4 @@
-"""What SAELens' ``normalize_activations`` would ask of us, and why it is refused."""
+"""SAELens' ``normalize_activations``: what it would mean, and why it is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a worker computes, as people write it."""
+"""Devices, as people write them."""
 
 from __future__ import annotations
 

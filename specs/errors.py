@@ -1,4 +1,4 @@
-"""What is wrong with a file that a user wrote, and where."""
+"""Problems of a user's file: what is wrong, and where."""
 
 from __future__ import annotations
 

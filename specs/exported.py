@@ -1,4 +1,4 @@
-"""What ``get -o yaml`` prints beyond what people write, so that its output can be applied again."""
+"""Fields that ``get -o yaml`` adds, so that its output can be applied again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defaults that were others once: an unchanged file then asks for other work than before."""
+"""Former defaults: why an unchanged file may ask for other work than before."""
 
 from __future__ import annotations
 

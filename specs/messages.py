@@ -1,4 +1,4 @@
-"""What a validation error says to the person who wrote the file: expected, found, did you mean."""
+"""Messages of validation errors: expected, found, did you mean."""
 
 from __future__ import annotations
 

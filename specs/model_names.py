@@ -1,4 +1,4 @@
-"""Whether two names mean the same language model. A name is no identity: it only shows misfits."""
+"""Comparison of model names; a name is no identity, it only shows misfits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a path stands for. No pydantic here: files that did not change are not parsed."""
+"""The spec files that a path stands for. No pydantic here: unchanged files are not parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where specs come from: paths that somebody named, or standard input. No pydantic here."""
+"""Sources of specs: paths that were named, or standard input. No pydantic here."""
 
 from __future__ import annotations
 

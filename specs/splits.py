@@ -1,4 +1,4 @@
-"""Which texts choose and which confirm: a split by a keyed hash of the text itself."""
+"""Splits: which texts choose and which confirm, by a keyed hash of the text itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are told about a model's special tokens."""
+"""Advice about a model's special tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a text that is no YAML, in words that say what to do."""
+"""Messages for texts that are not YAML, with what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named places where a test may hurt the process. Nothing happens unless one is switched on.
+"""Failpoints: named places where a test injects a fault; none is on by default.
 
 Within a process, ``handled_by(handler)`` calls ``handler(name)`` at each place; what it raises
 is what went wrong there. Across processes, the environment says so:

@@ -1,4 +1,4 @@
-"""The two names of failure: *retry later* or *a human must act*. A stop is neither.
+"""Failures have one of two names: *retry later* or *a human must act*. A stop is neither.
 
 Each failure carries a closed-vocabulary ``reason`` (CamelCase, shown as a condition reason)
 and a ``message`` that says what was expected, what was found and what to do.

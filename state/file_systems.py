@@ -1,4 +1,4 @@
-"""Where a path lies: SQLite's locks and shared memory need a local file system."""
+"""The file system of a path: SQLite's locks and shared memory need a local one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be known of a job without reading its payload: kept in columns of their own."""
+"""Facts of a job kept in columns of their own, so that its payload need not be read."""
 
 from __future__ import annotations
 

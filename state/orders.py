@@ -1,4 +1,4 @@
-"""What a controller tells a worker to do, and by which code."""
+"""Orders from a controller to a worker: which job, and by which code."""
 
 from __future__ import annotations
 

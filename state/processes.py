@@ -1,4 +1,4 @@
-"""Who a process is, by a name that a recycled process id does not share, and whether it lives."""
+"""Identities of processes that a recycled process id does not share, and their liveness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a state folder to look at it, whatever its condition: nothing in it is changed."""
+"""Read-only opening of a state folder, whatever its condition."""
 
 from __future__ import annotations
 

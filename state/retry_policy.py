@@ -1,4 +1,4 @@
-"""When a job that may succeed later is tried again, and when it is given up."""
+"""The retry policy: when a job is tried again, and when it is given up."""
 
 from __future__ import annotations
 

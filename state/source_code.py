@@ -1,4 +1,4 @@
-"""Which source a process runs of what stages are made of: told without importing any of it.
+"""The source code that a stage is made of, known without importing any of it.
 
 A process keeps what it imported, while the files on disk may become those of another version. So
 the files are read once, at the start, and what is imported later must still be as it was then.

@@ -1,4 +1,4 @@
-"""What a stage may use while it runs: warm inputs, verified artifacts, shards, progress."""
+"""The context of a running stage: warm inputs, verified artifacts, shards, progress."""
 
 from __future__ import annotations
 

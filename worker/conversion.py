@@ -1,4 +1,4 @@
-"""Turn a GGUF file into a plain model folder, in a process of its own that can be stopped.
+"""Conversion of a GGUF file into a plain model folder, in a process that can be stopped.
 
 ``python -m loopscope.worker.conversion GGUF FOLDER DTYPE`` dequantises the weights once. It ends
 when its standard input closes, so it never outlives the worker that started it.

@@ -1,4 +1,4 @@
-"""What an error of a stage means: try later, wait, or a human must act; and writing it down."""
+"""Errors of a stage as failures: retry later, wait, or a human must act."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends a worker that outlives its controller: one that is stopped, or stuck where no thread runs.
+"""The guardian process: it ends a worker that outlives its controller.
 
 ``python guardian.py WORKER GRACE`` runs beside each worker, as its child, with the pipe of its
 orders as standard input. It reads nothing from that pipe; when the other end closes, the

@@ -1,4 +1,4 @@
-"""Nothing of ours is imported late that is not as it was when the process started."""
+"""The import guard: nothing of ours is imported late that changed since the start."""
 
 from __future__ import annotations
 

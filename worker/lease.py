@@ -1,4 +1,4 @@
-"""Keeping a claimed job: heartbeats in a thread, progress from the stage."""
+"""The lease of a claimed job: heartbeats in a thread, progress from the stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest says beside the payload's hashes: where a result comes from."""
+"""Provenance in a manifest, beside the payload's hashes."""
 
 from __future__ import annotations
 

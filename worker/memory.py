@@ -1,4 +1,4 @@
-"""Recognising that memory ran out, which every library says in its own words."""
+"""Recognition of out-of-memory errors, which every library words differently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a language model once: TransformerLens's bridge for capture, Hugging Face for decoding."""
+"""Language models, loaded once: TransformerLens' bridge for capture, Hugging Face for decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusing a job because this process holds other code than its digest and controller mean."""
+"""Refusal of a job whose digest and controller mean other code than this process holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs one job: heartbeat, stage, seal, publish. Every write carries the fencing token."""
+"""The runner of one job: heartbeat, stage, seal, publish. Every write carries the fencing token."""
 
 from __future__ import annotations
 

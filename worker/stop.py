@@ -1,4 +1,4 @@
-"""Being told to stop: what is under way may be finished, within a grace period."""
+"""Stop requests: what is under way may be finished, within a grace period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a spec's prompts, model and dictionaries fit together, as headers tell offline.
+"""Admission: checks of a spec's prompts, model and dictionaries against headers, offline.
 
 Used when a spec is applied. References that need a hub are checked here only as far as
 SAELens' registry goes; the rest is checked when they are resolved.

@@ -1,4 +1,4 @@
-"""On whose behalf something is applied."""
+"""Field managers: on whose behalf something is applied."""
 
 from __future__ import annotations
 

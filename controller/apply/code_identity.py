@@ -1,4 +1,4 @@
-"""Which code reads specs and decides: what was remembered under other code is found out again."""
+"""The identity of the code that reads specs and decides; another one trusts no memo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an apply would store: the three-way merge, one owner per object, the fields that change."""
+"""Intents of an apply: the three-way merge, one owner per object, the fields that change."""
 
 from __future__ import annotations
 

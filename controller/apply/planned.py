@@ -1,4 +1,4 @@
-"""What a plan says. No pydantic and no tables here: a plan of what did not change is quick."""
+"""The content of a plan, without pydantic and tables: planning what is unchanged is quick."""
 
 from __future__ import annotations
 

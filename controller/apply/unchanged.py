@@ -1,4 +1,4 @@
-"""Which files are as they were when they were last applied: told from their bytes, unparsed.
+"""Unchanged files, recognised by their bytes alone, without parsing.
 
 A file counts as unchanged when its bytes, the files that it names, the root, the code that reads
 it and the objects that came of it are all the same. What is remembered is only ever a shortcut:

@@ -1,4 +1,4 @@
-"""Placing work: local worker processes, started when the first job needs one, kept warm."""
+"""The executor of this machine: local worker processes, started on demand and kept warm."""
 
 from __future__ import annotations
 

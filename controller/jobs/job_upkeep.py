@@ -1,4 +1,4 @@
-"""What happens to jobs beside being started: those nobody wants end, those for a device return."""
+"""Upkeep of jobs: cancelling unwanted ones, retrying those that waited for a device."""
 
 from __future__ import annotations
 

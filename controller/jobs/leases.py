@@ -1,4 +1,4 @@
-"""Leases whose worker died or fell silent are taken back; nobody adopts a running job.
+"""Reclaiming the leases of workers that died or fell silent; a running job is never adopted.
 
 A worker that nobody lets write is not silent: while another process holds the write lock, its
 heartbeats wait as the controller does. So silence counts only if it still stands in the transaction

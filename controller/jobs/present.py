@@ -1,4 +1,4 @@
-"""A job as it would be ordered now: what its payload says of the way to its inputs may be old.
+"""The present payload of a job: what would be ordered now, since paths may have moved.
 
 A payload holds paths and names of artifacts, which the digest leaves out. They move: a model is
 copied elsewhere, an upstream gets equal content from other work, the object that queued the job is

@@ -1,4 +1,4 @@
-"""What the scheduler looks at, put together from rows. Used to claim, and to tell the reasons."""
+"""The scheduler's snapshot, put together from rows; used to claim and to explain."""
 
 from __future__ import annotations
 

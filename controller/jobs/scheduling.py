@@ -1,4 +1,4 @@
-"""Which job starts next and where, and why each of the others waits: one pure function.
+"""The scheduler: which job starts next and where, why each other waits. One pure function.
 
 The controller claims by it, and ``loopscope queue`` tells the reasons by it.
 

@@ -1,4 +1,4 @@
-"""Starting jobs: the scheduler chooses, a claim makes it so, a worker gets the order."""
+"""Starting of jobs: the scheduler chooses, a claim makes it so, a worker gets the order."""
 
 from __future__ import annotations
 

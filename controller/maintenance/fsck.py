@@ -1,4 +1,4 @@
-"""Finding and mending what is not as it should be in a state folder at rest."""
+"""Examination and repair of a state folder at rest."""
 
 from __future__ import annotations
 

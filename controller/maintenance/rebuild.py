@@ -1,4 +1,4 @@
-"""Making the database again from what survives it: spec files and artifact folders."""
+"""Rebuild of the database from what survives it: spec files and artifact folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making artifacts again on request: they are set aside, and the loop does the missing work."""
+"""Reruns on request: artifacts are set aside, and the loop makes them again."""
 
 from __future__ import annotations
 

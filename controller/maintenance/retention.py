@@ -1,4 +1,4 @@
-"""Retention by a controller: what it has seen unneeded for long enough goes to the trash."""
+"""Retention by a controller: what was unneeded for long enough goes to the trash."""
 
 from __future__ import annotations
 

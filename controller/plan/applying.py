@@ -1,4 +1,4 @@
-"""From YAML files to stored objects: load, admit, apply, all or nothing."""
+"""Apply: load YAML files, admit and store their objects, all or nothing."""
 
 from __future__ import annotations
 

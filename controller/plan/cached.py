@@ -1,4 +1,4 @@
-"""Families of objects that are as they should be, told from a few columns of the database."""
+"""Converged families of objects, recognised from a few columns of the database."""
 
 from __future__ import annotations
 

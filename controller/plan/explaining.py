@@ -1,4 +1,4 @@
-"""Why an object runs, waits or stands still: one chain from spec field to condition.
+"""Explanation of an object's state: one chain from spec field to condition.
 
 The reconcilers are asked what the object wants now; jobs and artifacts say how far that is.
 """

@@ -1,4 +1,4 @@
-"""The store as it would be: objects changed in memory, everything else read from the database."""
+"""An overlay on the store: objects changed in memory, everything else read from the database."""
 
 from __future__ import annotations
 

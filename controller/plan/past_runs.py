@@ -1,4 +1,4 @@
-"""What earlier runs of a stage took: the base of every estimate."""
+"""Past runs of a stage: the base of every estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan as a document: written by ``plan -o``, held against reality by ``apply --plan``."""
+"""Plan files: written by ``plan -o``, compared with reality by ``apply --plan``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an apply would set in motion: the reconcilers asked about a store that is only imagined.
+"""The planner: the reconcilers asked about the store as an apply would leave it.
 
 Nothing is written and nothing is queued. The answer is exact as far as inputs are known; what
 rests on an artifact that is still to be made is *unknown*, because equal content runs nothing.

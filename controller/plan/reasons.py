@@ -1,4 +1,4 @@
-"""Why a stage runs: which declared values differ from those of the work that it rests on."""
+"""Reasons why a stage runs: the declared values that differ from those of its last work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ``apply``, ``plan`` or ``diff`` of a path: read what changed, decide, guard, store."""
+"""Requests: one ``apply``, ``plan`` or ``diff`` of some paths, from reading to storing."""
 
 from __future__ import annotations
 

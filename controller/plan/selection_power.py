@@ -1,4 +1,4 @@
-"""Whether a selection could find anything at all with so many prompts, as far as a spec tells."""
+"""Power of a selection, as far as a spec tells: whether any latent could pass at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an apply could not check, because only a hub knows it."""
+"""Checks that an apply had to leave out, because only a hub knows the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an apply says before finished work is made again because Loopscope changed."""
+"""Messages before finished work is made again because Loopscope changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts on disk that the database does not know: hashed before they are taken over.
+"""Adoption of whole artifacts that the database does not know, after hashing them.
 
 Whoever commands waits for the answer. The loop does not: it hashes a slice at a time, as much as a
 step may take, and looks at the object again when the answer is there.

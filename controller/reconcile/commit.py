@@ -1,4 +1,4 @@
-"""Acting: a plan becomes status, children, job and events, in one transaction."""
+"""The commit: a plan becomes status, children, job and events, in one transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a resync need not read again: objects whose plan wrote nothing, and nothing was since.
+"""Converged objects: what a resync need not read again.
 
 A plan is a function of the database, the disk and the time. Where the database says what it said,
 and the plan waits for no time, only the disk can have changed; so only the disk is looked at.

@@ -1,4 +1,4 @@
-"""Who is to be looked at when something changes: kept in memory, so that a change costs no listing.
+"""An index of dependants, in memory: which objects to look at when one changes.
 
 Derived from the objects as they were read, in the order of the change log; it may vanish.
 """

@@ -1,4 +1,4 @@
-"""Whether a step would find anything to do, asked without a transaction.
+"""A cheap test, without a transaction, of whether a step would find anything to do.
 
 An idle controller asks twice a second; a full look would take most of what it takes when idle.
 """

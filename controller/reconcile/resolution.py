@@ -1,4 +1,4 @@
-"""Finding out what references are, beside the loop: results come back as observed inputs."""
+"""Resolution of references beside the loop; results come back as observed inputs."""
 
 from __future__ import annotations
 

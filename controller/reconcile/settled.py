@@ -1,4 +1,4 @@
-"""When there is nothing left to wait for."""
+"""The test for settled: nothing is left to wait for."""
 
 from __future__ import annotations
 

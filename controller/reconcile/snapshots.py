@@ -1,4 +1,4 @@
-"""Reading: from a key to the frozen snapshot that a plan looks at."""
+"""Snapshots: everything that a plan may look at, read for one key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps the loop from its work just now. It may pass, so the loop goes on trying."""
+"""Passing trouble that keeps the loop from its work; it goes on trying."""
 
 from __future__ import annotations
 

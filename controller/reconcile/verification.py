@@ -1,4 +1,4 @@
-"""Hashing artifacts again, a slice at a time, so that silent corruption is found.
+"""Verification: artifacts hashed again, a slice at a time, to find silent corruption.
 
 No file is hashed in a transaction, and none whole in one call: an artifact may have many gigabytes,
 and the loop has edits and ended jobs to look at.

@@ -1,4 +1,4 @@
-"""What the files of a watched folder define and name: an edit of one is no reading of all."""
+"""An index of a watched folder's files: what each defines and names."""
 
 from __future__ import annotations
 

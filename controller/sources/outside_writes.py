@@ -1,4 +1,4 @@
-"""What commands write beside objects: pauses, and jobs that were cancelled or added by hand."""
+"""Writes of commands beside objects: pauses, and jobs cancelled or added by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An object that two files of a watched folder define: the file that it came from keeps it."""
+"""Second definitions: an object that two files define stays with the file it came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a watched file, written on the objects that it last defined.
+"""Problems of watched files, written on the objects that they last defined.
 
 They keep their last good spec. The note is an annotation; reconcilers make a condition of it.
 """

@@ -1,4 +1,4 @@
-"""How words on the command line are read: as kubectl does, and nothing is dropped in silence."""
+"""The command line's grammar: as in kubectl, and nothing is dropped in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collecting what nothing needs: found without changing anything, then moved to the trash."""
+"""Collection of unneeded artifacts: found without changing anything, then moved to the trash."""
 
 from __future__ import annotations
 

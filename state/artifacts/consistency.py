@@ -1,4 +1,4 @@
-"""Comparing the database with the artifact folders, both ways, and mending what can be mended.
+"""Comparison of the database with the artifact folders, both ways, and its repairs.
 
 ``compare`` reads only. Each finding carries what would mend it, if the state folder alone has
 what that takes.

@@ -1,4 +1,4 @@
-"""Which artifacts something still needs. What is not named here may be collected."""
+"""Reachability of artifacts: what is not reached may be collected."""
 
 from __future__ import annotations
 

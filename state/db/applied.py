@@ -1,4 +1,4 @@
-"""Who applies an object, what the last apply asked for, and the files that it came from."""
+"""Applied objects: their field manager, what the last apply asked for, and their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the job queue. A job's payload holds all its texts: only who runs the job asks for it."""
+"""Reads of the job queue, without payloads except for the worker that runs the job."""
 
 from __future__ import annotations
 

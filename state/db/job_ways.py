@@ -1,4 +1,4 @@
-"""What a job carries: the way to its inputs. It may move while the job waits; its digest stays."""
+"""The way to a job's inputs: it may move while the job waits; the digest stays."""
 
 from __future__ import annotations
 

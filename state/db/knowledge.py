@@ -1,4 +1,4 @@
-"""All that a plan reads from the database, in a few numbers: to tell whether it changed."""
+"""A fingerprint of all that a plan reads from the database, to tell whether it changed."""
 
 from __future__ import annotations
 

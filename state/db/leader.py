@@ -1,4 +1,4 @@
-"""What the controller of a folder tells about itself and its workers, for ``loopscope queue``."""
+"""The leader's record of itself and its workers, for ``loopscope queue``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the files under open SQLite connections still lie at their path.
+"""A check that the files under open SQLite connections still lie at their path.
 
 SQLite goes on with files that were deleted or replaced under it: what it writes then, nobody
 ever reads. So each transaction asks first.

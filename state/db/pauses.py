@@ -1,4 +1,4 @@
-"""What is paused. A pause holds back starts; what runs goes on."""
+"""Pauses: they hold back starts; what runs goes on."""
 
 from __future__ import annotations
 

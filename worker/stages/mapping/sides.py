@@ -1,4 +1,4 @@
-"""What a mapping compares: the two resolutions and the thresholds of its payload."""
+"""The two sides of a mapping, and the thresholds of its payload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How strongly each arm pushes: declared norms, or the norm that brings a wanted effect."""
+"""Strengths of the arms: declared norms, or the norm that brings a wanted effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fair the contrasts of a run are: the error of equal budgets, and arms beside a prompt."""
+"""Fairness of a run's contrasts: the error of equal budgets, and arms beside a prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each cell does to the neutral texts: its budget, its divergence, and what else it moves."""
+"""Effects of each cell on the neutral texts: budget, divergence, and what else it moves."""
 
 from __future__ import annotations
 

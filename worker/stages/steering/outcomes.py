@@ -1,4 +1,4 @@
-"""What generated texts show when the unsteered model reads them again."""
+"""Outcomes of generated texts that the unsteered model reads again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every step of a steering run works on: model, arms, texts, and kept pieces."""
+"""The shared state of a steering run: model, arms, texts, and kept pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the words of a text say: the concept, its siblings, variety, and whether it is a text."""
+"""Word outcomes of a text: the concept, its siblings, variety, and whether it is intact."""
 
 from __future__ import annotations
 
