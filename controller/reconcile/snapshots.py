@@ -104,7 +104,7 @@ def read_snapshot(
         },
         paused_by=paused_by,
         paused_stages=paused_stages,
-        is_protected=_is_protected(where, record),
+        is_protected=record.status.artifact is not None and _is_protected(where, record),
     )
 
 
