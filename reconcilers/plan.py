@@ -32,7 +32,7 @@ class Snapshot:
     paused_stages: Mapping[str, str] = field(default_factory=dict)
     """The pause that holds back each stage's jobs for the object, shared artifacts' among them."""
     is_protected: bool = False
-    """Whether the object has finished work that it is not to lose, by its own word or an owner's."""
+    """Whether the object, or one that owns it, says that its finished work is not to be lost."""
     older: frozenset[Key] = frozenset()
     """Children that rest on work of older rules: an upgrade alone does not change their specs."""
 
