@@ -29,8 +29,10 @@ class Snapshot:
     inputs: Mapping[str, InputRecord] = field(default_factory=dict)
     paused_by: str | None = None
     """The pause that holds back the object's work: ``all``, a stage, or the object or its owner."""
+    paused_stages: Mapping[str, str] = field(default_factory=dict)
+    """The pause that holds back each stage's jobs for the object, shared artifacts' among them."""
     is_protected: bool = False
-    """Whether the object, or one that owns it, is not to lose finished work."""
+    """Whether the object, or one that owns it, says that its finished work is not to be lost."""
     older: frozenset[Key] = frozenset()
     """Children that rest on work of older rules: an upgrade alone does not change their specs."""
 

@@ -141,11 +141,12 @@ def condition(
     return Condition(type_, status, reason, message, snapshot.object.generation)
 
 
-def suspended(snapshot: Snapshot) -> tuple[Condition, ...]:
-    """Return the condition of an object whose work is held back by a pause."""
-    if snapshot.paused_by is None:
+def suspended(snapshot: Snapshot, stage: str | None = None) -> tuple[Condition, ...]:
+    """Return the condition of an object whose work (or job of ``stage``) a pause holds back."""
+    scope = snapshot.paused_by if stage is None else snapshot.paused_stages.get(stage)
+    if scope is None:
         return ()
-    words = pause_words(snapshot.paused_by)
+    words = pause_words(scope)
     return (condition(snapshot, "Suspended", "True", "Suspended", words),)
 
 
@@ -328,8 +329,9 @@ def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition
 def _working(snapshot: Snapshot, wanted: Wanted, job: JobHead | None) -> Plan:
     """The job is under way, or is to be added because there is none that could succeed."""
     active = job if job is not None and job.state in ("pending", "running") else None
-    reason, message = job_words(wanted.action.stage, active)
-    held = () if active is not None and active.state == "running" else suspended(snapshot)
+    stage = wanted.action.stage
+    reason, message = job_words(stage, active)
+    held = () if active is not None and active.state == "running" else suspended(snapshot, stage)
     if held:
         reason, message = held[0].reason, held[0].message
     status = Status(

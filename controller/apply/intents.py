@@ -86,7 +86,7 @@ class Intent:
             return _differences("spec", {}, self.spec)
         before, after, stated = leaves(self.stored.spec), leaves(self.spec), set(self.stated)
         return [
-            replace(change, is_default=is_new_default(path, before, after, stated))
+            replace(change, is_default=is_new_default(self.key.kind, path, before, after, stated))
             for change in _differences("spec", self.stored.spec, self.spec)
             if (path := tuple(change.field.split(".")[1:]))
         ]

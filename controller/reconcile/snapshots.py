@@ -18,7 +18,7 @@ from loopscope.reconcilers.plan import (
     Wanted,
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
-from loopscope.specs.actions import Action, Stage, older_words, revisions_of
+from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, older_words, revisions_of
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -86,6 +86,7 @@ def read_snapshot(
         if (found := children.get(name) or where.get(name)) is not None
     }
     upstream = [r.status.artifact.digest for r in references.values() if r.status.artifact]
+    paused_by, paused_stages = _paused(connection, record)
     return Snapshot(
         object=record,
         now=now,
@@ -101,8 +102,9 @@ def read_snapshot(
             for reference in input_references(record)
             if (known := where.input(reference)) is not None
         },
-        paused_by=_paused_by(connection, record),
-        is_protected=_is_protected(where, record),
+        paused_by=paused_by,
+        paused_stages=paused_stages,
+        is_protected=record.status.artifact is not None and _is_protected(where, record),
     )
 
 
@@ -113,12 +115,21 @@ def _is_protected(where: Objects, record: ObjectRecord) -> bool:
     return owner is not None and _is_protected(where, owner)
 
 
-def _paused_by(connection: Connection, record: ObjectRecord) -> str | None:
-    """Return the pause that holds the object back; one that is Ready has nothing to hold."""
-    if record.ready:
-        return None
-    stage = None if record.key.kind == "Experiment" else record.key.kind.lower()
-    return pauses.holding(pauses.listed(connection), record.key, record.owner, stage)
+def _paused(connection: Connection, record: ObjectRecord) -> tuple[str | None, dict[str, str]]:
+    """Return the pause that holds the object back, and for each stage the one that holds its jobs.
+
+    An object that is Ready has nothing to hold.
+    """
+    scopes = {} if record.ready else pauses.listed(connection)
+    if not scopes:
+        return None, {}
+    by_stage: dict[str, str] = {
+        stage: scope
+        for stage in CODE_REVISIONS
+        if (scope := pauses.holding(scopes, record.key, record.owner, stage)) is not None
+    }
+    own = None if record.key.kind == "Experiment" else record.key.kind.lower()
+    return pauses.holding(scopes, record.key, record.owner, own), by_stage
 
 
 class Known(NamedTuple):

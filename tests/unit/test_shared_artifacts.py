@@ -14,7 +14,7 @@ from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, Action
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.reachability import Reachability
-from loopscope.state.db import jobs, objects
+from loopscope.state.db import jobs, objects, pauses
 from tests import fake_stages
 from tests.simulated import Simulation, experiment_spec, texts
 
@@ -186,6 +186,42 @@ def test_its_rules_are_told_also_where_it_is_gone(world, monkeypatch):
     world.restart()
     assert world.settle() == []
     assert world.get("france-mapping").status.is_of_older_rules
+
+
+def test_a_pause_of_its_own_stage_is_what_the_objects_say_that_wait_for_it(world):
+    with world.state.database.write() as connection:
+        pauses.pause(connection, "stage/geometry", now=world.clock.now())
+    ran = _until_geometry_is_queued(world)
+    assert "geometry" not in ran
+    suspended = world.get("france-mapping").status.condition("Suspended")
+    assert suspended is not None and "--stage geometry" in suspended.message
+    with world.state.database.write() as connection:
+        pauses.resume(connection, "stage/geometry")
+    assert "geometry" in world.settle()
+
+
+def test_a_pause_of_the_stage_that_needs_it_does_not_hold_it(world):
+    with world.state.database.write() as connection:
+        pauses.pause(connection, "stage/mapping", now=world.clock.now())
+    _until_geometry_is_queued(world)
+    for _ in range(4):
+        suspended = world.get("france-mapping").status.condition("Suspended")
+        assert (suspended is not None) == (_geometry_job(world) is None)
+        world.workers.complete()
+        world.step()
+    with world.state.database.write() as connection:
+        pauses.resume(connection, "stage/mapping")
+    world.settle()
+    assert world.get("france-mapping").ready
+
+
+def _until_geometry_is_queued(world):
+    ran = []
+    while _geometry_job(world) is None:
+        world.step()
+        ran += [] if _geometry_job(world) else world.workers.complete()
+    world.step()
+    return ran
 
 
 def _geometry(world) -> str:

@@ -424,7 +424,14 @@ def test_a_field_that_the_file_does_not_say_changed_by_its_default(field, stated
         {"steering": {"samplesPerPrompt": 2, "maxNewTokens": 25}, "splits": {"test": 0.5}}
     )
     given = set(leaves(stated)) if stated else set()
-    assert is_new_default(tuple(field.split(".")), before, after, given) is expected
+    assert is_new_default("Experiment", tuple(field.split(".")), before, after, given) is expected
+
+
+def test_an_object_of_its_own_has_the_same_new_defaults():
+    before, after = leaves({"samplesPerPrompt": 1}), leaves({"samplesPerPrompt": 2})
+    assert is_new_default("Steering", ("samplesPerPrompt",), before, after, set())
+    assert not is_new_default("Steering", ("samplesPerPrompt",), before, after, set(before))
+    assert not is_new_default("Mapping", ("samplesPerPrompt",), before, after, set())
 
 
 def test_former_defaults_are_fields_of_a_spec():
