@@ -40,8 +40,9 @@ planted: $(INSTALLED)
 science: $(INSTALLED)
 	@status=0; $(BIN)/loopscope run examples/studies || status=$$?; \
 	$(BIN)/loopscope get experiments; exit $$status
+	@mkdir -p build
 	$(BIN)/python benchmarks/verdict_errors.py build/verdict-errors.jsonl --worlds 500 --quick
-	$(BIN)/python benchmarks/planted_worlds.py
+	$(BIN)/python benchmarks/planted_worlds.py build/planted-worlds.jsonl --play
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
