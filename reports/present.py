@@ -64,7 +64,9 @@ class _Present:
         if job is None or not _waits_for_work(record):
             return record
         wanted = Wanted(Action(cast(Stage, job.stage), {}, {}), record.status.inputs)
-        snapshot = Snapshot(record, _when(job), paused_by=self._paused_by(record))
+        scope = pauses.holding(self.paused, record.key, record.owner, job.stage)
+        held = {job.stage: scope} if scope is not None else {}
+        snapshot = Snapshot(record, _when(job), paused_stages=held)
         # nobody is asked here for the way to the inputs: the job is taken to be on that of now
         job = replace(without_lost_worker(job), way=wanted.action.way)
         plan = plan_stage(snapshot, wanted, Observed(job=job))

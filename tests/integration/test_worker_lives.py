@@ -113,7 +113,7 @@ def note_end(seconds: dict[str, float], state: str, family: list[psutil.Process]
 SLOWLY = """
 import os, time
 passes = []
-from loopscope.worker.stages import capture, forward_passes
+from loopscope.worker.stages.capture import forward_passes, stage as capture
 capture.TOKENS_PER_BATCH_MAX, capture.BATCHES_PER_SHARD = 24, 2
 quick = forward_passes.residuals_at_hooks
 def residuals_at_hooks(*given):
