@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopscope.inputs.model_aliases import names_of
-from loopscope.specs.hooks import STREAMS, Hook
+from loopscope.specs.hooks import Hook, all_streams
 
 SHOWN_CHARACTERS_MAX = 80
 UNKNOWN_SHOWN_MAX = 8
@@ -83,8 +83,7 @@ def _residual_hook(place: Any) -> str:
         with contextlib.suppress(ValueError):
             return str(Hook.parse(place))
     raise ValueError(
-        f"it was trained at {_short(place)}; supported are dictionaries of "
-        f"{' and '.join(f'hook_{stream}' for stream in STREAMS)}"
+        f"it was trained at {_short(place)}; supported are dictionaries of {all_streams()}"
     )
 
 

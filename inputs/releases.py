@@ -14,7 +14,7 @@ import yaml
 
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.saelens_config import DECIDING
-from loopscope.specs.hooks import Hook
+from loopscope.specs.hooks import Hook, all_streams
 
 REGISTRY_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 100
@@ -182,7 +182,7 @@ def _hook_from_path(release: str, sae_id: str, repo: str, path: str, loader: str
         raise InputRefused(
             "id",
             f"{release} {sae_id} does not read the residual stream; "
-            "supported are dictionaries of hook_resid_pre and hook_resid_post",
+            f"supported are dictionaries of {all_streams()}",
         )
     return str(Hook(int(layer.group(1)), "resid_post"))
 

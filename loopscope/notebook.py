@@ -21,7 +21,8 @@ from loopscope.reports.numbers import testable
 from loopscope.reports.present import present
 from loopscope.reports.several import several
 from loopscope.reports.story import confirmation
-from loopscope.reports.view import PROMPTS, ExperimentView, StageView
+from loopscope.reports.view import ExperimentView, StageView
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.suggest import did_you_mean
@@ -243,7 +244,7 @@ class Experiment:
 
     def prompts(self) -> pandas.DataFrame:
         """Return the prompts with their condition, split and group (``prompts.parquet``)."""
-        return self.table("prompts.parquet")
+        return self.table(PROMPTS)
 
     def gate(self) -> dict[str, Any]:
         """Return what the gate said and why (``gate.json``)."""

@@ -24,7 +24,14 @@ import scipy.special
 from numpy.typing import NDArray
 
 from loopscope.numerics.multiple_tests import holm
-from loopscope.numerics.words import LEVEL_EQUIVALENCE, LEVEL_ONE_SIDED, SINGLES, WordP, word_of
+from loopscope.numerics.words import (
+    LEVEL_EQUIVALENCE,
+    LEVEL_ONE_SIDED,
+    SINGLES,
+    WordP,
+    either,
+    word_of,
+)
 
 Floats = NDArray[np.float64]
 
@@ -146,10 +153,10 @@ def pooled(cells: Sequence[Cell], min_difference: float) -> Pooled | None:
     }
     p = WordP(
         supported=max(mean.p_above(0.0) for mean in means.values()),
-        refuted=_either([mean.p_below(0.0) for mean in means.values()]),
+        refuted=either([mean.p_below(0.0) for mean in means.values()]),
         no_difference=max(
             *(mean.p_above(-min_difference) for mean in means.values()),
-            _either([mean.p_below(min_difference) for mean in means.values()]),
+            either([mean.p_below(min_difference) for mean in means.values()]),
         ),
     )
     return Pooled(
@@ -195,7 +202,3 @@ def _between(estimate: Floats, variance: Floats) -> float:
     mean = weight @ estimate / weight.sum()
     excess = weight @ (estimate - mean) ** 2 - (len(estimate) - 1)
     return max(0.0, float(excess / (weight.sum() - weight @ weight / weight.sum())))
-
-
-def _either(p: Sequence[float]) -> float:
-    return min(1.0, len(p) * min(p))

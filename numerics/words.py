@@ -41,15 +41,16 @@ def word_p(primary: Sequence[Contrast], intact: Sequence[Contrast] | None = None
         gain.append(1.0)
     return WordP(
         supported=max(gain),
-        refuted=_either(contrast.p_loss for contrast in primary),
+        refuted=either(contrast.p_loss for contrast in primary),
         no_difference=max(
             *(contrast.p_above_margin for contrast in primary),
-            _either(contrast.p_below_margin for contrast in primary),
+            either(contrast.p_below_margin for contrast in primary),
         ),
     )
 
 
-def _either(p: Iterable[float]) -> float:
+def either(p: Iterable[float]) -> float:
+    """Return the p of either of the two contrasts (Bonferroni)."""
     return min(1.0, SINGLES * min(p))
 
 

@@ -8,11 +8,10 @@ from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.rules import Gate, MappingRules
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
-PROMPTS = "prompts.parquet"
-"""In a decomposition: its prompts with condition, split and group."""
 _RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
 
 

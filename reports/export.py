@@ -16,7 +16,8 @@ from loopscope.reports.documents import object_document
 from loopscope.reports.html import render_report, render_several
 from loopscope.reports.provenance import spec_yaml
 from loopscope.reports.several import Several
-from loopscope.reports.view import PROMPTS, ExperimentView, StageView
+from loopscope.reports.view import ExperimentView, StageView
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts.store import Corrupt

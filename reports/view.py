@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from loopscope.reports.present import present
 from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
@@ -23,8 +24,6 @@ from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
-
-PROMPTS = "prompts.parquet"
 
 
 @dataclass(frozen=True)

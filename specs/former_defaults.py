@@ -11,19 +11,6 @@ Path = tuple[str, ...]
 FORMER_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "steering.samplesPerPrompt": (1,),
     "steering.randomDraws": (3,),
-    "steering.arms": (
-        [
-            "none",
-            "coarse",
-            "fine",
-            "multi",
-            "coarsePair",
-            "nonChildren",
-            "randomLatent",
-            "meanDifference",
-            "random",
-        ],
-    ),
     "splits.discover": (1.0,),
     "splits.test": (0.0,),
 }

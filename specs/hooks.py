@@ -42,4 +42,9 @@ class Hook:
 
 def all_hooks() -> str:
     """Return the names that are known, in words, with N for the block."""
-    return " or ".join(str(Hook(0, stream)).replace("0", "N", 1) for stream in STREAMS)
+    return " or ".join(f"blocks.N.hook_{stream}" for stream in STREAMS)
+
+
+def all_streams() -> str:
+    """Return the streams that are known, in words."""
+    return " and ".join(f"hook_{stream}" for stream in STREAMS)

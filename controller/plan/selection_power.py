@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ def _experiments(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _words(state: StateFolder | None, spec: dict[str, Any], memo: HashMemo) -> str | None:
     """Return what such prompts allow at best, where that may be nothing."""
     q_max, top = spec["selection"]["maxQ"], spec["selection"]["top"]
-    targets, neutrals = (_discovering(spec, name) for name in ("target", "neutral"))
+    choosing = _discovering(spec)
+    targets, neutrals = choosing["target"], choosing["neutral"]
     smallest = perfect_p_value(targets, neutrals)
     known = _width(state, spec["dictionaries"]["coarse"], memo)
     width = known or WIDTH_IF_UNKNOWN
@@ -63,13 +65,13 @@ def _words(state: StateFolder | None, spec: dict[str, Any], memo: HashMemo) -> s
     )
 
 
-def _discovering(spec: dict[str, Any], condition: str) -> int:
-    """Return how many prompts of a condition choose latents; the others only confirm."""
+def _discovering(spec: dict[str, Any]) -> Counter[str]:
+    """Return how many prompts of each condition choose latents; the others only confirm."""
     prompts = prompts_of(spec["prompts"])
     sides = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
-    return [
-        p.condition for p, side in zip(prompts, sides, strict=True) if side == "discover"
-    ].count(condition)
+    return Counter(
+        prompt.condition for prompt, side in zip(prompts, sides, strict=True) if side == "discover"
+    )
 
 
 def _width(state: StateFolder | None, dictionary: dict[str, Any], memo: HashMemo) -> int | None:

@@ -9,10 +9,9 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.tables import read_columns
-
-PROMPTS = "prompts.parquet"
 
 
 def read_prompts(decomposition: dict[str, Any], context: StageContext) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from loopscope.numerics.batching import in_parts, plan_batches
 from loopscope.numerics.capture import NormStatistics, norm_statistics
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
@@ -216,7 +217,7 @@ def _write_prompts(
     prompts: list[dict[str, Any]], lengths: list[int], last_tokens: list[str], out: Path
 ) -> None:
     write_table(
-        out / "prompts.parquet",
+        out / PROMPTS,
         {
             "prompt_id": [prompt["id"] for prompt in prompts],
             "text": [prompt["text"] for prompt in prompts],

@@ -29,6 +29,7 @@ from loopscope.numerics.dictionary import (
 )
 from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
@@ -36,7 +37,7 @@ from loopscope.worker.stages.decomposition.calibration import (
     calibration_preflight,
     latents_preflight,
 )
-from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
+from loopscope.worker.stages.prompts import prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
 
 SHARD_MULTIPLICATIONS = 10**11

@@ -14,9 +14,10 @@ from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, Select
 from loopscope.numerics.mapping import ActivationColumns
 from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows
+from loopscope.specs.artifact_files import PROMPTS
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.prompts import PROMPTS, prompt_rows
+from loopscope.worker.stages.prompts import prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse
 
 

@@ -126,7 +126,7 @@ def _beside_prompt(scored: Scored, concept: Values, arm: str, prompt: int) -> di
         found.scores,
         scored.by_text(concept, prompt).mean(axis=1),
         group=scored.group,
-        shared_sd=0.0 if math.isnan(spread) else spread * found.slope,
+        shared_sd=spread * found.slope,
         unit=1.0 / scored.payload["samplesPerPrompt"],
     )
     rate = float(found.scores.mean())
