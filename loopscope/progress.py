@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loopscope.commands.queue import job_detail
-from loopscope.controller.plan.past_runs import PastRuns
-from loopscope.controller.reconcile.settled import family
-from loopscope.reports.documents import remaining_seconds
-from loopscope.reports.listing import DONE_WORDS, stage_word
-from loopscope.reports.numbers import age
+from loopscope.reports.tables.listing import DONE_WORDS, stage_word
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobHead, ObjectRecord, Progress
+from loopscope.views.documents import remaining_seconds
+from loopscope.views.numbers import age
+from loopscope.views.past_runs import PastRuns
+from loopscope.views.settled import family
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, Wait, schedule
 from loopscope.controller.settings import Settings
-from loopscope.reports.present import present, present_jobs
 from loopscope.state.db import job_queue, jobs, leader, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.files import free_bytes
 from loopscope.state.processes import process_exists
 from loopscope.state.records import UNAVAILABLE, JobHead, LeaderRecord, ObjectRecord, Progress
+from loopscope.views.present import present, present_jobs
 
 WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving", UNAVAILABLE)
 

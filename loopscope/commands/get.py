@@ -13,12 +13,8 @@ import yaml
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
-from loopscope.reports.describe import describe_text
-from loopscope.reports.documents import list_document, object_document
-from loopscope.reports.listing import Listing, by_owner, listing
-from loopscope.reports.numbers import age
-from loopscope.reports.present import present, present_jobs
-from loopscope.reports.terminal import printable
+from loopscope.reports.tables.describe import describe_text
+from loopscope.reports.tables.listing import Listing, by_owner, listing
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
@@ -26,6 +22,10 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import EventRecord, ObjectRecord
+from loopscope.terminal.printable import printable
+from loopscope.views.documents import list_document, object_document
+from loopscope.views.numbers import age
+from loopscope.views.present import present, present_jobs
 
 EVENTS_POLL_SECONDS = 0.5
 Select = Callable[[Any], list[ObjectRecord]]
@@ -104,7 +104,7 @@ def _watch(
     state: StateFolder, kind: str, namespace: str, select: Select, output: str | None, single: bool
 ) -> None:
     """Print what there is, then what changes, until interrupted."""
-    from loopscope.watching import POLL_SECONDS, WatchedTable, changes_of
+    from loopscope.terminal.watching import POLL_SECONDS, WatchedTable, changes_of
 
     if output not in (None, "wide"):
         for records in changes_of(state, _or_nothing(select)):
@@ -171,7 +171,7 @@ def describe(context: typer.Context, words: Words) -> None:
     with context.obj.open_to_read().database.read() as connection:
         found = present(connection, find(connection, kind, context.obj.namespace, name))
         texts = [_described(connection, record) for record in found]
-    print("".join(texts), end="")
+    print(printable("".join(texts)), end="")
 
 
 def _described(connection: Connection, record: ObjectRecord) -> str:

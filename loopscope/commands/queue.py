@@ -9,9 +9,7 @@ import typer
 
 from loopscope.commands.get import show
 from loopscope.context import CommandError, now
-from loopscope.reports.documents import job_document, remaining_seconds, speed, token_speed
-from loopscope.reports.listing import Listing
-from loopscope.reports.numbers import MISSING, age, byte_size, iso
+from loopscope.reports.tables.listing import Listing
 from loopscope.state.db import pauses
 from loopscope.state.records import (
     CODE_CHANGED,
@@ -20,6 +18,8 @@ from loopscope.state.records import (
     ObjectRecord,
     Progress,
 )
+from loopscope.views.documents import job_document, remaining_seconds, speed, token_speed
+from loopscope.views.numbers import MISSING, age, byte_size, iso
 
 COLUMNS = ["ID", "STAGE", "STATE", "OBJECT", "PRIORITY", "WAITS-FOR", "ATTEMPTS", "AGE", "DETAIL"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loopscope.context import CommandError, find_one, now, split_name
-from loopscope.reports.present import present
-from loopscope.reports.terminal import printable
+from loopscope.terminal.printable import printable
+from loopscope.views.present import present
 
 if TYPE_CHECKING:
     from loopscope.controller.plan.explaining import Explanation, Link

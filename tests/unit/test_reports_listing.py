@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from loopscope.reports.documents import remaining_seconds
-from loopscope.reports.listing import (
+from loopscope.reports.tables.listing import (
     age,
     by_owner,
     describe_text,
@@ -16,11 +15,12 @@ from loopscope.reports.listing import (
     listing,
     object_document,
 )
-from loopscope.reports.numbers import MINUS
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects
 from loopscope.state.records import EventRecord, JobRecord, Progress
+from loopscope.views.documents import remaining_seconds
+from loopscope.views.numbers import MINUS
 from tests.unit.reports_case import NOW, build
 
 LATER = NOW + 300

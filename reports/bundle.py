@@ -12,17 +12,17 @@ from typing import Any, Literal
 import pyarrow
 import pyarrow.parquet
 
-from loopscope.reports.documents import object_document
-from loopscope.reports.html import render_report, render_several
-from loopscope.reports.provenance import spec_yaml
-from loopscope.reports.several import Several
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.page.html import render_report, render_several
+from loopscope.reports.page.provenance import spec_yaml
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
+from loopscope.views.documents import object_document
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.several import Several
 
 CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "norms.json")
 MAPPING_FILES = (

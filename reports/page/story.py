@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.fairness import budget_caution
-from loopscope.reports.numbers import (
+from loopscope.reports.page.fairness import budget_caution
+from loopscope.specs.pipeline import NodeName
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.numbers import (
     count,
     decimal,
     is_missing,
@@ -15,8 +17,6 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
-from loopscope.reports.view import ExperimentView
-from loopscope.specs.pipeline import NodeName
 
 COMMON_SHARE = 0.5
 RARE_SHARE = 0.05

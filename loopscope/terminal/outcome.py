@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from loopscope.controller.reconcile.settled import family
-from loopscope.reports.numbers import testable
-from loopscope.reports.present import present
-from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
+from loopscope.terminal.printable import printable
+from loopscope.views.numbers import testable
+from loopscope.views.present import present
+from loopscope.views.settled import family
 
 
 def outcome_line(record: ObjectRecord, option: str = "") -> str:

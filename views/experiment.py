@@ -13,7 +13,6 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from loopscope.reports.present import present
 from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
@@ -24,6 +23,7 @@ from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.present import present
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopscope.context import now
-from loopscope.reports.listing import Listing, by_owner, listing
-from loopscope.reports.present import present, present_jobs
-from loopscope.reports.terminal import printable
+from loopscope.reports.tables.listing import Listing, by_owner, listing
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
+from loopscope.terminal.printable import printable
+from loopscope.views.present import present, present_jobs
 
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 5.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loopscope.reports.numbers import iso
 from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from loopscope.state.records import JobHead, ObjectRecord, Progress
+from loopscope.views.numbers import iso
 
 _MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
 """Annotations that say something about this machine, not about the object."""

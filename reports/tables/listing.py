@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.describe import describe_text
-from loopscope.reports.documents import job_document, list_document, object_document
-from loopscope.reports.numbers import (
+from loopscope.reports.tables.describe import describe_text
+from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
+from loopscope.state.records import ObjectRecord
+from loopscope.views.documents import job_document, list_document, object_document
+from loopscope.views.numbers import (
     MINUS,
     MISSING,
     age,
@@ -19,8 +21,6 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
-from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
-from loopscope.state.records import ObjectRecord
 
 __all__ = [
     "DONE_WORDS",
@@ -123,7 +123,7 @@ def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
 
 
 def _after_correction(cells: Mapping[str, ObjectRecord]) -> dict[str, str | None]:
-    from loopscope.reports.several import several  # late: numpy takes its time
+    from loopscope.views.several import several  # late: numpy takes its time
 
     suffixes = {cell.key.name: suffix for suffix, cell in cells.items()}
     found = several(list(cells.values()))
