@@ -16,7 +16,6 @@ from typing import Any, Literal
 import pandas
 
 from loopscope.reports.page.story import confirmation
-from loopscope.reports.tables.listing import by_owner, stage_word
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
@@ -24,11 +23,12 @@ from loopscope.specs.suggest import did_you_mean
 from loopscope.state.db import objects
 from loopscope.state.read_only import looking_at
 from loopscope.state.records import ArtifactRecord, ObjectRecord
-from loopscope.views.documents import object_document
+from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import testable
 from loopscope.views.present import present
 from loopscope.views.several import several
+from loopscope.views.stages import by_owner, stage_word
 
 Side = Literal["coarse", "fine"]
 _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")

@@ -20,7 +20,7 @@ from loopscope.state import failpoints
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
-from loopscope.views.documents import object_document
+from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.several import Several
 

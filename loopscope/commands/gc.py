@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopscope.commands.get import show
 from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
 from loopscope.reports.tables.listing import Listing
+from loopscope.terminal.columns import show
 from loopscope.terminal.printable import printable
 from loopscope.views.numbers import age, byte_size, counted
 

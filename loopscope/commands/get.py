@@ -14,7 +14,7 @@ import yaml
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
 from loopscope.reports.tables.describe import describe_text
-from loopscope.reports.tables.listing import Listing, by_owner, listing
+from loopscope.reports.tables.listing import Listing, listing
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
@@ -22,13 +22,15 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import EventRecord, ObjectRecord
+from loopscope.terminal.columns import show
 from loopscope.terminal.printable import printable
-from loopscope.views.documents import list_document, object_document
+from loopscope.views.documents.objects import list_document, object_document
 from loopscope.views.numbers import age
 from loopscope.views.present import present, present_jobs
+from loopscope.views.stages import by_owner
 
 EVENTS_POLL_SECONDS = 0.5
-Select = Callable[[Any], list[ObjectRecord]]
+Select = Callable[[Connection], list[ObjectRecord]]
 Words = Annotated[
     list[str],
     typer.Argument(
@@ -226,16 +228,6 @@ def _event_row(event: EventRecord) -> list[str]:
     seen = age(now() - event.last_seen_at)
     row = [seen, event.type, event.reason, str(event.key), str(event.count), event.message]
     return [" ".join(printable(cell).split()) for cell in row]
-
-
-def show(table: Listing) -> None:
-    """Print a table as kubectl does: padded columns, nothing cut off."""
-    widths = [
-        max(len(cell) for cell in column) for column in zip(table.columns, *table.rows, strict=True)
-    ]
-    for row in [table.columns, *table.rows]:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(printable("   ".join(padded).rstrip()))
 
 
 def _selector(text: str | None) -> Selector:

@@ -36,15 +36,15 @@ from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, no
 from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS
 from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
-from loopscope.progress import RunProgress, command_option
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
 from loopscope.terminal.live import LiveView
-from loopscope.terminal.outcome import how_to_go_on, kept_line, outcomes
+from loopscope.terminal.outcome import command_option, how_to_go_on, kept_line, outcomes
 from loopscope.terminal.printable import printable
 from loopscope.terminal.stopping import last_line_if_stopped
 from loopscope.views.numbers import age
 from loopscope.views.present import present
+from loopscope.views.progress import RunProgress
 from loopscope.views.settled import family, is_settled, waits_for_unavailable
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
@@ -52,6 +53,12 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
         if shards:
             kept.append(f"{shards} finished shards of {job.object}")
     return printable(f"{what}; kept: {', '.join(kept) or 'what was applied'}. {how_to_go_on()}")
+
+
+def command_option(state: StateFolder) -> str:
+    """Return the option that a follow-up command must repeat, or an empty text."""
+    usual = state.path == Path(".loopscope").resolve()
+    return "" if usual else f" --state {state.path}"
 
 
 def how_to_go_on() -> str:

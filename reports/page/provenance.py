@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from loopscope.specs.pipeline import PIPELINE, NodeName
-from loopscope.views.documents import applicable_document
+from loopscope.views.documents.objects import applicable_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import byte_size, iso
 

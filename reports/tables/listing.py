@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.tables.describe import describe_text
 from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
 from loopscope.state.records import ObjectRecord
-from loopscope.views.documents import job_document, list_document, object_document
 from loopscope.views.numbers import (
     MINUS,
     MISSING,
@@ -21,22 +19,8 @@ from loopscope.views.numbers import (
     signed_interval,
     testable,
 )
+from loopscope.views.stages import stage_word
 
-__all__ = [
-    "DONE_WORDS",
-    "Listing",
-    "age",
-    "by_owner",
-    "describe_text",
-    "job_document",
-    "list_document",
-    "listing",
-    "object_document",
-    "stage_word",
-]
-
-DONE_WORDS = ("Ready", "Skipped", "Outdated")
-"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
 Children = Mapping[str, Sequence[ObjectRecord]]
 Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
@@ -80,20 +64,6 @@ def listing(
         stages = {child.key.name.removeprefix(prefix): child for child in owned}
         rows.append([cell(record, stages).translate(_PLAIN) for cell in cells.values()])
     return Listing(list(cells), rows)
-
-
-def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
-    """Group objects by the uid of their owner; what has no owner is left out."""
-    groups: dict[str, list[ObjectRecord]] = {}
-    for record in records:
-        if record.owner_uid is not None:
-            groups.setdefault(record.owner_uid, []).append(record)
-    return groups
-
-
-def stage_word(record: ObjectRecord | None) -> str:
-    """Return one word for how far a stage is."""
-    return MISSING if record is None else record.stage_word
 
 
 def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:

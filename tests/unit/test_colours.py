@@ -9,12 +9,12 @@ from rich.color import Color
 from rich.console import Console
 
 import loopscope.reports.page
-from loopscope.progress import Row, Whole
 from loopscope.reports.page.html import render_report
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition, Status
 from loopscope.terminal.live import progress_table
 from loopscope.views.experiment import ExperimentView
+from loopscope.views.progress import Row, Whole
 from tests.unit.reports_case import NOW, build, set_status
 
 CSS = (Path(loopscope.reports.page.__file__).parent / "templates" / "report.css").read_text()
