@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import pandas
 
-from loopscope.reports.page.story import confirmation
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
@@ -252,7 +251,7 @@ class Experiment:
 
     def confirmation(self) -> str:
         """Return how many candidates passed again on test prompts, or ``not confirmed: …``."""
-        return confirmation(self._view)
+        return self._view.confirmation
 
     def verdict(self) -> dict[str, Any]:
         """Return the verdict on steering with every contrast (``verdict.json``)."""

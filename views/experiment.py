@@ -153,6 +153,16 @@ class ExperimentView:
         knows = coarse.artifact is not None and PROMPTS in coarse.artifact.files
         return coarse if knows else self.stage("capture")
 
+    @property
+    def confirmation(self) -> str:
+        """How many anchors passed again on test prompts, or ``not confirmed: …``, and why."""
+        stage = self.stage("mapping")
+        if stage.artifact is None:
+            return "not confirmed: the mapping is not available"
+        if not stage.available:
+            return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
+        return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
+
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""
         stage = self.stage(side)

@@ -76,14 +76,16 @@ def _lies_in(record: ObjectRecord, folder: Path) -> bool:
 
 
 def _one(state: StateFolder, record: ObjectRecord, path: Path) -> Path:
-    from loopscope.reports.bundle import write_report  # late: tables and templates take a second
+    from loopscope.reports.page.writing import (
+        write_report,  # late: tables and templates take a second
+    )
     from loopscope.views.experiment import ExperimentView
 
     return write_report(ExperimentView.load(state, record.key), path)
 
 
 def _several(title: str, records: list[ObjectRecord], path: Path) -> Path:
-    from loopscope.reports.bundle import write_several
+    from loopscope.reports.page.writing import write_several
     from loopscope.views.several import several
 
     found = several(records)

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from loopscope.reports.page import sections
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
 from loopscope.reports.page.figures.steering import arm_class
-from loopscope.reports.page.story import confirmation, sentence
+from loopscope.reports.page.story import sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.experiment import ExperimentView
@@ -59,7 +59,7 @@ def _sections(view: ExperimentView) -> dict[str, Any]:
         "capture": sections.capture(view),
         "coarse": sections.anchors(view, "coarse"),
         "fine": sections.anchors(view, "fine"),
-        "confirmation": confirmation(view),
+        "confirmation": view.confirmation,
         "mapping": sections.mapping(view),
         "steering": sections.steering(view),
         "provenance": sections.provenance(view),

@@ -19,7 +19,8 @@ from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
 from loopscope.controller.sources.folder_source import SECOND_LOOK_SECONDS, FolderSource
 from loopscope.inputs.files import HashMemo
-from loopscope.reports.bundle import export_bundle, write_report
+from loopscope.reports.bundle import export_bundle
+from loopscope.reports.page.writing import write_report
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.artifacts.collection import RetentionPolicy

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loopscope.reports.bundle import write_report
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.samples import marked
 from loopscope.reports.page.story import assay_sentence
+from loopscope.reports.page.writing import write_report
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
 from loopscope.specs.lexicon import lexicon_pattern
