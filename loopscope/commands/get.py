@@ -9,11 +9,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
-from loopscope.reports.tables.describe import describe_text
 from loopscope.reports.tables.listing import Listing, listing
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
@@ -152,6 +150,8 @@ def _print_documents(records: list[ObjectRecord], output: str | None, *, single:
     if output == "json":
         print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
     elif output == "yaml":
+        import yaml  # late: a table must come quickly
+
         print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip(), flush=True)
     else:
         from loopscope.jsonpath import render
@@ -177,6 +177,8 @@ def describe(context: typer.Context, words: Words) -> None:
 
 
 def _described(connection: Connection, record: ObjectRecord) -> str:
+    from loopscope.reports.tables.describe import describe_text  # late: `get` must stay quick
+
     digest = record.wanted_digest
     ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
     artifact = artifact_index.get(connection, digest) if digest else None
