@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.view import StageView
+from loopscope.views.experiment import StageView
 
 OPENINGS_SHOWN_MAX = 5
 TOKENS_SHOWN_MAX = 8

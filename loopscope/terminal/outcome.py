@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from loopscope.controller.reconcile.settled import family
-from loopscope.reports.numbers import testable
-from loopscope.reports.present import present
-from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
+from loopscope.terminal.printable import printable
+from loopscope.views.numbers import testable
+from loopscope.views.present import present
+from loopscope.views.settled import family
 
 
 def outcome_line(record: ObjectRecord, option: str = "") -> str:
@@ -52,6 +53,12 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
         if shards:
             kept.append(f"{shards} finished shards of {job.object}")
     return printable(f"{what}; kept: {', '.join(kept) or 'what was applied'}. {how_to_go_on()}")
+
+
+def command_option(state: StateFolder) -> str:
+    """Return the option that a follow-up command must repeat, or an empty text."""
+    usual = state.path == Path(".loopscope").resolve()
+    return "" if usual else f" --state {state.path}"
 
 
 def how_to_go_on() -> str:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from loopscope.context import now
-from loopscope.reports.listing import Listing, by_owner, listing
-from loopscope.reports.present import present, present_jobs
-from loopscope.reports.terminal import printable
+from loopscope.reports.tables.listing import Listing, listing
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
+from loopscope.terminal.printable import printable
+from loopscope.views.jobs import job_detail
+from loopscope.views.present import present, present_jobs
+from loopscope.views.stages import by_owner
 
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 5.0
 """A line that differs in its progress only is printed this often."""
 _VOLATILE = ("AGE", "PROGRESS")
 
-Select = Callable[[Any], list[ObjectRecord]]
+Select = Callable[[Connection], list[ObjectRecord]]
 
 
 def changes_of(state: StateFolder, select: Select) -> Iterator[list[ObjectRecord]]:
@@ -75,8 +77,6 @@ class WatchedTable:
                 yield self._line(row)
 
     def _table(self) -> tuple[Listing, list[Key]]:
-        from loopscope.commands.queue import job_detail  # late: it imports what imports this
-
         with self.state.database.read() as connection:
             records = present(connection, self.select(connection))
             everything = objects.listed(connection, namespace=self.namespace)
@@ -84,11 +84,12 @@ class WatchedTable:
             progress = jobs.progress_of(connection)
             under_way = present_jobs(connection, jobs.running(connection))
             running = {job.digest: job for job in under_way if job.state == "running"}
-        table = listing(self.kind, records, now=now(), children=owned, wide=self.wide)
+        at = now()
+        table = listing(self.kind, records, now=at, children=owned, wide=self.wide)
         rows = []
         for record, row in zip(records, table.rows, strict=True):
             job = next((running[d] for d in _digests(record, owned) if d in running), None)
-            detail = job_detail(job, progress.get(job.id)) if job is not None else "-"
+            detail = job_detail(job, progress.get(job.id), now=at) if job is not None else "-"
             rows.append([*row, detail])
         return Listing([*table.columns, "PROGRESS"], rows), [record.key for record in records]
 

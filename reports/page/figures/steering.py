@@ -7,8 +7,7 @@ from typing import Any
 import pandas
 from markupsafe import Markup
 
-from loopscope.reports.numbers import decimal, interval, percent
-from loopscope.reports.svg import (
+from loopscope.reports.page.figures.svg import (
     Canvas,
     Frame,
     compact,
@@ -18,6 +17,7 @@ from loopscope.reports.svg import (
     points,
     ticks,
 )
+from loopscope.views.numbers import decimal, interval, percent
 
 LEFT, TOP, RIGHT, BOTTOM = 58.0, 34.0, 640.0, 344.0
 LINE = 13.0

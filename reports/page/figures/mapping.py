@@ -8,8 +8,16 @@ import numpy as np
 import pandas
 from markupsafe import Markup
 
-from loopscope.reports.numbers import MISSING, count, decimal, is_missing
-from loopscope.reports.svg import Canvas, Frame, compact, decades, linear, logarithmic, ticks
+from loopscope.reports.page.figures.svg import (
+    Canvas,
+    Frame,
+    compact,
+    decades,
+    linear,
+    logarithmic,
+    ticks,
+)
+from loopscope.views.numbers import MISSING, count, decimal, is_missing
 
 POINTS_MAX = 3000
 HEATMAP_COLUMNS_MAX = 22

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from loopscope.context import EXIT_INTERRUPTED, EXIT_TERMINATED
-from loopscope.outlet import ReaderGone
+from loopscope.terminal.outlet import ReaderGone
 
 
 class Terminated(KeyboardInterrupt):

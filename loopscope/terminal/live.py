@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from loopscope.context import now as unix_now
-from loopscope.progress import Row, RunProgress, Whole
-from loopscope.reports.listing import DONE_WORDS
-from loopscope.reports.numbers import age
-from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
+from loopscope.terminal.printable import printable
+from loopscope.views.numbers import age
+from loopscope.views.progress import Row, RunProgress, Whole
+from loopscope.views.stages import DONE_WORDS
 
 REPEAT_SECONDS = 25.0
 """Where there is no terminal, how far everything is is said at least so often."""

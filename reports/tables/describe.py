@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loopscope.reports.numbers import (
+from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
+from loopscope.views.numbers import (
     NOT_RECORDED,
     age,
     byte_size,
@@ -14,8 +15,6 @@ from loopscope.reports.numbers import (
     magnitude,
     testable,
 )
-from loopscope.reports.terminal import printable
-from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
 
 WIDTH = 24
 VALUE_CHARACTERS_MAX = 160
@@ -48,7 +47,7 @@ def describe_text(
         *_jobs(jobs, now),
         *_events(events, now),
     ]
-    return printable("\n".join(line.rstrip() for line in lines)) + "\n"
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _metadata(record: ObjectRecord, now: float) -> Iterator[str]:
@@ -132,7 +131,7 @@ def _verdicts(children: Sequence[ObjectRecord]) -> Iterator[str]:
     """Yield the cells' verdicts, corrected and pooled; nothing without several of them."""
     if not any(child.key.kind == "Experiment" for child in children):
         return
-    from loopscope.reports.several import several, several_lines  # late: numpy takes its time
+    from loopscope.views.several import several, several_lines  # late: numpy takes its time
 
     found = several(children)
     if found is None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from loopscope.commands.queue import job_detail
-from loopscope.controller.plan.past_runs import PastRuns
-from loopscope.controller.reconcile.settled import family
-from loopscope.reports.documents import remaining_seconds
-from loopscope.reports.listing import DONE_WORDS, stage_word
-from loopscope.reports.numbers import age
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobHead, ObjectRecord, Progress
+from loopscope.views.jobs import job_detail, remaining_seconds
+from loopscope.views.numbers import age
+from loopscope.views.past_runs import PastRuns
+from loopscope.views.settled import family
+from loopscope.views.stages import DONE_WORDS, stage_word
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class RunProgress:
             return Row(record.key, word, detail, 1.0, 0.0)
         held = ready is not None and ready.reason == "Suspended"
         if job is not None and not held:
-            detail = job_detail(job, seen)
+            detail = job_detail(job, seen, now=now)
         expected = self._expected.get(record.key.kind.lower())
         if job is None or job.state != "running":
             return Row(record.key, word, detail, 0.0, None if record.stalled else expected)
@@ -123,12 +121,6 @@ class RunProgress:
         seconds = sum(known) / self.slots if known or not left else None
         share = shares / len(stages) if stages else 0.0
         return Whole(done, len(stages), share, seconds, len(left) - len(known))
-
-
-def command_option(state: StateFolder) -> str:
-    """Return the option that a follow-up command must repeat, or an empty text."""
-    usual = state.path == Path(".loopscope").resolve()
-    return "" if usual else f" --state {state.path}"
 
 
 def _of_owned(row: Row, rows: Sequence[Row], records: Sequence[ObjectRecord]) -> Row:

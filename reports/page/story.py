@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.fairness import budget_caution
-from loopscope.reports.numbers import (
+from loopscope.reports.page.fairness import budget_caution
+from loopscope.specs.pipeline import NodeName
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.numbers import (
     count,
     decimal,
     is_missing,
@@ -15,8 +17,6 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
-from loopscope.reports.view import ExperimentView
-from loopscope.specs.pipeline import NodeName
 
 COMMON_SHARE = 0.5
 RARE_SHARE = 0.05
@@ -148,16 +148,6 @@ def assay_sentence(verdict: dict[str, Any]) -> str:
     )
 
 
-def confirmation(view: ExperimentView) -> str:
-    """Return how many anchors passed again on test prompts, or that nothing was tested."""
-    stage = view.stage("mapping")
-    if stage.artifact is None:
-        return "not confirmed: the mapping is not available"
-    if not stage.available:
-        return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
-    return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
-
-
 def cautions(view: ExperimentView) -> list[str]:
     """Return what a reader must not conclude, from what this run was and was not."""
     found = []
@@ -265,7 +255,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
     )
     found.append(
         "Candidates were chosen and mapped on the same prompts, so their numbers look better than "
-        f"they would on new prompts ({confirmation(view)})."
+        f"they would on new prompts ({view.confirmation})."
     )
     return found
 

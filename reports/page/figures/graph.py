@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas
 from markupsafe import Markup
 
-from loopscope.reports.mapping_figures import reading_class
-from loopscope.reports.numbers import decimal
-from loopscope.reports.svg import Canvas
+from loopscope.reports.page.figures.mapping import reading_class
+from loopscope.reports.page.figures.svg import Canvas
+from loopscope.views.numbers import decimal
 
 CHILDREN_SHOWN_MAX = 12
 ROW = 22.0

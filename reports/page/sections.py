@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from loopscope.reports import fairness
-from loopscope.reports.graph_figure import GraphAnchor, decomposition_graph
-from loopscope.reports.mapping_figures import cosine_histogram, heatmap, pair_scatter
-from loopscope.reports.numbers import (
+from loopscope.reports.page import fairness
+from loopscope.reports.page.figures.graph import GraphAnchor, decomposition_graph
+from loopscope.reports.page.figures.mapping import cosine_histogram, heatmap, pair_scatter
+from loopscope.reports.page.figures.steering import concept_against_kl
+from loopscope.reports.page.provenance import resolved_inputs, spec_yaml, stage_provenance
+from loopscope.reports.page.samples import samples_by_opening
+from loopscope.reports.page.shift_table import shifts_by_opening
+from loopscope.reports.page.story import (
+    answers,
+    assay_sentence,
+    cautions,
+    controls,
+    model_facts,
+    question,
+    share_sentence,
+)
+from loopscope.specs.rules import Selection
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.numbers import (
     MINUS,
     MISSING,
     NOT_RECORDED,
@@ -19,21 +34,6 @@ from loopscope.reports.numbers import (
     signed,
     signed_interval,
 )
-from loopscope.reports.provenance import resolved_inputs, spec_yaml, stage_provenance
-from loopscope.reports.samples import samples_by_opening
-from loopscope.reports.shift_table import shifts_by_opening
-from loopscope.reports.steering_figure import concept_against_kl
-from loopscope.reports.story import (
-    answers,
-    assay_sentence,
-    cautions,
-    controls,
-    model_facts,
-    question,
-    share_sentence,
-)
-from loopscope.reports.view import ExperimentView, StageView
-from loopscope.specs.rules import Selection
 
 HISTOGRAMS_MAX = 6
 PAIRS_SHOWN_MAX = 60

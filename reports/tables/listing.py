@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.reports.describe import describe_text
-from loopscope.reports.documents import job_document, list_document, object_document
-from loopscope.reports.numbers import (
+from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
+from loopscope.state.records import ObjectRecord
+from loopscope.views.numbers import (
     MINUS,
     MISSING,
     age,
@@ -19,24 +19,8 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
-from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
-from loopscope.state.records import ObjectRecord
+from loopscope.views.stages import stage_word
 
-__all__ = [
-    "DONE_WORDS",
-    "Listing",
-    "age",
-    "by_owner",
-    "describe_text",
-    "job_document",
-    "list_document",
-    "listing",
-    "object_document",
-    "stage_word",
-]
-
-DONE_WORDS = ("Ready", "Skipped", "Outdated")
-"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
 Children = Mapping[str, Sequence[ObjectRecord]]
 Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
@@ -82,20 +66,6 @@ def listing(
     return Listing(list(cells), rows)
 
 
-def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
-    """Group objects by the uid of their owner; what has no owner is left out."""
-    groups: dict[str, list[ObjectRecord]] = {}
-    for record in records:
-        if record.owner_uid is not None:
-            groups.setdefault(record.owner_uid, []).append(record)
-    return groups
-
-
-def stage_word(record: ObjectRecord | None) -> str:
-    """Return one word for how far a stage is."""
-    return MISSING if record is None else record.stage_word
-
-
 def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     """Return the Ready condition; an answer about an older spec is Unknown."""
     ready = record.status.condition("Ready")
@@ -123,7 +93,7 @@ def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
 
 
 def _after_correction(cells: Mapping[str, ObjectRecord]) -> dict[str, str | None]:
-    from loopscope.reports.several import several  # late: numpy takes its time
+    from loopscope.views.several import several  # late: numpy takes its time
 
     suffixes = {cell.key.name: suffix for suffix, cell in cells.items()}
     found = several(list(cells.values()))

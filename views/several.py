@@ -9,7 +9,8 @@ from typing import Any
 
 from loopscope.numerics.several import CELLS_MIN, METHOD, Cell, Interval, Pooled, corrected, pooled
 from loopscope.numerics.words import WordP
-from loopscope.reports.numbers import (
+from loopscope.state.records import ObjectRecord
+from loopscope.views.numbers import (
     MINUS,
     MISSING,
     counted,
@@ -19,7 +20,6 @@ from loopscope.reports.numbers import (
     signed_interval,
     testable,
 )
-from loopscope.state.records import ObjectRecord
 
 COLUMNS = ("cell", "gate", "verdict", f"after {METHOD}", "p", "contrast", "estimate", "interval")
 UNKNOWN = "not recorded"

@@ -12,13 +12,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from loopscope.reports import numbers, sections
-from loopscope.reports.mapping_figures import READINGS, reading_class
-from loopscope.reports.several import COLUMNS, Several
-from loopscope.reports.steering_figure import arm_class
-from loopscope.reports.story import confirmation, sentence
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.page import sections
+from loopscope.reports.page.figures.mapping import READINGS, reading_class
+from loopscope.reports.page.figures.steering import arm_class
+from loopscope.reports.page.story import sentence
 from loopscope.state.artifacts.store import Corrupt
+from loopscope.views import numbers
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.several import COLUMNS, Several
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -58,7 +59,7 @@ def _sections(view: ExperimentView) -> dict[str, Any]:
         "capture": sections.capture(view),
         "coarse": sections.anchors(view, "coarse"),
         "fine": sections.anchors(view, "fine"),
-        "confirmation": confirmation(view),
+        "confirmation": view.confirmation,
         "mapping": sections.mapping(view),
         "steering": sections.steering(view),
         "provenance": sections.provenance(view),

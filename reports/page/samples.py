@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from loopscope.reports.view import StageView
 from loopscope.specs.lexicon import lexicon_pattern, mentions
+from loopscope.views.experiment import StageView
 
 SAMPLES_SHOWN_MAX = 2000
 

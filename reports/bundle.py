@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow
 import pyarrow.parquet
 
-from loopscope.reports.documents import object_document
-from loopscope.reports.html import render_report, render_several
-from loopscope.reports.provenance import spec_yaml
-from loopscope.reports.several import Several
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.page.html import render_report
+from loopscope.reports.page.provenance import spec_yaml
+from loopscope.reports.page.writing import check_writable_place
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.files import durable_replace, file_sha256, fsync_path
+from loopscope.state.files import file_sha256, fsync_path
+from loopscope.views.documents.objects import object_document
+from loopscope.views.experiment import ExperimentView, StageView
 
 CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "norms.json")
 MAPPING_FILES = (
@@ -70,40 +70,6 @@ def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: boo
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return destination
-
-
-def write_report(view: ExperimentView, path: Path) -> Path:
-    """Write the report to a file, replacing an older one in one step; return its path."""
-    return _write_page(path, lambda: render_report(view))
-
-
-def write_several(title: str, found: Several, path: Path) -> Path:
-    """Write the report on several experiments to a file, as ``write_report`` does."""
-    return _write_page(path, lambda: render_several(title, found))
-
-
-def _write_page(path: Path, render: Callable[[], str]) -> Path:
-    path = path.absolute()
-    check_writable_place(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        failpoints.reach("report-write")
-        temporary.write_text(render(), encoding="utf-8")
-        durable_replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def check_writable_place(path: Path) -> None:
-    """Raise TerminalFailure when nothing can be written at ``path``."""
-    if path.is_dir():
-        raise TerminalFailure("BadDestination", f"{path} is a folder; name a file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TerminalFailure(
-            "BadDestination",
-            f"{path.parent} is no folder that can be written; create it, or name another place",
-        )
 
 
 def _check_destination(destination: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopscope.reports.numbers import (
+from loopscope.specs.neutral import NEUTRAL_TEXTS_ADVISED
+from loopscope.views.numbers import (
     MINUS,
     MISSING,
     decimal,
@@ -12,7 +13,6 @@ from loopscope.reports.numbers import (
     signed,
     signed_interval,
 )
-from loopscope.specs.neutral import NEUTRAL_TEXTS_ADVISED
 
 BINDING = ("multi-coarse", "multi-fine")
 

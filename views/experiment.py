@@ -13,7 +13,6 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from loopscope.reports.present import present
 from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
@@ -24,6 +23,7 @@ from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.present import present
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,16 @@ class ExperimentView:
         coarse = self.stage("coarse")
         knows = coarse.artifact is not None and PROMPTS in coarse.artifact.files
         return coarse if knows else self.stage("capture")
+
+    @property
+    def confirmation(self) -> str:
+        """How many anchors passed again on test prompts, or ``not confirmed: …``, and why."""
+        stage = self.stage("mapping")
+        if stage.artifact is None:
+            return "not confirmed: the mapping is not available"
+        if not stage.available:
+            return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
+        return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
 
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from loopscope.reports.documents import applicable_document
-from loopscope.reports.numbers import byte_size, iso
-from loopscope.reports.view import ExperimentView, StageView
 from loopscope.specs.pipeline import PIPELINE, NodeName
+from loopscope.views.documents.objects import applicable_document
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.numbers import byte_size, iso
 
 VALUE_CHARACTERS_MAX = 300
 _SHOWN_ELSEWHERE = {"files", "metrics", "contentDigest", "digest", "stage", "createdAt"}
