@@ -1,7 +1,7 @@
 """The promises of ARCHITECTURE.md, "Invariants", as functions: each returns what breaks it.
 
 Here are those that show in a state folder at rest; those that need two looks are in
-``loopscope.state.history``. A function reads, changes nothing and knows no clock. ``violations``
+``tests.history``. A function reads, changes nothing and knows no clock. ``violations``
 asks all of them.
 """
 

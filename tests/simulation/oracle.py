@@ -12,7 +12,6 @@ from loopscope.specs.keys import Key
 from loopscope.state import invariants
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.db import jobs
-from loopscope.state.history import History
 from loopscope.state.invariants import (
     ROUNDING_SECONDS,
     STARTS_WINDOW_SECONDS,
@@ -20,6 +19,7 @@ from loopscope.state.invariants import (
     Violation,
 )
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from tests.history import History
 from tests.simulation.fleet import Installed
 from tests.simulation.model import Model, with_children
 from tests.simulation.world import HEARTBEAT_SECONDS, Life, World

@@ -10,7 +10,7 @@ from sqlalchemy import delete, text, update
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state import invariants
 from loopscope.state.db import jobs, objects, tables
-from loopscope.state.history import History, payloads_are_those_of, pruned_only_its_own
+from tests.history import History, payloads_are_those_of, pruned_only_its_own
 from tests.simulated import Simulation, capture_spec
 
 CHILD = Key("Decomposition", "default", "france-fine")
