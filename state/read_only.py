@@ -16,8 +16,8 @@ from sqlalchemy.pool import NullPool
 
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import HEAD_REVISION, Database, schema_revision
+from loopscope.state.db.dialect.sqlite.file_systems import refuse_network_file_system
 from loopscope.state.failures import Failure, TerminalFailure
-from loopscope.state.file_systems import refuse_network_file_system
 from loopscope.state.folder import StateFolder, open_state
 
 

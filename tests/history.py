@@ -1,7 +1,7 @@
 """The promises that need two looks: what may follow on what was seen before.
 
 A ``History`` is shown a state folder again and again and says what broke in between. The
-stateless half is ``loopscope.state.invariants``.
+stateless half is ``tests.promises`` and ``loopscope.state.invariants``.
 """
 
 from __future__ import annotations
