@@ -1,5 +1,6 @@
 """The documents say what the code says."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -20,6 +21,9 @@ PAGES = sorted(
         part in SKIPPED or part.startswith(".") for part in page.relative_to(ROOT).parts[:-1]
     )
 )
+ROOMS = (
+    "specs", "inputs", "state", "reconcilers", "controller", "worker", "reports", "loopscope",
+)  # fmt: skip
 COMMANDS = set(typer.main.get_command(application()).commands)
 
 
@@ -135,6 +139,33 @@ def test_anchors_within_the_documents_resolve(page):
         assert anchor in slugs, target
 
 
+def reasons_in(rows):
+    """Return the reasons that the rows of a table begin with, each as often as it is there."""
+    firsts = [row.split("|")[1] for row in rows if row.startswith("| `")]
+    return [reason for first in firsts for reason in re.findall(r"`([A-Z]\w+)`", first)]
+
+
+def reasons_of_failures():
+    return reasons_in((ROOT / "docs/failures.md").read_text(encoding="utf-8").splitlines())
+
+
+def reasons_of_status():
+    page = (ROOT / "docs/status.md").read_text(encoding="utf-8")
+    return reasons_in(page.split("\n## Reasons\n")[1].split("\n## ")[0].splitlines())
+
+
+def words_of_the_code():
+    """Return every string of the code that could be a reason: one word in CamelCase."""
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    constants = (node.value for tree in trees for node in ast.walk(tree) if is_constant(node))
+    return {value for value in constants if re.fullmatch(r"[A-Z][A-Za-z]+", str(value))}
+
+
+def is_constant(node):
+    return isinstance(node, ast.Constant)
+
+
 def test_every_reason_of_failure_is_documented():
     named = re.compile(
         r"(?:TerminalFailure|TransientFailure|ResolutionPending|Blocked|_fail|Protected)[(,]"
@@ -142,11 +173,27 @@ def test_every_reason_of_failure_is_documented():
     )
     reasons = {
         reason
-        for room in ("specs", "inputs", "state", "reconcilers", "controller", "worker", "reports")
+        for room in ROOMS
         for file in (ROOT / room).rglob("*.py")
         for reason in named.findall(file.read_text(encoding="utf-8"))
     }
-    pages = (ROOT / "docs/failures.md", ROOT / "docs/status.md")
-    documented = {span for page in pages for span in SPAN.findall(visible(page))}
     assert len(reasons) > 30
-    assert reasons - documented == set()
+    assert reasons - {*reasons_of_failures(), *reasons_of_status()} == set()
+
+
+def test_a_reason_stands_in_one_table_and_once():
+    listed = [*reasons_of_failures(), *reasons_of_status()]
+    assert sorted(listed) == sorted(set(listed))
+    assert (ROOT / "docs/failures.md").read_text(encoding="utf-8").count("\n|---") == 1
+
+
+def test_every_documented_reason_is_one_of_the_code():
+    assert {*reasons_of_failures(), *reasons_of_status()} - words_of_the_code() == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_other_page_has_a_table_of_failures(page):
+    if page.name == "failures.md":
+        return
+    rows = visible(page).splitlines()
+    assert set(reasons_in(rows)) & set(reasons_of_failures()) == set()
