@@ -1,8 +1,9 @@
-"""The options in ``docs/commands.md``, from the commands: ``python docs/generate_command_reference.py``.
+"""The options in ``docs/commands.md``: ``python docs/generate_command_reference.py`` writes them.
 
-The page is written by hand but for what stands between ``<!-- options of … -->`` and ``<!-- end -->``:
-there, usage and options of a command come from its function in ``loopscope/commands``, an option's
-meaning from the ``help`` beside it. A test compares the committed page with what this script returns.
+The page is written by hand but for what stands between ``<!-- options of … -->`` and
+``<!-- end -->``: there, usage and options of a command come from its function in
+``loopscope/commands``, an option's meaning from the ``help`` beside it. A test compares the
+committed page with what this script returns.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -11,8 +12,12 @@ import typer
 from loopscope.cli import application
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.reference import kind_facts
+from loopscope.specs.status import WORD_BY_REASON
+from loopscope.state.db import jobs
+from loopscope.state.records import JobState
 
 ROOT = Path(__file__).parents[2]
+JOBS = "loopscope.state.db.jobs"
 SKIPPED = {".venv", ".loopscope", ".git", "node_modules", "build", "dist"}
 PAGES = sorted(
     page
@@ -86,6 +91,29 @@ def test_each_command_has_one_place_for_its_options():
     program = typer.main.get_command(application())
     names = [f"loopscope {name}" for name, _ in reference.commands_of(program)]
     assert sorted(reference.BLOCK.findall(page)) == sorted(["loopscope", *names])
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/status.md"])
+def test_the_pictures_are_those_that_the_code_draws(page):
+    committed = (ROOT / page).read_text(encoding="utf-8")
+    generated = generator("generate_pictures").render(committed)
+    assert committed == generated, "run: python docs/generate_pictures.py"
+
+
+def test_the_pictures_leave_nothing_out():
+    pictures = generator("generate_pictures")
+    drawn = "\n".join(line for draw in pictures.PICTURES.values() for line in draw())
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in pictures.PAGES)
+    assert set(pictures.BLOCK.findall(pages)) == set(pictures.PICTURES)
+    written = {function for function, _ in pictures.WRITES.values()}
+    written |= {*pictures.BIRTHS, *pictures.CHANGES_NO_STATE}
+    own = {name for name, one in vars(jobs).items() if getattr(one, "__module__", "") == JOBS}
+    assert written == {name for name in own if name[0].islower()}
+    assert set(WORD_BY_REASON.values()) <= set(re.findall(r"\w+", drawn))
+    assert all(state in drawn for state in get_args(JobState))
+    words = {f"`{word}`" for word in re.findall(r"<b>([A-Z]\w+)</b>", drawn)} | {"`Pending`"}
+    stages = (ROOT / "docs/status.md").read_text(encoding="utf-8").split("a stage is one word:")[1]
+    assert words == set(re.findall(r"`[A-Z]\w+`", stages.partition("\n\n")[0]))
 
 
 def test_every_command_argument_and_option_says_what_it_is_for():
