@@ -16,7 +16,7 @@ ROOMS = (
     "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
 )  # fmt: skip
 SECONDS_MAX = 180
-NOT_THE_TREE = {".git", ".venv", ".loopscope", "build", "dist"}
+NOT_THE_TREE = {".git", ".venv", ".venv-latest", ".loopscope", "build", "dist"}
 
 
 def build(tree: Path, kind: str, out: Path) -> Path:

@@ -18,7 +18,7 @@ from loopscope.state.records import JobState
 
 ROOT = Path(__file__).parents[2]
 JOBS = "loopscope.state.db.jobs"
-SKIPPED = {".venv", ".loopscope", ".git", "node_modules", "build", "dist"}
+SKIPPED = {".venv", ".venv-latest", ".loopscope", ".git", "node_modules", "build", "dist"}
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")
