@@ -27,7 +27,8 @@ PAGES = sorted(
     )
 )
 ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "worker", "views", "reports", "loopscope",
+    "specs", "inputs", "state", "reconcilers", "controller", "worker",
+    "views", "reports", "loopscope",
 )  # fmt: skip
 COMMANDS = set(typer.main.get_command(application()).commands)
 
