@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from loopscope.specs.artifacts.files import Column, ColumnType, Document, Table
 
 ROW_GROUP_ROWS = 65_536
-_ARROW_TYPES: Mapping[ColumnType, pyarrow.DataType] = {
+ARROW_TYPES: Mapping[ColumnType, pyarrow.DataType] = {
     "text": pyarrow.string(),
     "bool": pyarrow.bool_(),
     "int32": pyarrow.int32(),
@@ -59,7 +59,7 @@ def check_columns(table: Table, found: pyarrow.Table) -> None:
             + ", ".join(column.name for column in expected)
         )
     for column, kind in zip(expected, found.schema.types, strict=True):
-        allowed = [_ARROW_TYPES[column.type], *([] if found.num_rows else [pyarrow.null()])]
+        allowed = [ARROW_TYPES[column.type], *([] if found.num_rows else [pyarrow.null()])]
         if kind not in allowed:
             raise ValueError(f"{table.name}: {column.name} is {kind}, declared is {column.type}")
 
