@@ -19,7 +19,7 @@ class Norms(TypedDict):
 
 RESIDUAL = Tensors(
     name="residual.safetensors",
-    about="the residual vectors at the hook; one row a prompt for `positions: last`, one row a "
+    about="the residual vectors at the hook, one row a prompt for `positions: last`, one row a "
     "token for `all`",
     bundled="capture",
     tensors=(
@@ -47,7 +47,7 @@ CAPTURED_PROMPTS = Table(
 )
 CALIBRATION = Tensors(
     name="calibration.safetensors",
-    about="the same for every token but BOS of the calibration text, in its order",
+    about="the residual vectors of every token but BOS of the calibration text, in its order",
     tensors=(Tensor("residual", "float32", "[tokens, d_model]"),),
 )
 REFERENCE = Tensors(

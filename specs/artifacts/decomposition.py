@@ -7,7 +7,7 @@ from typing import Literal
 from loopscope.specs.artifacts.capture import CAPTURED_PROMPTS
 from loopscope.specs.artifacts.files import Column, Table, Tensor, Tensors, alike
 
-_HARD_NEGATIVES = "where the spec names hard negatives"
+_HARD_NEGATIVES = "where the spec names some"
 
 ACTIVATIONS = Tensors(
     name="activations.safetensors",
@@ -37,14 +37,12 @@ FEATURES = Table(
                 "",
                 "float64",
                 "mean prompt activation in the condition, silent prompts counted as 0",
-                "of the dictionary",
+                "activation",
             ),
         ),
         *alike(
             ("max_activation_target", "max_activation_neutral"),
-            Column(
-                "", "float64", "largest prompt activation in the condition", "of the dictionary"
-            ),
+            Column("", "float64", "largest prompt activation in the condition", "activation"),
         ),
         *alike(
             ("firing_rate_target", "firing_rate_neutral"),
@@ -83,21 +81,26 @@ FEATURES = Table(
             "how many prompts the latent fires on, both conditions",
             "prompts",
         ),
-        *alike(
-            ("mean_activation_hard_negative", "firing_rate_hard_negative"),
-            Column(
-                "",
-                "float64",
-                "the same over the hard negatives",
-                where=_HARD_NEGATIVES,
-            ),
+        Column(
+            "mean_activation_hard_negative",
+            "float64",
+            "mean prompt activation over the hard negatives",
+            "activation",
+            _HARD_NEGATIVES,
+        ),
+        Column(
+            "firing_rate_hard_negative",
+            "float64",
+            "share of the hard negatives on which the latent fires",
+            "0 to 1",
+            _HARD_NEGATIVES,
         ),
         Column(
             "selectivity_hard_negative",
             "float64",
             "(μ⁺ − μʰ) / (μ⁺ + μʰ + ε): target against the hard negatives",
             "−1 to 1",
-            where=_HARD_NEGATIVES,
+            _HARD_NEGATIVES,
         ),
         Column(
             "text_rate",

@@ -209,7 +209,11 @@ DIRECTIONS_VECTORS = Tensors(
     bundled="",
     tensors=(
         Tensor(
-            "coarse", "float32", "[d_model]", "decoder row of the steered anchor", "unless zero"
+            "coarse",
+            "float32",
+            "[d_model]",
+            "decoder row of the steered anchor",
+            "where it is not zero",
         ),
         Tensor(
             "fine",

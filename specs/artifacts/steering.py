@@ -66,7 +66,7 @@ _OUTCOMES = (
         "float64",
         "mean activation of the steered anchor over the generated tokens; circular, since that "
         "dictionary made the direction",
-        "of the dictionary",
+        "activation",
     ),
     Column("distinct_2", "float64", "share of distinct pairs of consecutive tokens", "0 to 1"),
 )
@@ -115,13 +115,13 @@ ARMS = Table(
             ),
         ),
         Column("median_perplexity", "float64", "median over the texts"),
-        _KL,
+        replace(_KL, meaning="as in `steering_scores.parquet`"),
         Column(
             "norm",
             "float64",
             "length of the vector that is added to the residual stream (with `method: clamp` after "
             "its latents are cleared); 0 where none is",
-            "of the residual stream",
+            "residual stream",
         ),
         *(
             replace(outcome, meaning="mean of the outcome of the same name over the texts")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import types
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pyarrow
@@ -19,6 +21,7 @@ from loopscope.worker.stages.tables import write_table
 from tests.artifact_world import run_stages
 from tests.stage_world import World
 
+ROOT = Path(__file__).parents[2]
 ARROW_WORDS = {
     "string": "text", "double": "float64", "float": "float32", "int32": "int32", "int64": "int64",
     "bool": "bool", "list<element: int32>": "list of int32", "list<item: int32>": "list of int32",
@@ -121,6 +124,27 @@ def misfits(value: Any, shape: Any, place: str):
             yield from misfits(item, get_args(shape)[1], f"{place}[{name}]")
     elif type(value) not in ((int, float) if shape is float else (shape,)):
         yield f"{place} is {value!r}, not {shape.__name__}"
+
+
+ROOMS = ("controller", "loopscope", "reconcilers", "reports", "worker")
+
+
+def string_constants(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {value for value in found if isinstance(value, str)}
+
+
+def test_no_other_module_writes_a_name_of_a_file_by_hand():
+    declared = {name for _, name in KEYS}
+    sources = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    by_hand = {
+        path.relative_to(ROOT).as_posix(): names
+        for path in sources
+        if (names := string_constants(path) & declared)
+    }
+    assert len(sources) > 100
+    assert by_hand == {}
 
 
 HISTOGRAM = {"coarse": [1], "bin_low": [0.0], "bin_high": [0.5], "count": [3]}
