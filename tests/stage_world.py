@@ -16,7 +16,6 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.capture import stage as capture
-from loopscope.worker.stages.tables import write_table
 
 HOOK = "blocks.1.hook_resid_post"
 TARGET = ["the capital of france is paris", "people in lyon liked cheese and wine", "paris", "wine"]
@@ -95,6 +94,10 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def _write(path, columns):
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
 def table(path):
     return pyarrow.parquet.read_table(path).to_pydict()
 
@@ -135,10 +138,10 @@ def add_steering_inputs(world: World) -> World:
             "q_value": np.where(answers, 0.001, np.nan),
             "selectivity": np.where(answers, 0.9, 0.0),
         }
-        write_table(decomposition / "features.parquet", features)
+        _write(decomposition / "features.parquet", features)
         prompts = table(world.folder / "capture" / "prompts.parquet")
         prompts["split"] = ["discover"] * len(prompts["prompt_id"])
-        write_table(decomposition / "prompts.parquet", prompts)
+        _write(decomposition / "prompts.parquet", prompts)
     for name, latents in (("coarse", 8), ("fine", 16)):
         rows = basis[:latents].clone()
         world.dictionaries[name] = SparseDictionary(

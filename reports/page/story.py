@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopscope.reports.page.fairness import budget_caution
+from loopscope.specs.artifacts.mapping import GATE
+from loopscope.specs.artifacts.steering import VERDICT
 from loopscope.specs.pipeline import NodeName
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.numbers import (
@@ -181,7 +183,7 @@ def _gate(view: ExperimentView) -> Answer:
     stage = view.stage("mapping")
     if not stage.available:
         return _missing(view, "Gate", "mapping")
-    gate = stage.document("gate.json")
+    gate = stage.document(GATE.name)
     other = gate["other_rule"]
     sentences = [
         sentence(gate["reason"]),
@@ -197,7 +199,7 @@ def _steering(view: ExperimentView) -> Answer:
     stage = view.stage("steering")
     if not stage.available:
         return _missing(view, "Steering", "steering")
-    verdict = testable(stage.document("verdict.json"))
+    verdict = testable(stage.document(VERDICT.name))
     sentences = []
     if not is_missing(verdict.get("estimate")):
         contrast = " minus ".join(str(verdict["contrast"]).split("-"))
@@ -215,7 +217,7 @@ def _steering(view: ExperimentView) -> Answer:
 def _steered_anchor(view: ExperimentView) -> list[str]:
     """Return which anchor was steered, with its count and its rank; nothing in older artifacts."""
     stage = view.stage("mapping")
-    entries = stage.document("gate.json")["anchors"] if stage.available else []
+    entries = stage.document(GATE.name)["anchors"] if stage.available else []
     return [
         f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
         f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
@@ -232,7 +234,7 @@ def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
 
 
 def _mapping_cautions(view: ExperimentView) -> list[str]:
-    gate = view.stage("mapping").document("gate.json")
+    gate = view.stage("mapping").document(GATE.name)
     found = []
     if gate["verdict"] == "GO" and (gate.get("share_of_all") or 0) > RARE_SHARE:
         found.append(
@@ -261,7 +263,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
 
 
 def _steering_cautions(view: ExperimentView) -> list[str]:
-    verdict = view.stage("steering").document("verdict.json")
+    verdict = view.stage("steering").document(VERDICT.name)
     found = []
     if verdict["verdict"] == "Inconclusive":
         found.append(

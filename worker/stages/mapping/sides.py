@@ -14,7 +14,7 @@ from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, Select
 from loopscope.numerics.mapping import ActivationColumns
 from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.prompts import prompt_rows
@@ -92,8 +92,8 @@ class Side:
 def read_side(side: dict[str, Any], context: StageContext) -> Side:
     """Read a decomposition and the decoder that it was made with."""
     folder = context.artifact("decomposition", side["digest"])
-    prompts = read_columns(folder / PROMPTS)
-    activations, _ = read_sparse(folder / "activations.safetensors")
+    prompts = read_columns(folder / PROMPTS.name)
+    activations, _ = read_sparse(folder / ACTIVATIONS.name)
     dictionary = context.dictionary(side["dictionary"])
     if activations.shape != (len(prompts["split"]), dictionary.d_sae):
         raise TerminalFailure(
@@ -102,7 +102,7 @@ def read_side(side: dict[str, Any], context: StageContext) -> Side:
             f"{(len(prompts['split']), dictionary.d_sae)}; delete the decomposition's artifact",
         )
     rows, held_out = prompt_rows(activations, prompts)
-    features = read_columns(folder / "features.parquet")
+    features = read_columns(folder / FEATURES.name)
     return Side(
         decoder=dictionary.w_dec.to(context.device),
         rows=rows,

@@ -13,6 +13,7 @@ from loopscope.numerics.capture import HookNeverFired, NotFinite
 from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
+from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
@@ -77,10 +78,10 @@ class SteeringRun:
             path = self.context.shards.seal(name, lambda part: _write_text(part, text))
         return json.loads(path.read_text())
 
-    def norms(self) -> dict[str, float]:
+    def norms(self) -> Norms:
         """Return the residual norms that the capture measured."""
         capture = self.context.artifact("capture", self.payload["capture"]["digest"])
-        found: dict[str, float] = json.loads((capture / "norms.json").read_text())
+        found: Norms = json.loads((capture / NORMS.name).read_text())
         return found
 
 

@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
 from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.specs.artifacts.steering import (
+    ARMS,
+    DISTRIBUTION_SHIFT,
+    NEUTRAL_TEXT,
+    SAMPLES,
+    SCORES,
+    VERDICT,
+)
 from loopscope.worker.stages.steering.arms import PRIMARY
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.fairness import (
@@ -23,7 +31,7 @@ from loopscope.worker.stages.steering.fairness import (
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.steering.words import word_outcomes
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.tables import write_document, write_table
 
 
 def write_results(scored: Scored, out: Path) -> dict[str, Any]:
@@ -31,7 +39,8 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     outcomes = {**word_outcomes(scored), **scored.outcomes}
     keys = _keys(scored)
     write_table(
-        out / "steering_samples.parquet",
+        out,
+        SAMPLES,
         {
             **keys,
             "text": [scored.texts[row] for row in scored.rows],
@@ -45,26 +54,23 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     }
     columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
-    write_table(out / "steering_scores.parquet", {**keys, **columns})
-    write_table(out / "neutral_text.parquet", _neutral_columns(scored))
+    write_table(out, SCORES, {**keys, **columns})
+    write_table(out, NEUTRAL_TEXT, _neutral_columns(scored))
     arms = _arm_table(scored, outcomes)
-    write_table(out / "arms.parquet", arms)
-    write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
+    write_table(out, ARMS, arms)
+    write_table(out, DISTRIBUTION_SHIFT, _shift_columns(scored.shifts))
     verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
-    write_json(out / "verdict.json", verdict)
+    write_document(out, VERDICT, verdict)
     metrics = _metrics(verdict, arms)
     return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
 
 
 PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
-_SHIFT_COLUMNS = (
-    "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
-    "probability_after", "rank_after", "new_arrival",
-)  # fmt: skip
 
 
 def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
+    names = [column.name for column in DISTRIBUTION_SHIFT.columns]
+    return {name: [shift[name] for shift in shifts] for name in names}
 
 
 def _neutral_columns(scored: Scored) -> dict[str, Any]:
