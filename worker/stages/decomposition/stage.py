@@ -30,6 +30,7 @@ from loopscope.numerics.dictionary import (
 from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
 from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.payloads.decomposition import DecompositionMetrics, DecompositionPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
@@ -66,7 +67,7 @@ class CapturedRows:
         return f"{rows:,} {kind}"
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: DecompositionPayload, context: StageContext, out: Path) -> DecompositionMetrics:
     """Write activations, features and the prompts with their split; return the metrics.
 
     Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.

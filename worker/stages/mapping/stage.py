@@ -24,6 +24,8 @@ from loopscope.numerics.gate import (
     steered_first,
 )
 from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
+from loopscope.specs.documents import DirectionsDocument
+from loopscope.specs.payloads.mapping import MappingMetrics, MappingPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.anchors import (
@@ -41,7 +43,7 @@ from loopscope.worker.stages.mapping.sides import Rules, Side, read_side
 from loopscope.worker.stages.tables import write_json, write_table
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMetrics:
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
     capture = context.artifact("capture", payload["capture"]["digest"])
@@ -149,14 +151,14 @@ def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str
 
 def _write_directions(
     out: Path, coarse: Side, fine: Side, anchors: list[Anchor], rule: str
-) -> dict[str, Any]:
+) -> DirectionsDocument:
     """Write the arms' unit vectors and, as JSON, what they are and why one is missing.
 
     ``anchors`` come with the steered one first.
     """
     if not anchors:
         why = "no candidates passed the selection, so there is no anchor"
-        description: dict[str, Any] = {
+        nothing: DirectionsDocument = {
             "anchor": None,
             "anchors": [],
             "children": [],
@@ -164,8 +166,8 @@ def _write_directions(
             "arms": {},
             "missing": dict.fromkeys(("coarse", "fine", "multi"), why),
         }
-        write_json(out / "directions.json", description)
-        return description
+        write_json(out / "directions.json", nothing)
+        return nothing
     best = anchors[0]
     children = best.children
     vectors = arm_directions(
@@ -181,7 +183,7 @@ def _write_directions(
         f"the children of coarse latent {best.coarse} by the {rule} rule",
         "multi": "normalised sum of the coarse and the fine direction",
     }
-    description = {
+    description: DirectionsDocument = {
         "anchor": best.coarse,
         "anchors": [anchor.coarse for anchor in anchors],
         "children": children.tolist(),

@@ -69,15 +69,12 @@ def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> dict[str, A
     }
 
 
-def budget_metrics(record: dict[str, Any]) -> dict[str, Any]:
-    """Return for the status on how many texts budgets rest, and what that costs.
-
-    ``budget_sd`` is the largest sd that a contrast of the verdict owes to them, None where unknown.
-    """
+def largest_budget_sd(record: dict[str, Any]) -> float | None:
+    """Return the largest sd that a contrast of the verdict owes to budgets, None where unknown."""
     binding = {f"multi-{arm}" for arm in ("coarse", "fine")}
     added = [e["shared_sd"] for e in record["errors"] if e["contrast"] in binding]
     known = [sd for sd in added if sd is not None]
-    return {"budget_texts": record["texts"], "budget_sd": max(known, default=None)}
+    return max(known, default=None)
 
 
 def system_prompt_record(scored: Scored, concept: Values) -> dict[str, Any] | None:

@@ -23,6 +23,8 @@ from loopscope.numerics.fixed_text import (
 )
 from loopscope.numerics.outcomes import changed_activation
 from loopscope.numerics.scores import read_prefixed, text_kl, text_kl_of_prefix, text_loss_rise
+from loopscope.specs.payloads.references import Preflights
+from loopscope.specs.payloads.steering import SIDES
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.cells import Cell
@@ -35,7 +37,6 @@ CELLS_PER_PASS_MAX = 64
 TEXTS_PER_SHARD = 4
 BUDGETS = {"nextTokenKl": text_kl, "fluencyLoss": text_loss_rise}
 """What is made equal between arms, by the unit of the strengths: nats per token of a text."""
-SIDES = ("coarse", "fine")
 CARRIED_ON_MAX = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest accepted difference between a whole pass and one that begins at the hook, relative to the
 largest final state."""
@@ -94,7 +95,7 @@ class NeutralTexts:
         model, place_of_hook = self.run.model.causal, self.run.place
         return read_text(model, place_of_hook, tokens, positions, self.run.context.device)
 
-    def check_carried_on(self) -> dict[str, Any]:
+    def check_carried_on(self) -> Preflights:
         """Compare a pass that begins at the hook with a whole one, on the first text.
 
         Raises TerminalFailure ``PreflightFailed``.

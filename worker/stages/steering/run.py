@@ -13,6 +13,8 @@ from loopscope.numerics.capture import HookNeverFired, NotFinite
 from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
+from loopscope.specs.documents import NormsDocument
+from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
@@ -29,7 +31,7 @@ class SteeringRun:
     their tokens, without BOS.
     """
 
-    payload: dict[str, Any]
+    payload: SteeringPayload
     context: StageContext
     model: LoadedModel
     arms: Arms
@@ -77,14 +79,14 @@ class SteeringRun:
             path = self.context.shards.seal(name, lambda part: _write_text(part, text))
         return json.loads(path.read_text())
 
-    def norms(self) -> dict[str, float]:
+    def norms(self) -> NormsDocument:
         """Return the residual norms that the capture measured."""
         capture = self.context.artifact("capture", self.payload["capture"]["digest"])
-        found: dict[str, float] = json.loads((capture / "norms.json").read_text())
+        found: NormsDocument = json.loads((capture / "norms.json").read_text())
         return found
 
 
-def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
+def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:
     """Load the model and build the arms.
 
     Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, and what ``encode`` refuses.
@@ -109,7 +111,7 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
     return run
 
 
-def _prefixes(payload: dict[str, Any], model: LoadedModel) -> dict[str, list[int]]:
+def _prefixes(payload: SteeringPayload, model: LoadedModel) -> dict[str, list[int]]:
     """Return the tokens of the system prompt and of its placebo, each kept apart from what follows.
 
     The placebo has as many tokens: its text is cut, or begun again, and ends in what separates the

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Cell, Row
 from loopscope.worker.stages.steering.neutral import NeutralScores
@@ -26,7 +27,7 @@ class Scored:
     norms) have a column for each neutral text, ``neutral_order`` its number in the payload.
     """
 
-    payload: dict[str, Any]
+    payload: SteeringPayload
     cells: list[Cell]
     rows: list[Row]
     tokens: dict[Row, list[int]]

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
 from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.specs.payloads.steering import Interval, SteeringResults
 from loopscope.worker.stages.steering.arms import PRIMARY
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.fairness import (
     budget_errors,
-    budget_metrics,
     budget_record,
+    largest_budget_sd,
     system_prompt_record,
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
@@ -26,7 +27,7 @@ from loopscope.worker.stages.steering.words import word_outcomes
 from loopscope.worker.stages.tables import write_json, write_table
 
 
-def write_results(scored: Scored, out: Path) -> dict[str, Any]:
+def write_results(scored: Scored, out: Path) -> SteeringResults:
     """Write the files of the artifact and return the numbers for the status."""
     outcomes = {**word_outcomes(scored), **scored.outcomes}
     keys = _keys(scored)
@@ -53,7 +54,9 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
     write_json(out / "verdict.json", verdict)
     metrics = _metrics(verdict, arms)
-    return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
+    if scored.payload.get("method") == "clamp":
+        metrics["method"] = "clamp"
+    return metrics
 
 
 PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
@@ -174,23 +177,31 @@ def _rate_among_intact(
     return rates
 
 
-def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed",
-        "samples_needed",
-    )  # fmt: skip
-    metrics = {name: verdict[name] for name in names} | _for_several(verdict)
+def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> SteeringResults:
+    metrics: SteeringResults = {
+        "verdict": verdict["verdict"],
+        "reason": verdict["reason"],
+        "contrast": verdict["contrast"],
+        "estimate": verdict["estimate"],
+        "low": verdict["low"],
+        "high": verdict["high"],
+        "n": verdict["n"],
+        "n_needed": verdict["n_needed"],
+        "samples_needed": verdict["samples_needed"],
+    }
+    if verdict["p"]:  # what a verdict among several is corrected and pooled by
+        metrics["p"] = verdict["p"]
+        metrics["primary"] = _primary(verdict)
     if verdict["budget"] is not None:
-        metrics |= budget_metrics(verdict["budget"])
+        metrics["budget_texts"] = verdict["budget"]["texts"]
+        metrics["budget_sd"] = largest_budget_sd(verdict["budget"])
     steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
         best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
-        metrics |= {
-            "best_arm": arms["arm"][best],
-            "best_strength": arms["strength"][best],
-            "best_concept_rate": arms["concept_rate"][best],
-            "best_median_perplexity": _known(arms["median_perplexity"][best]),
-        }
+        metrics["best_arm"] = arms["arm"][best]
+        metrics["best_strength"] = arms["strength"][best]
+        metrics["best_concept_rate"] = arms["concept_rate"][best]
+        metrics["best_median_perplexity"] = _known(arms["median_perplexity"][best])
     if "none" in arms["arm"]:
         none = arms["arm"].index("none")
         metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
@@ -198,15 +209,12 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def _for_several(verdict: dict[str, Any]) -> dict[str, Any]:
-    """Return what a verdict among several is corrected and pooled by; nothing where untested."""
-    if not verdict["p"]:
-        return {}
-    primary = [c for c in verdict["contrasts"] if c["contrast"] in PRIMARY_CONTRASTS]
-    intervals = {
-        c["contrast"]: {name: c[name] for name in ("estimate", "low", "high")} for c in primary
+def _primary(verdict: dict[str, Any]) -> dict[str, Interval]:
+    return {
+        c["contrast"]: {"estimate": c["estimate"], "low": c["low"], "high": c["high"]}
+        for c in verdict["contrasts"]
+        if c["contrast"] in PRIMARY_CONTRASTS
     }
-    return {"p": verdict["p"], "primary": intervals}
 
 
 def _known(value: float) -> float | None:
