@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
+from loopscope.specs.documents.gate import Rule, Verdict
 from loopscope.specs.payloads.references import DecompositionReference, NamedUpstreamArtifact
 
 
@@ -20,7 +21,7 @@ class SelectionThresholds(TypedDict):
 class GateThresholds(TypedDict):
     """When the answer is GO, as ``Gate`` declares it; its policy changes no number."""
 
-    rule: Literal["cosine", "strict"]
+    rule: Rule
     minSubfeatures: int
     minFineSelectivity: float
     nullAnchors: int
@@ -64,7 +65,7 @@ class MappingPayload(MappingWork):
 class MappingMetrics(TypedDict):
     """The numbers of a mapping. What is not known, or belongs to no anchor, is None."""
 
-    verdict: Literal["GO", "NO-GO", "INCONCLUSIVE"]
+    verdict: Verdict
     anchors: int
     passing: int
     children: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from loopscope.specs.documents.verdict import WordPValues
 from loopscope.specs.payloads.references import (
     DecompositionReference,
     ModelReference,
@@ -73,18 +74,10 @@ class SteeringPayload(SteeringWork):
     fine: DecompositionReference
 
 
-class WordPValues(TypedDict):
-    """The p of each word that a verdict can say."""
-
-    supported: float
-    refuted: float
-    no_difference: float
-
-
 class Interval(TypedDict):
-    """A contrast between two arms with its 95 % interval; a bound that is not known is None."""
+    """A contrast between two arms with its 95 % interval; what is not known is None."""
 
-    estimate: float
+    estimate: float | None
     low: float | None
     high: float | None
 

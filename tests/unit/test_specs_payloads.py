@@ -8,7 +8,10 @@ import pytest
 
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.specs.actions import CODE_REVISIONS, Stage
-from loopscope.specs.documents import DirectionsDocument, NormsDocument
+from loopscope.specs.documents.directions import DirectionsDocument
+from loopscope.specs.documents.gate import GateDocument
+from loopscope.specs.documents.norms import NormsDocument
+from loopscope.specs.documents.verdict import VerdictDocument
 from loopscope.specs.pipeline import PIPELINE
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.steering import stage as steering
@@ -116,11 +119,18 @@ def test_decomposition_and_mapping_return_what_they_declare(tmp_path, candidates
     metrics, folder = bench.map(candidates)
     assert misfits(metrics, types_of("mapping")[1]) == []
     assert misfits(json.loads((folder / "directions.json").read_text()), DirectionsDocument) == []
+    assert misfits(json.loads((folder / "gate.json").read_text()), GateDocument) == []
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"method": "clamp", "strengthUnit": "nextTokenKl", "strengths": [0.01]}]
+    "changes",
+    [
+        {},
+        {"systemPrompt": "people liked wine", "systemPromptSeparator": " ", "siblings": ["rome"]},
+        {"method": "clamp", "strengthUnit": "nextTokenKl", "strengths": [0.01]},
+    ],
 )
 def test_a_steering_returns_what_it_declares(steering_world, changes):
-    _, metrics = steering_world.run(steering, steering_payload(**changes))
+    folder, metrics = steering_world.run(steering, steering_payload(**changes))
     assert misfits(metrics, types_of("steering")[1]) == []
+    assert misfits(json.loads((folder / "verdict.json").read_text()), VerdictDocument) == []

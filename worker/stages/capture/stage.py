@@ -12,7 +12,7 @@ from torch import Tensor
 from loopscope.numerics.batching import in_parts, plan_batches
 from loopscope.numerics.capture import NormStatistics, norm_statistics
 from loopscope.specs.artifact_files import PROMPTS
-from loopscope.specs.documents import NormsDocument
+from loopscope.specs.documents.norms import NormsDocument
 from loopscope.specs.payloads.capture import (
     CapturedPrompt,
     CaptureMetrics,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from loopscope.numerics.controls import (
     permuted_pair_counts,
 )
 from loopscope.numerics.mapping import Indices
+from loopscope.specs.documents.gate import ControlNumbers, ControlRecord
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.capture.stage import CALIBRATION
 from loopscope.worker.stages.mapping.anchors import Anchor
@@ -79,13 +79,13 @@ def gate_controls(
     return [*drawn, Control("permuted pairs", matches, best, decides=strict)]
 
 
-def control_record(controls: Sequence[Control]) -> dict[str, Any]:
+def control_record(controls: Sequence[Control]) -> ControlRecord:
     """Return the numbers for ``gate.json``: of the hardest control that decides, then of each."""
     hardest = max((c for c in controls if c.decides), key=lambda control: control.p)
     return {**_numbers(hardest), "controls": [_numbers(control) for control in controls]}
 
 
-def _numbers(control: Control) -> dict[str, Any]:
+def _numbers(control: Control) -> ControlNumbers:
     return {
         "kind": control.kind,
         "decides": control.decides,

@@ -24,7 +24,7 @@ from loopscope.numerics.gate import (
     steered_first,
 )
 from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
-from loopscope.specs.documents import DirectionsDocument
+from loopscope.specs.documents.directions import DirectionsDocument
 from loopscope.specs.payloads.mapping import MappingMetrics, MappingPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from loopscope.numerics.directions import summed_direction
 from loopscope.numerics.sampling import keyed_generator, random_direction
-from loopscope.specs.documents import DirectionsDocument
+from loopscope.specs.documents.directions import DirectionsDocument
 from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from loopscope.numerics.fixed_text import (
 from loopscope.numerics.outcomes import changed_activation
 from loopscope.numerics.scores import read_prefixed, text_kl, text_kl_of_prefix, text_loss_rise
 from loopscope.specs.payloads.references import Preflights
-from loopscope.specs.payloads.steering import SIDES
+from loopscope.specs.payloads.steering import SIDES, Side
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.cells import Cell
@@ -52,7 +52,20 @@ class NeutralScores:
     """
 
     kl: Floats
-    collateral: dict[str, Floats]
+    collateral: dict[Side, Floats]
+
+
+class CollateralOfTexts(TypedDict):
+    """Of each cell the change of a dictionary's latents on some texts, and what was there."""
+
+    changed: dict[Side, list[float]]
+    before: dict[Side, float]
+
+
+class EffectsOfTexts(CollateralOfTexts):
+    """The same with the KL [cells that were measured, texts] in nats."""
+
+    kl: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ class NeutralTexts:
 
     def _scores(
         self, cells: Sequence[Cell], wanted: Sequence[int], places: Sequence[int]
-    ) -> dict[str, Any]:
+    ) -> EffectsOfTexts:
         prefixed = {
             (arm, place): read_prefixed(self.run.model.causal, self.text(place), prefix)
             for arm, prefix in self.run.prefixes.items()
@@ -214,7 +227,7 @@ class NeutralTexts:
         cells: Sequence[Cell],
         places: Sequence[int],
         prefixed: dict[tuple[str, int], FixedText],
-    ) -> dict[str, Any]:
+    ) -> CollateralOfTexts:
         """Return Σ |a − b| of each cell and Σ b over some texts' positions, for each dictionary."""
         rows = torch.cat([self.text(place).measured for place in places])
         steered = [cell for cell in cells if cell.arm not in self.run.prefixes]
@@ -226,7 +239,8 @@ class NeutralTexts:
             else next(moved)
             for cell in cells
         ]
-        changed, before = {}, {}
+        changed: dict[Side, list[float]] = {}
+        before: dict[Side, float] = {}
         for side in SIDES:
             reference = self.run.payload[side]["dictionary"]
             dictionary = self.run.context.dictionary(reference).to(self.run.context.device)

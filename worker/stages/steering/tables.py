@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pyarrow
 from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
-from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.numerics.verdict import Evidence, VerdictRules
+from loopscope.specs.documents.verdict import VerdictDocument
 from loopscope.specs.payloads.steering import Interval, SteeringResults
 from loopscope.worker.stages.steering.arms import PRIMARY
 from loopscope.worker.stages.steering.cells import Row
@@ -23,6 +24,7 @@ from loopscope.worker.stages.steering.fairness import (
     system_prompt_record,
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
+from loopscope.worker.stages.steering.verdict_record import decision_record
 from loopscope.worker.stages.steering.words import word_outcomes
 from loopscope.worker.stages.tables import write_json, write_table
 
@@ -51,7 +53,7 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
     arms = _arm_table(scored, outcomes)
     write_table(out / "arms.parquet", arms)
     write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
-    verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
+    verdict = _verdict(scored, outcomes)
     write_json(out / "verdict.json", verdict)
     metrics = _metrics(verdict, arms)
     if scored.payload.get("method") == "clamp":
@@ -66,7 +68,7 @@ _SHIFT_COLUMNS = (
 )  # fmt: skip
 
 
-def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
+def _shift_columns(shifts: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
     return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
 
 
@@ -133,7 +135,7 @@ def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> flo
     return float(summary(known)) if known.size else float("nan")
 
 
-def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> VerdictDocument:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
     concept = outcomes["concept"]
     errors = budget_errors(scored, concept)
@@ -156,9 +158,10 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
     )
     rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
     return {
-        **decide(evidence, rules),
+        **decision_record(evidence, rules),
         "budget": budget_record(scored, errors),
         "system_prompt": system_prompt_record(scored, concept),
+        "probe": scored.probe,
     }
 
 
@@ -177,7 +180,7 @@ def _rate_among_intact(
     return rates
 
 
-def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> SteeringResults:
+def _metrics(verdict: VerdictDocument, arms: dict[str, Any]) -> SteeringResults:
     metrics: SteeringResults = {
         "verdict": verdict["verdict"],
         "reason": verdict["reason"],
@@ -209,7 +212,7 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> SteeringResults:
     return metrics
 
 
-def _primary(verdict: dict[str, Any]) -> dict[str, Interval]:
+def _primary(verdict: VerdictDocument) -> dict[str, Interval]:
     return {
         c["contrast"]: {"estimate": c["estimate"], "low": c["low"], "high": c["high"]}
         for c in verdict["contrasts"]
