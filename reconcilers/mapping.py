@@ -8,7 +8,7 @@ from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import PROMPTS
 from loopscope.specs.payloads.mapping import (
     GateThresholds,
     MappingPayload,
@@ -90,7 +90,7 @@ def _mismatch(sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Blocked 
             "use one",
             terminal=True,
         )
-    prompts = [artifact.files.get(PROMPTS) for _, artifact in sides.values()]
+    prompts = [artifact.files.get(PROMPTS.name) for _, artifact in sides.values()]
     if prompts[0] != prompts[1]:
         return Blocked(
             "InputMismatch",

@@ -8,6 +8,7 @@ from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wan
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
+from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.payloads.steering import (
@@ -94,7 +95,7 @@ def _wanted(
         "model": model["identity"],
         "directions": [
             mapping_artifact.files[name].sha256
-            for name in ("directions.json", "directions.safetensors")
+            for name in (DIRECTIONS.name, DIRECTIONS_VECTORS.name)
         ],
         "capture": capture_artifact.content_digest,
         "sides": {

@@ -33,6 +33,16 @@ from loopscope.reports.story import (
     share_sentence,
 )
 from loopscope.reports.view import ExperimentView, StageView
+from loopscope.specs.artifacts.capture import NORMS
+from loopscope.specs.artifacts.decomposition import FEATURES
+from loopscope.specs.artifacts.mapping import (
+    COARSE_SUMMARY,
+    COSINE_HISTOGRAM,
+    DIRECTIONS,
+    GATE,
+    PAIRS,
+)
+from loopscope.specs.artifacts.steering import ARMS, VERDICT
 from loopscope.specs.rules import Selection
 
 HISTOGRAMS_MAX = 6
@@ -69,7 +79,7 @@ def capture(view: ExperimentView) -> dict[str, Any]:
     stage, both = view.stage("capture"), (view.stage("coarse"), view.stage("fine"))
     return {
         "stage": stage,
-        "norms": stage.document("norms.json") if stage.available else {},
+        "norms": stage.document(NORMS.name) if stage.available else {},
         "sides": [(side, _near_edge(side.metrics)) for side in both],
         "positions": view.experiment.spec["positions"],
         "aggregation": view.experiment.spec["aggregation"],
@@ -96,7 +106,7 @@ def anchors(view: ExperimentView, side: Literal["coarse", "fine"]) -> dict[str, 
             "hard": False,
             "cautions": {},
         }
-    features = stage.table("features.parquet").set_index("latent", drop=False)
+    features = stage.table(FEATURES.name).set_index("latent", drop=False)
     candidates = view.candidates(side)
     rows = features.loc[candidates].to_dict("records")
     selection = Selection.model_validate(stage.spec["selection"])
@@ -116,7 +126,7 @@ def _confirmed(view: ExperimentView) -> dict[int, bool]:
     mapping_stage = view.stage("mapping")
     if not mapping_stage.available:
         return {}
-    entries = mapping_stage.document("gate.json")["anchors"]
+    entries = mapping_stage.document(GATE.name)["anchors"]
     return {e["coarse"]: e["confirmed"] for e in entries if e.get("confirmed") is not None}
 
 
@@ -125,8 +135,8 @@ def mapping(view: ExperimentView) -> dict[str, Any]:
     stage = view.stage("mapping")
     if not stage.available:
         return {"stage": stage}
-    gate = stage.document("gate.json")
-    pairs = stage.table("pairs.parquet")
+    gate = stage.document(GATE.name)
+    pairs = stage.table(PAIRS.name)
     rules = stage.spec
     return {
         "stage": stage,
@@ -140,7 +150,7 @@ def mapping(view: ExperimentView) -> dict[str, Any]:
         "pairs": pairs.head(PAIRS_SHOWN_MAX).to_dict("records"),
         "pairs_hidden": max(0, len(pairs) - PAIRS_SHOWN_MAX),
         "figures": _mapping_figures(stage) if len(pairs) else {},
-        "directions": stage.document("directions.json"),
+        "directions": stage.document(DIRECTIONS.name),
     }
 
 
@@ -149,8 +159,8 @@ def steering(view: ExperimentView) -> dict[str, Any]:
     stage = view.stage("steering")
     if not stage.available:
         return {"stage": stage}
-    arms = stage.table("arms.parquet")
-    verdict = stage.document("verdict.json")
+    arms = stage.table(ARMS.name)
+    verdict = stage.document(VERDICT.name)
     openings, hidden = samples_by_opening(stage)
     shifts, shifts_hidden = shifts_by_opening(stage)
     return {
@@ -237,9 +247,9 @@ def _condition_facts(record: Any) -> dict[str, Any]:
 
 
 def _mapping_figures(stage: StageView) -> dict[str, Any]:
-    pairs, gate = stage.table("pairs.parquet"), stage.document("gate.json")
-    histogram = stage.table("cosine_histogram.parquet")
-    summary = stage.table("coarse_summary.parquet").set_index("coarse")
+    pairs, gate = stage.table(PAIRS.name), stage.document(GATE.name)
+    histogram = stage.table(COSINE_HISTOGRAM.name)
+    summary = stage.table(COARSE_SUMMARY.name).set_index("coarse")
     order = [entry["coarse"] for entry in gate["anchors"]]
     drawn = pairs[pairs["coarse"].isin(order[:ANCHORS_DRAWN_MAX])]
     return {
@@ -265,7 +275,7 @@ def _mapping_figures(stage: StageView) -> dict[str, Any]:
 
 
 def _graph_anchors(stage: StageView) -> list[GraphAnchor]:
-    pairs, gate = stage.table("pairs.parquet"), stage.document("gate.json")
+    pairs, gate = stage.table(PAIRS.name), stage.document(GATE.name)
     children = pairs[pairs["child"]]
     return [
         GraphAnchor(
@@ -292,5 +302,5 @@ def _strength_unit(view: ExperimentView, stage: StageView) -> dict[str, Any]:
         "absolute": ("1", ""),
     }[unit]
     capture_stage = view.stage("capture")
-    norms = capture_stage.document("norms.json") if capture_stage.available else {}
+    norms = capture_stage.document(NORMS.name) if capture_stage.available else {}
     return {"name": unit, "words": words, "size": norms.get(name)}

@@ -16,6 +16,8 @@ from loopscope.reports.numbers import (
     testable,
 )
 from loopscope.reports.view import ExperimentView
+from loopscope.specs.artifacts.mapping import GATE
+from loopscope.specs.artifacts.steering import VERDICT
 from loopscope.specs.pipeline import NodeName
 
 COMMON_SHARE = 0.5
@@ -155,7 +157,7 @@ def confirmation(view: ExperimentView) -> str:
         return "not confirmed: the mapping is not available"
     if not stage.available:
         return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
-    return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
+    return str(stage.document(GATE.name).get("confirmation", "not confirmed: no test split"))
 
 
 def cautions(view: ExperimentView) -> list[str]:
@@ -191,7 +193,7 @@ def _gate(view: ExperimentView) -> Answer:
     stage = view.stage("mapping")
     if not stage.available:
         return _missing(view, "Gate", "mapping")
-    gate = stage.document("gate.json")
+    gate = stage.document(GATE.name)
     other = gate["other_rule"]
     sentences = [
         sentence(gate["reason"]),
@@ -207,7 +209,7 @@ def _steering(view: ExperimentView) -> Answer:
     stage = view.stage("steering")
     if not stage.available:
         return _missing(view, "Steering", "steering")
-    verdict = testable(stage.document("verdict.json"))
+    verdict = testable(stage.document(VERDICT.name))
     sentences = []
     if not is_missing(verdict.get("estimate")):
         contrast = " minus ".join(str(verdict["contrast"]).split("-"))
@@ -225,7 +227,7 @@ def _steering(view: ExperimentView) -> Answer:
 def _steered_anchor(view: ExperimentView) -> list[str]:
     """Return which anchor was steered, with its count and its rank; nothing in older artifacts."""
     stage = view.stage("mapping")
-    entries = stage.document("gate.json")["anchors"] if stage.available else []
+    entries = stage.document(GATE.name)["anchors"] if stage.available else []
     return [
         f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
         f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
@@ -242,7 +244,7 @@ def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
 
 
 def _mapping_cautions(view: ExperimentView) -> list[str]:
-    gate = view.stage("mapping").document("gate.json")
+    gate = view.stage("mapping").document(GATE.name)
     found = []
     if gate["verdict"] == "GO" and (gate.get("share_of_all") or 0) > RARE_SHARE:
         found.append(
@@ -271,7 +273,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
 
 
 def _steering_cautions(view: ExperimentView) -> list[str]:
-    verdict = view.stage("steering").document("verdict.json")
+    verdict = view.stage("steering").document(VERDICT.name)
     found = []
     if verdict["verdict"] == "Inconclusive":
         found.append(

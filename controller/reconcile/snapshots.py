@@ -19,6 +19,7 @@ from loopscope.reconcilers.plan import (
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
 from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, older_words, revisions_of
+from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -30,13 +31,9 @@ from loopscope.state.db.connection import Connection
 from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
-_FEATURE_COLUMNS = [
-    "latent",
-    "selectivity",
-    "firing_rate_target",
-    "firing_rate_neutral",
-    "q_value",
-]
+_FEATURE_COLUMNS = FEATURES.named(
+    "latent", "selectivity", "firing_rate_target", "firing_rate_neutral", "q_value"
+)
 
 
 class Objects(Protocol):
@@ -265,7 +262,7 @@ class Observer:
         selection = Selection.model_validate(record.spec["selection"])
         cache_key = (artifact.content_digest, selection.model_dump_json())
         if cache_key not in self._candidates:
-            path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
+            path = self.artifacts.folder(artifact.stage, artifact.digest) / FEATURES.name
             with reading(path.name):
                 if file_sha256(path) != artifact.files[path.name].sha256:
                     raise Corrupt(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
-from loopscope.specs.documents.gate import Rule, Verdict
 from loopscope.specs.payloads.references import DecompositionReference, NamedUpstreamArtifact
 
 
@@ -21,7 +20,7 @@ class SelectionThresholds(TypedDict):
 class GateThresholds(TypedDict):
     """When the answer is GO, as ``Gate`` declares it; its policy changes no number."""
 
-    rule: Rule
+    rule: Literal["cosine", "strict"]
     minSubfeatures: int
     minFineSelectivity: float
     nullAnchors: int
@@ -65,7 +64,7 @@ class MappingPayload(MappingWork):
 class MappingMetrics(TypedDict):
     """The numbers of a mapping. What is not known, or belongs to no anchor, is None."""
 
-    verdict: Verdict
+    verdict: str
     anchors: int
     passing: int
     children: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from loopscope.specs.documents.verdict import WordPValues
+from loopscope.specs.artifacts.verdict import WordsP
 from loopscope.specs.payloads.references import (
     DecompositionReference,
     ModelReference,
@@ -77,7 +77,7 @@ class SteeringPayload(SteeringWork):
 class Interval(TypedDict):
     """A contrast between two arms with its 95 % interval; what is not known is None."""
 
-    estimate: float | None
+    estimate: float
     low: float | None
     high: float | None
 
@@ -99,7 +99,7 @@ class SteeringResults(TypedDict):
     n: int
     n_needed: int | None
     samples_needed: int | None
-    p: NotRequired[WordPValues]
+    p: NotRequired[WordsP]
     primary: NotRequired[dict[str, Interval]]
     budget_texts: NotRequired[int]
     budget_sd: NotRequired[float | None]

@@ -1,25 +1,19 @@
 """Each stage has a payload and metrics of a declared type, and both sides keep to it."""
 
 import importlib
-import json
 from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
 
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.specs.actions import CODE_REVISIONS, Stage
-from loopscope.specs.documents.directions import DirectionsDocument
-from loopscope.specs.documents.gate import GateDocument
-from loopscope.specs.documents.norms import NormsDocument
-from loopscope.specs.documents.verdict import VerdictDocument
 from loopscope.specs.pipeline import PIPELINE
-from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.steering import stage as steering
+from tests.artifact_world import run_stages
 from tests.simulated import Simulation, experiment_spec, texts
-from tests.stage_world import capture_payload, steering_payload
+from tests.stage_world import World, steering_payload
 from tests.typed_json import misfits
 from tests.unit.conftest import HOOK
-from tests.unit.worker_bench import Bench
 
 STAGES = get_args(Stage)
 
@@ -104,33 +98,16 @@ def test_a_field_too_few_or_too_many_is_noticed(planned):
     assert misfits(payload, declared) == ["$.gate.rule is missing"]
 
 
-def test_a_capture_returns_what_it_declares(world):
-    folder, metrics = world.run(capture, capture_payload())
-    assert misfits(metrics, types_of("capture")[1]) == []
-    assert misfits(json.loads((folder / "norms.json").read_text()), NormsDocument) == []
+@pytest.mark.parametrize("everything", [True, False], ids=["everything", "nothing"])
+def test_what_the_stages_return_is_what_they_declare(rope_model, tmp_path, everything):
+    """With all that a spec may leave out, and with nothing of it, not even a candidate."""
+    world = World(rope_model, tmp_path)
+    folders = run_stages(world, everything=everything)
+    for stage, folder in folders.items():
+        assert misfits(world.metrics[folder.name], types_of(stage)[1]) == []
 
 
-@pytest.mark.parametrize("candidates", [[0], []])
-def test_decomposition_and_mapping_return_what_they_declare(tmp_path, candidates):
-    bench = Bench(tmp_path)
-    bench.capture()
-    for side in ("coarse", "fine"):
-        assert misfits(bench.decompose(side), types_of("decomposition")[1]) == []
-    metrics, folder = bench.map(candidates)
-    assert misfits(metrics, types_of("mapping")[1]) == []
-    assert misfits(json.loads((folder / "directions.json").read_text()), DirectionsDocument) == []
-    assert misfits(json.loads((folder / "gate.json").read_text()), GateDocument) == []
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"systemPrompt": "people liked wine", "systemPromptSeparator": " ", "siblings": ["rome"]},
-        {"method": "clamp", "strengthUnit": "nextTokenKl", "strengths": [0.01]},
-    ],
-)
-def test_a_steering_returns_what_it_declares(steering_world, changes):
-    folder, metrics = steering_world.run(steering, steering_payload(**changes))
+def test_what_a_steering_returns_of_clamped_latents_is_declared(steering_world):
+    _, metrics = steering_world.run(steering, steering_payload(method="clamp"))
+    assert metrics["method"] == "clamp"
     assert misfits(metrics, types_of("steering")[1]) == []
-    assert misfits(json.loads((folder / "verdict.json").read_text()), VerdictDocument) == []

@@ -9,7 +9,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import PROMPTS
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.tables import read_columns
@@ -20,7 +20,7 @@ def read_prompts(
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a decomposition's table of prompts, one entry a prompt."""
     folder = context.artifact("decomposition", decomposition["digest"])
-    return read_columns(folder / PROMPTS)
+    return read_columns(folder / PROMPTS.name)
 
 
 def prompt_rows(

@@ -11,8 +11,15 @@ from torch import Tensor
 
 from loopscope.numerics.batching import in_parts, plan_batches
 from loopscope.numerics.capture import NormStatistics, norm_statistics
-from loopscope.specs.artifact_files import PROMPTS
-from loopscope.specs.documents.norms import NormsDocument
+from loopscope.specs.artifacts.capture import (
+    CALIBRATION,
+    CAPTURED_PROMPTS,
+    MEAN,
+    NORMS,
+    REFERENCE,
+    RESIDUAL,
+    Norms,
+)
 from loopscope.specs.payloads.capture import (
     CapturedPrompt,
     CaptureMetrics,
@@ -24,14 +31,12 @@ from loopscope.worker.models import LoadedModel
 from loopscope.worker.siblings import ShardKind
 from loopscope.worker.stages.capture.forward_passes import ForwardPasses
 from loopscope.worker.stages.capture.preflights import capture_preflights
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.tables import write_document, write_table
 
 TOKENS_PER_BATCH_MAX = 512
 """About a second of work for a small model on a CPU; part of what makes payload bytes equal."""
 BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
-CALIBRATION = "calibration.safetensors"
-REFERENCE = "reference.safetensors"
 
 
 def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMetrics:
@@ -72,7 +77,7 @@ def _write_reference(payload: CapturePayload, found: dict[int, Tensor], out: Pat
     kept = {i: row[-1:] if last else row for i, row in found.items()}
     index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
     residual = torch.cat(list(kept.values())).contiguous()
-    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE)
+    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE.name)
 
 
 def _write_calibration(
@@ -87,7 +92,7 @@ def _write_calibration(
     ids, tokens = [one for one, _ in pieces], [tokens for _, tokens in pieces]
     shards = _capture_all(model, payload["hook"], tokens, ids, context, "calibration")
     rows = torch.cat(_in_prompt_order(shards, len(pieces)))
-    save_file({"residual": rows}, out / CALIBRATION)
+    save_file({"residual": rows}, out / CALIBRATION.name)
     return len(rows)
 
 
@@ -188,10 +193,10 @@ def _write(
             "prompt_index": torch.repeat_interleave(index, counts),
             "residual": residual.contiguous(),
         },
-        out / "residual.safetensors",
+        out / RESIDUAL.name,
     )
-    save_file({"mean": norms.mean.contiguous()}, out / "mean.safetensors")
-    write_json(out / "norms.json", _norms_record(norms))
+    save_file({"mean": norms.mean.contiguous()}, out / MEAN.name)
+    write_document(out, NORMS, _norms_record(norms))
     _write_prompts(payload["prompts"], lengths, last_tokens, out)
     return every
 
@@ -212,7 +217,7 @@ def _positions(first: Tensor, counts: Tensor) -> Tensor:
     return (torch.repeat_interleave(first, counts) + steps).to(torch.int32)
 
 
-def _norms_record(norms: NormStatistics) -> NormsDocument:
+def _norms_record(norms: NormStatistics) -> Norms:
     return {
         "median_norm": norms.median_norm,
         "median_centred_norm": norms.median_centred_norm,
@@ -226,7 +231,8 @@ def _write_prompts(
     prompts: list[CapturedPrompt], lengths: list[int], last_tokens: list[str], out: Path
 ) -> None:
     write_table(
-        out / PROMPTS,
+        out,
+        CAPTURED_PROMPTS,
         {
             "prompt_id": [prompt["id"] for prompt in prompts],
             "text": [prompt["text"] for prompt in prompts],

@@ -20,12 +20,8 @@ from loopscope.numerics.controls import Control
 from loopscope.numerics.gate import ChildCounts, GateRules, SelectionPower, Verdict
 from loopscope.numerics.mapping import Indices
 from loopscope.numerics.matching import Comparison, Covariates, MatchedNull
-from loopscope.specs.documents.gate import (
-    ComparisonRecord,
-    MaximumRecord,
-    NullRecord,
-    SelectionPowerRecord,
-)
+from loopscope.specs.artifacts import gate as records
+from loopscope.specs.artifacts.mapping import GATE_DRAWS
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.gate_controls import control_record
 from loopscope.worker.stages.mapping.sides import Rules, Side
@@ -42,7 +38,7 @@ class CalibratedGate:
     """Of each candidate among itself and its own matched anchors, 0 to 100."""
     expected: list[float | None]
     """Children that a latent of the candidate's rate over text, norm and density has."""
-    record: ComparisonRecord
+    record: records.Comparison
 
 
 def calibrated_gate(
@@ -86,7 +82,7 @@ def calibrated_gate(
     )
 
 
-def _record(found: Calibration, gate: GateRules, compared: int) -> ComparisonRecord:
+def _record(found: Calibration, gate: GateRules, compared: int) -> records.Comparison:
     """Return the numbers of ``gate.json`` that compare; what is not known is None."""
     evidence = found.evidence
     return {
@@ -109,7 +105,7 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> ComparisonRec
     }
 
 
-def _power_record(power: SelectionPower) -> SelectionPowerRecord:
+def _power_record(power: SelectionPower) -> records.SelectionPower:
     return {
         "smallest_p": power.smallest_p,
         "tested": power.tested,
@@ -119,7 +115,7 @@ def _power_record(power: SelectionPower) -> SelectionPowerRecord:
     }
 
 
-def _null_record(null: MatchedNull, wanted: int) -> NullRecord:
+def _null_record(null: MatchedNull, wanted: int) -> records.MatchedSets:
     differences = {name: _known(value) for name, value in null.differences.items()}
     return {
         "anchors": null.draws,
@@ -133,7 +129,7 @@ def _null_record(null: MatchedNull, wanted: int) -> NullRecord:
     }
 
 
-def _maximum_record(null: MatchedNull, compared: int) -> MaximumRecord:
+def _maximum_record(null: MatchedNull, compared: int) -> records.LargestCount:
     """Return how the best candidate's count stands among the best of matched sets."""
     return {
         "count": compared,
@@ -164,7 +160,8 @@ def _write_draws(found: Calibration, out: Path) -> None:
     )
     sizes = {name: len(part) for name, (part, *_) in parts.items()}
     write_table(
-        out / "gate_draws.parquet",
+        out,
+        GATE_DRAWS,
         {
             "source": np.repeat(list(sizes), list(sizes.values())),
             "draw": np.concatenate([np.arange(size) for size in sizes.values()]),

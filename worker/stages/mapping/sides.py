@@ -14,7 +14,7 @@ from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, Select
 from loopscope.numerics.mapping import ActivationColumns
 from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
 from loopscope.specs.payloads.mapping import MappingPayload
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.state.failures import TerminalFailure
@@ -94,8 +94,8 @@ class Side:
 def read_side(side: DecompositionReference, context: StageContext) -> Side:
     """Read a decomposition and the decoder that it was made with."""
     folder = context.artifact("decomposition", side["digest"])
-    prompts = read_columns(folder / PROMPTS)
-    activations, _ = read_sparse(folder / "activations.safetensors")
+    prompts = read_columns(folder / PROMPTS.name)
+    activations, _ = read_sparse(folder / ACTIVATIONS.name)
     dictionary = context.dictionary(side["dictionary"])
     if activations.shape != (len(prompts["split"]), dictionary.d_sae):
         raise TerminalFailure(
@@ -104,7 +104,7 @@ def read_side(side: DecompositionReference, context: StageContext) -> Side:
             f"{(len(prompts['split']), dictionary.d_sae)}; delete the decomposition's artifact",
         )
     rows, held_out = prompt_rows(activations, prompts)
-    features = read_columns(folder / "features.parquet")
+    features = read_columns(folder / FEATURES.name)
     return Side(
         decoder=dictionary.w_dec.to(context.device),
         rows=rows,

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from loopscope.numerics.directions import summed_direction
 from loopscope.numerics.sampling import keyed_generator, random_direction
-from loopscope.specs.documents.directions import DirectionsDocument
+from loopscope.specs.artifacts.capture import RESIDUAL
+from loopscope.specs.artifacts.decomposition import FEATURES
+from loopscope.specs.artifacts.gate import Directions
+from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
@@ -56,9 +59,9 @@ def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) ->
     Raises TerminalFailure ``ShapeMismatch`` when a direction is not as wide as the model.
     """
     mapping = context.artifact("mapping", payload["mapping"]["digest"])
-    path = mapping / "directions.safetensors"
+    path = mapping / DIRECTIONS_VECTORS.name
     directions = load_file(path) if path.exists() else {}
-    found: DirectionsDocument = json.loads((mapping / "directions.json").read_text())
+    found: Directions = json.loads((mapping / DIRECTIONS.name).read_text())
     arms = Arms({}, targets={"coarse": found["anchors"], "fine": found["children_of_all"]})
     for name in payload["arms"]:
         if name == "random":
@@ -88,7 +91,7 @@ def _add(arms: Arms, name: str, vector: Tensor | None, why: str | None) -> None:
         arms.vectors[name] = vector.float()
 
 
-def _latents_of_primary(found: DirectionsDocument, arms: Arms) -> dict[str, dict[str, list[int]]]:
+def _latents_of_primary(found: Directions, arms: Arms) -> dict[str, dict[str, list[int]]]:
     coarse = [] if found["anchor"] is None else [found["anchor"]]
     fine = found["children"]
     parts: dict[str, dict[str, list[int]]] = {
@@ -102,9 +105,7 @@ def _latents_of_primary(found: DirectionsDocument, arms: Arms) -> dict[str, dict
 Built = tuple[Tensor | None, dict[str, list[int]], str | None]
 
 
-def _coarse_pair(
-    payload: SteeringPayload, context: StageContext, found: DirectionsDocument
-) -> Built:
+def _coarse_pair(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """The steered anchor and the next: as many sources as multi has, at one resolution."""
     pair = found["anchors"][:2]
     if len(pair) < 2:
@@ -114,9 +115,7 @@ def _coarse_pair(
     return vector, {"coarse": pair, "fine": []}, "the two decoder rows cancel"
 
 
-def _non_children(
-    payload: SteeringPayload, context: StageContext, found: DirectionsDocument
-) -> Built:
+def _non_children(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """As many fine latents as the anchor has children, none of them any anchor's child.
 
     Each fires about as often as a child, and none answers to the concept.
@@ -145,7 +144,7 @@ def _drawn(
     control made of them would be one more arm of the concept.
     """
     folder = context.artifact("decomposition", payload[side]["digest"])
-    features = read_columns(folder / "features.parquet")
+    features = read_columns(folder / FEATURES.name)
     concept = (features["q_value"] <= CONCEPT_Q_MAX) & (features["selectivity"] > 0)
     excluded = [*targets, *np.flatnonzero(concept).tolist()]
     return matched_latents(features["n_firing"], wanted, excluded, payload["sampling"]["seed"])
@@ -175,9 +174,7 @@ def matched_latents(
     return drawn
 
 
-def _random_latent(
-    payload: SteeringPayload, context: StageContext, found: DirectionsDocument
-) -> Built:
+def _random_latent(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """One coarse decoder row that fires about as often as the anchor and is none."""
     if found["anchor"] is None:
         return None, {}, "there is no anchor to be matched"
@@ -189,12 +186,10 @@ def _random_latent(
     return vector, {"coarse": drawn, "fine": []}, f"decoder row {drawn[0]} is zero"
 
 
-def _mean_difference(
-    payload: SteeringPayload, context: StageContext, _found: DirectionsDocument
-) -> Built:
+def _mean_difference(payload: SteeringPayload, context: StageContext, _found: Directions) -> Built:
     """Mean target minus mean neutral residual over the captured rows of the discover split."""
     folder = context.artifact("capture", payload["capture"]["digest"])
-    tensors = load_file(folder / "residual.safetensors")
+    tensors = load_file(folder / RESIDUAL.name)
     prompts = read_prompts(payload["coarse"], context)
     chosen = prompts["split"] == "discover"
     rows = tensors["prompt_index"].numpy()

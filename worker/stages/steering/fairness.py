@@ -16,11 +16,7 @@ from loopscope.numerics.budget_error import (
 )
 from loopscope.numerics.fixed_text import POSITIONS_PER_TEXT
 from loopscope.numerics.paired import Contrast, paired_contrast
-from loopscope.specs.documents.verdict import (
-    BesidePromptRecord,
-    BudgetRecord,
-    SystemPromptRecord,
-)
+from loopscope.specs.artifacts import verdict as records
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.scored import UNSTEERED, Scored
@@ -53,7 +49,7 @@ def budget_errors(scored: Scored, concept: Values) -> dict[str, BudgetError]:
     }
 
 
-def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> BudgetRecord | None:
+def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> records.Budget | None:
     """Return the budgets' error for ``verdict.json``, None where strengths are norms."""
     if scored.budget is None:
         return None
@@ -73,7 +69,7 @@ def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> BudgetRecor
     }
 
 
-def largest_budget_sd(record: BudgetRecord) -> float | None:
+def largest_budget_sd(record: records.Budget) -> float | None:
     """Return the largest sd that a contrast of the verdict owes to budgets, None where unknown."""
     binding = {f"multi-{arm}" for arm in ("coarse", "fine")}
     added = [e["shared_sd"] for e in record["errors"] if e["contrast"] in binding]
@@ -81,7 +77,7 @@ def largest_budget_sd(record: BudgetRecord) -> float | None:
     return max(known, default=None)
 
 
-def system_prompt_record(scored: Scored, concept: Values) -> SystemPromptRecord | None:
+def system_prompt_record(scored: Scored, concept: Values) -> records.SystemPrompt | None:
     """Return the system prompt beside the arms at its own KL, None without one.
 
     ``arms`` holds for each of coarse, fine and multi its contrast with the prompt, its score read
@@ -114,7 +110,7 @@ def _placebo(scored: Scored, concept: Values) -> Contrast:
     )
 
 
-def _beside_prompt(scored: Scored, concept: Values, arm: str, prompt: int) -> BesidePromptRecord:
+def _beside_prompt(scored: Scored, concept: Values, arm: str, prompt: int) -> records.BesidePrompt:
     strengths = sorted({cell.strength for cell in scored.cells if cell.arm == arm})
     at = _at_strengths(scored, concept, arm, strengths, scored.neutral.kl)
     assert at is not None, "an arm has the strengths that it reached"

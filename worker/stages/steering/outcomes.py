@@ -14,7 +14,7 @@ from loopscope.numerics.intervention import LatentReader
 from loopscope.numerics.outcomes import LinearProbe, distinct_share, probe_auroc, probe_interval
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
-from loopscope.specs.documents.verdict import ProbeRecord
+from loopscope.specs.artifacts.verdict import Probe
 from loopscope.specs.hooks import Hook
 from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
 from loopscope.worker.stages.prompts import read_prompts
@@ -26,16 +26,14 @@ PROBE_PROMPTS_MAX = 100
 """Prompts of each condition that the probe is fitted to, drawn by their text if there are more."""
 
 
-class FittedProbe(ProbeRecord):
+class FittedProbe(Probe):
     """A probe with its weights [d_model] and its bias."""
 
     weight: list[float]
     bias: float
 
 
-def read_outcomes(
-    run: SteeringRun, generated: dict[Row, list[int]]
-) -> tuple[Outcomes, ProbeRecord]:
+def read_outcomes(run: SteeringRun, generated: dict[Row, list[int]]) -> tuple[Outcomes, Probe]:
     """Return each outcome of each row (NaN where unknown), and what the probe is.
 
     ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation

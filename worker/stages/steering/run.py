@@ -13,7 +13,7 @@ from loopscope.numerics.capture import HookNeverFired, NotFinite
 from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
-from loopscope.specs.documents.norms import NormsDocument
+from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
@@ -83,10 +83,10 @@ class SteeringRun:
         kept: Kept = json.loads(path.read_text())
         return kept
 
-    def norms(self) -> NormsDocument:
+    def norms(self) -> Norms:
         """Return the residual norms that the capture measured."""
         capture = self.context.artifact("capture", self.payload["capture"]["digest"])
-        found: NormsDocument = json.loads((capture / "norms.json").read_text())
+        found: Norms = json.loads((capture / NORMS.name).read_text())
         return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.specs.documents.verdict import ProbeRecord
+from loopscope.specs.artifacts.verdict import Probe
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Cell, Row
@@ -34,7 +34,7 @@ class Scored:
     tokens: dict[Row, list[int]]
     texts: dict[Row, str]
     outcomes: dict[str, dict[Row, float]]
-    probe: ProbeRecord
+    probe: Probe
     neutral_order: list[int]
     neutral: NeutralScores
     budget: NDArray[np.float64] | None

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
 from loopscope.numerics.verdict import Evidence, VerdictRules
-from loopscope.specs.documents.verdict import VerdictDocument
+from loopscope.specs.artifacts.steering import (
+    ARMS,
+    DISTRIBUTION_SHIFT,
+    NEUTRAL_TEXT,
+    SAMPLES,
+    SCORES,
+    VERDICT,
+)
+from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.payloads.steering import Interval, SteeringResults
 from loopscope.worker.stages.steering.arms import PRIMARY
 from loopscope.worker.stages.steering.cells import Row
@@ -26,7 +34,7 @@ from loopscope.worker.stages.steering.fairness import (
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.steering.verdict_record import decision_record
 from loopscope.worker.stages.steering.words import word_outcomes
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.tables import write_document, write_table
 
 
 def write_results(scored: Scored, out: Path) -> SteeringResults:
@@ -34,7 +42,8 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
     outcomes = {**word_outcomes(scored), **scored.outcomes}
     keys = _keys(scored)
     write_table(
-        out / "steering_samples.parquet",
+        out,
+        SAMPLES,
         {
             **keys,
             "text": [scored.texts[row] for row in scored.rows],
@@ -48,13 +57,13 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
     }
     columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
-    write_table(out / "steering_scores.parquet", {**keys, **columns})
-    write_table(out / "neutral_text.parquet", _neutral_columns(scored))
+    write_table(out, SCORES, {**keys, **columns})
+    write_table(out, NEUTRAL_TEXT, _neutral_columns(scored))
     arms = _arm_table(scored, outcomes)
-    write_table(out / "arms.parquet", arms)
-    write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
+    write_table(out, ARMS, arms)
+    write_table(out, DISTRIBUTION_SHIFT, _shift_columns(scored.shifts))
     verdict = _verdict(scored, outcomes)
-    write_json(out / "verdict.json", verdict)
+    write_document(out, VERDICT, verdict)
     metrics = _metrics(verdict, arms)
     if scored.payload.get("method") == "clamp":
         metrics["method"] = "clamp"
@@ -62,14 +71,11 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
 
 
 PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
-_SHIFT_COLUMNS = (
-    "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
-    "probability_after", "rank_after", "new_arrival",
-)  # fmt: skip
 
 
 def _shift_columns(shifts: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
-    return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
+    names = [column.name for column in DISTRIBUTION_SHIFT.columns]
+    return {name: [shift[name] for shift in shifts] for name in names}
 
 
 def _neutral_columns(scored: Scored) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> flo
     return float(summary(known)) if known.size else float("nan")
 
 
-def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> VerdictDocument:
+def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> Verdict:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
     concept = outcomes["concept"]
     errors = budget_errors(scored, concept)
@@ -180,7 +186,7 @@ def _rate_among_intact(
     return rates
 
 
-def _metrics(verdict: VerdictDocument, arms: dict[str, Any]) -> SteeringResults:
+def _metrics(verdict: Verdict, arms: dict[str, Any]) -> SteeringResults:
     metrics: SteeringResults = {
         "verdict": verdict["verdict"],
         "reason": verdict["reason"],
@@ -212,7 +218,7 @@ def _metrics(verdict: VerdictDocument, arms: dict[str, Any]) -> SteeringResults:
     return metrics
 
 
-def _primary(verdict: VerdictDocument) -> dict[str, Interval]:
+def _primary(verdict: Verdict) -> dict[str, Interval]:
     return {
         c["contrast"]: {"estimate": c["estimate"], "low": c["low"], "high": c["high"]}
         for c in verdict["contrasts"]

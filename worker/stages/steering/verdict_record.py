@@ -7,15 +7,10 @@ import math
 from loopscope.numerics.paired import Contrast
 from loopscope.numerics.verdict import Assay, Evidence, VerdictRules, decide
 from loopscope.numerics.words import WordP
-from loopscope.specs.documents.verdict import (
-    AssayRecord,
-    ContrastRecord,
-    DecisionRecord,
-    WordPValues,
-)
+from loopscope.specs.artifacts import verdict as records
 
 
-def decision_record(evidence: Evidence, rules: VerdictRules) -> DecisionRecord:
+def decision_record(evidence: Evidence, rules: VerdictRules) -> records.Decision:
     """Return what is decided, with the evidence and the rules that it rests on."""
     decision = decide(evidence, rules)
     judgement, design = decision.judgement, decision.design
@@ -48,11 +43,11 @@ def decision_record(evidence: Evidence, rules: VerdictRules) -> DecisionRecord:
     }
 
 
-def contrast_record(contrast: Contrast) -> ContrastRecord:
+def contrast_record(contrast: Contrast) -> records.ContrastRecord:
     """Return a contrast for JSON."""
     return {
         "contrast": contrast.contrast,
-        "estimate": _known(contrast.estimate),
+        "estimate": contrast.estimate,
         "low": _known(contrast.low),
         "high": _known(contrast.high),
         "low_90": _known(contrast.low_90),
@@ -71,11 +66,11 @@ def contrast_record(contrast: Contrast) -> ContrastRecord:
     }
 
 
-def _word_p_record(p: WordP) -> WordPValues:
+def _word_p_record(p: WordP) -> records.WordsP:
     return {"supported": p.supported, "refuted": p.refuted, "no_difference": p.no_difference}
 
 
-def _assay_record(assay: Assay) -> AssayRecord:
+def _assay_record(assay: Assay) -> records.Assay:
     return {
         "arm": assay.arm,
         "rate": assay.rate,
