@@ -32,6 +32,8 @@ class World:
         self.model, self.folder, self.calls, self.stop_at = model, folder, [], None
         self.dictionaries: dict[str, SparseDictionary] = {}
         self.batch_divisor = 1
+        self.metrics: dict[str, dict[str, object]] = {}
+        """What each run returned, by its folder."""
 
     def context(self, shards: str) -> StageContext:
         return StageContext(
@@ -59,6 +61,7 @@ class World:
         folder.mkdir(parents=True)
         metrics = stage.run(payload, self.context(shards), folder)
         json.dumps(metrics, allow_nan=False)
+        self.metrics[out] = metrics
         return folder, metrics
 
 

@@ -17,13 +17,13 @@ class ContrastRecord(TypedDict):
     n: int
     groups: int
     sd: float | None
-    shared_sd: float
-    p_greater: float
-    p_less: float
-    p_above_zero: float
-    p_below_zero: float
-    p_above_margin: float
-    p_below_margin: float
+    shared_sd: float | None
+    p_greater: float | None
+    p_less: float | None
+    p_above_zero: float | None
+    p_below_zero: float | None
+    p_above_margin: float | None
+    p_below_margin: float | None
     p_two_sided: float
 
 
@@ -97,8 +97,8 @@ class SystemPrompt(TypedDict):
     arms: list[BesidePrompt]
 
 
-class Verdict(TypedDict):
-    """``verdict.json``: the verdict on steering; what is not known is null."""
+class Decision(TypedDict):
+    """The verdict with what it rests on; ``contrast`` to ``high`` are of the binding contrast."""
 
     verdict: str
     reason: str
@@ -121,6 +121,11 @@ class Verdict(TypedDict):
     intact: list[ContrastRecord]
     secondary: list[SecondaryContrast]
     missing: dict[str, str]
+
+
+class Verdict(Decision):
+    """``verdict.json``: the verdict on steering; what is not known is null."""
+
     budget: Budget | None
     system_prompt: SystemPrompt | None
     probe: Probe

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import types
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pyarrow
 import pyarrow.parquet
@@ -20,6 +18,7 @@ from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.worker.stages.tables import write_table
 from tests.artifact_world import run_stages
 from tests.stage_world import World
+from tests.typed_json import misfits
 
 ROOT = Path(__file__).parents[2]
 ARROW_WORDS = {
@@ -94,36 +93,7 @@ def test_a_file_of_tensors_has_the_declared_ones(worlds, stage, file):
 @pytest.mark.parametrize(("stage", "file"), files_of(Document))
 def test_a_document_has_the_declared_keys_with_values_of_their_types(worlds, stage, file):
     for path in written(worlds, stage, file):
-        assert list(misfits(json.loads(path.read_text()), file.shape, file.name)) == []
-
-
-def misfits(value: Any, shape: Any, place: str):
-    """Yield where a JSON value is not of a shape: a TypedDict, list, dict, union or plain type."""
-    if is_typeddict(shape):
-        hints = get_type_hints(shape)
-        if not isinstance(value, dict) or set(value) != set(hints):
-            yield f"{place} has {sorted(value) if isinstance(value, dict) else value}"
-            return
-        for name, inner in hints.items():
-            yield from misfits(value[name], inner, f"{place}.{name}")
-    elif get_origin(shape) in (Union, types.UnionType):
-        found = [list(misfits(value, inner, place)) for inner in get_args(shape)]
-        if all(found):
-            yield from min(found, key=len)
-    elif get_origin(shape) is list:
-        if not isinstance(value, list):
-            yield f"{place} is {value!r}"
-            return
-        for number, item in enumerate(value):
-            yield from misfits(item, get_args(shape)[0], f"{place}[{number}]")
-    elif get_origin(shape) is dict:
-        if not isinstance(value, dict):
-            yield f"{place} is {value!r}"
-            return
-        for name, item in value.items():
-            yield from misfits(item, get_args(shape)[1], f"{place}[{name}]")
-    elif type(value) not in ((int, float) if shape is float else (shape,)):
-        yield f"{place} is {value!r}, not {shape.__name__}"
+        assert misfits(json.loads(path.read_text()), file.shape, file.name) == []
 
 
 ROOMS = ("controller", "loopscope", "reconcilers", "reports", "worker")

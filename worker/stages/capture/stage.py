@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +20,11 @@ from loopscope.specs.artifacts.capture import (
     RESIDUAL,
     Norms,
 )
+from loopscope.specs.payloads.capture import (
+    CapturedPrompt,
+    CaptureMetrics,
+    CapturePayload,
+)
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
@@ -35,7 +39,7 @@ BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMetrics:
     """Write residual, prompts, norms, mean and calibration text; return the status's numbers.
 
     Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
@@ -54,11 +58,20 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
     _write_reference(payload, reference, out)
     text_tokens = _write_calibration(model, payload, context, out)
-    found = _write(payload, rows, norms, [model.decode([one[-1]]) for one in tokens], out)
-    return {**found, "text_tokens": text_tokens, "preflights": preflights}
+    last_tokens = [model.decode([one[-1]]) for one in tokens]
+    kept = _write(payload, rows, norms, last_tokens, out)
+    return {
+        "prompts": len(rows),
+        "tokens": len(kept),
+        "d_model": int(kept.shape[1]),
+        "median_norm": norms.median_norm,
+        "median_centred_norm": norms.median_centred_norm,
+        "text_tokens": text_tokens,
+        "preflights": preflights,
+    }
 
 
-def _write_reference(payload: dict[str, Any], found: dict[int, Tensor], out: Path) -> None:
+def _write_reference(payload: CapturePayload, found: dict[int, Tensor], out: Path) -> None:
     """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
     last = payload["positions"] == "last"
     kept = {i: row[-1:] if last else row for i, row in found.items()}
@@ -68,7 +81,7 @@ def _write_reference(payload: dict[str, Any], found: dict[int, Tensor], out: Pat
 
 
 def _write_calibration(
-    model: LoadedModel, payload: dict[str, Any], context: StageContext, out: Path
+    model: LoadedModel, payload: CapturePayload, context: StageContext, out: Path
 ) -> int:
     """Write the vectors of every token but BOS of the calibration text; return their number."""
     pieces = [
@@ -94,7 +107,7 @@ def _in_pieces(model: LoadedModel, text: str, tokens_max: int) -> list[list[int]
 
 
 def tokenise(
-    model: LoadedModel, prompts: Sequence[dict[str, Any]], tokens_max: int
+    model: LoadedModel, prompts: Sequence[CapturedPrompt], tokens_max: int
 ) -> list[list[int]]:
     """Return each prompt's tokens with one BOS. ``tokens_max`` counts tokens without BOS.
 
@@ -160,12 +173,13 @@ def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
 
 
 def _write(
-    payload: dict[str, Any],
+    payload: CapturePayload,
     rows: list[Tensor],
     norms: NormStatistics,
     last_tokens: list[str],
     out: Path,
-) -> dict[str, Any]:
+) -> Tensor:
+    """Write residual, mean, norms and prompts; return the vectors of all tokens."""
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
     last = payload["positions"] == "last"
@@ -184,16 +198,10 @@ def _write(
     save_file({"mean": norms.mean.contiguous()}, out / MEAN.name)
     write_document(out, NORMS, _norms_record(norms))
     _write_prompts(payload["prompts"], lengths, last_tokens, out)
-    return {
-        "prompts": len(rows),
-        "tokens": len(every),
-        "d_model": int(every.shape[1]),
-        "median_norm": norms.median_norm,
-        "median_centred_norm": norms.median_centred_norm,
-    }
+    return every
 
 
-def _contrasted(prompts: list[dict[str, Any]], rows: list[Tensor]) -> list[Tensor]:
+def _contrasted(prompts: list[CapturedPrompt], rows: list[Tensor]) -> list[Tensor]:
     """Return the vectors of the target and neutral prompts."""
     return [
         vectors
@@ -220,7 +228,7 @@ def _norms_record(norms: NormStatistics) -> Norms:
 
 
 def _write_prompts(
-    prompts: list[dict[str, Any]], lengths: list[int], last_tokens: list[str], out: Path
+    prompts: list[CapturedPrompt], lengths: list[int], last_tokens: list[str], out: Path
 ) -> None:
     write_table(
         out,

@@ -31,6 +31,7 @@ from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
 from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE, RESIDUAL
 from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
+from loopscope.specs.payloads.decomposition import DecompositionMetrics, DecompositionPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.decomposition.calibration import (
@@ -66,7 +67,7 @@ class CapturedRows:
         return f"{rows:,} {kind}"
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: DecompositionPayload, context: StageContext, out: Path) -> DecompositionMetrics:
     """Write activations, features and the prompts with their split; return the metrics.
 
     Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.

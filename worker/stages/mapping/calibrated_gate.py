@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from loopscope.numerics.calibration import (
     calibrate,
 )
 from loopscope.numerics.controls import Control
-from loopscope.numerics.gate import ChildCounts, GateRules, Verdict
+from loopscope.numerics.gate import ChildCounts, GateRules, SelectionPower, Verdict
 from loopscope.numerics.mapping import Indices
 from loopscope.numerics.matching import Comparison, Covariates, MatchedNull
 from loopscope.specs.artifacts import gate as records
@@ -88,7 +87,7 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> records.Compa
     evidence = found.evidence
     return {
         "best_count": evidence.best_count,
-        "selection": cast(records.SelectionPower, asdict(evidence.power)),
+        "selection": _power_record(evidence.power),
         "mean_rank": _known(evidence.mean_rank),
         "percentile": _known(evidence.percentile),
         "min_percentile": gate.percentile_min,
@@ -103,6 +102,16 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> records.Compa
             "outcome": found.outcome,
             "outcomes": dict(sorted(Counter(r.outcome for r in found.resamples).items())),
         },
+    }
+
+
+def _power_record(power: SelectionPower) -> records.SelectionPower:
+    return {
+        "smallest_p": power.smallest_p,
+        "tested": power.tested,
+        "needed": power.needed,
+        "top": power.top,
+        "prompts_needed": power.prompts_needed,
     }
 
 

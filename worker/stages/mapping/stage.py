@@ -33,6 +33,7 @@ from loopscope.specs.artifacts.mapping import (
     GATE,
     PAIRS,
 )
+from loopscope.specs.payloads.mapping import MappingMetrics, MappingPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.anchors import Anchor, describe_anchors, pair_table
@@ -44,7 +45,7 @@ from loopscope.worker.stages.mapping.sides import Rules, Side, read_side
 from loopscope.worker.stages.tables import joined, write_document, write_table
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMetrics:
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
     capture = context.artifact("capture", payload["capture"]["digest"])
@@ -159,7 +160,7 @@ def _write_directions(
     """
     if not anchors:
         why = "no candidates passed the selection, so there is no anchor"
-        description: Directions = {
+        nothing: Directions = {
             "anchor": None,
             "anchors": [],
             "children": [],
@@ -167,8 +168,8 @@ def _write_directions(
             "arms": {},
             "missing": dict.fromkeys(("coarse", "fine", "multi"), why),
         }
-        write_document(out, DIRECTIONS, description)
-        return description
+        write_document(out, DIRECTIONS, nothing)
+        return nothing
     best = anchors[0]
     children = best.children
     vectors = arm_directions(
@@ -184,7 +185,7 @@ def _write_directions(
         f"the children of coarse latent {best.coarse} by the {rule} rule",
         "multi": "normalised sum of the coarse and the fine direction",
     }
-    description = {
+    description: Directions = {
         "anchor": best.coarse,
         "anchors": [anchor.coarse for anchor in anchors],
         "children": children.tolist(),

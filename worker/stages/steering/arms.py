@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from loopscope.specs.artifacts.capture import RESIDUAL
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.artifacts.gate import Directions
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
+from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.prompts import read_prompts
@@ -53,7 +53,7 @@ class Arms:
         }
 
 
-def build_arms(payload: dict[str, Any], context: StageContext, d_model: int) -> Arms:
+def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) -> Arms:
     """Read the mapping's directions and make the controls that the payload asks for.
 
     Raises TerminalFailure ``ShapeMismatch`` when a direction is not as wide as the model.
@@ -93,8 +93,8 @@ def _add(arms: Arms, name: str, vector: Tensor | None, why: str | None) -> None:
 
 def _latents_of_primary(found: Directions, arms: Arms) -> dict[str, dict[str, list[int]]]:
     coarse = [] if found["anchor"] is None else [found["anchor"]]
-    fine = list(found["children"])
-    parts = {
+    fine = found["children"]
+    parts: dict[str, dict[str, list[int]]] = {
         "coarse": {"coarse": coarse, "fine": []},
         "fine": {"coarse": [], "fine": fine},
         "multi": {"coarse": coarse, "fine": fine},
@@ -105,7 +105,7 @@ def _latents_of_primary(found: Directions, arms: Arms) -> dict[str, dict[str, li
 Built = tuple[Tensor | None, dict[str, list[int]], str | None]
 
 
-def _coarse_pair(payload: dict[str, Any], context: StageContext, found: Directions) -> Built:
+def _coarse_pair(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """The steered anchor and the next: as many sources as multi has, at one resolution."""
     pair = found["anchors"][:2]
     if len(pair) < 2:
@@ -115,7 +115,7 @@ def _coarse_pair(payload: dict[str, Any], context: StageContext, found: Directio
     return vector, {"coarse": pair, "fine": []}, "the two decoder rows cancel"
 
 
-def _non_children(payload: dict[str, Any], context: StageContext, found: Directions) -> Built:
+def _non_children(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """As many fine latents as the anchor has children, none of them any anchor's child.
 
     Each fires about as often as a child, and none answers to the concept.
@@ -132,7 +132,11 @@ def _non_children(payload: dict[str, Any], context: StageContext, found: Directi
 
 
 def _drawn(
-    payload: dict[str, Any], context: StageContext, side: str, wanted: list[int], targets: list[int]
+    payload: SteeringPayload,
+    context: StageContext,
+    side: Side,
+    wanted: list[int],
+    targets: list[int],
 ) -> list[int]:
     """Return for each of ``wanted`` a latent of the side that fires alike and is no target.
 
@@ -170,7 +174,7 @@ def matched_latents(
     return drawn
 
 
-def _random_latent(payload: dict[str, Any], context: StageContext, found: Directions) -> Built:
+def _random_latent(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """One coarse decoder row that fires about as often as the anchor and is none."""
     if found["anchor"] is None:
         return None, {}, "there is no anchor to be matched"
@@ -182,7 +186,7 @@ def _random_latent(payload: dict[str, Any], context: StageContext, found: Direct
     return vector, {"coarse": drawn, "fine": []}, f"decoder row {drawn[0]} is zero"
 
 
-def _mean_difference(payload: dict[str, Any], context: StageContext, _found: Directions) -> Built:
+def _mean_difference(payload: SteeringPayload, context: StageContext, _found: Directions) -> Built:
     """Mean target minus mean neutral residual over the captured rows of the discover split."""
     folder = context.artifact("capture", payload["capture"]["digest"])
     tensors = load_file(folder / RESIDUAL.name)
