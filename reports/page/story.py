@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from loopscope.reports.page.fairness import budget_caution
+from loopscope.specs.artifacts.gate import Gate, GateControl
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.artifacts.steering import VERDICT
+from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.pipeline import NodeName
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.numbers import (
@@ -31,6 +34,20 @@ class Answer:
     about: str
     word: str
     sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What was asked, what came out, and what must not be concluded."""
+
+    question: str
+    answers: list[Answer]
+    cautions: list[str]
+
+
+def headline(view: ExperimentView) -> Headline:
+    """Return question, answers and cautions."""
+    return Headline(question(view), answers(view), cautions(view))
 
 
 def question(view: ExperimentView) -> str:
@@ -58,7 +75,7 @@ def answers(view: ExperimentView) -> list[Answer]:
     return found
 
 
-def share_sentence(gate: dict[str, Any]) -> str:
+def share_sentence(gate: Gate) -> str:
     """Return what the share of all coarse latents that pass means for the gate's worth."""
     share = gate.get("share_of_all")
     if share is None:
@@ -80,17 +97,40 @@ _CONTROLS = {
 """Gates of before controls had a kind were compared with random directions."""
 
 
-def controls(gate: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class NamedControl:
+    """A control of a gate, with its name; what it does not have is None."""
+
+    name: str
+    dictionaries: int
+    p: float
+    median_count: float
+    max_count: int
+    decides: bool
+    effective_dimensions: float | None
+
+
+def controls(gate: Gate) -> list[NamedControl]:
     """Return the controls of a gate, each with its name; those of older gates too."""
     control = gate.get("control")
     if not control:
         return []
-    found = control.get("controls") or [control]
-    known = {"decides": True, "effective_dimensions": None}
-    return [{**known, **entry, "name": _CONTROLS[entry.get("kind")]} for entry in found]
+    found: Sequence[GateControl] = control.get("controls") or [control]
+    return [
+        NamedControl(
+            _CONTROLS[entry.get("kind")],
+            entry["dictionaries"],
+            entry["p"],
+            entry["median_count"],
+            entry["max_count"],
+            entry.get("decides", True),
+            entry.get("effective_dimensions"),
+        )
+        for entry in found
+    ]
 
 
-def calibration_sentences(gate: dict[str, Any]) -> list[str]:
+def calibration_sentences(gate: Gate) -> list[str]:
     """Return what the gate was compared with; nothing for a gate that was not calibrated."""
     if "null" not in gate:
         return []
@@ -111,7 +151,7 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
     return found
 
 
-def _rank_sentence(gate: dict[str, Any]) -> str:
+def _rank_sentence(gate: Gate) -> str:
     """Return how the candidates rank among matched anchors, or that nothing was matched."""
     null = gate["null"]
     if gate["mean_rank"] is None:
@@ -124,9 +164,14 @@ def _rank_sentence(gate: dict[str, Any]) -> str:
     )
 
 
-def _maximum_sentence(gate: dict[str, Any]) -> str:
+class _OlderSets(TypedDict):
+    anchors: int
+    at_least_as_many: int
+
+
+def _maximum_sentence(gate: Gate) -> str:
     """Return what was compared before anchors were ranked: artifacts of older revisions."""
-    null = gate["null"]
+    null = cast(_OlderSets, gate["null"])
     return (
         f"The best of {count(len(gate['anchors']))} anchors has {count(gate['best_count'])} "
         f"children; of {count(null['anchors'])} sets of anchors that are no candidates but fire "
@@ -134,7 +179,7 @@ def _maximum_sentence(gate: dict[str, Any]) -> str:
     )
 
 
-def assay_sentence(verdict: dict[str, Any]) -> str:
+def assay_sentence(verdict: Verdict) -> str:
     """Return whether the run could have shown a difference; empty where no arm says so."""
     assay = verdict.get("assay")
     if not assay:
@@ -172,7 +217,7 @@ def cautions(view: ExperimentView) -> list[str]:
     return found
 
 
-def model_facts(view: ExperimentView) -> dict[str, Any]:
+def model_facts(view: ExperimentView) -> Mapping[str, Any]:
     """Return what the model reference resolved to; empty while that is not known."""
     record = view.stage("capture").record
     facts = record.status.inputs.get("model", {}) if record else {}
