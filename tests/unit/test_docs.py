@@ -210,6 +210,27 @@ def test_every_page_is_listed_where_its_readers_look():
     assert set(ROOT.glob("*.md")) - listed == set()
 
 
+HOUSE = {
+    "generation", "resource version", "condition", "finalizer", "owner", "field manager",
+    "server-side apply", "admission", "leader election", "resync", "reclaim", "quarantine",
+    "repair", "prune", "converged", "overlay", "power loss", "fault", "settled", "latent", "decoder row",
+    "firing rate", "feature splitting", "ablate", "prefix", "control prompts", "gate", "verdict",
+}  # fmt: skip
+"""Words for which there once were private ones, or that are easily taken for something else."""
+
+
+def test_the_glossary_explains_each_word_once_in_alphabetical_order():
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    tables = [
+        re.findall(r"^\| (?!word)([^|]+) \|", part, re.MULTILINE) for part in page.split("##")
+    ]
+    for words in tables:
+        assert words == sorted(words, key=str.lower)
+    words = [word for table in tables for word in table]
+    assert len(set(words)) == len(words)
+    assert set(words) >= HOUSE
+
+
 def test_every_room_is_on_the_map():
     rooms = {place.name for place in (ROOT / "loopscope").iterdir() if place.is_symlink()}
     for page in ("CONTRIBUTING.md", "ARCHITECTURE.md"):
