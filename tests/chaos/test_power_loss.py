@@ -12,7 +12,7 @@ from tests.tiny_experiment import make_experiment
 pytestmark = pytest.mark.integration
 
 
-def test_the_same_report_after_the_power_loss_was_pulled(tmp_path: Path) -> None:
+def test_the_same_report_after_the_power_was_lost(tmp_path: Path) -> None:
     spec = make_experiment(tmp_path / "tiny")
     findings = cut_the_power(spec.parent, tmp_path / "tiny", tmp_path, pulls=2, seed=3)
     assert findings.violations == []

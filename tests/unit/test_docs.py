@@ -213,8 +213,8 @@ def test_every_page_is_listed_where_its_readers_look():
 HOUSE = {
     "generation", "resource version", "condition", "finalizer", "owner", "field manager",
     "server-side apply", "admission", "leader election", "resync", "reclaim", "quarantine",
-    "repair", "prune", "converged", "overlay", "power loss", "fault", "settled", "latent", "decoder row",
-    "firing rate", "feature splitting", "ablate", "prefix", "control prompts", "gate", "verdict",
+    "repair", "prune", "converged", "overlay", "power loss", "fault", "settled", "latent",
+    "decoder row", "firing rate", "feature splitting", "ablate", "prefix", "control prompts", "gate", "verdict",
 }  # fmt: skip
 """Words for which there once were private ones, or that are easily taken for something else."""
 
