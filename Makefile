@@ -53,7 +53,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance -m 'not integration'
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/acceptance/test_tutorial.py

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import Database, open_database
 from loopscope.state.failures import TerminalFailure
@@ -42,7 +43,12 @@ def open_state(path: Path) -> StateFolder:
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
     _make_private(path)
-    return StateFolder(path, open_database(path / "state.db"), ArtifactStore(path / "artifacts"))
+    return StateFolder(path, open_database(path / "state.db"), artifacts_of(path))
+
+
+def artifacts_of(path: Path) -> ArtifactStore:
+    """Return the artifact store of a state folder; the one place that says which it is."""
+    return FolderStore(path / "artifacts")
 
 
 def _make_private(path: Path) -> None:

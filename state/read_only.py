@@ -14,11 +14,10 @@ from pathlib import Path
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import HEAD_REVISION, Database, schema_revision
+from loopscope.state.db.dialect.sqlite.file_systems import refuse_network_file_system
 from loopscope.state.failures import Failure, TerminalFailure
-from loopscope.state.file_systems import refuse_network_file_system
-from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.folder import StateFolder, artifacts_of, open_state
 
 
 class ReadOnlyDatabase(Database):
@@ -114,7 +113,7 @@ def _log_beside(path: Path) -> Path:
 def look_at(path: Path) -> StateFolder:
     """Return a state folder to read. Opens nothing yet, so a damaged one is welcome."""
     path = path.resolve()
-    return StateFolder(path, ReadOnlyDatabase(path / "state.db"), ArtifactStore(path / "artifacts"))
+    return StateFolder(path, ReadOnlyDatabase(path / "state.db"), artifacts_of(path))
 
 
 @contextmanager

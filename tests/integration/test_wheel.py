@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.integration
 REPOSITORY = Path(__file__).parents[2]
 ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
+    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "views",
+    "reports",
 )  # fmt: skip
 SECONDS_MAX = 180
 NOT_THE_TREE = {".git", ".venv", ".venv-latest", ".loopscope", "build", "dist"}

@@ -28,7 +28,8 @@ PAGES = sorted(
     )
 )
 ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "worker", "reports", "loopscope",
+    "specs", "inputs", "state", "reconcilers", "controller", "worker",
+    "views", "reports", "loopscope",
 )  # fmt: skip
 COMMANDS = set(typer.main.get_command(application()).commands)
 

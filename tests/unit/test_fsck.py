@@ -15,7 +15,7 @@ from loopscope.controller.runtime import AnotherController
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.consistency import ADVICE
-from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.db import jobs, objects
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
