@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import text
-
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import (
@@ -126,29 +124,30 @@ def bytes_below(path: Path) -> int:
 
 def database_problem(state: StateFolder) -> Finding | None:
     """Return what keeps the database from being read, or None when it is whole."""
-    path = state.database.path
-    if not path.exists():
-        return Finding("DatabaseMissing", path.name, "there is no database")
-    if path.stat().st_size == 0:
-        return Finding("DatabaseDamaged", path.name, "it is empty")
+    database = state.database.dialect
+    size = database.size_bytes()
+    if size is None:
+        return Finding("DatabaseMissing", database.name, "there is no database")
+    if size == 0:
+        return Finding("DatabaseDamaged", database.name, "it is empty")
     try:
         with state.database.read() as connection:
-            complaints = list(connection.execute(text("pragma integrity_check")).scalars())
+            complaints = database.complaints(connection)
             revision = schema_revision(connection)
     except TerminalFailure as failure:
         if failure.reason != "DatabaseDamaged":
             raise
-        return Finding("DatabaseDamaged", path.name, "SQLite cannot read it", bytes_below(path))
-    if complaints != ["ok"]:
+        return Finding("DatabaseDamaged", database.name, "SQLite cannot read it", size)
+    if complaints:
         what = f"{len(complaints)} complaints of SQLite, the first: {complaints[0]}"
-        return Finding("DatabaseDamaged", path.name, what, bytes_below(path))
+        return Finding("DatabaseDamaged", database.name, what, size)
     if revision is None:
-        return Finding("DatabaseDamaged", path.name, "it holds no tables of Loopscope")
+        return Finding("DatabaseDamaged", database.name, "it holds no tables of Loopscope")
     if revision > HEAD_REVISION:
-        message = f"{path} has schema {revision}, this Loopscope knows {HEAD_REVISION}; upgrade"
-        raise TerminalFailure("NewerDatabase", message)
+        words = f"has schema {revision}, this Loopscope knows {HEAD_REVISION}; upgrade"
+        raise TerminalFailure("NewerDatabase", f"{database.place} {words}")
     if revision < HEAD_REVISION:
-        return Finding("SchemaOutdated", path.name, f"it has schema {revision}")
+        return Finding("SchemaOutdated", database.name, f"it has schema {revision}")
     return None
 
 
