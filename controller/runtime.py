@@ -133,7 +133,7 @@ def running_controller(
             progress_timeout_seconds=settings.progress_timeout_seconds,
         )
         resolver = Resolver(threads, wake.set)
-        places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own
+        places = (state.path, state.artifacts.disk)  # artifacts may lie on a disk of their own
         controller = Controller(
             state,
             settings,

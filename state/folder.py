@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import Database, open_database
 from loopscope.state.db.dialect import Dialect
@@ -45,7 +46,7 @@ def open_state(path: Path) -> StateFolder:
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
     _make_private(path)
-    return StateFolder(path, open_database(database_of(path)), ArtifactStore(path / "artifacts"))
+    return StateFolder(path, open_database(database_of(path)), artifacts_of(path))
 
 
 def database_of(path: Path) -> Dialect:
@@ -56,6 +57,11 @@ def database_of(path: Path) -> Dialect:
 def has_database(path: Path) -> bool:
     """Whether a state folder has a database, of whatever condition."""
     return database_of(path).size_bytes() is not None
+
+
+def artifacts_of(path: Path) -> ArtifactStore:
+    """Return the artifact store of a state folder; the one place that says which it is."""
+    return FolderStore(path / "artifacts")
 
 
 def _make_private(path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import HEAD_REVISION, Database, schema_revision
 from loopscope.state.db.dialect.sqlite.reading import (
     SqliteAsItLies,
@@ -15,7 +14,7 @@ from loopscope.state.db.dialect.sqlite.reading import (
     refuse_where_others_may_write,
 )
 from loopscope.state.failures import Failure, TerminalFailure
-from loopscope.state.folder import DATABASE, StateFolder, open_state
+from loopscope.state.folder import DATABASE, StateFolder, artifacts_of, open_state
 
 
 def open_to_read(path: Path) -> StateFolder:
@@ -68,8 +67,7 @@ def _copied(path: Path) -> Database:
 def look_at(path: Path) -> StateFolder:
     """Return a state folder to read. Opens nothing yet, so a damaged one is welcome."""
     path = path.resolve()
-    database = Database(SqliteAsItLies(path / DATABASE))
-    return StateFolder(path, database, ArtifactStore(path / "artifacts"))
+    return StateFolder(path, Database(SqliteAsItLies(path / DATABASE)), artifacts_of(path))
 
 
 @contextmanager

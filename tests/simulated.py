@@ -24,7 +24,6 @@ import structlog
 from loopscope.controller.controller import Controller
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.reconcile.resolution import Resolution, Resolver
-from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.controller.settings import Settings
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import digest
@@ -36,6 +35,7 @@ from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord, ObjectRecord
+from loopscope.views.settled import family, is_settled
 from tests import promises
 from tests.fake_stages import D_MODEL
 from tests.fake_worker import FakeWorker

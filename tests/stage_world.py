@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
@@ -40,7 +41,7 @@ class World:
             model=lambda ref: self.model,
             dictionary=lambda ref: self.dictionaries[ref["identity"]],
             artifact=self.artifact,
-            shards=Shards(self.folder / "shards" / shards),
+            shards=Shards(ShardFolder(self.folder / "shards" / shards)),
             progress=self.progress,
             batch_divisor=self.batch_divisor,
         )

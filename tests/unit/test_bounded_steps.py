@@ -11,8 +11,8 @@ from loopscope.controller.observer import Unobserved
 from loopscope.controller.reconcile import adoption
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints, files
+from loopscope.state.artifacts import folder_store as artifacts
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts import store as artifacts
 from loopscope.state.db import jobs, pauses, tables
 from tests.simulated import Simulation, capture_spec, experiment_spec, texts
 

@@ -8,7 +8,7 @@ import pytest
 
 from loopscope.specs.canonical import digest as digest_of
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation, experiment_spec
@@ -147,7 +147,7 @@ def test_what_cannot_be_looked_at_now_is_not_taken_for_damage(settled, monkeypat
     def no_handle_left(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("loopscope.state.artifacts.store.file_sha256", no_handle_left)
+    monkeypatch.setattr("loopscope.state.artifacts.folder_store.sha256_in_slices", no_handle_left)
     settled.clock.advance(settled.settings.resync_seconds + 1)
     settled.step()
     monkeypatch.undo()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.mapping import stage as mapping
@@ -79,7 +80,7 @@ class TwoCandidates(Bench):
             model=lambda ref: pytest.fail("no model is needed"),
             dictionary=lambda ref: both[ref["identity"]],
             artifact=lambda stage, digest: self.folder / stage / digest,
-            shards=Shards(self.folder / "shards" / action),
+            shards=Shards(ShardFolder(self.folder / "shards" / action)),
             progress=self._report,
         )
 

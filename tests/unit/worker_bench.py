@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.specs.rules import Gate, Selection
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
@@ -71,7 +72,7 @@ class Bench:
             model=lambda ref: pytest.fail("no model is needed"),
             dictionary=lambda ref: {"coarse": COARSE, "fine": FINE}[ref["identity"]],
             artifact=lambda stage, digest: self.folder / stage / digest,
-            shards=Shards(self.folder / "shards" / action),
+            shards=Shards(ShardFolder(self.folder / "shards" / action)),
             progress=self._report,
         )
 
