@@ -127,9 +127,10 @@ def database_problem(state: StateFolder) -> Finding | None:
     except TerminalFailure as failure:
         if failure.reason != "DatabaseDamaged":
             raise
-        return Finding("DatabaseDamaged", database.name, "SQLite cannot read it", size)
+        what = f"{database.kind} cannot read it"
+        return Finding("DatabaseDamaged", database.name, what, size)
     if complaints:
-        what = f"{len(complaints)} complaints of SQLite, the first: {complaints[0]}"
+        what = f"{len(complaints)} complaints of {database.kind}, the first: {complaints[0]}"
         return Finding("DatabaseDamaged", database.name, what, size)
     if revision is None:
         return Finding("DatabaseDamaged", database.name, "it holds no tables of Loopscope")

@@ -2,12 +2,12 @@
 
 Everything that only SQLite knows lies here; the rest of the room speaks Core, which other databases
 take as well. Nothing here knows what the tables mean. What a second kind must do, and must not,
-``tests/unit/test_dialect_conformance.py`` asks.
+``tests/conformance/database.py`` asks.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from sqlalchemy import Connection, Engine
 
@@ -16,6 +16,9 @@ from loopscope.state.failures import Failure
 
 class Dialect(Protocol):
     """A database of some kind, known by its place; nothing is opened before it is asked for."""
+
+    kind: ClassVar[str]
+    """What it is called, in messages."""
 
     @property
     def place(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from sqlalchemy import Connection, Engine, text
 
@@ -20,6 +21,8 @@ BUSY_TIMEOUT_SECONDS = 60.0
 
 class SqliteFile:
     """One file with its log. A writer waits for others, ``BUSY_TIMEOUT_SECONDS`` unless told."""
+
+    kind: ClassVar[str] = "SQLite"
 
     def __init__(self, path: Path, *, patience_seconds: float | None = None) -> None:
         self.path = path
