@@ -41,7 +41,6 @@ from loopscope.specs.status import Condition
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import inputs, jobs
 from loopscope.state.db.connection import Connection
-from loopscope.state.processes import without_lost_worker
 from loopscope.state.records import (
     CODE_CHANGED,
     UNAVAILABLE,
@@ -50,6 +49,7 @@ from loopscope.state.records import (
     ObjectRecord,
     Progress,
 )
+from loopscope.state.workers import without_lost_worker
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10
