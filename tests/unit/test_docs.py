@@ -215,7 +215,8 @@ HOUSE = {
     "generation", "resource version", "condition", "finalizer", "owner", "field manager",
     "server-side apply", "admission", "leader election", "resync", "reclaim", "quarantine",
     "repair", "prune", "converged", "overlay", "power loss", "fault", "settled", "latent",
-    "decoder row", "firing rate", "feature splitting", "ablate", "prefix", "control prompts", "gate", "verdict",
+    "decoder row", "firing rate", "feature splitting", "ablate", "prefix", "control prompts",
+    "gate", "verdict",
 }  # fmt: skip
 """Words for which there once were private ones, or that are easily taken for something else."""
 
