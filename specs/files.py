@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from loopscope.specs.legible import encodable, is_encodable
 from loopscope.specs.suggest import closest
-from loopscope.specs.text_files import lines_of
+from loopscope.specs.texts.plain_file import lines_of
 
 NEIGHBOURS_MAX = 1000
 TEXT_BYTES_MAX = 16 * 1024 * 1024

@@ -21,8 +21,8 @@ from loopscope.worker.stages.steering.fairness import (
     budget_record,
     system_prompt_record,
 )
+from loopscope.worker.stages.steering.outcomes.lexicon import word_outcomes
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
-from loopscope.worker.stages.steering.words import word_outcomes
 from loopscope.worker.stages.tables import write_json, write_table
 
 

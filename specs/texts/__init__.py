@@ -1,0 +1,1 @@
+"""Sources of texts: the ways in which a spec gives prompts, words and the like."""
