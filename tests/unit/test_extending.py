@@ -20,7 +20,14 @@ def test_every_file_that_a_page_names_exists(page):
 
 @pytest.mark.parametrize(
     ("page", "files_max"),
-    [("hook", 4), ("kind", 10), ("architecture", 2), ("command", 2), ("arm", 4)],
+    [
+        ("hook", 4),
+        ("kind", 10),
+        ("architecture", 2),
+        ("texts", 2),
+        ("command", 2),
+        ("arm", 4),
+    ],
 )
 def test_a_task_touches_a_handful_of_files(page, files_max):
     text = (ROOT / "docs/extending" / f"{page}.md").read_text(encoding="utf-8")

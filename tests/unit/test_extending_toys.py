@@ -31,6 +31,12 @@ class Copy:
         """Put what the page shows after some words before a line of a file."""
         self.put(file, before, self._after(page, shown_after))
 
+    def replace(self, page: str, file: str, old: str, shown_after: str) -> None:
+        """Put what the page shows after some words in the place of a line of a file."""
+        self.insert(page, file, old, shown_after)
+        path = self.folder / file
+        path.write_text(path.read_text().replace(old, ""))
+
     def put(self, file: str, before: str, lines: str) -> None:
         path = self.folder / file
         text = path.read_text()
@@ -124,3 +130,41 @@ def test_an_architecture_is_a_module_and_a_line_in_two_tables(copy):
     )
     copy.put("numerics/architectures/__init__.py", ")\n}\n\n\ndef dictionary_of", ", Gated")
     copy.python(GATED)
+
+
+TEXTS = """
+import json
+from pathlib import Path
+from loopscope.specs.fields import Texts
+from loopscope.specs.files import RootedFiles
+
+folder = Path("prompts")
+folder.mkdir()
+(folder / "a.jsonl").write_text('{"text": "the wine of"}\\n\\n{"text": "paris is"}\\n')
+files = RootedFiles(folder.resolve(), folder.resolve())
+given = {"file": "a.jsonl", "format": "jsonl"}
+texts = Texts.model_validate(given, context={"files": files})
+assert texts.texts == ("the wine of", "paris is")
+assert Texts.model_validate(texts.canonical()) == texts, "stored, it is read no more"
+
+(folder / "b.jsonl").write_text('{"words": "rome"}\\n')
+try:
+    Texts.model_validate({**given, "file": "b.jsonl"}, context={"files": files})
+except ValueError as error:
+    assert "b.jsonl holds a line without a text" in str(error), error
+else:
+    raise AssertionError("read what holds no text")
+"""
+
+
+def test_a_source_of_texts_is_a_module_a_line_in_a_table_and_a_word_in_the_spec(copy):
+    copy.add("texts.md", "specs/texts/json_lines.py")
+    copy.put(
+        "specs/texts/__init__.py",
+        "from loopscope.specs.texts.plain_file",
+        "from loopscope.specs.texts.json_lines import JSON_LINES\n",
+    )
+    copy.put("specs/texts/__init__.py", ")\nSOURCE_FIELDS", ", JSON_LINES")
+    old = '    format: Literal["lines"] | None = None\n'
+    copy.replace("texts.md", "specs/fields.py", old, "one more word:")
+    copy.python(TEXTS)
