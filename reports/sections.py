@@ -49,16 +49,12 @@ HISTOGRAMS_MAX = 6
 PAIRS_SHOWN_MAX = 60
 ANCHORS_DRAWN_MAX = 8
 OUTCOMES = (
-    "probe",
-    "target_latent",
-    "sibling",
-    "targetedness",
+    *ARMS.named("probe", "target_latent", "sibling", "targetedness"),
     "collateral_coarse",
     "collateral_fine",
-    "fixed_text_change_coarse",
-    "fixed_text_change_fine",
-    "distinct_2",
+    *ARMS.named("fixed_text_change_coarse", "fixed_text_change_fine", "distinct_2"),
 )
+"""Shown where they are there; the two in the middle only in older results."""
 
 
 def headline(view: ExperimentView) -> dict[str, Any]:
