@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from loopscope.specs.json_values import Json
 
 ARCHITECTURE = "jump_relu"
 
 
-def check_gemma_scope_config(config: Mapping[str, Any]) -> None:
+def check_gemma_scope_config(config: Mapping[str, Json]) -> None:
     """Raise ``ValueError`` unless a ``config.json`` is that of a JumpReLU dictionary."""
     found = config.get("architecture")
     if found != ARCHITECTURE:
