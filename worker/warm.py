@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loopscope.specs.payloads.references import DictionaryReference, ModelReference
-from loopscope.worker.context import ProgressReport
+from loopscope.worker.progress import ProgressReport
 
 if TYPE_CHECKING:
     from loopscope.numerics.dictionary import SparseDictionary

@@ -7,14 +7,14 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from loopscope.reports.export import export_bundle
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.bundle import export_bundle
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
 from loopscope.specs.artifacts.files import Table
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
+from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.worker.stages.tables import check_columns
 from tests.hand_built import artifact, stored
 from tests.unit.reports_case import build
