@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import WORD_BY_REASON, Status
 
@@ -238,8 +239,8 @@ class InputRecord:
 
     reference_digest: str
     kind: Literal["model", "dictionary"]
-    reference: dict[str, Any]
-    facts: dict[str, Any] | None
+    reference: Mapping[str, object]
+    facts: JsonObject | None
     reason: str | None
     message: str | None
     terminal: bool

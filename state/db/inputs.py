@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -23,10 +24,10 @@ def record(
     connection: Connection,
     reference_digest: str,
     kind: Literal["model", "dictionary"],
-    reference: dict[str, Any],
+    reference: Mapping[str, object],
     *,
     now: float,
-    facts: dict[str, Any] | None = None,
+    facts: Mapping[str, object] | None = None,
     reason: str | None = None,
     message: str | None = None,
     terminal: bool = False,
