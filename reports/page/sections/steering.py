@@ -61,7 +61,7 @@ class SteeringSection:
 
     stage: StageView
     rules: Mapping[str, Any]
-    arms: list[dict[str, Any]]
+    arms: list[dict[str, object]]
     verdict: Verdict
     assay: str
     contrasts: TextTable
