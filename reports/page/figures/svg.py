@@ -31,7 +31,7 @@ class Canvas:
         tip: str | None = None,
         **attributes: str | float | None,
     ) -> None:
-        """Append one element. ``css`` is its class; ``_`` in a name becomes ``-``; None is left out."""
+        """Append an element: ``css`` is its class, ``_`` becomes ``-``, None is left out."""
         inner = Markup("<title>{}</title>").format(tip) if tip else Markup("")
         if text is not None:
             inner += escape(text)
