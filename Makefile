@@ -8,6 +8,8 @@
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
 # make test-processors  the tests of what is computed, with the processor's wide instructions on, limited
 #               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)
+# make test-latest  the fast tests with the newest versions of all libraries, in .venv-latest; names
+#               the library that broke them (installs 2 GB once)
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
 PYTHON ?= python3
@@ -16,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo planted science tutorial test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
-.PHONY: test-processors test-native test-avx2 test-narrow
+.PHONY: test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
 
@@ -83,6 +85,10 @@ test-narrow: $(INSTALLED)
 	@$(NARROW) $(CAPABILITY)
 	$(NARROW) $(NUMERIC)
 
+# Makes an environment of its own, on the newest Python of the path or on LATEST_PYTHON.
+test-latest:
+	$(PYTHON) -m tests.latest $(if $(LATEST_PYTHON),--python $(LATEST_PYTHON))
+
 # Follows docs/tutorial.md to the letter, with the real model: minutes.
 tutorial: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/acceptance/test_tutorial.py
@@ -125,4 +131,4 @@ mutants: $(INSTALLED)
 	$(BIN)/python -m tests.simulation --mutants $(MUTANT_SEEDS)
 
 clean:
-	rm -rf $(VENV) .loopscope
+	rm -rf $(VENV) .venv-latest .loopscope

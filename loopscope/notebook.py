@@ -15,13 +15,6 @@ from typing import Any, Literal
 
 import pandas
 
-from loopscope.reports.documents import object_document
-from loopscope.reports.listing import by_owner, stage_word
-from loopscope.reports.numbers import testable
-from loopscope.reports.present import present
-from loopscope.reports.several import several
-from loopscope.reports.story import confirmation
-from loopscope.reports.view import ExperimentView, StageView
 from loopscope.specs.artifact_files import PROMPTS
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
@@ -29,6 +22,12 @@ from loopscope.specs.suggest import did_you_mean
 from loopscope.state.db import objects
 from loopscope.state.read_only import looking_at
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.documents.objects import object_document
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.numbers import testable
+from loopscope.views.present import present
+from loopscope.views.several import several
+from loopscope.views.stages import by_owner, stage_word
 
 Side = Literal["coarse", "fine"]
 _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")
@@ -252,7 +251,7 @@ class Experiment:
 
     def confirmation(self) -> str:
         """Return how many candidates passed again on test prompts, or ``not confirmed: …``."""
-        return confirmation(self._view)
+        return self._view.confirmation
 
     def verdict(self) -> dict[str, Any]:
         """Return the verdict on steering with every contrast (``verdict.json``)."""

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from loopscope.state.db.database import HEAD_REVISION, Database, schema_revision
+from loopscope.state.db.dialect.sqlite.file_systems import refuse_network_file_system
 from loopscope.state.failures import Failure, TerminalFailure
-from loopscope.state.file_systems import refuse_network_file_system
 from loopscope.state.folder import StateFolder, artifacts_of, open_state
 
 

@@ -24,18 +24,19 @@ import structlog
 from loopscope.controller.controller import Controller
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.reconcile.resolution import Resolution, Resolver
-from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.controller.settings import Settings
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.state import failpoints, invariants
+from loopscope.state import failpoints
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord, ObjectRecord
+from loopscope.views.settled import family, is_settled
+from tests import promises
 from tests.fake_stages import D_MODEL
 from tests.fake_worker import FakeWorker
 
@@ -387,7 +388,7 @@ class Simulation:
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table."""
         with self.state.database.read() as connection:
-            return invariants.rows(connection)
+            return promises.rows(connection)
 
     def event_reasons(self, name: str) -> list[str]:
         """Return the reasons of an object's events, oldest first."""

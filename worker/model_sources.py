@@ -36,9 +36,9 @@ from loopscope.inputs.packages import PackageMissing, find_packaged_gguf
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
-from loopscope.worker.context import ProgressReport
 from loopscope.worker.conversion import ConversionFailed, convert_in_process
 from loopscope.worker.downloads import downloading
+from loopscope.worker.progress import ProgressReport
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5

@@ -16,9 +16,9 @@ from loopscope.numerics.hooks import HookPlace
 from loopscope.specs.hooks import Hook
 from loopscope.specs.tokens import BOS_ADVICE
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.context import ProgressReport
 from loopscope.worker.memory import ran_out_of_memory
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
+from loopscope.worker.progress import ProgressReport
 
 AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest accepted difference between bridge and Hugging Face logits, relative to the largest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from loopscope.worker.context import ProgressReport
+from loopscope.worker.progress import ProgressReport
 
 if TYPE_CHECKING:
     from loopscope.numerics.dictionary import SparseDictionary

@@ -21,8 +21,8 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now, root_of
-from loopscope.reports.terminal import printable
 from loopscope.specs.spec_sources import SpecSource
+from loopscope.terminal.printable import printable
 
 if TYPE_CHECKING:
     from loopscope.controller.plan.requests import Done, Reading, Request

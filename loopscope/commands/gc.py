@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopscope.commands.get import show
 from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
-from loopscope.reports.listing import Listing
-from loopscope.reports.numbers import age, byte_size, counted
-from loopscope.reports.terminal import printable
+from loopscope.reports.tables.listing import Listing
+from loopscope.terminal.columns import show
+from loopscope.terminal.printable import printable
+from loopscope.views.numbers import age, byte_size, counted
 
 if TYPE_CHECKING:
     from loopscope.state.artifacts.collection import Stock

@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, find, split_name
-from loopscope.reports.terminal import printable
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.workers import log_before, log_paths
+from loopscope.terminal.printable import printable
 
 POLL_SECONDS = 0.5
 LINE_BYTES_MAX = 64 * 1024
@@ -113,7 +113,7 @@ class WorkerLogReader:
 
 def _digests(state: StateFolder, kind: str, namespace: str, name: str) -> set[str]:
     """Return the actions of the object: what it wants now, and what was queued for it before."""
-    from loopscope.controller.reconcile.settled import family
+    from loopscope.views.settled import family
 
     with state.database.read() as connection:
         keys = [record.key for record in find(connection, kind, namespace, name)]

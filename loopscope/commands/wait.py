@@ -17,13 +17,13 @@ from loopscope.context import (
     find,
     split_name,
 )
-from loopscope.reports.present import present
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import nodes_of
 from loopscope.specs.status import ConditionType
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
+from loopscope.views.present import present
 
 POLL_SECONDS = 0.2
 Look = Callable[[], list[ObjectRecord]]

@@ -15,9 +15,9 @@ from sqlalchemy.exc import DatabaseError
 
 from loopscope.specs.legible import encodable, is_encodable
 from loopscope.state import failpoints
-from loopscope.state.db.open_files import OpenFiles
+from loopscope.state.db.dialect.sqlite.file_systems import refuse_network_file_system
+from loopscope.state.db.dialect.sqlite.open_files import OpenFiles
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
-from loopscope.state.file_systems import refuse_network_file_system
 from loopscope.state.files import disk_full_words, durable_replace, file_sha256, free_bytes
 
 HEAD_REVISION = "0006"

@@ -77,8 +77,8 @@ def report_target(folder: Path) -> Callable[[bytes], None]:
     sys.path.insert(0, str(UNIT_TESTS))
     from reports_case import build
 
-    from loopscope.reports.html import render_report
-    from loopscope.reports.view import ExperimentView
+    from loopscope.reports.page.html import render_report
+    from loopscope.views.experiment import ExperimentView
 
     view = ExperimentView.load(*build(folder))
     names = [name for name, stage in view.stages.items() if stage.available]

@@ -13,7 +13,8 @@ from tests.tiny_experiment import make_experiment
 pytestmark = pytest.mark.integration
 REPOSITORY = Path(__file__).parents[2]
 ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
+    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "views",
+    "reports",
 )  # fmt: skip
 SECONDS_MAX = 180
 LOOKED_FOR = """

@@ -30,8 +30,9 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure
 from loopscope.state.folder import StateFolder, open_state
-from loopscope.state.history import pruned_only_its_own
-from loopscope.state.invariants import Violation, write_was_entitled
+from loopscope.state.invariants import Violation
+from tests.history import pruned_only_its_own
+from tests.promises import write_was_entitled
 from tests.simulated import Crash, Immediately, Inputs, VirtualClock, new_state
 from tests.simulation import topologies
 from tests.simulation.faulty_disk import FaultyDisk

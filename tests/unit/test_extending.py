@@ -29,7 +29,17 @@ def test_every_page_is_listed():
     assert all(f"({page.name})" in listed for page in PAGES if page.name != "README.md")
 
 
-ROOMS = ("specs", "inputs", "state", "reconcilers", "controller", "worker", "reports", "loopscope")
+ROOMS = (
+    "specs",
+    "inputs",
+    "state",
+    "reconcilers",
+    "controller",
+    "worker",
+    "views",
+    "reports",
+    "loopscope",
+)
 
 
 @pytest.mark.parametrize(

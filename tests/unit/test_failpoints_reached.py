@@ -19,8 +19,8 @@ from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
 from loopscope.controller.sources.folder_source import SECOND_LOOK_SECONDS, FolderSource
 from loopscope.inputs.files import HashMemo
-from loopscope.reports.export import export_bundle, write_report
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.bundle import export_bundle
+from loopscope.reports.page.writing import write_report
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.artifacts.collection import RetentionPolicy
@@ -28,6 +28,7 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.failures import JobStopped, TransientFailure
 from loopscope.state.folder import open_state
 from loopscope.state.orders import Order
+from loopscope.views.experiment import ExperimentView
 from loopscope.worker.conversion import convert_in_process
 from loopscope.worker.lease import Lease
 from loopscope.worker.runner import Runner

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from loopscope.reports.export import export_bundle
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.bundle import export_bundle
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
+from loopscope.views.experiment import ExperimentView, StageView
 from tests.hand_built import artifact, stored
 from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopscope.reports.fairness import (
+from loopscope.reports.page.fairness import (
     beside_prompt,
     budget_caution,
     budget_errors,

@@ -2,15 +2,15 @@
 
 import pytest
 
-from loopscope.state import file_systems
 from loopscope.state.db.database import open_database
-from loopscope.state.failures import TerminalFailure
-from loopscope.state.file_systems import (
+from loopscope.state.db.dialect.sqlite import file_systems
+from loopscope.state.db.dialect.sqlite.file_systems import (
     LOCAL_FILE_SYSTEMS,
     LOCAL_VARIABLE,
     NETWORK_FILE_SYSTEMS,
     refuse_network_file_system,
 )
+from loopscope.state.failures import TerminalFailure
 
 
 @pytest.fixture
