@@ -26,11 +26,12 @@ def upsert(
     are set in a row that is there, and nothing else.
     """
     names = list(key if key is not None else table.primary_key.columns.keys())
-    statement = insert(table).values(list(rows) if len(rows) > 1 else rows[0])
-    new = {name: statement.excluded[name] for name in rows[0] if name not in names}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=names, set_=again if again else new)
-    )
+    statement, new = insert(table).values(rows[0]), rows[0]
+    if len(rows) > 1:
+        statement = insert(table).values(list(rows))
+        new = {name: statement.excluded[name] for name in rows[0]}
+    new = again or {name: value for name, value in new.items() if name not in names}
+    connection.execute(statement.on_conflict_do_update(index_elements=names, set_=new))
 
 
 def insert_missing(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
