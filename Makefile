@@ -11,13 +11,13 @@
 # make test-latest  the fast tests with the newest versions of all libraries, in .venv-latest; names
 #               the library that broke them (installs 2 GB once)
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
-# make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
+# make power-loss  runs the demo and loses power POWER_LOSSES times (20: half an hour)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo planted science tutorial test check soak mutants chaos chaos-test power-cord fuzz lint setup clean
+.PHONY: demo planted science tutorial test check soak mutants chaos chaos-test power-loss fuzz lint setup clean
 .PHONY: test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
@@ -99,13 +99,13 @@ chaos-test: $(INSTALLED)
 
 CHAOS_KILLS ?= 1000
 CHAOS_SEED ?= $(shell date +%s)
-POWER_CORD_PULLS ?= 20
+POWER_LOSSES ?= 20
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos.chaos --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED)
 
-power-cord: $(INSTALLED)
-	$(BIN)/python -m tests.chaos.power_cord --pulls $(POWER_CORD_PULLS) --seed $(CHAOS_SEED)
+power-loss: $(INSTALLED)
+	$(BIN)/python -m tests.chaos.power_loss --pulls $(POWER_LOSSES) --seed $(CHAOS_SEED)
 
 FUZZ_INPUTS ?= 100000
 

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -27,7 +28,8 @@ PAGES = sorted(
     )
 )
 ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "worker", "views", "reports", "loopscope",
+    "specs", "inputs", "state", "reconcilers", "controller", "worker",
+    "views", "reports", "loopscope",
 )  # fmt: skip
 COMMANDS = set(typer.main.get_command(application()).commands)
 
@@ -192,6 +194,66 @@ def words_of_the_code():
 
 def is_constant(node):
     return isinstance(node, ast.Constant)
+
+
+def test_every_page_is_listed_where_its_readers_look():
+    for folder in ("docs", "docs/decisions", "docs/extending"):
+        index = ROOT / folder / "README.md"
+        listed = {(index.parent / link.partition("#")[0]).resolve() for link in links_of(index)}
+        has_own_index = {ROOT / "docs/decisions", ROOT / "docs/extending"} - {ROOT / folder}
+        pages = {
+            page
+            for page in (ROOT / folder).rglob("*.md")
+            if page != index and (page.parent not in has_own_index or page.name == "README.md")
+        }
+        assert pages - listed == set()
+    listed = {(ROOT / "docs" / link).resolve() for link in links_of(ROOT / "docs/README.md")}
+    assert set(ROOT.glob("*.md")) - listed == set()
+
+
+HOUSE = {
+    "generation", "resource version", "condition", "finalizer", "owner", "field manager",
+    "server-side apply", "admission", "leader election", "resync", "reclaim", "quarantine",
+    "repair", "prune", "converged", "overlay", "power loss", "fault", "settled", "latent",
+    "decoder row", "firing rate", "feature splitting", "ablate", "prefix", "control prompts", "gate", "verdict",
+}  # fmt: skip
+"""Words for which there once were private ones, or that are easily taken for something else."""
+
+
+def test_the_glossary_explains_each_word_once_in_alphabetical_order():
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    tables = [
+        re.findall(r"^\| (?!word)([^|]+) \|", part, re.MULTILINE) for part in page.split("##")
+    ]
+    for words in tables:
+        assert words == sorted(words, key=str.lower)
+    words = [word for table in tables for word in table]
+    assert len(set(words)) == len(words)
+    assert set(words) >= HOUSE
+
+
+def test_every_room_is_on_the_map():
+    rooms = {place.name for place in (ROOT / "loopscope").iterdir() if place.is_symlink()}
+    for page in ("CONTRIBUTING.md", "ARCHITECTURE.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert {room for room in rooms | {"loopscope"} if f"\n| `{room}/` |" not in text} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_target_of_make_that_is_mentioned_exists(page):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    pattern = r"(?:^|\s)make ([a-z][a-z-]*)"
+    assert set(re.findall(pattern, code_of(visible(page)), flags=re.MULTILINE)) <= targets
+
+
+def test_the_changelog_begins_with_this_version_and_speaks_to_each_reader():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = text.split("\n## ")[1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert newest.partition(" ")[0] == project["version"]
+    readers = ["For users of specs", "For operators", "For developers"]
+    assert re.findall(r"^### (.+)$", newest, flags=re.MULTILINE) == readers
 
 
 def test_every_reason_of_failure_is_documented():
