@@ -20,7 +20,7 @@ def desired(snapshot: Snapshot) -> Desired:
     model = resolved_input(snapshot, reference)
     if isinstance(model, Blocked):
         return model
-    facts: dict[str, Any] = model.facts or {}
+    facts = model.model
     spec = snapshot.object.spec
     layers = facts.get("n_layers")
     if layers is not None and Hook.parse(spec["hook"]).block >= layers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references, object_references
 from loopscope.reconcilers.stage import (
@@ -16,6 +14,7 @@ from loopscope.reconcilers.stage import (
 from loopscope.specs.actions import Action
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
+from loopscope.specs.payloads.observed import ObservedDictionary
 from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -33,14 +32,14 @@ def desired(snapshot: Snapshot) -> Desired:
     artifact = artifact_of(snapshot, capture)
     if isinstance(artifact, Blocked):
         return artifact
-    facts: dict[str, Any] = dictionary.facts or {}
+    facts = dictionary.dictionary
     return _mismatch(snapshot.object, capture, artifact, facts) or _wanted(
         snapshot.object, capture, artifact, facts
     )
 
 
 def _wanted(
-    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Wanted:
     prompts = prompts_of(capture.spec["prompts"])
     work: DecompositionWork = {
@@ -70,7 +69,7 @@ def _wanted(
 
 
 def _mismatch(
-    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Blocked | None:
     aggregation, positions = record.spec["aggregation"], capture.spec["positions"]
     if aggregation != "last" and positions != "all":
@@ -86,7 +85,7 @@ def _mismatch(
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
             terminal=True,
         )
-    trained_on: list[str] = facts.get("model_names") or []
+    trained_on = facts.get("model_names") or []
     other = another_model(capture.spec["model"], trained_on)
     if other is not None and record.spec["dictionary"].get("usableOn") != "any":
         return Blocked(

@@ -56,7 +56,7 @@ class StageView:
         return record is not None and record.ready and record.status.artifact is None
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Mapping[str, Any]:
         """The headline numbers; empty when the stage is not available."""
         return self.artifact.metrics if self.artifact else {}
 

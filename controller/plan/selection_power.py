@@ -82,5 +82,5 @@ def _width(state: StateFolder | None, dictionary: dict[str, Any], memo: HashMemo
             return None
         with state.database.read() as connection:
             known = inputs.get(connection, InputReference("dictionary", dictionary).digest)
-        return (known.facts or {}).get("d_sae") if known is not None else None
+        return known.dictionary["d_sae"] if known is not None and known.facts else None
     return facts.d_sae

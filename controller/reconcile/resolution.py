@@ -14,6 +14,7 @@ from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.models import describe_model
 from loopscope.reconcilers.references import InputReference
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.state.db import inputs
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE
@@ -26,7 +27,7 @@ class Resolution:
     """What came of looking at a reference: ``facts``, or why there are none."""
 
     reference: InputReference
-    facts: dict[str, Any] | None = None
+    facts: ObservedModel | ObservedDictionary | None = None
     reason: str | None = None
     message: str | None = None
     terminal: bool = False

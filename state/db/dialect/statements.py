@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, Table, TableValuedAlias, column, func, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Table,
+    TableValuedAlias,
+    column,
+    func,
+    text,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 
 def upsert(
     connection: Connection,
     table: Table,
-    *rows: Mapping[str, Any],
+    *rows: Mapping[str, object],
     key: Sequence[str] | None = None,
-    again: Mapping[str, Any] | None = None,
+    again: Mapping[str, object] | None = None,
 ) -> None:
     """Write rows of the same columns; a row whose key is there has its other columns replaced.
 
@@ -34,7 +43,7 @@ def upsert(
     connection.execute(statement.on_conflict_do_update(index_elements=names, set_=new))
 
 
-def insert_missing(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+def insert_missing(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Write a row unless one of its key is there; return whether it was written."""
     statement = insert(table).values(row).on_conflict_do_nothing()
     return bool(connection.execute(statement).rowcount)
