@@ -9,6 +9,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
 from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
+from loopscope.specs.outcomes import asked_of_outcomes
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
 from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.state.records import ArtifactRecord, ObjectRecord
@@ -89,8 +90,7 @@ def _wanted(
     texts = {
         "openings": _scored_openings(spec),
         "neutralText": _neutral_texts(spec),
-        "lexicon": spec["lexicon"]["texts"],
-        "siblings": spec.get("siblings", {}).get("texts", []),
+        **asked_of_outcomes(spec),
     }
     shared = {**rules, **texts, "hook": capture.spec["hook"]}
     declared = {

@@ -21,15 +21,13 @@ from loopscope.worker.stages.steering.fairness import (
     budget_record,
     system_prompt_record,
 )
-from loopscope.worker.stages.steering.outcomes.lexicon import word_outcomes
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.tables import write_json, write_table
 
 
 def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     """Write the files of the artifact and return the numbers for the status."""
-    outcomes = {**word_outcomes(scored), **scored.outcomes}
-    keys = _keys(scored)
+    outcomes, keys = scored.outcomes, _keys(scored)
     write_table(
         out / "steering_samples.parquet",
         {
