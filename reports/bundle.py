@@ -15,37 +15,16 @@ import pyarrow.parquet
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.provenance import spec_yaml
 from loopscope.reports.page.writing import check_writable_place
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts import capture, mapping, steering
+from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.artifacts.files import ArtifactFile
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
-from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.artifacts.store import MANIFEST, Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256, fsync_path
 from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
-
-CAPTURE_FILES = ("residual.safetensors", "mean.safetensors", "norms.json")
-MAPPING_FILES = (
-    "pairs.parquet",
-    "features_test.parquet",
-    "cosine_histogram.parquet",
-    "coarse_summary.parquet",
-    "gate.json",
-    "gate_draws.parquet",
-    "directions.json",
-    "directions.safetensors",
-)
-STEERING_FILES = (
-    "steering_samples.parquet",
-    "steering_scores.parquet",
-    "arms.parquet",
-    "neutral_text.parquet",
-    "distribution_shift.parquet",
-    "verdict.json",
-)
-_OPTIONAL = {"directions.safetensors", "features_test.parquet", "neutral_text.parquet"}
-"""Without an anchor there is no direction, without test prompts nothing is confirmed, and older
-results say nothing of single neutral texts."""
 
 
 def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: bool = False) -> Path:
@@ -103,15 +82,15 @@ def _fill(view: ExperimentView, folder: Path) -> None:
     (folder / "manifests").mkdir()
     for stage in view.stages.values():
         if stage.folder is not None:
-            source = stage.folder / "manifest.json"
+            source = stage.folder / MANIFEST
             shutil.copyfile(source, folder / "manifests" / f"{stage.name}.json")
     (folder / "capture").mkdir()
-    _copy(view, "capture", CAPTURE_FILES, folder / "capture")
-    _copy(view, view.prompts.name, (PROMPTS,), folder / "capture")
-    _copy(view, "mapping", MAPPING_FILES, folder)
-    _copy(view, "steering", STEERING_FILES, folder)
+    _copy(view, "capture", capture.FILES, folder)
+    _copy(view, view.prompts.name, (PROMPTS,), folder)
+    _copy(view, "mapping", mapping.FILES, folder)
+    _copy(view, "steering", steering.FILES, folder)
     for side in ("coarse", "fine"):
-        _write_features(view, side, folder / f"features_{side}.parquet")
+        _write_features(view, side, folder / bundled_features(side))
 
 
 def _write_status(view: ExperimentView, path: Path) -> None:
@@ -122,18 +101,21 @@ def _write_status(view: ExperimentView, path: Path) -> None:
     path.write_text(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _copy(view: ExperimentView, name: NodeName, files: Sequence[str], folder: Path) -> None:
+def _copy(
+    view: ExperimentView, name: NodeName, files: Sequence[ArtifactFile], folder: Path
+) -> None:
     """Copy payload files and check the copies; nothing for a stage without an artifact."""
     stage = view.stage(name)
     if stage.artifact is None:
         return
     for file in files:
-        can_lack = file in _OPTIONAL or not stage.available  # other rules, other files
-        if can_lack and file not in stage.artifact.files:
+        can_lack = file.can_lack or not stage.available  # other rules, other files
+        if file.bundled is None or (can_lack and file.name not in stage.artifact.files):
             continue
-        shutil.copyfile(stage.path(file), folder / file)
-        if file_sha256(folder / file) != stage.artifact.files[file].sha256:
-            raise Corrupt(f"{name}/{file} changed while it was exported")
+        copy = folder / file.bundled / file.name
+        shutil.copyfile(stage.path(file.name), copy)
+        if file_sha256(copy) != stage.artifact.files[file.name].sha256:
+            raise Corrupt(f"{name}/{file.name} changed while it was exported")
 
 
 def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path: Path) -> None:
@@ -141,10 +123,10 @@ def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path:
     stage: StageView = view.stage(side)
     if stage.artifact is None:
         return
-    table = pyarrow.parquet.read_table(stage.path("features.parquet"))
+    table = pyarrow.parquet.read_table(stage.path(FEATURES.name))
     candidates = set(view.candidates(side))
     marks: list[Any] = [latent in candidates for latent in table["latent"].to_pylist()]
-    table = table.append_column("candidate", pyarrow.array(marks, pyarrow.bool_()))
+    table = table.append_column(CANDIDATE.name, pyarrow.array(marks, pyarrow.bool_()))
     pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
 
 

@@ -14,7 +14,7 @@ from loopscope.specs.canonical import digest
 Leaves = dict[tuple[str, ...], Any]
 
 
-def leaves(value: Any, place: tuple[str, ...] = ()) -> Leaves:
+def leaves(value: object, place: tuple[str, ...] = ()) -> Leaves:
     """Return the fields of a spec by their path; lists and empty mappings are values."""
     if isinstance(value, dict) and value:
         return {

@@ -17,7 +17,6 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.capture import stage as capture
-from loopscope.worker.stages.tables import write_table
 
 HOOK = "blocks.1.hook_resid_post"
 TARGET = ["the capital of france is paris", "people in lyon liked cheese and wine", "paris", "wine"]
@@ -34,6 +33,8 @@ class World:
         self.model, self.folder, self.calls, self.stop_at = model, folder, [], None
         self.dictionaries: dict[str, SparseDictionary] = {}
         self.batch_divisor = 1
+        self.metrics: dict[str, dict[str, object]] = {}
+        """What each run returned, by its folder."""
 
     def context(self, shards: str) -> StageContext:
         return StageContext(
@@ -61,6 +62,7 @@ class World:
         folder.mkdir(parents=True)
         metrics = stage.run(payload, self.context(shards), folder)
         json.dumps(metrics, allow_nan=False)
+        self.metrics[out] = metrics
         return folder, metrics
 
 
@@ -94,6 +96,10 @@ def steering_payload(**changes):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _write(path, columns):
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
 
 
 def table(path):
@@ -136,10 +142,10 @@ def add_steering_inputs(world: World) -> World:
             "q_value": np.where(answers, 0.001, np.nan),
             "selectivity": np.where(answers, 0.9, 0.0),
         }
-        write_table(decomposition / "features.parquet", features)
+        _write(decomposition / "features.parquet", features)
         prompts = table(world.folder / "capture" / "prompts.parquet")
         prompts["split"] = ["discover"] * len(prompts["prompt_id"])
-        write_table(decomposition / "prompts.parquet", prompts)
+        _write(decomposition / "prompts.parquet", prompts)
     for name, latents in (("coarse", 8), ("fine", 16)):
         rows = basis[:latents].clone()
         world.dictionaries[name] = SparseDictionary(

@@ -14,7 +14,8 @@ import pyarrow
 import pyarrow.parquet
 
 from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
+from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
 from loopscope.specs.rules import Selection
@@ -150,7 +151,7 @@ class ExperimentView:
         Captures of earlier versions knew it, too, and decompositions had no such table.
         """
         coarse = self.stage("coarse")
-        knows = coarse.artifact is not None and PROMPTS in coarse.artifact.files
+        knows = coarse.artifact is not None and PROMPTS.name in coarse.artifact.files
         return coarse if knows else self.stage("capture")
 
     @property
@@ -161,12 +162,12 @@ class ExperimentView:
             return "not confirmed: the mapping is not available"
         if not stage.available:
             return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
-        return str(stage.document("gate.json").get("confirmation", "not confirmed: no test split"))
+        return str(stage.document(GATE.name).get("confirmation", "not confirmed: no test split"))
 
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""
         stage = self.stage(side)
-        features = stage.table("features.parquet")
+        features = stage.table(FEATURES.name)
         assert stage.record is not None  # a stage with an artifact has a record
         recorded = stage.record.status.summary.get("candidates")
         if recorded is not None:

@@ -14,7 +14,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 YEAR = 365 * DAY
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Whether there is no number: None, or NaN."""
     return value is None or bool(value != value)
 

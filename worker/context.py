@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from loopscope.specs.payloads.references import DictionaryReference, ModelReference
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.shards import Shards
 from loopscope.worker.siblings import ShardKind, Sibling
@@ -28,8 +29,8 @@ class StageContext:
     """
 
     device: str
-    model: Callable[[dict[str, Any]], LoadedModel]
-    dictionary: Callable[[dict[str, Any]], SparseDictionary]
+    model: Callable[[ModelReference], LoadedModel]
+    dictionary: Callable[[DictionaryReference], SparseDictionary]
     artifact: Callable[[str, str], Path]
     shards: Shards
     progress: ProgressReport

@@ -25,6 +25,11 @@ from loopscope.inputs.files import read_json_object
 from loopscope.inputs.gemma_scope import check_gemma_scope_config
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.dictionary import Architecture, SparseDictionary
+from loopscope.specs.payloads.references import (
+    DictionaryPlace,
+    DictionaryReference,
+    HubFolderPlace,
+)
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.downloads import downloading
@@ -33,7 +38,7 @@ from loopscope.worker.saelens import Weights, saelens_weights
 Config = TypeVar("Config")
 
 
-def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
+def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
     """Return the dictionary of a DictionaryRef, on the CPU, every weight float32.
 
     Raises ``TerminalFailure`` with reason ``InputMissing`` or ``InputChanged`` for files that are
@@ -51,7 +56,7 @@ def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
     return _built(weights, ref)
 
 
-def _verified(ref: Mapping[str, Any], name: str) -> Path:
+def _verified(ref: DictionaryReference, name: str) -> Path:
     """Return the path of one of the dictionary's files, its bytes checked."""
     path = _located(ref["source"], name)
     expected = ref["files"][name]
@@ -71,7 +76,7 @@ def _verified(ref: Mapping[str, Any], name: str) -> Path:
     return path
 
 
-def _located(source: Mapping[str, Any], name: str) -> Path:
+def _located(source: DictionaryPlace, name: str) -> Path:
     match source["kind"]:
         case "folder":
             return Path(source["path"]) / name
@@ -85,7 +90,7 @@ def _located(source: Mapping[str, Any], name: str) -> Path:
             )
 
 
-def _downloaded(source: Mapping[str, Any], name: str) -> Path:
+def _downloaded(source: HubFolderPlace, name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
     inside = f"{source['path']}/{name}"
     with downloading(source["repo"], source["revision"], "InputMissing"):
@@ -179,7 +184,7 @@ def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
         raise TerminalFailure("UnsupportedDictionary", f"{path.name}: {error}") from error
 
 
-def _built(weights: Weights, ref: Mapping[str, Any]) -> SparseDictionary:
+def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
     broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
     if broken:

@@ -6,11 +6,10 @@ import importlib
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
@@ -45,7 +44,13 @@ MEMORY_ADVICE = (
     "dictionary or, on a GPU, `dtype: bfloat16`; then `loopscope retry`"
 )
 
-StageRun = Callable[[dict[str, Any], StageContext, Path], dict[str, Any]]
+StageRun = Callable[[Mapping[str, object], StageContext, Path], Mapping[str, object]]
+"""``run`` of a stage: payload, surroundings and folder in, metrics out.
+
+A stage declares its payload as a type (``loopscope.specs.payloads``). Here, where the JSON of the
+job's row is handed over, it is taken at its word: the claim wrote what the reconcilers of now say,
+and the order named the code revision that both sides hold.
+"""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from loopscope.reconcilers.plan import (
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
 from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, older_words, revisions_of
+from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -28,13 +29,9 @@ from loopscope.state.db import inputs, job_ways, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
-_FEATURE_COLUMNS = [
-    "latent",
-    "selectivity",
-    "firing_rate_target",
-    "firing_rate_neutral",
-    "q_value",
-]
+_FEATURE_COLUMNS = FEATURES.named(
+    "latent", "selectivity", "firing_rate_target", "firing_rate_neutral", "q_value"
+)
 
 
 class Objects(Protocol):
@@ -263,7 +260,7 @@ class Observer:
         selection = Selection.model_validate(record.spec["selection"])
         cache_key = (artifact.content_digest, selection.model_dump_json())
         if cache_key not in self._candidates:
-            path = self.artifacts.fetch_file(artifact, "features.parquet")
+            path = self.artifacts.fetch_file(artifact, FEATURES.name)
             try:
                 with reading(path.name):
                     table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()

@@ -9,7 +9,7 @@ import typer
 
 from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
-from loopscope.reports.tables.listing import Listing
+from loopscope.reports.text_table import TextTable
 from loopscope.terminal.columns import show
 from loopscope.terminal.printable import printable
 from loopscope.views.numbers import age, byte_size, counted
@@ -73,7 +73,7 @@ def gc(
 def _print(stock: Stock, gone: list[Stored], emptied: int, at: float, *, done: bool) -> None:
     if gone:
         rows = [[t.kind, _name(t), byte_size(t.bytes), age(at - t.since)] for t in gone[:ROWS_MAX]]
-        show(Listing(["KIND", "NAME", "SIZE", "AGE"], rows))
+        show(TextTable(["KIND", "NAME", "SIZE", "AGE"], rows))
         if len(gone) > ROWS_MAX:
             print(f"… and {len(gone) - ROWS_MAX} more")
     size = byte_size(sum(thing.bytes for thing in gone))

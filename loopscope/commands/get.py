@@ -12,7 +12,8 @@ import typer
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
-from loopscope.reports.tables.listing import Listing, listing
+from loopscope.reports.tables.listing import listing
+from loopscope.reports.text_table import TextTable
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
@@ -208,7 +209,7 @@ def list_events(
             key = find_one(connection, kind_of(kind), context.obj.namespace, name).key
         seen = _events(connection, key, context.obj.only_namespace)
     columns = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
-    show(Listing(columns, [_event_row(event) for event in seen]))
+    show(TextTable(columns, [_event_row(event) for event in seen]))
     told = {(e.key, e.reason, e.message): e.count for e in seen}
     while watch:
         time.sleep(EVENTS_POLL_SECONDS)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, now
-from loopscope.reports.tables.listing import Listing
+from loopscope.reports.text_table import TextTable
 from loopscope.state.db import pauses
 from loopscope.terminal.columns import show
 from loopscope.views.documents.queue import queue_document
@@ -49,7 +49,7 @@ def queue(
         print(line)
     if view.jobs or view.upstream:
         rows = [_row(one, view.now) for one in view.jobs]
-        show(Listing(COLUMNS, rows + [_upstream(one, view.now) for one in view.upstream]))
+        show(TextTable(COLUMNS, rows + [_upstream(one, view.now) for one in view.upstream]))
     else:
         print("No jobs." if everything else "No jobs run or wait.")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loopscope.reports.tables.listing import Listing
+from loopscope.reports.text_table import TextTable
 from loopscope.terminal.printable import printable
 
 
-def show(table: Listing) -> None:
+def show(table: TextTable) -> None:
     """Print a table as kubectl does: padded columns, nothing cut off."""
     widths = [
         max(len(cell) for cell in column) for column in zip(table.columns, *table.rows, strict=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loopscope.context import now
-from loopscope.reports.tables.listing import Listing, listing
+from loopscope.reports.tables.listing import listing
+from loopscope.reports.text_table import TextTable
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
 from loopscope.state.db.connection import Connection
@@ -76,7 +77,7 @@ class WatchedTable:
                 self._said[key], self._said_at[key] = row, time.monotonic()
                 yield self._line(row)
 
-    def _table(self) -> tuple[Listing, list[Key]]:
+    def _table(self) -> tuple[TextTable, list[Key]]:
         with self.state.database.read() as connection:
             records = present(connection, self.select(connection))
             everything = objects.listed(connection, namespace=self.namespace)
@@ -91,7 +92,7 @@ class WatchedTable:
             job = next((running[d] for d in _digests(record, owned) if d in running), None)
             detail = job_detail(job, progress.get(job.id), now=at) if job is not None else "-"
             rows.append([*row, detail])
-        return Listing([*table.columns, "PROGRESS"], rows), [record.key for record in records]
+        return TextTable([*table.columns, "PROGRESS"], rows), [record.key for record in records]
 
     def _is_due(self, key: Key, row: list[str], columns: Sequence[str]) -> bool:
         before = self._said.get(key)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from loopscope.reports.text_table import TextTable
+from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.neutral import NEUTRAL_TEXTS_ADVISED
 from loopscope.views.numbers import (
     MINUS,
@@ -17,9 +17,9 @@ from loopscope.views.numbers import (
 BINDING = ("multi-coarse", "multi-fine")
 
 
-def budget_errors(verdict: dict[str, Any]) -> dict[str, Any]:
+def budget_errors(verdict: Verdict) -> TextTable:
     """Return the error of the budgets as columns and rows of text; without rows where none is."""
-    budget = verdict.get("budget") or {"errors": []}
+    budget = verdict.get("budget")
     rows = [
         [
             error["contrast"].replace("-", f" {MINUS} ", 1),
@@ -27,17 +27,17 @@ def budget_errors(verdict: dict[str, Any]) -> dict[str, Any]:
             _or_missing(error["slope"]),
             _or_missing(error["shared_sd"]),
         ]
-        for error in budget["errors"]
+        for error in (budget["errors"] if budget else [])
     ]
     heads = ["contrast", "sd of log ratio", "slope", "sd added to the contrast"]
-    return {"columns": heads, "rows": rows}
+    return TextTable(heads, rows)
 
 
 def _or_missing(value: float | None) -> str:
     return MISSING if value is None else decimal(value, 3)
 
 
-def budget_caution(verdict: dict[str, Any]) -> str:
+def budget_caution(verdict: Verdict) -> str:
     """Return what few neutral texts cost; empty where there are enough, or no budgets."""
     budget = verdict.get("budget")
     if not budget or budget["texts"] >= NEUTRAL_TEXTS_ADVISED:
@@ -53,11 +53,11 @@ def budget_caution(verdict: dict[str, Any]) -> str:
     )
 
 
-def beside_prompt(verdict: dict[str, Any]) -> dict[str, Any]:
+def beside_prompt(verdict: Verdict) -> TextTable:
     """Return each arm at the system prompt's own KL; without rows where there is no prompt."""
-    record = verdict.get("system_prompt") or {"arms": []}
+    record = verdict.get("system_prompt")
     rows = []
-    for arm in record["arms"]:
+    for arm in record["arms"] if record else []:
         contrast = arm["contrast"]
         if contrast is None:
             rows.append([arm["arm"], MISSING, MISSING, MISSING, f"not comparable: {arm['reason']}"])
@@ -67,10 +67,10 @@ def beside_prompt(verdict: dict[str, Any]) -> dict[str, Any]:
             [arm["arm"], percent(arm["rate"], 0), signed(contrast["estimate"], 3), interval, ""]
         )
     heads = ["arm", "concept at that KL", f"arm {MINUS} prompt", "95 % interval", "note"]
-    return {"columns": heads, "rows": rows}
+    return TextTable(heads, rows)
 
 
-def placebo_sentence(verdict: dict[str, Any]) -> str:
+def placebo_sentence(verdict: Verdict) -> str:
     """Return the prompt's KL, and how it compares with one of the same length; empty without."""
     record = verdict.get("system_prompt")
     if not record:

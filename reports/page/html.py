@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from loopscope.reports.page import sections
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
 from loopscope.reports.page.figures.steering import arm_class
-from loopscope.reports.page.story import sentence
+from loopscope.reports.page.provenance import provenance
+from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.mapping import mapping
+from loopscope.reports.page.sections.status import status
+from loopscope.reports.page.sections.steering import steering
+from loopscope.reports.page.story import headline, sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.experiment import ExperimentView
@@ -51,18 +54,18 @@ _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErr
 """What wrong columns, names or types inside a whole artifact lead to."""
 
 
-def _sections(view: ExperimentView) -> dict[str, Any]:
+def _sections(view: ExperimentView) -> dict[str, object]:
     return {
         "view": view,
-        "headline": sections.headline(view),
-        "status": sections.status(view),
-        "capture": sections.capture(view),
-        "coarse": sections.anchors(view, "coarse"),
-        "fine": sections.anchors(view, "fine"),
+        "headline": headline(view),
+        "status": status(view),
+        "capture": capture(view),
+        "coarse": candidates(view, "coarse"),
+        "fine": candidates(view, "fine"),
         "confirmation": view.confirmation,
-        "mapping": sections.mapping(view),
-        "steering": sections.steering(view),
-        "provenance": sections.provenance(view),
+        "mapping": mapping(view),
+        "steering": steering(view),
+        "provenance": provenance(view),
         "readings": READINGS,
     }
 

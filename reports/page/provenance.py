@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from loopscope.reports.page.story import model_facts
 from loopscope.specs.pipeline import PIPELINE, NodeName
 from loopscope.views.documents.objects import applicable_document
 from loopscope.views.experiment import ExperimentView, StageView
@@ -33,6 +34,26 @@ class StageProvenance:
     made_at: str
     size: str
     facts: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the model is, what the references resolved to, the artifacts, and the spec as YAML."""
+
+    model: Mapping[str, Any]
+    inputs: list[tuple[str, list[tuple[str, str]]]]
+    stages: list[StageProvenance]
+    spec: str
+
+
+def provenance(view: ExperimentView) -> Provenance:
+    """Return inputs, artifacts and the spec."""
+    return Provenance(
+        model_facts(view),
+        resolved_inputs(view),
+        [stage_provenance(s) for s in view.stages.values() if s.artifact is not None],
+        spec_yaml(view),
+    )
 
 
 def stage_provenance(stage: StageView) -> StageProvenance:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from loopscope.specs.artifacts.steering import SAMPLES, SCORES
 from loopscope.specs.lexicon import lexicon_pattern, mentions
 from loopscope.views.experiment import StageView
 
@@ -42,8 +43,8 @@ class OpeningSamples:
 
 def samples_by_opening(stage: StageView) -> tuple[list[OpeningSamples], int]:
     """Return the openings with their samples, and how many samples are left out for length."""
-    texts = stage.table("steering_samples.parquet")
-    scores = stage.table("steering_scores.parquet")
+    texts = stage.table(SAMPLES.name)
+    scores = stage.table(SCORES.name)
     key = ["prompt_id", "arm", "strength", "sample"]
     joined = texts.merge(scores, on=key, how="left", sort=False)
     shown = joined.head(SAMPLES_SHOWN_MAX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from loopscope.specs.artifacts.steering import DISTRIBUTION_SHIFT
 from loopscope.views.experiment import StageView
 
 OPENINGS_SHOWN_MAX = 5
@@ -22,7 +23,7 @@ class OpeningShift:
 
 def shifts_by_opening(stage: StageView) -> tuple[list[OpeningShift], int]:
     """Return the first openings with their shifts, and how many openings are left out."""
-    table = stage.table("distribution_shift.parquet")
+    table = stage.table(DISTRIBUTION_SHIFT.name)
     openings = stage.spec["prompts"]["texts"]
     weakest = table.groupby("arm", sort=False)["strength"].transform("min")
     table = table[(table["strength"] == weakest) & ~table["arm"].str.match(r"random-[1-9]")]

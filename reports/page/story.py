@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from loopscope.reports.page.fairness import budget_caution
+from loopscope.specs.artifacts.gate import Gate, GateControl
+from loopscope.specs.artifacts.mapping import GATE
+from loopscope.specs.artifacts.steering import VERDICT
+from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.pipeline import NodeName
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.numbers import (
@@ -29,6 +34,20 @@ class Answer:
     about: str
     word: str
     sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What was asked, what came out, and what must not be concluded."""
+
+    question: str
+    answers: list[Answer]
+    cautions: list[str]
+
+
+def headline(view: ExperimentView) -> Headline:
+    """Return question, answers and cautions."""
+    return Headline(question(view), answers(view), cautions(view))
 
 
 def question(view: ExperimentView) -> str:
@@ -56,7 +75,7 @@ def answers(view: ExperimentView) -> list[Answer]:
     return found
 
 
-def share_sentence(gate: dict[str, Any]) -> str:
+def share_sentence(gate: Gate) -> str:
     """Return what the share of all coarse latents that pass means for the gate's worth."""
     share = gate.get("share_of_all")
     if share is None:
@@ -78,17 +97,40 @@ _CONTROLS = {
 """Gates of before controls had a kind were compared with random directions."""
 
 
-def controls(gate: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class NamedControl:
+    """A control of a gate, with its name; what it does not have is None."""
+
+    name: str
+    dictionaries: int
+    p: float
+    median_count: float
+    max_count: int
+    decides: bool
+    effective_dimensions: float | None
+
+
+def controls(gate: Gate) -> list[NamedControl]:
     """Return the controls of a gate, each with its name; those of older gates too."""
     control = gate.get("control")
     if not control:
         return []
-    found = control.get("controls") or [control]
-    known = {"decides": True, "effective_dimensions": None}
-    return [{**known, **entry, "name": _CONTROLS[entry.get("kind")]} for entry in found]
+    found: Sequence[GateControl] = control.get("controls") or [control]
+    return [
+        NamedControl(
+            _CONTROLS[entry.get("kind")],
+            entry["dictionaries"],
+            entry["p"],
+            entry["median_count"],
+            entry["max_count"],
+            entry.get("decides", True),
+            entry.get("effective_dimensions"),
+        )
+        for entry in found
+    ]
 
 
-def calibration_sentences(gate: dict[str, Any]) -> list[str]:
+def calibration_sentences(gate: Gate) -> list[str]:
     """Return what the gate was compared with; nothing for a gate that was not calibrated."""
     if "null" not in gate:
         return []
@@ -109,7 +151,7 @@ def calibration_sentences(gate: dict[str, Any]) -> list[str]:
     return found
 
 
-def _rank_sentence(gate: dict[str, Any]) -> str:
+def _rank_sentence(gate: Gate) -> str:
     """Return how the candidates rank among matched anchors, or that nothing was matched."""
     null = gate["null"]
     if gate["mean_rank"] is None:
@@ -122,9 +164,14 @@ def _rank_sentence(gate: dict[str, Any]) -> str:
     )
 
 
-def _maximum_sentence(gate: dict[str, Any]) -> str:
+class _OlderSets(TypedDict):
+    anchors: int
+    at_least_as_many: int
+
+
+def _maximum_sentence(gate: Gate) -> str:
     """Return what was compared before anchors were ranked: artifacts of older revisions."""
-    null = gate["null"]
+    null = cast(_OlderSets, gate["null"])
     return (
         f"The best of {count(len(gate['anchors']))} anchors has {count(gate['best_count'])} "
         f"children; of {count(null['anchors'])} sets of anchors that are no candidates but fire "
@@ -132,7 +179,7 @@ def _maximum_sentence(gate: dict[str, Any]) -> str:
     )
 
 
-def assay_sentence(verdict: dict[str, Any]) -> str:
+def assay_sentence(verdict: Verdict) -> str:
     """Return whether the run could have shown a difference; empty where no arm says so."""
     assay = verdict.get("assay")
     if not assay:
@@ -170,7 +217,7 @@ def cautions(view: ExperimentView) -> list[str]:
     return found
 
 
-def model_facts(view: ExperimentView) -> dict[str, Any]:
+def model_facts(view: ExperimentView) -> Mapping[str, Any]:
     """Return what the model reference resolved to; empty while that is not known."""
     record = view.stage("capture").record
     facts = record.status.inputs.get("model", {}) if record else {}
@@ -181,7 +228,7 @@ def _gate(view: ExperimentView) -> Answer:
     stage = view.stage("mapping")
     if not stage.available:
         return _missing(view, "Gate", "mapping")
-    gate = stage.document("gate.json")
+    gate = stage.document(GATE.name)
     other = gate["other_rule"]
     sentences = [
         sentence(gate["reason"]),
@@ -197,7 +244,7 @@ def _steering(view: ExperimentView) -> Answer:
     stage = view.stage("steering")
     if not stage.available:
         return _missing(view, "Steering", "steering")
-    verdict = testable(stage.document("verdict.json"))
+    verdict = testable(stage.document(VERDICT.name))
     sentences = []
     if not is_missing(verdict.get("estimate")):
         contrast = " minus ".join(str(verdict["contrast"]).split("-"))
@@ -215,7 +262,7 @@ def _steering(view: ExperimentView) -> Answer:
 def _steered_anchor(view: ExperimentView) -> list[str]:
     """Return which anchor was steered, with its count and its rank; nothing in older artifacts."""
     stage = view.stage("mapping")
-    entries = stage.document("gate.json")["anchors"] if stage.available else []
+    entries = stage.document(GATE.name)["anchors"] if stage.available else []
     return [
         f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
         f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
@@ -232,7 +279,7 @@ def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
 
 
 def _mapping_cautions(view: ExperimentView) -> list[str]:
-    gate = view.stage("mapping").document("gate.json")
+    gate = view.stage("mapping").document(GATE.name)
     found = []
     if gate["verdict"] == "GO" and (gate.get("share_of_all") or 0) > RARE_SHARE:
         found.append(
@@ -261,7 +308,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
 
 
 def _steering_cautions(view: ExperimentView) -> list[str]:
-    verdict = view.stage("steering").document("verdict.json")
+    verdict = view.stage("steering").document(VERDICT.name)
     found = []
     if verdict["verdict"] == "Inconclusive":
         found.append(

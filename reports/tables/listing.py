@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from loopscope.reports.text_table import TextTable
 from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import (
@@ -27,14 +27,6 @@ _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
 """A terminal's table is also read by programs: ASCII signs there."""
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Column names and, for each object, one text a column."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-
 def listing(
     kind: str,
     records: Sequence[ObjectRecord],
@@ -43,7 +35,7 @@ def listing(
     children: Children | None = None,
     wide: bool = False,
     namespaces: bool = False,
-) -> Listing:
+) -> TextTable:
     """Return the table of ``get`` for objects of one kind.
 
     ``children`` maps the uid of an Experiment to its stages (see ``by_owner``); ``wide`` adds
@@ -63,7 +55,7 @@ def listing(
         owned = (children or {}).get(record.uid, ())
         stages = {child.key.name.removeprefix(prefix): child for child in owned}
         rows.append([cell(record, stages).translate(_PLAIN) for cell in cells.values()])
-    return Listing(list(cells), rows)
+    return TextTable(list(cells), rows)
 
 
 def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:

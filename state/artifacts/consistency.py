@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import text
-
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.manifests import was_made_again
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Differs, Stored
@@ -116,29 +114,31 @@ def _counted(things: list[Stored]) -> tuple[int, int]:
 
 def database_problem(state: StateFolder) -> Finding | None:
     """Return what keeps the database from being read, or None when it is whole."""
-    path = state.database.path
-    if not path.exists():
-        return Finding("DatabaseMissing", path.name, "there is no database")
-    if path.stat().st_size == 0:
-        return Finding("DatabaseDamaged", path.name, "it is empty")
+    database = state.database.dialect
+    size = database.size_bytes()
+    if size is None:
+        return Finding("DatabaseMissing", database.name, "there is no database")
+    if size == 0:
+        return Finding("DatabaseDamaged", database.name, "it is empty")
     try:
         with state.database.read() as connection:
-            complaints = list(connection.execute(text("pragma integrity_check")).scalars())
+            complaints = database.complaints(connection)
             revision = schema_revision(connection)
     except TerminalFailure as failure:
         if failure.reason != "DatabaseDamaged":
             raise
-        return Finding("DatabaseDamaged", path.name, "SQLite cannot read it", path.stat().st_size)
-    if complaints != ["ok"]:
-        what = f"{len(complaints)} complaints of SQLite, the first: {complaints[0]}"
-        return Finding("DatabaseDamaged", path.name, what, path.stat().st_size)
+        what = f"{database.kind} cannot read it"
+        return Finding("DatabaseDamaged", database.name, what, size)
+    if complaints:
+        what = f"{len(complaints)} complaints of {database.kind}, the first: {complaints[0]}"
+        return Finding("DatabaseDamaged", database.name, what, size)
     if revision is None:
-        return Finding("DatabaseDamaged", path.name, "it holds no tables of Loopscope")
+        return Finding("DatabaseDamaged", database.name, "it holds no tables of Loopscope")
     if revision > HEAD_REVISION:
-        message = f"{path} has schema {revision}, this Loopscope knows {HEAD_REVISION}; upgrade"
-        raise TerminalFailure("NewerDatabase", message)
+        words = f"has schema {revision}, this Loopscope knows {HEAD_REVISION}; upgrade"
+        raise TerminalFailure("NewerDatabase", f"{database.place} {words}")
     if revision < HEAD_REVISION:
-        return Finding("SchemaOutdated", path.name, f"it has schema {revision}")
+        return Finding("SchemaOutdated", database.name, f"it has schema {revision}")
     return None
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import LeaderRecord, WorkerRecord
 
 _NAME = "leader"
@@ -19,12 +19,8 @@ def announce(
 ) -> LeaderRecord | None:
     """Record who controls from now on, with workers of its own; return who did before."""
     before = get(connection)
-    values = {"process": process, "started_at": now, "settings": settings}
-    connection.execute(
-        insert(tables.controllers)
-        .values(name=_NAME, **values)
-        .on_conflict_do_update(index_elements=["name"], set_=values)
-    )
+    row = {"name": _NAME, "process": process, "started_at": now, "settings": settings}
+    upsert(connection, tables.controllers, row)
     connection.execute(delete(tables.workers))
     return before
 
@@ -42,12 +38,8 @@ def note_worker(
 
     Workers that neither run a job nor are among the ``idle`` ones are forgotten.
     """
-    values = {"device": device, **({"model": model} if model is not None else {})}
-    connection.execute(
-        insert(tables.workers)
-        .values(name=name, **values)
-        .on_conflict_do_update(index_elements=["name"], set_=values)
-    )
+    held = {"model": model} if model is not None else {}
+    upsert(connection, tables.workers, {"name": name, "device": device, **held})
     busy = select(tables.jobs.c.worker).where(tables.jobs.c.state == "running")
     w = tables.workers.c.name
     connection.execute(delete(tables.workers).where(w.not_in([name, *idle]), w.not_in(busy)))

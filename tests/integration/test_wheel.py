@@ -80,6 +80,7 @@ def test_a_wheel_holds_one_name_and_every_file_of_the_tree(tmp_path, way):
     found = files_of(wheel)
     assert {name.partition("/")[0] for name in found} == {"loopscope"}
     assert found == expected()
+    assert "loopscope/py.typed" in found, "or a type checker believes nothing of it"
 
 
 def test_an_installed_wheel_answers_without_a_checkout(tmp_path):

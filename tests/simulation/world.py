@@ -114,7 +114,7 @@ class World:
         self.state: StateFolder = (
             open_state(self.path) if self.path.exists() else new_state(self.path)
         )
-        event.listen(self.state.database._engine, "connect", _do_not_wait)
+        event.listen(self.state.database.dialect.engine, "connect", _do_not_wait)
         # another process that looks on: with it, a kill leaves the -wal where it is
         self._someone = sqlite3.connect(self.path / "state.db")
         self._someone.execute("select 1 from counters").fetchone()

@@ -198,11 +198,11 @@ def test_no_step_of_the_loop_reads_a_payload(tmp_path):
         statements.append(statement)
 
     def step():
-        event.listen(simulation.state.database._engine, "before_cursor_execute", note)
+        event.listen(simulation.state.database.dialect.engine, "before_cursor_execute", note)
         try:
             simulation.step()
         finally:
-            event.remove(simulation.state.database._engine, "before_cursor_execute", note)
+            event.remove(simulation.state.database.dialect.engine, "before_cursor_execute", note)
 
     def pass_time(steps, seconds):
         for _ in range(steps):

@@ -214,8 +214,8 @@ def a_model_is_converted(folder, patch):
         "convert_in_process",
         lambda gguf, folder, dtype, still_wanted: (folder / "weights").write_text("w"),
     )
-    patch.setattr(loopscope.worker.model_sources, "_gguf_file", lambda ref, work: folder / "x.gguf")
-    ref = {"identity": "a" * 64, "source": {"kind": "gguf"}, "dtype": "float32"}
+    patch.setattr(loopscope.worker.model_sources, "_gguf_file", lambda *_: folder / "x.gguf")
+    ref = {"identity": "a" * 64, "files": {}, "source": {"kind": "gguf"}, "dtype": "float32"}
     loopscope.worker.model_sources.local_model_folder(ref, folder, lambda *progress: None)
 
 

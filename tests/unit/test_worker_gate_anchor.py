@@ -55,6 +55,7 @@ class TwoCandidates(Bench):
             "text": ["text"] * len(numbers),
             "condition": np.repeat(["target", "neutral"], SIDE),
             "n_tokens": np.ones(len(numbers), dtype=int),
+            "last_token": ["text"] * len(numbers),
         }
         self.write_capture(tensors, columns, rows[:40])
         self.split = ["discover"] * len(numbers)
