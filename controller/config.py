@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from loopscope.controller.settings import GivenSettings
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
@@ -63,10 +64,11 @@ class Config(BaseModel):
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> GivenSettings:
         """Return what the file says, under the names of ``Settings``."""
         said = {name: value for name, value in dict(self).items() if value is not None}
-        return {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
+        named = {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
+        return cast(GivenSettings, named)
 
 
 _SETTING_BY_FIELD = {

@@ -196,7 +196,7 @@ class LeaderRecord:
 
     process: str
     started_at: float
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True)

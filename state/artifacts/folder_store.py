@@ -11,9 +11,9 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.json_values import JsonObject
 from loopscope.state import failpoints
 from loopscope.state.artifacts import manifests
 from loopscope.state.artifacts.manifests import MANIFEST, MANIFEST_BYTES_MAX
@@ -145,7 +145,7 @@ class FolderStore(ArtifactStore):
         except OSError:
             return set()
 
-    def manifest(self, stage: str, digest: str) -> dict[str, Any]:
+    def manifest(self, stage: str, digest: str) -> JsonObject:
         """Return an artifact's manifest as it was sealed.
 
         Raises Corrupt when there is none, or when any field of it was edited.

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+from loopscope.specs.artifacts.manifest import FileRecord, SealedManifest
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.canonical import digest as digest_of
+from loopscope.specs.json_values import JsonObject
 from loopscope.state import failpoints
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 from loopscope.state.records import ArtifactRecord, FileEntry
@@ -27,9 +30,9 @@ class BadManifest(Exception):
     """A manifest that nobody can believe, and why."""
 
 
-def seal(staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
+def seal(staging: Path, manifest: Mapping[str, object]) -> ArtifactRecord:
     """Hash and fsync the payload in ``staging``, then write its manifest, last."""
-    files = {}
+    files: dict[str, FileRecord] = {}
     for path in sorted(p for p in staging.rglob("*") if p.is_file()):
         fsync_path(path)
         name = path.relative_to(staging).as_posix()
@@ -37,8 +40,8 @@ def seal(staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
     for folder in (p for p in staging.rglob("*") if p.is_dir()):
         fsync_path(folder)
     told = {**manifest, "files": files, "contentDigest": content_digest(files)}
-    complete = json.loads(json.dumps(told, allow_nan=False))
-    complete[_SEAL] = digest_of(complete)
+    complete: SealedManifest = json.loads(json.dumps(told, allow_nan=False))
+    complete["manifestDigest"] = digest_of(complete)
     temporary = staging / f".{MANIFEST}.tmp"
     failpoints.reach("manifest-write")
     temporary.write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False))
@@ -46,7 +49,7 @@ def seal(staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
     return _record(complete)
 
 
-def unsealed(text: str, name: str, where: str) -> dict[str, Any]:
+def unsealed(text: str, name: str, where: str) -> JsonObject:
     """Return the manifest in a text as it was sealed; of which artifact it is and where it lies.
 
     Raises BadManifest when a field of it was edited, and when it is none.
@@ -63,14 +66,15 @@ def unsealed(text: str, name: str, where: str) -> dict[str, Any]:
     return manifest
 
 
-def record_in(manifest: dict[str, Any], stage: str, digest: str) -> ArtifactRecord:
+def record_in(manifest: Mapping[str, object], stage: str, digest: str) -> ArtifactRecord:
     """Return the record in the manifest of an artifact. Raises BadManifest."""
     name = f"{stage}/{digest[:12]}"
+    told = cast(SealedManifest, manifest)
     try:
-        found = _record(manifest)
+        found = _record(told)
         sound = (
             (found.stage, found.digest) == (stage, digest)
-            and found.content_digest == content_digest(manifest["files"])
+            and found.content_digest == content_digest(told["files"])
             and all(_is_inside(file) for file in found.files)
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -80,7 +84,7 @@ def record_in(manifest: dict[str, Any], stage: str, digest: str) -> ArtifactReco
     return found
 
 
-def content_digest(files: dict[str, dict[str, Any]]) -> str:
+def content_digest(files: dict[str, FileRecord]) -> str:
     """Return the digest of the payload files' names and hashes; nothing else enters."""
     return digest_of({name: entry["sha256"] for name, entry in files.items()})
 
@@ -104,7 +108,7 @@ def _is_inside(name: str) -> bool:
     )
 
 
-def _record(manifest: dict[str, Any]) -> ArtifactRecord:
+def _record(manifest: SealedManifest) -> ArtifactRecord:
     """Return the record in a manifest. Raises KeyError, TypeError, AttributeError, ValueError."""
     _check_types(manifest)
     return ArtifactRecord(
@@ -115,12 +119,12 @@ def _record(manifest: dict[str, Any]) -> ArtifactRecord:
             name: FileEntry(entry["sha256"], entry["bytes"])
             for name, entry in manifest["files"].items()
         },
-        metrics=manifest["metrics"],
+        metrics=dict(manifest["metrics"]),
         created_at=manifest["createdAt"],
     )
 
 
-def _check_types(manifest: dict[str, Any]) -> None:
+def _check_types(manifest: SealedManifest) -> None:
     """Raise ValueError for values that neither the index nor a report could hold."""
     made_at, metrics = manifest["createdAt"], manifest["metrics"]
     if type(made_at) not in (int, float) or not 0 <= made_at <= CREATED_AT_MAX:

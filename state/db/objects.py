@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
@@ -118,7 +118,7 @@ def wanted_digests(connection: Connection) -> set[str]:
 def apply(
     connection: Connection,
     key: Key,
-    spec: dict[str, Any],
+    spec: Mapping[str, object],
     *,
     now: float,
     labels: dict[str, str] | None = None,
@@ -320,7 +320,7 @@ def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"],
 def _insert(
     connection: Connection,
     key: Key,
-    spec: dict[str, Any],
+    spec: Mapping[str, object],
     fields: dict[str, dict[str, str]],
     owner: ObjectRecord | None,
     now: float,
