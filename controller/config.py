@@ -5,12 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypedDict, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from loopscope.controller.settings import GivenSettings
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
@@ -49,6 +48,21 @@ Size = Annotated[int, BeforeValidator(_size)]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
+class SaidSettings(TypedDict, total=False):
+    """Fields of ``Settings`` that a file or an option says."""
+
+    job_starts_per_minute: int
+    burst: int
+    device: str
+    slots_by_device: Mapping[str, int]
+    slots_per_experiment: int
+    memory_bytes: Mapping[str, int]
+    stage_memory_bytes: Mapping[str, int]
+    priority_classes: Mapping[str, int]
+    aging_seconds: float
+    free_space_floor_bytes: int
+
+
 class Config(BaseModel):
     """What a config file may say. A field that is left out has the default of ``Settings``."""
 
@@ -64,11 +78,11 @@ class Config(BaseModel):
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
 
-    def settings(self) -> GivenSettings:
+    def settings(self) -> SaidSettings:
         """Return what the file says, under the names of ``Settings``."""
         said = {name: value for name, value in dict(self).items() if value is not None}
         named = {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
-        return cast(GivenSettings, named)
+        return cast(SaidSettings, named)
 
 
 _SETTING_BY_FIELD = {

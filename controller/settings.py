@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 from loopscope.state.retry_policy import RetryPolicy
 
@@ -19,21 +19,6 @@ class Limits:
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """Budget by device; a device that is missing has none."""
     aging_seconds: float = 600.0
-
-
-class GivenSettings(TypedDict, total=False):
-    """The settings that options and the config file may give, under the names of ``Settings``."""
-
-    job_starts_per_minute: int
-    burst: int
-    free_space_floor_bytes: int
-    device: str
-    slots_by_device: dict[str, int]
-    slots_per_experiment: int
-    memory_bytes: dict[str, int]
-    stage_memory_bytes: dict[str, int]
-    priority_classes: dict[str, int]
-    aging_seconds: float
 
 
 @dataclass(frozen=True)

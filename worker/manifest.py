@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.specs.artifacts.manifest import Manifest
+from loopscope.state.artifacts.manifests import Manifest
 from loopscope.state.records import JobRecord
 
 _LIBRARIES = (
@@ -36,7 +36,10 @@ def manifest_of(
 ) -> Manifest:
     """Return the manifest of a finished job; the store adds files and content digest.
 
-    ``code`` is the hash of the sources that ran.
+    Device, timings, library versions and ``code``, the hash of the sources that ran, are recorded
+    here and never enter a digest. A
+    ``batchDivisor`` of 2 says that batches were halved because memory ran out: floats may then
+    differ in their last digits from those of an undisturbed run.
     """
     stage = next(name for name in CODE_REVISIONS if name == job.stage)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from loopscope.commands.options import read_size
 from loopscope.specs.devices import device_name
 
 if TYPE_CHECKING:
-    from loopscope.controller.settings import GivenSettings
+    from loopscope.controller.config import SaidSettings
 
 ConfigOption = Annotated[
     Path | None,
@@ -37,7 +37,15 @@ ShareOption = Annotated[
 ]
 
 
-def settings_from(context: typer.Context) -> GivenSettings:
+_SETTING_BY_OPTION = {
+    "job_starts_per_minute": "job_starts_per_minute",
+    "burst": "burst",
+    "slots_per_experiment": "slots_per_experiment",
+    "free_space_floor": "free_space_floor_bytes",
+}
+
+
+def settings_from(context: typer.Context) -> SaidSettings:
     """Return settings: what an option of the command says, else what the file says.
 
     Raises InvalidSpec when the file is wrong, and when ``--config`` names none.
@@ -55,22 +63,17 @@ def settings_from(context: typer.Context) -> GivenSettings:
     slots = _by_device(options["slots"], device, "--slots", _count)
     memory = _by_device(options["memory"], device, "--memory", read_size)
     said["device"] = device
-    if options["job_starts_per_minute"] is not None:
-        said["job_starts_per_minute"] = options["job_starts_per_minute"]
-    if options["burst"] is not None:
-        said["burst"] = options["burst"]
-    if options["slots_per_experiment"] is not None:
-        said["slots_per_experiment"] = options["slots_per_experiment"]
-    if options["free_space_floor"] is not None:
-        said["free_space_floor_bytes"] = options["free_space_floor"]
     if slots:
         said["slots_by_device"] = slots
     if memory:
         said["memory_bytes"] = memory
+    given = _SETTING_BY_OPTION.items()
+    typed = {name: options[option] for option, name in given if options[option] is not None}
+    said.update(cast("SaidSettings", typed))
     return said
 
 
-def settings_of_file(state_path: Path) -> GivenSettings:
+def settings_of_file(state_path: Path) -> SaidSettings:
     """Return the settings that the file beside a state folder says; none without a file."""
     from loopscope.controller.config import config_beside, load_config  # late: help must stay quick
 

@@ -9,12 +9,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, cast
 
-from loopscope.specs.artifacts.manifest import FileRecord, SealedManifest
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.canonical import digest as digest_of
-from loopscope.specs.json_values import JsonObject
 from loopscope.state import failpoints
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
 from loopscope.state.records import ArtifactRecord, FileEntry
@@ -22,17 +20,52 @@ from loopscope.state.records import ArtifactRecord, FileEntry
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 _SEAL = "manifestDigest"
-"""The digest of all other fields: whoever edits one of them breaks it."""
 CREATED_AT_MAX = 253_402_300_799  # the end of the year 9999: later times have no date
+
+
+class ManifestFile(TypedDict):
+    """What a manifest says of one payload file."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(TypedDict, total=False):
+    """What a manifest says, by its keys. The first four and ``files`` make an artifact.
+
+    Other fields may be missing from one that another version wrote.
+    """
+
+    stage: str
+    digest: str
+    metrics: Mapping[str, object]
+    createdAt: float
+    """When the work ended (Unix seconds)."""
+    files: dict[str, ManifestFile]
+    contentDigest: str
+    """The digest of the payload files' names and hashes."""
+    manifestDigest: str
+    """The digest of all other fields: whoever edits one of them breaks it."""
+    codeRevision: int
+    codeHash: str
+    inputs: Mapping[str, object]
+    """The payload of the job, long lists left out."""
+    device: str
+    batchDivisor: int
+    threads: int
+    seconds: float
+    python: str
+    machine: str
+    libraries: Mapping[str, str | None]
 
 
 class BadManifest(Exception):
     """A manifest that nobody can believe, and why."""
 
 
-def seal(staging: Path, manifest: Mapping[str, object]) -> ArtifactRecord:
+def seal(staging: Path, manifest: Manifest) -> ArtifactRecord:
     """Hash and fsync the payload in ``staging``, then write its manifest, last."""
-    files: dict[str, FileRecord] = {}
+    files: dict[str, ManifestFile] = {}
     for path in sorted(p for p in staging.rglob("*") if p.is_file()):
         fsync_path(path)
         name = path.relative_to(staging).as_posix()
@@ -40,7 +73,7 @@ def seal(staging: Path, manifest: Mapping[str, object]) -> ArtifactRecord:
     for folder in (p for p in staging.rglob("*") if p.is_dir()):
         fsync_path(folder)
     told = {**manifest, "files": files, "contentDigest": content_digest(files)}
-    complete: SealedManifest = json.loads(json.dumps(told, allow_nan=False))
+    complete: Manifest = json.loads(json.dumps(told, allow_nan=False))
     complete["manifestDigest"] = digest_of(complete)
     temporary = staging / f".{MANIFEST}.tmp"
     failpoints.reach("manifest-write")
@@ -49,7 +82,7 @@ def seal(staging: Path, manifest: Mapping[str, object]) -> ArtifactRecord:
     return _record(complete)
 
 
-def unsealed(text: str, name: str, where: str) -> JsonObject:
+def unsealed(text: str, name: str, where: str) -> Manifest:
     """Return the manifest in a text as it was sealed; of which artifact it is and where it lies.
 
     Raises BadManifest when a field of it was edited, and when it is none.
@@ -63,18 +96,17 @@ def unsealed(text: str, name: str, where: str) -> JsonObject:
             raise BadManifest(f"manifest of {name} was edited after it was written")
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"{where} cannot be read: {error}") from None
-    return manifest
+    return cast(Manifest, manifest)  # as far as ``record_in`` has not looked, only by its keys
 
 
-def record_in(manifest: Mapping[str, object], stage: str, digest: str) -> ArtifactRecord:
+def record_in(manifest: Manifest, stage: str, digest: str) -> ArtifactRecord:
     """Return the record in the manifest of an artifact. Raises BadManifest."""
     name = f"{stage}/{digest[:12]}"
-    told = cast(SealedManifest, manifest)
     try:
-        found = _record(told)
+        found = _record(manifest)
         sound = (
             (found.stage, found.digest) == (stage, digest)
-            and found.content_digest == content_digest(told["files"])
+            and found.content_digest == content_digest(manifest["files"])
             and all(_is_inside(file) for file in found.files)
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -84,7 +116,7 @@ def record_in(manifest: Mapping[str, object], stage: str, digest: str) -> Artifa
     return found
 
 
-def content_digest(files: dict[str, FileRecord]) -> str:
+def content_digest(files: Mapping[str, ManifestFile]) -> str:
     """Return the digest of the payload files' names and hashes; nothing else enters."""
     return digest_of({name: entry["sha256"] for name, entry in files.items()})
 
@@ -108,7 +140,7 @@ def _is_inside(name: str) -> bool:
     )
 
 
-def _record(manifest: SealedManifest) -> ArtifactRecord:
+def _record(manifest: Manifest) -> ArtifactRecord:
     """Return the record in a manifest. Raises KeyError, TypeError, AttributeError, ValueError."""
     _check_types(manifest)
     return ArtifactRecord(
@@ -124,7 +156,7 @@ def _record(manifest: SealedManifest) -> ArtifactRecord:
     )
 
 
-def _check_types(manifest: SealedManifest) -> None:
+def _check_types(manifest: Manifest) -> None:
     """Raise ValueError for values that neither the index nor a report could hold."""
     made_at, metrics = manifest["createdAt"], manifest["metrics"]
     if type(made_at) not in (int, float) or not 0 <= made_at <= CREATED_AT_MAX:

@@ -6,7 +6,18 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
@@ -345,7 +356,7 @@ def _insert(
     )
 
 
-def _is(key: Key) -> Any:
+def _is(key: Key) -> ColumnElement[bool]:
     o = tables.objects.c
     return and_(o.kind == key.kind, o.namespace == key.namespace, o.name == key.name)
 
