@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.dictionary_training import Training, read_training
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo, read_json_object
-from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.headers import (
     HeaderError,
     TensorHeader,
@@ -216,9 +218,9 @@ class _Shape:
 
 
 def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field: str) -> _Shape:
-    """Return the shape that config and headers agree on. Gemma Scope is always a JumpReLU."""
+    """Return the shape that config and headers agree on; Gemma Scope needs no config."""
     if config is None:
-        return _checked_shape("jumprelu", headers, field)
+        return _checked_shape(GEMMA_SCOPE_ARCHITECTURE, headers, field)
     tensors = {name: headers[name] for name in headers.keys() - _OLD_SCALINGS}
     shape = _checked_shape(config.architecture, tensors, field)
     if (shape.d_in, shape.d_sae) != (config.d_in, config.d_sae):
@@ -236,21 +238,12 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
         listed = ", ".join(sorted(headers))[:200]
         raise InputRefused(field, f"expected an encoder matrix W_enc, found {listed or 'nothing'}")
     d_in, d_sae = encoder.shape
-    expected: dict[str, tuple[int, ...]] = {
-        "w_dec": (d_sae, d_in),
-        "b_enc": (d_sae,),
-        "b_dec": (d_in,),
-    }
-    if architecture == "jumprelu":
-        expected["threshold"] = (d_sae,)
-    if architecture == "batchtopk":  # the threshold that stands for the batch, one or per latent
-        name = "threshold" if "threshold" in headers else "topk_threshold"
-        expected[name] = (d_sae,) if name == "threshold" else ()
+    expected = _expected_shapes(architecture, headers.keys(), d_in, d_sae)
     for name, shape in expected.items():
         found = headers[name].shape if name in headers else "nothing"
         if found != shape:
             raise InputRefused(field, f"expected {name} of shape {shape}, found {found}")
-    extra = sorted(headers.keys() - expected.keys() - {"w_enc"})
+    extra = sorted(headers.keys() - expected.keys())
     if extra:
         raise InputRefused(
             field,
@@ -260,6 +253,22 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
     if encoder.dtype not in _DTYPES:
         raise InputRefused(field, f"W_enc is stored as {encoder.dtype}, expected floats")
     return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype])
+
+
+def _expected_shapes(
+    architecture: str, present: Collection[str], d_in: int, d_sae: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by its stored name, in lower case."""
+    stored, sizes = ARCHITECTURES[architecture], {"d_in": d_in, "d_sae": d_sae}
+    expected: dict[str, tuple[int, ...]] = {}
+    for tensor, axes in stored.tensors.items():
+        name = stored.stored_name(tensor).lower()
+        single = stored.one_for_all.get(tensor)
+        if single is None or name in present:
+            expected[name] = tuple(sizes[axis] for axis in axes)
+        else:
+            expected[single] = ()
+    return expected
 
 
 def _facts(

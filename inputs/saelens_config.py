@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.specs.activation_scaling import advice_on
 
-Architecture = Literal["standard", "jumprelu", "topk", "batchtopk"]
-ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 DECIDING = frozenset(
     """
     architecture activation_fn activation_fn_kwargs k d_in d_sae d_out apply_b_dec_to_input
@@ -29,18 +28,16 @@ _RENAMED = {
     "activation_fn_str": "activation_fn",
 }
 _MAJOR = re.compile(r"v?(\d+)(?:[.!+a-z-].*)?", re.IGNORECASE)
-_RESCALED = ("topk", "batchtopk")
-"""Architectures that know ``rescale_acts_by_decoder_norm``."""
 
 
 @dataclass(frozen=True)
 class SaelensConfig:
     """What decides how the weights are used; ``said`` is what the file says of all the rest.
 
-    ``k`` is the number of active latents of a TopK dictionary, None for the others.
+    ``k`` is the number of active latents where an architecture chooses so many, else None.
     """
 
-    architecture: Architecture
+    architecture: str
     d_in: int
     d_sae: int
     k: int | None
@@ -61,7 +58,7 @@ def read_saelens_config(config: Mapping[str, Any]) -> SaelensConfig:
         architecture,
         d_in,
         d_sae,
-        _k(named, d_sae, before_6=before_6) if architecture == "topk" else None,
+        _k(named, d_sae, before_6=before_6) if ARCHITECTURES[architecture].chooses_k else None,
         apply_b_dec_to_input=_flag(named, "apply_b_dec_to_input", default=True),
         rescale_acts_by_decoder_norm=_rescaled(named, architecture),
         said=_said(config, metadata, before_6=before_6),
@@ -86,22 +83,22 @@ def _is_before_6(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool
     return int(found[1]) < 6
 
 
-def _architecture(named: Mapping[str, Any], *, before_6: bool) -> Architecture:
+def _architecture(named: Mapping[str, Any], *, before_6: bool) -> str:
     """Return the architecture; before SAELens 6 a TopK SAE was a standard one by activation."""
     architecture = named.get("architecture", "standard" if before_6 else None)
     activation = named.get("activation_fn") or "relu"
     if before_6 and (architecture, activation) == ("standard", "topk") and _own_k(named):
         return "topk"
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(
             f"architecture {_short(architecture)} is not supported; "
             f"supported are {', '.join(ARCHITECTURES)}"
         )
-    if activation != "relu" and (architecture, activation) != ("topk", "topk"):
+    if activation not in ARCHITECTURES[architecture].activations:
         raise ValueError(
             f"activation_fn {_short(activation)} is not supported for architecture {architecture!r}"
         )
-    return cast(Architecture, architecture)
+    return architecture
 
 
 def _own_k(named: Mapping[str, Any]) -> bool:
@@ -141,15 +138,16 @@ def _refuse_unapplied(
         raise ValueError("d_out is not d_in: it does not write the residual stream that it reads")
 
 
-def _rescaled(named: Mapping[str, Any], architecture: Architecture) -> bool:
+def _rescaled(named: Mapping[str, Any], architecture: str) -> bool:
     name = "rescale_acts_by_decoder_norm"
-    if architecture == "batchtopk" and name not in named:
+    known = ARCHITECTURES[architecture].rescaled
+    if known == "required" and name not in named:
         raise ValueError(
-            f"{name} is missing: SAELens takes that for true in a batchtopk file, but its versions "
-            f"that wrote no such field did not rescale; write {name}: true or false"
+            f"{name} is missing: SAELens takes that for true in a {architecture} file, but its "
+            f"versions that wrote no such field did not rescale; write {name}: true or false"
         )
     rescaled = _flag(named, name, default=False)
-    if rescaled and architecture not in _RESCALED:
+    if rescaled and known == "never":
         raise ValueError(f"{name} is not supported for architecture {architecture!r}")
     return rescaled
 

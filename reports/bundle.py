@@ -20,7 +20,8 @@ from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS
 from loopscope.specs.artifacts.files import ArtifactFile
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
-from loopscope.state.artifacts.store import MANIFEST, Corrupt
+from loopscope.state.artifacts.manifests import MANIFEST
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256, fsync_path
 from loopscope.views.documents.objects import object_document

@@ -191,7 +191,7 @@ def _stage(
         artifact = known or store.record(reference.stage, reference.digest)
         if artifact.content_digest != reference.content_digest:
             raise Corrupt(f"{name}: the artifact is not the one that the status names")
-        store.verify(artifact)
+        folder = store.fetch(artifact)
         manifest = store.manifest(artifact.stage, artifact.digest)
     except (Corrupt, OSError) as error:
         return StageView(name, record, problem=f"ArtifactDamaged: {error}")
@@ -199,7 +199,7 @@ def _stage(
         name,
         record,
         artifact,
-        store.folder(artifact.stage, artifact.digest),
+        folder,
         MappingProxyType(manifest),
         _older(manifest),
     )

@@ -20,14 +20,13 @@ from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
 from loopscope.state.db import jobs, leader, objects, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.processes import process_exists, without_lost_worker
 from loopscope.state.records import JobHead, ObjectRecord
+from loopscope.state.workers import without_lost_worker
 
 
 def is_controlled(connection: Connection) -> bool:
     """Whether a controller lives, so that what it wrote is true within a moment."""
-    found = leader.get(connection)
-    return found is not None and process_exists(found.process)
+    return leader.living(connection) is not None
 
 
 def present(connection: Connection, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:

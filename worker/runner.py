@@ -119,8 +119,8 @@ class Runner:
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
         stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}.stage").run
-        work = self.state.artifacts.work_folder(job.digest)
-        shards = Shards(work, partial(self._note_advance, job))
+        kept = self.state.artifacts.shards(job.digest)
+        shards = Shards(kept, partial(self._note_advance, job))
         lease.may_finish = shards.ends_within
         context = StageContext(
             device=self.device,
@@ -164,7 +164,7 @@ class Runner:
         if ran_out_of_memory(error):
             self.memory_ran_out = True
             return _out_of_memory(job, error)
-        failure = failure_of(error, self.state.artifacts.root)
+        failure = failure_of(error, self.state.artifacts.disk)
         if failure.reason == "UnexpectedError":
             log.error("unexpected", job=job.id, trace=traceback.format_exc())
         return failure

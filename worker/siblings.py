@@ -54,7 +54,7 @@ def pending_siblings(state: StateFolder, job: JobRecord, kind: ShardKind) -> lis
         candidates = [jobs.get(connection, one) for one in jobs.served_by(connection, job)]
     own, own_seen = _payload(job), _seen_by_the_passes(job, kind)
     return [
-        Sibling(payload["hook"], Shards(state.artifacts.work_folder(other.digest)))
+        Sibling(payload["hook"], Shards(state.artifacts.shards(other.digest)))
         for other in candidates
         if other is not None
         and (payload := _payload(other))["maxTokens"] >= own["maxTokens"]

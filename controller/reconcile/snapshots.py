@@ -25,10 +25,8 @@ from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt, reading
-from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import inputs, job_ways, objects, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
 _FEATURE_COLUMNS = FEATURES.named(
@@ -231,7 +229,7 @@ class Observer:
 
     def _action(self, record: ObjectRecord, action: Action, known: Known) -> Observed:
         job, indexed = known.job, known.artifact
-        Trash(self.artifacts.root).take_back(action.stage, action.digest)
+        self.artifacts.take_back(action.stage, action.digest)
         if indexed is not None:
             self.hashing.forget(action.digest)
         artifact = indexed or self._on_disk(action, record.key)
@@ -262,12 +260,7 @@ class Observer:
         selection = Selection.model_validate(record.spec["selection"])
         cache_key = (artifact.content_digest, selection.model_dump_json())
         if cache_key not in self._candidates:
-            path = self.artifacts.folder(artifact.stage, artifact.digest) / FEATURES.name
-            with reading(path.name):
-                if file_sha256(path) != artifact.files[path.name].sha256:
-                    raise Corrupt(
-                        f"{artifact.stage}/{artifact.digest[:12]}/{path.name}: sha256 differs"
-                    )
+            path = self.artifacts.fetch_file(artifact, FEATURES.name)
             try:
                 with reading(path.name):
                     table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()

@@ -49,7 +49,7 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
     done = sum(record.ready for record in stages)
     kept = [f"{done} of {len(stages)} stages"] if stages else []
     for job in active:
-        shards = len(list(state.artifacts.work_folder(job.digest).glob("*.seal.json")))
+        shards = len(state.artifacts.shards(job.digest).names())
         if shards:
             kept.append(f"{shards} finished shards of {job.object}")
     return printable(f"{what}; kept: {', '.join(kept) or 'what was applied'}. {how_to_go_on()}")

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.rules import Gate, Selection
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
@@ -25,14 +26,13 @@ from loopscope.worker.stages.tables import read_columns, write_table
 D_IN = 6
 
 
-def relu_dictionary(decoder: torch.Tensor) -> SparseDictionary:
+def relu_dictionary(decoder: torch.Tensor) -> Standard:
     """Latent i fires as far as the row's part along decoder row i exceeds 0.5."""
-    return SparseDictionary(
+    return Standard(
         w_enc=decoder.T.contiguous(),
         b_enc=torch.full((len(decoder),), -0.5),
         w_dec=decoder.contiguous(),
         b_dec=torch.zeros(D_IN),
-        architecture="standard",
     )
 
 
@@ -72,7 +72,7 @@ class Bench:
             model=lambda ref: pytest.fail("no model is needed"),
             dictionary=lambda ref: {"coarse": COARSE, "fine": FINE}[ref["identity"]],
             artifact=lambda stage, digest: self.folder / stage / digest,
-            shards=Shards(self.folder / "shards" / action),
+            shards=Shards(ShardFolder(self.folder / "shards" / action)),
             progress=self._report,
         )
 

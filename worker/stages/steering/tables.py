@@ -31,9 +31,9 @@ from loopscope.worker.stages.steering.fairness import (
     largest_budget_sd,
     system_prompt_record,
 )
+from loopscope.worker.stages.steering.outcomes.lexicon import word_outcomes
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.steering.verdict_record import decision_record
-from loopscope.worker.stages.steering.words import word_outcomes
 from loopscope.worker.stages.tables import write_document, write_table
 
 

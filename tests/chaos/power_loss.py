@@ -1,7 +1,7 @@
-"""The demo with the power cord pulled 20 times: ``python -m tests.chaos.power_cord``.
+"""The demo losing power 20 times: ``python -m tests.chaos.power_loss``.
 
 Runs an experiment once undisturbed and writes down when it was where (stage, phase, how much of
-it). Then runs it again in an empty state folder, with an empty model cache, and pulls the cord at
+it). Then runs it again in an empty state folder, with an empty model cache, and cuts the power at
 random moments of that timeline, one in each of as many equal parts: the whole tree of processes
 is frozen and then killed, so nobody sees anybody else die. After each pull the same command is
 given again. Moments are places in the *work*, not on the clock: starting again and loading the
@@ -165,7 +165,7 @@ class Findings:
     def __str__(self) -> str:
         stages = Counter(pull.split(" ")[0] for pull in self.pulls)
         line = (
-            f"seed {self.seed}: the cord was pulled {len(self.pulls)} times "
+            f"seed {self.seed}: the power was cut {len(self.pulls)} times "
             f"({', '.join(f'{stage} {count}' for stage, count in stages.items())}); "
             f"{self.artifacts} artifacts, {self.shards_needed} shards needed, "
             f"{self.shards_sealed} sealed, {self.shards_made_again} sealed shards made again; "
@@ -174,7 +174,7 @@ class Findings:
         return "\n".join([line, *(f"VIOLATION: {words}" for words in self.violations)])
 
 
-def pull_the_cord(specs: Path, root: Path, folder: Path, pulls: int, seed: int) -> Findings:
+def cut_the_power(specs: Path, root: Path, folder: Path, pulls: int, seed: int) -> Findings:
     """Run the specs undisturbed, then with so many pulls; return how they compare."""
     calm = Home(specs, root, folder / "undisturbed")
     hurt = Home(specs, root, folder / "disturbed")
@@ -236,7 +236,7 @@ def _watch_undisturbed(home: Home) -> Timeline:
 
 
 def _run_until(home: Home, timeline: Timeline, moment: float, jitter: float) -> Place | None:
-    """Run until the work is where the undisturbed run was at ``moment``; then pull the cord.
+    """Run until the work is where the undisturbed run was at ``moment``; then cut the power.
 
     Returns where it was, None when it ended before.
     """
@@ -297,13 +297,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pulls", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--report", type=Path, default=Path("build/power-cord.json"))
+    parser.add_argument("--report", type=Path, default=Path("build/power-loss.json"))
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="loopscope-power-cord-"))
-    sys.stdout.write(f"power cord with seed {arguments.seed} in {folder}\n")
+    folder = Path(tempfile.mkdtemp(prefix="loopscope-power-loss-"))
+    sys.stdout.write(f"power loss with seed {arguments.seed} in {folder}\n")
     sys.stdout.flush()
     examples = shutil.copytree(REPOSITORY / "examples", folder / "examples")
-    findings = pull_the_cord(examples / "france", examples, folder, arguments.pulls, arguments.seed)
+    findings = cut_the_power(examples / "france", examples, folder, arguments.pulls, arguments.seed)
     arguments.report.parent.mkdir(parents=True, exist_ok=True)
     arguments.report.write_text(json.dumps(asdict(findings), indent=1) + "\n")
     sys.stdout.write(f"{findings}\nreport: {arguments.report}\nkept: {folder}\n")

@@ -1,7 +1,7 @@
 """The promises that need two looks: what may follow on what was seen before.
 
 A ``History`` is shown a state folder again and again and says what broke in between. The
-stateless half is ``loopscope.state.invariants``.
+stateless half is ``tests.promises`` and ``loopscope.state.invariants``.
 """
 
 from __future__ import annotations
@@ -110,9 +110,8 @@ class History:
         reachable = {r.status.artifact.digest for r in now.values() if r.status.artifact}
         found = []
         for digest, artifact in self.artifacts.items():
-            gone = digest in reachable and not store.folder(artifact.stage, digest).exists()
-            aside = (store.root / ".quarantine" / artifact.stage).glob(f"{digest}-*")
-            if gone and digest not in lost and not any(aside):
+            gone = digest in reachable and not store.holds(artifact.stage, digest)
+            if gone and digest not in lost and not _is_set_aside(store, artifact):
                 what = "is gone and was not set aside"
                 found.append(Violation("I10", f"{artifact.stage}/{digest[:12]}", what))
         self.artifacts = seen.artifacts
@@ -202,3 +201,10 @@ def _changed(before: ObjectRecord, after: ObjectRecord) -> bool:
         )
 
     return shown(before) != shown(after)
+
+
+def _is_set_aside(store: ArtifactStore, artifact: ArtifactRecord) -> bool:
+    return any(
+        thing.kind == "quarantine" and thing.name.startswith(f"{artifact.digest}-")
+        for thing in store.contents()
+    )

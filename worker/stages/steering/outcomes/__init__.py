@@ -1,0 +1,1 @@
+"""Outcomes: the numbers that generated texts are compared by."""
