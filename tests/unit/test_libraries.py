@@ -11,8 +11,8 @@ from tests.latest import plain
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
-    "loopscope",
+    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "views",
+    "reports", "loopscope",
 )  # fmt: skip
 ASIDE = {"dev", "demo"}
 """Extras that no module of ours imports."""
