@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from loopscope.specs.actions import Action
 from loopscope.state.artifacts import index as artifact_index
@@ -94,7 +93,7 @@ def _runs(runs: list[ArtifactRecord]) -> str:
     return "1 past run" if len(runs) == 1 else f"{len(runs)} past runs"
 
 
-def _identities(value: Any) -> Iterator[str]:
+def _identities(value: object) -> Iterator[str]:
     """Yield the identities of all models and dictionaries in a payload."""
     if isinstance(value, dict):
         if isinstance(value.get("identity"), str):
