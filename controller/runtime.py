@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.clock import SystemClock
 from loopscope.controller.controller import Controller
-from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.state import failpoints

@@ -24,7 +24,7 @@ from loopscope.specs.pipeline import PIPELINE
 from loopscope.specs.status import ArtifactReference, Status
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
-from loopscope.state.db.database import open_database
+from loopscope.state.folder import open_state
 from loopscope.state.records import ArtifactRecord, JobHead, JobState, ObjectRecord
 from loopscope.state.retry_policy import RetryPolicy
 
@@ -102,7 +102,7 @@ def jobs_states() -> Iterator[str]:
     for words in BIRTHS.values():
         yield f"  [*] --> pending: {words}"
     with tempfile.TemporaryDirectory() as folder:
-        database = open_database(Path(folder) / "state.db")
+        database = open_state(Path(folder)).database
         numbers = count()
         for before in get_args(JobState):
             leads: dict[str, list[str]] = {}

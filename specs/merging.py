@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from loopscope.specs.canonical import digest
+from loopscope.specs.texts import NAMING_FIELDS
 
 Leaves = dict[tuple[str, ...], Any]
 
@@ -75,9 +76,9 @@ def _set_by_others(live: Leaves, last: Mapping[str, str]) -> Iterator[tuple[str,
 
 
 def stated_fields(written: Any) -> set[tuple[str, ...]]:
-    """Return the fields that a file gives; ``file`` of a text set stands for its texts, too."""
+    """Return the fields that a file gives; what names a set of texts stands for them, too."""
     found = set(leaves(written))
-    return found | {(*path[:-1], "texts") for path in found if path[-1:] == ("file",)}
+    return found | {(*path[:-1], "texts") for path in found if path and path[-1] in NAMING_FIELDS}
 
 
 def _nested(flat: Leaves) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from loopscope.specs import sweep
-from loopscope.specs.fields import FileReader
+from loopscope.specs.fields import FileReader, Texts
 from loopscope.specs.sweep import CELLS_MAX, Cell, Location
 
 NAME_CHARACTERS_MAX = 52
@@ -33,13 +33,13 @@ class RememberedFiles:
     """A reader that reads each file once, however many cells name it."""
 
     files: FileReader
-    _lines: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
+    _contents: dict[str, bytes] = field(default_factory=dict)
 
-    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
-        """Return the lines of a text file."""
-        if (file, as_lines) not in self._lines:
-            self._lines[file, as_lines] = self.files.lines(file, as_lines=as_lines)
-        return self._lines[file, as_lines]
+    def content(self, file: str) -> bytes:
+        """Return the bytes of a text file."""
+        if file not in self._contents:
+            self._contents[file] = self.files.content(file)
+        return self._contents[file]
 
     def locate(self, path: str) -> str:
         """Return the absolute path of a file or folder."""
@@ -66,7 +66,7 @@ def _field_problem(path: str, given: Any) -> str | None:
     above, _, last = path.rpartition(".")
     if first == "matrix":
         return "a matrix cannot hold a matrix"
-    if last in ("file", "format", "texts"):
+    if last in Texts.model_fields:
         return f"a set of texts is set as a whole; write {above}: {{{last}: …}}"
     if given is None:
         return "expected a value; leave the field out to keep the experiment's"

@@ -117,7 +117,7 @@ class Inputs:
 
 @dataclass
 class SimulatedWorkers:
-    """Implements ``controller.jobs.executor.Executor``; a job runs when a test says so."""
+    """The executor in line: a job runs in this process, to its end, when a test says so."""
 
     state: StateFolder
     clock: VirtualClock
@@ -158,7 +158,7 @@ class SimulatedWorkers:
         return ended
 
     def is_alive(self, worker: str) -> bool:
-        return worker in self.assigned and worker not in self.dead
+        return worker in self.models and worker not in self.dead
 
     def how_it_ended(self, worker: str) -> str:
         return ""
@@ -202,8 +202,12 @@ class SimulatedWorkers:
         self._ended.append(worker.job_id)
         job = worker.job()
         assert job is not None
-        for _ in worker.steps():
-            pass
+        try:
+            for _ in worker.steps():
+                pass
+        except BaseException:
+            self.dead.add(name)
+            raise
         return f"{job.stage} (fenced)" if worker.outcome == "fenced" else job.stage
 
     def _worker(self, name: str) -> FakeWorker:

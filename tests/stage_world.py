@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
@@ -148,7 +149,7 @@ def add_steering_inputs(world: World) -> World:
         _write(decomposition / "prompts.parquet", prompts)
     for name, latents in (("coarse", 8), ("fine", 16)):
         rows = basis[:latents].clone()
-        world.dictionaries[name] = SparseDictionary(
-            rows.T.contiguous(), torch.zeros(latents), rows, torch.zeros(len(basis)), "standard"
+        world.dictionaries[name] = Standard(
+            rows.T.contiguous(), torch.zeros(latents), rows, torch.zeros(len(basis))
         )
     return world

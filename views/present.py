@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Blocked, Observed, Snapshot, Wanted
@@ -17,16 +17,16 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage, ready_reference
 from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
 from loopscope.state.db import jobs, leader, objects, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.processes import process_exists, without_lost_worker
 from loopscope.state.records import JobHead, ObjectRecord
+from loopscope.state.workers import without_lost_worker
 
 
 def is_controlled(connection: Connection) -> bool:
     """Whether a controller lives, so that what it wrote is true within a moment."""
-    found = leader.get(connection)
-    return found is not None and process_exists(found.process)
+    return leader.living(connection) is not None
 
 
 def present(connection: Connection, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
@@ -119,7 +119,7 @@ def _waits_for_others(record: ObjectRecord) -> bool:
     return ready is not None and ready.reason in ("InputsNotReady", "UpstreamStalled")
 
 
-def _with_conditions(record: ObjectRecord, status: Any) -> ObjectRecord:
+def _with_conditions(record: ObjectRecord, status: Status) -> ObjectRecord:
     told = replace(record.status, conditions=status.conditions, summary=status.summary)
     return record if told == record.status else replace(record, status=told)
 

@@ -21,10 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.files import read_json_object
-from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.saelens_config import read_saelens_config
-from loopscope.numerics.dictionary import Architecture, SparseDictionary
+from loopscope.numerics.architectures import dictionary_of
+from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.specs.payloads.references import (
     DictionaryPlace,
     DictionaryReference,
@@ -129,9 +131,9 @@ def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
 
 
 def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
-    """Return a Gemma Scope SAE (Lieberum et al. 2024): JumpReLU, b_dec not applied to the input."""
+    """Return a Gemma Scope SAE (Lieberum et al. 2024): b_dec is not applied to the input."""
     lowered = {key.lower(): tensor for key, tensor in arrays.items()}
-    expected = {"w_enc", "b_enc", "w_dec", "b_dec", "threshold"}
+    expected = ARCHITECTURES[GEMMA_SCOPE_ARCHITECTURE].tensors.keys()
     missing, extra = expected - lowered.keys(), lowered.keys() - expected
     if missing or extra:
         raise TerminalFailure(
@@ -139,7 +141,7 @@ def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
             f"{name} lacks {sorted(missing)} and adds {sorted(extra)}; expected the five arrays "
             "of a Gemma Scope SAE of the residual stream",
         )
-    return Weights("jumprelu", lowered, apply_b_dec_to_input=False)
+    return Weights(GEMMA_SCOPE_ARCHITECTURE, lowered, apply_b_dec_to_input=False)
 
 
 _LOADERS: dict[str, Callable[[Mapping[str, Path]], Weights]] = {
@@ -189,16 +191,11 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
     if broken:
         raise TerminalFailure("NotFinite", f"{', '.join(broken)} hold NaN or infinite numbers")
-    architecture: Architecture = weights.architecture
     try:
-        dictionary = SparseDictionary(
-            w_enc=tensors["w_enc"],
-            b_enc=tensors["b_enc"],
-            w_dec=tensors["w_dec"],
-            b_dec=tensors["b_dec"],
-            architecture=architecture,
-            threshold=tensors.get("threshold"),
-            k=weights.k,
+        dictionary = dictionary_of(
+            weights.architecture,
+            tensors,
+            weights.settings,
             apply_b_dec_to_input=weights.apply_b_dec_to_input,
         )
     except ValueError as error:

@@ -19,6 +19,7 @@ from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
+from loopscope.specs.texts import NAMING_FIELDS
 from loopscope.state.db import applied, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.objects import Outcome
@@ -236,7 +237,7 @@ def _refuse_unread_files(
             f"the texts beside it are those of {old[path]}; remove texts, and {name} is read",
         )
         for path, name in new.items()
-        if path[-1] == "file" and old.get(path, name) != name
+        if path[-1] in NAMING_FIELDS and old.get(path, name) != name
         if (texts := (*path[:-1], "texts")) in new and new[texts] == old.get(texts)
     ]
     if problems:

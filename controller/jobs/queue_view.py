@@ -13,8 +13,8 @@ from loopscope.controller.settings import Settings
 from loopscope.state.db import job_queue, jobs, leader, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.files import free_bytes
-from loopscope.state.processes import process_exists
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
+from loopscope.state.workers import worker_lives
 from loopscope.views.present import present, present_jobs
 from loopscope.views.queue import JobInQueue, QueueView, Starts, Upstream, Usage, Waiting
 
@@ -26,8 +26,7 @@ def read_view(
     connection: Connection, state_path: Path, settings: Settings, now: float, *, ended: bool = False
 ) -> QueueView:
     """Return the queue as the controller sees it, or would see it with these settings."""
-    found = leader.get(connection)
-    alive = found if found is not None and process_exists(found.process) else None
+    alive = leader.living(connection)
     if alive is not None:
         settings = Settings.from_json(alive.settings)
     low = below_floor(free_bytes(state_path), settings.free_space_floor_bytes)
@@ -99,7 +98,7 @@ def _with_places(
     """Add the slots that no running job takes, with the workers that idle there."""
     running = {job.worker for job in jobs.running(connection)}
     workers = leader.workers(connection).values()
-    idle = [one for one in workers if one.name not in running and process_exists(one.name)]
+    idle = [one for one in workers if one.name not in running and worker_lives(one.name)]
     places: list[Place] = []
     for device, total in Counter(settings.slot_devices).items():
         free = total - sum(1 for one in snapshot.running if one.device == device)

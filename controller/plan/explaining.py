@@ -38,8 +38,8 @@ from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
-from loopscope.state.processes import without_lost_worker
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
+from loopscope.state.workers import without_lost_worker
 from loopscope.views.explanation import Explanation, Link, LinkState, explanation
 from loopscope.views.present import present
 

@@ -45,7 +45,7 @@ def samples_by_opening(stage: StageView) -> tuple[list[OpeningSamples], int]:
     """Return the openings with their samples, and how many samples are left out for length."""
     texts = stage.table(SAMPLES.name)
     scores = stage.table(SCORES.name)
-    key = ["prompt_id", "arm", "strength", "sample"]
+    key = SAMPLES.named("prompt_id", "arm", "strength", "sample")
     joined = texts.merge(scores, on=key, how="left", sort=False)
     shown = joined.head(SAMPLES_SHOWN_MAX)
     openings = {

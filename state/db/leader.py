@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, select
 
 from loopscope.state.db import tables
 from loopscope.state.db.dialect.statements import upsert
+from loopscope.state.processes import process_exists
 from loopscope.state.records import LeaderRecord, WorkerRecord
 
 _NAME = "leader"
@@ -28,6 +29,12 @@ def get(connection: Connection) -> LeaderRecord | None:
     """Return who controls, or did last; None if nobody ever did."""
     row = connection.execute(select(tables.controllers)).first()
     return LeaderRecord(row.process, row.started_at, row.settings) if row else None
+
+
+def living(connection: Connection) -> LeaderRecord | None:
+    """Return who controls, if that process lives."""
+    found = get(connection)
+    return found if found is not None and process_exists(found.process) else None
 
 
 def note_worker(

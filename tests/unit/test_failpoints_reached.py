@@ -12,7 +12,7 @@ import pytest
 import loopscope.state.db.events
 import loopscope.worker.model_sources
 import loopscope.worker.stages.capture.stage
-from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.maintenance.retention import Retention
 from loopscope.controller.plan.applying import apply_all, load_admitted
 from loopscope.controller.runtime import running_controller

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from loopscope.numerics.dictionary import ReconstructionSums, SparseDictionary, decode, encode
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.dictionary import ReconstructionSums, decode, encode
 from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.packaged import packaged_texts
 from loopscope.state.failures import TerminalFailure
@@ -16,12 +17,11 @@ from loopscope.worker.stages.decomposition.calibration import calibration_prefli
 from tests.stage_world import NEUTRAL, capture_payload
 
 ROWS = np.array([[2, 0], [0, 3], [1, 1], [-1, 0]], dtype=np.float32)
-ONE_AXIS = SparseDictionary(
+ONE_AXIS = Standard(
     w_enc=torch.tensor([[1.0], [0.0]]),
     b_enc=torch.zeros(1),
     w_dec=torch.tensor([[1.0, 0.0]]),
     b_dec=torch.zeros(2),
-    architecture="standard",
 )
 L0, FVU = 0.5, 11 / 11
 """By hand: two of four rows fire. Errors 0 + 9 + 1 + 1; spread 5 + 6 about the mean (0.5, 1)."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
@@ -24,13 +24,12 @@ DECOYS = 600
 """Fine rows that are nobody's children: a concept's own few are not what the decoder spreads by."""
 
 
-def with_decoder(decoder: torch.Tensor) -> SparseDictionary:
-    return SparseDictionary(
+def with_decoder(decoder: torch.Tensor) -> Standard:
+    return Standard(
         w_enc=decoder.T.contiguous(),
         b_enc=torch.full((len(decoder),), -0.5),
         w_dec=decoder.contiguous(),
         b_dec=torch.zeros(WIDTH),
-        architecture="standard",
     )
 
 

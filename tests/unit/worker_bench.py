@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.rules import Gate, Selection
@@ -26,14 +26,13 @@ from loopscope.worker.stages.tables import read_columns, write_table
 D_IN = 6
 
 
-def relu_dictionary(decoder: torch.Tensor) -> SparseDictionary:
+def relu_dictionary(decoder: torch.Tensor) -> Standard:
     """Latent i fires as far as the row's part along decoder row i exceeds 0.5."""
-    return SparseDictionary(
+    return Standard(
         w_enc=decoder.T.contiguous(),
         b_enc=torch.full((len(decoder),), -0.5),
         w_dec=decoder.contiguous(),
         b_dec=torch.zeros(D_IN),
-        architecture="standard",
     )
 
 

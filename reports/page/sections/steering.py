@@ -31,16 +31,12 @@ from loopscope.views.numbers import (
 )
 
 OUTCOMES = (
-    "probe",
-    "target_latent",
-    "sibling",
-    "targetedness",
+    *ARMS.named("probe", "target_latent", "sibling", "targetedness"),
     "collateral_coarse",
     "collateral_fine",
-    "fixed_text_change_coarse",
-    "fixed_text_change_fine",
-    "distinct_2",
+    *ARMS.named("fixed_text_change_coarse", "fixed_text_change_fine", "distinct_2"),
 )
+"""Shown where they are there; the two in the middle only in older results."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class SteeringSection:
 
     stage: StageView
     rules: Mapping[str, Any]
-    arms: list[dict[str, Any]]
+    arms: list[dict[str, object]]
     verdict: Verdict
     assay: str
     contrasts: TextTable

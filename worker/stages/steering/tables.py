@@ -33,14 +33,12 @@ from loopscope.worker.stages.steering.fairness import (
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.steering.verdict_record import decision_record
-from loopscope.worker.stages.steering.words import word_outcomes
 from loopscope.worker.stages.tables import write_document, write_table
 
 
 def write_results(scored: Scored, out: Path) -> SteeringResults:
     """Write the files of the artifact and return the numbers for the status."""
-    outcomes = {**word_outcomes(scored), **scored.outcomes}
-    keys = _keys(scored)
+    outcomes, keys = scored.outcomes, _keys(scored)
     write_table(
         out,
         SAMPLES,

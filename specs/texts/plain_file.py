@@ -1,4 +1,4 @@
-"""Text files of one text a line, and what is taken for another format.
+"""Plain files: one text a line, and what is taken for another format.
 
 A name decides by its ending. A look decides only where the *whole* file is something else: an
 honest prompt may begin with a brace.
@@ -7,9 +7,12 @@ honest prompt may begin with a brace.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
 from loopscope.specs.git_lfs import ADVICE, is_pointer
+from loopscope.specs.texts.source import TextFiles, TextSource
 
 _FORMATS = {
     "JSON Lines": (".jsonl", ".jsonlines", ".ndjson"),
@@ -69,3 +72,12 @@ def _json(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _read(given: Mapping[str, Any], files: TextFiles) -> list[str]:
+    file = given["file"]
+    return lines_of(files.content(file), file, as_lines=given.get("format") == "lines")
+
+
+PLAIN_FILE = TextSource("file", _read)
+AS_LINES = TextSource("file", _read, format="lines")
