@@ -247,7 +247,7 @@ def _steering(view: ExperimentView) -> Answer:
     verdict = testable(stage.document(VERDICT.name))
     sentences = []
     if not is_missing(verdict.get("estimate")):
-        contrast = " minus ".join(str(verdict["contrast"]).split("-"))
+        contrast = str(verdict["contrast"]).replace("-", " minus ", 1)
         sentences.append(
             f"{sentence(contrast)[:-1]}: the share of texts with a word of the lexicon, averaged "
             f"over strengths, differs by {signed(verdict['estimate'])} (95 % interval "
