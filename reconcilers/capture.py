@@ -9,7 +9,6 @@ from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.stage import resolved_input
 from loopscope.specs.actions import Action
 from loopscope.specs.hooks import Hook
-from loopscope.specs.input_facts import ModelFactsJson
 from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.payloads.capture import CapturePayload, CaptureWork
 from loopscope.specs.spec_json import CaptureJson
@@ -22,7 +21,7 @@ def desired(snapshot: Snapshot) -> Desired:
     model = resolved_input(snapshot, reference)
     if isinstance(model, Blocked):
         return model
-    facts = cast(ModelFactsJson, model.facts)
+    facts = model.model
     spec = cast(CaptureJson, snapshot.object.spec)
     layers = facts.get("n_layers")
     if layers is not None and Hook.parse(spec["hook"]).block >= layers:

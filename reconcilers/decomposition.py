@@ -14,9 +14,9 @@ from loopscope.reconcilers.stage import (
     resolved_input,
 )
 from loopscope.specs.actions import Action
-from loopscope.specs.input_facts import DictionaryFactsJson
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
+from loopscope.specs.payloads.observed import ObservedDictionary
 from loopscope.specs.spec_json import CaptureJson, DecompositionJson
 from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
@@ -35,17 +35,14 @@ def desired(snapshot: Snapshot) -> Desired:
     artifact = artifact_of(snapshot, capture)
     if isinstance(artifact, Blocked):
         return artifact
-    facts = cast(DictionaryFactsJson, dictionary.facts)
+    facts = dictionary.dictionary
     return _mismatch(snapshot.object, capture, artifact, facts) or _wanted(
         snapshot.object, capture, artifact, facts
     )
 
 
 def _wanted(
-    record: ObjectRecord,
-    capture: ObjectRecord,
-    artifact: ArtifactRecord,
-    facts: DictionaryFactsJson,
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Wanted:
     spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
     prompts = prompts_of(captured["prompts"])
@@ -76,10 +73,7 @@ def _wanted(
 
 
 def _mismatch(
-    record: ObjectRecord,
-    capture: ObjectRecord,
-    artifact: ArtifactRecord,
-    facts: DictionaryFactsJson,
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Blocked | None:
     spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
     aggregation, positions = spec["aggregation"], captured["positions"]

@@ -11,6 +11,7 @@ from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference,
 from loopscope.specs.actions import Action
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
+from loopscope.specs.outcomes import asked_of_outcomes
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.payloads.steering import (
     DeclaredSteering,
@@ -83,14 +84,14 @@ def _wanted(
     model = capture.status.inputs["model"]["ref"]
     used = mapping.status.inputs
     coarse, fine = _reference(used["coarse"]), _reference(used["fine"])
-    work: SteeringWork = {
+    given = {
         **_declared_rules(spec),
         "openings": _scored_openings(spec),
         "neutralText": _neutral_texts(spec),
-        "lexicon": spec["lexicon"]["texts"],
-        "siblings": spec["siblings"]["texts"] if "siblings" in spec else [],
         "hook": capture.spec["hook"],
+        **asked_of_outcomes(spec),
     }
+    work = cast(SteeringWork, given)  # an outcome knows what it asks for
     declared = {
         **work,
         "model": model["identity"],

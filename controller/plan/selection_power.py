@@ -15,7 +15,6 @@ from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
-from loopscope.specs.input_facts import DictionaryFactsJson
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.spec_json import DictionaryJson, ExperimentJson
@@ -85,7 +84,5 @@ def _width(state: StateFolder | None, dictionary: DictionaryJson, memo: HashMemo
             return None
         with state.database.read() as connection:
             known = inputs.get(connection, InputReference("dictionary", dictionary).digest)
-        if known is None or known.facts is None:
-            return None
-        return cast(DictionaryFactsJson, known.facts).get("d_sae")
+        return known.dictionary["d_sae"] if known is not None and known.facts else None
     return facts.d_sae

@@ -14,7 +14,7 @@ from loopscope.inputs.dictionaries import DictionaryFacts, describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.reconcilers.references import InputReference
-from loopscope.specs.json_values import JsonObject
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.spec_json import DictionaryJson, ModelJson
 from loopscope.state.db import inputs
 from loopscope.state.db.connection import Connection
@@ -28,7 +28,7 @@ class Resolution:
     """What came of looking at a reference: ``facts``, or why there are none."""
 
     reference: InputReference
-    facts: JsonObject | None = None
+    facts: ObservedModel | ObservedDictionary | None = None
     reason: str | None = None
     message: str | None = None
     terminal: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.state.db import tables
 from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import InputRecord
@@ -27,7 +28,7 @@ def record(
     reference: Mapping[str, object],
     *,
     now: float,
-    facts: Mapping[str, object] | None = None,
+    facts: ObservedModel | ObservedDictionary | None = None,
     reason: str | None = None,
     message: str | None = None,
     terminal: bool = False,

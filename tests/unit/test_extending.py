@@ -30,6 +30,7 @@ def test_every_file_that_a_page_names_exists(page):
         ("kind", 10),
         ("architecture", 2),
         ("texts", 2),
+        ("outcome", 3),
         ("command", 2),
         ("arm", 4),
         ("database", 8),

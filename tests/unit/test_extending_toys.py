@@ -44,7 +44,8 @@ class Copy:
         path.write_text(text.replace(before, lines + before))
 
     def python(self, script: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join(map(str, (self.folder, ROOT)))  # the copy first, then the tests
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-c", script]
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True
@@ -168,3 +169,68 @@ def test_a_source_of_texts_is_a_module_a_line_in_a_table_and_a_word_in_the_spec(
     old = '    format: Literal["lines"] | None = None\n'
     copy.replace("texts.md", "specs/fields.py", old, "one more word:")
     copy.python(TEXTS)
+
+
+SHOUTING = """
+import json
+from dataclasses import replace
+from pathlib import Path
+import pandas
+import loopscope.specs
+from loopscope.specs.kinds import SteeringSpec
+from loopscope.specs.outcomes import asked_of_outcomes
+from loopscope.worker.stages.steering.outcomes import measured
+from loopscope.worker.stages.steering.tables import write_results
+from tests.unit.test_independent_verdict import WORLDS, scored
+
+assert Path(loopscope.specs.__file__).is_relative_to(Path.cwd()), "this is the copy"
+plain = {"captureRef": {"name": "c"}, "mappingRef": {"name": "m"},
+         "prompts": {"texts": ["We met"]}, "lexicon": {"texts": ["France"]}}
+for word in (None, "capitals"):
+    given = plain if word is None else plain | {"shouting": word}
+    spec = SteeringSpec.model_validate(given).canonical()
+    assert asked_of_outcomes(spec).get("shouting") == word
+
+kept = {}
+
+class Run:
+    def kept(self, name, compute):
+        kept.setdefault(name, compute())
+        return kept[name]
+
+unasked = scored(WORLDS["Supported"], 4, 1, [0.1], 1)
+run = Run()
+run.payload = unasked.payload
+assert "shouting" not in measured(unasked, run)
+texts = {row: text.upper() if row.opening else text for row, text in unasked.texts.items()}
+texts = {row: text if row.opening else text.lower() for row, text in texts.items()}
+asked = replace(unasked, payload=unasked.payload | {"shouting": "capitals"}, texts=texts)
+run.payload = asked.payload
+out = Path("out")
+out.mkdir()
+found = replace(asked, outcomes=measured(asked, run) | asked.outcomes)
+write_results(found, out)
+scores = pandas.read_parquet(out / "steering_scores.parquet")
+assert sorted(scores["shouting"].unique()) == [0.0, 1.0], scores["shouting"].unique()
+assert len(kept["shouting.json"]) == len(asked.rows)
+assert "shouting" in pandas.read_parquet(out / "arms.parquet")
+assert "shouting" in json.dumps(json.loads((out / "verdict.json").read_text()))
+"""
+
+
+def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(copy):
+    copy.add("outcome.md", "worker/stages/steering/outcomes/shouting.py")
+    copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
+    copy.put(
+        "specs/outcomes.py",
+        "}\n\n\ndef asked_of_outcomes",
+        ', "shouting": Outcome(lambda spec: {"shouting": spec["shouting"]})',
+    )
+    package = "worker/stages/steering/outcomes/__init__.py"
+    copy.put(
+        package,
+        "from loopscope.worker.stages.steering.run",
+        "from loopscope.worker.stages.steering.outcomes.shouting import shouting\n",
+    )
+    copy.put(package, "}\n\n\ndef measured", ', "shouting": shouting')
+    copy.python(SHOUTING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from loopscope.worker.stages.steering.cells import Cell, Row
 from loopscope.worker.stages.steering.neutral import NeutralScores
+from loopscope.worker.stages.steering.outcomes.lexicon import word_outcomes
 from loopscope.worker.stages.steering.scored import Scored
 from loopscope.worker.stages.steering.tables import write_results
 from tests.acceptance.independent_verdict import Agreement, check
@@ -43,7 +45,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
     loop = {
         row: cells[row.cell].arm == "multi" and hits[row] and rng.random() < loops for row in rows
     }
-    return Scored(
+    reread = Scored(
         payload={
             "openings": [
                 {"id": f"opening-{n:04d}", "text": "We met"}
@@ -77,6 +79,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
         arm_cosines={"coarse~multi": 0.9, "fine~multi": 0.9},
         missing={},
     )
+    return replace(reread, outcomes={**word_outcomes(reread), **reread.outcomes})
 
 
 def effects(cells, texts, rng):

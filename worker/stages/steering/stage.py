@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.budget import Chosen, choose_cells
 from loopscope.worker.stages.steering.cells import Cell, Row, plan_rows
 from loopscope.worker.stages.steering.neutral import NeutralScores, NeutralTexts
+from loopscope.worker.stages.steering.outcomes import measured
 from loopscope.worker.stages.steering.outcomes.rereading import read_outcomes
 from loopscope.worker.stages.steering.run import SteeringRun, not_finite, prepare
 from loopscope.worker.stages.steering.scored import Scored
@@ -53,7 +55,7 @@ def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringM
     generated = _generate_all(run, cells)
     preflights |= replay_preflight(run, cells, generated)
     outcomes, probe = read_outcomes(run, generated)
-    scored = Scored(
+    reread = Scored(
         payload=payload,
         cells=cells,
         rows=sorted(generated, key=lambda row: (row.opening, row.cell, row.sample)),
@@ -72,6 +74,7 @@ def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringM
         arm_cosines=run.arms.cosines(),
         missing={**run.arms.missing, **chosen.missing},
     )
+    scored = replace(reread, outcomes={**measured(reread, run), **reread.outcomes})
     return {**write_results(scored, out), "preflights": preflights}
 
 

@@ -31,7 +31,6 @@ from loopscope.worker.stages.steering.fairness import (
     largest_budget_sd,
     system_prompt_record,
 )
-from loopscope.worker.stages.steering.outcomes.lexicon import word_outcomes
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.steering.verdict_record import decision_record
 from loopscope.worker.stages.tables import write_document, write_table
@@ -39,8 +38,7 @@ from loopscope.worker.stages.tables import write_document, write_table
 
 def write_results(scored: Scored, out: Path) -> SteeringResults:
     """Write the files of the artifact and return the numbers for the status."""
-    outcomes = {**word_outcomes(scored), **scored.outcomes}
-    keys = _keys(scored)
+    outcomes, keys = scored.outcomes, _keys(scored)
     write_table(
         out,
         SAMPLES,
