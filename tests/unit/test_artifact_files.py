@@ -96,7 +96,7 @@ def test_a_document_has_the_declared_keys_with_values_of_their_types(worlds, sta
         assert misfits(json.loads(path.read_text()), file.shape, file.name) == []
 
 
-ROOMS = ("controller", "loopscope", "reconcilers", "reports", "worker")
+ROOMS = ("controller", "inputs", "loopscope", "reconcilers", "reports", "state", "views", "worker")
 
 
 def string_constants(path):
