@@ -10,6 +10,7 @@ from loopscope.reconcilers.stage import resolved_input
 from loopscope.specs.actions import Action
 from loopscope.specs.hooks import Hook
 from loopscope.specs.packaged import packaged_texts
+from loopscope.specs.payloads.capture import CapturePayload, CaptureWork
 from loopscope.specs.splits import prompts_of
 
 
@@ -29,8 +30,7 @@ def desired(snapshot: Snapshot) -> Desired:
             f"use blocks.0 to blocks.{layers - 1}",
             terminal=True,
         )
-    declared = {
-        "model": facts["ref"]["identity"],
+    work: CaptureWork = {
         "hook": spec["hook"],
         "prompts": [
             {"id": prompt.id, "text": prompt.text, "condition": prompt.condition}
@@ -40,7 +40,8 @@ def desired(snapshot: Snapshot) -> Desired:
         "maxTokens": spec["maxTokens"],
         "calibrationText": _calibration_text(spec),
     }
-    payload = {**declared, "model": facts["ref"]}
+    declared = {**work, "model": facts["ref"]["identity"]}
+    payload: CapturePayload = {**work, "model": facts["ref"]}
     return Wanted(Action("capture", declared, payload), {"model": facts})
 
 

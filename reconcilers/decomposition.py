@@ -15,6 +15,7 @@ from loopscope.reconcilers.stage import (
 )
 from loopscope.specs.actions import Action
 from loopscope.specs.model_names import another_model
+from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
 from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -41,28 +42,31 @@ def desired(snapshot: Snapshot) -> Desired:
 def _wanted(
     record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
 ) -> Wanted:
-    shared = {"aggregation": record.spec["aggregation"], **_division(capture.spec)}
+    prompts = prompts_of(capture.spec["prompts"])
+    work: DecompositionWork = {
+        "aggregation": record.spec["aggregation"],
+        "splits": Splits.model_validate(capture.spec.get("splits", {})).of_prompts(prompts),
+    }
+    groups = numbered([prompt.group for prompt in prompts])
+    if groups is not None:
+        work["groups"] = groups
     if "calibration" in record.spec:
-        shared["calibration"] = record.spec["calibration"]
+        work["calibration"] = record.spec["calibration"]
     declared = {
-        **shared,
+        **work,
         "capture": artifact.content_digest,
         "dictionary": facts["ref"]["identity"],
     }
-    payload = {**shared, "capture": reference_json(artifact), "dictionary": facts["ref"]}
+    payload: DecompositionPayload = {
+        **work,
+        "capture": reference_json(artifact),
+        "dictionary": facts["ref"],
+    }
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(artifact)},
         "dictionary": facts,
     }
     return Wanted(Action("decomposition", declared, payload), inputs)
-
-
-def _division(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the split of each prompt and, where some belong together, the number of its group."""
-    prompts = prompts_of(spec["prompts"])
-    splits = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
-    groups = numbered([prompt.group for prompt in prompts])
-    return {"splits": splits, **({"groups": groups} if groups is not None else {})}
 
 
 def _mismatch(

@@ -24,6 +24,7 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
+from loopscope.specs.payloads.references import NeededArtifact, UpstreamArtifact
 from loopscope.specs.status import (
     ArtifactReference,
     Condition,
@@ -115,17 +116,13 @@ def last_used(snapshot: Snapshot, name: str) -> str | None:
     return str(digest) if digest else None
 
 
-def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
+def reference_json(artifact: ArtifactRecord) -> UpstreamArtifact:
     """Return how a payload and a status refer to an upstream artifact."""
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
 
 
-def needed_json(action: Action) -> dict[str, str | int | None]:
-    """Return how a payload and a status refer to a shared artifact: by what it is made from.
-
-    The stage and its revision tell an upgrade that a finished artifact rests on older rules, also
-    when the shared artifact is gone.
-    """
+def needed_json(action: Action) -> NeededArtifact:
+    """Return how a payload and a status refer to a shared artifact: by what it is made from."""
     return {
         "digest": action.digest,
         "contentDigest": None,

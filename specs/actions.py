@@ -83,8 +83,8 @@ class Action:
     """One piece of work: ``declared`` identifies it, ``payload`` is what a worker needs."""
 
     stage: Stage
-    declared: dict[str, Any]
-    payload: dict[str, Any]
+    declared: Mapping[str, object]
+    payload: Mapping[str, object]
 
     @property
     def code_revision(self) -> int:

@@ -15,7 +15,7 @@ from loopscope.specs.texts import NAMING_FIELDS
 Leaves = dict[tuple[str, ...], Any]
 
 
-def leaves(value: Any, place: tuple[str, ...] = ()) -> Leaves:
+def leaves(value: object, place: tuple[str, ...] = ()) -> Leaves:
     """Return the fields of a spec by their path; lists and empty mappings are values."""
     if isinstance(value, dict) and value:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -144,7 +145,7 @@ class JobHead:
 class JobRecord(JobHead):
     """One row of the job queue, whole: for who runs the job."""
 
-    payload: dict[str, Any] = field(kw_only=True)
+    payload: Mapping[str, object] = field(kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_s
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.architectures import dictionary_of
 from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.specs.payloads.references import (
+    DictionaryPlace,
+    DictionaryReference,
+    HubFolderPlace,
+)
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.downloads import downloading
@@ -35,7 +40,7 @@ from loopscope.worker.saelens import Weights, saelens_weights
 Config = TypeVar("Config")
 
 
-def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
+def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
     """Return the dictionary of a DictionaryRef, on the CPU, every weight float32.
 
     Raises ``TerminalFailure`` with reason ``InputMissing`` or ``InputChanged`` for files that are
@@ -53,7 +58,7 @@ def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
     return _built(weights, ref)
 
 
-def _verified(ref: Mapping[str, Any], name: str) -> Path:
+def _verified(ref: DictionaryReference, name: str) -> Path:
     """Return the path of one of the dictionary's files, its bytes checked."""
     path = _located(ref["source"], name)
     expected = ref["files"][name]
@@ -73,7 +78,7 @@ def _verified(ref: Mapping[str, Any], name: str) -> Path:
     return path
 
 
-def _located(source: Mapping[str, Any], name: str) -> Path:
+def _located(source: DictionaryPlace, name: str) -> Path:
     match source["kind"]:
         case "folder":
             return Path(source["path"]) / name
@@ -87,7 +92,7 @@ def _located(source: Mapping[str, Any], name: str) -> Path:
             )
 
 
-def _downloaded(source: Mapping[str, Any], name: str) -> Path:
+def _downloaded(source: HubFolderPlace, name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
     inside = f"{source['path']}/{name}"
     with downloading(source["repo"], source["revision"], "InputMissing"):
@@ -181,7 +186,7 @@ def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
         raise TerminalFailure("UnsupportedDictionary", f"{path.name}: {error}") from error
 
 
-def _built(weights: Weights, ref: Mapping[str, Any]) -> SparseDictionary:
+def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
     broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
     if broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -26,7 +27,7 @@ _FIELDS_OF_PROMPTS = ("splits", "groups")
 
 def manifest_of(
     job: JobRecord,
-    metrics: dict[str, Any],
+    metrics: Mapping[str, object],
     device: str,
     seconds: float,
     created_at: float,
@@ -59,14 +60,16 @@ def manifest_of(
     }
 
 
-def _without_texts(payload: dict[str, Any]) -> dict[str, Any]:
+def _without_texts(payload: Mapping[str, object]) -> dict[str, object]:
     """Leave out long lists: they stand in the payload tables and in the spec."""
     counted = {
         **dict.fromkeys(_TEXT_FIELDS, "texts"),
         **dict.fromkeys(_FIELDS_OF_PROMPTS, "prompts"),
     }
     return {
-        name: f"{len(value)} {counted[name]}" if name in counted else value
+        name: f"{len(value)} {counted[name]}"
+        if name in counted and isinstance(value, list)
+        else value
         for name, value in payload.items()
     }
 

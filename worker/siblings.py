@@ -7,9 +7,11 @@ sibling gets no shard that its own passes would not have made, byte for byte.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, cast
 
+from loopscope.specs.payloads.capture import CapturedPrompt, CapturePayload
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
@@ -20,7 +22,10 @@ SIBLINGS_MAX = 16
 
 ShardKind = Literal["capture", "calibration"]
 
-_TEXTS: dict[ShardKind, str] = {"capture": "prompts", "calibration": "calibrationText"}
+_TEXTS: dict[ShardKind, Literal["prompts", "calibrationText"]] = {
+    "capture": "prompts",
+    "calibration": "calibrationText",
+}
 """The field that holds the texts of a kind of shards."""
 _UNSEEN: dict[ShardKind, tuple[str, ...]] = {
     "capture": ("hook", "positions", "maxTokens"),
@@ -47,32 +52,37 @@ def pending_siblings(state: StateFolder, job: JobRecord, kind: ShardKind) -> lis
     """
     with state.database.read() as connection:
         candidates = [jobs.get(connection, one) for one in jobs.served_by(connection, job)]
-    own = _seen_by_the_passes(job, kind)
+    own, own_seen = _payload(job), _seen_by_the_passes(job, kind)
     return [
-        Sibling(other.payload["hook"], Shards(state.artifacts.work_folder(other.digest)))
+        Sibling(payload["hook"], Shards(state.artifacts.shards(other.digest)))
         for other in candidates
         if other is not None
-        and other.payload["maxTokens"] >= job.payload["maxTokens"]
-        and _seen_by_the_passes(other, kind) == own
+        and (payload := _payload(other))["maxTokens"] >= own["maxTokens"]
+        and _seen_by_the_passes(other, kind) == own_seen
     ][:SIBLINGS_MAX]
 
 
-def _seen_by_the_passes(job: JobRecord, kind: ShardKind) -> dict[str, Any]:
+def _payload(job: JobRecord) -> CapturePayload:
+    return cast(CapturePayload, job.payload)  # only captures are served
+
+
+def _seen_by_the_passes(job: JobRecord, kind: ShardKind) -> dict[str, object]:
     """Return all that shards of a kind are made from.
 
     Whatever a payload will hold some day counts, until it is named above as not seen.
     """
     left_out = (*_UNSEEN[kind], *_TEXTS.values())
     seen = {name: value for name, value in job.payload.items() if name not in left_out}
-    texts = job.payload.get(_TEXTS[kind], [])
+    payload = _payload(job)
+    texts: list[str] | list[CapturedPrompt] = payload.get(_TEXTS[kind], [])
     return {
         **seen,
-        "model": job.payload["model"]["identity"],
+        "model": payload["model"]["identity"],
         "texts": [_seen_of_a_text(one) for one in texts],
         "code revision": job.code_revision,
     }
 
 
-def _seen_of_a_text(text: str | dict[str, Any]) -> dict[str, Any]:
-    prompt = {"text": text} if isinstance(text, str) else text
+def _seen_of_a_text(text: str | CapturedPrompt) -> dict[str, object]:
+    prompt: Mapping[str, object] = {"text": text} if isinstance(text, str) else text
     return {name: value for name, value in prompt.items() if name not in _UNSEEN_OF_A_PROMPT}

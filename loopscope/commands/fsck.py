@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from loopscope.context import CommandError, now
-from loopscope.reports.numbers import counted
 from loopscope.state.artifacts.consistency import ADVICE, Comparison, Finding
+from loopscope.views.numbers import counted
 
 EXIT_FINDINGS = 1
 _SET_ASIDE = "damaged or foreign things were"

@@ -21,9 +21,9 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now
-from loopscope.reports.terminal import printable
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.terminal.printable import printable
 
 if TYPE_CHECKING:
     from loopscope.controller.apply.planned import Planned, PlannedStage
@@ -130,7 +130,7 @@ def _table(stages: list[PlannedStage]) -> Iterator[str]:
 
 
 def _estimate(stage: PlannedStage) -> str:
-    from loopscope.reports.numbers import byte_size
+    from loopscope.views.numbers import byte_size
 
     if stage.state not in ("to do", "unknown"):
         return ""
@@ -155,7 +155,7 @@ def _total(found: Planned) -> str:
 
 
 def _sum(stages: list[PlannedStage]) -> str:
-    from loopscope.reports.numbers import byte_size
+    from loopscope.views.numbers import byte_size
 
     known = [stage for stage in stages if stage.seconds is not None]
     if not known:
@@ -169,6 +169,6 @@ def _sum(stages: list[PlannedStage]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    from loopscope.reports.numbers import age
+    from loopscope.views.numbers import age
 
     return age(seconds) if seconds >= 1 else "1s"

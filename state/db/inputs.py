@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import InputRecord
 
 _BY_DIGEST = select(tables.inputs).where(tables.inputs.c.reference_digest == bindparam("digest"))
@@ -36,7 +36,8 @@ def record(
     new = (facts, reason, message, terminal)
     if old is not None and (old.facts, old.reason, old.message, old.terminal) == new:
         return False
-    values = {
+    seen = {
+        "reference_digest": reference_digest,
         "kind": kind,
         "reference": reference,
         "facts": facts,
@@ -45,11 +46,7 @@ def record(
         "terminal": int(terminal),
         "observed_at": now,
     }
-    connection.execute(
-        insert(tables.inputs)
-        .values(reference_digest=reference_digest, **values)
-        .on_conflict_do_update(index_elements=["reference_digest"], set_=values)
-    )
+    upsert(connection, tables.inputs, seen)
     return True
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, case, delete, insert, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.db.job_reading import (
     ACTIVE,
     active_digests,
@@ -112,20 +112,7 @@ def heartbeat(
 def report_progress(connection: Connection, job_id: int, token: int, seen: Progress) -> None:
     """Write how far the job is. Raises Fenced."""
     _check(connection, job_id, token)
-    values = {
-        "phase": seen.phase,
-        "done": seen.done,
-        "total": seen.total,
-        "unit": seen.unit,
-        "phase_started_at": seen.phase_started_at,
-        "updated_at": seen.updated_at,
-        "tokens": seen.tokens,
-    }
-    connection.execute(
-        upsert(tables.progress)
-        .values(job_id=job_id, **values)
-        .on_conflict_do_update(index_elements=["job_id"], set_=values)
-    )
+    upsert(connection, tables.progress, {**vars(seen), "job_id": job_id})
 
 
 def succeed(connection: Connection, job_id: int, token: int, *, now: float) -> None:

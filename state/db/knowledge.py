@@ -21,8 +21,8 @@ _ACTIVE = (
 _ENDED = select(_j.state, func.count(), func.max(_j.id), func.sum(_j.finished_at)).group_by(
     _j.state
 )
-_ARTIFACTS = select(func.count(), func.total(_a.created_at))
-_INPUTS = select(func.count(), func.total(_i.observed_at))
+_ARTIFACTS = select(func.count(), func.sum(_a.created_at))
+_INPUTS = select(func.count(), func.sum(_i.observed_at))
 
 
 def knowledge(connection: Connection) -> Knowledge:

@@ -87,7 +87,7 @@ def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecor
 
 def annotation_values(connection: Connection, annotation: str) -> list[tuple[Key, str]]:
     """Return the objects that carry an annotation, with what it says, in key order."""
-    said = func.json_extract(_o.annotations, f'$."{annotation}"')
+    said = _o.annotations[annotation].as_string()
     query = select(_o.kind, _o.namespace, _o.name, said).where(said.is_not(None))
     rows = connection.execute(query.order_by(_o.kind, _o.namespace, _o.name))
     return [(Key(*key), value) for *key, value in rows]

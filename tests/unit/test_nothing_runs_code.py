@@ -20,7 +20,7 @@ from tests.tiny_models import folder_reference
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker",
-            "reports", "loopscope")  # fmt: skip
+            "views", "reports", "loopscope")  # fmt: skip
 UNPICKLING = {"torch.load", "pickle.load", "pickle.loads", "numpy.load", "np.load",
               "pandas.read_pickle", "joblib.load", "yaml.load", "yaml.unsafe_load",
               "yaml.full_load", "eval", "exec"}  # fmt: skip

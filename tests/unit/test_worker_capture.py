@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.shards import Shards
@@ -133,7 +134,10 @@ def with_siblings(world, **hooks):
     """Let the next captures find pending captures: shard folder and hook of each."""
     context, found = (
         world.context,
-        [Sibling(hook, Shards(world.folder / "shards" / name)) for name, hook in hooks.items()],
+        [
+            Sibling(hook, Shards(ShardFolder(world.folder / "shards" / name)))
+            for name, hook in hooks.items()
+        ],
     )
     world.context = lambda shards: replace(context(shards), siblings=lambda kind: found)
 
@@ -223,4 +227,4 @@ def test_only_pending_captures_of_the_same_texts_and_model_are_siblings(tmp_path
     found = pending_siblings(state, job, "capture")
     assert [one.hook for one in found] == [DEEPER, HOOK]
     expected = [Action("capture", {"n": name}, {}).digest for name in list(others)[:2]]
-    assert [one.shards.folder.name for one in found] == expected
+    assert [one.shards.kept.folder.name for one in found] == expected

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from loopscope.numerics.architectures.standard import Standard
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.mapping import stage as mapping
@@ -53,6 +54,7 @@ class TwoCandidates(Bench):
             "text": ["text"] * len(numbers),
             "condition": np.repeat(["target", "neutral"], SIDE),
             "n_tokens": np.ones(len(numbers), dtype=int),
+            "last_token": ["text"] * len(numbers),
         }
         self.write_capture(tensors, columns, rows[:40])
         self.split = ["discover"] * len(numbers)
@@ -78,7 +80,7 @@ class TwoCandidates(Bench):
             model=lambda ref: pytest.fail("no model is needed"),
             dictionary=lambda ref: both[ref["identity"]],
             artifact=lambda stage, digest: self.folder / stage / digest,
-            shards=Shards(self.folder / "shards" / action),
+            shards=Shards(ShardFolder(self.folder / "shards" / action)),
             progress=self._report,
         )
 

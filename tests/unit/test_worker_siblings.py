@@ -18,6 +18,7 @@ from loopscope.specs import actions
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import CaptureSpec
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import InputRecord
@@ -79,7 +80,7 @@ def run(rope_model, learned_position_model, tmp_path_factory):
         shards = shards or plain.shards
         world.context = lambda _: replace(plain, shards=shards, siblings=siblings)
         world.run(capture, payload)
-        return shards.folder
+        return shards.kept.folder
 
     return run
 
@@ -164,7 +165,7 @@ def test_a_job_that_another_code_revision_names_is_no_sibling(tmp_path, monkeypa
 
 
 def test_a_sibling_with_the_same_texts_is_served_whole(run, tmp_path):
-    received = Shards(tmp_path / "received")
+    received = Shards(ShardFolder(tmp_path / "received"))
     state = new_state(tmp_path / "state")
     every = {**BASE, "positions": "all"}
     assert siblings_of(state, BASE, every, "calibration")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from loopscope.numerics.batching import in_parts
 from loopscope.numerics.capture import NotFinite
 from loopscope.numerics.sampling import keyed_generator, uniforms
 from loopscope.numerics.steering import generate
+from loopscope.specs.payloads.references import Preflights
+from loopscope.specs.payloads.steering import SteeringMetrics, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
@@ -38,7 +39,7 @@ REPLAY_DIFFERING_MAX = 0.05
 digits on the shape of the batch, and now and then a draw lies that close to a boundary."""
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringMetrics:
     """Write samples, scores, the table of arms and the verdict; return the status numbers.
 
     Raises TerminalFailure ``NothingToSteer``, ``HookNeverFired``, ``NotFinite``, ``EmptyText``.
@@ -103,7 +104,7 @@ def _generate_all(run: SteeringRun, cells: list[Cell]) -> dict[Row, list[int]]:
 
 def replay_preflight(
     run: SteeringRun, cells: list[Cell], generated: dict[Row, list[int]]
-) -> dict[str, Any]:
+) -> Preflights:
     """Generate a share of the rows again, in another batch; return the measured difference.
 
     Which rows is a function of the seed. Raises TerminalFailure ``PreflightFailed`` when more of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,36 @@ import pyarrow
 from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
-from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.numerics.verdict import Evidence, VerdictRules
+from loopscope.specs.artifacts.steering import (
+    ARMS,
+    DISTRIBUTION_SHIFT,
+    NEUTRAL_TEXT,
+    SAMPLES,
+    SCORES,
+    VERDICT,
+)
+from loopscope.specs.artifacts.verdict import Verdict
+from loopscope.specs.payloads.steering import Interval, SteeringResults
 from loopscope.worker.stages.steering.arms import PRIMARY
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.fairness import (
     budget_errors,
-    budget_metrics,
     budget_record,
+    largest_budget_sd,
     system_prompt_record,
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.steering.verdict_record import decision_record
+from loopscope.worker.stages.tables import write_document, write_table
 
 
-def write_results(scored: Scored, out: Path) -> dict[str, Any]:
+def write_results(scored: Scored, out: Path) -> SteeringResults:
     """Write the files of the artifact and return the numbers for the status."""
     outcomes, keys = scored.outcomes, _keys(scored)
     write_table(
-        out / "steering_samples.parquet",
+        out,
+        SAMPLES,
         {
             **keys,
             "text": [scored.texts[row] for row in scored.rows],
@@ -43,26 +55,25 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     }
     columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
-    write_table(out / "steering_scores.parquet", {**keys, **columns})
-    write_table(out / "neutral_text.parquet", _neutral_columns(scored))
+    write_table(out, SCORES, {**keys, **columns})
+    write_table(out, NEUTRAL_TEXT, _neutral_columns(scored))
     arms = _arm_table(scored, outcomes)
-    write_table(out / "arms.parquet", arms)
-    write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
-    verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
-    write_json(out / "verdict.json", verdict)
+    write_table(out, ARMS, arms)
+    write_table(out, DISTRIBUTION_SHIFT, _shift_columns(scored.shifts))
+    verdict = _verdict(scored, outcomes)
+    write_document(out, VERDICT, verdict)
     metrics = _metrics(verdict, arms)
-    return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
+    if scored.payload.get("method") == "clamp":
+        metrics["method"] = "clamp"
+    return metrics
 
 
 PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
-_SHIFT_COLUMNS = (
-    "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
-    "probability_after", "rank_after", "new_arrival",
-)  # fmt: skip
 
 
-def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
+def _shift_columns(shifts: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    names = [column.name for column in DISTRIBUTION_SHIFT.columns]
+    return {name: [shift[name] for shift in shifts] for name in names}
 
 
 def _neutral_columns(scored: Scored) -> dict[str, Any]:
@@ -128,7 +139,7 @@ def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> flo
     return float(summary(known)) if known.size else float("nan")
 
 
-def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> Verdict:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
     concept = outcomes["concept"]
     errors = budget_errors(scored, concept)
@@ -151,9 +162,10 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
     )
     rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
     return {
-        **decide(evidence, rules),
+        **decision_record(evidence, rules),
         "budget": budget_record(scored, errors),
         "system_prompt": system_prompt_record(scored, concept),
+        "probe": scored.probe,
     }
 
 
@@ -172,23 +184,31 @@ def _rate_among_intact(
     return rates
 
 
-def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed",
-        "samples_needed",
-    )  # fmt: skip
-    metrics = {name: verdict[name] for name in names} | _for_several(verdict)
+def _metrics(verdict: Verdict, arms: dict[str, Any]) -> SteeringResults:
+    metrics: SteeringResults = {
+        "verdict": verdict["verdict"],
+        "reason": verdict["reason"],
+        "contrast": verdict["contrast"],
+        "estimate": verdict["estimate"],
+        "low": verdict["low"],
+        "high": verdict["high"],
+        "n": verdict["n"],
+        "n_needed": verdict["n_needed"],
+        "samples_needed": verdict["samples_needed"],
+    }
+    if verdict["p"]:  # what a verdict among several is corrected and pooled by
+        metrics["p"] = verdict["p"]
+        metrics["primary"] = _primary(verdict)
     if verdict["budget"] is not None:
-        metrics |= budget_metrics(verdict["budget"])
+        metrics["budget_texts"] = verdict["budget"]["texts"]
+        metrics["budget_sd"] = largest_budget_sd(verdict["budget"])
     steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
     if steered:
         best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
-        metrics |= {
-            "best_arm": arms["arm"][best],
-            "best_strength": arms["strength"][best],
-            "best_concept_rate": arms["concept_rate"][best],
-            "best_median_perplexity": _known(arms["median_perplexity"][best]),
-        }
+        metrics["best_arm"] = arms["arm"][best]
+        metrics["best_strength"] = arms["strength"][best]
+        metrics["best_concept_rate"] = arms["concept_rate"][best]
+        metrics["best_median_perplexity"] = _known(arms["median_perplexity"][best])
     if "none" in arms["arm"]:
         none = arms["arm"].index("none")
         metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
@@ -196,15 +216,12 @@ def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def _for_several(verdict: dict[str, Any]) -> dict[str, Any]:
-    """Return what a verdict among several is corrected and pooled by; nothing where untested."""
-    if not verdict["p"]:
-        return {}
-    primary = [c for c in verdict["contrasts"] if c["contrast"] in PRIMARY_CONTRASTS]
-    intervals = {
-        c["contrast"]: {name: c[name] for name in ("estimate", "low", "high")} for c in primary
+def _primary(verdict: Verdict) -> dict[str, Interval]:
+    return {
+        c["contrast"]: {"estimate": c["estimate"], "low": c["low"], "high": c["high"]}
+        for c in verdict["contrasts"]
+        if c["contrast"] in PRIMARY_CONTRASTS
     }
-    return {"p": verdict["p"], "primary": intervals}
 
 
 def _known(value: float) -> float | None:

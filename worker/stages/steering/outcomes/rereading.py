@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from loopscope.numerics.intervention import LatentReader
 from loopscope.numerics.outcomes import LinearProbe, distinct_share, probe_auroc, probe_interval
 from loopscope.numerics.reading import Reading, read_continuations, text_means
 from loopscope.numerics.sampling import keyed_generator
+from loopscope.specs.artifacts.verdict import Probe
 from loopscope.specs.hooks import Hook
 from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
 from loopscope.worker.stages.prompts import read_prompts
@@ -26,9 +26,14 @@ PROBE_PROMPTS_MAX = 100
 """Prompts of each condition that the probe is fitted to, drawn by their text if there are more."""
 
 
-def read_outcomes(
-    run: SteeringRun, generated: dict[Row, list[int]]
-) -> tuple[Outcomes, dict[str, Any]]:
+class FittedProbe(Probe):
+    """A probe with its weights [d_model] and its bias."""
+
+    weight: list[float]
+    bias: float
+
+
+def read_outcomes(run: SteeringRun, generated: dict[Row, list[int]]) -> tuple[Outcomes, Probe]:
     """Return each outcome of each row (NaN where unknown), and what the probe is.
 
     ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation
@@ -53,7 +58,11 @@ def read_outcomes(
     }
     outcomes["distinct_2"] = {row: distinct_share(generated[row]) for row in rows}
     return outcomes, {
-        name: probe[name] for name in ("hook", "auroc", "auroc_low", "auroc_high", "prompts")
+        "hook": probe["hook"],
+        "auroc": probe["auroc"],
+        "auroc_low": probe["auroc_low"],
+        "auroc_high": probe["auroc_high"],
+        "prompts": probe["prompts"],
     }
 
 
@@ -67,7 +76,7 @@ def _known(value: float) -> float | None:
 
 def _read_opening(
     run: SteeringRun,
-    probe: dict[str, Any],
+    probe: FittedProbe,
     rows: list[Row],
     generated: dict[Row, list[int]],
 ) -> list[dict[str, float | None]]:
@@ -115,10 +124,10 @@ def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float6
     return np.asarray(sums / np.array(reading.lengths), dtype=np.float64)
 
 
-def _probe(run: SteeringRun) -> dict[str, Any]:
+def _probe(run: SteeringRun) -> FittedProbe:
     """Fit the probe to discover prompts, at its own hook; kept as a shard."""
     hook = run.payload.get("probeHook") or _default_probe_hook(run)
-    return dict(run.kept("probe.json", partial(_fit_probe, run, hook)))
+    return run.kept("probe.json", partial(_fit_probe, run, hook))
 
 
 def _default_probe_hook(run: SteeringRun) -> str:
@@ -126,7 +135,7 @@ def _default_probe_hook(run: SteeringRun) -> str:
     return str(Hook(min(last, (run.place.block + 1 + last) // 2), "resid_post"))
 
 
-def _fit_probe(run: SteeringRun, hook: str) -> dict[str, Any]:
+def _fit_probe(run: SteeringRun, hook: str) -> FittedProbe:
     prompts = read_prompts(run.payload["coarse"], run.context)
     discover = prompts["split"] == "discover"
     chosen = {
