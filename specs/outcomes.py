@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
-from loopscope.specs.artifacts.files import Column
+from loopscope.specs.artifact_files import Column
 
 
 class OutcomeFields(TypedDict):

@@ -14,8 +14,8 @@ import pyarrow
 import pyarrow.parquet
 
 from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
+from loopscope.specs.artifact_files import Document, Shape, Table
 from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
-from loopscope.specs.artifacts.files import Document, Shape, Table
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName

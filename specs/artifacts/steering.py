@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from loopscope.specs.artifacts.files import Column, Document, Table, alike
+from loopscope.specs.artifact_files import Column, Document, Table, alike
 from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.outcomes import OUTCOMES
 

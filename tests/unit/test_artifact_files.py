@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.specs.artifacts.files import Document, Table, Tensors
+from loopscope.specs.artifact_files import Document, Table, Tensors
 from loopscope.specs.artifacts.mapping import COSINE_HISTOGRAM
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.worker.stages.tables import write_table

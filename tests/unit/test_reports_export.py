@@ -8,9 +8,9 @@ import yaml
 from safetensors.numpy import load_file
 
 from loopscope.reports.bundle import export_bundle
+from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.capture import NORMS
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
-from loopscope.specs.artifacts.files import Table
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.state.artifacts.store import Corrupt

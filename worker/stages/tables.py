@@ -14,7 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from loopscope.specs.artifacts.files import Column, ColumnType, Document, Shape, Table
+from loopscope.specs.artifact_files import Column, ColumnType, Document, Shape, Table
 
 ROW_GROUP_ROWS = 65_536
 ARROW_TYPES: Mapping[ColumnType, pyarrow.DataType] = {
