@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from loopscope.specs.json_values import JsonObject
+from loopscope.specs.spec_json import SteeringJson
 
 
 @dataclass(frozen=True)
@@ -21,28 +23,26 @@ class Outcome:
     same texts get other numbers.
     """
 
-    asked: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    asked: Callable[[SteeringJson], JsonObject]
     revision: int = 1
 
 
-def _lexicon(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+def _lexicon(spec: SteeringJson) -> JsonObject:
     return {
-        "lexicon": spec["lexicon"]["texts"],
-        "siblings": spec.get("siblings", {}).get("texts", []),
+        "lexicon": [*spec["lexicon"]["texts"]],
+        "siblings": [*spec["siblings"]["texts"]] if "siblings" in spec else [],
     }
 
 
 OUTCOMES: Mapping[str, Outcome] = {"lexicon": Outcome(_lexicon)}
 
 
-def asked_of_outcomes(
-    spec: Mapping[str, Any], outcomes: Mapping[str, Outcome] = OUTCOMES
-) -> dict[str, Any]:
+def asked_of_outcomes(spec: SteeringJson, outcomes: Mapping[str, Outcome] = OUTCOMES) -> JsonObject:
     """Return what all outcomes that a steering spec asks for depend on.
 
     Revision 1 is left out: what was made before revisions were counted stays valid.
     """
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for name, outcome in outcomes.items():
         if name in spec:
             found |= outcome.asked(spec)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.specs.actions import Stage
 from loopscope.specs.rules import Gate, Selection
@@ -56,7 +57,7 @@ def _dictionary(world: World, latents: int) -> SparseDictionary:
     rows = torch.eye(world.model.d_model)[: latents // 2].repeat_interleave(2, dim=0)
     rows[1::2] *= -1
     bias = torch.zeros(world.model.d_model)
-    return SparseDictionary(rows.T.contiguous(), torch.zeros(latents), rows, bias, "standard")
+    return Standard(rows.T.contiguous(), torch.zeros(latents), rows, bias)
 
 
 def _mapping_payload(candidates: list[int]) -> dict[str, Any]:

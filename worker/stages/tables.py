@@ -28,7 +28,11 @@ ARROW_TYPES: Mapping[ColumnType, pyarrow.DataType] = {
 }
 
 
-def write_table(out: Path, table: Table, columns: Mapping[str, Any]) -> None:
+Columns = Mapping[str, Sequence[object] | NDArray[Any]]
+"""The columns of a table by name, all of one length."""
+
+
+def write_table(out: Path, table: Table, columns: Columns) -> None:
     """Write a table (arrays or pyarrow arrays of equal length) as Parquet; NaN stays NaN.
 
     Raises ValueError where the columns, their order or their types are not those declared.
@@ -81,7 +85,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def write_document(out: Path, document: Document, value: Mapping[str, Any]) -> None:
+def write_document(out: Path, document: Document, value: Mapping[str, object]) -> None:
     """Write JSON with sorted keys; NaN and infinity are refused with ``ValueError``."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     (out / document.name).write_text(text + "\n", encoding="utf-8")
