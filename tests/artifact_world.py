@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from loopscope.numerics.architectures.standard import Standard
-from loopscope.numerics.dictionary import SparseDictionary
 from loopscope.specs.actions import Stage
 from loopscope.specs.rules import Gate, Selection
 from loopscope.worker.stages.capture import stage as capture
@@ -52,7 +51,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     }
 
 
-def _dictionary(world: World, latents: int) -> SparseDictionary:
+def _dictionary(world: World, latents: int) -> Standard:
     """Return latents along the first axes of the stream, in pairs of opposite rows."""
     rows = torch.eye(world.model.d_model)[: latents // 2].repeat_interleave(2, dim=0)
     rows[1::2] *= -1

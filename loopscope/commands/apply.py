@@ -64,7 +64,7 @@ def apply(
     ] = None,
 ) -> None:
     """Store what a file or folder describes; a controller then makes it true."""
-    from loopscope.controller.plan.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.plan.requests import fulfil, read_files  # late: help must stay quick
 
     if (plan is None) == (not filename):
         raise CommandError("name what to apply: either -f PATH or --plan FILE")

@@ -31,7 +31,7 @@ def fsck(
 
     Changes nothing without --repair.
     """
-    from loopscope.controller.maintenance.fsck import examine, mend  # late: `get` must stay quick
+    from loopscope.controller.maintenance.fsck import examine, mend  # late: help must stay quick
     from loopscope.controller.runtime import AnotherController
 
     context.obj.refuse_namespace("fsck")

@@ -82,7 +82,7 @@ def run(
     that is left waits for a model or dictionary that cannot be had, 124 when the time is over, 130
     on interrupt.
     """
-    from loopscope.controller.plan.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.plan.requests import fulfil, read_files  # late: help must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))

@@ -17,6 +17,7 @@ from loopscope.context import (
     find,
     split_name,
 )
+from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import nodes_of
 from loopscope.specs.status import ConditionType
@@ -124,7 +125,6 @@ def _makers(connection: Connection, kind: str, namespace: str, name: str) -> lis
 
 def _to_make(record: ObjectRecord) -> Iterator[Key]:
     """Yield the objects that an experiment's spec stands for, those of its cells as well."""
-    from loopscope.reconcilers.references import child_key  # late: for a race only
     from loopscope.reconcilers.sweep import cell_manifests
 
     owners = [(record.key, record.spec)]

@@ -29,7 +29,7 @@ def why(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Tell why an object runs, waits or stands still, and who must do what next."""
-    from loopscope.controller.plan.explaining import explain  # late: `get` must stay quick
+    from loopscope.controller.plan.explaining import explain  # late: help must stay quick
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")

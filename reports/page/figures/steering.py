@@ -59,7 +59,7 @@ def concept_against_kl(arms: pandas.DataFrame) -> Markup:
 
 def arm_class(arm: str) -> str:
     """Return the CSS class that colours an arm; all random draws share one."""
-    kind = arm.split("-")[0]
+    kind = "random" if arm.startswith("random-") else arm
     return f"arm-{kind}" if kind in ("none", "coarse", "fine", "multi", "random") else "arm-other"
 
 

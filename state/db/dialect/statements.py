@@ -1,7 +1,7 @@
 """Statements that databases know under different names.
 
-A second kind is told from the first by ``connection.dialect.name``; where no connection is at hand
-yet, by a ``compiles`` rule of SQLAlchemy or, for an index, by an option of its own.
+A second kind is recognised by ``connection.dialect.name``; where no connection is at hand yet, by a
+``compiles`` rule of SQLAlchemy or, for an index, by an option of its own.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ BUSY_TIMEOUT_SECONDS = 60.0
 
 
 class SqliteFile:
-    """One file with its log. A writer waits for others, ``BUSY_TIMEOUT_SECONDS`` unless told."""
+    """One file with its log. A writer waits for others, ``BUSY_TIMEOUT_SECONDS`` by default."""
 
     kind: ClassVar[str] = "SQLite"
 
