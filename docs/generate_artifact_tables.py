@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from loopscope.specs.artifact_files import ArtifactFile, Column, Table, Tensor, Tensors
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
-from loopscope.specs.artifacts.files import ArtifactFile, Column, Table, Tensor, Tensors
 from loopscope.specs.artifacts.mapping import FEATURES_TEST
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 

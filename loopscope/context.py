@@ -15,7 +15,7 @@ from loopscope.specs.suggest import closest
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.dialect.contract import Dialect
-from loopscope.state.folder import StateFolder, database_of, open_state
+from loopscope.state.folder import StateFolder, database_of, may_hold_artifacts, open_state
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
 
@@ -92,7 +92,7 @@ class Globals:
                 1,
             )
         missing = database.size_bytes() is None
-        if missing and (self.state_path / "artifacts").is_dir():
+        if missing and may_hold_artifacts(self.state_path):
             raise CommandError(
                 f"{database.place} is gone, its artifacts are not; run `loopscope rebuild SPECS` "
                 "(they are taken over without a run)",

@@ -229,7 +229,7 @@ class Experiment:
         """Return one row a latent of the coarse or the fine dictionary, with ``candidate``."""
         if side not in ("coarse", "fine"):
             raise ValueError(f"side is {side!r}; expected 'coarse' or 'fine'")
-        frame = self._view.stage(side).table(FEATURES.name).copy()
+        frame = self._view.stage(side).table(FEATURES).copy()
         frame[CANDIDATE.name] = frame["latent"].isin(self._view.candidates(side))
         return frame
 
@@ -266,11 +266,11 @@ class Experiment:
         for side in get_args(Side):
             if name == bundled_features(side):
                 return self.features(side)
-        return self._stage_of(name).table(name).copy()
+        return self._stage_of(name).table_named(name).copy()
 
     def document(self, name: str) -> dict[str, Any]:
         """Return any JSON file of ``docs/artifacts.md`` by its name."""
-        return dict(self._stage_of(name).document(name))
+        return dict(self._stage_of(name).document_named(name))
 
     def _stage_of(self, name: str) -> StageView:
         """Return the stage whose artifact has this file. Raises LookupError, and says why."""

@@ -15,9 +15,9 @@ import pyarrow.parquet
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.provenance import spec_yaml
 from loopscope.reports.page.writing import check_writable_place
+from loopscope.specs.artifact_files import ArtifactFile
 from loopscope.specs.artifacts import capture, mapping, steering
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
-from loopscope.specs.artifacts.files import ArtifactFile
 from loopscope.specs.pipeline import NodeName
 from loopscope.state import failpoints
 from loopscope.state.artifacts.manifests import MANIFEST

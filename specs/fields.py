@@ -23,6 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from loopscope.specs.hooks import HOOK_PATTERN
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.texts import SOURCE_FIELDS, source_of
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import lines_of
@@ -56,7 +57,7 @@ class Spec(BaseModel):
             raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}{advice}")
         return value
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> JsonObject:
         """Return the defaulted spec as JSON values with the YAML's field names."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 

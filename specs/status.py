@@ -99,8 +99,8 @@ class Status:
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
-    summary: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     artifact: ArtifactReference | None = None
     made_for: str | None = None
     """Of an object that rests on work of older rules: the digest of the spec that it was made for,

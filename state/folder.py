@@ -64,6 +64,11 @@ def artifacts_of(path: Path) -> ArtifactStore:
     return FolderStore(path / "artifacts")
 
 
+def may_hold_artifacts(path: Path) -> bool:
+    """Whether artifacts of a state folder may be there, although its database is not."""
+    return (path / "artifacts").is_dir()
+
+
 def _make_private(path: Path) -> None:
     """Close what is ours in a state folder to others, whatever the umask was.
 

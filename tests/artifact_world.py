@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.specs.actions import Stage
 from loopscope.specs.rules import Gate, Selection
 from loopscope.worker.stages.capture import stage as capture
@@ -51,12 +51,12 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     }
 
 
-def _dictionary(world: World, latents: int) -> SparseDictionary:
+def _dictionary(world: World, latents: int) -> Standard:
     """Return latents along the first axes of the stream, in pairs of opposite rows."""
     rows = torch.eye(world.model.d_model)[: latents // 2].repeat_interleave(2, dim=0)
     rows[1::2] *= -1
     bias = torch.zeros(world.model.d_model)
-    return SparseDictionary(rows.T.contiguous(), torch.zeros(latents), rows, bias, "standard")
+    return Standard(rows.T.contiguous(), torch.zeros(latents), rows, bias)
 
 
 def _mapping_payload(candidates: list[int]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 
 from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
+from loopscope.specs.artifact_files import Document, Shape, Table
 from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.keys import Key
@@ -71,8 +72,17 @@ class StageView:
             raise LookupError(f"{self.name} has no {name}: {self.problem or 'not in its artifact'}")
         return self.folder / name
 
-    def table(self, name: str) -> pandas.DataFrame:
-        """Return a Parquet file of the artifact, read once. Raises LookupError and Corrupt."""
+    def table(self, table: Table) -> pandas.DataFrame:
+        """Return a table of the artifact, read once. Raises LookupError and Corrupt."""
+        return self.table_named(table.name)
+
+    def document(self, document: Document[Shape]) -> Shape:
+        """Return a document of the artifact, read once. Raises LookupError and Corrupt."""
+        found: Shape = self.document_named(document.name)
+        return found
+
+    def table_named(self, name: str) -> pandas.DataFrame:
+        """Return a Parquet file by its name, declared or not, as ``table`` does."""
         if name not in self._read:
             path = self.path(name)
             try:
@@ -81,8 +91,8 @@ class StageView:
                 raise Corrupt(f"{path} cannot be read: {error}") from None
         return self._read[name]
 
-    def document(self, name: str) -> Any:
-        """Return a JSON file of the artifact, read once. Raises LookupError and Corrupt."""
+    def document_named(self, name: str) -> Any:
+        """Return a JSON file by its name, declared or not, as ``document`` does."""
         if name not in self._read:
             path = self.path(name)
             try:
@@ -162,12 +172,12 @@ class ExperimentView:
             return "not confirmed: the mapping is not available"
         if not stage.available:
             return str(stage.metrics.get("confirmation", "not confirmed: it is of older rules"))
-        return str(stage.document(GATE.name).get("confirmation", "not confirmed: no test split"))
+        return str(stage.document(GATE).get("confirmation", "not confirmed: no test split"))
 
     def candidates(self, side: Literal["coarse", "fine"]) -> list[int]:
         """Return a decomposition's candidate latents, best first. Raises LookupError."""
         stage = self.stage(side)
-        features = stage.table(FEATURES.name)
+        features = stage.table(FEATURES)
         assert stage.record is not None  # a stage with an artifact has a record
         recorded = stage.record.status.summary.get("candidates")
         if recorded is not None:

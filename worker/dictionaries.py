@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_s
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.architectures import dictionary_of
 from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import (
     DictionaryPlace,
     DictionaryReference,
@@ -178,7 +179,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
+def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
     """Return what ``read`` makes of a config, as the controller read it when it was applied."""
     try:
         return read(read_json_object(path))

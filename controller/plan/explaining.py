@@ -7,6 +7,7 @@ here because what exists is looked at as the controller looks at it; what people
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from loopscope.controller.plan.reasons import change_words, changed_names
@@ -186,7 +187,7 @@ def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> LinkSt
     return "stalled" if record.stalled else "to do"
 
 
-def _contents(found: dict[str, Any]) -> dict[str, str]:
+def _contents(found: Mapping[str, Any]) -> dict[str, str]:
     """Return by input what its content is: of an upstream artifact, a model or a dictionary."""
     contents = {}
     for name, value in found.items():

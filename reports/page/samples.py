@@ -43,8 +43,8 @@ class OpeningSamples:
 
 def samples_by_opening(stage: StageView) -> tuple[list[OpeningSamples], int]:
     """Return the openings with their samples, and how many samples are left out for length."""
-    texts = stage.table(SAMPLES.name)
-    scores = stage.table(SCORES.name)
+    texts = stage.table(SAMPLES)
+    scores = stage.table(SCORES)
     key = SAMPLES.named("prompt_id", "arm", "strength", "sample")
     joined = texts.merge(scores, on=key, how="left", sort=False)
     shown = joined.head(SAMPLES_SHOWN_MAX)

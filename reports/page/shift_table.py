@@ -35,7 +35,7 @@ class OpeningShift:
 
 def shifts_by_opening(stage: StageView) -> tuple[list[OpeningShift], int]:
     """Return the first openings with their shifts, and how many openings are left out."""
-    table = stage.table(DISTRIBUTION_SHIFT.name)
+    table = stage.table(DISTRIBUTION_SHIFT)
     openings = stage.spec["prompts"]["texts"]
     weakest = table.groupby("arm", sort=False)["strength"].transform("min")
     table = table[(table["strength"] == weakest) & ~table["arm"].str.match(r"random-[1-9]")]

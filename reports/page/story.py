@@ -228,7 +228,7 @@ def _gate(view: ExperimentView) -> Answer:
     stage = view.stage("mapping")
     if not stage.available:
         return _missing(view, "Gate", "mapping")
-    gate = stage.document(GATE.name)
+    gate = stage.document(GATE)
     other = gate["other_rule"]
     sentences = [
         sentence(gate["reason"]),
@@ -244,7 +244,8 @@ def _steering(view: ExperimentView) -> Answer:
     stage = view.stage("steering")
     if not stage.available:
         return _missing(view, "Steering", "steering")
-    verdict = testable(stage.document(VERDICT.name))
+    found = stage.document(VERDICT)
+    verdict = testable(found)
     sentences = []
     if not is_missing(verdict.get("estimate")):
         contrast = str(verdict["contrast"]).replace("-", " minus ", 1)
@@ -262,7 +263,7 @@ def _steering(view: ExperimentView) -> Answer:
 def _steered_anchor(view: ExperimentView) -> list[str]:
     """Return which anchor was steered, with its count and its rank; nothing in older artifacts."""
     stage = view.stage("mapping")
-    entries = stage.document(GATE.name)["anchors"] if stage.available else []
+    entries = stage.document(GATE)["anchors"] if stage.available else []
     return [
         f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
         f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
@@ -279,7 +280,7 @@ def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
 
 
 def _mapping_cautions(view: ExperimentView) -> list[str]:
-    gate = view.stage("mapping").document(GATE.name)
+    gate = view.stage("mapping").document(GATE)
     found = []
     if gate["verdict"] == "GO" and (gate.get("share_of_all") or 0) > RARE_SHARE:
         found.append(
@@ -308,7 +309,7 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
 
 
 def _steering_cautions(view: ExperimentView) -> list[str]:
-    verdict = view.stage("steering").document(VERDICT.name)
+    verdict = view.stage("steering").document(VERDICT)
     found = []
     if verdict["verdict"] == "Inconclusive":
         found.append(

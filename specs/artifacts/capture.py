@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from loopscope.specs.artifacts.files import Column, Document, Table, Tensor, Tensors
+from loopscope.specs.artifact_files import Column, Document, Table, Tensor, Tensors
 
 
 class Norms(TypedDict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from loopscope.specs.artifact_files import Column, Table, Tensor, Tensors, alike
 from loopscope.specs.artifacts.capture import CAPTURED_PROMPTS
-from loopscope.specs.artifacts.files import Column, Table, Tensor, Tensors, alike
 
 _HARD_NEGATIVES = "where the spec names some"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from loopscope.specs.artifact_files import Column, Document, Table, Tensor, Tensors, alike
 from loopscope.specs.artifacts.decomposition import FEATURES
-from loopscope.specs.artifacts.files import Column, Document, Table, Tensor, Tensors, alike
 from loopscope.specs.artifacts.gate import Directions, Gate
 
 _AGGREGATION = Column("aggregation", "text", "as in the feature tables")

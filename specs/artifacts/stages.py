@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from loopscope.specs.actions import Stage
+from loopscope.specs.artifact_files import ArtifactFile
 from loopscope.specs.artifacts import capture, decomposition, mapping, steering
-from loopscope.specs.artifacts.files import ArtifactFile
 
 FILES_BY_STAGE: Mapping[Stage, tuple[ArtifactFile, ...]] = {
     "capture": capture.FILES,

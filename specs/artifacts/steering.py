@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from loopscope.specs.artifacts.files import Column, Document, Table, alike
+from loopscope.specs.artifact_files import Column, Document, Table, alike
 from loopscope.specs.artifacts.verdict import Verdict
+from loopscope.specs.outcomes import OUTCOMES
 
-_SIBLINGS = "with `siblings`"
 _OPENING = Column("prompt_id", "text", "`opening-0000`, …, in the order of the openings")
 _CELL = (
     Column(
@@ -38,22 +38,7 @@ _KL = Column(
     "nats",
 )
 _OUTCOMES = (
-    Column("different_words", "float64", "number of different lexicon words in the text", "words"),
-    Column(
-        "concept_unpromoted",
-        "float64",
-        "1 when the text holds a lexicon word that begins with none of the ten tokens that its arm "
-        "and strength promote most, else 0",
-        "0 or 1",
-    ),
-    Column(
-        "intact",
-        "float64",
-        "0 for a degenerate text: no token, a special token, or `distinct_2` below 0.7; else 1",
-        "0 or 1",
-    ),
-    Column("sibling", "float64", "1 or 0 by the words of `siblings`", "0 or 1", where=_SIBLINGS),
-    Column("targetedness", "float64", "concept minus sibling", "−1 to 1", where=_SIBLINGS),
+    *(column for outcome in OUTCOMES.values() for column in outcome.columns),
     Column(
         "probe",
         "float64",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.artifacts.verdict import WordsP
+from loopscope.specs.outcomes import OutcomeFields
 from loopscope.specs.payloads.references import (
     DecompositionReference,
     ModelReference,
@@ -45,14 +46,12 @@ class DeclaredSteering(TypedDict):
     probeHook: NotRequired[str]
 
 
-class SteeringWork(DeclaredSteering):
+class SteeringWork(DeclaredSteering, OutcomeFields):
     """The part of the payload that enters the digest as it stands."""
 
     hook: str
     openings: list[Opening]
     neutralText: list[str]
-    lexicon: list[str]
-    siblings: list[str]
 
 
 class SteeringPayload(SteeringWork):

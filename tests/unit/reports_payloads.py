@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
+from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.capture import CAPTURED_PROMPTS
 from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
-from loopscope.specs.artifacts.files import Table
 from loopscope.specs.artifacts.mapping import COARSE_SUMMARY, COSINE_HISTOGRAM, GATE_DRAWS, PAIRS
 from loopscope.specs.artifacts.steering import ARMS, DISTRIBUTION_SHIFT, SAMPLES, SCORES
 from loopscope.specs.rules import Selection

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.specs.artifacts.files import Document, Table, Tensors
+from loopscope.specs.artifact_files import Document, Table, Tensors
 from loopscope.specs.artifacts.mapping import COSINE_HISTOGRAM
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.worker.stages.tables import write_table
@@ -96,7 +96,7 @@ def test_a_document_has_the_declared_keys_with_values_of_their_types(worlds, sta
         assert misfits(json.loads(path.read_text()), file.shape, file.name) == []
 
 
-ROOMS = ("controller", "loopscope", "reconcilers", "reports", "worker")
+ROOMS = ("controller", "inputs", "loopscope", "reconcilers", "reports", "state", "views", "worker")
 
 
 def string_constants(path):

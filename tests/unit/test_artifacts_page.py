@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
 
-from loopscope.specs.artifacts.files import Document, Table
+from loopscope.specs.artifact_files import Document, Table
 from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.artifacts.verdict import Verdict

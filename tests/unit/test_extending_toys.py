@@ -221,11 +221,8 @@ assert "shouting" in json.dumps(json.loads((out / "verdict.json").read_text()))
 def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(copy):
     copy.add("outcome.md", "worker/stages/steering/outcomes/shouting.py")
     copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
-    copy.put(
-        "specs/outcomes.py",
-        "}\n\n\ndef asked_of_outcomes",
-        ', "shouting": Outcome(lambda spec: {"shouting": spec["shouting"]})',
-    )
+    copy.insert("outcome.md", "specs/outcomes.py", "OUTCOMES: Mapping", "The outcome:")
+    copy.put("specs/outcomes.py", "}\n\n\ndef asked_of_outcomes", ', "shouting": SHOUTING')
     package = "worker/stages/steering/outcomes/__init__.py"
     copy.put(
         package,

@@ -66,12 +66,15 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
         texts={row: "in France" if hits[row] else "at home" for row in rows},
         outcomes={
             "log_perplexity": {row: rng.normal(2, 0.3) for row in rows},
+            "probe": dict.fromkeys(rows, np.nan),
+            "target_latent": dict.fromkeys(rows, np.nan),
             "distinct_2": {row: 0.1 if loop[row] else 0.9 for row in rows},
         },
         probe={},
         neutral_order=list(rng.permutation(max(1, texts))),
         neutral=NeutralScores(
-            np.array([[cell.strength] for cell in cells]) if kl is None else kl, {}
+            np.array([[cell.strength] for cell in cells]) if kl is None else kl,
+            {side: np.zeros(len(cells)) for side in ("coarse", "fine")},
         ),
         budget=budget,
         shifts=[],

@@ -19,7 +19,7 @@ def test_every_spec_asks_for_the_lexicon_and_siblings_may_be_missing():
 
 
 def test_a_risen_revision_is_other_work_only_for_those_who_ask():
-    judge = Outcome(lambda spec: {"judge": spec["judge"]})
+    judge = Outcome(lambda spec: {"judge": spec["judge"]}, ())
     outcomes = {**OUTCOMES, "judge": judge}
     risen = {**OUTCOMES, "judge": replace(judge, revision=2)}
     asking = SPEC | {"judge": "some model"}

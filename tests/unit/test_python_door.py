@@ -9,8 +9,8 @@ import pytest
 
 import loopscope
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES
-from loopscope.specs.artifacts.files import Table
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure

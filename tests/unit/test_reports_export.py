@@ -8,8 +8,9 @@ import yaml
 from safetensors.numpy import load_file
 
 from loopscope.reports.bundle import export_bundle
+from loopscope.specs.artifact_files import Table
+from loopscope.specs.artifacts.capture import NORMS
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
-from loopscope.specs.artifacts.files import Table
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.state.artifacts.store import Corrupt
@@ -176,7 +177,7 @@ def test_an_artifact_that_changes_under_the_export_leaves_no_bundle(tmp_path):
     state, key = build(tmp_path)
     view = ExperimentView.load(state, key)
     path = view.stage("capture").path("norms.json")
-    view.stage("capture").document("norms.json")
+    view.stage("capture").document(NORMS)
     path.write_text(path.read_text() + " ")
     with pytest.raises(Corrupt, match=r"norms\.json changed"):
         export_bundle(view, tmp_path / "bundle")

@@ -14,7 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from loopscope.specs.artifacts.files import Column, ColumnType, Document, Table
+from loopscope.specs.artifact_files import Column, ColumnType, Document, Shape, Table
 
 ROW_GROUP_ROWS = 65_536
 ARROW_TYPES: Mapping[ColumnType, pyarrow.DataType] = {
@@ -81,10 +81,16 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def write_document(out: Path, document: Document, value: Mapping[str, Any]) -> None:
+def write_document(out: Path, document: Document[Shape], value: Shape) -> None:
     """Write JSON with sorted keys; NaN and infinity are refused with ``ValueError``."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     (out / document.name).write_text(text + "\n", encoding="utf-8")
+
+
+def read_document(folder: Path, document: Document[Shape]) -> Shape:
+    """Return what ``write_document`` wrote."""
+    found: Shape = json.loads((folder / document.name).read_text(encoding="utf-8"))
+    return found
 
 
 def write_sparse(

@@ -8,7 +8,6 @@ from typing import Any
 
 from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.specs.artifacts.decomposition import FEATURES
-from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.payloads.steering import Side
 from loopscope.specs.rules import Selection
@@ -50,7 +49,7 @@ def capture(view: ExperimentView) -> Capture:
     stage, both = view.stage("capture"), (view.stage("coarse"), view.stage("fine"))
     return Capture(
         stage,
-        stage.document(NORMS.name) if stage.available else None,
+        stage.document(NORMS) if stage.available else None,
         [(side, _near_edge(side.metrics)) for side in both],
         view.experiment.spec["positions"],
         view.experiment.spec["aggregation"],
@@ -62,7 +61,7 @@ def candidates(view: ExperimentView, side: Side) -> Candidates:
     stage = view.stage(side)
     if not stage.available:
         return Candidates(stage)
-    features = stage.table(FEATURES.name).set_index("latent", drop=False)
+    features = stage.table(FEATURES).set_index("latent", drop=False)
     rows = features.loc[view.candidates(side)].to_dict("records")
     selection = Selection.model_validate(stage.spec["selection"])
     found = {row["latent"]: selection.caution(row) for row in rows}
@@ -89,6 +88,6 @@ def _confirmed(view: ExperimentView) -> dict[int, bool]:
     stage = view.stage("mapping")
     if not stage.available:
         return {}
-    gate: Gate = stage.document(GATE.name)
+    gate = stage.document(GATE)
     answers = {entry["coarse"]: entry.get("confirmed") for entry in gate["anchors"]}
     return {coarse: passed for coarse, passed in answers.items() if passed is not None}

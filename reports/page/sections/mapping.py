@@ -66,8 +66,8 @@ def mapping(view: ExperimentView) -> MappingSection | Missing:
     stage = view.stage("mapping")
     if not stage.available:
         return Missing(stage)
-    gate: Gate = stage.document(GATE.name)
-    pairs = stage.table(PAIRS.name)
+    gate = stage.document(GATE)
+    pairs = stage.table(PAIRS)
     return MappingSection(
         stage=stage,
         gate=gate,
@@ -80,14 +80,14 @@ def mapping(view: ExperimentView) -> MappingSection | Missing:
         pairs=pairs.head(PAIRS_SHOWN_MAX).to_dict("records"),
         pairs_hidden=max(0, len(pairs) - PAIRS_SHOWN_MAX),
         figures=_figures(stage, gate) if len(pairs) else None,
-        directions=stage.document(DIRECTIONS.name),
+        directions=stage.document(DIRECTIONS),
     )
 
 
 def _figures(stage: StageView, gate: Gate) -> Figures:
-    pairs, rules = stage.table(PAIRS.name), stage.spec
-    histogram = stage.table(COSINE_HISTOGRAM.name)
-    summary = stage.table(COARSE_SUMMARY.name).set_index("coarse")
+    pairs, rules = stage.table(PAIRS), stage.spec
+    histogram = stage.table(COSINE_HISTOGRAM)
+    summary = stage.table(COARSE_SUMMARY).set_index("coarse")
     order = [entry["coarse"] for entry in gate["anchors"]]
     drawn = pairs[pairs["coarse"].isin(order[:ANCHORS_DRAWN_MAX])]
     return Figures(
@@ -113,7 +113,7 @@ def _figures(stage: StageView, gate: Gate) -> Figures:
 
 
 def _graph_anchors(stage: StageView, gate: Gate) -> list[GraphAnchor]:
-    pairs = stage.table(PAIRS.name)
+    pairs = stage.table(PAIRS)
     children = pairs[pairs["child"]]
     return [
         GraphAnchor(

@@ -16,7 +16,7 @@ from loopscope.reports.page.sections.missing import Missing
 from loopscope.reports.page.shift_table import OpeningShift, shifts_by_opening
 from loopscope.reports.page.story import assay_sentence
 from loopscope.reports.text_table import TextTable
-from loopscope.specs.artifacts.capture import NORMS, Norms
+from loopscope.specs.artifacts.capture import NORMS
 from loopscope.specs.artifacts.steering import ARMS, VERDICT
 from loopscope.specs.artifacts.verdict import ContrastRecord, Verdict
 from loopscope.views.experiment import ExperimentView, StageView
@@ -82,8 +82,8 @@ def steering(view: ExperimentView) -> SteeringSection | Missing:
     stage = view.stage("steering")
     if not stage.available:
         return Missing(stage)
-    arms = stage.table(ARMS.name)
-    verdict: Verdict = stage.document(VERDICT.name)
+    arms = stage.table(ARMS)
+    verdict = stage.document(VERDICT)
     budget = verdict.get("budget")
     openings, hidden = samples_by_opening(stage)
     shifts, shifts_hidden = shifts_by_opening(stage)
@@ -154,7 +154,7 @@ def _strength_unit(view: ExperimentView, stage: StageView) -> StrengthUnit:
     """Return the unit of the strengths in words, with its size where the capture is at hand."""
     unit = stage.spec["strengthUnit"]
     capture = view.stage("capture")
-    norms: Norms | None = capture.document(NORMS.name) if capture.available else None
+    norms = capture.document(NORMS) if capture.available else None
     words, size = {
         "nextTokenKl": ("nats of next-token KL on neutral text", None),
         "fluencyLoss": ("nats per token by which neutral text gets less likely", None),

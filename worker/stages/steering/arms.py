@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +20,7 @@ from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.prompts import read_prompts
-from loopscope.worker.stages.tables import read_columns
+from loopscope.worker.stages.tables import read_columns, read_document
 
 SYSTEM_PROMPT = "systemPrompt"
 PLACEBO_PROMPT = "placeboPrompt"
@@ -61,7 +60,7 @@ def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) ->
     mapping = context.artifact("mapping", payload["mapping"]["digest"])
     path = mapping / DIRECTIONS_VECTORS.name
     directions = load_file(path) if path.exists() else {}
-    found: Directions = json.loads((mapping / DIRECTIONS.name).read_text())
+    found = read_document(mapping, DIRECTIONS)
     arms = Arms({}, targets={"coarse": found["anchors"], "fine": found["children_of_all"]})
     for name in payload["arms"]:
         if name == "random":

@@ -21,6 +21,7 @@ from loopscope.worker.models import LoadedModel
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
 from loopscope.worker.stages.steering.cells import Cell, added_vectors
 from loopscope.worker.stages.steering.clamp import ClampedLatents, clamped_latents
+from loopscope.worker.stages.tables import read_document
 
 Kept = TypeVar("Kept")
 """JSON: what is computed is what is read back."""
@@ -86,8 +87,7 @@ class SteeringRun:
     def norms(self) -> Norms:
         """Return the residual norms that the capture measured."""
         capture = self.context.artifact("capture", self.payload["capture"]["digest"])
-        found: Norms = json.loads((capture / NORMS.name).read_text())
-        return found
+        return read_document(capture, NORMS)
 
 
 def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:

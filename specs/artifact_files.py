@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 ColumnType = Literal["text", "bool", "int32", "int64", "float32", "float64", "list of int32"]
 TensorType = Literal["int32", "int64", "float32"]
+Shape = TypeVar("Shape")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Tensors(ArtifactFile):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document(ArtifactFile):
+class Document(ArtifactFile, Generic[Shape]):
     """A JSON file; ``shape`` is a TypedDict of its keys."""
 
-    shape: type
+    shape: type[Shape]
