@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.dictionary_training import Training, read_training
@@ -22,6 +22,15 @@ from loopscope.inputs.hub import Hub
 from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
 from loopscope.specs.canonical import digest
+from loopscope.specs.json_values import JsonObject
+from loopscope.specs.payloads.references import (
+    DictionaryPlace,
+    DictionaryReference,
+    FilePlace,
+    FolderPlace,
+    HubFolderPlace,
+)
+from loopscope.specs.spec_json import DictionaryJson
 
 READER_REVISION = 1
 """Raise by hand when the same files are read into different weights."""
@@ -51,7 +60,7 @@ class DictionaryFacts:
     encoder; ``notes`` are remarks for the reader of results.
     """
 
-    ref: dict[str, Any]
+    ref: DictionaryReference
     architecture: str
     d_in: int
     d_sae: int
@@ -62,7 +71,7 @@ class DictionaryFacts:
 
 
 def describe_dictionary(
-    dictionary: dict[str, Any], *, hub: Hub | None = None, memo: HashMemo | None = None
+    dictionary: DictionaryJson, *, hub: Hub | None = None, memo: HashMemo | None = None
 ) -> DictionaryFacts:
     """Resolve a spec's dictionary (``path``, or ``release`` and ``id``) to files and facts.
 
@@ -83,14 +92,14 @@ def describe_dictionary(
         ) from None
 
 
-def known_training(dictionary: dict[str, Any]) -> Training | None:
+def known_training(dictionary: DictionaryJson) -> Training | None:
     """Return what the registry alone tells of a release's training, without the hub; else None."""
     if dictionary.get("release") is None:
         return None
     return _training(find_release(dictionary["release"], dictionary["id"]).said, "id")
 
 
-def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> DictionaryFacts:
+def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> DictionaryFacts:
     if path.suffix == ".npz" and path.is_file():
         return _from_files(dictionary, "gemma-scope-npz", path, {path.name: path}, memo)
     if path.is_file():
@@ -122,7 +131,7 @@ def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> Dictio
 
 
 def _from_files(
-    dictionary: dict[str, Any], format_: str, place: Path, paths: dict[str, Path], memo: HashMemo
+    dictionary: DictionaryJson, format_: str, place: Path, paths: dict[str, Path], memo: HashMemo
 ) -> DictionaryFacts:
     """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
     *configs, weights = paths
@@ -133,12 +142,16 @@ def _from_files(
         shape = _shape(config, _headers(stream, weights, size, "path"), "path")
     files = {name: memo.sha256(path) for name, path in paths.items()}
     _check_declared(dictionary, files[weights], str(paths[weights]))
-    source = {"kind": "folder" if place.is_dir() else "file", "path": str(place)}
+    source: FolderPlace | FilePlace = (
+        {"kind": "folder", "path": str(place)}
+        if place.is_dir()
+        else {"kind": "file", "path": str(place)}
+    )
     return _facts(source, format_, files, shape, training)
 
 
 def _from_hub(
-    dictionary: dict[str, Any], entry: ReleaseEntry, hub: Hub, memo: HashMemo
+    dictionary: DictionaryJson, entry: ReleaseEntry, hub: Hub, memo: HashMemo
 ) -> DictionaryFacts:
     """Describe a release's dictionary; of the weights only the header is fetched."""
     at = hub.commit(entry.repo, dictionary.get("revision") or "main", "release")
@@ -157,13 +170,11 @@ def _from_hub(
     shape = _shape(config, headers, "id")
     files = {name: hub.sha256(at, f"{folder}/{name}", "id", memo) for name in (*present, weights)}
     _check_declared(dictionary, files[weights], f"{folder}/{weights} of {entry.repo}")
-    source = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
+    source: HubFolderPlace = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
     return _facts(source, format_, files, shape, training)
 
 
-def _config(
-    format_: str, path: Path | None, field: str
-) -> tuple[SaelensConfig | None, dict[str, Any]]:
+def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig | None, JsonObject]:
     """Return a SAELens dictionary's config (Gemma Scope is always a JumpReLU), and what is said."""
     try:
         if format_ == "saelens":
@@ -180,14 +191,14 @@ def _config(
     return None, said
 
 
-def _training(said: dict[str, Any], field: str) -> Training:
+def _training(said: JsonObject, field: str) -> Training:
     try:
         return read_training(said)
     except ValueError as error:
         raise InputRefused(field, str(error)) from None
 
 
-def _check_declared(dictionary: dict[str, Any], sha256: str, what: str) -> None:
+def _check_declared(dictionary: DictionaryJson, sha256: str, what: str) -> None:
     declared = dictionary.get("sha256")
     if declared is not None and declared != sha256:
         raise InputRefused(
@@ -272,7 +283,7 @@ def _expected_shapes(
 
 
 def _facts(
-    place: dict[str, Any],
+    place: DictionaryPlace,
     format_: str,
     files: dict[str, str],
     shape: _Shape,
@@ -282,7 +293,7 @@ def _facts(
     identity = digest(
         {"files": sorted(files.values()), "format": format_, "reader": READER_REVISION}
     )
-    ref = {
+    ref: DictionaryReference = {
         "identity": identity,
         "format": format_,
         "source": place,

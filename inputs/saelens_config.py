@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.specs.activation_scaling import advice_on
+from loopscope.specs.json_values import Json, JsonObject
 
 DECIDING = frozenset(
     """
@@ -43,10 +43,10 @@ class SaelensConfig:
     k: int | None
     apply_b_dec_to_input: bool
     rescale_acts_by_decoder_norm: bool
-    said: dict[str, Any]
+    said: JsonObject
 
 
-def read_saelens_config(config: Mapping[str, Any]) -> SaelensConfig:
+def read_saelens_config(config: Mapping[str, Json]) -> SaelensConfig:
     """Return what a ``cfg.json`` means; ``ValueError`` names what is unsupported."""
     metadata = _metadata(config)
     before_6 = _is_before_6(config, metadata)
@@ -65,14 +65,14 @@ def read_saelens_config(config: Mapping[str, Any]) -> SaelensConfig:
     )
 
 
-def _metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(config: Mapping[str, Json]) -> JsonObject:
     metadata = config.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise ValueError(f"expected metadata to be an object, found {_short(metadata)}")
     return metadata or {}
 
 
-def _is_before_6(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+def _is_before_6(config: Mapping[str, Json], metadata: Mapping[str, Json]) -> bool:
     """Whether the file has the form of SAELens 5 and older, as one without a version has."""
     version = config.get("sae_lens_version") or metadata.get("sae_lens_version")
     if not version:
@@ -83,7 +83,7 @@ def _is_before_6(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool
     return int(found[1]) < 6
 
 
-def _architecture(named: Mapping[str, Any], *, before_6: bool) -> str:
+def _architecture(named: Mapping[str, Json], *, before_6: bool) -> str:
     """Return the architecture; before SAELens 6 a TopK SAE was a standard one by activation."""
     architecture = named.get("architecture", "standard" if before_6 else None)
     activation = named.get("activation_fn") or "relu"
@@ -101,13 +101,13 @@ def _architecture(named: Mapping[str, Any], *, before_6: bool) -> str:
     return architecture
 
 
-def _own_k(named: Mapping[str, Any]) -> bool:
+def _own_k(named: Mapping[str, Json]) -> bool:
     """Whether a file of SAELens 5 and older brings the ``k`` of its activation."""
     options = named.get("activation_fn_kwargs")
     return isinstance(options, dict) and options.get("k") is not None
 
 
-def _k(named: Mapping[str, Any], d_sae: int, *, before_6: bool) -> int:
+def _k(named: Mapping[str, Json], d_sae: int, *, before_6: bool) -> int:
     """Return ``k``: version 6 has a field for it, and asks the activation's options no more."""
     options = named.get("activation_fn_kwargs") if before_6 else None
     ours = options["k"] if isinstance(options, dict) and "k" in options else named.get("k")
@@ -118,7 +118,7 @@ def _k(named: Mapping[str, Any], d_sae: int, *, before_6: bool) -> int:
 
 
 def _refuse_unapplied(
-    named: Mapping[str, Any], metadata: Mapping[str, Any], *, before_6: bool
+    named: Mapping[str, Json], metadata: Mapping[str, Json], *, before_6: bool
 ) -> None:
     """Refuse each field that would change activations and that no loader applies."""
     normalisation = named.get("normalize_activations") or "none"
@@ -138,7 +138,7 @@ def _refuse_unapplied(
         raise ValueError("d_out is not d_in: it does not write the residual stream that it reads")
 
 
-def _rescaled(named: Mapping[str, Any], architecture: str) -> bool:
+def _rescaled(named: Mapping[str, Json], architecture: str) -> bool:
     name = "rescale_acts_by_decoder_norm"
     known = ARCHITECTURES[architecture].rescaled
     if known == "required" and name not in named:
@@ -152,14 +152,14 @@ def _rescaled(named: Mapping[str, Any], architecture: str) -> bool:
     return rescaled
 
 
-def _flag(named: Mapping[str, Any], name: str, *, default: bool) -> bool:
+def _flag(named: Mapping[str, Json], name: str, *, default: bool) -> bool:
     value = named.get(name, default)
     if not isinstance(value, bool):
         raise ValueError(f"expected {name} to be true or false, found {_short(value)}")
     return value
 
 
-def _positive(value: Any, name: str) -> int:
+def _positive(value: Json, name: str) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int or value <= 0:
@@ -168,13 +168,13 @@ def _positive(value: Any, name: str) -> int:
 
 
 def _said(
-    config: Mapping[str, Any], metadata: Mapping[str, Any], *, before_6: bool
-) -> dict[str, Any]:
+    config: Mapping[str, Json], metadata: Mapping[str, Json], *, before_6: bool
+) -> JsonObject:
     """Return the fields of ``metadata``, which before SAELens 6 stood beside the others."""
     filled = {name: value for name, value in metadata.items() if value is not None}
     plain = {name: value for name, value in config.items() if value is not None}
     return {**filled, **plain} if before_6 else {**config, **filled}
 
 
-def _short(value: Any) -> str:
+def _short(value: Json) -> str:
     return repr(value)[:SHOWN_CHARACTERS_MAX]

@@ -11,20 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import pandas
 
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.artifacts.mapping import GATE, PAIRS
 from loopscope.specs.artifacts.steering import ARMS, SAMPLES, SCORES, VERDICT
+from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.suggest import did_you_mean
 from loopscope.state.db import objects
 from loopscope.state.read_only import looking_at
 from loopscope.state.records import ArtifactRecord, ObjectRecord
-from loopscope.views.documents.objects import object_document
+from loopscope.views.documents.objects import StatusDocument, object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import testable
 from loopscope.views.present import present
@@ -87,7 +89,7 @@ class Experiments(Mapping[str, "Experiment"]):
         for record, children in self._records():
             prefix = f"{record.key.name}-"
             stages = {child.key.name.removeprefix(prefix): child for child in children}
-            row: dict[str, Any] = {"name": record.key.name, "ready": record.ready}
+            row: dict[str, object] = {"name": record.key.name, "ready": record.ready}
             row |= {stage: stage_word(stages[stage]) for stage in NODE_NAMES if stage in stages}
             summary = testable(record.status.summary) if record.ready else {}
             row |= {name: summary.get(name) for name in _OVERVIEW}
@@ -158,8 +160,8 @@ class Artifact:
     content_digest: str
     folder: Path
     files: tuple[str, ...]
-    metrics: dict[str, Any]
-    manifest: dict[str, Any]
+    metrics: Mapping[str, Any]
+    manifest: Mapping[str, Any]
 
 
 class Experiment:
@@ -187,14 +189,14 @@ class Experiment:
         return self._record.ready
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Mapping[str, Any]:
         """The spec with its defaults and all prompts, as ``get -o json`` prints it."""
-        return dict(object_document(self._record)["spec"])
+        return object_document(self._record)["spec"]
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusDocument:
         """Conditions, summary and inputs, as ``get -o json`` prints them."""
-        return dict(object_document(self._record)["status"])
+        return object_document(self._record)["status"]
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
@@ -247,17 +249,17 @@ class Experiment:
         """Return the prompts with their condition, split and group (``prompts.parquet``)."""
         return self.table(PROMPTS.name)
 
-    def gate(self) -> dict[str, Any]:
+    def gate(self) -> Gate:
         """Return what the gate said and why (``gate.json``)."""
-        return self.document(GATE.name)
+        return cast(Gate, self.document(GATE.name))
 
     def confirmation(self) -> str:
         """Return how many candidates passed again on test prompts, or ``not confirmed: …``."""
         return self._view.confirmation
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Verdict:
         """Return the verdict on steering with every contrast (``verdict.json``)."""
-        return self.document(VERDICT.name)
+        return cast(Verdict, self.document(VERDICT.name))
 
     def table(self, name: str) -> pandas.DataFrame:
         """Return any table of ``docs/artifacts.md`` by its file name in the evidence bundle."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references, object_references
@@ -16,6 +16,8 @@ from loopscope.reconcilers.stage import (
 from loopscope.specs.actions import Action
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
+from loopscope.specs.payloads.observed import ObservedDictionary
+from loopscope.specs.spec_json import CaptureJson, DecompositionJson
 from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -33,25 +35,26 @@ def desired(snapshot: Snapshot) -> Desired:
     artifact = artifact_of(snapshot, capture)
     if isinstance(artifact, Blocked):
         return artifact
-    facts: dict[str, Any] = dictionary.facts or {}
+    facts = dictionary.dictionary
     return _mismatch(snapshot.object, capture, artifact, facts) or _wanted(
         snapshot.object, capture, artifact, facts
     )
 
 
 def _wanted(
-    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Wanted:
-    prompts = prompts_of(capture.spec["prompts"])
+    spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
+    prompts = prompts_of(captured["prompts"])
     work: DecompositionWork = {
-        "aggregation": record.spec["aggregation"],
-        "splits": Splits.model_validate(capture.spec.get("splits", {})).of_prompts(prompts),
+        "aggregation": spec["aggregation"],
+        "splits": Splits.model_validate(captured.get("splits", {})).of_prompts(prompts),
     }
     groups = numbered([prompt.group for prompt in prompts])
     if groups is not None:
         work["groups"] = groups
-    if "calibration" in record.spec:
-        work["calibration"] = record.spec["calibration"]
+    if "calibration" in spec:
+        work["calibration"] = spec["calibration"]
     declared = {
         **work,
         "capture": artifact.content_digest,
@@ -70,25 +73,26 @@ def _wanted(
 
 
 def _mismatch(
-    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Blocked | None:
-    aggregation, positions = record.spec["aggregation"], capture.spec["positions"]
+    spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
+    aggregation, positions = spec["aggregation"], captured["positions"]
     if aggregation != "last" and positions != "all":
         return Blocked(
             "InputMismatch",
             f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",
             terminal=True,
         )
-    hook, trained_at = capture.spec["hook"], facts.get("hook_name")
-    if trained_at not in (None, hook) and record.spec["dictionary"].get("usableAt") != "any":
+    hook, trained_at = captured["hook"], facts.get("hook_name")
+    if trained_at not in (None, hook) and spec["dictionary"].get("usableAt") != "any":
         return Blocked(
             "InputMismatch",
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
             terminal=True,
         )
-    trained_on: list[str] = facts.get("model_names") or []
-    other = another_model(capture.spec["model"], trained_on)
-    if other is not None and record.spec["dictionary"].get("usableOn") != "any":
+    trained_on = facts.get("model_names") or []
+    other = another_model(captured["model"], trained_on)
+    if other is not None and spec["dictionary"].get("usableOn") != "any":
         return Blocked(
             "InputMismatch",
             f"the dictionary was trained on {trained_on[0]}, but {capture.key} is of {other}; "

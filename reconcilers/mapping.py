@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
 from loopscope.specs.artifacts.decomposition import PROMPTS
-from loopscope.specs.payloads.mapping import (
-    GateThresholds,
-    MappingPayload,
-    MappingThresholds,
-    MappingWork,
-)
+from loopscope.specs.payloads.mapping import MappingPayload, MappingWork
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.rules import Gate, MappingRules
+from loopscope.specs.spec_json import GateRulesJson, MappingJson, MappingRulesJson
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 _RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
@@ -33,17 +29,17 @@ def desired(snapshot: Snapshot) -> Desired:
         if isinstance(artifact, Blocked):
             return artifact
         sides[name] = (record, artifact)
-    return _mismatch(sides) or _wanted(snapshot.object.spec, sides)
+    return _mismatch(sides) or _wanted(cast(MappingJson, snapshot.object.spec), sides)
 
 
-def _wanted(spec: dict[str, Any], sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
+def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
     coarse, _ = sides["coarse"]
-    given = {name: spec[name] for name in _RULES if name in spec}
+    given = {name: value for name, value in spec.items() if name in _RULES}
     gate = Gate.model_validate(spec["gate"]).canonical()
     del gate["policy"]
     work: MappingWork = {
-        **cast(MappingThresholds, MappingRules.model_validate(given).canonical()),
-        "gate": cast(GateThresholds, gate),
+        **cast(MappingRulesJson, MappingRules.model_validate(given).canonical()),
+        "gate": cast(GateRulesJson, gate),
         "selection": coarse.spec["selection"],
     }
     candidates = coarse.status.summary["candidates"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import assert_never, cast
 
 from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
@@ -24,7 +24,7 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
-from loopscope.specs.payloads.references import NeededArtifact, UpstreamArtifact
+from loopscope.specs.payloads.references import NeededArtifact, Preflights, UpstreamArtifact
 from loopscope.specs.status import (
     ArtifactReference,
     Condition,
@@ -313,7 +313,7 @@ def _done(snapshot: Snapshot, artifact: ArtifactRecord) -> list[Condition]:
 
 def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition, ...]:
     """The checks that the stage passed before it published, with their numbers."""
-    checks = artifact.metrics.get("preflights") or {}
+    checks = cast("Preflights", artifact.metrics.get("preflights") or {})
     if not checks:
         return ()
     message = "; ".join(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import cast
 
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
@@ -19,6 +20,7 @@ from loopscope.specs.payloads.steering import (
     SteeringWork,
 )
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
+from loopscope.specs.spec_json import SteeringJson
 from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -54,13 +56,12 @@ def desired(snapshot: Snapshot) -> Desired:
         return Blocked(
             "InputMismatch", f"{mapping.key} does not rest on {capture.key}", terminal=True
         )
-    answer = _answered(snapshot.object.spec, mapping)
-    return answer or _wanted(
-        snapshot.object.spec, capture, capture_artifact, mapping, mapping_artifact
-    )
+    spec = cast(SteeringJson, snapshot.object.spec)
+    answer = _answered(spec, mapping)
+    return answer or _wanted(spec, capture, capture_artifact, mapping, mapping_artifact)
 
 
-def _answered(spec: dict[str, Any], mapping: ObjectRecord) -> Answered | None:
+def _answered(spec: SteeringJson, mapping: ObjectRecord) -> Answered | None:
     """Return the answer that needs no generation: the gate forbids it, or no direction exists."""
     summary = mapping.status.summary
     gate = summary["verdict"]
@@ -74,7 +75,7 @@ def _answered(spec: dict[str, Any], mapping: ObjectRecord) -> Answered | None:
 
 
 def _wanted(
-    spec: dict[str, Any],
+    spec: SteeringJson,
     capture: ObjectRecord,
     capture_artifact: ArtifactRecord,
     mapping: ObjectRecord,
@@ -134,10 +135,11 @@ def _reference(used: DecompositionReference) -> DecompositionReference:
     }
 
 
-def _declared_rules(spec: dict[str, Any]) -> DeclaredSteering:
-    rules = cast(DeclaredSteering, {name: spec[name] for name in _RULES if name in spec})
-    if spec.get("method", "add") != "add":  # left out, so that what was made by adding stays valid
-        rules["method"] = spec["method"]
+def _declared_rules(spec: SteeringJson) -> DeclaredSteering:
+    given: Mapping[str, object] = spec
+    rules = cast(DeclaredSteering, {name: given[name] for name in _RULES if name in given})
+    if spec.get("method") == "clamp":  # add is left out: what was made by adding stays valid
+        rules["method"] = "clamp"
     if "systemPrompt" in spec:
         separator = spec.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
         rules["systemPromptSeparator"] = separator
@@ -147,13 +149,13 @@ def _declared_rules(spec: dict[str, Any]) -> DeclaredSteering:
     return rules
 
 
-def _neutral_texts(spec: dict[str, Any]) -> list[str]:
+def _neutral_texts(spec: SteeringJson) -> list[str]:
     if "neutralText" in spec:
         return list(spec["neutralText"]["texts"])
     return list(packaged_neutral_texts(spec["lexicon"]["texts"]))
 
 
-def _scored_openings(spec: dict[str, Any]) -> list[Opening]:
+def _scored_openings(spec: SteeringJson) -> list[Opening]:
     """Return the openings of the split *test*, numbered as in the spec, with their groups."""
     openings = labelled(spec["prompts"])
     splits = Splits.model_validate(spec.get("splits", {})).of_openings(openings)

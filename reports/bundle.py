@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow
 import pyarrow.parquet
@@ -126,7 +126,7 @@ def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path:
         return
     table = pyarrow.parquet.read_table(stage.path(FEATURES.name))
     candidates = set(view.candidates(side))
-    marks: list[Any] = [latent in candidates for latent in table["latent"].to_pylist()]
+    marks: list[bool] = [latent in candidates for latent in table["latent"].to_pylist()]
     table = table.append_column(CANDIDATE.name, pyarrow.array(marks, pyarrow.bool_()))
     pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
 

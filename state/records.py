@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.status import WORD_BY_REASON, Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
@@ -195,7 +196,7 @@ class LeaderRecord:
 
     process: str
     started_at: float
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class ArtifactRecord:
     digest: str
     content_digest: str
     files: dict[str, FileEntry]
-    metrics: dict[str, Any]
+    metrics: Mapping[str, object]
     created_at: float
 
     @property
@@ -238,12 +239,24 @@ class InputRecord:
 
     reference_digest: str
     kind: Literal["model", "dictionary"]
-    reference: dict[str, Any]
-    facts: dict[str, Any] | None
+    reference: Mapping[str, object]
+    facts: ObservedModel | ObservedDictionary | None
     reason: str | None
     message: str | None
     terminal: bool
     observed_at: float
+
+    @property
+    def model(self) -> ObservedModel:
+        """The facts of a model that was found."""
+        assert self.kind == "model" and self.facts is not None
+        return cast("ObservedModel", self.facts)
+
+    @property
+    def dictionary(self) -> ObservedDictionary:
+        """The facts of a dictionary that was found."""
+        assert self.kind == "dictionary" and self.facts is not None
+        return cast("ObservedDictionary", self.facts)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from typing import (
     is_typeddict,
 )
 
+ANY_JSON = {"Json": object}
+"""JSON of no declared shape, which ``get_type_hints`` could not follow into itself."""
+
 
 def misfits(value: object, declared: Any, place: str = "$") -> list[str]:
     """Return every place where a value is not of its declared type, in words; none if it fits."""
@@ -55,14 +58,19 @@ def _misfits(value: object, declared: Any, place: str) -> Iterator[str]:
         raise TypeError(f"{place}: {declared} is no type of JSON")
 
 
+def required_keys(declared: Any) -> set[str]:
+    """Return the keys that a value of a TypedDict cannot be without."""
+    hints = get_type_hints(declared, localns=ANY_JSON, include_extras=True)
+    always = declared.__total__
+    return {name for name, hint in hints.items() if always and get_origin(hint) is not NotRequired}
+
+
 def _keys(value: object, declared: Any, place: str) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"{place}: {value!r} is no object"
         return
-    hints = get_type_hints(declared)
-    extras = get_type_hints(declared, include_extras=True)
-    required = {name for name, hint in extras.items() if get_origin(hint) is not NotRequired}
-    for name in sorted(required - value.keys()):
+    hints = get_type_hints(declared, localns=ANY_JSON)
+    for name in sorted(required_keys(declared) - value.keys()):
         yield f"{place}.{name} is missing"
     for name in sorted(value.keys() - hints.keys()):
         yield f"{place}.{name} is not declared"

@@ -42,7 +42,7 @@ class StageView:
     folder: Path | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
-    _tables: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _read: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def available(self) -> bool:
@@ -56,12 +56,12 @@ class StageView:
         return record is not None and record.ready and record.status.artifact is None
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Mapping[str, Any]:
         """The headline numbers; empty when the stage is not available."""
         return self.artifact.metrics if self.artifact else {}
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Mapping[str, Any]:
         """The stage's own spec: what its artifact answers."""
         return self.record.spec if self.record else {}
 
@@ -73,23 +73,23 @@ class StageView:
 
     def table(self, name: str) -> pandas.DataFrame:
         """Return a Parquet file of the artifact, read once. Raises LookupError and Corrupt."""
-        if name not in self._tables:
+        if name not in self._read:
             path = self.path(name)
             try:
-                self._tables[name] = pyarrow.parquet.read_table(path).to_pandas()
+                self._read[name] = pyarrow.parquet.read_table(path).to_pandas()
             except (pyarrow.ArrowException, ValueError, OSError, NotImplementedError) as error:
                 raise Corrupt(f"{path} cannot be read: {error}") from None
-        return self._tables[name]
+        return self._read[name]
 
     def document(self, name: str) -> Any:
         """Return a JSON file of the artifact, read once. Raises LookupError and Corrupt."""
-        if name not in self._tables:
+        if name not in self._read:
             path = self.path(name)
             try:
-                self._tables[name] = json.loads(path.read_text(encoding="utf-8"))
+                self._read[name] = json.loads(path.read_text(encoding="utf-8"))
             except (ValueError, OSError, RecursionError) as error:
                 raise Corrupt(f"{path} cannot be read: {error}") from None
-        return self._tables[name]
+        return self._read[name]
 
 
 @dataclass(frozen=True)

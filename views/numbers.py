@@ -19,9 +19,9 @@ def is_missing(value: object) -> bool:
     return value is None or bool(value != value)
 
 
-def decimal(value: Any, digits: int = 2) -> str:
+def decimal(value: float | None, digits: int = 2) -> str:
     """Return a number with fixed digits and thousands separators, ``−`` for negative ones."""
-    if is_missing(value):
+    if value is None or is_missing(value):
         return MISSING
     text = f"{value:,.{digits}f}"
     if float(text.replace(",", "")) == 0:
@@ -29,13 +29,13 @@ def decimal(value: Any, digits: int = 2) -> str:
     return text.replace("-", MINUS)
 
 
-def signed(value: Any, digits: int = 2) -> str:
+def signed(value: float | None, digits: int = 2) -> str:
     """Return a number with its sign, for differences."""
     text = decimal(value, digits)
     return text if is_missing(value) or text.startswith(MINUS) else f"+{text}"
 
 
-def count(value: Any) -> str:
+def count(value: float | None) -> str:
     """Return a whole number with thousands separators."""
     return decimal(value, 0)
 
@@ -45,23 +45,25 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
-def percent(share: Any, digits: int = 1) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """Return a share in [0, 1] as a percentage."""
-    return MISSING if is_missing(share) else f"{decimal(100 * share, digits)} %"
+    return MISSING if share is None or is_missing(share) else f"{decimal(100 * share, digits)} %"
 
 
-def small(value: Any) -> str:
+def small(value: float | None) -> str:
     """Return a probability: three digits, scientific below 0.001, ``0`` where it underflowed."""
-    if is_missing(value):
+    if value is None or is_missing(value):
         return MISSING
     if value == 0:
         return "0"
     return decimal(value, 3) if value >= 0.001 else f"{value:.0e}".replace("-", MINUS)
 
 
-def p_value(value: Any) -> str:
+def p_value(value: float | None) -> str:
     """Return a p with three digits; ``<0.001`` below, since no test here is exact to 0."""
-    return MISSING if is_missing(value) else "<0.001" if value < 0.001 else decimal(value, 3)
+    if value is None or is_missing(value):
+        return MISSING
+    return "<0.001" if value < 0.001 else decimal(value, 3)
 
 
 def magnitude(value: float) -> str:
@@ -71,14 +73,14 @@ def magnitude(value: float) -> str:
     return f"{value:.0e}".replace("-", MINUS) if 0 < abs(value) < 0.001 else decimal(value, 3)
 
 
-def interval(low: Any, high: Any, digits: int = 2) -> str:
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """Return the interval of a share in brackets."""
     if is_missing(low) or is_missing(high):
         return MISSING
     return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
 
 
-def signed_interval(low: Any, high: Any, digits: int = 2) -> str:
+def signed_interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """Return the interval of a difference: a sign at both ends."""
     if is_missing(low) or is_missing(high):
         return MISSING

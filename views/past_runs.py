@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from loopscope.specs.actions import Action
 from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.manifests import Manifest
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ArtifactRecord
@@ -33,7 +33,7 @@ class PastRuns:
 
     connection: Connection
     store: ArtifactStore
-    _manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _manifests: dict[str, Manifest] = field(default_factory=dict)
     _known: list[ArtifactRecord] | None = None
 
     def estimate(self, stage: str, own: str | None, action: Action | None) -> Estimate:
@@ -79,7 +79,7 @@ class PastRuns:
     def _identities_of(self, run: ArtifactRecord) -> set[str]:
         return set(_identities(self._manifest(run).get("inputs")))
 
-    def _manifest(self, artifact: ArtifactRecord) -> dict[str, Any]:
+    def _manifest(self, artifact: ArtifactRecord) -> Manifest:
         if artifact.digest not in self._manifests:
             try:
                 manifest = self.store.manifest(artifact.stage, artifact.digest)
@@ -93,7 +93,7 @@ def _runs(runs: list[ArtifactRecord]) -> str:
     return "1 past run" if len(runs) == 1 else f"{len(runs)} past runs"
 
 
-def _identities(value: Any) -> Iterator[str]:
+def _identities(value: object) -> Iterator[str]:
     """Yield the identities of all models and dictionaries in a payload."""
     if isinstance(value, dict):
         if isinstance(value.get("identity"), str):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Blocked, Observed, Snapshot, Wanted
@@ -17,6 +17,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage, ready_reference
 from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
 from loopscope.state.db import jobs, leader, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import JobHead, ObjectRecord
@@ -118,7 +119,7 @@ def _waits_for_others(record: ObjectRecord) -> bool:
     return ready is not None and ready.reason in ("InputsNotReady", "UpstreamStalled")
 
 
-def _with_conditions(record: ObjectRecord, status: Any) -> ObjectRecord:
+def _with_conditions(record: ObjectRecord, status: Status) -> ObjectRecord:
     told = replace(record.status, conditions=status.conditions, summary=status.summary)
     return record if told == record.status else replace(record, status=told)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,10 +110,10 @@ def _pooled_sentence(row: Pooled) -> str:
     return f"Pooled over {row.cells} tested cells: {row.word}: {numbers}."
 
 
-def _answer(record: ObjectRecord) -> dict[str, Any]:
+def _answer(record: ObjectRecord) -> Mapping[str, Any]:
     """Return an experiment's summary; empty while it answers an earlier spec."""
     current = record.status.observed_generation == record.generation
-    return dict(record.status.summary) if current else {}
+    return record.status.summary if current else {}
 
 
 def _cell(record: ObjectRecord) -> Cell:

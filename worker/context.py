@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopscope.specs.payloads.references import DictionaryReference, ModelReference
+from loopscope.worker.companions import Companion, ShardKind
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import ShardKind, Sibling
 
 if TYPE_CHECKING:
     from loopscope.numerics.dictionary import SparseDictionary
@@ -35,5 +35,5 @@ class StageContext:
     shards: Shards
     progress: ProgressReport
     batch_divisor: int = 1
-    siblings: Callable[[ShardKind], list[Sibling]] = lambda kind: []
+    companions: Callable[[ShardKind], list[Companion]] = lambda kind: []
     """Other captures that wait for the same shards of a kind: one forward pass serves them all."""

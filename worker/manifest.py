@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.state.artifacts.manifests import Manifest
 from loopscope.state.records import JobRecord
 
 _LIBRARIES = (
@@ -33,7 +33,7 @@ def manifest_of(
     created_at: float,
     batch_divisor: int = 1,
     code: str = "",
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest of a finished job; the store adds files and content digest.
 
     Device, timings, library versions and ``code``, the hash of the sources that ran, are recorded

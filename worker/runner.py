@@ -24,13 +24,13 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged, source_at_start
+from loopscope.worker.companions import pending_companions
 from loopscope.worker.context import StageContext
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.lease import Lease
 from loopscope.worker.manifest import manifest_of
 from loopscope.worker.memory import ran_out_of_memory
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import pending_siblings
 from loopscope.worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
@@ -130,7 +130,7 @@ class Runner:
             shards=shards,
             progress=lease.progress,
             batch_divisor=batch_divisor(job),
-            siblings=partial(pending_siblings, self.state, job),
+            companions=partial(pending_companions, self.state, job),
         )
         metrics = stage(job.payload, context, staging)
         seconds = time.monotonic() - began

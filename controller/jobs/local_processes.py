@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from loopscope.controller.jobs.executor import Executor
+from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS, Executor
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.jobs.worker_log import WorkerLog
 from loopscope.state import failpoints
@@ -24,8 +24,6 @@ from loopscope.state.orders import Order
 from loopscope.state.processes import process_exists, process_name
 from loopscope.state.workers import log_path
 
-STOP_GRACE_SECONDS = 10.0
-"""A worker whose controller is gone finishes what is quick and has exited within this time."""
 WORKER_COMMAND = (sys.executable, "-P", "-m", "loopscope.worker")
 """``-P``: nothing in the folder that the user works in is ever taken for a module."""
 ANSWER_BYTES_MAX = 1024

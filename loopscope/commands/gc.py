@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -93,7 +93,28 @@ def _print(stock: Stock, gone: list[Stored], emptied: int, at: float, *, done: b
         print("nothing was changed; repeat it with --yes")
 
 
-def _document(stock: Stock, gone: list[Stored], emptied: int, *, done: bool) -> dict[str, Any]:
+class _Thing(TypedDict):
+    kind: str
+    name: str
+    bytes: int
+
+
+class _Document(TypedDict):
+    """What ``gc -o json`` prints."""
+
+    done: bool
+    collected: list[_Thing]
+    collectedBytes: int
+    inGrace: list[_Thing]
+    inGraceBytes: int
+    needed: int
+    neededBytes: int
+    trash: int
+    trashBytes: int
+    trashEmptied: int
+
+
+def _document(stock: Stock, gone: list[Stored], emptied: int, *, done: bool) -> _Document:
     return {
         "done": done,
         "collected": [_thing(thing) for thing in gone],
@@ -108,7 +129,7 @@ def _document(stock: Stock, gone: list[Stored], emptied: int, *, done: bool) -> 
     }
 
 
-def _thing(thing: Stored) -> dict[str, Any]:
+def _thing(thing: Stored) -> _Thing:
     return {
         "kind": thing.kind,
         "name": "/".join(part for part in (thing.group, thing.name) if part),

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,12 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.records import EventRecord, ObjectRecord
 from loopscope.terminal.columns import show
 from loopscope.terminal.printable import printable
-from loopscope.views.documents.objects import list_document, object_document
+from loopscope.views.documents.objects import (
+    ListDocument,
+    ObjectDocument,
+    list_document,
+    object_document,
+)
 from loopscope.views.numbers import age
 from loopscope.views.present import present, present_jobs
 from loopscope.views.stages import by_owner
@@ -147,7 +152,9 @@ def _print_documents(records: list[ObjectRecord], output: str | None, *, single:
             print(record.key, flush=True)
         return
     one = single and len(records) == 1
-    document: Any = object_document(records[0]) if one else list_document(records)
+    document: ObjectDocument | ListDocument = (
+        object_document(records[0]) if one else list_document(records)
+    )
     if output == "json":
         print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
     elif output == "yaml":

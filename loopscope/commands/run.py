@@ -33,7 +33,7 @@ from loopscope.commands.options import (
     VerboseOption,
 )
 from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, now
-from loopscope.controller.jobs.local_processes import STOP_GRACE_SECONDS
+from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS
 from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
 from loopscope.specs.keys import Key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,12 @@ def _is_root_cause(record: ObjectRecord) -> bool:
     return ready is not None and ready.reason == UNAVAILABLE
 
 
-def _why_not_testable(summary: dict[str, Any]) -> str:
+def _why_not_testable(summary: Mapping[str, Any]) -> str:
     testless = summary["verdict"] == "NotTestable" and summary.get("reason")
     return f" ({summary['reason']})" if testless else ""
 
 
-def _steered(summary: dict[str, Any]) -> str:
+def _steered(summary: Mapping[str, Any]) -> str:
     """Return the anchor that gate and steering speak of, with its count and its rank."""
     if summary.get("anchor") is None:
         return ""
@@ -97,7 +97,7 @@ def _steered(summary: dict[str, Any]) -> str:
     )
 
 
-def _answers(summary: dict[str, Any]) -> str:
+def _answers(summary: Mapping[str, Any]) -> str:
     words = [f"gate {summary['gate']}{_steered(summary)}"] if summary.get("gate") else []
     if summary.get("verdict"):
         words.append(f"verdict {summary['verdict']}{_why_not_testable(summary)}")

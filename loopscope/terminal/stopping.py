@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
@@ -42,7 +42,7 @@ def _end(line: str, code: int) -> NoReturn:
 
 @contextmanager
 def _heeding_sigterm() -> Iterator[None]:
-    def stop(*_: Any) -> NoReturn:
+    def stop(*_: object) -> NoReturn:
         raise Terminated
 
     try:

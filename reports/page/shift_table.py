@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
+
+import pandas
 
 from loopscope.specs.artifacts.steering import DISTRIBUTION_SHIFT
 from loopscope.views.experiment import StageView
@@ -12,12 +14,22 @@ OPENINGS_SHOWN_MAX = 5
 TOKENS_SHOWN_MAX = 8
 
 
+class ShiftedToken(TypedDict):
+    """One next token before and after the intervention: a row of ``distribution_shift.parquet``."""
+
+    text: str
+    probability_before: float
+    probability_after: float
+    rank_before: int
+    new_arrival: bool
+
+
 @dataclass(frozen=True)
 class OpeningShift:
     """The likeliest next tokens after one opening under each arm, at its lowest strength."""
 
     opening: str
-    arms: list[tuple[str, float, list[dict[str, Any]]]]
+    arms: list[tuple[str, float, list[ShiftedToken]]]
     """Arm, strength, and the tokens by rank after the intervention."""
 
 
@@ -39,7 +51,7 @@ def shifts_by_opening(stage: StageView) -> tuple[list[OpeningShift], int]:
     return found, max(0, len(openings) - len(found))
 
 
-def _first(rows: Any) -> list[dict[str, Any]]:
+def _first(rows: pandas.DataFrame) -> list[ShiftedToken]:
     ordered = rows.sort_values(["rank_after", "rank_before"], kind="stable")
-    records: list[dict[str, Any]] = ordered.head(TOKENS_SHOWN_MAX).to_dict("records")
+    records: list[ShiftedToken] = ordered.head(TOKENS_SHOWN_MAX).to_dict("records")
     return records

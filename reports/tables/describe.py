@@ -168,7 +168,7 @@ def _events(events: Sequence[EventRecord], now: float) -> Iterator[str]:
     yield from _columns(rows, 2)
 
 
-def _tree(value: Any, depth: int, longest: int) -> Iterator[str]:
+def _tree(value: Mapping[str, Any], depth: int, longest: int) -> Iterator[str]:
     """Yield a mapping as indented lines; prompt texts are counted, not printed."""
     indent = "  " * depth
     for name, item in value.items():
@@ -182,7 +182,7 @@ def _tree(value: Any, depth: int, longest: int) -> Iterator[str]:
             yield _line(f"{indent}{name}", _short(item, longest))
 
 
-def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+def _rounded(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return measured numbers as people read them; what was declared is shown as it was."""
     return {
         name: _rounded(value)
@@ -194,7 +194,7 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _short(value: Any, longest: int) -> str:
+def _short(value: object, longest: int) -> str:
     if isinstance(value, list):
         value = ", ".join(str(item) for item in value) or "<none>"
     text = "<none>" if value is None else str(value)

@@ -22,7 +22,7 @@ from loopscope.views.numbers import (
 from loopscope.views.stages import stage_word
 
 Children = Mapping[str, Sequence[ObjectRecord]]
-Cell = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
+Column = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
 """A terminal's table is also read by programs: ASCII signs there."""
 
@@ -41,21 +41,21 @@ def listing(
     ``children`` maps the uid of an Experiment to its stages (see ``by_owner``); ``wide`` adds
     columns, ``namespaces`` puts the namespace first. Raises KeyError for an unknown kind.
     """
-    cells: dict[str, Cell] = {"NAME": lambda record, _: record.key.name, **_CELLS[kind]}
+    columns: dict[str, Column] = {"NAME": lambda record, _: record.key.name, **_COLUMNS[kind]}
     if namespaces:
-        cells = {"NAMESPACE": lambda record, _: record.key.namespace, **cells}
+        columns = {"NAMESPACE": lambda record, _: record.key.namespace, **columns}
     if kind == "Experiment" and any("matrix" in record.spec for record in records):
-        cells["BEST"] = _best
-    cells["AGE"] = lambda record, _: age(now - record.creation_timestamp)
+        columns["BEST"] = _best
+    columns["AGE"] = lambda record, _: age(now - record.creation_timestamp)
     if wide:
-        cells |= _WIDE[kind]
+        columns |= _WIDE[kind]
     rows = []
     for record in records:
         prefix = f"{record.key.name}-"
         owned = (children or {}).get(record.uid, ())
         stages = {child.key.name.removeprefix(prefix): child for child in owned}
-        rows.append([cell(record, stages).translate(_PLAIN) for cell in cells.values()])
-    return TextTable(list(cells), rows)
+        rows.append([column(record, stages).translate(_PLAIN) for column in columns.values()])
+    return TextTable(list(columns), rows)
 
 
 def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
@@ -97,25 +97,25 @@ def _reason(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     return ready.reason if ready else MISSING
 
 
-def _stage(name: str) -> Cell:
+def _stage(name: str) -> Column:
     return lambda _, stages: stage_word(stages.get(name))
 
 
-def _stage_summary(stage: str, name: str) -> Cell:
-    def cell(_: ObjectRecord, stages: Mapping[str, ObjectRecord]) -> str:
+def _stage_summary(stage: str, name: str) -> Column:
+    def column(_: ObjectRecord, stages: Mapping[str, ObjectRecord]) -> str:
         child = stages.get(stage)
         value = child.status.summary.get(name) if child is not None and child.ready else None
         return MISSING if value is None else str(value)
 
-    return cell
+    return column
 
 
-def _summary(name: str, form: Callable[[Any], str] = str) -> Cell:
-    def cell(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+def _summary(name: str, form: Callable[[Any], str] = str) -> Column:
+    def column(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
         value = testable(record.status.summary).get(name) if record.ready else None
         return MISSING if value is None else form(value)
 
-    return cell
+    return column
 
 
 def _confirmed(record: ObjectRecord | None) -> str:
@@ -144,14 +144,14 @@ def _owner(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     return str(record.owner) if record.owner else MISSING
 
 
-_STATE: dict[str, Cell] = {"READY": _ready, "REASON": _reason}
-_PROVENANCE: dict[str, Cell] = {
+_STATE: dict[str, Column] = {"READY": _ready, "REASON": _reason}
+_PROVENANCE: dict[str, Column] = {
     "GENERATION": lambda record, _: str(record.generation),
     "DIGEST": _digest,
     "CONTENT": _content,
     "OWNER": _owner,
 }
-_CELLS: dict[str, dict[str, Cell]] = {
+_COLUMNS: dict[str, dict[str, Column]] = {
     "Experiment": {
         **{name.upper(): _stage(name) for name in NODE_NAMES},
         "READY": _ready,
@@ -193,7 +193,7 @@ _CELLS: dict[str, dict[str, Cell]] = {
         "N": _summary("n", count),
     },
 }
-_WIDE: dict[str, dict[str, Cell]] = {
+_WIDE: dict[str, dict[str, Column]] = {
     "Experiment": {
         "REASON": _reason,
         "CONFIRMED": lambda _, stages: _confirmed(stages.get("mapping")),

@@ -5,13 +5,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.payloads.references import DictionaryReference, Preflights, UpstreamArtifact
-
-
-class CalibrationRanges(TypedDict):
-    """The [low, high] that a dictionary has to keep to on the calibration text."""
-
-    l0: list[float]
-    fvu: list[float]
+from loopscope.specs.spec_json import ExpectedJson
 
 
 class DecompositionWork(TypedDict):
@@ -24,7 +18,7 @@ class DecompositionWork(TypedDict):
     aggregation: Literal["last", "max", "mean"]
     splits: list[Literal["discover", "test"]]
     groups: NotRequired[list[int]]
-    calibration: NotRequired[CalibrationRanges]
+    calibration: NotRequired[ExpectedJson]
 
 
 class DecompositionPayload(DecompositionWork):

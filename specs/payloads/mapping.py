@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from loopscope.specs.payloads.references import DecompositionReference, NamedUpstreamArtifact
+from loopscope.specs.spec_json import GateRulesJson, MappingRulesJson, SelectionJson
 
 
-class SelectionThresholds(TypedDict):
-    """Which latents are candidates, as ``Selection`` declares it."""
-
-    minSelectivity: float
-    minFiringRateTarget: float
-    maxFiringRateNeutral: float
-    maxQ: float
-    top: int
-
-
-class GateThresholds(TypedDict):
-    """When the answer is GO, as ``Gate`` declares it; its policy changes no number."""
-
-    rule: Literal["cosine", "strict"]
-    minSubfeatures: int
-    minFineSelectivity: float
-    nullAnchors: int
-    minPercentile: float
-    resamples: int
-    minStability: float
-
-
-class MappingThresholds(TypedDict):
-    """When a fine latent belongs to a coarse one, as ``MappingRules`` declares it."""
-
-    minCosine: float
-    partialCosine: float
-    minCorrelation: float
-    topK: int
-    permutations: int
-    seed: int
-
-
-class MappingWork(MappingThresholds):
+class MappingWork(MappingRulesJson):
     """The part of the payload that enters the digest as it stands."""
 
-    gate: GateThresholds
-    selection: SelectionThresholds
+    gate: GateRulesJson
+    selection: SelectionJson
 
 
 class CoarseReference(DecompositionReference):

@@ -12,20 +12,11 @@ from loopscope.specs.payloads.references import (
     Preflights,
     UpstreamArtifact,
 )
+from loopscope.specs.spec_json import SamplingJson
 
 Side = Literal["coarse", "fine"]
 """One of the two resolutions: under its name a payload refers to its decomposition."""
 SIDES: tuple[Side, ...] = ("coarse", "fine")
-
-
-class SamplingRules(TypedDict):
-    """How the next token is drawn, as ``Sampling`` declares it."""
-
-    temperature: float
-    topK: int
-    topP: float
-    greedy: bool
-    seed: int
 
 
 class Opening(TypedDict):
@@ -45,7 +36,7 @@ class DeclaredSteering(TypedDict):
     strengths: list[float]
     samplesPerPrompt: int
     maxNewTokens: int
-    sampling: SamplingRules
+    sampling: SamplingJson
     minDifference: float
     maxArmCosine: float
     systemPrompt: NotRequired[str]

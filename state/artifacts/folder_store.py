@@ -11,12 +11,11 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state import failpoints
 from loopscope.state.artifacts import manifests
-from loopscope.state.artifacts.manifests import MANIFEST, MANIFEST_BYTES_MAX
+from loopscope.state.artifacts.manifests import MANIFEST, MANIFEST_BYTES_MAX, Manifest
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.artifacts.store import (
     ArtifactStore,
@@ -145,7 +144,7 @@ class FolderStore(ArtifactStore):
         except OSError:
             return set()
 
-    def manifest(self, stage: str, digest: str) -> dict[str, Any]:
+    def manifest(self, stage: str, digest: str) -> Manifest:
         """Return an artifact's manifest as it was sealed.
 
         Raises Corrupt when there is none, or when any field of it was edited.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.canonical import digest as digest_of
@@ -19,17 +20,52 @@ from loopscope.state.records import ArtifactRecord, FileEntry
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 _SEAL = "manifestDigest"
-"""The digest of all other fields: whoever edits one of them breaks it."""
 CREATED_AT_MAX = 253_402_300_799  # the end of the year 9999: later times have no date
+
+
+class ManifestFile(TypedDict):
+    """What a manifest says of one payload file."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(TypedDict, total=False):
+    """What a manifest says, by its keys. The first four and ``files`` make an artifact.
+
+    Other fields may be missing from one that another version wrote.
+    """
+
+    stage: str
+    digest: str
+    metrics: Mapping[str, object]
+    createdAt: float
+    """When the work ended (Unix seconds)."""
+    files: dict[str, ManifestFile]
+    contentDigest: str
+    """The digest of the payload files' names and hashes."""
+    manifestDigest: str
+    """The digest of all other fields: whoever edits one of them breaks it."""
+    codeRevision: int
+    codeHash: str
+    inputs: Mapping[str, object]
+    """The payload of the job, long lists left out."""
+    device: str
+    batchDivisor: int
+    threads: int
+    seconds: float
+    python: str
+    machine: str
+    libraries: Mapping[str, str | None]
 
 
 class BadManifest(Exception):
     """A manifest that nobody can believe, and why."""
 
 
-def seal(staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
+def seal(staging: Path, manifest: Manifest) -> ArtifactRecord:
     """Hash and fsync the payload in ``staging``, then write its manifest, last."""
-    files = {}
+    files: dict[str, ManifestFile] = {}
     for path in sorted(p for p in staging.rglob("*") if p.is_file()):
         fsync_path(path)
         name = path.relative_to(staging).as_posix()
@@ -37,8 +73,8 @@ def seal(staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
     for folder in (p for p in staging.rglob("*") if p.is_dir()):
         fsync_path(folder)
     told = {**manifest, "files": files, "contentDigest": content_digest(files)}
-    complete = json.loads(json.dumps(told, allow_nan=False))
-    complete[_SEAL] = digest_of(complete)
+    complete: Manifest = json.loads(json.dumps(told, allow_nan=False))
+    complete["manifestDigest"] = digest_of(complete)
     temporary = staging / f".{MANIFEST}.tmp"
     failpoints.reach("manifest-write")
     temporary.write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False))
@@ -46,7 +82,7 @@ def seal(staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
     return _record(complete)
 
 
-def unsealed(text: str, name: str, where: str) -> dict[str, Any]:
+def unsealed(text: str, name: str, where: str) -> Manifest:
     """Return the manifest in a text as it was sealed; of which artifact it is and where it lies.
 
     Raises BadManifest when a field of it was edited, and when it is none.
@@ -60,10 +96,10 @@ def unsealed(text: str, name: str, where: str) -> dict[str, Any]:
             raise BadManifest(f"manifest of {name} was edited after it was written")
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"{where} cannot be read: {error}") from None
-    return manifest
+    return cast(Manifest, manifest)  # as far as ``record_in`` has not looked, only by its keys
 
 
-def record_in(manifest: dict[str, Any], stage: str, digest: str) -> ArtifactRecord:
+def record_in(manifest: Manifest, stage: str, digest: str) -> ArtifactRecord:
     """Return the record in the manifest of an artifact. Raises BadManifest."""
     name = f"{stage}/{digest[:12]}"
     try:
@@ -80,7 +116,7 @@ def record_in(manifest: dict[str, Any], stage: str, digest: str) -> ArtifactReco
     return found
 
 
-def content_digest(files: dict[str, dict[str, Any]]) -> str:
+def content_digest(files: Mapping[str, ManifestFile]) -> str:
     """Return the digest of the payload files' names and hashes; nothing else enters."""
     return digest_of({name: entry["sha256"] for name, entry in files.items()})
 
@@ -104,7 +140,7 @@ def _is_inside(name: str) -> bool:
     )
 
 
-def _record(manifest: dict[str, Any]) -> ArtifactRecord:
+def _record(manifest: Manifest) -> ArtifactRecord:
     """Return the record in a manifest. Raises KeyError, TypeError, AttributeError, ValueError."""
     _check_types(manifest)
     return ArtifactRecord(
@@ -115,12 +151,12 @@ def _record(manifest: dict[str, Any]) -> ArtifactRecord:
             name: FileEntry(entry["sha256"], entry["bytes"])
             for name, entry in manifest["files"].items()
         },
-        metrics=manifest["metrics"],
+        metrics=dict(manifest["metrics"]),
         created_at=manifest["createdAt"],
     )
 
 
-def _check_types(manifest: dict[str, Any]) -> None:
+def _check_types(manifest: Manifest) -> None:
     """Raise ValueError for values that neither the index nor a report could hold."""
     made_at, metrics = manifest["createdAt"], manifest["metrics"]
     if type(made_at) not in (int, float) or not 0 <= made_at <= CREATED_AT_MAX:

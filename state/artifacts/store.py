@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from loopscope.state.artifacts import manifests
+from loopscope.state.artifacts.manifests import Manifest
 from loopscope.state.records import ArtifactRecord
 
 Signature = tuple[object, ...]
@@ -104,7 +105,7 @@ class ArtifactStore(Protocol):
     def staging_folder(self, digest: str, token: int) -> Path:
         """Return a new, empty local folder for the payload of one attempt."""
 
-    def seal(self, staging: Path, manifest: dict[str, Any]) -> ArtifactRecord:
+    def seal(self, staging: Path, manifest: Manifest) -> ArtifactRecord:
         """Hash the payload in ``staging``, then write its manifest, last."""
         return manifests.seal(staging, manifest)
 
@@ -131,7 +132,7 @@ class ArtifactStore(Protocol):
     def published(self, stage: str) -> set[str]:
         """Return the names of all that lies in places of artifacts of a stage; cheap."""
 
-    def manifest(self, stage: str, digest: str) -> dict[str, Any]:
+    def manifest(self, stage: str, digest: str) -> Manifest:
         """Return an artifact's manifest as it was sealed.
 
         Raises Corrupt when there is none, or when any field of it was edited.

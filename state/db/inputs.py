@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.state.db import tables
 from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import InputRecord
@@ -23,10 +25,10 @@ def record(
     connection: Connection,
     reference_digest: str,
     kind: Literal["model", "dictionary"],
-    reference: dict[str, Any],
+    reference: Mapping[str, object],
     *,
     now: float,
-    facts: dict[str, Any] | None = None,
+    facts: ObservedModel | ObservedDictionary | None = None,
     reason: str | None = None,
     message: str | None = None,
     terminal: bool = False,

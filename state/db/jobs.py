@@ -6,7 +6,7 @@ is lost, a transient failure is retried or a worker stops. Nothing else.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from sqlalchemy import Connection, case, delete, insert, update
 
@@ -282,17 +282,29 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
     )
 
 
-def _insert(connection: Connection, key: Key, *, now: float, **values: Any) -> int:
+def _insert(
+    connection: Connection,
+    key: Key,
+    *,
+    stage: str,
+    digest: str,
+    generation: int,
+    payload: Mapping[str, object],
+    code_revision: int | None,
+    now: float,
+) -> int:
     result = connection.execute(
         insert(tables.jobs).values(
+            stage=stage,
+            digest=digest,
             state="pending",
-            kind=key.kind,
-            namespace=key.namespace,
-            name=key.name,
+            **key._asdict(),
+            generation=generation,
             not_before=now,
             created_at=now,
-            **values,
-            **facts_of(values["stage"], values["payload"]),
+            payload=payload,
+            code_revision=code_revision,
+            **facts_of(stage, payload),
         )
     )
     key_row = result.inserted_primary_key
@@ -308,7 +320,7 @@ def _check(connection: Connection, job_id: int, token: int) -> JobHead:
     return job
 
 
-def _own(connection: Connection, job_id: int, token: int, **values: Any) -> None:
+def _own(connection: Connection, job_id: int, token: int, **values: object) -> None:
     """Write to a job that runs under a token."""
     j = tables.jobs.c
     which = (j.id == job_id) & (j.token == token) & (j.state == "running")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection, func, select
 
 from loopscope.state.db import jobs, pauses, tables
 
-Knowledge = tuple[Any, ...]
+Knowledge = tuple[object, ...]
 """Equal when no plan can have become another one. Heartbeats and progress are not in it."""
 
 _j, _a, _i = tables.jobs.c, tables.artifacts.c, tables.inputs.c

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, delete, select
 
@@ -16,7 +15,7 @@ _NAME = "leader"
 
 
 def announce(
-    connection: Connection, process: str, settings: dict[str, Any], *, now: float
+    connection: Connection, process: str, settings: Mapping[str, object], *, now: float
 ) -> LeaderRecord | None:
     """Record who controls from now on, with workers of its own; return who did before."""
     before = get(connection)

@@ -7,11 +7,10 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.artifacts import manifests
-from loopscope.state.artifacts.manifests import MANIFEST
+from loopscope.state.artifacts.manifests import MANIFEST, Manifest
 from loopscope.state.artifacts.store import (
     ArtifactStore,
     Corrupt,
@@ -80,7 +79,7 @@ class DictionaryStore(ArtifactStore):
     def published(self, stage: str) -> set[str]:
         return {name.split("/")[0] for name in self._below(stage)}
 
-    def manifest(self, stage: str, digest: str) -> dict[str, Any]:
+    def manifest(self, stage: str, digest: str) -> Manifest:
         name = f"{stage}/{digest[:12]}"
         try:
             text = self.files[f"{stage}/{digest}/{MANIFEST}"].decode()

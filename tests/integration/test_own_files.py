@@ -4,18 +4,13 @@ import os
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
 from tests.tiny_experiment import make_experiment
+from tests.tree import ROOMS
 
 pytestmark = pytest.mark.integration
-REPOSITORY = Path(__file__).parents[2]
-ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "views",
-    "reports",
-)  # fmt: skip
 SECONDS_MAX = 180
 LOOKED_FOR = """
 import os, sys

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.tree import ROOMS
+from tests.tree import ROOT as REPOSITORY
+
 pytestmark = pytest.mark.integration
-REPOSITORY = Path(__file__).parents[2]
-ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "views",
-    "reports",
-)  # fmt: skip
 SECONDS_MAX = 180
 NOT_THE_TREE = {".git", ".venv", ".venv-latest", ".loopscope", "build", "dist"}
 

@@ -4,7 +4,6 @@ import ast
 import importlib.util
 import re
 import tomllib
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -16,8 +15,8 @@ from loopscope.specs.reference import kind_facts
 from loopscope.specs.status import WORD_BY_REASON
 from loopscope.state.db import jobs
 from loopscope.state.records import JobState
+from tests.tree import EVERYWHERE, ROOT
 
-ROOT = Path(__file__).parents[2]
 JOBS = "loopscope.state.db.jobs"
 SKIPPED = {".venv", ".venv-latest", ".loopscope", ".git", "node_modules", "build", "dist"}
 PAGES = sorted(
@@ -27,10 +26,6 @@ PAGES = sorted(
         part in SKIPPED or part.startswith(".") for part in page.relative_to(ROOT).parts[:-1]
     )
 )
-ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "worker",
-    "views", "reports", "loopscope",
-)  # fmt: skip
 COMMANDS = set(typer.main.get_command(application()).commands)
 
 
@@ -186,7 +181,7 @@ def reasons_of_status():
 
 def words_of_the_code():
     """Return every string of the code that could be a reason: one word in CamelCase."""
-    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    files = [file for room in EVERYWHERE for file in (ROOT / room).rglob("*.py")]
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     constants = (node.value for tree in trees for node in ast.walk(tree) if is_constant(node))
     return {value for value in constants if re.fullmatch(r"[A-Z][A-Za-z]+", str(value))}
@@ -234,10 +229,9 @@ def test_the_glossary_explains_each_word_once_in_alphabetical_order():
 
 
 def test_every_room_is_on_the_map():
-    rooms = {place.name for place in (ROOT / "loopscope").iterdir() if place.is_symlink()}
     for page in ("CONTRIBUTING.md", "ARCHITECTURE.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
-        assert {room for room in rooms | {"loopscope"} if f"\n| `{room}/` |" not in text} == set()
+        assert {room for room in EVERYWHERE if f"\n| `{room}/` |" not in text} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -264,7 +258,7 @@ def test_every_reason_of_failure_is_documented():
     )
     reasons = {
         reason
-        for room in ROOMS
+        for room in EVERYWHERE
         for file in (ROOT / room).rglob("*.py")
         for reason in named.findall(file.read_text(encoding="utf-8"))
     }

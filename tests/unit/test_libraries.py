@@ -5,15 +5,10 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 from tests.latest import plain
+from tests.tree import EVERYWHERE, ROOT
 
-ROOT = Path(__file__).parents[2]
-ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
-    "loopscope",
-)  # fmt: skip
 ASIDE = {"dev", "demo"}
 """Extras that no module of ours imports."""
 COMES_WITH = {"markupsafe": "jinja2", "pydantic-core": "pydantic"}
@@ -33,7 +28,7 @@ def where_the_decision_says():
 
 
 def files():
-    for room in ROOMS:
+    for room in EVERYWHERE:
         for file in (ROOT / room).glob("**/*.py"):
             place = file.relative_to(ROOT).as_posix()
             if file.resolve() == ROOT / place:  # not through one of the links

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def cosine_histogram(table: pandas.DataFrame, coarse: int, cut_off: float, above
     return canvas.picture()
 
 
-def pair_scatter(pairs: pandas.DataFrame, rules: dict[str, Any], empty_corner: int) -> Markup:
+def pair_scatter(pairs: pandas.DataFrame, rules: Mapping[str, Any], empty_corner: int) -> Markup:
     """Return correlation against cosine of the kept pairs; below, a strip of the unobserved."""
     canvas = Canvas(760, 430, "Correlation over prompts against decoder cosine of the kept pairs")
     seen = pairs[~pairs["correlation"].isna()]
@@ -151,7 +152,6 @@ def _cell(canvas: Canvas, x: float, y: float, value: float | None, tip: str) -> 
     unseen = is_missing(value)
     strength = 0.0 if unseen else min(1.0, abs(value))
     css = "blank" if unseen else ("heat" if value >= 0 else "heat negative")
-    attributes: dict[str, Any] = {} if unseen else {"fill_opacity": float(strength)}
     canvas.add(
         "rect",
         tip=f"{tip} {'not observed' if unseen else decimal(value, 3)}",
@@ -160,7 +160,7 @@ def _cell(canvas: Canvas, x: float, y: float, value: float | None, tip: str) -> 
         width=38,
         height=28,
         css=css,
-        **attributes,
+        fill_opacity=None if unseen else float(strength),
     )
     words = MISSING if unseen else decimal(value, 2)
     canvas.text(

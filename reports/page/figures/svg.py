@@ -7,9 +7,8 @@ and follows the reader's light or dark theme. Hovering shows each mark's ``<titl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -26,9 +25,13 @@ class Canvas:
     _parts: list[Markup] = field(default_factory=list)
 
     def add(
-        self, tag: str, text: str | None = None, tip: str | None = None, **attributes: Any
+        self,
+        tag: str,
+        text: str | None = None,
+        tip: str | None = None,
+        **attributes: str | float | None,
     ) -> None:
-        """Append one element. ``css`` is its class; ``_`` in a name becomes ``-``."""
+        """Append an element: ``css`` is its class, ``_`` becomes ``-``, None is left out."""
         inner = Markup("<title>{}</title>").format(tip) if tip else Markup("")
         if text is not None:
             inner += escape(text)
@@ -36,11 +39,11 @@ class Canvas:
             Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), _attributes(attributes), inner)
         )
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, css: str, **more: Any) -> None:
+    def line(self, x1: float, y1: float, x2: float, y2: float, css: str, **more: str) -> None:
         """Append a straight line."""
         self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, css=css, **more)
 
-    def text(self, x: float, y: float, words: str, css: str = "label", **more: Any) -> None:
+    def text(self, x: float, y: float, words: str, css: str = "label", **more: str) -> None:
         """Append text at its baseline."""
         self.add("text", text=words, x=x, y=y, css=css, **more)
 
@@ -127,9 +130,11 @@ def points(pairs: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{_number(x)},{_number(y)}" for x, y in pairs)
 
 
-def _attributes(values: dict[str, Any]) -> Markup:
+def _attributes(values: Mapping[str, str | float | None]) -> Markup:
     parts = []
     for name, value in values.items():
+        if value is None:
+            continue
         written = "class" if name == "css" else name.replace("_", "-")
         shown = value if isinstance(value, str) else _number(value)
         parts.append(Markup(' {}="{}"').format(Markup(written), shown))

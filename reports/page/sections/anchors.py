@@ -10,9 +10,9 @@ from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.artifacts.mapping import GATE
-from loopscope.specs.payloads.mapping import SelectionThresholds
 from loopscope.specs.payloads.steering import Side
 from loopscope.specs.rules import Selection
+from loopscope.specs.spec_json import SelectionJson
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import NOT_RECORDED, count, percent
 
@@ -38,7 +38,7 @@ class Candidates:
     """
 
     stage: StageView
-    selection: SelectionThresholds | None = None
+    selection: SelectionJson | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
     cautions: dict[int, str] = field(default_factory=dict)
     confirmed: dict[int, bool] = field(default_factory=dict)

@@ -55,7 +55,7 @@ class MappingSection:
     share_sentence: str
     rules: Mapping[str, Any]
     readings: Mapping[str, int]
-    pairs: list[dict[str, Any]]
+    pairs: list[dict[str, object]]
     pairs_hidden: int
     figures: Figures | None
     directions: Directions

@@ -57,7 +57,7 @@ class SteeringSection:
 
     stage: StageView
     rules: Mapping[str, Any]
-    arms: list[dict[str, Any]]
+    arms: list[dict[str, object]]
     verdict: Verdict
     assay: str
     contrasts: TextTable

@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, Table, TableValuedAlias, column, func, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Table,
+    TableValuedAlias,
+    column,
+    func,
+    text,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 
 def upsert(
     connection: Connection,
     table: Table,
-    *rows: Mapping[str, Any],
+    *rows: Mapping[str, object],
     key: Sequence[str] | None = None,
-    again: Mapping[str, Any] | None = None,
+    again: Mapping[str, object] | None = None,
 ) -> None:
     """Write rows of the same columns; a row whose key is there has its other columns replaced.
 
@@ -26,14 +35,15 @@ def upsert(
     are set in a row that is there, and nothing else.
     """
     names = list(key if key is not None else table.primary_key.columns.keys())
-    statement = insert(table).values(list(rows) if len(rows) > 1 else rows[0])
-    new = {name: statement.excluded[name] for name in rows[0] if name not in names}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=names, set_=again if again else new)
-    )
+    statement, new = insert(table).values(rows[0]), rows[0]
+    if len(rows) > 1:
+        statement = insert(table).values(list(rows))
+        new = {name: statement.excluded[name] for name in rows[0]}
+    new = again or {name: value for name, value in new.items() if name not in names}
+    connection.execute(statement.on_conflict_do_update(index_elements=names, set_=new))
 
 
-def insert_missing(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+def insert_missing(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Write a row unless one of its key is there; return whether it was written."""
     statement = insert(table).values(row).on_conflict_do_nothing()
     return bool(connection.execute(statement).rowcount)

@@ -26,9 +26,9 @@ from loopscope.specs.payloads.capture import (
     CapturePayload,
 )
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.companions import ShardKind
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
-from loopscope.worker.siblings import ShardKind
 from loopscope.worker.stages.capture.forward_passes import ForwardPasses
 from loopscope.worker.stages.capture.preflights import capture_preflights
 from loopscope.worker.stages.tables import write_document, write_table
@@ -142,9 +142,9 @@ def _capture_all(
     """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
-    # halved batches have other last digits than the siblings' own passes would
-    siblings = context.siblings(kind) if context.batch_divisor == 1 else []
-    passes = ForwardPasses(model, hook, tokens, ids, siblings)
+    # halved batches have other last digits than the companions' own passes would
+    companions = context.companions(kind) if context.batch_divisor == 1 else []
+    passes = ForwardPasses(model, hook, tokens, ids, companions)
     shards, done, tokens_done = [], 0, 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):

@@ -22,8 +22,8 @@ from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import InputRecord
+from loopscope.worker.companions import pending_companions
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import pending_siblings
 from loopscope.worker.stages.capture import stage as capture
 from tests.simulated import Simulation, capture_spec, new_state, texts
 from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, contents
@@ -73,12 +73,12 @@ def run(rope_model, learned_position_model, tmp_path_factory):
     models = {"one": rope_model, "other": learned_position_model}
     numbers = itertools.count()
 
-    def run(payload, shards=None, siblings=lambda kind: []):
+    def run(payload, shards=None, companions=lambda kind: []):
         folder = tmp_path_factory.mktemp(f"run-{next(numbers)}")
         world = World(models[payload["model"]["identity"]], folder)
         plain = world.context("own")
         shards = shards or plain.shards
-        world.context = lambda _: replace(plain, shards=shards, siblings=siblings)
+        world.context = lambda _: replace(plain, shards=shards, companions=companions)
         world.run(capture, payload)
         return shards.kept.folder
 
@@ -87,11 +87,11 @@ def run(rope_model, learned_position_model, tmp_path_factory):
 
 @given(st.data())
 @settings(max_examples=40)
-def test_a_sibling_gets_what_it_would_have_made_or_nothing(run, tmp_path_factory, data):
+def test_a_companion_gets_what_it_would_have_made_or_nothing(run, tmp_path_factory, data):
     field = data.draw(st.sampled_from(sorted(OTHER_VALUES)), "field")
     other = {**BASE, field: data.draw(OTHER_VALUES[field], "value")}
     pair = [BASE, other] if data.draw(st.booleans(), "in this order") else [other, BASE]
-    state = new_state(tmp_path_factory.mktemp("siblings") / "state")
+    state = new_state(tmp_path_factory.mktemp("companions") / "state")
     with state.database.write() as connection:
         ids = [
             jobs.enqueue(connection, Action("capture", {"n": n}, payload), KEY, 1, now=1.0)[0]
@@ -102,7 +102,7 @@ def test_a_sibling_gets_what_it_would_have_made_or_nothing(run, tmp_path_factory
         second = jobs.get(connection, ids[1])
     received = state.artifacts.work_folder(second.digest)
     with contextlib.suppress(TerminalFailure):  # what it gave before must be right all the same
-        run(pair[0], siblings=partial(pending_siblings, state, first))
+        run(pair[0], companions=partial(pending_companions, state, first))
     state.database.close()
     got = contents(received) if received.exists() else {}
     try:
@@ -129,30 +129,30 @@ def test_the_property_changes_every_field_that_a_payload_can_hold(tmp_path):
     assert payload.keys() == OTHER_VALUES.keys()
 
 
-def siblings_of(state, payload, other, kind):
+def companions_of(state, payload, other, kind):
     with state.database.write() as connection:
         for n, one in enumerate((payload, other)):
             jobs.enqueue(connection, Action("capture", {"n": n}, one), KEY, 1, now=1.0)
         jobs.claim(connection, 1, "w", 30.0, now=1.0)
         job = jobs.get(connection, 1)
-    return pending_siblings(state, job, kind)
+    return pending_companions(state, job, kind)
 
 
 def test_other_calibration_text_is_served_prompts_only(tmp_path):
     state = new_state(tmp_path / "state")
     other = {**BASE, "calibrationText": ["wine"]}
-    assert siblings_of(state, BASE, other, "calibration") == []
+    assert companions_of(state, BASE, other, "calibration") == []
     with state.database.read() as connection:
         job = jobs.get(connection, 1)
-    assert [one.hook for one in pending_siblings(state, job, "capture")] == [HOOK]
+    assert [one.hook for one in pending_companions(state, job, "capture")] == [HOOK]
 
 
-def test_a_field_that_nobody_thought_of_makes_no_sibling(tmp_path):
+def test_a_field_that_nobody_thought_of_makes_no_companion(tmp_path):
     other = {**BASE, "prefix": "Once upon a time"}
-    assert siblings_of(new_state(tmp_path / "state"), BASE, other, "capture") == []
+    assert companions_of(new_state(tmp_path / "state"), BASE, other, "capture") == []
 
 
-def test_a_job_that_another_code_revision_names_is_no_sibling(tmp_path, monkeypatch):
+def test_a_job_that_another_code_revision_names_is_no_companion(tmp_path, monkeypatch):
     state = new_state(tmp_path / "state")
     with state.database.write() as connection:
         jobs.enqueue(connection, Action("capture", {"n": 0}, BASE), KEY, 1, now=1.0)
@@ -161,16 +161,16 @@ def test_a_job_that_another_code_revision_names_is_no_sibling(tmp_path, monkeypa
         jobs.enqueue(connection, Action("capture", {"n": 1}, BASE), KEY, 1, now=1.0)
         jobs.claim(connection, 2, "w", 30.0, now=1.0)
         job = jobs.get(connection, 2)
-    assert pending_siblings(state, job, "capture") == []
+    assert pending_companions(state, job, "capture") == []
 
 
-def test_a_sibling_with_the_same_texts_is_served_whole(run, tmp_path):
+def test_a_companion_with_the_same_texts_is_served_whole(run, tmp_path):
     received = Shards(ShardFolder(tmp_path / "received"))
     state = new_state(tmp_path / "state")
     every = {**BASE, "positions": "all"}
-    assert siblings_of(state, BASE, every, "calibration")
+    assert companions_of(state, BASE, every, "calibration")
     with state.database.read() as connection:
         first, second = jobs.get(connection, 1), jobs.get(connection, 2)
-    run(BASE, siblings=partial(pending_siblings, state, first))
+    run(BASE, companions=partial(pending_companions, state, first))
     received = state.artifacts.work_folder(second.digest)
     assert contents(received) == contents(run(every))

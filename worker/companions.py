@@ -1,8 +1,8 @@
-"""Pending captures that the forward passes of another one can serve.
+"""Companions of a capture: pending captures that its forward passes can serve.
 
 They differ in the hook, or in what is kept of what the model shows, and in nothing that the passes
 see. Shards are computed for them and sealed in their own work folders; they publish themselves. A
-sibling gets no shard that its own passes would not have made, byte for byte.
+companion gets no shard that its own passes would not have made, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 from loopscope.worker.shards import Shards
 
-SIBLINGS_MAX = 16
+COMPANIONS_MAX = 16
 """How many other captures one forward pass serves: their vectors are in memory at once."""
 
 ShardKind = Literal["capture", "calibration"]
@@ -32,20 +32,20 @@ _UNSEEN: dict[ShardKind, tuple[str, ...]] = {
     "calibration": ("hook", "positions"),
 }
 """Fields that the passes do not see: each hook has its own shards, positions are cut from shards,
-and a prompt over the limit is refused before any pass (see ``pending_siblings``); a calibration
+and a prompt over the limit is refused before any pass (see ``pending_companions``); a calibration
 text is read in pieces of the limit."""
 _UNSEEN_OF_A_PROMPT = ("id", "condition")
 
 
 @dataclass(frozen=True)
-class Sibling:
+class Companion:
     """Another capture of the same texts by the same model, and where its shards belong."""
 
     hook: str
     shards: Shards
 
 
-def pending_siblings(state: StateFolder, job: JobRecord, kind: ShardKind) -> list[Sibling]:
+def pending_companions(state: StateFolder, job: JobRecord, kind: ShardKind) -> list[Companion]:
     """Return the pending captures whose shards of a kind ``job`` can make, oldest first.
 
     One that allows fewer tokens might refuse its texts, so that it would make no shard.
@@ -54,12 +54,12 @@ def pending_siblings(state: StateFolder, job: JobRecord, kind: ShardKind) -> lis
         candidates = [jobs.get(connection, one) for one in jobs.served_by(connection, job)]
     own, own_seen = _payload(job), _seen_by_the_passes(job, kind)
     return [
-        Sibling(payload["hook"], Shards(state.artifacts.shards(other.digest)))
+        Companion(payload["hook"], Shards(state.artifacts.shards(other.digest)))
         for other in candidates
         if other is not None
         and (payload := _payload(other))["maxTokens"] >= own["maxTokens"]
         and _seen_by_the_passes(other, kind) == own_seen
-    ][:SIBLINGS_MAX]
+    ][:COMPANIONS_MAX]
 
 
 def _payload(job: JobRecord) -> CapturePayload:
