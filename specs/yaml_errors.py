@@ -55,6 +55,8 @@ def _words(error: yaml.MarkedYAMLError, written: str, line: int, column: int) ->
         return f"a value cannot begin with {found!r}; put it in quotes"
     if "mapping values are not allowed" in str(error.problem):
         return "found a ':' where none can be; put the text in quotes, or mend the indentation"
+    if "maximum nesting depth" in str(error.problem):  # the parser's own limit, since 6.0.4
+        return "nested deeper than can be read"
     begun = error.context_mark.line + 1 if error.context_mark else line
     where = f" {error.context}, which begins at line {begun}" if error.context else ""
     return f"{error.problem or error.context}{where if error.problem else ''}"

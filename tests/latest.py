@@ -2,8 +2,8 @@
 
 A second environment, ``.venv-latest``, holds what pip resolves without ``constraints.txt``, on the
 newest Python of this machine. Only torch stays pinned, because a range fetches a CUDA build of
-gigabytes (decision 0007). The fast tests run there. Where they fail, each library that differs from
-its pin is put back by itself, and those with which the failed tests pass again are named.
+gigabytes (decision 0007). The fast tests run there. Where they fail, one library that differs from
+its pin after another is put back by itself, until one is found with which the failed tests pass.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ def differences(
     return sorted(found, key=lambda one: (not one.is_declared, one.name))
 
 
-def culprits(found: Iterable[Difference], passes_with: Callable[[Difference], bool]) -> list[str]:
-    """Return the libraries that, each put back by itself, let the failed tests pass."""
-    return [f"{one.name} {one.newest}" for one in found if passes_with(one)]
+def culprit(
+    found: Iterable[Difference], passes_with: Callable[[Difference], bool]
+) -> Difference | None:
+    """Return the first library that, put back by itself, lets the failed tests pass."""
+    return next((one for one in found if passes_with(one)), None)
 
 
 def table(found: Iterable[Difference]) -> str:
@@ -156,8 +158,8 @@ def main() -> int:
     if environment.test(*given.tests):
         print("all tests pass with the newest versions")
         return 0
-    broke = culprits(found, lambda one: environment.passes_with(one, everything, *given.tests))
-    print(f"broken by: {', '.join(broke) or 'no single one of these libraries'}")
+    broke = culprit(found, lambda one: environment.passes_with(one, everything, *given.tests))
+    print(f"broken by {broke.name} {broke.newest}" if broke else "broken by no single one of these")
     return 1
 
 
