@@ -1,0 +1,1 @@
+"""``python -m tests.mutation``: placeholder."""
