@@ -19,7 +19,7 @@ from tests.mutation.forks import Children, Limits
 from tests.mutation.running import run_pytest
 from tests.mutation.scope import ROOMS, TESTS, files_of
 
-_LIMITS = Limits(cpu_seconds=3600, wall_seconds=4 * 3600)
+_LIMITS = Limits(cpu_seconds=3600)
 Lines = dict[str, frozenset[int]]
 
 
@@ -47,6 +47,10 @@ class Covering:
         """Return the tests that run any of the lines, quick and narrow ones first."""
         wanted = frozenset(lines)
         return [test for test in self.tests if wanted & test.lines.get(path, frozenset())]
+
+    def of_file(self, path: str) -> list[Traced]:
+        """Return the tests that run any line of a file."""
+        return [test for test in self.tests if path in test.lines]
 
     def of_places(self, places: Iterable[tuple[str, int]]) -> list[Traced]:
         """Return the tests that run any of the lines of any of the files."""
@@ -93,7 +97,7 @@ def load(root: Path, kept: Path) -> Covering:
 
 def source_digest(root: Path) -> str:
     """Return the digest of everything that decides which lines a test runs, but its own file."""
-    rooms = files_of(tuple(pattern for patterns in ROOMS.values() for pattern in patterns), root)
+    rooms = files_of(_patterns(), root)
     support = [
         path
         for path in files_of(("tests/**/*.py",), root)
@@ -111,13 +115,8 @@ def _place(root: Path, kept: Path, file: str) -> Path:
 
 
 def _trace(root: Path, file: str, folder: Path) -> dict[str, Any]:
-    rooms = sorted({path.split("/")[0] for path in files_of(_patterns(), root)})
-    measured = coverage.Coverage(
-        data_file=None,
-        source=[str(root / room) for room in rooms],
-        config_file=False,
-        messages=False,
-    )
+    files = [str(root / path) for path in files_of(_patterns(), root)]
+    measured = coverage.Coverage(data_file=None, include=files, config_file=False, messages=False)
     tracing = _Tracing(measured)
     measured.start()
     run_pytest([file], folder, [tracing])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import resource
@@ -15,9 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 MEMORY_BYTES_MAX = 12 << 30
 FILE_BYTES_MAX = 1 << 30
+ASLEEP_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.02
+_LOOK_SECONDS = 1.0
 
 Ending = Literal["answered", "died", "too long"]
 Work = Callable[[Path], Any]
@@ -25,10 +31,13 @@ Work = Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """Processor time of a child, and for how long it may wait without using any."""
+    """How much processor time a child may use, and for how long it may only sleep.
+
+    Time on the clock is no limit: a busy machine would decide what is killed.
+    """
 
     cpu_seconds: float
-    wall_seconds: float
+    asleep_seconds: float = ASLEEP_SECONDS_MAX
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ class Ended:
 class _Child:
     name: str
     folder: Path
-    ends_at: float
+    limits: Limits
+    awake_at: float
+    looked_at: float
     too_long: bool = False
 
 
@@ -71,18 +82,17 @@ class Children:
         pid = os.fork()
         if pid == 0:
             _be_a_child(folder, work, limits)
-        self._running[pid] = _Child(name, folder, time.monotonic() + limits.wall_seconds)
+        now = time.monotonic()
+        self._running[pid] = _Child(name, folder, limits, awake_at=now, looked_at=now)
 
     def next_ended(self) -> Ended:
-        """Wait for a child to end; kill those that are over their time. Nothing of it is left."""
+        """Wait for a child to end; kill those that only sleep. Nothing of it is left."""
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in self._running:
                 return self._gather(pid, status)
-            for late, child in self._running.items():
-                if time.monotonic() > child.ends_at and not child.too_long:
-                    child.too_long = True
-                    os.kill(late, signal.SIGKILL)
+            for running, child in self._running.items():
+                _look_at(running, child)
             if pid == 0:
                 time.sleep(_POLL_SECONDS)
 
@@ -102,17 +112,44 @@ class Children:
             shutil.rmtree(child.folder, ignore_errors=True)
 
 
-def _kill_group(leader: int) -> None:
+def _look_at(pid: int, child: _Child) -> None:
+    now = time.monotonic()
+    if child.too_long or now < child.looked_at + _LOOK_SECONDS:
+        return
+    # A pause of the whole machine is one look, whatever it lasts.
+    slept = child.looked_at - child.awake_at
+    child.looked_at = now
+    if not _asleep(pid):
+        child.awake_at = now
+    elif slept > child.limits.asleep_seconds:
+        child.too_long = True
+        os.kill(pid, signal.SIGKILL)
+
+
+def _asleep(pid: int) -> bool:
+    """Whether no thread of a process or of its descendants runs or wants to."""
     try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        states = [
+            (task / "stat").read_text().rpartition(")")[2].split()[0]
+            for process in family
+            for task in Path(f"/proc/{process.pid}/task").iterdir()
+        ]
+    except (OSError, psutil.NoSuchProcess):
+        return False  # something of it is just ending
+    return not {"R", "D"} & set(states)
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it left nothing running
         os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it left nothing running
 
 
 def _be_a_child(folder: Path, work: Work, limits: Limits) -> None:
     """Do the work and end; never return."""
     try:
         os.setsid()
+        atexit._clear()  # what the parent cleans up at its end is not the child's
         with (folder / "printed").open("w") as printed:
             os.dup2(printed.fileno(), 1)
             os.dup2(printed.fileno(), 2)
@@ -126,8 +163,11 @@ def _be_a_child(folder: Path, work: Work, limits: Limits) -> None:
         unfinished = folder / "answer.part"
         unfinished.write_text(json.dumps(answer))
         unfinished.rename(folder / "answer.json")
-        os._exit(0)
+        status = 0
     except BaseException:
         traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+        status = 1
+    atexit._run_exitfuncs()  # temporary folders go
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

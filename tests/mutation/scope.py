@@ -46,11 +46,4 @@ TESTS: tuple[str, ...] = ("tests/unit/test_*.py", "tests/simulation/test_seeds.p
 def files_of(patterns: tuple[str, ...], root: Path = ROOT) -> list[str]:
     """Return the files that match, relative to the root, sorted; no package files."""
     found = {path for pattern in patterns for path in root.glob(pattern)}
-    return sorted(
-        path.relative_to(root).as_posix() for path in found if path.name != "__init__.py"
-    )
-
-
-def module_name(path: str) -> str:
-    """Return the name under which a file of a room is imported."""
-    return "loopscope." + path.removesuffix(".py").replace("/", ".")
+    return sorted(path.relative_to(root).as_posix() for path in found if path.name != "__init__.py")
