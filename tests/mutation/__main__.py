@@ -4,7 +4,8 @@ The first run traces every test once (``--map``), which takes several times as l
 do. Then the sample is tried, then every mutant of the modules that are taken whole. A record
 holds what was tried, by the version of its file; an interrupted run goes on. ``--again`` tries
 survivors once more, ``--like TEXT`` the mutants whose name holds the text, recorded or not.
-``--report`` writes the score into the page and tries nothing.
+``--report`` writes the score into the page and tries nothing. The exit code is 1 when a trial
+itself went wrong; that one is not recorded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,47 +82,48 @@ def _try(
 ) -> int:
     for name in IMPORTED_ONCE:
         importlib.import_module(name)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    with tempfile.TemporaryDirectory(prefix="loopscope-mutation-") as scratch:
-        children = Children(Path(scratch))
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    broken: set[str] = set()
+    with (
+        tempfile.TemporaryDirectory(prefix="loopscope-mutation-") as scratch,
+        closing(Children(Path(scratch))) as children,
+    ):
         for line in covering.measure(ROOT, options.map, children, options.processes):
             print(line, flush=True)
         tests = covering.load(ROOT, options.map)
-        readers = Readers(
-            sources, [path for patterns in ROOMS.values() for path in files_of(patterns)]
-        )
-        while wanted := _wanted(options, mutants, known):
+        readers = Readers(sources, sorted({m.path for each in mutants.values() for m in each}))
+        while wanted := _wanted(options, mutants, known, broken):
             print(f"{len(wanted)} mutants to try", flush=True)
             pairs = [(mutant, covering_tests(mutant, tests, readers)) for mutant in wanted]
             for trial in Trials(sources, children, options.processes).run(pairs, options.seconds):
+                print(f"{trial.outcome:9} {trial.seconds:6.1f} s  {trial.key}  {trial.by or ''}")
+                sys.stdout.flush()
+                if trial.outcome == "broken":
+                    broken.add(trial.key)
+                    continue
                 today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-                dated = replace(trial, commit=commit, date=today)
-                record.add(dated)
-                known[trial.key] = dated
-                print(
-                    f"{trial.outcome:9} {trial.seconds:6.1f} s  {trial.key}  {trial.by or ''}",
-                    flush=True,
-                )
+                known[trial.key] = replace(trial, commit=commit, date=today)
+                record.add(known[trial.key])
             if options.again or options.like:
                 break
-    return 0
+    return int(bool(broken))
 
 
 def _wanted(
-    options: argparse.Namespace, mutants: dict[str, list[Mutant]], known: dict[str, Trial]
+    options: argparse.Namespace,
+    mutants: dict[str, list[Mutant]],
+    known: dict[str, Trial],
+    broken: set[str],
 ) -> list[Mutant]:
-    everything = [mutant for each in mutants.values() for mutant in each]
     if options.like:
+        everything = [mutant for each in mutants.values() for mutant in each]
         return [mutant for mutant in everything if options.like in mutant.key]
-    drawn = [
-        m for each in _groups(mutants, options.sample, options.seed, known).values() for m in each
-    ]
-    drawn = list({mutant.key: mutant for mutant in drawn}.values())
+    groups = _groups(mutants, options.sample, options.seed, known)
+    drawn = list({mutant.key: mutant for each in groups.values() for mutant in each}.values())
     if options.again:
         return [m for m in drawn if m.key in known and known[m.key].outcome in SURVIVED]
-    return [mutant for mutant in drawn if mutant.key not in known]
+    return [mutant for mutant in drawn if mutant.key not in known and mutant.key not in broken]
 
 
 def _groups(

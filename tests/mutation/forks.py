@@ -25,7 +25,7 @@ ASLEEP_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 
-Ending = Literal["answered", "died", "too long"]
+Ending = Literal["answered", "too long", "died", "failed"]
 Work = Callable[[Path], Any]
 
 
@@ -42,7 +42,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its answer if there is one, else the end of what it printed."""
+    """How a child ended: with an answer, by a limit, by a signal, or with an error of its own.
+
+    ``printed`` is the end of what it printed.
+    """
 
     name: str
     ending: Ending
@@ -96,6 +99,12 @@ class Children:
             if pid == 0:
                 time.sleep(_POLL_SECONDS)
 
+    def close(self) -> None:
+        """Kill what still runs."""
+        for pid in list(self._running):
+            _kill_group(pid)
+            self._gather(*os.waitpid(pid, 0))
+
     def _gather(self, pid: int, status: int) -> Ended:
         child = self._running.pop(pid)
         _kill_group(pid)
@@ -106,7 +115,8 @@ class Children:
             if child.too_long or over:
                 return Ended(child.name, "too long", None, printed)
             if not answer.exists():
-                return Ended(child.name, "died", None, printed)
+                ending: Ending = "died" if os.WIFSIGNALED(status) else "failed"
+                return Ended(child.name, ending, None, printed)
             return Ended(child.name, "answered", json.loads(answer.read_text()), printed)
         finally:
             shutil.rmtree(child.folder, ignore_errors=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-Outcome = Literal["killed", "timeout", "survived", "uncovered", "unviable"]
 KILLED: tuple[str, ...] = ("killed", "timeout")
 SURVIVED: tuple[str, ...] = ("survived", "uncovered")
 
@@ -16,6 +14,7 @@ SURVIVED: tuple[str, ...] = ("survived", "uncovered")
 class Trial:
     """What came of one mutant of one version of its file.
 
+    ``outcome`` is one of KILLED or SURVIVED, or "unviable"; "broken" if the trial went wrong.
     ``by`` is the test that failed; ``tests`` were run, and ``left_out`` of those that run its
     lines were not, since they take too long together.
     """

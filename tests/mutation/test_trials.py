@@ -1,5 +1,7 @@
 """A toy module, its toy tests, and what becomes of its mutants."""
 
+import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -111,6 +113,20 @@ def test_a_child_that_only_sleeps_is_ended(tmp_path):
     sleep = threading.Event().wait  # for ever: nobody sets it
     children.start("sleeper", lambda folder: sleep(), Limits(60, asleep_seconds=0.5))
     assert children.next_ended().ending == "too long"
+
+
+@pytest.mark.parametrize(
+    ("work", "ending"),
+    [
+        (lambda folder: folder.name, "answered"),
+        (lambda folder: os.kill(os.getpid(), signal.SIGKILL), "died"),
+        (lambda folder: 1 / 0, "failed"),
+    ],
+)
+def test_a_child_that_was_killed_is_told_from_one_that_failed(tmp_path, work, ending):
+    children = Children(tmp_path)
+    children.start("one", work, Limits(60))
+    assert children.next_ended().ending == ending
 
 
 def test_tests_are_traced_once_until_they_or_what_they_run_change(tried, tmp_path):

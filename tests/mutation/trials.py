@@ -150,33 +150,32 @@ class Trials:
 
 def attempt(sources: Sources, mutant: Mutant, names: list[str], folder: Path) -> dict[str, Any]:
     """Plant a mutant in this process for good and run tests; return what came of it."""
+    file = (sources.root / mutant.path).resolve()
     try:
-        planted = plant(
-            (sources.root / mutant.path).resolve(), mutant.applied(sources.of(mutant.path))
-        )
+        planted = plant(file, mutant.applied(sources.of(mutant.path)))
         importlib.import_module(sources.module(mutant.path))
     except BaseException as refused:
         return {"outcome": "unviable", "by": f"{type(refused).__name__}: {refused}"[:200]}
     if not planted():
-        raise RuntimeError(f"{mutant.path} was imported before the mutant was planted")
+        return {"outcome": "broken", "by": "imported before the mutant was planted"}
     chosen = Chosen(names)
-    files = sorted({name.partition("::")[0] for name in names})
-    code = run_pytest(files, folder, [chosen], "-x")
-    if code == pytest.ExitCode.OK:
-        return {"outcome": "survived", "by": None}
+    code = run_pytest(sorted({name.partition("::")[0] for name in names}), folder, [chosen], "-x")
     if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
-        raise RuntimeError(f"pytest ended with {code!r} for {names[:3]}")
-    return {"outcome": "killed", "by": chosen.failed or code.name}
+        return {"outcome": "broken", "by": f"{code.name} for {', '.join(names)}"[:200]}
+    outcome = "survived" if code == pytest.ExitCode.OK else "killed"
+    return {"outcome": outcome, "by": chosen.failed or (code.name if code else None)}
 
 
 def _judged(ended: Ended) -> tuple[str, str | None]:
-    if ended.ending == "answered":
-        return ended.answer["outcome"], ended.answer["by"]
-    if ended.ending == "too long":
-        return "timeout", None
-    if "RuntimeError: pytest ended with" in ended.printed or "was imported before" in ended.printed:
-        raise RuntimeError(f"{ended.name}:\n{ended.printed}")
-    return "killed", "the process died"
+    match ended.ending:
+        case "answered":
+            return ended.answer["outcome"], ended.answer["by"]
+        case "too long":
+            return "timeout", None
+        case "died":
+            return "killed", "the process died"
+        case "failed":
+            return "broken", ended.printed[-400:]
 
 
 def _within(tests: list[Traced], seconds_max: float) -> list[Traced]:
