@@ -12,8 +12,6 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
 
 from tests.mutation.places import Place, Places, is_log_line
 
@@ -151,7 +149,7 @@ def _both(finder: _Finder, node: ast.BoolOp) -> Iterator[Change]:
 def _negations(finder: _Finder, tests: list[ast.expr]) -> Iterator[Change]:
     for test in tests:
         is_not = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
-        if not is_not and not isinstance(test, ast.Compare | ast.BoolOp):
+        if not is_not and not isinstance(test, ast.Compare | ast.BoolOp | ast.Constant):
             yield ("negate", *finder.span(test), f"not ({finder.text(test)})")
 
 
@@ -161,8 +159,16 @@ def _not(finder: _Finder, node: ast.UnaryOp) -> Iterator[Change]:
 
 
 def _statement(finder: _Finder, node: ast.Expr) -> Iterator[Change]:
-    if isinstance(node.value, ast.Call) and not is_log_line(node):
+    if _is_call(node):
         yield ("drop", *finder.span(node), "pass")
+        following = finder.places.following(node)
+        if following is not None and _is_call(following):
+            yield _swapped(finder, node, following)
+
+
+def _is_call(node: ast.stmt) -> bool:
+    call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    return call and not is_log_line(node)
 
 
 def _call(finder: _Finder, node: ast.Call) -> Iterator[Change]:
@@ -210,17 +216,6 @@ def _constant(finder: _Finder, node: ast.Constant) -> Iterator[Change]:
         yield ("constant", *finder.span(node), after)
 
 
-def _body(finder: _Finder, node: ast.AST, part: str) -> Iterator[Change]:
-    statements = getattr(node, part)
-    for first, second in pairwise(statements):
-        calls = [
-            isinstance(each, ast.Expr) and isinstance(each.value, ast.Call)
-            for each in (first, second)
-        ]
-        if all(calls) and not is_log_line(first) and not is_log_line(second):
-            yield _swapped(finder, first, second)
-
-
 def _swapped(finder: _Finder, first: ast.AST, second: ast.AST) -> Change:
     (start, first_end), (second_start, end) = finder.span(first), finder.span(second)
     between = finder.source[first_end:second_start].decode()
@@ -229,21 +224,15 @@ def _swapped(finder: _Finder, first: ast.AST, second: ast.AST) -> Change:
 
 _FINDERS: dict[type[ast.AST], tuple[Finding, ...]] = {
     ast.Compare: (_comparison,),
-    ast.If: (_condition, partial(_body, part="body"), partial(_body, part="orelse")),
-    ast.While: (_condition, partial(_body, part="body")),
+    ast.If: (_condition,),
+    ast.While: (_condition,),
     ast.IfExp: (_condition,),
     ast.comprehension: (_condition,),
-    ast.match_case: (_guard, partial(_body, part="body")),
+    ast.match_case: (_guard,),
     ast.BoolOp: (_both,),
     ast.UnaryOp: (_not,),
     ast.Expr: (_statement,),
     ast.Call: (_call,),
     ast.BinOp: (_arithmetic,),
     ast.Constant: (_constant,),
-    ast.Module: (partial(_body, part="body"),),
-    ast.FunctionDef: (partial(_body, part="body"),),
-    ast.With: (partial(_body, part="body"),),
-    ast.For: (partial(_body, part="body"),),
-    ast.Try: (partial(_body, part="body"), partial(_body, part="finalbody")),
-    ast.ExceptHandler: (partial(_body, part="body"),),
 }  # type: ignore[dict-item]

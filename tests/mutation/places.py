@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 _LOGGERS = {"log", "logger", "logging"}
 
@@ -31,6 +32,19 @@ class Places:
         self._starts = [0]
         for line in source.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
+        self._following = {
+            first: second
+            for node in ast.walk(self._tree)
+            for statements in (
+                getattr(node, part, None) for part in ("body", "orelse", "finalbody")
+            )
+            if isinstance(statements, list)
+            for first, second in pairwise(statements)
+        }
+
+    def following(self, statement: ast.stmt) -> ast.stmt | None:
+        """Return the next statement of the same block."""
+        return self._following.get(statement)
 
     def span(self, node: ast.AST) -> tuple[int, int]:
         """Return the first byte of a node and the one after its last."""
