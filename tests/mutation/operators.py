@@ -29,7 +29,8 @@ _ORDERED: dict[type[ast.operator], str] = {
 }  # fmt: skip
 _OTHER_NAME = {"min": "max", "max": "min", "asc": "desc", "desc": "asc"}
 _TRANSPARENT = {"sorted", "reversed", "abs"}
-_SAME_IN_ANY_ORDER = {"isinstance", "issubclass", "cast", "getattr", "hasattr"}
+_NOT_SWAPPED = {"isinstance", "cast", "getattr", "min", "max", "minimum", "maximum"}
+"""Calls whose first two arguments can stand in no other order, or in any."""
 _SHOWN_CHARACTERS = 100
 
 
@@ -131,7 +132,7 @@ def _operand(finder: _Finder, node: ast.expr) -> str:
 
 def _condition(finder: _Finder, node: ast.AST) -> Iterator[Change]:
     """Negate the test of a branch; comparisons, ``not`` and ``and`` have their own changes."""
-    tests = node.ifs if isinstance(node, ast.comprehension) else [node.test]  # type: ignore[attr-defined]
+    tests = node.ifs if isinstance(node, ast.comprehension) else [node.test]
     yield from _negations(finder, tests)
 
 
@@ -180,9 +181,9 @@ def _call(finder: _Finder, node: ast.Call) -> Iterator[Change]:
         end = finder.span(name)[1]
         yield ("swap", end - len(called), end, _OTHER_NAME[called])
     if called == "sorted" and not any(word.arg == "reverse" for word in node.keywords):
-        end = finder.span((*node.args, *node.keywords)[-1])[1]
-        yield ("swap", end, end, ", reverse=True")
-    if called not in _SAME_IN_ANY_ORDER and _alike(node.args[:2]):
+        given = ", ".join(finder.text(argument) for argument in (*node.args, *node.keywords))
+        yield ("swap", *finder.span(node), f"sorted({given}, reverse=True)")
+    if called not in _NOT_SWAPPED and _alike(node.args[:2]):
         yield _swapped(finder, *node.args[:2])
 
 
@@ -235,4 +236,4 @@ _FINDERS: dict[type[ast.AST], tuple[Finding, ...]] = {
     ast.Call: (_call,),
     ast.BinOp: (_arithmetic,),
     ast.Constant: (_constant,),
-}  # type: ignore[dict-item]
+}

@@ -48,8 +48,8 @@ class Places:
 
     def span(self, node: ast.AST) -> tuple[int, int]:
         """Return the first byte of a node and the one after its last."""
-        start = self._starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
-        end = self._starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+        start = self._starts[node.lineno - 1] + node.col_offset
+        end = self._starts[node.end_lineno - 1] + node.end_col_offset
         return start, end
 
     def of_nodes(self) -> Iterator[tuple[ast.AST, Place]]:
@@ -79,7 +79,7 @@ class Places:
 
     def _statement(self, node: ast.stmt, place: Place) -> Iterator[tuple[ast.AST, Place]]:
         compound = hasattr(node, "body")
-        header_end = node.body[0].lineno - 1 if compound else node.end_lineno  # type: ignore[attr-defined]
+        header_end = node.body[0].lineno - 1 if compound else node.end_lineno
         if place.lines:
             lines = frozenset(range(node.lineno, max(node.lineno, header_end or 0) + 1))
             yield from self._walk(node, Place(node.lineno, place.function, lines, frozenset()))

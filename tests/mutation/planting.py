@@ -25,5 +25,5 @@ def plant(path: Path, source: bytes) -> Callable[[], bool]:
         imported = True
         return code
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code
     return lambda: imported
