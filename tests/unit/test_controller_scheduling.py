@@ -11,6 +11,7 @@ from loopscope.controller.jobs.scheduling import (
     Place,
     QueueSnapshot,
     RunningJob,
+    level,
     next_start,
     schedule,
 )
@@ -90,6 +91,7 @@ def test_a_job_of_no_experiment_used_nothing():
 def test_a_job_of_the_future_has_waited_for_no_time_and_not_for_less():
     limits = Limits(aging_seconds=600)
     assert order(snapshot(job(2), job(1, queued_at=NOW + 6000), limits=limits)) == [2, 1]
+    assert level(job(1), Limits(aging_seconds=1.0), NOW) == 0
     ahead = job(1, queued_at=NOW + 6000, experiments=("x",))
     later = job(2, queued_at=NOW, experiments=("y",))
     assert order(snapshot(ahead, later, limits=limits, used_seconds={"y": 1.0})) == [1, 2]
@@ -132,7 +134,21 @@ def test_each_job_that_waits_says_why():
     assert started(found) == 1
     assert waits(found) == {2: "Suspended", 3: "Backoff", 4: "RateLimit"}
     (rate,) = [one.wait for one in schedule(found) if one.job_id == 4]
-    assert rate.until == NOW + 60
+    assert (rate.until, rate.message) == (NOW + 60, "1 starts a minute")
+
+
+def test_a_burst_is_named_where_there_is_one():
+    limits = Limits(job_starts_per_minute=6, burst=1)
+    _, second = schedule(snapshot(job(1), job(2), limits=limits, places=(SLOT, SLOT)))
+    assert second.wait.message == "6 starts a minute, at most 1 at once"
+
+
+def test_a_job_that_waits_for_its_next_try_says_for_what_it_is_tried_again():
+    why, nothing = schedule(
+        snapshot(job(1, not_before=NOW + 1, why="OutOfMemory: m"), job(2, not_before=NOW + 1))
+    )
+    assert (why.wait.message, nothing.wait.message) == ("OutOfMemory: m", "")
+    assert why.wait.until == NOW + 1
 
 
 def test_what_is_behind_others_waits_for_a_slot():

@@ -51,7 +51,8 @@ def test_the_rules_here_are_the_defaults_of_the_spec():
 
 def test_go_needs_everything_at_once():
     assert decide(STRONG, RULES) == ("GO", [])
-    assert verdict(percentile=95.0, stability=0.8, null_draws=100, control_p=0.05) == "GO"
+    least = {"best_count": 3, "percentile": 95.0, "stability": 0.8, "null_draws": 100}
+    assert verdict(**least, control_p=0.05) == "GO"
 
 
 @pytest.mark.parametrize(
