@@ -430,6 +430,21 @@ def test_a_record_holds_what_was_asked_and_found_each_under_its_name():
     )
 
 
+def test_two_arms_alone_are_contrasted_though_nothing_is_said_of_them():
+    concept = {"coarse": column(flat(20, 0.2)), "multi": column(flat(20, 0.6))}
+    found = judge(Evidence(concept, COSINES), RULES)
+    assert [contrast.contrast for contrast in found.primary] == ["multi-coarse"]
+    assert (found.verdict, found.binding) == ("NotTestable", None)
+
+
+def test_the_share_within_openings_needs_two_of_them():
+    drawn = np.random.default_rng(0).random((3, 2, 4))
+    one = verdict(*drawn[:, :1], none=np.zeros((1, 4)))
+    assert one["share_within_openings"] is None
+    two = verdict(*drawn, none=np.zeros((2, 4)))
+    assert 0 < two["share_within_openings"] <= 1
+
+
 def test_nothing_measured_is_nothing_known():
     found = decide(Evidence({}, {}), RULES)
     assert (found["verdict"], found["n"], found["contrasts"]) == ("NotTestable", 0, [])
