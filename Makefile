@@ -10,15 +10,17 @@
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
 # make test-processors  the tests of what is computed, with the processor's wide instructions on, limited
 #               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)
+# make test-latest  the fast tests with the newest versions of all libraries, in .venv-latest; names
+#               the library that broke them (installs 2 GB once)
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
-# make power-cord  runs the demo and kills everything POWER_CORD_PULLS times (20: half an hour)
+# make power-loss  runs the demo and loses power POWER_LOSSES times (20: half an hour)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-cord fuzz lint setup clean
-.PHONY: test-processors test-native test-avx2 test-narrow
+.PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean
+.PHONY: test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
 
@@ -53,7 +55,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit -m 'not integration'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance -m 'not integration'
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/acceptance/test_tutorial.py
@@ -85,6 +87,10 @@ test-narrow: $(INSTALLED)
 	@$(NARROW) $(CAPABILITY)
 	$(NARROW) $(NUMERIC)
 
+# Makes an environment of its own, on the newest Python of the path or on LATEST_PYTHON.
+test-latest:
+	$(PYTHON) -m tests.latest $(if $(LATEST_PYTHON),--python $(LATEST_PYTHON))
+
 # Follows docs/tutorial.md to the letter, with the real model: minutes.
 tutorial: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/acceptance/test_tutorial.py
@@ -95,13 +101,13 @@ chaos-test: $(INSTALLED)
 
 CHAOS_KILLS ?= 1000
 CHAOS_SEED ?= $(shell date +%s)
-POWER_CORD_PULLS ?= 20
+POWER_LOSSES ?= 20
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos.chaos --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED)
 
-power-cord: $(INSTALLED)
-	$(BIN)/python -m tests.chaos.power_cord --pulls $(POWER_CORD_PULLS) --seed $(CHAOS_SEED)
+power-loss: $(INSTALLED)
+	$(BIN)/python -m tests.chaos.power_loss --pulls $(POWER_LOSSES) --seed $(CHAOS_SEED)
 
 FUZZ_INPUTS ?= 100000
 
@@ -136,4 +142,4 @@ mutation: $(INSTALLED)
 	$(MUTATION) --report
 
 clean:
-	rm -rf $(VENV) .loopscope
+	rm -rf $(VENV) .venv-latest .loopscope

@@ -27,7 +27,7 @@ from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
 from loopscope.state.db.objects import all_keys as everything
 from loopscope.state.folder import open_state
-from loopscope.state.invariants import rows
+from tests.promises import rows
 
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE_TARGETS = 1000

@@ -2,7 +2,7 @@
 
 Run with ``.venv/bin/python benchmarks/planted_worlds.py RECORD [--play]``. RECORD is a JSON-lines
 file; cells that it holds are not played again: a run that was stopped goes on. Without ``--play``
-the table of what RECORD holds is printed. About 25 minutes of one core.
+the table of what RECORD holds is printed. About an hour of one core.
 
 The worlds are those of ``tests/planted.py``; ``make test`` asks a few of them. A world is asked
 with the declared number of resamples where these decide: where the gate could still say GO.
@@ -42,24 +42,24 @@ class Case:
 
 
 CASES = [
-    Case("wide", -0.3, 0, 3, 800),
-    Case("wide", -0.3, 3, 3, 150),
-    Case("small", -0.3, 0, 3, 600),
-    Case("small", -0.3, 3, 3, 100),
-    Case("wide", -0.3, 0, 10, 500),
-    Case("wide", 0.3, 0, 3, 400),
-    Case("wide", 0.0, 0, 3, 400),
-    Case("small", 0.3, 0, 3, 400),
-    Case("small", 0.0, 0, 3, 400),
-    Case("wide", 0.3, 3, 3, 20),
-    Case("wide", 0.0, 3, 3, 20),
-    Case("small", 0.3, 3, 3, 20),
-    Case("small", 0.0, 3, 3, 20),
+    Case("wide", 0.3, 0, 3, 2500),
+    Case("small", 0.0, 0, 3, 3000),
+    Case("wide", 0.0, 0, 3, 2500),
+    Case("small", 0.3, 0, 3, 3000),
+    Case("wide", -0.3, 0, 3, 2000),
+    Case("small", -0.3, 0, 3, 2000),
+    Case("wide", -0.3, 3, 3, 300),
+    Case("small", -0.3, 3, 3, 300),
+    Case("wide", -0.3, 0, 10, 2000),
+    Case("small", -0.3, 0, 10, 1000),
+    Case("wide", 0.3, 3, 3, 60),
+    Case("wide", 0.0, 3, 3, 60),
+    Case("small", 0.3, 3, 3, 60),
+    Case("small", 0.0, 3, 3, 60),
     Case("wide", -0.3, 3, 10, 60),
-    Case("small", -0.3, 0, 10, 300),
-    Case("small", -0.3, 3, 10, 30),
-    Case("small", -0.15, 0, 3, 400),
-    Case("small", 0.15, 0, 3, 400),
+    Case("small", -0.3, 3, 10, 60),
+    Case("small", -0.15, 0, 3, 1000),
+    Case("small", 0.15, 0, 3, 1000),
 ]
 """In an order that says most first, should the record be read before its end."""
 

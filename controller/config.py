@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -48,6 +48,21 @@ Size = Annotated[int, BeforeValidator(_size)]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
+class SaidSettings(TypedDict, total=False):
+    """Fields of ``Settings`` that a file or an option says."""
+
+    job_starts_per_minute: int
+    burst: int
+    device: str
+    slots_by_device: Mapping[str, int]
+    slots_per_experiment: int
+    memory_bytes: Mapping[str, int]
+    stage_memory_bytes: Mapping[str, int]
+    priority_classes: Mapping[str, int]
+    aging_seconds: float
+    free_space_floor_bytes: int
+
+
 class Config(BaseModel):
     """What a config file may say. A field that is left out has the default of ``Settings``."""
 
@@ -63,10 +78,11 @@ class Config(BaseModel):
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> SaidSettings:
         """Return what the file says, under the names of ``Settings``."""
         said = {name: value for name, value in dict(self).items() if value is not None}
-        return {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
+        named = {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
+        return cast(SaidSettings, named)
 
 
 _SETTING_BY_FIELD = {

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.clock import SystemClock
 from loopscope.controller.controller import Controller
-from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.state import failpoints
@@ -133,7 +133,7 @@ def running_controller(
             progress_timeout_seconds=settings.progress_timeout_seconds,
         )
         resolver = Resolver(threads, wake.set)
-        places = (state.path, state.artifacts.root)  # artifacts may lie on a disk of their own
+        places = (state.path, state.artifacts.disk)  # artifacts may lie on a disk of their own
         controller = Controller(
             state,
             settings,

@@ -84,7 +84,7 @@ class Settings:
             aging_seconds=self.aging_seconds,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the settings as a controller announces them to ``loopscope queue``."""
         return asdict(self)
 

@@ -1,11 +1,14 @@
-"""Write ``docs/cli.md`` from the commands: ``python docs/generate_command_reference.py``.
+"""The options in ``docs/commands.md``: ``python docs/generate_command_reference.py`` writes them.
 
-All facts come from the functions in ``loopscope/commands``: a command's text is its docstring, an
-option's the ``help`` beside it. A test compares the committed page with what this script returns.
+The page is written by hand but for what stands between ``<!-- options of … -->`` and
+``<!-- end -->``: there, usage and options of a command come from its function in
+``loopscope/commands``, an option's meaning from the ``help`` beside it. A test compares the
+committed page with what this script returns.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,21 +17,24 @@ import typer
 
 from loopscope.cli import application
 
-PAGE = Path(__file__).parent / "cli.md"
-HEADER = """# Command line reference
-
-Generated from the commands by `docs/generate_command_reference.py`; do not edit by hand. How the
-commands behave, what they exit with and how they go together: [commands](commands.md).
-"""
+PAGE = Path(__file__).parent / "commands.md"
+BLOCK = re.compile(r"<!-- options of ([a-z ]+) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 
-def render() -> str:
-    """Return the page."""
+def render(page: str) -> str:
+    """Return the page with the options of each command that it has a place for.
+
+    Raises KeyError for a command that does not exist.
+    """
     program = typer.main.get_command(application())
-    sections = [HEADER, *_section("loopscope", program, arguments=" COMMAND …")]
-    for name, command in commands_of(program):
-        sections.extend(_section(f"loopscope {name}", command))
-    return "\n".join(sections).rstrip() + "\n"
+    known = {"loopscope": program, **{f"loopscope {name}": c for name, c in commands_of(program)}}
+
+    def block(found: re.Match[str]) -> str:
+        name = found[1]
+        lines = "\n".join(_options(name, known[name]))
+        return f"<!-- options of {name} -->\n{lines}\n<!-- end -->"
+
+    return BLOCK.sub(block, page)
 
 
 def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -46,21 +52,19 @@ def parameters_of(command: Any) -> list[Any]:
     return [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
 
 
-def _section(title: str, command: Any, arguments: str = "") -> Iterator[str]:
-    yield f"## {title}\n"
+def _options(name: str, command: Any) -> Iterator[str]:
     parameters = parameters_of(command)
     options = " [OPTIONS]" if any(_is_option(p) for p in parameters) else ""
     words = "".join(f" {_usage(p)}" for p in parameters if not _is_option(p))
-    yield f"```\n{title}{options}{words}{arguments}\n```\n"
-    yield f"{_paragraphs(command.help or '')}\n"
+    after = " COMMAND …" if hasattr(command, "commands") else ""
+    yield f"```\n{name}{options}{words}{after}\n```"
     if not parameters:
         return
-    yield "| argument or option | default | meaning |"
+    yield "\n| argument or option | default | meaning |"
     yield "|---|---|---|"
     for parameter in parameters:
         cells = (_names(parameter), _default(parameter), _meaning(parameter))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-    yield ""
 
 
 def _is_option(parameter: Any) -> bool:
@@ -99,16 +103,12 @@ def _default(parameter: Any) -> str:
 
 def _meaning(parameter: Any) -> str:
     limits = (("at least", parameter.min), ("at most", parameter.max))
-    told = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
-    bounds = f" {', '.join(told).capitalize()}." if told else ""
+    stated = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
+    bounds = f" {', '.join(stated).capitalize()}." if stated else ""
     variable = f" Also `{parameter.envvar}`." if parameter.envvar else ""
     many = " May be repeated." if parameter.multiple and _is_option(parameter) else ""
     return f"{parameter.help or ''}{bounds}{variable}{many}"
 
 
-def _paragraphs(text: str) -> str:
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-
-
 if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.dictionary_training import Training, read_training
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo, read_json_object
-from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.headers import (
     HeaderError,
     TensorHeader,
@@ -20,6 +22,15 @@ from loopscope.inputs.hub import Hub
 from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
 from loopscope.specs.canonical import digest
+from loopscope.specs.json_values import JsonObject
+from loopscope.specs.payloads.references import (
+    DictionaryPlace,
+    DictionaryReference,
+    FilePlace,
+    FolderPlace,
+    HubFolderPlace,
+)
+from loopscope.specs.spec_json import DictionaryJson
 
 READER_REVISION = 1
 """Raise by hand when the same files are read into different weights."""
@@ -49,7 +60,7 @@ class DictionaryFacts:
     encoder; ``notes`` are remarks for the reader of results.
     """
 
-    ref: dict[str, Any]
+    ref: DictionaryReference
     architecture: str
     d_in: int
     d_sae: int
@@ -60,7 +71,7 @@ class DictionaryFacts:
 
 
 def describe_dictionary(
-    dictionary: dict[str, Any], *, hub: Hub | None = None, memo: HashMemo | None = None
+    dictionary: DictionaryJson, *, hub: Hub | None = None, memo: HashMemo | None = None
 ) -> DictionaryFacts:
     """Resolve a spec's dictionary (``path``, or ``release`` and ``id``) to files and facts.
 
@@ -81,14 +92,14 @@ def describe_dictionary(
         ) from None
 
 
-def known_training(dictionary: dict[str, Any]) -> Training | None:
+def known_training(dictionary: DictionaryJson) -> Training | None:
     """Return what the registry alone tells of a release's training, without the hub; else None."""
     if dictionary.get("release") is None:
         return None
     return _training(find_release(dictionary["release"], dictionary["id"]).said, "id")
 
 
-def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> DictionaryFacts:
+def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> DictionaryFacts:
     if path.suffix == ".npz" and path.is_file():
         return _from_files(dictionary, "gemma-scope-npz", path, {path.name: path}, memo)
     if path.is_file():
@@ -120,7 +131,7 @@ def _from_path(dictionary: dict[str, Any], path: Path, memo: HashMemo) -> Dictio
 
 
 def _from_files(
-    dictionary: dict[str, Any], format_: str, place: Path, paths: dict[str, Path], memo: HashMemo
+    dictionary: DictionaryJson, format_: str, place: Path, paths: dict[str, Path], memo: HashMemo
 ) -> DictionaryFacts:
     """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
     *configs, weights = paths
@@ -131,12 +142,16 @@ def _from_files(
         shape = _shape(config, _headers(stream, weights, size, "path"), "path")
     files = {name: memo.sha256(path) for name, path in paths.items()}
     _check_declared(dictionary, files[weights], str(paths[weights]))
-    source = {"kind": "folder" if place.is_dir() else "file", "path": str(place)}
+    source: FolderPlace | FilePlace = (
+        {"kind": "folder", "path": str(place)}
+        if place.is_dir()
+        else {"kind": "file", "path": str(place)}
+    )
     return _facts(source, format_, files, shape, training)
 
 
 def _from_hub(
-    dictionary: dict[str, Any], entry: ReleaseEntry, hub: Hub, memo: HashMemo
+    dictionary: DictionaryJson, entry: ReleaseEntry, hub: Hub, memo: HashMemo
 ) -> DictionaryFacts:
     """Describe a release's dictionary; of the weights only the header is fetched."""
     at = hub.commit(entry.repo, dictionary.get("revision") or "main", "release")
@@ -155,13 +170,11 @@ def _from_hub(
     shape = _shape(config, headers, "id")
     files = {name: hub.sha256(at, f"{folder}/{name}", "id", memo) for name in (*present, weights)}
     _check_declared(dictionary, files[weights], f"{folder}/{weights} of {entry.repo}")
-    source = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
+    source: HubFolderPlace = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
     return _facts(source, format_, files, shape, training)
 
 
-def _config(
-    format_: str, path: Path | None, field: str
-) -> tuple[SaelensConfig | None, dict[str, Any]]:
+def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig | None, JsonObject]:
     """Return a SAELens dictionary's config (Gemma Scope is always a JumpReLU), and what is said."""
     try:
         if format_ == "saelens":
@@ -178,14 +191,14 @@ def _config(
     return None, said
 
 
-def _training(said: dict[str, Any], field: str) -> Training:
+def _training(said: JsonObject, field: str) -> Training:
     try:
         return read_training(said)
     except ValueError as error:
         raise InputRefused(field, str(error)) from None
 
 
-def _check_declared(dictionary: dict[str, Any], sha256: str, what: str) -> None:
+def _check_declared(dictionary: DictionaryJson, sha256: str, what: str) -> None:
     declared = dictionary.get("sha256")
     if declared is not None and declared != sha256:
         raise InputRefused(
@@ -216,9 +229,9 @@ class _Shape:
 
 
 def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field: str) -> _Shape:
-    """Return the shape that config and headers agree on. Gemma Scope is always a JumpReLU."""
+    """Return the shape that config and headers agree on; Gemma Scope needs no config."""
     if config is None:
-        return _checked_shape("jumprelu", headers, field)
+        return _checked_shape(GEMMA_SCOPE_ARCHITECTURE, headers, field)
     tensors = {name: headers[name] for name in headers.keys() - _OLD_SCALINGS}
     shape = _checked_shape(config.architecture, tensors, field)
     if (shape.d_in, shape.d_sae) != (config.d_in, config.d_sae):
@@ -236,21 +249,12 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
         listed = ", ".join(sorted(headers))[:200]
         raise InputRefused(field, f"expected an encoder matrix W_enc, found {listed or 'nothing'}")
     d_in, d_sae = encoder.shape
-    expected: dict[str, tuple[int, ...]] = {
-        "w_dec": (d_sae, d_in),
-        "b_enc": (d_sae,),
-        "b_dec": (d_in,),
-    }
-    if architecture == "jumprelu":
-        expected["threshold"] = (d_sae,)
-    if architecture == "batchtopk":  # the threshold that stands for the batch, one or per latent
-        name = "threshold" if "threshold" in headers else "topk_threshold"
-        expected[name] = (d_sae,) if name == "threshold" else ()
+    expected = _expected_shapes(architecture, headers.keys(), d_in, d_sae)
     for name, shape in expected.items():
         found = headers[name].shape if name in headers else "nothing"
         if found != shape:
             raise InputRefused(field, f"expected {name} of shape {shape}, found {found}")
-    extra = sorted(headers.keys() - expected.keys() - {"w_enc"})
+    extra = sorted(headers.keys() - expected.keys())
     if extra:
         raise InputRefused(
             field,
@@ -262,8 +266,24 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
     return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype])
 
 
+def _expected_shapes(
+    architecture: str, present: Collection[str], d_in: int, d_sae: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by its stored name, in lower case."""
+    stored, sizes = ARCHITECTURES[architecture], {"d_in": d_in, "d_sae": d_sae}
+    expected: dict[str, tuple[int, ...]] = {}
+    for tensor, axes in stored.tensors.items():
+        name = stored.stored_name(tensor).lower()
+        single = stored.one_for_all.get(tensor)
+        if single is None or name in present:
+            expected[name] = tuple(sizes[axis] for axis in axes)
+        else:
+            expected[single] = ()
+    return expected
+
+
 def _facts(
-    place: dict[str, Any],
+    place: DictionaryPlace,
     format_: str,
     files: dict[str, str],
     shape: _Shape,
@@ -273,7 +293,7 @@ def _facts(
     identity = digest(
         {"files": sorted(files.values()), "format": format_, "reader": READER_REVISION}
     )
-    ref = {
+    ref: DictionaryReference = {
         "identity": identity,
         "format": format_,
         "source": place,

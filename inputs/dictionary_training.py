@@ -10,10 +10,10 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from loopscope.inputs.model_aliases import names_of
 from loopscope.specs.hooks import Hook, all_streams
+from loopscope.specs.json_values import Json
 
 SHOWN_CHARACTERS_MAX = 80
 UNKNOWN_SHOWN_MAX = 8
@@ -41,7 +41,7 @@ class Training:
     notes: tuple[str, ...]
 
 
-def read_training(said: Mapping[str, Any]) -> Training:
+def read_training(said: Mapping[str, Json]) -> Training:
     """Return what the fields of a dictionary's config tell; ``ValueError`` names what misfits."""
     told = {name: value for name, value in said.items() if value is not None}
     hook = _hook(told)
@@ -56,7 +56,7 @@ def read_training(said: Mapping[str, Any]) -> Training:
     return Training(hook, names_of(model) if model else (), tuple(notes))
 
 
-def _hook(told: Mapping[str, Any]) -> str | None:
+def _hook(told: Mapping[str, Json]) -> str | None:
     for name in _PARTS:
         if name in told and told[name] is not False:
             raise ValueError(
@@ -75,7 +75,7 @@ def _hook(told: Mapping[str, Any]) -> str | None:
     return next(iter(found))
 
 
-def _residual_hook(place: Any) -> str:
+def _residual_hook(place: Json) -> str:
     """Return TransformerLens' name of a place, which may be Hugging Face's name of a block."""
     if isinstance(place, str):
         if block := _HUGGING_FACE_BLOCK.fullmatch(place):
@@ -87,7 +87,7 @@ def _residual_hook(place: Any) -> str:
     )
 
 
-def _notes(told: Mapping[str, Any]) -> Iterator[str]:
+def _notes(told: Mapping[str, Json]) -> Iterator[str]:
     for name, note in NOTED.items():
         if name in told and (text := note(told[name])) is not None:
             yield text
@@ -99,7 +99,7 @@ def _notes(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"fields that are not known here and have no effect: {shown}{more}"
 
 
-def _loaded_with(options: Any) -> str | None:
+def _loaded_with(options: Json) -> str | None:
     asked = options if isinstance(options, dict) else {"": options}
     listed = ", ".join(f"{name}={value}" for name, value in sorted(asked.items()) if value)
     if not listed:
@@ -110,7 +110,7 @@ def _loaded_with(options: Any) -> str | None:
     )
 
 
-def _without_bos(prepended: Any) -> str | None:
+def _without_bos(prepended: Json) -> str | None:
     if prepended is True:
         return None
     return (
@@ -119,23 +119,23 @@ def _without_bos(prepended: Any) -> str | None:
     )
 
 
-def _positions(slice_: Any) -> str | None:
+def _positions(slice_: Json) -> str | None:
     if not isinstance(slice_, list) or all(bound is None for bound in slice_):
         return None
     return f"it was trained on the positions {_short(slice_)} of each text only (seqpos_slice)"
 
 
-def _model_class(name: Any) -> str | None:
+def _model_class(name: Json) -> str | None:
     if name in ("HookedTransformer", "HookedTransformerProxyLM", "AutoModelForCausalLM"):
         return None
     return f"it was trained on a model of the class {_short(name)}"
 
 
-def _chat(formatted: Any) -> str | None:
+def _chat(formatted: Json) -> str | None:
     return "it was trained on text in a chat format" if formatted else None
 
 
-NOTED: Mapping[str, Callable[[Any], str | None]] = {
+NOTED: Mapping[str, Callable[[Json], str | None]] = {
     "model_from_pretrained_kwargs": _loaded_with,
     "model_kwargs": _loaded_with,
     "prepend_bos": _without_bos,
@@ -185,5 +185,5 @@ def _has_no_effect(name: str) -> bool:
     return name in _WEIGHTS or name in _TRAINING_NAMES or _TRAINING.fullmatch(name) is not None
 
 
-def _short(value: Any) -> str:
+def _short(value: Json) -> str:
     return repr(value)[:SHOWN_CHARACTERS_MAX]

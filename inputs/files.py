@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -20,6 +19,7 @@ from loopscope.inputs.errors import ResolutionPending
 from loopscope.inputs.file_stamps import FileStamp
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, is_pointer
+from loopscope.specs.json_values import JsonObject
 from loopscope.state import failpoints
 
 MEMO_ENTRIES_MAX = 4096
@@ -38,7 +38,7 @@ def default_cache() -> Path:
     return Path(named) if named else platformdirs.user_cache_path()
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> JsonObject:
     """Return the JSON object in a small file; ``ValueError`` when it is anything else."""
     with path.open("rb") as stream:
         content = stream.read(JSON_BYTES_MAX + 1)

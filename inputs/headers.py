@@ -15,11 +15,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any, BinaryIO, TypeGuard
+from typing import BinaryIO, TypeGuard
 
 from numpy.lib import format as npy
 
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
+from loopscope.specs.json_values import Json, JsonObject
 
 SAFETENSORS_HEADER_BYTES_MAX = 8 * 2**20
 """Some 70,000 tensors. The format allows 100 MB, which as values would be gigabytes of memory."""
@@ -81,7 +82,7 @@ def read_safetensors_header(stream: BinaryIO, size: int) -> dict[str, TensorHead
     return headers
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _distinct(pairs: list[tuple[str, Json]]) -> JsonObject:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise HeaderError("the header names something twice")
@@ -99,7 +100,7 @@ def _check_coverage(places: list[tuple[int, int]], data_bytes: int) -> None:
         raise HeaderError(f"{data_bytes - end} bytes at the end belong to no tensor")
 
 
-def _safetensors_entry(name: str, entry: Any, data_bytes: int) -> TensorHeader:
+def _safetensors_entry(name: str, entry: Json, data_bytes: int) -> TensorHeader:
     wrong = HeaderError(f"the entry of tensor {name[:80]!r} is malformed")
     if not isinstance(entry, dict) or str(entry.get("dtype")) not in _ITEM_BYTES:
         raise wrong
@@ -114,7 +115,7 @@ def _safetensors_entry(name: str, entry: Any, data_bytes: int) -> TensorHeader:
     return TensorHeader(dtype, tuple(shape))
 
 
-def _naturals(value: Any) -> TypeGuard[list[int]]:
+def _naturals(value: Json) -> TypeGuard[list[int]]:
     return (
         isinstance(value, list)
         and len(value) <= DIMENSIONS_MAX

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from loopscope.specs.json_values import Json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def shards_of(index: Mapping[str, Any]) -> list[str]:
+def shards_of(index: Mapping[str, Json]) -> list[str]:
     """Return the files that an index of weights names, in order; none where it names no file."""
     places = index.get("weight_map")
     return sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
@@ -26,6 +27,6 @@ def pickled_among(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.endswith(_PICKLED))
 
 
-def asks_for_code(config: Mapping[str, Any]) -> bool:
+def asks_for_code(config: Mapping[str, Json]) -> bool:
     """Whether a config names code of the model's own repository."""
     return "auto_map" in config

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo, read_json_object
@@ -24,6 +24,9 @@ from loopscope.inputs.model_files import (
 from loopscope.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
+from loopscope.specs.json_values import JsonObject
+from loopscope.specs.payloads.references import HubPlace, ModelPlace, ModelReference, PackagePlace
+from loopscope.specs.spec_json import ModelJson, ModelSourceJson
 from loopscope.specs.tokens import BOS_ADVICE
 
 CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
@@ -61,7 +64,7 @@ class ModelFacts:
     original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown.
     """
 
-    ref: dict[str, Any]
+    ref: ModelReference
     d_model: int
     n_layers: int | None
     architecture: str
@@ -69,7 +72,7 @@ class ModelFacts:
 
 
 def describe_model(
-    model: dict[str, Any], *, hub: Hub | None = None, memo: HashMemo | None = None
+    model: ModelJson, *, hub: Hub | None = None, memo: HashMemo | None = None
 ) -> ModelFacts:
     """Resolve a spec's ``model`` (name, source, dtype) to files, hashes and facts.
 
@@ -78,7 +81,8 @@ def describe_model(
     """
     if model.get("dtype", "float32") not in DTYPES:
         raise InputRefused("dtype", f"unknown dtype {model['dtype']!r}; use {', '.join(DTYPES)}")
-    source = {key: value for key, value in (model.get("source") or {}).items() if value is not None}
+    given = model.get("source") or {}
+    source = cast(ModelSourceJson, {key: v for key, v in given.items() if v is not None})
     memo = memo or HashMemo()
     try:
         if "package" in source:
@@ -97,16 +101,16 @@ def describe_model(
     return _from_hub(model, source, hub or Hub(), memo)
 
 
-def _from_package(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) -> ModelFacts:
+def _from_package(model: ModelJson, source: ModelSourceJson, memo: HashMemo) -> ModelFacts:
     found = find_packaged_gguf(source["package"])
     sha256 = memo.sha256(*found.parts)
     _check_declared(source, sha256, f"{found.name} of package {source['package']}")
     facts = _gguf_facts(found.parts[0], "source.package")
-    place = {"kind": "package", "package": source["package"], "sha256": sha256}
+    place: PackagePlace = {"kind": "package", "package": source["package"], "sha256": sha256}
     return _gguf_model(model, place, {found.name: sha256}, facts)
 
 
-def _from_gguf(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) -> ModelFacts:
+def _from_gguf(model: ModelJson, source: ModelSourceJson, memo: HashMemo) -> ModelFacts:
     path = Path(source["gguf"])
     if not path.is_file():
         raise InputRefused("source.gguf", f"there is no file {path}")
@@ -122,7 +126,7 @@ def _from_gguf(model: dict[str, Any], source: dict[str, Any], memo: HashMemo) ->
     return _gguf_model(model, {"kind": "gguf", "path": str(path)}, {path.name: sha256}, facts)
 
 
-def _check_declared(source: dict[str, Any], sha256: str, what: str) -> None:
+def _check_declared(source: ModelSourceJson, sha256: str, what: str) -> None:
     declared = source.get("sha256")
     if declared is not None and declared != sha256:
         raise InputRefused(
@@ -141,14 +145,14 @@ def _gguf_facts(path: Path, field: str) -> GgufFacts:
 
 
 def _gguf_model(
-    model: dict[str, Any], place: dict[str, Any], files: dict[str, str], facts: GgufFacts
+    model: ModelJson, place: ModelPlace, files: dict[str, str], facts: GgufFacts
 ) -> ModelFacts:
     ref = _reference(model, place, files, "gguf-dequantise")
     quantised = f"{facts.quantised}, dequantised" if facts.quantised else None
     return ModelFacts(ref, facts.d_model, facts.n_layers, facts.architecture, quantised)
 
 
-def _from_folder(model: dict[str, Any], folder: Path, memo: HashMemo) -> ModelFacts:
+def _from_folder(model: ModelJson, folder: Path, memo: HashMemo) -> ModelFacts:
     field = "source.folder"
     if not folder.is_dir():
         raise InputRefused(field, f"there is no folder {folder}")
@@ -180,9 +184,7 @@ def _check_weights(path: Path, field: str) -> None:
         raise InputRefused(field, f"{path}: {error}") from None
 
 
-def _from_hub(
-    model: dict[str, Any], source: dict[str, Any], hub: Hub, memo: HashMemo
-) -> ModelFacts:
+def _from_hub(model: ModelJson, source: ModelSourceJson, hub: Hub, memo: HashMemo) -> ModelFacts:
     field = "source.hub" if "hub" in source else "name"
     named = str(source.get("hub", model["name"]))
     at = hub.commit(HUB_REPOSITORIES.get(named, named), source.get("revision", "main"), field)
@@ -192,7 +194,7 @@ def _from_hub(
     config = _read_config(hub.download(at, "config.json", field), field)
     _check_tokenizer(chosen, lambda name: hub.download(at, name, field), field)
     files = {name: hub.sha256(at, name, field, memo) for name in chosen}
-    place = {"kind": "hub", "repo": at.repo, "revision": at.commit}
+    place: HubPlace = {"kind": "hub", "repo": at.repo, "revision": at.commit}
     return _safetensors_model(model, place, files, config, field)
 
 
@@ -246,14 +248,14 @@ def _weights(
     return [INDEX, *wanted]
 
 
-def _read_json(path: Path, field: str) -> dict[str, Any]:
+def _read_json(path: Path, field: str) -> JsonObject:
     try:
         return read_json_object(path)
     except ValueError as error:
         raise InputRefused(field, f"{path.name} is not readable: {error}") from None
 
 
-def _read_config(path: Path, field: str) -> dict[str, Any]:
+def _read_config(path: Path, field: str) -> JsonObject:
     """Return a config; one that names code of the model's own is refused."""
     config = _read_json(path, field)
     if asks_for_code(config):
@@ -278,7 +280,7 @@ def _read_config(path: Path, field: str) -> dict[str, Any]:
     return config
 
 
-def _refuse_kernels(config: dict[str, Any], name: str, field: str) -> None:
+def _refuse_kernels(config: JsonObject, name: str, field: str) -> None:
     for part in (config, config.get("text_config")):
         for key in ("attn_implementation", "_attn_implementation"):
             asked = part.get(key) if isinstance(part, dict) else None
@@ -310,10 +312,10 @@ def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str)
 
 
 def _safetensors_model(
-    model: dict[str, Any],
-    place: dict[str, Any],
+    model: ModelJson,
+    place: ModelPlace,
     files: dict[str, str],
-    config: dict[str, Any],
+    config: JsonObject,
     field: str,
 ) -> ModelFacts:
     text = config.get("text_config")
@@ -338,14 +340,14 @@ def _safetensors_model(
     )
 
 
-def _count(config: dict[str, Any], *names: str) -> int | None:
+def _count(config: JsonObject, *names: str) -> int | None:
     values = (config.get(name) for name in names)
     return next((value for value in values if type(value) is int and value > 0), None)
 
 
 def _reference(
-    model: dict[str, Any], place: dict[str, Any], files: dict[str, str], converter: str
-) -> dict[str, Any]:
+    model: ModelJson, place: ModelPlace, files: dict[str, str], converter: str
+) -> ModelReference:
     """Return the job's model reference.
 
     The identity leaves out names and places: the same bytes, loaded in the same way, are the

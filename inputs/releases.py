@@ -8,13 +8,14 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import yaml
 
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.saelens_config import DECIDING
 from loopscope.specs.hooks import Hook, all_streams
+from loopscope.specs.json_values import JsonObject
 
 REGISTRY_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 100
@@ -31,6 +32,24 @@ _RELEASE = re.compile(r"[^\s/:]+")
 """A key of the registry's outermost level; the text is searched for it, so it must be one line."""
 
 
+class DictionaryEntry(TypedDict):
+    """What SAELens' registry says of one dictionary of a release."""
+
+    id: str
+    path: str
+    norm_scaling_factor: NotRequired[float]
+
+
+class ReleaseBlock(TypedDict):
+    """What SAELens' registry says of a release."""
+
+    repo_id: str
+    model: NotRequired[str]
+    conversion_func: NotRequired[str | None]
+    config_overrides: NotRequired[JsonObject | None]
+    saes: list[DictionaryEntry]
+
+
 @dataclass(frozen=True)
 class ReleaseEntry:
     """One dictionary of a release: hub repository, folder in it and how it is read.
@@ -42,7 +61,7 @@ class ReleaseEntry:
     repo: str
     path: str
     loader: str
-    said: dict[str, Any]
+    said: JsonObject
 
 
 def find_release(release: str, sae_id: str) -> ReleaseEntry:
@@ -65,7 +84,7 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
     path, repo = _safe_path(str(entry["path"])), str(block["repo_id"])
     overrides = block.get("config_overrides") or {}
     _refuse_changes(release, sae_id, entry, overrides)
-    said = {"model_name": block.get("model"), **overrides}
+    said: JsonObject = {"model_name": block.get("model"), **overrides}
     if loader != "sae_lens":
         said["hook_name"] = _hook_from_path(release, sae_id, repo, path, loader)
     return ReleaseEntry(repo, path, loader, said)
@@ -134,11 +153,11 @@ def _id_at(block: str, path: str) -> str | None:
     return None
 
 
-def _entry_of(release: str, sae_id: str, block: dict[str, Any]) -> dict[str, Any]:
+def _entry_of(release: str, sae_id: str, block: ReleaseBlock) -> DictionaryEntry:
     entries = {str(entry["id"]): entry for entry in block["saes"]}
     if sae_id not in entries:
         raise InputRefused("id", _unknown(f"id of release {release}", sae_id, list(entries)))
-    return dict(entries[sae_id])
+    return entries[sae_id]
 
 
 def _refuse_loader(release: str, loader: str) -> None:
@@ -157,7 +176,7 @@ def _refuse_loader(release: str, loader: str) -> None:
 
 
 def _refuse_changes(
-    release: str, sae_id: str, entry: dict[str, Any], overrides: dict[str, Any]
+    release: str, sae_id: str, entry: DictionaryEntry, overrides: JsonObject
 ) -> None:
     """Refuse what the registry would change in what the weights compute: workers read the files."""
     if "norm_scaling_factor" in entry or "normalize_activations" in overrides:
@@ -223,11 +242,11 @@ def _release_names() -> list[str]:
     return re.findall(r"^(\S+):$", _registry_text(_registry()), flags=re.MULTILINE)
 
 
-def _release_block(release: str) -> dict[str, Any] | None:
+def _release_block(release: str) -> ReleaseBlock | None:
     """Return one release's entry: its block alone is parsed, the whole takes a second."""
     if not _RELEASE.fullmatch(release):
         return None
     text = _registry_text(_registry())
     found = re.search(rf"^{re.escape(release)}:\n((?: .*\n?)*)", text, flags=re.MULTILINE)
     block = yaml.safe_load(found.group(1)) if found else None
-    return block if isinstance(block, dict) else None
+    return cast(ReleaseBlock, block) if isinstance(block, dict) else None

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
 
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.specs.activation_scaling import advice_on
+from loopscope.specs.json_values import Json, JsonObject
 
-Architecture = Literal["standard", "jumprelu", "topk", "batchtopk"]
-ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 DECIDING = frozenset(
     """
     architecture activation_fn activation_fn_kwargs k d_in d_sae d_out apply_b_dec_to_input
@@ -29,27 +28,25 @@ _RENAMED = {
     "activation_fn_str": "activation_fn",
 }
 _MAJOR = re.compile(r"v?(\d+)(?:[.!+a-z-].*)?", re.IGNORECASE)
-_RESCALED = ("topk", "batchtopk")
-"""Architectures that know ``rescale_acts_by_decoder_norm``."""
 
 
 @dataclass(frozen=True)
 class SaelensConfig:
     """What decides how the weights are used; ``said`` is what the file says of all the rest.
 
-    ``k`` is the number of active latents of a TopK dictionary, None for the others.
+    ``k`` is the number of active latents where an architecture chooses so many, else None.
     """
 
-    architecture: Architecture
+    architecture: str
     d_in: int
     d_sae: int
     k: int | None
     apply_b_dec_to_input: bool
     rescale_acts_by_decoder_norm: bool
-    said: dict[str, Any]
+    said: JsonObject
 
 
-def read_saelens_config(config: Mapping[str, Any]) -> SaelensConfig:
+def read_saelens_config(config: Mapping[str, Json]) -> SaelensConfig:
     """Return what a ``cfg.json`` means; ``ValueError`` names what is unsupported."""
     metadata = _metadata(config)
     before_6 = _is_before_6(config, metadata)
@@ -61,21 +58,21 @@ def read_saelens_config(config: Mapping[str, Any]) -> SaelensConfig:
         architecture,
         d_in,
         d_sae,
-        _k(named, d_sae, before_6=before_6) if architecture == "topk" else None,
+        _k(named, d_sae, before_6=before_6) if ARCHITECTURES[architecture].chooses_k else None,
         apply_b_dec_to_input=_flag(named, "apply_b_dec_to_input", default=True),
         rescale_acts_by_decoder_norm=_rescaled(named, architecture),
         said=_said(config, metadata, before_6=before_6),
     )
 
 
-def _metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(config: Mapping[str, Json]) -> JsonObject:
     metadata = config.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise ValueError(f"expected metadata to be an object, found {_short(metadata)}")
     return metadata or {}
 
 
-def _is_before_6(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+def _is_before_6(config: Mapping[str, Json], metadata: Mapping[str, Json]) -> bool:
     """Whether the file has the form of SAELens 5 and older, as one without a version has."""
     version = config.get("sae_lens_version") or metadata.get("sae_lens_version")
     if not version:
@@ -86,31 +83,31 @@ def _is_before_6(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool
     return int(found[1]) < 6
 
 
-def _architecture(named: Mapping[str, Any], *, before_6: bool) -> Architecture:
+def _architecture(named: Mapping[str, Json], *, before_6: bool) -> str:
     """Return the architecture; before SAELens 6 a TopK SAE was a standard one by activation."""
     architecture = named.get("architecture", "standard" if before_6 else None)
     activation = named.get("activation_fn") or "relu"
     if before_6 and (architecture, activation) == ("standard", "topk") and _own_k(named):
         return "topk"
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(
             f"architecture {_short(architecture)} is not supported; "
             f"supported are {', '.join(ARCHITECTURES)}"
         )
-    if activation != "relu" and (architecture, activation) != ("topk", "topk"):
+    if activation not in ARCHITECTURES[architecture].activations:
         raise ValueError(
             f"activation_fn {_short(activation)} is not supported for architecture {architecture!r}"
         )
-    return cast(Architecture, architecture)
+    return architecture
 
 
-def _own_k(named: Mapping[str, Any]) -> bool:
+def _own_k(named: Mapping[str, Json]) -> bool:
     """Whether a file of SAELens 5 and older brings the ``k`` of its activation."""
     options = named.get("activation_fn_kwargs")
     return isinstance(options, dict) and options.get("k") is not None
 
 
-def _k(named: Mapping[str, Any], d_sae: int, *, before_6: bool) -> int:
+def _k(named: Mapping[str, Json], d_sae: int, *, before_6: bool) -> int:
     """Return ``k``: version 6 has a field for it, and asks the activation's options no more."""
     options = named.get("activation_fn_kwargs") if before_6 else None
     ours = options["k"] if isinstance(options, dict) and "k" in options else named.get("k")
@@ -121,7 +118,7 @@ def _k(named: Mapping[str, Any], d_sae: int, *, before_6: bool) -> int:
 
 
 def _refuse_unapplied(
-    named: Mapping[str, Any], metadata: Mapping[str, Any], *, before_6: bool
+    named: Mapping[str, Json], metadata: Mapping[str, Json], *, before_6: bool
 ) -> None:
     """Refuse each field that would change activations and that no loader applies."""
     normalisation = named.get("normalize_activations") or "none"
@@ -141,27 +138,28 @@ def _refuse_unapplied(
         raise ValueError("d_out is not d_in: it does not write the residual stream that it reads")
 
 
-def _rescaled(named: Mapping[str, Any], architecture: Architecture) -> bool:
+def _rescaled(named: Mapping[str, Json], architecture: str) -> bool:
     name = "rescale_acts_by_decoder_norm"
-    if architecture == "batchtopk" and name not in named:
+    known = ARCHITECTURES[architecture].rescaled
+    if known == "required" and name not in named:
         raise ValueError(
-            f"{name} is missing: SAELens takes that for true in a batchtopk file, but its versions "
-            f"that wrote no such field did not rescale; write {name}: true or false"
+            f"{name} is missing: SAELens takes that for true in a {architecture} file, but its "
+            f"versions that wrote no such field did not rescale; write {name}: true or false"
         )
     rescaled = _flag(named, name, default=False)
-    if rescaled and architecture not in _RESCALED:
+    if rescaled and known == "never":
         raise ValueError(f"{name} is not supported for architecture {architecture!r}")
     return rescaled
 
 
-def _flag(named: Mapping[str, Any], name: str, *, default: bool) -> bool:
+def _flag(named: Mapping[str, Json], name: str, *, default: bool) -> bool:
     value = named.get(name, default)
     if not isinstance(value, bool):
         raise ValueError(f"expected {name} to be true or false, found {_short(value)}")
     return value
 
 
-def _positive(value: Any, name: str) -> int:
+def _positive(value: Json, name: str) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int or value <= 0:
@@ -170,13 +168,13 @@ def _positive(value: Any, name: str) -> int:
 
 
 def _said(
-    config: Mapping[str, Any], metadata: Mapping[str, Any], *, before_6: bool
-) -> dict[str, Any]:
+    config: Mapping[str, Json], metadata: Mapping[str, Json], *, before_6: bool
+) -> JsonObject:
     """Return the fields of ``metadata``, which before SAELens 6 stood beside the others."""
     filled = {name: value for name, value in metadata.items() if value is not None}
     plain = {name: value for name, value in config.items() if value is not None}
     return {**filled, **plain} if before_6 else {**config, **filled}
 
 
-def _short(value: Any) -> str:
+def _short(value: Json) -> str:
     return repr(value)[:SHOWN_CHARACTERS_MAX]

@@ -14,11 +14,11 @@ import typer
 from loopscope import commands
 from loopscope.commands.command_line import Application, Group
 from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
-from loopscope.outlet import outlets
-from loopscope.reports.terminal import printable
 from loopscope.specs.errors import InvalidSpec
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import Failure
+from loopscope.terminal.outlet import outlets
+from loopscope.terminal.printable import printable
 
 
 def application(words: Collection[str] = ()) -> typer.Typer:

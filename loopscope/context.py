@@ -14,7 +14,8 @@ from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
-from loopscope.state.folder import StateFolder, open_state
+from loopscope.state.db.dialect.contract import Dialect
+from loopscope.state.folder import StateFolder, database_of, may_hold_artifacts, open_state
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
 
@@ -83,30 +84,31 @@ class Globals:
         return open_to_read(self.state_path)
 
     def _refuse_missing(self) -> None:
-        database = self.state_path / "state.db"
+        database = database_of(self.state_path)
         if _stays_empty(database):
             raise CommandError(
-                f"{database} is empty: the recorded state is lost; run `loopscope rebuild SPECS` "
-                "(artifacts that are still there are taken over without a run)",
+                f"{database.place} is empty: the recorded state is lost; run `loopscope rebuild "
+                "SPECS` (artifacts that are still there are taken over without a run)",
                 1,
             )
-        if not database.exists() and (self.state_path / "artifacts").is_dir():
+        missing = database.size_bytes() is None
+        if missing and may_hold_artifacts(self.state_path):
             raise CommandError(
-                f"{database} is gone, its artifacts are not; run `loopscope rebuild SPECS` "
+                f"{database.place} is gone, its artifacts are not; run `loopscope rebuild SPECS` "
                 "(they are taken over without a run)",
                 1,
             )
-        if not database.exists():
+        if missing:
             raise CommandError(
                 f"no state folder at {self.state_path}; run `loopscope apply -f …` first, "
                 "or name one with --state or LOOPSCOPE_STATE"
             )
 
 
-def _stays_empty(database: Path) -> bool:
+def _stays_empty(database: Dialect) -> bool:
     """Whether a database is empty, and not because the first command of all is making it."""
     deadline = time.monotonic() + MAKING_SECONDS_MAX
-    while database.is_file() and database.stat().st_size == 0:
+    while database.size_bytes() == 0:
         if time.monotonic() >= deadline:
             return True
         time.sleep(MAKING_SECONDS_MAX / 100)

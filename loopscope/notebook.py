@@ -11,24 +11,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import pandas
 
-from loopscope.reports.documents import object_document
-from loopscope.reports.listing import by_owner, stage_word
-from loopscope.reports.numbers import testable
-from loopscope.reports.present import present
-from loopscope.reports.several import several
-from loopscope.reports.story import confirmation
-from loopscope.reports.view import ExperimentView, StageView
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.artifacts.gate import Gate
+from loopscope.specs.artifacts.mapping import GATE, PAIRS
+from loopscope.specs.artifacts.steering import ARMS, SAMPLES, SCORES, VERDICT
+from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.specs.suggest import did_you_mean
 from loopscope.state.db import objects
 from loopscope.state.read_only import looking_at
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.documents.objects import StatusDocument, object_document
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.numbers import testable
+from loopscope.views.present import present
+from loopscope.views.several import several
+from loopscope.views.stages import by_owner, stage_word
 
 Side = Literal["coarse", "fine"]
 _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")
@@ -86,7 +89,7 @@ class Experiments(Mapping[str, "Experiment"]):
         for record, children in self._records():
             prefix = f"{record.key.name}-"
             stages = {child.key.name.removeprefix(prefix): child for child in children}
-            row: dict[str, Any] = {"name": record.key.name, "ready": record.ready}
+            row: dict[str, object] = {"name": record.key.name, "ready": record.ready}
             row |= {stage: stage_word(stages[stage]) for stage in NODE_NAMES if stage in stages}
             summary = testable(record.status.summary) if record.ready else {}
             row |= {name: summary.get(name) for name in _OVERVIEW}
@@ -157,8 +160,8 @@ class Artifact:
     content_digest: str
     folder: Path
     files: tuple[str, ...]
-    metrics: dict[str, Any]
-    manifest: dict[str, Any]
+    metrics: Mapping[str, Any]
+    manifest: Mapping[str, Any]
 
 
 class Experiment:
@@ -186,14 +189,14 @@ class Experiment:
         return self._record.ready
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Mapping[str, Any]:
         """The spec with its defaults and all prompts, as ``get -o json`` prints it."""
-        return dict(object_document(self._record)["spec"])
+        return object_document(self._record)["spec"]
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusDocument:
         """Conditions, summary and inputs, as ``get -o json`` prints them."""
-        return dict(object_document(self._record)["status"])
+        return object_document(self._record)["status"]
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
@@ -220,58 +223,59 @@ class Experiment:
 
     def pairs(self) -> pandas.DataFrame:
         """Return the coarse and fine latents side by side (``pairs.parquet``)."""
-        return self.table("pairs.parquet")
+        return self.table(PAIRS.name)
 
     def features(self, side: Side = "coarse") -> pandas.DataFrame:
         """Return one row a latent of the coarse or the fine dictionary, with ``candidate``."""
         if side not in ("coarse", "fine"):
             raise ValueError(f"side is {side!r}; expected 'coarse' or 'fine'")
-        frame = self._view.stage(side).table("features.parquet").copy()
-        frame["candidate"] = frame["latent"].isin(self._view.candidates(side))
+        frame = self._view.stage(side).table(FEATURES).copy()
+        frame[CANDIDATE.name] = frame["latent"].isin(self._view.candidates(side))
         return frame
 
     def scores(self) -> pandas.DataFrame:
         """Return every outcome of every steered text (``steering_scores.parquet``)."""
-        return self.table("steering_scores.parquet")
+        return self.table(SCORES.name)
 
     def samples(self) -> pandas.DataFrame:
         """Return the texts that were generated (``steering_samples.parquet``)."""
-        return self.table("steering_samples.parquet")
+        return self.table(SAMPLES.name)
 
     def arms(self) -> pandas.DataFrame:
         """Return one row an arm and strength (``arms.parquet``)."""
-        return self.table("arms.parquet")
+        return self.table(ARMS.name)
 
     def prompts(self) -> pandas.DataFrame:
         """Return the prompts with their condition, split and group (``prompts.parquet``)."""
-        return self.table(PROMPTS)
+        return self.table(PROMPTS.name)
 
-    def gate(self) -> dict[str, Any]:
+    def gate(self) -> Gate:
         """Return what the gate said and why (``gate.json``)."""
-        return self.document("gate.json")
+        return cast(Gate, self.document(GATE.name))
 
     def confirmation(self) -> str:
         """Return how many candidates passed again on test prompts, or ``not confirmed: …``."""
-        return confirmation(self._view)
+        return self._view.confirmation
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Verdict:
         """Return the verdict on steering with every contrast (``verdict.json``)."""
-        return self.document("verdict.json")
+        return cast(Verdict, self.document(VERDICT.name))
 
     def table(self, name: str) -> pandas.DataFrame:
         """Return any table of ``docs/artifacts.md`` by its file name in the evidence bundle."""
-        if name in ("features_coarse.parquet", "features_fine.parquet"):
-            return self.features("coarse" if "coarse" in name else "fine")
-        return self._stage_of(name).table(name).copy()
+        for side in get_args(Side):
+            if name == bundled_features(side):
+                return self.features(side)
+        return self._stage_of(name).table_named(name).copy()
 
     def document(self, name: str) -> dict[str, Any]:
         """Return any JSON file of ``docs/artifacts.md`` by its name."""
-        return dict(self._stage_of(name).document(name))
+        return dict(self._stage_of(name).document_named(name))
 
     def _stage_of(self, name: str) -> StageView:
         """Return the stage whose artifact has this file. Raises LookupError, and says why."""
         stages = list(self._view.stages.values())
-        for stage in [self._view.prompts, *stages] if name == PROMPTS else stages:
+        for stage in [self._view.prompts, *stages] if name == PROMPTS.name else stages:
             if stage.artifact is not None and name in stage.artifact.files:
                 return stage
         missing = [f"{stage.name} ({stage.problem})" for stage in stages if not stage.available]

@@ -6,18 +6,19 @@ megabytes. So nothing here ever holds more than one block of rows by latents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-Architecture = Literal["standard", "jumprelu", "topk", "batchtopk"]
+Axis = Literal["d_in", "d_sae"]
 
 BLOCK_BYTES_MAX = 128 * 2**20
 BLOCK_ELEMENTS_MAX = 2**31 - 1
@@ -25,45 +26,52 @@ BLOCK_ELEMENTS_MAX = 2**31 - 1
 LATENTS_PER_BLOCK_MAX = 16_384
 
 
+class Margins(NamedTuple):
+    """Activations, and how far each of them lies above the edge at which it would be silent.
+
+    ``margins`` has one pre-activation minus its edge for each stored activation, in its order.
+    ``rivals`` is, for each row, the latent that stands at the edge (the first that TopK leaves
+    out), -1 where the edge is a number.
+    """
+
+    activations: scipy.sparse.csr_array
+    margins: NDArray[np.float64]
+    rivals: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
-class SparseDictionary:
+class SparseDictionary(ABC):
     """A sparse autoencoder in the unit of the residual stream, every tensor float32.
 
-    Activations are ``act((x - apply_b_dec_to_input * b_dec) @ w_enc + b_enc)`` and the
-    reconstruction is ``a @ w_dec + b_dec``. ``act`` is ReLU for ``standard``; ReLU where the
-    pre-activation exceeds ``threshold`` for ``jumprelu`` and for ``batchtopk`` (whose stored
-    threshold replaces the batch); ReLU of the ``k`` largest pre-activations for ``topk``. Every
-    input scaling is folded into the weights before a dictionary is built.
+    What latents read of a row is the architecture's: each is a class of its own, in
+    ``loopscope.numerics.architectures``. The reconstruction is ``a @ w_dec + b_dec``. Every input
+    scaling is folded into the weights before a dictionary is built.
     """
+
+    architecture: ClassVar[str]
+    """SAELens' name of the architecture."""
+    required_tensors: ClassVar[Mapping[str, tuple[Axis, ...]]] = {
+        "w_enc": ("d_in", "d_sae"),
+        "b_enc": ("d_sae",),
+        "w_dec": ("d_sae", "d_in"),
+        "b_dec": ("d_in",),
+    }
+    """The tensors that make a dictionary, each a field, with their axes."""
 
     w_enc: Float[Tensor, "d_in d_sae"]
     b_enc: Float[Tensor, " d_sae"]
     w_dec: Float[Tensor, "d_sae d_in"]
     b_dec: Float[Tensor, " d_in"]
-    architecture: Architecture
-    threshold: Float[Tensor, " d_sae"] | None = None
-    k: int | None = None
-    apply_b_dec_to_input: bool = True
+    apply_b_dec_to_input: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Raise ``ValueError`` for shapes, dtypes or parts that do not make a dictionary."""
-        if self.architecture not in get_args(Architecture):
-            raise ValueError(f"unknown architecture {self.architecture!r}")
-        expected = {
-            "w_enc": (self.d_in, self.d_sae),
-            "b_enc": (self.d_sae,),
-            "w_dec": (self.d_sae, self.d_in),
-            "b_dec": (self.d_in,),
-        }
-        if self.architecture in ("jumprelu", "batchtopk"):
-            expected["threshold"] = (self.d_sae,)
-        for name, shape in expected.items():
-            tensor = getattr(self, name)
-            if tensor is None or tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
-                found = "nothing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        """Raise ``ValueError`` for shapes, dtypes or settings that do not make a dictionary."""
+        sizes = {"d_in": self.d_in, "d_sae": self.d_sae}
+        for name, axes in self.required_tensors.items():
+            tensor, shape = getattr(self, name), tuple(sizes[axis] for axis in axes)
+            if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
+                found = f"{tensor.dtype} {tuple(tensor.shape)}"
                 raise ValueError(f"{name} must be float32 of shape {shape}, found {found}")
-        if self.architecture == "topk" and not (self.k and 1 <= self.k <= self.d_sae):
-            raise ValueError(f"topk needs 1 <= k <= {self.d_sae}, found {self.k}")
 
     @property
     def d_in(self) -> int:
@@ -75,17 +83,43 @@ class SparseDictionary:
         """Number of latents."""
         return int(self.w_enc.shape[1])
 
-    def to(self, device: str) -> SparseDictionary:
-        """Return the same dictionary on ``device`` (itself where it is there already)."""
-        threshold = None if self.threshold is None else self.threshold.to(device)
-        return replace(
-            self,
-            w_enc=self.w_enc.to(device),
-            b_enc=self.b_enc.to(device),
-            w_dec=self.w_dec.to(device),
-            b_dec=self.b_dec.to(device),
-            threshold=threshold,
-        )
+    def to(self, device: str) -> Self:
+        """Return the same dictionary on ``device``; tensors that are there already are shared."""
+        moved = {name: getattr(self, name).to(device) for name in self.required_tensors}
+        return replace(self, **moved)
+
+    def centred(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_in"]:
+        """Return the rows as the encoder reads them."""
+        return x - self.b_dec if self.apply_b_dec_to_input else x
+
+    @abstractmethod
+    def encode_block(
+        self, x: Float[Tensor, "rows d_in"], latent_block: int
+    ) -> scipy.sparse.csr_array:
+        """Return the activations [rows, d_sae] of float32 rows, all stored > 0.
+
+        No more than ``latent_block`` latents of all rows are held dense at once.
+        """
+
+    @abstractmethod
+    def with_margins(
+        self, x: Float[Tensor, "rows d_in"], row_block: int, latent_block: int
+    ) -> Margins:
+        """Return the activations as ``encode`` does, each with its margin."""
+
+    def subset(self, latents: Sequence[int]) -> tuple[SparseDictionary, tuple[int, ...]]:
+        """Return the smallest dictionary that reads ``latents`` as this one does.
+
+        And their numbers in it. Where latents compete that is the whole dictionary.
+        """
+        return self, tuple(latents)
+
+    def activations(
+        self, x: Float[Tensor, "rows d_in"], latents: Sequence[int]
+    ) -> Float[Tensor, "rows latents"]:
+        """Return the dense activations of some latents, float32, on the rows' device."""
+        found = encode(self, x, *block_shape(len(x), self.d_sae))[:, list(latents)]
+        return torch.from_numpy(found.toarray()).to(x.device)
 
 
 def block_shape(rows: int, latents: int, bytes_max: int = BLOCK_BYTES_MAX) -> tuple[int, int]:
@@ -103,19 +137,22 @@ def encode(
 ) -> scipy.sparse.csr_array:
     """Return the activations [rows, d_sae] as float32 CSR with sorted indices, all stored > 0.
 
-    ReLU and JumpReLU are sliced over latents; TopK keeps a running merge, so its choice is that
-    of the whole row whatever the blocks; of equal pre-activations the lower latent wins. A block
-    larger than int32 can count is narrowed. NaN in ``x`` would read as silence: check it before.
+    Blocks change nothing. One larger than int32 can count is narrowed. NaN in ``x`` would read as
+    silence: check it before.
     """
     row_block = max(1, min(row_block, BLOCK_ELEMENTS_MAX // min(latent_block, dictionary.d_sae)))
-    encode_rows = _encode_topk if dictionary.architecture == "topk" else _encode_thresholded
     blocks = [
-        encode_rows(dictionary, x[start : start + row_block].float(), latent_block)
+        dictionary.encode_block(x[start : start + row_block].float(), latent_block)
         for start in range(0, x.shape[0], row_block)
     ]
     if not blocks:
         return scipy.sparse.csr_array((0, dictionary.d_sae), dtype=np.float32)
     return blocks[0] if len(blocks) == 1 else scipy.sparse.vstack(blocks, format="csr")
+
+
+def rows_of(activations: scipy.sparse.csr_array) -> NDArray[np.int64]:
+    """Return the row of each stored activation."""
+    return np.repeat(np.arange(activations.shape[0]), np.diff(activations.indptr))
 
 
 def decode(
@@ -135,76 +172,6 @@ def decode(
         include_last_offset=True,
     )
     return summed + dictionary.b_dec
-
-
-def _encode_thresholded(
-    dictionary: SparseDictionary, x: Float[Tensor, "rows d_in"], latent_block: int
-) -> scipy.sparse.csr_array:
-    """Encode one block of rows with ReLU or a stored threshold, latents block by block."""
-    parts = []
-    for start, hidden in _hidden_blocks(dictionary, x, latent_block):
-        fires = hidden > 0
-        if dictionary.threshold is not None:
-            fires &= hidden > dictionary.threshold[start : start + hidden.shape[1]]
-        rows, latents = fires.nonzero(as_tuple=True)
-        coordinates = (rows.cpu().numpy(), latents.cpu().numpy())
-        parts.append(
-            scipy.sparse.csr_array(
-                (hidden[rows, latents].cpu().numpy(), coordinates), shape=tuple(hidden.shape)
-            )
-        )
-    return parts[0] if len(parts) == 1 else scipy.sparse.hstack(parts, format="csr")
-
-
-def _encode_topk(
-    dictionary: SparseDictionary, x: Float[Tensor, "rows d_in"], latent_block: int
-) -> scipy.sparse.csr_array:
-    """Encode one block of rows with TopK, merging the best of each block of latents."""
-    k = int(dictionary.k or 0)
-    values: Tensor | None = None
-    latents: Tensor | None = None
-    for start, hidden in _hidden_blocks(dictionary, x, latent_block):
-        block_values, block_latents = _largest(hidden, k)
-        block_latents = block_latents + start
-        if values is None or latents is None:
-            values, latents = block_values, block_latents
-            continue
-        merged = torch.cat([values, block_values], dim=1)
-        order = torch.sort(merged, dim=1, descending=True, stable=True).indices[:, :k]
-        values = merged.gather(1, order)
-        latents = torch.cat([latents, block_latents], dim=1).gather(1, order)
-    assert values is not None
-    assert latents is not None
-    rows, places = (values > 0).nonzero(as_tuple=True)
-    coordinates = (rows.cpu().numpy(), latents[rows, places].cpu().numpy())
-    return scipy.sparse.csr_array(
-        (values[rows, places].cpu().numpy(), coordinates), shape=(x.shape[0], dictionary.d_sae)
-    )
-
-
-def _hidden_blocks(
-    dictionary: SparseDictionary, x: Float[Tensor, "rows d_in"], latent_block: int
-) -> Iterator[tuple[int, Float[Tensor, "rows latents"]]]:
-    """Yield (first latent, pre-activations) for each block of latents."""
-    centred = x - dictionary.b_dec if dictionary.apply_b_dec_to_input else x
-    for start in range(0, dictionary.d_sae, latent_block):
-        latents = slice(start, start + latent_block)
-        yield start, centred @ dictionary.w_enc[:, latents] + dictionary.b_enc[latents]
-
-
-def _largest(
-    hidden: Float[Tensor, "rows latents"], k: int
-) -> tuple[Float[Tensor, "rows k"], Int64[Tensor, "rows k"]]:
-    """Return the ``k`` largest of each row, falling; of equal values the lower latent first."""
-    k = min(k, hidden.shape[1])
-    latents = torch.topk(hidden, k, dim=1).indices.sort(dim=1).values
-    smallest = hidden.gather(1, latents).min(dim=1, keepdim=True).values
-    ambiguous = ((hidden >= smallest).sum(dim=1) > k) & (smallest[:, 0] > 0)
-    if bool(ambiguous.any()):
-        full = torch.sort(hidden[ambiguous], dim=1, descending=True, stable=True).indices
-        latents[ambiguous] = full[:, :k].sort(dim=1).values
-    values, order = torch.sort(hidden.gather(1, latents), dim=1, descending=True, stable=True)
-    return values, latents.gather(1, order)
 
 
 @dataclass(frozen=True)

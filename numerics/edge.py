@@ -7,16 +7,13 @@ whatever lies within that rounding of the edge may fall on its other side.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from loopscope.numerics.dictionary import SparseDictionary, encode
+from loopscope.numerics.dictionary import SparseDictionary, rows_of
 
 ROUNDING = 16 * float(np.finfo(np.float32).eps)
 """Rounding of a pre-activation, as a share of the size of what is summed: 16 float32 eps, 1.9e-6.
@@ -49,47 +46,11 @@ def encode_to_the_edge(
     edge. The edge is 0 for ReLU, the larger of 0 and the threshold for JumpReLU and BatchTopK, and
     the largest pre-activation left out, or 0, for TopK. ``norms`` are those of ``encoder_norms``.
     """
-    if dictionary.architecture == "topk":
-        found, edges, at_edge = _encode_topk(dictionary, x, row_block, latent_block)
-    else:
-        found = encode(dictionary, x, row_block, latent_block)
-        edges, at_edge = np.zeros(len(x)), np.full(len(x), -1)
-    rows, latents = _rows_of(found), found.indices
-    centred = x.float() - dictionary.b_dec if dictionary.apply_b_dec_to_input else x.float()
-    lengths = torch.linalg.vector_norm(centred, dim=1).double().cpu().numpy()
+    found, margins, rivals = dictionary.with_margins(x, row_block, latent_block)
+    rows, latents = rows_of(found), found.indices
+    lengths = torch.linalg.vector_norm(dictionary.centred(x.float()), dim=1).double().cpu().numpy()
     columns = norms.double().cpu().numpy()
     biases = dictionary.b_enc.abs().double().cpu().numpy()
-    edge = edges[rows]
     size = lengths[rows] * columns[latents] + biases[latents]
-    size += np.where(at_edge >= 0, lengths * columns[at_edge] + biases[at_edge], 0.0)[rows]
-    if dictionary.threshold is not None:
-        edge = np.maximum(edge, dictionary.threshold.double().cpu().numpy()[latents])
-    return found, int(np.count_nonzero(found.data - edge <= ROUNDING * size))
-
-
-def _encode_topk(
-    dictionary: SparseDictionary, x: Float[Tensor, "rows d_in"], row_block: int, latent_block: int
-) -> tuple[scipy.sparse.csr_array, NDArray[np.float64], NDArray[np.int64]]:
-    """Return the activations, and of each row the first pre-activation left out and its latent.
-
-    0 and -1 where none above 0 is left out.
-    """
-    k = int(dictionary.k or 0)
-    one_more = replace(dictionary, k=min(k + 1, dictionary.d_sae))
-    found = encode(one_more, x, row_block, latent_block)
-    rows = _rows_of(found)
-    falling = np.lexsort((found.indices, -found.data, rows))
-    left_out = falling[np.arange(found.nnz) - found.indptr[rows] == k]
-    edges, latents = np.zeros(len(x)), np.full(len(x), -1)
-    edges[rows[left_out]] = found.data[left_out]
-    latents[rows[left_out]] = found.indices[left_out]
-    kept = np.ones(found.nnz, dtype=bool)
-    kept[left_out] = False
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(x)))])
-    parts = (found.data[kept], found.indices[kept], indptr.astype(found.indptr.dtype))
-    return scipy.sparse.csr_array(parts, shape=found.shape), edges, latents
-
-
-def _rows_of(activations: scipy.sparse.csr_array) -> NDArray[np.int64]:
-    """Return the row of each stored value."""
-    return np.repeat(np.arange(activations.shape[0]), np.diff(activations.indptr))
+    size += np.where(rivals >= 0, lengths * columns[rivals] + biases[rivals], 0.0)[rows]
+    return found, int(np.count_nonzero(margins <= ROUNDING * size))

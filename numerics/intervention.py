@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.numerics.dictionary import SparseDictionary, block_shape, encode
+from loopscope.numerics.dictionary import SparseDictionary
 
 
 @dataclass(frozen=True)
 class LatentReader:
     """Some latents of one dictionary: their activations on a residual, and their decoder rows.
 
-    ``encoder`` holds these latents alone where each fires for itself, and the whole dictionary
-    for ``topk``, where all latents compete; ``columns`` says which of its latents are meant.
+    ``encoder`` is as much of the dictionary as reading them needs; ``columns`` says which of its
+    latents are meant.
     """
 
     encoder: SparseDictionary
@@ -31,18 +31,7 @@ class LatentReader:
     @staticmethod
     def of(dictionary: SparseDictionary, latents: Sequence[int]) -> LatentReader:
         """Return the reader of ``latents``, in their order."""
-        if dictionary.architecture == "topk":
-            return LatentReader(dictionary, tuple(latents))
-        chosen = list(latents)
-        threshold = dictionary.threshold
-        alone = replace(
-            dictionary,
-            w_enc=dictionary.w_enc[:, chosen],
-            b_enc=dictionary.b_enc[chosen],
-            w_dec=dictionary.w_dec[chosen],
-            threshold=None if threshold is None else threshold[chosen],
-        )
-        return LatentReader(alone, tuple(range(len(chosen))))
+        return LatentReader(*dictionary.subset(latents))
 
     def to(self, device: torch.device | str) -> LatentReader:
         """Return the same reader on ``device``."""
@@ -55,17 +44,7 @@ class LatentReader:
 
     def activations(self, x: Float[Tensor, "states d_model"]) -> Float[Tensor, "states latents"]:
         """Return the latents' activations, float32."""
-        x = x.float()
-        if self.encoder.architecture == "topk":
-            blocks = block_shape(len(x), self.encoder.d_sae)
-            dense = encode(self.encoder, x, *blocks)[:, list(self.columns)].toarray()
-            return torch.from_numpy(dense).to(x.device)
-        centred = x - self.encoder.b_dec if self.encoder.apply_b_dec_to_input else x
-        hidden = centred @ self.encoder.w_enc + self.encoder.b_enc
-        fires = hidden > 0
-        if self.encoder.threshold is not None:
-            fires &= hidden > self.encoder.threshold
-        return torch.where(fires, hidden, 0.0)
+        return self.encoder.activations(x, self.columns)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,8 @@ assay: a single arm that moves the score, and room above it. A null result is a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +109,33 @@ class Judgement:
     p: WordP | None
 
 
+@dataclass(frozen=True)
+class SecondaryContrast:
+    """A contrast of a further outcome; ``p_holm`` is corrected over all of them."""
+
+    outcome: str
+    contrast: Contrast
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A judgement with what is to be said beside it; its reason names the larger run, too.
+
+    ``design`` is the cheapest run that would detect the smallest practical difference, where this
+    one was inconclusive; ``share_within_openings`` the part of the variance that more samples would
+    lessen. What rests on the binding contrast is None without one.
+    """
+
+    judgement: Judgement
+    p_intersection_union: float | None
+    design: Design | None
+    share_within_openings: float | None
+    detectable_difference: float | None
+    contrasts: list[Contrast]
+    secondary: list[SecondaryContrast]
+
+
 def judge(evidence: Evidence, rules: VerdictRules) -> Judgement:
     """Return the verdict alone: no contrast that it does not need, no design of a larger run."""
     primary = tuple(
@@ -131,8 +156,8 @@ def judge(evidence: Evidence, rules: VerdictRules) -> Judgement:
     return Judgement(verdict, reason, primary, intact, binding, assay, p)
 
 
-def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
-    """Return the verdict record (JSON-ready; what is not known is None, never 0)."""
+def decide(evidence: Evidence, rules: VerdictRules) -> Decision:
+    """Return the verdict with every contrast beside it, and what a larger run would need."""
     judgement = judge(evidence, rules)
     binding, reason = judgement.binding, judgement.reason
     design, share_within = None, None
@@ -142,29 +167,15 @@ def decide(evidence: Evidence, rules: VerdictRules) -> dict[str, Any]:
         if judgement.verdict == "Inconclusive":
             design = cheapest_design(differences, rules.min_difference)
             reason = f"{reason}{_need(binding, design, rules.min_difference)}"
-    return {
-        "verdict": judgement.verdict,
-        "reason": reason,
-        "contrast": binding.contrast if binding else None,
-        "estimate": binding.estimate if binding else None,
-        "low": binding.low if binding else None,
-        "high": binding.high if binding else None,
-        "p": asdict(judgement.p) if judgement.p else None,
-        "p_intersection_union": _intersection_union_p(judgement.primary) if binding else None,
-        "n": max((len(values) for values in evidence.concept.values()), default=0),
-        "n_needed": design.openings if design else None,
-        "samples_needed": design.samples if design else None,
-        "share_within_openings": share_within,
-        "detectable_difference": _known(detectable_difference(binding)) if binding else None,
-        "min_difference": rules.min_difference,
-        "max_arm_cosine": rules.max_arm_cosine,
-        "arm_cosines": dict(sorted(evidence.arm_cosines.items())),
-        "assay": _assay_record(judgement.assay),
-        "contrasts": [contrast_record(contrast) for contrast in _contrasts(evidence, judgement)],
-        "intact": [contrast_record(contrast) for contrast in judgement.intact],
-        "secondary": _secondary(evidence),
-        "missing": dict(sorted(evidence.missing.items())),
-    }
+    return Decision(
+        judgement=replace(judgement, reason=reason),
+        p_intersection_union=_intersection_union_p(judgement.primary) if binding else None,
+        design=design,
+        share_within_openings=share_within,
+        detectable_difference=detectable_difference(binding) if binding else None,
+        contrasts=_contrasts(evidence, judgement),
+        secondary=_secondary(evidence),
+    )
 
 
 def _contrasts(evidence: Evidence, judgement: Judgement) -> list[Contrast]:
@@ -292,7 +303,7 @@ def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -
     return f"among intact texts {why}" if why else ""
 
 
-def _secondary(evidence: Evidence) -> list[dict[str, Any]]:
+def _secondary(evidence: Evidence) -> list[SecondaryContrast]:
     """Return the primary contrasts of each further outcome, Holm-corrected over all of them."""
     found = [
         (outcome, contrast)
@@ -302,7 +313,7 @@ def _secondary(evidence: Evidence) -> list[dict[str, Any]]:
     ]
     adjusted = holm(np.array([contrast.p_two_sided for _, contrast in found], dtype=np.float64))
     return [
-        {"outcome": outcome, **contrast_record(contrast), "p_holm": p}
+        SecondaryContrast(outcome, contrast, p)
         for (outcome, contrast), p in zip(found, adjusted.tolist(), strict=True)
     ]
 
@@ -350,27 +361,3 @@ def _need(binding: Contrast, design: Design | None, min_difference: float) -> st
 
 def _numbers(contrast: Contrast) -> str:
     return f"{contrast.estimate:+.3f} [{contrast.low:+.3f}, {contrast.high:+.3f}]"
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
-
-
-def contrast_record(contrast: Contrast) -> dict[str, Any]:
-    """Return a contrast for JSON; what is not known is None."""
-    fields = {
-        name: _known(value) if isinstance(value, float) else value
-        for name, value in asdict(contrast).items()
-    }
-    return {**fields, "p_two_sided": contrast.p_two_sided}
-
-
-def _assay_record(assay: Assay | None) -> dict[str, Any] | None:
-    if assay is None:
-        return None
-    return {
-        "arm": assay.arm,
-        "rate": assay.rate,
-        "effect": contrast_record(assay.effect),
-        "doubt": assay.doubt or None,
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references
@@ -10,6 +10,8 @@ from loopscope.reconcilers.stage import resolved_input
 from loopscope.specs.actions import Action
 from loopscope.specs.hooks import Hook
 from loopscope.specs.packaged import packaged_texts
+from loopscope.specs.payloads.capture import CapturePayload, CaptureWork
+from loopscope.specs.spec_json import CaptureJson
 from loopscope.specs.splits import prompts_of
 
 
@@ -19,8 +21,8 @@ def desired(snapshot: Snapshot) -> Desired:
     model = resolved_input(snapshot, reference)
     if isinstance(model, Blocked):
         return model
-    facts: dict[str, Any] = model.facts or {}
-    spec = snapshot.object.spec
+    facts = model.model
+    spec = cast(CaptureJson, snapshot.object.spec)
     layers = facts.get("n_layers")
     if layers is not None and Hook.parse(spec["hook"]).block >= layers:
         return Blocked(
@@ -29,8 +31,7 @@ def desired(snapshot: Snapshot) -> Desired:
             f"use blocks.0 to blocks.{layers - 1}",
             terminal=True,
         )
-    declared = {
-        "model": facts["ref"]["identity"],
+    work: CaptureWork = {
         "hook": spec["hook"],
         "prompts": [
             {"id": prompt.id, "text": prompt.text, "condition": prompt.condition}
@@ -40,11 +41,12 @@ def desired(snapshot: Snapshot) -> Desired:
         "maxTokens": spec["maxTokens"],
         "calibrationText": _calibration_text(spec),
     }
-    payload = {**declared, "model": facts["ref"]}
+    declared = {**work, "model": facts["ref"]["identity"]}
+    payload: CapturePayload = {**work, "model": facts["ref"]}
     return Wanted(Action("capture", declared, payload), {"model": facts})
 
 
-def _calibration_text(spec: dict[str, Any]) -> list[str]:
+def _calibration_text(spec: CaptureJson) -> list[str]:
     """Return the texts that the spec names, else those that come with Loopscope."""
     own = spec.get("calibrationText")
     return list(own["texts"] if own is not None else packaged_texts("calibration"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references, object_references
@@ -15,6 +15,9 @@ from loopscope.reconcilers.stage import (
 )
 from loopscope.specs.actions import Action
 from loopscope.specs.model_names import another_model
+from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
+from loopscope.specs.payloads.observed import ObservedDictionary
+from loopscope.specs.spec_json import CaptureJson, DecompositionJson
 from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -32,24 +35,36 @@ def desired(snapshot: Snapshot) -> Desired:
     artifact = artifact_of(snapshot, capture)
     if isinstance(artifact, Blocked):
         return artifact
-    facts: dict[str, Any] = dictionary.facts or {}
+    facts = dictionary.dictionary
     return _mismatch(snapshot.object, capture, artifact, facts) or _wanted(
         snapshot.object, capture, artifact, facts
     )
 
 
 def _wanted(
-    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Wanted:
-    shared = {"aggregation": record.spec["aggregation"], **_division(capture.spec)}
-    if "calibration" in record.spec:
-        shared["calibration"] = record.spec["calibration"]
+    spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
+    prompts = prompts_of(captured["prompts"])
+    work: DecompositionWork = {
+        "aggregation": spec["aggregation"],
+        "splits": Splits.model_validate(captured.get("splits", {})).of_prompts(prompts),
+    }
+    groups = numbered([prompt.group for prompt in prompts])
+    if groups is not None:
+        work["groups"] = groups
+    if "calibration" in spec:
+        work["calibration"] = spec["calibration"]
     declared = {
-        **shared,
+        **work,
         "capture": artifact.content_digest,
         "dictionary": facts["ref"]["identity"],
     }
-    payload = {**shared, "capture": reference_json(artifact), "dictionary": facts["ref"]}
+    payload: DecompositionPayload = {
+        **work,
+        "capture": reference_json(artifact),
+        "dictionary": facts["ref"],
+    }
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(artifact)},
         "dictionary": facts,
@@ -57,34 +72,27 @@ def _wanted(
     return Wanted(Action("decomposition", declared, payload), inputs)
 
 
-def _division(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the split of each prompt and, where some belong together, the number of its group."""
-    prompts = prompts_of(spec["prompts"])
-    splits = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
-    groups = numbered([prompt.group for prompt in prompts])
-    return {"splits": splits, **({"groups": groups} if groups is not None else {})}
-
-
 def _mismatch(
-    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: dict[str, Any]
+    record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Blocked | None:
-    aggregation, positions = record.spec["aggregation"], capture.spec["positions"]
+    spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
+    aggregation, positions = spec["aggregation"], captured["positions"]
     if aggregation != "last" and positions != "all":
         return Blocked(
             "InputMismatch",
             f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",
             terminal=True,
         )
-    hook, trained_at = capture.spec["hook"], facts.get("hook_name")
-    if trained_at not in (None, hook) and record.spec["dictionary"].get("usableAt") != "any":
+    hook, trained_at = captured["hook"], facts.get("hook_name")
+    if trained_at not in (None, hook) and spec["dictionary"].get("usableAt") != "any":
         return Blocked(
             "InputMismatch",
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
             terminal=True,
         )
-    trained_on: list[str] = facts.get("model_names") or []
-    other = another_model(capture.spec["model"], trained_on)
-    if other is not None and record.spec["dictionary"].get("usableOn") != "any":
+    trained_on = facts.get("model_names") or []
+    other = another_model(captured["model"], trained_on)
+    if other is not None and spec["dictionary"].get("usableOn") != "any":
         return Blocked(
             "InputMismatch",
             f"the dictionary was trained on {trained_on[0]}, but {capture.key} is of {other}; "

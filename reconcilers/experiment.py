@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loopscope.reconcilers import sweep
 from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.references import child_key
 from loopscope.reconcilers.stage import condition, plan_stage, suspended, timed
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.pipeline import Node, nodes_of
 from loopscope.specs.status import Condition, Status
 from loopscope.state.records import ObjectRecord
@@ -50,7 +49,7 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     calibration = spec.get("calibration", {})
     text = {"calibrationText": calibration["text"]} if "text" in calibration else {}
 
-    specs: dict[str, dict[str, Any]] = {
+    specs: dict[str, JsonObject] = {
         "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits, **text},
         "mapping": {
             **spec["mapping"],
@@ -85,7 +84,7 @@ _STEERING_SUMMARY = (
 )  # fmt: skip
 
 
-def _references(node: Node, experiment: str) -> dict[str, dict[str, str]]:
+def _references(node: Node, experiment: str) -> JsonObject:
     return {field: {"name": f"{experiment}-{name}"} for field, name in node.upstream.items()}
 
 
@@ -122,8 +121,8 @@ def _first_words(stages: dict[str, ObjectRecord | None], waiting: list[str]) -> 
     return f"{waiting[0]}: {ready.message}" if ready else f"{waiting[0]}: not started"
 
 
-def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, Any]:
-    summary: dict[str, Any] = {
+def _summary(stages: dict[str, ObjectRecord | None]) -> dict[str, object]:
+    summary: dict[str, object] = {
         "stages": {name: child.stage_word if child else "Pending" for name, child in stages.items()}
     }
     mapping, steering = stages.get("mapping"), stages.get("steering")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import PROMPTS
+from loopscope.specs.payloads.mapping import MappingPayload, MappingWork
+from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.rules import Gate, MappingRules
+from loopscope.specs.spec_json import GateRulesJson, MappingJson, MappingRulesJson
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 _RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
@@ -26,38 +29,44 @@ def desired(snapshot: Snapshot) -> Desired:
         if isinstance(artifact, Blocked):
             return artifact
         sides[name] = (record, artifact)
-    return _mismatch(sides) or _wanted(snapshot.object.spec, sides)
+    return _mismatch(sides) or _wanted(cast(MappingJson, snapshot.object.spec), sides)
 
 
-def _wanted(spec: dict[str, Any], sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
+def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
     coarse, _ = sides["coarse"]
-    given = {name: spec[name] for name in _RULES if name in spec}
-    rules = MappingRules.model_validate(given).canonical()
+    given = {name: value for name, value in spec.items() if name in _RULES}
     gate = Gate.model_validate(spec["gate"]).canonical()
     del gate["policy"]
-    thresholds = coarse.spec["selection"]
-    candidates = coarse.status.summary["candidates"]
-    declared: dict[str, Any] = {
-        **rules,
-        "gate": gate,
-        "selection": thresholds,
-        "candidates": candidates,
+    work: MappingWork = {
+        **cast(MappingRulesJson, MappingRules.model_validate(given).canonical()),
+        "gate": cast(GateRulesJson, gate),
+        "selection": coarse.spec["selection"],
     }
-    payload: dict[str, Any] = {**rules, "gate": gate, "selection": thresholds}
-    inputs: dict[str, Any] = {}
-    for name, (record, artifact) in sides.items():
-        dictionary = record.status.inputs["dictionary"]["ref"]
-        declared[name] = [artifact.content_digest, dictionary["identity"]]
-        payload[name] = {**reference_json(artifact), "dictionary": dictionary}
-        inputs[name] = {
-            "object": record.key.name,
-            **reference_json(artifact),
-            "dictionary": dictionary,
-        }
-    payload["coarse"]["candidates"] = candidates
-    payload["capture"] = coarse.status.inputs["capture"]
-    inputs["capture"] = coarse.status.inputs["capture"]
-    return Wanted(Action("mapping", declared, payload), inputs)
+    candidates = coarse.status.summary["candidates"]
+    references = {name: _reference(*side) for name, side in sides.items()}
+    declared = {
+        **work,
+        "candidates": candidates,
+        **{
+            name: [side["contentDigest"], side["dictionary"]["identity"]]
+            for name, side in references.items()
+        },
+    }
+    capture = coarse.status.inputs["capture"]
+    payload: MappingPayload = {
+        **work,
+        "coarse": {**references["coarse"], "candidates": candidates},
+        "fine": references["fine"],
+        "capture": capture,
+    }
+    inputs = {
+        name: {"object": record.key.name, **references[name]} for name, (record, _) in sides.items()
+    }
+    return Wanted(Action("mapping", declared, payload), {**inputs, "capture": capture})
+
+
+def _reference(record: ObjectRecord, artifact: ArtifactRecord) -> DecompositionReference:
+    return {**reference_json(artifact), "dictionary": record.status.inputs["dictionary"]["ref"]}
 
 
 def _mismatch(sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Blocked | None:
@@ -77,7 +86,7 @@ def _mismatch(sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Blocked 
             "use one",
             terminal=True,
         )
-    prompts = [artifact.files.get(PROMPTS) for _, artifact in sides.values()]
+    prompts = [artifact.files.get(PROMPTS.name) for _, artifact in sides.values()]
     if prompts[0] != prompts[1]:
         return Blocked(
             "InputMismatch",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from loopscope.specs.actions import Action
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
@@ -99,7 +100,7 @@ class Answered:
 
     reason: str
     message: str
-    summary: dict[str, Any]
+    summary: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Wanted:
     """
 
     action: Action
-    inputs: dict[str, Any]
+    inputs: Mapping[str, object]
     needs: tuple[Action, ...] = ()
 
     def with_digest(self, digest: str) -> Action | None:
@@ -160,7 +161,7 @@ class ChildManifest:
     """An object that its owner wants to exist."""
 
     key: Key
-    spec: dict[str, Any]
+    spec: JsonObject
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels beside the one that names the owner."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
@@ -17,7 +18,7 @@ class InputReference:
     """A model or dictionary as the spec names it."""
 
     kind: Literal["model", "dictionary"]
-    reference: dict[str, Any]
+    reference: Mapping[str, object]
 
     @property
     def digest(self) -> str:

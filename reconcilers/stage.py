@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import assert_never, cast
 
 from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
@@ -24,6 +24,7 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
+from loopscope.specs.payloads.references import NeededArtifact, Preflights, UpstreamArtifact
 from loopscope.specs.status import (
     ArtifactReference,
     Condition,
@@ -115,17 +116,13 @@ def last_used(snapshot: Snapshot, name: str) -> str | None:
     return str(digest) if digest else None
 
 
-def reference_json(artifact: ArtifactRecord) -> dict[str, str]:
+def reference_json(artifact: ArtifactRecord) -> UpstreamArtifact:
     """Return how a payload and a status refer to an upstream artifact."""
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
 
 
-def needed_json(action: Action) -> dict[str, str | int | None]:
-    """Return how a payload and a status refer to a shared artifact: by what it is made from.
-
-    The stage and its revision tell an upgrade that a finished artifact rests on older rules, also
-    when the shared artifact is gone.
-    """
+def needed_json(action: Action) -> NeededArtifact:
+    """Return how a payload and a status refer to a shared artifact: by what it is made from."""
     return {
         "digest": action.digest,
         "contentDigest": None,
@@ -316,7 +313,7 @@ def _done(snapshot: Snapshot, artifact: ArtifactRecord) -> list[Condition]:
 
 def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition, ...]:
     """The checks that the stage passed before it published, with their numbers."""
-    checks = artifact.metrics.get("preflights") or {}
+    checks = cast("Preflights", artifact.metrics.get("preflights") or {})
     if not checks:
         return ()
     message = "; ".join(

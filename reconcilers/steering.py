@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import cast
 
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
 from loopscope.specs.actions import Action
+from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
+from loopscope.specs.outcomes import asked_of_outcomes
+from loopscope.specs.payloads.references import DecompositionReference
+from loopscope.specs.payloads.steering import (
+    DeclaredSteering,
+    Opening,
+    SteeringPayload,
+    SteeringWork,
+)
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
+from loopscope.specs.spec_json import SteeringJson
 from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -45,13 +56,12 @@ def desired(snapshot: Snapshot) -> Desired:
         return Blocked(
             "InputMismatch", f"{mapping.key} does not rest on {capture.key}", terminal=True
         )
-    answer = _answered(snapshot.object.spec, mapping)
-    return answer or _wanted(
-        snapshot.object.spec, capture, capture_artifact, mapping, mapping_artifact
-    )
+    spec = cast(SteeringJson, snapshot.object.spec)
+    answer = _answered(spec, mapping)
+    return answer or _wanted(spec, capture, capture_artifact, mapping, mapping_artifact)
 
 
-def _answered(spec: dict[str, Any], mapping: ObjectRecord) -> Answered | None:
+def _answered(spec: SteeringJson, mapping: ObjectRecord) -> Answered | None:
     """Return the answer that needs no generation: the gate forbids it, or no direction exists."""
     summary = mapping.status.summary
     gate = summary["verdict"]
@@ -65,7 +75,7 @@ def _answered(spec: dict[str, Any], mapping: ObjectRecord) -> Answered | None:
 
 
 def _wanted(
-    spec: dict[str, Any],
+    spec: SteeringJson,
     capture: ObjectRecord,
     capture_artifact: ArtifactRecord,
     mapping: ObjectRecord,
@@ -73,45 +83,34 @@ def _wanted(
 ) -> Wanted:
     model = capture.status.inputs["model"]["ref"]
     used = mapping.status.inputs
-    sides = {
-        name: {key: used[name][key] for key in ("digest", "contentDigest", "dictionary")}
-        for name in ("coarse", "fine")
-    }
-    rules = {name: spec[name] for name in _RULES if name in spec}
-    if spec.get("method", "add") != "add":  # left out, so that what was made by adding stays valid
-        rules["method"] = spec["method"]
-    if "systemPrompt" in spec:
-        separator = spec.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
-        rules["systemPromptSeparator"] = separator
-        placebo = spec.get("placeboPrompt")
-        words = spec["lexicon"]["texts"]
-        rules["placeboPrompt"] = placebo or packaged_placebo(spec["systemPrompt"], words)
-    texts = {
+    coarse, fine = _reference(used["coarse"]), _reference(used["fine"])
+    work: SteeringWork = {
+        **_declared_rules(spec),
         "openings": _scored_openings(spec),
         "neutralText": _neutral_texts(spec),
-        "lexicon": spec["lexicon"]["texts"],
-        "siblings": spec.get("siblings", {}).get("texts", []),
+        **asked_of_outcomes(spec),
+        "hook": capture.spec["hook"],
     }
-    shared = {**rules, **texts, "hook": capture.spec["hook"]}
     declared = {
-        **shared,
+        **work,
         "model": model["identity"],
         "directions": [
             mapping_artifact.files[name].sha256
-            for name in ("directions.json", "directions.safetensors")
+            for name in (DIRECTIONS.name, DIRECTIONS_VECTORS.name)
         ],
         "capture": capture_artifact.content_digest,
         "sides": {
             name: [side["contentDigest"], side["dictionary"]["identity"]]
-            for name, side in sides.items()
+            for name, side in (("coarse", coarse), ("fine", fine))
         },
     }
-    payload = {
-        **shared,
+    payload: SteeringPayload = {
+        **work,
         "model": model,
         "mapping": reference_json(mapping_artifact),
         "capture": reference_json(capture_artifact),
-        **sides,
+        "coarse": coarse,
+        "fine": fine,
     }
     found = mapping.status.summary
     inputs = {
@@ -127,23 +126,45 @@ def _wanted(
     return Wanted(Action("steering", declared, payload), inputs)
 
 
-def _neutral_texts(spec: dict[str, Any]) -> list[str]:
+def _reference(used: DecompositionReference) -> DecompositionReference:
+    """Return a side as the mapping read it, without the name of its object."""
+    return {
+        "digest": used["digest"],
+        "contentDigest": used["contentDigest"],
+        "dictionary": used["dictionary"],
+    }
+
+
+def _declared_rules(spec: SteeringJson) -> DeclaredSteering:
+    given: Mapping[str, object] = spec
+    rules = cast(DeclaredSteering, {name: given[name] for name in _RULES if name in given})
+    if spec.get("method") == "clamp":  # add is left out: what was made by adding stays valid
+        rules["method"] = "clamp"
+    if "systemPrompt" in spec:
+        separator = spec.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
+        rules["systemPromptSeparator"] = separator
+        placebo = spec.get("placeboPrompt")
+        words = spec["lexicon"]["texts"]
+        rules["placeboPrompt"] = placebo or packaged_placebo(spec["systemPrompt"], words)
+    return rules
+
+
+def _neutral_texts(spec: SteeringJson) -> list[str]:
     if "neutralText" in spec:
         return list(spec["neutralText"]["texts"])
     return list(packaged_neutral_texts(spec["lexicon"]["texts"]))
 
 
-def _scored_openings(spec: dict[str, Any]) -> list[dict[str, Any]]:
+def _scored_openings(spec: SteeringJson) -> list[Opening]:
     """Return the openings of the split *test*, numbered as in the spec, with their groups."""
     openings = labelled(spec["prompts"])
     splits = Splits.model_validate(spec.get("splits", {})).of_openings(openings)
     groups = numbered([label for _, label in openings])
-    return [
-        {
-            "id": f"opening-{number:04d}",
-            "text": text,
-            **({"group": groups[number]} if groups is not None else {}),
-        }
-        for number, ((text, _), split) in enumerate(zip(openings, splits, strict=True))
-        if split == "test"
-    ]
+    scored: list[Opening] = []
+    for number, ((text, _), split) in enumerate(zip(openings, splits, strict=True)):
+        if split == "test":
+            opening: Opening = {"id": f"opening-{number:04d}", "text": text}
+            if groups is not None:
+                opening["group"] = groups[number]
+            scored.append(opening)
+    return scored

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.stage import condition, plan_stage, timed
@@ -93,7 +91,7 @@ def _conditions(
     ]
 
 
-def _summary(name: str, found: list[ObjectRecord | None]) -> dict[str, Any]:
+def _summary(name: str, found: list[ObjectRecord | None]) -> dict[str, object]:
     known = [cell for cell in found if cell is not None]
     ready = [cell for cell in known if cell.ready]
     best = sorted((cell for cell in ready if "gate" in cell.status.summary), key=_rank)
@@ -127,7 +125,7 @@ def _rank(cell: ObjectRecord) -> tuple[int, int, float, float, str]:
     )
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float("-inf")
 
 

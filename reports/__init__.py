@@ -1,5 +1,6 @@
-"""Read-only views of status and artifacts: rows, documents, the HTML report, the bundle.
+"""Results made up for readers: the tables of a terminal, the page, the evidence bundle.
 
-Nothing here writes to a state folder, starts a job or loads a model. What is missing is shown as
-missing, with the reason, never as zero.
+What is shown comes from ``views``; here it gets columns, pictures and files. Nothing here writes to
+a state folder, starts a job or loads a model. What is missing is shown as missing, with the reason,
+never as zero.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from loopscope.specs.canonical import digest
 
@@ -54,7 +54,7 @@ def revision_words(stage: Stage, before: int) -> str:
     return f"{stage} revision {before} -> {now}{changed}"
 
 
-def revisions_of(manifest: Mapping[str, Any]) -> dict[Stage, int]:
+def revisions_of(manifest: Mapping[str, object]) -> dict[Stage, int]:
     """Return the revision of each stage's code by which an artifact was made, as its manifest says.
 
     Its own stage comes first, then those of the shared artifacts that it needed. What cannot be
@@ -83,8 +83,8 @@ class Action:
     """One piece of work: ``declared`` identifies it, ``payload`` is what a worker needs."""
 
     stage: Stage
-    declared: dict[str, Any]
-    payload: dict[str, Any]
+    declared: Mapping[str, object]
+    payload: Mapping[str, object]
 
     @property
     def code_revision(self) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.messages import short
@@ -27,13 +27,13 @@ _LIST_KINDS = ("List", *(f"{kind}List" for kind in SPEC_BY_KIND))
 _LIST_FIELDS = ("apiVersion", "kind", "metadata", "items")
 
 
-def is_exported(value: Any) -> bool:
+def is_exported(value: Json) -> bool:
     """Whether a document was printed from the store: its metadata holds what nobody writes."""
     metadata = value.get("metadata") if isinstance(value, dict) else None
     return isinstance(metadata, dict) and any(name in metadata for name in STORE_FIELDS)
 
 
-def as_written(metadata: dict[str, Any]) -> dict[str, Any]:
+def as_written(metadata: JsonObject) -> JsonObject:
     """Return the metadata of an exported document without what the store wrote."""
     kept = {name: value for name, value in metadata.items() if name not in STORE_FIELDS}
     notes = kept.get("annotations")
@@ -51,19 +51,19 @@ def objects_in(document: Document) -> Iterator[Document]:
     if not isinstance(value, dict) or value.get("kind") not in _LIST_KINDS:
         yield document
         return
-    problems = list(_problems(document))
-    if problems:
+    problems = list(_problems(document, value))
+    items = value.get("items")
+    if problems or not isinstance(items, list):
         raise InvalidSpec(problems)
-    marks: dict[Any, dict[Place, tuple[int, int]]] = {}
+    marks: dict[int | str, dict[Place, tuple[int, int]]] = {}
     for place, mark in document.marks.items():
         if len(place) >= 2 and place[0] == "items":
             marks.setdefault(place[1], {})[place[2:]] = mark
-    for index, item in enumerate(value["items"]):
+    for index, item in enumerate(items):
         yield Document(document.file, item, marks.get(index, {}))
 
 
-def _problems(document: Document) -> Iterator[Problem]:
-    value = document.value
+def _problems(document: Document, value: JsonObject) -> Iterator[Problem]:
     for name in value:
         if name not in _LIST_FIELDS:
             expected = ", ".join(_LIST_FIELDS)

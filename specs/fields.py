@@ -23,6 +23,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from loopscope.specs.hooks import HOOK_PATTERN
+from loopscope.specs.json_values import JsonObject
+from loopscope.specs.texts import SOURCE_FIELDS, source_of
+from loopscope.specs.texts.in_place import IN_PLACE
+from loopscope.specs.texts.plain_file import lines_of
+from loopscope.specs.texts.source import TextFiles
 
 
 class Spec(BaseModel):
@@ -52,7 +57,7 @@ class Spec(BaseModel):
             raise ValueError(f"expected {_WORDS[wanted]}, found the text {value!r}{advice}")
         return value
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> JsonObject:
         """Return the defaulted spec as JSON values with the YAML's field names."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -71,14 +76,8 @@ def _would_be(wanted: Any, text: str) -> bool:
 _WORDS: dict[Any, str] = {int: "a number", float: "a number", bool: "true or false"}
 
 
-class FileReader(Protocol):
+class FileReader(TextFiles, Protocol):
     """How a spec reaches the files it names; paths are relative to the YAML."""
-
-    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
-        """Return the non-blank lines of a text file; raise ValueError with one clear sentence.
-
-        Without ``as_lines`` a file in another format (JSON Lines, a table) is refused.
-        """
 
     def locate(self, path: str) -> str:
         """Return the absolute path of an existing file or folder; raise ValueError otherwise."""
@@ -149,7 +148,7 @@ class Texts(Spec):
     of the spec.
     """
 
-    model_config = exactly_one(("file",), ("texts",))
+    model_config = exactly_one(*((name,) for name in SOURCE_FIELDS))
 
     file: str | None = None
     """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""
@@ -161,15 +160,15 @@ class Texts(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_file(cls, data: Any, info: ValidationInfo) -> Any:
+    def _read(cls, data: Any, info: ValidationInfo) -> Any:
         reader = file_reader(info)
-        if reader is None or not isinstance(data, dict) or not isinstance(data.get("file"), str):
+        source = source_of(data) if reader is not None and isinstance(data, dict) else None
+        if reader is None or source is None:
             return data
-        if "texts" not in data:
-            as_lines = data.get("format") == "lines"
-            return {**data, "texts": reader.lines(data["file"], as_lines=as_lines)}
+        if source is IN_PLACE or "texts" not in data:
+            return {**data, "texts": source.read(data, reader)}
         if not (info.context or {}).get("exported"):
-            raise ValueError("give either file or texts, not both")
+            raise ValueError(f"give either {source.field} or texts, not both")
         return data
 
     @field_validator("texts")
@@ -223,7 +222,8 @@ class Groups(Spec):
         if reader is None or not isinstance(data, dict) or not isinstance(data.get("file"), str):
             return data
         if not data.get("labels"):
-            return {**data, "labels": reader.lines(data["file"], as_lines=True)}
+            content = reader.content(data["file"])
+            return {**data, "labels": lines_of(content, data["file"], as_lines=True)}
         return data
 
     @model_validator(mode="after")

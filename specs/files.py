@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 from loopscope.specs.legible import encodable, is_encodable
 from loopscope.specs.suggest import closest
-from loopscope.specs.text_files import lines_of
 
 NEIGHBOURS_MAX = 1000
 TEXT_BYTES_MAX = 16 * 1024 * 1024
@@ -26,8 +25,8 @@ class RootedFiles:
     base: Path
     root: Path
 
-    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
-        """Return the texts of a file of one text a line; ``as_lines``: whatever it looks like."""
+    def content(self, file: str) -> bytes:
+        """Return the bytes of a file below the root."""
         path = self._resolved(file)
         if not path.is_relative_to(self.root.resolve()):
             raise ValueError(
@@ -38,10 +37,9 @@ class RootedFiles:
                 raise ValueError(
                     f"no such file: {file} (looked in {self.base}){_neighbour(file, path)}"
                 )
-            content = read_at_most(path, TEXT_BYTES_MAX)
+            return read_at_most(path, TEXT_BYTES_MAX)
         except OSError as error:
             raise ValueError(f"cannot read {_short(file)}: {error.strerror}") from None
-        return lines_of(content, file, as_lines=as_lines)
 
     def locate(self, path: str) -> str:
         """Return the absolute path of an existing file or folder."""

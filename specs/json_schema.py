@@ -8,11 +8,12 @@ that reach across fields and files are the loader's alone. What ``get -o yaml`` 
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from loopscope.specs.fields import UNIT_KEYWORD, Spec
+from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.objects import Metadata
@@ -23,20 +24,20 @@ COMBINED = "loopscope"
 STATUS = "What was observed. The controller writes it; in a file it is ignored."
 
 
-def schema_of(kind: str) -> dict[str, Any]:
+def schema_of(kind: str) -> JsonObject:
     """Return the schema of one YAML document of this kind. Raises KeyError for an unknown kind."""
     spec = SPEC_BY_KIND[kind]
     definitions = _definitions([spec])
     return {
         "$schema": DIALECT,
         "title": f"Loopscope {kind}",
-        "description": definitions[spec.__name__]["description"],
+        "description": plain(spec.__doc__ or ""),
         **_envelope({"const": kind}, _reference(spec)),
         "$defs": definitions,
     }
 
 
-def combined_schema() -> dict[str, Any]:
+def combined_schema() -> JsonObject:
     """Return the schema of one YAML document of any kind; ``kind`` decides what ``spec`` holds."""
     return {
         "$schema": DIALECT,
@@ -61,12 +62,12 @@ def schema_files() -> dict[str, str]:
     return {f"{name}.json": as_text(schema) for name, schema in schemas.items()}
 
 
-def as_text(schema: dict[str, Any]) -> str:
+def as_text(schema: JsonObject) -> str:
     """Return a schema as the text of a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _envelope(kind: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+def _envelope(kind: JsonObject, spec: JsonObject) -> JsonObject:
     return {
         "type": "object",
         "required": ["apiVersion", "kind", "metadata", "spec"],
@@ -81,18 +82,19 @@ def _envelope(kind: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _reference(model: type[Spec]) -> dict[str, Any]:
+def _reference(model: type[Spec]) -> JsonObject:
     return {"$ref": f"#/$defs/{model.__name__}"}
 
 
-def _definitions(models: list[type[Spec]]) -> dict[str, Any]:
-    asked: Any = [(model, "validation") for model in (Metadata, *models)]
+def _definitions(models: list[type[Spec]]) -> JsonObject:
+    every: list[type[BaseModel]] = [Metadata, *models]
+    asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [(one, "validation") for one in every]
     _, schema = models_json_schema(asked, by_alias=True)
-    definitions: dict[str, Any] = schema["$defs"]
+    definitions: JsonObject = schema["$defs"]
     return {name: _readable(part) for name, part in definitions.items()}
 
 
-def _readable(schema: Any) -> Any:
+def _readable(schema: Json) -> Json:
     """Return a schema as editors show it best: text on one line with its unit, no made-up titles.
 
     Only the schema's own keywords are touched, not fields that bear the same name.
@@ -101,15 +103,15 @@ def _readable(schema: Any) -> Any:
         return [_readable(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    made: dict[str, Any] = {}
+    made: JsonObject = {}
     for keyword, value in schema.items():
-        if keyword == "properties":
+        if keyword == "properties" and isinstance(value, dict):
             made[keyword] = {name: _readable(field) for name, field in value.items()}
         elif keyword not in ("title", UNIT_KEYWORD):
             made[keyword] = value if keyword == "default" else _readable(value)
     if "description" in made:
         unit = f" Unit: {schema[UNIT_KEYWORD]}." if UNIT_KEYWORD in schema else ""
-        made["description"] = plain(made["description"] + unit)
+        made["description"] = plain(f"{made['description']}{unit}")
     return made
 
 

@@ -6,7 +6,7 @@ Decompositions). Every kind can also be applied on its own.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from loopscope.specs.fields import (
 )
 from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from loopscope.specs.sources import Dictionary, Model
+from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
 
@@ -95,7 +96,7 @@ class CaptureSpec(Spec):
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:
-        check_prompts(self.splits, self.prompts.canonical())
+        check_prompts(self.splits, cast(PromptSetsJson, self.prompts.canonical()))
         return self
 
 
@@ -140,7 +141,7 @@ class SteeringSpec(SteeringRules):
 
     @model_validator(mode="after")
     def _divisible(self) -> SteeringSpec:
-        self.splits.check_openings(labelled(self.prompts.canonical()))
+        self.splits.check_openings(labelled(cast(GroupedTextsJson, self.prompts.canonical())))
         return self
 
 
@@ -210,9 +211,11 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentSpec:
-        check_prompts(self.splits, self.prompts.canonical())
+        check_prompts(self.splits, cast(PromptSetsJson, self.prompts.canonical()))
         if self.steering is not None:
-            self.splits.check_openings(labelled(self.steering.prompts.canonical()))
+            self.splits.check_openings(
+                labelled(cast(GroupedTextsJson, self.steering.prompts.canonical()))
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,16 +6,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from pydantic import ValidationError
 
 from loopscope.specs import sweep, sweep_loading
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.exported import as_written, is_exported, objects_in
-from loopscope.specs.fields import FileReader
+from loopscope.specs.fields import FileReader, Spec
 from loopscope.specs.files import RootedFiles, read_at_most, read_stream
 from loopscope.specs.git_lfs import ADVICE, is_pointer
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.messages import message_of, short
@@ -32,12 +33,26 @@ _LISTED = ", ".join(_ENVELOPE)
 _READ_ONLY = ("status",)
 
 
+class Envelope(TypedDict):
+    """An object as it stands in a file, its spec not looked at yet."""
+
+    apiVersion: str
+    kind: str
+    metadata: JsonObject
+    spec: JsonObject
+
+
 @dataclass(frozen=True)
 class LoadedObject:
     """A validated object and the places of its fields in the file, for later problems."""
 
     manifest: ObjectManifest
     document: Document
+
+    @property
+    def written(self) -> Envelope:
+        """The object as it stands in the file."""
+        return _envelope(self.document)
 
     @property
     def is_exported(self) -> bool:
@@ -179,19 +194,24 @@ def _envelope_problems(document: Document) -> Iterator[Problem]:
             yield document.problem((name,), f"expected a mapping, found {short(value.get(name))}")
 
 
+def _envelope(document: Document) -> Envelope:
+    return cast(Envelope, document.value)  # ``_envelope_problems`` found none
+
+
 def _validated(
     document: Document, files: FileReader, namespace: str | None, problems: list[Problem]
 ) -> ObjectManifest | None:
-    kind, exported = document.value["kind"], is_exported(document.value)
-    metadata = as_written(document.value["metadata"]) if exported else document.value["metadata"]
+    envelope, exported = _envelope(document), is_exported(document.value)
+    kind = envelope["kind"]
+    metadata = as_written(envelope["metadata"]) if exported else envelope["metadata"]
     if namespace is not None:
         problems.extend(_of_another_namespace(document, namespace))
         metadata = {**metadata, "namespace": namespace}
     context = {"files": files, "exported": exported}
-    parts: dict[str, Any] = {}
+    parts: dict[str, Spec] = {}
     for name, model, given in (
         ("metadata", Metadata, metadata),
-        ("spec", SPEC_BY_KIND[kind], document.value["spec"]),
+        ("spec", SPEC_BY_KIND[kind], envelope["spec"]),
     ):
         try:
             parts[name] = model.model_validate(given, context=context)
@@ -199,12 +219,13 @@ def _validated(
             problems.extend(_problems_of(error, document, name, kind))
     if problems:
         return None
-    manifest = ObjectManifest(kind=kind, metadata=parts["metadata"], spec=parts["spec"])
+    found = cast(Metadata, parts["metadata"])
+    manifest = ObjectManifest(kind=kind, metadata=found, spec=parts["spec"])
     return _with_cells_checked(manifest, document, files, problems)
 
 
 def _of_another_namespace(document: Document, namespace: str) -> Iterator[Problem]:
-    named = document.value["metadata"].get("namespace", namespace)
+    named = _envelope(document)["metadata"].get("namespace", namespace)
     if named != namespace:
         message = f"{short(named)}, but --namespace says {namespace!r}; leave one of them out"
         yield document.problem(("metadata", "namespace"), message)
@@ -221,7 +242,7 @@ def _with_cells_checked(
     problems.extend(document.problem(("spec", *place), message) for place, message in found)
     if found:
         return None
-    given, model = document.value["spec"], type(manifest.spec)
+    given, model = _envelope(document)["spec"], type(manifest.spec)
     stored, invalid = sweep_loading.canonical_matrix(
         model, given, files, exported=is_exported(document.value)
     )
@@ -235,11 +256,12 @@ def _problems_of_cells(
     invalid: list[sweep_loading.InvalidCell], document: Document, kind: str
 ) -> list[Problem]:
     """Point at the value that a cell's problem comes from; each is told once."""
+    matrix = sweep.matrix_of(_envelope(document)["spec"])
     told: dict[tuple[Place, str], Problem] = {}
     for one in invalid:
         for item in one.error.errors(include_url=False):
-            place = sweep.origin(document.value["spec"]["matrix"], one.cell, item["loc"])
-            message = message_of(dict(item), kind_facts(kind), ("spec", *item["loc"]))
+            place = sweep.origin(matrix, one.cell, item["loc"])
+            message = message_of(item, kind_facts(kind), ("spec", *item["loc"]))
             where: Place = ("spec", *(place or ("matrix",)))
             known = f"{message} (in {one.cell.suffix})" if place is None else message
             told.setdefault((where, message), document.problem(where, known))
@@ -257,4 +279,4 @@ def _problems_of(
         if item["type"] == "too_short" and refused_inside:
             continue  # its entries were refused: that is why there are too few
         place: Place = (part, *item["loc"])
-        yield document.problem(place, message_of(dict(item), kind_facts(kind), place))
+        yield document.problem(place, message_of(item, kind_facts(kind), place))

@@ -7,14 +7,15 @@ file no longer gives falls back to its default. Lists are one value: they are no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from loopscope.specs.canonical import digest
+from loopscope.specs.json_values import Json, JsonObject
+from loopscope.specs.texts import NAMING_FIELDS
 
-Leaves = dict[tuple[str, ...], Any]
+Leaves = dict[tuple[str, ...], Json]
 
 
-def leaves(value: Any, place: tuple[str, ...] = ()) -> Leaves:
+def leaves(value: Json, place: tuple[str, ...] = ()) -> Leaves:
     """Return the fields of a spec by their path; lists and empty mappings are values."""
     if isinstance(value, dict) and value:
         return {
@@ -25,17 +26,17 @@ def leaves(value: Any, place: tuple[str, ...] = ()) -> Leaves:
     return {place: value}
 
 
-def asked_fields(asked: dict[str, Any]) -> dict[str, str]:
+def asked_fields(asked: JsonObject) -> dict[str, str]:
     """Return what an apply remembers of a canonical spec: a digest of each field's value."""
     return {".".join(path): digest(value)[:16] for path, value in leaves(asked).items()}
 
 
 def merged(
-    asked: dict[str, Any],
-    written: Any,
-    live: dict[str, Any],
+    asked: JsonObject,
+    written: Json,
+    live: JsonObject,
     last: Mapping[str, str],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the spec to store: ``asked``, with the fields that others set in ``live``.
 
     ``asked`` is the file's spec with its defaults, ``written`` the same as it stands in the
@@ -74,17 +75,19 @@ def _set_by_others(live: Leaves, last: Mapping[str, str]) -> Iterator[tuple[str,
             yield tuple(name.split("."))
 
 
-def stated_fields(written: Any) -> set[tuple[str, ...]]:
-    """Return the fields that a file gives; ``file`` of a text set stands for its texts, too."""
+def stated_fields(written: Json) -> set[tuple[str, ...]]:
+    """Return the fields that a file gives; what names a set of texts stands for them, too."""
     found = set(leaves(written))
-    return found | {(*path[:-1], "texts") for path in found if path[-1:] == ("file",)}
+    return found | {(*path[:-1], "texts") for path in found if path and path[-1] in NAMING_FIELDS}
 
 
-def _nested(flat: Leaves) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _nested(flat: Leaves) -> JsonObject:
+    result: JsonObject = {}
     for path, value in flat.items():
         place = result
         for name in path[:-1]:
-            place = place.setdefault(name, {})
+            inside = place.setdefault(name, {})
+            assert isinstance(inside, dict), "a field is a value or holds fields, never both"
+            place = inside
         place[path[-1]] = value
     return result

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from pydantic_core import ErrorDetails
 
 from loopscope.specs.fields import NAME_PATTERN, SHA256_PATTERN
 from loopscope.specs.hooks import HOOK_PATTERN, STREAMS, Hook, all_hooks
@@ -37,7 +38,7 @@ _PATTERNS = {
 }
 
 
-def message_of(error: dict[str, Any], kind: FieldFacts, place: tuple[int | str, ...]) -> str:
+def message_of(error: ErrorDetails, kind: FieldFacts, place: tuple[int | str, ...]) -> str:
     """Return one sentence for one of pydantic's errors, at ``place`` of an object of ``kind``."""
     known = _facts_at(kind, place)
     context = error.get("ctx", {})
@@ -74,7 +75,7 @@ def message_of(error: dict[str, Any], kind: FieldFacts, place: tuple[int | str, 
             return f"{error['msg'][0].lower()}{error['msg'][1:]}; {found}"
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a value as it is shown in a message."""
     if value is None:
         return "nothing"
@@ -99,7 +100,7 @@ def _pattern_message(text: str, pattern: str) -> str:
     return f"expected {_PATTERNS.get(pattern, f'text that matches {pattern}')}, found {short(text)}"
 
 
-def _other_value(error: dict[str, Any], known: FieldFacts | None) -> str:
+def _other_value(error: ErrorDetails, known: FieldFacts | None) -> str:
     values = re.findall(r"`([^`]+)`", known.type) if known else []
     close = closest(str(error["input"]), values)
     return f"; did you mean {close!r}?" if close else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from loopscope.specs.spec_json import ModelJson
 
 
-def another_model(model: Mapping[str, Any], trained_on: Sequence[str]) -> str | None:
+def another_model(model: ModelJson, trained_on: Sequence[str]) -> str | None:
     """Return the model's public name when it is none of ``trained_on``; None if it may be.
 
     ``model`` is a spec's; ``trained_on`` holds the names of the model that a dictionary was
@@ -19,9 +20,9 @@ def another_model(model: Mapping[str, Any], trained_on: Sequence[str]) -> str | 
     return None if _plain(name) in set(map(_plain, trained_on)) else name
 
 
-def _public_name(model: Mapping[str, Any]) -> str | None:
+def _public_name(model: ModelJson) -> str | None:
     source = {key: value for key, value in (model.get("source") or {}).items() if value is not None}
-    name = str(model["name"])
+    name = model["name"]
     if not source or "hub" in source:
         return str(source.get("hub", name))
     return name if "/" in name else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from loopscope.specs.fields import ObjectName, Spec
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import (
     MEMORY_ANNOTATION,
     Key,
@@ -76,6 +77,6 @@ class ObjectManifest:
         """The object's name."""
         return Key(self.kind, self.metadata.namespace, self.metadata.name)
 
-    def canonical_spec(self) -> dict[str, Any]:
+    def canonical_spec(self) -> JsonObject:
         """The defaulted spec as JSON values."""
         return self.spec.canonical()

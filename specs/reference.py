@@ -9,13 +9,63 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Literal, TypedDict, cast
 
-from loopscope.specs.fields import UNIT_KEYWORD, Spec
+from loopscope.specs.fields import Spec
 from loopscope.specs.json_schema import STATUS, plain
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.objects import Metadata
+
+FieldSchema = TypedDict(
+    "FieldSchema",
+    {
+        "$ref": str,
+        "anyOf": "list[FieldSchema]",
+        "type": str,
+        "items": "FieldSchema",
+        "additionalProperties": "FieldSchema | bool",
+        "patternProperties": "dict[str, FieldSchema]",
+        "enum": list[str],
+        "const": str,
+        "default": object,
+        "description": str,
+        "minimum": float,
+        "exclusiveMinimum": float,
+        "maximum": float,
+        "exclusiveMaximum": float,
+        "minLength": int,
+        "maxLength": int,
+        "minItems": int,
+        "maxItems": int,
+        "pattern": str,
+        "x-unit": str,
+    },
+    total=False,
+)
+"""The JSON Schema of a field, as far as pydantic makes it of specs."""
+Limit = Literal["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"]
+
+
+class PartSchema(TypedDict, total=False):
+    """The JSON Schema of a model."""
+
+    description: str
+    required: list[str]
+    properties: dict[str, FieldSchema]
+
+
+Definitions = dict[str, PartSchema]
+ModelSchema = TypedDict(
+    "ModelSchema",
+    {
+        "description": str,
+        "required": list[str],
+        "properties": dict[str, FieldSchema],
+        "$defs": Definitions,
+    },
+    total=False,
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +115,13 @@ def kind_facts(kind: str) -> FieldFacts:
 
 def model_facts(model: type[Spec], name: str) -> FieldFacts:
     """Return a model as a required field called ``name``."""
-    schema = model.model_json_schema(by_alias=True, mode="validation")
+    schema = cast(ModelSchema, model.model_json_schema(by_alias=True, mode="validation"))
     fields = _fields(schema, schema.get("$defs", {}))
     about = plain(schema["description"])
     return FieldFacts(name, "object", "required", "", "", about, model.__name__, about, fields)
 
 
-def _fields(schema: dict[str, Any], definitions: dict[str, Any]) -> tuple[FieldFacts, ...]:
+def _fields(schema: ModelSchema | PartSchema, definitions: Definitions) -> tuple[FieldFacts, ...]:
     required = set(schema.get("required", ()))
     return tuple(
         _field(name, field, name in required, definitions)
@@ -79,9 +129,7 @@ def _fields(schema: dict[str, Any], definitions: dict[str, Any]) -> tuple[FieldF
     )
 
 
-def _field(
-    name: str, field: dict[str, Any], required: bool, definitions: dict[str, Any]
-) -> FieldFacts:
+def _field(name: str, field: FieldSchema, required: bool, definitions: Definitions) -> FieldFacts:
     parts = [part for option in _options(field) if (part := _part(option))]
     part = parts[0] if parts else ""
     about = definitions[part]["description"] if part else ""
@@ -90,7 +138,7 @@ def _field(
         " or ".join(_type_of(option) for option in _options(field)),
         "required" if required else _default(field),
         "; ".join(found for option in _options(field) for found in _bounds_of(option)),
-        field.get(UNIT_KEYWORD, ""),
+        field.get("x-unit", ""),
         # The schema leaves a description out where it is the part's own.
         plain(field.get("description") or about),
         part,
@@ -99,18 +147,18 @@ def _field(
     )
 
 
-def _options(field: dict[str, Any]) -> list[dict[str, Any]]:
+def _options(field: FieldSchema) -> list[FieldSchema]:
     return [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
 
 
-def _part(option: dict[str, Any]) -> str:
+def _part(option: FieldSchema) -> str:
     """Return the model that a value or the items of a list are of, or an empty string."""
     if option.get("type") == "array":
         return _part(option.get("items", {}))
     return str(option.get("$ref", "")).rpartition("/")[2]
 
 
-def _type_of(option: dict[str, Any]) -> str:
+def _type_of(option: FieldSchema) -> str:
     if "$ref" in option:
         return "object"
     if "enum" in option:
@@ -130,14 +178,13 @@ def _type_of(option: dict[str, Any]) -> str:
             return str(kind or "any")
 
 
-def _type_of_values(option: dict[str, Any]) -> str:
-    found: Any = option.get("additionalProperties") or next(
-        iter(option.get("patternProperties", {}).values()), {}
-    )
+def _type_of_values(option: FieldSchema) -> str:
+    named = next(iter(option.get("patternProperties", {}).values()), None)
+    found = option.get("additionalProperties") or named
     return _type_of(found) if isinstance(found, dict) and found.get("type") else "anything"
 
 
-def _default(field: dict[str, Any]) -> str:
+def _default(field: FieldSchema) -> str:
     if "default" not in field:  # made by a factory: an empty map
         return "none"
     value = field["default"]
@@ -146,7 +193,7 @@ def _default(field: dict[str, Any]) -> str:
     return "none" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
-def _bounds_of(option: dict[str, Any]) -> Iterator[str]:
+def _bounds_of(option: FieldSchema) -> Iterator[str]:
     low = _limit(option, "minimum", "≥", "exclusiveMinimum", ">")
     high = _limit(option, "maximum", "≤", "exclusiveMaximum", "<")
     if low or high:
@@ -162,7 +209,7 @@ def _bounds_of(option: dict[str, Any]) -> Iterator[str]:
         yield from (f"each {found}" for found in _bounds_of(option["items"]))
 
 
-def _limit(option: dict[str, Any], closed: str, at: str, open_: str, beyond: str) -> str:
+def _limit(option: FieldSchema, closed: Limit, at: str, open_: Limit, beyond: str) -> str:
     if closed in option:
         return f"{at} {option[closed]:g}" if option[closed] < 1e6 else f"{at} {option[closed]:,.0f}"
     return f"{beyond} {option[open_]:g}" if open_ in option else ""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.fields import Groups, Spec, Unit, Weight, normalised
+from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 
 PromptSplit = Literal["discover", "test"]
 OpeningSplit = Literal["calibrate", "test"]
@@ -24,7 +25,11 @@ TEST_PROMPTS_MIN = 5
 1/252, four against four only 1/70, which no correction over several candidates survives."""
 HALVES_FROM = 50
 """With so many target and so many neutral prompts half of them are held out by default."""
-CONDITIONS = {"target": "target", "neutral": "neutral", "hard-negative": "hardNegatives"}
+CONDITIONS: dict[str, Literal["target", "neutral", "hardNegatives"]] = {
+    "target": "target",
+    "neutral": "neutral",
+    "hard-negative": "hardNegatives",
+}
 """The conditions in the order of the tables, with the field that holds their prompts."""
 
 
@@ -99,7 +104,7 @@ class Prompt:
     group: str | None
 
 
-def prompts_of(sets: Mapping[str, Any]) -> list[Prompt]:
+def prompts_of(sets: PromptSetsJson) -> list[Prompt]:
     """Return the prompts of a stored spec's ``prompts``, in the order of the tables."""
     return [
         Prompt(f"{condition}-{number:04d}", text, condition, label)
@@ -109,7 +114,7 @@ def prompts_of(sets: Mapping[str, Any]) -> list[Prompt]:
     ]
 
 
-def labelled(texts: Mapping[str, Any]) -> list[Labelled]:
+def labelled(texts: GroupedTextsJson) -> list[Labelled]:
     """Return each text of a stored text set with the label of its group."""
     found, groups = texts["texts"], texts.get("groups")
     none: tuple[None, ...] = (None,) * len(found)
@@ -117,7 +122,7 @@ def labelled(texts: Mapping[str, Any]) -> list[Labelled]:
     return list(zip(found, labels, strict=True))
 
 
-def check_prompts(splits: Splits, sets: Mapping[str, Any]) -> None:
+def check_prompts(splits: Splits, sets: PromptSetsJson) -> None:
     """Raise ValueError where a condition is too small to be divided as declared."""
     prompts = prompts_of(sets)
     for condition, side, found, of in _too_few(prompts, splits.of_prompts(prompts)):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 ConditionType = Literal[
     "Ready",
@@ -27,6 +27,36 @@ WORD_BY_REASON = {
 Truth = Literal["True", "False", "Unknown"]
 
 
+class ConditionJson(TypedDict):
+    """A condition with the field names of the API; the time in Unix seconds."""
+
+    type: ConditionType
+    status: Truth
+    reason: str
+    message: str
+    observedGeneration: int
+    lastTransitionTime: float
+
+
+class ArtifactJson(TypedDict):
+    """A reference to an artifact with the field names of the API."""
+
+    stage: str
+    digest: str
+    contentDigest: str
+
+
+class StatusJson(TypedDict):
+    """A status with the field names of the API; summary and inputs are those of the kind."""
+
+    observedGeneration: int
+    conditions: list[ConditionJson]
+    summary: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    artifact: ArtifactJson | None
+    madeFor: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Condition:
     """One observed truth about an object, with its reason."""
@@ -38,7 +68,7 @@ class Condition:
     observed_generation: int
     last_transition_time: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ConditionJson:
         """Return the condition with the field names of the API."""
         return {
             "type": self.type,
@@ -58,7 +88,7 @@ class ArtifactReference:
     digest: str
     content_digest: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ArtifactJson:
         """Return the reference with the field names of the API."""
         return {"stage": self.stage, "digest": self.digest, "contentDigest": self.content_digest}
 
@@ -69,8 +99,8 @@ class Status:
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
-    summary: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     artifact: ArtifactReference | None = None
     made_for: str | None = None
     """Of an object that rests on work of older rules: the digest of the spec that it was made for,
@@ -95,19 +125,21 @@ class Status:
         current = self.condition("RulesCurrent")
         return current is not None and current.status == "False"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> StatusJson:
         """Return the status with the field names of the API."""
-        return {
+        found: StatusJson = {
             "observedGeneration": self.observed_generation,
             "conditions": [c.to_json() for c in self.conditions],
             "summary": self.summary,
             "inputs": self.inputs,
             "artifact": self.artifact.to_json() if self.artifact else None,
-            **({"madeFor": self.made_for} if self.made_for else {}),
         }
+        if self.made_for:
+            found["madeFor"] = self.made_for
+        return found
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> Status:
+    def from_json(data: Mapping[str, Any]) -> Status:
         """Read a status that ``to_json`` wrote."""
         artifact = data.get("artifact")
         return Status(

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import Field
+
+from loopscope.specs.json_values import Json, JsonObject
+from loopscope.specs.spec_json import MatrixJson
 
 AXES_MAX = 6
 CELLS_MAX = 256
@@ -39,7 +42,7 @@ class Cell:
 
     values: tuple[tuple[str, str], ...]
     """Pairs of axis and value, by axis."""
-    spec: dict[str, Any]
+    spec: JsonObject
 
     @property
     def suffix(self) -> str:
@@ -52,29 +55,34 @@ def suffix_of(values: tuple[tuple[str, str], ...]) -> str:
     return "-".join(value for _, value in values)
 
 
-def count(matrix: dict[str, Any]) -> int:
+def matrix_of(spec: Mapping[str, Json]) -> MatrixJson:
+    """Return the matrix of a spec that has one."""
+    return cast(MatrixJson, spec["matrix"])
+
+
+def count(matrix: MatrixJson) -> int:
     """Return how many combinations a matrix has."""
     return math.prod(len(values) for values in matrix.values())
 
 
-def combinations(matrix: dict[str, Any]) -> Iterator[tuple[tuple[str, str], ...]]:
+def combinations(matrix: MatrixJson) -> Iterator[tuple[tuple[str, str], ...]]:
     """Yield each combination as pairs of axis and value, in name order."""
     axes = [[(axis, value) for value in sorted(matrix[axis])] for axis in sorted(matrix)]
     yield from itertools.product(*axes)
 
 
-def cell_names(name: str, spec: dict[str, Any]) -> list[str]:
+def cell_names(name: str, spec: Mapping[str, Json]) -> list[str]:
     """Return the names of an experiment's cells; without a matrix there are none."""
     return (
-        [f"{name}-{suffix_of(values)}" for values in combinations(spec["matrix"])]
+        [f"{name}-{suffix_of(values)}" for values in combinations(matrix_of(spec))]
         if ("matrix" in spec)
         else []
     )
 
 
-def cells(spec: dict[str, Any]) -> list[Cell]:
+def cells(spec: Mapping[str, Json]) -> list[Cell]:
     """Return what a spec with a matrix stands for, in name order."""
-    matrix = spec["matrix"]
+    matrix = matrix_of(spec)
     without = {name: value for name, value in spec.items() if name != "matrix"}
     found = []
     for values in combinations(matrix):
@@ -86,14 +94,14 @@ def cells(spec: dict[str, Any]) -> list[Cell]:
     return found
 
 
-def replaced(spec: Any, steps: tuple[str, ...], given: Any) -> dict[str, Any]:
+def replaced(spec: Json, steps: tuple[str, ...], given: Json) -> JsonObject:
     """Return ``spec`` with the field at ``steps`` replaced; what is not on the way is shared."""
     inside = spec if isinstance(spec, dict) else {}
     rest = replaced(inside.get(steps[0]), steps[1:], given) if len(steps) > 1 else given
     return {**inside, steps[0]: rest}
 
 
-def value_at(spec: Any, path: str) -> Any:
+def value_at(spec: Json, path: str) -> Json:
     """Return the field at ``path``. Raises KeyError where there is none."""
     for step in path.split("."):
         if not isinstance(spec, dict):
@@ -102,7 +110,7 @@ def value_at(spec: Any, path: str) -> Any:
     return spec
 
 
-def origin(matrix: dict[str, Any], cell: Cell, place: Location) -> Location | None:
+def origin(matrix: MatrixJson, cell: Cell, place: Location) -> Location | None:
     """Return where in the matrix a cell's field was given; None when it is the experiment's own.
 
     ``place`` is the path of the field below ``spec``.
@@ -115,7 +123,7 @@ def origin(matrix: dict[str, Any], cell: Cell, place: Location) -> Location | No
     return None
 
 
-def overlaps(matrix: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+def overlaps(matrix: MatrixJson) -> Iterator[tuple[Location, str]]:
     """Yield each field that two axes set, or one value twice, with what is wrong with it."""
     known: list[tuple[str, str, str]] = []
     for axis, values in sorted(matrix.items()):

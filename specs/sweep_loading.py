@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from loopscope.specs import sweep
-from loopscope.specs.fields import FileReader
+from loopscope.specs.fields import FileReader, Texts
+from loopscope.specs.json_values import Json, JsonObject
+from loopscope.specs.spec_json import MatrixJson
 from loopscope.specs.sweep import CELLS_MAX, Cell, Location
 
 NAME_CHARACTERS_MAX = 52
@@ -33,20 +34,20 @@ class RememberedFiles:
     """A reader that reads each file once, however many cells name it."""
 
     files: FileReader
-    _lines: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
+    _contents: dict[str, bytes] = field(default_factory=dict)
 
-    def lines(self, file: str, *, as_lines: bool = False) -> list[str]:
-        """Return the lines of a text file."""
-        if (file, as_lines) not in self._lines:
-            self._lines[file, as_lines] = self.files.lines(file, as_lines=as_lines)
-        return self._lines[file, as_lines]
+    def content(self, file: str) -> bytes:
+        """Return the bytes of a text file."""
+        if file not in self._contents:
+            self._contents[file] = self.files.content(file)
+        return self._contents[file]
 
     def locate(self, path: str) -> str:
         """Return the absolute path of a file or folder."""
         return self.files.locate(path)
 
 
-def shape_problems(name: str, matrix: dict[str, Any]) -> Iterator[Refusal]:
+def shape_problems(name: str, matrix: MatrixJson) -> Iterator[Refusal]:
     """Yield what is wrong with a matrix before any of its cells is looked at."""
     if (cells := sweep.count(matrix)) > CELLS_MAX:
         yield ("matrix",), f"{cells} combinations, expected at most {CELLS_MAX}; leave values out"
@@ -61,19 +62,19 @@ def shape_problems(name: str, matrix: dict[str, Any]) -> Iterator[Refusal]:
     yield from _name_problems(name, matrix)
 
 
-def _field_problem(path: str, given: Any) -> str | None:
+def _field_problem(path: str, given: Json) -> str | None:
     first, _, _ = path.partition(".")
     above, _, last = path.rpartition(".")
     if first == "matrix":
         return "a matrix cannot hold a matrix"
-    if last in ("file", "format", "texts"):
+    if last in Texts.model_fields:
         return f"a set of texts is set as a whole; write {above}: {{{last}: …}}"
     if given is None:
         return "expected a value; leave the field out to keep the experiment's"
     return None
 
 
-def _name_problems(name: str, matrix: dict[str, Any]) -> Iterator[Refusal]:
+def _name_problems(name: str, matrix: MatrixJson) -> Iterator[Refusal]:
     seen: dict[str, str] = {}
     for values in sweep.combinations(matrix):
         cell = f"{name}-{sweep.suffix_of(values)}"
@@ -92,16 +93,16 @@ def _name_problems(name: str, matrix: dict[str, Any]) -> Iterator[Refusal]:
 
 
 def canonical_matrix(
-    model: type[BaseModel], given: dict[str, Any], files: FileReader, *, exported: bool
-) -> tuple[dict[str, Any], list[InvalidCell]]:
+    model: type[BaseModel], given: JsonObject, files: FileReader, *, exported: bool
+) -> tuple[MatrixJson, list[InvalidCell]]:
     """Return the matrix of a spec as it is stored, and the cells that are not valid.
 
     ``given`` is the spec as it stands in the file; what is returned has texts in place, absolute
     paths and defaults, and is whole only if no cell is invalid. ``exported``: ``get`` printed it.
     """
     context = {"files": RememberedFiles(files), "exported": exported}
-    matrix = given["matrix"]
-    canonical: dict[str, Any] = {axis: {v: {} for v in values} for axis, values in matrix.items()}
+    matrix = sweep.matrix_of(given)
+    canonical: MatrixJson = {axis: {v: {} for v in values} for axis, values in matrix.items()}
     invalid: list[InvalidCell] = []
     for cell in sweep.cells(given):
         try:

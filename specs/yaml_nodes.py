@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.yaml_errors import syntax_problem
 from loopscope.specs.yaml_numbers import is_number, misread
 
@@ -32,7 +33,7 @@ class Document:
     """One YAML document: its plain value and where each of its fields stands."""
 
     file: str
-    value: Any
+    value: Json
     marks: dict[Place, tuple[int, int]]
 
     def problem(self, place: Place, message: str) -> Problem:
@@ -81,11 +82,11 @@ class _Reader:
         self.loader.get_event()
         return True
 
-    def document(self, marks: dict[Place, tuple[int, int]]) -> Any:
+    def document(self, marks: dict[Place, tuple[int, int]]) -> Json:
         self.marks = marks
         return self._value(())
 
-    def _value(self, place: Place) -> Any:
+    def _value(self, place: Place) -> Json:
         event = self.loader.get_event()
         self.marks.setdefault(place, _position(event))
         self.values += 1
@@ -105,17 +106,18 @@ class _Reader:
             case yaml.ScalarEvent():
                 return self._scalar(event, place)
             case _:
-                return self._refuse(event, place, "aliases (*name) are not supported; write it out")
+                self._refuse(event, place, "aliases (*name) are not supported; write it out")
+                return None
 
-    def _sequence(self, place: Place) -> list[Any]:
-        items: list[Any] = []
+    def _sequence(self, place: Place) -> list[Json]:
+        items: list[Json] = []
         while not self.loader.check_event(yaml.SequenceEndEvent):
             items.append(self._value((*place, len(items))))
         self.loader.get_event()
         return items
 
-    def _mapping(self, place: Place) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+    def _mapping(self, place: Place) -> JsonObject:
+        result: JsonObject = {}
         while not self.loader.check_event(yaml.MappingEndEvent):
             event = self.loader.peek_event()
             key = self._key(event, place)
@@ -147,26 +149,33 @@ class _Reader:
             return str(event.tag)
         return str(self.loader.resolve(yaml.ScalarNode, event.value, event.implicit))
 
-    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Any:
+    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Json:
         tag = self._tag(event)
         if tag not in _SCALARS:
-            return self._refuse(event, place, f"the tag {tag} is not supported; remove it")
+            self._refuse(event, place, f"the tag {tag} is not supported; remove it")
+            return None
         if tag == f"{_PREFIX}timestamp":
-            return event.value
+            return str(event.value)
         if tag in _NUMBERS and len(event.value) > NUMBER_CHARACTERS_MAX:
-            return self._refuse(event, place, f"a number of {len(event.value)} characters")
+            self._refuse(event, place, f"a number of {len(event.value)} characters")
+            return None
         plain = event.style in (None, "") and event.tag is None
         advice = misread(event.value) if plain or tag in _NUMBERS else None
         if advice is not None:
-            return self._refuse(event, place, advice)
+            self._refuse(event, place, advice)
+            return None
         if plain and is_number(event.value):
             tag = f"{_PREFIX}float"
         try:
-            return self.loader.construct_object(yaml.ScalarNode(tag, event.value))
+            value: Json = self.loader.construct_object(yaml.ScalarNode(tag, event.value))
         except (ValueError, ArithmeticError, LookupError) as error:
-            return self._refuse(event, place, f"cannot be read: {error}")
+            self._refuse(event, place, f"cannot be read: {error}")
+            return None
+        return value
 
-    def _check_tag(self, event: Any, place: Place, wanted: str) -> None:
+    def _check_tag(
+        self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, place: Place, wanted: str
+    ) -> None:
         if event.tag not in (None, "!", f"{_PREFIX}{wanted}"):
             self._refuse(event, place, f"the tag {event.tag} is not supported; remove it")
 
@@ -182,5 +191,7 @@ class _Reader:
         raise InvalidSpec(self.problems)
 
 
-def _position(event: Any) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+def _position(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    assert mark is not None  # events of a text have one
+    return mark.line + 1, mark.column + 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.dialect.contract import Dialect
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
 from loopscope.state.failures import TerminalFailure
+
+DATABASE = "state.db"
 
 
 @dataclass(frozen=True)
 class StateFolder:
-    """``state.db`` and ``artifacts/`` under one folder, private to its user."""
+    """A database and ``artifacts/`` under one folder, private to its user."""
 
     path: Path
     database: Database
@@ -42,30 +46,38 @@ def open_state(path: Path) -> StateFolder:
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
     _make_private(path)
-    return StateFolder(path, open_database(path / "state.db"), ArtifactStore(path / "artifacts"))
+    return StateFolder(path, open_database(database_of(path)), artifacts_of(path))
+
+
+def database_of(path: Path) -> Dialect:
+    """Return the database of a state folder, which need not exist yet."""
+    return SqliteFile(path / DATABASE)
+
+
+def has_database(path: Path) -> bool:
+    """Whether a state folder has a database, of whatever condition."""
+    return database_of(path).size_bytes() is not None
+
+
+def artifacts_of(path: Path) -> ArtifactStore:
+    """Return the artifact store of a state folder; the one place that says which it is."""
+    return FolderStore(path / "artifacts")
+
+
+def may_hold_artifacts(path: Path) -> bool:
+    """Whether artifacts of a state folder may be there, although its database is not."""
+    return (path / "artifacts").is_dir()
 
 
 def _make_private(path: Path) -> None:
     """Close what is ours in a state folder to others, whatever the umask was.
 
     A folder that was there before, perhaps a project's, keeps its own mode; and what its owner may
-    not write stays so: somebody keeps it as an archive.
+    not write stays so: somebody keeps it as an archive. The database does the same for itself.
     """
-    database = path / "state.db"
-    if not database.exists():
-        # Never opened by us when it exists: closing it would drop SQLite's locks of this process.
-        with contextlib.suppress(OSError):  # SQLite's own attempt then says what is wrong
-            os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            database.chmod(0o600)
     for name in ("artifacts", "logs", "reports"):
         with contextlib.suppress(OSError):
             (path / name).mkdir(mode=0o700)
             (path / name).chmod(0o700)
-        _close_to_others(path / name)
-    for file in (database, *path.glob("state.db-*")):
-        _close_to_others(file)
-
-
-def _close_to_others(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a file of SQLite's may vanish with its last user
-        path.chmod(path.stat().st_mode & 0o700)
+        with contextlib.suppress(OSError):
+            (path / name).chmod((path / name).stat().st_mode & 0o700)

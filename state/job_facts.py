@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from loopscope.specs.canonical import digest
 
 
-def facts_of(stage: str, payload: dict[str, Any]) -> dict[str, Any]:
+def facts_of(stage: str, payload: Mapping[str, object]) -> dict[str, object]:
     """Return the columns that say what is to be known of a job."""
     return {
         "model": model_of(payload),
@@ -18,18 +17,18 @@ def facts_of(stage: str, payload: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def model_of(payload: dict[str, Any]) -> str | None:
+def model_of(payload: Mapping[str, object]) -> str | None:
     """Return the identity of the model that the job's worker must hold, if it needs one."""
     model = payload.get("model")
     return model.get("identity") if isinstance(model, dict) else None
 
 
-def inputs_of(payload: dict[str, Any]) -> list[str]:
+def inputs_of(payload: Mapping[str, object]) -> list[str]:
     """Return the digests of the artifacts that the job reads, in order."""
     return sorted(set(references_in(payload)))
 
 
-def passes_of(stage: str, payload: dict[str, Any]) -> str | None:
+def passes_of(stage: str, payload: Mapping[str, object]) -> str | None:
     """Return what stands for the forward passes of a capture: its model and its texts, in order.
 
     Captures in which it differs share no pass. Those in which it agrees may.
@@ -40,7 +39,7 @@ def passes_of(stage: str, payload: dict[str, Any]) -> str | None:
     return digest([model_of(payload), [prompt["text"] for prompt in prompts]])
 
 
-def references_in(value: Any) -> Iterator[str]:
+def references_in(value: object) -> Iterator[str]:
     """Yield the digests of the artifacts that a payload, manifest or status refers to."""
     if isinstance(value, dict):
         if isinstance(value.get("digest"), str) and "contentDigest" in value:

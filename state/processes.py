@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from loopscope.state.clock_reading import boot_id
-from loopscope.state.records import JobHead
 
 _START_TICKS = 19
 """Where /proc/<pid>/stat says when the process began, counted after its name in brackets."""
-WORKER_GONE = "its worker is gone; the next controller starts it again"
 
 
 def process_name(pid: int) -> str:
@@ -42,14 +39,3 @@ def process_exists(name: str) -> bool:
     except psutil.Error:
         return False
     return not zombie and process_name(pid) == name
-
-
-def without_lost_worker(job: JobHead) -> JobHead:
-    """Return the job; one whose worker is gone waits, whatever its row still says.
-
-    Of a worker whose name is not that of a process of this machine, nobody knows.
-    """
-    worker = job.worker or ""
-    if job.state != "running" or not worker[:1].isdigit() or process_exists(worker):
-        return job
-    return replace(job, state="pending", reason="WorkerLost", message=WORKER_GONE)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.status import WORD_BY_REASON, Status
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
@@ -144,7 +146,7 @@ class JobHead:
 class JobRecord(JobHead):
     """One row of the job queue, whole: for who runs the job."""
 
-    payload: dict[str, Any] = field(kw_only=True)
+    payload: Mapping[str, object] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class LeaderRecord:
 
     process: str
     started_at: float
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class ArtifactRecord:
     digest: str
     content_digest: str
     files: dict[str, FileEntry]
-    metrics: dict[str, Any]
+    metrics: Mapping[str, object]
     created_at: float
 
     @property
@@ -237,12 +239,24 @@ class InputRecord:
 
     reference_digest: str
     kind: Literal["model", "dictionary"]
-    reference: dict[str, Any]
-    facts: dict[str, Any] | None
+    reference: Mapping[str, object]
+    facts: ObservedModel | ObservedDictionary | None
     reason: str | None
     message: str | None
     terminal: bool
     observed_at: float
+
+    @property
+    def model(self) -> ObservedModel:
+        """The facts of a model that was found."""
+        assert self.kind == "model" and self.facts is not None
+        return cast("ObservedModel", self.facts)
+
+    @property
+    def dictionary(self) -> ObservedDictionary:
+        """The facts of a dictionary that was found."""
+        assert self.kind == "dictionary" and self.facts is not None
+        return cast("ObservedDictionary", self.facts)
 
 
 @dataclass(frozen=True)

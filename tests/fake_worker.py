@@ -79,7 +79,7 @@ class FakeWorker:
             give_back(self.state, self.order, changed, now=self.clock.now())
             self.outcome = "refused"
         except Exception as error:
-            failure = failure_of(error, self.state.artifacts.root)
+            failure = failure_of(error, self.state.artifacts.disk)
             if self.dies_of_errors and failure.reason not in ("InputDamaged", "InputChanged"):
                 raise
         while failure is not None and not self.outcome:

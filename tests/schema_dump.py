@@ -64,7 +64,7 @@ def lived_in(path: Path) -> Simulation:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         simulation = lived_in(Path(folder) / "state")
-        with closing(sqlite3.connect(simulation.state.database.path)) as connection:
+        with closing(sqlite3.connect(simulation.state.database.dialect.path)) as connection:
             sys.stdout.writelines(f"{line}\n" for line in connection.iterdump())
 
 

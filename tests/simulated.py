@@ -24,18 +24,19 @@ import structlog
 from loopscope.controller.controller import Controller
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.reconcile.resolution import Resolution, Resolver
-from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.controller.settings import Settings
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.state import failpoints, invariants
+from loopscope.state import failpoints
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord, ObjectRecord
+from loopscope.views.settled import family, is_settled
+from tests import promises
 from tests.fake_stages import D_MODEL
 from tests.fake_worker import FakeWorker
 
@@ -116,7 +117,7 @@ class Inputs:
 
 @dataclass
 class SimulatedWorkers:
-    """Implements ``controller.jobs.executor.Executor``; a job runs when a test says so."""
+    """The executor in line: a job runs in this process, to its end, when a test says so."""
 
     state: StateFolder
     clock: VirtualClock
@@ -157,7 +158,7 @@ class SimulatedWorkers:
         return ended
 
     def is_alive(self, worker: str) -> bool:
-        return worker in self.assigned and worker not in self.dead
+        return worker in self.models and worker not in self.dead
 
     def how_it_ended(self, worker: str) -> str:
         return ""
@@ -201,8 +202,12 @@ class SimulatedWorkers:
         self._ended.append(worker.job_id)
         job = worker.job()
         assert job is not None
-        for _ in worker.steps():
-            pass
+        try:
+            for _ in worker.steps():
+                pass
+        except BaseException:
+            self.dead.add(name)
+            raise
         return f"{job.stage} (fenced)" if worker.outcome == "fenced" else job.stage
 
     def _worker(self, name: str) -> FakeWorker:
@@ -383,7 +388,7 @@ class Simulation:
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table."""
         with self.state.database.read() as connection:
-            return invariants.rows(connection)
+            return promises.rows(connection)
 
     def event_reasons(self, name: str) -> list[str]:
         """Return the reasons of an object's events, oldest first."""

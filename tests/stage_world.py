@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.capture import stage as capture
-from loopscope.worker.stages.tables import write_table
 
 HOOK = "blocks.1.hook_resid_post"
 TARGET = ["the capital of france is paris", "people in lyon liked cheese and wine", "paris", "wine"]
@@ -33,6 +34,8 @@ class World:
         self.model, self.folder, self.calls, self.stop_at = model, folder, [], None
         self.dictionaries: dict[str, SparseDictionary] = {}
         self.batch_divisor = 1
+        self.metrics: dict[str, dict[str, object]] = {}
+        """What each run returned, by its folder."""
 
     def context(self, shards: str) -> StageContext:
         return StageContext(
@@ -40,7 +43,7 @@ class World:
             model=lambda ref: self.model,
             dictionary=lambda ref: self.dictionaries[ref["identity"]],
             artifact=self.artifact,
-            shards=Shards(self.folder / "shards" / shards),
+            shards=Shards(ShardFolder(self.folder / "shards" / shards)),
             progress=self.progress,
             batch_divisor=self.batch_divisor,
         )
@@ -60,6 +63,7 @@ class World:
         folder.mkdir(parents=True)
         metrics = stage.run(payload, self.context(shards), folder)
         json.dumps(metrics, allow_nan=False)
+        self.metrics[out] = metrics
         return folder, metrics
 
 
@@ -93,6 +97,10 @@ def steering_payload(**changes):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _write(path, columns):
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
 
 
 def table(path):
@@ -135,13 +143,13 @@ def add_steering_inputs(world: World) -> World:
             "q_value": np.where(answers, 0.001, np.nan),
             "selectivity": np.where(answers, 0.9, 0.0),
         }
-        write_table(decomposition / "features.parquet", features)
+        _write(decomposition / "features.parquet", features)
         prompts = table(world.folder / "capture" / "prompts.parquet")
         prompts["split"] = ["discover"] * len(prompts["prompt_id"])
-        write_table(decomposition / "prompts.parquet", prompts)
+        _write(decomposition / "prompts.parquet", prompts)
     for name, latents in (("coarse", 8), ("fine", 16)):
         rows = basis[:latents].clone()
-        world.dictionaries[name] = SparseDictionary(
-            rows.T.contiguous(), torch.zeros(latents), rows, torch.zeros(len(basis)), "standard"
+        world.dictionaries[name] = Standard(
+            rows.T.contiguous(), torch.zeros(latents), rows, torch.zeros(len(basis))
         )
     return world

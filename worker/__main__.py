@@ -17,19 +17,16 @@ import os
 import queue
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from loopscope.state.source_code import source_at_start
 from loopscope.worker.guardian import start_guardian
 from loopscope.worker.import_guard import ImportGuard
 from loopscope.worker.stop import GUARDIAN_SECONDS, StopRequest, on_terminate
-
-if TYPE_CHECKING:
-    from loopscope.worker.runner import Runner
 
 Orders = queue.Queue[str | None]
 
@@ -67,39 +64,18 @@ def _work(
 ) -> None:
     import structlog  # late, as are the others: somebody must already listen for the end
 
-    from loopscope.state.folder import open_state
     from loopscope.state.orders import Order
-    from loopscope.state.source_code import CodeChanged
-    from loopscope.worker.lease import Lease
-    from loopscope.worker.refusing import check_code, give_back
+    from loopscope.worker.serving import Post, serve
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    runner: Runner | None = None
-    state = open_state(arguments.state)
-    while (line := orders.get()) is not None:
-        order = Order.from_line(line)
-        with Lease(
-            state.database,
-            order.job,
-            order.token,
-            arguments.lease_seconds,
-            stop,
-            progress_timeout_seconds=arguments.progress_timeout_seconds,
-        ) as lease:
-            try:
-                check_code(order, source_at_start())
-                # late and under the lease: importing torch can take longer than a lease lasts
-                from loopscope.worker.runner import Runner
-
-                runner = runner or Runner.open(state, arguments.device)
-                _answer(answers, "began", order.job)
-                runner.run(order.job, order.token, lease)
-            except CodeChanged as changed:
-                give_back(state, order, changed, now=time.time())
-                return  # another process may hold the code that was asked for
-        if stop.asked or runner.memory_ran_out:
-            return  # without a word, or the controller would hand over the next job
-        _answer(answers, "ended", order.job)
+    post = Post(
+        arguments.state,
+        arguments.device,
+        arguments.lease_seconds,
+        arguments.progress_timeout_seconds,
+    )
+    lines = iter(orders.get, None)
+    serve(post, map(Order.from_line, lines), partial(_answer, answers), stop)
 
 
 def _answer(answers: IO[str], word: str, job: int) -> None:

@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
+from loopscope.specs.payloads.references import DictionaryReference, ModelReference
+from loopscope.worker.companions import Companion, ShardKind
+from loopscope.worker.progress import ProgressReport
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import ShardKind, Sibling
 
 if TYPE_CHECKING:
     from loopscope.numerics.dictionary import SparseDictionary
     from loopscope.worker.models import LoadedModel
-
-
-class ProgressReport(Protocol):
-    """Says how far a job is; raises ``JobStopped`` when it must stop."""
-
-    def __call__(
-        self, phase: str, done: int, total: int, unit: str, tokens: int | None = None, /
-    ) -> None:
-        """Take note of ``done`` of ``total`` units in a phase, and of the tokens that they hold."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +29,11 @@ class StageContext:
     """
 
     device: str
-    model: Callable[[dict[str, Any]], LoadedModel]
-    dictionary: Callable[[dict[str, Any]], SparseDictionary]
+    model: Callable[[ModelReference], LoadedModel]
+    dictionary: Callable[[DictionaryReference], SparseDictionary]
     artifact: Callable[[str, str], Path]
     shards: Shards
     progress: ProgressReport
     batch_divisor: int = 1
-    siblings: Callable[[ShardKind], list[Sibling]] = lambda kind: []
+    companions: Callable[[ShardKind], list[Companion]] = lambda kind: []
     """Other captures that wait for the same shards of a kind: one forward pass serves them all."""

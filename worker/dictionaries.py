@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.files import read_json_object
-from loopscope.inputs.gemma_scope import check_gemma_scope_config
+from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.saelens_config import read_saelens_config
-from loopscope.numerics.dictionary import Architecture, SparseDictionary
+from loopscope.numerics.architectures import dictionary_of
+from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.specs.json_values import JsonObject
+from loopscope.specs.payloads.references import (
+    DictionaryPlace,
+    DictionaryReference,
+    HubFolderPlace,
+)
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.downloads import downloading
@@ -33,7 +41,7 @@ from loopscope.worker.saelens import Weights, saelens_weights
 Config = TypeVar("Config")
 
 
-def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
+def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
     """Return the dictionary of a DictionaryRef, on the CPU, every weight float32.
 
     Raises ``TerminalFailure`` with reason ``InputMissing`` or ``InputChanged`` for files that are
@@ -51,7 +59,7 @@ def load_dictionary(ref: dict[str, Any]) -> SparseDictionary:
     return _built(weights, ref)
 
 
-def _verified(ref: Mapping[str, Any], name: str) -> Path:
+def _verified(ref: DictionaryReference, name: str) -> Path:
     """Return the path of one of the dictionary's files, its bytes checked."""
     path = _located(ref["source"], name)
     expected = ref["files"][name]
@@ -71,7 +79,7 @@ def _verified(ref: Mapping[str, Any], name: str) -> Path:
     return path
 
 
-def _located(source: Mapping[str, Any], name: str) -> Path:
+def _located(source: DictionaryPlace, name: str) -> Path:
     match source["kind"]:
         case "folder":
             return Path(source["path"]) / name
@@ -85,7 +93,7 @@ def _located(source: Mapping[str, Any], name: str) -> Path:
             )
 
 
-def _downloaded(source: Mapping[str, Any], name: str) -> Path:
+def _downloaded(source: HubFolderPlace, name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
     inside = f"{source['path']}/{name}"
     with downloading(source["repo"], source["revision"], "InputMissing"):
@@ -124,9 +132,9 @@ def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
 
 
 def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
-    """Return a Gemma Scope SAE (Lieberum et al. 2024): JumpReLU, b_dec not applied to the input."""
+    """Return a Gemma Scope SAE (Lieberum et al. 2024): b_dec is not applied to the input."""
     lowered = {key.lower(): tensor for key, tensor in arrays.items()}
-    expected = {"w_enc", "b_enc", "w_dec", "b_dec", "threshold"}
+    expected = ARCHITECTURES[GEMMA_SCOPE_ARCHITECTURE].tensors.keys()
     missing, extra = expected - lowered.keys(), lowered.keys() - expected
     if missing or extra:
         raise TerminalFailure(
@@ -134,7 +142,7 @@ def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
             f"{name} lacks {sorted(missing)} and adds {sorted(extra)}; expected the five arrays "
             "of a Gemma Scope SAE of the residual stream",
         )
-    return Weights("jumprelu", lowered, apply_b_dec_to_input=False)
+    return Weights(GEMMA_SCOPE_ARCHITECTURE, lowered, apply_b_dec_to_input=False)
 
 
 _LOADERS: dict[str, Callable[[Mapping[str, Path]], Weights]] = {
@@ -171,7 +179,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
+def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
     """Return what ``read`` makes of a config, as the controller read it when it was applied."""
     try:
         return read(read_json_object(path))
@@ -179,21 +187,16 @@ def _config(path: Path, read: Callable[[dict[str, Any]], Config]) -> Config:
         raise TerminalFailure("UnsupportedDictionary", f"{path.name}: {error}") from error
 
 
-def _built(weights: Weights, ref: Mapping[str, Any]) -> SparseDictionary:
+def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
     broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
     if broken:
         raise TerminalFailure("NotFinite", f"{', '.join(broken)} hold NaN or infinite numbers")
-    architecture: Architecture = weights.architecture
     try:
-        dictionary = SparseDictionary(
-            w_enc=tensors["w_enc"],
-            b_enc=tensors["b_enc"],
-            w_dec=tensors["w_dec"],
-            b_dec=tensors["b_dec"],
-            architecture=architecture,
-            threshold=tensors.get("threshold"),
-            k=weights.k,
+        dictionary = dictionary_of(
+            weights.architecture,
+            tensors,
+            weights.settings,
             apply_b_dec_to_input=weights.apply_b_dec_to_input,
         )
     except ValueError as error:

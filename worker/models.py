@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -14,11 +14,12 @@ from torch import nn
 from loopscope.numerics.causal_model import CausalModel, OutputHead
 from loopscope.numerics.hooks import HookPlace
 from loopscope.specs.hooks import Hook
+from loopscope.specs.payloads.references import ModelReference
 from loopscope.specs.tokens import BOS_ADVICE
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.context import ProgressReport
 from loopscope.worker.memory import ran_out_of_memory
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
+from loopscope.worker.progress import ProgressReport
 
 AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest accepted difference between bridge and Hugging Face logits, relative to the largest."""
@@ -101,7 +102,7 @@ class LoadedModel:
 
 
 def load_model(
-    ref: dict[str, Any], cache: Path, device: str, progress: ProgressReport
+    ref: ModelReference, cache: Path, device: str, progress: ProgressReport
 ) -> LoadedModel:
     """Load the model that ``ref`` names, after its files were verified.
 
@@ -115,7 +116,7 @@ def load_model(
 
 
 def _loaded(
-    view: ModelView, ref: dict[str, Any], device: str, progress: ProgressReport
+    view: ModelView, ref: ModelReference, device: str, progress: ProgressReport
 ) -> LoadedModel:
     progress("LoadingModel", 0, 1, "models")
     tokenizer = _load_tokenizer(view)
@@ -175,7 +176,7 @@ def _load_tokenizer(view: ModelView) -> Any:
 
 
 def _load_twice_share_once(
-    view: ModelView, ref: dict[str, Any], device: str, tokenizer: Any
+    view: ModelView, ref: ModelReference, device: str, tokenizer: Any
 ) -> tuple[Any, Any]:
     """Return the bridge and the plain Hugging Face model over one copy of the weights.
 
@@ -216,7 +217,14 @@ def _load_twice_share_once(
     return bridge, plain
 
 
-def _check_complete(folder: Path, report: dict[str, Any]) -> None:
+class LoadingReport(TypedDict):
+    """What transformers says of a model's weights; shapes are found, then expected."""
+
+    missing_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
+
+
+def _check_complete(folder: Path, report: LoadingReport) -> None:
     """Refuse what transformers would make up: random matrices, neutral norms."""
     wrong = [
         *(f"{name} is missing" for name in sorted(report["missing_keys"])),
@@ -276,7 +284,7 @@ def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:
     return shared
 
 
-def _blocks(bridge: Any, plain: Any, ref: dict[str, Any]) -> list[nn.Module]:
+def _blocks(bridge: Any, plain: Any, ref: ModelReference) -> list[nn.Module]:
     if not hasattr(bridge, "blocks"):
         raise TerminalFailure("UnsupportedModel", f"{ref['name']} is not a stack of blocks")
     return [plain.get_submodule(block.name) for block in bridge.blocks]
@@ -305,7 +313,7 @@ def _output_head(plain: Any) -> OutputHead:
 
 @torch.no_grad()
 def _check_agreement(
-    bridge: Any, plain: Any, causal: CausalModel, bos_token: int, ref: dict[str, Any]
+    bridge: Any, plain: Any, causal: CausalModel, bos_token: int, ref: ModelReference
 ) -> None:
     """Check that bridge, Hugging Face and our output head give the same logits on a few tokens."""
     last = causal.head.vocabulary - 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from loopscope.specs.payloads.references import Preflights
 from loopscope.state.failures import TerminalFailure
 
 
@@ -26,7 +26,7 @@ class Preflight:
         return self.low <= self.measured <= self.high
 
 
-def require(checks: Sequence[Preflight]) -> dict[str, Any]:
+def require(checks: Sequence[Preflight]) -> Preflights:
     """Return the checks for the status. Raises TerminalFailure ``PreflightFailed``."""
     for check in checks:
         if not check.passes:

@@ -6,11 +6,10 @@ import importlib
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
@@ -25,13 +24,13 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged, source_at_start
+from loopscope.worker.companions import pending_companions
 from loopscope.worker.context import StageContext
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.lease import Lease
 from loopscope.worker.manifest import manifest_of
 from loopscope.worker.memory import ran_out_of_memory
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import pending_siblings
 from loopscope.worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
@@ -45,7 +44,13 @@ MEMORY_ADVICE = (
     "dictionary or, on a GPU, `dtype: bfloat16`; then `loopscope retry`"
 )
 
-StageRun = Callable[[dict[str, Any], StageContext, Path], dict[str, Any]]
+StageRun = Callable[[Mapping[str, object], StageContext, Path], Mapping[str, object]]
+"""``run`` of a stage: payload, surroundings and folder in, metrics out.
+
+A stage declares its payload as a type (``loopscope.specs.payloads``). Here, where the JSON of the
+job's row is handed over, it is taken at its word: the claim wrote what the reconcilers of now say,
+and the order named the code revision that both sides hold.
+"""
 
 
 @dataclass
@@ -114,8 +119,8 @@ class Runner:
         log.info("job starts", job=job.id, stage=job.stage, digest=job.digest[:12])
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
         stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}.stage").run
-        work = self.state.artifacts.work_folder(job.digest)
-        shards = Shards(work, partial(self._note_advance, job))
+        kept = self.state.artifacts.shards(job.digest)
+        shards = Shards(kept, partial(self._note_advance, job))
         lease.may_finish = shards.ends_within
         context = StageContext(
             device=self.device,
@@ -125,7 +130,7 @@ class Runner:
             shards=shards,
             progress=lease.progress,
             batch_divisor=batch_divisor(job),
-            siblings=partial(pending_siblings, self.state, job),
+            companions=partial(pending_companions, self.state, job),
         )
         metrics = stage(job.payload, context, staging)
         seconds = time.monotonic() - began
@@ -159,7 +164,7 @@ class Runner:
         if ran_out_of_memory(error):
             self.memory_ran_out = True
             return _out_of_memory(job, error)
-        failure = failure_of(error, self.state.artifacts.root)
+        failure = failure_of(error, self.state.artifacts.disk)
         if failure.reason == "UnexpectedError":
             log.error("unexpected", job=job.id, trace=traceback.format_exc())
         return failure

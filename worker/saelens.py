@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from loopscope.inputs.architectures import ARCHITECTURES, StoredArchitecture
 from loopscope.inputs.saelens_config import SaelensConfig
-from loopscope.numerics.dictionary import Architecture
 from loopscope.state.failures import TerminalFailure
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Named tensors (w_enc, b_enc, w_dec, b_dec, threshold) of any dtype, scaling folded in."""
+    """Tensors of any dtype under the names of numerics, scaling folded in, and settings."""
 
-    architecture: Architecture
+    architecture: str
     tensors: Mapping[str, Tensor]
-    k: int | None = None
+    settings: Mapping[str, int] = field(default_factory=dict)
     apply_b_dec_to_input: bool = field(default=True, kw_only=True)
 
 
@@ -33,22 +33,31 @@ def saelens_weights(config: SaelensConfig, state: Mapping[str, Tensor]) -> Weigh
     Raises ``TerminalFailure("UnsupportedDictionary")`` that names the tensor which this reader
     does not apply.
     """
-    architecture = config.architecture
+    stored = ARCHITECTURES[config.architecture]
     tensors = {name: tensor.float() for name, tensor in state.items()}
     _drop_unit_scaling(tensors)
-    if architecture == "batchtopk" and "topk_threshold" in tensors:
-        tensors["threshold"] = torch.ones_like(_tensor(tensors, "b_enc")) * tensors.pop(
-            "topk_threshold"
-        )
-    wanted = ["W_enc", "b_enc", "W_dec", "b_dec"]
-    wanted += ["threshold"] if architecture in ("jumprelu", "batchtopk") else []
-    named = {name.lower(): _tensor(tensors, name) for name in wanted}
-    unread = sorted(tensors.keys() - set(wanted))
+    _spread_out(stored, tensors)
+    wanted = {name: stored.stored_name(name) for name in stored.tensors}
+    named = {name: _tensor(tensors, place) for name, place in wanted.items()}
+    unread = sorted(tensors.keys() - set(wanted.values()))
     if unread:
-        raise _refusal(f"tensors {unread} have no meaning for architecture {architecture!r}")
+        raise _refusal(f"tensors {unread} have no meaning for architecture {config.architecture!r}")
     if config.rescale_acts_by_decoder_norm:
         named = _with_unit_decoder(named)
-    return Weights(architecture, named, config.k, apply_b_dec_to_input=config.apply_b_dec_to_input)
+    return Weights(
+        config.architecture,
+        named,
+        {"k": config.k} if config.k is not None else {},
+        apply_b_dec_to_input=config.apply_b_dec_to_input,
+    )
+
+
+def _spread_out(stored: StoredArchitecture, tensors: dict[str, Tensor]) -> None:
+    """Give each latent the number that is stored once for all of them."""
+    for name, single in stored.one_for_all.items():
+        if single in tensors:
+            each = torch.ones_like(_tensor(tensors, stored.stored_name("b_enc")))
+            tensors[stored.stored_name(name)] = each * tensors.pop(single)
 
 
 def _drop_unit_scaling(tensors: dict[str, Tensor]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from loopscope.worker.context import ProgressReport
+from loopscope.specs.payloads.references import DictionaryReference, ModelReference
+from loopscope.worker.progress import ProgressReport
 
 if TYPE_CHECKING:
     from loopscope.numerics.dictionary import SparseDictionary
@@ -21,7 +22,7 @@ class WarmInputs:
     _model: tuple[str, LoadedModel] | None = None
     _dictionaries: dict[str, SparseDictionary] = field(default_factory=dict)
 
-    def model(self, ref: dict[str, Any], device: str, progress: ProgressReport) -> LoadedModel:
+    def model(self, ref: ModelReference, device: str, progress: ProgressReport) -> LoadedModel:
         """Return the model of a reference, loading it if it is not the one in memory."""
         if self._model is None or self._model[0] != ref["identity"]:
             from loopscope.inputs.files import default_cache
@@ -32,7 +33,7 @@ class WarmInputs:
             self._model = (ref["identity"], load_model(ref, default_cache(), device, progress))
         return self._model[1]
 
-    def dictionary(self, ref: dict[str, Any]) -> SparseDictionary:
+    def dictionary(self, ref: DictionaryReference) -> SparseDictionary:
         """Return the dictionary of a reference, loading it if it is not in memory."""
         if ref["identity"] not in self._dictionaries:
             from loopscope.worker.dictionaries import load_dictionary

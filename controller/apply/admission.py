@@ -7,8 +7,7 @@ SAELens' registry goes; the rest is checked when they are resolved.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from loopscope.controller.apply.prompts import check_prompts
 from loopscope.inputs.dictionaries import (
@@ -21,7 +20,16 @@ from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.specs import sweep
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.model_names import another_model
+from loopscope.specs.payloads.steering import SIDES
+from loopscope.specs.spec_json import (
+    CaptureJson,
+    DecompositionJson,
+    DictionaryJson,
+    ExperimentJson,
+    ModelJson,
+)
 
 Refusal = tuple[str, str]
 """The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""
@@ -29,28 +37,35 @@ Refusal = tuple[str, str]
 OFFLINE = Hub(offline=True)
 
 
-def check_inputs(kind: str, spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+def check_inputs(kind: str, spec: JsonObject, memo: HashMemo | None = None) -> list[Refusal]:
     """Return what is wrong with the inputs of an object's spec; kinds without inputs have none."""
-    if kind == "Experiment" and "matrix" in spec:
-        return _check_cells(spec, memo or HashMemo())
-    check = _CHECKS.get(kind)
-    problems = check_prompts(spec) if kind == "Experiment" else []
-    return [*problems, *check(spec, memo)] if check else problems
+    match kind:
+        case "Experiment" if "matrix" in spec:
+            return _check_cells(spec, memo or HashMemo())
+        case "Experiment":
+            experiment = cast(ExperimentJson, spec)
+            return [*check_prompts(experiment), *check_experiment_inputs(experiment, memo)]
+        case "Capture":
+            return check_capture_inputs(cast(CaptureJson, spec), memo)
+        case "Decomposition":
+            return check_decomposition_inputs(cast(DecompositionJson, spec), memo)
+        case _:
+            return []
 
 
-def _check_cells(spec: dict[str, Any], memo: HashMemo) -> list[Refusal]:
+def _check_cells(spec: JsonObject, memo: HashMemo) -> list[Refusal]:
     """Return what is wrong with the inputs of a sweep's cells, each said once."""
     told: dict[Refusal, str] = {}
     for cell in sweep.cells(spec):
         for field, message in check_inputs("Experiment", cell.spec, memo):
             steps = tuple(field.split(".")[1:])
-            place = sweep.origin(spec["matrix"], cell, steps)
+            place = sweep.origin(sweep.matrix_of(spec), cell, steps)
             where = field if place is None else ".".join(("spec", *map(str, place)))
             told.setdefault((where, message), cell.suffix)
     return [(where, f"{message} (in {cell})") for (where, message), cell in told.items()]
 
 
-def check_experiment_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) -> list[Refusal]:
     """Return what is wrong with an Experiment's model, hook and dictionaries; empty if nothing.
 
     Paths in ``spec`` (camelCase, defaulted) are absolute. Reads headers and, once per file,
@@ -59,7 +74,7 @@ def check_experiment_inputs(spec: dict[str, Any], memo: HashMemo | None = None) 
     memo = memo or HashMemo()
     model, problems = _model(spec, memo)
     found: dict[str, DictionaryFacts] = {}
-    for name in ("coarse", "fine"):
+    for name in SIDES:
         field, dictionary = f"spec.dictionaries.{name}", spec["dictionaries"][name]
         facts, wrong = _dictionary(field, dictionary, memo)
         problems += wrong
@@ -78,12 +93,14 @@ def check_experiment_inputs(spec: dict[str, Any], memo: HashMemo | None = None) 
     return problems
 
 
-def check_capture_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+def check_capture_inputs(spec: CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
     """Return what is wrong with a Capture's model and hook; empty if nothing."""
     return _model(spec, memo or HashMemo())[1]
 
 
-def check_decomposition_inputs(spec: dict[str, Any], memo: HashMemo | None = None) -> list[Refusal]:
+def check_decomposition_inputs(
+    spec: DecompositionJson, memo: HashMemo | None = None
+) -> list[Refusal]:
     """Return what is wrong with a Decomposition's dictionary by itself; empty if nothing.
 
     Whether it fits the capture that it names is known when both are resolved: ``check_fit``.
@@ -93,10 +110,10 @@ def check_decomposition_inputs(spec: dict[str, Any], memo: HashMemo | None = Non
 
 def check_fit(
     field: str,
-    dictionary: dict[str, Any],
+    dictionary: DictionaryJson,
     facts: DictionaryFacts | None,
     hook: str,
-    model: dict[str, Any],
+    model: ModelJson,
     model_facts: ModelFacts | None,
 ) -> list[Refusal]:
     """Return why a dictionary does not belong to this hook of this model; empty if it may.
@@ -136,7 +153,7 @@ def check_fit(
     return problems
 
 
-def check_hook(hook: str, model: dict[str, Any], facts: ModelFacts) -> list[Refusal]:
+def check_hook(hook: str, model: ModelJson, facts: ModelFacts) -> list[Refusal]:
     """Return why a model has no such hook; empty if it has, or if its depth is not known."""
     found = re.match(r"blocks\.(\d+)\.", hook)
     if facts.n_layers is None or (found and int(found[1]) < facts.n_layers):
@@ -150,7 +167,9 @@ def check_hook(hook: str, model: dict[str, Any], facts: ModelFacts) -> list[Refu
     ]
 
 
-def _model(spec: dict[str, Any], memo: HashMemo) -> tuple[ModelFacts | None, list[Refusal]]:
+def _model(
+    spec: ExperimentJson | CaptureJson, memo: HashMemo
+) -> tuple[ModelFacts | None, list[Refusal]]:
     try:
         facts = describe_model(spec["model"], hub=OFFLINE, memo=memo)
     except InputRefused as refused:
@@ -161,7 +180,7 @@ def _model(spec: dict[str, Any], memo: HashMemo) -> tuple[ModelFacts | None, lis
 
 
 def _dictionary(
-    field: str, dictionary: dict[str, Any], memo: HashMemo
+    field: str, dictionary: DictionaryJson, memo: HashMemo
 ) -> tuple[DictionaryFacts | None, list[Refusal]]:
     try:
         return describe_dictionary(dictionary, hub=OFFLINE, memo=memo), []
@@ -169,10 +188,3 @@ def _dictionary(
         return None, [(f"{field}.{refused.field}", refused.message)]
     except ResolutionPending:
         return None, []
-
-
-_CHECKS: dict[str, Callable[[dict[str, Any], HashMemo | None], list[Refusal]]] = {
-    "Experiment": check_experiment_inputs,
-    "Capture": check_capture_inputs,
-    "Decomposition": check_decomposition_inputs,
-}

@@ -17,9 +17,14 @@ _PARTS = (
 def code_identity() -> str:
     """Return a hash over the source of everything that turns a file into an action."""
     total = hashlib.sha256()
-    for part in _PARTS:
-        place = _ROOT / part
-        for file in sorted(place.glob("*.py")) if place.is_dir() else [place]:
-            total.update(f"{part}/{file.name}".encode())
-            total.update(file.read_bytes())
+    for file in files_that_decide():
+        total.update(file.relative_to(_ROOT).as_posix().encode())
+        total.update(file.read_bytes())
     return total.hexdigest()
+
+
+def files_that_decide() -> list[Path]:
+    """Return the source files that turn a file into an action, in order."""
+    places = [_ROOT / part for part in _PARTS]
+    found = [sorted(place.rglob("*.py")) if place.is_dir() else [place] for place in places]
+    return [file for files in found for file in files]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,10 +14,12 @@ from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.exported import as_written
 from loopscope.specs.former_defaults import is_new_default
+from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.loading import LoadedObject
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
+from loopscope.specs.texts import NAMING_FIELDS
 from loopscope.state.db import applied, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.objects import Outcome
@@ -32,7 +33,7 @@ class Intent:
 
     key: Key
     stored: ObjectRecord | None
-    spec: dict[str, Any]
+    spec: JsonObject
     labels: dict[str, str]
     annotations: dict[str, str]
     manager: str
@@ -73,11 +74,11 @@ class Intent:
         old = self.stored
         return [
             *self._spec_changes(),
-            *_differences("metadata.labels", old.labels if old else {}, self.labels),
+            *_differences("metadata.labels", {**old.labels} if old else {}, {**self.labels}),
             *_differences(
                 "metadata.annotations",
-                _visible(old.annotations if old else {}),
-                _visible(self.annotations),
+                {**_visible(old.annotations if old else {})},
+                {**_visible(self.annotations)},
             ),
         ]
 
@@ -152,7 +153,7 @@ def _intent(
         asked_fields(asked_spec),
         tuple(metadata.labels),
         tuple(asked_annotations),
-        stated=frozenset(stated_fields(item.document.value.get("spec"))),
+        stated=frozenset(stated_fields(item.written["spec"])),
     )
     if stored is None or last is None or last.manager == applier.manager:
         return intent, None
@@ -171,12 +172,12 @@ def _intent(
 
 def _merged_spec(
     item: LoadedObject,
-    asked: dict[str, Any],
+    asked: JsonObject,
     stored: ObjectRecord,
     last: AppliedRecord,
     applier: Applier,
-) -> dict[str, Any]:
-    together = merged(asked, item.document.value.get("spec"), stored.spec, last.fields)
+) -> JsonObject:
+    together = merged(asked, item.written["spec"], stored.spec, last.fields)
     if together == asked:
         return asked
     try:
@@ -212,18 +213,18 @@ def _standing(key: Key, stored: ObjectRecord, last: AppliedRecord | None) -> Int
     )
 
 
-def _is_as_printed(item: LoadedObject, asked: dict[str, Any], stored: ObjectRecord) -> bool:
+def _is_as_printed(item: LoadedObject, asked: JsonObject, stored: ObjectRecord) -> bool:
     """Whether what ``get`` printed is what stands now."""
     metadata = item.manifest.metadata
     same_spec = canonical_json(asked) == canonical_json(stored.spec)
     return same_spec and (metadata.labels, metadata.annotations) == (
         stored.labels,
-        as_written({"annotations": stored.annotations})["annotations"],
+        as_written({"annotations": {**stored.annotations}})["annotations"],
     )
 
 
 def _refuse_unread_files(
-    item: LoadedObject, asked: dict[str, Any], stored: ObjectRecord | None
+    item: LoadedObject, asked: JsonObject, stored: ObjectRecord | None
 ) -> None:
     """Raise InvalidSpec when somebody edited ``file`` in an export and left the texts beside it.
 
@@ -236,7 +237,7 @@ def _refuse_unread_files(
             f"the texts beside it are those of {old[path]}; remove texts, and {name} is read",
         )
         for path, name in new.items()
-        if path[-1] == "file" and old.get(path, name) != name
+        if path[-1] in NAMING_FIELDS and old.get(path, name) != name
         if (texts := (*path[:-1], "texts")) in new and new[texts] == old.get(texts)
     ]
     if problems:
@@ -247,7 +248,7 @@ def _refuse_owned(item: LoadedObject, stored: ObjectRecord | None) -> None:
     """Raise TerminalFailure for an object that its owner would change back, or make itself."""
     if stored is not None and stored.owner is not None:
         raise objects.owned_by_another(stored, None)
-    owners = item.document.value["metadata"].get("ownerReferences")
+    owners = item.written["metadata"].get("ownerReferences")
     if stored is None and item.is_exported and owners:
         raise TerminalFailure(
             "OwnedByAnother",
@@ -266,7 +267,7 @@ def _visible(annotations: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in annotations.items() if name != SOURCE_ANNOTATION}
 
 
-def _differences(root: str, before: dict[str, Any], after: dict[str, Any]) -> list[FieldChange]:
+def _differences(root: str, before: Json, after: Json) -> list[FieldChange]:
     old, new = leaves(before), leaves(after)
     return [
         FieldChange(".".join((root, *path)), old.get(path), new.get(path))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from loopscope.specs.json_values import Json
 from loopscope.specs.keys import Key
 from loopscope.state.db.objects import Outcome
 
@@ -16,8 +17,8 @@ class FieldChange:
     """One field that an apply would change; None stands for *not there*."""
 
     field: str
-    before: Any
-    after: Any
+    before: Json
+    after: Json
     is_default: bool = False
     """The file does not say it: Loopscope has another default than when it was applied last."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loopscope.specs.lexicon import check_free_of_words
+from loopscope.specs.spec_json import ExperimentJson
 
 PROMPTS_MIN = 5
 """Fewest prompts of a condition: five against five can at best reach p = 2/252, and latents that
@@ -13,14 +12,15 @@ NEUTRAL_SHARE_MAX = 0.01
 """Largest share of neutral prompts that may hold a word of the concept: slips, not a theme."""
 
 
-def check_prompts(spec: dict[str, Any]) -> list[tuple[str, str]]:
+def check_prompts(spec: ExperimentJson) -> list[tuple[str, str]]:
     """Return the fields of an Experiment's prompts that no test can use, and why.
 
     ``selection.maxQ: 1`` asks for no test, so any number of prompts will do.
     """
     problems = []
-    for name in ("target", "neutral"):
-        count = len(spec["prompts"][name]["texts"])
+    prompts = spec["prompts"]
+    for name, texts in (("target", prompts["target"]), ("neutral", prompts["neutral"])):
+        count = len(texts["texts"])
         if count < PROMPTS_MIN and spec["selection"]["maxQ"] < 1:
             problems.append(
                 (
@@ -31,9 +31,9 @@ def check_prompts(spec: dict[str, Any]) -> list[tuple[str, str]]:
                 )
             )
     if "steering" in spec:
-        words, texts = spec["steering"]["lexicon"]["texts"], spec["prompts"]["neutral"]["texts"]
+        words, neutral = spec["steering"]["lexicon"]["texts"], prompts["neutral"]["texts"]
         try:
-            check_free_of_words(words, texts, "neutral prompts", NEUTRAL_SHARE_MAX)
+            check_free_of_words(words, neutral, "neutral prompts", NEUTRAL_SHARE_MAX)
         except ValueError as error:
             problems.append(("spec.prompts.neutral", str(error)))
     return problems

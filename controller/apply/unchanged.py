@@ -14,11 +14,12 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.inputs.file_stamps import FileStamp
 from loopscope.specs.files import TEXT_BYTES_MAX
+from loopscope.specs.json_values import Json
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.db import applied
@@ -244,11 +245,11 @@ def named_by(item: LoadedObject) -> list[Named]:
     folder = os.path.dirname(_name(Path(file)))  # noqa: PTH120 - see _name
     return [
         (kind, os.path.join(folder, os.path.expanduser(path)))  # noqa: PTH111, PTH118 - see _name
-        for kind, path in _named_files(item.document.value.get("spec"))
+        for kind, path in _named_files(item.written["spec"])
     ]
 
 
-def _named_files(value: Any) -> Iterator[tuple[str, str]]:
+def _named_files(value: Json) -> Iterator[tuple[str, str]]:
     """Yield how a spec names files: text lists (``file``), models and dictionaries."""
     if isinstance(value, dict):
         for name, inner in value.items():

@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from loopscope.state.workers import log_before
+
 LOG_BYTES_MAX = 8 * 1024 * 1024
 """A larger log moves to ``<name>.1``, in the place of the one before: 16 MiB per worker."""
 CHUNK_BYTES = 64 * 1024
@@ -43,6 +45,6 @@ class WorkerLog:
         # opened each time: whoever removes or moves the log gets a new one
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_size + len(chunk) > LOG_BYTES_MAX:
-                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+                self._path.replace(log_before(self._path))
         with self._path.open("ab") as log:
             log.write(chunk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +12,10 @@ from loopscope.state import invariants
 from loopscope.state.artifacts.consistency import DATABASE_PROBLEMS, Comparison, Finding, compare
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder, open_state
-from loopscope.state.processes import process_exists
 from loopscope.state.read_only import look_at
 from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.state.workers import worker_lives
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def examine(path: Path, *, hashing: bool = True) -> Comparison:
     try:
         seen = compare(state, hashing=hashing)
         if not any(finding.problem in DATABASE_PROBLEMS for finding in seen.findings):
-            seen.findings += _jobs_without_worker(state, process_exists)
+            seen.findings += _jobs_without_worker(state)
             seen.findings += _broken_invariants(state)
     finally:
         state.database.close()
@@ -66,7 +65,7 @@ def mend(path: Path, now: float) -> Mended:
         return Mended([], before)
 
 
-def _jobs_without_worker(state: StateFolder, is_alive: Callable[[str], bool]) -> list[Finding]:
+def _jobs_without_worker(state: StateFolder) -> list[Finding]:
     with state.database.read() as connection:
         running = jobs.running(connection)
     return [
@@ -77,7 +76,7 @@ def _jobs_without_worker(state: StateFolder, is_alive: Callable[[str], bool]) ->
             mend=partial(_take_back, job),
         )
         for job in running
-        if job.worker is None or not is_alive(job.worker)
+        if job.worker is None or not worker_lives(job.worker)
     ]
 
 

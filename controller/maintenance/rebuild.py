@@ -20,20 +20,16 @@ from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import objects
 from loopscope.state.db.database import Database
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.files import fsync_path
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.state.read_only import look_at
 from loopscope.state.records import ArtifactRecord
-
-_PARTS = ("", "-wal", "-shm")
-"""A SQLite database and what may lie beside it."""
 
 
 @dataclass(frozen=True)
 class Rebuilt:
     """What a rebuild did."""
 
-    set_aside: Path | None
+    set_aside: str | None
     """Where the old database lies now; None when there was none."""
     applied: list[Applied]
     taken_over: int
@@ -55,30 +51,16 @@ def rebuild(path: Path, loaded: list[LoadedObject], *, now: float, healthy_too: 
     state = look_at(path)
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     with leadership(state):
-        aside = None
         if not healthy_too:
             _refuse_healthy(state)
         state.database.close()
-        if state.database.path.exists():
-            aside = set_database_aside(state.database.path)
+        aside = state.database.dialect.set_aside()
         new = open_state(path)
         damaged, whole = _index_artifacts(new, now)
         older = _older_rules(new.artifacts, whole)
         applied = apply_all(new, loaded, now=now)  # last: with objects, the work is done
         new.database.close()
     return Rebuilt(aside, applied, len(whole), damaged, older)
-
-
-def set_database_aside(path: Path) -> Path:
-    """Rename a database with all that belongs to it; return its new place."""
-    names = (path.with_name(f"{path.name}.set-aside-{n}") for n in range(10_000))
-    target = next(p for p in names if not any(Path(f"{p}{part}").exists() for part in _PARTS))
-    for part in reversed(_PARTS):  # the database last: while it is there, this is repeated
-        beside = Path(f"{path}{part}")
-        if beside.exists():
-            beside.rename(f"{target}{part}")
-    fsync_path(path.parent)
-    return target
 
 
 def _refuse_healthy(state: StateFolder) -> None:
@@ -89,9 +71,9 @@ def _refuse_healthy(state: StateFolder) -> None:
     if count:
         raise TerminalFailure(
             "DatabaseHealthy",
-            f"{state.database.path} is whole and holds {count} objects, with their history; "
-            "`loopscope fsck` compares it with the artifacts. To set it aside all the same, "
-            "add --replace-healthy",
+            f"{state.database.dialect.place} is whole and holds {count} objects, with their "
+            "history; `loopscope fsck` compares it with the artifacts. To set it aside all the "
+            "same, add --replace-healthy",
         )
 
 

@@ -10,13 +10,12 @@ from loopscope.controller.clock import Clock, SystemClock
 from loopscope.state.artifacts.collection import (
     RetentionPolicy,
     Since,
-    Unneeded,
     collect,
     forget_missing,
     take_stock,
 )
 from loopscope.state.artifacts.reachability import Reachability
-from loopscope.state.artifacts.trash import Trash
+from loopscope.state.artifacts.store import Stored
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
@@ -44,7 +43,7 @@ class Retention:
         self._first = self.clock.reading()
         self._reachability = Reachability(self.state.artifacts, self.policy.keep_last)
 
-    def run_if_due(self) -> list[Unneeded]:
+    def run_if_due(self) -> list[Stored]:
         """Collect what is due; return what went to the trash. Trouble that may pass is logged."""
         if self.clock.elapsed() < self._next_look_at:
             return []
@@ -55,7 +54,7 @@ class Retention:
             log.error("cannot collect now; trying again", trouble=str(trouble))
             return []
 
-    def _run(self, clock: ClockReading) -> list[Unneeded]:
+    def _run(self, clock: ClockReading) -> list[Stored]:
         now, since = clock.now, self._since(clock)
         stock = take_stock(self.state, self._reachability, self.policy, now, since)
         seen = {(thing.kind, thing.name) for thing in (*stock.unneeded, *stock.in_grace)}
@@ -63,14 +62,14 @@ class Retention:
         gone = collect(self.state, self._reachability, stock.unneeded, now)
         forget_missing(self.state, self._reachability)
         set_ahead = max(0.0, clock.offset - self._first.offset)
-        Trash(self.state.artifacts.root).empty(now - set_ahead - self.policy.trash_seconds)
+        self.state.artifacts.empty_trash(now - set_ahead - self.policy.trash_seconds)
         if gone:
             size = sum(thing.bytes for thing in gone)
             log.info("moved to the trash", things=len(gone), bytes=size)
         return gone
 
     def _since(self, clock: ClockReading) -> Since:
-        def since(thing: Unneeded) -> float:
+        def since(thing: Stored) -> float:
             first = self._seen_since.setdefault((thing.kind, thing.name), clock.elapsed)
             first_seen_at = clock.offset + first
             known = thing.since <= clock.now  # else the clock was set back since

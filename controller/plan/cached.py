@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.apply.planned import PlannedStage
@@ -36,7 +34,7 @@ def cached_families(
     work: dict[str, list[applied.WantedWork]] = {}
     for one in applied.wanted_work(connection):
         work.setdefault(one.root, []).append(one)
-    published: dict[str, set[str]] = {stage: _names(store.root / stage) for stage in CODE_REVISIONS}
+    published: dict[str, set[str]] = {stage: store.published(stage) for stage in CODE_REVISIONS}
     found: dict[Key, list[PlannedStage]] = {}
     editions: dict[Key, str] = {}
     for key in keys:
@@ -77,10 +75,3 @@ class ReconciledMark:
 
 def _stage(work: applied.WantedWork, root: Key) -> PlannedStage:
     return PlannedStage(work.key, root, "cached" if work.digest else "no work", digest=work.digest)
-
-
-def _names(folder: Any) -> set[str]:
-    try:
-        return set(os.listdir(folder))  # noqa: PTH208 - names only, ten thousand of them
-    except OSError:
-        return set()

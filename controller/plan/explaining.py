@@ -1,13 +1,14 @@
-"""Explanation of an object's state: one chain from spec field to condition.
+"""The chain that explains an object's state, from its spec to its condition.
 
-The reconcilers are asked what the object wants now; jobs and artifacts say how far that is.
+The reconcilers are asked what the object wants now; jobs and artifacts say how far that is. It is
+here because what exists is looked at as the controller looks at it; what people read of it is
+``views.explanation``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from loopscope.controller.plan.reasons import change_words, changed_names
 from loopscope.controller.reconcile.adoption import AtOnce
@@ -29,55 +30,21 @@ from loopscope.reconcilers.plan import (
 )
 from loopscope.reconcilers.references import (
     child_key,
-    input_references,
     object_references,
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reconcilers.stage import LET_GO
 from loopscope.specs.actions import CODE_REVISIONS, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
-from loopscope.specs.status import Condition
 from loopscope.state.artifacts.store import ArtifactStore
-from loopscope.state.db import inputs, jobs
+from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
-from loopscope.state.processes import without_lost_worker
-from loopscope.state.records import (
-    CODE_CHANGED,
-    UNAVAILABLE,
-    WAITS_FOR_SPACE,
-    JobHead,
-    ObjectRecord,
-    Progress,
-)
+from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
+from loopscope.state.workers import without_lost_worker
+from loopscope.views.explanation import Explanation, Link, LinkState, explanation
+from loopscope.views.present import present
 
-Who = Literal["nobody", "worker", "controller", "time", "you"]
 LINKS_MAX = 10
-
-
-@dataclass(frozen=True)
-class Link:
-    """One object on the chain, from its spec to its condition."""
-
-    key: Key
-    state: str
-    condition: Condition | None
-    changed: tuple[str, ...] = ()
-    """What differs from the work before; empty when there was none."""
-    digest: str | None = None
-    upstream: dict[str, str] = field(default_factory=dict)
-    """Name of an input to the content that it rests on."""
-    job: JobHead | None = None
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The chain, outermost object first, and what happens next."""
-
-    links: tuple[Link, ...]
-    next: str
-    who: Who
 
 
 def explain(
@@ -87,36 +54,23 @@ def explain(
     *,
     now: float,
     controlled: bool,
-    present: Callable[[ObjectRecord], ObjectRecord] = lambda record: record,
 ) -> Explanation:
     """Return why ``key`` is as it is. ``controlled``: whether a controller works there.
 
-    ``present`` returns a stored object with the status that it has now. Raises KeyError when
-    there is no such object.
+    Raises KeyError when there is no such object.
     """
-    explainer = _Explainer(connection, Observer(store, AtOnce(store)), now, present)
+    explainer = _Explainer(connection, Observer(store, AtOnce(store)), now)
     links: list[Link] = []
     todo: Key | None = key
     while todo is not None and len(links) < LINKS_MAX:
         link, todo = explainer.link(todo)
         links.append(link)
-    text, who = explainer.next_step(links[-1])
-    if not controlled and who in ("worker", "controller", "time"):
-        text = f"no controller works here: start `loopscope run` or `loopscope controller`; {text}"
-        return Explanation(tuple(links), text, "you")
-    return Explanation(tuple(links), text, who)
+    return explanation(connection, tuple(links), now=now, controlled=controlled)
 
 
 class _Explainer:
-    def __init__(
-        self,
-        connection: Connection,
-        observer: Observer,
-        now: float,
-        present: Callable[[ObjectRecord], ObjectRecord],
-    ) -> None:
+    def __init__(self, connection: Connection, observer: Observer, now: float) -> None:
         self.connection = connection
-        self.present = present
         self.observer = observer
         self.now = now
         self.where = StoredObjects(connection)
@@ -133,7 +87,7 @@ class _Explainer:
         if isinstance(desired, Wanted):
             desired, observed = next_up(desired, observed)
         state = _state(snapshot.object, desired, observed)
-        status = self.present(snapshot.object).status
+        status = self._present(snapshot.object).status
         condition = status.condition("Ready")
         if observed.kept is not None:
             words = (observed.kept.words,)
@@ -154,32 +108,9 @@ class _Explainer:
             progress,
         ), None
 
-    def next_step(self, link: Link) -> tuple[str, Who]:
-        """Return what must happen next about the last link, and who must do it."""
-        job, condition = link.job, link.condition
-        match link.state:
-            case "ready" | "no work":
-                return "nothing: it is as its spec says", "nobody"
-            case "running" if job is not None:
-                return f"the worker finishes job {job.id}{_progress(link.progress)}", "worker"
-            case "queued" if job is not None:
-                return self._pending(job)
-            case "stalled":
-                return _advice(link), "you"
-            case "of older rules":
-                return f"nothing runs before that is confirmed: {LET_GO}", "you"
-            case "resolving":
-                return self._resolving(link.key)
-            case "not seen":
-                return "the controller looks at the newest spec", "controller"
-            case "waits" if condition is not None:
-                return f"the controller looks again: {condition.message}", "controller"
-            case _:
-                return "the controller queues its job", "controller"
-
     def _experiment(self, snapshot: Snapshot) -> tuple[Link, Key | None]:
         record = snapshot.object
-        condition = self.present(record).status.condition("Ready")
+        condition = self._present(record).status.condition("Ready")
         children = {child.key: child for child in snapshot.children}
         for stage in NODE_NAMES:
             child = children.get(child_key(record.key, stage))
@@ -190,8 +121,11 @@ class _Explainer:
         older = [child for child in children.values() if child.status.is_of_older_rules]
         if older:
             return Link(record.key, "of older rules", condition), older[0].key
-        state = "ready" if record.ready else "stalled" if record.stalled else "waits"
+        state: LinkState = "ready" if record.ready else "stalled" if record.stalled else "waits"
         return Link(record.key, state, condition), None
+
+    def _present(self, record: ObjectRecord) -> ObjectRecord:
+        return present(self.connection, [record])[0]
 
     def _waits_for(self, snapshot: Snapshot) -> Key | None:
         for key in object_references(snapshot.object):
@@ -230,32 +164,8 @@ class _Explainer:
             if revision < CODE_REVISIONS[stage]
         )
 
-    def _pending(self, job: JobHead) -> tuple[str, Who]:
-        if job.reason in WAITS_FOR_SPACE:
-            return f"free some disk space: {job.reason}: {job.message}", "you"
-        if job.reason == CODE_CHANGED:
-            return f"restart the controller: {job.message}", "you"
-        if job.not_before > self.now:
-            wait = job.not_before - self.now
-            return (
-                f"job {job.id} is tried again in {wait:.0f} s after {job.reason}: {job.message}",
-                "time",
-            )
-        others = [j for j in jobs.running(self.connection) if j.id != job.id]
-        busy = f"; job {others[0].id} ({others[0].stage}) runs before it" if others else ""
-        return f"the controller hands job {job.id} to a free worker{busy}", "controller"
 
-    def _resolving(self, key: Key) -> tuple[str, Who]:
-        record = self.where.get(key)
-        for reference in input_references(record) if record is not None else []:
-            known = inputs.get(self.connection, reference.digest)
-            if known is None or known.facts is None:
-                why = f": {known.reason}: {known.message}" if known is not None else ""
-                return f"the controller finds out what the {reference.kind} is{why}", "controller"
-        return "the controller looks at its inputs", "controller"
-
-
-def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> str:
+def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> LinkState:
     if observed.kept is not None:
         return "of older rules"
     if isinstance(desired, Answered):
@@ -277,7 +187,7 @@ def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> str:
     return "stalled" if record.stalled else "to do"
 
 
-def _contents(found: dict[str, Any]) -> dict[str, str]:
+def _contents(found: Mapping[str, Any]) -> dict[str, str]:
     """Return by input what its content is: of an upstream artifact, a model or a dictionary."""
     contents = {}
     for name, value in found.items():
@@ -285,17 +195,3 @@ def _contents(found: dict[str, Any]) -> dict[str, str]:
         if identity:
             contents[name] = str(identity)
     return contents
-
-
-def _advice(link: Link) -> str:
-    why = f"{link.condition.reason}: {link.condition.message}" if link.condition else "it stalled"
-    words = f"{link.key.kind.lower()} {link.key.name}"
-    if link.job is not None and link.job.state == "failed":
-        return f"remove the cause, then edit the spec or `loopscope retry {words}`; {why}"
-    return f"repair what the condition names; {why}"
-
-
-def _progress(progress: Progress | None) -> str:
-    if progress is None:
-        return ""
-    return f": {progress.phase} {progress.done}/{progress.total} {progress.unit}"

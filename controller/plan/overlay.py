@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from loopscope.controller.reconcile.resolution import is_local, resolve
 from loopscope.reconcilers.plan import ChildManifest
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import canonical_json
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
 from loopscope.state.db import inputs, objects
@@ -76,9 +76,7 @@ class Hypothesis:
             self.remove(child.key)
         self._changed[key] = None
 
-    def apply(
-        self, key: Key, spec: dict[str, Any], owner: ObjectRecord | None = None
-    ) -> ObjectRecord:
+    def apply(self, key: Key, spec: JsonObject, owner: ObjectRecord | None = None) -> ObjectRecord:
         """Let an object have this spec; a new one has no status yet."""
         old = self.get(key)
         if old is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from loopscope.controller.apply.appliers import Applier
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.apply.planned import Planned, PlannedStage
 from loopscope.controller.plan.requests import Reading, Request
 from loopscope.specs.files import read_at_most
+from loopscope.specs.json_values import Json
 from loopscope.specs.keys import API_VERSION, Key
 from loopscope.specs.spec_sources import SpecSource
 from loopscope.state.failures import TerminalFailure
@@ -20,9 +21,84 @@ PLAN_BYTES_MAX = 256 * 1024 * 1024
 MOVED_SHOWN_MAX = 5
 
 
+class KeyJson(TypedDict):
+    """The name of an object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class ChangeJson(TypedDict):
+    """A field that an apply would change."""
+
+    field: str
+    before: Json
+    after: Json
+    defaultChanged: bool
+
+
+class ObjectJson(KeyJson):
+    """What would become of an object."""
+
+    outcome: str
+    changes: list[ChangeJson]
+
+
+class StageJson(KeyJson):
+    """Whether a stage would run, why, and what that takes."""
+
+    root: str
+    state: str
+    why: list[str]
+    ruleChanged: str | None
+    until: str | None
+    digest: str | None
+    estimatedSeconds: float | None
+    estimatedBytes: int | None
+    estimatedFrom: str | None
+    discardsSeconds: float
+
+
+class SourceJson(TypedDict):
+    """A file or folder of specs, and the folder in which files that they name must lie."""
+
+    filename: str
+    root: str
+
+
+class RequestJson(TypedDict):
+    """What was asked for."""
+
+    sources: list[SourceJson]
+    namespace: str | None
+    manager: str
+    forceConflicts: bool
+    prune: bool
+    allowEmpty: bool
+
+
+class PlanDocument(TypedDict):
+    """A plan with everything that was looked at to make it."""
+
+    apiVersion: str
+    kind: str
+    createdAt: float
+    code: str
+    request: RequestJson
+    files: dict[str, str | None]
+    editions: dict[str, str]
+    objects: list[ObjectJson]
+    stages: list[StageJson]
+    prune: list[KeyJson]
+    discardsSeconds: float
+    needsConfirmation: bool
+    notes: list[str]
+
+
 def plan_document(
     planned: Planned, reading: Reading, *, now: float, notes: Sequence[str] = ()
-) -> dict[str, Any]:
+) -> PlanDocument:
     """Return a plan as JSON values; ``notes`` are what was told beside it."""
     request = reading.request
     return {
@@ -67,7 +143,7 @@ def plan_document(
     }
 
 
-def read_plan(file: Path) -> dict[str, Any]:
+def read_plan(file: Path) -> PlanDocument:
     """Return the document of a plan file. Raises TerminalFailure when it is none."""
     try:
         document = json.loads(read_at_most(file, PLAN_BYTES_MAX))
@@ -83,10 +159,10 @@ def read_plan(file: Path) -> dict[str, Any]:
         raise TerminalFailure(
             "NoPlan", f"{file} is no plan ({error}); write one with `loopscope plan -o {file}`"
         ) from None
-    return document  # type: ignore[no-any-return]  # checked above, field by field
+    return cast(PlanDocument, document)  # checked above, field by field
 
 
-def request_of(document: dict[str, Any], *, confirm: bool) -> Request:
+def request_of(document: PlanDocument, *, confirm: bool) -> Request:
     """Return the request that a plan was made for."""
     given = document["request"]
     sources = [(one["filename"], one["root"]) for one in given["sources"]]
@@ -106,7 +182,7 @@ def request_of(document: dict[str, Any], *, confirm: bool) -> Request:
     )
 
 
-def refuse_if_moved(document: dict[str, Any], fresh: dict[str, Any]) -> None:
+def refuse_if_moved(document: PlanDocument, fresh: PlanDocument) -> None:
     """Raise TerminalFailure (PlanOutdated) when anything is not as it was when planned."""
     moved = [
         *_differing("file", document["files"], fresh["files"]),
@@ -124,20 +200,23 @@ def refuse_if_moved(document: dict[str, Any], fresh: dict[str, Any]) -> None:
         )
 
 
-def _differing(what: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def _differing(
+    what: str, before: Mapping[str, str | None], after: Mapping[str, str | None]
+) -> list[str]:
     names = sorted(before.keys() | after.keys())
     return [f"{what} {name}" for name in names if before.get(name) != after.get(name)]
 
 
-def _decisions(document: dict[str, Any]) -> Any:
+def _decisions(document: PlanDocument) -> list[object]:
+    planned: Sequence[Mapping[str, object]] = document.get("stages", [])
     stages = [
         {name: stage.get(name) for name in ("kind", "namespace", "name", "state", "digest")}
-        for stage in document.get("stages", [])
+        for stage in planned
     ]
     return [stages, document.get("objects"), document.get("prune")]
 
 
-def _stage(stage: PlannedStage) -> dict[str, Any]:
+def _stage(stage: PlannedStage) -> StageJson:
     return {
         **_key(stage.key),
         "root": _name(stage.root),
@@ -153,7 +232,7 @@ def _stage(stage: PlannedStage) -> dict[str, Any]:
     }
 
 
-def _key(key: Key) -> dict[str, str]:
+def _key(key: Key) -> KeyJson:
     return {"kind": key.kind, "namespace": key.namespace, "name": key.name}
 
 

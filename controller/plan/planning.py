@@ -13,7 +13,6 @@ from loopscope.controller.apply.intents import Intent
 from loopscope.controller.apply.planned import Planned, PlannedObject, PlannedStage, StageState
 from loopscope.controller.plan.older_rules import OlderWork, older_work
 from loopscope.controller.plan.overlay import Hypothesis
-from loopscope.controller.plan.past_runs import PastRuns
 from loopscope.controller.plan.reasons import reasons, spec_changes
 from loopscope.controller.reconcile.adoption import AtOnce
 from loopscope.controller.reconcile.snapshots import Observer, known_of, read_snapshot
@@ -38,6 +37,7 @@ from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
+from loopscope.views.past_runs import PastRuns
 
 _ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}
 

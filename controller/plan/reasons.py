@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from loopscope.controller.reconcile.snapshots import StoredObjects, read_snapshot
 from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
@@ -55,7 +56,7 @@ def reasons(
 
 def declared_before(
     connection: Connection, stored: ObjectRecord, now: float
-) -> tuple[dict[str, Any], Literal["declared", "payload"]] | None:
+) -> tuple[Mapping[str, object], Literal["declared", "payload"]] | None:
     """Return the declared values of the work that an object rests on, if they can be told.
 
     They are derived again from what is stored; where that leads to other work, its newest job
@@ -84,12 +85,12 @@ def _declared_changes(
     )
 
 
-def changed_names(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def changed_names(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Return the names of the values that differ."""
     return [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
 
 
-def change_words(name: str, before: Any, after: Any) -> str:
+def change_words(name: str, before: object, after: object) -> str:
     """Return in words how one declared value differs."""
     if name in _INPUTS:
         return f"{_INPUTS[name]} changed"
@@ -106,7 +107,7 @@ def change_words(name: str, before: Any, after: Any) -> str:
     return f"{name}: {short(before)} -> {short(after)}"
 
 
-def _list_words(before: list[Any], after: list[Any]) -> str:
+def _list_words(before: list[object], after: list[object]) -> str:
     if len(before) + len(after) <= 6 and not any(isinstance(v, dict) for v in before + after):
         return f"{short(before)} -> {short(after)}"
     old, new = ({json.dumps(item, sort_keys=True) for item in side} for side in (before, after))
@@ -146,7 +147,7 @@ def _revision_change(store: ArtifactStore, stored: ObjectRecord) -> tuple[str, .
     )
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a value as JSON, cut where it is long."""
     if value is None:
         return "(not set)"

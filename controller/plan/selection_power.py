@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import cast
 
 from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
@@ -15,7 +15,9 @@ from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.loading import LoadedObject
+from loopscope.specs.spec_json import DictionaryJson, ExperimentJson
 from loopscope.specs.splits import Splits, prompts_of
 from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
@@ -37,14 +39,14 @@ def selection_warnings(state: StateFolder | None, loaded: Sequence[LoadedObject]
     return list(notes)
 
 
-def _experiments(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _experiments(spec: JsonObject) -> Iterator[ExperimentJson]:
     if "matrix" not in spec:
-        yield spec
+        yield cast(ExperimentJson, spec)
     else:
-        yield from (cell.spec for cell in sweep.cells(spec))
+        yield from (cast(ExperimentJson, cell.spec) for cell in sweep.cells(spec))
 
 
-def _words(state: StateFolder | None, spec: dict[str, Any], memo: HashMemo) -> str | None:
+def _words(state: StateFolder | None, spec: ExperimentJson, memo: HashMemo) -> str | None:
     """Return what such prompts allow at best, where that may be nothing."""
     q_max, top = spec["selection"]["maxQ"], spec["selection"]["top"]
     choosing = _discovering(spec)
@@ -65,7 +67,7 @@ def _words(state: StateFolder | None, spec: dict[str, Any], memo: HashMemo) -> s
     )
 
 
-def _discovering(spec: dict[str, Any]) -> Counter[str]:
+def _discovering(spec: ExperimentJson) -> Counter[str]:
     """Return how many prompts of each condition choose latents; the others only confirm."""
     prompts = prompts_of(spec["prompts"])
     sides = Splits.model_validate(spec.get("splits", {})).of_prompts(prompts)
@@ -74,7 +76,7 @@ def _discovering(spec: dict[str, Any]) -> Counter[str]:
     )
 
 
-def _width(state: StateFolder | None, dictionary: dict[str, Any], memo: HashMemo) -> int | None:
+def _width(state: StateFolder | None, dictionary: DictionaryJson, memo: HashMemo) -> int | None:
     try:
         facts = describe_dictionary(dictionary, hub=Hub(offline=True), memo=memo)
     except (InputRefused, ResolutionPending):
@@ -82,5 +84,5 @@ def _width(state: StateFolder | None, dictionary: dict[str, Any], memo: HashMemo
             return None
         with state.database.read() as connection:
             known = inputs.get(connection, InputReference("dictionary", dictionary).digest)
-        return (known.facts or {}).get("d_sae") if known is not None else None
+        return known.dictionary["d_sae"] if known is not None and known.facts else None
     return facts.d_sae

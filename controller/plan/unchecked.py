@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import cast
 
 from loopscope.controller.reconcile.resolution import is_local
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
+from loopscope.specs.json_values import JsonObject
 from loopscope.specs.loading import LoadedObject
+from loopscope.specs.payloads.steering import SIDES
+from loopscope.specs.spec_json import (
+    CaptureJson,
+    DecompositionJson,
+    DictionaryJson,
+    ExperimentJson,
+    ModelJson,
+)
 from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
 
@@ -43,30 +52,33 @@ def _what_is_not_known(state: StateFolder | None, reference: InputReference) -> 
 
 
 def _name(reference: InputReference) -> str:
-    given = reference.reference
     if reference.kind == "model":
-        return f"model {(given.get('source') or {}).get('hub') or given['name']}"
-    return f"dictionary {given['id']} of release {given['release']}"
+        model = cast(ModelJson, reference.reference)
+        return f"model {model.get('source', {}).get('hub') or model['name']}"
+    dictionary = cast(DictionaryJson, reference.reference)
+    return f"dictionary {dictionary['id']} of release {dictionary['release']}"
 
 
-def _hub_references(kind: str, spec: dict[str, Any]) -> Iterator[tuple[str, InputReference]]:
+def _hub_references(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputReference]]:
     """Yield the references that need a hub, with the field in which each is named."""
     if kind == "Experiment" and "matrix" in spec:
         for cell in sweep.cells(spec):
             for field, reference in _hub_references(kind, cell.spec):
-                place = sweep.origin(spec["matrix"], cell, tuple(field.split(".")[1:]))
+                place = sweep.origin(sweep.matrix_of(spec), cell, tuple(field.split(".")[1:]))
                 named = field if place is None else ".".join(("spec", *map(str, place)))
                 yield named, reference
         return
     found = []
     if kind in ("Experiment", "Capture"):
-        field = "source.hub" if "hub" in (spec["model"].get("source") or {}) else "name"
-        found.append((f"spec.model.{field}", InputReference("model", spec["model"])))
+        model = cast(ExperimentJson | CaptureJson, spec)["model"]
+        field = "source.hub" if "hub" in (model.get("source") or {}) else "name"
+        found.append((f"spec.model.{field}", InputReference("model", model)))
     if kind == "Experiment":
-        for side in ("coarse", "fine"):
-            reference = InputReference("dictionary", spec["dictionaries"][side])
+        dictionaries = cast(ExperimentJson, spec)["dictionaries"]
+        for side in SIDES:
+            reference = InputReference("dictionary", dictionaries[side])
             found.append((f"spec.dictionaries.{side}.release", reference))
     if kind == "Decomposition":
-        reference = InputReference("dictionary", spec["dictionary"])
+        reference = InputReference("dictionary", cast(DecompositionJson, spec)["dictionary"])
         found.append(("spec.dictionary.release", reference))
     yield from ((field, reference) for field, reference in found if not is_local(reference))

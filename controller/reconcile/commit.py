@@ -72,7 +72,7 @@ def _refuse_collected(connection: Connection, artifacts: ArtifactStore, plan: Pl
     """Raise Conflict when the artifact of a plan or an input of its job was collected meanwhile."""
     needed = set(references_in(plan.enqueue.payload)) if plan.enqueue else set()
     if plan.adopt is not None:
-        there = artifacts.folder(plan.adopt.stage, plan.adopt.digest).exists()
+        there = artifacts.holds(plan.adopt.stage, plan.adopt.digest)
     else:
         needed |= {plan.status.artifact.digest} if plan.status.artifact else set()
         there = True

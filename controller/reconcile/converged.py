@@ -6,10 +6,8 @@ and the plan waits for no time, only the disk can have changed; so only the disk
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from loopscope.reconcilers.plan import Done, Plan, Snapshot
 from loopscope.specs.keys import Key
@@ -26,14 +24,14 @@ READ_AGAIN_SECONDS = 3600.0
 class Converged:
     """Remembers who was in order or waits for others, since the database last changed.
 
-    With each the artifact that it rests on, or the folder in which the one it waits for would lie.
+    With each the artifact that it rests on, or stage and digest of the one that it waits for.
     """
 
     artifacts: ArtifactStore
     _known: Knowledge | None = None
     _read_at: float = 0.0
     _resting: dict[Key, ArtifactRecord | None] = field(default_factory=dict)
-    _awaited: dict[Key, Path] = field(default_factory=dict)
+    _awaited: dict[Key, tuple[str, str]] = field(default_factory=dict)
 
     def learn(self, snapshot: Snapshot, plan: Plan, artifact: ArtifactRecord | None) -> None:
         """Take in a plan that wrote nothing."""
@@ -43,7 +41,7 @@ class Converged:
             return
         self._resting[key] = artifact
         if plan.wanted_digest is not None and not snapshot.object.ready:
-            self._awaited[key] = self.artifacts.folder(key.kind.lower(), plan.wanted_digest)
+            self._awaited[key] = (key.kind.lower(), plan.wanted_digest)
 
     def forget(self, key: Key) -> None:
         """Let an object be read again at the next resync."""
@@ -66,7 +64,7 @@ class Converged:
         if key not in self._resting:
             return False
         awaited = self._awaited.get(key)
-        if awaited is not None and os.path.lexists(awaited):
+        if awaited is not None and self.artifacts.holds(*awaited):
             return False
         artifact = self._resting[key]
         return artifact is None or artifact.digest not in fallen

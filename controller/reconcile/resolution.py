@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import cast
 
 import structlog
 
-from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.dictionaries import DictionaryFacts, describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
-from loopscope.inputs.models import describe_model
+from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.reconcilers.references import InputReference
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
+from loopscope.specs.spec_json import DictionaryJson, ModelJson
 from loopscope.state.db import inputs
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE
@@ -26,7 +28,7 @@ class Resolution:
     """What came of looking at a reference: ``facts``, or why there are none."""
 
     reference: InputReference
-    facts: dict[str, Any] | None = None
+    facts: ObservedModel | ObservedDictionary | None = None
     reason: str | None = None
     message: str | None = None
     terminal: bool = False
@@ -50,17 +52,21 @@ def is_local(reference: InputReference) -> bool:
     """Whether looking again needs no network; hub names stay pinned to their first commit."""
     if reference.kind == "dictionary":
         return "path" in reference.reference
-    source = reference.reference.get("source", {})
+    source = cast(ModelJson, reference.reference).get("source", {})
     return any(name in source for name in ("package", "gguf", "folder"))
+
+
+def _described(reference: InputReference) -> ModelFacts | DictionaryFacts:
+    if reference.kind == "model":
+        return describe_model(cast(ModelJson, reference.reference))
+    return describe_dictionary(cast(DictionaryJson, reference.reference))
 
 
 def resolve(reference: InputReference) -> Resolution:
     """Look at a model or dictionary; never raises for what a user or a network can cause."""
-    describe: Callable[[dict[str, Any]], Any]
-    describe = describe_model if reference.kind == "model" else describe_dictionary
     try:
         # as it will come back from the store, so that an unchanged answer compares equal
-        facts = json.loads(json.dumps(asdict(describe(reference.reference))))
+        facts = json.loads(json.dumps(asdict(_described(reference))))
     except InputRefused as refused:
         message = f"{refused.field}: {refused.message}" if refused.field else refused.message
         return Resolution(reference, None, "InputRefused", message, terminal=True)

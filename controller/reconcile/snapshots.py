@@ -19,24 +19,19 @@ from loopscope.reconcilers.plan import (
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
 from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, older_words, revisions_of
+from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.keys import Key
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt, reading
-from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import inputs, job_ways, objects, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.files import file_sha256
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
-_FEATURE_COLUMNS = [
-    "latent",
-    "selectivity",
-    "firing_rate_target",
-    "firing_rate_neutral",
-    "q_value",
-]
+_FEATURE_COLUMNS = FEATURES.named(
+    "latent", "selectivity", "firing_rate_target", "firing_rate_neutral", "q_value"
+)
 
 
 class Objects(Protocol):
@@ -234,7 +229,7 @@ class Observer:
 
     def _action(self, record: ObjectRecord, action: Action, known: Known) -> Observed:
         job, indexed = known.job, known.artifact
-        Trash(self.artifacts.root).take_back(action.stage, action.digest)
+        self.artifacts.take_back(action.stage, action.digest)
         if indexed is not None:
             self.hashing.forget(action.digest)
         artifact = indexed or self._on_disk(action, record.key)
@@ -265,12 +260,7 @@ class Observer:
         selection = Selection.model_validate(record.spec["selection"])
         cache_key = (artifact.content_digest, selection.model_dump_json())
         if cache_key not in self._candidates:
-            path = self.artifacts.folder(artifact.stage, artifact.digest) / "features.parquet"
-            with reading(path.name):
-                if file_sha256(path) != artifact.files[path.name].sha256:
-                    raise Corrupt(
-                        f"{artifact.stage}/{artifact.digest[:12]}/{path.name}: sha256 differs"
-                    )
+            path = self.artifacts.fetch_file(artifact, FEATURES.name)
             try:
                 with reading(path.name):
                     table = parquet.read_table(path, columns=_FEATURE_COLUMNS).to_pydict()

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from loopscope.controller.clock import Clock
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Signature, was_made_again
+from loopscope.state.artifacts.manifests import was_made_again
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Signature
 from loopscope.state.db import events, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.database import Database

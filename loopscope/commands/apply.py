@@ -21,12 +21,12 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now, root_of
-from loopscope.reports.terminal import printable
 from loopscope.specs.spec_sources import SpecSource
+from loopscope.state.folder import StateFolder, has_database
+from loopscope.terminal.printable import printable
 
 if TYPE_CHECKING:
     from loopscope.controller.plan.requests import Done, Reading, Request
-    from loopscope.state.folder import StateFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +64,7 @@ def apply(
     ] = None,
 ) -> None:
     """Store what a file or folder describes; a controller then makes it true."""
-    from loopscope.controller.plan.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.plan.requests import fulfil, read_files  # late: help must stay quick
 
     if (plan is None) == (not filename):
         raise CommandError("name what to apply: either -f PATH or --plan FILE")
@@ -142,7 +142,7 @@ def request_of(
 
 def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
     """Return the state folder if there is one; ``to_read``: also where nothing may be written."""
-    if not (options.state_path / "state.db").exists():
+    if not has_database(options.state_path):
         return None
     return options.open_to_read() if to_read else options.open_existing()
 

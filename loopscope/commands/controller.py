@@ -76,7 +76,7 @@ def controller(
     from loopscope.controller.leader_election import leading
     from loopscope.controller.maintenance.retention import Retention
     from loopscope.controller.sources.folder_source import (
-        FolderSource,  # late: `get` must stay quick
+        FolderSource,  # late: help must stay quick
     )
     from loopscope.state.artifacts.collection import RetentionPolicy
 

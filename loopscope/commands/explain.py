@@ -26,7 +26,7 @@ def explain(
     ] = False,
 ) -> None:
     """Print what a field of a spec means: type, default, bounds, unit, fields below it."""
-    from loopscope.explanation import page_of  # late: `get` must stay quick
+    from loopscope.explanation import page_of  # late: help must stay quick
 
     word, *steps = field.strip(".").split(".")
     print("\n".join(page_of(kind_of(word), steps, recursive=recursive)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
 from loopscope.context import CommandError, now
-from loopscope.reports.numbers import counted
 from loopscope.state.artifacts.consistency import ADVICE, Comparison, Finding
+from loopscope.views.numbers import counted
 
 EXIT_FINDINGS = 1
 _SET_ASIDE = "damaged or foreign things were"
@@ -31,7 +31,7 @@ def fsck(
 
     Changes nothing without --repair.
     """
-    from loopscope.controller.maintenance.fsck import examine, mend  # late: `get` must stay quick
+    from loopscope.controller.maintenance.fsck import examine, mend  # late: help must stay quick
     from loopscope.controller.runtime import AnotherController
 
     context.obj.refuse_namespace("fsck")
@@ -79,7 +79,29 @@ def _print(mended: list[Finding], seen: Comparison) -> None:
     print(f"{found}{hint}" if seen.findings else "no findings")
 
 
-def _document(mended: list[Finding], seen: Comparison) -> dict[str, Any]:
+class _Finding(TypedDict):
+    problem: str
+    subject: str
+    what: str
+    advice: str
+    bytes: int
+    repairable: bool
+
+
+class _Document(TypedDict):
+    """What ``fsck -o json`` prints."""
+
+    findings: list[_Finding]
+    repaired: list[_Finding]
+    artifacts: int
+    artifactBytes: int
+    quarantined: int
+    quarantinedBytes: int
+    trashed: int
+    trashedBytes: int
+
+
+def _document(mended: list[Finding], seen: Comparison) -> _Document:
     return {
         "findings": [_finding(finding) for finding in seen.findings],
         "repaired": [_finding(finding) for finding in mended],
@@ -92,7 +114,7 @@ def _document(mended: list[Finding], seen: Comparison) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> _Finding:
     return {
         "problem": finding.problem,
         "subject": finding.subject,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from loopscope.commands.get import show
 from loopscope.commands.options import GraceOption, TrashOption
 from loopscope.context import CommandError, now
-from loopscope.reports.listing import Listing
-from loopscope.reports.numbers import age, byte_size, counted
-from loopscope.reports.terminal import printable
+from loopscope.reports.text_table import TextTable
+from loopscope.terminal.columns import show
+from loopscope.terminal.printable import printable
+from loopscope.views.numbers import age, byte_size, counted
 
 if TYPE_CHECKING:
-    from loopscope.state.artifacts.collection import Stock, Unneeded
+    from loopscope.state.artifacts.collection import Stock
+    from loopscope.state.artifacts.store import Stored
 
 ROWS_MAX = 50
 """Things listed one by one; the rest is counted. ``-o json`` has them all."""
@@ -47,7 +48,6 @@ def gc(
         take_stock,
     )
     from loopscope.state.artifacts.reachability import Reachability
-    from loopscope.state.artifacts.trash import Trash
 
     context.obj.refuse_namespace("gc")
     if output not in (None, "json"):
@@ -61,7 +61,7 @@ def gc(
     emptied = [entry for entry in stock.trash if entry.since <= until]
     gone = stock.unneeded
     if yes:
-        Trash(state.artifacts.root).empty(until)  # first: what is thrown away now stays a while
+        state.artifacts.empty_trash(until)  # first: what is thrown away now stays a while
         gone = collect(state, reachability, stock.unneeded, at)
         forget_missing(state, reachability)
     if output == "json":
@@ -70,10 +70,10 @@ def gc(
         _print(stock, gone, len(emptied), at, done=yes)
 
 
-def _print(stock: Stock, gone: list[Unneeded], emptied: int, at: float, *, done: bool) -> None:
+def _print(stock: Stock, gone: list[Stored], emptied: int, at: float, *, done: bool) -> None:
     if gone:
         rows = [[t.kind, _name(t), byte_size(t.bytes), age(at - t.since)] for t in gone[:ROWS_MAX]]
-        show(Listing(["KIND", "NAME", "SIZE", "AGE"], rows))
+        show(TextTable(["KIND", "NAME", "SIZE", "AGE"], rows))
         if len(gone) > ROWS_MAX:
             print(f"… and {len(gone) - ROWS_MAX} more")
     size = byte_size(sum(thing.bytes for thing in gone))
@@ -93,7 +93,28 @@ def _print(stock: Stock, gone: list[Unneeded], emptied: int, at: float, *, done:
         print("nothing was changed; repeat it with --yes")
 
 
-def _document(stock: Stock, gone: list[Unneeded], emptied: int, *, done: bool) -> dict[str, Any]:
+class _Thing(TypedDict):
+    kind: str
+    name: str
+    bytes: int
+
+
+class _Document(TypedDict):
+    """What ``gc -o json`` prints."""
+
+    done: bool
+    collected: list[_Thing]
+    collectedBytes: int
+    inGrace: list[_Thing]
+    inGraceBytes: int
+    needed: int
+    neededBytes: int
+    trash: int
+    trashBytes: int
+    trashEmptied: int
+
+
+def _document(stock: Stock, gone: list[Stored], emptied: int, *, done: bool) -> _Document:
     return {
         "done": done,
         "collected": [_thing(thing) for thing in gone],
@@ -108,7 +129,7 @@ def _document(stock: Stock, gone: list[Unneeded], emptied: int, *, done: bool) -
     }
 
 
-def _thing(thing: Unneeded) -> dict[str, Any]:
+def _thing(thing: Stored) -> _Thing:
     return {
         "kind": thing.kind,
         "name": "/".join(part for part in (thing.group, thing.name) if part),
@@ -116,7 +137,7 @@ def _thing(thing: Unneeded) -> dict[str, Any]:
     }
 
 
-def _name(thing: Unneeded) -> str:
+def _name(thing: Stored) -> str:
     """Return a short name, on one printable line."""
     name = "/".join(part for part in (thing.group, thing.name[:12]) if part)
     return " ".join(printable(name).split())

@@ -6,19 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from loopscope.commands.options import OutputOption
 from loopscope.context import CommandError, all_owned_by, find, find_one, kind_of, now, split_name
-from loopscope.reports.describe import describe_text
-from loopscope.reports.documents import list_document, object_document
-from loopscope.reports.listing import Listing, by_owner, listing
-from loopscope.reports.numbers import age
-from loopscope.reports.present import present, present_jobs
-from loopscope.reports.terminal import printable
+from loopscope.reports.tables.listing import listing
+from loopscope.reports.text_table import TextTable
 from loopscope.selectors import Selector, parse_selector
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
@@ -26,9 +21,20 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import EventRecord, ObjectRecord
+from loopscope.terminal.columns import show
+from loopscope.terminal.printable import printable
+from loopscope.views.documents.objects import (
+    ListDocument,
+    ObjectDocument,
+    list_document,
+    object_document,
+)
+from loopscope.views.numbers import age
+from loopscope.views.present import present, present_jobs
+from loopscope.views.stages import by_owner
 
 EVENTS_POLL_SECONDS = 0.5
-Select = Callable[[Any], list[ObjectRecord]]
+Select = Callable[[Connection], list[ObjectRecord]]
 Words = Annotated[
     list[str],
     typer.Argument(
@@ -104,7 +110,7 @@ def _watch(
     state: StateFolder, kind: str, namespace: str, select: Select, output: str | None, single: bool
 ) -> None:
     """Print what there is, then what changes, until interrupted."""
-    from loopscope.watching import POLL_SECONDS, WatchedTable, changes_of
+    from loopscope.terminal.watching import POLL_SECONDS, WatchedTable, changes_of
 
     if output not in (None, "wide"):
         for records in changes_of(state, _or_nothing(select)):
@@ -146,10 +152,14 @@ def _print_documents(records: list[ObjectRecord], output: str | None, *, single:
             print(record.key, flush=True)
         return
     one = single and len(records) == 1
-    document: Any = object_document(records[0]) if one else list_document(records)
+    document: ObjectDocument | ListDocument = (
+        object_document(records[0]) if one else list_document(records)
+    )
     if output == "json":
         print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
     elif output == "yaml":
+        import yaml  # late: a table must come quickly
+
         print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip(), flush=True)
     else:
         from loopscope.jsonpath import render
@@ -171,10 +181,12 @@ def describe(context: typer.Context, words: Words) -> None:
     with context.obj.open_to_read().database.read() as connection:
         found = present(connection, find(connection, kind, context.obj.namespace, name))
         texts = [_described(connection, record) for record in found]
-    print("".join(texts), end="")
+    print(printable("".join(texts)), end="")
 
 
 def _described(connection: Connection, record: ObjectRecord) -> str:
+    from loopscope.reports.tables.describe import describe_text  # late: `get` must stay quick
+
     digest = record.wanted_digest
     ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
     artifact = artifact_index.get(connection, digest) if digest else None
@@ -204,7 +216,7 @@ def list_events(
             key = find_one(connection, kind_of(kind), context.obj.namespace, name).key
         seen = _events(connection, key, context.obj.only_namespace)
     columns = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
-    show(Listing(columns, [_event_row(event) for event in seen]))
+    show(TextTable(columns, [_event_row(event) for event in seen]))
     told = {(e.key, e.reason, e.message): e.count for e in seen}
     while watch:
         time.sleep(EVENTS_POLL_SECONDS)
@@ -226,16 +238,6 @@ def _event_row(event: EventRecord) -> list[str]:
     seen = age(now() - event.last_seen_at)
     row = [seen, event.type, event.reason, str(event.key), str(event.count), event.message]
     return [" ".join(printable(cell).split()) for cell in row]
-
-
-def show(table: Listing) -> None:
-    """Print a table as kubectl does: padded columns, nothing cut off."""
-    widths = [
-        max(len(cell) for cell in column) for column in zip(table.columns, *table.rows, strict=True)
-    ]
-    for row in [table.columns, *table.rows]:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(printable("   ".join(padded).rstrip()))
 
 
 def _selector(text: str | None) -> Selector:

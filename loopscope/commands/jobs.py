@@ -70,7 +70,7 @@ def rerun(
 ) -> None:
     """Make the artifacts of an experiment's stages again; the old ones are set aside."""
     from loopscope.controller.maintenance.rerunning import (
-        rerun_stages,  # late: `get` must stay quick
+        rerun_stages,  # late: help must stay quick
     )
 
     if start not in NODE_NAMES:

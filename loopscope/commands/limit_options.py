@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from loopscope.commands.options import read_size
 from loopscope.specs.devices import device_name
+
+if TYPE_CHECKING:
+    from loopscope.controller.config import SaidSettings
 
 ConfigOption = Annotated[
     Path | None,
@@ -41,7 +45,7 @@ _SETTING_BY_OPTION = {
 }
 
 
-def settings_from(context: typer.Context) -> dict[str, Any]:
+def settings_from(context: typer.Context) -> SaidSettings:
     """Return settings: what an option of the command says, else what the file says.
 
     Raises InvalidSpec when the file is wrong, and when ``--config`` names none.
@@ -59,15 +63,17 @@ def settings_from(context: typer.Context) -> dict[str, Any]:
     slots = _by_device(options["slots"], device, "--slots", _count)
     memory = _by_device(options["memory"], device, "--memory", read_size)
     said["device"] = device
-    for option, setting in _SETTING_BY_OPTION.items():
-        if options[option] is not None:
-            said[setting] = options[option]
-    said |= {"slots_by_device": slots} if slots else {}
-    said |= {"memory_bytes": memory} if memory else {}
+    if slots:
+        said["slots_by_device"] = slots
+    if memory:
+        said["memory_bytes"] = memory
+    given = _SETTING_BY_OPTION.items()
+    typed = {name: options[option] for option, name in given if options[option] is not None}
+    said.update(cast("SaidSettings", typed))
     return said
 
 
-def settings_of_file(state_path: Path) -> dict[str, Any]:
+def settings_of_file(state_path: Path) -> SaidSettings:
     """Return the settings that the file beside a state folder says; none without a file."""
     from loopscope.controller.config import config_beside, load_config  # late: help must stay quick
 
@@ -75,7 +81,9 @@ def settings_of_file(state_path: Path) -> dict[str, Any]:
     return load_config(path).settings() if path.is_file() else {}
 
 
-def _by_device(given: list[str] | None, device: str, option: str, read: Any) -> dict[str, int]:
+def _by_device(
+    given: list[str] | None, device: str, option: str, read: Callable[[str], int]
+) -> dict[str, int]:
     found = {}
     for text in given or []:
         name, equals, value = text.rpartition("=")

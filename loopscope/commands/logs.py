@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, find, split_name
-from loopscope.reports.terminal import printable
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
+from loopscope.state.workers import log_before, log_paths
+from loopscope.terminal.printable import printable
 
 POLL_SECONDS = 0.5
 LINE_BYTES_MAX = 64 * 1024
@@ -46,7 +47,7 @@ def logs(
         raise CommandError(f"logs needs a name: loopscope logs {kind.lower()} NAME")
     state = context.obj.open_to_read()
     digests = _digests(state, kind, context.obj.namespace, name)
-    files = [WorkerLogReader(path) for path in sorted(state.logs.glob("worker-*.log"))]
+    files = [WorkerLogReader(path) for path in log_paths(state.logs)]
     lines = [line for file in files for line in file.new_lines(digests)]
     if not lines and not follow:
         print(f"nothing was written about {kind.lower()}/{name}; worker logs: {state.logs}")
@@ -54,7 +55,7 @@ def logs(
         print(line)
     while follow and _works(state, digests):
         known = {file.path for file in files}
-        new = (path for path in sorted(state.logs.glob("worker-*.log")) if path not in known)
+        new = (path for path in log_paths(state.logs) if path not in known)
         files.extend(WorkerLogReader(path) for path in new)
         for file in files:
             for line in file.new_lines(digests):
@@ -92,7 +93,7 @@ class WorkerLogReader:
     def _new(self) -> Iterator[bytes]:
         if not self._opened:
             self._opened = True
-            before = self.path.with_name(f"{self.path.name}.1")
+            before = log_before(self.path)
             if before.is_file():
                 yield from before.read_bytes().splitlines()
         try:
@@ -112,7 +113,7 @@ class WorkerLogReader:
 
 def _digests(state: StateFolder, kind: str, namespace: str, name: str) -> set[str]:
     """Return the actions of the object: what it wants now, and what was queued for it before."""
-    from loopscope.controller.reconcile.settled import family
+    from loopscope.views.settled import family
 
     with state.database.read() as connection:
         keys = [record.key for record in find(connection, kind, namespace, name)]

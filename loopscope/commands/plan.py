@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,12 +21,13 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now
-from loopscope.reports.terminal import printable
+from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.state.folder import StateFolder, open_state
+from loopscope.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from loopscope.controller.apply.planned import Planned, PlannedStage
+    from loopscope.controller.apply.planned import FieldChange, Planned, PlannedStage
 
 
 def register(app: typer.Typer) -> None:
@@ -86,7 +87,7 @@ def _opened(options: Globals) -> Iterator[StateFolder]:
 
 
 def _lines(found: Planned) -> Iterator[str]:
-    by_root: dict[Any, list[PlannedStage]] = {}
+    by_root: dict[Key, list[PlannedStage]] = {}
     for stage in found.stages:
         by_root.setdefault(stage.root, []).append(stage)
     quiet = 0
@@ -108,7 +109,7 @@ def _lines(found: Planned) -> Iterator[str]:
     yield _total(found)
 
 
-def _changes(changes: Any, outcome: str) -> Iterator[str]:
+def _changes(changes: Sequence[FieldChange], outcome: str) -> Iterator[str]:
     from loopscope.controller.plan.reasons import change_words
     from loopscope.controller.plan.upgrade_words import default_words
 
@@ -130,7 +131,7 @@ def _table(stages: list[PlannedStage]) -> Iterator[str]:
 
 
 def _estimate(stage: PlannedStage) -> str:
-    from loopscope.reports.numbers import byte_size
+    from loopscope.views.numbers import byte_size
 
     if stage.state not in ("to do", "unknown"):
         return ""
@@ -155,7 +156,7 @@ def _total(found: Planned) -> str:
 
 
 def _sum(stages: list[PlannedStage]) -> str:
-    from loopscope.reports.numbers import byte_size
+    from loopscope.views.numbers import byte_size
 
     known = [stage for stage in stages if stage.seconds is not None]
     if not known:
@@ -169,6 +170,6 @@ def _sum(stages: list[PlannedStage]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    from loopscope.reports.numbers import age
+    from loopscope.views.numbers import age
 
     return age(seconds) if seconds >= 1 else "1s"

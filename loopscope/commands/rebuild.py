@@ -41,7 +41,7 @@ def rebuild(
     The old database is set aside, never deleted. Then `run` finds nothing left to do.
     """
     from loopscope.controller.maintenance.rebuild import (
-        rebuild as make_again,  # late: `get` must stay quick
+        rebuild as make_again,  # late: help must stay quick
     )
     from loopscope.controller.runtime import AnotherController
 

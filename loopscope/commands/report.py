@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from loopscope.context import CommandError, find_experiment, find_one
-from loopscope.reports.present import present
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
+from loopscope.views.present import present
 
 
 def register(app: typer.Typer) -> None:
@@ -76,15 +76,17 @@ def _lies_in(record: ObjectRecord, folder: Path) -> bool:
 
 
 def _one(state: StateFolder, record: ObjectRecord, path: Path) -> Path:
-    from loopscope.reports.export import write_report  # late: tables and templates take a second
-    from loopscope.reports.view import ExperimentView
+    from loopscope.reports.page.writing import (
+        write_report,  # late: tables and templates take a second
+    )
+    from loopscope.views.experiment import ExperimentView
 
     return write_report(ExperimentView.load(state, record.key), path)
 
 
 def _several(title: str, records: list[ObjectRecord], path: Path) -> Path:
-    from loopscope.reports.export import write_several
-    from loopscope.reports.several import several
+    from loopscope.reports.page.writing import write_several
+    from loopscope.views.several import several
 
     found = several(records)
     if found is None:
@@ -108,8 +110,8 @@ def export(
     ] = False,
 ) -> None:
     """Write the evidence bundle: spec, manifests, tables, report."""
-    from loopscope.reports.export import export_bundle
-    from loopscope.reports.view import ExperimentView
+    from loopscope.reports.bundle import export_bundle
+    from loopscope.views.experiment import ExperimentView
 
     state = context.obj.open_to_read()
     with state.database.read() as connection:

@@ -34,18 +34,18 @@ from loopscope.commands.options import (
 )
 from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, now
 from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS
-from loopscope.controller.reconcile.settled import family, is_settled, waits_for_unavailable
 from loopscope.controller.settings import Settings
-from loopscope.live import LiveView
 from loopscope.logs import log_to_stderr
-from loopscope.outcome import how_to_go_on, kept_line, outcomes
-from loopscope.progress import RunProgress, command_option
-from loopscope.reports.numbers import age
-from loopscope.reports.present import present
-from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
-from loopscope.stopping import last_line_if_stopped
+from loopscope.terminal.live import LiveView
+from loopscope.terminal.outcome import command_option, how_to_go_on, kept_line, outcomes
+from loopscope.terminal.printable import printable
+from loopscope.terminal.stopping import last_line_if_stopped
+from loopscope.views.numbers import age
+from loopscope.views.present import present
+from loopscope.views.progress import RunProgress
+from loopscope.views.settled import family, is_settled, waits_for_unavailable
 
 if TYPE_CHECKING:
     from loopscope.controller.runtime import Runtime
@@ -82,7 +82,7 @@ def run(
     that is left waits for a model or dictionary that cannot be had, 124 when the time is over, 130
     on interrupt.
     """
-    from loopscope.controller.plan.requests import fulfil, read_files  # late: `get` must stay quick
+    from loopscope.controller.plan.requests import fulfil, read_files  # late: help must stay quick
 
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))

@@ -17,13 +17,15 @@ from loopscope.context import (
     find,
     split_name,
 )
-from loopscope.reports.present import present
+from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import nodes_of
 from loopscope.specs.status import ConditionType
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
+from loopscope.state.folder import has_database
 from loopscope.state.records import ObjectRecord
+from loopscope.views.present import present
 
 POLL_SECONDS = 0.2
 Look = Callable[[], list[ObjectRecord]]
@@ -77,7 +79,7 @@ def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
     Looking raises NotFound for what nobody is about to make, and CommandError when the experiment
     that should make it is Stalled.
     """
-    if condition == "create" and not (options.state_path / "state.db").exists():
+    if condition == "create" and not has_database(options.state_path):
         return _look_later(options, kind, name, condition)
     state = options.open_to_read()
 
@@ -103,7 +105,7 @@ def _look_later(options: Globals, kind: str, name: str, condition: str) -> Look:
     opened: list[Look] = []
 
     def look() -> list[ObjectRecord]:
-        if not opened and not (options.state_path / "state.db").exists():
+        if not opened and not has_database(options.state_path):
             return []
         if not opened:
             opened.append(_look(options, kind, name, condition))
@@ -123,7 +125,6 @@ def _makers(connection: Connection, kind: str, namespace: str, name: str) -> lis
 
 def _to_make(record: ObjectRecord) -> Iterator[Key]:
     """Yield the objects that an experiment's spec stands for, those of its cells as well."""
-    from loopscope.reconcilers.references import child_key  # late: for a race only
     from loopscope.reconcilers.sweep import cell_manifests
 
     owners = [(record.key, record.spec)]

@@ -6,16 +6,14 @@ import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from loopscope.context import CommandError, find_one, now, split_name
-from loopscope.reports.present import present
-from loopscope.reports.terminal import printable
-
-if TYPE_CHECKING:
-    from loopscope.controller.plan.explaining import Explanation, Link
+from loopscope.terminal.printable import printable
+from loopscope.views.documents.explanation import explanation_document
+from loopscope.views.explanation import Explanation, Link
 
 DIGEST_CHARACTERS = 12
 
@@ -31,7 +29,7 @@ def why(
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
     """Tell why an object runs, waits or stands still, and who must do what next."""
-    from loopscope.controller.plan.explaining import explain  # late: `get` must stay quick
+    from loopscope.controller.plan.explaining import explain  # late: help must stay quick
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
@@ -48,10 +46,9 @@ def why(
             key,
             now=now(),
             controlled=controlled,
-            present=lambda record: present(connection, [record])[0],
         )
     if output == "json":
-        print(json.dumps(_document(found), indent=2, ensure_ascii=False))
+        print(json.dumps(explanation_document(found), indent=2, ensure_ascii=False))
     else:
         print(printable("\n".join(_lines(found))))
 
@@ -91,28 +88,3 @@ def _details(link: Link) -> Iterator[tuple[str, str]]:
     if link.condition is not None:
         c = link.condition
         yield "condition", f"{c.type}={c.status} {c.reason}: {c.message}"
-
-
-def _document(found: Explanation) -> dict[str, Any]:
-    return {
-        "chain": [_link(link) for link in found.links],
-        "next": found.next,
-        "who": found.who,
-    }
-
-
-def _link(link: Link) -> dict[str, Any]:
-    job = link.job
-    return {
-        "kind": link.key.kind,
-        "namespace": link.key.namespace,
-        "name": link.key.name,
-        "state": link.state,
-        "changed": list(link.changed),
-        "digest": link.digest,
-        "upstream": link.upstream,
-        "job": {"id": job.id, "stage": job.stage, "state": job.state, "attempts": job.attempts}
-        if job is not None
-        else None,
-        "condition": link.condition.to_json() if link.condition is not None else None,
-    }

@@ -1,4 +1,4 @@
-"""Comparison of the database with the artifact folders, both ways, and its repairs.
+"""Comparison of the database with the artifact store, both ways, and its repairs.
 
 ``compare`` reads only. Each finding carries what would mend it, if the state folder alone has
 what that takes.
@@ -6,26 +6,15 @@ what that takes.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-from sqlalchemy import text
-
-from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import (
-    MANIFEST,
-    ArtifactStore,
-    Corrupt,
-    Differs,
-    was_made_again,
-)
-from loopscope.state.artifacts.trash import Trash
+from loopscope.state.artifacts.manifests import was_made_again
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, Differs, Stored
 from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.database import HEAD_REVISION, schema_revision
 from loopscope.state.failures import TerminalFailure
@@ -54,7 +43,6 @@ ADVICE = {
 
 DATABASE_PROBLEMS = ("DatabaseMissing", "DatabaseDamaged", "SchemaOutdated")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OWN_FOLDERS = (".staging", ".work", ".quarantine", ".trash")
 
 
 @dataclass(frozen=True)
@@ -99,26 +87,26 @@ def compare(state: StateFolder, *, hashing: bool = True) -> Comparison:
     """
     seen = Comparison()
     rows = _read(state, seen)
-    artifacts = state.artifacts
     found = set()
-    for stage, digest in _artifact_places(artifacts, seen):
-        found.add((stage, digest))
-        _look_at_artifact(artifacts, stage, digest, rows, seen, hashing)
+    rest: dict[str, list[Stored]] = defaultdict(list)
+    for thing in state.artifacts.contents():
+        if thing.kind == "artifact" and _DIGEST.fullmatch(thing.name):
+            found.add((thing.group, thing.name))
+            _look_at_artifact(state.artifacts, thing, rows, seen, hashing)
+        elif thing.kind in ("artifact", "foreign"):
+            seen.findings.append(_foreign(thing))
+        else:
+            rest[thing.kind].append(thing)
     if rows is not None:
         _look_for_missing(rows, found, seen)
-        _look_for_leftovers(artifacts, rows, seen)
-    aside = [p for s in _entries(artifacts.root / ".quarantine") for p in _entries(s)]
-    seen.quarantined, seen.quarantined_bytes = len(aside), sum(map(bytes_below, aside))
-    thrown = [entry.path for entry in Trash(artifacts.root).entries()]
-    seen.trashed, seen.trashed_bytes = len(thrown), sum(map(bytes_below, thrown))
+        _look_for_leftovers(rest["shards"], rest["staging"], rows, seen)
+    seen.quarantined, seen.quarantined_bytes = _counted(rest["quarantine"])
+    seen.trashed, seen.trashed_bytes = _counted(rest["trash"])
     return seen
 
 
-def bytes_below(path: Path) -> int:
-    """Return the size of a file, or of all files below a folder; links are not followed."""
-    if path.is_symlink() or not path.is_dir():
-        return path.lstat().st_size
-    return sum(bytes_below(entry) for entry in path.iterdir())
+def _counted(things: list[Stored]) -> tuple[int, int]:
+    return len(things), sum(thing.bytes for thing in things)
 
 
 # -- the database ----------------------------------------------------------------------------
@@ -126,29 +114,31 @@ def bytes_below(path: Path) -> int:
 
 def database_problem(state: StateFolder) -> Finding | None:
     """Return what keeps the database from being read, or None when it is whole."""
-    path = state.database.path
-    if not path.exists():
-        return Finding("DatabaseMissing", path.name, "there is no database")
-    if path.stat().st_size == 0:
-        return Finding("DatabaseDamaged", path.name, "it is empty")
+    database = state.database.dialect
+    size = database.size_bytes()
+    if size is None:
+        return Finding("DatabaseMissing", database.name, "there is no database")
+    if size == 0:
+        return Finding("DatabaseDamaged", database.name, "it is empty")
     try:
         with state.database.read() as connection:
-            complaints = list(connection.execute(text("pragma integrity_check")).scalars())
+            complaints = database.complaints(connection)
             revision = schema_revision(connection)
     except TerminalFailure as failure:
         if failure.reason != "DatabaseDamaged":
             raise
-        return Finding("DatabaseDamaged", path.name, "SQLite cannot read it", bytes_below(path))
-    if complaints != ["ok"]:
-        what = f"{len(complaints)} complaints of SQLite, the first: {complaints[0]}"
-        return Finding("DatabaseDamaged", path.name, what, bytes_below(path))
+        what = f"{database.kind} cannot read it"
+        return Finding("DatabaseDamaged", database.name, what, size)
+    if complaints:
+        what = f"{len(complaints)} complaints of {database.kind}, the first: {complaints[0]}"
+        return Finding("DatabaseDamaged", database.name, what, size)
     if revision is None:
-        return Finding("DatabaseDamaged", path.name, "it holds no tables of Loopscope")
+        return Finding("DatabaseDamaged", database.name, "it holds no tables of Loopscope")
     if revision > HEAD_REVISION:
-        message = f"{path} has schema {revision}, this Loopscope knows {HEAD_REVISION}; upgrade"
-        raise TerminalFailure("NewerDatabase", message)
+        words = f"has schema {revision}, this Loopscope knows {HEAD_REVISION}; upgrade"
+        raise TerminalFailure("NewerDatabase", f"{database.place} {words}")
     if revision < HEAD_REVISION:
-        return Finding("SchemaOutdated", path.name, f"it has schema {revision}")
+        return Finding("SchemaOutdated", database.name, f"it has schema {revision}")
     return None
 
 
@@ -168,32 +158,12 @@ def _read(state: StateFolder, seen: Comparison) -> _Rows | None:
 # -- artifacts -------------------------------------------------------------------------------
 
 
-def _artifact_places(artifacts: ArtifactStore, seen: Comparison) -> Iterator[tuple[str, str]]:
-    """Yield what lies where an artifact may lie; what lies elsewhere is foreign."""
-    for entry in _entries(artifacts.root):
-        if entry.name in _OWN_FOLDERS:
-            continue
-        if entry.name not in CODE_REVISIONS or not entry.is_dir():
-            seen.findings.append(_foreign(artifacts, entry))
-            continue
-        for place in _entries(entry):
-            if _DIGEST.fullmatch(place.name):
-                yield entry.name, place.name
-            else:
-                seen.findings.append(_foreign(artifacts, place))
-
-
 def _look_at_artifact(
-    artifacts: ArtifactStore,
-    stage: str,
-    digest: str,
-    rows: _Rows | None,
-    seen: Comparison,
-    hashing: bool,
+    artifacts: ArtifactStore, thing: Stored, rows: _Rows | None, seen: Comparison, hashing: bool
 ) -> None:
+    stage, digest, size = thing.group, thing.name, thing.bytes
     known = rows.artifacts.get(digest) if rows else None
     subject = f"{stage}/{digest[:12]}"
-    size = bytes_below(artifacts.folder(stage, digest))
     try:
         found = artifacts.record(stage, digest)
         (artifacts.verify if hashing else artifacts.check_presence)(found)
@@ -211,10 +181,7 @@ def _look_at_artifact(
     elif known is not None and found != known:
         what = "it was made again since it was recorded"
         seen.findings.append(Finding("ArtifactReplaced", subject, what, size, mend))
-    folder = artifacts.folder(stage, digest)
-    for path in _files_below(folder):
-        if path.relative_to(folder).as_posix() not in {MANIFEST, *found.files}:
-            seen.findings.append(_foreign(artifacts, path))
+    seen.findings.extend(map(_foreign, artifacts.foreign_in(found)))
 
 
 def _look_for_missing(rows: _Rows, found: set[tuple[str, str]], seen: Comparison) -> None:
@@ -235,52 +202,36 @@ def _look_for_missing(rows: _Rows, found: set[tuple[str, str]], seen: Comparison
 # -- leftovers -------------------------------------------------------------------------------
 
 
-def _look_for_leftovers(artifacts: ArtifactStore, rows: _Rows, seen: Comparison) -> None:
+def _look_for_leftovers(
+    shards: Iterable[Stored], staging: Iterable[Stored], rows: _Rows, seen: Comparison
+) -> None:
     active = {job.digest for job in rows.active}
     wanted = {item.wanted_digest for item in rows.objects}
     whole = {record.digest for record in seen.whole}
     attempts = {f"{job.digest}-{job.token}" for job in rows.active if job.state == "running"}
-    for folder in _entries(artifacts.root / ".work"):
-        needed = folder.name in active or (folder.name in wanted and folder.name not in whole)
+    for thing in shards:
+        needed = thing.name in active or (thing.name in wanted and thing.name not in whole)
         if not needed:
-            seen.findings.append(_leftover("LeftoverShards", artifacts, folder))
-    for folder in _entries(artifacts.root / ".staging"):
-        if folder.name not in attempts:
-            seen.findings.append(_leftover("LeftoverStaging", artifacts, folder))
+            seen.findings.append(_leftover("LeftoverShards", thing))
+    for thing in staging:
+        if thing.name not in attempts:
+            seen.findings.append(_leftover("LeftoverStaging", thing))
 
 
-def _leftover(problem: str, artifacts: ArtifactStore, path: Path) -> Finding:
-    size = bytes_below(path)
-    name = _shown(artifacts, path)
-    return Finding(problem, name, f"{size:,} bytes that no job needs", size, partial(_remove, path))
+def _leftover(problem: str, thing: Stored) -> Finding:
+    what = f"{thing.bytes:,} bytes that no job needs"
+    return Finding(problem, _shown(thing), what, thing.bytes, partial(_remove, thing))
 
 
-def _foreign(artifacts: ArtifactStore, path: Path) -> Finding:
-    size = bytes_below(path)
-    name = _shown(artifacts, path)
-    what = f"{size:,} bytes that Loopscope did not write; they do no harm"
-    return Finding("ForeignFile", name, what, size, partial(_set_foreign_aside, path))
+def _foreign(thing: Stored) -> Finding:
+    what = f"{thing.bytes:,} bytes that Loopscope did not write; they do no harm"
+    mend = partial(_set_foreign_aside, thing)
+    return Finding("ForeignFile", _shown(thing), what, thing.bytes, mend)
 
 
-def _shown(artifacts: ArtifactStore, path: Path) -> str:
-    """Return a path in one printable line, whatever somebody called the file."""
-    name = path.relative_to(artifacts.root).as_posix()
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for path in _entries(folder):
-        if path.is_dir() and not path.is_symlink():
-            yield from _files_below(path)
-        else:
-            yield path
+def _shown(thing: Stored) -> str:
+    """Return a place in one printable line, whatever somebody called the file."""
+    return "".join(sign if sign.isprintable() else "?" for sign in thing.place)
 
 
 # -- mending ---------------------------------------------------------------------------------
@@ -305,16 +256,9 @@ def _set_aside(stage: str, digest: str, what: str, state: StateFolder, now: floa
             events.record(connection, key, "Warning", "ArtifactDamaged", what, now=now)
 
 
-def _set_foreign_aside(path: Path, state: StateFolder, _now: float) -> None:
-    aside = state.artifacts.root / ".quarantine" / "foreign"
-    aside.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(path):
-        names = (aside / f"{path.name}-{n}" for n in range(10_000))
-        path.rename(next(name for name in names if not os.path.lexists(name)))
+def _set_foreign_aside(thing: Stored, state: StateFolder, _now: float) -> None:
+    state.artifacts.set_aside(thing)
 
 
-def _remove(path: Path, _state: StateFolder, _now: float) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(thing: Stored, state: StateFolder, _now: float) -> None:
+    state.artifacts.remove(thing)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import ArtifactRecord, FileEntry
 
 _BY_DIGEST = select(tables.artifacts).where(tables.artifacts.c.digest == bindparam("digest"))
@@ -45,7 +45,8 @@ def digests(connection: Connection) -> set[str]:
 
 def record(connection: Connection, artifact: ArtifactRecord) -> None:
     """Write or replace the record of an artifact."""
-    values = {
+    row = {
+        "digest": artifact.digest,
         "stage": artifact.stage,
         "content_digest": artifact.content_digest,
         "files": {
@@ -55,11 +56,7 @@ def record(connection: Connection, artifact: ArtifactRecord) -> None:
         "metrics": artifact.metrics,
         "created_at": artifact.created_at,
     }
-    connection.execute(
-        insert(tables.artifacts)
-        .values(digest=artifact.digest, **values)
-        .on_conflict_do_update(index_elements=["digest"], set_=values)
-    )
+    upsert(connection, tables.artifacts, row)
 
 
 def forget(connection: Connection, digest: str) -> None:

@@ -13,7 +13,7 @@ from loopscope.state.records import ArtifactRecord, JobHead
 
 
 def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
-    """Return the folder of a published artifact once its bytes are those that were published.
+    """Return a local folder of a published artifact once its bytes are those that were published.
 
     What the database recorded then counts, not the manifest beside the bytes: both can be
     changed together. Raises Corrupt, also when the database does not know the artifact.
@@ -22,19 +22,18 @@ def verified_folder(state: StateFolder, stage: str, digest: str) -> Path:
         known = artifact_index.get(connection, digest)
     if known is None or known.stage != stage:
         raise Corrupt(f"{stage}/{digest[:12]} is not known")
-    state.artifacts.verify(known)
-    return state.artifacts.folder(stage, digest)
+    return state.artifacts.fetch(known)
 
 
 def publish(
     state: StateFolder, job: JobHead, staging: Path, record: ArtifactRecord, *, now: float
 ) -> None:
-    """Rename a sealed artifact into place in the transaction that checks the job's token.
+    """Put a sealed artifact into place in the transaction that checks the job's token.
 
-    If a crash falls between the rename and the commit, the artifact is whole and is taken over
+    If a crash falls between the two, the artifact is whole and is taken over
     by the next reconcile. Raises Fenced; then nothing was published.
     """
-    earlier = state.artifacts.earlier(record)  # hashed before the lock is taken
+    earlier = state.artifacts.prepare(staging, record)  # hashed before the lock is taken
     with state.database.write() as connection:
         jobs.succeed(connection, job.id, job.token, now=now)
         published = state.artifacts.publish(staging, record, earlier)

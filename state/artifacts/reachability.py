@@ -66,9 +66,7 @@ class Reachability:
 
     def _made_from(self, digest: str) -> frozenset[str]:
         if digest not in self._upstream:
-            stage = next(
-                (s for s in CODE_REVISIONS if self.artifacts.folder(s, digest).is_dir()), None
-            )
+            stage = next((s for s in CODE_REVISIONS if self.artifacts.holds(s, digest)), None)
             if stage is None:
                 return frozenset()  # not there yet, or in the trash; looked for again
             try:

@@ -1,4 +1,4 @@
-"""The trash: what was collected waits here, as it was, before it is removed for good.
+"""The trash of a folder store: what was collected waits here, as it was, before it is removed.
 
 ``artifacts/.trash/<kind>/<name>``, where an artifact's kind is its stage. When something was
 thrown away is its folder's modification time.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopscope.state import failpoints
-from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.files import fsync_path
 
 EMPTYING = ".emptying"

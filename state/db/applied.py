@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Row, String, bindparam, cast, delete, exists, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import items, upsert
 from loopscope.state.records import AppliedRecord, SourceRecord, edition
 
 _ROWS_PER_STATEMENT = 500
@@ -38,11 +38,39 @@ class WantedWork(NamedTuple):
     edition: str
 
 
-_SOURCES = "select path, fingerprint, named, objects from sources"
-_STANDING = (
-    "select kind, namespace, name, uid, generation, "
-    "labels || annotations from objects where owner_uid is null"
+_o, _s = tables.objects.c, tables.sources.c
+_KEY = (_o.kind, _o.namespace, _o.name)
+_METADATA = cast(_o.labels, String).concat(cast(_o.annotations, String))
+_SOURCES = select(_s.path, _s.fingerprint, _s.named, _s.objects)
+_SOURCE = _SOURCES.where(_s.path == bindparam("path"))
+_STANDING = select(*_KEY, _o.uid, _o.generation, _METADATA).where(_o.owner_uid.is_(None))
+_STANDING_ONE = _STANDING.where(*(_o[name] == bindparam(name) for name in Key._fields))
+_FIRST = ("conditions", 0)
+_READY_ROOTS = select(*_KEY).where(
+    _o.owner_uid.is_(None),
+    _o.status["observedGeneration"].as_integer() == _o.generation,
+    _o.status[(*_FIRST, "type")].as_string() == "Ready",
+    _o.status[(*_FIRST, "status")].as_string() == "True",
+    _o.status[(*_FIRST, "observedGeneration")].as_integer() == _o.generation,
 )
+_condition = items(_o.status, "conditions")
+_ROOTS_OF_OLDER_RULES = select(*_KEY).where(
+    _o.owner_uid.is_(None),
+    exists()
+    .select_from(_condition)
+    .where(
+        _condition.c.value["type"].as_string() == "RulesCurrent",
+        _condition.c.value["status"].as_string() == "False",
+    ),
+)
+_WANTED_WORK = (
+    select(
+        *_KEY, func.coalesce(_o.owner_uid, _o.uid), _o.wanted_digest, _o.uid, _o.generation,
+        _METADATA,
+    )
+    .where(_o.kind != "Experiment")
+    .order_by(*_KEY)
+)  # fmt: skip
 
 
 def get(connection: Connection, key: Key, uid: str) -> AppliedRecord | None:
@@ -71,18 +99,15 @@ def record(connection: Connection, applied: AppliedRecord) -> None:
     """Write what an apply asked for, unless that is what is known already."""
     if get(connection, applied.key, applied.uid) == applied:
         return
-    values = {
+    row = {
+        **applied.key._asdict(),
         "uid": applied.uid,
         "manager": applied.manager,
         "fields": applied.fields,
         "labels": list(applied.labels),
         "annotations": list(applied.annotations),
     }
-    connection.execute(
-        insert(tables.applied)
-        .values(**applied.key._asdict(), **values)
-        .on_conflict_do_update(index_elements=list(Key._fields), set_=values)
-    )
+    upsert(connection, tables.applied, row)
 
 
 def forget(connection: Connection, key: Key) -> None:
@@ -97,13 +122,12 @@ def forget(connection: Connection, key: Key) -> None:
 
 def sources(connection: Connection) -> dict[str, SourceRecord]:
     """Return the files that were applied, by path."""
-    rows = connection.exec_driver_sql(_SOURCES)
-    return {row[0]: SourceRecord(*row) for row in rows}
+    return {row[0]: SourceRecord(*row) for row in connection.execute(_SOURCES)}
 
 
 def source(connection: Connection, path: str) -> SourceRecord | None:
     """Return how one file was when it was applied, if it was."""
-    row = connection.exec_driver_sql(f"{_SOURCES} where path = ?", (path,)).first()
+    row = connection.execute(_SOURCE, {"path": path}).first()
     return SourceRecord(*row) if row else None
 
 
@@ -111,54 +135,33 @@ def record_sources(connection: Connection, files: Iterable[SourceRecord]) -> Non
     """Write or replace how files were when they were applied."""
     rows = [file._asdict() for file in files]
     for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        statement = insert(tables.sources).values(rows[start : start + _ROWS_PER_STATEMENT])
-        new = {name: statement.excluded[name] for name in SourceRecord._fields[1:]}
-        connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=new))
+        upsert(connection, tables.sources, *rows[start : start + _ROWS_PER_STATEMENT])
 
 
 def standing(connection: Connection) -> dict[Key, Standing]:
     """Return every object without an owner; cheap also for ten thousand of them."""
-    rows = connection.exec_driver_sql(_STANDING)
-    return {Key(*row[:3]): Standing(*row[3:]) for row in rows}
+    return {Key(*row[:3]): Standing(*row[3:]) for row in connection.execute(_STANDING)}
 
 
 def standing_one(connection: Connection, key: Key) -> Standing | None:
     """Return one object without an owner."""
-    where = f"{_STANDING} and kind = ? and namespace = ? and name = ?"
-    row = connection.exec_driver_sql(where, tuple(key)).first()
+    row = connection.execute(_STANDING_ONE, key._asdict()).first()
     return Standing(*row[3:]) if row else None
 
 
 def ready_roots(connection: Connection) -> set[Key]:
     """Return the objects without an owner that are Ready for their generation."""
-    rows = connection.exec_driver_sql(
-        "select kind, namespace, name from objects where owner_uid is null "
-        "and json_extract(status, '$.observedGeneration') = generation "
-        "and json_extract(status, '$.conditions[0].type') = 'Ready' "
-        "and json_extract(status, '$.conditions[0].status') = 'True' "
-        "and json_extract(status, '$.conditions[0].observedGeneration') = generation"
-    )
-    return {Key(*row) for row in rows}
+    return {Key(*row) for row in connection.execute(_READY_ROOTS)}
 
 
 def roots_of_older_rules(connection: Connection) -> set[Key]:
     """Return the objects without an owner that, or whose children, rest on work of older rules."""
-    rows = connection.exec_driver_sql(
-        "select kind, namespace, name from objects where owner_uid is null "
-        "and exists (select 1 from json_each(objects.status, '$.conditions') "
-        "where json_extract(value, '$.type') = 'RulesCurrent' "
-        "and json_extract(value, '$.status') = 'False')"
-    )
-    return {Key(*row) for row in rows}
+    return {Key(*row) for row in connection.execute(_ROOTS_OF_OLDER_RULES)}
 
 
 def wanted_work(connection: Connection) -> list[WantedWork]:
     """Return what each stage object wants to rest on, in key order."""
-    rows = connection.exec_driver_sql(
-        "select kind, namespace, name, coalesce(owner_uid, uid), wanted_digest, uid, generation, "
-        "labels || annotations from objects where kind != 'Experiment' "
-        "order by kind, namespace, name"
-    )
+    rows = connection.execute(_WANTED_WORK)
     return [WantedWork(Key(*row[:3]), row[3], row[4], edition(*row[5:])) for row in rows]
 
 
@@ -170,13 +173,10 @@ def mark(connection: Connection, name: str) -> str | None:
 
 def set_mark(connection: Connection, name: str, value: str) -> None:
     """Write or replace a mark."""
-    statement = insert(tables.marks).values(name=name, value=value)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["name"], set_={"value": value})
-    )
+    upsert(connection, tables.marks, {"name": name, "value": value})
 
 
-def _record(row: Any) -> AppliedRecord:
+def _record(row: Row[Any]) -> AppliedRecord:
     return AppliedRecord(
         key=Key(row.kind, row.namespace, row.name),
         uid=row.uid,

@@ -9,7 +9,6 @@ that holds back others. The pauses of waiting jobs are only cut to what they can
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
@@ -60,7 +59,7 @@ def _starts_are_off_by(connection: Connection, clock: ClockReading) -> float:
 
 def _due(
     connection: Connection, clock: ClockReading, policy: RetryPolicy
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield the waiting jobs that came, or go on, in a future too far, with their right dates."""
     query = select(_j.id, _j.attempts, _j.created_at, _j.not_before).where(_j.state == "pending")
     future = (_j.created_at > clock.now) | (_j.not_before > clock.now + policy.wait_seconds)

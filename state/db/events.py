@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import EventRecord
 
 EVENTS_KEPT = 5_000
 """Distinct events kept; the least recently seen go first."""
+_SAME = (*Key._fields, "reason", "message")
 
 
 def record(
@@ -26,23 +27,17 @@ def record(
     now: float,
 ) -> None:
     """Write an event, or count it when the same one was seen before."""
-    statement = insert(tables.events).values(
-        kind=key.kind,
-        namespace=key.namespace,
-        name=key.name,
-        type=type_,
-        reason=reason,
-        message=message,
-        count=1,
-        first_seen_at=now,
-        last_seen_at=now,
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["kind", "namespace", "name", "reason", "message"],
-            set_={"count": tables.events.c.count + 1, "last_seen_at": now},
-        )
-    )
+    seen = {
+        **key._asdict(),
+        "type": type_,
+        "reason": reason,
+        "message": message,
+        "count": 1,
+        "first_seen_at": now,
+        "last_seen_at": now,
+    }
+    once_more = {"count": tables.events.c.count + 1, "last_seen_at": now}
+    upsert(connection, tables.events, seen, key=_SAME, again=once_more)
     _keep_newest(connection)
 
 

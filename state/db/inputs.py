@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.records import InputRecord
 
 _BY_DIGEST = select(tables.inputs).where(tables.inputs.c.reference_digest == bindparam("digest"))
@@ -23,10 +25,10 @@ def record(
     connection: Connection,
     reference_digest: str,
     kind: Literal["model", "dictionary"],
-    reference: dict[str, Any],
+    reference: Mapping[str, object],
     *,
     now: float,
-    facts: dict[str, Any] | None = None,
+    facts: ObservedModel | ObservedDictionary | None = None,
     reason: str | None = None,
     message: str | None = None,
     terminal: bool = False,
@@ -36,7 +38,8 @@ def record(
     new = (facts, reason, message, terminal)
     if old is not None and (old.facts, old.reason, old.message, old.terminal) == new:
         return False
-    values = {
+    seen = {
+        "reference_digest": reference_digest,
         "kind": kind,
         "reference": reference,
         "facts": facts,
@@ -45,11 +48,7 @@ def record(
         "terminal": int(terminal),
         "observed_at": now,
     }
-    connection.execute(
-        insert(tables.inputs)
-        .values(reference_digest=reference_digest, **values)
-        .on_conflict_do_update(index_elements=["reference_digest"], set_=values)
-    )
+    upsert(connection, tables.inputs, seen)
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import tables
@@ -42,44 +42,44 @@ _ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
 def get(connection: Connection, job_id: int) -> JobRecord | None:
     """Return one job with its payload, or None. For who runs it; all others ask for its head."""
     row = connection.execute(_BY_ID, {"id": job_id}).first()
-    return JobRecord(**_fields(row), payload=row.payload) if row else None
+    return JobRecord(**vars(_head(row)), payload=row.payload) if row else None
 
 
 def head(connection: Connection, job_id: int) -> JobHead | None:
     """Return one job without its payload, or None."""
     row = connection.execute(_HEAD_BY_ID, {"id": job_id}).first()
-    return JobHead(**_fields(row)) if row else None
+    return _head(row) if row else None
 
 
 def find_active(connection: Connection, digest: str) -> JobHead | None:
     """Return the pending or running job of a digest; there is at most one."""
     row = connection.execute(_ACTIVE_OF, {"digest": digest}).first()
-    return JobHead(**_fields(row)) if row else None
+    return _head(row) if row else None
 
 
 def find_latest(connection: Connection, digest: str) -> JobHead | None:
     """Return the newest job of a digest in whatever state."""
     row = connection.execute(_LATEST, {"digest": digest}).first()
-    return JobHead(**_fields(row)) if row else None
+    return _head(row) if row else None
 
 
 def of_digest(connection: Connection, digest: str) -> Iterator[JobHead]:
     """Yield the jobs of a digest, newest first."""
     for row in connection.execute(_NEWEST_FIRST, {"digest": digest}):
-        yield JobHead(**_fields(row))
+        yield _head(row)
 
 
 def latest_of(connection: Connection, digests: Collection[str]) -> dict[str, JobHead]:
     """Return the newest job of each digest that has one."""
     newest = select(func.max(_j.id)).where(_j.digest.in_(digests)).group_by(_j.digest)
     found = connection.execute(_HEAD.where(_j.id.in_(newest)))
-    return {row.digest: JobHead(**_fields(row)) for row in found}
+    return {row.digest: _head(row) for row in found}
 
 
 def listed(connection: Connection, *, ended: bool = False) -> list[JobHead]:
     """Return active jobs, or with ``ended`` all jobs, by id."""
     query = _ALL if ended else _ALL_ACTIVE
-    return [JobHead(**_fields(row)) for row in connection.execute(query)]
+    return [_head(row) for row in connection.execute(query)]
 
 
 def active_digests(connection: Connection) -> dict[int, str]:
@@ -105,7 +105,7 @@ def failed_with(connection: Connection, reason: str) -> list[JobHead]:
 
 def running(connection: Connection) -> list[JobHead]:
     """Return the running jobs by id."""
-    return [JobHead(**_fields(row)) for row in connection.execute(_RUNNING)]
+    return [_head(row) for row in connection.execute(_RUNNING)]
 
 
 def starts_since(connection: Connection, since: float) -> list[float]:
@@ -125,11 +125,9 @@ def progress_of(connection: Connection) -> dict[int, Progress]:
     return {row.job_id: Progress(*row) for row in connection.execute(query)}
 
 
-def _fields(row: Any) -> dict[str, Any]:
-    return {
-        "object": Key(row.kind, row.namespace, row.name),
-        **{name: getattr(row, name) for name in _PLAIN},
-    }
+def _head(row: Row[*tuple[Any, ...]]) -> JobHead:
+    key = Key(row.kind, row.namespace, row.name)
+    return JobHead(object=key, **{name: getattr(row, name) for name in _PLAIN})
 
 
 _PLAIN = tuple(name for name in JobHead.__dataclass_fields__ if name != "object")

@@ -6,15 +6,15 @@ is lost, a transient failure is retried or a worker stops. Nothing else.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from sqlalchemy import Connection, case, delete, insert, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.db.job_reading import (
     ACTIVE,
     active_digests,
@@ -112,20 +112,7 @@ def heartbeat(
 def report_progress(connection: Connection, job_id: int, token: int, seen: Progress) -> None:
     """Write how far the job is. Raises Fenced."""
     _check(connection, job_id, token)
-    values = {
-        "phase": seen.phase,
-        "done": seen.done,
-        "total": seen.total,
-        "unit": seen.unit,
-        "phase_started_at": seen.phase_started_at,
-        "updated_at": seen.updated_at,
-        "tokens": seen.tokens,
-    }
-    connection.execute(
-        upsert(tables.progress)
-        .values(job_id=job_id, **values)
-        .on_conflict_do_update(index_elements=["job_id"], set_=values)
-    )
+    upsert(connection, tables.progress, {**vars(seen), "job_id": job_id})
 
 
 def succeed(connection: Connection, job_id: int, token: int, *, now: float) -> None:
@@ -295,17 +282,29 @@ def retry(connection: Connection, job_id: int, *, now: float) -> int:
     )
 
 
-def _insert(connection: Connection, key: Key, *, now: float, **values: Any) -> int:
+def _insert(
+    connection: Connection,
+    key: Key,
+    *,
+    stage: str,
+    digest: str,
+    generation: int,
+    payload: Mapping[str, object],
+    code_revision: int | None,
+    now: float,
+) -> int:
     result = connection.execute(
         insert(tables.jobs).values(
+            stage=stage,
+            digest=digest,
             state="pending",
-            kind=key.kind,
-            namespace=key.namespace,
-            name=key.name,
+            **key._asdict(),
+            generation=generation,
             not_before=now,
             created_at=now,
-            **values,
-            **facts_of(values["stage"], values["payload"]),
+            payload=payload,
+            code_revision=code_revision,
+            **facts_of(stage, payload),
         )
     )
     key_row = result.inserted_primary_key
@@ -321,7 +320,7 @@ def _check(connection: Connection, job_id: int, token: int) -> JobHead:
     return job
 
 
-def _own(connection: Connection, job_id: int, token: int, **values: Any) -> None:
+def _own(connection: Connection, job_id: int, token: int, **values: object) -> None:
     """Write to a job that runs under a token."""
     j = tables.jobs.c
     which = (j.id == job_id) & (j.token == token) & (j.state == "running")

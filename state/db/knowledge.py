@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection, func, select
 
 from loopscope.state.db import jobs, pauses, tables
 
-Knowledge = tuple[Any, ...]
+Knowledge = tuple[object, ...]
 """Equal when no plan can have become another one. Heartbeats and progress are not in it."""
 
 _j, _a, _i = tables.jobs.c, tables.artifacts.c, tables.inputs.c
@@ -21,8 +19,8 @@ _ACTIVE = (
 _ENDED = select(_j.state, func.count(), func.max(_j.id), func.sum(_j.finished_at)).group_by(
     _j.state
 )
-_ARTIFACTS = select(func.count(), func.total(_a.created_at))
-_INPUTS = select(func.count(), func.total(_i.observed_at))
+_ARTIFACTS = select(func.count(), func.sum(_a.created_at))
+_INPUTS = select(func.count(), func.sum(_i.observed_at))
 
 
 def knowledge(connection: Connection) -> Knowledge:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import upsert
+from loopscope.state.processes import process_exists
 from loopscope.state.records import LeaderRecord, WorkerRecord
 
 _NAME = "leader"
 
 
 def announce(
-    connection: Connection, process: str, settings: dict[str, Any], *, now: float
+    connection: Connection, process: str, settings: Mapping[str, object], *, now: float
 ) -> LeaderRecord | None:
     """Record who controls from now on, with workers of its own; return who did before."""
     before = get(connection)
-    values = {"process": process, "started_at": now, "settings": settings}
-    connection.execute(
-        insert(tables.controllers)
-        .values(name=_NAME, **values)
-        .on_conflict_do_update(index_elements=["name"], set_=values)
-    )
+    row = {"name": _NAME, "process": process, "started_at": now, "settings": settings}
+    upsert(connection, tables.controllers, row)
     connection.execute(delete(tables.workers))
     return before
 
@@ -35,6 +31,12 @@ def get(connection: Connection) -> LeaderRecord | None:
     return LeaderRecord(row.process, row.started_at, row.settings) if row else None
 
 
+def living(connection: Connection) -> LeaderRecord | None:
+    """Return who controls, if that process lives."""
+    found = get(connection)
+    return found if found is not None and process_exists(found.process) else None
+
+
 def note_worker(
     connection: Connection, name: str, device: str, model: str | None, idle: Collection[str] = ()
 ) -> None:
@@ -42,12 +44,8 @@ def note_worker(
 
     Workers that neither run a job nor are among the ``idle`` ones are forgotten.
     """
-    values = {"device": device, **({"model": model} if model is not None else {})}
-    connection.execute(
-        insert(tables.workers)
-        .values(name=name, **values)
-        .on_conflict_do_update(index_elements=["name"], set_=values)
-    )
+    held = {"model": model} if model is not None else {}
+    upsert(connection, tables.workers, {"name": name, "device": device, **held})
     busy = select(tables.jobs.c.worker).where(tables.jobs.c.state == "running")
     w = tables.workers.c.name
     connection.execute(delete(tables.workers).where(w.not_in([name, *idle]), w.not_in(busy)))

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
@@ -87,7 +98,7 @@ def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecor
 
 def annotation_values(connection: Connection, annotation: str) -> list[tuple[Key, str]]:
     """Return the objects that carry an annotation, with what it says, in key order."""
-    said = func.json_extract(_o.annotations, f'$."{annotation}"')
+    said = _o.annotations[annotation].as_string()
     query = select(_o.kind, _o.namespace, _o.name, said).where(said.is_not(None))
     rows = connection.execute(query.order_by(_o.kind, _o.namespace, _o.name))
     return [(Key(*key), value) for *key, value in rows]
@@ -118,7 +129,7 @@ def wanted_digests(connection: Connection) -> set[str]:
 def apply(
     connection: Connection,
     key: Key,
-    spec: dict[str, Any],
+    spec: Mapping[str, object],
     *,
     now: float,
     labels: dict[str, str] | None = None,
@@ -320,7 +331,7 @@ def _log(connection: Connection, type_: Literal["ADDED", "MODIFIED", "DELETED"],
 def _insert(
     connection: Connection,
     key: Key,
-    spec: dict[str, Any],
+    spec: Mapping[str, object],
     fields: dict[str, dict[str, str]],
     owner: ObjectRecord | None,
     now: float,
@@ -345,7 +356,7 @@ def _insert(
     )
 
 
-def _is(key: Key) -> Any:
+def _is(key: Key) -> ColumnElement[bool]:
     o = tables.objects.c
     return and_(o.kind == key.kind, o.namespace == key.namespace, o.name == key.name)
 

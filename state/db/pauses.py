@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import insert_missing
 
 EVERYTHING = "all"
 _BY_SCOPE = select(tables.pauses).order_by(tables.pauses.c.scope)
@@ -36,8 +36,7 @@ def in_words(scope: str) -> str:
 
 def pause(connection: Connection, scope: str, *, now: float) -> bool:
     """Pause a scope; return whether it was not paused before."""
-    row = insert(tables.pauses).values(scope=scope, created_at=now)
-    return bool(connection.execute(row.on_conflict_do_nothing()).rowcount)
+    return insert_missing(connection, tables.pauses, {"scope": scope, "created_at": now})
 
 
 def resume(connection: Connection, scope: str | None = None) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from loopscope.specs.keys import Key
@@ -36,7 +34,7 @@ def _held() -> ColumnElement[bool]:
     return (tables.jobs.c.state == "pending") & (tables.jobs.c.reason == "LowDiskSpace")
 
 
-def _mark(connection: Connection, which: ColumnElement[bool], **values: Any) -> list[Key]:
+def _mark(connection: Connection, which: ColumnElement[bool], **values: str | None) -> list[Key]:
     marked = update(tables.jobs).where(which).values(**values).returning(tables.jobs.c.digest)
     digests = set(connection.execute(marked).scalars())
     return [key for digest in sorted(digests) for key in wanting(connection, digest)]

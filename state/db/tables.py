@@ -13,8 +13,9 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    text,
 )
+
+from loopscope.state.db.dialect.statements import only_where
 
 metadata = MetaData()
 
@@ -148,7 +149,7 @@ Index(
     "jobs_one_active_per_digest",
     jobs.c.digest,
     unique=True,
-    sqlite_where=text("state in ('pending','running')"),
+    **only_where("state in ('pending','running')"),
 )
 Index("jobs_by_state", jobs.c.state)
 Index("jobs_by_digest", jobs.c.digest)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 from loopscope.state.processes import process_name
 from loopscope.state.records import ObjectRecord
+from loopscope.views.settled import family, is_settled
 from tests.chaos.fork_server import ForkedProcess, ForkServer
 from tests.chaos.processes import Process, Processes
 from tests.integration.real import PATIENCE_SECONDS, Place, eventually

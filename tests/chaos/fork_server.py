@@ -43,7 +43,7 @@ PRELOADED = (
     "loopscope.controller.runtime",
     "loopscope.controller.plan.applying",
     "loopscope.controller.sources.folder_source",
-    "loopscope.reports.export",
+    "loopscope.reports.bundle",
     "loopscope.worker.dictionaries",
     "loopscope.worker.models",
     "loopscope.worker.runner",

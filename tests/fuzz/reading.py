@@ -13,7 +13,10 @@ from typing import Any
 
 from loopscope.inputs.files import HashMemo
 from loopscope.specs.canonical import digest
-from loopscope.state.artifacts.store import MANIFEST, ArtifactStore, Corrupt
+from loopscope.state.artifacts.folder_store import FolderStore
+from loopscope.state.artifacts.manifests import MANIFEST
+from loopscope.state.artifacts.shard_folder import ShardFolder
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.files import file_sha256
 from tests.fuzz.choices import Choices, edited, mutated
 
@@ -23,7 +26,7 @@ DIGEST = "d" * 64
 
 def manifest_target(folder: Path) -> Callable[[bytes], None]:
     """Any bytes as a manifest, or edits of a whole one, beside a payload."""
-    store = ArtifactStore(folder / "artifacts")
+    store = FolderStore(folder / "artifacts")
     staging = store.staging_folder(DIGEST, 1)
     (staging / "x.json").write_text("{}")
     told = {"stage": "mapping", "digest": DIGEST, "metrics": {"n": 1}, "createdAt": 5.0}
@@ -74,8 +77,8 @@ def report_target(folder: Path) -> Callable[[bytes], None]:
     sys.path.insert(0, str(UNIT_TESTS))
     from reports_case import build
 
-    from loopscope.reports.html import render_report
-    from loopscope.reports.view import ExperimentView
+    from loopscope.reports.page.html import render_report
+    from loopscope.views.experiment import ExperimentView
 
     view = ExperimentView.load(*build(folder))
     names = [name for name, stage in view.stages.items() if stage.available]
@@ -113,12 +116,11 @@ def _edited_manifest(manifest: dict[str, Any], choices: Choices) -> dict[str, An
 def hashes_target(folder: Path) -> Callable[[bytes], None]:
     """Any bytes as the memory of hashes, a shard's seal or a converted model's marker."""
     from loopscope.worker.model_sources import MARKER, _is_complete
-    from loopscope.worker.shards import Shards
 
     file = folder / "file"
     file.write_text("content")
     true = file_sha256(file)
-    memo, shards = HashMemo(folder / "memo.json"), Shards(folder)
+    memo, shards = HashMemo(folder / "memo.json"), ShardFolder(folder)
 
     def run(data: bytes) -> None:
         choices = Choices(data)

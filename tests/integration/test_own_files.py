@@ -4,17 +4,13 @@ import os
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
 from tests.tiny_experiment import make_experiment
+from tests.tree import ROOMS
 
 pytestmark = pytest.mark.integration
-REPOSITORY = Path(__file__).parents[2]
-ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
-)  # fmt: skip
 SECONDS_MAX = 180
 LOOKED_FOR = """
 import os, sys
@@ -94,7 +90,7 @@ def test_a_run_in_a_folder_full_of_such_files_ends_ready_and_executes_none(folde
 def test_a_worker_looks_for_nothing_there_even_where_pythonpath_has_an_empty_entry(
     folder, tmp_path, path
 ):
-    from loopscope.controller.jobs.executor import WORKER_COMMAND
+    from loopscope.controller.jobs.local_processes import WORKER_COMMAND
     from loopscope.state.child_processes import child_environment
 
     inherited = os.environ.get("PYTHONPATH", "")

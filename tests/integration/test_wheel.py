@@ -5,18 +5,18 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.tree import ROOMS
+from tests.tree import ROOT as REPOSITORY
+
 pytestmark = pytest.mark.integration
-REPOSITORY = Path(__file__).parents[2]
-ROOMS = (
-    "specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker", "reports",
-)  # fmt: skip
 SECONDS_MAX = 180
-NOT_THE_TREE = {".git", ".venv", ".loopscope", "build", "dist"}
+NOT_THE_TREE = {".git", ".venv", ".venv-latest", ".loopscope", "build", "dist"}
 
 
 def build(tree: Path, kind: str, out: Path) -> Path:
@@ -80,6 +80,7 @@ def test_a_wheel_holds_one_name_and_every_file_of_the_tree(tmp_path, way):
     found = files_of(wheel)
     assert {name.partition("/")[0] for name in found} == {"loopscope"}
     assert found == expected()
+    assert "loopscope/py.typed" in found, "or a type checker believes nothing of it"
 
 
 def test_an_installed_wheel_answers_without_a_checkout(tmp_path):
@@ -96,3 +97,30 @@ def test_an_installed_wheel_answers_without_a_checkout(tmp_path):
     assert done.returncode == 0, done.stderr
     for place in done.stdout.split():
         assert Path(place).is_relative_to(tmp_path / "site")
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_what_is_built_can_be_installed_and_answers(tmp_path, kind):
+    built = build(REPOSITORY, kind, tmp_path / "built")
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
+    python = environment / "bin" / "python"
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", str(built)]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, *install], check=True, cwd=tmp_path
+    )
+
+    def answer(*words):
+        return subprocess.run(
+            words, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS_MAX, check=True
+        ).stdout
+
+    command = str(environment / "bin" / "loopscope")
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    assert answer(command, "--version") == f"loopscope {version}\n"
+    assert "minCosine" in answer(command, "explain", "mapping.spec")
+    place = answer(str(python), "-P", "-c", "import loopscope.worker as w; print(w.__file__)")
+    assert Path(place.strip()).is_relative_to(site)

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from loopscope.controller.jobs import executor as executor_module
-from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs import local_processes
+from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.jobs.worker_log import LOG_BYTES_MAX
 from loopscope.state.orders import Order
 from loopscope.state.processes import process_name
@@ -55,11 +55,11 @@ def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def make(script: str, slots: int = 1) -> Crew:
         made.append(Crew(tmp_path, script, slots))
         command = (sys.executable, "-S", str(made[-1].script))
-        monkeypatch.setattr(executor_module, "WORKER_COMMAND", command)
+        monkeypatch.setattr(local_processes, "WORKER_COMMAND", command)
         return made[-1]
 
     yield make
-    monkeypatch.setattr(executor_module, "STOP_GRACE_SECONDS", -2.0)
+    monkeypatch.setattr(local_processes, "STOP_GRACE_SECONDS", -2.0)
     for one in made:
         one.processes.stop()
 
@@ -68,7 +68,7 @@ def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Stand in for the executor's clock; return how to move it."""
     now = [1000.0]
-    monkeypatch.setattr(executor_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(local_processes, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def advance(seconds: float) -> None:
         now[0] += seconds

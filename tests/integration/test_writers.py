@@ -19,7 +19,13 @@ def test_eight_processes_raise_the_same_numbers_a_thousand_times_each(tmp_path):
     database = new_state(tmp_path / "state").database
     with database.write() as connection:
         objects.apply(connection, KEY, {"hook": "a"}, now=0.0)
-    command = [sys.executable, "-m", "tests.integration.writer", str(database.path), str(TIMES)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.integration.writer",
+        str(database.dialect.path),
+        str(TIMES),
+    ]
     processes = [
         subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

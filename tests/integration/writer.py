@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects, tables
 from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
 from loopscope.state.db.objects import Conflict
 
 KEY = Key("Capture", "default", "shared")
@@ -34,7 +35,7 @@ def raise_both(database: Database) -> None:
 
 
 if __name__ == "__main__":
-    database = open_database(Path(sys.argv[1]))
+    database = open_database(SqliteFile(Path(sys.argv[1])))
     done = conflicts = 0
     while done < int(sys.argv[2]):
         try:

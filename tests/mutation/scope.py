@@ -21,8 +21,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "worker": tuple(
         f"worker/{name}.py"
         for name in (
-            *("__main__", "context", "failing", "guardian", "import_guard", "lease", "manifest"),
-            *("memory", "preflights", "refusing", "runner", "shards", "siblings", "stop", "warm"),
+            *(
+                "__main__",
+                "companions",
+                "context",
+                "failing",
+                "guardian",
+                "import_guard",
+                "lease",
+                "manifest",
+            ),
+            *("memory", "preflights", "refusing", "runner", "shards", "stop", "warm"),
         )
     ),
 }

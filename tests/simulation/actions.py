@@ -12,9 +12,8 @@ from pathlib import Path
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import collection
 from loopscope.state.artifacts.collection import RetentionPolicy, forget_missing, take_stock
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.artifacts.reachability import Reachability
-from loopscope.state.artifacts.store import MANIFEST
-from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import objects, tables
 from tests.simulation.fleet import Hand
 from tests.simulation.world import FROM_FILES, HEARTBEAT_SECONDS, Life, World
@@ -169,10 +168,11 @@ def collect(world: World) -> str:
         collection.collect(state, reachability, found, now)
         forget_missing(state, reachability)
         if world.rng.random() < 0.3:
-            Trash(state.artifacts.root).empty(now)
+            state.artifacts.empty_trash(now)
 
     ended = world.attempt(take)
-    gone = [thing for thing in found if not thing.path.exists()]
+    there = {thing.place for thing in state.artifacts.contents()}
+    gone = [thing for thing in found if thing.place not in there]
     if ended:  # what was moved when it ended is still known, until somebody looks
         world.harmed |= {thing.name for thing in gone}
     world.counts["things collected"] += len(gone)

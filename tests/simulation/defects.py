@@ -17,9 +17,10 @@ from loopscope.reconcilers import decomposition, experiment, mapping, stage, ste
 from loopscope.specs.actions import Action
 from loopscope.specs.status import Status
 from loopscope.state import files
-from loopscope.state.artifacts import collection, publication
-from loopscope.state.artifacts import store as artifacts
-from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.artifacts import collection, folder_store, manifests, publication
+from loopscope.state.artifacts.folder_store import FolderStore
+from loopscope.state.artifacts.manifests import MANIFEST
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.db import jobs, objects
 from loopscope.state.db.connection import Connection
 from tests import fake_worker
@@ -192,7 +193,7 @@ def prune_takes_all() -> list[Patch]:
 
 
 def no_fsync() -> list[Patch]:
-    return [(artifacts, "fsync_path", nothing), (files, "fsync_path", nothing)]
+    return [(place, "fsync_path", nothing) for place in (folder_store, manifests, files)]
 
 
 def no_fsync_of_folders() -> list[Patch]:
@@ -201,19 +202,19 @@ def no_fsync_of_folders() -> list[Patch]:
             real(path)
 
     real = files.fsync_path
-    return [(artifacts, "fsync_path", only_files), (files, "fsync_path", only_files)]
+    return [(place, "fsync_path", only_files) for place in (folder_store, manifests, files)]
 
 
 def manifest_first() -> list[Patch]:
     """The folder is in its place, manifest and all, before its bytes are."""
 
-    def seal(self: ArtifactStore, staging: Any, manifest: Any) -> Any:
+    def seal(self: FolderStore, staging: Any, manifest: Any) -> Any:
         record = real(self, staging, manifest)
         final = self.folder(record.stage, record.digest)
         if not final.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
             final.mkdir()
-            (final / artifacts.MANIFEST).write_bytes((staging / artifacts.MANIFEST).read_bytes())
+            (final / MANIFEST).write_bytes((staging / MANIFEST).read_bytes())
             for path in sorted(p for p in staging.rglob("*") if p.is_file()):
                 files.failpoints.reach("replace")
                 target = final / path.relative_to(staging)
@@ -221,19 +222,19 @@ def manifest_first() -> list[Patch]:
                 target.write_bytes(path.read_bytes())
         return record
 
-    real = ArtifactStore.seal
+    real = FolderStore.seal
 
-    def publish(self: ArtifactStore, staging: Any, record: Any, _earlier: Any) -> Any:
+    def publish(self: FolderStore, staging: Any, record: Any, _earlier: Any) -> Any:
         return record
 
-    return [(ArtifactStore, "seal", seal), (ArtifactStore, "publish", publish)]
+    return [(FolderStore, "seal", seal), (FolderStore, "publish", publish)]
 
 
 def adopted_unseen() -> list[Patch]:
     def on_disk(self: Any, action: Any) -> Any:
         try:
             return self.artifacts.record(action.stage, action.digest)
-        except (artifacts.Corrupt, OSError):
+        except (Corrupt, OSError):
             return None
 
     return [
@@ -243,8 +244,8 @@ def adopted_unseen() -> list[Patch]:
 
 def presence_unchecked() -> list[Patch]:
     return [
-        (ArtifactStore, "check_presence", nothing),
-        (ArtifactStore, "stands", lambda _store, _record: True),
+        (FolderStore, "check_presence", nothing),
+        (FolderStore, "stands", lambda _store, _record: True),
     ]
 
 
@@ -269,7 +270,7 @@ def inputs_unverified() -> list[Patch]:
 
 def index_forgotten_only() -> list[Patch]:
     """What is damaged is forgotten, but stays where it is."""
-    return [(ArtifactStore, "quarantine", nothing)]
+    return [(FolderStore, "quarantine", nothing)]
 
 
 def folder_set_aside_only() -> list[Patch]:

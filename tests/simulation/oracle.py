@@ -12,14 +12,11 @@ from loopscope.specs.keys import Key
 from loopscope.state import invariants
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.db import jobs
-from loopscope.state.history import History
-from loopscope.state.invariants import (
-    ROUNDING_SECONDS,
-    STARTS_WINDOW_SECONDS,
-    Seen,
-    Violation,
-)
+from loopscope.state.invariants import Seen, Violation
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from tests import promises
+from tests.history import History
+from tests.promises import ROUNDING_SECONDS, STARTS_WINDOW_SECONDS
 from tests.simulation.fleet import Installed
 from tests.simulation.model import Model, with_children
 from tests.simulation.world import HEARTBEAT_SECONDS, Life, World
@@ -58,14 +55,14 @@ class Oracle:
         self._heal(seen)
         new = {d for d, a in seen.artifacts.items() if self._hashed.get(d) != a.content_digest}
         found = [item for check in invariants.AT_REST for item in check(seen)]
-        found += invariants.starts_keep_the_rate(seen, world.settings.job_starts_per_minute)
+        found += promises.starts_keep_the_rate(seen, world.settings.job_starts_per_minute)
         found += self._starts_keep_the_rate_as_time_really_passed(seen)
         found += [
             item
-            for item in invariants.ready_objects_have_their_artifacts(seen, world.state.artifacts)
+            for item in promises.ready_objects_have_their_artifacts(seen, world.state.artifacts)
             if not self._is_harmed(seen, item)
         ]
-        found += invariants.artifacts_were_made_by_their_code(seen, world.state.artifacts, new)
+        found += promises.artifacts_were_made_by_their_code(seen, world.state.artifacts, new)
         found += self.history.look(seen, world.state.artifacts, world.harmed)
         found += [
             item for digest in sorted(new - world.harmed) for item in self._is_whole(seen, digest)
@@ -101,9 +98,9 @@ class Oracle:
 
     def at_the_end(self, seen: Seen) -> None:
         """Check I1, and against the model: outcomes, and every byte (I13)."""
-        found = invariants.every_object_is_settled(seen)
+        found = promises.every_object_is_settled(seen)
         digests = set(seen.artifacts)
-        found += invariants.ready_objects_have_their_artifacts(
+        found += promises.ready_objects_have_their_artifacts(
             seen, self.world.state.artifacts, digests
         )
         outcomes = self._model(seen, self.world.installed).outcomes()

@@ -16,8 +16,8 @@ from pathlib import Path
 import structlog
 
 from loopscope.controller.settings import Settings
-from loopscope.state import invariants
 from loopscope.state.invariants import Seen
+from tests import promises
 from tests.simulation import actions, moves, topologies
 from tests.simulation.oracle import Broken, Oracle
 from tests.simulation.world import Life, World
@@ -282,7 +282,7 @@ class Game:
         self.oracle.at_the_end(seen)
         before = self._rows()
         self._resync(life)
-        found = invariants.no_row_was_written(before, self._rows())
+        found = promises.no_row_was_written(before, self._rows())
         if found:
             raise Broken("\n".join(map(str, found)))
 
@@ -296,18 +296,18 @@ class Game:
         for _ in range(SETTLING_STEPS_MAX):
             seen = self._step_of(life)
             hands = world.busy_hands()
-            if not hands and life.controller.idle and not invariants.every_object_is_settled(seen):
+            if not hands and life.controller.idle and not promises.every_object_is_settled(seen):
                 return seen
             for hand in hands:
                 while hand.busy:
                     world.work(hand)
             world.clock.advance(0.5 if hands else 5.0)
-        unsettled = "\n".join(map(str, invariants.every_object_is_settled(seen)))
+        unsettled = "\n".join(map(str, promises.every_object_is_settled(seen)))
         raise Broken(f"I1 not settled after {SETTLING_STEPS_MAX} steps:\n{unsettled}")
 
-    def _rows(self) -> invariants.Rows:
+    def _rows(self) -> promises.Rows:
         with self.world.state.database.read() as connection:
-            return invariants.rows(connection)
+            return promises.rows(connection)
 
 
 @functools.cache

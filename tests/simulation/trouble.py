@@ -53,7 +53,7 @@ class Trouble:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Listen to the database and to the failpoints."""
-        engine = self.database._engine
+        engine = self.database.dialect.engine
         listeners = {
             "before_cursor_execute": self._statement,
             "commit": self._transaction_ended,

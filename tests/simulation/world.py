@@ -30,8 +30,9 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure
 from loopscope.state.folder import StateFolder, open_state
-from loopscope.state.history import pruned_only_its_own
-from loopscope.state.invariants import Violation, write_was_entitled
+from loopscope.state.invariants import Violation
+from tests.history import pruned_only_its_own
+from tests.promises import write_was_entitled
 from tests.simulated import Crash, Immediately, Inputs, VirtualClock, new_state
 from tests.simulation import topologies
 from tests.simulation.faulty_disk import FaultyDisk
@@ -113,7 +114,7 @@ class World:
         self.state: StateFolder = (
             open_state(self.path) if self.path.exists() else new_state(self.path)
         )
-        event.listen(self.state.database._engine, "connect", _do_not_wait)
+        event.listen(self.state.database.dialect.engine, "connect", _do_not_wait)
         # another process that looks on: with it, a kill leaves the -wal where it is
         self._someone = sqlite3.connect(self.path / "state.db")
         self._someone.execute("select 1 from counters").fetchone()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from loopscope.specs.artifact_files import Table
+from loopscope.specs.artifacts.capture import CAPTURED_PROMPTS
+from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
+from loopscope.specs.artifacts.mapping import COARSE_SUMMARY, COSINE_HISTOGRAM, GATE_DRAWS, PAIRS
+from loopscope.specs.artifacts.steering import ARMS, DISTRIBUTION_SHIFT, SAMPLES, SCORES
 from loopscope.specs.rules import Selection
+from loopscope.worker.stages.tables import ARROW_TYPES, write_table
 from tests.unit.reports_numbers import correlation, disturbance, features, reading
 
 HOSTILE = '</pre><script>alert("owned")</script><img src="https://evil.example/x.png">'
@@ -147,7 +153,7 @@ class Payloads:
             "n_tokens": [6] * rows,
             "last_token": ["is"] * rows,
         }
-        table(out / "prompts.parquet", **self.prompts)
+        table(out, CAPTURED_PROMPTS, **self.prompts)
         norms = {
             "median_norm": 13721.5,
             "median_centred_norm": 4810.25,
@@ -165,8 +171,8 @@ class Payloads:
         }
 
     def _decomposition(self, side: str, out: Path) -> dict[str, Any]:
-        table(out / "features.parquet", **self.features[side])
-        table(out / "prompts.parquet", **self.prompts, split=["discover"] * len(self.target))
+        table(out, FEATURES, **self.features[side])
+        table(out, PROMPTS, **self.prompts, split=["discover"] * len(self.target))
         activations = getattr(self, side)
         save_file({"shape": np.asarray(activations.shape)}, out / "activations.safetensors")
         alive = int((activations > 0).any(axis=0).sum())
@@ -185,13 +191,14 @@ class Payloads:
 
     def _mapping(self, _: str, out: Path) -> dict[str, Any]:
         pairs = self._pairs()
-        table(out / "pairs.parquet", **pairs)
-        table(out / "cosine_histogram.parquet", **self._histogram())
+        table(out, PAIRS, **pairs)
+        table(out, COSINE_HISTOGRAM, **self._histogram())
         above = (self.cosines >= 0.3).sum(axis=1)
         strict = np.minimum(above, 2)
         fires = (self.coarse > 0).any(axis=0)
         table(
-            out / "coarse_summary.parquet",
+            out,
+            COARSE_SUMMARY,
             coarse=np.arange(len(above)),
             fires=fires,
             children_cosine_rule=above,
@@ -230,7 +237,8 @@ class Payloads:
         }
         document(out / "gate.json", gate)
         table(
-            out / "gate_draws.parquet",
+            out,
+            GATE_DRAWS,
             source=["matched anchors", "random dictionary", "resample"],
             draw=[0, 0, 0],
             best_count=[1, 0, 4],
@@ -343,19 +351,19 @@ class Payloads:
             "strength": [r[2] for r in rows],
             "sample": [r[3] for r in rows],
         }
-        tokens = pa.array([r[5] for r in rows], pa.list_(pa.int32()))
-        table(out / "steering_samples.parquet", **key, text=[r[4] for r in rows], tokens=tokens)
+        table(out, SAMPLES, **key, text=[r[4] for r in rows], tokens=[r[5] for r in rows])
         concept = np.asarray([float(r[6]) for r in rows])
         kl = np.asarray([disturbance(r[1], r[2]) for r in rows])
         table(
-            out / "steering_scores.parquet",
+            out,
+            SCORES,
             **key,
             concept=concept,
             perplexity=7 + kl,
             kl=kl,
         )
-        table(out / "arms.parquet", **self._arms(cells, rows))
-        table(out / "distribution_shift.parquet", **self._shifts(cells, openings))
+        table(out, ARMS, **self._arms(cells, rows))
+        table(out, DISTRIBUTION_SHIFT, **self._shifts(cells, openings))
         verdict = {
             "verdict": "Inconclusive",
             "contrast": "multi-fine",
@@ -430,8 +438,17 @@ class Payloads:
         }
 
 
-def table(path: Path, **columns: Any) -> None:
-    pq.write_table(pa.table(columns), path)
+FILLERS = {"text": "", "bool": False, "float64": math.nan}
+
+
+def table(out: Path, declared: Table, **columns: Any) -> None:
+    """Write a table as it is declared; columns that are not given say nothing."""
+    rows = len(next(iter(columns.values())))
+    wanted = [column for column in declared.columns if column.name in columns or not column.where]
+    assert columns.keys() <= {column.name for column in wanted}
+    given = {c.name: columns.get(c.name, [FILLERS.get(c.type)] * rows) for c in wanted}
+    found = {c.name: pa.array(given[c.name], ARROW_TYPES[c.type]) for c in wanted}
+    write_table(out, declared, found)
 
 
 def document(path: Path, value: Any) -> None:

@@ -11,8 +11,8 @@ from loopscope.controller.observer import Unobserved
 from loopscope.controller.reconcile import adoption
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints, files
+from loopscope.state.artifacts import folder_store as artifacts
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts import store as artifacts
 from loopscope.state.db import jobs, pauses, tables
 from tests.simulated import Simulation, capture_spec, experiment_spec, texts
 
@@ -198,11 +198,11 @@ def test_no_step_of_the_loop_reads_a_payload(tmp_path):
         statements.append(statement)
 
     def step():
-        event.listen(simulation.state.database._engine, "before_cursor_execute", note)
+        event.listen(simulation.state.database.dialect.engine, "before_cursor_execute", note)
         try:
             simulation.step()
         finally:
-            event.remove(simulation.state.database._engine, "before_cursor_execute", note)
+            event.remove(simulation.state.database.dialect.engine, "before_cursor_execute", note)
 
     def pass_time(steps, seconds):
         for _ in range(steps):

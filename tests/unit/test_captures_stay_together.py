@@ -9,7 +9,7 @@ from loopscope.reconcilers.plan import Blocked, Wanted
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
-from loopscope.worker.siblings import pending_siblings
+from loopscope.worker.companions import pending_companions
 from tests.hand_built import CAPTURED, artifact, made_ready, stored
 from tests.simulated import capture_spec, new_state
 from tests.stage_world import capture_payload
@@ -72,7 +72,7 @@ def hooks_served(tmp_path, *edits):
             jobs.enqueue(connection, action, key, 1, now=1.0)
         jobs.claim(connection, first, "w", 30.0, now=1.0)
         job = jobs.get(connection, first)
-    return [one.hook for one in pending_siblings(state, job, "capture")]
+    return [one.hook for one in pending_companions(state, job, "capture")]
 
 
 def nothing_else(payload):

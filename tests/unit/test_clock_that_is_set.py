@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from loopscope.controller.clock import SystemClock, Turns
-from loopscope.controller.jobs.executor import process_exists, process_name
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.db import clock_repair, jobs
 from loopscope.state.failpoints import handled_by
+from loopscope.state.processes import process_exists, process_name
 from loopscope.state.retry_policy import RetryPolicy
 from tests.simulated import Simulation, VirtualClock, capture_spec
 

@@ -8,16 +8,16 @@ import pytest
 from rich.color import Color
 from rich.console import Console
 
-import loopscope.reports
-from loopscope.live import progress_table
-from loopscope.progress import Row, Whole
-from loopscope.reports.html import render_report
-from loopscope.reports.view import ExperimentView
+import loopscope.reports.page
+from loopscope.reports.page.html import render_report
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition, Status
+from loopscope.terminal.live import progress_table
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.progress import Row, Whole
 from tests.unit.reports_case import NOW, build, set_status
 
-CSS = (Path(loopscope.reports.__file__).parent / "templates" / "report.css").read_text()
+CSS = (Path(loopscope.reports.page.__file__).parent / "templates" / "report.css").read_text()
 WORDS = (
     *("GO", "NO-GO", "INCONCLUSIVE"),
     *("Supported", "Refuted", "NoPracticalDifference", "Inconclusive", "NotTestable"),

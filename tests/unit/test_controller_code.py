@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loopscope.commands.queue import job_detail
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.views.jobs import job_detail
 from tests.simulated import Simulation, capture_spec
 
 
@@ -37,7 +37,7 @@ def test_a_refused_job_waits_and_the_object_asks_for_a_restart(upgraded):
     assert upgraded.words()["cap"].startswith("False CodeChanged: capture job 1 waits: ")
     assert "Restart it" in upgraded.words()["cap"]
     assert "CodeChanged" in upgraded.event_reasons("cap")
-    assert "CodeChanged" in job_detail(job, None)
+    assert "CodeChanged" in job_detail(job, None, now=0.0)
     assert not upgraded.get("cap").stalled
 
 

@@ -32,7 +32,7 @@ CELLS = [
 
 
 class NoFiles(FileReader):
-    def lines(self, file, *, as_lines=False):
+    def content(self, file):
         raise AssertionError(file)
 
     def locate(self, path):

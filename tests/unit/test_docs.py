@@ -1,8 +1,10 @@
 """The documents say what the code says."""
 
+import ast
 import importlib.util
 import re
-from pathlib import Path
+import tomllib
+from typing import get_args
 
 import pytest
 import typer
@@ -10,9 +12,13 @@ import typer
 from loopscope.cli import application
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.reference import kind_facts
+from loopscope.specs.status import WORD_BY_REASON
+from loopscope.state.db import jobs
+from loopscope.state.records import JobState
+from tests.tree import EVERYWHERE, ROOT
 
-ROOT = Path(__file__).parents[2]
-SKIPPED = {".venv", ".loopscope", ".git", "node_modules", "build", "dist"}
+JOBS = "loopscope.state.db.jobs"
+SKIPPED = {".venv", ".venv-latest", ".loopscope", ".git", "node_modules", "build", "dist"}
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")
@@ -70,10 +76,41 @@ def test_every_field_of_the_spec_has_a_meaning():
     assert not [row for row in rows if row.split(" | ")[-1].strip(" |") == ""]
 
 
-def test_the_command_line_reference_is_what_the_commands_generate():
-    committed = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    generated = generator("generate_command_reference").render()
-    assert committed == generated, "run: python docs/generate_command_reference.py"
+def test_the_options_on_the_page_of_commands_are_those_of_the_commands():
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    generated = generator("generate_command_reference").render(page)
+    assert page == generated, "run: python docs/generate_command_reference.py"
+
+
+def test_each_command_has_one_place_for_its_options():
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    reference = generator("generate_command_reference")
+    program = typer.main.get_command(application())
+    names = [f"loopscope {name}" for name, _ in reference.commands_of(program)]
+    assert sorted(reference.BLOCK.findall(page)) == sorted(["loopscope", *names])
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/status.md"])
+def test_the_pictures_are_those_that_the_code_draws(page):
+    committed = (ROOT / page).read_text(encoding="utf-8")
+    generated = generator("generate_pictures").render(committed)
+    assert committed == generated, "run: python docs/generate_pictures.py"
+
+
+def test_the_pictures_leave_nothing_out():
+    pictures = generator("generate_pictures")
+    drawn = "\n".join(line for draw in pictures.PICTURES.values() for line in draw())
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in pictures.PAGES)
+    assert set(pictures.BLOCK.findall(pages)) == set(pictures.PICTURES)
+    written = {function for function, _ in pictures.WRITES.values()}
+    written |= {*pictures.BIRTHS, *pictures.CHANGES_NO_STATE}
+    own = {name for name, one in vars(jobs).items() if getattr(one, "__module__", "") == JOBS}
+    assert written == {name for name in own if name[0].islower()}
+    assert set(WORD_BY_REASON.values()) <= set(re.findall(r"\w+", drawn))
+    assert all(state in drawn for state in get_args(JobState))
+    words = {f"`{word}`" for word in re.findall(r"<b>([A-Z]\w+)</b>", drawn)} | {"`Pending`"}
+    stages = (ROOT / "docs/status.md").read_text(encoding="utf-8").split("a stage is one word:")[1]
+    assert words == set(re.findall(r"`[A-Z]\w+`", stages.partition("\n\n")[0]))
 
 
 def test_every_command_argument_and_option_says_what_it_is_for():
@@ -104,19 +141,6 @@ def test_every_command_is_documented():
     assert COMMANDS - documented == set()
 
 
-def test_every_option_of_every_command_is_documented():
-    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
-    program = typer.main.get_command(application())
-    long_names = {
-        option
-        for command in (program, *program.commands.values())
-        for parameter in command.params
-        for option in parameter.opts
-        if option.startswith("--")
-    }
-    assert {name for name in long_names - {"--help"} if f"`{name}" not in text} == set()
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_command_is_mentioned_that_does_not_exist(page):
     assert mentioned_commands(page) - COMMANDS == set()
@@ -140,6 +164,93 @@ def test_anchors_within_the_documents_resolve(page):
         assert anchor in slugs, target
 
 
+def reasons_in(rows):
+    """Return the reasons that the rows of a table begin with, each as often as it is there."""
+    firsts = [row.split("|")[1] for row in rows if row.startswith("| `")]
+    return [reason for first in firsts for reason in re.findall(r"`([A-Z]\w+)`", first)]
+
+
+def reasons_of_failures():
+    return reasons_in((ROOT / "docs/failures.md").read_text(encoding="utf-8").splitlines())
+
+
+def reasons_of_status():
+    page = (ROOT / "docs/status.md").read_text(encoding="utf-8")
+    return reasons_in(page.split("\n## Reasons\n")[1].split("\n## ")[0].splitlines())
+
+
+def words_of_the_code():
+    """Return every string of the code that could be a reason: one word in CamelCase."""
+    files = [file for room in EVERYWHERE for file in (ROOT / room).rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    constants = (node.value for tree in trees for node in ast.walk(tree) if is_constant(node))
+    return {value for value in constants if re.fullmatch(r"[A-Z][A-Za-z]+", str(value))}
+
+
+def is_constant(node):
+    return isinstance(node, ast.Constant)
+
+
+def test_every_page_is_listed_where_its_readers_look():
+    for folder in ("docs", "docs/decisions", "docs/extending"):
+        index = ROOT / folder / "README.md"
+        listed = {(index.parent / link.partition("#")[0]).resolve() for link in links_of(index)}
+        has_own_index = {ROOT / "docs/decisions", ROOT / "docs/extending"} - {ROOT / folder}
+        pages = {
+            page
+            for page in (ROOT / folder).rglob("*.md")
+            if page != index and (page.parent not in has_own_index or page.name == "README.md")
+        }
+        assert pages - listed == set()
+    listed = {(ROOT / "docs" / link).resolve() for link in links_of(ROOT / "docs/README.md")}
+    assert set(ROOT.glob("*.md")) - listed == set()
+
+
+HOUSE = {
+    "generation", "resource version", "condition", "finalizer", "owner", "field manager",
+    "server-side apply", "admission", "leader election", "resync", "reclaim", "quarantine",
+    "repair", "prune", "converged", "overlay", "power loss", "fault", "settled", "latent",
+    "decoder row", "firing rate", "feature splitting", "ablate", "prefix", "control prompts",
+    "gate", "verdict",
+}  # fmt: skip
+"""Words for which there once were private ones, or that are easily taken for something else."""
+
+
+def test_the_glossary_explains_each_word_once_in_alphabetical_order():
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    tables = [
+        re.findall(r"^\| (?!word)([^|]+) \|", part, re.MULTILINE) for part in page.split("##")
+    ]
+    for words in tables:
+        assert words == sorted(words, key=str.lower)
+    words = [word for table in tables for word in table]
+    assert len(set(words)) == len(words)
+    assert set(words) >= HOUSE
+
+
+def test_every_room_is_on_the_map():
+    for page in ("CONTRIBUTING.md", "ARCHITECTURE.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert {room for room in EVERYWHERE if f"\n| `{room}/` |" not in text} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_target_of_make_that_is_mentioned_exists(page):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    pattern = r"(?:^|\s)make ([a-z][a-z-]*)"
+    assert set(re.findall(pattern, code_of(visible(page)), flags=re.MULTILINE)) <= targets
+
+
+def test_the_changelog_begins_with_this_version_and_speaks_to_each_reader():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = text.split("\n## ")[1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert newest.partition(" ")[0] == project["version"]
+    readers = ["For users of specs", "For operators", "For developers"]
+    assert re.findall(r"^### (.+)$", newest, flags=re.MULTILINE) == readers
+
+
 def test_every_reason_of_failure_is_documented():
     named = re.compile(
         r"(?:TerminalFailure|TransientFailure|ResolutionPending|Blocked|_fail|Protected)[(,]"
@@ -147,11 +258,27 @@ def test_every_reason_of_failure_is_documented():
     )
     reasons = {
         reason
-        for room in ("specs", "inputs", "state", "reconcilers", "controller", "worker", "reports")
+        for room in EVERYWHERE
         for file in (ROOT / room).rglob("*.py")
         for reason in named.findall(file.read_text(encoding="utf-8"))
     }
-    pages = (ROOT / "docs/failures.md", ROOT / "docs/status.md")
-    documented = {span for page in pages for span in SPAN.findall(visible(page))}
     assert len(reasons) > 30
-    assert reasons - documented == set()
+    assert reasons - {*reasons_of_failures(), *reasons_of_status()} == set()
+
+
+def test_a_reason_stands_in_one_table_and_once():
+    listed = [*reasons_of_failures(), *reasons_of_status()]
+    assert sorted(listed) == sorted(set(listed))
+    assert (ROOT / "docs/failures.md").read_text(encoding="utf-8").count("\n|---") == 1
+
+
+def test_every_documented_reason_is_one_of_the_code():
+    assert {*reasons_of_failures(), *reasons_of_status()} - words_of_the_code() == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_other_page_has_a_table_of_failures(page):
+    if page.name == "failures.md":
+        return
+    rows = visible(page).splitlines()
+    assert set(reasons_in(rows)) & set(reasons_of_failures()) == set()

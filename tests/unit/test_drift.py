@@ -8,7 +8,7 @@ import pytest
 
 from loopscope.specs.canonical import digest as digest_of
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation, experiment_spec
@@ -147,7 +147,7 @@ def test_what_cannot_be_looked_at_now_is_not_taken_for_damage(settled, monkeypat
     def no_handle_left(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("loopscope.state.artifacts.store.file_sha256", no_handle_left)
+    monkeypatch.setattr("loopscope.state.artifacts.folder_store.sha256_in_slices", no_handle_left)
     settled.clock.advance(settled.settings.resync_seconds + 1)
     settled.step()
     monkeypatch.undo()
@@ -169,7 +169,7 @@ def put_back(copy, simulation):
     """Restore an older database as ``sqlite3 state.db '.restore copy'`` does: while in use."""
     with (
         sqlite3.connect(copy) as source,
-        sqlite3.connect(simulation.state.database.path, timeout=60) as target,
+        sqlite3.connect(simulation.state.database.dialect.path, timeout=60) as target,
     ):
         source.backup(target)
 
@@ -186,7 +186,7 @@ def an_hour_later(path, moment):
     simulation = Simulation(path / "state")
     simulation.apply()
     MOMENTS[moment](simulation)
-    copy = copy_of(simulation.state.database.path, path / "an-hour-ago.db")
+    copy = copy_of(simulation.state.database.dialect.path, path / "an-hour-ago.db")
     simulation.settle()
     simulation.clock.advance(3600)
     return simulation, copy
@@ -197,7 +197,7 @@ def test_a_database_from_an_hour_ago_finds_the_newer_artifacts_without_a_run(tmp
     simulation, copy = an_hour_later(tmp_path, moment)
     before = contents(simulation)
     simulation.state.database.close()
-    copy.rename(simulation.state.database.path)
+    copy.rename(simulation.state.database.dialect.path)
     again = Simulation(tmp_path / "state")
     again.clock.time = simulation.clock.time
     assert again.settle() == []
@@ -218,7 +218,7 @@ def test_a_running_controller_notices_that_an_older_database_was_put_back(tmp_pa
 
 
 def test_an_older_database_with_another_spec_is_brought_to_its_own_spec(settled, tmp_path):
-    copy = copy_of(settled.state.database.path, tmp_path / "old.db")
+    copy = copy_of(settled.state.database.dialect.path, tmp_path / "old.db")
     old = contents(settled)
     settled.apply(experiment_spec(maxTokens=99))
     settled.settle()
@@ -228,7 +228,7 @@ def test_an_older_database_with_another_spec_is_brought_to_its_own_spec(settled,
 
 
 def test_an_artifact_that_was_made_again_after_the_backup_is_taken_over(settled, tmp_path):
-    copy = copy_of(settled.state.database.path, tmp_path / "old.db")
+    copy = copy_of(settled.state.database.dialect.path, tmp_path / "old.db")
     shutil.rmtree(settled.artifact_folder("france-fine"))
     assert settled.resync() == ["decomposition"]
     put_back(copy, settled)
@@ -241,7 +241,7 @@ def test_an_artifact_that_was_made_again_after_the_backup_is_taken_over(settled,
 def test_a_database_that_is_deleted_while_stopped_is_made_again_without_a_run(settled):
     before = contents(settled)
     settled.state.database.close()
-    settled.state.database.path.unlink()
+    settled.state.database.dialect.path.unlink()
     again = Simulation(settled.state.path)
     again.apply()
     assert again.settle() == []
@@ -250,7 +250,7 @@ def test_a_database_that_is_deleted_while_stopped_is_made_again_without_a_run(se
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_database_file_that_is_deleted_while_in_use_stops_all_writing(settled, suffix):
-    path = settled.state.database.path
+    path = settled.state.database.dialect.path
     settled.apply(experiment_spec(maxTokens=99))
     path.with_name(path.name + suffix).unlink()
     with pytest.raises(TerminalFailure) as refused:
@@ -262,7 +262,7 @@ def test_a_database_file_that_is_deleted_while_in_use_stops_all_writing(settled,
 def test_a_database_that_is_replaced_while_in_use_is_not_written_by_the_old_process(
     settled, tmp_path
 ):
-    path = settled.state.database.path
+    path = settled.state.database.dialect.path
     copy = copy_of(path, tmp_path / "copy.db")
     settled.apply(experiment_spec(maxTokens=99))
     copy.replace(path)
@@ -330,7 +330,7 @@ def test_a_state_folder_that_is_moved_under_a_controller_ends_it_with_a_clear_wo
 def test_a_worker_of_before_the_restore_can_change_nothing(tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.apply()
-    copy = copy_of(simulation.state.database.path, tmp_path / "old.db")
+    copy = copy_of(simulation.state.database.dialect.path, tmp_path / "old.db")
     simulation.step_until_running()
     ((_, (job_id, token)),) = simulation.workers.assigned.items()
     put_back(copy, simulation)

@@ -12,15 +12,15 @@ import pytest
 import loopscope.state.db.events
 import loopscope.worker.model_sources
 import loopscope.worker.stages.capture.stage
-from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.maintenance.retention import Retention
 from loopscope.controller.plan.applying import apply_all, load_admitted
 from loopscope.controller.runtime import running_controller
 from loopscope.controller.settings import Settings
 from loopscope.controller.sources.folder_source import SECOND_LOOK_SECONDS, FolderSource
 from loopscope.inputs.files import HashMemo
-from loopscope.reports.export import export_bundle, write_report
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.bundle import export_bundle
+from loopscope.reports.page.writing import write_report
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.artifacts.collection import RetentionPolicy
@@ -28,6 +28,7 @@ from loopscope.state.db import events, jobs, objects
 from loopscope.state.failures import JobStopped, TransientFailure
 from loopscope.state.folder import open_state
 from loopscope.state.orders import Order
+from loopscope.views.experiment import ExperimentView
 from loopscope.worker.conversion import convert_in_process
 from loopscope.worker.lease import Lease
 from loopscope.worker.runner import Runner
@@ -213,8 +214,8 @@ def a_model_is_converted(folder, patch):
         "convert_in_process",
         lambda gguf, folder, dtype, still_wanted: (folder / "weights").write_text("w"),
     )
-    patch.setattr(loopscope.worker.model_sources, "_gguf_file", lambda ref, work: folder / "x.gguf")
-    ref = {"identity": "a" * 64, "source": {"kind": "gguf"}, "dtype": "float32"}
+    patch.setattr(loopscope.worker.model_sources, "_gguf_file", lambda *_: folder / "x.gguf")
+    ref = {"identity": "a" * 64, "files": {}, "source": {"kind": "gguf"}, "dtype": "float32"}
     loopscope.worker.model_sources.local_model_folder(ref, folder, lambda *progress: None)
 
 

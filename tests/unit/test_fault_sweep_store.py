@@ -21,7 +21,7 @@ CONTENT = b"finished piece " * 100
 
 def work(state: StateFolder, job_id: int, token: int) -> None:
     """Do what a worker does with a finished stage: a sealed shard, an artifact, the end."""
-    shards = Shards(state.artifacts.work_folder("d" * 64))
+    shards = Shards(state.artifacts.shards("d" * 64))
     piece = shards.sealed("piece") or shards.seal("piece", write_content)
     with state.database.read() as connection:
         job = jobs.get(connection, job_id)
@@ -51,7 +51,7 @@ def claimed(tmp_path):
 
 def check_whole_or_absent(simulation: Simulation, job_id: int) -> None:
     state = simulation.state
-    piece = Shards(state.artifacts.work_folder("d" * 64)).sealed("piece")
+    piece = Shards(state.artifacts.shards("d" * 64)).sealed("piece")
     assert piece is None or piece.read_bytes() == CONTENT
     with state.database.read() as connection:
         job = jobs.get(connection, job_id)

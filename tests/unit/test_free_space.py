@@ -8,11 +8,11 @@ import pytest
 from safetensors import SafetensorError
 
 import loopscope.worker.stages.capture.stage
-from loopscope.commands.queue import job_detail
 from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.settings import Settings
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.views.jobs import job_detail
 from loopscope.worker.failing import failure_of
 from loopscope.worker.lease import Lease
 from loopscope.worker.runner import Runner
@@ -56,7 +56,7 @@ def test_below_the_floor_no_job_starts_and_the_object_says_why(capture):
     assert "999 bytes are free" in capture.words()["cap"]
     assert not capture.get("cap").stalled
     (job,) = capture.jobs()
-    assert "LowDiskSpace" in job_detail(job, None)
+    assert "LowDiskSpace" in job_detail(job, None, now=0.0)
 
 
 def test_waiting_for_space_writes_nothing_more(capture):

@@ -15,7 +15,7 @@ from loopscope.controller.runtime import AnotherController
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.consistency import ADVICE
-from loopscope.state.artifacts.store import MANIFEST
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.db import jobs, objects
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
@@ -203,18 +203,18 @@ def test_shards_that_a_job_may_go_on_from_are_not_leftovers(tmp_path):
 
 def test_an_artifact_that_was_made_again_after_the_backup_is_taken_over(settled, tmp_path):
     copy = tmp_path / "old.db"
-    shutil.copy(settled.state.database.path, copy)
+    shutil.copy(settled.state.database.dialect.path, copy)
     shutil.rmtree(settled.folders["mapping"])
     assert settled.resync() == ["mapping"]
     settled.state.database.close()
-    copy.replace(settled.state.database.path)
+    copy.replace(settled.state.database.dialect.path)
     assert problems(examine(settled.state.path)) == ["ArtifactReplaced"]
     assert mend(settled.state.path, NOW).after.findings == []
 
 
 def test_a_look_during_work_reads_what_is_committed_so_far(settled):
     settled.apply(experiment_spec(maxTokens=99))  # open, with a -wal beside it
-    assert Path(f"{settled.state.database.path}-wal").stat().st_size > 0
+    assert Path(f"{settled.state.database.dialect.path}-wal").stat().st_size > 0
     before = everything_below(settled.state.path)
     assert examine(settled.state.path).findings == []
     assert everything_below(settled.state.path) == before
@@ -283,7 +283,7 @@ DAMAGES = [cut, overwrite, scribble, empty, replace_by_another, Path.unlink]
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("repair", [False, True], ids=["looking", "repairing"])
 def test_a_database_that_cannot_be_read_is_told_and_left_alone(settled, damage, repair):
-    damage(settled.state.database.path)
+    damage(settled.state.database.dialect.path)
     before = everything_below(settled.state.path)
     path = settled.state.path
     seen = mend(path, NOW).after if repair else examine(path)
@@ -294,7 +294,7 @@ def test_a_database_that_cannot_be_read_is_told_and_left_alone(settled, damage, 
 
 
 def test_an_older_schema_is_told_and_not_migrated_by_looking(settled):
-    with sqlite3.connect(settled.state.database.path) as connection:
+    with sqlite3.connect(settled.state.database.dialect.path) as connection:
         connection.execute("update alembic_version set version_num = '0000'")
     connection.close()
     before = everything_below(settled.state.path)
@@ -317,11 +317,10 @@ def test_a_lease_that_is_taken_back_counts_as_a_loss_and_is_told(settled):
 
 
 def test_every_problem_is_documented_and_every_documented_problem_exists():
-    page = Path(__file__).parents[2] / "docs" / "commands.md"
-    section = page.read_text().split("### loopscope fsck")[1].split("### loopscope rebuild")[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    documented = {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)}
-    assert documented == set(ADVICE)
+    page = Path(__file__).parents[2] / "docs" / "failures.md"
+    rows = [line.split("|") for line in page.read_text().splitlines() if line.startswith("| `")]
+    found = [reason for _, reason, when, *_ in rows if "fsck" in when]
+    assert {name for reason in found for name in re.findall(r"`(\w+)`", reason)} == set(ADVICE)
 
 
 def test_the_command_tells_each_finding_with_advice_and_its_exit_code(settled, loopscope):

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from loopscope.controller.settings import Settings
-from loopscope.reports.export import export_bundle
-from loopscope.reports.html import render_report
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.bundle import export_bundle
+from loopscope.reports.page.html import render_report
 from loopscope.specs.canonical import digest as digest_of
-from loopscope.state.artifacts.store import MANIFEST, ArtifactStore, Corrupt, content_digest
+from loopscope.state.artifacts.folder_store import FolderStore
+from loopscope.state.artifacts.manifests import MANIFEST, content_digest
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.views.experiment import ExperimentView
 from tests.simulated import settled_experiment
 from tests.unit.reports_case import build
 
@@ -20,7 +22,7 @@ DIGEST = "d" * 64
 
 @pytest.fixture
 def store(tmp_path):
-    store = ArtifactStore(tmp_path / "artifacts")
+    store = FolderStore(tmp_path / "artifacts")
     staging = store.staging_folder(DIGEST, 1)
     (staging / "x.json").write_text("{}")
     told = {"stage": "mapping", "digest": DIGEST, "metrics": {"n": 1}, "createdAt": 5.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from loopscope.worker.stages.steering.cells import Cell, Row
 from loopscope.worker.stages.steering.neutral import NeutralScores
+from loopscope.worker.stages.steering.outcomes.lexicon import word_outcomes
 from loopscope.worker.stages.steering.scored import Scored
 from loopscope.worker.stages.steering.tables import write_results
 from tests.acceptance.independent_verdict import Agreement, check
@@ -43,7 +45,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
     loop = {
         row: cells[row.cell].arm == "multi" and hits[row] and rng.random() < loops for row in rows
     }
-    return Scored(
+    reread = Scored(
         payload={
             "openings": [
                 {"id": f"opening-{n:04d}", "text": "We met"}
@@ -64,12 +66,15 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
         texts={row: "in France" if hits[row] else "at home" for row in rows},
         outcomes={
             "log_perplexity": {row: rng.normal(2, 0.3) for row in rows},
+            "probe": dict.fromkeys(rows, np.nan),
+            "target_latent": dict.fromkeys(rows, np.nan),
             "distinct_2": {row: 0.1 if loop[row] else 0.9 for row in rows},
         },
         probe={},
         neutral_order=list(rng.permutation(max(1, texts))),
         neutral=NeutralScores(
-            np.array([[cell.strength] for cell in cells]) if kl is None else kl, {}
+            np.array([[cell.strength] for cell in cells]) if kl is None else kl,
+            {side: np.zeros(len(cells)) for side in ("coarse", "fine")},
         ),
         budget=budget,
         shifts=[],
@@ -77,6 +82,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
         arm_cosines={"coarse~multi": 0.9, "fine~multi": 0.9},
         missing={},
     )
+    return replace(reread, outcomes={**word_outcomes(reread), **reread.outcomes})
 
 
 def effects(cells, texts, rng):

@@ -6,14 +6,13 @@ import copy
 import itertools
 import json
 from dataclasses import asdict, fields
-from typing import get_args
 
 import pytest
 
-from loopscope.inputs import saelens_config
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.dictionary_training import NOTED, read_training
-from loopscope.inputs.saelens_config import ARCHITECTURES, DECIDING, read_saelens_config
-from loopscope.numerics.dictionary import Architecture
+from loopscope.inputs.saelens_config import DECIDING, read_saelens_config
+from loopscope.numerics import architectures as computed
 
 D_IN, D_SAE = 8, 24
 ABSENT = object()
@@ -36,8 +35,9 @@ def without_absent(config: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in config.items() if value is not ABSENT}
 
 
-def test_the_architectures_read_are_those_that_are_computed():
-    assert get_args(Architecture) == ARCHITECTURES
+def test_the_architectures_read_are_those_that_are_computed_and_of_the_same_tensors():
+    read = {name: stored.tensors for name, stored in ARCHITECTURES.items()}
+    assert read == {name: one.required_tensors for name, one in computed.ARCHITECTURES.items()}
 
 
 def of_before_6(**more):
@@ -206,4 +206,4 @@ def test_each_field_by_which_saelens_configures_a_supported_architecture_is_look
         named = {field.name for field in fields(SAE_CLASS_REGISTRY[architecture][1])}
         assert named <= DECIDING | READ_NOT_DECIDING
     assert not DECIDING & NOTED.keys()
-    assert saelens_config.ARCHITECTURES
+    assert ARCHITECTURES

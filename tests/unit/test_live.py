@@ -6,11 +6,11 @@ import time
 import pytest
 from rich.console import Console
 
-from loopscope.live import REPEAT_SECONDS, LiveView, progress_lines, progress_table
-from loopscope.progress import Row, RunProgress, Whole
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.records import Progress
+from loopscope.terminal.live import REPEAT_SECONDS, LiveView, progress_lines, progress_table
+from loopscope.views.progress import Row, RunProgress, Whole
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
 LONG = "a-name-that-goes-on-and-on-for-all-of-the-sixty-three-characters"

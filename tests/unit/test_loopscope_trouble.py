@@ -64,7 +64,7 @@ def test_a_lock_that_is_not_given_back_is_one_line_and_nothing_is_lost(
     command, tmp_path, monkeypatch
 ):
     database = open_state(tmp_path / ".loopscope").database
-    monkeypatch.setattr("loopscope.state.db.database.BUSY_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("loopscope.state.db.dialect.sqlite.file.BUSY_TIMEOUT_SECONDS", 0.01)
     with database.write():
         assert command("get", "experiments")[0] == 0, "readers do not wait for writers"
         code, output = command("delete", "experiment", "x")

@@ -17,17 +17,15 @@ from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.models import describe_model
 from loopscope.state.failures import Failure
 from tests.tiny_models import folder_reference
+from tests.tree import EVERYWHERE, ROOT
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("specs", "inputs", "state", "reconcilers", "controller", "numerics", "worker",
-            "reports", "loopscope")  # fmt: skip
 UNPICKLING = {"torch.load", "pickle.load", "pickle.loads", "numpy.load", "np.load",
               "pandas.read_pickle", "joblib.load", "yaml.load", "yaml.unsafe_load",
               "yaml.full_load", "eval", "exec"}  # fmt: skip
 
 
 def calls():
-    for package in PACKAGES:
+    for package in EVERYWHERE:
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call):

@@ -15,7 +15,7 @@ from loopscope.numerics.budget_error import (
     read_off,
     slopes,
 )
-from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.numerics.verdict import Evidence, VerdictRules, judge
 
 RULES = VerdictRules(min_difference=0.15, max_arm_cosine=0.98)
 
@@ -133,7 +133,7 @@ def share_supported(texts: int, openings: int, worlds: int, aware: bool) -> floa
             {"coarse~multi": 0.5, "fine~multi": 0.5},
             shared_sd=shared if aware else {},
         )
-        said += decide(evidence, RULES)["verdict"] == "Supported"
+        said += judge(evidence, RULES).verdict == "Supported"
     return said / worlds
 
 

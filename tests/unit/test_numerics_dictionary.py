@@ -9,6 +9,9 @@ import pytest
 import scipy.sparse
 import torch
 
+from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.architectures.topk import TopK
 from loopscope.numerics.dictionary import (
     BLOCK_ELEMENTS_MAX,
     ReconstructionSums,
@@ -17,8 +20,6 @@ from loopscope.numerics.dictionary import (
     decode,
     encode,
 )
-
-ARCHITECTURES = ["standard", "jumprelu", "topk", "batchtopk"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +33,14 @@ def random_dictionary(architecture: str, d_in: int = 12, d_sae: int = 50) -> Spa
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    return SparseDictionary(
-        w_enc=normal(d_in, d_sae),
-        b_enc=0.1 * normal(d_sae),
-        w_dec=normal(d_sae, d_in),
-        b_dec=normal(d_in),
-        architecture=architecture,
-        threshold=torch.full((d_sae,), 0.5) if architecture in ("jumprelu", "batchtopk") else None,
-        k=6 if architecture == "topk" else None,
-    )
+    tensors = {
+        "w_enc": normal(d_in, d_sae),
+        "b_enc": 0.1 * normal(d_sae),
+        "w_dec": normal(d_sae, d_in),
+        "b_dec": normal(d_in),
+        "threshold": torch.full((d_sae,), 0.5),
+    }
+    return dictionary_of(architecture, tensors, {"k": 6} if architecture == "topk" else {})
 
 
 def slow_activations(dictionary: SparseDictionary, x: torch.Tensor) -> np.ndarray:
@@ -51,10 +51,10 @@ def slow_activations(dictionary: SparseDictionary, x: torch.Tensor) -> np.ndarra
     for row, vector in enumerate(x.double().numpy() - shift):
         hidden = [float(vector @ w_enc[:, i] + b_enc[i]) for i in range(dictionary.d_sae)]
         chosen = range(dictionary.d_sae)
-        if dictionary.architecture == "topk":
+        if isinstance(dictionary, TopK):
             chosen = sorted(chosen, key=lambda i: -hidden[i])[: dictionary.k]
         for i in chosen:
-            floor = 0.0 if dictionary.threshold is None else float(dictionary.threshold[i])
+            floor = float(dictionary.threshold[i]) if hasattr(dictionary, "threshold") else 0.0
             if hidden[i] > max(floor, 0.0):
                 result[row, i] = hidden[i]
     return result
@@ -87,12 +87,11 @@ def test_blocks_change_nothing(architecture, row_block, latent_block):
 
 
 def test_one_latent_is_encoded_as_computed_by_hand():
-    dictionary = SparseDictionary(
+    dictionary = Standard(
         w_enc=torch.tensor([[1.0, -1.0], [0.0, 2.0]]),
         b_enc=torch.tensor([0.5, 0.0]),
         w_dec=torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
         b_dec=torch.tensor([1.0, 1.0]),
-        architecture="standard",
     )
     # (3, 1) - (1, 1) = (2, 0): pre-activations 2 + 0.5 and -2.
     found = encode(dictionary, torch.tensor([[3.0, 1.0]]), 1, 1)
@@ -102,12 +101,11 @@ def test_one_latent_is_encoded_as_computed_by_hand():
 
 @pytest.mark.parametrize("latent_block", [1, 2, 3, 4, 8])
 def test_among_equal_preactivations_topk_takes_the_lower_latent_whatever_the_blocks(latent_block):
-    dictionary = SparseDictionary(
+    dictionary = TopK(
         w_enc=torch.tensor([[1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0, 2.0]]),
         b_enc=torch.zeros(8),
         w_dec=torch.ones(8, 1),
         b_dec=torch.zeros(1),
-        architecture="topk",
         k=3,
     )
     found = encode(dictionary, torch.ones(2, 1), 2, latent_block)
@@ -176,14 +174,23 @@ def test_decoding_a_silent_row_gives_the_bias():
     [
         ({"w_dec": torch.zeros(50, 11)}, "w_dec must be float32"),
         ({"b_enc": torch.zeros(50, dtype=torch.float16)}, "b_enc must be float32"),
-        ({"architecture": "jumprelu"}, "threshold must be float32"),
-        ({"architecture": "topk"}, "topk needs"),
-        ({"architecture": "gated"}, "unknown architecture"),
+        ({"k": 0}, "topk needs"),
+        ({"k": 51}, "topk needs"),
     ],
 )
 def test_parts_that_make_no_dictionary_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(random_dictionary("standard"), **change)
+        replace(random_dictionary("topk"), **change)
+
+
+def test_an_unknown_architecture_and_a_missing_tensor_are_refused_by_name():
+    four = {
+        name: getattr(random_dictionary("standard"), name) for name in Standard.required_tensors
+    }
+    with pytest.raises(ValueError, match="unknown architecture 'gated'"):
+        dictionary_of("gated", four)
+    with pytest.raises(ValueError, match="jumprelu needs threshold"):
+        dictionary_of("jumprelu", four)
 
 
 def quality(x: torch.Tensor, reconstruction: torch.Tensor, batches: int = 1) -> ReconstructionSums:

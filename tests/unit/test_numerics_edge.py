@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
 from loopscope.numerics.dictionary import SparseDictionary, encode
 from loopscope.numerics.edge import ROUNDING, encode_to_the_edge, encoder_norms
-from tests.unit.test_numerics_dictionary import ARCHITECTURES, random_dictionary, rows
+from tests.unit.test_numerics_dictionary import random_dictionary, rows
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +26,14 @@ def near_edge(dictionary: SparseDictionary, x: torch.Tensor, *blocks: int) -> in
 
 def reading(architecture: str, k: int | None = None, threshold: float | None = None):
     """Four latents that read one number of the row each."""
-    return SparseDictionary(
-        w_enc=torch.eye(4),
-        b_enc=torch.zeros(4),
-        w_dec=torch.eye(4),
-        b_dec=torch.zeros(4),
-        architecture=architecture,
-        threshold=None if threshold is None else torch.full((4,), threshold),
-        k=k,
-    )
+    tensors = {
+        "w_enc": torch.eye(4),
+        "b_enc": torch.zeros(4),
+        "w_dec": torch.eye(4),
+        "b_dec": torch.zeros(4),
+        "threshold": torch.full((4,), threshold or 0.0),
+    }
+    return dictionary_of(architecture, tensors, {"k": k} if k is not None else {})
 
 
 @pytest.mark.parametrize(("share", "near"), [(0.5, 1), (0.9, 1), (1.1, 0), (50.0, 0)])

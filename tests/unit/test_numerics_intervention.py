@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
-from loopscope.numerics.dictionary import SparseDictionary, encode
+from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.dictionary import encode
 from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Clearing, Intervention, LatentReader
 from loopscope.numerics.sampling import SamplingRule, uniforms
@@ -21,9 +25,7 @@ GENERATOR = torch.Generator().manual_seed(2)
 EMBEDDING = torch.randn(VOCABULARY, WIDTH, generator=GENERATOR)
 UNEMBEDDING = torch.randn(VOCABULARY, WIDTH, generator=GENERATOR)
 ROWS = torch.linalg.qr(torch.randn(WIDTH, LATENTS, generator=GENERATOR)).Q.T.contiguous()
-TIED = SparseDictionary(
-    ROWS.T.contiguous(), torch.zeros(LATENTS), ROWS, 0.1 * torch.ones(WIDTH), "standard"
-)
+TIED = Standard(ROWS.T.contiguous(), torch.zeros(LATENTS), ROWS, 0.1 * torch.ones(WIDTH))
 PLACE = HookPlace(0, "resid_post")
 TEXT = [BOS, 1, 2, 3, 4, 5, 6]
 TEXTS = ["the capital of germany is", "a child", "the old house near the sea saw a small train"]
@@ -69,9 +71,7 @@ def test_two_latents_are_set_to_the_parts_of_their_weighted_sum():
 
 
 def test_a_latent_that_does_not_fire_makes_clamping_plain_addition():
-    silent = SparseDictionary(
-        TIED.w_enc, torch.full((LATENTS,), -100.0), TIED.w_dec, TIED.b_dec, "standard"
-    )
+    silent = replace(TIED, b_enc=torch.full((LATENTS,), -100.0))
     vector = 1.3 * ROWS[1]
     clamped = steered_states(TOY, PLACE, TEXT, clamp([vector], [1.0, 1.0], dictionary=silent))
     added = steered_states(TOY, PLACE, TEXT, Intervention(vector[None]))
@@ -100,27 +100,21 @@ def test_divergence_and_loss_are_those_of_the_clamped_stream_against_the_clean_o
     assert rise.tolist() == pytest.approx(lost, rel=1e-4, abs=1e-6)
 
 
-def dictionary_of(architecture, width=32, latents=24):
+def random_dictionary(architecture, width=32, latents=24):
     generator = torch.Generator().manual_seed(5)
-    parts = {"threshold": torch.full((latents,), 0.3)} if architecture != "standard" else {}
-    if architecture == "topk":
-        parts = {"k": 4}
-    return SparseDictionary(
-        torch.randn(width, latents, generator=generator) / 4,
-        torch.randn(latents, generator=generator) / 10,
-        torch.randn(latents, width, generator=generator),
-        torch.randn(width, generator=generator) / 10,
-        architecture,
-        **parts,
-    )
-
-
-ARCHITECTURES = ["standard", "jumprelu", "batchtopk", "topk"]
+    tensors = {
+        "w_enc": torch.randn(width, latents, generator=generator) / 4,
+        "b_enc": torch.randn(latents, generator=generator) / 10,
+        "w_dec": torch.randn(latents, width, generator=generator),
+        "b_dec": torch.randn(width, generator=generator) / 10,
+        "threshold": torch.full((latents,), 0.3),
+    }
+    return dictionary_of(architecture, tensors, {"k": 4} if architecture == "topk" else {})
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_chosen_latents_read_as_in_a_full_encoding(architecture):
-    dictionary = dictionary_of(architecture)
+    dictionary = random_dictionary(architecture)
     x = torch.randn(50, 32, generator=torch.Generator().manual_seed(1))
     chosen = [7, 2, 19]
     reader = LatentReader.of(dictionary, chosen)
@@ -135,8 +129,8 @@ def arms_of(architecture):
     """Three rows: two dictionaries' latents, one's, none."""
     generator = torch.Generator().manual_seed(3)
     readers = (
-        LatentReader.of(dictionary_of(architecture), [7, 2, 19, 0, 1]),
-        LatentReader.of(dictionary_of("standard", latents=40), [30, 4]),
+        LatentReader.of(random_dictionary(architecture), [7, 2, 19, 0, 1]),
+        LatentReader.of(random_dictionary("standard", latents=40), [30, 4]),
     )
     member = torch.tensor([[1.0, 1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]])
     return Intervention(3 * torch.randn(3, 32, generator=generator), Clearing(member, readers))
@@ -151,8 +145,8 @@ def test_each_row_clears_its_own_latents_of_every_dictionary(architecture, given
     hidden = 2 * torch.randn(given, 6, 32, generator=torch.Generator().manual_seed(9))
     mask = torch.tensor([[False, True, True, True, True, True]]).expand(3, -1)
     found = arms.applied(hidden, mask)
-    dictionaries = [(dictionary_of(architecture), 0, [7, 2, 19, 0, 1])]
-    dictionaries.append((dictionary_of("standard", latents=40), 5, [30, 4]))
+    dictionaries = [(random_dictionary(architecture), 0, [7, 2, 19, 0, 1])]
+    dictionaries.append((random_dictionary("standard", latents=40), 5, [30, 4]))
     for row, h in enumerate(hidden.expand(3, -1, -1)):
         expected = h + arms.vectors[row]
         for dictionary, first, latents in dictionaries:

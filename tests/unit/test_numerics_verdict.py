@@ -9,7 +9,8 @@ import scipy.stats
 
 from loopscope.numerics.paired import Contrast, paired_contrast
 from loopscope.numerics.power import Design, cheapest_design, simulated_power, split_variance
-from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, _need, decide, judge
+from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, _need, judge
+from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
 RULES = VerdictRules(min_difference=0.15, max_arm_cosine=0.98)
@@ -29,7 +30,7 @@ def verdict(coarse, fine, multi, none=None, cosines=COSINES, rules=RULES, **evid
     scores = {"coarse": coarse, "fine": fine, "multi": multi}
     scores["none"] = np.zeros(len(coarse)) if none is None else none
     concept = {arm: column(values) for arm, values in scores.items() if values is not None}
-    found = decide(Evidence(concept, cosines, **evidence), rules)
+    found = decision_record(Evidence(concept, cosines, **evidence), rules)
     json.dumps(found, allow_nan=False)
     return found
 
@@ -91,7 +92,7 @@ def test_no_verdict_where_there_is_no_headroom():
 def test_no_verdict_without_unsteered_text():
     scores = {"coarse": flat(60, 0.2), "fine": flat(60, 0.3), "multi": 0.6 + noise(60, 0.1)}
     concept = {arm: column(values) for arm, values in scores.items()}
-    found = decide(Evidence(concept, COSINES), RULES)
+    found = decision_record(Evidence(concept, COSINES), RULES)
     assert found["verdict"] == "NotTestable"
     assert "none" in found["reason"]
     assert found["assay"] is None
@@ -286,7 +287,7 @@ def test_random_directions_are_contrasted_but_do_not_decide():
     scores |= {"random": flat(60, 0.9), "none": np.zeros(60)}
     concept = {arm: column(values) for arm, values in scores.items()}
     shared = {"multi-random": 0.2}
-    found = decide(Evidence(concept, COSINES, shared_sd=shared), RULES)
+    found = decision_record(Evidence(concept, COSINES, shared_sd=shared), RULES)
     assert found["verdict"] == "Supported"
     assert [c["contrast"] for c in found["contrasts"]] == [
         "multi-coarse", "multi-fine", "multi-random", "coarse-none", "fine-none",
@@ -446,7 +447,7 @@ def test_the_share_within_openings_needs_two_of_them():
 
 
 def test_nothing_measured_is_nothing_known():
-    found = decide(Evidence({}, {}), RULES)
+    found = decision_record(Evidence({}, {}), RULES)
     assert (found["verdict"], found["n"], found["contrasts"]) == ("NotTestable", 0, [])
     assert "coarse: not among the arms" in found["reason"]
     assert found["contrast"] is found["p"] is found["p_intersection_union"] is found["low"] is None

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from loopscope.outlet import Outlet, ReaderGone
+from loopscope.terminal.outlet import Outlet, ReaderGone
 from tests.integration.real import REPOSITORY
 from tests.simulated import settled_experiment
 

@@ -7,10 +7,10 @@ import time
 import pytest
 
 import loopscope as door
-from loopscope.reports.present import present
-from loopscope.reports.view import ExperimentView
 from loopscope.state.db import jobs, leader, objects
 from loopscope.state.processes import process_name
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.present import present
 from tests.simulated import Simulation
 
 GONE = "999999999@1.00"

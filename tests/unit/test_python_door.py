@@ -1,7 +1,6 @@
 """``loopscope.open()``: tables for notebooks, read-only, without torch."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,9 @@ import pytest
 
 import loopscope
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.artifact_files import Table
+from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES
+from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure
 from tests.unit.reports_case import KINDS, build
@@ -27,6 +29,13 @@ TABLES = {
     "cosine_histogram.parquet": lambda e: e.table("cosine_histogram.parquet"),
 }
 
+DECLARED = {
+    file.name: file.columns
+    for files in FILES_BY_STAGE.values()
+    for file in files
+    if isinstance(file, Table)
+}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -40,19 +49,6 @@ def france(folder):
     return loopscope.open(folder).experiments["france"]
 
 
-def documented_columns(table):
-    """Return the names in the column tables of the section of ``docs/artifacts.md``."""
-    text = (ROOT / "docs/artifacts.md").read_text("utf-8")
-    sections = re.split(r"^### ", text, flags=re.MULTILINE)
-    section = next(s for s in sections if table in s.splitlines()[0])
-    rows = [line for line in section.splitlines() if line.startswith("| `")]
-    if table == "steering_samples.parquet":
-        rows = [row for row in rows if "| scores |" not in row]
-    if table == "steering_scores.parquet":
-        rows = [row for row in rows if "| samples |" not in row]
-    return {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row.split(" | ")[0])}
-
-
 def everything_in(folder):
     return {
         path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
@@ -61,14 +57,13 @@ def everything_in(folder):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_has_documented_columns_only(france, name):
+def test_a_table_has_the_declared_columns(france, name):
     frame = TABLES[name](france)
-    shared = documented_columns("features_coarse.parquet")
-    known = documented_columns(name) | (shared if "features" in name else set())
-    if name == "arms.parquet":
-        known |= documented_columns("steering_scores.parquet")
-    assert len(frame) > 0 and len(frame.columns) > 2
-    assert set(frame.columns) - known == set()
+    declared = DECLARED.get(name, (*FEATURES.columns, CANDIDATE))
+    always = [column.name for column in declared if not column.where]
+    known = {column.name for column in declared}
+    assert len(frame) > 0
+    assert set(always) <= set(frame.columns) <= known
 
 
 def test_the_pairs_are_those_of_the_artifact(france):

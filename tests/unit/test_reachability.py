@@ -15,8 +15,8 @@ from loopscope.state.artifacts.collection import (
     forget_missing,
     take_stock,
 )
+from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.artifacts.reachability import Reachability
-from loopscope.state.artifacts.store import MANIFEST
 from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import jobs, objects
 from loopscope.state.retry_policy import RetryPolicy

@@ -183,8 +183,9 @@ def test_an_archive_on_a_network_file_system_is_read_unless_somebody_writes_ther
     def refuse(_path):
         raise TerminalFailure("NetworkFileSystem", "it is on nfs")
 
-    monkeypatch.setattr("loopscope.state.db.database.refuse_network_file_system", refuse)
-    monkeypatch.setattr("loopscope.state.read_only.refuse_network_file_system", refuse)
+    for module in ("file", "reading"):
+        place = f"loopscope.state.db.dialect.sqlite.{module}.refuse_network_file_system"
+        monkeypatch.setattr(place, refuse)
     with pytest.raises(TerminalFailure, match="nfs"):
         open_to_read(path)
     monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.R_OK)

@@ -8,10 +8,11 @@ import pytest
 from filelock import FileLock
 
 from loopscope.controller.maintenance.fsck import examine
-from loopscope.controller.maintenance.rebuild import rebuild, set_database_aside
+from loopscope.controller.maintenance.rebuild import rebuild
 from loopscope.controller.plan.applying import load_admitted
 from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.state import failpoints
+from loopscope.state.db.dialect.sqlite.whole_files import set_aside
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation
 
@@ -79,7 +80,7 @@ def test_after_a_rebuild_nothing_is_left_to_do_and_everything_is_as_it_was(world
     done = world.rebuild()
     assert done.taken_over == 4 and done.damaged == []
     assert [(str(a.key), a.outcome) for a in done.applied] == [("experiment/x", "created")]
-    assert (done.set_aside.read_bytes() if done.set_aside else None) == damaged
+    assert (Path(done.set_aside).read_bytes() if done.set_aside else None) == damaged
     assert examine(world.state).findings == []
     assert world.run_again() == [] and world.after == world.before
     assert examine(world.state).findings == []
@@ -102,7 +103,7 @@ def test_a_healthy_database_is_only_set_aside_when_told_so(world):
         world.rebuild()
     assert refused.value.reason == "DatabaseHealthy" and "--replace-healthy" in str(refused.value)
     assert world.database.read_bytes() == before
-    assert world.rebuild(healthy_too=True).set_aside.read_bytes() == before
+    assert Path(world.rebuild(healthy_too=True).set_aside).read_bytes() == before
     assert world.run_again() == [] and world.after == world.before
 
 
@@ -113,7 +114,7 @@ def test_a_database_that_is_set_aside_takes_its_wal_along_and_can_be_read_there(
     connection.execute("create table t (x)")
     shutil.copytree(tmp_path, tmp_path / "crashed")
     connection.close()
-    aside = set_database_aside(tmp_path / "crashed" / "state.db")
+    aside = set_aside(tmp_path / "crashed" / "state.db")
     assert not list((tmp_path / "crashed").glob("state.db")) and aside.name.endswith("-0")
     with sqlite3.connect(aside) as found:
         assert found.execute("select count(*) from t").fetchone() == (0,)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.controller.maintenance.rebuild import set_database_aside
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects
+from loopscope.state.db.dialect.sqlite.whole_files import set_aside
 from loopscope.state.folder import open_state
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash
@@ -106,9 +106,9 @@ def test_a_database_stays_in_its_place_until_all_that_belongs_to_it_has_gone(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
         with pytest.raises(Crash):
-            set_database_aside(crashed)
+            set_aside(crashed)
     assert crashed.exists()
-    set_database_aside(crashed)
+    set_aside(crashed)
     assert [
         path.name for path in crashed.parent.glob("state.db*") if "aside" not in path.name
     ] == []
@@ -116,10 +116,10 @@ def test_a_database_stays_in_its_place_until_all_that_belongs_to_it_has_gone(
 
 def test_a_second_database_that_is_set_aside_takes_nothing_from_the_first(crashed):
     parts = {path.name: path.read_bytes() for path in crashed.parent.iterdir()}
-    first = set_database_aside(crashed)
+    first = set_aside(crashed)
     for name, data in parts.items():
         (crashed.parent / name).write_bytes(data)
     crashed.with_name(f"{first.name[:-1]}1-wal").write_bytes(b"somebody's")
-    second = set_database_aside(crashed)
+    second = set_aside(crashed)
     assert len({crashed, first, second}) == 3 and second.name.endswith("-2")
     assert rows(first) == rows(second) == [(1,)]

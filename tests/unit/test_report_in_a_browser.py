@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from loopscope.reports.html import render_report
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.page.html import render_report
+from loopscope.views.experiment import ExperimentView
 from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE
 from tests.unit.test_reports_page import parsed

@@ -7,52 +7,29 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from loopscope.reports.export import export_bundle
-from loopscope.reports.view import ExperimentView, StageView
+from loopscope.reports.bundle import export_bundle
+from loopscope.specs.artifact_files import Table
+from loopscope.specs.artifacts.capture import NORMS
+from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
+from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.kinds import ExperimentSpec
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.worker.stages.tables import check_columns
 from tests.hand_built import artifact, stored
 from tests.unit.reports_case import build
-from tests.unit.reports_payloads import HOSTILE
+from tests.unit.reports_payloads import HOSTILE, Payloads
 
-FEATURES = {
-    "latent",
-    "mean_activation_target",
-    "mean_activation_neutral",
-    "firing_rate_target",
-    "firing_rate_neutral",
-    "selectivity",
-    "auroc",
-    "p_value",
-    "q_value",
-    "candidate",
-}
-CONTRACT = {
-    "features_coarse.parquet": FEATURES,
-    "features_fine.parquet": FEATURES,
-    "pairs.parquet": {
-        "coarse",
-        "fine",
-        "cosine",
-        "correlation",
-        "correlation_within_target",
-        "reading",
-    },
-    "cosine_histogram.parquet": {"coarse", "bin_low", "bin_high", "count"},
-    "steering_samples.parquet": {"prompt_id", "arm", "strength", "sample", "text", "tokens"},
-    "steering_scores.parquet": {
-        "prompt_id",
-        "arm",
-        "strength",
-        "sample",
-        "concept",
-        "perplexity",
-        "kl",
-    },
-    "capture/prompts.parquet": {"prompt_id", "text", "condition", "split", "last_token"},
-    "arms.parquet": {"arm", "strength", "n", "concept_rate", "concept_low", "concept_high"},
-    "coarse_summary.parquet": {"coarse", "fires", "passes_cosine_rule", "passes_strict_rule"},
+OUTSIDE_ARTIFACTS = {
+    "spec.yaml", "status.json", "report.html", "features_coarse.parquet", "features_fine.parquet",
+    *(f"manifests/{name}.json" for name in ("capture", "coarse", "fine", "mapping", "steering")),
+}  # fmt: skip
+BUNDLED = {
+    f"{file.bundled}/{file.name}".lstrip("/"): file
+    for files in FILES_BY_STAGE.values()
+    for file in files
+    if file.bundled is not None
 }
 
 
@@ -66,9 +43,44 @@ def bundle(case, tmp_path_factory):
     return export_bundle(ExperimentView.load(*case), tmp_path_factory.mktemp("out") / "bundle")
 
 
-@pytest.mark.parametrize("name", CONTRACT)
-def test_the_bundle_holds_the_columns_of_the_contract(bundle, name):
-    assert CONTRACT[name] <= set(pq.read_schema(bundle / name).names)
+def files_in(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_bundle_holds_the_files_that_are_declared_for_it(bundle):
+    found = files_in(bundle)
+    assert found <= OUTSIDE_ARTIFACTS | set(BUNDLED)
+    always = {path for path, file in BUNDLED.items() if not file.can_lack}
+    assert found >= OUTSIDE_ARTIFACTS | always
+
+
+def test_what_an_artifact_need_not_hold_is_in_the_bundle_where_it_does(tmp_path, monkeypatch):
+    write = Payloads.write
+
+    def with_everything(payloads, stage, out):
+        metrics = write(payloads, stage, out)
+        name = "decomposition" if stage in ("coarse", "fine") else stage
+        for file in FILES_BY_STAGE[name]:
+            if not (out / file.name).exists():
+                (out / file.name).write_text("it is there")
+        return metrics
+
+    monkeypatch.setattr(Payloads, "write", with_everything)
+    bundle = export_bundle(ExperimentView.load(*build(tmp_path)), tmp_path / "bundle")
+    assert files_in(bundle) == OUTSIDE_ARTIFACTS | set(BUNDLED)
+
+
+@pytest.mark.parametrize("path", [p for p, file in BUNDLED.items() if isinstance(file, Table)])
+def test_a_table_of_the_bundle_has_the_declared_columns(bundle, path):
+    if (bundle / path).exists() or not BUNDLED[path].can_lack:
+        check_columns(BUNDLED[path], pq.read_table(bundle / path))
+
+
+@pytest.mark.parametrize("side", ["coarse", "fine"])
+def test_a_feature_table_of_the_bundle_says_last_which_latents_are_candidates(bundle, side):
+    table = pq.read_table(bundle / bundled_features(side))
+    check_columns(FEATURES, table.drop_columns([CANDIDATE.name]))
+    assert table.column_names[-1] == CANDIDATE.name
 
 
 def test_the_bundle_holds_the_documents_of_the_contract(bundle):
@@ -165,7 +177,7 @@ def test_an_artifact_that_changes_under_the_export_leaves_no_bundle(tmp_path):
     state, key = build(tmp_path)
     view = ExperimentView.load(state, key)
     path = view.stage("capture").path("norms.json")
-    view.stage("capture").document("norms.json")
+    view.stage("capture").document(NORMS)
     path.write_text(path.read_text() + " ")
     with pytest.raises(Corrupt, match=r"norms\.json changed"):
         export_bundle(view, tmp_path / "bundle")

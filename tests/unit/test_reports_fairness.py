@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopscope.reports.fairness import (
+from loopscope.reports.page.fairness import (
     beside_prompt,
     budget_caution,
     budget_errors,
@@ -29,8 +29,8 @@ def test_few_neutral_texts_are_a_caution_with_what_they_cost_and_many_are_none()
 def test_results_of_older_code_and_equal_norms_have_no_such_tables():
     for verdict in ({}, {"budget": None, "system_prompt": None}):
         assert budget_caution(verdict) == ""
-        assert budget_errors(verdict)["rows"] == []
-        assert beside_prompt(verdict)["rows"] == []
+        assert budget_errors(verdict).rows == []
+        assert beside_prompt(verdict).rows == []
         assert placebo_sentence(verdict) == ""
 
 
@@ -43,7 +43,7 @@ def test_an_arm_that_cannot_be_put_beside_the_prompt_says_why():
             {"arm": "multi", "rate": None, "contrast": None, "reason": "one strength"},
         ],
     }  # fmt: skip
-    coarse, multi = beside_prompt({"system_prompt": record})["rows"]
+    coarse, multi = beside_prompt({"system_prompt": record}).rows
     assert coarse[:2] == ["coarse", "45 %"]
     assert multi[-1] == "not comparable: one strength"
     assert "by 0.500 nats, a placebo of the same length by 0.400" in placebo_sentence(

@@ -6,21 +6,17 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from loopscope.reports.documents import remaining_seconds
-from loopscope.reports.listing import (
-    age,
-    by_owner,
-    describe_text,
-    job_document,
-    list_document,
-    listing,
-    object_document,
-)
-from loopscope.reports.numbers import MINUS
+from loopscope.reports.tables.describe import describe_text
+from loopscope.reports.tables.listing import listing
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects
 from loopscope.state.records import EventRecord, JobRecord, Progress
+from loopscope.views.documents.objects import list_document, object_document
+from loopscope.views.documents.queue import job_document
+from loopscope.views.jobs import remaining_seconds
+from loopscope.views.numbers import MINUS, age
+from loopscope.views.stages import by_owner
 from tests.unit.reports_case import NOW, build
 
 LATER = NOW + 300

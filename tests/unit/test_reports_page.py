@@ -9,18 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loopscope.reports.export import write_report
-from loopscope.reports.html import render_report
-from loopscope.reports.numbers import MINUS
-from loopscope.reports.samples import marked
-from loopscope.reports.story import assay_sentence
-from loopscope.reports.view import ExperimentView
+from loopscope.reports.page.html import render_report
+from loopscope.reports.page.samples import marked
+from loopscope.reports.page.story import assay_sentence
+from loopscope.reports.page.writing import write_report
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import Key
 from loopscope.specs.lexicon import lexicon_pattern
 from loopscope.specs.status import Condition, Status
 from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.numbers import MINUS
 from tests.unit.reports_case import NOW, build, set_status
 from tests.unit.reports_payloads import ASSAY, HOSTILE, Payloads, Sizes, document
 
@@ -272,7 +272,7 @@ def test_whole_words_of_the_lexicon_are_marked(text, opening, expected):
 
 
 def test_no_template_switches_escaping_off():
-    for path in (Path(__file__).parents[2] / "reports" / "templates").iterdir():
+    for path in (Path(__file__).parents[2] / "reports" / "page" / "templates").iterdir():
         assert "|safe" not in path.read_text().replace(" ", "")
         assert "autoescape" not in path.read_text()
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import loopscope as package
-from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.numerics.verdict import Evidence, VerdictRules
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status
 from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 from loopscope.worker.stages.steering.tables import _metrics
+from loopscope.worker.stages.steering.verdict_record import decision_record
 from tests.unit.reports_case import experiment_spec, set_status
 from tests.unit.reports_payloads import Sizes
 
@@ -152,13 +153,13 @@ def test_a_steering_tells_its_status_what_several_verdicts_are_corrected_by():
     concept = {arm: (rng.random((60, 2)) < rate).astype(float) for arm, rate in rates.items()}
     cosines = {"coarse~multi": 0.9, "fine~multi": 0.9}
     rules = VerdictRules(0.15, 0.98)
-    record = {**decide(Evidence(concept, cosines), rules), "budget": None}
-    metrics = _metrics(record, {"arm": []})
+    record = {**decision_record(Evidence(concept, cosines), rules), "budget": None}
+    metrics = _metrics(record, [])
     assert metrics["p"] == record["p"] and metrics["p"]["supported"] <= 0.025
     for contrast in record["contrasts"][:2]:
         ends = metrics["primary"][contrast["contrast"]]
         assert ends == {name: contrast[name] for name in ("estimate", "low", "high")}
     concept.pop("none")
-    without = {**decide(Evidence(concept, cosines), rules), "budget": None}
-    untested = _metrics(without, {"arm": []})
+    without = {**decision_record(Evidence(concept, cosines), rules), "budget": None}
+    untested = _metrics(without, [])
     assert "p" not in untested and "primary" not in untested

@@ -26,8 +26,8 @@ from loopscope.state.artifacts.consistency import compare
 from loopscope.state.artifacts.reachability import Reachability
 from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import objects
-from loopscope.state.history import History
 from loopscope.state.invariants import see
+from tests.history import History
 from tests.simulated import Crash, Simulation, experiment_spec, settled_experiment, texts
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]

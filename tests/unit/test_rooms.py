@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(
     path.parent.relative_to(ROOT).as_posix()
-    for room in ("controller", "state", "worker")
+    for room in ("controller", "state", "worker", "views", "reports", "loopscope/terminal")
     for path in (ROOT / room).rglob("__init__.py")
     if path.parent.name != "versions"
 )

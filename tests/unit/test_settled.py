@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from loopscope.controller.reconcile.settled import family, is_settled
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
 from loopscope.state.retry_policy import RetryPolicy
+from loopscope.views.settled import family, is_settled
 from tests.simulated import experiment_spec
 
 FRANCE = Key("Experiment", "default", "france")

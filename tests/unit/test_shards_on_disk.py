@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.files import file_sha256
 from loopscope.worker.shards import Shards
 from tests.moments import power_fails, somebody
@@ -19,7 +20,7 @@ PLACES = [
 
 @pytest.fixture
 def shards(tmp_path):
-    return Shards(tmp_path / "state" / "artifacts" / ".work" / "digest")
+    return Shards(ShardFolder(tmp_path / "state" / "artifacts" / ".work" / "digest"))
 
 
 def rows(path):
@@ -28,10 +29,10 @@ def rows(path):
 
 def lied(shards):
     """Whether a seal stands beside bytes that are not those that it names."""
-    seal = shards.folder / f"{NAME}.seal.json"
+    seal = shards.kept.folder / f"{NAME}.seal.json"
     if not seal.exists():
         return False
-    path = shards.folder / NAME
+    path = shards.kept.folder / NAME
     return not path.exists() or file_sha256(path) != json.loads(seal.read_text())["sha256"]
 
 
@@ -53,10 +54,10 @@ def test_a_power_cut_while_sealing_leaves_the_shard_whole_or_absent(
     disk = FaultyDisk(tmp_path)
     with disk.watched():
         with somebody(power_fails, at=place, nth=nth) as cut, pytest.raises(Crash):
-            Shards(shards.folder).seal(NAME, rows)
+            Shards(ShardFolder(shards.kept.folder)).seal(NAME, rows)
         assert cut
         disk.cut_power(lambda: False)
-    later = Shards(shards.folder)
+    later = Shards(ShardFolder(shards.kept.folder))
     found = later.sealed(NAME)
     assert found is None or found.read_bytes() in (b"rows", before)
     assert later.seal(NAME, rows) == later.sealed(NAME)
@@ -69,15 +70,17 @@ def test_a_sealed_shard_survives_a_power_cut_folders_and_all(shards, tmp_path, m
     disk = FaultyDisk(tmp_path)
     with disk.watched():
         if made:
-            shards.folder.mkdir(parents=True)
+            shards.kept.folder.mkdir(parents=True)
         shards.seal(NAME, rows)
         disk.cut_power(lambda: False)
-    found = Shards(shards.folder).sealed(NAME)
+    found = Shards(ShardFolder(shards.kept.folder)).sealed(NAME)
     assert found is not None and found.read_bytes() == b"rows"
 
 
 def test_who_is_told_of_a_sealed_shard_finds_it_sealed(shards):
     told = []
-    shards.on_sealed = lambda: told.append(Shards(shards.folder).sealed(NAME) is not None)
+    shards.on_sealed = lambda: told.append(
+        Shards(ShardFolder(shards.kept.folder)).sealed(NAME) is not None
+    )
     shards.seal(NAME, rows)
     assert told == [True]

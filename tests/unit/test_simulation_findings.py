@@ -14,8 +14,9 @@ from loopscope.controller.settings import Settings
 from loopscope.specs.canonical import digest
 from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.manifests import MANIFEST, content_digest
 from loopscope.state.artifacts.publication import verified_folder
-from loopscope.state.artifacts.store import MANIFEST, Corrupt, content_digest
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.db import jobs, objects, tables
 from loopscope.state.files import file_sha256
 from tests.simulated import (

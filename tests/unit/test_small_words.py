@@ -11,13 +11,13 @@ from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.models import describe_model
 from loopscope.inputs.releases import find_release
-from loopscope.outcome import how_to_go_on, outcome_line
-from loopscope.reports.describe import describe_text
-from loopscope.reports.listing import listing
-from loopscope.reports.numbers import counted
+from loopscope.reports.tables.describe import describe_text
+from loopscope.reports.tables.listing import listing
 from loopscope.specs.activation_scaling import advice_on
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec
+from loopscope.terminal.outcome import how_to_go_on, outcome_line
+from loopscope.views.numbers import counted
 from tests.simulated import settled_experiment
 from tests.unit.reports_case import set_status
 

@@ -10,8 +10,8 @@ import pytest
 from loopscope.context import KIND_BY_WORD
 from loopscope.controller.plan.reasons import change_words
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reports import listing
-from loopscope.reports.provenance import _TITLES
+from loopscope.reports.page.provenance import _TITLES
+from loopscope.reports.tables import listing
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.kinds import SPEC_BY_KIND, ExperimentSpec, Reference
 from loopscope.specs.pipeline import (

@@ -27,8 +27,8 @@ MODELINE = "# yaml-language-server: $schema="
 class AnyFiles:
     """Files that are all there."""
 
-    def lines(self, file, *, as_lines=False):
-        return [f"a text of {file}"]
+    def content(self, file):
+        return f"a text of {file}".encode()
 
     def locate(self, path):
         return f"/{path}"

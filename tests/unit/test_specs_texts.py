@@ -5,10 +5,10 @@ import unicodedata
 
 import pytest
 
-from loopscope.reports.documents import applicable_document
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.fields import normalised
 from loopscope.specs.loading import load_path
+from loopscope.views.documents.objects import applicable_document
 from tests.hand_built import stored
 from tests.simulated import capture_spec
 from tests.unit.test_specs_loading import SPEC, document

@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import MANIFEST, ArtifactStore, Corrupt, content_digest
+from loopscope.state.artifacts.folder_store import FolderStore
+from loopscope.state.artifacts.manifests import MANIFEST, content_digest
+from loopscope.state.artifacts.store import Corrupt
 from tests.simulated import new_state
 
 DIGEST = "d" * 64
@@ -15,7 +17,7 @@ PAYLOAD = {"table.parquet": b"rows", "directions.safetensors": b"tensors"}
 
 @pytest.fixture
 def store(tmp_path):
-    return ArtifactStore(tmp_path / "artifacts")
+    return FolderStore(tmp_path / "artifacts")
 
 
 def sealed(store, payload=PAYLOAD, token=1, **manifest):
@@ -210,13 +212,13 @@ def test_publishing_over_a_corrupt_artifact_sets_it_aside_and_takes_its_place(st
 
 
 def test_corrupt_artifacts_are_set_aside_side_by_side(store):
-    aside = []
     for token in (1, 2):
         published(store, token=token)
-        aside.append(store.quarantine("mapping", DIGEST))
+        assert store.quarantine("mapping", DIGEST)
         assert not store.folder("mapping", DIGEST).exists()
-    assert aside[0] != aside[1] and all((path / MANIFEST).is_file() for path in aside)
-    assert store.quarantine("mapping", DIGEST) is None
+    aside = list((store.root / ".quarantine" / "mapping").iterdir())
+    assert len(aside) == 2 and all((path / MANIFEST).is_file() for path in aside)
+    assert not store.quarantine("mapping", DIGEST)
 
 
 def test_shards_of_a_published_action_are_removed_and_no_others(store):

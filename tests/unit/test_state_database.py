@@ -9,14 +9,13 @@ import sqlalchemy
 from sqlalchemy import text
 
 from loopscope.state.db import tables
-from loopscope.state.db.database import (
-    BUSY_TIMEOUT_SECONDS,
+from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.dialect.sqlite.connections import (
     CHECKPOINT_PAGES,
     WAL_BYTES_KEPT,
-    Database,
     configure,
-    open_database,
 )
+from loopscope.state.db.dialect.sqlite.file import BUSY_TIMEOUT_SECONDS, SqliteFile
 from loopscope.state.db.objects import raise_counter, resource_version
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from tests.simulated import new_state
@@ -29,9 +28,9 @@ def database(tmp_path):
 
 def test_opening_twice_changes_nothing_and_the_folder_is_private(tmp_path):
     path = tmp_path / "state" / "state.db"
-    with open_database(path).write() as connection:
+    with open_database(SqliteFile(path)).write() as connection:
         raise_counter(connection, "resource_version")
-    with open_database(path).read() as connection:
+    with open_database(SqliteFile(path)).read() as connection:
         assert resource_version(connection) == 1
     assert path.parent.stat().st_mode & 0o077 == 0
 
@@ -86,7 +85,7 @@ def test_every_connection_is_durable_patient_and_bounded(database):
 
 def other_connection(database):
     """Return a connection as another process would have it, without any patience."""
-    return closing(sqlite3.connect(database.path, timeout=0, isolation_level=None))
+    return closing(sqlite3.connect(database.dialect.path, timeout=0, isolation_level=None))
 
 
 def test_a_write_holds_the_lock_before_its_first_statement(database):
@@ -109,12 +108,11 @@ def test_a_read_holds_no_lock_and_cannot_become_a_write(database):
         assert raise_counter(connection, "resource_version") == 1
 
 
-def test_a_lock_that_is_never_given_back_is_named_in_plain_words(database, monkeypatch):
-    monkeypatch.setattr("loopscope.state.db.database.BUSY_TIMEOUT_SECONDS", 0.01)
-    impatient = Database(database.path)
+def test_a_lock_that_is_never_given_back_is_named_in_plain_words(database):
+    impatient = Database(SqliteFile(database.dialect.path, patience_seconds=0.01))
     with database.write(), pytest.raises(TransientFailure) as busy, impatient.write():
         pass
-    assert busy.value.reason == "DatabaseBusy" and str(database.path) in busy.value.message
+    assert busy.value.reason == "DatabaseBusy" and str(database.dialect.path) in busy.value.message
     with impatient.write() as connection:
         assert raise_counter(connection, "resource_version") == 1
 
@@ -134,7 +132,7 @@ def test_a_new_file_that_somebody_else_is_just_writing_is_waited_for(tmp_path):
         other.execute("create table t (x)")
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.1, lambda: other.execute("COMMIT")).start()
-        with Database(path).read() as connection:
+        with Database(SqliteFile(path)).read() as connection:
             assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
 
 
@@ -148,7 +146,7 @@ def test_a_file_system_without_shared_memory_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["why?", "50%", "#1", "two words", "été"])
 def test_the_folder_may_have_any_name(tmp_path, name):
     path = tmp_path / name / "state.db"
-    with open_database(path).write() as connection:
+    with open_database(SqliteFile(path)).write() as connection:
         raise_counter(connection, "resource_version")
     assert path.is_file() and [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -175,7 +173,7 @@ def churn(database, mebibytes):
 
 
 def log_size(database):
-    return database.path.with_name("state.db-wal").stat().st_size
+    return database.dialect.path.with_name("state.db-wal").stat().st_size
 
 
 def test_the_log_stays_small_under_churn(database):

@@ -38,7 +38,7 @@ def test_sqlites_words_become_a_failure_that_says_whether_it_may_pass(
 
 def test_an_io_error_on_a_disk_without_room_is_a_full_disk_and_no_damage(tmp_path, monkeypatch):
     database = new_state(tmp_path / "state").database
-    monkeypatch.setattr("loopscope.state.db.database.free_bytes", lambda path: 4096)
+    monkeypatch.setattr("loopscope.state.db.dialect.sqlite.words.free_bytes", lambda path: 4096)
     planted = OperationalError("planted", None, sqlite3.OperationalError("disk I/O error"))
     with pytest.raises(TransientFailure, match="bytes are free at") as full, database.read():
         raise planted

@@ -2,15 +2,16 @@
 
 import pytest
 
-from loopscope.state import file_systems
 from loopscope.state.db.database import open_database
-from loopscope.state.failures import TerminalFailure
-from loopscope.state.file_systems import (
+from loopscope.state.db.dialect.sqlite import file_systems
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
+from loopscope.state.db.dialect.sqlite.file_systems import (
     LOCAL_FILE_SYSTEMS,
     LOCAL_VARIABLE,
     NETWORK_FILE_SYSTEMS,
     refuse_network_file_system,
 )
+from loopscope.state.failures import TerminalFailure
 
 
 @pytest.fixture
@@ -116,5 +117,5 @@ def test_opening_refuses_before_anything_is_created(mounts, tmp_path, monkeypatc
     table = mounts(("/", "nfs"))
     monkeypatch.setattr(file_systems.refuse_network_file_system, "__defaults__", (table,))
     with pytest.raises(TerminalFailure):
-        open_database(tmp_path / "state" / "state.db")
+        open_database(SqliteFile(tmp_path / "state" / "state.db"))
     assert not (tmp_path / "state").exists()

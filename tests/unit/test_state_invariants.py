@@ -10,7 +10,8 @@ from sqlalchemy import delete, text, update
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state import invariants
 from loopscope.state.db import jobs, objects, tables
-from loopscope.state.history import History, payloads_are_those_of, pruned_only_its_own
+from tests import promises
+from tests.history import History, payloads_are_those_of, pruned_only_its_own
 from tests.simulated import Simulation, capture_spec
 
 CHILD = Key("Decomposition", "default", "france-fine")
@@ -25,7 +26,7 @@ def running(tmp_path):
 
 
 def broken(simulation, **asked) -> set[str]:
-    return {item.invariant for item in invariants.violations(simulation.state, **asked)}
+    return {item.invariant for item in promises.violations(simulation.state, **asked)}
 
 
 def write(simulation, *statements):
@@ -41,26 +42,26 @@ def object_row(key=CHILD):
 
 def test_a_healthy_folder_breaks_none(settled, running):
     digests = {record.status.artifact.digest for record in settled.objects() if record.owner}
-    assert invariants.violations(settled.state, hash_digests=digests, starts_per_minute=5) == []
-    assert invariants.violations(running.state, starts_per_minute=1) == []
+    assert promises.violations(settled.state, hash_digests=digests, starts_per_minute=5) == []
+    assert promises.violations(running.state, starts_per_minute=1) == []
     with settled.state.database.read() as connection:
-        assert invariants.every_object_is_settled(invariants.see(connection)) == []
+        assert promises.every_object_is_settled(invariants.see(connection)) == []
 
 
 def test_i1_an_unfinished_folder_is_not_settled(running):
     with running.state.database.read() as connection:
-        found = invariants.every_object_is_settled(invariants.see(connection))
+        found = promises.every_object_is_settled(invariants.see(connection))
     assert [item.invariant for item in found] == ["I1", "I1"]
 
 
 def test_i2_a_row_that_was_written_shows(settled):
     with settled.state.database.read() as connection:
-        before = invariants.rows(connection)
-    assert invariants.no_row_was_written(before, before) == []
+        before = promises.rows(connection)
+    assert promises.no_row_was_written(before, before) == []
     write(settled, "update jobs set message = 'again' where id = 1")
     with settled.state.database.read() as connection:
-        after = invariants.rows(connection)
-    assert [item.where for item in invariants.no_row_was_written(before, after)] == ["jobs"]
+        after = promises.rows(connection)
+    assert [item.where for item in promises.no_row_was_written(before, after)] == ["jobs"]
 
 
 def test_i3_two_active_jobs_of_one_digest(settled):
@@ -95,9 +96,9 @@ def test_i5_a_token_that_nobody_issued_or_two_share(settled):
 
 def test_i5_a_write_under_an_old_token(running):
     (job,) = running.jobs()
-    assert invariants.write_was_entitled(job, job.token) == []
+    assert promises.write_was_entitled(job, job.token) == []
     for stale in (replace(job, token=job.token + 1), replace(job, state="pending"), None):
-        assert [v.invariant for v in invariants.write_was_entitled(stale, job.token)] == ["I5"]
+        assert [v.invariant for v in promises.write_was_entitled(stale, job.token)] == ["I5"]
 
 
 def test_i15_an_artifact_of_another_code_revision_than_its_digest_names_shows(settled):

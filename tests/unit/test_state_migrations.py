@@ -19,6 +19,7 @@ from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import database, events, inputs, jobs, objects, tables
 from loopscope.state.db.database import HEAD_REVISION, MIGRATIONS, open_database
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
 from loopscope.state.failures import TerminalFailure
 from tests.schema_dump import SCHEMAS, restore
 
@@ -71,8 +72,9 @@ def as_process(tmp_path, path, **environment):
     script = f"""
 from pathlib import Path
 from loopscope.state.db import database
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
 database.MIGRATIONS, database.HEAD_REVISION = Path({str(tmp_path / "migrations")!r}), {NEXT!r}
-database.open_database(Path({str(path)!r}))
+database.open_database(SqliteFile(Path({str(path)!r})))
 """
     return subprocess.Popen(
         [sys.executable, "-c", script],
@@ -115,7 +117,7 @@ def backups(path):
 
 
 def test_the_migrations_build_exactly_the_tables(path, tmp_path):
-    open_database(path).close()
+    open_database(SqliteFile(path)).close()
     with create_engine(f"sqlite:///{path}").connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
@@ -133,7 +135,7 @@ def test_every_released_schema_has_a_dump():
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_released_migration_is_never_edited(path, tmp_path, monkeypatch, revision):
     monkeypatch.setattr(database, "HEAD_REVISION", revision)
-    open_database(path).close()
+    open_database(SqliteFile(path)).close()
     restore(revision, tmp_path / "released" / "state.db")
     assert schema(path) == schema(tmp_path / "released" / "state.db")
 
@@ -143,7 +145,7 @@ def test_every_released_schema_comes_forward_with_all_its_rows(path, revision):
     restore(revision, path)
     before = content(path)
     assert all(before.values()), "the dump has rows in every table"
-    opened = open_database(path)
+    opened = open_database(SqliteFile(path))
     after = content(path)
     assert after["alembic_version"] == [{"version_num": HEAD_REVISION}]
     for table, rows in before.items():
@@ -172,7 +174,7 @@ def test_a_database_of_a_newer_loopscope_is_refused_and_left_alone(path):
         connection.execute("update alembic_version set version_num = '9999'")
     before = content(path)
     with pytest.raises(TerminalFailure) as refused:
-        open_database(path)
+        open_database(SqliteFile(path))
     assert refused.value.reason == "NewerDatabase" and "9999" in refused.value.message
     assert content(path) == before and backups(path) == []
 
@@ -181,9 +183,9 @@ def test_a_database_of_a_newer_loopscope_is_refused_and_left_alone(path):
 
 
 def test_a_migration_changes_schema_revision_and_rows_together(path, plant):
-    open_database(path).close()
+    open_database(SqliteFile(path)).close()
     plant()
-    with open_database(path).read() as connection:
+    with open_database(SqliteFile(path)).read() as connection:
         assert objects.resource_version(connection) == 1000
     assert content(path)["alembic_version"] == [{"version_num": NEXT}]
     assert "planted" in content(path)
@@ -195,11 +197,11 @@ def test_a_migration_that_fails_in_the_middle_leaves_the_old_database(path, plan
     plant("op.execute('insert into nowhere values (1)')")
     for _ in range(3):
         with pytest.raises(sqlalchemy.exc.OperationalError, match="nowhere"):
-            open_database(path)
+            open_database(SqliteFile(path))
         assert (content(path), schema(path)) == (before, old_schema)
     assert len(backups(path)) == 1, "one copy is enough of what did not change"
     plant()
-    open_database(path)
+    open_database(SqliteFile(path))
     assert content(path)["jobs"] == [{**row, "planted": None} for row in before["jobs"]]
 
 
@@ -214,7 +216,7 @@ def test_a_process_killed_in_the_middle_of_a_migration_leaves_the_old_database(
     assert killed.returncode == -signal.SIGKILL
     assert (content(path), schema(path)) == (before, old_schema)
     plant()
-    open_database(path)
+    open_database(SqliteFile(path))
     assert content(path)["alembic_version"] == [{"version_num": NEXT}]
 
 
@@ -251,7 +253,7 @@ def test_the_backup_is_whole_even_if_the_last_commits_lie_in_the_log(path, plant
         bare = shutil.copy(path, path.with_name("bare.db"))
         assert content(bare) != before, "the file alone lacks the last commit"
         plant()
-        open_database(path)
+        open_database(SqliteFile(path))
     (backup,) = backups(path)
     assert content(backup) == before
     assert before["counters"][0]["value"] == 77
@@ -271,7 +273,7 @@ def test_the_backup_is_on_the_disk_before_anything_is_changed(path, plant):
             assert content(backups(path)[0]) == content(path) == before
 
     with failpoints.handled_by(note):
-        open_database(path)
+        open_database(SqliteFile(path))
     written = ["transaction-begin", "fsync", "replace", "fsync", "transaction-commit"]
     assert order == [*written, "transaction-committed"]
 
@@ -287,17 +289,17 @@ def test_without_a_backup_there_is_no_migration(path, plant, place):
             raise OSError(28, "No space left on device")
 
     with failpoints.handled_by(disk_full), pytest.raises(OSError, match="No space"):
-        open_database(path)
+        open_database(SqliteFile(path))
     assert content(path) == before
     assert [file.name for file in path.parent.glob("state.db.*")] == [], "no half copies"
-    open_database(path)
+    open_database(SqliteFile(path))
     assert content(path)["alembic_version"] == [{"version_num": NEXT}]
 
 
 def test_a_backup_never_replaces_an_earlier_one(path, plant):
     restore(HEAD_REVISION, path)
     plant()
-    open_database(path).close()
+    open_database(SqliteFile(path)).close()
     (first,) = backups(path)
     kept = content(first)
     for leftover in path.parent.glob("state.db*"):
@@ -307,7 +309,7 @@ def test_a_backup_never_replaces_an_earlier_one(path, plant):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update counters set value = value + 1")
     again = content(path)
-    open_database(path)
+    open_database(SqliteFile(path))
     assert content(first) == kept
     assert [content(b) for b in backups(path) if b != first] == [again]
 
@@ -319,6 +321,6 @@ def test_a_damaged_database_is_not_migrated(path, plant):
     path.write_bytes(data)
     plant()
     with pytest.raises(TerminalFailure) as refused:
-        open_database(path)
+        open_database(SqliteFile(path))
     assert refused.value.reason == "DatabaseDamaged"
     assert backups(path) == []

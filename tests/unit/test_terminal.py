@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from loopscope.reports.terminal import printable
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects
+from loopscope.terminal.printable import printable
 from tests.fuzz.seeds import document
 from tests.simulated import Simulation, experiment_spec, texts
 

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 import scipy.sparse
 import torch
@@ -16,7 +18,6 @@ from loopscope.numerics.permutation import edge_test
 from loopscope.numerics.splits import exchangeable, split_rows
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.arms import build_arms
-from loopscope.worker.stages.tables import write_table
 from tests.stage_world import steering_payload, table
 from tests.unit.worker_bench import NEUTRALS, TARGETS, Bench
 
@@ -103,7 +104,7 @@ def test_the_difference_of_means_is_over_the_discover_prompts_of_the_decompositi
     path = steering_world.folder / "decomposition-dc" / "prompts.parquet"
     prompts = table(path)
     prompts["split"] = ["test", "discover"] * 4
-    write_table(path, prompts)
+    pyarrow.parquet.write_table(pyarrow.table(prompts), path)
     payload = steering_payload(arms=["none", "coarse", "meanDifference"])
     arms = build_arms(payload, steering_world.context("a"), steering_world.model.d_model)
     rows = load_file(steering_world.folder / "capture" / "residual.safetensors")[

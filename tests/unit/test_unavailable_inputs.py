@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from loopscope.controller.reconcile.resolution import TRIES_MAX
-from loopscope.controller.reconcile.settled import family, waits_for_unavailable
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import describe_model
 from loopscope.state.records import UNAVAILABLE
+from loopscope.views.settled import family, waits_for_unavailable
 from tests.fake_hub import FakeHub
 from tests.integration.real import REPOSITORY
 from tests.simulated import Simulation, capture_spec, experiment_spec

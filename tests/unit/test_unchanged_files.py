@@ -2,9 +2,11 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
+from loopscope.controller.apply.code_identity import files_that_decide
 from loopscope.controller.plan.requests import Request, fulfil, read_files
 from loopscope.specs.keys import Key
 from loopscope.specs.spec_sources import SpecSource
@@ -112,3 +114,10 @@ def test_a_second_definition_beside_an_unchanged_file_is_refused(world):
     (world.path.parent / "y.yaml").write_text(world.path.read_text())
     with pytest.raises(Exception, match="also defined in another file"):
         world()
+
+
+def test_the_code_that_reads_files_is_all_of_its_rooms_packages_within_them_too():
+    root = Path(__file__).parents[2]
+    decide = {file.resolve() for file in files_that_decide()}
+    assert {file for room in ("specs", "inputs") for file in (root / room).rglob("*.py")} <= decide
+    assert any(file.parent.name == "texts" for file in decide)

@@ -454,3 +454,53 @@ def test_revision_words_join_what_each_step_changed(monkeypatch):
     monkeypatch.setitem(actions.CODE_REVISIONS, "mapping", 5)
     monkeypatch.setitem(actions.REVISION_NOTES, "mapping", {4: "one thing", 5: "another"})
     assert revision_words("mapping", 3) == "mapping revision 3 -> 5: one thing; another"
+
+
+# -- going back: an older Loopscope over a state of this schema ------------------------------
+
+
+def test_going_back_finds_the_work_of_before_and_runs_nothing(
+    loopscope, experiment, settled, upgrade, monkeypatch
+):
+    path = experiment(with_steering)
+    with monkeypatch.context() as newer:
+        for stage in ("mapping", "steering"):
+            newer.setitem(CODE_REVISIONS, stage, 99)
+        after_upgrade(settled)
+        assert loopscope("apply", "-f", path, "--confirm")[0] == 0
+        assert settled.settle() == ["mapping", "steering"]
+    assert after_upgrade(settled) == []
+    assert all(settled.get(name).ready for name in STAGE_NAMES)
+    assert rules(settled, "x-mapping") is None
+
+
+def test_going_back_makes_again_without_asking_what_only_newer_rules_made(
+    loopscope, experiment, tmp_path, monkeypatch
+):
+    """An older Loopscope cannot know what a newer one changed."""
+    with monkeypatch.context() as newer:
+        newer.setitem(CODE_REVISIONS, "mapping", 99)
+        loopscope("apply", "-f", experiment(with_steering))
+        simulation = Simulation(tmp_path / "state")
+        simulation.settle()
+    assert after_upgrade(simulation)[0] == "mapping"
+
+
+def test_a_field_of_a_newer_loopscope_goes_when_the_older_one_applies_the_file(
+    loopscope, experiment, settled, upgrade
+):
+    path = experiment(with_steering)
+    stored = settled.get("x", "Experiment")
+    with settled.state.database.write() as connection:
+        spec = {**stored.spec, "ofTomorrow": True}
+        objects.apply(
+            connection, stored.key, spec, now=settled.clock.now(), annotations=stored.annotations
+        )
+        last = applied.get(connection, stored.key, stored.uid)
+        applied.record(connection, replace(last, fields=asked_fields(spec)))
+    upgrade()
+    assert after_upgrade(settled) == []
+    assert loopscope("apply", "-f", path) == (0, "experiment/x configured\n", "")
+    assert settled.settle() == []
+    assert settled.get("x", "Experiment").spec == stored.spec
+    assert all(settled.get(name).ready for name in (*STAGE_NAMES,))

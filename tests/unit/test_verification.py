@@ -3,7 +3,8 @@
 import pytest
 
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.artifacts.folder_store import FolderStore
+from loopscope.state.artifacts.store import Corrupt
 from tests.fault_seams import Fault, failing
 from tests.simulated import Simulation, settled_experiment
 
@@ -27,7 +28,7 @@ def known(simulation, digest):
 
 def looks_damaged(monkeypatch, digest, times):
     """Let the first looks at an artifact find damage, as a bad cable or a half copy would."""
-    real, left = ArtifactStore.verifying, [times]
+    real, left = FolderStore.verifying, [times]
 
     def verifying(self, record):
         if record.digest == digest and left[0] > 0:
@@ -35,7 +36,7 @@ def looks_damaged(monkeypatch, digest, times):
             raise Corrupt("sha256 differs")
         yield from real(self, record)
 
-    monkeypatch.setattr(ArtifactStore, "verifying", verifying)
+    monkeypatch.setattr(FolderStore, "verifying", verifying)
     return left
 
 
@@ -66,7 +67,7 @@ def test_what_was_made_again_between_the_looks_stays(world, monkeypatch):
     folder = world.artifact_folder("france-capture")
     whole = (folder / NAME).read_bytes()
     (folder / NAME).write_bytes(b"x" * len(whole))
-    real, healed = ArtifactStore.verifying, []
+    real, healed = FolderStore.verifying, []
 
     def verifying(self, record):
         try:
@@ -76,7 +77,7 @@ def test_what_was_made_again_between_the_looks_stays(world, monkeypatch):
             healed.append(record.digest)
             raise
 
-    monkeypatch.setattr(ArtifactStore, "verifying", verifying)
+    monkeypatch.setattr(FolderStore, "verifying", verifying)
     assert world.resync() == []
     assert healed == [folder.name], "the first look found damage"
     assert known(world, folder.name) is not None and aside(world) == []

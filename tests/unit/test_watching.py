@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from loopscope import watching
 from loopscope.commands.logs import WorkerLogReader
 from loopscope.state.db import jobs, objects
 from loopscope.state.records import Progress
-from loopscope.watching import WatchedTable, changes_of
+from loopscope.terminal import watching
+from loopscope.terminal.watching import WatchedTable, changes_of
 from tests.simulated import Simulation, capture_spec, experiment_spec
 
 

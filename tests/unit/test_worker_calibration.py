@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from loopscope.numerics.dictionary import ReconstructionSums, SparseDictionary, decode, encode
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.dictionary import ReconstructionSums, decode, encode
+from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.packaged import packaged_texts
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.stages.capture import stage as capture
@@ -15,12 +17,11 @@ from loopscope.worker.stages.decomposition.calibration import calibration_prefli
 from tests.stage_world import NEUTRAL, capture_payload
 
 ROWS = np.array([[2, 0], [0, 3], [1, 1], [-1, 0]], dtype=np.float32)
-ONE_AXIS = SparseDictionary(
+ONE_AXIS = Standard(
     w_enc=torch.tensor([[1.0], [0.0]]),
     b_enc=torch.zeros(1),
     w_dec=torch.tensor([[1.0, 0.0]]),
     b_dec=torch.zeros(2),
-    architecture="standard",
 )
 L0, FVU = 0.5, 11 / 11
 """By hand: two of four rows fire. Errors 0 + 9 + 1 + 1; spread 5 + 6 about the mean (0.5, 1)."""
@@ -69,7 +70,7 @@ def test_without_ranges_nothing_is_checked():
 
 def test_a_capture_keeps_every_token_of_the_calibration_text_but_bos(world):
     folder, _ = world.run(capture, capture_payload(calibrationText=NEUTRAL[:2]))
-    found = load_file(folder / capture.CALIBRATION)["residual"]
+    found = load_file(folder / CALIBRATION.name)["residual"]
     expected = []
     for text in NEUTRAL[:2]:
         tokens = torch.tensor([world.model.encode(text)])
@@ -87,7 +88,7 @@ def test_a_calibration_text_over_the_limit_is_read_in_pieces(world):
         capture, capture_payload(prompts=prompts, calibrationText=[text], maxTokens=3)
     )
     bos, *tokens = world.model.encode(text)
-    found = load_file(folder / capture.CALIBRATION)["residual"]
+    found = load_file(folder / CALIBRATION.name)["residual"]
     assert len(found) == len(tokens) == metrics["text_tokens"] == 8
     with torch.no_grad():
         piece = torch.tensor([[bos, *tokens[3:6]]])
@@ -99,5 +100,5 @@ def test_the_packaged_text_is_read_whole_by_a_model_of_short_context(world):
     text = list(packaged_texts("calibration"))
     folder, metrics = world.run(capture, capture_payload(calibrationText=text))
     tokens = sum(len(world.model.encode(line)) - 1 for line in text)
-    assert len(load_file(folder / capture.CALIBRATION)["residual"]) == tokens
+    assert len(load_file(folder / CALIBRATION.name)["residual"]) == tokens
     assert metrics["text_tokens"] == tokens > 1000

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.companions import Companion, pending_companions
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import Sibling, pending_siblings
 from loopscope.worker.stages.capture import forward_passes
 from loopscope.worker.stages.capture import stage as capture
 from tests.simulated import new_state
@@ -129,13 +130,16 @@ class Count:
         monkeypatch.setattr(forward_passes, "residuals_at_hooks", counted)
 
 
-def with_siblings(world, **hooks):
+def with_companions(world, **hooks):
     """Let the next captures find pending captures: shard folder and hook of each."""
     context, found = (
         world.context,
-        [Sibling(hook, Shards(world.folder / "shards" / name)) for name, hook in hooks.items()],
+        [
+            Companion(hook, Shards(ShardFolder(world.folder / "shards" / name)))
+            for name, hook in hooks.items()
+        ],
     )
-    world.context = lambda shards: replace(context(shards), siblings=lambda kind: found)
+    world.context = lambda shards: replace(context(shards), companions=lambda kind: found)
 
 
 def test_several_hooks_of_the_same_prompts_come_from_one_pass(world, monkeypatch):
@@ -144,31 +148,31 @@ def test_several_hooks_of_the_same_prompts_come_from_one_pass(world, monkeypatch
         for n, hook in enumerate((HOOK, DEEPER))
     }
     count = Count(monkeypatch)
-    with_siblings(world, deeper=DEEPER)
+    with_companions(world, deeper=DEEPER)
     first, _ = world.run(capture, capture_payload(), "first", "own")
     assert count.passes == 2, "one for the prompts, one for the calibration text"
     second, _ = world.run(capture, capture_payload(hook=DEEPER), "second", "deeper")
-    assert count.passes == 2, "the sibling ran the model again"
+    assert count.passes == 2, "the companion ran the model again"
     assert contents(first) == alone[HOOK] and contents(second) == alone[DEEPER]
 
 
 def test_the_same_hook_with_other_positions_is_served_too(world, monkeypatch):
     alone = contents(world.run(capture, capture_payload(positions="all"), "alone", "x")[0])
     count = Count(monkeypatch)
-    with_siblings(world, every=HOOK)
+    with_companions(world, every=HOOK)
     world.run(capture, capture_payload(), "first", "own")
     second, _ = world.run(capture, capture_payload(positions="all"), "second", "every")
     assert count.passes == 2 and contents(second) == alone
 
 
-def test_a_sibling_whose_hook_never_fires_is_left_to_its_own_job(world):
+def test_a_companion_whose_hook_never_fires_is_left_to_its_own_job(world):
     alone = contents(world.run(capture, capture_payload(), "alone", "x")[0])
-    with_siblings(world, nowhere="blocks.99.hook_resid_post", deeper=DEEPER)
+    with_companions(world, nowhere="blocks.99.hook_resid_post", deeper=DEEPER)
     assert contents(world.run(capture, capture_payload(), "first", "own")[0]) == alone
     assert not (world.folder / "shards" / "nowhere").exists()
 
 
-def test_a_sibling_that_is_not_finite_is_left_to_its_own_job(world, monkeypatch):
+def test_a_companion_that_is_not_finite_is_left_to_its_own_job(world, monkeypatch):
     real = forward_passes.residuals_at_hooks
 
     def spoilt(model, hooks, batch):
@@ -177,30 +181,30 @@ def test_a_sibling_that_is_not_finite_is_left_to_its_own_job(world, monkeypatch)
 
     alone = contents(world.run(capture, capture_payload(), "alone", "x")[0])
     monkeypatch.setattr(forward_passes, "residuals_at_hooks", spoilt)
-    with_siblings(world, deeper=DEEPER)
+    with_companions(world, deeper=DEEPER)
     assert contents(world.run(capture, capture_payload(), "first", "own")[0]) == alone
     assert not (world.folder / "shards" / "deeper").exists()
 
 
-def test_a_capture_that_is_stopped_leaves_whole_shards_to_its_siblings(world, monkeypatch):
+def test_a_capture_that_is_stopped_leaves_whole_shards_to_its_companions(world, monkeypatch):
     monkeypatch.setattr(capture, "TOKENS_PER_BATCH_MAX", 12)
     monkeypatch.setattr(capture, "BATCHES_PER_SHARD", 1)
     deeper = capture_payload(hook=DEEPER)
     alone = contents(world.run(capture, deeper, "alone", "x")[0])
     own = contents(world.run(capture, capture_payload(), "alone-own", "y")[0])
-    with_siblings(world, deeper=DEEPER)
+    with_companions(world, deeper=DEEPER)
     assert interrupted_and_resumed(world, capture, capture_payload(), 5) == own
     assert contents(world.run(capture, deeper, "second", "deeper")[0]) == alone
 
 
 def test_half_batches_are_shared_with_nobody(world):
     world.batch_divisor = 2
-    with_siblings(world, deeper=DEEPER)
+    with_companions(world, deeper=DEEPER)
     world.run(capture, capture_payload())
     assert not (world.folder / "shards" / "deeper").exists()
 
 
-def test_only_pending_captures_of_the_same_texts_and_model_are_siblings(tmp_path):
+def test_only_pending_captures_of_the_same_texts_and_model_are_companions(tmp_path):
     state = new_state(tmp_path / "state")
     own = {**capture_payload(), "model": {"identity": "m"}}
     others = {
@@ -220,7 +224,7 @@ def test_only_pending_captures_of_the_same_texts_and_model_are_siblings(tmp_path
         gone = Action("capture", {"n": "gone"}, {**own, "hook": "blocks.0.hook_resid_pre"})
         cancelled, _ = jobs.enqueue(connection, gone, key, 1, now=1.0)
         jobs.cancel(connection, cancelled, "Superseded", "", now=1.0)
-    found = pending_siblings(state, job, "capture")
+    found = pending_companions(state, job, "capture")
     assert [one.hook for one in found] == [DEEPER, HOOK]
     expected = [Action("capture", {"n": name}, {}).digest for name in list(others)[:2]]
-    assert [one.shards.folder.name for one in found] == expected
+    assert [one.shards.kept.folder.name for one in found] == expected

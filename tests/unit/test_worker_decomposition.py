@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.state.failures import JobStopped, TerminalFailure
-from loopscope.worker.stages.capture.stage import CALIBRATION
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
@@ -57,7 +57,9 @@ def test_a_decomposition_holds_the_activations_of_each_prompt(bench):
 
 def test_each_decomposition_says_how_often_a_latent_fires_in_ordinary_text(bench):
     metrics = bench.decompose("coarse")
-    text = load_file(bench.folder / "capture" / "c" / CALIBRATION)["residual"].astype(np.float64)
+    text = load_file(bench.folder / "capture" / "c" / CALIBRATION.name)["residual"].astype(
+        np.float64
+    )
     expected = np.maximum(text @ COARSE.w_enc.double().numpy() - 0.5, 0)
     table = pandas.read_parquet(bench.folder / "decomposition" / "coarse" / "features.parquet")
     assert table["text_rate"].dtype == np.float64

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.mapping import stage as mapping
@@ -23,13 +24,12 @@ DECOYS = 600
 """Fine rows that are nobody's children: a concept's own few are not what the decoder spreads by."""
 
 
-def with_decoder(decoder: torch.Tensor) -> SparseDictionary:
-    return SparseDictionary(
+def with_decoder(decoder: torch.Tensor) -> Standard:
+    return Standard(
         w_enc=decoder.T.contiguous(),
         b_enc=torch.full((len(decoder),), -0.5),
         w_dec=decoder.contiguous(),
         b_dec=torch.zeros(WIDTH),
-        architecture="standard",
     )
 
 
@@ -54,6 +54,7 @@ class TwoCandidates(Bench):
             "text": ["text"] * len(numbers),
             "condition": np.repeat(["target", "neutral"], SIDE),
             "n_tokens": np.ones(len(numbers), dtype=int),
+            "last_token": ["text"] * len(numbers),
         }
         self.write_capture(tensors, columns, rows[:40])
         self.split = ["discover"] * len(numbers)
@@ -79,7 +80,7 @@ class TwoCandidates(Bench):
             model=lambda ref: pytest.fail("no model is needed"),
             dictionary=lambda ref: both[ref["identity"]],
             artifact=lambda stage, digest: self.folder / stage / digest,
-            shards=Shards(self.folder / "shards" / action),
+            shards=Shards(ShardFolder(self.folder / "shards" / action)),
             progress=self._report,
         )
 

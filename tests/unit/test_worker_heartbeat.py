@@ -8,6 +8,7 @@ from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.db import jobs
 from loopscope.state.db.database import Database
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
 from loopscope.worker.lease import Lease
 from tests.simulated import new_state
 
@@ -15,8 +16,7 @@ PATIENCE_SECONDS = 60
 BEATS_PER_LEASE = 6
 
 
-def test_a_beat_that_finds_the_database_busy_is_not_the_last(tmp_path, monkeypatch):
-    monkeypatch.setattr("loopscope.state.db.database.BUSY_TIMEOUT_SECONDS", 0.001)
+def test_a_beat_that_finds_the_database_busy_is_not_the_last(tmp_path):
     database = new_state(tmp_path / "state").database
     action = Action("capture", {}, {})
     with database.write() as connection:
@@ -31,9 +31,8 @@ def test_a_beat_that_finds_the_database_busy_is_not_the_last(tmp_path, monkeypat
     def beats(number):
         return all(tried.acquire(timeout=PATIENCE_SECONDS) for _ in range(number))
 
-    lease = Lease(
-        Database(database.path), job_id, job.token, 0.01 * BEATS_PER_LEASE, threading.Event()
-    )
+    impatient = Database(SqliteFile(database.dialect.path, patience_seconds=0.001))
+    lease = Lease(impatient, job_id, job.token, 0.01 * BEATS_PER_LEASE, threading.Event())
     with failpoints.handled_by(count), lease:
         with database.write():
             assert beats(3), "it goes on trying"

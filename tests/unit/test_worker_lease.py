@@ -9,6 +9,7 @@ import pytest
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import JobStopped
 from loopscope.worker import stop as stop_module
@@ -130,7 +131,7 @@ def test_a_job_that_reports_is_not_stuck_however_long_it_takes(held, clock):
 
 
 def test_a_stop_between_shards_ends_the_work_at_once(held, tmp_path):
-    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease, shards = held.lease(), Shards(ShardFolder(tmp_path / "work"))
     lease.may_finish = shards.ends_within
     shards.seal("a", lambda path: path.write_bytes(b"rows"))
     held.stop.begin()
@@ -139,7 +140,7 @@ def test_a_stop_between_shards_ends_the_work_at_once(held, tmp_path):
 
 
 def test_a_shard_under_way_is_finished_first(held, tmp_path, clock):
-    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease, shards = held.lease(), Shards(ShardFolder(tmp_path / "work"))
     lease.may_finish = shards.ends_within
     assert shards.sealed("a") is None
     held.stop.begin()
@@ -152,7 +153,7 @@ def test_a_shard_under_way_is_finished_first(held, tmp_path, clock):
 
 
 def test_a_shard_is_given_up_when_its_time_is_over(held, tmp_path, clock):
-    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease, shards = held.lease(), Shards(ShardFolder(tmp_path / "work"))
     lease.may_finish = shards.ends_within
     shards.sealed("a")
     held.stop.begin()
@@ -165,7 +166,7 @@ def test_a_shard_is_given_up_when_its_time_is_over(held, tmp_path, clock):
 def test_a_shard_that_cannot_end_in_time_is_given_up_at_once(
     held, tmp_path, clock, seconds_before, finishes
 ):
-    lease, shards = held.lease(), Shards(tmp_path / "work")
+    lease, shards = held.lease(), Shards(ShardFolder(tmp_path / "work"))
     lease.may_finish = shards.ends_within
     shards.sealed("a")
     clock[0] += seconds_before
@@ -180,7 +181,7 @@ def test_a_shard_that_cannot_end_in_time_is_given_up_at_once(
 
 
 def test_a_shard_that_was_found_is_not_under_way(tmp_path):
-    shards = Shards(tmp_path / "work")
+    shards = Shards(ShardFolder(tmp_path / "work"))
     shards.seal("a", lambda path: path.write_bytes(b"rows"))
     assert shards.sealed("b") is None and shards.ends_within(1.0)
     assert shards.sealed("a") is not None and not shards.ends_within(1.0)

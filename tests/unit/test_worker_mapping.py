@@ -11,10 +11,11 @@ import scipy.stats
 import torch
 from safetensors.numpy import load_file, save_file
 
+from loopscope.specs.artifacts.mapping import COSINE_HISTOGRAM
 from loopscope.specs.rules import Selection
 from loopscope.state.failures import JobStopped
 from loopscope.worker.stages.mapping import stage as mapping
-from loopscope.worker.stages.mapping.anchors import HISTOGRAM_TYPES, PAIR_TYPES, Anchor, pair_table
+from loopscope.worker.stages.mapping.anchors import PAIR_COLUMNS, Anchor, pair_table
 from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import (
     D_IN,
@@ -182,13 +183,13 @@ def test_edges_have_a_q_that_knows_how_they_were_proposed(mapped):
 
 
 def test_an_edge_found_by_searching_enters_q_with_the_p_of_the_search():
-    rows = {name: np.zeros(2, dtype=kind) for name, kind in PAIR_TYPES.items()}
+    rows = {column.name: np.zeros(2) for column in PAIR_COLUMNS}
     rows |= {
         "p_permutation": np.array([0.01, 0.01]),
         "p_search": np.array([0.3, 0.4]),
         "proposed_by": np.array(["cosine", "correlation"]),
     }
-    nothing = dict.fromkeys(HISTOGRAM_TYPES, np.empty(0))
+    nothing = {column.name: np.empty(0) for column in COSINE_HISTOGRAM.columns}
     none = np.empty(0, dtype=np.int64)
     anchor = Anchor(
         0, none, none.astype(np.float32), rows, nothing, {}, 0, np.empty(0, bool), np.empty(0, bool)

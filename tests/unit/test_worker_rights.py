@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from loopscope.controller.jobs.executor import LocalProcesses
+from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state.clock_reading import boot_id

@@ -2,6 +2,7 @@
 
 import pytest
 
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.worker.shards import Shards
 
 NAME = "capture-00000.safetensors"
@@ -9,7 +10,7 @@ NAME = "capture-00000.safetensors"
 
 @pytest.fixture
 def shards(tmp_path):
-    return Shards(tmp_path / "work" / "digest")
+    return Shards(ShardFolder(tmp_path / "work" / "digest"))
 
 
 def write(data):
@@ -19,13 +20,13 @@ def write(data):
 def test_a_sealed_shard_is_found_again_by_a_later_attempt(shards):
     path = shards.seal(NAME, write(b"rows"))
     assert path.read_bytes() == b"rows"
-    assert Shards(shards.folder).sealed(NAME) == path
+    assert Shards(ShardFolder(shards.kept.folder)).sealed(NAME) == path
 
 
 def test_a_shard_that_was_never_sealed_is_absent(shards):
     assert shards.sealed(NAME) is None
-    shards.folder.mkdir(parents=True)
-    (shards.folder / NAME).write_bytes(b"rows")
+    shards.kept.folder.mkdir(parents=True)
+    (shards.kept.folder / NAME).write_bytes(b"rows")
     assert shards.sealed(NAME) is None
 
 
@@ -41,7 +42,7 @@ def test_a_harmed_shard_is_absent_and_can_be_sealed_again(shards, harm):
 @pytest.mark.parametrize("seal", [b"", b"[]", b"{}", b'{"bytes": 4}', b"\xff", b"null"])
 def test_a_harmed_seal_makes_its_shard_absent(shards, seal):
     shards.seal(NAME, write(b"rows"))
-    (shards.folder / f"{NAME}.seal.json").write_bytes(seal)
+    (shards.kept.folder / f"{NAME}.seal.json").write_bytes(seal)
     assert shards.sealed(NAME) is None
 
 
@@ -53,7 +54,7 @@ def test_a_crash_while_writing_leaves_no_shard(shards):
     with pytest.raises(KeyboardInterrupt):
         shards.seal(NAME, half)
     assert shards.sealed(NAME) is None
-    assert not (shards.folder / NAME).exists()
+    assert not (shards.kept.folder / NAME).exists()
 
 
 def test_sealing_twice_keeps_the_newer_bytes(shards):
@@ -67,6 +68,6 @@ def test_shards_do_not_disturb_one_another(shards):
     first, second = shards.seal("a", write(b"1")), shards.seal("b", write(b"2"))
     second.unlink()
     assert shards.sealed("a") == first and shards.sealed("b") is None
-    assert sorted(path.name for path in shards.folder.iterdir()) == [
+    assert sorted(path.name for path in shards.kept.folder.iterdir()) == [
         "a", "a.seal.json", "b.seal.json",
     ]  # fmt: skip

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
+from loopscope.numerics.architectures.topk import TopK
 from loopscope.numerics.sampling import SamplingRule, uniforms
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.stages.steering import stage as steering
@@ -210,7 +210,9 @@ def test_a_resumed_clamped_steering_has_the_bytes_of_an_undisturbed_one(steering
 
 def test_clamped_arms_ride_with_dictionaries_whose_latents_compete(steering_world):
     for name, dictionary in steering_world.dictionaries.items():
-        steering_world.dictionaries[name] = replace(dictionary, architecture="topk", k=4)
+        steering_world.dictionaries[name] = TopK(
+            dictionary.w_enc, dictionary.b_enc, dictionary.w_dec, dictionary.b_dec, k=4
+        )
     folder, metrics = steering_world.run(steering, steering_payload(method="clamp"))
     assert metrics["n"] == 3
     assert all(kl > 0 for kl in table(folder / "arms.parquet")["kl"][1:])

@@ -5,7 +5,9 @@ from contextlib import closing
 
 import pytest
 
-from loopscope.state.db.database import Database, configure, open_database
+from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.dialect.sqlite.connections import configure
+from loopscope.state.db.dialect.sqlite.file import SqliteFile
 from loopscope.state.db.objects import raise_counter, resource_version
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import new_state
@@ -27,7 +29,7 @@ def test_a_database_that_came_with_another_journal_is_switched(tmp_path, mode):
     with closing(sqlite3.connect(path)) as other:
         other.execute(f"pragma journal_mode={mode}")
         other.execute("create table t (x)")
-    database = Database(path)
+    database = Database(SqliteFile(path))
     with database.read() as connection:
         assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
     database.close()
@@ -36,7 +38,7 @@ def test_a_database_that_came_with_another_journal_is_switched(tmp_path, mode):
 
 
 def test_a_new_database_has_its_log_and_every_connection_uses_it(tmp_path):
-    database = open_database(tmp_path / "new" / "state.db")
+    database = open_database(SqliteFile(tmp_path / "new" / "state.db"))
     with database.write() as connection:
         raise_counter(connection, "resource_version")
     assert (tmp_path / "new" / "state.db-wal").stat().st_size > 0

@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE
+from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.rules import Gate, Selection
+from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
-from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.mapping import stage as mapping
 from loopscope.worker.stages.tables import read_columns, write_table
@@ -24,14 +26,13 @@ from loopscope.worker.stages.tables import read_columns, write_table
 D_IN = 6
 
 
-def relu_dictionary(decoder: torch.Tensor) -> SparseDictionary:
+def relu_dictionary(decoder: torch.Tensor) -> Standard:
     """Latent i fires as far as the row's part along decoder row i exceeds 0.5."""
-    return SparseDictionary(
+    return Standard(
         w_enc=decoder.T.contiguous(),
         b_enc=torch.full((len(decoder),), -0.5),
         w_dec=decoder.contiguous(),
         b_dec=torch.zeros(D_IN),
-        architecture="standard",
     )
 
 
@@ -71,7 +72,7 @@ class Bench:
             model=lambda ref: pytest.fail("no model is needed"),
             dictionary=lambda ref: {"coarse": COARSE, "fine": FINE}[ref["identity"]],
             artifact=lambda stage, digest: self.folder / stage / digest,
-            shards=Shards(self.folder / "shards" / action),
+            shards=Shards(ShardFolder(self.folder / "shards" / action)),
             progress=self._report,
         )
 
@@ -111,6 +112,7 @@ class Bench:
             "text": ["text"] * prompts,
             "condition": np.where(is_target, "target", "neutral").astype("<U13"),
             "n_tokens": np.full(prompts, tokens),
+            "last_token": ["text"] * prompts,
         }
         self.split = split or ["discover"] * prompts
         if hard:
@@ -123,12 +125,12 @@ class Bench:
     ) -> None:
         """Write a capture's files, calibration text and what was run again included."""
         out = self.out("capture", "c")
-        save_file({"residual": text}, out / CALIBRATION)
+        save_file({"residual": text}, out / CALIBRATION.name)
         save_file(tensors, out / "residual.safetensors")
         again = np.isin(tensors["prompt_index"], COMPARED)
         reference = {name: tensors[name][again] for name in ("residual", "prompt_index")}
-        save_file(reference, out / REFERENCE)
-        write_table(out / "prompts.parquet", columns)
+        save_file(reference, out / REFERENCE.name)
+        write_table(out, CAPTURED_PROMPTS, columns)
 
     def decompose(self, which: str, aggregation: str = "last") -> dict[str, object]:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": which}}
@@ -138,8 +140,9 @@ class Bench:
 
     def rates_over_text(self, which: str, rates: Sequence[float]) -> None:
         """Give a decomposition the rates over calibration text that a test needs."""
-        path = self.folder / "decomposition" / which / "features.parquet"
-        write_table(path, {**read_columns(path), "text_rate": np.array(rates, dtype=float)})
+        folder = self.folder / "decomposition" / which
+        columns = read_columns(folder / FEATURES.name)
+        write_table(folder, FEATURES, {**columns, "text_rate": np.array(rates, dtype=float)})
 
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
         payload = mapping_payload(candidates)

@@ -9,15 +9,18 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import PROMPTS
+from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.tables import read_columns
 
 
-def read_prompts(decomposition: dict[str, Any], context: StageContext) -> dict[str, NDArray[Any]]:
+def read_prompts(
+    decomposition: DecompositionReference, context: StageContext
+) -> dict[str, NDArray[Any]]:
     """Return the columns of a decomposition's table of prompts, one entry a prompt."""
     folder = context.artifact("decomposition", decomposition["digest"])
-    return read_columns(folder / PROMPTS)
+    return read_columns(folder / PROMPTS.name)
 
 
 def prompt_rows(

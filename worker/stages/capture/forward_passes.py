@@ -20,9 +20,9 @@ from loopscope.numerics.capture import (
     rows_without_bos,
 )
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.companions import Companion
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.shards import Shards
-from loopscope.worker.siblings import Sibling
 
 Rows = dict[str, Tensor]
 """``{prompt index: [tokens, d_model]}``, on the CPU."""
@@ -32,19 +32,19 @@ Rows = dict[str, Tensor]
 class ForwardPasses:
     """Runs batches of prompts; what the model shows at several hooks comes from one pass.
 
-    The siblings are a gift: whatever goes wrong for one of them is left to its own job.
+    The companions are a gift: whatever goes wrong for one of them is left to its own job.
     """
 
     model: LoadedModel
     hook: str
     tokens: Sequence[list[int]]
     ids: Sequence[str]
-    siblings: Sequence[Sibling] = ()
+    companions: Sequence[Companion] = ()
     _others: list[str] = field(default_factory=list)
     _found: dict[str, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._others = sorted({one.hook for one in self.siblings} - {self.hook})
+        self._others = sorted({one.hook for one in self.companions} - {self.hook})
 
     def begin_shard(self) -> None:
         """Forget the vectors of the shard before."""
@@ -75,13 +75,13 @@ class ForwardPasses:
         return len(self._found[self.hook])
 
     def seal(self, shards: Shards, name: str) -> Path:
-        """Seal the shard, then the siblings' shards of the same prompts; return the own one."""
+        """Seal the shard, then the companions' shards of the same prompts; return the own one."""
         path = shards.seal(name, partial(_save, self._found[self.hook]))
-        for sibling in self.siblings:
-            if sibling.hook == self.hook or sibling.hook in self._others:
+        for companion in self.companions:
+            if companion.hook == self.hook or companion.hook in self._others:
                 # published meanwhile, its folder is removed under our hands
                 with contextlib.suppress(FileNotFoundError):
-                    sibling.shards.seal(name, partial(_save, self._found[sibling.hook]))
+                    companion.shards.seal(name, partial(_save, self._found[companion.hook]))
         return path
 
     @property

@@ -8,12 +8,12 @@ the rows of Hugging Face are kept: a decomposition asks whether they have the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from loopscope.numerics.capture import NormStatistics
 from loopscope.numerics.reading import residual_of
+from loopscope.specs.payloads.references import Preflights
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.preflights import Preflight, require
 
@@ -31,7 +31,7 @@ def capture_preflights(
     tokens: Sequence[list[int]],
     rows: Sequence[Tensor],
     norms: NormStatistics,
-) -> tuple[dict[str, Any], dict[int, Tensor]]:
+) -> tuple[Preflights, dict[int, Tensor]]:
     """Check what was captured; return the measured numbers, and some prompts' vectors once more.
 
     ``rows`` are each prompt's vectors without BOS. The first, last, shortest and longest prompt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,24 +11,35 @@ from torch import Tensor
 
 from loopscope.numerics.batching import in_parts, plan_batches
 from loopscope.numerics.capture import NormStatistics, norm_statistics
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.capture import (
+    CALIBRATION,
+    CAPTURED_PROMPTS,
+    MEAN,
+    NORMS,
+    REFERENCE,
+    RESIDUAL,
+    Norms,
+)
+from loopscope.specs.payloads.capture import (
+    CapturedPrompt,
+    CaptureMetrics,
+    CapturePayload,
+)
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.companions import ShardKind
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
-from loopscope.worker.siblings import ShardKind
 from loopscope.worker.stages.capture.forward_passes import ForwardPasses
 from loopscope.worker.stages.capture.preflights import capture_preflights
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.tables import write_document, write_table
 
 TOKENS_PER_BATCH_MAX = 512
 """About a second of work for a small model on a CPU; part of what makes payload bytes equal."""
 BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
-CALIBRATION = "calibration.safetensors"
-REFERENCE = "reference.safetensors"
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMetrics:
     """Write residual, prompts, norms, mean and calibration text; return the status's numbers.
 
     Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
@@ -48,21 +58,30 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
     _write_reference(payload, reference, out)
     text_tokens = _write_calibration(model, payload, context, out)
-    found = _write(payload, rows, norms, [model.decode([one[-1]]) for one in tokens], out)
-    return {**found, "text_tokens": text_tokens, "preflights": preflights}
+    last_tokens = [model.decode([one[-1]]) for one in tokens]
+    kept = _write(payload, rows, norms, last_tokens, out)
+    return {
+        "prompts": len(rows),
+        "tokens": len(kept),
+        "d_model": int(kept.shape[1]),
+        "median_norm": norms.median_norm,
+        "median_centred_norm": norms.median_centred_norm,
+        "text_tokens": text_tokens,
+        "preflights": preflights,
+    }
 
 
-def _write_reference(payload: dict[str, Any], found: dict[int, Tensor], out: Path) -> None:
+def _write_reference(payload: CapturePayload, found: dict[int, Tensor], out: Path) -> None:
     """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
     last = payload["positions"] == "last"
     kept = {i: row[-1:] if last else row for i, row in found.items()}
     index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
     residual = torch.cat(list(kept.values())).contiguous()
-    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE)
+    save_file({"prompt_index": index, "residual": residual}, out / REFERENCE.name)
 
 
 def _write_calibration(
-    model: LoadedModel, payload: dict[str, Any], context: StageContext, out: Path
+    model: LoadedModel, payload: CapturePayload, context: StageContext, out: Path
 ) -> int:
     """Write the vectors of every token but BOS of the calibration text; return their number."""
     pieces = [
@@ -73,7 +92,7 @@ def _write_calibration(
     ids, tokens = [one for one, _ in pieces], [tokens for _, tokens in pieces]
     shards = _capture_all(model, payload["hook"], tokens, ids, context, "calibration")
     rows = torch.cat(_in_prompt_order(shards, len(pieces)))
-    save_file({"residual": rows}, out / CALIBRATION)
+    save_file({"residual": rows}, out / CALIBRATION.name)
     return len(rows)
 
 
@@ -88,7 +107,7 @@ def _in_pieces(model: LoadedModel, text: str, tokens_max: int) -> list[list[int]
 
 
 def tokenise(
-    model: LoadedModel, prompts: Sequence[dict[str, Any]], tokens_max: int
+    model: LoadedModel, prompts: Sequence[CapturedPrompt], tokens_max: int
 ) -> list[list[int]]:
     """Return each prompt's tokens with one BOS. ``tokens_max`` counts tokens without BOS.
 
@@ -123,9 +142,9 @@ def _capture_all(
     """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
-    # halved batches have other last digits than the siblings' own passes would
-    siblings = context.siblings(kind) if context.batch_divisor == 1 else []
-    passes = ForwardPasses(model, hook, tokens, ids, siblings)
+    # halved batches have other last digits than the companions' own passes would
+    companions = context.companions(kind) if context.batch_divisor == 1 else []
+    passes = ForwardPasses(model, hook, tokens, ids, companions)
     shards, done, tokens_done = [], 0, 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):
@@ -154,12 +173,13 @@ def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
 
 
 def _write(
-    payload: dict[str, Any],
+    payload: CapturePayload,
     rows: list[Tensor],
     norms: NormStatistics,
     last_tokens: list[str],
     out: Path,
-) -> dict[str, Any]:
+) -> Tensor:
+    """Write residual, mean, norms and prompts; return the vectors of all tokens."""
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
     last = payload["positions"] == "last"
@@ -173,21 +193,15 @@ def _write(
             "prompt_index": torch.repeat_interleave(index, counts),
             "residual": residual.contiguous(),
         },
-        out / "residual.safetensors",
+        out / RESIDUAL.name,
     )
-    save_file({"mean": norms.mean.contiguous()}, out / "mean.safetensors")
-    write_json(out / "norms.json", _norms_record(norms))
+    save_file({"mean": norms.mean.contiguous()}, out / MEAN.name)
+    write_document(out, NORMS, _norms_record(norms))
     _write_prompts(payload["prompts"], lengths, last_tokens, out)
-    return {
-        "prompts": len(rows),
-        "tokens": len(every),
-        "d_model": int(every.shape[1]),
-        "median_norm": norms.median_norm,
-        "median_centred_norm": norms.median_centred_norm,
-    }
+    return every
 
 
-def _contrasted(prompts: list[dict[str, Any]], rows: list[Tensor]) -> list[Tensor]:
+def _contrasted(prompts: list[CapturedPrompt], rows: list[Tensor]) -> list[Tensor]:
     """Return the vectors of the target and neutral prompts."""
     return [
         vectors
@@ -203,7 +217,7 @@ def _positions(first: Tensor, counts: Tensor) -> Tensor:
     return (torch.repeat_interleave(first, counts) + steps).to(torch.int32)
 
 
-def _norms_record(norms: NormStatistics) -> dict[str, Any]:
+def _norms_record(norms: NormStatistics) -> Norms:
     return {
         "median_norm": norms.median_norm,
         "median_centred_norm": norms.median_centred_norm,
@@ -214,10 +228,11 @@ def _norms_record(norms: NormStatistics) -> dict[str, Any]:
 
 
 def _write_prompts(
-    prompts: list[dict[str, Any]], lengths: list[int], last_tokens: list[str], out: Path
+    prompts: list[CapturedPrompt], lengths: list[int], last_tokens: list[str], out: Path
 ) -> None:
     write_table(
-        out / PROMPTS,
+        out,
+        CAPTURED_PROMPTS,
         {
             "prompt_id": [prompt["id"] for prompt in prompts],
             "text": [prompt["text"] for prompt in prompts],

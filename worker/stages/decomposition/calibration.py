@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +13,8 @@ from loopscope.numerics.dictionary import (
     block_shape,
     encode,
 )
+from loopscope.specs.payloads.decomposition import DecompositionPayload
+from loopscope.specs.payloads.references import Preflights
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
 
@@ -23,30 +24,35 @@ SAME_LATENTS_MIN = 0.9
 """Least share of the latents active in one of two computations that are active in both."""
 
 
-def calibration_preflight(payload: dict[str, Any], on_text: ReconstructionSums) -> dict[str, Any]:
+def calibration_preflight(payload: DecompositionPayload, on_text: ReconstructionSums) -> Preflights:
     """Check L0 and FVU on all tokens of the calibration text, where ranges are given.
 
     Last tokens of prompts say nothing about a dictionary: they are not what it was trained on.
     Raises TerminalFailure ``PreflightFailed`` outside of a range.
     """
-    measured = {"l0": on_text.l0, "fvu": on_text.fvu}
+    if "calibration" not in payload:
+        return {}
+    ranges = payload["calibration"]
     return require(
         [
             Preflight(
-                f"{name.upper()} on {on_text.rows:,} tokens of calibration text",
-                measured[name],
+                f"{name} on {on_text.rows:,} tokens of calibration text",
+                measured,
                 low,
                 high,
-                ALIKE if math.isnan(measured[name]) else ADVICE,
+                ALIKE if math.isnan(measured) else ADVICE,
             )
-            for name, (low, high) in sorted(payload.get("calibration", {}).items(), reverse=True)
+            for name, measured, (low, high) in (
+                ("L0", on_text.l0, ranges["l0"]),
+                ("FVU", on_text.fvu, ranges["fvu"]),
+            )
         ]
     )
 
 
 def latents_preflight(
     dictionary: SparseDictionary, captured: Tensor, expected: Tensor, context: StageContext
-) -> dict[str, Any]:
+) -> Preflights:
     """Check that rows as captured and as plain Hugging Face has them have the same active latents.
 
     Both are [rows, d_in], a few prompts' rows. An error that is small beside the residual may be

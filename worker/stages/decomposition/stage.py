@@ -29,10 +29,11 @@ from loopscope.numerics.dictionary import (
 )
 from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
 from loopscope.numerics.features import aggregate_prompts, latent_statistics
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE, RESIDUAL
+from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
+from loopscope.specs.payloads.decomposition import DecompositionMetrics, DecompositionPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.capture.stage import CALIBRATION, REFERENCE
 from loopscope.worker.stages.decomposition.calibration import (
     calibration_preflight,
     latents_preflight,
@@ -66,7 +67,7 @@ class CapturedRows:
         return f"{rows:,} {kind}"
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: DecompositionPayload, context: StageContext, out: Path) -> DecompositionMetrics:
     """Write activations, features and the prompts with their split; return the metrics.
 
     Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.
@@ -80,7 +81,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
             f"the dictionary reads vectors of {dictionary.d_in} numbers, the capture holds "
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
-    text_rows = load_file(capture / CALIBRATION)["residual"]
+    text_rows = load_file(capture / CALIBRATION.name)["residual"]
     _, on_text, _ = _encode_in_shards(text_rows, dictionary, context, "text")
     preflights = {
         **calibration_preflight(payload, on_text),
@@ -91,15 +92,16 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     table = {**rows.prompts, "split": np.asarray(payload["splits"])}
     if "groups" in payload:
         table["group"] = np.asarray(payload["groups"], dtype=np.int64)
-    write_table(out / PROMPTS, table)
+    write_table(out, PROMPTS, table)
     prompts = aggregate_prompts(
         activations, rows.prompt_index, rows.position, len(table["split"]), aggregation
     )
-    write_sparse(out / "activations.safetensors", prompts)
+    write_sparse(out / ACTIVATIONS.name, prompts)
     discover, _ = prompt_rows(prompts, table)
     statistics = latent_statistics(discover)
     write_table(
-        out / "features.parquet",
+        out,
+        FEATURES,
         {
             "latent": np.arange(dictionary.d_sae, dtype=np.int64),
             "aggregation": np.full(dictionary.d_sae, aggregation),
@@ -131,7 +133,7 @@ def _known(value: float) -> float | None:
 
 
 def _read_capture(folder: Path) -> CapturedRows:
-    tensors = load_file(folder / "residual.safetensors")
+    tensors = load_file(folder / RESIDUAL.name)
     residual = tensors["residual"]
     if not bool(torch.isfinite(residual).all()):
         raise TerminalFailure(
@@ -142,13 +144,13 @@ def _read_capture(folder: Path) -> CapturedRows:
         residual=residual,
         prompt_index=tensors["prompt_index"].numpy(),
         position=tensors["position"].numpy(),
-        prompts=read_columns(folder / PROMPTS),
+        prompts=read_columns(folder / CAPTURED_PROMPTS.name),
     )
 
 
 def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
     """Return captured rows of a few prompts, and the same as plain Hugging Face has them."""
-    reference = load_file(capture / REFERENCE)
+    reference = load_file(capture / REFERENCE.name)
     chosen = np.isin(rows.prompt_index, reference["prompt_index"].numpy())
     return rows.residual[torch.from_numpy(chosen)], reference["residual"]
 

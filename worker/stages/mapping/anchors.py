@@ -20,35 +20,14 @@ from loopscope.numerics.mapping import (
 from loopscope.numerics.multiple_tests import benjamini_hochberg
 from loopscope.numerics.permutation import edge_test, exchangeable_strata, smallest_p
 from loopscope.numerics.same_cosine import SameCosine
+from loopscope.specs.artifacts.mapping import PAIRS
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.sides import Rules, Side
+from loopscope.worker.stages.tables import joined
 
 ANCHORS_PER_BLOCK = 16
-
-PAIR_TYPES = {
-    "coarse": np.int64,
-    "fine": np.int64,
-    "cosine": np.float32,
-    "correlation": np.float64,
-    "correlation_within_target": np.float64,
-    "correlation_within_condition": np.float64,
-    "p_permutation": np.float64,
-    "p_search": np.float64,
-    "p_smallest": np.float64,
-    "p_same_cosine": np.float64,
-    "same_cosine_pairs": np.int64,
-    "proposed_by": np.str_,
-    "reading": np.str_,
-    "coverage_coarse_given_fine": np.float64,
-    "coverage_fine_given_coarse": np.float64,
-    "child": np.bool_,
-}
-HISTOGRAM_TYPES = {
-    "coarse": np.int64,
-    "bin_low": np.float64,
-    "bin_high": np.float64,
-    "count": np.int64,
-}
+PAIR_COLUMNS = PAIRS.without("q_permutation", "edge", "aggregation")
+"""What an anchor's pairs say by themselves; the others follow from the pairs of all anchors."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +127,7 @@ def pair_table(anchors: list[Anchor], aggregation: str, q_max: float) -> dict[st
     A pair that geometry proposed enters with its own p; one that was found by searching for a
     high correlation with the p of the search, or the search would count as evidence.
     """
-    table = joined([anchor.pairs for anchor in anchors], PAIR_TYPES)
+    table = joined([anchor.pairs for anchor in anchors], PAIR_COLUMNS)
     searched = table["proposed_by"] == "correlation"
     p_value = np.where(searched, table["p_search"], table["p_permutation"])
     table["q_permutation"] = benjamini_hochberg(p_value)
@@ -159,14 +138,6 @@ def pair_table(anchors: list[Anchor], aggregation: str, q_max: float) -> dict[st
     )
     table["aggregation"] = np.full(len(p_value), aggregation)
     return table
-
-
-def joined(tables: list[dict[str, NDArray[Any]]], types: dict[str, Any]) -> dict[str, Any]:
-    """Concatenate tables; without any, return empty columns of the right types."""
-    return {
-        name: np.concatenate([np.empty(0, dtype=kind), *(table[name] for table in tables)])
-        for name, kind in types.items()
-    }
 
 
 def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Rules) -> Anchor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,11 @@ from loopscope.numerics.calibration import (
     calibrate,
 )
 from loopscope.numerics.controls import Control
-from loopscope.numerics.gate import ChildCounts, GateRules, Verdict
+from loopscope.numerics.gate import ChildCounts, GateRules, SelectionPower, Verdict
 from loopscope.numerics.mapping import Indices
 from loopscope.numerics.matching import Comparison, Covariates, MatchedNull
+from loopscope.specs.artifacts import gate as records
+from loopscope.specs.artifacts.mapping import GATE_DRAWS
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.gate_controls import control_record
 from loopscope.worker.stages.mapping.sides import Rules, Side
@@ -37,7 +38,7 @@ class CalibratedGate:
     """Of each candidate among itself and its own matched anchors, 0 to 100."""
     expected: list[float | None]
     """Children that a latent of the candidate's rate over text, norm and density has."""
-    record: dict[str, Any]
+    record: records.Comparison
 
 
 def calibrated_gate(
@@ -81,12 +82,12 @@ def calibrated_gate(
     )
 
 
-def _record(found: Calibration, gate: GateRules, compared: int) -> dict[str, Any]:
+def _record(found: Calibration, gate: GateRules, compared: int) -> records.Comparison:
     """Return the numbers of ``gate.json`` that compare; what is not known is None."""
     evidence = found.evidence
     return {
         "best_count": evidence.best_count,
-        "selection": asdict(evidence.power),
+        "selection": _power_record(evidence.power),
         "mean_rank": _known(evidence.mean_rank),
         "percentile": _known(evidence.percentile),
         "min_percentile": gate.percentile_min,
@@ -104,7 +105,17 @@ def _record(found: Calibration, gate: GateRules, compared: int) -> dict[str, Any
     }
 
 
-def _null_record(null: MatchedNull, wanted: int) -> dict[str, Any]:
+def _power_record(power: SelectionPower) -> records.SelectionPower:
+    return {
+        "smallest_p": power.smallest_p,
+        "tested": power.tested,
+        "needed": power.needed,
+        "top": power.top,
+        "prompts_needed": power.prompts_needed,
+    }
+
+
+def _null_record(null: MatchedNull, wanted: int) -> records.MatchedSets:
     differences = {name: _known(value) for name, value in null.differences.items()}
     return {
         "anchors": null.draws,
@@ -118,7 +129,7 @@ def _null_record(null: MatchedNull, wanted: int) -> dict[str, Any]:
     }
 
 
-def _maximum_record(null: MatchedNull, compared: int) -> dict[str, Any]:
+def _maximum_record(null: MatchedNull, compared: int) -> records.LargestCount:
     """Return how the best candidate's count stands among the best of matched sets."""
     return {
         "count": compared,
@@ -149,7 +160,8 @@ def _write_draws(found: Calibration, out: Path) -> None:
     )
     sizes = {name: len(part) for name, (part, *_) in parts.items()}
     write_table(
-        out / "gate_draws.parquet",
+        out,
+        GATE_DRAWS,
         {
             "source": np.repeat(list(sizes), list(sizes.values())),
             "draw": np.concatenate([np.arange(size) for size in sizes.values()]),

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from loopscope.numerics.features import LatentStatistics, held_out_statistics
 from loopscope.numerics.gate import selective_latents
 from loopscope.numerics.mapping import Indices
+from loopscope.specs.artifacts.mapping import FEATURES_TEST
 from loopscope.specs.rules import Selection
+from loopscope.specs.spec_json import SelectionJson
 from loopscope.worker.stages.mapping.sides import Rules, Side
 from loopscope.worker.stages.tables import write_table
 
@@ -44,7 +46,8 @@ def confirm(
     verdicts = [*confirmed.tolist(), *[None] * len(children)]
     described = [_columns(statistics), _columns(below)]
     write_table(
-        out / "features_test.parquet",
+        out,
+        FEATURES_TEST,
         {
             "side": np.repeat(["coarse", "fine"], [len(candidates), len(children)]),
             "latent": np.concatenate([candidates, children]),
@@ -62,7 +65,7 @@ def confirm(
 
 
 def hard_negative_cautions(
-    statistics: LatentStatistics, candidates: Indices, selection: dict[str, Any]
+    statistics: LatentStatistics, candidates: Indices, selection: SelectionJson
 ) -> list[str | None]:
     """Return for each candidate what the hard negatives of the discover split say against it."""
     declared, columns = Selection.model_validate(selection), statistics.columns()

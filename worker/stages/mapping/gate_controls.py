@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,9 @@ from loopscope.numerics.controls import (
     permuted_pair_counts,
 )
 from loopscope.numerics.mapping import Indices
+from loopscope.specs.artifacts.capture import CALIBRATION
+from loopscope.specs.artifacts.gate import DecidingControl, GateControl
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.capture.stage import CALIBRATION
 from loopscope.worker.stages.mapping.anchors import Anchor
 from loopscope.worker.stages.mapping.sides import Rules, Side
 
@@ -51,8 +51,8 @@ def gate_controls(
     correlated = np.stack([anchor.correlated for anchor in anchors])
     most = _largest((aligned & behaves).sum(axis=1))
     laws: dict[ControlKind, RowLaw] = {"decoder rows": RowLaw.of_decoder(fine.decoder)}
-    if (capture / CALIBRATION).exists():
-        stream = load_file(capture / CALIBRATION)["residual"].to(fine.decoder)
+    if (capture / CALIBRATION.name).exists():
+        stream = load_file(capture / CALIBRATION.name)["residual"].to(fine.decoder)
         laws["stream rows"] = RowLaw.of_stream(stream)
     drawn = [
         Control(
@@ -79,13 +79,13 @@ def gate_controls(
     return [*drawn, Control("permuted pairs", matches, best, decides=strict)]
 
 
-def control_record(controls: Sequence[Control]) -> dict[str, Any]:
+def control_record(controls: Sequence[Control]) -> DecidingControl:
     """Return the numbers for ``gate.json``: of the hardest control that decides, then of each."""
     hardest = max((c for c in controls if c.decides), key=lambda control: control.p)
     return {**_numbers(hardest), "controls": [_numbers(control) for control in controls]}
 
 
-def _numbers(control: Control) -> dict[str, Any]:
+def _numbers(control: Control) -> GateControl:
     return {
         "kind": control.kind,
         "decides": control.decides,

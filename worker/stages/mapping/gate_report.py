@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.features import LatentStatistics
 from loopscope.numerics.gate import READINGS, GateRule
+from loopscope.specs.artifacts.gate import Gate, GateAnchor, Shares
 from loopscope.worker.stages.mapping.anchors import Anchor
 from loopscope.worker.stages.mapping.calibrated_gate import CalibratedGate
 from loopscope.worker.stages.mapping.confirmation import Confirmation
@@ -24,7 +25,7 @@ def gate_report(
     confirmation: Confirmation,
     calibrated: CalibratedGate,
     cautions: Sequence[str | None],
-) -> dict[str, Any]:
+) -> Gate:
     """Return the content of ``gate.json``; ``loopscope.numerics.gate.decide`` made the verdict.
 
     ``anchors`` come best first, the one at the place ``steered`` is what steering goes along
@@ -33,7 +34,7 @@ def gate_report(
     """
     rule, subfeatures_min = rules.rule, rules.gate.subfeatures_min
     confirmed = confirmation.confirmed
-    entries = [
+    entries: list[GateAnchor] = [
         {
             "coarse": anchor.coarse,
             "selectivity": float(statistics.selectivity[anchor.coarse]),
@@ -79,26 +80,23 @@ def gate_report(
     }
 
 
-def _shares(summary: Mapping[str, NDArray[Any]], rule: GateRule) -> dict[str, Any]:
+def _shares(summary: Mapping[str, NDArray[Any]], rule: GateRule) -> Shares:
     """Return how many coarse latents pass; a share of nothing is None."""
     passes, fires = summary[f"passes_{rule}_rule"], summary["fires"]
-    counts = {
-        "n_all": len(passes),
-        "n_firing": int(fires.sum()),
-        "passing_all": int(passes.sum()),
-        "passing_firing": int((passes & fires).sum()),
-    }
-    firing = counts["n_firing"]
+    firing, passing, both = int(fires.sum()), int(passes.sum()), int((passes & fires).sum())
     return {
-        **counts,
-        "share_of_all": counts["passing_all"] / counts["n_all"],
-        "share_of_firing": counts["passing_firing"] / firing if firing else None,
+        "n_all": len(passes),
+        "n_firing": firing,
+        "passing_all": passing,
+        "passing_firing": both,
+        "share_of_all": passing / len(passes),
+        "share_of_firing": both / firing if firing else None,
     }
 
 
 def _reason(
-    entries: Sequence[Mapping[str, Any]],
-    shares: Mapping[str, Any],
+    entries: Sequence[GateAnchor],
+    shares: Shares,
     rules: Rules,
     calibrated: CalibratedGate,
 ) -> str:

@@ -14,7 +14,9 @@ from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, Select
 from loopscope.numerics.mapping import ActivationColumns
 from loopscope.numerics.multiple_tests import Floats
 from loopscope.numerics.splits import DiscoverRows, HeldOutRows
-from loopscope.specs.artifact_files import PROMPTS
+from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
+from loopscope.specs.payloads.mapping import MappingPayload
+from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.prompts import prompt_rows
@@ -37,7 +39,7 @@ class Rules:
     seed: int
 
     @staticmethod
-    def of(payload: dict[str, Any]) -> Rules:
+    def of(payload: MappingPayload) -> Rules:
         """Read the thresholds of a mapping payload."""
         selection, gate = payload["selection"], payload["gate"]
         return Rules(
@@ -89,11 +91,11 @@ class Side:
     """Each discover prompt's, where activations are those of the last token and it is known."""
 
 
-def read_side(side: dict[str, Any], context: StageContext) -> Side:
+def read_side(side: DecompositionReference, context: StageContext) -> Side:
     """Read a decomposition and the decoder that it was made with."""
     folder = context.artifact("decomposition", side["digest"])
-    prompts = read_columns(folder / PROMPTS)
-    activations, _ = read_sparse(folder / "activations.safetensors")
+    prompts = read_columns(folder / PROMPTS.name)
+    activations, _ = read_sparse(folder / ACTIVATIONS.name)
     dictionary = context.dictionary(side["dictionary"])
     if activations.shape != (len(prompts["split"]), dictionary.d_sae):
         raise TerminalFailure(
@@ -102,7 +104,7 @@ def read_side(side: dict[str, Any], context: StageContext) -> Side:
             f"{(len(prompts['split']), dictionary.d_sae)}; delete the decomposition's artifact",
         )
     rows, held_out = prompt_rows(activations, prompts)
-    features = read_columns(folder / "features.parquet")
+    features = read_columns(folder / FEATURES.name)
     return Side(
         decoder=dictionary.w_dec.to(context.device),
         rows=rows,

@@ -24,24 +24,28 @@ from loopscope.numerics.gate import (
     steered_first,
 )
 from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
+from loopscope.specs.artifacts.gate import Directions
+from loopscope.specs.artifacts.mapping import (
+    COARSE_SUMMARY,
+    COSINE_HISTOGRAM,
+    DIRECTIONS,
+    DIRECTIONS_VECTORS,
+    GATE,
+    PAIRS,
+)
+from loopscope.specs.payloads.mapping import MappingMetrics, MappingPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.mapping.anchors import (
-    HISTOGRAM_TYPES,
-    Anchor,
-    describe_anchors,
-    joined,
-    pair_table,
-)
+from loopscope.worker.stages.mapping.anchors import Anchor, describe_anchors, pair_table
 from loopscope.worker.stages.mapping.calibrated_gate import calibrated_gate
 from loopscope.worker.stages.mapping.confirmation import confirm, hard_negative_cautions
 from loopscope.worker.stages.mapping.gate_controls import gate_controls
 from loopscope.worker.stages.mapping.gate_report import gate_report
 from loopscope.worker.stages.mapping.sides import Rules, Side, read_side
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.tables import joined, write_document, write_table
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMetrics:
     """Write pairs, histogram, summary, gate and directions; return the metrics."""
     rules = Rules.of(payload)
     capture = context.artifact("capture", payload["capture"]["digest"])
@@ -58,11 +62,11 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     anchors = list(describe_anchors(coarse, fine, candidates, cosines, rules, context))
 
     pairs = pair_table(anchors, coarse.aggregation, rules.selection.q_max)
-    write_table(out / "pairs.parquet", pairs)
+    write_table(out, PAIRS, pairs)
     histograms = [anchor.histogram for anchor in anchors]
-    write_table(out / "cosine_histogram.parquet", joined(histograms, HISTOGRAM_TYPES))
+    write_table(out, COSINE_HISTOGRAM, joined(histograms, COSINE_HISTOGRAM.columns))
     summary = _coarse_summary(coarse, counts, rules)
-    write_table(out / "coarse_summary.parquet", summary)
+    write_table(out, COARSE_SUMMARY, summary)
     below = [anchor.children for anchor in anchors]
     children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
@@ -74,7 +78,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     gate = gate_report(
         coarse.statistics, anchors, steered, summary, rules, confirmation, calibrated, cautions
     )
-    write_json(out / "gate.json", gate)
+    write_document(out, GATE, gate)
     directions = _write_directions(out, coarse, fine, [anchors[i] for i in order], rules.rule)
     found = pairs["reading"].tolist()
     edges = pairs["edge"]
@@ -149,14 +153,14 @@ def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str
 
 def _write_directions(
     out: Path, coarse: Side, fine: Side, anchors: list[Anchor], rule: str
-) -> dict[str, Any]:
+) -> Directions:
     """Write the arms' unit vectors and, as JSON, what they are and why one is missing.
 
     ``anchors`` come with the steered one first.
     """
     if not anchors:
         why = "no candidates passed the selection, so there is no anchor"
-        description: dict[str, Any] = {
+        nothing: Directions = {
             "anchor": None,
             "anchors": [],
             "children": [],
@@ -164,8 +168,8 @@ def _write_directions(
             "arms": {},
             "missing": dict.fromkeys(("coarse", "fine", "multi"), why),
         }
-        write_json(out / "directions.json", description)
-        return description
+        write_document(out, DIRECTIONS, nothing)
+        return nothing
     best = anchors[0]
     children = best.children
     vectors = arm_directions(
@@ -173,7 +177,7 @@ def _write_directions(
     )
     save_file(
         {name: vectors[name].contiguous() for name in sorted(vectors)},
-        out / "directions.safetensors",
+        out / DIRECTIONS_VECTORS.name,
     )
     what = {
         "coarse": f"unit decoder row of coarse latent {best.coarse}",
@@ -181,7 +185,7 @@ def _write_directions(
         f"the children of coarse latent {best.coarse} by the {rule} rule",
         "multi": "normalised sum of the coarse and the fine direction",
     }
-    description = {
+    description: Directions = {
         "anchor": best.coarse,
         "anchors": [anchor.coarse for anchor in anchors],
         "children": children.tolist(),
@@ -189,7 +193,7 @@ def _write_directions(
         "arms": {name: what[name] for name in vectors},
         "missing": _missing_arms(set(vectors), best.coarse, len(children), rule),
     }
-    write_json(out / "directions.json", description)
+    write_document(out, DIRECTIONS, description)
     return description
 
 

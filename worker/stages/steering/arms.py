@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +12,15 @@ from torch import Tensor
 
 from loopscope.numerics.directions import summed_direction
 from loopscope.numerics.sampling import keyed_generator, random_direction
+from loopscope.specs.artifacts.capture import RESIDUAL
+from loopscope.specs.artifacts.decomposition import FEATURES
+from loopscope.specs.artifacts.gate import Directions
+from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
+from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.prompts import read_prompts
-from loopscope.worker.stages.tables import read_columns
+from loopscope.worker.stages.tables import read_columns, read_document
 
 SYSTEM_PROMPT = "systemPrompt"
 PLACEBO_PROMPT = "placeboPrompt"
@@ -49,15 +52,15 @@ class Arms:
         }
 
 
-def build_arms(payload: dict[str, Any], context: StageContext, d_model: int) -> Arms:
+def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) -> Arms:
     """Read the mapping's directions and make the controls that the payload asks for.
 
     Raises TerminalFailure ``ShapeMismatch`` when a direction is not as wide as the model.
     """
     mapping = context.artifact("mapping", payload["mapping"]["digest"])
-    path = mapping / "directions.safetensors"
+    path = mapping / DIRECTIONS_VECTORS.name
     directions = load_file(path) if path.exists() else {}
-    found = json.loads((mapping / "directions.json").read_text())
+    found = read_document(mapping, DIRECTIONS)
     arms = Arms({}, targets={"coarse": found["anchors"], "fine": found["children_of_all"]})
     for name in payload["arms"]:
         if name == "random":
@@ -87,9 +90,10 @@ def _add(arms: Arms, name: str, vector: Tensor | None, why: str | None) -> None:
         arms.vectors[name] = vector.float()
 
 
-def _latents_of_primary(found: dict[str, Any], arms: Arms) -> dict[str, dict[str, list[int]]]:
-    coarse, fine = [found["anchor"]], list(found["children"])
-    parts = {
+def _latents_of_primary(found: Directions, arms: Arms) -> dict[str, dict[str, list[int]]]:
+    coarse = [] if found["anchor"] is None else [found["anchor"]]
+    fine = found["children"]
+    parts: dict[str, dict[str, list[int]]] = {
         "coarse": {"coarse": coarse, "fine": []},
         "fine": {"coarse": [], "fine": fine},
         "multi": {"coarse": coarse, "fine": fine},
@@ -100,7 +104,7 @@ def _latents_of_primary(found: dict[str, Any], arms: Arms) -> dict[str, dict[str
 Built = tuple[Tensor | None, dict[str, list[int]], str | None]
 
 
-def _coarse_pair(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
+def _coarse_pair(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """The steered anchor and the next: as many sources as multi has, at one resolution."""
     pair = found["anchors"][:2]
     if len(pair) < 2:
@@ -110,7 +114,7 @@ def _coarse_pair(payload: dict[str, Any], context: StageContext, found: dict[str
     return vector, {"coarse": pair, "fine": []}, "the two decoder rows cancel"
 
 
-def _non_children(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
+def _non_children(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """As many fine latents as the anchor has children, none of them any anchor's child.
 
     Each fires about as often as a child, and none answers to the concept.
@@ -127,7 +131,11 @@ def _non_children(payload: dict[str, Any], context: StageContext, found: dict[st
 
 
 def _drawn(
-    payload: dict[str, Any], context: StageContext, side: str, wanted: list[int], targets: list[int]
+    payload: SteeringPayload,
+    context: StageContext,
+    side: Side,
+    wanted: list[int],
+    targets: list[int],
 ) -> list[int]:
     """Return for each of ``wanted`` a latent of the side that fires alike and is no target.
 
@@ -135,7 +143,7 @@ def _drawn(
     control made of them would be one more arm of the concept.
     """
     folder = context.artifact("decomposition", payload[side]["digest"])
-    features = read_columns(folder / "features.parquet")
+    features = read_columns(folder / FEATURES.name)
     concept = (features["q_value"] <= CONCEPT_Q_MAX) & (features["selectivity"] > 0)
     excluded = [*targets, *np.flatnonzero(concept).tolist()]
     return matched_latents(features["n_firing"], wanted, excluded, payload["sampling"]["seed"])
@@ -165,7 +173,7 @@ def matched_latents(
     return drawn
 
 
-def _random_latent(payload: dict[str, Any], context: StageContext, found: dict[str, Any]) -> Built:
+def _random_latent(payload: SteeringPayload, context: StageContext, found: Directions) -> Built:
     """One coarse decoder row that fires about as often as the anchor and is none."""
     if found["anchor"] is None:
         return None, {}, "there is no anchor to be matched"
@@ -177,12 +185,10 @@ def _random_latent(payload: dict[str, Any], context: StageContext, found: dict[s
     return vector, {"coarse": drawn, "fine": []}, f"decoder row {drawn[0]} is zero"
 
 
-def _mean_difference(
-    payload: dict[str, Any], context: StageContext, _found: dict[str, Any]
-) -> Built:
+def _mean_difference(payload: SteeringPayload, context: StageContext, _found: Directions) -> Built:
     """Mean target minus mean neutral residual over the captured rows of the discover split."""
     folder = context.artifact("capture", payload["capture"]["digest"])
-    tensors = load_file(folder / "residual.safetensors")
+    tensors = load_file(folder / RESIDUAL.name)
     prompts = read_prompts(payload["coarse"], context)
     chosen = prompts["split"] == "discover"
     rows = tensors["prompt_index"].numpy()

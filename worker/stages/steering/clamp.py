@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from loopscope.numerics.intervention import Clearing, LatentReader
+from loopscope.specs.payloads.steering import SIDES, SteeringPayload
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.steering.arms import Arms
-
-SIDES = ("coarse", "fine")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ClampedLatents:
 
 
 def clamped_latents(
-    payload: dict[str, Any], context: StageContext, arms: Arms
+    payload: SteeringPayload, context: StageContext, arms: Arms
 ) -> ClampedLatents | None:
     """Return the latents to clear, read once for the whole run; None where arms only add."""
     if payload.get("method", "add") != "clamp":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,11 @@ from loopscope.numerics.budget_error import (
 )
 from loopscope.numerics.fixed_text import POSITIONS_PER_TEXT
 from loopscope.numerics.paired import Contrast, paired_contrast
-from loopscope.numerics.verdict import contrast_record
+from loopscope.specs.artifacts import verdict as records
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.scored import UNSTEERED, Scored
+from loopscope.worker.stages.steering.verdict_record import contrast_record
 
 Values = dict[Row, float]
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ def budget_errors(scored: Scored, concept: Values) -> dict[str, BudgetError]:
     }
 
 
-def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> dict[str, Any] | None:
+def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> records.Budget | None:
     """Return the budgets' error for ``verdict.json``, None where strengths are norms."""
     if scored.budget is None:
         return None
@@ -69,18 +69,15 @@ def budget_record(scored: Scored, errors: dict[str, BudgetError]) -> dict[str, A
     }
 
 
-def budget_metrics(record: dict[str, Any]) -> dict[str, Any]:
-    """Return for the status on how many texts budgets rest, and what that costs.
-
-    ``budget_sd`` is the largest sd that a contrast of the verdict owes to them, None where unknown.
-    """
+def largest_budget_sd(record: records.Budget) -> float | None:
+    """Return the largest sd that a contrast of the verdict owes to budgets, None where unknown."""
     binding = {f"multi-{arm}" for arm in ("coarse", "fine")}
     added = [e["shared_sd"] for e in record["errors"] if e["contrast"] in binding]
     known = [sd for sd in added if sd is not None]
-    return {"budget_texts": record["texts"], "budget_sd": max(known, default=None)}
+    return max(known, default=None)
 
 
-def system_prompt_record(scored: Scored, concept: Values) -> dict[str, Any] | None:
+def system_prompt_record(scored: Scored, concept: Values) -> records.SystemPrompt | None:
     """Return the system prompt beside the arms at its own KL, None without one.
 
     ``arms`` holds for each of coarse, fine and multi its contrast with the prompt, its score read
@@ -113,7 +110,7 @@ def _placebo(scored: Scored, concept: Values) -> Contrast:
     )
 
 
-def _beside_prompt(scored: Scored, concept: Values, arm: str, prompt: int) -> dict[str, Any]:
+def _beside_prompt(scored: Scored, concept: Values, arm: str, prompt: int) -> records.BesidePrompt:
     strengths = sorted({cell.strength for cell in scored.cells if cell.arm == arm})
     at = _at_strengths(scored, concept, arm, strengths, scored.neutral.kl)
     assert at is not None, "an arm has the strengths that it reached"

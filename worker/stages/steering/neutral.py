@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from loopscope.numerics.fixed_text import (
 )
 from loopscope.numerics.outcomes import changed_activation
 from loopscope.numerics.scores import read_prefixed, text_kl, text_kl_of_prefix, text_loss_rise
+from loopscope.specs.payloads.references import Preflights
+from loopscope.specs.payloads.steering import SIDES, Side
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.cells import Cell
@@ -35,7 +37,6 @@ CELLS_PER_PASS_MAX = 64
 TEXTS_PER_SHARD = 4
 BUDGETS = {"nextTokenKl": text_kl, "fluencyLoss": text_loss_rise}
 """What is made equal between arms, by the unit of the strengths: nats per token of a text."""
-SIDES = ("coarse", "fine")
 CARRIED_ON_MAX = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest accepted difference between a whole pass and one that begins at the hook, relative to the
 largest final state."""
@@ -51,7 +52,20 @@ class NeutralScores:
     """
 
     kl: Floats
-    collateral: dict[str, Floats]
+    collateral: dict[Side, Floats]
+
+
+class CollateralOfTexts(TypedDict):
+    """Of each cell the change of a dictionary's latents on some texts, and what was there."""
+
+    changed: dict[Side, list[float]]
+    before: dict[Side, float]
+
+
+class EffectsOfTexts(CollateralOfTexts):
+    """The same with the KL [cells that were measured, texts] in nats."""
+
+    kl: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,7 @@ class NeutralTexts:
         model, place_of_hook = self.run.model.causal, self.run.place
         return read_text(model, place_of_hook, tokens, positions, self.run.context.device)
 
-    def check_carried_on(self) -> dict[str, Any]:
+    def check_carried_on(self) -> Preflights:
         """Compare a pass that begins at the hook with a whole one, on the first text.
 
         Raises TerminalFailure ``PreflightFailed``.
@@ -188,7 +202,7 @@ class NeutralTexts:
 
     def _scores(
         self, cells: Sequence[Cell], wanted: Sequence[int], places: Sequence[int]
-    ) -> dict[str, Any]:
+    ) -> EffectsOfTexts:
         prefixed = {
             (arm, place): read_prefixed(self.run.model.causal, self.text(place), prefix)
             for arm, prefix in self.run.prefixes.items()
@@ -213,7 +227,7 @@ class NeutralTexts:
         cells: Sequence[Cell],
         places: Sequence[int],
         prefixed: dict[tuple[str, int], FixedText],
-    ) -> dict[str, Any]:
+    ) -> CollateralOfTexts:
         """Return Σ |a − b| of each cell and Σ b over some texts' positions, for each dictionary."""
         rows = torch.cat([self.text(place).measured for place in places])
         steered = [cell for cell in cells if cell.arm not in self.run.prefixes]
@@ -225,7 +239,8 @@ class NeutralTexts:
             else next(moved)
             for cell in cells
         ]
-        changed, before = {}, {}
+        changed: dict[Side, list[float]] = {}
+        before: dict[Side, float] = {}
         for side in SIDES:
             reference = self.run.payload[side]["dictionary"]
             dictionary = self.run.context.dictionary(reference).to(self.run.context.device)

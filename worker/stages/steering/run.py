@@ -7,18 +7,24 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from loopscope.numerics.capture import HookNeverFired, NotFinite
 from loopscope.numerics.hooks import HookPlace
 from loopscope.numerics.intervention import Intervention
 from loopscope.numerics.sampling import SamplingRule
+from loopscope.specs.artifacts.capture import NORMS, Norms
+from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
 from loopscope.worker.stages.steering.cells import Cell, added_vectors
 from loopscope.worker.stages.steering.clamp import ClampedLatents, clamped_latents
+from loopscope.worker.stages.tables import read_document
+
+Kept = TypeVar("Kept")
+"""JSON: what is computed is what is read back."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class SteeringRun:
     their tokens, without BOS.
     """
 
-    payload: dict[str, Any]
+    payload: SteeringPayload
     context: StageContext
     model: LoadedModel
     arms: Arms
@@ -64,7 +70,7 @@ class SteeringRun:
         rules = self.payload["sampling"]
         return SamplingRule(rules["temperature"], rules["topK"], rules["topP"], rules["greedy"])
 
-    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
+    def kept(self, name: str, compute: Callable[[], Kept]) -> Kept:
         """Return the JSON shard ``name``, computing and sealing it if it is not there."""
         path = self.context.shards.sealed(name)
         if path is None:
@@ -75,16 +81,16 @@ class SteeringRun:
             except NotFinite as error:
                 raise TerminalFailure("NotFinite", str(error)) from error
             path = self.context.shards.seal(name, lambda part: _write_text(part, text))
-        return json.loads(path.read_text())
+        kept: Kept = json.loads(path.read_text())
+        return kept
 
-    def norms(self) -> dict[str, float]:
+    def norms(self) -> Norms:
         """Return the residual norms that the capture measured."""
         capture = self.context.artifact("capture", self.payload["capture"]["digest"])
-        found: dict[str, float] = json.loads((capture / "norms.json").read_text())
-        return found
+        return read_document(capture, NORMS)
 
 
-def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
+def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:
     """Load the model and build the arms.
 
     Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, and what ``encode`` refuses.
@@ -109,7 +115,7 @@ def prepare(payload: dict[str, Any], context: StageContext) -> SteeringRun:
     return run
 
 
-def _prefixes(payload: dict[str, Any], model: LoadedModel) -> dict[str, list[int]]:
+def _prefixes(payload: SteeringPayload, model: LoadedModel) -> dict[str, list[int]]:
     """Return the tokens of the system prompt and of its placebo, each kept apart from what follows.
 
     The placebo has as many tokens: its text is cut, or begun again, and ends in what separates the

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loopscope.specs.artifacts.verdict import Probe
+from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Cell, Row
 from loopscope.worker.stages.steering.neutral import NeutralScores
+from loopscope.worker.stages.steering.shift import ShiftRecord
 
 RANDOM = "random"
 UNSTEERED = ("none", SYSTEM_PROMPT, PLACEBO_PROMPT)
@@ -26,17 +28,17 @@ class Scored:
     norms) have a column for each neutral text, ``neutral_order`` its number in the payload.
     """
 
-    payload: dict[str, Any]
+    payload: SteeringPayload
     cells: list[Cell]
     rows: list[Row]
     tokens: dict[Row, list[int]]
     texts: dict[Row, str]
     outcomes: dict[str, dict[Row, float]]
-    probe: dict[str, Any]
+    probe: Probe
     neutral_order: list[int]
     neutral: NeutralScores
     budget: NDArray[np.float64] | None
-    shifts: list[dict[str, Any]]
+    shifts: list[ShiftRecord]
     special_tokens: frozenset[int]
     arm_cosines: dict[str, float]
     missing: dict[str, str]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +14,16 @@ from loopscope.numerics.batching import in_parts
 from loopscope.numerics.capture import NotFinite
 from loopscope.numerics.sampling import keyed_generator, uniforms
 from loopscope.numerics.steering import generate
+from loopscope.specs.payloads.references import Preflights
+from loopscope.specs.payloads.steering import SteeringMetrics, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.budget import Chosen, choose_cells
 from loopscope.worker.stages.steering.cells import Cell, Row, plan_rows
 from loopscope.worker.stages.steering.neutral import NeutralScores, NeutralTexts
-from loopscope.worker.stages.steering.outcomes import read_outcomes
+from loopscope.worker.stages.steering.outcomes import measured
+from loopscope.worker.stages.steering.outcomes.rereading import read_outcomes
 from loopscope.worker.stages.steering.run import SteeringRun, not_finite, prepare
 from loopscope.worker.stages.steering.scored import Scored
 from loopscope.worker.stages.steering.shift import distribution_shifts
@@ -36,7 +39,7 @@ REPLAY_DIFFERING_MAX = 0.05
 digits on the shape of the batch, and now and then a draw lies that close to a boundary."""
 
 
-def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, Any]:
+def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringMetrics:
     """Write samples, scores, the table of arms and the verdict; return the status numbers.
 
     Raises TerminalFailure ``NothingToSteer``, ``HookNeverFired``, ``NotFinite``, ``EmptyText``.
@@ -52,7 +55,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
     generated = _generate_all(run, cells)
     preflights |= replay_preflight(run, cells, generated)
     outcomes, probe = read_outcomes(run, generated)
-    scored = Scored(
+    reread = Scored(
         payload=payload,
         cells=cells,
         rows=sorted(generated, key=lambda row: (row.opening, row.cell, row.sample)),
@@ -71,6 +74,7 @@ def run(payload: dict[str, Any], context: StageContext, out: Path) -> dict[str, 
         arm_cosines=run.arms.cosines(),
         missing={**run.arms.missing, **chosen.missing},
     )
+    scored = replace(reread, outcomes={**measured(reread, run), **reread.outcomes})
     return {**write_results(scored, out), "preflights": preflights}
 
 
@@ -100,7 +104,7 @@ def _generate_all(run: SteeringRun, cells: list[Cell]) -> dict[Row, list[int]]:
 
 def replay_preflight(
     run: SteeringRun, cells: list[Cell], generated: dict[Row, list[int]]
-) -> dict[str, Any]:
+) -> Preflights:
     """Generate a share of the rows again, in another batch; return the measured difference.
 
     Which rows is a function of the seed. Raises TerminalFailure ``PreflightFailed`` when more of

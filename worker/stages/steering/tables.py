@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
 from loopscope.numerics.paired import rate_interval
-from loopscope.numerics.verdict import Evidence, VerdictRules, decide
+from loopscope.numerics.verdict import Evidence, VerdictRules
+from loopscope.specs.artifacts.steering import (
+    ARMS,
+    DISTRIBUTION_SHIFT,
+    NEUTRAL_TEXT,
+    SAMPLES,
+    SCORES,
+    VERDICT,
+)
+from loopscope.specs.artifacts.verdict import Verdict
+from loopscope.specs.payloads.steering import Interval, SteeringResults
 from loopscope.worker.stages.steering.arms import PRIMARY
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.fairness import (
     budget_errors,
-    budget_metrics,
     budget_record,
+    largest_budget_sd,
     system_prompt_record,
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
-from loopscope.worker.stages.steering.words import word_outcomes
-from loopscope.worker.stages.tables import write_json, write_table
+from loopscope.worker.stages.steering.verdict_record import decision_record
+from loopscope.worker.stages.tables import Columns, write_document, write_table
+
+Outcomes = dict[str, dict[Row, float]]
 
 
-def write_results(scored: Scored, out: Path) -> dict[str, Any]:
+def write_results(scored: Scored, out: Path) -> SteeringResults:
     """Write the files of the artifact and return the numbers for the status."""
-    outcomes = {**word_outcomes(scored), **scored.outcomes}
-    keys = _keys(scored)
+    outcomes, keys = scored.outcomes, _keys(scored)
     write_table(
-        out / "steering_samples.parquet",
+        out,
+        SAMPLES,
         {
             **keys,
             "text": [scored.texts[row] for row in scored.rows],
@@ -45,29 +57,28 @@ def write_results(scored: Scored, out: Path) -> dict[str, Any]:
     }
     columns["perplexity"] = np.exp(columns.pop("log_perplexity"))
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
-    write_table(out / "steering_scores.parquet", {**keys, **columns})
-    write_table(out / "neutral_text.parquet", _neutral_columns(scored))
-    arms = _arm_table(scored, outcomes)
-    write_table(out / "arms.parquet", arms)
-    write_table(out / "distribution_shift.parquet", _shift_columns(scored.shifts))
-    verdict = {**_verdict(scored, outcomes), "probe": scored.probe}
-    write_json(out / "verdict.json", verdict)
+    write_table(out, SCORES, {**keys, **columns})
+    write_table(out, NEUTRAL_TEXT, _neutral_columns(scored))
+    arms = _arm_rows(scored, outcomes)
+    write_table(out, ARMS, _arm_columns(arms, scored, outcomes))
+    write_table(out, DISTRIBUTION_SHIFT, _shift_columns(scored.shifts))
+    verdict = _verdict(scored, outcomes)
+    write_document(out, VERDICT, verdict)
     metrics = _metrics(verdict, arms)
-    return {**metrics, "method": "clamp"} if scored.payload.get("method") == "clamp" else metrics
+    if scored.payload.get("method") == "clamp":
+        metrics["method"] = "clamp"
+    return metrics
 
 
 PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
-_SHIFT_COLUMNS = (
-    "prompt_id", "arm", "strength", "token", "text", "probability_before", "rank_before",
-    "probability_after", "rank_after", "new_arrival",
-)  # fmt: skip
 
 
-def _shift_columns(shifts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: [shift[name] for shift in shifts] for name in _SHIFT_COLUMNS}
+def _shift_columns(shifts: Sequence[Mapping[str, object]]) -> Columns:
+    names = [column.name for column in DISTRIBUTION_SHIFT.columns]
+    return {name: [shift[name] for shift in shifts] for name in names}
 
 
-def _neutral_columns(scored: Scored) -> dict[str, Any]:
+def _neutral_columns(scored: Scored) -> Columns:
     """Return one row for each cell and neutral text, in the order of the spec."""
     places = np.argsort(scored.neutral_order)
     texts = scored.payload["neutralText"]
@@ -82,7 +93,7 @@ def _neutral_columns(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _keys(scored: Scored) -> dict[str, Any]:
+def _keys(scored: Scored) -> Columns:
     ids = [opening["id"] for opening in scored.payload["openings"]]
     return {
         "prompt_id": [ids[row.opening] for row in scored.rows],
@@ -92,15 +103,29 @@ def _keys(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+class ArmRow(TypedDict):
+    """What every table of arms says of one arm at one strength."""
+
+    arm: str
+    strength: float
+    n: int
+    concept_rate: float
+    concept_low: float
+    concept_high: float
+    median_perplexity: float
+    kl: float
+    norm: float
+
+
+def _arm_rows(scored: Scored, outcomes: Outcomes) -> list[ArmRow]:
     """Return one row per arm and strength; rates carry Wilson's 95 % interval."""
-    records = []
+    found: list[ArmRow] = []
     for index, cell in enumerate(scored.cells):
         rows = [row for row in scored.rows if row.cell == index]
         concept = scored.by_text(outcomes["concept"], index)
         low, high = rate_interval(concept, group=scored.group)
         perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
-        records.append(
+        found.append(
             {
                 "arm": cell.arm,
                 "strength": cell.strength,
@@ -111,26 +136,42 @@ def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[st
                 "median_perplexity": _over_known(np.median, perplexity),
                 "kl": scored.divergence[index],
                 "norm": cell.norm,
-                **{
-                    name: _over_known(np.mean, np.array([values[row] for row in rows]))
-                    for name, values in outcomes.items()
-                    if name not in ("concept", "log_perplexity")
-                },
-                **{
-                    f"fixed_text_change_{side}": float(change[index])
-                    for side, change in scored.neutral.collateral.items()
-                },
             }
         )
-    return {name: [record[name] for record in records] for name in records[0]}
+    return found
 
 
-def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> float:
+def _arm_columns(
+    arms: Sequence[Mapping[str, object]], scored: Scored, outcomes: Outcomes
+) -> Columns:
+    """Return the columns of the arms' rows, and their means of all other outcomes."""
+    cells = range(len(scored.cells))
+    return {
+        **{name: [arm[name] for arm in arms] for name in arms[0]},
+        **{
+            name: [_mean_of_cell(scored, values, index) for index in cells]
+            for name, values in outcomes.items()
+            if name not in ("concept", "log_perplexity")
+        },
+        **{
+            f"fixed_text_change_{side}": change.tolist()
+            for side, change in scored.neutral.collateral.items()
+        },
+    }
+
+
+def _mean_of_cell(scored: Scored, values: dict[Row, float], cell: int) -> float:
+    return _over_known(np.mean, np.array([values[row] for row in scored.rows if row.cell == cell]))
+
+
+def _over_known(
+    summary: Callable[[NDArray[np.float64]], np.floating], values: NDArray[np.float64]
+) -> float:
     known = values[~np.isnan(values)]
     return float(summary(known)) if known.size else float("nan")
 
 
-def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+def _verdict(scored: Scored, outcomes: Outcomes) -> Verdict:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
     concept = outcomes["concept"]
     errors = budget_errors(scored, concept)
@@ -153,15 +194,14 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str,
     )
     rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
     return {
-        **decide(evidence, rules),
+        **decision_record(evidence, rules),
         "budget": budget_record(scored, errors),
         "system_prompt": system_prompt_record(scored, concept),
+        "probe": scored.probe,
     }
 
 
-def _rate_among_intact(
-    scored: Scored, outcomes: dict[str, dict[Row, float]]
-) -> dict[str, NDArray[np.float64]]:
+def _rate_among_intact(scored: Scored, outcomes: Outcomes) -> dict[str, NDArray[np.float64]]:
     """Return each arm's concept rate of each opening among its intact texts, NaN without any."""
     concept, intact = outcomes["concept"], outcomes["intact"]
     hits = scored.by_arm({row: concept[row] * intact[row] for row in scored.rows})
@@ -174,39 +214,44 @@ def _rate_among_intact(
     return rates
 
 
-def _metrics(verdict: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "verdict", "reason", "contrast", "estimate", "low", "high", "n", "n_needed",
-        "samples_needed",
-    )  # fmt: skip
-    metrics = {name: verdict[name] for name in names} | _for_several(verdict)
+def _metrics(verdict: Verdict, arms: Sequence[ArmRow]) -> SteeringResults:
+    metrics: SteeringResults = {
+        "verdict": verdict["verdict"],
+        "reason": verdict["reason"],
+        "contrast": verdict["contrast"],
+        "estimate": verdict["estimate"],
+        "low": verdict["low"],
+        "high": verdict["high"],
+        "n": verdict["n"],
+        "n_needed": verdict["n_needed"],
+        "samples_needed": verdict["samples_needed"],
+    }
+    if verdict["p"]:  # what a verdict among several is corrected and pooled by
+        metrics["p"] = verdict["p"]
+        metrics["primary"] = _primary(verdict)
     if verdict["budget"] is not None:
-        metrics |= budget_metrics(verdict["budget"])
-    steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
+        metrics["budget_texts"] = verdict["budget"]["texts"]
+        metrics["budget_sd"] = largest_budget_sd(verdict["budget"])
+    steered = [arm for arm in arms if arm["arm"] in PRIMARY]
     if steered:
-        best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
-        metrics |= {
-            "best_arm": arms["arm"][best],
-            "best_strength": arms["strength"][best],
-            "best_concept_rate": arms["concept_rate"][best],
-            "best_median_perplexity": _known(arms["median_perplexity"][best]),
-        }
-    if "none" in arms["arm"]:
-        none = arms["arm"].index("none")
-        metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
-        metrics["unsteered_median_perplexity"] = _known(arms["median_perplexity"][none])
+        best = max(steered, key=lambda arm: (arm["concept_rate"], -arm["kl"]))
+        metrics["best_arm"] = best["arm"]
+        metrics["best_strength"] = best["strength"]
+        metrics["best_concept_rate"] = best["concept_rate"]
+        metrics["best_median_perplexity"] = _known(best["median_perplexity"])
+    unsteered = next((arm for arm in arms if arm["arm"] == "none"), None)
+    if unsteered is not None:
+        metrics["unsteered_concept_rate"] = unsteered["concept_rate"]
+        metrics["unsteered_median_perplexity"] = _known(unsteered["median_perplexity"])
     return metrics
 
 
-def _for_several(verdict: dict[str, Any]) -> dict[str, Any]:
-    """Return what a verdict among several is corrected and pooled by; nothing where untested."""
-    if not verdict["p"]:
-        return {}
-    primary = [c for c in verdict["contrasts"] if c["contrast"] in PRIMARY_CONTRASTS]
-    intervals = {
-        c["contrast"]: {name: c[name] for name in ("estimate", "low", "high")} for c in primary
+def _primary(verdict: Verdict) -> dict[str, Interval]:
+    return {
+        c["contrast"]: {"estimate": c["estimate"], "low": c["low"], "high": c["high"]}
+        for c in verdict["contrasts"]
+        if c["contrast"] in PRIMARY_CONTRASTS
     }
-    return {"p": verdict["p"], "primary": intervals}
 
 
 def _known(value: float) -> float | None:

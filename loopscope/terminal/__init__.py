@@ -1,0 +1,5 @@
+"""What a terminal shows while a command works or waits, and how it is ended from there.
+
+A display reads views and prints; it decides nothing and writes to no state folder. A reader that
+went away, Ctrl-C and SIGTERM each end a command with one last line and their own exit status.
+"""

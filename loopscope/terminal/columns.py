@@ -1,0 +1,16 @@
+"""A table on a terminal, as kubectl prints it."""
+
+from __future__ import annotations
+
+from loopscope.reports.text_table import TextTable
+from loopscope.terminal.printable import printable
+
+
+def show(table: TextTable) -> None:
+    """Print a table as kubectl does: padded columns, nothing cut off."""
+    widths = [
+        max(len(cell) for cell in column) for column in zip(table.columns, *table.rows, strict=True)
+    ]
+    for row in [table.columns, *table.rows]:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(printable("   ".join(padded).rstrip()))

@@ -1,0 +1,150 @@
+"""The evidence bundle: spec, manifests, tables and report, readable without Loopscope."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pyarrow
+import pyarrow.parquet
+
+from loopscope.reports.page.html import render_report
+from loopscope.reports.page.provenance import spec_yaml
+from loopscope.reports.page.writing import check_writable_place
+from loopscope.specs.artifact_files import ArtifactFile
+from loopscope.specs.artifacts import capture, mapping, steering
+from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.pipeline import NodeName
+from loopscope.state import failpoints
+from loopscope.state.artifacts.manifests import MANIFEST
+from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import file_sha256, fsync_path
+from loopscope.views.documents.objects import object_document
+from loopscope.views.experiment import ExperimentView, StageView
+
+
+def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: bool = False) -> Path:
+    """Write the bundle to ``destination``, all of it or nothing; return the folder.
+
+    The bytes are a function of the view: exporting twice gives equal files. Raises
+    TerminalFailure when the folder exists and is not empty, or when a stage is unfinished and
+    ``allow_partial`` is false; Corrupt when an artifact changed since the view was read.
+    """
+    destination = destination.absolute()
+    _check_destination(destination)
+    if not allow_partial:
+        _check_finished(view)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        _fill(view, temporary)
+        _make_durable(temporary)
+        _move(temporary, destination)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return destination
+
+
+def _check_destination(destination: Path) -> None:
+    if not destination.is_dir():
+        check_writable_place(destination)
+    if destination.is_dir() and not any(destination.iterdir()):
+        return
+    if destination.exists() or destination.is_symlink():
+        raise TerminalFailure(
+            "DestinationNotEmpty",
+            f"{destination} exists and is not an empty folder; name a new one, or remove it first",
+        )
+
+
+def _check_finished(view: ExperimentView) -> None:
+    problems = [f"{stage.name} ({stage.problem})" for stage in view.unfinished]
+    if view.stale:
+        problems.insert(0, "the spec was edited and the stages do not yet answer the edit")
+    if problems:
+        raise TerminalFailure(
+            "NotReady",
+            f"{view.experiment.key} is not finished: {'; '.join(problems)}; wait until it is "
+            "Ready, or export what there is with --allow-partial",
+        )
+
+
+def _fill(view: ExperimentView, folder: Path) -> None:
+    (folder / "spec.yaml").write_text(spec_yaml(view), encoding="utf-8")
+    (folder / "report.html").write_text(render_report(view), encoding="utf-8")
+    _write_status(view, folder / "status.json")
+    (folder / "manifests").mkdir()
+    for stage in view.stages.values():
+        if stage.folder is not None:
+            source = stage.folder / MANIFEST
+            shutil.copyfile(source, folder / "manifests" / f"{stage.name}.json")
+    (folder / "capture").mkdir()
+    _copy(view, "capture", capture.FILES, folder)
+    _copy(view, view.prompts.name, (PROMPTS,), folder)
+    _copy(view, "mapping", mapping.FILES, folder)
+    _copy(view, "steering", steering.FILES, folder)
+    for side in ("coarse", "fine"):
+        _write_features(view, side, folder / bundled_features(side))
+
+
+def _write_status(view: ExperimentView, path: Path) -> None:
+    """Write what each object said of itself, the spec aside: it stands in ``spec.yaml``."""
+    records = [view.experiment, *(s.record for s in view.stages.values() if s.record is not None)]
+    documents = [object_document(record) for record in records]
+    told = [{k: v for k, v in document.items() if k != "spec"} for document in documents]
+    path.write_text(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _copy(
+    view: ExperimentView, name: NodeName, files: Sequence[ArtifactFile], folder: Path
+) -> None:
+    """Copy payload files and check the copies; nothing for a stage without an artifact."""
+    stage = view.stage(name)
+    if stage.artifact is None:
+        return
+    for file in files:
+        can_lack = file.can_lack or not stage.available  # other rules, other files
+        if file.bundled is None or (can_lack and file.name not in stage.artifact.files):
+            continue
+        copy = folder / file.bundled / file.name
+        shutil.copyfile(stage.path(file.name), copy)
+        if file_sha256(copy) != stage.artifact.files[file.name].sha256:
+            raise Corrupt(f"{name}/{file.name} changed while it was exported")
+
+
+def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path: Path) -> None:
+    """Write a feature table with the column ``candidate``."""
+    stage: StageView = view.stage(side)
+    if stage.artifact is None:
+        return
+    table = pyarrow.parquet.read_table(stage.path(FEATURES.name))
+    candidates = set(view.candidates(side))
+    marks: list[bool] = [latent in candidates for latent in table["latent"].to_pylist()]
+    table = table.append_column(CANDIDATE.name, pyarrow.array(marks, pyarrow.bool_()))
+    pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
+
+
+def _make_durable(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        fsync_path(path)
+    fsync_path(folder)
+
+
+def _move(temporary: Path, destination: Path) -> None:
+    failpoints.reach("bundle-rename")
+    try:
+        temporary.rename(destination)
+    except OSError as error:
+        raise TerminalFailure(
+            "DestinationNotEmpty",
+            f"{destination} was filled by someone else meanwhile ({error.strerror}); "
+            "name a new folder",
+        ) from None
+    fsync_path(destination.parent)

@@ -1,0 +1,103 @@
+"""The steering picture: how much concept each arm buys for how much disturbance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas
+from markupsafe import Markup
+
+from loopscope.reports.page.figures.svg import (
+    Canvas,
+    Frame,
+    compact,
+    decades,
+    linear,
+    logarithmic,
+    points,
+    ticks,
+)
+from loopscope.views.numbers import decimal, interval, percent
+
+LEFT, TOP, RIGHT, BOTTOM = 58.0, 34.0, 640.0, 344.0
+LINE = 13.0
+
+
+def concept_against_kl(arms: pandas.DataFrame) -> Markup:
+    """Return concept rate (with 95 % intervals) against next-token KL, one line an arm.
+
+    ``arms`` holds ``arms.parquet``. The unsteered arm has no KL: it is the horizontal line.
+    """
+    steered = arms[(arms["arm"] != "none") & (arms["kl"] > 0)]
+    canvas = Canvas(760, 400, "Concept rate against next-token KL, by arm and strength")
+    if steered.empty:
+        canvas.text(20, 40, "no steered arm was scored")
+        return canvas.picture()
+    marks = decades(float(steered["kl"].min()), float(steered["kl"].max()))
+    frame = Frame(
+        canvas,
+        LEFT,
+        TOP,
+        RIGHT,
+        BOTTOM,
+        logarithmic(marks[0], marks[-1], LEFT + 8, RIGHT - 8),
+        linear(0, 1, BOTTOM - 6, TOP + 8),
+    )
+    up = ticks(0, 1, 5)
+    frame.y_axis(up, [percent(v, 0) for v in up], "texts with a lexicon word")
+    frame.x_axis(marks, [compact(v) for v in marks], "next-token KL on neutral text, nats (log)")
+    for row in arms[arms["arm"] == "none"].itertuples():
+        height = frame.y(row.concept_rate)
+        canvas.line(LEFT, height, RIGHT, height, "arm-line arm-none", stroke_dasharray="5 4")
+        canvas.text(RIGHT + 6, height + 4, "none", "label arm-none")
+    labels: list[tuple[float, float, str]] = []
+    for arm, rows in steered.groupby("arm", sort=False):
+        labels.append(_arm(frame, str(arm), rows.sort_values("strength")))
+    _labels(canvas, labels)
+    return canvas.picture()
+
+
+def arm_class(arm: str) -> str:
+    """Return the CSS class that colours an arm; all random draws share one."""
+    kind = "random" if arm.startswith("random-") else arm
+    return f"arm-{kind}" if kind in ("none", "coarse", "fine", "multi", "random") else "arm-other"
+
+
+def _arm(frame: Frame, arm: str, rows: pandas.DataFrame) -> tuple[float, float, str]:
+    css = arm_class(arm)
+    line = [(frame.x(row.kl), frame.y(row.concept_rate)) for row in rows.itertuples()]
+    frame.canvas.add("polyline", points=points(line), css=f"arm-line {css}")
+    for row, (x, y) in zip(rows.itertuples(), line, strict=True):
+        frame.canvas.line(
+            x, frame.y(row.concept_low), x, frame.y(row.concept_high), f"whisker {css}"
+        )
+        frame.canvas.add("circle", tip=_tip(row), cx=x, cy=y, r=5, css=f"dot {css}")
+    x, y = line[-1]
+    return x, y, arm
+
+
+def _labels(canvas: Canvas, labels: list[tuple[float, float, str]]) -> None:
+    """Write each arm's name beside its last point, moved apart where two would overlap.
+
+    The random draws share one colour and one name, beside the highest of them.
+    """
+    taken: list[float] = []
+    named: set[str] = set()
+    for x, y, arm in sorted(labels, key=lambda label: label[1]):
+        name = "random draws" if arm.startswith("random-") else arm
+        if name in named:
+            continue
+        named.add(name)
+        height = min(y, BOTTOM - 14)
+        while any(abs(height - other) < LINE for other in taken):
+            height -= 1
+        taken.append(height)
+        canvas.text(x + 10, height - 4, name, f"label strong {arm_class(arm)}")
+
+
+def _tip(row: Any) -> str:
+    return (
+        f"{row.arm} at {row.strength:g}: concept {percent(row.concept_rate, 0)} "
+        f"{interval(row.concept_low, row.concept_high)}, perplexity "
+        f"{decimal(row.median_perplexity, 1)}, KL {decimal(row.kl, 3)}"
+    )

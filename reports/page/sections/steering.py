@@ -1,0 +1,168 @@
+"""The steering sections: arms, contrasts, next tokens and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas
+from markupsafe import Markup
+
+from loopscope.reports.page import fairness
+from loopscope.reports.page.figures.steering import concept_against_kl
+from loopscope.reports.page.samples import OpeningSamples, samples_by_opening
+from loopscope.reports.page.sections.missing import Missing
+from loopscope.reports.page.shift_table import OpeningShift, shifts_by_opening
+from loopscope.reports.page.story import assay_sentence
+from loopscope.reports.text_table import TextTable
+from loopscope.specs.artifacts.capture import NORMS
+from loopscope.specs.artifacts.steering import ARMS, VERDICT
+from loopscope.specs.artifacts.verdict import ContrastRecord, Verdict
+from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.numbers import (
+    MINUS,
+    MISSING,
+    count,
+    decimal,
+    p_value,
+    signed,
+    signed_interval,
+)
+
+OUTCOMES = (
+    *ARMS.named("probe", "target_latent", "sibling", "targetedness"),
+    "collateral_coarse",
+    "collateral_fine",
+    *ARMS.named("fixed_text_change_coarse", "fixed_text_change_fine", "distinct_2"),
+)
+"""Shown where they are there; the two in the middle only in older results."""
+
+
+@dataclass(frozen=True)
+class StrengthUnit:
+    """The unit of the strengths; ``size`` in model units, None where it has none or is unknown."""
+
+    name: str
+    words: str
+    size: float | None
+
+
+@dataclass(frozen=True)
+class SteeringSection:
+    """A steering run; ``arms`` have the columns of ``arms.parquet``.
+
+    What an older run did not measure is an empty table or text.
+    """
+
+    stage: StageView
+    rules: Mapping[str, Any]
+    arms: list[dict[str, object]]
+    verdict: Verdict
+    assay: str
+    contrasts: TextTable
+    intact: TextTable
+    secondary: TextTable
+    budgets: TextTable
+    budget_texts: int | None
+    beside_prompt: TextTable
+    placebo: str
+    figure: Markup
+    outcomes: TextTable
+    shifts: list[OpeningShift]
+    shifts_hidden: int
+    openings: list[OpeningSamples]
+    samples_hidden: int
+    unit: StrengthUnit
+    clamps: bool
+
+
+def steering(view: ExperimentView) -> SteeringSection | Missing:
+    """Return the arms' table, contrasts, picture and samples."""
+    stage = view.stage("steering")
+    if not stage.available:
+        return Missing(stage)
+    arms = stage.table(ARMS)
+    verdict = stage.document(VERDICT)
+    budget = verdict.get("budget")
+    openings, hidden = samples_by_opening(stage)
+    shifts, shifts_hidden = shifts_by_opening(stage)
+    return SteeringSection(
+        stage=stage,
+        rules=stage.spec,
+        arms=arms.to_dict("records"),
+        verdict=verdict,
+        assay=assay_sentence(verdict),
+        contrasts=_contrasts(verdict.get("contrasts")),
+        intact=_contrasts(verdict.get("intact")),
+        secondary=_contrasts(verdict.get("secondary")),
+        budgets=fairness.budget_errors(verdict),
+        budget_texts=budget.get("texts") if budget else None,
+        beside_prompt=fairness.beside_prompt(verdict),
+        placebo=fairness.placebo_sentence(verdict),
+        figure=concept_against_kl(arms),
+        outcomes=_outcomes(arms),
+        shifts=shifts,
+        shifts_hidden=shifts_hidden,
+        openings=openings,
+        samples_hidden=hidden,
+        unit=_strength_unit(view, stage),
+        clamps=stage.spec.get("method") == "clamp",
+    )
+
+
+_CONTRAST: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "outcome": ("outcome", lambda entry: str(entry["outcome"]).replace("_", " ")),
+    "contrast": ("contrast", lambda entry: entry["contrast"].replace("-", f" {MINUS} ", 1)),
+    "estimate": ("estimate", lambda entry: signed(entry["estimate"], 3)),
+    "low": ("95 % interval", lambda entry: signed_interval(entry["low"], entry["high"], 3)),
+    "n": ("n", lambda entry: count(entry["n"])),
+    "p_holm": ("p (Holm)", lambda entry: p_value(entry["p_holm"])),
+    "p_two_sided": ("p", lambda entry: p_value(entry["p_two_sided"])),
+}
+
+
+def _contrasts(entries: Sequence[ContrastRecord] | None) -> TextTable:
+    """Return what of the contrasts fits a page, as columns and rows of text; verdict.json has all.
+
+    A p that was corrected stands in place of the plain one.
+    """
+    entries = entries or []
+    given = {name for entry in entries for name in entry}
+    shown = [name for name in _CONTRAST if name in given]
+    if "p_holm" in shown and "p_two_sided" in shown:
+        shown.remove("p_two_sided")
+    rows = [
+        [_CONTRAST[name][1](entry) if name in entry else MISSING for name in shown]
+        for entry in entries
+    ]
+    return TextTable([_CONTRAST[name][0] for name in shown], rows)
+
+
+def _outcomes(arms: pandas.DataFrame) -> TextTable:
+    """Return the arms' further outcomes as columns and rows of text."""
+    shown = ("arm", "strength", *(name for name in OUTCOMES if name in arms))
+    rows = [[_cell(row[name]) for name in shown] for row in arms.to_dict("records")]
+    return TextTable([name.replace("_", " ") for name in shown], rows)
+
+
+def _cell(value: object) -> str:
+    return decimal(value, 3) if value is None or isinstance(value, float) else str(value)
+
+
+def _strength_unit(view: ExperimentView, stage: StageView) -> StrengthUnit:
+    """Return the unit of the strengths in words, with its size where the capture is at hand."""
+    unit = stage.spec["strengthUnit"]
+    capture = view.stage("capture")
+    norms = capture.document(NORMS) if capture.available else None
+    words, size = {
+        "nextTokenKl": ("nats of next-token KL on neutral text", None),
+        "fluencyLoss": ("nats per token by which neutral text gets less likely", None),
+        "centredResidualNorm": (
+            "median norm of (h minus mean h)",
+            norms and norms.get("median_centred_norm"),
+        ),
+        "residualNorm": ("median norm of h", norms and norms.get("median_norm")),
+        "absolute": ("1", None),
+    }[unit]
+    return StrengthUnit(unit, words, size)

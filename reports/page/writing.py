@@ -1,0 +1,48 @@
+"""The page as a file, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from loopscope.reports.page.html import render_report, render_several
+from loopscope.state import failpoints
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import durable_replace
+from loopscope.views.experiment import ExperimentView
+from loopscope.views.several import Several
+
+
+def write_report(view: ExperimentView, path: Path) -> Path:
+    """Write the report to a file, replacing an older one in one step; return its path."""
+    return _write_page(path, lambda: render_report(view))
+
+
+def write_several(title: str, found: Several, path: Path) -> Path:
+    """Write the report on several experiments to a file, as ``write_report`` does."""
+    return _write_page(path, lambda: render_several(title, found))
+
+
+def _write_page(path: Path, render: Callable[[], str]) -> Path:
+    path = path.absolute()
+    check_writable_place(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        failpoints.reach("report-write")
+        temporary.write_text(render(), encoding="utf-8")
+        durable_replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def check_writable_place(path: Path) -> None:
+    """Raise TerminalFailure when nothing can be written at ``path``."""
+    if path.is_dir():
+        raise TerminalFailure("BadDestination", f"{path} is a folder; name a file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise TerminalFailure(
+            "BadDestination",
+            f"{path.parent} is no folder that can be written; create it, or name another place",
+        )

@@ -1,0 +1,1 @@
+"""Objects as text in columns: what ``get`` and ``describe`` print."""

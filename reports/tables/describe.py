@@ -1,0 +1,220 @@
+"""One object in full, as ``kubectl describe`` would print it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
+from loopscope.views.numbers import (
+    NOT_RECORDED,
+    age,
+    byte_size,
+    iso,
+    magnitude,
+    testable,
+)
+
+WIDTH = 24
+VALUE_CHARACTERS_MAX = 160
+SUMMARY_CHARACTERS_MAX = 1000
+"""The reason of a verdict is read to its end."""
+
+
+def describe_text(
+    record: ObjectRecord,
+    events: Sequence[EventRecord],
+    jobs: Sequence[JobHead],
+    artifact: ArtifactRecord | None,
+    *,
+    now: float,
+    children: Sequence[ObjectRecord] = (),
+) -> str:
+    """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
+
+    Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length.
+    """
+    lines = [
+        *_metadata(record, now),
+        "Spec:",
+        *_tree(record.spec, 1, VALUE_CHARACTERS_MAX),
+        "Status:",
+        *_status(record, now),
+        *_artifact(record, artifact, now),
+        *_children(children),
+        *_verdicts(children),
+        *_jobs(jobs, now),
+        *_events(events, now),
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _metadata(record: ObjectRecord, now: float) -> Iterator[str]:
+    yield _line("Name", record.key.name)
+    yield _line("Namespace", record.key.namespace)
+    yield _line("Kind", record.key.kind)
+    for title, values in (("Labels", record.labels), ("Annotations", record.annotations)):
+        yield _line(title, ", ".join(f"{k}={v}" for k, v in sorted(values.items())) or "<none>")
+    created = f"{iso(record.creation_timestamp)} ({age(now - record.creation_timestamp)} ago)"
+    yield _line("Created", created)
+    if record.deletion_timestamp is not None:
+        waits = ", ".join(record.finalizers)
+        yield _line("Deleting since", f"{iso(record.deletion_timestamp)} (waits for {waits})")
+    if record.owner is not None:
+        yield _line("Controlled by", str(record.owner))
+    yield _line("UID", record.uid)
+    observed = record.status.observed_generation
+    seen = "observed" if observed == record.generation else f"observed: {observed}"
+    yield _line("Generation", f"{record.generation} ({seen})")
+    yield _line("Resource version", str(record.resource_version))
+
+
+def _status(record: ObjectRecord, now: float) -> Iterator[str]:
+    if record.status.conditions:
+        yield "  Conditions:"
+        heads = ("TYPE", "STATUS", "REASON", "AGE", "MESSAGE")
+        rows = [
+            (
+                c.type,
+                c.status if c.observed_generation == record.generation else f"{c.status} (stale)",
+                c.reason,
+                age(now - c.last_transition_time),
+                c.message,
+            )
+            for c in record.status.conditions
+        ]
+        yield from _columns([heads, *rows], 4)
+    else:
+        yield "  Conditions:           <none yet>"
+    summary = testable(record.status.summary)
+    if record.key.kind == "Decomposition" and "l0" in summary:
+        summary = {"near_edge": NOT_RECORDED, **summary}
+    if summary:
+        yield "  Summary:"
+        yield from _tree(_rounded(summary), 2, SUMMARY_CHARACTERS_MAX)
+    if record.status.inputs:
+        yield "  Inputs:"
+        yield from _tree(record.status.inputs, 2, VALUE_CHARACTERS_MAX)
+
+
+def _artifact(record: ObjectRecord, artifact: ArtifactRecord | None, now: float) -> Iterator[str]:
+    reference = record.status.artifact
+    if artifact is None:
+        if reference is not None:
+            yield _line("Artifact", f"{reference.stage}/{reference.digest} (not in the index)")
+        return
+    yield "Artifact:"
+    yield _line("  Digest", f"{artifact.stage}/{artifact.digest}")
+    yield _line("  Content digest", artifact.content_digest)
+    yield _line("  Made", f"{iso(artifact.created_at)} ({age(now - artifact.created_at)} ago)")
+    yield "  Files:"
+    yield from _columns(
+        [(name, byte_size(f.bytes), f.sha256[:12]) for name, f in sorted(artifact.files.items())], 4
+    )
+
+
+def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
+    if not children:
+        return
+    cells = children[0].key.kind == "Experiment"
+    yield "Cells:" if cells else "Stages:"
+    rows = [("OBJECT", "READY", "REASON", "MESSAGE")]
+    for child in children:
+        ready = child.status.condition("Ready")
+        words = (ready.status, ready.reason, ready.message) if ready else ("<none>",) * 3
+        rows.append((str(child.key), *words))
+    yield from _columns(rows, 2)
+
+
+def _verdicts(children: Sequence[ObjectRecord]) -> Iterator[str]:
+    """Yield the cells' verdicts, corrected and pooled; nothing without several of them."""
+    if not any(child.key.kind == "Experiment" for child in children):
+        return
+    from loopscope.views.several import several, several_lines  # late: numpy takes its time
+
+    found = several(children)
+    if found is None:
+        return
+    yield "Verdicts:"
+    head, *rows = several_lines(found)
+    yield from _columns([[title.upper() for title in head], *rows], 2)
+    yield from (f"  {sentence}" for sentence in found.sentences)
+
+
+def _jobs(jobs: Sequence[JobHead], now: float) -> Iterator[str]:
+    if not jobs:
+        return
+    yield "Jobs:"
+    rows = [("ID", "STAGE", "STATE", "ATTEMPTS", "AGE", "REASON")]
+    for job in jobs:
+        why = f"{job.reason}: {job.message}" if job.reason else ""
+        state, attempts = job.state, str(job.attempts)
+        rows.append((str(job.id), job.stage, state, attempts, age(now - job.created_at), why))
+    yield from _columns(rows, 2)
+
+
+def _events(events: Sequence[EventRecord], now: float) -> Iterator[str]:
+    if not events:
+        yield _line("Events", "<none>")
+        return
+    yield "Events:"
+    rows = [("TYPE", "REASON", "AGE", "MESSAGE")]
+    for event in events:
+        seen = age(now - event.last_seen_at)
+        if event.count > 1:
+            seen += f" (x{event.count} over {age(now - event.first_seen_at)})"
+        rows.append((event.type, event.reason, seen, event.message))
+    yield from _columns(rows, 2)
+
+
+def _tree(value: Mapping[str, Any], depth: int, longest: int) -> Iterator[str]:
+    """Yield a mapping as indented lines; prompt texts are counted, not printed."""
+    indent = "  " * depth
+    for name, item in value.items():
+        if isinstance(item, dict) and "texts" in item:
+            where = f" ({item['file']})" if item.get("file") else ""
+            yield _line(f"{indent}{name}", f"{len(item['texts'])} texts{where}")
+        elif isinstance(item, dict) and item:
+            yield f"{indent}{name}:"
+            yield from _tree(item, depth + 1, longest)
+        else:
+            yield _line(f"{indent}{name}", _short(item, longest))
+
+
+def _rounded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return measured numbers as people read them; what was declared is shown as it was."""
+    return {
+        name: _rounded(value)
+        if isinstance(value, Mapping)
+        else magnitude(value)
+        if isinstance(value, float)
+        else value
+        for name, value in values.items()
+    }
+
+
+def _short(value: object, longest: int) -> str:
+    if isinstance(value, list):
+        value = ", ".join(str(item) for item in value) or "<none>"
+    text = "<none>" if value is None else str(value)
+    if not text.strip():
+        return json.dumps(text)  # quoted, as in YAML: white space would not be seen
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}… ({len(text)} characters)"
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name + ':':<{WIDTH}}{'' if len(name) < WIDTH - 1 else ' '}{value}"
+
+
+def _columns(rows: Sequence[Sequence[str]], indent: int) -> Iterator[str]:
+    """Yield rows as aligned columns; the last column keeps its length."""
+    if not rows:
+        return
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield " " * indent + "  ".join(cells)

@@ -1,0 +1,205 @@
+"""What ``get`` prints: one line per object, with the columns of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from loopscope.reports.text_table import TextTable
+from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
+from loopscope.state.records import ObjectRecord
+from loopscope.views.numbers import (
+    MINUS,
+    MISSING,
+    age,
+    count,
+    decimal,
+    percent,
+    signed,
+    signed_interval,
+    testable,
+)
+from loopscope.views.stages import stage_word
+
+Children = Mapping[str, Sequence[ObjectRecord]]
+Column = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
+_PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
+"""A terminal's table is also read by programs: ASCII signs there."""
+
+
+def listing(
+    kind: str,
+    records: Sequence[ObjectRecord],
+    *,
+    now: float,
+    children: Children | None = None,
+    wide: bool = False,
+    namespaces: bool = False,
+) -> TextTable:
+    """Return the table of ``get`` for objects of one kind.
+
+    ``children`` maps the uid of an Experiment to its stages (see ``by_owner``); ``wide`` adds
+    columns, ``namespaces`` puts the namespace first. Raises KeyError for an unknown kind.
+    """
+    columns: dict[str, Column] = {"NAME": lambda record, _: record.key.name, **_COLUMNS[kind]}
+    if namespaces:
+        columns = {"NAMESPACE": lambda record, _: record.key.namespace, **columns}
+    if kind == "Experiment" and any("matrix" in record.spec for record in records):
+        columns["BEST"] = _best
+    columns["AGE"] = lambda record, _: age(now - record.creation_timestamp)
+    if wide:
+        columns |= _WIDE[kind]
+    rows = []
+    for record in records:
+        prefix = f"{record.key.name}-"
+        owned = (children or {}).get(record.uid, ())
+        stages = {child.key.name.removeprefix(prefix): child for child in owned}
+        rows.append([column(record, stages).translate(_PLAIN) for column in columns.values()])
+    return TextTable(list(columns), rows)
+
+
+def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    """Return the Ready condition; an answer about an older spec is Unknown."""
+    ready = record.status.condition("Ready")
+    if ready is None or record.status.observed_generation != record.generation:
+        return "Unknown"
+    if "matrix" in record.spec and "cells" in record.status.summary:
+        return f"{record.status.summary['ready']}/{record.status.summary['cells']}"
+    return ready.status
+
+
+def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
+    """Return a sweep's best cells, each with its verdict or, without steering, its gate.
+
+    A word that does not stay after the correction over all cells has the one after it beside it.
+    """
+    best = record.status.summary.get("best", ()) if "matrix" in record.spec else ()
+    after = _after_correction(cells) if any(one.get("verdict") for one in best) else {}
+    words = []
+    for one in best:
+        word = one.get("verdict") or one.get("gate")
+        corrected = after.get(one["cell"], word)
+        told = word if corrected == word else f"{word}, corrected {corrected or 'not recorded'}"
+        words.append(f"{one['cell']} ({told})")
+    return ", ".join(words) or MISSING
+
+
+def _after_correction(cells: Mapping[str, ObjectRecord]) -> dict[str, str | None]:
+    from loopscope.views.several import several  # late: numpy takes its time
+
+    suffixes = {cell.key.name: suffix for suffix, cell in cells.items()}
+    found = several(list(cells.values()))
+    return {suffixes[row.name]: row.corrected for row in found.rows} if found else {}
+
+
+def _reason(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    ready = record.status.condition("Ready")
+    return ready.reason if ready else MISSING
+
+
+def _stage(name: str) -> Column:
+    return lambda _, stages: stage_word(stages.get(name))
+
+
+def _stage_summary(stage: str, name: str) -> Column:
+    def column(_: ObjectRecord, stages: Mapping[str, ObjectRecord]) -> str:
+        child = stages.get(stage)
+        value = child.status.summary.get(name) if child is not None and child.ready else None
+        return MISSING if value is None else str(value)
+
+    return column
+
+
+def _summary(name: str, form: Callable[[Any], str] = str) -> Column:
+    def column(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+        value = testable(record.status.summary).get(name) if record.ready else None
+        return MISSING if value is None else form(value)
+
+    return column
+
+
+def _confirmed(record: ObjectRecord | None) -> str:
+    """Return how many of a mapping's candidates passed again on test prompts, or that none did."""
+    summary = record.status.summary if record is not None and record.ready else {}
+    if "confirmation" not in summary:
+        return MISSING
+    confirmed = summary.get("confirmed")
+    return "not confirmed" if confirmed is None else count(confirmed)
+
+
+def _interval(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    summary = testable(record.status.summary) if record.ready else {}
+    return signed_interval(summary.get("low"), summary.get("high"))
+
+
+def _digest(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    return record.status.artifact.digest[:12] if record.status.artifact else MISSING
+
+
+def _content(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    return record.status.artifact.content_digest[:12] if record.status.artifact else MISSING
+
+
+def _owner(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
+    return str(record.owner) if record.owner else MISSING
+
+
+_STATE: dict[str, Column] = {"READY": _ready, "REASON": _reason}
+_PROVENANCE: dict[str, Column] = {
+    "GENERATION": lambda record, _: str(record.generation),
+    "DIGEST": _digest,
+    "CONTENT": _content,
+    "OWNER": _owner,
+}
+_COLUMNS: dict[str, dict[str, Column]] = {
+    "Experiment": {
+        **{name.upper(): _stage(name) for name in NODE_NAMES},
+        "READY": _ready,
+        "GATE": _stage_summary("mapping", "verdict"),
+        "VERDICT": _stage_summary("steering", "verdict"),
+    },
+    "Capture": {
+        **_STATE,
+        "PROMPTS": _summary("prompts", count),
+        "TOKENS": _summary("tokens", count),
+        "NORM": _summary("median_norm", lambda value: decimal(value, 1)),
+        "CENTRED": _summary("median_centred_norm", lambda value: decimal(value, 1)),
+    },
+    "Decomposition": {
+        **_STATE,
+        "LATENTS": _summary("d_sae", count),
+        "L0": _summary("l0", lambda value: decimal(value, 1)),
+        "FVU": _summary("fvu", lambda value: decimal(value, 3)),
+        "ALIVE": _summary("alive", count),
+        "CANDIDATES": _summary("candidates", lambda value: count(len(value))),
+    },
+    "Mapping": {
+        **_STATE,
+        "GATE": _summary("verdict"),
+        "ANCHORS": _summary("anchors", count),
+        "CHILDREN": _summary("children", count),
+        "PERCENTILE": _summary("percentile", lambda value: decimal(value, 1)),
+        "STABILITY": _summary("stability", lambda value: percent(value, 0)),
+        "CONFIRMED": lambda record, _: _confirmed(record),
+        "PASS-OF-ALL": _summary("share_of_all", percent),
+        "PASS-OF-FIRING": _summary("share_of_firing", percent),
+    },
+    "Steering": {
+        **_STATE,
+        "VERDICT": _summary("verdict"),
+        "CONTRAST": _summary("contrast"),
+        "ESTIMATE": _summary("estimate", signed),
+        "INTERVAL": _interval,
+        "N": _summary("n", count),
+    },
+}
+_WIDE: dict[str, dict[str, Column]] = {
+    "Experiment": {
+        "REASON": _reason,
+        "CONFIRMED": lambda _, stages: _confirmed(stages.get("mapping")),
+        "MODEL": lambda record, _: str(record.spec.get("model", {}).get("name", MISSING)),
+        "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
+        "GENERATION": lambda record, _: str(record.generation),
+    },
+    **dict.fromkeys(STAGE_KINDS, _PROVENANCE),
+}

@@ -1,0 +1,34 @@
+"""What models and dictionaries were found to be, as it is kept: the inputs of captures and so on.
+
+The JSON of ``ModelFacts`` and ``DictionaryFacts`` in ``inputs``. What an older version did not
+write may be missing.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from loopscope.specs.payloads.references import DictionaryReference, ModelReference
+
+
+class ObservedModel(TypedDict):
+    """A resolved model; ``ref`` is what a job carries of it."""
+
+    ref: ModelReference
+    d_model: int
+    n_layers: NotRequired[int | None]
+    architecture: str
+    quantised: NotRequired[str | None]
+
+
+class ObservedDictionary(TypedDict):
+    """A resolved dictionary; ``ref`` is what a job carries of it."""
+
+    ref: DictionaryReference
+    architecture: str
+    d_in: int
+    d_sae: int
+    hook_name: NotRequired[str | None]
+    dtype: NotRequired[str]
+    model_names: NotRequired[list[str]]
+    notes: NotRequired[list[str]]

@@ -1,0 +1,108 @@
+"""The payload and the metrics of the stage *steering*."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+from loopscope.specs.artifacts.verdict import WordsP
+from loopscope.specs.outcomes import OutcomeFields
+from loopscope.specs.payloads.references import (
+    DecompositionReference,
+    ModelReference,
+    Preflights,
+    UpstreamArtifact,
+)
+from loopscope.specs.spec_json import SamplingJson
+
+Side = Literal["coarse", "fine"]
+"""One of the two resolutions: under its name a payload refers to its decomposition."""
+SIDES: tuple[Side, ...] = ("coarse", "fine")
+
+
+class Opening(TypedDict):
+    """A text to go on from; ``group`` is there where some openings belong together."""
+
+    id: str
+    text: str
+    group: NotRequired[int]
+
+
+class DeclaredSteering(TypedDict):
+    """The fields that are taken over from the spec as they stand. ``method`` add is left out."""
+
+    arms: list[str]
+    randomDraws: int
+    strengthUnit: str
+    strengths: list[float]
+    samplesPerPrompt: int
+    maxNewTokens: int
+    sampling: SamplingJson
+    minDifference: float
+    maxArmCosine: float
+    systemPrompt: NotRequired[str]
+    systemPromptSeparator: NotRequired[str]
+    placeboPrompt: NotRequired[str]
+    method: NotRequired[Literal["clamp"]]
+    probeHook: NotRequired[str]
+
+
+class SteeringWork(DeclaredSteering, OutcomeFields):
+    """The part of the payload that enters the digest as it stands."""
+
+    hook: str
+    openings: list[Opening]
+    neutralText: list[str]
+
+
+class SteeringPayload(SteeringWork):
+    """What a steering is made from."""
+
+    model: ModelReference
+    mapping: UpstreamArtifact
+    capture: UpstreamArtifact
+    coarse: DecompositionReference
+    fine: DecompositionReference
+
+
+class Interval(TypedDict):
+    """A contrast between two arms with its 95 % interval; what is not known is None."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+
+
+class SteeringResults(TypedDict):
+    """What was found. What is not known is None, what does not apply is left out.
+
+    ``p`` and ``primary`` (by contrast) are there where something was tested, ``budget_…`` where
+    strengths are budgets, ``best_…`` where a direction was steered, ``unsteered_…`` with the arm
+    ``none``.
+    """
+
+    verdict: str
+    reason: str
+    contrast: str | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_needed: int | None
+    samples_needed: int | None
+    p: NotRequired[WordsP]
+    primary: NotRequired[dict[str, Interval]]
+    budget_texts: NotRequired[int]
+    budget_sd: NotRequired[float | None]
+    best_arm: NotRequired[str]
+    best_strength: NotRequired[float]
+    best_concept_rate: NotRequired[float]
+    best_median_perplexity: NotRequired[float | None]
+    unsteered_concept_rate: NotRequired[float]
+    unsteered_median_perplexity: NotRequired[float | None]
+    method: NotRequired[Literal["clamp"]]
+
+
+class SteeringMetrics(SteeringResults):
+    """The numbers of a steering."""
+
+    preflights: Preflights

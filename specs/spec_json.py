@@ -1,0 +1,243 @@
+"""Specs as they are stored: the JSON of each kind, with its defaults, under the YAML's names.
+
+Optional fields that nobody gave are left out. Objects of earlier versions lack fields that have
+been added since, and are read with their defaults: those are marked as not required here as well.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+from loopscope.specs.json_values import JsonObject
+
+
+class ModelSourceJson(TypedDict, total=False):
+    """One of package, gguf, folder and hub, with what belongs to it."""
+
+    package: str
+    gguf: str
+    folder: str
+    hub: str
+    revision: str
+    sha256: str
+
+
+class ModelJson(TypedDict):
+    """A language model as it was named."""
+
+    name: str
+    source: NotRequired[ModelSourceJson]
+    dtype: NotRequired[str]
+
+
+class DictionaryJson(TypedDict, total=False):
+    """A dictionary as it was named: a path, or a release and an id."""
+
+    path: str
+    release: str
+    id: str
+    revision: str
+    sha256: str
+    usableAt: str
+    usableOn: str
+
+
+class TextsJson(TypedDict):
+    """Texts, and the file that they were read from."""
+
+    texts: list[str]
+    file: NotRequired[str]
+    format: NotRequired[str]
+
+
+class GroupsJson(TypedDict):
+    """Which texts belong together."""
+
+    by: NotRequired[str]
+    file: NotRequired[str]
+    labels: list[str]
+
+
+class GroupedTextsJson(TextsJson):
+    """Texts of which some may belong together."""
+
+    groups: NotRequired[GroupsJson]
+
+
+class PromptSetsJson(TypedDict):
+    """The prompts of each condition."""
+
+    target: GroupedTextsJson
+    neutral: GroupedTextsJson
+    hardNegatives: NotRequired[GroupedTextsJson]
+
+
+class SplitsJson(TypedDict):
+    """Which texts choose and which only test."""
+
+    seed: int
+    discover: float
+    test: NotRequired[float]
+    calibrate: float
+
+
+class SelectionJson(TypedDict):
+    """Which latents are candidates."""
+
+    minSelectivity: float
+    minFiringRateTarget: float
+    maxFiringRateNeutral: float
+    maxQ: float
+    top: int
+
+
+class ExpectedJson(TypedDict):
+    """The [low, high] that a dictionary has to keep to on the calibration text."""
+
+    l0: list[float]
+    fvu: list[float]
+
+
+class MappingRulesJson(TypedDict):
+    """When a fine latent belongs to a coarse one."""
+
+    minCosine: float
+    partialCosine: float
+    minCorrelation: float
+    topK: int
+    permutations: int
+    seed: int
+
+
+class GateRulesJson(TypedDict):
+    """When the answer is GO."""
+
+    rule: Literal["cosine", "strict"]
+    minSubfeatures: int
+    minFineSelectivity: float
+    nullAnchors: int
+    minPercentile: float
+    resamples: int
+    minStability: float
+
+
+class GateJson(GateRulesJson):
+    """The same with what follows from the answer."""
+
+    policy: str
+
+
+class SamplingJson(TypedDict):
+    """How the next token is drawn."""
+
+    temperature: float
+    topK: int
+    topP: float
+    greedy: bool
+    seed: int
+
+
+class SteeringRulesJson(TypedDict):
+    """How generation is steered and scored."""
+
+    arms: list[str]
+    randomDraws: int
+    systemPrompt: NotRequired[str]
+    systemPromptSeparator: NotRequired[str]
+    placeboPrompt: NotRequired[str]
+    method: NotRequired[Literal["add", "clamp"]]
+    strengthUnit: str
+    strengths: list[float]
+    samplesPerPrompt: int
+    maxNewTokens: int
+    sampling: SamplingJson
+    prompts: GroupedTextsJson
+    neutralText: NotRequired[TextsJson]
+    lexicon: TextsJson
+    siblings: NotRequired[TextsJson]
+    probeHook: NotRequired[str]
+    minDifference: float
+    maxArmCosine: float
+
+
+class ReferenceJson(TypedDict):
+    """The name of another object in the same namespace."""
+
+    name: str
+
+
+class CaptureJson(TypedDict):
+    """The spec of a Capture."""
+
+    model: ModelJson
+    hook: str
+    prompts: PromptSetsJson
+    positions: Literal["last", "all"]
+    maxTokens: int
+    splits: NotRequired[SplitsJson]
+    calibrationText: NotRequired[TextsJson]
+
+
+class DecompositionJson(TypedDict):
+    """The spec of a Decomposition."""
+
+    captureRef: ReferenceJson
+    dictionary: DictionaryJson
+    aggregation: Literal["last", "max", "mean"]
+    selection: SelectionJson
+    calibration: NotRequired[ExpectedJson]
+
+
+class MappingJson(MappingRulesJson):
+    """The spec of a Mapping."""
+
+    coarseRef: ReferenceJson
+    fineRef: ReferenceJson
+    gate: GateJson
+
+
+class SteeringJson(SteeringRulesJson):
+    """The spec of a Steering."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    gatePolicy: Literal["report", "enforce"]
+    splits: NotRequired[SplitsJson]
+
+
+class DictionariesJson(TypedDict):
+    """The two resolutions."""
+
+    coarse: DictionaryJson
+    fine: DictionaryJson
+
+
+class CalibrationJson(TypedDict):
+    """What both dictionaries must do on a text."""
+
+    text: NotRequired[TextsJson]
+    coarse: ExpectedJson
+    fine: ExpectedJson
+
+
+MatrixJson = dict[str, dict[str, JsonObject]]
+"""The axes of a sweep: axis, value, then the fields that the value sets, by their paths."""
+
+
+class ExperimentJson(TypedDict):
+    """The spec of an Experiment."""
+
+    model: ModelJson
+    hook: str
+    prompts: PromptSetsJson
+    positions: Literal["last", "all"]
+    aggregation: Literal["last", "max", "mean"]
+    maxTokens: int
+    splits: NotRequired[SplitsJson]
+    dictionaries: DictionariesJson
+    calibration: NotRequired[CalibrationJson]
+    selection: SelectionJson
+    mapping: MappingRulesJson
+    gate: GateJson
+    steering: NotRequired[SteeringRulesJson]
+    matrix: NotRequired[MatrixJson]

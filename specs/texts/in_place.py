@@ -1,0 +1,7 @@
+"""Texts that stand in the spec itself."""
+
+from __future__ import annotations
+
+from loopscope.specs.texts.source import TextSource
+
+IN_PLACE = TextSource("texts", lambda given, _: given["texts"], written_as=list)

@@ -1,0 +1,31 @@
+"""A source of texts: what all ways of giving texts have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class TextFiles(Protocol):
+    """The text files that a spec may name; paths are relative to the YAML."""
+
+    def content(self, file: str) -> bytes:
+        """Return a file's bytes; raise ValueError with one clear sentence."""
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """One way in which a spec gives texts.
+
+    It is asked where a set of texts has its ``field``, written as ``written_as``; where several
+    sources share a field, where ``format`` has this value. ``read`` gets the set's fields as they
+    are written. It returns the texts in their order, and raises ValueError with one clear
+    sentence. What it returns is stored with the object, so it is asked when a spec is applied and
+    never again.
+    """
+
+    field: str
+    read: Callable[[Mapping[str, Any], TextFiles], list[str]]
+    format: str | None = None
+    written_as: type = str

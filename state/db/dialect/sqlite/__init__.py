@@ -1,0 +1,1 @@
+"""SQLite: one file with its write-ahead log, on a local disk."""

@@ -1,0 +1,91 @@
+"""All stages one after the other on a tiny model, with every optional part or with none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loopscope.numerics.architectures.standard import Standard
+from loopscope.specs.actions import Stage
+from loopscope.specs.rules import Gate, Selection
+from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.mapping import stage as mapping
+from loopscope.worker.stages.steering import stage as steering
+from tests.stage_world import NEUTRAL, TARGET, World, capture_payload, steering_payload
+
+HARD_NEGATIVES = ["the capital of spain is madrid", "people in rome drank wine"]
+COARSE, FINE = 8, 16
+
+
+def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
+    """Return the folder that each stage wrote; of the decompositions the coarse one.
+
+    ``everything`` asks for all that a spec may leave out: hard negatives, a test split, groups,
+    siblings, a system prompt with its placebo, budgets. Without it there is no candidate either.
+    """
+    world.dictionaries = {name: _dictionary(world, n) for name, n in (("c", COARSE), ("f", FINE))}
+    texts = [(text, "target") for text in TARGET] + [(text, "neutral") for text in NEUTRAL]
+    texts += [(text, "hard-negative") for text in HARD_NEGATIVES if everything]
+    prompts = [
+        {"id": f"p{number}", "text": text, "condition": condition}
+        for number, (text, condition) in enumerate(texts)
+    ]
+    world.run(capture, capture_payload(prompts=prompts), "capture", "capture")
+    splits = ["discover", "test"] * 5 if everything else ["discover"] * 8
+    divided: dict[str, Any] = {"splits": splits[: len(prompts)], "aggregation": "last"}
+    if everything:
+        divided["groups"] = list(range(len(prompts)))
+    for name in world.dictionaries:
+        payload = {"capture": {"digest": "c"}, "dictionary": {"identity": name}, **divided}
+        world.run(decomposition, payload, f"decomposition-{name}", name)
+    world.run(mapping, _mapping_payload([0, 1] if everything else []), "mapping", "mapping")
+    world.run(steering, _steering_payload(everything), "steering", "steering")
+    return {
+        "capture": world.folder / "capture",
+        "decomposition": world.folder / "decomposition-c",
+        "mapping": world.folder / "mapping",
+        "steering": world.folder / "steering",
+    }
+
+
+def _dictionary(world: World, latents: int) -> Standard:
+    """Return latents along the first axes of the stream, in pairs of opposite rows."""
+    rows = torch.eye(world.model.d_model)[: latents // 2].repeat_interleave(2, dim=0)
+    rows[1::2] *= -1
+    bias = torch.zeros(world.model.d_model)
+    return Standard(rows.T.contiguous(), torch.zeros(latents), rows, bias)
+
+
+def _mapping_payload(candidates: list[int]) -> dict[str, Any]:
+    sides = {
+        side: {"digest": name, "dictionary": {"identity": name}, "candidates": found}
+        for side, name, found in (("coarse", "c", candidates), ("fine", "f", []))
+    }
+    gate = {**Gate(resamples=20).canonical(), "minSubfeatures": 1}
+    return {
+        "capture": {"digest": "c"}, **sides, "selection": Selection().canonical(), "minCosine": 0.3,
+        "partialCosine": 0.1, "minCorrelation": 0.2, "topK": 2, "permutations": 19, "seed": 0,
+        "gate": gate,
+    }  # fmt: skip
+
+
+def _steering_payload(everything: bool) -> dict[str, Any]:
+    sides = {
+        side: {"digest": name, "dictionary": {"identity": name}}
+        for side, name in (("coarse", "c"), ("fine", "f"))
+    }
+    if not everything:
+        return steering_payload(**sides, arms=["none", "random"])
+    return steering_payload(
+        **sides,
+        arms=["none", "coarse", "fine", "multi", "meanDifference", "random"],
+        strengthUnit="nextTokenKl",
+        strengths=[0.001, 0.002],
+        siblings=["japan", "tokyo"],
+        systemPrompt="people liked wine",
+        systemPromptSeparator="",
+        placeboPrompt="people sold bread",
+    )

@@ -1,0 +1,233 @@
+"""What the pages for those who add something say is done in a copy of the source, and works."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Copy:
+    """A copy of the source, changed as a page says, and asked in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        rooms = [link.name for link in (ROOT / "loopscope").iterdir() if link.is_symlink()]
+        for name in ("loopscope", *rooms):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+
+    def add(self, page: str, file: str) -> None:
+        """Write a file that the page shows: the first code after its name."""
+        shown = self._after(page, f"`{file}`:")
+        (self.folder / file).write_text(shown)
+
+    def insert(self, page: str, file: str, before: str, shown_after: str) -> None:
+        """Put what the page shows after some words before a line of a file."""
+        self.put(file, before, self._after(page, shown_after))
+
+    def replace(self, page: str, file: str, old: str, shown_after: str) -> None:
+        """Put what the page shows after some words in the place of a line of a file."""
+        self.insert(page, file, old, shown_after)
+        path = self.folder / file
+        path.write_text(path.read_text().replace(old, ""))
+
+    def put(self, file: str, before: str, lines: str) -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert text.count(before) == 1, f"{before!r} is not once in {file}"
+        path.write_text(text.replace(before, lines + before))
+
+    def python(self, script: str) -> None:
+        path = os.pathsep.join(map(str, (self.folder, ROOT)))  # the copy first, then the tests
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+    def _after(self, page: str, words: str) -> str:
+        text = (ROOT / "docs/extending" / page).read_text(encoding="utf-8")
+        _, found, rest = text.partition(words)
+        assert found, f"{page} does not say {words!r}"
+        return re.search(r"```python\n(.*?)```", rest, re.DOTALL)[1]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Copy(tmp_path)
+
+
+GATED = """
+import json, sys
+import numpy as np
+import torch
+from pathlib import Path
+from safetensors.torch import save_file
+
+folder, width, latents = Path("gated"), 12, 40
+generator = torch.Generator().manual_seed(3)
+normal = lambda *shape: torch.randn(*shape, generator=generator)
+tensors = {
+    "W_enc": normal(width, latents), "W_dec": normal(latents, width), "b_dec": normal(width),
+    "b_gate": normal(latents), "b_mag": normal(latents), "r_mag": 0.3 * normal(latents),
+}
+folder.mkdir()
+save_file(tensors, folder / "sae_weights.safetensors")
+config = {"architecture": "gated", "d_in": width, "d_sae": latents, "apply_b_dec_to_input": True,
+          "dtype": "float32", "device": "cpu",
+          "metadata": {"sae_lens_version": "6.40.0", "hook_name": "blocks.1.hook_resid_post"}}
+(folder / "cfg.json").write_text(json.dumps(config))
+
+from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.numerics.dictionary import encode
+from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
+from loopscope.worker.dictionaries import load_dictionary
+from loopscope.worker.stages.steering.arms import Arms
+from loopscope.worker.stages.steering.clamp import clamped_latents
+
+ref = describe_dictionary({"path": str(folder.resolve())}).ref
+assert ref["architecture"] == "gated", ref
+dictionary = load_dictionary(ref)
+x = normal(30, width)
+centred = x - tensors["b_dec"]
+magnitude = centred @ (tensors["W_enc"] * tensors["r_mag"].exp()) + tensors["b_mag"]
+gate = (centred @ tensors["W_enc"] + tensors["b_gate"]) > 0
+expected = torch.relu(magnitude) * gate
+assert (expected > 0).any() and (torch.relu(magnitude) > expected).any()
+for blocks in ((30, 40), (7, 9)):
+    np.testing.assert_allclose(encode(dictionary, x, *blocks).toarray(), expected, atol=1e-5)
+found, _ = encode_to_the_edge(dictionary, x, 30, 40, encoder_norms(dictionary))
+np.testing.assert_allclose(found.toarray(), expected, atol=1e-5)
+
+class Context:
+    device = "cpu"
+    def dictionary(self, ref):
+        return load_dictionary(ref)
+
+class Coarse:
+    latents = {"coarse": {"coarse": [7, 31], "fine": []}}
+
+clamped = clamped_latents({"method": "clamp", "coarse": {"dictionary": ref}}, Context(), Coarse())
+cleared = clamped.of(["coarse"]).cleared(x[None])[0]
+np.testing.assert_allclose(cleared, expected[:, [7, 31]] @ tensors["W_dec"][[7, 31]], atol=1e-4)
+"""
+
+
+def test_an_architecture_is_a_module_and_a_line_in_two_tables(copy):
+    copy.add("architecture.md", "numerics/architectures/gated.py")
+    table = '}\n"""By the name that SAELens gives them."""'
+    copy.insert("architecture.md", "inputs/architectures.py", table, "The line of the first table")
+    copy.put(
+        "numerics/architectures/__init__.py",
+        "from loopscope.numerics.architectures.jumprelu",
+        "from loopscope.numerics.architectures.gated import Gated\n",
+    )
+    copy.put("numerics/architectures/__init__.py", ")\n}\n\n\ndef dictionary_of", ", Gated")
+    copy.python(GATED)
+
+
+TEXTS = """
+import json
+from pathlib import Path
+from loopscope.specs.fields import Texts
+from loopscope.specs.files import RootedFiles
+
+folder = Path("prompts")
+folder.mkdir()
+(folder / "a.jsonl").write_text('{"text": "the wine of"}\\n\\n{"text": "paris is"}\\n')
+files = RootedFiles(folder.resolve(), folder.resolve())
+given = {"file": "a.jsonl", "format": "jsonl"}
+texts = Texts.model_validate(given, context={"files": files})
+assert texts.texts == ("the wine of", "paris is")
+assert Texts.model_validate(texts.canonical()) == texts, "stored, it is read no more"
+
+(folder / "b.jsonl").write_text('{"words": "rome"}\\n')
+try:
+    Texts.model_validate({**given, "file": "b.jsonl"}, context={"files": files})
+except ValueError as error:
+    assert "b.jsonl holds a line without a text" in str(error), error
+else:
+    raise AssertionError("read what holds no text")
+"""
+
+
+def test_a_source_of_texts_is_a_module_a_line_in_a_table_and_a_word_in_the_spec(copy):
+    copy.add("texts.md", "specs/texts/json_lines.py")
+    copy.put(
+        "specs/texts/__init__.py",
+        "from loopscope.specs.texts.plain_file",
+        "from loopscope.specs.texts.json_lines import JSON_LINES\n",
+    )
+    copy.put("specs/texts/__init__.py", ")\nSOURCE_FIELDS", ", JSON_LINES")
+    old = '    format: Literal["lines"] | None = None\n'
+    copy.replace("texts.md", "specs/fields.py", old, "one more word:")
+    copy.python(TEXTS)
+
+
+SHOUTING = """
+import json
+from dataclasses import replace
+from pathlib import Path
+import pandas
+import loopscope.specs
+from loopscope.specs.kinds import SteeringSpec
+from loopscope.specs.outcomes import asked_of_outcomes
+from loopscope.worker.stages.steering.outcomes import measured
+from loopscope.worker.stages.steering.tables import write_results
+from tests.unit.test_independent_verdict import WORLDS, scored
+
+assert Path(loopscope.specs.__file__).is_relative_to(Path.cwd()), "this is the copy"
+plain = {"captureRef": {"name": "c"}, "mappingRef": {"name": "m"},
+         "prompts": {"texts": ["We met"]}, "lexicon": {"texts": ["France"]}}
+for word in (None, "capitals"):
+    given = plain if word is None else plain | {"shouting": word}
+    spec = SteeringSpec.model_validate(given).canonical()
+    assert asked_of_outcomes(spec).get("shouting") == word
+
+kept = {}
+
+class Run:
+    def kept(self, name, compute):
+        kept.setdefault(name, compute())
+        return kept[name]
+
+unasked = scored(WORLDS["Supported"], 4, 1, [0.1], 1)
+run = Run()
+run.payload = unasked.payload
+assert "shouting" not in measured(unasked, run)
+texts = {row: text.upper() if row.opening else text for row, text in unasked.texts.items()}
+texts = {row: text if row.opening else text.lower() for row, text in texts.items()}
+asked = replace(unasked, payload=unasked.payload | {"shouting": "capitals"}, texts=texts)
+run.payload = asked.payload
+out = Path("out")
+out.mkdir()
+found = replace(asked, outcomes=measured(asked, run) | asked.outcomes)
+write_results(found, out)
+scores = pandas.read_parquet(out / "steering_scores.parquet")
+assert sorted(scores["shouting"].unique()) == [0.0, 1.0], scores["shouting"].unique()
+assert len(kept["shouting.json"]) == len(asked.rows)
+assert "shouting" in pandas.read_parquet(out / "arms.parquet")
+assert "shouting" in json.dumps(json.loads((out / "verdict.json").read_text()))
+"""
+
+
+def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(copy):
+    copy.add("outcome.md", "worker/stages/steering/outcomes/shouting.py")
+    copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
+    copy.insert("outcome.md", "specs/outcomes.py", "OUTCOMES: Mapping", "The outcome:")
+    copy.put("specs/outcomes.py", "}\n\n\ndef asked_of_outcomes", ', "shouting": SHOUTING')
+    package = "worker/stages/steering/outcomes/__init__.py"
+    copy.put(
+        package,
+        "from loopscope.worker.stages.steering.run",
+        "from loopscope.worker.stages.steering.outcomes.shouting import shouting\n",
+    )
+    copy.put(package, "}\n\n\ndef measured", ', "shouting": shouting')
+    copy.python(SHOUTING)

@@ -1,0 +1,187 @@
+"""Objects as documents: what ``get -o yaml`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
+
+from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
+from loopscope.specs.status import ArtifactJson
+from loopscope.state.records import ObjectRecord
+from loopscope.views.numbers import iso
+
+_MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
+"""Annotations that say something about this machine, not about the object."""
+
+
+class OwnerDocument(TypedDict):
+    """The object that owns another one."""
+
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str | None
+    controller: bool
+
+
+class Metadata(TypedDict):
+    """What an object is called and how old it is; who deletes or owns it, where somebody does."""
+
+    name: str
+    namespace: str
+    uid: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    generation: int
+    resourceVersion: int
+    creationTimestamp: str | None
+    deletionTimestamp: NotRequired[str | None]
+    finalizers: NotRequired[list[str]]
+    ownerReferences: NotRequired[list[OwnerDocument]]
+
+
+class ConditionDocument(TypedDict):
+    """One thing that was observed of an object."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    observedGeneration: int
+    lastTransitionTime: str | None
+
+
+class StatusDocument(TypedDict):
+    """The status of an object; summary and inputs are those of its kind."""
+
+    observedGeneration: int
+    conditions: list[ConditionDocument]
+    summary: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    artifact: ArtifactJson | None
+    madeFor: NotRequired[str]
+
+
+class ObjectDocument(TypedDict):
+    """An object with metadata, the spec of its kind and its status."""
+
+    apiVersion: str
+    kind: str
+    metadata: Metadata
+    spec: Mapping[str, Any]
+    status: StatusDocument
+
+
+class ListDocument(TypedDict):
+    """Several objects."""
+
+    apiVersion: str
+    kind: Literal["List"]
+    items: list[ObjectDocument]
+
+
+class ApplicableMetadata(TypedDict):
+    """Metadata that a user writes."""
+
+    name: str
+    namespace: str
+    labels: NotRequired[dict[str, str]]
+    annotations: NotRequired[dict[str, str]]
+
+
+class ApplicableDocument(TypedDict):
+    """An object as a user writes it."""
+
+    apiVersion: str
+    kind: str
+    metadata: ApplicableMetadata
+    spec: Mapping[str, Any]
+
+
+def object_document(record: ObjectRecord) -> ObjectDocument:
+    """Return an object as people know it: apiVersion, kind, metadata, spec, status."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": record.key.kind,
+        "metadata": _metadata(record),
+        "spec": record.spec,
+        "status": _status(record),
+    }
+
+
+def list_document(records: Sequence[ObjectRecord]) -> ListDocument:
+    """Return several objects as one document of kind ``List``."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "List",
+        "items": [object_document(record) for record in records],
+    }
+
+
+def applicable_document(record: ObjectRecord) -> ApplicableDocument:
+    """Return the object as it could be applied again: no status, prompt texts in place.
+
+    ``file`` and its format are left out beside ``texts``: the texts are what was run. Where the
+    YAML lay on somebody's machine is left out, too.
+    """
+    metadata: ApplicableMetadata = {"name": record.key.name, "namespace": record.key.namespace}
+    if labels := _own(record.labels):
+        metadata["labels"] = labels
+    if annotations := _own(record.annotations):
+        metadata["annotations"] = annotations
+    return {
+        "apiVersion": API_VERSION,
+        "kind": record.key.kind,
+        "metadata": metadata,
+        "spec": _without_files(record.spec),
+    }
+
+
+def _own(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in values.items() if name not in _MACHINE}
+
+
+def _metadata(record: ObjectRecord) -> Metadata:
+    metadata: Metadata = {
+        "name": record.key.name,
+        "namespace": record.key.namespace,
+        "uid": record.uid,
+        "labels": dict(record.labels),
+        "annotations": dict(record.annotations),
+        "generation": record.generation,
+        "resourceVersion": record.resource_version,
+        "creationTimestamp": iso(record.creation_timestamp),
+    }
+    if record.deletion_timestamp is not None:
+        metadata["deletionTimestamp"] = iso(record.deletion_timestamp)
+    if record.finalizers:
+        metadata["finalizers"] = list(record.finalizers)
+    if record.owner is not None:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": API_VERSION,
+                "kind": record.owner.kind,
+                "name": record.owner.name,
+                "uid": record.owner_uid,
+                "controller": True,
+            }
+        ]
+    return metadata
+
+
+def _status(record: ObjectRecord) -> StatusDocument:
+    status = record.status.to_json()
+    conditions: list[ConditionDocument] = [
+        {**one, "lastTransitionTime": iso(one["lastTransitionTime"])}
+        for one in status["conditions"]
+    ]
+    return {**status, "conditions": conditions}
+
+
+def _without_files(value: Any) -> Any:
+    if isinstance(value, dict):
+        dropped = {"file", "format"} if "texts" in value else set()
+        return {name: _without_files(v) for name, v in value.items() if name not in dropped}
+    if isinstance(value, list):
+        return [_without_files(item) for item in value]
+    return value

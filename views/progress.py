@@ -1,0 +1,142 @@
+"""Progress of a run: a word, a share and the time left of each object, and of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from loopscope.specs.keys import Key
+from loopscope.state.db import jobs
+from loopscope.state.db.connection import Connection
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import JobHead, ObjectRecord, Progress
+from loopscope.views.jobs import job_detail, remaining_seconds
+from loopscope.views.numbers import age
+from loopscope.views.past_runs import PastRuns
+from loopscope.views.settled import family
+from loopscope.views.stages import DONE_WORDS, stage_word
+
+
+@dataclass(frozen=True)
+class Row:
+    """One object of a run. ``share`` is in [0, 1]; what is not known is None."""
+
+    key: Key
+    word: str
+    detail: str
+    share: float | None = None
+    left_seconds: float | None = None
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it has work of its own; an experiment has its stages'."""
+        return self.key.kind != "Experiment"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The stages of a run together; ``unknown`` of those that are left never ran before."""
+
+    done: int
+    stages: int
+    share: float
+    left_seconds: float | None
+    unknown: int
+
+    @property
+    def left(self) -> str:
+        """The time left in words."""
+        if self.done == self.stages:
+            return "nothing left to do"
+        if self.left_seconds is None:
+            return "time left not known yet"
+        if self.unknown:
+            return f"at least {age(self.left_seconds)} left"
+        return f"about {age(self.left_seconds)} left"
+
+    def __str__(self) -> str:
+        share = int(100 * self.share)  # never 100 before the end
+        return f"{self.done} of {self.stages} stages done, {share} %, {self.left}"
+
+
+@dataclass
+class RunProgress:
+    """Reads how far the objects of ``keys`` and all that they own are."""
+
+    state: StateFolder
+    keys: Sequence[Key]
+    slots: int = 1
+    _expected: dict[str, float | None] = field(default_factory=dict)
+    _expected_at: int = -1
+
+    def read(self, now: float) -> tuple[list[Row], Whole]:
+        """Return a row for each object, owners first, and the whole."""
+        with self.state.database.read() as connection:
+            records = family(connection, self.keys)
+            progress = jobs.progress_of(connection)
+            active = {job.digest: job for job in jobs.listed(connection)}
+            self._learn(connection, records)
+        rows = []
+        for record in records:
+            job = active.get(record.wanted_digest or "")
+            seen = progress.get(job.id) if job is not None else None
+            rows.append(self._row(record, job, seen, now))
+        rows = [row if row.is_stage else _of_owned(row, rows, records) for row in rows]
+        return rows, self._whole([row for row in rows if row.is_stage])
+
+    def _learn(self, connection: Connection, records: Sequence[ObjectRecord]) -> None:
+        """Ask again what stages take, once one more of them has ended."""
+        ended = sum(record.ready for record in records)
+        if ended != self._expected_at:
+            past = PastRuns(connection, self.state.artifacts)
+            kinds = {record.key.kind.lower() for record in records} - {"experiment"}
+            self._expected = {kind: past.estimate(kind, None, None).seconds for kind in kinds}
+            self._expected_at = ended
+
+    def _row(
+        self, record: ObjectRecord, job: JobHead | None, seen: Progress | None, now: float
+    ) -> Row:
+        ready = record.status.condition("Ready")
+        word, detail = _word(record), ready.message if ready else ""
+        if record.ready:
+            return Row(record.key, word, detail, 1.0, 0.0)
+        held = ready is not None and ready.reason == "Suspended"
+        if job is not None and not held:
+            detail = job_detail(job, seen, now=now)
+        expected = self._expected.get(record.key.kind.lower())
+        if job is None or job.state != "running":
+            return Row(record.key, word, detail, 0.0, None if record.stalled else expected)
+        share = seen.done / seen.total if seen is not None and seen.total > 0 else 0.0
+        guesses = [remaining_seconds(seen)] if seen is not None else []
+        if expected is not None and job.started_at is not None:
+            guesses.append(max(0.0, job.started_at + expected - now))
+        known = [guess for guess in guesses if guess is not None]
+        return Row(record.key, word, detail, share, max(known, default=None))
+
+    def _whole(self, stages: Sequence[Row]) -> Whole:
+        done = sum(row.word in DONE_WORDS for row in stages)
+        shares = sum(min(row.share or 0.0, 1.0) for row in stages)
+        left = [r for r in stages if r.word not in (*DONE_WORDS, "Stalled")]
+        known = [row.left_seconds for row in left if row.left_seconds is not None]
+        seconds = sum(known) / self.slots if known or not left else None
+        share = shares / len(stages) if stages else 0.0
+        return Whole(done, len(stages), share, seconds, len(left) - len(known))
+
+
+def _of_owned(row: Row, rows: Sequence[Row], records: Sequence[ObjectRecord]) -> Row:
+    """Return an experiment's row with the share of its stages, those of its cells included."""
+    parents = {record.key: record.owner for record in records}
+    owned = [one for one in rows if one.is_stage and _belongs(one.key, row.key, parents)]
+    share = sum(one.share or 0.0 for one in owned) / len(owned) if owned else 0.0
+    return replace(row, share=1.0 if row.word in DONE_WORDS else share)
+
+
+def _belongs(key: Key, owner: Key, parents: dict[Key, Key | None]) -> bool:
+    above = parents.get(key)
+    return above is not None and (above == owner or _belongs(above, owner, parents))
+
+
+def _word(record: ObjectRecord) -> str:
+    if record.key.kind != "Experiment":
+        return stage_word(record)
+    return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"

@@ -1,0 +1,25 @@
+"""Words for how far a stage is, and objects by the object that owns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loopscope.state.records import ObjectRecord
+from loopscope.views.numbers import MISSING
+
+DONE_WORDS = ("Ready", "Skipped", "Outdated")
+"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
+
+
+def stage_word(record: ObjectRecord | None) -> str:
+    """Return one word for how far a stage is; a dash for one that is not there."""
+    return MISSING if record is None else record.stage_word
+
+
+def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
+    """Group objects by the uid of their owner; what has no owner is left out."""
+    groups: dict[str, list[ObjectRecord]] = {}
+    for record in records:
+        if record.owner_uid is not None:
+            groups.setdefault(record.owner_uid, []).append(record)
+    return groups
