@@ -31,7 +31,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
                 "lease",
                 "manifest",
             ),
-            *("memory", "preflights", "refusing", "runner", "shards", "stop", "warm"),
+            *(
+                "memory",
+                "preflights",
+                "progress",
+                "refusing",
+                "runner",
+                "serving",
+                "shards",
+                "stop",
+                "warm",
+            ),
         )
     ),
 }
