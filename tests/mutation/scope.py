@@ -21,27 +21,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "worker": tuple(
         f"worker/{name}.py"
         for name in (
-            *(
-                "__main__",
-                "companions",
-                "context",
-                "failing",
-                "guardian",
-                "import_guard",
-                "lease",
-                "manifest",
-            ),
-            *(
-                "memory",
-                "preflights",
-                "progress",
-                "refusing",
-                "runner",
-                "serving",
-                "shards",
-                "stop",
-                "warm",
-            ),
+            *("__main__", "companions", "context", "failing", "guardian", "import_guard", "lease"),
+            *("manifest", "memory", "preflights", "progress", "refusing", "runner", "serving"),
+            *("shards", "stop", "warm"),
         )
     ),
 }
