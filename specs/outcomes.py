@@ -1,6 +1,6 @@
 """Outcomes: the ways in which generated texts become numbers, as a spec asks for them.
 
-How each is measured stands in ``loopscope.worker.stages.steering.outcomes`` under the same names;
+How each is measured stands in ``worker/stages/steering/outcomes/measures.py`` under the same names;
 a test compares the two tables.
 """
 
