@@ -3,6 +3,8 @@
 # make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
+# make mutation  tries small wrong changes of the code against the tests of their lines (hours; a second
+#               call goes on where the first stopped), then writes the score into docs/reliability.md
 # make check  lint, types, layers and the fast tests: for daily use
 # make science  runs the four full studies (about an hour; a second call goes on where the first
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
@@ -17,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo planted science tutorial test check soak mutants chaos chaos-test power-loss fuzz lint setup clean
+.PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean
 .PHONY: test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
@@ -129,6 +131,15 @@ MUTANT_SEEDS ?= 200
 
 mutants: $(INSTALLED)
 	$(BIN)/python -m tests.simulation --mutants $(MUTANT_SEEDS)
+
+MUTATION_SAMPLE ?= 1000
+MUTATION_SEED ?= 1
+MUTATION := $(BIN)/python -m tests.mutation --sample $(MUTATION_SAMPLE) --seed $(MUTATION_SEED)
+
+# MUTATION_OPTIONS="--like commit.py" tries a few, "--again" survivors once more.
+mutation: $(INSTALLED)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(MUTATION) $(MUTATION_OPTIONS)
+	$(MUTATION) --report
 
 clean:
 	rm -rf $(VENV) .venv-latest .loopscope

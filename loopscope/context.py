@@ -14,7 +14,7 @@ from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
-from loopscope.state.db.dialect import Dialect
+from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.folder import StateFolder, database_of, may_hold_artifacts, open_state
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never, cast
+from typing import TYPE_CHECKING, assert_never, cast
 
 from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
@@ -24,7 +24,6 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import SOURCE_PROBLEM_ANNOTATION, Key
-from loopscope.specs.payloads.references import NeededArtifact, Preflights, UpstreamArtifact
 from loopscope.specs.status import (
     ArtifactReference,
     Condition,
@@ -41,6 +40,9 @@ from loopscope.state.records import (
     JobHead,
     ObjectRecord,
 )
+
+if TYPE_CHECKING:
+    from loopscope.specs.payloads.references import NeededArtifact, Preflights, UpstreamArtifact
 
 LET_GO = "`loopscope plan -f` shows what would run again, `loopscope apply -f --confirm` lets it"
 """How work of older rules is made again."""

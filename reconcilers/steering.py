@@ -84,14 +84,13 @@ def _wanted(
     model = capture.status.inputs["model"]["ref"]
     used = mapping.status.inputs
     coarse, fine = _reference(used["coarse"]), _reference(used["fine"])
-    given = {
+    work: SteeringWork = {
         **_declared_rules(spec),
         "openings": _scored_openings(spec),
         "neutralText": _neutral_texts(spec),
-        "hook": capture.spec["hook"],
         **asked_of_outcomes(spec),
+        "hook": capture.spec["hook"],
     }
-    work = cast(SteeringWork, given)  # an outcome knows what it asks for
     declared = {
         **work,
         "model": model["identity"],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from loopscope.specs.json_values import Json
 from loopscope.specs.merging import Leaves
 
 Path = tuple[str, ...]
 
-FORMER_DEFAULTS: dict[str, tuple[Any, ...]] = {
+FORMER_DEFAULTS: dict[str, tuple[Json, ...]] = {
     "steering.samplesPerPrompt": (1,),
     "steering.randomDraws": (3,),
     "splits.discover": (1.0,),
@@ -31,7 +30,7 @@ def is_new_default(kind: str, path: Path, before: Leaves, after: Leaves, stated:
     return not any(_begins(place, new) for place in stated)
 
 
-def _former(kind: str, field: str) -> tuple[Any, ...]:
+def _former(kind: str, field: str) -> tuple[Json, ...]:
     """An object of its own has the fields that are a part of an Experiment at its top."""
     return FORMER_DEFAULTS.get(field) or FORMER_DEFAULTS.get(f"{kind.lower()}.{field}", ())
 

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 from pydantic import ValidationError
 
 from loopscope.specs import sweep, sweep_loading
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.exported import as_written, is_exported, objects_in
-from loopscope.specs.fields import FileReader
+from loopscope.specs.fields import FileReader, Spec
 from loopscope.specs.files import RootedFiles, read_at_most, read_stream
 from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.specs.json_values import JsonObject
@@ -208,7 +208,7 @@ def _validated(
         problems.extend(_of_another_namespace(document, namespace))
         metadata = {**metadata, "namespace": namespace}
     context = {"files": files, "exported": exported}
-    parts: dict[str, Any] = {}
+    parts: dict[str, Spec] = {}
     for name, model, given in (
         ("metadata", Metadata, metadata),
         ("spec", SPEC_BY_KIND[kind], envelope["spec"]),
@@ -219,7 +219,8 @@ def _validated(
             problems.extend(_problems_of(error, document, name, kind))
     if problems:
         return None
-    manifest = ObjectManifest(kind=kind, metadata=parts["metadata"], spec=parts["spec"])
+    found = cast(Metadata, parts["metadata"])
+    manifest = ObjectManifest(kind=kind, metadata=found, spec=parts["spec"])
     return _with_cells_checked(manifest, document, files, problems)
 
 

@@ -1,6 +1,6 @@
 """Outcomes: the ways in which generated texts become numbers, as a spec asks for them.
 
-How each is measured stands in ``loopscope.worker.stages.steering.outcomes`` under the same names;
+How each is measured stands in ``worker/stages/steering/outcomes/measures.py`` under the same names;
 a test compares the two tables.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 from loopscope.specs.artifact_files import Column
+from loopscope.specs.spec_json import SteeringJson
 
 
 class OutcomeFields(TypedDict):
@@ -31,15 +32,15 @@ class Outcome:
     get other numbers.
     """
 
-    asked: Callable[[Mapping[str, Any]], Mapping[str, object]]
+    asked: Callable[[SteeringJson], Mapping[str, object]]
     columns: tuple[Column, ...]
     revision: int = 1
 
 
-def _lexicon(spec: Mapping[str, Any]) -> Mapping[str, object]:
+def _lexicon(spec: SteeringJson) -> Mapping[str, object]:
     return {
         "lexicon": spec["lexicon"]["texts"],
-        "siblings": spec.get("siblings", {}).get("texts", []),
+        "siblings": spec["siblings"]["texts"] if "siblings" in spec else [],
     }
 
 
@@ -69,7 +70,7 @@ OUTCOMES: Mapping[str, Outcome] = {"lexicon": LEXICON}
 
 
 def asked_of_outcomes(
-    spec: Mapping[str, Any], outcomes: Mapping[str, Outcome] = OUTCOMES
+    spec: SteeringJson, outcomes: Mapping[str, Outcome] = OUTCOMES
 ) -> OutcomeFields:
     """Return what all outcomes that a steering spec asks for depend on.
 

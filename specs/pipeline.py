@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from loopscope.specs.actions import Stage
 
@@ -36,7 +36,7 @@ class Node:
     loads: Literal["model", "dictionary"] | None = None
     optional: bool = False
 
-    def is_in(self, spec: Mapping[str, Any]) -> bool:
+    def is_in(self, spec: Mapping[str, object]) -> bool:
         """Whether an experiment's spec asks for this node."""
         return not self.optional or self.name in spec
 
@@ -105,7 +105,7 @@ LOADED_BY_KIND: Mapping[str, Literal["model", "dictionary"]] = {
 """What a kind's spec names beside objects: the field has the same name."""
 
 
-def nodes_of(spec: Mapping[str, Any]) -> Iterator[Node]:
+def nodes_of(spec: Mapping[str, object]) -> Iterator[Node]:
     """Yield the nodes that an experiment's spec asks for, in the order of the work."""
     return (node for node in PIPELINE if node.is_in(spec))
 

@@ -12,12 +12,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
 
-from loopscope.specs.json_values import Json, JsonObject
-from loopscope.specs.spec_json import MatrixJson
+if TYPE_CHECKING:  # a table of objects is shown without any of these types
+    from loopscope.specs.json_values import Json, JsonObject
+    from loopscope.specs.spec_json import MatrixJson
 
 AXES_MAX = 6
 CELLS_MAX = 256
@@ -57,7 +58,7 @@ def suffix_of(values: tuple[tuple[str, str], ...]) -> str:
 
 def matrix_of(spec: Mapping[str, Json]) -> MatrixJson:
     """Return the matrix of a spec that has one."""
-    return cast(MatrixJson, spec["matrix"])
+    return cast("MatrixJson", spec["matrix"])
 
 
 def count(matrix: MatrixJson) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import Database, open_database
-from loopscope.state.db.dialect import Dialect
+from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.db.dialect.sqlite.file import SqliteFile
 from loopscope.state.failures import TerminalFailure
 

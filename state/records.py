@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.status import WORD_BY_REASON, Status
+
+if TYPE_CHECKING:
+    from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 
 WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 """Reasons of pending jobs that wait for free space: found none, or held back below the floor."""

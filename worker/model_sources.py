@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import filelock
 
@@ -312,7 +312,15 @@ def _is_complete(folder: Path, identity: str) -> bool:
         return False
 
 
-def _is_intact(path: Path, entry: dict[str, Any]) -> bool:
+class ConvertedFile(TypedDict):
+    """A file of a conversion as it was written; markers of older versions hold no stamps."""
+
+    sha256: str
+    bytes: int
+    stamp: NotRequired[list[int]]
+
+
+def _is_intact(path: Path, entry: ConvertedFile) -> bool:
     stamp = FileStamp.of(path)
     if stamp.bytes != entry["bytes"]:
         return False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -217,7 +217,14 @@ def _load_twice_share_once(
     return bridge, plain
 
 
-def _check_complete(folder: Path, report: dict[str, Any]) -> None:
+class LoadingReport(TypedDict):
+    """What transformers says of a model's weights; shapes are found, then expected."""
+
+    missing_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
+
+
+def _check_complete(folder: Path, report: LoadingReport) -> None:
     """Refuse what transformers would make up: random matrices, neutral norms."""
     wrong = [
         *(f"{name} is missing" for name in sorted(report["missing_keys"])),

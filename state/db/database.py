@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from loopscope.state import failpoints
-from loopscope.state.db.dialect import Dialect
+from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.failures import TerminalFailure
 
 HEAD_REVISION = "0006"

@@ -23,7 +23,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition, Status
 from loopscope.state.db import applied, database, events, jobs, objects, tables
 from loopscope.state.db.database import Database, open_database
-from loopscope.state.db.dialect import Dialect
+from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.db.dialect.statements import insert_missing, items, upsert
 from loopscope.state.db.objects import counter, raise_counter
 from loopscope.state.failures import TerminalFailure, TransientFailure

@@ -11,6 +11,7 @@ from loopscope.controller.jobs.scheduling import (
     Place,
     QueueSnapshot,
     RunningJob,
+    level,
     next_start,
     schedule,
 )
@@ -75,6 +76,25 @@ def test_the_experiment_that_used_least_goes_first():
     pending = (job(1, experiments=("x",)), job(2, experiments=("y",)))
     assert order(snapshot(*pending, used_seconds={"x": 9.0})) == [2, 1]
     assert order(snapshot(*pending, used_seconds={"x": 9.0, "y": 10.0})) == [1, 2]
+    assert order(snapshot(*pending, used_seconds={"x": 0.1})) == [2, 1], "y used nothing"
+
+
+def test_a_job_that_several_want_stands_where_the_one_that_used_least_would():
+    shared, other = job(1, experiments=("x", "y")), job(2, experiments=("z",))
+    assert order(snapshot(other, shared, used_seconds={"x": 9.0, "y": 1.0, "z": 2.0})) == [1, 2]
+
+
+def test_a_job_of_no_experiment_used_nothing():
+    assert order(snapshot(job(1, experiments=("x",)), job(2), used_seconds={"x": 0.5})) == [2, 1]
+
+
+def test_a_job_of_the_future_has_waited_for_no_time_and_not_for_less():
+    limits = Limits(aging_seconds=600)
+    assert order(snapshot(job(2), job(1, queued_at=NOW + 6000), limits=limits)) == [2, 1]
+    assert level(job(1), Limits(aging_seconds=1.0), NOW) == 0
+    ahead = job(1, queued_at=NOW + 6000, experiments=("x",))
+    later = job(2, queued_at=NOW, experiments=("y",))
+    assert order(snapshot(ahead, later, limits=limits, used_seconds={"y": 1.0})) == [1, 2]
 
 
 # -- places -----------------------------------------------------------------------------
@@ -89,7 +109,14 @@ def test_a_job_goes_to_the_worker_that_holds_its_model():
     assert place_of(job(1, model="a"), other, empty, holder) == holder
     assert place_of(job(1, model="a"), other, empty) == empty, "the warm one is kept for others"
     assert place_of(job(1, model="a"), other) == other
-    assert place_of(job(1), holder, empty) == holder, "no process is started for nothing"
+    assert place_of(job(1), empty, holder) == holder, "no process is started for nothing"
+
+
+def test_a_worker_without_a_model_is_taken_before_one_that_would_lose_its_own():
+    other, idle, empty = Place("cpu", "v", "b"), Place("cpu", "w"), Place("cpu")
+    assert place_of(job(1, model="a"), other, idle) == idle
+    assert place_of(job(1), other, idle) == idle
+    assert place_of(job(1), empty, idle) == idle
 
 
 # -- reasons ----------------------------------------------------------------------------
@@ -107,7 +134,21 @@ def test_each_job_that_waits_says_why():
     assert started(found) == 1
     assert waits(found) == {2: "Suspended", 3: "Backoff", 4: "RateLimit"}
     (rate,) = [one.wait for one in schedule(found) if one.job_id == 4]
-    assert rate.until == NOW + 60
+    assert (rate.until, rate.message) == (NOW + 60, "1 starts a minute")
+
+
+def test_a_burst_is_named_where_there_is_one():
+    limits = Limits(job_starts_per_minute=6, burst=1)
+    _, second = schedule(snapshot(job(1), job(2), limits=limits, places=(SLOT, SLOT)))
+    assert second.wait.message == "6 starts a minute, at most 1 at once"
+
+
+def test_a_job_that_waits_for_its_next_try_says_for_what_it_is_tried_again():
+    why, nothing = schedule(
+        snapshot(job(1, not_before=NOW + 1, why="OutOfMemory: m"), job(2, not_before=NOW + 1))
+    )
+    assert (why.wait.message, nothing.wait.message) == ("OutOfMemory: m", "")
+    assert why.wait.until == NOW + 1
 
 
 def test_what_is_behind_others_waits_for_a_slot():
@@ -133,6 +174,21 @@ def test_an_experiment_has_no_more_than_its_slots_and_others_pass_it():
     assert waits(found) == {1: "FairShare", 3: "FairShare"}
 
 
+def test_an_experiment_may_fill_its_slots():
+    running, limits = (RunningJob(9, "cpu", "x"),), Limits(slots_per_experiment=2)
+    found = snapshot(job(1, experiments=("x",)), limits=limits, running=running)
+    assert started(found) == 1
+    full = replace(found, running=(*running, RunningJob(8, "cpu", "x")))
+    assert waits(full) == {1: "FairShare"}
+
+
+def test_a_job_waits_for_no_share_while_one_that_wants_it_has_slots_left():
+    running, limits = (RunningJob(9, "cpu", "x"),), Limits(slots_per_experiment=1)
+    shared, of_nobody = job(1, experiments=("x", "y")), job(2)
+    assert started(snapshot(shared, limits=limits, running=running)) == 1
+    assert started(snapshot(of_nobody, limits=limits, running=running)) == 2
+
+
 def test_a_job_starts_only_where_its_memory_fits():
     running = (RunningJob(9, "cuda:0", memory_bytes=6 * GIB),)
     limits = Limits(memory_bytes={"cuda:0": 8 * GIB, "cuda:1": 8 * GIB})
@@ -144,9 +200,38 @@ def test_a_job_starts_only_where_its_memory_fits():
     assert waits(replace(found, places=(first,))) == {1: "Memory"}
 
 
+def test_memory_that_fits_to_the_byte_fits():
+    limits = Limits(memory_bytes={"cpu": 8 * GIB})
+    running = (RunningJob(9, "cpu", memory_bytes=6 * GIB),)
+    assert started(snapshot(job(1, memory_bytes=2 * GIB), limits=limits, running=running)) == 1
+    more = job(1, memory_bytes=2 * GIB + 1)
+    assert waits(snapshot(more, limits=limits, running=running)) == {1: "Memory"}
+
+
 def test_a_job_over_the_whole_budget_runs_alone():
     limits = Limits(memory_bytes={"cpu": GIB})
-    assert started(snapshot(job(1, memory_bytes=2 * GIB), limits=limits)) == 1
+    large = job(1, memory_bytes=2 * GIB)
+    assert started(snapshot(large, limits=limits)) == 1
+    needs_none = (RunningJob(9, "cpu"),)
+    assert started(snapshot(large, limits=limits, running=needs_none)) == 1
+
+
+def test_a_job_that_needs_no_memory_fits_beside_any():
+    limits = Limits(memory_bytes={"cpu": GIB})
+    running = (RunningJob(9, "cpu", memory_bytes=2 * GIB),)
+    assert started(snapshot(job(1), limits=limits, running=running)) == 1
+
+
+def test_what_starts_now_takes_its_memory_from_what_is_behind_it():
+    limits = Limits(memory_bytes={"cpu": 8 * GIB})
+    found = snapshot(
+        job(1, memory_bytes=5 * GIB),
+        job(2, memory_bytes=5 * GIB),
+        limits=limits,
+        places=(SLOT,) * 2,
+    )
+    assert started(found) == 1
+    assert waits(found) == {2: "Memory"}
 
 
 def test_small_jobs_let_a_large_one_pass_that_has_waited_long_for_memory():
@@ -156,7 +241,19 @@ def test_small_jobs_let_a_large_one_pass_that_has_waited_long_for_memory():
     found = snapshot(large, small, limits=limits, running=running)
     assert started(found) == 2
     patient = replace(large, queued_at=NOW - 600)
-    assert waits(replace(found, pending=(patient, small))) == {1: "Memory", 2: "Memory"}
+    held_up = replace(found, pending=(patient, small))
+    assert waits(held_up) == {1: "Memory", 2: "Memory"}
+    patient_too = job(3, queued_at=NOW - 599, memory_bytes=6 * GIB)
+    for one in schedule(replace(held_up, pending=(patient, small, patient_too)))[1:]:
+        assert one.wait.message == "job 1 has waited longer for memory"
+
+
+def test_who_waits_long_for_a_slot_holds_up_no_memory():
+    limits = Limits(memory_bytes={"cpu": 8 * GIB}, aging_seconds=600, slots_per_experiment=1)
+    running = (RunningJob(9, "cpu", "x", memory_bytes=4 * GIB),)
+    patient = job(1, queued_at=NOW - 600, experiments=("x",), memory_bytes=GIB)
+    found = snapshot(patient, job(2, memory_bytes=GIB), limits=limits, running=running)
+    assert waits(found) == {1: "FairShare"}
 
 
 # -- nobody starves -----------------------------------------------------------------------

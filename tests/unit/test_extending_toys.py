@@ -179,7 +179,7 @@ import pandas
 import loopscope.specs
 from loopscope.specs.kinds import SteeringSpec
 from loopscope.specs.outcomes import asked_of_outcomes
-from loopscope.worker.stages.steering.outcomes import measured
+from loopscope.worker.stages.steering.outcomes.measures import measured
 from loopscope.worker.stages.steering.tables import write_results
 from tests.unit.test_independent_verdict import WORLDS, scored
 
@@ -223,7 +223,7 @@ def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(cop
     copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
     copy.insert("outcome.md", "specs/outcomes.py", "OUTCOMES: Mapping", "The outcome:")
     copy.put("specs/outcomes.py", "}\n\n\ndef asked_of_outcomes", ', "shouting": SHOUTING')
-    package = "worker/stages/steering/outcomes/__init__.py"
+    package = "worker/stages/steering/outcomes/measures.py"
     copy.put(
         package,
         "from loopscope.worker.stages.steering.run",

@@ -95,7 +95,7 @@ def with_file(view, tmp_path, stage_name, file, content):
         (copy / path.name).symlink_to(path)
     (copy / file).unlink()
     (copy / file).write_bytes(content)
-    changed = replace(stage, folder=copy, _tables={})
+    changed = replace(stage, folder=copy, _read={})
     return replace(view, stages={**view.stages, stage_name: changed})
 
 

@@ -51,7 +51,8 @@ def test_the_rules_here_are_the_defaults_of_the_spec():
 
 def test_go_needs_everything_at_once():
     assert decide(STRONG, RULES) == ("GO", [])
-    assert verdict(percentile=95.0, stability=0.8, null_draws=100, control_p=0.05) == "GO"
+    least = {"best_count": 3, "percentile": 95.0, "stability": 0.8, "null_draws": 100}
+    assert verdict(**least, control_p=0.05) == "GO"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def test_go_needs_everything_at_once():
             {"control_p": 0.06},
             "a dictionary that knows nothing of the concept reaches as many (p 0.06)",
         ),
+        ({"control_p": 0.055}, "a dictionary that knows nothing of the concept"),
         ({"stability": 0.79}, "only 79% of the resamples say the same, expected 80%"),
         ({"best_count": 2, "stability": 0.5}, "no candidate has 3 children, the most is 2"),
     ],
@@ -86,6 +88,19 @@ def test_the_outcome_of_a_resample():
     assert outcome_of(2, 99.0, RULES) == "fails"
     assert outcome_of(3, 94.0, RULES) == outcome_of(3, float("nan"), RULES) == "passes"
     assert outcome_of(3, 95.0, RULES) == "stands out"
+
+
+def test_a_latent_on_every_threshold_of_the_selection_passes_and_beyond_any_it_fails():
+    on = {"selectivity": 0.8, "firing_rate_target": 0.3, "firing_rate_neutral": 0.2}
+    on["q_value"] = 0.05
+    beyond = {"selectivity": 0.79, "firing_rate_target": 0.29, "firing_rate_neutral": 0.21}
+    beyond["q_value"] = 0.051
+    known = latent_statistics(with_a_perfect_latent(2, 0, latents=5))
+    columns = {name: np.full(5, value) for name, value in on.items()}
+    for place, (name, value) in enumerate(beyond.items(), start=1):
+        columns[name][place] = value
+    passed = selective_latents(replace(known, **columns), SELECTION)
+    assert passed.tolist() == [True, False, False, False, False]
 
 
 def test_steered_is_the_best_of_those_that_have_the_children():

@@ -9,6 +9,7 @@ import torch
 from loopscope.numerics.directions import arm_directions, summed_direction
 from loopscope.numerics.features import latent_statistics
 from loopscope.numerics.gate import (
+    READINGS,
     ChildThresholds,
     SelectionThresholds,
     behaves_like_child,
@@ -18,6 +19,7 @@ from loopscope.numerics.gate import (
 )
 from loopscope.numerics.mapping import (
     ActivationColumns,
+    CosineBlock,
     correlations,
     cosine_block_shape,
     cosine_blocks,
@@ -162,7 +164,9 @@ def test_the_histogram_counts_every_fine_latent_once():
 def test_a_pair_reads_by_where_it_lies():
     cosine = np.array([0.3, 0.29, 0.1, 0.09, 0.3, 0.29, 0.8], dtype=np.float32)
     r = np.array([0.2, 0.2, 0.5, 0.5, 0.19, 0.19, np.nan])
-    assert readings(cosine, r, 0.3, 0.1, 0.2).tolist() == [
+    found = readings(cosine, r, 0.3, 0.1, 0.2).tolist()
+    assert set(found) == set(READINGS), "each name is one that is counted"
+    assert found == [
         "match",
         "partial",
         "partial",
@@ -216,6 +220,19 @@ def test_children_of_every_coarse_latent_are_counted_as_pair_by_pair(bytes_max):
         assert found[row].tolist() == (aligned & behaves).sum(axis=1).tolist()
     assert found[2].tolist() == (aligned & (r >= 0.05)).sum(axis=1).tolist()
     assert found[1].sum() > 0
+
+
+def test_a_pair_on_every_threshold_is_a_child():
+    coarse, fine = columns([[1], [2], [0], [0]]), columns([[1, 0], [0, 3], [3, 0], [0, 0]])
+    block = CosineBlock(0, 0, torch.tensor([[0.5, 0.5]]))
+    r = correlations(coarse, fine, every(coarse), every(fine))[0]
+    for row, latent in enumerate(np.argsort(r)):  # the other one has more, or less
+        exactly = ChildThresholds(0.5, r[latent], 0.6)
+        counts = count_children(block, coarse, fine, np.array([0.6, 0.6]), exactly)
+        assert counts.cosine.tolist() == [2]
+        assert counts.correlated.tolist() == counts.strict.tolist() == [2 - row]
+    higher = ChildThresholds(0.5000001, -1.0, 0.6)
+    assert count_children(block, coarse, fine, np.ones(2), higher).cosine.tolist() == [0]
 
 
 def test_a_selective_latent_passes_every_threshold_and_an_untested_one_fails():

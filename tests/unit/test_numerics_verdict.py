@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.paired import Contrast
-from loopscope.numerics.power import cheapest_design, simulated_power, split_variance
-from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, judge
+from loopscope.numerics.paired import Contrast, paired_contrast
+from loopscope.numerics.power import Design, cheapest_design, simulated_power, split_variance
+from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, _need, judge
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
@@ -406,3 +406,97 @@ def test_secondary_outcomes_are_corrected_together_and_never_decide():
     assert lift["low"] > 1, "nats are not cut at 1"
     assert lift["p_two_sided"] < lift["p_holm"] <= 4 * lift["p_two_sided"] + 1e-12
     assert found["verdict"] == "Supported"
+
+
+def test_a_record_holds_what_was_asked_and_found_each_under_its_name():
+    arms = flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1)
+    unsorted = {"fine~multi": 0.9, "coarse~multi": 0.92}
+    found = verdict(*arms, cosines=unsorted, missing={"random": "not asked for", "probe": "none"})
+    assert list(found) == [
+        "verdict", "reason", "contrast", "estimate", "low", "high", "p", "p_intersection_union",
+        "n", "n_needed", "samples_needed", "share_within_openings", "detectable_difference",
+        "min_difference", "max_arm_cosine", "arm_cosines", "assay", "contrasts", "intact",
+        "secondary", "missing",
+    ]  # fmt: skip
+    assert (found["min_difference"], found["max_arm_cosine"]) == (0.15, 0.98)
+    assert list(found["arm_cosines"].items()) == [("coarse~multi", 0.92), ("fine~multi", 0.9)]
+    assert list(found["missing"]) == ["probe", "random"]
+    assert (found["samples_needed"], found["intact"], found["secondary"]) == (None, [], [])
+    assert 0 < found["detectable_difference"] < found["high"]
+    binding = next(line for line in found["contrasts"] if line["contrast"] == "multi-fine")
+    shown = ("estimate", "low", "high")
+    assert [found[name] for name in shown] == [binding[name] for name in shown]
+    assert found["p_intersection_union"] == max(
+        line["p_greater"] for line in found["contrasts"] if line["contrast"].startswith("multi")
+    )
+
+
+def test_two_arms_alone_are_contrasted_though_nothing_is_said_of_them():
+    concept = {"coarse": column(flat(20, 0.2)), "multi": column(flat(20, 0.6))}
+    found = judge(Evidence(concept, COSINES), RULES)
+    assert [contrast.contrast for contrast in found.primary] == ["multi-coarse"]
+    assert (found.verdict, found.binding) == ("NotTestable", None)
+
+
+def test_the_share_within_openings_needs_two_of_them():
+    drawn = np.random.default_rng(0).random((3, 2, 4))
+    one = verdict(*drawn[:, :1], none=np.zeros((1, 4)))
+    assert one["share_within_openings"] is None
+    two = verdict(*drawn, none=np.zeros((2, 4)))
+    assert 0 < two["share_within_openings"] <= 1
+
+
+def test_nothing_measured_is_nothing_known():
+    found = decision_record(Evidence({}, {}), RULES)
+    assert (found["verdict"], found["n"], found["contrasts"]) == ("NotTestable", 0, [])
+    assert "coarse: not among the arms" in found["reason"]
+    assert found["contrast"] is found["p"] is found["p_intersection_union"] is found["low"] is None
+
+
+def test_a_cosine_that_is_not_known_is_no_evidence_that_the_arms_differ():
+    found = verdict(*[flat(60, value) for value in (0.2, 0.3, 0.6)], cosines={"coarse~multi": 0.9})
+    assert (found["verdict"], found["reason"]) == (
+        "NotTestable",
+        "the cosine fine~multi is not known",
+    )
+
+
+def test_arms_may_be_as_alike_as_the_rules_allow():
+    arms = flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1)
+    assert verdict(*arms, cosines=COSINES | {"fine~multi": 0.98})["verdict"] == "Supported"
+
+
+def test_a_rate_at_the_edge_of_the_headroom_leaves_enough():
+    half = np.repeat([1.0, 0.0], [60, 60])
+    rules = VerdictRules(min_difference=0.5, max_arm_cosine=0.98)
+    found = verdict(half, np.zeros(120), half, rules=rules)
+    assert found["assay"]["rate"] == 0.5
+    assert found["assay"]["doubt"] is None
+    assert verdict(half, np.zeros(120), half, rules=VerdictRules(0.51, 0.98))["assay"]["doubt"]
+
+
+@pytest.mark.parametrize(("openings", "samples"), [(60, 1), (60, 3), (61, 1)])
+def test_a_run_that_offers_what_is_needed_already_says_so(openings, samples):
+    multi = flat(60, 0.5)
+    binding = judge(
+        Evidence({arm: column(multi) for arm in ("coarse", "fine", "multi")}, COSINES), RULES
+    ).binding
+    assert binding.n == 60
+    needed = _need(binding, Design(openings, samples, 0.8), 0.15)
+    assert f"{openings} openings with {samples} sample{'s' if samples > 1 else ''} each" in needed
+    assert ("which this run offers already" in needed) is (openings <= 60)
+
+
+@pytest.mark.parametrize(("samples", "strengths"), [(1, 1), (2, 1), (1, 2), (4, 2)])
+def test_one_hit_weighs_the_less_the_more_texts_an_opening_has(samples, strengths):
+    drawn = np.random.default_rng(3).integers(0, 2, (2, 12, samples)).astype(float)
+    arms = {"coarse": drawn[0], "fine": drawn[0], "multi": drawn[1]}
+    asked = {} if strengths == 1 else {"strengths": strengths}
+    found = judge(Evidence(arms, COSINES, **asked), RULES).primary[0]
+    means = drawn[1].mean(axis=1), drawn[0].mean(axis=1)
+    expected = [
+        paired_contrast("multi-coarse", *means, unit=unit, margin=0.15)
+        for unit in (1 / (samples * strengths), 2 / (samples * strengths))
+    ]
+    assert found == expected[0]
+    assert expected[0] != expected[1], "what a hit weighs shows"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from loopscope.specs.outcomes import OUTCOMES, Outcome, asked_of_outcomes
-from loopscope.worker.stages.steering.outcomes import MEASURES
+from loopscope.worker.stages.steering.outcomes.measures import MEASURES
 
 SPEC = {"lexicon": {"texts": ["France"]}}
 

@@ -154,12 +154,12 @@ def test_a_steering_tells_its_status_what_several_verdicts_are_corrected_by():
     cosines = {"coarse~multi": 0.9, "fine~multi": 0.9}
     rules = VerdictRules(0.15, 0.98)
     record = {**decision_record(Evidence(concept, cosines), rules), "budget": None}
-    metrics = _metrics(record, {"arm": []})
+    metrics = _metrics(record, [])
     assert metrics["p"] == record["p"] and metrics["p"]["supported"] <= 0.025
     for contrast in record["contrasts"][:2]:
         ends = metrics["primary"][contrast["contrast"]]
         assert ends == {name: contrast[name] for name in ("estimate", "low", "high")}
     concept.pop("none")
     without = {**decision_record(Evidence(concept, cosines), rules), "budget": None}
-    untested = _metrics(without, {"arm": []})
+    untested = _metrics(without, [])
     assert "p" not in untested and "primary" not in untested

@@ -28,7 +28,11 @@ ARROW_TYPES: Mapping[ColumnType, pyarrow.DataType] = {
 }
 
 
-def write_table(out: Path, table: Table, columns: Mapping[str, Any]) -> None:
+Columns = Mapping[str, Sequence[object] | NDArray[Any]]
+"""The columns of a table by name, all of one length."""
+
+
+def write_table(out: Path, table: Table, columns: Columns) -> None:
     """Write a table (arrays or pyarrow arrays of equal length) as Parquet; NaN stays NaN.
 
     Raises ValueError where the columns, their order or their types are not those declared.

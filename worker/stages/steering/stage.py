@@ -22,7 +22,7 @@ from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.budget import Chosen, choose_cells
 from loopscope.worker.stages.steering.cells import Cell, Row, plan_rows
 from loopscope.worker.stages.steering.neutral import NeutralScores, NeutralTexts
-from loopscope.worker.stages.steering.outcomes import measured
+from loopscope.worker.stages.steering.outcomes.measures import measured
 from loopscope.worker.stages.steering.outcomes.rereading import read_outcomes
 from loopscope.worker.stages.steering.run import SteeringRun, not_finite, prepare
 from loopscope.worker.stages.steering.scored import Scored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow
@@ -33,7 +33,9 @@ from loopscope.worker.stages.steering.fairness import (
 )
 from loopscope.worker.stages.steering.scored import RANDOM, Scored
 from loopscope.worker.stages.steering.verdict_record import decision_record
-from loopscope.worker.stages.tables import write_document, write_table
+from loopscope.worker.stages.tables import Columns, write_document, write_table
+
+Outcomes = dict[str, dict[Row, float]]
 
 
 def write_results(scored: Scored, out: Path) -> SteeringResults:
@@ -57,8 +59,8 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
     write_table(out, SCORES, {**keys, **columns})
     write_table(out, NEUTRAL_TEXT, _neutral_columns(scored))
-    arms = _arm_table(scored, outcomes)
-    write_table(out, ARMS, arms)
+    arms = _arm_rows(scored, outcomes)
+    write_table(out, ARMS, _arm_columns(arms, scored, outcomes))
     write_table(out, DISTRIBUTION_SHIFT, _shift_columns(scored.shifts))
     verdict = _verdict(scored, outcomes)
     write_document(out, VERDICT, verdict)
@@ -71,12 +73,12 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
 PRIMARY_CONTRASTS = ("multi-coarse", "multi-fine")
 
 
-def _shift_columns(shifts: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+def _shift_columns(shifts: Sequence[Mapping[str, object]]) -> Columns:
     names = [column.name for column in DISTRIBUTION_SHIFT.columns]
     return {name: [shift[name] for shift in shifts] for name in names}
 
 
-def _neutral_columns(scored: Scored) -> dict[str, Any]:
+def _neutral_columns(scored: Scored) -> Columns:
     """Return one row for each cell and neutral text, in the order of the spec."""
     places = np.argsort(scored.neutral_order)
     texts = scored.payload["neutralText"]
@@ -91,7 +93,7 @@ def _neutral_columns(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _keys(scored: Scored) -> dict[str, Any]:
+def _keys(scored: Scored) -> Columns:
     ids = [opening["id"] for opening in scored.payload["openings"]]
     return {
         "prompt_id": [ids[row.opening] for row in scored.rows],
@@ -101,15 +103,29 @@ def _keys(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[str, Any]:
+class ArmRow(TypedDict):
+    """What every table of arms says of one arm at one strength."""
+
+    arm: str
+    strength: float
+    n: int
+    concept_rate: float
+    concept_low: float
+    concept_high: float
+    median_perplexity: float
+    kl: float
+    norm: float
+
+
+def _arm_rows(scored: Scored, outcomes: Outcomes) -> list[ArmRow]:
     """Return one row per arm and strength; rates carry Wilson's 95 % interval."""
-    records = []
+    found: list[ArmRow] = []
     for index, cell in enumerate(scored.cells):
         rows = [row for row in scored.rows if row.cell == index]
         concept = scored.by_text(outcomes["concept"], index)
         low, high = rate_interval(concept, group=scored.group)
         perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
-        records.append(
+        found.append(
             {
                 "arm": cell.arm,
                 "strength": cell.strength,
@@ -120,26 +136,42 @@ def _arm_table(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> dict[st
                 "median_perplexity": _over_known(np.median, perplexity),
                 "kl": scored.divergence[index],
                 "norm": cell.norm,
-                **{
-                    name: _over_known(np.mean, np.array([values[row] for row in rows]))
-                    for name, values in outcomes.items()
-                    if name not in ("concept", "log_perplexity")
-                },
-                **{
-                    f"fixed_text_change_{side}": float(change[index])
-                    for side, change in scored.neutral.collateral.items()
-                },
             }
         )
-    return {name: [record[name] for record in records] for name in records[0]}
+    return found
 
 
-def _over_known(summary: Callable[..., Any], values: NDArray[np.float64]) -> float:
+def _arm_columns(
+    arms: Sequence[Mapping[str, object]], scored: Scored, outcomes: Outcomes
+) -> Columns:
+    """Return the columns of the arms' rows, and their means of all other outcomes."""
+    cells = range(len(scored.cells))
+    return {
+        **{name: [arm[name] for arm in arms] for name in arms[0]},
+        **{
+            name: [_mean_of_cell(scored, values, index) for index in cells]
+            for name, values in outcomes.items()
+            if name not in ("concept", "log_perplexity")
+        },
+        **{
+            f"fixed_text_change_{side}": change.tolist()
+            for side, change in scored.neutral.collateral.items()
+        },
+    }
+
+
+def _mean_of_cell(scored: Scored, values: dict[Row, float], cell: int) -> float:
+    return _over_known(np.mean, np.array([values[row] for row in scored.rows if row.cell == cell]))
+
+
+def _over_known(
+    summary: Callable[[NDArray[np.float64]], np.floating], values: NDArray[np.float64]
+) -> float:
     known = values[~np.isnan(values)]
     return float(summary(known)) if known.size else float("nan")
 
 
-def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> Verdict:
+def _verdict(scored: Scored, outcomes: Outcomes) -> Verdict:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
     concept = outcomes["concept"]
     errors = budget_errors(scored, concept)
@@ -169,9 +201,7 @@ def _verdict(scored: Scored, outcomes: dict[str, dict[Row, float]]) -> Verdict:
     }
 
 
-def _rate_among_intact(
-    scored: Scored, outcomes: dict[str, dict[Row, float]]
-) -> dict[str, NDArray[np.float64]]:
+def _rate_among_intact(scored: Scored, outcomes: Outcomes) -> dict[str, NDArray[np.float64]]:
     """Return each arm's concept rate of each opening among its intact texts, NaN without any."""
     concept, intact = outcomes["concept"], outcomes["intact"]
     hits = scored.by_arm({row: concept[row] * intact[row] for row in scored.rows})
@@ -184,7 +214,7 @@ def _rate_among_intact(
     return rates
 
 
-def _metrics(verdict: Verdict, arms: dict[str, Any]) -> SteeringResults:
+def _metrics(verdict: Verdict, arms: Sequence[ArmRow]) -> SteeringResults:
     metrics: SteeringResults = {
         "verdict": verdict["verdict"],
         "reason": verdict["reason"],
@@ -202,17 +232,17 @@ def _metrics(verdict: Verdict, arms: dict[str, Any]) -> SteeringResults:
     if verdict["budget"] is not None:
         metrics["budget_texts"] = verdict["budget"]["texts"]
         metrics["budget_sd"] = largest_budget_sd(verdict["budget"])
-    steered = [i for i, arm in enumerate(arms["arm"]) if arm in PRIMARY]
+    steered = [arm for arm in arms if arm["arm"] in PRIMARY]
     if steered:
-        best = max(steered, key=lambda i: (arms["concept_rate"][i], -arms["kl"][i]))
-        metrics["best_arm"] = arms["arm"][best]
-        metrics["best_strength"] = arms["strength"][best]
-        metrics["best_concept_rate"] = arms["concept_rate"][best]
-        metrics["best_median_perplexity"] = _known(arms["median_perplexity"][best])
-    if "none" in arms["arm"]:
-        none = arms["arm"].index("none")
-        metrics["unsteered_concept_rate"] = arms["concept_rate"][none]
-        metrics["unsteered_median_perplexity"] = _known(arms["median_perplexity"][none])
+        best = max(steered, key=lambda arm: (arm["concept_rate"], -arm["kl"]))
+        metrics["best_arm"] = best["arm"]
+        metrics["best_strength"] = best["strength"]
+        metrics["best_concept_rate"] = best["concept_rate"]
+        metrics["best_median_perplexity"] = _known(best["median_perplexity"])
+    unsteered = next((arm for arm in arms if arm["arm"] == "none"), None)
+    if unsteered is not None:
+        metrics["unsteered_concept_rate"] = unsteered["concept_rate"]
+        metrics["unsteered_median_perplexity"] = _known(unsteered["median_perplexity"])
     return metrics
 
 

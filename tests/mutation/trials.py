@@ -1,0 +1,199 @@
+"""Trials: each mutant against the tests that run its lines, the quickest first."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutation.covering import Covering, Traced
+from tests.mutation.forks import Children, Ended, Limits
+from tests.mutation.operators import Mutant
+from tests.mutation.planting import plant
+from tests.mutation.recording import Trial
+from tests.mutation.running import Chosen, run_pytest
+
+HANDFUL_SECONDS = (3.0, 30.0, 300.0)
+"""Traced seconds of the first tests, the next, and those after them; the rest follows at once."""
+SECONDS_MIN, TIMES = 30.0, 5.0
+"""A child may take so many times the traced seconds of its tests, and the imports on top."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that mutants are of, as they are on disk."""
+
+    root: Path
+    package: str = "loopscope."
+
+    def of(self, path: str) -> bytes:
+        """Return the bytes of a file."""
+        return (self.root / path).read_bytes()
+
+    def module(self, path: str) -> str:
+        """Return the name under which a file is imported."""
+        return self.package + path.removesuffix(".py").replace("/", ".")
+
+    def digest(self, path: str) -> str:
+        """Return what tells one version of a file from another."""
+        return hashlib.sha256(self.of(path)).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Where names are read: by these lines a test meets what runs at import."""
+
+    sources: Sources
+    files: Sequence[str]
+
+    def of(self, names: frozenset[str]) -> list[tuple[str, int]]:
+        """Return the lines of all files that name any of the names."""
+        return [place for name in sorted(names) for place in self._by_name.get(name, ())]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[tuple[str, int]]]:
+        found = defaultdict(list)
+        for path in self.files:
+            for node in ast.walk(ast.parse(self.sources.of(path))):
+                if isinstance(node, ast.Name | ast.Attribute):
+                    name = node.id if isinstance(node, ast.Name) else node.attr
+                    found[name].append((path, node.lineno))
+        return found
+
+
+def covering_tests(mutant: Mutant, covering: Covering, readers: Readers) -> list[Traced]:
+    """Return the tests that run a mutant's lines, quick ones first.
+
+    What runs at import is met by every test that runs a line which names what is assigned there;
+    where none is assigned, or none is named in a line that is run, by all that run the file.
+    """
+    if mutant.place.lines:
+        return covering.of(mutant.path, mutant.place.lines)
+    return covering.of_places(readers.of(mutant.place.names)) or covering.of_file(mutant.path)
+
+
+@dataclass
+class _Running:
+    mutant: Mutant
+    waiting: list[list[Traced]]
+    left_out: int
+    tried: list[Traced] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+
+class Trials:
+    """The children that try mutants; yields each trial as it ends."""
+
+    def __init__(self, sources: Sources, children: Children, processes: int) -> None:
+        self.sources = sources
+        self.children = children
+        self.processes = processes
+
+    def run(
+        self, wanted: Sequence[tuple[Mutant, list[Traced]]], seconds_max: float
+    ) -> Iterator[Trial]:
+        """Try each mutant against its tests, those within ``seconds_max`` traced seconds."""
+        waiting = list(wanted)
+        running: dict[str, _Running] = {}
+        while waiting or running:
+            while waiting and len(running) < self.processes:
+                mutant, tests = waiting.pop(0)
+                within = _within(tests, seconds_max)
+                one = _Running(mutant, _handfuls(within), len(tests) - len(within))
+                if not tests:
+                    yield self._ended(one, "uncovered", None)
+                    continue
+                running[mutant.key] = one
+                self._start(one)
+            if running:
+                ended = self.children.next_ended()
+                one = running[ended.name]
+                outcome, by = _judged(ended)
+                if outcome == "survived" and one.waiting:
+                    self._start(one)
+                    continue
+                del running[ended.name]
+                yield self._ended(one, outcome, by)
+
+    def _start(self, one: _Running) -> None:
+        tests = one.waiting.pop(0)
+        one.tried += tests
+        cpu_seconds = SECONDS_MIN + TIMES * sum(test.seconds for test in tests)
+        names = [test.name for test in tests]
+        self.children.start(
+            one.mutant.key,
+            lambda folder: attempt(self.sources, one.mutant, names, folder),
+            Limits(cpu_seconds),
+        )
+
+    def _ended(self, one: _Running, outcome: str, by: str | None) -> Trial:
+        return Trial(
+            key=one.mutant.key,
+            line=one.mutant.line,
+            source=self.sources.digest(one.mutant.path),
+            outcome=outcome,
+            by=by,
+            tests=len(one.tried),
+            left_out=one.left_out,
+            seconds=round(time.monotonic() - one.began, 1),
+        )
+
+
+def attempt(sources: Sources, mutant: Mutant, names: list[str], folder: Path) -> dict[str, Any]:
+    """Plant a mutant in this process for good and run tests; return what came of it."""
+    file = (sources.root / mutant.path).resolve()
+    try:
+        planted = plant(file, mutant.applied(sources.of(mutant.path)))
+        importlib.import_module(sources.module(mutant.path))
+    except BaseException as refused:
+        return {"outcome": "unviable", "by": f"{type(refused).__name__}: {refused}"[:200]}
+    if not planted():
+        return {"outcome": "broken", "by": "imported before the mutant was planted"}
+    chosen = Chosen(names)
+    code = run_pytest(sorted({name.partition("::")[0] for name in names}), folder, [chosen], "-x")
+    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return {"outcome": "broken", "by": f"{code.name} for {', '.join(names)}"[:200]}
+    outcome = "survived" if code == pytest.ExitCode.OK else "killed"
+    return {"outcome": outcome, "by": chosen.failed or (code.name if code else None)}
+
+
+def _judged(ended: Ended) -> tuple[str, str | None]:
+    match ended.ending:
+        case "answered":
+            return ended.answer["outcome"], ended.answer["by"]
+        case "too long":
+            return "timeout", None
+        case "died":
+            return "killed", "the process died"
+        case "failed":
+            return "broken", ended.printed[-400:]
+
+
+def _within(tests: list[Traced], seconds_max: float) -> list[Traced]:
+    chosen, seconds = [], 0.0
+    for test in tests:
+        seconds += test.seconds
+        if chosen and seconds > seconds_max:
+            break
+        chosen.append(test)
+    return chosen
+
+
+def _handfuls(tests: list[Traced]) -> list[list[Traced]]:
+    handfuls: list[list[Traced]] = []
+    rest = list(tests)
+    for limit in HANDFUL_SECONDS:
+        if rest:
+            handful = _within(rest, limit)
+            handfuls.append(handful)
+            rest = rest[len(handful) :]
+    return [*handfuls, rest] if rest else handfuls
