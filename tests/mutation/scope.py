@@ -35,8 +35,8 @@ WHOLE: tuple[str, ...] = (
     "state/artifacts/publication.py",
     "controller/jobs/leases.py",
     "controller/jobs/scheduling.py",
-    "numerics/gate.py",
-    "numerics/verdict.py",
+    "numerics/gate/rule.py",
+    "numerics/verdict/decision.py",
 )
 """Modules of which every mutant is tried."""
 

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.paired import Contrast, paired_contrast
-from loopscope.numerics.power import Design, cheapest_design, simulated_power, split_variance
-from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, _need, judge
+from loopscope.numerics.statistics.paired import Contrast, paired_contrast
+from loopscope.numerics.statistics.power import (
+    Design,
+    cheapest_design,
+    simulated_power,
+    split_variance,
+)
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules, _judge, _need, judge
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
