@@ -423,6 +423,7 @@ def test_a_record_holds_what_was_asked_and_found_each_under_its_name():
         "min_difference", "max_arm_cosine", "arm_cosines", "assay", "contrasts", "intact",
         "secondary", "missing",
     ]  # fmt: skip
+    assert found["reason"].startswith("multi beats coarse and fine: multi-coarse +0.")
     assert (found["min_difference"], found["max_arm_cosine"]) == (0.15, 0.98)
     assert list(found["arm_cosines"].items()) == [("coarse~multi", 0.92), ("fine~multi", 0.9)]
     assert list(found["missing"]) == ["probe", "random"]
