@@ -38,9 +38,11 @@ def resampled(values: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
 def flipped(values: np.ndarray, step: float, blur: float = 0.0) -> tuple[float, float]:
     """Return the one-sided p of all sign patterns: the sum as large, as small as seen.
 
-    ``blur`` is the standard deviation of an error of the sum.
+    ``blur`` is the standard deviation of an error of the sum. Sums that are equal stay equal when
+    their values were rounded to the steps: within four standard deviations of that error they tie.
     """
     counts = np.rint(values / step).astype(int)
+    tied = int(8 * np.sqrt(np.square(values / step - counts).sum()))
     pieces = []
     for size in np.abs(counts[counts != 0]):
         piece = np.zeros(2 * size + 1)
@@ -54,7 +56,7 @@ def flipped(values: np.ndarray, step: float, blur: float = 0.0) -> tuple[float, 
         least = 0.5 ** len(values)
         sums = [float(mass @ scipy.stats.norm.cdf(sign * distance)) for sign in (1, -1)]
         return max(least, sums[0]), max(least, sums[1])
-    return float(mass[places >= seen].sum()), float(mass[places <= seen].sum())
+    return float(mass[places >= seen - tied].sum()), float(mass[places <= seen + tied].sum())
 
 
 class Bounds:
@@ -178,7 +180,7 @@ def contrast(first, second, group, *, unit=0.0, blur=0.0, step, span=1.0, margin
     return Contrast(
         bounds.estimate,
         (*bounds.interval(0.95), *bounds.interval(0.90)),
-        flipped(np.bincount(belongs, weights=values), step, blur * len(values)),
+        flipped(np.bincount(belongs, weights=values), step / 10, blur * len(values)),
         (bounds.p_above(0.0), bounds.p_below(0.0)),
         (bounds.p_above(-margin), bounds.p_below(margin)),
     )
