@@ -16,7 +16,7 @@ import structlog
 
 from loopscope.controller.clock import Clock, Turns
 from loopscope.controller.jobs.executor import Executor
-from loopscope.controller.jobs.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
+from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
 from loopscope.controller.jobs.starting import Starter
 from loopscope.controller.observer import Observer, Result, Unobserved
@@ -252,7 +252,7 @@ class Controller:
                 job = jobs.head(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []
             if job is not None:
-                tell_of_end(self.state.database, job, self.clock)
+                report_end(self.state.database, job, self.clock)
                 self._add_all([job.object, *keys])
             self._leases.check_at_once()
             self._ended_jobs.popleft()  # last: after an error it is collected again

@@ -16,7 +16,7 @@ CANCELLED_PER_CALL = 32
 """Each is a row with a long payload that is written anew: a thousand are no matter of one step."""
 
 
-def tell_of_end(database: Database, job: JobHead, clock: Clock) -> None:
+def report_end(database: Database, job: JobHead, clock: Clock) -> None:
     """Say that a worker is done with a job; of one that it refused to begin, also as an event."""
     log.info("job ended", job=job.id, stage=job.stage, state=job.state)
     if job.state == "pending" and job.reason == CODE_CHANGED:

@@ -88,8 +88,8 @@ def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], lis
     damaged = []
     for finding in seen.findings:
         if finding.problem in ("ArtifactUnindexed", "ArtifactCorrupt"):
-            assert finding.mend is not None  # both can be mended
-            finding.mend(state, now)
+            assert finding.repair is not None  # both can be repaired
+            finding.repair(state, now)
         if finding.problem == "ArtifactCorrupt":
             damaged.append(finding)
     return damaged, seen.whole

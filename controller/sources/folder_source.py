@@ -161,7 +161,7 @@ class FolderSource:
         self._outside.watch({path for path in weights if not path.is_relative_to(self.root)})
         before, self._files = self._files, known
         differs = standing is None or bool(problems or self.problems)
-        self._tell(problems, twice, now)
+        self._report(problems, twice, now)
         if differs:
             mark_sources(self.state, problems, twice)
         seen = {key: file for file, content in known.items() for key in content.keys}
@@ -209,7 +209,7 @@ class FolderSource:
         keys = tuple(item.manifest.key for item in loaded)
         return done, FileContent(keys, tuple(sorted(named)))
 
-    def _tell(self, problems: list[Problem], twice: dict[Key, Problem], now: float) -> None:
+    def _report(self, problems: list[Problem], twice: dict[Key, Problem], now: float) -> None:
         """Log new problems, and put each on the objects that it is about.
 
         Those that its file last defined, and those that it defines although another file does.
@@ -251,7 +251,7 @@ class FolderSource:
                 if not deleted[source]:
                     kept.add(record.key)
                     if record.key not in self.kept:
-                        self._tell_kept(connection, record, source, now)
+                        self._report_kept(connection, record, source, now)
                     continue
                 failpoints.reach("object-prune")
                 try:
@@ -292,7 +292,7 @@ class FolderSource:
         unprotected = [r for r in records if r.annotations.get(PROTECT_ANNOTATION) != "true"]
         return [(record, sources[record.key]) for record in unprotected]
 
-    def _tell_kept(
+    def _report_kept(
         self, connection: Connection, record: ObjectRecord, source: Path, now: float
     ) -> None:
         key = record.key

@@ -83,7 +83,7 @@ def apply(
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
     _say(fulfil(state or context.obj.open(), reading, now=now()))
-    tell_notes(state, reading)
+    print_notes(state, reading)
 
 
 def diff(
@@ -147,7 +147,7 @@ def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
     return options.open_to_read() if to_read else options.open_existing()
 
 
-def tell_notes(state: StateFolder | None, reading: Reading) -> list[str]:
+def print_notes(state: StateFolder | None, reading: Reading) -> list[str]:
     """Say on standard error what was not looked at, and what may find nothing; return it."""
     if not reading.loaded:
         return []
@@ -177,7 +177,7 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
             lines += [f"{key} unchanged (dry run)" for key in reading.unchanged.objects]
             lines += [f"{key} pruned (dry run)" for key in doomed_by(connection, reading)]
     print("\n".join(lines))
-    tell_notes(state, reading)
+    print_notes(state, reading)
 
 
 def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:

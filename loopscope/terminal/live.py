@@ -63,7 +63,7 @@ class LiveView:
         """Print a line above the table."""
         self._console.print(printable(text), soft_wrap=True)
 
-    def tell_trouble(self, trouble: str | None) -> None:
+    def show_trouble(self, trouble: str | None) -> None:
         """Say once what keeps the controller from its work, and once that it is over."""
         if (trouble is None) == self._in_trouble:
             self._in_trouble = trouble is not None
