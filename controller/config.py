@@ -49,7 +49,7 @@ ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 
 class SaidSettings(TypedDict, total=False):
-    """Fields of ``Settings`` that a file or an option says."""
+    """Fields of ``Settings`` that a file or an option sets."""
 
     job_starts_per_minute: int
     burst: int
@@ -64,7 +64,7 @@ class SaidSettings(TypedDict, total=False):
 
 
 class Config(BaseModel):
-    """What a config file may say. A field that is left out has the default of ``Settings``."""
+    """The content of a config file. A field that is left out has the default of ``Settings``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, strict=True)
 
@@ -79,7 +79,7 @@ class Config(BaseModel):
     free_space_floor: Size | None = None
 
     def settings(self) -> SaidSettings:
-        """Return what the file says, under the names of ``Settings``."""
+        """Return the fields that the file sets, under the names of ``Settings``."""
         said = {name: value for name, value in dict(self).items() if value is not None}
         named = {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
         return cast(SaidSettings, named)
@@ -96,7 +96,7 @@ _SETTING_BY_FIELD = {
 def config_beside(state_folder: Path) -> Path:
     """Return where the config of a state folder lies: beside it, ``.loopscope.conf``.
 
-    It is no ``*.yaml``, because a folder of specs is read with every such file.
+    It is not a ``*.yaml``, because every such file in a folder of specs is read as a spec.
     """
     folder = state_folder.resolve()
     return folder.with_name(f"{folder.name}.conf")

@@ -54,7 +54,7 @@ def check_inputs(kind: str, spec: JsonObject, memo: HashMemo | None = None) -> l
 
 
 def _check_cells(spec: JsonObject, memo: HashMemo) -> list[Refusal]:
-    """Return what is wrong with the inputs of a sweep's cells, each said once."""
+    """Return the problems of the inputs of a sweep's cells, each of them once."""
     told: dict[Refusal, str] = {}
     for cell in sweep.cells(spec):
         for field, message in check_inputs("Experiment", cell.spec, memo):

@@ -47,7 +47,7 @@ class Intent:
 
     @property
     def outcome(self) -> Outcome:
-        """What the apply would say."""
+        """The outcome that the apply would report."""
         if self.stored is None:
             return "created"
         same = self.is_same_spec and (self.stored.labels, self.stored.annotations) == (
@@ -198,7 +198,7 @@ def _with(intent: Intent, manager: str) -> Intent:
 
 
 def _standing(key: Key, stored: ObjectRecord, last: AppliedRecord | None) -> Intent:
-    """Return the intent to leave an object as it is, with whoever applies it."""
+    """Return the intent to leave an object as it is, under its present field manager."""
     return Intent(
         key,
         stored,

@@ -13,11 +13,11 @@ from loopscope.state.records import CODE_CHANGED, JobHead
 log = structlog.get_logger("controller")
 
 CANCELLED_PER_CALL = 32
-"""Each is a row with a long payload that is written anew: a thousand are no matter of one step."""
+"""Each rewrites a row with a long payload: a thousand of them would take too long for one step."""
 
 
 def report_end(database: Database, job: JobHead, clock: Clock) -> None:
-    """Say that a worker is done with a job; of one that it refused to begin, also as an event."""
+    """Log that a worker is done with a job; if it refused to begin, record an event as well."""
     log.info("job ended", job=job.id, stage=job.stage, state=job.state)
     if job.state == "pending" and job.reason == CODE_CHANGED:
         log.error("restart this controller", job=job.id, stage=job.stage, why=job.message)

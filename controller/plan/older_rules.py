@@ -1,8 +1,8 @@
-"""Work of older rules, after an upgrade: found, kept as it is, and let go once somebody confirms.
+"""Work of older rules, after an upgrade: found, kept as it is, and released on confirmation.
 
 A stage whose code computes something else now has a higher revision, so that every object of that
-stage wants other work. Nobody asked for it, so nothing of it begins by itself: what is finished
-stays, with the rules by which it was made, until ``apply --confirm``.
+stage wants other work. That work was not asked for, so none of it begins by itself: what is
+finished stays, with the rules by which it was made, until ``apply --confirm``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
 @dataclass(frozen=True)
 class OlderWork:
-    """An object that rests on work of older rules; ``words`` say which and what changed."""
+    """An object that rests on work of older rules; ``words``: which rules, and what changed."""
 
     key: Key
     root: Key
@@ -64,7 +64,7 @@ def older_work_of(
     roots: Collection[Key],
     edited: Collection[Key] = (),
 ) -> list[OlderWork]:
-    """Return the same for somebody who observes nothing else."""
+    """Return the same, with an observer of its own."""
     return older_work(connection, Observer(store, AtOnce(store)), roots, edited)
 
 

@@ -99,7 +99,7 @@ class PlanDocument(TypedDict):
 def plan_document(
     planned: Planned, reading: Reading, *, now: float, notes: Sequence[str] = ()
 ) -> PlanDocument:
-    """Return a plan as JSON values; ``notes`` are what was told beside it."""
+    """Return a plan as JSON values; ``notes`` are the notes printed beside it."""
     request = reading.request
     return {
         "apiVersion": API_VERSION,

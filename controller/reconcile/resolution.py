@@ -74,7 +74,7 @@ def resolve(reference: InputReference) -> Resolution:
         return Resolution(reference, None, pending.reason, pending.message)
     except OSError as error:
         return Resolution(reference, None, "InputUnreadable", str(error))
-    except Exception as error:  # nobody may end the loop by naming an odd file
+    except Exception as error:  # an odd file must not end the loop
         log.error("resolution failed", reference=reference.reference, exc_info=error)
         return Resolution(reference, None, "UnexpectedError", f"{type(error).__name__}: {error}")
     return Resolution(reference, facts)
@@ -113,7 +113,7 @@ class Resolver:
         return [self._counted(self._under_way.pop(digest).result()) for digest in ended]
 
     def _counted(self, found: Resolution) -> Resolution:
-        """Return the resolution; after many tries in vain, as one that says so."""
+        """Return the resolution; after many failed tries, as ``UNAVAILABLE``."""
         digest = found.reference.digest
         if found.reason not in _OUTAGES:
             self._in_vain.pop(digest, None)
