@@ -28,7 +28,7 @@ _IMPORT = re.compile(
 
 
 class CodeChanged(TransientFailure):
-    """The files of Loopscope are no longer those that the controller started with."""
+    """The files of Loopscope changed since the controller started."""
 
     def __init__(self, what: str) -> None:
         super().__init__(

@@ -1,7 +1,7 @@
 """Comparison of the database with the artifact store, both ways, and its repairs.
 
-``compare`` reads only. Each finding carries its repair, if the state folder alone has
-what that takes.
+``compare`` reads only. Each finding carries its repair, if the state folder alone has what that
+takes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What the database says, read in one transaction."""
+    """What the database holds, read in one transaction."""
 
     artifacts: dict[str, ArtifactRecord]
     objects: list[ObjectRecord]
@@ -230,7 +230,7 @@ def _foreign(thing: Stored) -> Finding:
 
 
 def _shown(thing: Stored) -> str:
-    """Return a place in one printable line, whatever somebody called the file."""
+    """Return a place in one printable line, whatever the name of the file."""
     return "".join(sign if sign.isprintable() else "?" for sign in thing.place)
 
 

@@ -19,7 +19,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """One database. ``read`` sees a consistent snapshot; ``write`` holds the write lock.
 
-    Errors about the database itself come as failures that say what to do.
+    Errors about the database itself are raised as failures whose message gives the remedy.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -27,7 +27,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a read transaction; whoever writes in it gets an error."""
+        """Open a read transaction; a write in it is an error."""
         with self._in_plain_words(), self.dialect.engine.connect() as connection:
             self.dialect.begin_read(connection)
             yield connection
@@ -54,7 +54,7 @@ class Database:
         failpoints.reach("transaction-committed")
 
     def marker(self) -> int:
-        """Return a number that is another one after each commit, whoever committed."""
+        """Return a number that changes with each commit, of any process."""
         with self._in_plain_words():
             return self.dialect.marker()
 

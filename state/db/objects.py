@@ -97,7 +97,7 @@ def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecor
 
 
 def annotation_values(connection: Connection, annotation: str) -> list[tuple[Key, str]]:
-    """Return the objects that carry an annotation, with what it says, in key order."""
+    """Return the objects that carry an annotation, with its value, in key order."""
     said = _o.annotations[annotation].as_string()
     query = select(_o.kind, _o.namespace, _o.name, said).where(said.is_not(None))
     rows = connection.execute(query.order_by(_o.kind, _o.namespace, _o.name))
@@ -189,8 +189,8 @@ def update_status(
 ) -> bool:
     """Record a status that was decided from ``read``; return whether anything changed.
 
-    Raises Conflict when the object is no longer the one that was read, and ValueError when the
-    status claims to have observed what is not there yet, or less than the last one did.
+    Raises Conflict if the object changed since it was read, and ValueError if the status claims to
+    have observed a generation that does not exist yet, or an earlier one than the last status.
     """
     current = get(connection, read.key)
     if current is None or current.resource_version != read.resource_version:
@@ -215,7 +215,7 @@ def update_status(
 def take_ready_away(
     connection: Connection, digest: str, what: str, *, now: float, reason: str = "ArtifactDamaged"
 ) -> list[Key]:
-    """Let no object be Ready that rests on this artifact, which is gone; return all who want it.
+    """Let no object be Ready that rests on this artifact, which is gone; return all that want it.
 
     Call in the transaction that forgets the artifact, so that no crash can fall in between.
     """
@@ -242,8 +242,8 @@ def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
     """Delete an object and what it owns; return the deleted keys.
 
     An object with finalizers is only marked (``deletionTimestamp``); the rest follows when
-    the last finalizer is gone. Raises KeyError when there is no such object, and Protected
-    before anything is changed when it or something that would go with it is protected.
+    the last finalizer is gone. Raises KeyError if the object does not exist, and Protected,
+    before anything is changed, if it or something that would go with it is protected.
     """
     record = get(connection, key)
     if record is None:

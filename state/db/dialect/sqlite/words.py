@@ -1,4 +1,4 @@
-"""SQLite's words about its file, as failures that say what to do."""
+"""SQLite's errors about its file, as failures whose message gives the remedy."""
 
 from __future__ import annotations
 
