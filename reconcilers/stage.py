@@ -164,7 +164,7 @@ def pause_words(scope: str) -> str:
 def timed(snapshot: Snapshot, *conditions: Condition) -> tuple[Condition, ...]:
     """Return conditions with their transition times, in the order in which they are shown.
 
-    Where the object's file is refused, a last one says so: the spec is the last good one.
+    If the object's file is refused, a last one reports that: the spec is the last good one.
     """
     problem = snapshot.object.annotations.get(SOURCE_PROBLEM_ANNOTATION)
     if problem is not None:
@@ -217,9 +217,9 @@ def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
 
 
 def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
-    """Nothing runs and nothing is lost: the object rests on what it has, and says by which rules.
+    """Keep the object on the work that it has, with a condition that names its rules.
 
-    Where its spec was edited meanwhile it is not Ready for that one, and somebody must act: confirm
+    If its spec was edited meanwhile it is not Ready for the edit, and a human must act: confirm
     the edit, or take it back.
     """
     record = snapshot.object
@@ -304,7 +304,7 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
 
 
 def _done(snapshot: Snapshot, artifact: ArtifactRecord) -> list[Condition]:
-    """Return what is said of an object that rests on a whole artifact."""
+    """Return the conditions of an object that rests on a whole artifact."""
     return [
         condition(snapshot, "Ready", "True", "Succeeded", f"{artifact.stage} is done"),
         _inputs_ready(snapshot),

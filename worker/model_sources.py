@@ -296,7 +296,7 @@ def _write_marker(folder: Path, ref: ModelReference) -> None:
 
 
 def _is_complete(folder: Path, identity: str) -> bool:
-    """Say whether ``folder`` holds the finished conversion, each file as it was written.
+    """Return whether ``folder`` holds the finished conversion, each file as it was written.
 
     A file that was touched since is hashed again; one that was not is trusted. Markers of older
     versions hold no stamps.

@@ -218,7 +218,7 @@ def _load_twice_share_once(
 
 
 class LoadingReport(TypedDict):
-    """What transformers says of a model's weights; shapes are found, then expected."""
+    """What transformers reports of a model's weights; shapes are found, then expected."""
 
     missing_keys: Collection[str]
     mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
@@ -243,7 +243,7 @@ def _check_complete(folder: Path, report: LoadingReport) -> None:
 
 
 def _loading(view: ModelView, load: Callable[[], Any]) -> Any:
-    """Call ``load``; whatever a library says about bad files becomes one terminal failure.
+    """Call ``load``; any error of a library about bad files becomes one terminal failure.
 
     What may pass by itself (no memory, a disk that does not answer) is raised as it is.
     """

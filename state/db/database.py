@@ -109,7 +109,7 @@ def open_database(dialect: Dialect) -> Database:
 
 
 def schema_revision(connection: Connection) -> str | None:
-    """Return the version of the schema; None where there are no tables of Loopscope."""
+    """Return the version of the schema; None if the database has no tables of Loopscope."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     row = connection.execute(text("select version_num from alembic_version")).first()

@@ -27,7 +27,7 @@ from loopscope.worker.stages.tables import joined
 
 ANCHORS_PER_BLOCK = 16
 PAIR_COLUMNS = PAIRS.without("q_permutation", "edge", "aggregation")
-"""What an anchor's pairs say by themselves; the others follow from the pairs of all anchors."""
+"""Columns that follow from one anchor's pairs; the others need the pairs of all anchors."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Anchor:
     """One anchor: its children (highest cosine first), its table rows, what it leaves out.
 
     ``readings`` counts the anchor's pairs with all fine latents, ``aligned_unobserved`` those of
-    them that have the cosine of a child but no correlation. ``behaves`` [fine] says which fine
-    latents the rule would take as children whatever their cosine, ``correlated`` which reach
-    minCorrelation.
+    them that have the cosine of a child but no correlation. ``behaves`` [fine] marks the fine
+    latents that the rule would take as children whatever their cosine, ``correlated`` those that
+    reach minCorrelation.
     """
 
     coarse: int
