@@ -6,7 +6,7 @@ from __future__ import annotations
 class InputRefused(Exception):
     """The reference is wrong and stays wrong until somebody edits the spec or a file.
 
-    ``field`` is the path below the reference, for example ``source.sha256``; ``message`` says
+    ``field`` is the path below the reference, for example ``source.sha256``; ``message`` has
     what was expected, what was found and what to do.
     """
 

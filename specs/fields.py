@@ -84,7 +84,7 @@ class FileReader(TextFiles, Protocol):
 
 
 def exactly_one(*choices: tuple[str, ...]) -> ConfigDict:
-    """Return the part of a model's config that tells editors which fields exclude one another.
+    """Return the part of a model's config that shows editors which fields exclude one another.
 
     Each choice names the fields that are given together. The model's validator stays the judge.
     """

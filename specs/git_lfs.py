@@ -1,4 +1,4 @@
-"""What a clone without Git LFS leaves in the place of a large file: three lines that name it."""
+"""Git LFS pointers: the three lines that a clone without LFS leaves in place of a large file."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def _with_cells_checked(
 def _problems_of_cells(
     invalid: list[sweep_loading.InvalidCell], document: Document, kind: str
 ) -> list[Problem]:
-    """Point at the value that a cell's problem comes from; each is told once."""
+    """Point at the value that a cell's problem comes from; each is reported once."""
     matrix = sweep.matrix_of(_envelope(document)["spec"])
     told: dict[tuple[Place, str], Problem] = {}
     for one in invalid:

@@ -1,4 +1,4 @@
-"""Checking a matrix while a file is loaded: every cell must be a valid experiment by itself."""
+"""Checks of a matrix while a file is loaded: every cell must be a valid experiment by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loopscope.specs.sweep import CELLS_MAX, Cell, Location
 
 NAME_CHARACTERS_MAX = 52
 INVALID_CELLS_MAX = 16
-"""Cells whose problems are told; what is wrong with a value is wrong in all of its cells."""
+"""Cells whose problems are reported; a wrong value is wrong in all of its cells."""
 
 Refusal = tuple[Location, str]
 """The path of a field below ``spec`` and what is wrong with it."""
@@ -23,7 +23,7 @@ Refusal = tuple[Location, str]
 
 @dataclass(frozen=True)
 class InvalidCell:
-    """A cell that is no valid experiment; ``error`` says why, field by field."""
+    """A cell that is not a valid experiment; ``error`` has its problems, field by field."""
 
     cell: Cell
     error: ValidationError
