@@ -21,8 +21,8 @@ from loopscope.numerics.dictionary import SparseDictionary
 class LatentReader:
     """Some latents of one dictionary: their activations on a residual, and their decoder rows.
 
-    ``encoder`` is as much of the dictionary as reading them needs; ``columns`` says which of its
-    latents are meant.
+    ``encoder`` is as much of the dictionary as reading them needs; ``columns`` selects these
+    latents in it.
     """
 
     encoder: SparseDictionary

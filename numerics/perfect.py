@@ -1,4 +1,4 @@
-"""What a selection could find at best: the p of a perfect latent. Arithmetic only, for both planes.
+"""The best that a selection could find: the p of a perfect latent. Arithmetic for both planes.
 
 A perfect latent fires on every target prompt, each time with another value, and on no neutral one.
 """

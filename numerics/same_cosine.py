@@ -1,4 +1,4 @@
-"""What pairs of the same cosine do where no concept is asked about.
+"""Pairs of the same cosine, and what they do where no concept is asked about.
 
 Two latents whose decoder rows point alike read much the same of a residual vector, so they go
 together in nearly any prompts. That an edge is *not independent* is then no news; that it goes
@@ -27,7 +27,7 @@ COSINE_WINDOW = 0.05
 
 @dataclass(frozen=True)
 class SameCosine:
-    """Pairs of a coarse latent that is no candidate with any tested fine latent, [pairs].
+    """Pairs of a coarse latent that is not a candidate with any tested fine latent, [pairs].
 
     ``cosines`` rise; ``correlations`` are those within condition.
     """

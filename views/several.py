@@ -29,7 +29,7 @@ UNKNOWN = "not recorded"
 class Row:
     """One experiment: its own word (empty without an answer) and the word after the correction.
 
-    ``corrected`` is None where a word was said by a version that did not record its p. ``p`` is
+    ``corrected`` is None where the word is from a version that did not record its p. ``p`` is
     that of the own word after the correction, None where there is nothing to correct.
     """
 
@@ -67,7 +67,7 @@ class Several:
 
     @property
     def sentences(self) -> list[str]:
-        """What was corrected, and what the pooled row says."""
+        """What was corrected, and the result of the pooled row."""
         said = [row for row in self.rows if row.p is not None]
         kept = sum(row.word == row.corrected for row in said)
         found = [

@@ -148,7 +148,7 @@ def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
 
 
 def print_notes(state: StateFolder | None, reading: Reading) -> list[str]:
-    """Say on standard error what was not looked at, and what may find nothing; return it."""
+    """Print to standard error what was not looked at, and what may find nothing; return it."""
     if not reading.loaded:
         return []
     from loopscope.controller.plan.selection_power import selection_warnings

@@ -118,7 +118,7 @@ def _watch(
                 _print_documents([record], output, single=True)
         return
     with state.database.read() as connection:
-        select(connection)  # says what is wrong with the name
+        select(connection)  # raises with what is wrong with the name
     table = WatchedTable(state, kind, namespace, _or_nothing(select), output == "wide")
     while True:
         for line in table.lines():

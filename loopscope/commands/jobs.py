@@ -83,7 +83,7 @@ def rerun(
 
 
 def _say(lines: list[str]) -> None:
-    """Print what was done. After the transaction: whoever reads may be slow, or gone."""
+    """Print what was done. After the transaction: the reader of the output may be slow, or gone."""
     for line in lines:
         print(line)
 

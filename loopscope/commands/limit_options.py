@@ -46,7 +46,7 @@ _SETTING_BY_OPTION = {
 
 
 def settings_from(context: typer.Context) -> SaidSettings:
-    """Return settings: what an option of the command says, else what the file says.
+    """Return settings: the option of the command, else the value in the file.
 
     Raises InvalidSpec when the file is wrong, and when ``--config`` names none.
     """
@@ -74,7 +74,7 @@ def settings_from(context: typer.Context) -> SaidSettings:
 
 
 def settings_of_file(state_path: Path) -> SaidSettings:
-    """Return the settings that the file beside a state folder says; none without a file."""
+    """Return the settings in the file beside a state folder; none without a file."""
     from loopscope.controller.config import config_beside, load_config  # late: help must stay quick
 
     path = config_beside(state_path)

@@ -107,7 +107,7 @@ Ending = Literal["settled", "unavailable", "timed out"]
 
 
 def _finish(state: StateFolder, keys: list[Key], ending: Ending, timeout: float | None) -> None:
-    """Say how each object ended, and exit with the status that says it."""
+    """Print how each object ended, and exit with the status for it."""
     with state.database.read() as connection:
         records = present(connection, family(connection, keys))
     print("\n".join(outcomes(records, keys, command_option(state))))

@@ -20,7 +20,7 @@ from loopscope.views.progress import Row, RunProgress, Whole
 from loopscope.views.stages import DONE_WORDS
 
 REPEAT_SECONDS = 25.0
-"""Where there is no terminal, how far everything is is said at least so often."""
+"""Without a terminal, progress is printed at least this often."""
 BAR_CHARACTERS = 12
 DETAIL_CHARACTERS_MIN = 16
 BAR_STYLE, FAILED_STYLE = "blue", "red"
@@ -64,7 +64,7 @@ class LiveView:
         self._console.print(printable(text), soft_wrap=True)
 
     def show_trouble(self, trouble: str | None) -> None:
-        """Say once what keeps the controller from its work, and once that it is over."""
+        """Print once what keeps the controller from its work, and once that it is over."""
         if (trouble is None) == self._in_trouble:
             self._in_trouble = trouble is not None
             words = f"cannot do everything now; trying again: {trouble}"
@@ -105,7 +105,7 @@ def progress_lines(rows: Sequence[Row], whole: Whole) -> list[str]:
 def progress_table(rows: Sequence[Row], whole: Whole, width: int, height: int) -> Group:
     """Return the table of a run, so that name, state, bar and time left fit into ``width``.
 
-    Rows that do not fit into ``height`` are counted; what runs or needs somebody is shown first.
+    Rows that do not fit into ``height`` are counted; what runs or needs a human is shown first.
     """
     shown = _fitting(rows, height - 6)  # head, run, two notes, cursor
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
@@ -187,6 +187,6 @@ def _fitting(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def _because(row: Row) -> str:
-    """Say why only where the word alone leaves one wondering."""
+    """Return the reason, where the word alone does not explain itself."""
     unusual = row.word == "Waiting" and not row.detail.startswith("waits for")
     return f" ({row.detail})" if unusual or row.word in ("Stalled", "Retrying", "Suspended") else ""

@@ -54,7 +54,7 @@ def budget_caution(verdict: Verdict) -> str:
 
 
 def beside_prompt(verdict: Verdict) -> TextTable:
-    """Return each arm at the system prompt's own KL; without rows where there is no prompt."""
+    """Return each arm at the system prompt's own KL; no rows without a system prompt."""
     record = verdict.get("system_prompt")
     rows = []
     for arm in record["arms"] if record else []:

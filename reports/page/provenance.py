@@ -91,7 +91,7 @@ def spec_yaml(view: ExperimentView) -> str:
 
 
 def flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values as (dotted name, text); long ones are cut, and say how long they are."""
+    """Yield nested values as (dotted name, text); long ones are cut, with their length."""
     for name, item in value.items():
         path = f"{prefix}{name}"
         if isinstance(item, Mapping) and item:
