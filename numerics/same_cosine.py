@@ -1,4 +1,4 @@
-"""Pairs of the same cosine, and what they do where no concept is asked about.
+"""Pairs of the same cosine on prompts that are not about the concept.
 
 Two latents whose decoder rows point alike read much the same of a residual vector, so they go
 together in nearly any prompts. That an edge is *not independent* is then no news; that it goes

@@ -1,4 +1,4 @@
-"""From a model reference to a verified local folder with safetensors weights.
+"""Sources of models: from a reference to a verified local folder with safetensors weights.
 
 A name is never an identity: every file is checked against the hashes that were resolved, and a
 GGUF file is converted once per machine into ``<cache>/loopscope/models/<identity>/``, whose

@@ -226,7 +226,7 @@ def _is_as_printed(item: LoadedObject, asked: JsonObject, stored: ObjectRecord) 
 def _refuse_unread_files(
     item: LoadedObject, asked: JsonObject, stored: ObjectRecord | None
 ) -> None:
-    """Raise InvalidSpec when somebody edited ``file`` in an export and left the texts beside it.
+    """Raise InvalidSpec when ``file`` was edited in an export and the texts beside it were not.
 
     The texts would be taken, and the edit lost without a word.
     """

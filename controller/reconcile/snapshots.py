@@ -162,7 +162,7 @@ class Observer:
         """Return what exists for a desired action; what was thrown away is taken back.
 
         Where it is not there, but whole work of older rules is, that is what is returned; of a
-        protected object also where somebody else made it by the rules of now.
+        protected object also where it was made for another one by the rules of now.
         Reads the disk: not to be called in a write transaction. Raises StillHashing.
         """
         found = self._observe(snapshot.object, desired, known)

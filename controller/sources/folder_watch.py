@@ -1,4 +1,4 @@
-"""Watching folders in a thread.
+"""A thread that watches folders.
 
 A watch that fails is taken up again, and then everything is looked at: what happened meanwhile was
 not seen. Folders are watched, never files: one that is replaced by a rename is another file.

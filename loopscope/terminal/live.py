@@ -24,7 +24,7 @@ REPEAT_SECONDS = 25.0
 BAR_CHARACTERS = 12
 DETAIL_CHARACTERS_MIN = 16
 BAR_STYLE, FAILED_STYLE = "blue", "red"
-"""Red is for what needs a human alone: an answer, NO-GO or Refuted, is no failure."""
+"""Red is only for what needs a human: an answer, NO-GO or Refuted, is not a failure."""
 _SHOWN_FIRST = ("Running", "Stalled", "Retrying", "Queued", "Suspended", "Reconciling")
 
 

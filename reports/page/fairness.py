@@ -1,4 +1,4 @@
-"""How fair the arms were compared: the error of their budgets, and a prompt beside them."""
+"""Fairness of the comparison of arms: the error of their budgets, and a prompt beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where every number comes from: inputs, digests, versions, device, seeds and timings."""
+"""Provenance of every number: inputs, digests, versions, device, seeds and timings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``get`` prints: one line per object, with the columns of its kind."""
+"""The listing of ``get``: one line per object, with the columns of its kind."""
 
 from __future__ import annotations
 
