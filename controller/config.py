@@ -48,7 +48,7 @@ Size = Annotated[int, BeforeValidator(_size)]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
-class SaidSettings(TypedDict, total=False):
+class GivenSettings(TypedDict, total=False):
     """Fields of ``Settings`` that a file or an option sets."""
 
     job_starts_per_minute: int
@@ -78,11 +78,11 @@ class Config(BaseModel):
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
 
-    def settings(self) -> SaidSettings:
+    def settings(self) -> GivenSettings:
         """Return the fields that the file sets, under the names of ``Settings``."""
-        said = {name: value for name, value in dict(self).items() if value is not None}
-        named = {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
-        return cast(SaidSettings, named)
+        given = {name: value for name, value in dict(self).items() if value is not None}
+        named = {_SETTING_BY_FIELD.get(name, name): value for name, value in given.items()}
+        return cast(GivenSettings, named)
 
 
 _SETTING_BY_FIELD = {
@@ -110,8 +110,8 @@ def load_config(path: Path) -> Config:
         problem = f"not UTF-8 at byte {error.start}; save it as UTF-8"
         raise InvalidSpec([Problem(str(path), 0, 0, "", problem)]) from None
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise InvalidSpec([Problem(str(path), 0, 0, "", said)]) from None
+        message = getattr(error, "strerror", None) or str(error)
+        raise InvalidSpec([Problem(str(path), 0, 0, "", message)]) from None
     documents = list(read_documents(text, str(path)))
     if not documents:
         return Config()

@@ -168,8 +168,8 @@ def timed(snapshot: Snapshot, *conditions: Condition) -> tuple[Condition, ...]:
     """
     problem = snapshot.object.annotations.get(SOURCE_PROBLEM_ANNOTATION)
     if problem is not None:
-        told = condition(snapshot, "SourceValid", "False", "InvalidSpec", problem)
-        conditions = (*conditions, told)
+        refused = condition(snapshot, "SourceValid", "False", "InvalidSpec", problem)
+        conditions = (*conditions, refused)
     return with_transition_times(conditions, snapshot.object.status.conditions, snapshot.now)
 
 
@@ -202,14 +202,14 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
 def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
     older = [str(key) for key, one in snapshot.references.items() if one.status.is_of_older_rules]
     words = f"rests on work of older rules: {', '.join(older)}; {LET_GO}"
-    told = [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, words)] if older else []
+    changed = [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, words)] if older else []
     status = Status(
         observed_generation=snapshot.object.generation,
         conditions=timed(
             snapshot,
             condition(snapshot, "Ready", "True", answer.reason, answer.message),
             _inputs_ready(snapshot),
-            *told,
+            *changed,
         ),
         summary=answer.summary,
     )
@@ -227,12 +227,12 @@ def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
     spec = digest(record.spec)
     made_for = old.made_for or (spec if record.ready else None)
     message = f"{kept.words}; {LET_GO}"
-    told = [c for c in old.conditions if c.type not in ("RulesCurrent", "SourceValid")]
+    conditions = [c for c in old.conditions if c.type not in ("RulesCurrent", "SourceValid")]
     if not record.ready and spec == made_for:
-        told = _done(snapshot, kept.artifact)
+        conditions = _done(snapshot, kept.artifact)
     elif not record.ready:
         message = f"its spec was edited, and {message}"
-        told = [
+        conditions = [
             condition(snapshot, "Ready", "False", RULES_CHANGED, message),
             _stalled(snapshot, RULES_CHANGED, message),
         ]
@@ -240,7 +240,7 @@ def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
     status = replace(
         old,
         observed_generation=record.generation,
-        conditions=timed(snapshot, *told, current),
+        conditions=timed(snapshot, *conditions, current),
         made_for=made_for,
     )
     before = old.condition("RulesCurrent")

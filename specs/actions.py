@@ -48,8 +48,8 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
 def revision_words(stage: Stage, before: int) -> str:
     """Return which revision of a stage's code follows ``before`` now, and what it changed."""
     now = CODE_REVISIONS[stage]
-    told = REVISION_NOTES[stage]
-    notes = [told[revision] for revision in range(before + 1, now + 1) if revision in told]
+    changes = REVISION_NOTES[stage]
+    notes = [changes[revision] for revision in range(before + 1, now + 1) if revision in changes]
     changed = f": {'; '.join(notes)}" if notes else ""
     return f"{stage} revision {before} -> {now}{changed}"
 
@@ -63,11 +63,11 @@ def revisions_of(manifest: Mapping[str, object]) -> dict[Stage, int]:
     inputs = manifest.get("inputs")
     needed = inputs.values() if isinstance(inputs, dict) else ()
     named = [one for one in (manifest, *needed) if isinstance(one, Mapping)]
-    told = [(one.get("stage"), one.get("codeRevision")) for one in named]
+    revisions = [(one.get("stage"), one.get("codeRevision")) for one in named]
     known = {name: name for name in CODE_REVISIONS}
     return {
         known[stage]: revision
-        for stage, revision in told
+        for stage, revision in revisions
         if stage in known and isinstance(revision, int)
     }
 

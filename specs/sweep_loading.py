@@ -78,18 +78,18 @@ def _name_problems(name: str, matrix: MatrixJson) -> Iterator[Refusal]:
     seen: dict[str, str] = {}
     for values in sweep.combinations(matrix):
         cell = f"{name}-{sweep.suffix_of(values)}"
-        said = ", ".join(f"{axis} {value}" for axis, value in values)
+        pairs = ", ".join(f"{axis} {value}" for axis, value in values)
         if cell in seen:
-            message = f"({seen[cell]}) and ({said}) would both be named {cell}; rename a value"
+            message = f"({seen[cell]}) and ({pairs}) would both be named {cell}; rename a value"
             yield ("matrix",), message
         elif len(cell) > NAME_CHARACTERS_MAX:
             message = (
-                f"({said}) would be named {cell}, which has {len(cell)} characters, expected at "
+                f"({pairs}) would be named {cell}, which has {len(cell)} characters, expected at "
                 f"most {NAME_CHARACTERS_MAX}; use shorter names"
             )
             yield ("matrix",), message
             return
-        seen.setdefault(cell, said)
+        seen.setdefault(cell, pairs)
 
 
 def canonical_matrix(

@@ -120,8 +120,8 @@ def _waits_for_others(record: ObjectRecord) -> bool:
 
 
 def _with_conditions(record: ObjectRecord, status: Status) -> ObjectRecord:
-    told = replace(record.status, conditions=status.conditions, summary=status.summary)
-    return record if told == record.status else replace(record, status=told)
+    current = replace(record.status, conditions=status.conditions, summary=status.summary)
+    return record if current == record.status else replace(record, status=current)
 
 
 def _when(job: JobHead) -> float:

@@ -68,11 +68,11 @@ class Several:
     @property
     def sentences(self) -> list[str]:
         """What was corrected, and the result of the pooled row."""
-        said = [row for row in self.rows if row.p is not None]
-        kept = sum(row.word == row.corrected for row in said)
+        corrected = [row for row in self.rows if row.p is not None]
+        kept = sum(row.word == row.corrected for row in corrected)
         found = [
             f"Corrected over {counted(len(self.rows), 'verdict')} by {METHOD}, finished or not: "
-            f"{kept} of {counted(len(said), 'word')} stay said."
+            f"{kept} of {counted(len(corrected), 'word')} stay said."
         ]
         if self.pooled is not None:
             found.append(_pooled_sentence(self.pooled))

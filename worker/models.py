@@ -253,8 +253,8 @@ def _loading(view: ModelView, load: Callable[[], Any]) -> Any:
         passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
         if passing or ran_out_of_memory(error):
             raise
-        said = str(error).replace(str(view.path), str(view.folder))
-        words = " ".join(said.split())[:LOADING_WORDS_MAX]
+        message = str(error).replace(str(view.path), str(view.folder))
+        words = " ".join(message.split())[:LOADING_WORDS_MAX]
         raise TerminalFailure("ModelNotLoadable", f"{view.folder}: {words}") from error
 
 

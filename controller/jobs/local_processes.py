@@ -236,5 +236,5 @@ def _obituary(worker: _Process) -> str:
     if status < 0:
         return f"was ended by signal {-status}"
     last_line = worker.log.last_line()
-    said = f"; its last words: {last_line}" if last_line else ""
-    return f"exited with status {status}{said}"
+    last_words = f"; its last words: {last_line}" if last_line else ""
+    return f"exited with status {status}{last_words}"

@@ -90,12 +90,12 @@ def _paused_by(job: QueuedJob, paused: Collection[str]) -> str | None:
 
 def _memory_bytes(job: QueuedJob, settings: Settings) -> int:
     """Return the largest memory that an annotation gives, else what the stage is assumed to use."""
-    said = [
+    sizes = [
         size
         for one in job.wanted_by
         if (size := byte_count(one.annotations.get(MEMORY_ANNOTATION, ""))) is not None
     ]
-    return max(said, default=settings.stage_memory_bytes.get(job.stage, 0))
+    return max(sizes, default=settings.stage_memory_bytes.get(job.stage, 0))
 
 
 def _owner(wanting: Wanting) -> Key:

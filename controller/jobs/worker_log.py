@@ -31,8 +31,8 @@ class WorkerLog:
         """Return the last words of a worker that has ended, on one line; empty if it was silent."""
         self._thread.join(DRAIN_SECONDS)
         lines = self._tail.decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][-LAST_LINE_CHARACTERS_MAX:] if said else ""
+        texts = [line.strip() for line in lines if line.strip()]
+        return texts[-1][-LAST_LINE_CHARACTERS_MAX:] if texts else ""
 
     def _copy(self) -> None:
         with self._source:

@@ -42,8 +42,8 @@ def older_work(
     A protected object loses none of its work, so it has nothing to let go, unless it is ``edited``.
     """
     if is_reconciled(connection):
-        told = applied.roots_of_older_rules(connection)
-        roots = [key for key in roots if key in told]
+        affected = applied.roots_of_older_rules(connection)
+        roots = [key for key in roots if key in affected]
     if not roots:
         return []
     found = []
@@ -80,13 +80,13 @@ def let_go(connection: Connection, older: Iterable[OlderWork], *, now: float) ->
         if record is None or reference is None or reference.digest != one.digest:
             continue
         message = f"it is made again: {one.words}"
-        told = [
+        conditions = [
             Condition("Ready", "False", RULES_CHANGED, message, record.generation),
             Condition("Reconciling", "True", RULES_CHANGED, message, record.generation),
         ]
         status = Status(
             observed_generation=record.status.observed_generation,
-            conditions=with_transition_times(told, record.status.conditions, now),
+            conditions=with_transition_times(conditions, record.status.conditions, now),
         )
         objects.update_status(connection, record, status, None)
         events.record(connection, one.key, "Normal", "RulesConfirmed", message, now=now)

@@ -95,8 +95,8 @@ class _Planner:
 
     def let_go(self, wanted: Sequence[Intent], unchanged: Sequence[Key]) -> None:
         """Let what these objects have of older rules be made again, as a confirmed apply does."""
-        told = [intent for intent in wanted if not (intent.stands or intent.only_protects)]
-        roots = [*(intent.key for intent in told), *unchanged]
+        planned = [intent for intent in wanted if not (intent.stands or intent.only_protects)]
+        roots = [*(intent.key for intent in planned), *unchanged]
         edited = {intent.key for intent in wanted if not intent.is_same_spec}
         for one in older_work(self.connection, self.observer, roots, edited):
             record = self.overlay.get(one.key)

@@ -220,8 +220,8 @@ class FolderSource:
             source = str(Path(problem.file).absolute())
             log.error("not applied; the last good version stands", problem=str(problem))
             with self.state.database.write() as connection:
-                for key, said in objects.annotation_values(connection, SOURCE_ANNOTATION):
-                    if said == source or twice.get(key) == problem:
+                for key, file in objects.annotation_values(connection, SOURCE_ANNOTATION):
+                    if file == source or twice.get(key) == problem:
                         events.record(
                             connection, key, "Warning", "InvalidSpec", str(problem), now=now
                         )

@@ -72,7 +72,7 @@ def apply(
         others = root, apply_set, prune, allow_empty, force_conflicts, context.obj.namespace_given
         if any(others) or dry_run != "none":
             raise CommandError("--plan holds all other options; only --confirm goes with it")
-        _say(_apply_plan(context.obj, plan, confirm=confirm))
+        _print_done(_apply_plan(context.obj, plan, confirm=confirm))
         return
     request = request_of(
         context.obj, filename or [], root, apply_set, prune, allow_empty, force_conflicts, confirm
@@ -82,7 +82,7 @@ def apply(
         return
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
-    _say(fulfil(state or context.obj.open(), reading, now=now()))
+    _print_done(fulfil(state or context.obj.open(), reading, now=now()))
     print_notes(state, reading)
 
 
@@ -201,7 +201,7 @@ def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
     return fulfil(state, reading, now=now(), expected=document["editions"])
 
 
-def _say(done: Done) -> None:
+def _print_done(done: Done) -> None:
     print(printable("\n".join(done_lines(done))))
 
 

@@ -41,8 +41,8 @@ class LiveView:
         self._clock = clock
         self._console = console or Console(highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._said: dict[Key, str] = {}
-        self._said_at = clock()
+        self._shown: dict[Key, str] = {}
+        self._shown_at = clock()
         self._in_trouble = False
 
     def __enter__(self) -> LiveView:
@@ -80,11 +80,11 @@ class LiveView:
             self._live.update(table, refresh=True)
             return
         for row in rows:
-            if self._said.get(row.key) != row.word:
-                self._said[row.key] = row.word
+            if self._shown.get(row.key) != row.word:
+                self._shown[row.key] = row.word
                 self.note(f"{row.key}: {row.word}{_because(row)}")
-        if now - self._said_at >= REPEAT_SECONDS or now < self._said_at:
-            self._said_at = now
+        if now - self._shown_at >= REPEAT_SECONDS or now < self._shown_at:
+            self._shown_at = now
             for line in progress_lines(rows, whole):
                 self.note(line)
 

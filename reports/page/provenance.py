@@ -61,14 +61,14 @@ def stage_provenance(stage: StageView) -> StageProvenance:
     artifact = stage.artifact
     if artifact is None:
         raise LookupError(f"{stage.name} has no artifact: {stage.problem}")
-    told = {k: v for k, v in stage.manifest.items() if k not in _SHOWN_ELSEWHERE}
+    facts = {k: v for k, v in stage.manifest.items() if k not in _SHOWN_ELSEWHERE}
     return StageProvenance(
         name=stage.name,
         digest=artifact.digest,
         content_digest=artifact.content_digest,
         made_at=iso(artifact.created_at) or "",
         size=byte_size(artifact.bytes),
-        facts=list(flattened(told)),
+        facts=list(flattened(facts)),
     )
 
 

@@ -274,8 +274,8 @@ def _steered_anchor(view: ExperimentView) -> list[str]:
 
 def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
     stage = view.stage(name)
-    told = stage.answered or stage.artifact is not None  # also of other rules: see its problem
-    summary = stage.record.status.summary if stage.record and told else {}
+    answered = stage.answered or stage.artifact is not None  # also of other rules: see its problem
+    summary = stage.record.status.summary if stage.record and answered else {}
     return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])
 
 

@@ -72,8 +72,8 @@ def seal(staging: Path, manifest: Manifest) -> ArtifactRecord:
         files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     for folder in (p for p in staging.rglob("*") if p.is_dir()):
         fsync_path(folder)
-    told = {**manifest, "files": files, "contentDigest": content_digest(files)}
-    complete: Manifest = json.loads(json.dumps(told, allow_nan=False))
+    content = {**manifest, "files": files, "contentDigest": content_digest(files)}
+    complete: Manifest = json.loads(json.dumps(content, allow_nan=False))
     complete["manifestDigest"] = digest_of(complete)
     temporary = staging / f".{MANIFEST}.tmp"
     failpoints.reach("manifest-write")

@@ -98,8 +98,8 @@ def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecor
 
 def annotation_values(connection: Connection, annotation: str) -> list[tuple[Key, str]]:
     """Return the objects that carry an annotation, with its value, in key order."""
-    said = _o.annotations[annotation].as_string()
-    query = select(_o.kind, _o.namespace, _o.name, said).where(said.is_not(None))
+    value = _o.annotations[annotation].as_string()
+    query = select(_o.kind, _o.namespace, _o.name, value).where(value.is_not(None))
     rows = connection.execute(query.order_by(_o.kind, _o.namespace, _o.name))
     return [(Key(*key), value) for *key, value in rows]
 
@@ -225,13 +225,13 @@ def take_ready_away(
         if record is None or record.status.artifact is None:
             continue
         old = record.status
-        told = [
+        conditions = [
             Condition("Ready", "False", reason, what, record.generation),
             Condition("Reconciling", "True", reason, what, record.generation),
         ]
         status = Status(
             observed_generation=old.observed_generation,
-            conditions=with_transition_times(told, old.conditions, now),
+            conditions=with_transition_times(conditions, old.conditions, now),
             inputs=old.inputs,
         )
         update_status(connection, record, status, record.wanted_digest)
