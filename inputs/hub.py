@@ -270,7 +270,7 @@ _HOW = (
     ({"TimeoutError", "TimeoutException", "Timeout"}, "it did not answer in time"),
     ({"JSONDecodeError"}, "what answered there is no hub"),
 )
-"""In words of ours: a library's may hold an address, and that a token."""
+"""Our own words: a library's message may hold an address, and that a token."""
 
 
 def _how(error: BaseException | None) -> str:

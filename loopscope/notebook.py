@@ -165,7 +165,7 @@ class Artifact:
 
 
 class Experiment:
-    """One experiment as it stood when it was asked for; ask the state again for news.
+    """One experiment as it stood when it was read; read it from the state again for changes.
 
     A table that is not there raises LookupError with the reason; an artifact whose bytes are not
     those that its manifest names is not shown either.

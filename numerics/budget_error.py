@@ -17,7 +17,7 @@ TEXT_SD = 0.18
 """Standard deviation, from text to text, of the logarithm of the ratio of two arms' KL, as measured
 on the shipped pairs: 0.10 to 0.13 for pairs of texts, 0.06 at eight, 0.04 at sixteen."""
 TEXT_SD_WORTH = 4
-"""So many texts of a run weigh as much as that: the spread of two or three is a poor estimate."""
+"""This many texts of a run weigh as much as that: the spread of two or three is a poor estimate."""
 
 
 RARE = 0.02

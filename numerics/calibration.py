@@ -34,7 +34,7 @@ from loopscope.numerics.sampling import keyed_generator
 from loopscope.numerics.splits import DiscoverRows, require_discover
 
 PROMPTS_TRIED_MAX = 200
-"""So many prompts a side are enough for any dictionary and any q that makes sense."""
+"""This many prompts a side are enough for any dictionary and any q that makes sense."""
 
 
 def select_candidates(

@@ -41,7 +41,7 @@ def merged(
 
     ``asked`` is the file's spec with its defaults, ``written`` the same as it stands in the
     file, ``last`` what the last apply remembered. The answer may be invalid where fields of
-    two hands exclude one another: validate it.
+    two managers exclude one another: validate it.
     """
     now, before = leaves(asked), leaves(live)
     stated = stated_fields(written)

@@ -20,9 +20,9 @@ from loopscope.state.folder import DATABASE, StateFolder, artifacts_of, open_sta
 def open_to_read(path: Path) -> StateFolder:
     """Open a state folder for a command that only looks; one may not be able to write there.
 
-    It is opened as ever if one may write. Else the database is read as it lies there; or, when that
-    needs a write (an older schema, the log of a crash), a copy of it. On a network file system it
-    is read only if no writer can be seen. Raises TerminalFailure.
+    It is opened as usual if it may be written. Else the database is read as it lies there; or, if
+    that needs a write (an older schema, the log of a crash), a copy of it. On a network file system
+    it is read only if no writer can be seen. Raises TerminalFailure.
     """
     database = path / DATABASE
     if os.access(path, os.W_OK) and os.access(database, os.W_OK):

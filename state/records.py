@@ -23,7 +23,7 @@ CODE_CHANGED = "CodeChanged"
 """Reason of a pending job that no worker may run before the controller was started again."""
 
 RULES_CHANGED = "RulesChanged"
-"""Reason of what rests on work of older rules, and of what cannot be made before that is let go."""
+"""Reason of what rests on work of older rules, and of what must wait for its release."""
 
 CANCELLED = "Cancelled"
 """Reason of a job that was cancelled by hand: it is not queued again by itself."""

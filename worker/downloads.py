@@ -1,4 +1,4 @@
-"""Downloads of a job: what goes wrong with one is a failure of the job, in words of ours."""
+"""Downloads of a job: an error of one is a failure of the job, in our own words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The import guard: nothing of ours is imported late that changed since the start."""
+"""The import guard: no module of Loopscope that changed since the start is imported late."""
 
 from __future__ import annotations
 

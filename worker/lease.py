@@ -56,7 +56,7 @@ class Lease:
         self._alive_at = self._phase_began_at = time.monotonic()
         self._written_at = self._alive_at - PROGRESS_SECONDS
         self.may_finish: Callable[[float], bool] = lambda seconds: False
-        """Whether something is under way that is worth finishing within so many seconds."""
+        """Whether something under way is worth finishing within the given seconds."""
 
     def __enter__(self) -> Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)

@@ -162,7 +162,7 @@ def _intent(
         keeps = applier.manager == ANYBODY and not applier.force
         return _with(intent, last.manager if keeps else applier.manager), None
     if not intent.changes:
-        return _standing(key, stored, last), None  # two who want the same do not quarrel
+        return _standing(key, stored, last), None  # both managers want the same: no conflict
     return intent, (
         f"{key} belongs to {described(last.manager)}, applied from "
         f"{stored.annotations.get(SOURCE_ANNOTATION, 'an unknown file')}, and would be changed "

@@ -27,7 +27,7 @@ def report_end(database: Database, job: JobHead, clock: Clock) -> None:
 
 
 def retry_after_restart(database: Database, device: str, clock: Clock) -> None:
-    """Let start what failed for want of a device, or was refused by workers of other code."""
+    """Let jobs start that failed for lack of a device, or that workers of other code refused."""
     _retry_failed_for(database, device, clock)
     with database.read() as connection:
         refused = job_ways.any_refused(connection)
@@ -37,7 +37,7 @@ def retry_after_restart(database: Database, device: str, clock: Clock) -> None:
 
 
 def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
-    """Put wanted jobs that failed for want of a device back into the queue: it may be here now."""
+    """Requeue wanted jobs that failed for lack of a device: it may be here now."""
     with database.read() as connection:
         failed = jobs.failed_with(connection, "DeviceUnavailable")
         wanted = objects.wanted_digests(connection) if failed else set()
@@ -52,7 +52,7 @@ def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
 
 
 def cancel_unwanted(database: Database, clock: Clock) -> None:
-    """Cancel the active jobs whose digest no object wants any more, so many a call."""
+    """Cancel the active jobs whose digest no object wants any more, a limited number a call."""
     with database.read() as connection:
         active = jobs.active_digests(connection)
         wanted = objects.wanted_digests(connection) if active else set()

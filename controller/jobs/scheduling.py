@@ -81,7 +81,7 @@ class QueueSnapshot:
 
 @dataclass(frozen=True)
 class Wait:
-    """Why a job waits, in a word and in words; ``until`` when that is known (Unix seconds)."""
+    """Why a job waits, as one word and as a text; ``until`` when that is known (Unix seconds)."""
 
     reason: WaitReason
     message: str

@@ -155,7 +155,7 @@ class Starter:
         return clock.now
 
     def _mark_low_space(self, now: float) -> tuple[str | None, list[Key]]:
-        """Return why nothing may start for want of space, and the objects concerned.
+        """Return why nothing may start for lack of space, and the objects concerned.
 
         Marks the jobs that may not start.
         """

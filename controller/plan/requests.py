@@ -267,7 +267,7 @@ def _guarded(
 ) -> tuple[dict[Key, str], list[OlderWork]]:
     """Return the editions of the objects for which the edit was found harmless, or confirmed.
 
-    And what rests on work of older rules, which is then let go.
+    And what rests on work of older rules, which is then released.
     """
     from loopscope.controller.plan.older_rules import older_work_of
 

@@ -63,7 +63,7 @@ class _Look:
 
 @dataclass
 class Adoption:
-    """Finds out in slices whether artifacts are whole; so many bytes, or seconds, a step."""
+    """Finds out whether artifacts are whole, in slices of limited bytes and seconds a step."""
 
     artifacts: ArtifactStore
     clock: Clock

@@ -34,7 +34,7 @@ class Resolution:
     terminal: bool = False
 
     def record(self, connection: Connection, now: float) -> bool:
-        """Write what was found as an observed input; return whether it is news."""
+        """Write what was found as an observed input; return whether it changed."""
         return inputs.record(
             connection,
             self.reference.digest,
@@ -83,7 +83,7 @@ def resolve(reference: InputReference) -> Resolution:
 UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
 """Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
 TRIES_MAX = 4
-"""After so many tries without an answer, an input counts as unavailable; it is asked for on."""
+"""After this many tries without an answer an input counts as unavailable; the tries go on."""
 _OUTAGES = ("HubUnreachable", "HubBusy", "HubOffline", "InputUnreadable", "UnexpectedError")
 """Not ``InputChanging``: a writer that takes its time is at work."""
 _LASTS = ("HubOffline",)
@@ -92,7 +92,7 @@ _LASTS = ("HubOffline",)
 
 @dataclass
 class Resolver:
-    """Runs resolutions in ``executor``, one at a time per reference; counts those in vain."""
+    """Runs resolutions in ``executor``, one at a time per reference; counts failed tries."""
 
     executor: Executor
     wake: Callable[[], None]

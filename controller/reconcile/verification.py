@@ -35,7 +35,7 @@ class Damage:
     what: str
     signature: Signature
     made_again: bool
-    """What lies there is whole, and only newer than what the database knows."""
+    """The artifact in its place is whole, and only newer than the database's record."""
 
 
 Look = Generator[int, None, Damage | None]
@@ -44,7 +44,7 @@ Look = Generator[int, None, Damage | None]
 
 @dataclass
 class Verifier:
-    """Walks the known artifacts round robin: so many bytes a call, or so many seconds."""
+    """Walks the known artifacts round robin, a limited number of bytes or seconds a call."""
 
     artifacts: ArtifactStore
     clock: Clock

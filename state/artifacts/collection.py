@@ -115,7 +115,7 @@ def _is_needed(thing: Stored, reachable: set[str], waited: set[str]) -> bool:
             return thing.name in waited
         case "quarantine" | "trash":
             return False
-        case "staging" | "foreign":  # a resync's and fsck's business
+        case "staging" | "foreign":  # left to a resync and to fsck
             return True
 
 

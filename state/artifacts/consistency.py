@@ -54,13 +54,13 @@ class Finding:
     subject: str
     what: str
     bytes: int = 0
-    """What it takes on the disk."""
+    """Its size on the disk."""
     repair: Repair | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass
 class Comparison:
-    """What a look at a state folder found."""
+    """The findings of a look at a state folder, and what is whole in it."""
 
     findings: list[Finding] = field(default_factory=list)
     whole: list[ArtifactRecord] = field(default_factory=list)

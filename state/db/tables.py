@@ -206,7 +206,7 @@ pauses = Table(
     Column("scope", String, primary_key=True),
     Column("created_at", Float, nullable=False),
 )
-"""What is paused: ``all``, ``stage/<stage>`` or ``<kind>/<namespace>/<name>``, kinds in small."""
+"""What is paused: ``all``, ``stage/<stage>`` or ``<kind>/<namespace>/<name>``; lower-case kinds."""
 
 controllers = Table(
     "controllers",

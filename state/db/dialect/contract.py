@@ -1,6 +1,6 @@
 """The contract of a kind of database: what it must bring beside SQLAlchemy Core.
 
-What a second kind must do, and must not, ``tests/conformance/database.py`` asks.
+``tests/conformance/database.py`` tests what a second kind must and must not do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Dialect(Protocol):
     """A database of some kind, known by its place; nothing is opened before it is asked for."""
 
     kind: ClassVar[str]
-    """What it is called, in messages."""
+    """Its name in messages."""
 
     @property
     def place(self) -> str:

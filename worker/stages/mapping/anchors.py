@@ -109,7 +109,7 @@ def _compared(
     strata: Indices,
     rules: Rules,
 ) -> dict[str, NDArray[Any]]:
-    """Return what a pair's p is worth: the smallest that was possible, and that of its like."""
+    """Return the context of a pair's p: the smallest possible one, and that of similar pairs."""
     latent = int(pairs["coarse"][0]) if len(pairs["coarse"]) else 0
     columns = coarse.within_condition, fine.within_condition
     smallest = smallest_p(*columns, latent, pairs["fine"], rules.permutations, strata)
