@@ -18,9 +18,9 @@ import torch
 
 from loopscope.inputs.files import default_cache
 from loopscope.inputs.models import describe_model
-from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.sampling import SamplingRule, random_direction, uniforms
-from loopscope.numerics.steering import generate
+from loopscope.numerics.statistics.sampling import SamplingRule, random_direction, uniforms
+from loopscope.numerics.steering.generation import generate
+from loopscope.numerics.steering.intervention import Intervention
 from loopscope.worker.models import LoadedModel, load_model
 from loopscope.worker.runner import torch_threads
 

@@ -23,8 +23,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loopscope.numerics.gate import readings
-from loopscope.numerics.mapping import ActivationColumns, correlations, cosine_blocks
+from loopscope.numerics.gate.rule import readings
+from loopscope.numerics.latents.mapping import ActivationColumns, correlations, cosine_blocks
 from tests.planted import CHILD, SMALL, WIDE, gate_world, planted_hierarchy
 
 SHAPES = {"small": SMALL, "wide": WIDE}

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import scipy.special
 
-from loopscope.numerics.verdict import Evidence, VerdictRules, judge
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules, judge
 
 TRUTHS = (-0.3, -0.15, -0.05, 0.0, 0.05, 0.15, 0.3)
 OPENINGS = (20, 50, 126, 400)

@@ -15,7 +15,7 @@ from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import read_at_most
 from loopscope.specs.sizes import byte_count
-from loopscope.specs.yaml_nodes import Document, read_documents
+from loopscope.specs.yaml.nodes import Document, read_documents
 
 FILE_BYTES_MAX = 256 * 1024
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import SHORT_BY_KIND
-from loopscope.specs.spec_sources import STANDARD_INPUT
 from loopscope.specs.suggest import closest
+from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.dialect.contract import Dialect

@@ -1,7 +1,7 @@
 """Places in a model, by TransformerLens' names: the one grammar of hooks.
 
 A place is a block and a stream. What a stream is in a model's modules stands in
-``loopscope.numerics.hooks``, under the same names.
+``loopscope.numerics.model.hooks``, under the same names.
 """
 
 from __future__ import annotations

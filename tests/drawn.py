@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.sampling import SamplingRule
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.statistics.sampling import SamplingRule
 from tests.acceptance.independent_steering import choose
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from loopscope.numerics.calibration import (
+from loopscope.numerics.gate.calibration import (
     Calibration,
     Counts,
     Question,
@@ -21,12 +21,17 @@ from loopscope.numerics.calibration import (
     calibrate,
     select_candidates,
 )
-from loopscope.numerics.controls import CONTROL_DRAWS, Control, RowLaw, drawn_row_counts
-from loopscope.numerics.features import latent_statistics
-from loopscope.numerics.gate import ChildThresholds, GateRules, SelectionThresholds, count_children
-from loopscope.numerics.mapping import ActivationColumns, cosine_blocks
-from loopscope.numerics.matching import Comparison, Covariates, matched_null
-from loopscope.numerics.splits import DiscoverRows
+from loopscope.numerics.gate.controls import CONTROL_DRAWS, Control, RowLaw, drawn_row_counts
+from loopscope.numerics.gate.matching import Comparison, Covariates, matched_null
+from loopscope.numerics.gate.rule import (
+    ChildThresholds,
+    GateRules,
+    SelectionThresholds,
+    count_children,
+)
+from loopscope.numerics.latents.features import latent_statistics
+from loopscope.numerics.latents.mapping import ActivationColumns, cosine_blocks
+from loopscope.numerics.latents.splits import DiscoverRows
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows
 

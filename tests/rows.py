@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse
 
-from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.numerics.latents.splits import DiscoverRows, HeldOutRows, split_rows
 
 
 def discover_rows(activations, is_target, hard_negatives=None) -> DiscoverRows:

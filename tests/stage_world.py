@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from loopscope.numerics.architectures.standard import Standard
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.dictionaries.sparse import SparseDictionary
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext

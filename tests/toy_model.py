@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from loopscope.numerics.causal_model import CausalModel, OutputHead
+from loopscope.numerics.model.causal_model import CausalModel, OutputHead
 
 
 class PassingOn(nn.Module):

@@ -7,8 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopscope.numerics.several import CELLS_MIN, METHOD, Cell, Interval, Pooled, corrected, pooled
-from loopscope.numerics.words import WordP
+from loopscope.numerics.verdict.several import (
+    CELLS_MIN,
+    METHOD,
+    Cell,
+    Interval,
+    Pooled,
+    corrected,
+    pooled,
+)
+from loopscope.numerics.verdict.words import WordP
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import (
     MINUS,

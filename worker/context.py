@@ -13,7 +13,7 @@ from loopscope.worker.progress import ProgressReport
 from loopscope.worker.shards import Shards
 
 if TYPE_CHECKING:
-    from loopscope.numerics.dictionary import SparseDictionary
+    from loopscope.numerics.dictionaries.sparse import SparseDictionary
     from loopscope.worker.models import LoadedModel
 
 

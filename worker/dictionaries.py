@@ -26,7 +26,7 @@ from loopscope.inputs.files import read_json_object
 from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.architectures import dictionary_of
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.dictionaries.sparse import SparseDictionary
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import (
     DictionaryPlace,

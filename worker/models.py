@@ -11,8 +11,8 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
-from loopscope.numerics.causal_model import CausalModel, OutputHead
-from loopscope.numerics.hooks import HookPlace
+from loopscope.numerics.model.causal_model import CausalModel, OutputHead
+from loopscope.numerics.model.hooks import HookPlace
 from loopscope.specs.hooks import Hook
 from loopscope.specs.payloads.references import ModelReference
 from loopscope.specs.tokens import BOS_ADVICE

@@ -9,7 +9,7 @@ from loopscope.specs.payloads.references import DictionaryReference, ModelRefere
 from loopscope.worker.progress import ProgressReport
 
 if TYPE_CHECKING:
-    from loopscope.numerics.dictionary import SparseDictionary
+    from loopscope.numerics.dictionaries.sparse import SparseDictionary
     from loopscope.worker.models import LoadedModel
 
 DICTIONARIES_MAX = 4

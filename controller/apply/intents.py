@@ -12,14 +12,14 @@ from loopscope.controller.apply.appliers import ANYBODY, Applier, described
 from loopscope.controller.apply.planned import FieldChange
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
-from loopscope.specs.exported import as_written
 from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.specs.loading import LoadedObject
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
 from loopscope.specs.texts import NAMING_FIELDS
+from loopscope.specs.yaml.exported import as_written
+from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import applied, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.objects import Outcome

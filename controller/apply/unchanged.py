@@ -21,13 +21,13 @@ from loopscope.inputs.file_stamps import FileStamp
 from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.json_values import Json
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_sources import STANDARD_INPUT
+from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 from loopscope.state.db import applied
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import SourceRecord
 
 if TYPE_CHECKING:
-    from loopscope.specs.loading import LoadedObject
+    from loopscope.specs.yaml.loading import LoadedObject
 
 FILE_BYTES_MAX = TEXT_BYTES_MAX
 ONE_BY_ONE_MAX = 100

@@ -9,7 +9,7 @@ from pathlib import Path
 from loopscope.controller.plan.applying import Applied, apply_all
 from loopscope.controller.runtime import leadership
 from loopscope.specs.actions import older_words, revisions_of
-from loopscope.specs.loading import LoadedObject
+from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.artifacts.consistency import (
     DATABASE_PROBLEMS,
     Finding,

@@ -16,7 +16,7 @@ from loopscope.controller.plan.upgrade_words import confirmation_words
 from loopscope.inputs.files import HashMemo
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.keys import Key
-from loopscope.specs.loading import LoadedObject, load_path
+from loopscope.specs.yaml.loading import LoadedObject, load_path
 from loopscope.state import failpoints
 from loopscope.state.db import applied, objects
 from loopscope.state.db.connection import Connection

@@ -14,7 +14,7 @@ from loopscope.controller.plan.requests import Reading, Request
 from loopscope.specs.files import read_at_most
 from loopscope.specs.json_values import Json
 from loopscope.specs.keys import API_VERSION, Key
-from loopscope.specs.spec_sources import SpecSource
+from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state.failures import TerminalFailure
 
 PLAN_BYTES_MAX = 256 * 1024 * 1024

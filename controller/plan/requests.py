@@ -13,7 +13,7 @@ from loopscope.controller.apply.unchanged import FileMemory, Unchanged
 from loopscope.controller.plan.cached import cached_families, is_reconciled
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.spec_sources import SpecSource, files_of
+from loopscope.specs.yaml.spec_sources import SpecSource, files_of
 from loopscope.state.db import applied, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure, TransientFailure
@@ -23,7 +23,7 @@ from loopscope.state.records import edition_of
 if TYPE_CHECKING:
     from loopscope.controller.apply.intents import Intent
     from loopscope.controller.plan.older_rules import OlderWork
-    from loopscope.specs.loading import LoadedObject
+    from loopscope.specs.yaml.loading import LoadedObject
 
 DISCARD_SECONDS_MAX = 600.0
 """An edit that makes more finished work than this worthless wants a confirmation."""
@@ -113,7 +113,7 @@ def read_files(state: StateFolder | None, request: Request, *, now: float) -> Re
     ]
     nothing = not problems and not loaded and not known
     if nothing and not (request.prune and request.allow_empty):
-        from loopscope.specs.loading import (
+        from loopscope.specs.yaml.loading import (
             nothing_found,  # late: what did not change needs no pydantic
         )
 
@@ -241,7 +241,7 @@ def _loaded(
 ) -> tuple[list[LoadedObject], list[Problem]]:
     if not roots:
         return [], []
-    from loopscope.specs.loading import load_files
+    from loopscope.specs.yaml.loading import load_files
 
     return load_files(roots, namespace)
 

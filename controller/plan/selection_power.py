@@ -11,14 +11,14 @@ from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
-from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
+from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfect_p_value
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.json_values import JsonObject
-from loopscope.specs.loading import LoadedObject
 from loopscope.specs.spec_json import DictionaryJson, ExperimentJson
 from loopscope.specs.splits import Splits, prompts_of
+from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
 

@@ -10,7 +10,6 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.json_values import JsonObject
-from loopscope.specs.loading import LoadedObject
 from loopscope.specs.payloads.steering import SIDES
 from loopscope.specs.spec_json import (
     CaptureJson,
@@ -19,6 +18,7 @@ from loopscope.specs.spec_json import (
     ExperimentJson,
     ModelJson,
 )
+from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
 

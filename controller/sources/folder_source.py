@@ -36,7 +36,7 @@ from loopscope.controller.sources.second_definitions import (
 from loopscope.controller.sources.source_problems import mark_sources
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
-from loopscope.specs.spec_files import files_below
+from loopscope.specs.yaml.spec_files import files_below
 from loopscope.state import failpoints
 from loopscope.state.db import events, objects
 from loopscope.state.db.connection import Connection

@@ -8,7 +8,7 @@ from pathlib import Path
 from loopscope.controller.sources.folder_files import Files
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
-from loopscope.specs.loading import LoadedObject
+from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 

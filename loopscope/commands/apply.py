@@ -21,7 +21,7 @@ from loopscope.commands.options import (
     RootOption,
 )
 from loopscope.context import CommandError, Globals, now, root_of
-from loopscope.specs.spec_sources import SpecSource
+from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state.folder import StateFolder, has_database
 from loopscope.terminal.printable import printable
 

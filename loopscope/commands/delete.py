@@ -11,7 +11,7 @@ import typer
 from loopscope.commands.options import FilesOrElseOption, RootOption
 from loopscope.context import CommandError, Globals, find, now, root_of, split_name
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_sources import SpecSource
+from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 
@@ -50,7 +50,7 @@ def delete(
 
 def _described(options: Globals, paths: list[Path], root: Path | None) -> list[Key]:
     """Return the objects that files describe; they are read before anything is locked."""
-    from loopscope.specs.loading import load_all  # late: most commands read no YAML
+    from loopscope.specs.yaml.loading import load_all  # late: most commands read no YAML
 
     sources = [SpecSource(path, root_of(path, root)) for path in paths]
     return [item.manifest.key for item in load_all(sources, options.only_namespace)]

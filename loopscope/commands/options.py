@@ -10,7 +10,7 @@ import typer
 
 from loopscope.specs.devices import device_name
 from loopscope.specs.sizes import byte_count
-from loopscope.specs.spec_sources import STANDARD_INPUT
+from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 
 
 def _spec_path(text: str) -> Path:

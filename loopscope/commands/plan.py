@@ -22,7 +22,7 @@ from loopscope.commands.options import (
 )
 from loopscope.context import CommandError, Globals, now
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_sources import STANDARD_INPUT
+from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 from loopscope.state.folder import StateFolder, open_state
 from loopscope.terminal.printable import printable
 

@@ -12,7 +12,7 @@ from loopscope.context import CommandError, now, root_of
 
 if TYPE_CHECKING:
     from loopscope.specs.keys import Key
-    from loopscope.specs.loading import LoadedObject
+    from loopscope.specs.yaml.loading import LoadedObject
 
 NOT_RESTORED = (
     "not restored: events, ended jobs with their failures and attempts, generations (they start "

@@ -15,7 +15,7 @@ from loopscope.numerics.architectures.batchtopk import BatchTopK
 from loopscope.numerics.architectures.jumprelu import JumpRelu
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.topk import TopK
-from loopscope.numerics.dictionary import SparseDictionary
+from loopscope.numerics.dictionaries.sparse import SparseDictionary
 
 ARCHITECTURES: Mapping[str, type[SparseDictionary]] = {
     one.architecture: one for one in (Standard, JumpRelu, TopK, BatchTopK)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loopscope.numerics.architectures.pointwise import Pointwise
-from loopscope.numerics.dictionary import Axis
+from loopscope.numerics.dictionaries.sparse import Axis
 
 
 @dataclass(frozen=True)

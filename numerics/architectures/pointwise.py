@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loopscope.numerics.dictionary import Margins, SparseDictionary, encode
+from loopscope.numerics.dictionaries.sparse import Margins, SparseDictionary, encode
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from loopscope.numerics.dictionary import Margins, SparseDictionary, encode, rows_of
+from loopscope.numerics.dictionaries.sparse import Margins, SparseDictionary, encode, rows_of
 
 
 @dataclass(frozen=True)

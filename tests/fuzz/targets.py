@@ -28,7 +28,7 @@ from loopscope.inputs.models import describe_model
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.specs.loading import LoadedObject, load_path
+from loopscope.specs.yaml.loading import LoadedObject, load_path
 from loopscope.state.failures import Failure
 from loopscope.state.files import file_sha256
 from tests.fuzz import seeds

@@ -33,7 +33,7 @@ import torch
 torch.set_num_threads(1)
 from loopscope.worker.dictionaries import load_dictionary
 from loopscope.worker.models import load_model
-from loopscope.numerics.dictionary import encode
+from loopscope.numerics.dictionaries.sparse import encode
 model_ref, dictionary_ref = json.load(sys.stdin)
 model = load_model(model_ref, Path(sys.argv[1]), "cpu", lambda *_: None)
 dictionary = load_dictionary(dictionary_ref)

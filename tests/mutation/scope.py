@@ -10,13 +10,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "state": ("state/**/*.py",),
     "controller": ("controller/**/*.py",),
     "reconcilers": ("reconcilers/*.py",),
-    "numerics": tuple(
-        f"numerics/{name}.py"
-        for name in (
-            *("budget", "budget_error", "calibration", "controls", "features", "gate", "lattice"),
-            *("matching", "multiple_tests", "paired", "perfect", "permutation", "power"),
-            *("same_cosine", "scores", "several", "shift", "splits", "verdict", "words"),
-        )
+    "numerics": (
+        *(f"numerics/{package}/*.py" for package in ("statistics", "gate", "verdict")),
+        *(
+            f"numerics/latents/{name}.py"
+            for name in ("features", "permutation", "same_cosine", "splits")
+        ),
+        *(f"numerics/steering/{name}.py" for name in ("budget", "budget_error", "scores", "shift")),
     ),
     "worker": tuple(
         f"worker/{name}.py"
@@ -35,8 +35,8 @@ WHOLE: tuple[str, ...] = (
     "state/artifacts/publication.py",
     "controller/jobs/leases.py",
     "controller/jobs/scheduling.py",
-    "numerics/gate.py",
-    "numerics/verdict.py",
+    "numerics/gate/rule.py",
+    "numerics/verdict/decision.py",
 )
 """Modules of which every mutant is tried."""
 

@@ -9,7 +9,7 @@ from loopscope.controller.apply.appliers import Applier
 from loopscope.controller.plan.requests import Request, fulfil, read_files
 from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
-from loopscope.specs.spec_sources import SpecSource
+from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state import failpoints
 from loopscope.state.db import objects
 from loopscope.state.folder import open_state

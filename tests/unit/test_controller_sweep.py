@@ -12,7 +12,7 @@ import yaml
 
 from loopscope.specs.fields import FileReader
 from loopscope.specs.keys import Key
-from loopscope.specs.loading import load_text
+from loopscope.specs.yaml.loading import load_text
 from loopscope.state.db import objects
 from tests.simulated import Simulation, experiment_spec, texts
 

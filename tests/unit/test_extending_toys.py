@@ -86,8 +86,8 @@ config = {"architecture": "gated", "d_in": width, "d_sae": latents, "apply_b_dec
 (folder / "cfg.json").write_text(json.dumps(config))
 
 from loopscope.inputs.dictionaries import describe_dictionary
-from loopscope.numerics.dictionary import encode
-from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
+from loopscope.numerics.dictionaries.sparse import encode
+from loopscope.numerics.dictionaries.edge import encode_to_the_edge, encoder_norms
 from loopscope.worker.dictionaries import load_dictionary
 from loopscope.worker.stages.steering.arms import Arms
 from loopscope.worker.stages.steering.clamp import clamped_latents

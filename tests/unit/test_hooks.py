@@ -2,10 +2,10 @@
 
 import pytest
 
-from loopscope.numerics.hooks import STREAMS as MODULES
+from loopscope.numerics.model.hooks import STREAMS as MODULES
 from loopscope.specs.fields import HOOK_PATTERN
 from loopscope.specs.hooks import STREAMS, Hook
-from loopscope.specs.messages import hook_message
+from loopscope.specs.yaml.messages import hook_message
 
 
 def test_the_grammar_and_the_modules_know_the_same_streams():

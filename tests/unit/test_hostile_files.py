@@ -11,7 +11,7 @@ from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.hub import Hub
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.files import RootedFiles
-from loopscope.specs.loading import FILE_BYTES_MAX, load_path
+from loopscope.specs.yaml.loading import FILE_BYTES_MAX, load_path
 from loopscope.state.db import objects
 from tests.fuzz.seeds import SPECS, document, encoded
 from tests.simulated import new_state

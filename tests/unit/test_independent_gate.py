@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.calibration import Counts, Question, calibrate, select_candidates
-from loopscope.numerics.controls import RowLaw, drawn_row_counts
-from loopscope.numerics.features import latent_statistics
-from loopscope.numerics.matching import Comparison, Covariates, matched_null
+from loopscope.numerics.gate.calibration import Counts, Question, calibrate, select_candidates
+from loopscope.numerics.gate.controls import RowLaw, drawn_row_counts
+from loopscope.numerics.gate.matching import Comparison, Covariates, matched_null
+from loopscope.numerics.latents.features import latent_statistics
 from tests.acceptance.independent_draws import control_counts, outcomes_of_halves
 from tests.acceptance.independent_gate import Anchored, check_gate, within
 from tests.acceptance.independent_verdict import Agreement

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loopscope.numerics.sampling import SamplingRule
+from loopscope.numerics.statistics.sampling import SamplingRule
 from tests.acceptance.independent import NEAR, Choice, Resolution, children, keep_largest, readings
 from tests.acceptance.independent_steering import choose
 from tests.drawn import assert_drawn_alike

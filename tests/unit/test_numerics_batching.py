@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from loopscope.numerics.batching import pad, plan_batches
+from loopscope.numerics.model.batching import pad, plan_batches
 
 
 def test_every_sequence_is_in_exactly_one_batch_and_batches_keep_the_budget():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loopscope.numerics.budget import (
+from loopscope.numerics.steering.budget import (
     BRACKET_TEXTS,
     PASSES_MAX,
     PASSES_OVER_ALL_MAX,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from loopscope.numerics.budget_error import (
+from loopscope.numerics.steering.budget_error import (
     TEXT_SD,
     ArmAtBudgets,
     budget_error,
@@ -15,7 +15,7 @@ from loopscope.numerics.budget_error import (
     read_off,
     slopes,
 )
-from loopscope.numerics.verdict import Evidence, VerdictRules, judge
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules, judge
 
 RULES = VerdictRules(min_difference=0.15, max_arm_cosine=0.98)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.batching import pad
-from loopscope.numerics.capture import (
+from loopscope.numerics.model.batching import pad
+from loopscope.numerics.model.capture import (
     HookNeverFired,
     NotFinite,
     check_residual,
@@ -117,7 +117,7 @@ def test_equal_vectors_have_no_centred_norm():
 
 def test_norms_agree_with_a_float64_reference_across_blocks(monkeypatch):
     rows = torch.randn(101, 8, generator=torch.Generator().manual_seed(0)) + 100
-    monkeypatch.setattr("loopscope.numerics.capture.ROWS_PER_BLOCK", 16)
+    monkeypatch.setattr("loopscope.numerics.model.capture.ROWS_PER_BLOCK", 16)
     found = norm_statistics(rows)
     x = rows.double().numpy()
     centred = np.linalg.norm(x - x.mean(axis=0), axis=1)

@@ -9,13 +9,13 @@ import pytest
 import scipy.stats
 import torch
 
-from loopscope.numerics.budget import solve_strengths
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.sampling import SamplingRule, uniforms
-from loopscope.numerics.scores import next_token_kl
-from loopscope.numerics.shift import token_shifts
-from loopscope.numerics.steering import generate, steered_states
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
+from loopscope.numerics.steering.budget import solve_strengths
+from loopscope.numerics.steering.generation import generate, steered_states
+from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.scores import next_token_kl
+from loopscope.numerics.steering.shift import token_shifts
 from tests.drawn import assert_drawn_alike
 from tests.toy_model import toy_model
 

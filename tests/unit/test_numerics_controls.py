@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from loopscope.numerics.controls import (
+from loopscope.numerics.gate.controls import (
     Control,
     RowLaw,
     deciding_p,

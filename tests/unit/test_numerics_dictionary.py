@@ -12,7 +12,7 @@ import torch
 from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.topk import TopK
-from loopscope.numerics.dictionary import (
+from loopscope.numerics.dictionaries.sparse import (
     BLOCK_ELEMENTS_MAX,
     ReconstructionSums,
     SparseDictionary,
@@ -141,7 +141,7 @@ def test_a_block_never_holds_more_elements_than_int32_counts():
 
 
 def test_blocks_that_would_overflow_are_narrowed(monkeypatch):
-    monkeypatch.setattr("loopscope.numerics.dictionary.BLOCK_ELEMENTS_MAX", 100)
+    monkeypatch.setattr("loopscope.numerics.dictionaries.sparse.BLOCK_ELEMENTS_MAX", 100)
     seen = []
     original = torch.Tensor.nonzero
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
-from loopscope.numerics.dictionary import SparseDictionary, encode
-from loopscope.numerics.edge import ROUNDING, encode_to_the_edge, encoder_norms
+from loopscope.numerics.dictionaries.edge import ROUNDING, encode_to_the_edge, encoder_norms
+from loopscope.numerics.dictionaries.sparse import SparseDictionary, encode
 from tests.unit.test_numerics_dictionary import random_dictionary, rows
 
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 import scipy.stats
 
-from loopscope.numerics.features import (
+from loopscope.numerics.latents.features import (
     FIRING_PROMPTS_MIN,
     LatentStatistics,
     aggregate_prompts,
@@ -15,7 +15,7 @@ from loopscope.numerics.features import (
     latent_statistics,
     mann_whitney,
 )
-from loopscope.numerics.multiple_tests import benjamini_hochberg, holm
+from loopscope.numerics.statistics.multiple_tests import benjamini_hochberg, holm
 from tests.rows import discover_rows, held_out_rows
 
 

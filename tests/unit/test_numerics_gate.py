@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loopscope.numerics.calibration import (
+from loopscope.numerics.gate.calibration import (
     Counts,
     Question,
     resample,
     select_candidates,
     selection_power,
 )
-from loopscope.numerics.features import latent_statistics
-from loopscope.numerics.gate import (
+from loopscope.numerics.gate.matching import Comparison, Covariates
+from loopscope.numerics.gate.rule import (
     GateEvidence,
     GateRules,
     SelectionPower,
@@ -23,9 +23,9 @@ from loopscope.numerics.gate import (
     selective_latents,
     steered_first,
 )
-from loopscope.numerics.matching import Comparison, Covariates
-from loopscope.numerics.multiple_tests import exceedance
-from loopscope.numerics.sampling import keyed_generator
+from loopscope.numerics.latents.features import latent_statistics
+from loopscope.numerics.statistics.multiple_tests import exceedance
+from loopscope.numerics.statistics.sampling import keyed_generator
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows
 

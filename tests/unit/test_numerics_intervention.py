@@ -11,12 +11,12 @@ import torch
 
 from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
 from loopscope.numerics.architectures.standard import Standard
-from loopscope.numerics.dictionary import encode
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.intervention import Clearing, Intervention, LatentReader
-from loopscope.numerics.sampling import SamplingRule, uniforms
-from loopscope.numerics.scores import loss_rise, next_token_kl
-from loopscope.numerics.steering import generate, steered_states
+from loopscope.numerics.dictionaries.sparse import encode
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
+from loopscope.numerics.steering.generation import generate, steered_states
+from loopscope.numerics.steering.intervention import Clearing, Intervention, LatentReader
+from loopscope.numerics.steering.scores import loss_rise, next_token_kl
 from tests.drawn import assert_drawn_alike, next_logits
 from tests.toy_model import toy_model
 

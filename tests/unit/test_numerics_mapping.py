@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.directions import arm_directions, summed_direction
-from loopscope.numerics.features import latent_statistics
-from loopscope.numerics.gate import (
+from loopscope.numerics.gate.rule import (
     READINGS,
     ChildThresholds,
     SelectionThresholds,
@@ -17,7 +15,8 @@ from loopscope.numerics.gate import (
     readings,
     selective_latents,
 )
-from loopscope.numerics.mapping import (
+from loopscope.numerics.latents.features import latent_statistics
+from loopscope.numerics.latents.mapping import (
     ActivationColumns,
     CosineBlock,
     correlations,
@@ -28,6 +27,7 @@ from loopscope.numerics.mapping import (
     pair_correlations,
     top_latents,
 )
+from loopscope.numerics.steering.directions import arm_directions, summed_direction
 from tests.rows import discover_rows
 
 

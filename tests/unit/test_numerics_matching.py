@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.matching import (
+from loopscope.numerics.gate.matching import (
     Comparison,
     Covariates,
     crowding,

@@ -10,8 +10,8 @@ import scipy.sparse
 import scipy.stats
 import torch
 
-from loopscope.numerics.causal_model import OutputHead
-from loopscope.numerics.outcomes import (
+from loopscope.numerics.model.causal_model import OutputHead
+from loopscope.numerics.steering.outcomes import (
     LinearProbe,
     auroc_interval,
     changed_activation,
@@ -19,7 +19,7 @@ from loopscope.numerics.outcomes import (
     probe_auroc,
     probe_interval,
 )
-from loopscope.numerics.shift import token_shifts
+from loopscope.numerics.steering.shift import token_shifts
 
 
 def rows(n, shift, seed, width=8):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.lattice import bootstrap_law, lattice, sign_flip_law
-from loopscope.numerics.paired import (
+from loopscope.numerics.statistics.lattice import bootstrap_law, lattice, sign_flip_law
+from loopscope.numerics.statistics.paired import (
     Resampled,
     bootstrap_interval,
     detectable_difference,

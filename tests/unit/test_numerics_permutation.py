@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.mapping import ActivationColumns, correlations
-from loopscope.numerics.permutation import (
+from loopscope.numerics.latents.mapping import ActivationColumns, correlations
+from loopscope.numerics.latents.permutation import (
     edge_test,
     exchangeable_strata,
     smallest_p,
@@ -56,7 +56,7 @@ def test_p_values_are_those_of_a_slow_loop_over_marginal_correlations(monkeypatc
         permuted.append(original(array))
         return permuted[-1]
 
-    monkeypatch.setattr("loopscope.numerics.permutation.np.ascontiguousarray", remember)
+    monkeypatch.setattr("loopscope.numerics.latents.permutation.np.ascontiguousarray", remember)
     found = edge_test(columns(left), columns(right), 0, 99, seed=4)
     (drawn,) = permuted
     # the drawn columns are the same values in another order within each condition

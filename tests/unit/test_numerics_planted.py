@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.gate import readings
-from loopscope.numerics.mapping import ActivationColumns, correlations, cosine_blocks
-from loopscope.numerics.multiple_tests import benjamini_hochberg
-from loopscope.numerics.permutation import edge_test
+from loopscope.numerics.gate.rule import readings
+from loopscope.numerics.latents.mapping import ActivationColumns, correlations, cosine_blocks
+from loopscope.numerics.latents.permutation import edge_test
+from loopscope.numerics.statistics.multiple_tests import benjamini_hochberg
 from tests.planted import CHILD, WIDE, gate_world, planted_hierarchy
 
 WORLDS = 40

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.reading import read_continuations, text_means
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.steering.reading import read_continuations, text_means
 
 PLACES = (HookPlace(1, "resid_post"), HookPlace(2, "resid_pre"), HookPlace(0, "resid_pre"))
 TEXTS = [[5, 9, 30, 8], [40], [7, 7, 12, 50, 51, 52, 20], [33, 4]]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.mapping import ActivationColumns, correlations
-from loopscope.numerics.same_cosine import SameCosine
+from loopscope.numerics.latents.mapping import ActivationColumns, correlations
+from loopscope.numerics.latents.same_cosine import SameCosine
 from tests.rows import discover_rows
 
 PROMPTS, WIDTH = 60, 40

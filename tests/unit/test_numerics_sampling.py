@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.sampling import SamplingRule, choose_tokens, random_direction, uniforms
+from loopscope.numerics.statistics.sampling import (
+    SamplingRule,
+    choose_tokens,
+    random_direction,
+    uniforms,
+)
 
 LOGITS = torch.tensor([[0.0, 2.0, 1.0, -1.0]])
 

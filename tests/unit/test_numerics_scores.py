@@ -5,18 +5,19 @@ import math
 import pytest
 import torch
 
-from loopscope.numerics import causal_model, scores
-from loopscope.numerics.causal_model import OutputHead
-from loopscope.numerics.fixed_text import carried_on, read_text
-from loopscope.numerics.hooks import STREAMS, HookPlace
-from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.scores import (
+from loopscope.numerics.model import causal_model
+from loopscope.numerics.model.causal_model import OutputHead
+from loopscope.numerics.model.hooks import STREAMS, HookPlace
+from loopscope.numerics.steering import scores
+from loopscope.numerics.steering.fixed_text import carried_on, read_text
+from loopscope.numerics.steering.generation import steered_states
+from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.scores import (
     kl_of_states,
     loss_rise,
     next_token_kl,
     token_nll,
 )
-from loopscope.numerics.steering import steered_states
 
 PLACE = HookPlace(1, "resid_post")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.several import Cell, Interval, corrected, pooled, random_effects
-from loopscope.numerics.words import WordP
+from loopscope.numerics.verdict.several import Cell, Interval, corrected, pooled, random_effects
+from loopscope.numerics.verdict.words import WordP
 
 PRIMARY = ("multi-coarse", "multi-fine")
 

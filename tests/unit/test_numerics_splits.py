@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from loopscope.numerics.features import held_out_statistics, latent_statistics
-from loopscope.numerics.mapping import ActivationColumns
-from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.numerics.latents.features import held_out_statistics, latent_statistics
+from loopscope.numerics.latents.mapping import ActivationColumns
+from loopscope.numerics.latents.splits import DiscoverRows, HeldOutRows, split_rows
 from tests.rows import discover_rows, held_out_rows
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +19,8 @@ ACTIVATIONS = scipy.sparse.csr_array(np.arange(14, dtype=np.float32).reshape(7, 
 CONDITION = np.array(["target", "neutral", "hard-negative"] * 2 + ["target"])
 SPLIT = np.array(["discover", "test", "discover", "test", "discover", "test", "discover"])
 SNIPPET = """
-from loopscope.numerics.features import held_out_statistics, latent_statistics
-from loopscope.numerics.splits import DiscoverRows, HeldOutRows
+from loopscope.numerics.latents.features import held_out_statistics, latent_statistics
+from loopscope.numerics.latents.splits import DiscoverRows, HeldOutRows
 
 def select(chosen: DiscoverRows, held_out: HeldOutRows) -> None:
     latent_statistics(chosen)

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from loopscope.numerics.capture import HookNeverFired, NotFinite
-from loopscope.numerics.causal_model import CausalModel
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.sampling import SamplingRule, uniforms
-from loopscope.numerics.steering import generate, steered_states
+from loopscope.numerics.model.capture import HookNeverFired, NotFinite
+from loopscope.numerics.model.causal_model import CausalModel
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
+from loopscope.numerics.steering.generation import generate, steered_states
+from loopscope.numerics.steering.intervention import Intervention
 from tests.drawn import adding, assert_drawn_alike, next_logits
 
 TEXTS = [

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.paired import Contrast, paired_contrast
-from loopscope.numerics.power import Design, cheapest_design, simulated_power, split_variance
-from loopscope.numerics.verdict import Evidence, VerdictRules, _judge, _need, judge
+from loopscope.numerics.statistics.paired import Contrast, paired_contrast
+from loopscope.numerics.statistics.power import (
+    Design,
+    cheapest_design,
+    simulated_power,
+    split_variance,
+)
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules, _judge, _need, judge
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
@@ -418,6 +423,7 @@ def test_a_record_holds_what_was_asked_and_found_each_under_its_name():
         "min_difference", "max_arm_cosine", "arm_cosines", "assay", "contrasts", "intact",
         "secondary", "missing",
     ]  # fmt: skip
+    assert found["reason"].startswith("multi beats coarse and fine: multi-coarse +0.")
     assert (found["min_difference"], found["max_arm_cosine"]) == (0.15, 0.98)
     assert list(found["arm_cosines"].items()) == [("coarse~multi", 0.92), ("fine~multi", 0.9)]
     assert list(found["missing"]) == ["probe", "random"]

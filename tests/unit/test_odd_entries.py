@@ -14,7 +14,7 @@ from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import RootedFiles
 from loopscope.specs.keys import Key
 from loopscope.specs.legible import encodable, is_encodable, legible
-from loopscope.specs.spec_files import files_below, spec_files
+from loopscope.specs.yaml.spec_files import files_below, spec_files
 from loopscope.state.db import events, inputs, objects
 from tests.unit.test_controller_folder_source import MAPPING, World
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import loopscope as package
-from loopscope.numerics.verdict import Evidence, VerdictRules
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status
 from loopscope.state.db import objects

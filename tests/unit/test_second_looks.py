@@ -13,7 +13,7 @@ from loopscope.controller.reconcile.snapshots import Observer, known_of, read_sn
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
-from loopscope.specs.spec_sources import SpecSource
+from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.reachability import Reachability
 from loopscope.state.artifacts.trash import Trash

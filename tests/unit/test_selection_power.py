@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from loopscope.numerics.features import mann_whitney
-from loopscope.numerics.perfect import perfect_latents_needed, perfect_p_value
+from loopscope.numerics.latents.features import mann_whitney
+from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfect_p_value
 
 
 @pytest.mark.parametrize("targets", [5, 6, 10, 37, 200])

@@ -5,11 +5,11 @@ import textwrap
 import pytest
 import yaml
 
-from loopscope.specs import loading
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.files import TEXT_BYTES_MAX
-from loopscope.specs.loading import load_path
-from loopscope.specs.yaml_nodes import PROBLEMS_MAX
+from loopscope.specs.yaml import loading
+from loopscope.specs.yaml.loading import load_path
+from loopscope.specs.yaml.nodes import PROBLEMS_MAX
 
 SPEC = {
     "model": {"name": "tiny"},

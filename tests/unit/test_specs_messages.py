@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from loopscope.specs.loading import FILE_BYTES_MAX
 from loopscope.specs.suggest import closest
+from loopscope.specs.yaml.loading import FILE_BYTES_MAX
 from tests.fuzz.seeds import SPECS, document
 
 HEAD = "apiVersion: loopscope.dev/v1alpha1\nkind: Experiment\nmetadata: {name: x}\nspec:\n"

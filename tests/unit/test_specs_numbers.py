@@ -3,7 +3,7 @@
 import pytest
 
 from loopscope.specs.errors import InvalidSpec
-from loopscope.specs.yaml_nodes import read_documents
+from loopscope.specs.yaml.nodes import read_documents
 
 
 def read(written):

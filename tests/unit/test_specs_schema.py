@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.json_schema import COMBINED, DIALECT, combined_schema, schema_files, schema_of
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.specs.loading import load_text
 from loopscope.specs.reference import kind_facts
+from loopscope.specs.yaml.loading import load_text
 from tests.fuzz.seeds import SPECS, document
 
 ROOT = Path(__file__).parents[2]

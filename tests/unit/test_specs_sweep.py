@@ -8,7 +8,7 @@ import yaml
 from loopscope.specs import sweep
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.kinds import ExperimentSpec
-from loopscope.specs.loading import load_path
+from loopscope.specs.yaml.loading import load_path
 from tests.simulated import experiment_spec
 
 FRANCE = {"target": {"texts": ["Paris"]}, "neutral": {"texts": ["Rome"]}}

@@ -7,7 +7,7 @@ import pytest
 
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.fields import normalised
-from loopscope.specs.loading import load_path
+from loopscope.specs.yaml.loading import load_path
 from loopscope.views.documents.objects import applicable_document
 from tests.hand_built import stored
 from tests.simulated import capture_spec

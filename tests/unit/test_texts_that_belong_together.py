@@ -13,9 +13,9 @@ import scipy.sparse
 import torch
 from safetensors.torch import load_file
 
-from loopscope.numerics.mapping import ActivationColumns
-from loopscope.numerics.permutation import edge_test
-from loopscope.numerics.splits import exchangeable, split_rows
+from loopscope.numerics.latents.mapping import ActivationColumns
+from loopscope.numerics.latents.permutation import edge_test
+from loopscope.numerics.latents.splits import exchangeable, split_rows
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.arms import build_arms
 from tests.stage_world import steering_payload, table

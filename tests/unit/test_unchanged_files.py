@@ -9,7 +9,7 @@ import pytest
 from loopscope.controller.apply.code_identity import files_that_decide
 from loopscope.controller.plan.requests import Request, fulfil, read_files
 from loopscope.specs.keys import Key
-from loopscope.specs.spec_sources import SpecSource
+from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state.db import objects
 from loopscope.state.folder import open_state
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from loopscope.numerics.architectures.standard import Standard
-from loopscope.numerics.dictionary import ReconstructionSums, decode, encode
+from loopscope.numerics.dictionaries.sparse import ReconstructionSums, decode, encode
 from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.packaged import packaged_texts
 from loopscope.state.failures import TerminalFailure

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loopscope.numerics.dictionary import decode, encode
+from loopscope.numerics.dictionaries.sparse import decode, encode
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.dictionaries import load_dictionary

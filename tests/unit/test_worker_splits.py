@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from safetensors.numpy import load_file, save_file
 
-from loopscope.numerics.multiple_tests import holm
+from loopscope.numerics.statistics.multiple_tests import holm
 from loopscope.worker.stages.tables import read_sparse
 from tests.unit.worker_bench import NEUTRALS, TARGETS, Bench, bytes_of
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from loopscope.numerics.architectures.topk import TopK
-from loopscope.numerics.sampling import SamplingRule, uniforms
+from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.cells import plan_rows

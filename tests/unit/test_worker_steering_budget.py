@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.fixed_text import hashed_order, hashed_positions
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.sampling import SamplingRule
-from loopscope.numerics.scores import loss_rise, next_token_kl
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.statistics.sampling import SamplingRule
+from loopscope.numerics.steering.fixed_text import hashed_order, hashed_positions
+from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.scores import loss_rise, next_token_kl
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.arms import matched_latents
 from loopscope.worker.stages.steering.cells import Cell

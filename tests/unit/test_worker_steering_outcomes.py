@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopscope.numerics.fixed_text import hashed_positions
+from loopscope.numerics.steering.fixed_text import hashed_positions
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.run import prepare
 from tests.stage_world import (

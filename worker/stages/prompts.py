@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from loopscope.numerics.splits import DiscoverRows, HeldOutRows, split_rows
+from loopscope.numerics.latents.splits import DiscoverRows, HeldOutRows, split_rows
 from loopscope.specs.artifacts.decomposition import PROMPTS
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.worker.context import StageContext

@@ -11,8 +11,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from loopscope.numerics.batching import TokenBatch, pad
-from loopscope.numerics.capture import (
+from loopscope.numerics.model.batching import TokenBatch, pad
+from loopscope.numerics.model.capture import (
     HookNeverFired,
     NotFinite,
     check_residual,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from loopscope.numerics.capture import NormStatistics
-from loopscope.numerics.reading import residual_of
+from loopscope.numerics.model.capture import NormStatistics
+from loopscope.numerics.steering.reading import residual_of
 from loopscope.specs.payloads.references import Preflights
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.preflights import Preflight, require

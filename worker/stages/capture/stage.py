@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loopscope.numerics.batching import in_parts, plan_batches
-from loopscope.numerics.capture import NormStatistics, norm_statistics
+from loopscope.numerics.model.batching import in_parts, plan_batches
+from loopscope.numerics.model.capture import NormStatistics, norm_statistics
 from loopscope.specs.artifacts.capture import (
     CALIBRATION,
     CAPTURED_PROMPTS,

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from loopscope.numerics.dictionary import (
+from loopscope.numerics.dictionaries.sparse import (
     BLOCK_BYTES_MAX,
     ReconstructionSums,
     SparseDictionary,

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from loopscope.numerics.dictionary import (
+from loopscope.numerics.dictionaries.edge import encode_to_the_edge, encoder_norms
+from loopscope.numerics.dictionaries.sparse import (
     BLOCK_BYTES_MAX,
     ReconstructionSums,
     SparseDictionary,
     block_shape,
     decode,
 )
-from loopscope.numerics.edge import encode_to_the_edge, encoder_norms
-from loopscope.numerics.features import aggregate_prompts, latent_statistics
+from loopscope.numerics.latents.features import aggregate_prompts, latent_statistics
 from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE, RESIDUAL
 from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
 from loopscope.specs.payloads.decomposition import DecompositionMetrics, DecompositionPayload

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.gate import READINGS, behaves_like_child, readings
-from loopscope.numerics.mapping import (
+from loopscope.numerics.gate.rule import READINGS, behaves_like_child, readings
+from loopscope.numerics.latents.mapping import (
     Indices,
     correlations,
     cosine_histogram,
     coverages,
     top_latents,
 )
-from loopscope.numerics.multiple_tests import benjamini_hochberg
-from loopscope.numerics.permutation import edge_test, exchangeable_strata, smallest_p
-from loopscope.numerics.same_cosine import SameCosine
+from loopscope.numerics.latents.permutation import edge_test, exchangeable_strata, smallest_p
+from loopscope.numerics.latents.same_cosine import SameCosine
+from loopscope.numerics.statistics.multiple_tests import benjamini_hochberg
 from loopscope.specs.artifacts.mapping import PAIRS
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.sides import Rules, Side

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from loopscope.numerics.calibration import (
+from loopscope.numerics.gate.calibration import (
     Calibration,
     Counts,
     Question,
     best,
     calibrate,
 )
-from loopscope.numerics.controls import Control
-from loopscope.numerics.gate import ChildCounts, GateRules, SelectionPower, Verdict
-from loopscope.numerics.mapping import Indices
-from loopscope.numerics.matching import Comparison, Covariates, MatchedNull
+from loopscope.numerics.gate.controls import Control
+from loopscope.numerics.gate.matching import Comparison, Covariates, MatchedNull
+from loopscope.numerics.gate.rule import ChildCounts, GateRules, SelectionPower, Verdict
+from loopscope.numerics.latents.mapping import Indices
 from loopscope.specs.artifacts import gate as records
 from loopscope.specs.artifacts.mapping import GATE_DRAWS
 from loopscope.worker.context import StageContext

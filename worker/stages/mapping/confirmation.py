@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from loopscope.numerics.features import LatentStatistics, held_out_statistics
-from loopscope.numerics.gate import selective_latents
-from loopscope.numerics.mapping import Indices
+from loopscope.numerics.gate.rule import selective_latents
+from loopscope.numerics.latents.features import LatentStatistics, held_out_statistics
+from loopscope.numerics.latents.mapping import Indices
 from loopscope.specs.artifacts.mapping import FEATURES_TEST
 from loopscope.specs.rules import Selection
 from loopscope.specs.spec_json import SelectionJson

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from loopscope.numerics.controls import (
+from loopscope.numerics.gate.controls import (
     CONTROL_DRAWS,
     Control,
     ControlKind,
@@ -18,7 +18,7 @@ from loopscope.numerics.controls import (
     drawn_row_counts,
     permuted_pair_counts,
 )
-from loopscope.numerics.mapping import Indices
+from loopscope.numerics.latents.mapping import Indices
 from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.artifacts.gate import DecidingControl, GateControl
 from loopscope.worker.context import StageContext

@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from loopscope.numerics.features import LatentStatistics
-from loopscope.numerics.gate import READINGS, GateRule
+from loopscope.numerics.gate.rule import READINGS, GateRule
+from loopscope.numerics.latents.features import LatentStatistics
 from loopscope.specs.artifacts.gate import Gate, GateAnchor, Shares
 from loopscope.worker.stages.mapping.anchors import Anchor
 from loopscope.worker.stages.mapping.calibrated_gate import CalibratedGate
@@ -26,7 +26,7 @@ def gate_report(
     calibrated: CalibratedGate,
     cautions: Sequence[str | None],
 ) -> Gate:
-    """Return the content of ``gate.json``; ``loopscope.numerics.gate.decide`` made the verdict.
+    """Return the content of ``gate.json``; ``loopscope.numerics.gate.rule.decide`` decided.
 
     ``anchors`` come best first, the one at the place ``steered`` is what steering goes along
     (None without anchors), ``summary`` holds the columns of ``coarse_summary.parquet``. The

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loopscope.numerics.features import LatentStatistics
-from loopscope.numerics.gate import ChildThresholds, GateRule, GateRules, SelectionThresholds
-from loopscope.numerics.mapping import ActivationColumns
-from loopscope.numerics.multiple_tests import Floats
-from loopscope.numerics.splits import DiscoverRows, HeldOutRows
+from loopscope.numerics.gate.rule import ChildThresholds, GateRule, GateRules, SelectionThresholds
+from loopscope.numerics.latents.features import LatentStatistics
+from loopscope.numerics.latents.mapping import ActivationColumns
+from loopscope.numerics.latents.splits import DiscoverRows, HeldOutRows
+from loopscope.numerics.statistics.multiple_tests import Floats
 from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
 from loopscope.specs.payloads.mapping import MappingPayload
 from loopscope.specs.payloads.references import DecompositionReference

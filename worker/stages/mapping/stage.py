@@ -14,16 +14,21 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from loopscope.numerics.directions import arm_directions
-from loopscope.numerics.features import LatentStatistics
-from loopscope.numerics.gate import (
+from loopscope.numerics.gate.rule import (
     READINGS,
     ChildCounts,
     count_children,
     selective_latents,
     steered_first,
 )
-from loopscope.numerics.mapping import COSINE_BYTES_MAX, Indices, cosine_block_shape, cosine_blocks
+from loopscope.numerics.latents.features import LatentStatistics
+from loopscope.numerics.latents.mapping import (
+    COSINE_BYTES_MAX,
+    Indices,
+    cosine_block_shape,
+    cosine_blocks,
+)
+from loopscope.numerics.steering.directions import arm_directions
 from loopscope.specs.artifacts.gate import Directions
 from loopscope.specs.artifacts.mapping import (
     COARSE_SUMMARY,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.budget import PASSES_MAX, Solution, solve_strengths
+from loopscope.numerics.steering.budget import PASSES_MAX, Solution, solve_strengths
 from loopscope.worker.stages.steering.cells import Cell, unsteered_cells
 from loopscope.worker.stages.steering.neutral import BUDGETS, NeutralTexts
 from loopscope.worker.stages.steering.run import SteeringRun

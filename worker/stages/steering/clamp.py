@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loopscope.numerics.intervention import Clearing, LatentReader
+from loopscope.numerics.steering.intervention import Clearing, LatentReader
 from loopscope.specs.payloads.steering import SIDES, SteeringPayload
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.steering.arms import Arms

@@ -7,15 +7,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.budget_error import (
+from loopscope.numerics.statistics.paired import Contrast, paired_contrast
+from loopscope.numerics.steering.budget_error import (
     ArmAtBudgets,
     BudgetError,
     budget_error,
     log_ratio_sd,
     read_off,
 )
-from loopscope.numerics.fixed_text import POSITIONS_PER_TEXT
-from loopscope.numerics.paired import Contrast, paired_contrast
+from loopscope.numerics.steering.fixed_text import POSITIONS_PER_TEXT
 from loopscope.specs.artifacts import verdict as records
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Row

@@ -12,17 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loopscope.numerics.capture import NotFinite
-from loopscope.numerics.dictionary import block_shape, encode
-from loopscope.numerics.fixed_text import (
+from loopscope.numerics.dictionaries.sparse import block_shape, encode
+from loopscope.numerics.model.capture import NotFinite
+from loopscope.numerics.steering.fixed_text import (
     FixedText,
     carried_on,
     hashed_order,
     hashed_positions,
     read_text,
 )
-from loopscope.numerics.outcomes import changed_activation
-from loopscope.numerics.scores import read_prefixed, text_kl, text_kl_of_prefix, text_loss_rise
+from loopscope.numerics.steering.outcomes import changed_activation
+from loopscope.numerics.steering.scores import (
+    read_prefixed,
+    text_kl,
+    text_kl_of_prefix,
+    text_loss_rise,
+)
 from loopscope.specs.payloads.references import Preflights
 from loopscope.specs.payloads.steering import SIDES, Side
 from loopscope.state.failures import TerminalFailure

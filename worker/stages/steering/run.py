@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from loopscope.numerics.capture import HookNeverFired, NotFinite
-from loopscope.numerics.hooks import HookPlace
-from loopscope.numerics.intervention import Intervention
-from loopscope.numerics.sampling import SamplingRule
+from loopscope.numerics.model.capture import HookNeverFired, NotFinite
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.statistics.sampling import SamplingRule
+from loopscope.numerics.steering.intervention import Intervention
 from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.state.failures import TerminalFailure

@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import torch
 
-from loopscope.numerics.shift import TokenShift, token_shifts
-from loopscope.numerics.steering import steered_states
+from loopscope.numerics.steering.generation import steered_states
+from loopscope.numerics.steering.shift import TokenShift, token_shifts
 from loopscope.worker.stages.steering.cells import Cell
 from loopscope.worker.stages.steering.run import SteeringRun
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loopscope.numerics.batching import in_parts
-from loopscope.numerics.capture import NotFinite
-from loopscope.numerics.sampling import keyed_generator, uniforms
-from loopscope.numerics.steering import generate
+from loopscope.numerics.model.batching import in_parts
+from loopscope.numerics.model.capture import NotFinite
+from loopscope.numerics.statistics.sampling import keyed_generator, uniforms
+from loopscope.numerics.steering.generation import generate
 from loopscope.specs.payloads.references import Preflights
 from loopscope.specs.payloads.steering import SteeringMetrics, SteeringPayload
 from loopscope.state.failures import TerminalFailure

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from loopscope.numerics.paired import rate_interval
-from loopscope.numerics.verdict import Evidence, VerdictRules
+from loopscope.numerics.statistics.paired import rate_interval
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules
 from loopscope.specs.artifacts.steering import (
     ARMS,
     DISTRIBUTION_SHIFT,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from loopscope.numerics.paired import Contrast
-from loopscope.numerics.verdict import Assay, Evidence, VerdictRules, decide
-from loopscope.numerics.words import WordP
+from loopscope.numerics.statistics.paired import Contrast
+from loopscope.numerics.verdict.decision import Assay, Evidence, VerdictRules, decide
+from loopscope.numerics.verdict.words import WordP
 from loopscope.specs.artifacts import verdict as records
 
 

@@ -8,12 +8,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.batching import pad, plan_batches
-from loopscope.numerics.capture import residual_at_hook, rows_without_bos
-from loopscope.numerics.intervention import LatentReader
-from loopscope.numerics.outcomes import LinearProbe, distinct_share, probe_auroc, probe_interval
-from loopscope.numerics.reading import Reading, read_continuations, text_means
-from loopscope.numerics.sampling import keyed_generator
+from loopscope.numerics.model.batching import pad, plan_batches
+from loopscope.numerics.model.capture import residual_at_hook, rows_without_bos
+from loopscope.numerics.statistics.sampling import keyed_generator
+from loopscope.numerics.steering.intervention import LatentReader
+from loopscope.numerics.steering.outcomes import (
+    LinearProbe,
+    distinct_share,
+    probe_auroc,
+    probe_interval,
+)
+from loopscope.numerics.steering.reading import Reading, read_continuations, text_means
 from loopscope.specs.artifacts.verdict import Probe
 from loopscope.specs.hooks import Hook
 from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX

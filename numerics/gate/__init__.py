@@ -1,0 +1,1 @@
+"""The gate: children of a coarse latent, what chance would give, GO or NO-GO."""

@@ -1,0 +1,170 @@
+"""The calibrated gate: the count of children beside a null, controls and halves.
+
+Two statistics: the largest number of children of a candidate, which the declared rule asks for,
+and the candidates' mean rank among matched anchors, which shows whether that is anything special.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loopscope.numerics.gate.controls import Control, deciding_p
+from loopscope.numerics.gate.matching import Comparison, MatchedNull, matched_null
+from loopscope.numerics.gate.rule import (
+    GateEvidence,
+    GateRules,
+    Outcome,
+    SelectionPower,
+    SelectionThresholds,
+    Verdict,
+    decide,
+    outcome_of,
+    selective_latents,
+)
+from loopscope.numerics.latents.features import (
+    LatentStatistics,
+    latent_statistics,
+)
+from loopscope.numerics.latents.mapping import Indices
+from loopscope.numerics.latents.splits import DiscoverRows, require_discover
+from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfect_p_value
+from loopscope.numerics.statistics.sampling import keyed_generator
+
+PROMPTS_TRIED_MAX = 200
+"""This many prompts a side are enough for any dictionary and any q that makes sense."""
+
+
+def select_candidates(
+    statistics: LatentStatistics, thresholds: SelectionThresholds, top: int
+) -> Indices:
+    """Return the ``top`` selective latents by selectivity times target firing rate, best first."""
+    passing = np.flatnonzero(selective_latents(statistics, thresholds))
+    score = statistics.selectivity[passing] * statistics.firing_rate_target[passing]
+    return passing[np.lexsort((passing, -score))][:top]
+
+
+def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPower:
+    """Return whether ``top`` perfect latents could have passed the q of these prompts.
+
+    Benjamini and Hochberg 1995: k latents with the same p pass together if p ≤ k q / m.
+    """
+    require_discover(rows)
+    p_value = latent_statistics(rows).p_value
+    tested = max(1, int((~np.isnan(p_value)).sum()))
+    targets = int(rows.is_target.sum())
+
+    def needed(p: float) -> int:
+        return perfect_latents_needed(p, tested, q_max)
+
+    smallest = perfect_p_value(targets, rows.prompts - targets)
+    enough = 2
+    most = min(top, tested)
+    while needed(perfect_p_value(enough, enough)) > most and enough < PROMPTS_TRIED_MAX:
+        enough += 1
+    return SelectionPower(smallest, tested, needed(smallest), top, enough)
+
+
+@dataclass(frozen=True)
+class Resample:
+    """The gate's answer on one half of the prompts."""
+
+    best_count: int
+    mean_rank: float
+    percentile: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Children of every coarse latent: by the declared rule, and as the null compares them."""
+
+    rule: Indices
+    compared: Comparison
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the selection, its ``top``, the gate's limits, resamples and seed."""
+
+    selection: SelectionThresholds
+    top: int
+    gate: GateRules
+    resamples: int
+    seed: int
+
+
+def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int) -> Resample:
+    """Select again on half of the prompts of each condition, whole groups, and ask the gate.
+
+    Halves without replacement vary about the whole as bootstrap resamples do (Meinshausen and
+    Buhlmann 2010, section 2), but no prompt counts twice: a test on them is a test on as many
+    prompts as there are, where duplicates would make every p too small. Children, rates over text
+    and decoders stay: they do not depend on the prompts.
+    """
+    drawn = rows.halved(keyed_generator("gate resample", question.seed, number))
+    gate = question.gate
+    candidates = select_candidates(latent_statistics(drawn), question.selection, question.top)
+    null = matched_null(counts.compared, candidates, gate.null_anchors, question.seed)
+    count = best(counts.rule, candidates)
+    powerless = not candidates.size and _power(drawn, question).is_missing
+    outcome = outcome_of(count, null.percentile, gate, powerless=powerless)
+    return Resample(count, null.mean_rank, null.percentile, outcome)
+
+
+def _power(rows: DiscoverRows, question: Question) -> SelectionPower:
+    return selection_power(rows, question.selection.q_max, question.top)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The gate's answer with every draw behind it."""
+
+    evidence: GateEvidence
+    outcome: Outcome
+    verdict: Verdict
+    doubts: list[str]
+    null: MatchedNull
+    controls: Sequence[Control]
+    resamples: list[Resample]
+
+
+def calibrate(
+    rows: DiscoverRows,
+    candidates: Indices,
+    counts: Counts,
+    controls: Sequence[Control],
+    question: Question,
+    on_resample: Callable[[int], None] = lambda done: None,
+) -> Calibration:
+    """Return the gate's verdict over ``candidates``, compared with null, controls and halves."""
+    gate = question.gate
+    null = matched_null(counts.compared, candidates, gate.null_anchors, question.seed)
+    count = best(counts.rule, candidates)
+    resamples = []
+    for number in range(question.resamples):
+        on_resample(number)
+        resamples.append(resample(rows, counts, question, number))
+    power = _power(rows, question)
+    powerless = not candidates.size and power.is_missing
+    outcome = outcome_of(count, null.percentile, gate, powerless=powerless)
+    same = sum(found.outcome == outcome for found in resamples)
+    evidence = GateEvidence(
+        candidates=len(candidates),
+        power=power,
+        best_count=count,
+        text_measured=counts.compared.covariates.measured,
+        null_draws=null.draws,
+        mean_rank=null.mean_rank,
+        percentile=null.percentile,
+        control_p=deciding_p(controls),
+        stability=same / len(resamples),
+    )
+    return Calibration(evidence, outcome, *decide(evidence, gate), null, controls, resamples)
+
+
+def best(counts: Indices, candidates: Indices) -> int:
+    """Return the largest count over the candidates, 0 without any."""
+    return int(counts[candidates].max()) if candidates.size else 0

@@ -1,0 +1,327 @@
+"""Control dictionaries, independent of the concept, whose count of children the gate must beat.
+
+Uniform directions are too weak a control for a trained dictionary: in 640 dimensions a cosine of
+0.3 with one has probability 4e-15, so such a control is always beaten. Here rows are drawn that
+spread as the fine decoder's own rows spread, or as the residual stream does. Where the rule uses
+activations, the fine latents' activations are dealt to other decoder rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from loopscope.numerics.latents.mapping import Indices, inverse_norms
+from loopscope.numerics.statistics.multiple_tests import Floats, exceedance
+from loopscope.numerics.statistics.sampling import keyed_generator
+
+ControlKind = Literal["decoder rows", "stream rows", "permuted pairs"]
+
+CONTROL_DRAWS = 99
+ROWS_PER_BLOCK = 8_192
+FIRST_CHUNK, CHUNK_MAX = 16, 256
+DOUBT_NATS = 40.0
+"""A bound on a norm is wrong with probability e^-40 at most: never in any number of draws."""
+RELATIVE_VARIANCE_MIN = 1e-12
+MOMENT_DRAWS, MOMENT_STEPS = 2_048, 30
+
+
+@dataclass(frozen=True)
+class Control:
+    """``counts`` [draws]: the largest count of an anchor in each draw; ``observed``: the real one.
+
+    ``decides``: whether the gate must beat it. ``effective_dimensions`` is the participation
+    ratio of the law of the rows, (sum v)^2 / sum v^2 over its variances v: the fewer, the more
+    often rows are alike by chance. None for a control that draws no rows.
+    """
+
+    kind: ControlKind
+    observed: int
+    counts: Indices
+    decides: bool
+    effective_dimensions: float | None = None
+
+    @property
+    def p(self) -> float:
+        """Return (1 + draws with at least as many children) / (1 + draws)."""
+        return exceedance(self.counts, self.observed)
+
+
+def deciding_p(controls: Sequence[Control]) -> float:
+    """Return the largest p of the controls that decide; 1 without any: nothing was beaten."""
+    return max((control.p for control in controls if control.decides), default=1.0)
+
+
+@dataclass(frozen=True)
+class RowLaw:
+    """A normal law of rows: mean [d_in], axes [d_in, rank] (orthonormal), variances falling."""
+
+    mean: Floats
+    axes: Floats
+    variances: Floats
+
+    @staticmethod
+    def of_decoder(rows: Float[Tensor, "rows d_in"]) -> RowLaw:
+        """Return a law whose rows, made unit, have mean and covariance of the decoder's unit rows.
+
+        Rows of norm zero are left out. The axes are those of the covariance.
+        """
+        return _of_directions(_law(rows, unit=True))
+
+    @staticmethod
+    def of_stream(rows: Float[Tensor, "rows d_in"]) -> RowLaw:
+        """Return the covariance of residual vectors; their mean is what dictionaries subtract."""
+        law = _law(rows, unit=False)
+        return RowLaw(np.zeros_like(law.mean), law.axes, law.variances)
+
+    @property
+    def effective_dimensions(self) -> float:
+        """Return the participation ratio of the variances; 0 where nothing varies."""
+        squares = float((self.variances**2).sum())
+        return float(self.variances.sum()) ** 2 / squares if squares else 0.0
+
+
+def _law(rows: Float[Tensor, "rows d_in"], *, unit: bool) -> RowLaw:
+    """Pass twice over the rows in blocks, float64 sums: mean, then covariance about it."""
+    width, device = rows.shape[1], rows.device
+    inverse = inverse_norms(rows)
+    known = (inverse > 0).to(rows)
+    scale = inverse if unit else known
+    number = max(1.0, float(known.sum()))
+    total = torch.zeros(width, dtype=torch.float64, device=device)
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        span = slice(start, start + ROWS_PER_BLOCK)
+        total += (rows[span] * scale[span, None]).sum(dim=0, dtype=torch.float64)
+    mean = total / number
+    squares = torch.zeros(width, width, dtype=torch.float64, device=device)
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        span = slice(start, start + ROWS_PER_BLOCK)
+        centred = (rows[span] * scale[span, None] - mean.to(rows)) * known[span, None]
+        squares += (centred.T @ centred).double()
+    variances, axes = np.linalg.eigh(squares.cpu().numpy() / number)
+    variances, axes = variances[::-1], axes[:, ::-1]
+    kept = variances > RELATIVE_VARIANCE_MIN * max(float(variances[0]), 1e-300)
+    return RowLaw(mean.cpu().numpy(), axes[:, kept].copy(), variances[kept].copy())
+
+
+def _of_directions(wanted: RowLaw) -> RowLaw:
+    """Return the law whose draws have mean and variances of ``wanted`` once their norm is 1.
+
+    Dividing by the norm takes from what varies most, so a law that already has the moments of
+    unit rows would lose some twice: they are solved for over fixed draws. In many dimensions the
+    norm hardly varies, and hardly anything changes.
+    """
+    if not wanted.variances.size:
+        return wanted
+    z = keyed_generator("row law").standard_normal((MOMENT_DRAWS, len(wanted.variances)))
+    target = wanted.mean @ wanted.axes
+    rest = wanted.mean - wanted.axes @ target
+    mean, variances, length = target.copy(), wanted.variances.copy(), 1.0
+    for _ in range(MOMENT_STEPS):
+        rows = mean + z * np.sqrt(variances)
+        inverse = 1 / np.sqrt((rows**2).sum(axis=1) + length**2 * (rest @ rest)).clip(min=1e-12)
+        unit = rows * inverse[:, None]
+        mean = mean + target - unit.mean(axis=0)
+        length *= 1 / max(1e-12, length * float(inverse.mean()))
+        variances = variances * wanted.variances / unit.var(axis=0).clip(min=1e-300)
+        scale = np.sqrt((mean**2).sum() + variances.sum() + length**2 * (rest @ rest))
+        mean, variances, length = mean / scale, variances / scale**2, length / scale
+    return RowLaw(wanted.axes @ mean + length * rest, wanted.axes, variances)
+
+
+def drawn_row_counts(
+    anchors: Float[Tensor, "anchors d_in"],
+    allowed: NDArray[np.bool_],
+    law: RowLaw,
+    cosine_min: float,
+    key: tuple[str | int, ...],
+    draws: int = CONTROL_DRAWS,
+    on_draw: Callable[[int], None] = lambda done: None,
+) -> Indices:
+    """Return the largest count of children in each of many fine dictionaries drawn from ``law``.
+
+    ``allowed`` [anchors, fine] marks the fine latents that behave like children; each gets a row of
+    its own. The counts have exactly the law of rows made in full (up to e^-40 a row), though few
+    are: see ``_Norms``.
+    """
+    known = bool(law.variances.size or law.mean.any())
+    if anchors.shape[0] == 0 or not allowed.any() or not known:
+        return np.zeros(draws, dtype=np.int64)
+    counts = np.zeros((draws, anchors.shape[0]), dtype=np.int64)
+    rows = anchors.double().cpu()
+    norms = _Norms.of((rows * inverse_norms(rows)[:, None]).numpy(), law)
+    for number in range(draws):
+        on_draw(number)
+        generator = keyed_generator("control rows", *key, number)
+        for start in range(0, allowed.shape[1], ROWS_PER_BLOCK):
+            block = allowed[:, start : start + ROWS_PER_BLOCK].T
+            reached = norms.reached(generator, block, cosine_min)
+            counts[number] += reached.sum(axis=0)
+    return np.asarray(counts.max(axis=1), dtype=np.int64)
+
+
+def permuted_pair_counts(
+    aligned: NDArray[np.bool_],
+    behaves: NDArray[np.bool_],
+    key: tuple[str | int, ...],
+    draws: int = CONTROL_DRAWS,
+) -> Indices:
+    """Return each anchor's children when activations are dealt to other decoders: [draws, anchors].
+
+    Both [anchors, fine]. One permutation of the fine latents serves all anchors of a draw. Every
+    cosine stays, so this is a control of what uses activations and of nothing else.
+    """
+    counts = np.zeros((draws, len(aligned)), dtype=np.int64)
+    for number in range(draws):
+        order = keyed_generator("permuted pairs", *key, number).permutation(aligned.shape[1])
+        counts[number] = (aligned & behaves[:, order]).sum(axis=1)
+    return counts
+
+
+@dataclass(frozen=True)
+class _Suffix:
+    """The coordinates of a row that are not drawn yet, given u: what is known of their norm.
+
+    |mean(u)|^2 = constant + 2 linear.u + u.quadratic.u; the rest adds ``trace`` on average, and
+    strays by more than 2 sqrt(V s) (below) or 2 sqrt(V s) + 2 ``largest`` s (above), with V =
+    ``squares`` + 2 ``largest`` |mean(u)|^2, with probability e^-s at most (Laurent and Massart
+    2000, lemma 1; Birge 2001, lemma 8.1).
+    """
+
+    start: int
+    inverse: Floats
+    root: Floats
+    constant: float
+    linear: Floats
+    quadratic: Floats
+    trace: float
+    squares: float
+    largest: float
+
+    def bounds(self, u: Floats) -> tuple[Floats, Floats]:
+        """Return what the squared norm of these coordinates lies between, each [rows]."""
+        about = self.constant + 2 * u @ self.linear + np.einsum("ij,jk,ik->i", u, self.quadratic, u)
+        about = np.maximum(about, 0.0)
+        stray = 2 * np.sqrt((self.squares + 2 * self.largest * about) * DOUBT_NATS)
+        middle = about + self.trace
+        return np.maximum(middle - stray, 0.0), middle + stray + 2 * self.largest * DOUBT_NATS
+
+
+@dataclass(frozen=True)
+class _Norms:
+    """Draws rows x = mean + axes sqrt(v) z as far as it takes to know cos(anchor, x) >= cut.
+
+    The products with the anchors need few numbers: they are y = offset + u @ mixing with u =
+    z @ shares, a normal vector of as many entries as there are anchors. The norm needs all of z.
+    Its coordinates are drawn given u in chunks, those of largest variance first, and a row is done
+    with as soon as bounds on the rest of its norm leave no doubt. Nearly all rows are far from
+    every anchor and are done with before the first chunk.
+    """
+
+    offset: Floats
+    mixing: Floats
+    shares: Floats
+    mean: Floats
+    scale: Floats
+    outside: float
+    suffixes: tuple[_Suffix, ...]
+
+    @staticmethod
+    def of(unit: Floats, law: RowLaw) -> _Norms:
+        """Prepare draws for the unit rows [anchors, d_in]."""
+        scale = np.sqrt(law.variances)
+        products = (unit @ law.axes) * scale  # [anchors, rank]
+        left, size, right = np.linalg.svd(products, full_matrices=False)
+        kept = size > 1e-10 * max(1e-300, float(size.max(initial=0.0)))
+        shares = right[kept].T
+        mean = law.mean @ law.axes
+        suffixes = tuple(_suffix(start, shares, mean, scale) for start in _starts(len(scale)))
+        outside = max(0.0, float(law.mean @ law.mean - mean @ mean))
+        mixing = (left[:, kept] * size[kept]).T
+        return _Norms(unit @ law.mean, mixing, shares, mean, scale, outside, suffixes)
+
+    def reached(
+        self, generator: np.random.Generator, allowed: NDArray[np.bool_], cut: float
+    ) -> NDArray[np.bool_]:
+        """Draw one row for each of ``allowed`` [rows, anchors]; return whose cosines reach it."""
+        u = generator.standard_normal((len(allowed), self.shares.shape[1]))
+        y = self.offset + u @ self.mixing
+        squared = np.full(len(allowed), self.outside)
+        result = np.zeros(allowed.shape, dtype=np.bool_)
+        open_rows = np.arange(len(allowed))
+        for place, suffix in enumerate(self.suffixes):
+            low, high = suffix.bounds(u)
+            surely, doubtful = _compared(y, squared + low, squared + high, cut)
+            undecided = (doubtful & allowed[open_rows]).any(axis=1)
+            done = open_rows[~undecided]
+            result[done] = surely[~undecided] & allowed[done]
+            if place + 1 == len(self.suffixes) or not undecided.any():
+                break
+            open_rows, y, u = open_rows[undecided], y[undecided], u[undecided]
+            part, u = self._chunk(generator, u, suffix, self.suffixes[place + 1])
+            squared = squared[undecided] + part
+        return result
+
+    def _chunk(
+        self, generator: np.random.Generator, u: Floats, here: _Suffix, rest: _Suffix
+    ) -> tuple[Floats, Floats]:
+        """Draw the next coordinates given u; return their squared norm and what is left of u.
+
+        A free draw is corrected to agree with u (Doucet 2010): the coordinates behind the chunk
+        enter as one normal vector with their covariance shares' shares.
+        """
+        span = slice(here.start, rest.start)
+        shares = self.shares[span]
+        free = generator.standard_normal((len(u), len(shares)))
+        later = generator.standard_normal((len(u), len(rest.root))) @ rest.root
+        missing = (u - free @ shares - later) @ here.inverse
+        z = free + missing @ shares.T
+        part = ((self.mean[span] + z * self.scale[span]) ** 2).sum(axis=1)
+        return part, u - z @ shares
+
+
+def _starts(rank: int) -> Iterator[int]:
+    """Yield where chunks start, the end last: short ones first, since they often suffice."""
+    start, width = 0, FIRST_CHUNK
+    while start < rank:
+        yield start
+        start, width = start + width, min(2 * width, CHUNK_MAX)
+    yield rank
+
+
+def _suffix(start: int, shares: Floats, mean: Floats, scale: Floats) -> _Suffix:
+    part, about, spread = shares[start:], mean[start:], scale[start:]
+    inverse = np.asarray(
+        np.linalg.pinv(part.T @ part, rcond=1e-10, hermitian=True), dtype=np.float64
+    )
+    along = (part * spread[:, None]) @ inverse  # mean of the coordinates: about + along @ u
+    weighted = inverse @ (part.T @ (part * spread[:, None] ** 2))
+    twice = inverse @ (part.T @ (part * spread[:, None] ** 4))
+    squares = (spread**4).sum() - 2 * np.trace(twice) + np.trace(weighted @ weighted)
+    return _Suffix(
+        start=start,
+        inverse=inverse,
+        root=np.asarray(np.linalg.qr(part, mode="r"), dtype=np.float64),
+        constant=float(about @ about),
+        linear=about @ along,
+        quadratic=along.T @ along,
+        trace=max(0.0, float((spread**2).sum() - np.trace(weighted))),
+        squares=max(0.0, float(squares)),
+        largest=float(spread[0] ** 2) if len(spread) else 0.0,
+    )
+
+
+def _compared(
+    y: Floats, low: Floats, high: Floats, cut: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return where y >= cut * norm surely holds, and where it may or may not."""
+    below, above = cut * np.sqrt(low)[:, None], cut * np.sqrt(high)[:, None]
+    surely = y >= np.maximum(below, above)
+    return surely, ~surely & (y >= np.minimum(below, above))

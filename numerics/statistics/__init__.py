@@ -1,0 +1,1 @@
+"""Tests, intervals and draws, of numbers alone: no latent, no model, no file."""

@@ -1,0 +1,378 @@
+"""Paired comparisons over openings: intervals and sign-flip tests, exact and without a seed.
+
+The unit is the opening, or the group of openings that belong together (a template, a source):
+samples of one opening are averaged first, and whole groups are resampled and flipped.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+from loopscope.numerics.statistics.lattice import Law, bootstrap_law, sign_flip_law
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+UNITS_MIN = 8
+"""With fewer openings, or groups of them, resamples reach no further than what was seen, and the
+interval is that of t."""
+SPREAD_MIN = 1e-12
+SCORE_SPAN = 1.0
+"""Largest difference that two concept scores can have."""
+Z_TWO_SIDED_95 = 1.96
+Z_POWER_80 = 0.8416
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A mean paired difference over openings.
+
+    ``low`` and ``high`` bound it with 95 %, ``low_90`` and ``high_90`` with 90 % confidence (one
+    end of it is a one-sided test at 0.05); NaN where nothing bounds it. ``sd`` is the standard
+    deviation of the differences (NaN for one opening), ``shared_sd`` that of what the error of the
+    arms' budgets adds to the mean. ``p_greater`` and ``p_less`` are one-sided sign-flip p. The
+    others are one-sided p of the interval: the smallest level at which it lies above 0, below 0,
+    above minus the margin, below the margin (1 where nothing bounds it, or without a margin).
+    """
+
+    contrast: str
+    estimate: float
+    low: float
+    high: float
+    low_90: float
+    high_90: float
+    n: int
+    groups: int
+    sd: float
+    shared_sd: float
+    p_greater: float
+    p_less: float
+    p_above_zero: float
+    p_below_zero: float
+    p_above_margin: float = 1.0
+    p_below_margin: float = 1.0
+
+    @property
+    def p_gain(self) -> float:
+        """One-sided p that the mean is above 0: interval and sign-flip test must agree."""
+        return max(self.p_greater, self.p_above_zero)
+
+    @property
+    def p_loss(self) -> float:
+        """One-sided p that the mean is below 0: interval and sign-flip test must agree."""
+        return max(self.p_less, self.p_below_zero)
+
+    @property
+    def p_two_sided(self) -> float:
+        """Twice the smaller one-sided p, at most 1."""
+        return min(1.0, 2 * min(self.p_greater, self.p_less))
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Values summed within their groups, as parts of the overall mean.
+
+    ``parts`` [groups] add up to the mean; ``centred`` [groups] are the parts less what each
+    group's size alone would give, and add up to 0.
+    """
+
+    parts: Floats
+    centred: Floats
+
+    @staticmethod
+    def of(values: Floats, group: Integers | None) -> Grouped:
+        """Sum ``values`` by ``group`` (the number of each value's group; None: each its own)."""
+        n = len(values)
+        places = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
+        sums = np.bincount(places, weights=values)
+        sizes = np.bincount(places)
+        if (sizes == 1).all():
+            sums = values.astype(np.float64)  # no rounding by the sum
+        return Grouped(sums / n, (sums - sizes * values.mean()) / n)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The expanded percentile bootstrap of a mean, which gives an interval for any confidence.
+
+    ``law`` is that of all resamples of the ``units`` (whole groups), by convolution; ``middle`` its
+    mean and ``share`` how many values were drawn for one of ours. With fewer than eight groups
+    there is none, and the interval is that of t. ``blur_sd`` is the standard deviation of an
+    independent normal error of the mean.
+    """
+
+    estimate: float
+    centred: Floats
+    blur_sd: float
+    law: Law | None = None
+    units: int = 0
+    middle: float = 0.0
+    share: float = 1.0
+
+    @staticmethod
+    def of(
+        values: Floats, *, group: Integers | None = None, unit: float = 0.0, blur_sd: float = 0.0
+    ) -> Resampled:
+        """Resample ``values``, of which there must be one.
+
+        The percentile interval is too narrow where hits are rare, since what was not seen cannot
+        be resampled: so one value of ``unit`` (the weight of one hit) above and one below 0 are
+        added to what is resampled, as Bonett and Price 2012 add one discordant pair of each sort;
+        the interval stays around the mean of the values.
+        """
+        estimate = float(values.mean())
+        centred = Grouped.of(values, group).centred
+        if len(centred) < UNITS_MIN:
+            return Resampled(estimate, centred, blur_sd)
+        drawn = values if group is None else centred * len(values)
+        units = len(drawn)
+        if unit:
+            drawn = np.concatenate([drawn, [unit, -unit]])
+        law, share = bootstrap_law(drawn), len(drawn) / len(values)
+        return Resampled(estimate, centred, blur_sd, law, units, float(drawn.mean()), share)
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the bounds of the mean; without spread or unit they have no width.
+
+        The plain percentile interval is too narrow for few groups; its tail α/2 becomes
+        Φ(√(g/(g−1)) · t(α/2, g−1)) (Hesterberg 2015, "What teachers should know about the
+        bootstrap", section 5.3).
+        """
+        if self.law is None:
+            half = self._t_error * _t_quantile(len(self.centred), (1 + confidence) / 2)
+            return self.estimate - half, self.estimate + half
+        tail = expanded_tail((1 - confidence) / 2, self.units)
+        low, high = self.law.interval(tail, self.blur_sd / self.share)
+        return self._shift + self.share * low, self._shift + self.share * high
+
+    def p_above(self, value: float) -> float:
+        """Return the smallest one-sided level at which the interval lies above ``value``."""
+        if self.law is None:
+            return self._t_tail(value - self.estimate)
+        place = (value - self._shift) / self.share
+        return unexpanded_tail(self.law.below(place, self.blur_sd / self.share), self.units)
+
+    def p_below(self, value: float) -> float:
+        """Return the smallest one-sided level at which the interval lies below ``value``."""
+        if self.law is None:
+            return self._t_tail(self.estimate - value)
+        place = (value - self._shift) / self.share
+        return unexpanded_tail(self.law.above(place, self.blur_sd / self.share), self.units)
+
+    @property
+    def _shift(self) -> float:
+        return self.estimate - self.share * self.middle
+
+    @property
+    def _t_error(self) -> float:
+        """The standard error of a mean with these parts; 0 for one part."""
+        units = len(self.centred)
+        if units < 2:
+            return 0.0
+        return math.sqrt(float((self.centred**2).sum()) * units / (units - 1) + self.blur_sd**2)
+
+    def _t_tail(self, distance: float) -> float:
+        """Return the probability of a t variable below ``distance``, in the unit of the mean."""
+        error = self._t_error
+        if error == 0:
+            return float(distance >= 0)
+        return float(scipy.special.stdtr(len(self.centred) - 1, distance / error))
+
+
+def bootstrap_interval(
+    values: Floats,
+    confidence: float = 0.95,
+    *,
+    group: Integers | None = None,
+    unit: float = 0.0,
+    blur_sd: float = 0.0,
+) -> tuple[float, float]:
+    """Return the interval of ``Resampled``; NaN without a value."""
+    if len(values) == 0:
+        return float("nan"), float("nan")
+    return Resampled.of(values, group=group, unit=unit, blur_sd=blur_sd).interval(confidence)
+
+
+def _t_quantile(units: int, probability: float) -> float:
+    return float(scipy.special.stdtrit(units - 1, probability)) if units > 1 else 0.0
+
+
+def expanded_tail(tail: float, n: int) -> float:
+    """Return the bootstrap quantile that covers like the t interval of ``n`` values does."""
+    if n < 2:
+        return tail
+    quantile = math.sqrt(n / (n - 1)) * scipy.special.stdtrit(n - 1, tail)
+    return float(scipy.special.ndtr(quantile))
+
+
+def unexpanded_tail(tail: float, n: int) -> float:
+    """Return the tail that ``expanded_tail`` makes ``tail`` of."""
+    if n < 2:
+        return tail
+    quantile = math.sqrt((n - 1) / n) * scipy.special.ndtri(tail)
+    return float(scipy.special.stdtr(n - 1, quantile))
+
+
+def unseen_bound(n: int, confidence: float = 0.95) -> float:
+    """Return the largest share that ``n`` trials without a case allow: 1 − (α/2)^(1/n).
+
+    The exact two-sided bound of Clopper and Pearson 1934, about 3.69 / n at 95 % (3 / n, the "rule
+    of three", is the one-sided one).
+    """
+    return float(1 - ((1 - confidence) / 2) ** (1 / n))
+
+
+def unseen_tail(n: int, share: float) -> float:
+    """Return the one-sided level at which ``unseen_bound`` is ``share``: (1 − share)^n."""
+    return float(min(1.0, max(0.0, 1 - share)) ** n) if share > 0 else 1.0
+
+
+def openings_without_a_case(share: float, confidence: float = 0.95) -> int:
+    """Return how many trials without a case allow no larger ``share``; at least two."""
+    if share >= 1:
+        return 2
+    return max(2, math.ceil(math.log((1 - confidence) / 2) / math.log1p(-share)))
+
+
+def sign_flip(
+    differences: Floats, group: Integers | None = None, blur_sd: float = 0.0
+) -> tuple[float, float]:
+    """Return the one-sided p that the mean is above, and below, zero.
+
+    Under the null each group's sum is as likely with the other sign (Fisher 1935); all patterns
+    count, so p is exact up to the rounding of the transform, and never below that of one pattern.
+    ``blur_sd`` is the standard deviation of an independent normal error of the mean.
+    """
+    parts = Grouped.of(differences, group).parts * len(differences)
+    law = sign_flip_law(parts)
+    observed = float(parts.mean())
+    least = 0.5 ** len(parts)
+    blur_sd *= len(differences) / len(parts)  # the law is that of the mean of the groups' sums
+    return (
+        max(least, law.at_least(observed, blur_sd)),
+        max(least, law.at_most(observed, blur_sd)),
+    )
+
+
+def paired_contrast(
+    name: str,
+    first: Floats,
+    second: Floats,
+    *,
+    group: Integers | None = None,
+    shared_sd: float = 0.0,
+    unit: float = 0.0,
+    span: float | None = SCORE_SPAN,
+    margin: float | None = None,
+) -> Contrast:
+    """Return the contrast first − second over openings (same order, no NaN).
+
+    ``unit`` is what one text's hit weighs in an opening's score (0: the outcome counts no hits),
+    ``span`` the largest difference that the outcome can have, None where nothing bounds it,
+    ``margin`` the smallest practical difference.
+    Where every group shows the same difference the bootstrap has no width and is useless; then
+    the interval is that of a difference never seen, ± span · ``unseen_bound``. Raises
+    ``ValueError`` without an opening.
+    """
+    difference = first - second
+    n = len(difference)
+    if n == 0:
+        raise ValueError("a contrast needs at least one opening")
+    groups = n if group is None else len(np.unique(group))
+    means = Grouped.of(difference, group)
+    estimate = float(difference.mean())
+    has_spread = groups > 1 and np.ptp(means.centred) * n > SPREAD_MIN
+    resampled = (
+        Resampled.of(difference, group=group, unit=unit, blur_sd=shared_sd) if has_spread else None
+    )
+
+    def interval(confidence: float) -> tuple[float, float]:
+        if resampled is not None:
+            low, high = resampled.interval(confidence)
+        else:
+            half = math.nan if span is None else span * unseen_bound(groups, confidence)
+            low, high = estimate - half, estimate + half
+        return (low, high) if span is None else (max(low, -span), min(high, span))
+
+    def above(value: float) -> float:
+        if resampled is not None:
+            return resampled.p_above(value)
+        return 1.0 if span is None else unseen_tail(groups, (estimate - value) / span)
+
+    def below(value: float) -> float:
+        if resampled is not None:
+            return resampled.p_below(value)
+        return 1.0 if span is None else unseen_tail(groups, (value - estimate) / span)
+
+    low, high = interval(0.95)
+    low_90, high_90 = interval(0.90)
+    p_greater, p_less = sign_flip(difference, group, shared_sd)
+    return Contrast(
+        contrast=name,
+        estimate=estimate,
+        low=low,
+        high=high,
+        low_90=low_90,
+        high_90=high_90,
+        n=n,
+        groups=groups,
+        sd=float(difference.std(ddof=1)) if n > 1 else math.nan,
+        shared_sd=shared_sd,
+        p_greater=p_greater,
+        p_less=p_less,
+        p_above_zero=above(0.0),
+        p_below_zero=below(0.0),
+        p_above_margin=1.0 if margin is None else above(-margin),
+        p_below_margin=1.0 if margin is None else below(margin),
+    )
+
+
+def rate_interval(
+    scores: Floats, *, group: Integers | None = None, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Wilson's interval of a rate from ``scores`` [openings, samples], each in [0, 1].
+
+    With one sample an opening and no groups it is that of Wilson 1927. Else the number of trials
+    is the effective one, p(1 − p) over the variance of the mean between groups, and the quantile
+    is that of t (Korn and Graubard 1998, with Wilson's form); groups that all agree count one
+    trial each. NaN without a score.
+    """
+    by_opening = scores.mean(axis=1)
+    n = len(by_opening)
+    if n == 0:
+        return float("nan"), float("nan")
+    rate = float(by_opening.mean())
+    centred = Grouped.of(by_opening, group).centred
+    groups = len(centred)
+    z = float(scipy.special.ndtri((1 + confidence) / 2))
+    trials = float(groups)
+    if groups < scores.size and groups > 1:
+        error = float((centred**2).sum()) * groups / (groups - 1)
+        z = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2))
+        if error > SPREAD_MIN**2:
+            trials = min(float(scores.size), rate * (1 - rate) / error)
+    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = (
+        z
+        / (1 + z * z / trials)
+        * math.sqrt(max(rate * (1 - rate), 0.0) / trials + z * z / (4 * trials * trials))
+    )
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def detectable_difference(contrast: Contrast) -> float:
+    """Return the difference that these openings detect with power 0.8 at two-sided 0.05.
+
+    NaN for one opening.
+    """
+    if contrast.n < 2:
+        return math.nan
+    if not contrast.sd > SPREAD_MIN:
+        return unseen_bound(contrast.groups)
+    error = math.hypot(contrast.sd / math.sqrt(contrast.n), contrast.shared_sd)
+    return (Z_TWO_SIDED_95 + Z_POWER_80) * error

@@ -1,0 +1,1 @@
+"""Steering: directions, budgets, generation, and what is measured of the texts."""
