@@ -18,7 +18,7 @@ from loopscope.state.failures import TransientFailure
 from loopscope.state.records import CODE_CHANGED
 
 ROOMS = ("specs", "inputs", "state", "numerics", "worker")
-"""The modules of Loopscope that a worker may import."""
+"""The rooms from which a worker may import."""
 PACKAGE = Path(__file__).parents[1]
 _IMPORT = re.compile(
     r"^[ \t]*(?:from|import)[ \t]+(loopscope[\w.]*)"
