@@ -152,7 +152,7 @@ def read_plan(file: Path) -> PlanDocument:
         request_of(document, confirm=False)
         for name in ("files", "editions"):
             if not isinstance(document[name], dict):
-                raise ValueError(f"{name} is no object")
+                raise ValueError(f"{name} is not an object")
     except OSError as error:
         raise TerminalFailure("NoPlan", f"{file}: {error.strerror or error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
