@@ -1,6 +1,6 @@
 """Time as an argument: one clock for dates, one for everything that is waited for or measured.
 
-A difference of two dates says nothing about how long something took: somebody may set the clock.
+The difference of two dates is not a duration: the clock may be set in between.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Clock(Protocol):
     """Where the controller gets the time from; tests bring their own."""
 
     def now(self) -> float:
-        """Return Unix seconds: for what is stored and shown. Anybody may set this clock."""
+        """Return Unix seconds: for what is stored and shown. This clock may be set at any time."""
 
     def elapsed(self) -> float:
-        """Return seconds of a clock that nobody can set and that goes on while the machine sleeps.
+        """Return seconds of a clock that cannot be set and that runs while the machine sleeps.
 
         It began with the machine; its numbers mean nothing on their own.
         """
@@ -58,7 +58,7 @@ class SystemClock:
         return time.thread_time()
 
     def reading(self) -> ClockReading:
-        """Return both clocks as they stand at one moment; a pause between two looks is no news."""
+        """Return both clocks as they stand at one moment; a pause between two reads is retried."""
         for _ in range(READINGS_MAX):
             before, now = self.elapsed(), self.now()
             if self.elapsed() - before <= READING_SECONDS:

@@ -48,8 +48,8 @@ Size = Annotated[int, BeforeValidator(_size)]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
-class SaidSettings(TypedDict, total=False):
-    """Fields of ``Settings`` that a file or an option says."""
+class GivenSettings(TypedDict, total=False):
+    """Fields of ``Settings`` that a file or an option sets."""
 
     job_starts_per_minute: int
     burst: int
@@ -64,7 +64,7 @@ class SaidSettings(TypedDict, total=False):
 
 
 class Config(BaseModel):
-    """What a config file may say. A field that is left out has the default of ``Settings``."""
+    """The content of a config file. A field that is left out has the default of ``Settings``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, strict=True)
 
@@ -78,11 +78,11 @@ class Config(BaseModel):
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
 
-    def settings(self) -> SaidSettings:
-        """Return what the file says, under the names of ``Settings``."""
-        said = {name: value for name, value in dict(self).items() if value is not None}
-        named = {_SETTING_BY_FIELD.get(name, name): value for name, value in said.items()}
-        return cast(SaidSettings, named)
+    def settings(self) -> GivenSettings:
+        """Return the fields that the file sets, under the names of ``Settings``."""
+        given = {name: value for name, value in dict(self).items() if value is not None}
+        named = {_SETTING_BY_FIELD.get(name, name): value for name, value in given.items()}
+        return cast(GivenSettings, named)
 
 
 _SETTING_BY_FIELD = {
@@ -96,7 +96,7 @@ _SETTING_BY_FIELD = {
 def config_beside(state_folder: Path) -> Path:
     """Return where the config of a state folder lies: beside it, ``.loopscope.conf``.
 
-    It is no ``*.yaml``, because a folder of specs is read with every such file.
+    It is not a ``*.yaml``, because every such file in a folder of specs is read as a spec.
     """
     folder = state_folder.resolve()
     return folder.with_name(f"{folder.name}.conf")
@@ -110,8 +110,8 @@ def load_config(path: Path) -> Config:
         problem = f"not UTF-8 at byte {error.start}; save it as UTF-8"
         raise InvalidSpec([Problem(str(path), 0, 0, "", problem)]) from None
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise InvalidSpec([Problem(str(path), 0, 0, "", said)]) from None
+        message = getattr(error, "strerror", None) or str(error)
+        raise InvalidSpec([Problem(str(path), 0, 0, "", message)]) from None
     documents = list(read_documents(text, str(path)))
     if not documents:
         return Config()

@@ -1,7 +1,7 @@
 """The control loop: sources -> work queue -> plan -> one commit -> job queue -> worker -> status.
 
-Single-threaded and level-triggered: ``step`` does everything that is due and says when to
-come back. Nothing in memory is needed to go on after a crash.
+Single-threaded and level-triggered: ``step`` does everything that is due and returns when to
+call it again. Nothing in memory is needed to go on after a crash.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 
 from loopscope.controller.clock import Clock, Turns
 from loopscope.controller.jobs.executor import Executor
-from loopscope.controller.jobs.job_upkeep import cancel_unwanted, retry_after_restart, tell_of_end
+from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
 from loopscope.controller.jobs.starting import Starter
 from loopscope.controller.observer import Observer, Result, Unobserved
@@ -121,7 +121,7 @@ class Controller:
         )
 
     def watch_with(self, observer: Observer) -> None:
-        """Tell somebody what happens from now on."""
+        """Report to ``observer`` what happens from now on."""
         self.observer = self.queue.observer = observer
 
     def step(self) -> float:
@@ -150,7 +150,7 @@ class Controller:
         return self._next_wake_at()
 
     def _anything_due(self) -> bool:
-        """Whether there is news that no commit tells."""
+        """Whether there is news that no commit announces."""
         self._ended_jobs.extend(self.executor.finished())
         self._resolutions.extend(self.resolver.finished())
         due_at = self.queue.next_due_at() or self._resyncs.next_at
@@ -165,7 +165,7 @@ class Controller:
 
     @property
     def _is_hashing(self) -> bool:
-        """Whether somebody waits for the hash of an artifact; the rounds are nobody's business."""
+        """Whether a result of hashing is awaited; the periodic rounds of hashing do not count."""
         return self._adoption.under_way or self._verifier.suspicious
 
     @property
@@ -205,7 +205,7 @@ class Controller:
 
     def _resync(self) -> None:
         with self.state.database.read() as connection:
-            if not self._version:  # at the start, also what no change tells about is learned
+            if not self._version:  # at the start, no change announces what is there already
                 self._dependants.replace(objects.listed(connection))
                 self._version = objects.resource_version(connection)
             everything = objects.all_keys(connection)
@@ -252,7 +252,7 @@ class Controller:
                 job = jobs.head(connection, self._ended_jobs[0])
                 keys = objects.wanting(connection, job.digest) if job else []
             if job is not None:
-                tell_of_end(self.state.database, job, self.clock)
+                report_end(self.state.database, job, self.clock)
                 self._add_all([job.object, *keys])
             self._leases.check_at_once()
             self._ended_jobs.popleft()  # last: after an error it is collected again

@@ -25,7 +25,7 @@ JobCounts = Callable[[], dict[tuple[str, str], int]]
 
 @dataclass(eq=False)  # a registry keeps its collectors by identity
 class Metrics:
-    """The ``Observer`` for Prometheus; gauges are worked out when somebody asks."""
+    """The ``Observer`` for Prometheus; gauges are computed when they are scraped."""
 
     clock: Clock
     count_jobs: JobCounts

@@ -56,7 +56,7 @@ def _measured(controller: Controller, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    from loopscope.controller.metrics import Metrics, served  # late: hardly anybody asks for them
+    from loopscope.controller.metrics import Metrics, served  # late: they are rarely asked for
 
     def count_jobs() -> dict[tuple[str, str], int]:
         try:
@@ -73,7 +73,7 @@ def _measured(controller: Controller, port: int | None) -> Iterator[None]:
 
 
 def _announce(state: StateFolder, settings: Settings) -> None:
-    """Tell ``loopscope queue`` who controls from now on, and under which limits."""
+    """Record for ``loopscope queue`` which process controls, and under which limits."""
     process, now = process_name(os.getpid()), SystemClock().now()
     try:
         with state.database.write() as connection:
@@ -99,7 +99,7 @@ def leadership(state: StateFolder) -> Iterator[None]:
 
     Raises AnotherController when it is taken.
     """
-    source_at_start(), code_identity()  # who stands by may lead days after the files changed
+    source_at_start(), code_identity()  # a standby may lead days after the files changed
     lock = FileLock(state.leader_lock)
     failpoints.reach("leader-lock")
     try:

@@ -23,7 +23,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a controller behaves. Seconds unless the name says otherwise."""
+    """The settings of a controller. Times are in seconds unless a name has another unit."""
 
     resync_seconds: float = 10.0
     """How often reality is observed again: artifacts on disk, files, leases."""
@@ -39,7 +39,7 @@ class Settings:
     """Job starts at once; then they are spread evenly. None: as many as in a minute."""
     free_space_floor_bytes: int = 2**30
     """No job starts while less is free where the state folder or its artifacts lie. 1 GiB is more
-    than a stage of the examples writes, and leaves the database room to say what happened."""
+    than a stage of the examples writes, and leaves the database room to record what happened."""
     slots: int = 1
     """Worker processes, one job each."""
     device: str = "cpu"
@@ -55,7 +55,7 @@ class Settings:
     priority_classes: Mapping[str, int] = field(
         default_factory=lambda: {"high": 6, "normal": 0, "low": -6}
     )
-    """What the annotation ``loopscope.dev/priority`` may say, in steps of ``aging_seconds``."""
+    """Values of the annotation ``loopscope.dev/priority``, in steps of ``aging_seconds``."""
     aging_seconds: float = 600.0
     """A job that waited this long is as good as one of the next higher priority."""
     verify_bytes_per_resync: int = 256 * 1024 * 1024

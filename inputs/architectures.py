@@ -30,7 +30,7 @@ class StoredArchitecture:
     ``more`` are the tensors beside ``COMMON``, under the names that numerics has for them.
     ``stored`` is SAELens' name of a tensor where that is another one, ``one_for_all`` the name
     under which a single number stands for a whole tensor. ``activations`` are the values of
-    ``activation_fn`` that it admits; with ``chooses_k`` the config holds ``k``. ``rescaled`` says
+    ``activation_fn`` that it admits; with ``chooses_k`` the config holds ``k``. ``rescaled``:
     whether ``rescale_acts_by_decoder_norm`` is unknown, may be written, or must be.
     """
 

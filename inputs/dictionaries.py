@@ -56,7 +56,7 @@ class DictionaryFacts:
 
     ``ref`` is what a job carries: identity, format, source, files (name -> sha256),
     architecture, d_in, d_sae. ``hook_name`` is None and ``model_names`` (of the one model that it
-    was trained on) is empty where the dictionary does not tell; ``dtype`` is that of the stored
+    was trained on) is empty where that is not recorded; ``dtype`` is that of the stored
     encoder; ``notes`` are remarks for the reader of results.
     """
 
@@ -93,7 +93,7 @@ def describe_dictionary(
 
 
 def known_training(dictionary: DictionaryJson) -> Training | None:
-    """Return what the registry alone tells of a release's training, without the hub; else None."""
+    """Return what the registry alone records of a release's training, without the hub, or None."""
     if dictionary.get("release") is None:
         return None
     return _training(find_release(dictionary["release"], dictionary["id"]).said, "id")
@@ -175,7 +175,7 @@ def _from_hub(
 
 
 def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig | None, JsonObject]:
-    """Return a SAELens dictionary's config (Gemma Scope is always a JumpReLU), and what is said."""
+    """Return a SAELens dictionary's config (Gemma Scope: always JumpReLU), and its other fields."""
     try:
         if format_ == "saelens":
             if path is None:

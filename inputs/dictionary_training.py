@@ -30,10 +30,10 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Training:
-    """Where a dictionary was trained, as far as it tells.
+    """Where a dictionary was trained, as far as that is recorded.
 
-    ``hook_name`` is None and ``model_names`` is empty where it does not. ``notes`` are remarks
-    for the reader of results: what is said, and neither applied here nor refused.
+    ``hook_name`` is None and ``model_names`` is empty where it is not. ``notes`` are remarks
+    for the reader of results: what is declared, and neither applied here nor refused.
     """
 
     hook_name: str | None
@@ -42,7 +42,7 @@ class Training:
 
 
 def read_training(said: Mapping[str, Json]) -> Training:
-    """Return what the fields of a dictionary's config tell; ``ValueError`` names what misfits."""
+    """Return the training that a dictionary's config records; ``ValueError`` names what misfits."""
     told = {name: value for name, value in said.items() if value is not None}
     hook = _hook(told)
     model = told.get("model_name")

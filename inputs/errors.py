@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class InputRefused(Exception):
-    """The reference is wrong and stays wrong until somebody edits the spec or a file.
+    """The reference is wrong and stays wrong until the spec or a file is edited.
 
-    ``field`` is the path below the reference, for example ``source.sha256``; ``message`` says
+    ``field`` is the path below the reference, for example ``source.sha256``; ``message`` has
     what was expected, what was found and what to do.
     """
 

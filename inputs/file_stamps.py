@@ -1,4 +1,4 @@
-"""File stamps: what every memo of files knows a file by."""
+"""File stamps, by which every memo of files recognises a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SETTLED_NANOSECONDS = 2 * 10**9
 
 
 class FileStamp(NamedTuple):
-    """Another one after every change of a file's bytes, whoever made it and however.
+    """A stamp that differs after every change of a file's bytes, however it was made.
 
-    Size, modification time and inode alone are not: ``rsync --inplace --times``, ``cp -p`` and
+    Size, modification time and inode alone do not: ``rsync --inplace --times``, ``cp -p`` and
     ``tar`` write other bytes under an old modification time. The time of the last change of the
-    inode is set by the system, and by nobody else.
+    inode is set by the system alone.
     """
 
     bytes: int

@@ -33,7 +33,7 @@ _QUANTISED = {
 
 @dataclass(frozen=True)
 class GgufFacts:
-    """What a GGUF header says about its model.
+    """The facts about a model in a GGUF header.
 
     ``quantised`` names the file type (``Q4_K_M``), or is None for a file of plain floats.
     """

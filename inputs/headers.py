@@ -42,7 +42,7 @@ _NPZ_DAMAGE = (
 )  # fmt: skip
 _NPY_DAMAGE = (ValueError, TypeError, EOFError, SyntaxError, tokenize.TokenError, RecursionError,
                MemoryError, OverflowError)  # fmt: skip
-"""What ``zipfile`` and numpy's parser of literals raise for bytes that are no archive."""
+"""What ``zipfile`` and numpy's parser of literals raise for bytes that are not archives."""
 
 
 class HeaderError(ValueError):

@@ -219,7 +219,7 @@ def hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
             "HubOffline", f"{repo} is not looked up while HF_HUB_OFFLINE is set; unset it"
         ) from None
     except LocalEntryNotFoundError as error:
-        if (answer := _refusal_behind(error)) is not None:  # an answer is no outage
+        if (answer := _refusal_behind(error)) is not None:  # an answer is not an outage
             _refuse_answer(answer, repo, revision, field)
         _unreachable(repo, error)
     except HfHubHTTPError as error:
@@ -228,7 +228,7 @@ def hub_errors(repo: str, revision: str, field: str) -> Iterator[None]:
         raise InputRefused(
             field, f"{repo!r} cannot be the name of a hub repository; write owner/name"
         ) from None
-    except (OSError, ValueError) as error:  # no connection, or an answer that is no JSON
+    except (OSError, ValueError) as error:  # no connection, or an answer that is not JSON
         _unreachable(repo, error)
     except Exception as error:
         # The family of whichever HTTP library the installed huggingface_hub uses.
@@ -270,11 +270,11 @@ _HOW = (
     ({"TimeoutError", "TimeoutException", "Timeout"}, "it did not answer in time"),
     ({"JSONDecodeError"}, "what answered there is no hub"),
 )
-"""In words of ours: a library's may hold an address, and that a token."""
+"""Our own words: a library's message may hold an address, and that a token."""
 
 
 def _how(error: BaseException | None) -> str:
-    """Return how a connection failed, as far as an error and its causes tell."""
+    """Return how a connection failed, as far as an error and its causes show."""
     kinds: set[str] = set()
     for _ in range(CAUSES_MAX):
         if error is None:

@@ -60,7 +60,7 @@ class ModelFacts:
     """A resolved model.
 
     ``ref`` is what a job carries: name, dtype, identity, source, files (name -> sha256).
-    ``quantised`` is None for weights as published; otherwise it says how they differ from the
+    ``quantised`` is None for weights as published; otherwise it is how they differ from the
     original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown.
     """
 
@@ -293,7 +293,7 @@ def _refuse_kernels(config: JsonObject, name: str, field: str) -> None:
 
 
 def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str) -> None:
-    """Refuse a tokenizer that has no BOS, where its config tells.
+    """Refuse a tokenizer that has no BOS, where its config shows it.
 
     Classes named after a model bring defaults of their own: there only a null is conclusive.
     """

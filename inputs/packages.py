@@ -1,4 +1,4 @@
-"""A GGUF file that an installed Python package ships, whole or in parts. No code of it runs."""
+"""GGUF files that an installed Python package ships, whole or in parts. No code of it runs."""
 
 from __future__ import annotations
 

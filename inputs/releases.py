@@ -33,7 +33,7 @@ _RELEASE = re.compile(r"[^\s/:]+")
 
 
 class DictionaryEntry(TypedDict):
-    """What SAELens' registry says of one dictionary of a release."""
+    """SAELens' registry entry of one dictionary of a release."""
 
     id: str
     path: str
@@ -41,7 +41,7 @@ class DictionaryEntry(TypedDict):
 
 
 class ReleaseBlock(TypedDict):
-    """What SAELens' registry says of a release."""
+    """SAELens' registry entry of a release."""
 
     repo_id: str
     model: NotRequired[str]
@@ -54,8 +54,8 @@ class ReleaseBlock(TypedDict):
 class ReleaseEntry:
     """One dictionary of a release: hub repository, folder in it and how it is read.
 
-    ``said`` is what the registry says of its training, under the names of a ``cfg.json``: it
-    stands above what the dictionary's own config says.
+    ``said`` is what the registry records of its training, under the names of a ``cfg.json``: it
+    takes precedence over the dictionary's own config.
     """
 
     repo: str

@@ -32,7 +32,7 @@ _MAJOR = re.compile(r"v?(\d+)(?:[.!+a-z-].*)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SaelensConfig:
-    """What decides how the weights are used; ``said`` is what the file says of all the rest.
+    """What decides how the weights are used; ``said`` holds all other fields of the file.
 
     ``k`` is the number of active latents where an architecture chooses so many, else None.
     """

@@ -58,7 +58,7 @@ def open(path: "str | os.PathLike[str] | None" = None, *, namespace: str = "defa
     """Return a state folder to read; nothing in it is ever changed.
 
     ``path`` is by default what ``LOOPSCOPE_STATE`` names, else ``.loopscope`` here, as for the
-    command. Raises FileNotFoundError when there is no state folder, and
+    command. Raises FileNotFoundError if the state folder does not exist, and
     ``loopscope.state.failures.TerminalFailure`` when another version of Loopscope wrote it.
     """
     with _OurOwnImports():

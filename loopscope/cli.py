@@ -69,7 +69,7 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 def main() -> None:
     """Run the command; errors that a user can cause become one clear message."""
-    if isinstance(sys.stdout, TextIOWrapper):  # a name that is no UTF-8 ends no listing
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that is not UTF-8 must not end a listing
         sys.stdout.reconfigure(errors="backslashreplace")
     with outlets():
         _run()

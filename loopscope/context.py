@@ -1,4 +1,4 @@
-"""What every command shares: the state folder, names of objects, exit codes."""
+"""The context that every command shares: the state folder, names of objects, exit codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ KIND_BY_WORD = {
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; the message says why and what to do."""
+    """A command cannot do what was asked; the message has the reason and the remedy."""
 
     def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class CommandError(Exception):
 
 
 class NotFound(CommandError):
-    """There is no object of that name."""
+    """No object has that name."""
 
 
 @dataclass(frozen=True)

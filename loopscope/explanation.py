@@ -1,4 +1,4 @@
-"""The page that ``explain`` prints about a field, from what the field says of itself."""
+"""The page that ``explain`` prints about a field, from the field's own description."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 80
 
 
 def page_of(kind: str, steps: list[str], *, recursive: bool = False) -> Iterator[str]:
-    """Yield the lines that ``explain`` prints. Raises CommandError when there is no such field."""
+    """Yield the lines that ``explain`` prints. Raises CommandError if the field does not exist."""
     facts = _find(kind_facts(kind), steps)
     yield f"KIND:     {kind}"
     yield f"VERSION:  {API_VERSION}"

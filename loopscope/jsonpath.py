@@ -49,27 +49,27 @@ def _pieces(template: str) -> Iterator[tuple[str, str]]:
 
 def _block(pieces: Sequence[tuple[str, str]], root: Any) -> tuple[str, list[tuple[str, str]]]:
     """Return the text up to the block's end, and the pieces from its ``end`` on."""
-    said: list[str] = []
+    parts: list[str] = []
     rest = list(pieces)
     while rest:
         form, code = rest[0]
         if form == "code" and code == "end":
-            return "".join(said), rest
+            return "".join(parts), rest
         rest = rest[1:]
         if form == "text":
-            said.append(code)
+            parts.append(code)
         elif code.startswith("range "):
             inner = rest
             rest = _block(inner, None)[1]
             if not rest:
                 raise ValueError("{range} without {end}")
             rest = rest[1:]
-            said.extend(_block(inner, item)[0] for item in find(code[6:].strip(), root))
+            parts.extend(_block(inner, item)[0] for item in find(code[6:].strip(), root))
         elif code[:1] in ("'", '"'):
-            said.append(json.loads(code) if code[0] == '"' else code[1:-1])
+            parts.append(json.loads(code) if code[0] == '"' else code[1:-1])
         else:
-            said.append(" ".join(_text(value) for value in find(code, root)))
-    return "".join(said), []
+            parts.append(" ".join(_text(value) for value in find(code, root)))
+    return "".join(parts), []
 
 
 def find(path: str, root: Any) -> list[Any]:

@@ -39,13 +39,13 @@ _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")
 
 
 class State:
-    """A state folder. What it says is read anew at each question."""
+    """A state folder. It is read anew at each question."""
 
     def __init__(self, path: str | os.PathLike[str], namespace: str = "default") -> None:
         self.path = Path(path).resolve()
         self.namespace = namespace
         with looking_at(self.path):
-            pass  # so that a wrong folder is told here
+            pass  # so that a wrong folder is reported here
 
     @property
     def experiments(self) -> Experiments:
@@ -100,8 +100,8 @@ class Experiments(Mapping[str, "Experiment"]):
     def together(self, names: Iterable[str] | None = None) -> pandas.DataFrame:
         """Return the verdicts of several experiments, corrected together (Holm), one row each.
 
-        ``verdict`` is each one's own word, ``corrected`` the word that stays said of all of them,
-        ``p`` its p after the correction. A sweep stands for its cells; without ``names`` all
+        ``verdict`` is each one's own word, ``corrected`` the word that survives the correction,
+        ``p`` its p after it. A sweep stands for its cells; without ``names`` all
         experiments count. The last row, ``pooled``, has one contrast of the random-effects mean:
         the smaller. Raises LookupError for fewer than two with a steering part.
         """
@@ -165,7 +165,7 @@ class Artifact:
 
 
 class Experiment:
-    """One experiment as it stood when it was asked for; ask the state again for news.
+    """One experiment as it stood when it was read; read it from the state again for changes.
 
     A table that is not there raises LookupError with the reason; an artifact whose bytes are not
     those that its manifest names is not shown either.
@@ -250,7 +250,7 @@ class Experiment:
         return self.table(PROMPTS.name)
 
     def gate(self) -> Gate:
-        """Return what the gate said and why (``gate.json``)."""
+        """Return the gate's answer and its reasons (``gate.json``)."""
         return cast(Gate, self.document(GATE.name))
 
     def confirmation(self) -> str:
@@ -273,7 +273,7 @@ class Experiment:
         return dict(self._stage_of(name).document_named(name))
 
     def _stage_of(self, name: str) -> StageView:
-        """Return the stage whose artifact has this file. Raises LookupError, and says why."""
+        """Return the stage whose artifact has this file. Raises LookupError with the reason."""
         stages = list(self._view.stages.values())
         for stage in [self._view.prompts, *stages] if name == PROMPTS.name else stages:
             if stage.artifact is not None and name in stage.artifact.files:

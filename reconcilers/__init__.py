@@ -1,1 +1,1 @@
-"""What to do next, decided without doing it: ``plan(snapshot) -> Plan``, one module a kind."""
+"""Decisions about what to do next, and no actions: ``plan(snapshot) -> Plan``, a module a kind."""

@@ -1,4 +1,4 @@
-"""What the newest job of an action says to the objects that want it."""
+"""The newest job of an action, as the objects that want it see it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def job_words(stage: str, job: JobHead | None) -> tuple[str, str]:
 
 
 def needs_a_human(job: JobHead, action: Action | None = None) -> bool:
-    """Whether the job is not to be tried again by itself: somebody cancelled it, or it failed.
+    """Whether the job is not to be tried again by itself: it was cancelled by hand, or it failed.
 
     One that failed on another way to the same inputs than that of ``action`` is tried again.
     """

@@ -1,4 +1,4 @@
-"""What an owner wants to exist, against what exists."""
+"""Children of an owner: those that should exist, against those that do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def to_apply(
 ) -> tuple[tuple[ChildManifest, ...], tuple[Key, ...]]:
     """Return the children to create or bring back to what they should be, and those to remove.
 
-    Those that rest on work of older rules stay as they are until somebody edits their owner.
+    Those that rest on work of older rules stay as they are until their owner is edited.
     """
     existing = {child.key: child for child in snapshot.children}
     is_edited = snapshot.object.status.observed_generation != snapshot.object.generation

@@ -33,16 +33,16 @@ class Snapshot:
     paused_stages: Mapping[str, str] = field(default_factory=dict)
     """The pause that holds back each stage's jobs for the object, shared artifacts' among them."""
     is_protected: bool = False
-    """Whether the object, or one that owns it, says that its finished work is not to be lost."""
+    """Whether the object, or one that owns it, is annotated so that its finished work is kept."""
     older: frozenset[Key] = frozenset()
     """Children that rest on work of older rules: an upgrade alone does not change their specs."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Whole work of older rules on which an object goes on to rest until somebody lets it go.
+    """Whole work of older rules on which an object goes on to rest until that is released.
 
-    ``words`` say which rules changed, of the object itself or of what it rests on.
+    ``words`` name the rules that changed, of the object itself or of what it rests on.
     """
 
     artifact: ArtifactRecord
@@ -84,8 +84,8 @@ class Unmet:
 class Blocked:
     """The action cannot be named yet, or ``terminal``: not before a human acts.
 
-    ``keep_wanted``: the upstream will rebuild the same artifact, so work that rests on it
-    need not be cancelled meanwhile.
+    ``keep_wanted``: the upstream will rebuild the same artifact, so work that rests on it is not
+    cancelled meanwhile.
     """
 
     reason: str

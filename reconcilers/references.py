@@ -1,4 +1,4 @@
-"""Which objects and which model or dictionary a spec names."""
+"""References of a spec: the objects, the model and the dictionary that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which module plans which kind."""
+"""The registry of kinds: the module that plans each."""
 
 from __future__ import annotations
 

@@ -164,12 +164,12 @@ def pause_words(scope: str) -> str:
 def timed(snapshot: Snapshot, *conditions: Condition) -> tuple[Condition, ...]:
     """Return conditions with their transition times, in the order in which they are shown.
 
-    Where the object's file is refused, a last one says so: the spec is the last good one.
+    If the object's file is refused, a last one reports that: the spec is the last good one.
     """
     problem = snapshot.object.annotations.get(SOURCE_PROBLEM_ANNOTATION)
     if problem is not None:
-        told = condition(snapshot, "SourceValid", "False", "InvalidSpec", problem)
-        conditions = (*conditions, told)
+        refused = condition(snapshot, "SourceValid", "False", "InvalidSpec", problem)
+        conditions = (*conditions, refused)
     return with_transition_times(conditions, snapshot.object.status.conditions, snapshot.now)
 
 
@@ -202,14 +202,14 @@ def _blocked(snapshot: Snapshot, blocked: Blocked) -> Plan:
 def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
     older = [str(key) for key, one in snapshot.references.items() if one.status.is_of_older_rules]
     words = f"rests on work of older rules: {', '.join(older)}; {LET_GO}"
-    told = [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, words)] if older else []
+    changed = [condition(snapshot, "RulesCurrent", "False", RULES_CHANGED, words)] if older else []
     status = Status(
         observed_generation=snapshot.object.generation,
         conditions=timed(
             snapshot,
             condition(snapshot, "Ready", "True", answer.reason, answer.message),
             _inputs_ready(snapshot),
-            *told,
+            *changed,
         ),
         summary=answer.summary,
     )
@@ -217,9 +217,9 @@ def _answered(snapshot: Snapshot, answer: Answered) -> Plan:
 
 
 def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
-    """Nothing runs and nothing is lost: the object rests on what it has, and says by which rules.
+    """Keep the object on the work that it has, with a condition that names its rules.
 
-    Where its spec was edited meanwhile it is not Ready for that one, and somebody must act: confirm
+    If its spec was edited meanwhile it is not Ready for the edit, and a human must act: confirm
     the edit, or take it back.
     """
     record = snapshot.object
@@ -227,12 +227,12 @@ def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
     spec = digest(record.spec)
     made_for = old.made_for or (spec if record.ready else None)
     message = f"{kept.words}; {LET_GO}"
-    told = [c for c in old.conditions if c.type not in ("RulesCurrent", "SourceValid")]
+    conditions = [c for c in old.conditions if c.type not in ("RulesCurrent", "SourceValid")]
     if not record.ready and spec == made_for:
-        told = _done(snapshot, kept.artifact)
+        conditions = _done(snapshot, kept.artifact)
     elif not record.ready:
         message = f"its spec was edited, and {message}"
-        told = [
+        conditions = [
             condition(snapshot, "Ready", "False", RULES_CHANGED, message),
             _stalled(snapshot, RULES_CHANGED, message),
         ]
@@ -240,7 +240,7 @@ def _kept(snapshot: Snapshot, kept: Kept) -> Plan:
     status = replace(
         old,
         observed_generation=record.generation,
-        conditions=timed(snapshot, *told, current),
+        conditions=timed(snapshot, *conditions, current),
         made_for=made_for,
     )
     before = old.condition("RulesCurrent")
@@ -304,7 +304,7 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
 
 
 def _done(snapshot: Snapshot, artifact: ArtifactRecord) -> list[Condition]:
-    """Return what is said of an object that rests on a whole artifact."""
+    """Return the conditions of an object that rests on a whole artifact."""
     return [
         condition(snapshot, "Ready", "True", "Succeeded", f"{artifact.stage} is done"),
         _inputs_ready(snapshot),

@@ -95,11 +95,11 @@ def _fill(view: ExperimentView, folder: Path) -> None:
 
 
 def _write_status(view: ExperimentView, path: Path) -> None:
-    """Write what each object said of itself, the spec aside: it stands in ``spec.yaml``."""
+    """Write the documents of the objects without their specs, which stand in ``spec.yaml``."""
     records = [view.experiment, *(s.record for s in view.stages.values() if s.record is not None)]
     documents = [object_document(record) for record in records]
-    told = [{k: v for k, v in document.items() if k != "spec"} for document in documents]
-    path.write_text(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    kept = [{k: v for k, v in document.items() if k != "spec"} for document in documents]
+    path.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _copy(

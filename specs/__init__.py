@@ -1,1 +1,1 @@
-"""What should exist: the five kinds, their loading from YAML, canonical form and digests."""
+"""Specs of what should exist: the five kinds, their loading from YAML, canonical form, digests."""

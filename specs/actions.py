@@ -21,8 +21,8 @@ CODE_REVISIONS: dict[Stage, int] = {
     "mapping": 5,
     "steering": 7,
 }
-"""Raise a stage's number by hand when its code changes what it computes, and say in
-``REVISION_NOTES`` what it changed: work of an older revision is not made again in silence."""
+"""Raise a stage's number by hand when its code changes what it computes, and describe the change
+in ``REVISION_NOTES``: work of an older revision is not made again in silence."""
 
 REVISION_NOTES: dict[Stage, dict[int, str]] = {
     "capture": {
@@ -42,32 +42,32 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         "what else changes is measured on fixed text",
     },
 }
-"""What a revision of a stage's code changed, in one phrase; the oldest ones are not told."""
+"""What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""
 
 
 def revision_words(stage: Stage, before: int) -> str:
     """Return which revision of a stage's code follows ``before`` now, and what it changed."""
     now = CODE_REVISIONS[stage]
-    told = REVISION_NOTES[stage]
-    notes = [told[revision] for revision in range(before + 1, now + 1) if revision in told]
+    changes = REVISION_NOTES[stage]
+    notes = [changes[revision] for revision in range(before + 1, now + 1) if revision in changes]
     changed = f": {'; '.join(notes)}" if notes else ""
     return f"{stage} revision {before} -> {now}{changed}"
 
 
 def revisions_of(manifest: Mapping[str, object]) -> dict[Stage, int]:
-    """Return the revision of each stage's code by which an artifact was made, as its manifest says.
+    """Return the revision of each stage's code by which an artifact was made, from its manifest.
 
-    Its own stage comes first, then those of the shared artifacts that it needed. What cannot be
-    told, or is of a stage that there is no more, is left out.
+    Its own stage comes first, then those of the shared artifacts that it needed. What is not
+    recorded, or is of a stage that no longer exists, is left out.
     """
     inputs = manifest.get("inputs")
     needed = inputs.values() if isinstance(inputs, dict) else ()
     named = [one for one in (manifest, *needed) if isinstance(one, Mapping)]
-    told = [(one.get("stage"), one.get("codeRevision")) for one in named]
+    revisions = [(one.get("stage"), one.get("codeRevision")) for one in named]
     known = {name: name for name in CODE_REVISIONS}
     return {
         known[stage]: revision
-        for stage, revision in told
+        for stage, revision in revisions
         if stage in known and isinstance(revision, int)
     }
 

@@ -13,7 +13,7 @@ Shape = TypeVar("Shape")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; ``where`` says when it is there, empty if it always is."""
+    """A column of a table; ``where``: the condition under which it is there, empty if always."""
 
     name: str
     type: ColumnType
@@ -44,9 +44,9 @@ class Tensor:
 class ArtifactFile:
     """A payload file of an artifact.
 
-    ``where`` says when a stage writes it, empty if it always does. Artifacts of earlier versions
-    lack one that was ``added`` since. ``bundled`` is the folder of the evidence bundle that an
-    export copies it to as it is, None for a file that stays in the artifact.
+    ``where``: the condition under which a stage writes it, empty if always. Artifacts of earlier
+    versions lack one that was ``added`` since. ``bundled`` is the folder of the evidence bundle to
+    which an export copies it as it is, None for a file that stays in the artifact.
     """
 
     name: str

@@ -10,7 +10,7 @@ EXPECTED = "expected cpu, cuda or cuda:N"
 def device_name(text: str) -> str:
     """Return ``cpu`` or ``cuda:N``; plain ``cuda`` is the first card, as for torch.
 
-    Raises ValueError, in words for whoever wrote it.
+    Raises ValueError with a message for the author of the file.
     """
     if text == "cuda":
         return "cuda:0"

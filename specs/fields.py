@@ -1,6 +1,6 @@
 """The shared shape of every spec: frozen, camelCase in YAML, unknown fields refused.
 
-Reading files that a spec names is the caller's business: a ``FileReader`` travels in the
+Reading files that a spec names is up to the caller: a ``FileReader`` travels in the
 validation context. Without one (objects that come back from the store) nothing is read.
 """
 
@@ -84,7 +84,7 @@ class FileReader(TextFiles, Protocol):
 
 
 def exactly_one(*choices: tuple[str, ...]) -> ConfigDict:
-    """Return the part of a model's config that tells editors which fields exclude one another.
+    """Return the part of a model's config that shows editors which fields exclude one another.
 
     Each choice names the fields that are given together. The model's validator stays the judge.
     """
@@ -235,7 +235,7 @@ class Groups(Spec):
         return self
 
     def of(self, texts: int) -> tuple[str, ...]:
-        """Return the label of each of so many texts. Raises ValueError if there are others."""
+        """Return the label of each of ``texts`` texts. Raises ValueError for another number."""
         if self.by is not None:
             return tuple(str(number) for number in range(1, texts + 1))
         if len(self.labels) != texts:

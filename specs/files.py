@@ -61,7 +61,7 @@ class RootedFiles:
     def _resolved(self, path: str) -> Path:
         try:
             return (self.base / Path(path).expanduser()).resolve()
-        except RuntimeError as error:  # links in a circle, or ~nobody
+        except RuntimeError as error:  # links in a circle, or ~ with an unknown user
             raise ValueError(f"{_short(path)} leads nowhere: {error}") from None
 
 

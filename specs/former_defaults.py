@@ -13,8 +13,8 @@ FORMER_DEFAULTS: dict[str, tuple[Json, ...]] = {
     "splits.discover": (1.0,),
     "splits.test": (0.0,),
 }
-"""By the field of an Experiment, what it was when the file did not say it. A default that is new
-where there was none needs no line."""
+"""By the field of an Experiment, its former defaults. A default that is new where there was none
+needs no line."""
 
 
 def is_new_default(kind: str, path: Path, before: Leaves, after: Leaves, stated: set[Path]) -> bool:

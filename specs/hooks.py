@@ -34,7 +34,7 @@ class Hook:
         return f"blocks.{self.block}.hook_{self.stream}"
 
     def within(self, n_layers: int) -> Hook:
-        """Return the hook itself. Raises ValueError for a block that the model has not."""
+        """Return the hook itself. Raises ValueError for a block that the model does not have."""
         if self.block >= n_layers:
             raise ValueError(f"{str(self)!r} names block {self.block}, the model has {n_layers}")
         return self

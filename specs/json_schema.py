@@ -2,7 +2,7 @@
 
 For editors and for checks in other tools. It never refuses what the loader accepts of that; checks
 that reach across fields and files are the loader's alone. What ``get -o yaml`` prints beyond it (a
-``uid``, ``texts`` beside ``file``, ``kind: List``) can be applied, but nobody should write it.
+``uid``, ``texts`` beside ``file``, ``kind: List``) can be applied, but should not be written.
 """
 
 from __future__ import annotations

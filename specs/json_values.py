@@ -1,4 +1,4 @@
-"""JSON as Python holds it: what a file or a column says before anything is known of its shape."""
+"""JSON as Python holds it: the content of a file or a column before its shape is known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Names from outside, made fit to be written down and read.
 
-A file's name may hold any byte but NUL and ``/``. What is no UTF-8 comes as half a surrogate pair,
+A file's name may hold any byte but NUL and ``/``. What is not UTF-8 comes as half a surrogate pair,
 which neither the database nor a terminal takes; a line end or an escape would write what it likes.
 """
 
@@ -17,7 +17,7 @@ def is_encodable(text: str) -> bool:
 
 
 def encodable(text: str, backslash: str = "\\") -> str:
-    r"""Return a text in which each byte that is no UTF-8 is written as ``\xff``."""
+    r"""Return a text in which each byte that is not UTF-8 is written as ``\xff``."""
     if text.isascii():
         return text
     return _HALF_PAIR.sub(lambda found: backslash + _word(ord(found[0])), text)

@@ -54,7 +54,7 @@ def folded(text: str) -> str:
 def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> list[Mention]:
     """Return the words of a lexicon in generated ``text``, in order, repeated or not.
 
-    The opening never counts: where the text goes on with its last word, that fragment is no word.
+    The opening never counts: a text that goes on with its last word begins with a fragment of it.
     """
     letters = _folded_letters(text)
     plain = "".join(letter for letter, _ in letters)

@@ -1,7 +1,7 @@
 """Three-way merge of specs: what the file asked for last, what it asks for now, what stands.
 
-A field that somebody else set stays, unless the file says something about it; a field that the
-file no longer gives falls back to its default. Lists are one value: they are not merged.
+A field that another manager set stays, unless the file sets it too; a field that the file no longer
+sets falls back to its default. Lists are one value: they are not merged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def merged(
 
     ``asked`` is the file's spec with its defaults, ``written`` the same as it stands in the
     file, ``last`` what the last apply remembered. The answer may be invalid where fields of
-    two hands exclude one another: validate it.
+    two managers exclude one another: validate it.
     """
     now, before = leaves(asked), leaves(live)
     stated = stated_fields(written)
@@ -49,7 +49,7 @@ def merged(
     for path in _set_by_others(before, last):
         name = ".".join(path)
         if path in stated or fresh.get(name) != last.get(name):
-            continue  # the file has a say about it, or had one until now
+            continue  # the file sets it, or did until now
         if path in before:
             now[path] = before[path]
         else:

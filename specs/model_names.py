@@ -1,4 +1,4 @@
-"""Comparison of model names; a name is no identity, it only shows misfits."""
+"""Comparison of model names; a name is not an identity, it only shows misfits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def another_model(model: ModelJson, trained_on: Sequence[str]) -> str | None:
     """Return the model's public name when it is none of ``trained_on``; None if it may be.
 
     ``model`` is a spec's; ``trained_on`` holds the names of the model that a dictionary was
-    trained on, empty where it does not tell. The ``name`` of a local file is its user's own
+    trained on, empty where that is not recorded. The ``name`` of a local file is its user's own
     unless it is written as a hub repository (``owner/name``): then nothing is known.
     """
     name = _public_name(model)

@@ -55,11 +55,11 @@ class Metadata(Spec):
 
     @field_validator("annotations")
     @classmethod
-    def _says_a_size(cls, annotations: dict[str, str]) -> dict[str, str]:
-        said = annotations.get(MEMORY_ANNOTATION)
-        if said is not None and byte_count(said) is None:
+    def _check_size(cls, annotations: dict[str, str]) -> dict[str, str]:
+        size = annotations.get(MEMORY_ANNOTATION)
+        if size is not None and byte_count(size) is None:
             raise ValueError(
-                f"{MEMORY_ANNOTATION}: {said!r} is not a size; expected as 500MB, 8GiB"
+                f"{MEMORY_ANNOTATION}: {size!r} is not a size; expected as 500MB, 8GiB"
             )
         return annotations
 

@@ -28,8 +28,8 @@ class Outcome:
     It has the name of the field of a steering spec that asks for it. ``asked`` returns what its
     numbers depend on, from a stored spec that has the field: what its measure finds in the payload,
     its own name first, and all of it part of the digest. ``columns`` are what it adds to the scores
-    of texts; ``where`` says when one is there. ``revision`` is raised by hand when the same texts
-    get other numbers.
+    of texts; ``where``: the condition under which one is there. ``revision`` is raised by hand when
+    the same texts get other numbers.
     """
 
     asked: Callable[[SteeringJson], Mapping[str, object]]

@@ -83,7 +83,7 @@ class Selection(Spec):
         return [latent for _, latent in sorted(passing)[: self.top]]
 
     def caution(self, row: Mapping[str, float]) -> str | None:
-        """Return what hard negatives say against a candidate; None if nothing, or without any.
+        """Return the evidence of hard negatives against a candidate; None if there is none.
 
         ``row`` has the columns of ``features.parquet``. The limits are those for neutral prompts.
         A caution changes no choice: hard negatives select nothing.

@@ -1,4 +1,4 @@
-"""How a spec names a model and a dictionary. A name is never an identity: see ``identity``."""
+"""References to models and dictionaries in a spec. A name is not an identity: see ``identity``."""
 
 from __future__ import annotations
 

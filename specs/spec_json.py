@@ -1,6 +1,6 @@
 """Specs as they are stored: the JSON of each kind, with its defaults, under the YAML's names.
 
-Optional fields that nobody gave are left out. Objects of earlier versions lack fields that have
+Optional fields that were not given are left out. Objects of earlier versions lack fields that have
 been added since, and are read with their defaults: those are marked as not required here as well.
 """
 

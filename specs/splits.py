@@ -24,7 +24,7 @@ TEST_PROMPTS_MIN = 5
 """Fewest prompts of a condition on either side: five against five can reach a one-sided p of
 1/252, four against four only 1/70, which no correction over several candidates survives."""
 HALVES_FROM = 50
-"""With so many target and so many neutral prompts half of them are held out by default."""
+"""With this many target and this many neutral prompts half of them are held out by default."""
 CONDITIONS: dict[str, Literal["target", "neutral", "hardNegatives"]] = {
     "target": "target",
     "neutral": "neutral",

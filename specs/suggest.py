@@ -1,4 +1,4 @@
-"""Did you mean …? Close names among those that are known."""
+"""Suggestions ("did you mean …?"): close names among those that are known."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Cell:
 
 
 def suffix_of(values: tuple[tuple[str, str], ...]) -> str:
-    """Return the values' names, joined: the part of a cell's name that tells it from others."""
+    """Return the values' names, joined: the part of a cell's name that distinguishes it."""
     return "-".join(value for _, value in values)
 
 

@@ -9,7 +9,7 @@ def child_environment(**more: str) -> dict[str, str]:
     """Return this process's environment with ``more``, for a child started with ``python -P``.
 
     An empty entry of ``PYTHONPATH``, as ``PYTHONPATH=$PYTHONPATH:/x`` leaves it where nothing was
-    set, means the working folder, whatever ``-P`` says.
+    set, means the working folder, in spite of ``-P``.
     """
     environment = {**os.environ, **more}
     if "PYTHONPATH" in environment:

@@ -11,7 +11,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class ClockReading:
-    """The date, and the seconds of a clock that nobody can set and that began with ``boot``."""
+    """The date, and the seconds of a clock that cannot be set and that began with ``boot``."""
 
     now: float
     elapsed: float
@@ -19,7 +19,7 @@ class ClockReading:
 
     @property
     def offset(self) -> float:
-        """How far the date is ahead: another number after somebody set the clock."""
+        """How far the date is ahead: another number after the clock was set."""
         return self.now - self.elapsed
 
 

@@ -1,7 +1,7 @@
 """Failpoints: named places where a test injects a fault; none is on by default.
 
 Within a process, ``handled_by(handler)`` calls ``handler(name)`` at each place; what it raises
-is what went wrong there. Across processes, the environment says so:
+is the fault. Across processes, the environment selects it:
 
 ``LOOPSCOPE_FAILPOINT=<name>[:<effect>][@<n>]`` has the n-th arrival (default: every arrival) at the
 place end in the effect: ``kill`` (default; SIGKILL to itself, as a power cut would), ``stop``
@@ -83,7 +83,7 @@ _arrivals: Counter[str] = Counter()
 
 
 def reach(name: str) -> None:
-    """Let whoever switched on the place called ``name`` act; otherwise do nothing."""
+    """Let the handler of the place called ``name`` act; without one, do nothing."""
     assert name in NAMES, name
     for handler in _handlers:
         handler(name)

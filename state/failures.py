@@ -1,7 +1,7 @@
-"""Failures have one of two names: *retry later* or *a human must act*. A stop is neither.
+"""Failures of two kinds: *retry later* and *a human must act*. A stop is neither.
 
 Each failure carries a closed-vocabulary ``reason`` (CamelCase, shown as a condition reason)
-and a ``message`` that says what was expected, what was found and what to do.
+and a ``message`` with what was expected, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -29,4 +29,4 @@ PASSING = (TransientFailure, OSError)
 
 
 class JobStopped(Exception):
-    """The job was told to stop (shutdown, cancel, lost lease). Costs no attempt."""
+    """The job was asked to stop (shutdown, cancel, lost lease). Costs no attempt."""

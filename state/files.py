@@ -45,7 +45,7 @@ def free_bytes(path: Path) -> int:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that no space or quota is left, in whatever words.
+    """Whether an error means that no space or quota is left, whatever its wording.
 
     Libraries that write through Rust or C++ raise errors of their own, with the number in the text.
     """

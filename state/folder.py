@@ -50,7 +50,7 @@ def open_state(path: Path) -> StateFolder:
 
 
 def database_of(path: Path) -> Dialect:
-    """Return the database of a state folder, which need not exist yet."""
+    """Return the database of a state folder, which may not exist yet."""
     return SqliteFile(path / DATABASE)
 
 
@@ -60,7 +60,7 @@ def has_database(path: Path) -> bool:
 
 
 def artifacts_of(path: Path) -> ArtifactStore:
-    """Return the artifact store of a state folder; the one place that says which it is."""
+    """Return the artifact store of a state folder; the one place that chooses it."""
     return FolderStore(path / "artifacts")
 
 
@@ -72,8 +72,8 @@ def may_hold_artifacts(path: Path) -> bool:
 def _make_private(path: Path) -> None:
     """Close what is ours in a state folder to others, whatever the umask was.
 
-    A folder that was there before, perhaps a project's, keeps its own mode; and what its owner may
-    not write stays so: somebody keeps it as an archive. The database does the same for itself.
+    A folder that was there before, perhaps a project's, keeps its own mode; and a file that its
+    owner may not write stays so: it is kept as an archive. The database does the same for itself.
     """
     for name in ("artifacts", "logs", "reports"):
         with contextlib.suppress(OSError):

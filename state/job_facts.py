@@ -1,4 +1,4 @@
-"""Facts of a job kept in columns of their own, so that its payload need not be read."""
+"""Facts of a job kept in columns of their own, so that they are read without its payload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loopscope.specs.canonical import digest
 
 
 def facts_of(stage: str, payload: Mapping[str, object]) -> dict[str, object]:
-    """Return the columns that say what is to be known of a job."""
+    """Return the columns that hold the facts of a job."""
     return {
         "model": model_of(payload),
         "passes": passes_of(stage, payload),

@@ -33,7 +33,7 @@ class Order:
         return Order(**known)
 
     def check(self, code_revision: int | None, code: str) -> None:
-        """Raise CodeChanged when whoever holds this code is not to follow the order."""
+        """Raise CodeChanged if a worker that holds this code must not follow the order."""
         if self.code_revision != code_revision:
             raise CodeChanged(
                 f"the job is named by code revision {self.code_revision} of the stage "

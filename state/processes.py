@@ -9,14 +9,14 @@ import psutil
 from loopscope.state.clock_reading import boot_id
 
 _START_TICKS = 19
-"""Where /proc/<pid>/stat says when the process began, counted after its name in brackets."""
+"""The field of /proc/<pid>/stat with the start of the process, counted after its name."""
 
 
 def process_name(pid: int) -> str:
     """Return ``<pid>@<start>``: a name that a recycled pid does not share.
 
-    The start is counted from that of the machine: as a date, it would be another one after
-    somebody set the clock.
+    The start is counted from that of the machine: as a date, it would change when the clock is
+    set.
     """
     try:
         after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

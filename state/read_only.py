@@ -20,9 +20,9 @@ from loopscope.state.folder import DATABASE, StateFolder, artifacts_of, open_sta
 def open_to_read(path: Path) -> StateFolder:
     """Open a state folder for a command that only looks; one may not be able to write there.
 
-    It is opened as ever if one may write. Else the database is read as it lies there; or, when that
-    needs a write (an older schema, the log of a crash), a copy of it. On a network file system it
-    is read only where nobody can be seen to write. Raises TerminalFailure.
+    It is opened as usual if it may be written. Else the database is read as it lies there; or, if
+    that needs a write (an older schema, the log of a crash), a copy of it. On a network file system
+    it is read only if no writer can be seen. Raises TerminalFailure.
     """
     database = path / DATABASE
     if os.access(path, os.W_OK) and os.access(database, os.W_OK):
@@ -74,8 +74,8 @@ def look_at(path: Path) -> StateFolder:
 def looking_at(path: Path) -> Iterator[StateFolder]:
     """Open a state folder for one look at it, and close it.
 
-    Open it for each look anew: the file is taken to stay as it lies there while nobody uses it.
-    Raises FileNotFoundError when there is no database, TerminalFailure when it is not of this
+    Open it anew for each look: the file is assumed not to change while it is not in use.
+    Raises FileNotFoundError if the database is missing, TerminalFailure if it is not of this
     version (it is not migrated: that would be a change).
     """
     if not (path / DATABASE).is_file():

@@ -23,10 +23,10 @@ CODE_CHANGED = "CodeChanged"
 """Reason of a pending job that no worker may run before the controller was started again."""
 
 RULES_CHANGED = "RulesChanged"
-"""Reason of what rests on work of older rules, and of what cannot be made before that is let go."""
+"""Reason of what rests on work of older rules, and of what must wait for its release."""
 
 CANCELLED = "Cancelled"
-"""Reason of a job that somebody cancelled by hand: it is not queued again by itself."""
+"""Reason of a job that was cancelled by hand: it is not queued again by itself."""
 
 JobState = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
@@ -62,7 +62,7 @@ class ObjectRecord:
 
     @property
     def is_protected(self) -> bool:
-        """Whether it is said of the object itself that none of its finished work may be lost."""
+        """Whether the object itself carries the annotation that protects its finished work."""
         return self.annotations.get(PROTECT_ANNOTATION) == "true"
 
     @property
@@ -141,12 +141,12 @@ class JobHead:
     code_revision: int | None = None
     """The revision of the stage's code that the digest names; None for jobs of old databases."""
     way: str | None = None
-    """Stands for the payload: another one says how the same inputs were reached otherwise."""
+    """Stands for the payload: another value when the same inputs are reached another way."""
 
 
 @dataclass(frozen=True)
 class JobRecord(JobHead):
-    """One row of the job queue, whole: for who runs the job."""
+    """One whole row of the job queue, for the worker that runs the job."""
 
     payload: Mapping[str, object] = field(kw_only=True)
 
@@ -163,12 +163,12 @@ class Progress:
     phase_started_at: float
     updated_at: float
     tokens: int | None = None
-    """Tokens done in the phase, where the unit is not tokens and somebody counts them."""
+    """Tokens done in the phase, where the unit is not tokens and they are counted."""
 
 
 @dataclass(frozen=True)
 class Wanting:
-    """An object that wants a job's artifact, with what its annotations and its owner's say."""
+    """An object that wants a job's artifact, with its annotations and its owner's."""
 
     key: Key
     owner: Key | None = None
@@ -177,7 +177,7 @@ class Wanting:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """An active job as the queue sees it: who wants it, and the model that it needs, if any."""
+    """An active job as the queue sees it: which objects want it, and the model that it needs."""
 
     id: int
     stage: str

@@ -18,7 +18,7 @@ from loopscope.state.failures import TransientFailure
 from loopscope.state.records import CODE_CHANGED
 
 ROOMS = ("specs", "inputs", "state", "numerics", "worker")
-"""What a worker may import of ours."""
+"""The rooms from which a worker may import."""
 PACKAGE = Path(__file__).parents[1]
 _IMPORT = re.compile(
     r"^[ \t]*(?:from|import)[ \t]+(loopscope[\w.]*)"
@@ -28,7 +28,7 @@ _IMPORT = re.compile(
 
 
 class CodeChanged(TransientFailure):
-    """The files of Loopscope are no longer those that the controller started with."""
+    """The files of Loopscope changed since the controller started."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class CodeChanged(TransientFailure):
 
 @dataclass(frozen=True)
 class Module:
-    """One source file: its sha256, and the modules of ours that it names in imports."""
+    """One source file: its sha256, and the modules of Loopscope that it names in imports."""
 
     sha256: str
     imports: frozenset[str]
@@ -81,7 +81,7 @@ class SourceCode:
         return sorted(found)
 
     def has_changed(self, name: str) -> bool:
-        """Whether the file of a module is not as it was; False for what is none of ours."""
+        """Whether the file of a module changed; False for modules of other packages."""
         package, *parts = name.split(".")
         if package != self.package.name or not parts or parts[0] not in ROOMS:
             return False
@@ -106,7 +106,7 @@ def _module(data: bytes) -> Module:
 
 
 def _imported(source: str) -> Iterable[str]:
-    """Yield the modules of ours that a source names, and names in them that may be modules."""
+    """Yield the modules of Loopscope that a source names, and names in them that may be modules."""
     for module, listed, plain in _IMPORT.findall(source):
         yield module
         for line in (listed or plain).splitlines():

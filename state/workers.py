@@ -1,8 +1,8 @@
-"""Workers as anybody sees them: whether one lives, and where its log lies.
+"""Workers as any process sees them: whether one lives, and where its log lies.
 
 Commands that look have no executor to ask, and a controller that comes after another one did not
-start its workers. A worker's name says what it is; of one that is no process of this machine,
-nobody here knows.
+start its workers. A worker's name identifies it; about one that is not a process of this machine,
+nothing is known here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def worker_lives(name: str) -> bool | None:
 
 
 def without_lost_worker(job: JobHead) -> JobHead:
-    """Return the job; one whose worker is gone waits, whatever its row still says."""
+    """Return the job; one whose worker is gone counts as waiting, whatever state its row holds."""
     if job.state != "running" or worker_lives(job.worker or "") is not False:
         return job
     return replace(job, state="pending", reason="WorkerLost", message=WORKER_GONE)

@@ -33,8 +33,8 @@ class StageView:
     """One stage of an experiment.
 
     ``artifact``, ``folder`` and ``manifest`` are there only when the object is Ready for its
-    current spec and the artifact's bytes were verified; else ``problem`` says why not. It also
-    says so of an artifact of other rules, whose files are there but need not have today's columns.
+    current spec and the artifact's bytes were verified; else ``problem`` is why not. It is also
+    set for an artifact of other rules, whose files are there but may lack today's columns.
     """
 
     name: NodeName
@@ -67,7 +67,7 @@ class StageView:
         return self.record.spec if self.record else {}
 
     def path(self, name: str) -> Path:
-        """Return a payload file's path. Raises LookupError where there is no such file."""
+        """Return a payload file's path. Raises LookupError if the file does not exist."""
         if self.folder is None or self.artifact is None or name not in self.artifact.files:
             raise LookupError(f"{self.name} has no {name}: {self.problem or 'not in its artifact'}")
         return self.folder / name
@@ -111,7 +111,7 @@ class ExperimentView:
 
     @staticmethod
     def load(state: StateFolder, key: Key) -> ExperimentView:
-        """Read an experiment. Raises KeyError when there is no such object."""
+        """Read an experiment. Raises KeyError if it does not exist."""
         with state.database.read() as connection:
             stored = objects.get(connection, key)
             if stored is None:
@@ -149,14 +149,14 @@ class ExperimentView:
         return [s for s in self.stages.values() if s.artifact is None and not s.answered]
 
     def stage(self, name: NodeName) -> StageView:
-        """Return a stage; one that the spec does not ask for is not available and says so."""
+        """Return a stage; one that the spec does not ask for has that as its problem."""
         return self.stages.get(name) or StageView(
             name, None, problem="the spec does not ask for it"
         )
 
     @property
     def prompts(self) -> StageView:
-        """The stage whose ``prompts.parquet`` says most: a decomposition knows of the split.
+        """The stage with the fullest ``prompts.parquet``: a decomposition's records the split.
 
         Captures of earlier versions knew it, too, and decompositions had no such table.
         """
@@ -216,7 +216,7 @@ def _stage(
 
 
 def _older(manifest: Mapping[str, Any]) -> str:
-    """Return what to say of an artifact of other rules than those of now, or nothing."""
+    """Return how the rules of an artifact differ from those of now, or nothing."""
     made_by = revisions_of(manifest).items()
     changed = [revision_words(stage, n) for stage, n in made_by if n != CODE_REVISIONS[stage]]
     if not changed:

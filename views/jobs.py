@@ -9,7 +9,7 @@ from loopscope.views.numbers import age
 def job_detail(
     job: JobHead, progress: Progress | None, *, now: float, waits_for: str | None = None
 ) -> str:
-    """Return in words what a job does or waits for, as the scheduler says it if that is known."""
+    """Return in words what a job does or waits for, in the scheduler's words if they are known."""
     match job.state:
         case "running" if progress is not None:
             left = remaining_seconds(progress)

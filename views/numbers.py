@@ -15,7 +15,7 @@ YEAR = 365 * DAY
 
 
 def is_missing(value: object) -> bool:
-    """Whether there is no number: None, or NaN."""
+    """Whether a number is missing: None, or NaN."""
     return value is None or bool(value != value)
 
 

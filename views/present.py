@@ -1,8 +1,8 @@
-"""How things stand now, where no controller is there to write it down.
+"""Present status of objects, where no controller is there to record it.
 
 A status is what a controller observed. When it has ended, its jobs may have gone back to the queue,
-have been cancelled, paused or retried, or have lost their worker: then every view says of an object
-what the queue says of its job, in the words in which the next controller will.
+have been cancelled, paused or retried, or have lost their worker: then every view shows an object
+in the state of its job, in the words in which the next controller will.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def present(connection: Connection, records: Sequence[ObjectRecord]) -> list[Obj
 
 
 def present_jobs(connection: Connection, found: Sequence[JobHead]) -> list[JobHead]:
-    """Return the jobs; one whose worker is gone waits, whatever its row still says."""
+    """Return the jobs; one whose worker is gone counts as waiting, whatever state its row holds."""
     if not any(job.state == "running" for job in found) or is_controlled(connection):
         return list(found)
     return [without_lost_worker(job) for job in found]
@@ -67,7 +67,7 @@ class _Present:
         scope = pauses.holding(self.paused, record.key, record.owner, job.stage)
         held = {job.stage: scope} if scope is not None else {}
         snapshot = Snapshot(record, _when(job), paused_stages=held)
-        # nobody is asked here for the way to the inputs: the job is taken to be on that of now
+        # the way to the inputs is not looked up here: the job is assumed to be on the present one
         job = replace(without_lost_worker(job), way=wanted.action.way)
         plan = plan_stage(snapshot, wanted, Observed(job=job))
         return _with_conditions(record, plan.status)
@@ -120,8 +120,8 @@ def _waits_for_others(record: ObjectRecord) -> bool:
 
 
 def _with_conditions(record: ObjectRecord, status: Status) -> ObjectRecord:
-    told = replace(record.status, conditions=status.conditions, summary=status.summary)
-    return record if told == record.status else replace(record, status=told)
+    current = replace(record.status, conditions=status.conditions, summary=status.summary)
+    return record if current == record.status else replace(record, status=current)
 
 
 def _when(job: JobHead) -> float:

@@ -28,7 +28,7 @@ class Starts:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a job waits, in a word and in words; ``until`` when that is known (Unix seconds).
+    """Why a job waits, as one word and as a text; ``until`` when that is known (Unix seconds).
 
     Without words it is ``Next``, or ``Controller`` where no controller runs.
     """

@@ -23,7 +23,7 @@ def family(connection: Connection, keys: Iterable[Key]) -> list[ObjectRecord]:
 
 
 def waits_for_unavailable(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
-    """Whether nothing of what is left can go on, for want of inputs that nobody can reach.
+    """Whether nothing that is left can go on, because inputs cannot be reached.
 
     Objects that these rest on count, too: as long as one of them moves, there is hope.
     """

@@ -37,7 +37,7 @@ UNKNOWN = "not recorded"
 class Row:
     """One experiment: its own word (empty without an answer) and the word after the correction.
 
-    ``corrected`` is None where a word was said by a version that did not record its p. ``p`` is
+    ``corrected`` is None where the word is from a version that did not record its p. ``p`` is
     that of the own word after the correction, None where there is nothing to correct.
     """
 
@@ -75,12 +75,12 @@ class Several:
 
     @property
     def sentences(self) -> list[str]:
-        """What was corrected, and what the pooled row says."""
-        said = [row for row in self.rows if row.p is not None]
-        kept = sum(row.word == row.corrected for row in said)
+        """What was corrected, and the result of the pooled row."""
+        corrected = [row for row in self.rows if row.p is not None]
+        kept = sum(row.word == row.corrected for row in corrected)
         found = [
             f"Corrected over {counted(len(self.rows), 'verdict')} by {METHOD}, finished or not: "
-            f"{kept} of {counted(len(said), 'word')} stay said."
+            f"{kept} of {counted(len(corrected), 'word')} stay said."
         ]
         if self.pooled is not None:
             found.append(_pooled_sentence(self.pooled))

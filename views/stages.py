@@ -8,7 +8,7 @@ from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import MISSING
 
 DONE_WORDS = ("Ready", "Skipped", "Outdated")
-"""Words of ``stage_word`` for stages with nothing to do before somebody asks for it."""
+"""Words of ``stage_word`` for stages with nothing to do unless it is asked for."""
 
 
 def stage_word(record: ObjectRecord | None) -> str:

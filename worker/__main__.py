@@ -62,7 +62,7 @@ def main() -> None:
 def _work(
     arguments: argparse.Namespace, orders: Orders, answers: IO[str], stop: StopRequest
 ) -> None:
-    import structlog  # late, as are the others: somebody must already listen for the end
+    import structlog  # late, as are the others: the orders' thread must run first
 
     from loopscope.state.orders import Order
     from loopscope.worker.serving import Post, serve
@@ -79,7 +79,7 @@ def _work(
 
 
 def _answer(answers: IO[str], word: str, job: int) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more; the orders will end, too
+    with contextlib.suppress(OSError):  # the controller stopped reading; its orders will end, too
         answers.write(json.dumps({word: job}) + "\n")
         answers.flush()
 

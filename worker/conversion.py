@@ -24,7 +24,7 @@ MESSAGE_CHARACTERS_MAX = 2_000
 
 
 EXIT_DISK_FULL = errno.ENOSPC
-"""Said by number: on a full disk, words in the log may be lost."""
+"""An exit status, because on a full disk a message in the log may be lost."""
 
 
 class ConversionFailed(Exception):

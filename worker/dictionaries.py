@@ -1,6 +1,6 @@
 """Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled.
 
-Whatever a format says about scaling is either folded into the weights or refused by name; a
+Whatever a format declares about scaling is either folded into the weights or refused by name; a
 flag is never silently skipped.
 """
 
@@ -109,7 +109,7 @@ _NOT_ARRAYS = (
     ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, NotImplementedError,
     RuntimeError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What ``zipfile`` and numpy raise for bytes that are no archive of plain arrays."""
+"""What ``zipfile`` and numpy raise for bytes that are not an archive of plain arrays."""
 
 
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:

@@ -1,4 +1,4 @@
-"""Downloads of a job: what goes wrong with one is a failure of the job, in words of ours."""
+"""Downloads of a job: an error of one is a failure of the job, in our own words."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from loopscope.state.failures import TerminalFailure, TransientFailure
 
 @contextmanager
 def downloading(repo: str, revision: str, refused_as: str) -> Iterator[None]:
-    """Raise as the controller would say it: ``TerminalFailure(refused_as)`` where a human must act.
+    """Raise errors in the controller's terms: ``TerminalFailure(refused_as)`` if a human must act.
 
-    What may pass is a ``TransientFailure`` with reason ``HubUnreachable``.
+    Errors that may pass become a ``TransientFailure`` with reason ``HubUnreachable``.
     """
     try:
         with hub_errors(repo, revision, "source"):

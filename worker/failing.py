@@ -24,8 +24,8 @@ _PASSES = NOT_DAMAGE | {errno.EIO, errno.ESTALE}
 def failure_of(error: Exception, folder: Path) -> Failure:
     """Return the failure that a job ends with; free space is measured where ``folder`` lies.
 
-    What the system refused for a moment comes first, whoever wrapped it: a loader that cannot
-    open a file because too many are open says that the file is missing.
+    What the system refused for a moment comes first, whatever wraps it: a loader that cannot
+    open a file because too many are open reports that the file is missing.
     """
     for link in _chain(error):
         if isinstance(link, CodeChanged):

@@ -28,7 +28,7 @@ def start_guardian(grace_seconds: float) -> None:
 
 def _watch(worker: int, grace_seconds: float) -> None:
     orders = select.poll()
-    orders.register(0, 0)  # told of the end only
+    orders.register(0, 0)  # only hang-up and errors are reported
     while os.getppid() == worker and not orders.poll(POLL_SECONDS * 1000):
         pass
     deadline = time.monotonic() + grace_seconds

@@ -1,4 +1,4 @@
-"""The import guard: nothing of ours is imported late that changed since the start."""
+"""The import guard: no module of Loopscope that changed since the start is imported late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopscope.state.source_code import CodeChanged, SourceCode
 
 
 class ImportGuard(MetaPathFinder):
-    """Finds no module; refuses those whose files changed, before anybody else looks."""
+    """Finds no module; refuses those whose files changed, before any other finder looks."""
 
     def __init__(self, source: SourceCode) -> None:
         self.source = source

@@ -56,7 +56,7 @@ class Lease:
         self._alive_at = self._phase_began_at = time.monotonic()
         self._written_at = self._alive_at - PROGRESS_SECONDS
         self.may_finish: Callable[[float], bool] = lambda seconds: False
-        """Whether something is under way that is worth finishing within so many seconds."""
+        """Whether something under way is worth finishing within the given seconds."""
 
     def __enter__(self) -> Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -84,7 +84,7 @@ class Lease:
     def progress(
         self, phase: str, done: int, total: int, unit: str, tokens: int | None = None
     ) -> None:
-        """Report progress. Raises JobStopped when told to stop, Fenced when taken away.
+        """Report progress. Raises JobStopped on a stop request, Fenced if the job was taken away.
 
         Progress that cannot be written now is not worth a job.
         """
@@ -104,7 +104,7 @@ class Lease:
                 jobs.report_progress(connection, self._job_id, self._token, self._seen)
 
     def wait(self, seconds: float) -> None:
-        """Pause. Raises JobStopped when told to stop, Fenced when taken away."""
+        """Pause. Raises JobStopped on a stop request, Fenced if the job was taken away."""
         self._stop.wait(seconds)
         self.check()
 

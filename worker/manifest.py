@@ -38,7 +38,7 @@ def manifest_of(
 
     Device, timings, library versions and ``code``, the hash of the sources that ran, are recorded
     here and never enter a digest. A
-    ``batchDivisor`` of 2 says that batches were halved because memory ran out: floats may then
+    ``batchDivisor`` of 2 means that batches were halved because memory ran out: floats may then
     differ in their last digits from those of an undisturbed run.
     """
     stage = next(name for name in CODE_REVISIONS if name == job.stage)

@@ -18,7 +18,7 @@ _WORDS = (
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it was raised from, says that memory ran out."""
+    """Whether an exception, or one that it was raised from, means that memory ran out."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, (MemoryError, torch.OutOfMemoryError)):

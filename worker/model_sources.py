@@ -1,4 +1,4 @@
-"""From a model reference to a verified local folder with safetensors weights.
+"""Sources of models: from a reference to a verified local folder with safetensors weights.
 
 A name is never an identity: every file is checked against the hashes that were resolved, and a
 GGUF file is converted once per machine into ``<cache>/loopscope/models/<identity>/``, whose
@@ -296,7 +296,7 @@ def _write_marker(folder: Path, ref: ModelReference) -> None:
 
 
 def _is_complete(folder: Path, identity: str) -> bool:
-    """Say whether ``folder`` holds the finished conversion, each file as it was written.
+    """Return whether ``folder`` holds the finished conversion, each file as it was written.
 
     A file that was touched since is hashed again; one that was not is trusted. Markers of older
     versions hold no stamps.

@@ -218,7 +218,7 @@ def _load_twice_share_once(
 
 
 class LoadingReport(TypedDict):
-    """What transformers says of a model's weights; shapes are found, then expected."""
+    """What transformers reports of a model's weights; shapes are found, then expected."""
 
     missing_keys: Collection[str]
     mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
@@ -243,7 +243,7 @@ def _check_complete(folder: Path, report: LoadingReport) -> None:
 
 
 def _loading(view: ModelView, load: Callable[[], Any]) -> Any:
-    """Call ``load``; whatever a library says about bad files becomes one terminal failure.
+    """Call ``load``; any error of a library about bad files becomes one terminal failure.
 
     What may pass by itself (no memory, a disk that does not answer) is raised as it is.
     """
@@ -253,8 +253,8 @@ def _loading(view: ModelView, load: Callable[[], Any]) -> Any:
         passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
         if passing or ran_out_of_memory(error):
             raise
-        said = str(error).replace(str(view.path), str(view.folder))
-        words = " ".join(said.split())[:LOADING_WORDS_MAX]
+        message = str(error).replace(str(view.path), str(view.folder))
+        words = " ".join(message.split())[:LOADING_WORDS_MAX]
         raise TerminalFailure("ModelNotLoadable", f"{view.folder}: {words}") from error
 
 

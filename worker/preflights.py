@@ -1,4 +1,4 @@
-"""Blocking checks of the set-up: a stage that fails one publishes nothing and says the number."""
+"""Blocking checks of the set-up: a stage that fails one publishes nothing, and reports a number."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class ProgressReport(Protocol):
-    """Says how far a job is; raises ``JobStopped`` when it must stop."""
+    """Reports how far a job is; raises ``JobStopped`` when it must stop."""
 
     def __call__(
         self, phase: str, done: int, total: int, unit: str, tokens: int | None = None, /

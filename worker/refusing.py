@@ -23,7 +23,7 @@ def check_code(order: Order, source: SourceCode) -> None:
 
 
 def give_back(state: StateFolder, order: Order, why: CodeChanged, *, now: float) -> None:
-    """Let the job wait, no attempt lost; nothing to do when it is no longer this worker's."""
+    """Let the job wait, no attempt lost; do nothing if this worker lost it."""
     log.warning("job refused", job=order.job, why=why.message)
     until = now + RetryPolicy().wait_seconds
     try:

@@ -48,8 +48,8 @@ StageRun = Callable[[Mapping[str, object], StageContext, Path], Mapping[str, obj
 """``run`` of a stage: payload, surroundings and folder in, metrics out.
 
 A stage declares its payload as a type (``loopscope.specs.payloads``). Here, where the JSON of the
-job's row is handed over, it is taken at its word: the claim wrote what the reconcilers of now say,
-and the order named the code revision that both sides hold.
+job's row is handed over, it is not checked: the claim wrote what the reconcilers order now, and the
+order named the code revision that both sides hold.
 """
 
 
@@ -149,7 +149,7 @@ class Runner:
         log.info("job succeeded", job=job.id, stage=job.stage, seconds=round(seconds, 2))
 
     def _note_advance(self, job: JobRecord) -> None:
-        """A job that seals shards is no job that only kills its workers."""
+        """Forgive losses to a job that seals shards: it does more than end its workers."""
         if job.losses > 0:
             with self.state.database.write() as connection:
                 jobs.forgive_losses(connection, job.id, job.token)

@@ -31,11 +31,11 @@ def serve(
 ) -> None:
     """Do what is ordered until nothing more is, a stop is asked for, or this process must end.
 
-    ``answer("began", job)`` says that everything is loaded that a stage needs, and
+    ``answer("began", job)`` reports that everything that a stage needs is loaded, and
     ``answer("ended", job)`` that the job ended and another one may come. A worker that ends,
-    because it holds other code than was ordered or its memory ran out, does so without a word.
+    because it holds other code than was ordered or its memory ran out, answers nothing.
     """
-    from loopscope.state.folder import open_state  # late: somebody must already listen for the end
+    from loopscope.state.folder import open_state  # late: the orders' thread must run first
     from loopscope.state.source_code import CodeChanged
     from loopscope.worker.lease import Lease
     from loopscope.worker.refusing import check_code, give_back

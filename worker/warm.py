@@ -28,7 +28,7 @@ class WarmInputs:
             from loopscope.inputs.files import default_cache
             from loopscope.worker.models import load_model
 
-            self._model = None  # let go of the old weights before loading new ones
+            self._model = None  # release the old weights before loading new ones
             progress("LoadingModel", 0, 1, "model")
             self._model = (ref["identity"], load_model(ref, default_cache(), device, progress))
         return self._model[1]

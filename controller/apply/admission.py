@@ -54,15 +54,15 @@ def check_inputs(kind: str, spec: JsonObject, memo: HashMemo | None = None) -> l
 
 
 def _check_cells(spec: JsonObject, memo: HashMemo) -> list[Refusal]:
-    """Return what is wrong with the inputs of a sweep's cells, each said once."""
-    told: dict[Refusal, str] = {}
+    """Return the problems of the inputs of a sweep's cells, each of them once."""
+    cell_by_refusal: dict[Refusal, str] = {}
     for cell in sweep.cells(spec):
         for field, message in check_inputs("Experiment", cell.spec, memo):
             steps = tuple(field.split(".")[1:])
             place = sweep.origin(sweep.matrix_of(spec), cell, steps)
             where = field if place is None else ".".join(("spec", *map(str, place)))
-            told.setdefault((where, message), cell.suffix)
-    return [(where, f"{message} (in {cell})") for (where, message), cell in told.items()]
+            cell_by_refusal.setdefault((where, message), cell.suffix)
+    return [(where, f"{message} (in {cell})") for (where, message), cell in cell_by_refusal.items()]
 
 
 def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) -> list[Refusal]:
@@ -121,8 +121,8 @@ def check_fit(
     ``field`` is the dictionary's place in the spec. Facts that are None are not known yet.
     """
     place = f"{field}.{'release' if dictionary.get('release') else 'path'}"
-    told = facts or known_training(dictionary)
-    own_hook = told.hook_name if told else None
+    training = facts or known_training(dictionary)
+    own_hook = training.hook_name if training else None
     problems = []
     if own_hook not in (None, hook) and dictionary.get("usableAt") != "any":
         problems.append(
@@ -132,7 +132,7 @@ def check_fit(
                 f"write hook: {own_hook}, choose a dictionary of {hook}, or write usableAt: any",
             )
         )
-    trained_on = told.model_names if told else ()
+    trained_on = training.model_names if training else ()
     other = another_model(model, trained_on)
     if other is not None and dictionary.get("usableOn") != "any":
         problems.append(

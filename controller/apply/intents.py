@@ -47,7 +47,7 @@ class Intent:
 
     @property
     def outcome(self) -> Outcome:
-        """What the apply would say."""
+        """The outcome that the apply would report."""
         if self.stored is None:
             return "created"
         same = self.is_same_spec and (self.stored.labels, self.stored.annotations) == (
@@ -162,7 +162,7 @@ def _intent(
         keeps = applier.manager == ANYBODY and not applier.force
         return _with(intent, last.manager if keeps else applier.manager), None
     if not intent.changes:
-        return _standing(key, stored, last), None  # two who want the same do not quarrel
+        return _standing(key, stored, last), None  # both managers want the same: no conflict
     return intent, (
         f"{key} belongs to {described(last.manager)}, applied from "
         f"{stored.annotations.get(SOURCE_ANNOTATION, 'an unknown file')}, and would be changed "
@@ -198,7 +198,7 @@ def _with(intent: Intent, manager: str) -> Intent:
 
 
 def _standing(key: Key, stored: ObjectRecord, last: AppliedRecord | None) -> Intent:
-    """Return the intent to leave an object as it is, with whoever applies it."""
+    """Return the intent to leave an object as it is, under its present field manager."""
     return Intent(
         key,
         stored,
@@ -226,7 +226,7 @@ def _is_as_printed(item: LoadedObject, asked: JsonObject, stored: ObjectRecord) 
 def _refuse_unread_files(
     item: LoadedObject, asked: JsonObject, stored: ObjectRecord | None
 ) -> None:
-    """Raise InvalidSpec when somebody edited ``file`` in an export and left the texts beside it.
+    """Raise InvalidSpec when ``file`` was edited in an export and the texts beside it were not.
 
     The texts would be taken, and the edit lost without a word.
     """

@@ -20,7 +20,7 @@ class FieldChange:
     before: Json
     after: Json
     is_default: bool = False
-    """The file does not say it: Loopscope has another default than when it was applied last."""
+    """Not set by the file: Loopscope's default has changed since the last apply."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Planned:
-    """All that an apply would do, and everything that was looked at to say so."""
+    """All that an apply would do, and everything that was looked at to decide it."""
 
     objects: tuple[PlannedObject, ...]
     stages: tuple[PlannedStage, ...]

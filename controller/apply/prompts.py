@@ -1,4 +1,4 @@
-"""Checks of an experiment's prompts: whether they can tell a concept from chance."""
+"""Checks of an experiment's prompts: whether they can distinguish a concept from chance."""
 
 from __future__ import annotations
 

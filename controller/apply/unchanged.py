@@ -33,7 +33,7 @@ FILE_BYTES_MAX = TEXT_BYTES_MAX
 ONE_BY_ONE_MAX = 100
 """More objects than this are found quicker in a listing of all."""
 ENTRIES_MAX = 1000
-"""A folder with more entries is no model or dictionary; it is looked at again each time."""
+"""A folder with more entries is not a model or dictionary; it is looked at again each time."""
 _TEXTS, WEIGHTS = ("file",), ("path", "folder", "gguf")
 Named = tuple[str, str]
 """How a spec names a file (``file``, ``path``, ``folder``, ``gguf``), and its absolute path."""
@@ -79,7 +79,7 @@ class FileMemory:
     """Of the named files that were looked at."""
 
     def split(self, connection: Connection, files: Iterable[Path]) -> Unchanged:
-        """Return which of ``files`` need not be read again."""
+        """Return which of ``files`` are unchanged since they were last read, and which are not."""
         remembered = applied.sources(connection)
         standing = applied.standing(connection) if remembered else {}
         found = Unchanged({}, [])
@@ -141,7 +141,7 @@ class FileMemory:
         return hashlib.sha256(os.fsencode(start) + content).hexdigest()
 
     def signature(self, kind: str, path: str) -> str | None:
-        """Return what stands for a named file's content; None when that cannot be told."""
+        """Return what stands for a named file's content; None when that cannot be determined."""
         if (kind, path) not in self._signatures:
             look = self._text_signature if kind in _TEXTS else self._weights_signature
             self._signatures[kind, path] = look(path)

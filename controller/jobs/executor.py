@@ -1,4 +1,4 @@
-"""The port to workers: where jobs can be placed, and what becomes of who runs them.
+"""The port to workers: where jobs can be placed, and what becomes of the workers that run them.
 
 The database stays the record: an executor that forgets everything loses no work. A worker has a
 name that no other ever has, by which also those can look it up who did not start it
@@ -35,10 +35,10 @@ class Executor(Protocol):
         """Return the ids of the jobs that ended since the last call, each at most once."""
 
     def is_alive(self, worker: str) -> bool:
-        """Whether the named worker exists, whoever started it."""
+        """Whether the named worker exists, also if another controller started it."""
 
     def how_it_ended(self, worker: str) -> str:
-        """Return how a lost worker ended ("was killed …"), empty if nobody knows."""
+        """Return how a lost worker ended ("was killed …"), empty if unknown."""
 
     def kill(self, worker: str) -> None:
         """End a worker that hangs, with its job; of one that is gone, free the slot."""

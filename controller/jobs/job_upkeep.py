@@ -13,11 +13,11 @@ from loopscope.state.records import CODE_CHANGED, JobHead
 log = structlog.get_logger("controller")
 
 CANCELLED_PER_CALL = 32
-"""Each is a row with a long payload that is written anew: a thousand are no matter of one step."""
+"""Each rewrites a row with a long payload: a thousand of them would take too long for one step."""
 
 
-def tell_of_end(database: Database, job: JobHead, clock: Clock) -> None:
-    """Say that a worker is done with a job; of one that it refused to begin, also as an event."""
+def report_end(database: Database, job: JobHead, clock: Clock) -> None:
+    """Log that a worker is done with a job; if it refused to begin, record an event as well."""
     log.info("job ended", job=job.id, stage=job.stage, state=job.state)
     if job.state == "pending" and job.reason == CODE_CHANGED:
         log.error("restart this controller", job=job.id, stage=job.stage, why=job.message)
@@ -27,7 +27,7 @@ def tell_of_end(database: Database, job: JobHead, clock: Clock) -> None:
 
 
 def retry_after_restart(database: Database, device: str, clock: Clock) -> None:
-    """Let start what failed for want of a device, or was refused by workers of other code."""
+    """Let jobs start that failed for lack of a device, or that workers of other code refused."""
     _retry_failed_for(database, device, clock)
     with database.read() as connection:
         refused = job_ways.any_refused(connection)
@@ -37,7 +37,7 @@ def retry_after_restart(database: Database, device: str, clock: Clock) -> None:
 
 
 def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
-    """Put wanted jobs that failed for want of a device back into the queue: it may be here now."""
+    """Requeue wanted jobs that failed for lack of a device: it may be here now."""
     with database.read() as connection:
         failed = jobs.failed_with(connection, "DeviceUnavailable")
         wanted = objects.wanted_digests(connection) if failed else set()
@@ -52,7 +52,7 @@ def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
 
 
 def cancel_unwanted(database: Database, clock: Clock) -> None:
-    """Cancel the active jobs whose digest no object wants any more, so many a call."""
+    """Cancel the active jobs whose digest no object wants any more, a limited number a call."""
     with database.read() as connection:
         active = jobs.active_digests(connection)
         wanted = objects.wanted_digests(connection) if active else set()

@@ -1,8 +1,8 @@
 """Reclaiming the leases of workers that died or fell silent; a running job is never adopted.
 
-A worker that nobody lets write is not silent: while another process holds the write lock, its
-heartbeats wait as the controller does. So silence counts only if it still stands in the transaction
-that takes the lease, and only if that one did not have to wait for the lock itself.
+A worker that cannot write is not silent: while another process holds the write lock, its
+heartbeats wait as the controller does. So silence counts only if it is still observed in the
+transaction that takes the lease, and only if that transaction did not itself wait for the lock.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ BEATS_PER_LEASE = 6
 class LeaseWatch:
     """For how long each lease was not renewed, as far as this controller was there to see it.
 
-    When a lease expires stands in the database by the wall clock of the worker, which anybody may
-    set: here it only tells one renewal from the next. Time in which the controller did not look
-    counts for one beat at most: what stopped it (a paused machine, say) stopped the worker, too.
+    The database holds the expiry of a lease by the worker's wall clock, which may be set at any
+    time: here it only distinguishes one renewal from the next. Time in which the controller did not
+    look counts for one beat at most: what stopped it (for example a paused machine) stopped the
+    worker, too.
     """
 
     clock: Clock
@@ -116,7 +117,7 @@ class Leases:
 
 
 def is_gone(job: JobHead, executor: Executor) -> bool:
-    """Whether the process that runs the job is no more; then nobody can extend its lease."""
+    """Whether the process that runs the job is gone; then its lease cannot be extended any more."""
     return job.worker is None or not executor.is_alive(job.worker)
 
 

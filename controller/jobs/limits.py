@@ -11,7 +11,7 @@ def start_allowed_at(
     """Return when the next start keeps within ``limit`` starts in any 60 seconds.
 
     With a ``burst``, there are also at most ``burst + x * limit / 60`` starts in any x seconds up
-    to 60: so many at once, then evenly. ``starts`` are the recorded start times, oldest first. A
+    to 60: ``burst`` at once, then evenly. ``starts`` are the recorded start times, oldest first. A
     value <= now means: now.
     """
     recent = [start for start in starts if start > now - WINDOW_SECONDS]

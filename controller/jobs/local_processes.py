@@ -112,7 +112,7 @@ class LocalProcesses(Executor):
         return ended
 
     def is_alive(self, worker: str) -> bool:
-        """Whether a process with this pid and start time exists and is no zombie."""
+        """Whether a process with this pid and start time exists and is not a zombie."""
         if worker in self._workers:
             return self._workers[worker].process.poll() is None
         return process_exists(worker)
@@ -170,7 +170,7 @@ class LocalProcesses(Executor):
             log = WorkerLog(log_path(self.log_folder, slot), process.stderr)
             worker = _Process(process_name(process.pid), slot, process, log, device)
             threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
-        except BaseException:  # a worker that nobody listens to would keep its slot for ever
+        except BaseException:  # a worker without a listener would keep its slot for ever
             process.kill()
             process.wait()
             raise
@@ -216,7 +216,7 @@ class LocalProcesses(Executor):
         """Keep a worker that cannot even start from being started at full speed."""
         if worker.has_begun:
             self._crashes_at_start = 0
-        elif worker.process.returncode != -signal.SIGKILL:  # that was somebody else's doing
+        elif worker.process.returncode != -signal.SIGKILL:  # another process killed it
             pause = min(2.0**self._crashes_at_start, SPAWN_PAUSE_SECONDS_MAX)
             self._crashes_at_start += 1
             self._spawn_not_before = time.monotonic() + pause
@@ -229,12 +229,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _obituary(worker: _Process) -> str:
-    """Say how a process ended, as the end of a sentence that starts with "the worker"."""
+    """Return how a process ended, as the end of a sentence that starts with "the worker"."""
     status = worker.process.returncode
     if status == -signal.SIGKILL:
         return "was killed by signal 9, probably by the system because memory ran out"
     if status < 0:
         return f"was ended by signal {-status}"
     last_line = worker.log.last_line()
-    said = f"; its last words: {last_line}" if last_line else ""
-    return f"exited with status {status}{said}"
+    last_words = f"; its last words: {last_line}" if last_line else ""
+    return f"exited with status {status}{last_words}"

@@ -23,7 +23,7 @@ from loopscope.state.records import ObjectRecord
 
 @dataclass(frozen=True)
 class Present:
-    """What an object orders now, and the database's state that says so."""
+    """What an object orders now, and the state of the database from which that follows."""
 
     key: Key
     generation: int
@@ -34,8 +34,8 @@ class Present:
 def present_order(connection: Connection, job_id: int, now: float) -> Present | list[Key]:
     """Return what is ordered now for a job, first by the object that queued it.
 
-    If nobody who wants it can say, the objects to look at before it may start: they, and what
-    they rest on where a status is not of now.
+    If no object that wants the job determines it, return the objects to look at before it may
+    start: those that want it, and those of their references whose status is out of date.
     """
     job = jobs.head(connection, job_id)
     if job is None:
@@ -66,7 +66,7 @@ def _ordered(
 
 
 def _is_of_now(connection: Connection, record: ObjectRecord, now: float) -> bool:
-    """Whether a status says what a reconcile would say now of the ways to its inputs, all down."""
+    """Whether a status is what a reconcile would write now about the ways to all its inputs."""
     snapshot = read_snapshot(connection, record.key, now)
     if snapshot is None:
         return False

@@ -44,7 +44,7 @@ def read_queue(
 
 
 def priority_of(job: QueuedJob, settings: Settings) -> tuple[str, int]:
-    """Return the highest priority class of those who want the job, and its value.
+    """Return the highest priority class of the objects that want the job, and its value.
 
     A class that is not known counts as ``normal``.
     """
@@ -75,27 +75,27 @@ def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRec
 
 
 def _experiments(job: QueuedJob) -> tuple[str, ...]:
-    """Return all who want the job; the one that queued it is charged and goes first."""
+    """Return all objects that want the job; the one that queued it is charged and goes first."""
     charged = next((_owner(w) for w in job.wanted_by if w.key == job.object), job.object)
     others = [_owner(wanting) for wanting in job.wanted_by]
     return tuple(dict.fromkeys(_name(key) for key in (charged, *others)))
 
 
 def _paused_by(job: QueuedJob, paused: Collection[str]) -> str | None:
-    """Return the pause that holds the job, if there is one for everybody who wants it."""
+    """Return the pause that holds the job, if every object that wants it is paused."""
     wanted_by = job.wanted_by or (Wanting(job.object),)
     held = [pauses.holding(paused, one.key, one.owner, job.stage) for one in wanted_by]
     return held[0] if all(held) else None
 
 
 def _memory_bytes(job: QueuedJob, settings: Settings) -> int:
-    """Return what the stage is taken to use, or the most that an annotation says."""
-    said = [
+    """Return the largest memory that an annotation gives, else what the stage is assumed to use."""
+    sizes = [
         size
         for one in job.wanted_by
         if (size := byte_count(one.annotations.get(MEMORY_ANNOTATION, ""))) is not None
     ]
-    return max(said, default=settings.stage_memory_bytes.get(job.stage, 0))
+    return max(sizes, default=settings.stage_memory_bytes.get(job.stage, 0))
 
 
 def _owner(wanting: Wanting) -> Key:

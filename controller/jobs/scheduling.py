@@ -1,10 +1,10 @@
-"""The scheduler: which job starts next and where, why each other waits. One pure function.
+"""The scheduler: which job starts next and where, and why the others wait. One pure function.
 
-The controller claims by it, and ``loopscope queue`` tells the reasons by it.
+The controller claims jobs by it, and ``loopscope queue`` shows its reasons.
 
 Jobs are ranked by level, the highest first: the value of the job's priority class, plus one for
 each ``aging_seconds`` that it has waited. So a job is overtaken only by jobs that came before
-it, or less than (classes apart + 1) x ``aging_seconds`` after it: nobody starves. Within a level,
+it, or less than (classes apart + 1) x ``aging_seconds`` after it: no job starves. Within a level,
 jobs go first that need no other model than an idle worker holds, then those of the experiment
 that used the least worker time lately, then the oldest.
 """
@@ -45,7 +45,7 @@ class PendingJob:
     model: str | None = None
     memory_bytes: int = 0
     paused_by: str | None = None
-    """The pause that holds it back; only if everybody who wants the job is paused."""
+    """The pause that holds it back; only if every object that wants the job is paused."""
     why: str = ""
     """For what it is tried again."""
 
@@ -81,7 +81,7 @@ class QueueSnapshot:
 
 @dataclass(frozen=True)
 class Wait:
-    """Why a job waits, in a word and in words; ``until`` when that is known (Unix seconds)."""
+    """Why a job waits, as one word and as a text; ``until`` when that is known (Unix seconds)."""
 
     reason: WaitReason
     message: str
@@ -170,7 +170,7 @@ def _place_for(snapshot: QueueSnapshot, job: PendingJob) -> Place | None:
 
 
 def _cost(place: Place, job: PendingJob) -> int:
-    """A warm worker is kept for those who need what it holds, while there is an empty slot."""
+    """A warm worker is kept for jobs that need what it holds, while there is an empty slot."""
     if place.worker is None:
         return 2 if job.model is None else 1
     if job.model is None:

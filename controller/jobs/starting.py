@@ -59,7 +59,7 @@ class Starter:
     _refused: Question | None = None
     _refused_until: float = 0.0
     _held: dict[int, Knowledge] = field(default_factory=dict)
-    """Jobs that nobody ordered any more as things stood; asked again when something changed."""
+    """Jobs that no object ordered any more; checked again when the database has changed."""
 
     def start_jobs(self) -> Iterator[list[Key]]:
         """Start jobs until none may; yield the objects to look at again, after each change."""
@@ -98,7 +98,7 @@ class Starter:
             yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
 
     def _without_held(self, connection: Connection, queue: QueueSnapshot) -> QueueSnapshot:
-        """Leave out jobs that could not start when the database said what it says now."""
+        """Leave out jobs that could not start when the database was in its present state."""
         if not self._held:
             return queue
         known = knowledge(connection)
@@ -122,12 +122,12 @@ class Starter:
         try:
             with self.state.database.write() as connection:
                 if jobs.starts_since(connection, since) != list(queue.starts):
-                    return  # somebody else started a job meanwhile: count again
+                    return  # another controller started a job meanwhile: count again
                 clock = self.clock.reading()  # now, not before the write lock was waited for
                 if clock_repair.is_due(connection, clock, self.settings.retry):
                     return  # the clock was set meanwhile
                 if knowledge(connection) != present.known:
-                    return  # somebody wrote something meanwhile: ask again
+                    return  # the database changed meanwhile: ask again
                 action, key = present.action, present.key
                 job_ways.renew(connection, job_id, action, key, present.generation)
                 job = jobs.claim(connection, job_id, worker, lease_seconds, now=clock.now)
@@ -155,9 +155,9 @@ class Starter:
         return clock.now
 
     def _mark_low_space(self, now: float) -> tuple[str | None, list[Key]]:
-        """Return why nothing may start for want of space, and whom that concerns.
+        """Return why nothing may start for lack of space, and the objects concerned.
 
-        Jobs that may not start say so.
+        Marks the jobs that may not start.
         """
         low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
         with self.state.database.read() as connection:

@@ -18,7 +18,7 @@ DRAIN_SECONDS = 1.0
 
 
 class WorkerLog:
-    """Copies what a worker says into its log, in a thread of its own."""
+    """Copies a worker's output into its log, in a thread of its own."""
 
     def __init__(self, path: Path, source: IO[bytes]) -> None:
         self._path = path
@@ -31,8 +31,8 @@ class WorkerLog:
         """Return the last words of a worker that has ended, on one line; empty if it was silent."""
         self._thread.join(DRAIN_SECONDS)
         lines = self._tail.decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][-LAST_LINE_CHARACTERS_MAX:] if said else ""
+        texts = [line.strip() for line in lines if line.strip()]
+        return texts[-1][-LAST_LINE_CHARACTERS_MAX:] if texts else ""
 
     def _copy(self) -> None:
         with self._source:
@@ -42,7 +42,7 @@ class WorkerLog:
                     self._write(chunk)
 
     def _write(self, chunk: bytes) -> None:
-        # opened each time: whoever removes or moves the log gets a new one
+        # opened each time: a log that was removed or moved is created again
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_size + len(chunk) > LOG_BYTES_MAX:
                 self._path.replace(log_before(self._path))

@@ -19,10 +19,10 @@ from loopscope.state.workers import worker_lives
 
 
 @dataclass(frozen=True)
-class Mended:
-    """What was found, what of it was mended, and what a second look still finds."""
+class Repaired:
+    """What was found, what of it was repaired, and what a second look still finds."""
 
-    mended: list[Finding]
+    repaired: list[Finding]
     after: Comparison
 
 
@@ -43,26 +43,26 @@ def examine(path: Path, *, hashing: bool = True) -> Comparison:
     return seen
 
 
-def mend(path: Path, now: float) -> Mended:
-    """Mend what the state folder alone has the means for, then look again.
+def repair_findings(path: Path, now: float) -> Repaired:
+    """Repair what the state folder alone has the means for, then look again.
 
     Raises AnotherController while one works there. A database that cannot be read is left as it
     is, and so is all that is compared with it.
     """
     with leadership(look_at(path)):
         before = examine(path)
-        mended = [finding for finding in before.findings if finding.mend is not None]
+        repaired = [finding for finding in before.findings if finding.repair is not None]
         if any(finding.problem in DATABASE_PROBLEMS for finding in before.findings):
-            return Mended([], before)
-        if mended:
+            return Repaired([], before)
+        if repaired:
             state = open_state(path)
-            for finding in mended:
-                assert finding.mend is not None  # chosen above
-                finding.mend(state, now)
+            for finding in repaired:
+                assert finding.repair is not None  # chosen above
+                finding.repair(state, now)
             state.database.close()
             after = examine(path, hashing=False)  # what was hashed a moment ago is as it was
-            return Mended(mended, after)
-        return Mended([], before)
+            return Repaired(repaired, after)
+        return Repaired([], before)
 
 
 def _jobs_without_worker(state: StateFolder) -> list[Finding]:
@@ -73,7 +73,7 @@ def _jobs_without_worker(state: StateFolder) -> list[Finding]:
             "JobWithoutWorker",
             f"{job.stage} job {job.id}",
             f"it runs, says the database, and its worker {job.worker} does not",
-            mend=partial(_take_back, job),
+            repair=partial(_take_back, job),
         )
         for job in running
         if job.worker is None or not worker_lives(job.worker)

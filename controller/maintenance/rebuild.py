@@ -37,8 +37,8 @@ class Rebuilt:
     damaged: list[Finding]
     """Artifacts that were set aside because they are not whole."""
     older: list[str]
-    """By which older rules whole artifacts were made, in words. Who rested on them was in the old
-    database alone, so whoever needs such work gets it made again."""
+    """By which older rules whole artifacts were made, in words. Which objects rested on them was
+    recorded in the old database alone, so such work is made again where it is needed."""
 
 
 def rebuild(path: Path, loaded: list[LoadedObject], *, now: float, healthy_too: bool) -> Rebuilt:
@@ -88,8 +88,8 @@ def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], lis
     damaged = []
     for finding in seen.findings:
         if finding.problem in ("ArtifactUnindexed", "ArtifactCorrupt"):
-            assert finding.mend is not None  # both can be mended
-            finding.mend(state, now)
+            assert finding.repair is not None  # both can be repaired
+            finding.repair(state, now)
         if finding.problem == "ArtifactCorrupt":
             damaged.append(finding)
     return damaged, seen.whole
@@ -101,6 +101,6 @@ def _older_rules(store: ArtifactStore, whole: Iterable[ArtifactRecord]) -> list[
         try:
             made_by = revisions_of(store.manifest(artifact.stage, artifact.digest))
         except (Corrupt, OSError):
-            continue  # it was whole a moment ago; whoever needs it will see
+            continue  # it was whole a moment ago; the stage that needs it will find the damage
         found |= {older_words(made_by)}
     return sorted(found - {""})

@@ -19,7 +19,7 @@ WHY = "it is made again by request (loopscope rerun)"
 
 @dataclass(frozen=True)
 class Rerun:
-    """What became of one stage, and who else rests on its artifact."""
+    """What became of one stage, and which other objects rest on its artifact."""
 
     key: Key
     what: str

@@ -1,6 +1,6 @@
-"""What an apply would set in motion, and why things are as they are.
+"""Plans of an apply, and explanations of how things stand.
 
-The reconcilers are asked about a store that is only imagined; estimates come from earlier runs.
-Needs no running controller. Nothing is written here but by ``requests``, which hands what it
-decided to ``apply``, and the mark of ``cached`` that all is as it should be.
+The reconcilers plan over an overlay on the store; estimates come from earlier runs. Needs no
+running controller. Nothing is written here but by ``requests``, which hands its decision to
+``apply``, and by ``cached``, which marks that everything is reconciled.
 """

@@ -57,8 +57,8 @@ def apply_all(
 ) -> list[Applied]:
     """Store all objects in one transaction, and in ``memory`` that their files were read.
 
-    Raises TerminalFailure (Conflict, or ConfirmationNeeded where it is no edit of the files but a
-    default of Loopscope that changed and would discard finished work).
+    Raises TerminalFailure (Conflict, or ConfirmationNeeded where not an edit of the files but a
+    changed default of Loopscope would discard finished work).
     """
     with state.database.read() as connection:
         _refuse_new_defaults(connection, state, intents(connection, loaded, applier), now)

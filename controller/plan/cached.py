@@ -55,7 +55,7 @@ def is_reconciled(connection: Connection) -> bool:
 
 @dataclass
 class ReconciledMark:
-    """Says once that everything was reconciled by the code that runs."""
+    """Records once that everything was reconciled by the running code."""
 
     _code: str = field(default_factory=code_identity)
     """The code that this process started with, whatever the files become."""

@@ -1,8 +1,8 @@
 """The chain that explains an object's state, from its spec to its condition.
 
-The reconcilers are asked what the object wants now; jobs and artifacts say how far that is. It is
-here because what exists is looked at as the controller looks at it; what people read of it is
-``views.explanation``.
+The reconcilers determine what the object wants now; jobs and artifacts show how far that is. This
+belongs to the control plane because it observes as the controller does; what people read of it
+is in ``views.explanation``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def explain(
 ) -> Explanation:
     """Return why ``key`` is as it is. ``controlled``: whether a controller works there.
 
-    Raises KeyError when there is no such object.
+    Raises KeyError if the object does not exist.
     """
     explainer = _Explainer(connection, Observer(store, AtOnce(store)), now)
     links: list[Link] = []

@@ -1,8 +1,8 @@
-"""Work of older rules, after an upgrade: found, kept as it is, and let go once somebody confirms.
+"""Work of older rules, after an upgrade: found, kept as it is, and released on confirmation.
 
 A stage whose code computes something else now has a higher revision, so that every object of that
-stage wants other work. Nobody asked for it, so nothing of it begins by itself: what is finished
-stays, with the rules by which it was made, until ``apply --confirm``.
+stage wants other work. That work was not asked for, so none of it begins by itself: what is
+finished stays, with the rules by which it was made, until ``apply --confirm``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from loopscope.state.records import RULES_CHANGED, ObjectRecord
 
 @dataclass(frozen=True)
 class OlderWork:
-    """An object that rests on work of older rules; ``words`` say which and what changed."""
+    """An object that rests on work of older rules; ``words``: which rules, and what changed."""
 
     key: Key
     root: Key
@@ -42,8 +42,8 @@ def older_work(
     A protected object loses none of its work, so it has nothing to let go, unless it is ``edited``.
     """
     if is_reconciled(connection):
-        told = applied.roots_of_older_rules(connection)
-        roots = [key for key in roots if key in told]
+        affected = applied.roots_of_older_rules(connection)
+        roots = [key for key in roots if key in affected]
     if not roots:
         return []
     found = []
@@ -64,7 +64,7 @@ def older_work_of(
     roots: Collection[Key],
     edited: Collection[Key] = (),
 ) -> list[OlderWork]:
-    """Return the same for somebody who observes nothing else."""
+    """Return the same, with an observer of its own."""
     return older_work(connection, Observer(store, AtOnce(store)), roots, edited)
 
 
@@ -80,13 +80,13 @@ def let_go(connection: Connection, older: Iterable[OlderWork], *, now: float) ->
         if record is None or reference is None or reference.digest != one.digest:
             continue
         message = f"it is made again: {one.words}"
-        told = [
+        conditions = [
             Condition("Ready", "False", RULES_CHANGED, message, record.generation),
             Condition("Reconciling", "True", RULES_CHANGED, message, record.generation),
         ]
         status = Status(
             observed_generation=record.status.observed_generation,
-            conditions=with_transition_times(told, record.status.conditions, now),
+            conditions=with_transition_times(conditions, record.status.conditions, now),
         )
         objects.update_status(connection, record, status, None)
         events.record(connection, one.key, "Normal", "RulesConfirmed", message, now=now)

@@ -17,10 +17,10 @@ from loopscope.state.records import InputRecord, ObjectRecord, edition_of
 
 
 @dataclass
-class Hypothesis:
+class Overlay:
     """Objects as they would be; nothing is written.
 
-    Local models and dictionaries that the controller has not looked at yet are looked at here;
+    Local models and dictionaries that the controller did not look at yet are looked at here;
     those on a hub stay unknown.
     """
 

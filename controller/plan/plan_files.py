@@ -99,7 +99,7 @@ class PlanDocument(TypedDict):
 def plan_document(
     planned: Planned, reading: Reading, *, now: float, notes: Sequence[str] = ()
 ) -> PlanDocument:
-    """Return a plan as JSON values; ``notes`` are what was told beside it."""
+    """Return a plan as JSON values; ``notes`` are the notes printed beside it."""
     request = reading.request
     return {
         "apiVersion": API_VERSION,
@@ -152,7 +152,7 @@ def read_plan(file: Path) -> PlanDocument:
         request_of(document, confirm=False)
         for name in ("files", "editions"):
             if not isinstance(document[name], dict):
-                raise ValueError(f"{name} is no object")
+                raise ValueError(f"{name} is not an object")
     except OSError as error:
         raise TerminalFailure("NoPlan", f"{file}: {error.strerror or error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from loopscope.controller.apply.intents import Intent
 from loopscope.controller.apply.planned import Planned, PlannedObject, PlannedStage, StageState
 from loopscope.controller.plan.older_rules import OlderWork, older_work
-from loopscope.controller.plan.overlay import Hypothesis
+from loopscope.controller.plan.overlay import Overlay
 from loopscope.controller.plan.reasons import reasons, spec_changes
 from loopscope.controller.reconcile.adoption import AtOnce
 from loopscope.controller.reconcile.snapshots import Observer, known_of, read_snapshot
@@ -58,12 +58,12 @@ def plan_apply(
     planner = _Planner(connection, store, now)
     planner.let_go(wanted, unchanged)
     for intent in wanted:
-        planner.hypothesis.seen[intent.key] = edition_of(intent.stored)
+        planner.overlay.seen[intent.key] = edition_of(intent.stored)
         planner.apply(intent)
     for key in unchanged:
         planner.take(key)
     for key in prune:
-        planner.hypothesis.remove(key)
+        planner.overlay.remove(key)
     planner.add_dependants()
     stages = planner.evaluate()
     return Planned(
@@ -73,7 +73,7 @@ def plan_apply(
         ),
         tuple(stages),
         tuple(prune),
-        dict(planner.hypothesis.seen),
+        dict(planner.overlay.seen),
     )
 
 
@@ -83,7 +83,7 @@ class _Planner:
     def __init__(self, connection: Connection, store: ArtifactStore, now: float) -> None:
         self.connection = connection
         self.now = now
-        self.hypothesis = Hypothesis(connection, now)
+        self.overlay = Overlay(connection, now)
         self.observer = Observer(store, AtOnce(store))
         self.past = PastRuns(connection, store)
         self.older: dict[Key, OlderWork] = {}
@@ -95,22 +95,22 @@ class _Planner:
 
     def let_go(self, wanted: Sequence[Intent], unchanged: Sequence[Key]) -> None:
         """Let what these objects have of older rules be made again, as a confirmed apply does."""
-        told = [intent for intent in wanted if not (intent.stands or intent.only_protects)]
-        roots = [*(intent.key for intent in told), *unchanged]
+        planned = [intent for intent in wanted if not (intent.stands or intent.only_protects)]
+        roots = [*(intent.key for intent in planned), *unchanged]
         edited = {intent.key for intent in wanted if not intent.is_same_spec}
         for one in older_work(self.connection, self.observer, roots, edited):
-            record = self.hypothesis.get(one.key)
+            record = self.overlay.get(one.key)
             if record is not None:
                 self.older[one.key] = one
                 self.edited.add(one.key)
                 seen = record.status.observed_generation
                 released = Status(observed_generation=seen)
-                self.hypothesis.put(replace(record, status=released, wanted_digest=None))
+                self.overlay.put(replace(record, status=released, wanted_digest=None))
 
     def apply(self, intent: Intent) -> None:
         """Let an object be as intended, with everything that it owns."""
         if not intent.stands:
-            self.hypothesis.apply(intent.key, intent.spec)
+            self.overlay.apply(intent.key, intent.spec)
         if intent.stored is not None and not intent.is_same_spec:
             self.edited.add(intent.key)
         self.take(intent.key)
@@ -132,10 +132,10 @@ class _Planner:
             self.stalled.append(PlannedStage(key, root, "stalled", (stalled.message,)))
             return
         for child in plan.apply:
-            self.hypothesis.apply_child(snapshot.object, child)
+            self.overlay.apply_child(snapshot.object, child)
         for gone in plan.remove:
-            record = self.hypothesis.get(gone)
-            self.hypothesis.remove(gone)
+            record = self.overlay.get(gone)
+            self.overlay.remove(gone)
             if record is not None:
                 lost = self._discarded(record, None) if root in self.edited else 0.0
                 words = ("the spec no longer asks for it",)
@@ -157,7 +157,7 @@ class _Planner:
             record
             for key in applied.standing(self.connection)
             if key.kind in _ORDER and key not in self.root_of
-            if (record := self.hypothesis.get(key)) is not None and object_references(record)
+            if (record := self.overlay.get(key)) is not None and object_references(record)
         ]
         for record in sorted(others, key=lambda r: _ORDER[r.key.kind]):
             if any(reference in self.root_of for reference in object_references(record)):
@@ -177,15 +177,15 @@ class _Planner:
         snapshot = self._snapshot(key)
         if snapshot is None:
             return None
-        stored = self.hypothesis.stored(key)
+        stored = self.overlay.stored(key)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
         observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
         for unmet in observed.unmet:
             self._share(key, unmet)
         plan = plan_stage(snapshot, desired, observed)
         after = replace(snapshot.object, status=plan.status, wanted_digest=plan.wanted_digest)
-        self.hypothesis.put(after)
-        state, until = _state(self.hypothesis, snapshot, desired, observed, plan)
+        self.overlay.put(after)
+        state, until = _state(self.overlay, snapshot, desired, observed, plan)
         stage = PlannedStage(key, self.root_of[key], state, until=until)
         if self._is_touched(key, snapshot.object):
             lost = self._discarded(stored, plan.wanted_digest) if stored else 0.0
@@ -264,11 +264,11 @@ class _Planner:
         return any(key not in self.root_of for key in objects.wanting(self.connection, digest))
 
     def _snapshot(self, key: Key) -> Snapshot | None:
-        return read_snapshot(self.connection, key, self.now, self.hypothesis)
+        return read_snapshot(self.connection, key, self.now, self.overlay)
 
 
 def _state(
-    hypothesis: Hypothesis, snapshot: Snapshot, desired: Desired, observed: Observed, plan: Plan
+    overlay: Overlay, snapshot: Snapshot, desired: Desired, observed: Observed, plan: Plan
 ) -> tuple[StageState, str | None]:
     """Return what would become of a stage, and what it waits for if that is not known."""
     if isinstance(desired, Answered):
@@ -278,7 +278,7 @@ def _state(
     if isinstance(desired, Blocked):
         if desired.reason in ("Resolving", UNAVAILABLE):
             return "unknown", desired.message
-        return "unknown", _waits_for(hypothesis, snapshot)
+        return "unknown", _waits_for(overlay, snapshot)
     if plan.status.is_true("Ready", snapshot.object.generation):
         return "cached", None
     if plan.enqueue is not None or observed.job is None:
@@ -286,10 +286,10 @@ def _state(
     return ("running" if observed.job.state == "running" else "queued"), None
 
 
-def _waits_for(hypothesis: Hypothesis, snapshot: Snapshot) -> str:
+def _waits_for(overlay: Overlay, snapshot: Snapshot) -> str:
     waiting = [
         str(key)
         for key in object_references(snapshot.object)
-        if (record := hypothesis.get(key)) is not None and not record.ready
+        if (record := overlay.get(key)) is not None and not record.ready
     ]
     return f"{' and '.join(waiting)} {'has' if len(waiting) == 1 else 'have'} run"

@@ -26,7 +26,7 @@ _INPUTS: dict[str, str] = {
     "sides": "the decompositions",
     "candidates": "the candidates of the coarse side",
 }
-"""Declared values that are hashes or lists of numbers: naming them says more than showing them."""
+"""Declared values that are hashes or lists of numbers; they are named, not shown."""
 WORDS_MAX = 120
 
 
@@ -38,7 +38,7 @@ def reasons(
     desired: Desired,
     observed: Observed,
 ) -> tuple[str, ...]:
-    """Return why the stage in ``snapshot`` is not done, most telling first."""
+    """Return why the stage in ``snapshot`` is not done, the most informative reason first."""
     if observed.damage is not None:
         return (observed.damage,)
     if stored is None or stored.wanted_digest is None:
@@ -46,7 +46,7 @@ def reasons(
         return (*own, "nothing was made for it yet") if own else ("nothing was made for it yet",)
     if isinstance(desired, Blocked):
         return spec_changes(stored, snapshot.object)
-    assert isinstance(desired, Wanted)  # an answer needs no work, so nobody asks
+    assert isinstance(desired, Wanted)  # an answer needs no work, so there are no reasons for it
     if desired.action.digest == stored.wanted_digest:
         return ("its artifact is missing",) if stored.status.artifact else ("not finished yet",)
     changed = _declared_changes(connection, stored, snapshot.now, desired)
@@ -57,7 +57,7 @@ def reasons(
 def declared_before(
     connection: Connection, stored: ObjectRecord, now: float
 ) -> tuple[Mapping[str, object], Literal["declared", "payload"]] | None:
-    """Return the declared values of the work that an object rests on, if they can be told.
+    """Return the declared values of the work that an object rests on, if they can be recovered.
 
     They are derived again from what is stored; where that leads to other work, its newest job
     still has most of them in its payload.

@@ -35,7 +35,7 @@ _MOVED = (
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody wants to be applied, and how."""
+    """What is to be applied, and how."""
 
     sources: tuple[SpecSource, ...]
     applier: Applier = BY_ANYBODY
@@ -47,7 +47,7 @@ class Request:
 
     @property
     def named(self) -> str:
-        """The paths, as somebody wrote them."""
+        """The paths, as they were given."""
         return ", ".join(str(source.path) for source in self.sources)
 
     def __post_init__(self) -> None:
@@ -147,7 +147,7 @@ def fulfil(
             if expected is not None:
                 _refuse_unexpected(editions, expected)
             if editions != guarded:
-                continue  # somebody edited in between: decide again
+                continue  # edited in between: decide again
             doomed = doomed_by(connection, reading)
             done = store(connection, wanted, now=now)
             again = let_go(connection, older, now=now)
@@ -267,7 +267,7 @@ def _guarded(
 ) -> tuple[dict[Key, str], list[OlderWork]]:
     """Return the editions of the objects for which the edit was found harmless, or confirmed.
 
-    And what rests on work of older rules, which is then let go.
+    And what rests on work of older rules, which is then released.
     """
     from loopscope.controller.plan.older_rules import older_work_of
 
@@ -312,5 +312,5 @@ def _is_protected(intent: Intent) -> bool:
 
 
 def _editions(wanted: Sequence[Intent]) -> dict[Key, str]:
-    """A status that moves on is no edit: a controller writes many while somebody applies."""
+    """Return each object's edition; it leaves out the status, which controllers write meanwhile."""
     return {i.key: edition_of(i.stored) for i in wanted}

@@ -1,4 +1,4 @@
-"""Power of a selection, as far as a spec tells: whether any latent could pass at all."""
+"""Power of a selection, as far as a spec determines it: whether any latent could pass at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loopscope.state.db import inputs
 from loopscope.state.folder import StateFolder
 
 WIDTH_IF_UNKNOWN = 16_384
-"""Latents of a dictionary that nobody has found yet: the narrowest that are in common use."""
+"""Latents of a dictionary that is not resolved yet: the smallest width in common use."""
 
 
 def selection_warnings(state: StateFolder | None, loaded: Sequence[LoadedObject]) -> list[Problem]:

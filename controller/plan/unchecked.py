@@ -24,7 +24,7 @@ from loopscope.state.folder import StateFolder
 
 
 def unchecked_inputs(state: StateFolder | None, loaded: Sequence[LoadedObject]) -> list[Problem]:
-    """Return a note for each model and dictionary that nobody has found yet, with its place."""
+    """Return a note for each model and dictionary that is not resolved yet, with its place."""
     notes: dict[Problem, None] = {}
     for item in loaded:
         for field, reference in _hub_references(item.manifest.kind, item.manifest.canonical_spec()):

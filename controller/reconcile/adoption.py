@@ -1,6 +1,6 @@
 """Adoption of whole artifacts that the database does not know, after hashing them.
 
-Whoever commands waits for the answer. The loop does not: it hashes a slice at a time, as much as a
+A command waits for the answer. The loop does not: it hashes a slice at a time, as much as a
 step may take, and looks at the object again when the answer is there.
 """
 
@@ -20,11 +20,11 @@ SECONDS_PER_STEP = 0.05
 
 
 class StillHashing(Exception):
-    """Whether an artifact is whole is not known yet; somebody goes on finding out."""
+    """Whether an artifact is whole is not known yet; the hashing goes on."""
 
 
 class Hashing(Protocol):
-    """Says whether every byte of an artifact is what its manifest says."""
+    """Determines whether every byte of an artifact is what its manifest records."""
 
     def is_whole(self, record: ArtifactRecord, key: Key) -> bool:
         """Answer for an object. Raises OSError when that cannot be found out now."""
@@ -35,7 +35,7 @@ class Hashing(Protocol):
 
 @dataclass(frozen=True)
 class AtOnce:
-    """For those who wait for the answer."""
+    """For callers that wait for the answer."""
 
     artifacts: ArtifactStore
 
@@ -53,7 +53,7 @@ class AtOnce:
 
 @dataclass
 class _Look:
-    """One artifact as it was when its hashing began, and who waits for the answer."""
+    """One artifact as it was when its hashing began, and the objects that wait for the answer."""
 
     record: ArtifactRecord
     signature: Signature
@@ -63,7 +63,7 @@ class _Look:
 
 @dataclass
 class Adoption:
-    """Finds out in slices whether artifacts are whole; so many bytes, or seconds, a step."""
+    """Finds out whether artifacts are whole, in slices of limited bytes and seconds a step."""
 
     artifacts: ArtifactStore
     clock: Clock
@@ -74,7 +74,7 @@ class Adoption:
 
     @property
     def under_way(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Whether an object waits for an answer."""
         return bool(self._waiting)
 
     def begin_step(self) -> Iterator[list[Key]]:

@@ -25,7 +25,7 @@ def commit(
 ) -> int | None:
     """Write a plan; return the job that it added, if any.
 
-    Raises Conflict when the object is no longer the one in the snapshot.
+    Raises Conflict when the object has changed since the snapshot.
     """
     record = snapshot.object
     _refuse_collected(connection, artifacts, plan)
@@ -55,7 +55,7 @@ def would_write(snapshot: Snapshot, plan: Plan) -> bool:
 
 
 def log_committed(snapshot: Snapshot, plan: Plan, job_added: int | None) -> None:
-    """Say in one line what a plan made of an object."""
+    """Log in one line what a plan made of an object."""
     ready = plan.status.condition("Ready")
     log.info(
         "reconciled",
@@ -105,7 +105,7 @@ def _apply_children(connection: Connection, snapshot: Snapshot, plan: Plan, now:
             events.record(connection, owner.key, "Normal", verb, f"{verb} {child.key}", now=now)
     for key in plan.remove:
         if objects.get(connection, key) is None:
-            continue  # somebody deleted it since the snapshot
+            continue  # deleted since the snapshot
         objects.remove(connection, key, now=now)
         events.record(connection, owner.key, "Normal", "Removed", f"Removed {key}", now=now)
 

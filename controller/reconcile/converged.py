@@ -1,7 +1,7 @@
-"""Converged objects: what a resync need not read again.
+"""Converged objects, which a resync skips.
 
-A plan is a function of the database, the disk and the time. Where the database says what it said,
-and the plan waits for no time, only the disk can have changed; so only the disk is looked at.
+A plan is a function of the database, the disk and the time. Where the database is unchanged and
+the plan waits for no time, only the disk can have changed; so only the disk is looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ READ_AGAIN_SECONDS = 3600.0
 
 @dataclass
 class Converged:
-    """Remembers who was in order or waits for others, since the database last changed.
+    """Remembers which objects were in order or wait for others, since the database last changed.
 
     With each the artifact that it rests on, or stage and digest of the one that it waits for.
     """
@@ -49,7 +49,7 @@ class Converged:
         self._awaited.pop(key, None)
 
     def to_read(self, connection: Connection, everything: Iterable[Key], now: float) -> list[Key]:
-        """Return the objects that a resync must read; ``now`` is of a clock that nobody can set."""
+        """Return the objects that a resync must read; ``now`` is of a clock that cannot be set."""
         known = knowledge(connection)
         quiet = known == self._known and now - self._read_at < READ_AGAIN_SECONDS
         if not quiet:

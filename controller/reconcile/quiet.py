@@ -23,7 +23,7 @@ class Quiet:
         return self._marker is not None and self._marker == self.now()
 
     def now(self) -> int | None:
-        """Return what to compare with; None when the database cannot say."""
+        """Return what to compare with; None when the database does not provide it."""
         try:
             return self.database.marker()
         except TransientFailure:

@@ -34,7 +34,7 @@ class Resolution:
     terminal: bool = False
 
     def record(self, connection: Connection, now: float) -> bool:
-        """Write what was found as an observed input; return whether it is news."""
+        """Write what was found as an observed input; return whether it changed."""
         return inputs.record(
             connection,
             self.reference.digest,
@@ -74,7 +74,7 @@ def resolve(reference: InputReference) -> Resolution:
         return Resolution(reference, None, pending.reason, pending.message)
     except OSError as error:
         return Resolution(reference, None, "InputUnreadable", str(error))
-    except Exception as error:  # nobody may end the loop by naming an odd file
+    except Exception as error:  # an odd file must not end the loop
         log.error("resolution failed", reference=reference.reference, exc_info=error)
         return Resolution(reference, None, "UnexpectedError", f"{type(error).__name__}: {error}")
     return Resolution(reference, facts)
@@ -83,7 +83,7 @@ def resolve(reference: InputReference) -> Resolution:
 UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
 """Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
 TRIES_MAX = 4
-"""After so many tries without an answer, an input counts as unavailable; it is asked for on."""
+"""After this many tries without an answer an input counts as unavailable; the tries go on."""
 _OUTAGES = ("HubUnreachable", "HubBusy", "HubOffline", "InputUnreadable", "UnexpectedError")
 """Not ``InputChanging``: a writer that takes its time is at work."""
 _LASTS = ("HubOffline",)
@@ -92,7 +92,7 @@ _LASTS = ("HubOffline",)
 
 @dataclass
 class Resolver:
-    """Runs resolutions in ``executor``, one at a time per reference; counts those in vain."""
+    """Runs resolutions in ``executor``, one at a time per reference; counts failed tries."""
 
     executor: Executor
     wake: Callable[[], None]
@@ -113,7 +113,7 @@ class Resolver:
         return [self._counted(self._under_way.pop(digest).result()) for digest in ended]
 
     def _counted(self, found: Resolution) -> Resolution:
-        """Return the resolution; after many tries in vain, as one that says so."""
+        """Return the resolution; after many failed tries, as ``UNAVAILABLE``."""
         digest = found.reference.digest
         if found.reason not in _OUTAGES:
             self._in_vain.pop(digest, None)

@@ -137,7 +137,7 @@ class Known(NamedTuple):
 
 
 def known_of(connection: Connection, desired: Desired, key: Key) -> Known:
-    """Return what an action's newest job says to an object, and its artifact, if there are any."""
+    """Return what an action's newest job means for an object, and its artifact, if they exist."""
     if not isinstance(desired, Wanted):
         return Known()
     own, *needs = (
@@ -162,7 +162,7 @@ class Observer:
         """Return what exists for a desired action; what was thrown away is taken back.
 
         Where it is not there, but whole work of older rules is, that is what is returned; of a
-        protected object also where somebody else made it by the rules of now.
+        protected object also where it was made for another one by the rules of now.
         Reads the disk: not to be called in a write transaction. Raises StillHashing.
         """
         found = self._observe(snapshot.object, desired, known)
@@ -175,7 +175,7 @@ class Observer:
         """Return by which rules an object's artifact was made, in words, if by older ones.
 
         By its stage's, or by those of a shared artifact that the stage needed. Of an artifact that
-        is not whole, None: what is gone is nobody's to keep.
+        is not whole, None: there is nothing left to keep.
         """
         reference = record.status.artifact
         if reference is None:

@@ -14,7 +14,7 @@ log = structlog.get_logger("controller")
 
 @dataclass
 class Trouble:
-    """The errors of one step. Said in one line when they begin, and in one when they are over.
+    """The errors of one step. Logged in one line when they begin, and in one when they are over.
 
     ``message`` is what stands in the way now, or None.
     """
@@ -24,7 +24,7 @@ class Trouble:
     _kind_before: str | None = None
 
     def begin_step(self) -> None:
-        """Forget the last step's errors; ``end_step`` tells whether they came again."""
+        """Forget the last step's errors; ``end_step`` finds out whether they came again."""
         self._kind_before, self._kind, self.message = self._kind, None, None
 
     def attempt(self, part: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ class Damage:
     what: str
     signature: Signature
     made_again: bool
-    """What lies there is whole, and only newer than what the database knows."""
+    """The artifact in its place is whole, and only newer than the database's record."""
 
 
 Look = Generator[int, None, Damage | None]
@@ -44,7 +44,7 @@ Look = Generator[int, None, Damage | None]
 
 @dataclass
 class Verifier:
-    """Walks the known artifacts round robin: so many bytes a call, or so many seconds."""
+    """Walks the known artifacts round robin, a limited number of bytes or seconds a call."""
 
     artifacts: ArtifactStore
     clock: Clock
@@ -95,7 +95,7 @@ class Verifier:
         yield LOOK_BYTES
         if (yield from self._damage(artifact)) is None:
             return None
-        self.suspicious = True  # it may have been remade meanwhile: one look is no evidence
+        self.suspicious = True  # it may have been remade meanwhile: one look is not enough
         signature = self.artifacts.signature(artifact)
         what = yield from self._damage(artifact)
         if what is None:
@@ -137,8 +137,8 @@ class Verifier:
         """Forget a damaged artifact and move it away; return the objects that rested on it.
 
         One that was made again since it was recorded (the database is the older of the two) is
-        left in place: the objects' next look adopts it. What is no longer as it was looked at is
-        for the next round.
+        left in place: the next reconcile of the objects adopts it. An artifact that changed since
+        it was hashed is left to the next round.
         """
         artifact = damage.artifact
         known = artifact_index.get(connection, artifact.digest)

@@ -59,7 +59,7 @@ class WorkQueue:
             heapq.heappush(self._later, (due_at, next(self._order), key))
 
     def add_in(self, key: Key, seconds: float) -> None:
-        """Ask for a reconcile in so many seconds, but in no more than RETRY_SECONDS_MAX."""
+        """Ask for a reconcile in this many seconds, but in no more than RETRY_SECONDS_MAX."""
         self.add_after(key, self.clock.elapsed() + min(max(0.0, seconds), RETRY_SECONDS_MAX))
 
     def add_rate_limited(self, key: Key) -> None:

@@ -1,6 +1,6 @@
-"""What comes in from outside: watched folders, inputs of specs, writes of other processes.
+"""Sources of change from outside: watched folders, inputs of specs, writes of other processes.
 
-Threads look, the loop stores what they found. Slow things (files, the hub) are read here before a
+Threads watch, the loop stores what they found. Slow things (files, the hub) are read here before a
 transaction begins, and nothing is deleted after one look. How it is stored is decided elsewhere,
 and no job is touched.
 """

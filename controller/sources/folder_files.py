@@ -52,7 +52,8 @@ class ChangedPaths:
 def still_known(files: Iterable[Path], known: Files, changed: set[Path]) -> Files | None:
     """Return the files that need no reading after ``changed``, or None when all must be compared.
 
-    What no spec names, and is none, concerns nobody; but a link, swapped, may lead anywhere.
+    A file that is neither a spec nor named by one does not matter; but a swapped link may lead
+    anywhere.
     """
     there = set(files)
     names = {path for named in {content.named for content in known.values()} for _, path in named}
@@ -80,4 +81,4 @@ def folders_of_weights(files: Files) -> set[Path]:
     """Return the folders that hold the models and dictionaries that are named by path."""
     distinct = {content.named for content in files.values()}
     paths = {Path(name) for named in distinct for kind, name in named if kind in WEIGHTS}
-    return {path if os.path.isdir(path) else path.parent for path in paths}  # noqa: PTH112 - False where it cannot be told
+    return {path if os.path.isdir(path) else path.parent for path in paths}  # noqa: PTH112 - False on errors

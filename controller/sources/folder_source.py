@@ -51,7 +51,7 @@ RESCAN_SHARE, RESCAN_PAUSE_SECONDS_MAX = 0.005, 600.0
 """Comparing very many files comes so rarely that it takes this much of a core; no rarer."""
 
 SECOND_LOOK_SECONDS = 1.0
-"""Nothing is deleted that is missing for a shorter time: one look at what moves is no evidence."""
+"""Nothing is deleted that is missing for a shorter time: a file that is moved seems to be gone."""
 
 
 @dataclass
@@ -161,7 +161,7 @@ class FolderSource:
         self._outside.watch({path for path in weights if not path.is_relative_to(self.root)})
         before, self._files = self._files, known
         differs = standing is None or bool(problems or self.problems)
-        self._tell(problems, twice, now)
+        self._report(problems, twice, now)
         if differs:
             mark_sources(self.state, problems, twice)
         seen = {key: file for file, content in known.items() for key in content.keys}
@@ -193,7 +193,7 @@ class FolderSource:
         return Applier(folder_manager(self.folder))
 
     def _compared(self, files: list[Path], memory: FileMemory) -> Files:
-        """Return the files that are as they were applied, told from their bytes."""
+        """Return the files whose bytes are as they were when they were last applied."""
         with self.state.database.read() as connection:
             found = memory.split(connection, files)
         return {file: FileContent(found.keys[file], found.named[file]) for file in found.keys}
@@ -209,7 +209,7 @@ class FolderSource:
         keys = tuple(item.manifest.key for item in loaded)
         return done, FileContent(keys, tuple(sorted(named)))
 
-    def _tell(self, problems: list[Problem], twice: dict[Key, Problem], now: float) -> None:
+    def _report(self, problems: list[Problem], twice: dict[Key, Problem], now: float) -> None:
         """Log new problems, and put each on the objects that it is about.
 
         Those that its file last defined, and those that it defines although another file does.
@@ -220,8 +220,8 @@ class FolderSource:
             source = str(Path(problem.file).absolute())
             log.error("not applied; the last good version stands", problem=str(problem))
             with self.state.database.write() as connection:
-                for key, said in objects.annotation_values(connection, SOURCE_ANNOTATION):
-                    if said == source or twice.get(key) == problem:
+                for key, file in objects.annotation_values(connection, SOURCE_ANNOTATION):
+                    if file == source or twice.get(key) == problem:
                         events.record(
                             connection, key, "Warning", "InvalidSpec", str(problem), now=now
                         )
@@ -232,7 +232,7 @@ class FolderSource:
 
         A protected object stays, and one whose whole file or folder became empty. And one that
         was there at the last look: subfolders are listed one after the other, so a file that is
-        moved meanwhile may be in no list, and whoever saves or unpacks files may make them anew.
+        moved meanwhile may be in no list, and saving or unpacking may make files anew.
         """
         with self.state.database.read() as connection:
             vanished = self._vanished(connection, seen)
@@ -247,11 +247,11 @@ class FolderSource:
         with self.state.database.write() as connection:
             for record, source in self._vanished(connection, seen):
                 if record.key not in twice or source not in deleted:
-                    continue  # nobody looked for its file; the next scan does
+                    continue  # its file was not looked for; the next scan does that
                 if not deleted[source]:
                     kept.add(record.key)
                     if record.key not in self.kept:
-                        self._tell_kept(connection, record, source, now)
+                        self._report_kept(connection, record, source, now)
                     continue
                 failpoints.reach("object-prune")
                 try:
@@ -292,7 +292,7 @@ class FolderSource:
         unprotected = [r for r in records if r.annotations.get(PROTECT_ANNOTATION) != "true"]
         return [(record, sources[record.key]) for record in unprotected]
 
-    def _tell_kept(
+    def _report_kept(
         self, connection: Connection, record: ObjectRecord, source: Path, now: float
     ) -> None:
         key = record.key
@@ -306,9 +306,9 @@ class FolderSource:
 
 
 def _was_deleted(source: Path, files: set[Path]) -> bool:
-    """Whether somebody took an object out of ``source``; ``files`` hold the others.
+    """Whether an object was removed from ``source``; ``files`` hold the others.
 
-    What became empty as a whole is no evidence.
+    A file or folder that became empty as a whole does not count.
     """
     if source in files:
         return True

@@ -1,4 +1,4 @@
-"""Watching folders in a thread.
+"""A thread that watches folders.
 
 A watch that fails is taken up again, and then everything is looked at: what happened meanwhile was
 not seen. Folders are watched, never files: one that is replaced by a rename is another file.
@@ -52,7 +52,7 @@ class FolderWatch:
             self._interrupt.set()
 
     def _run(self) -> None:
-        told = ""
+        logged = ""
         while not self._stop.is_set():
             self._interrupt.clear()  # before the folders are read: a later set is then seen
             folders: list[Path] = []
@@ -60,9 +60,9 @@ class FolderWatch:
                 folders += (folder for folder in self._folders if folder.is_dir())
                 self._watch(folders)
             except Exception as fault:
-                if str(fault) != told:  # an entry that cannot be watched stays: once is enough
-                    told = str(fault)
-                    log.error("watching failed; looking every second instead", fault=told)
+                if str(fault) != logged:  # an entry that cannot be watched stays: once is enough
+                    logged = str(fault)
+                    log.error("watching failed; looking every second instead", fault=logged)
                 self._stop.wait(AGAIN_SECONDS)
             if not self._stop.is_set() and folders:
                 self._notice(None)

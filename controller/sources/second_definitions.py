@@ -39,7 +39,7 @@ def refuse_second_definitions(
 ) -> None:
     """Raise DefinedTwice for objects that another file, of ``known`` or their own, defines.
 
-    Raises OwnerUnread when that cannot be told, because the file that they came from is not read.
+    Raises OwnerUnread when that is not known, because the file that they came from was not read.
     """
     seen = {key: file for file, content in known.items() for key in content.keys}
     twice: dict[Key, Problem] = {}

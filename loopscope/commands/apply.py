@@ -72,7 +72,7 @@ def apply(
         others = root, apply_set, prune, allow_empty, force_conflicts, context.obj.namespace_given
         if any(others) or dry_run != "none":
             raise CommandError("--plan holds all other options; only --confirm goes with it")
-        _say(_apply_plan(context.obj, plan, confirm=confirm))
+        _print_done(_apply_plan(context.obj, plan, confirm=confirm))
         return
     request = request_of(
         context.obj, filename or [], root, apply_set, prune, allow_empty, force_conflicts, confirm
@@ -82,8 +82,8 @@ def apply(
         return
     state = existing(context.obj)
     reading = read_files(state, request, now=now())
-    _say(fulfil(state or context.obj.open(), reading, now=now()))
-    tell_notes(state, reading)
+    _print_done(fulfil(state or context.obj.open(), reading, now=now()))
+    print_notes(state, reading)
 
 
 def diff(
@@ -147,8 +147,8 @@ def existing(options: Globals, *, to_read: bool = False) -> StateFolder | None:
     return options.open_to_read() if to_read else options.open_existing()
 
 
-def tell_notes(state: StateFolder | None, reading: Reading) -> list[str]:
-    """Say on standard error what was not looked at, and what may find nothing; return it."""
+def print_notes(state: StateFolder | None, reading: Reading) -> list[str]:
+    """Print to standard error what was not looked at, and what may find nothing; return it."""
     if not reading.loaded:
         return []
     from loopscope.controller.plan.selection_power import selection_warnings
@@ -177,7 +177,7 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
             lines += [f"{key} unchanged (dry run)" for key in reading.unchanged.objects]
             lines += [f"{key} pruned (dry run)" for key in doomed_by(connection, reading)]
     print("\n".join(lines))
-    tell_notes(state, reading)
+    print_notes(state, reading)
 
 
 def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
@@ -201,7 +201,7 @@ def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
     return fulfil(state, reading, now=now(), expected=document["editions"])
 
 
-def _say(done: Done) -> None:
+def _print_done(done: Done) -> None:
     print(printable("\n".join(done_lines(done))))
 
 

@@ -21,7 +21,7 @@ _SHORT_WITH_VALUE = re.compile(r"(-[A-Za-z]+)=(.*)", re.DOTALL)
 
 
 class _Strict:
-    """Refuses an option with one value that is given twice: nobody knows which was meant."""
+    """Refuses an option with one value that is given twice: either could be meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(_as_click_reads(args))

@@ -33,7 +33,7 @@ def delete(
     if filename and words:
         raise CommandError("name what to delete: either KIND NAME or -f PATH")
     described = _described(context.obj, filename, root) if filename else None
-    said = []
+    lines = []
     with context.obj.open_existing().database.write() as connection:
         keys = described or _named(connection, context.obj.namespace, words or [])
         _refuse_owned(connection, keys)
@@ -41,10 +41,10 @@ def delete(
             try:
                 removed = objects.remove(connection, key, now=now())
             except KeyError:
-                said.append(f"{key} not found")
+                lines.append(f"{key} not found")
             else:
-                said.extend(f"{gone} deleted" for gone in removed)
-    for line in said:  # only now is it true: a refusal takes everything back
+                lines.extend(f"{gone} deleted" for gone in removed)
+    for line in lines:  # only now is it true: a refusal takes everything back
         print(line)
 
 

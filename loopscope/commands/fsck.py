@@ -1,4 +1,4 @@
-"""``fsck``: compare the database with the disk, and mend what can be mended."""
+"""``fsck``: compare the database with the disk, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def fsck(
 
     Changes nothing without --repair.
     """
-    from loopscope.controller.maintenance.fsck import examine, mend  # late: help must stay quick
+    # late: help must stay quick
+    from loopscope.controller.maintenance.fsck import examine, repair_findings
     from loopscope.controller.runtime import AnotherController
 
     context.obj.refuse_namespace("fsck")
@@ -40,24 +41,24 @@ def fsck(
         raise CommandError(f"no state folder at {path}; name one with --state")
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
-    mended: list[Finding] = []
+    repaired: list[Finding] = []
     try:
         if repair:
-            done = mend(path, now())
-            mended, seen = done.mended, done.after
+            done = repair_findings(path, now())
+            repaired, seen = done.repaired, done.after
         else:
             seen = examine(path)
     except AnotherController as error:
         raise CommandError(f"{error}; stop it before a repair", 1) from None
     if output == "json":
-        print(json.dumps(_document(mended, seen), indent=2))
+        print(json.dumps(_document(repaired, seen), indent=2))
     else:
-        _print(mended, seen)
+        _print(repaired, seen)
     raise typer.Exit(EXIT_FINDINGS if seen.findings else 0)
 
 
-def _print(mended: list[Finding], seen: Comparison) -> None:
-    for finding in mended:
+def _print(repaired: list[Finding], seen: Comparison) -> None:
+    for finding in repaired:
         print(f"repaired {finding.problem} {finding.subject}: {finding.what}")
     for finding in seen.findings:
         advice = ADVICE[finding.problem]
@@ -73,8 +74,8 @@ def _print(mended: list[Finding], seen: Comparison) -> None:
     if seen.trashed:
         trashed = counted(seen.trashed, "thing lies", "things lie")
         print(f"{trashed} in the trash ({seen.trashed_bytes:,} bytes)")
-    mendable = sum(finding.mend is not None for finding in seen.findings)
-    hint = f", {mendable} can be repaired: loopscope fsck --repair" if mendable else ""
+    repairable = sum(finding.repair is not None for finding in seen.findings)
+    hint = f", {repairable} can be repaired: loopscope fsck --repair" if repairable else ""
     found = counted(len(seen.findings), "finding")
     print(f"{found}{hint}" if seen.findings else "no findings")
 
@@ -101,10 +102,10 @@ class _Document(TypedDict):
     trashedBytes: int
 
 
-def _document(mended: list[Finding], seen: Comparison) -> _Document:
+def _document(repaired: list[Finding], seen: Comparison) -> _Document:
     return {
         "findings": [_finding(finding) for finding in seen.findings],
-        "repaired": [_finding(finding) for finding in mended],
+        "repaired": [_finding(finding) for finding in repaired],
         "artifacts": len(seen.whole),
         "artifactBytes": sum(record.bytes for record in seen.whole),
         "quarantined": seen.quarantined,
@@ -121,5 +122,5 @@ def _finding(finding: Finding) -> _Finding:
         "what": finding.what,
         "advice": ADVICE[finding.problem],
         "bytes": finding.bytes,
-        "repairable": finding.mend is not None,
+        "repairable": finding.repair is not None,
     }

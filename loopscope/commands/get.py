@@ -118,7 +118,7 @@ def _watch(
                 _print_documents([record], output, single=True)
         return
     with state.database.read() as connection:
-        select(connection)  # says what is wrong with the name
+        select(connection)  # raises with what is wrong with the name
     table = WatchedTable(state, kind, namespace, _or_nothing(select), output == "wide")
     while True:
         for line in table.lines():
@@ -217,15 +217,15 @@ def list_events(
         seen = _events(connection, key, context.obj.only_namespace)
     columns = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
     show(TextTable(columns, [_event_row(event) for event in seen]))
-    told = {(e.key, e.reason, e.message): e.count for e in seen}
+    printed = {(e.key, e.reason, e.message): e.count for e in seen}
     while watch:
         time.sleep(EVENTS_POLL_SECONDS)
         with state.database.read() as connection:
             seen = _events(connection, key, context.obj.only_namespace)
         for e in seen:
-            if told.get((e.key, e.reason, e.message)) != e.count:
+            if printed.get((e.key, e.reason, e.message)) != e.count:
                 print("   ".join(_event_row(e)), flush=True)
-        told = {(e.key, e.reason, e.message): e.count for e in seen}
+        printed = {(e.key, e.reason, e.message): e.count for e in seen}
 
 
 def _events(connection: Connection, key: Key | None, namespace: str | None) -> list[EventRecord]:

@@ -27,28 +27,28 @@ def register(app: typer.Typer) -> None:
 
 def retry(context: typer.Context, words: Words) -> None:
     """Queue the failed or cancelled job of an object again."""
-    said = []
+    lines = []
     with context.obj.open_existing().database.write() as connection:
         for record in _with_stages(connection, context, words, "retry"):
             job = jobs.find_latest(connection, record.wanted_digest or "")
             if job is None or job.state not in ("failed", "cancelled"):
-                said.append(f"{record.key}: no failed job")
+                lines.append(f"{record.key}: no failed job")
                 continue
             new = jobs.retry(connection, job.id, now=now())
             message = f"job {job.id} is retried as job {new}"
             events.record(connection, record.key, "Normal", "Retried", message, now=now())
-            said.append(f"{record.key}: {message}")
-    _say(said)
+            lines.append(f"{record.key}: {message}")
+    _print_lines(lines)
 
 
 def cancel(context: typer.Context, words: Words) -> None:
     """Cancel the jobs of an object that run or wait; they start again only by retry or an edit."""
-    said = []
+    lines = []
     with context.obj.open_existing().database.write() as connection:
         for record in _with_stages(connection, context, words, "cancel"):
             job = jobs.find_active(connection, record.wanted_digest or "")
             if job is None:
-                said.append(f"{record.key}: no job runs or waits")
+                lines.append(f"{record.key}: no job runs or waits")
                 continue
             kind, name = record.key.kind.lower(), record.key.name
             why = f"cancelled by hand; loopscope retry {kind} {name} starts it again"
@@ -56,8 +56,8 @@ def cancel(context: typer.Context, words: Words) -> None:
             message = f"{job.stage} job {job.id} was cancelled by hand"
             events.record(connection, record.key, "Normal", CANCELLED, message, now=now())
             others = [key for key in objects.wanting(connection, job.digest) if key != record.key]
-            said.append(f"{record.key}: {message}{_also(others)}")
-    _say(said)
+            lines.append(f"{record.key}: {message}{_also(others)}")
+    _print_lines(lines)
 
 
 def rerun(
@@ -79,11 +79,11 @@ def rerun(
     with state.database.write() as connection:
         record = find_one(connection, "Experiment", context.obj.namespace, name)
         done = rerun_stages(connection, state.artifacts, record, start, now=now())
-    _say([f"{one.key}: {one.what}{_also(one.shared_with)}" for one in done])
+    _print_lines([f"{one.key}: {one.what}{_also(one.shared_with)}" for one in done])
 
 
-def _say(lines: list[str]) -> None:
-    """Print what was done. After the transaction: whoever reads may be slow, or gone."""
+def _print_lines(lines: list[str]) -> None:
+    """Print what was done. After the transaction: the reader of the output may be slow, or gone."""
     for line in lines:
         print(line)
 

@@ -13,7 +13,7 @@ from loopscope.commands.options import read_size
 from loopscope.specs.devices import device_name
 
 if TYPE_CHECKING:
-    from loopscope.controller.config import SaidSettings
+    from loopscope.controller.config import GivenSettings
 
 ConfigOption = Annotated[
     Path | None,
@@ -45,8 +45,8 @@ _SETTING_BY_OPTION = {
 }
 
 
-def settings_from(context: typer.Context) -> SaidSettings:
-    """Return settings: what an option of the command says, else what the file says.
+def settings_from(context: typer.Context) -> GivenSettings:
+    """Return settings: the option of the command, else the value in the file.
 
     Raises InvalidSpec when the file is wrong, and when ``--config`` names none.
     """
@@ -54,27 +54,27 @@ def settings_from(context: typer.Context) -> SaidSettings:
 
     options, state_path = context.params, context.obj.state_path
     config = options["config"]
-    said = load_config(config).settings() if config else settings_of_file(state_path)
-    in_file = said.get("slots_by_device", {})
+    settings = load_config(config).settings() if config else settings_of_file(state_path)
+    in_file = settings.get("slots_by_device", {})
     wanted = options["device"]
     device = wanted or next(iter(in_file), "cpu")
     if wanted and wanted not in in_file:
-        said.pop("slots_by_device", None)
+        settings.pop("slots_by_device", None)
     slots = _by_device(options["slots"], device, "--slots", _count)
     memory = _by_device(options["memory"], device, "--memory", read_size)
-    said["device"] = device
+    settings["device"] = device
     if slots:
-        said["slots_by_device"] = slots
+        settings["slots_by_device"] = slots
     if memory:
-        said["memory_bytes"] = memory
+        settings["memory_bytes"] = memory
     given = _SETTING_BY_OPTION.items()
     typed = {name: options[option] for option, name in given if options[option] is not None}
-    said.update(cast("SaidSettings", typed))
-    return said
+    settings.update(cast("GivenSettings", typed))
+    return settings
 
 
-def settings_of_file(state_path: Path) -> SaidSettings:
-    """Return the settings that the file beside a state folder says; none without a file."""
+def settings_of_file(state_path: Path) -> GivenSettings:
+    """Return the settings in the file beside a state folder; none without a file."""
     from loopscope.controller.config import config_beside, load_config  # late: help must stay quick
 
     path = config_beside(state_path)

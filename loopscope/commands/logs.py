@@ -1,4 +1,4 @@
-"""``logs``: what workers said about an object's jobs."""
+"""``logs``: the lines that workers logged about an object's jobs."""
 
 from __future__ import annotations
 

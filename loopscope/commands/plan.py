@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loopscope.commands.apply import existing, request_of, tell_notes
+from loopscope.commands.apply import existing, print_notes, request_of
 from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
@@ -60,7 +60,7 @@ def plan(
         reading = read_files(state, request, now=now())
         with state.database.read() as connection:
             found = planned(connection, state, reading, now=now())
-        notes = tell_notes(state, reading)
+        notes = print_notes(state, reading)
     if output is None:
         print(printable("\n".join(_lines(found))))
         return

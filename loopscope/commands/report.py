@@ -44,7 +44,7 @@ def report(
     title = names[0] if len(names) == 1 else "several"
     path = output or context.obj.state_path / "reports" / f"{Path(title).resolve().name}.html"
     if output is None:
-        with contextlib.suppress(PermissionError):  # the refusal below says what to do
+        with contextlib.suppress(PermissionError):  # the refusal below has the remedy
             path.parent.mkdir(exist_ok=True)
     print(f"report: {_one(state, asked[0], path) if single else _several(title, asked, path)}")
 

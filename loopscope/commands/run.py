@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loopscope.commands.apply import done_lines, existing, request_of, tell_notes
+from loopscope.commands.apply import done_lines, existing, print_notes, request_of
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
@@ -93,7 +93,7 @@ def run(
         reading = read_files(found, request, now=now())
         state = found or context.obj.open()
         done = fulfil(state, reading, now=now())
-        tell_notes(state, reading)
+        print_notes(state, reading)
     keys = [applied.key for applied in done.applied]
     with last_line_if_stopped(lambda what: kept_line(state, keys, what=what)):
         print(printable("\n".join(done_lines(done))))
@@ -107,7 +107,7 @@ Ending = Literal["settled", "unavailable", "timed out"]
 
 
 def _finish(state: StateFolder, keys: list[Key], ending: Ending, timeout: float | None) -> None:
-    """Say how each object ended, and exit with the status that says it."""
+    """Print how each object ended, and exit with the status for it."""
     with state.database.read() as connection:
         records = present(connection, family(connection, keys))
     print("\n".join(outcomes(records, keys, command_option(state))))
@@ -154,7 +154,7 @@ class _Run:
         found: list[Ending] = []
 
         def finished() -> bool:
-            self.view.tell_trouble(runtime.controller.trouble)
+            self.view.show_trouble(runtime.controller.trouble)
             ending = self._ending()
             if ending == "timed out" or (ending is not None and runtime.controller.idle):
                 found.append(ending)

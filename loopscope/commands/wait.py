@@ -76,8 +76,8 @@ def wait(
 def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
     """Return how to look for the objects.
 
-    Looking raises NotFound for what nobody is about to make, and CommandError when the experiment
-    that should make it is Stalled.
+    Looking raises NotFound for an object that no experiment will make, and CommandError when the
+    experiment that should make it is Stalled.
     """
     if condition == "create" and not has_database(options.state_path):
         return _look_later(options, kind, name, condition)
@@ -101,7 +101,7 @@ def _look(options: Globals, kind: str, name: str, condition: str) -> Look:
 
 
 def _look_later(options: Globals, kind: str, name: str, condition: str) -> Look:
-    """Return how to look where there is no state folder yet."""
+    """Return how to look while the state folder does not exist yet."""
     opened: list[Look] = []
 
     def look() -> list[ObjectRecord]:

@@ -20,11 +20,11 @@ from loopscope.views.progress import Row, RunProgress, Whole
 from loopscope.views.stages import DONE_WORDS
 
 REPEAT_SECONDS = 25.0
-"""Where there is no terminal, how far everything is is said at least so often."""
+"""Without a terminal, progress is printed at least this often."""
 BAR_CHARACTERS = 12
 DETAIL_CHARACTERS_MIN = 16
 BAR_STYLE, FAILED_STYLE = "blue", "red"
-"""Red is for what needs a human alone: an answer, NO-GO or Refuted, is no failure."""
+"""Red is only for what needs a human: an answer, NO-GO or Refuted, is not a failure."""
 _SHOWN_FIRST = ("Running", "Stalled", "Retrying", "Queued", "Suspended", "Reconciling")
 
 
@@ -41,8 +41,8 @@ class LiveView:
         self._clock = clock
         self._console = console or Console(highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._said: dict[Key, str] = {}
-        self._said_at = clock()
+        self._shown: dict[Key, str] = {}
+        self._shown_at = clock()
         self._in_trouble = False
 
     def __enter__(self) -> LiveView:
@@ -63,8 +63,8 @@ class LiveView:
         """Print a line above the table."""
         self._console.print(printable(text), soft_wrap=True)
 
-    def tell_trouble(self, trouble: str | None) -> None:
-        """Say once what keeps the controller from its work, and once that it is over."""
+    def show_trouble(self, trouble: str | None) -> None:
+        """Print once what keeps the controller from its work, and once that it is over."""
         if (trouble is None) == self._in_trouble:
             self._in_trouble = trouble is not None
             words = f"cannot do everything now; trying again: {trouble}"
@@ -80,11 +80,11 @@ class LiveView:
             self._live.update(table, refresh=True)
             return
         for row in rows:
-            if self._said.get(row.key) != row.word:
-                self._said[row.key] = row.word
+            if self._shown.get(row.key) != row.word:
+                self._shown[row.key] = row.word
                 self.note(f"{row.key}: {row.word}{_because(row)}")
-        if now - self._said_at >= REPEAT_SECONDS or now < self._said_at:
-            self._said_at = now
+        if now - self._shown_at >= REPEAT_SECONDS or now < self._shown_at:
+            self._shown_at = now
             for line in progress_lines(rows, whole):
                 self.note(line)
 
@@ -105,7 +105,7 @@ def progress_lines(rows: Sequence[Row], whole: Whole) -> list[str]:
 def progress_table(rows: Sequence[Row], whole: Whole, width: int, height: int) -> Group:
     """Return the table of a run, so that name, state, bar and time left fit into ``width``.
 
-    Rows that do not fit into ``height`` are counted; what runs or needs somebody is shown first.
+    Rows that do not fit into ``height`` are counted; what runs or needs a human is shown first.
     """
     shown = _fitting(rows, height - 6)  # head, run, two notes, cursor
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
@@ -187,6 +187,6 @@ def _fitting(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def _because(row: Row) -> str:
-    """Say why only where the word alone leaves one wondering."""
+    """Return the reason, where the word alone does not explain itself."""
     unusual = row.word == "Waiting" and not row.detail.startswith("waits for")
     return f" ({row.detail})" if unusual or row.word in ("Stalled", "Retrying", "Suspended") else ""

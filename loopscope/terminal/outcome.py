@@ -34,9 +34,9 @@ def outcome_line(record: ObjectRecord, option: str = "") -> str:
 
 
 def outcomes(records: Sequence[ObjectRecord], keys: Sequence[Key], option: str = "") -> list[str]:
-    """Return a line for each applied object, and for each that itself needs somebody."""
-    told = [r for r in records if r.key in keys or _is_root_cause(r)]
-    return [printable(outcome_line(record, option)) for record in told]
+    """Return a line for each applied object, and for each that itself needs a human."""
+    reported = [r for r in records if r.key in keys or _is_root_cause(r)]
+    return [printable(outcome_line(record, option)) for record in reported]
 
 
 def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:

@@ -22,7 +22,7 @@ class ReaderGone(BaseException):
 
 
 class Outlet:
-    """A text stream that says ``ReaderGone`` where writing to a closed pipe fails."""
+    """A text stream that raises ``ReaderGone`` where writing to a closed pipe fails."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The end of a command that somebody ends: one last line, and an exit status that says so."""
+"""The end of a command that is stopped: one last line, and the exit status for it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _heeding_sigterm() -> Iterator[None]:
 
     try:
         before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: then the signal is somebody else's
+    except ValueError:  # not the main thread: then another part handles the signal
         yield
         return
     try:

@@ -56,8 +56,8 @@ class WatchedTable:
     namespace: str
     select: Select
     wide: bool = False
-    _said: dict[Key, list[str]] = field(default_factory=dict)
-    _said_at: dict[Key, float] = field(default_factory=dict)
+    _shown: dict[Key, list[str]] = field(default_factory=dict)
+    _shown_at: dict[Key, float] = field(default_factory=dict)
     _widths: list[int] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
@@ -68,13 +68,13 @@ class WatchedTable:
             for row in table.rows:
                 self._widen(row)
             yield self._line(table.columns)
-        for key in [key for key in self._said if key not in keys]:
-            del self._said[key]
+        for key in [key for key in self._shown if key not in keys]:
+            del self._shown[key]
             yield f"{key} deleted"
         for key, row in zip(keys, table.rows, strict=True):
             if self._is_due(key, row, table.columns):
                 self._widen(row)
-                self._said[key], self._said_at[key] = row, time.monotonic()
+                self._shown[key], self._shown_at[key] = row, time.monotonic()
                 yield self._line(row)
 
     def _table(self) -> tuple[TextTable, list[Key]]:
@@ -95,13 +95,13 @@ class WatchedTable:
         return TextTable([*table.columns, "PROGRESS"], rows), [record.key for record in records]
 
     def _is_due(self, key: Key, row: list[str], columns: Sequence[str]) -> bool:
-        before = self._said.get(key)
+        before = self._shown.get(key)
         if before is None:
             return True
         differs = {c for c, old, new in zip(columns, before, row, strict=True) if old != new}
         if differs - set(_VOLATILE):
             return True
-        return "PROGRESS" in differs and time.monotonic() >= self._said_at[key] + PROGRESS_SECONDS
+        return "PROGRESS" in differs and time.monotonic() >= self._shown_at[key] + PROGRESS_SECONDS
 
     def _widen(self, row: Sequence[str]) -> None:
         self._widths = [max(w, len(cell)) for w, cell in zip(self._widths, row, strict=True)]

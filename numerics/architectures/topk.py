@@ -24,7 +24,7 @@ class TopK(SparseDictionary):
     k: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        """Raise ``ValueError`` also for a ``k`` that is no number of latents."""
+        """Raise ``ValueError`` also for a ``k`` that is not a number of latents."""
         super().__post_init__()
         if not 1 <= self.k <= self.d_sae:
             raise ValueError(f"topk needs 1 <= k <= {self.d_sae}, found {self.k}")

@@ -252,7 +252,7 @@ class ReconstructionSums:
         """Mean cosine of a row and its reconstruction, 0 where one is zero; NaN over no row.
 
         A stream with a large constant offset gives every reconstruction of the mean a cosine
-        near 1: FVU says what this number cannot.
+        near 1; FVU does not have this weakness.
         """
         return self.cosines / self.rows if self.rows else float("nan")
 

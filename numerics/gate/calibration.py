@@ -1,7 +1,7 @@
 """The calibrated gate: the count of children beside a null, controls and halves.
 
 Two statistics: the largest number of children of a candidate, which the declared rule asks for,
-and the candidates' mean rank among matched anchors, which says whether that is anything special.
+and the candidates' mean rank among matched anchors, which shows whether that is anything special.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfec
 from loopscope.numerics.statistics.sampling import keyed_generator
 
 PROMPTS_TRIED_MAX = 200
-"""So many prompts a side are enough for any dictionary and any q that makes sense."""
+"""This many prompts a side are enough for any dictionary and any q that makes sense."""
 
 
 def select_candidates(
@@ -69,7 +69,7 @@ def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPowe
 
 @dataclass(frozen=True)
 class Resample:
-    """What the gate says of one half of the prompts."""
+    """The gate's answer on one half of the prompts."""
 
     best_count: int
     mean_rank: float

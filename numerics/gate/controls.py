@@ -1,9 +1,9 @@
-"""Fine dictionaries that know nothing of the concept: what the count of children must beat.
+"""Control dictionaries, independent of the concept, whose count of children the gate must beat.
 
-Uniform directions are no rival of a trained dictionary: in 640 dimensions a cosine of 0.3 with one
-has probability 4e-15, so such a control says nothing. Here rows are drawn that spread as the fine
-decoder's own rows spread, or as the residual stream does. Where the rule uses activations, the
-fine latents' activations are dealt to other decoder rows.
+Uniform directions are too weak a control for a trained dictionary: in 640 dimensions a cosine of
+0.3 with one has probability 4e-15, so such a control is always beaten. Here rows are drawn that
+spread as the fine decoder's own rows spread, or as the residual stream does. Where the rule uses
+activations, the fine latents' activations are dealt to other decoder rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MOMENT_DRAWS, MOMENT_STEPS = 2_048, 30
 class Control:
     """``counts`` [draws]: the largest count of an anchor in each draw; ``observed``: the real one.
 
-    ``decides`` says whether the gate must beat it. ``effective_dimensions`` is the participation
+    ``decides``: whether the gate must beat it. ``effective_dimensions`` is the participation
     ratio of the law of the rows, (sum v)^2 / sum v^2 over its variances v: the fewer, the more
     often rows are alike by chance. None for a control that draws no rows.
     """
@@ -147,7 +147,7 @@ def drawn_row_counts(
 ) -> Indices:
     """Return the largest count of children in each of many fine dictionaries drawn from ``law``.
 
-    ``allowed`` [anchors, fine] says which fine latents behave like children; each gets a row of
+    ``allowed`` [anchors, fine] marks the fine latents that behave like children; each gets a row of
     its own. The counts have exactly the law of rows made in full (up to e^-40 a row), though few
     are: see ``_Norms``.
     """

@@ -1,4 +1,4 @@
-"""Which latents a candidate is compared with: those as frequent in text, as long, as crowded.
+"""Matched anchors: latents as frequent in text, as long and as crowded as a candidate.
 
 A concept's latents fire on half of a prompt set that is half about the concept, and seldom in
 text. What fires on half of *any* prompts is another kind of latent, with more children or with
@@ -35,7 +35,7 @@ class Covariates:
 
     ``text_rate`` is the share of the tokens of calibration text on which the latent fires (NaN
     where none was measured), ``norm`` that of its decoder row, ``density`` how crowded the coarse
-    decoder is around it (``crowding``). ``living`` says which fire on some prompt or in the text.
+    decoder is around it (``crowding``). ``living`` marks those that fire on a prompt or in text.
     """
 
     text_rate: Floats
@@ -47,7 +47,7 @@ class Covariates:
     def of(
         decoder: Float[Tensor, "coarse d_in"], text_rate: Floats, rows: DiscoverRows
     ) -> Covariates:
-        """Return the covariates of a decoder; ``rows`` only say which latents live."""
+        """Return the covariates of a decoder; ``rows`` only determine which latents live."""
         require_discover(rows)
         entries = rows.activations.indices[rows.activations.data > 0]
         fires = np.bincount(entries, minlength=len(text_rate)) > 0
@@ -120,7 +120,7 @@ class Comparison:
 
     ``children`` [coarse] are the counts, ``expected`` those that a latent's covariates lead one
     to expect, ``excess`` what is left of log(1 + children); all but the counts are None where no
-    rates over text are known. ``coordinates`` [coarse, covariates] say which latents are near.
+    rates over text are known. ``coordinates`` [coarse, covariates] define which latents are near.
     ``doubt`` is how far an error of a latent's rate reaches into its excess: see ``allowance``.
     """
 
@@ -174,7 +174,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class MatchedNull:
-    """Latents that are no candidates and resemble them, and how both rank together.
+    """Latents that are not candidates and resemble them, and how both rank together.
 
     ``anchors`` [candidates, draws] are the latents. ``ranks`` [candidates] places each candidate
     among itself and its anchors by mid-ranks, from 0 to 100, ``mean_rank`` is their mean.
@@ -215,11 +215,11 @@ def matched_null(
 ) -> MatchedNull:
     """Draw sets of anchors, one for each candidate, and rank the candidates among them.
 
-    A candidate's anchors are the ``draws_max`` living latents that are no candidates and come
+    A candidate's anchors are the ``draws_max`` living latents that are not candidates and come
     nearest to it in rate over text, norm and density, but no more than the nearest tenth of these
     where that leaves a hundred: the whole of a small dictionary would match nothing. Each is used
     once, in an order of its own, so that under the null the candidates are one set among equals.
-    There are no draws without candidates, or where no rates over text are known.
+    Nothing is drawn without candidates, or if no rates over text are known.
     """
     may_be_drawn = comparison.covariates.living.copy()
     may_be_drawn[candidates] = False

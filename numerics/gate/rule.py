@@ -1,4 +1,4 @@
-"""Readings of a pair, children of a coarse latent, and what the gate is worth.
+"""Readings of a pair, children of a coarse latent, and the reliability of the gate.
 
 The count "fine latents above the cut-off" means little alone: on a trained pair 77 % of all
 coarse latents passed it. So children are counted for every coarse latent, and ``decide`` asks how

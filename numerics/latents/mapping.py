@@ -1,4 +1,4 @@
-"""Which fine latents lie beside which coarse latent: behaviour (r) and geometry (cosine).
+"""Comparison of coarse and fine latents, in behaviour (r) and in geometry (cosine).
 
 The full coarse by fine matrix (17 GB for 16,384 by 262,144) is never held: cosines come in
 blocks, correlations are computed for the columns asked for.

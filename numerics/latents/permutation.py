@@ -1,9 +1,9 @@
-"""Whether a coarse and a fine latent go together beyond what their condition explains.
+"""Permutation tests of whether two latents go together beyond what their condition explains.
 
 Prompts are permuted within their condition, and within the class of their last token where that
 is known, so the means of these strata stay as they are. The marginal correlation is then a rising
-function of the one within strata: one p serves both. What a small p says is *not independent*;
-it does not say parent and child.
+function of the one within strata: one p serves both. A small p means *not independent*; it does
+not mean parent and child.
 """
 
 from __future__ import annotations

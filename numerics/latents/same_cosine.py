@@ -1,8 +1,8 @@
-"""What pairs of the same cosine do where no concept is asked about.
+"""Pairs of the same cosine on prompts that are not about the concept.
 
 Two latents whose decoder rows point alike read much the same of a residual vector, so they go
-together in nearly any prompts. That an edge is *not independent* is then no news; that it goes
-together more than other pairs of its cosine would be.
+together in nearly any prompts. That an edge is *not independent* is then expected; that it goes
+together more than other pairs of its cosine would not be.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COSINE_WINDOW = 0.05
 
 @dataclass(frozen=True)
 class SameCosine:
-    """Pairs of a coarse latent that is no candidate with any tested fine latent, [pairs].
+    """Pairs of a coarse latent that is not a candidate with any tested fine latent, [pairs].
 
     ``cosines`` rise; ``correlations`` are those within condition.
     """

@@ -24,7 +24,7 @@ _SEAL = object()
 class _Rows:
     """Prompt activations of one split, entries >= 0.
 
-    ``activations`` [prompts, latents] holds target and neutral prompts, ``is_target`` says which;
+    ``activations`` [prompts, latents] holds target and neutral prompts, ``is_target`` marks those;
     ``hard_negatives`` [prompts, latents] are apart, without rows where the spec names none.
     ``group`` [prompts] is the same number for prompts that belong together; None where none do.
     """

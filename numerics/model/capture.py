@@ -23,7 +23,7 @@ class HookNeverFired(Exception):
 
 
 class NotFinite(Exception):
-    """A tensor holds NaN or infinity, or has not the shape it must have.
+    """A tensor holds NaN or infinity, or does not have the shape that it must have.
 
     ``row`` is the first row of the batch that does, where that is known.
     """

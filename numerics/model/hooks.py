@@ -37,7 +37,7 @@ class HookPlace:
 
     @property
     def first_block_above(self) -> int:
-        """The first block that has not read the stream yet."""
+        """The first block that lies wholly above the hook."""
         return self.block if STREAMS[self.stream].is_input else self.block + 1
 
 

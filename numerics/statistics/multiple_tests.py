@@ -1,4 +1,4 @@
-"""Corrections of p-values for the number of tests; NaN is no test and stays NaN."""
+"""Corrections of p-values for the number of tests; NaN does not count as one and stays NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 
 def benjamini_hochberg(p_value: Floats) -> Floats:
-    """Return the q-values of the tested entries (p not NaN); NaN stays NaN and is no test.
+    """Return the q-values of the tested entries (p not NaN); NaN stays NaN and does not count.
 
     Benjamini and Hochberg 1995, the step-up procedure: q_i = min over j >= i of p_j m / j.
     """

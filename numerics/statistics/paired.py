@@ -275,7 +275,7 @@ def paired_contrast(
     ``unit`` is what one text's hit weighs in an opening's score (0: the outcome counts no hits),
     ``span`` the largest difference that the outcome can have, None where nothing bounds it,
     ``margin`` the smallest practical difference.
-    Where every group shows the same difference the bootstrap has no width and says nothing; then
+    Where every group shows the same difference the bootstrap has no width and is useless; then
     the interval is that of a difference never seen, ± span · ``unseen_bound``. Raises
     ``ValueError`` without an opening.
     """

@@ -1,4 +1,4 @@
-"""What a selection could find at best: the p of a perfect latent. Arithmetic only, for both planes.
+"""The best that a selection could find: the p of a perfect latent. Arithmetic for both planes.
 
 A perfect latent fires on every target prompt, each time with another value, and on no neutral one.
 """
@@ -12,7 +12,7 @@ FIRING_PROMPTS_MIN = 5
 
 
 def perfect_p_value(targets: int, neutrals: int) -> float:
-    """Return the smallest p that so many prompts allow: that of a perfect latent.
+    """Return the smallest p that these numbers of prompts allow: that of a perfect latent.
 
     The two-sided asymptotic Mann-Whitney test with tie and continuity correction; all neutral
     prompts are one tie. Where the prompts are too few for a test the answer is 1.

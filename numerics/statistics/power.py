@@ -1,4 +1,4 @@
-"""How many openings and samples a verdict needs: the variance split, then simulated.
+"""The openings and samples that a verdict needs: the variance split, then simulated.
 
 What varies within an opening shrinks with more samples, what varies between openings only with
 more openings. A pilot knows both with an error of its own, so the design must reach its power on
@@ -32,7 +32,7 @@ OPENING_COST = 0.5
 class Variances:
     """Covariance of the two primary differences, per sample within an opening and between them.
 
-    ``within`` is None where one sample an opening cannot tell the two apart; ``between`` then
+    ``within`` is None where one sample an opening cannot separate the two; ``between`` then
     holds all of it.
     """
 
@@ -99,7 +99,7 @@ def cheapest_design(differences: Floats, min_difference: float) -> Design | None
 
 
 def _smallest(variances: Variances, samples: int, min_difference: float) -> Design:
-    """Return the fewest openings that do; beyond ``OPENINGS_MAX`` nobody looked further."""
+    """Return the fewest openings that suffice; the search ends beyond ``OPENINGS_MAX``."""
     covariance = variances.between
     if variances.within is not None:
         covariance = covariance + variances.within / samples

@@ -17,12 +17,12 @@ TEXT_SD = 0.18
 """Standard deviation, from text to text, of the logarithm of the ratio of two arms' KL, as measured
 on the shipped pairs: 0.10 to 0.13 for pairs of texts, 0.06 at eight, 0.04 at sixteen."""
 TEXT_SD_WORTH = 4
-"""So many texts of one's own weigh as much as that: the spread of two or three says little."""
+"""This many texts of a run weigh as much as that: the spread of two or three is a poor estimate."""
 
 
 RARE = 0.02
-"""A smaller rate counts as this one in log-odds: how rare the concept is in unsteered text says
-little of how steeply it comes."""
+"""A smaller rate counts as this one in log-odds: how rare the concept is in unsteered text is
+little evidence of how steeply it comes."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def arm_directions(
     """Return the unit vectors ``coarse``, ``fine`` and ``multi``, without those that are missing.
 
     coarse is the anchor's decoder row, fine the normalised sum of the children's unit rows, and
-    multi the normalised sum of the two unit vectors. Without a fine direction there is no multi.
+    multi the normalised sum of the two unit vectors. Without a fine direction, multi is left out.
     """
     directions = {
         "coarse": summed_direction(coarse_row[None]),

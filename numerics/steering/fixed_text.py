@@ -49,7 +49,7 @@ class FixedText:
     """A text as the unsteered model reads it, and where effects on it are measured.
 
     ``residual`` stands at the hook, up to the last position that is measured; ``states`` are the
-    final ones at the ``positions`` (BOS is 0). ``output_parts`` says how a block returns its
+    final ones at the ``positions`` (BOS is 0). ``output_parts`` is how a block returns its
     hidden states: first in a tuple of so many parts, 0 for the bare tensor.
     """
 

@@ -2,7 +2,7 @@
 
 Rows of one batch may differ in prompt, arm, strength and sample; none sees another. With the
 cache on, the hook sees the whole opening once and then one token per step, so "skip position 0"
-would skip every generated token: the mask of each pass says where to act.
+would skip every generated token: the mask of each pass selects where to act.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Steering:
         self._mask: Tensor | None = None
 
     def set_mask(self, mask: Bool[Tensor, "rows width"]) -> None:
-        """Say where the next forward pass is steered: real tokens without BOS."""
+        """Set where the next forward pass is steered: real tokens without BOS."""
         self._mask = mask
 
     def __call__(self, hidden: Float[Tensor, "rows width d_model"]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What steering does to the residual stream: add a vector, and perhaps clear latents first.
+"""Interventions on the residual stream: add a vector, and perhaps ablate latents first.
 
 *Adding* is h + v. *Clamping* sets the latents that v is made of to what v stands for, and leaves
 everything else of h, the dictionary's error with it, as it is: h + v − Σ a_i(h) w_i, with a_i the
@@ -21,8 +21,8 @@ from loopscope.numerics.dictionaries.sparse import SparseDictionary
 class LatentReader:
     """Some latents of one dictionary: their activations on a residual, and their decoder rows.
 
-    ``encoder`` is as much of the dictionary as reading them needs; ``columns`` says which of its
-    latents are meant.
+    ``encoder`` is as much of the dictionary as reading them needs; ``columns`` selects these
+    latents in it.
     """
 
     encoder: SparseDictionary

@@ -85,11 +85,11 @@ def probe_interval(auroc: float, target: int, neutral: int) -> tuple[float, floa
 def auroc_interval(
     auroc: float, target: float, neutral: float, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Return the interval of an AUROC over so many target and neutral prompts, in [0, 1].
+    """Return the interval of an AUROC over these numbers of target and neutral prompts, in [0, 1].
 
     All values whose own standard error does not set them apart from what was found (Newcombe
     2006, method 5), the variance that of exponential scores (Hanley and McNeil 1982). So it has
-    a width at 1, too: ten prompts a side that are all told apart are not all prompts. NaN for NaN.
+    a width at 1, too: ten separated prompts a side are only a sample of prompts. NaN for NaN.
     """
     if np.isnan(auroc):
         return float("nan"), float("nan")

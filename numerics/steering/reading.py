@@ -1,4 +1,4 @@
-"""Reading generated text with the unsteered model: fluency and residual streams in one pass."""
+"""The unsteered model's reading of generated text: fluency and residual streams in one pass."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The verdict: what contrasts between arms allow to be said, of one run or of several."""
+"""The verdict: contrasts between arms and what follows from them, of one run or of several."""

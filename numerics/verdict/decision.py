@@ -1,9 +1,9 @@
-"""The verdict on steering: what paired contrasts over openings allow to be said.
+"""The verdict on steering, from paired contrasts over openings.
 
 "Better" means that the multi arm beats coarse *and* beats fine: an intersection-union test
 (Berger 1982), which needs no correction. So every answer is about one quantity: multi minus the
-better single resolution, the smaller of the two contrasts. Nothing is said without a working
-assay: a single arm that moves the score, and room above it. A null result is a result.
+better single resolution, the smaller of the two contrasts. An answer needs a working assay: a
+single arm that moves the score, and room above it. A null result is a result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Scores = Mapping[str, Floats]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run measured, before anything is said of it.
+    """What a run measured, before any verdict on it.
 
     ``concept`` are concept scores; an entry is the mean over the strengths that all primary arms
     reached, of which there are ``strengths``. ``intact`` [openings] are each arm's rates among
@@ -125,7 +125,7 @@ class SecondaryContrast:
 
 @dataclass(frozen=True)
 class Decision:
-    """A judgement with what is to be said beside it; its reason names the larger run, too.
+    """A judgement with the facts reported beside it; its reason names the larger run, too.
 
     ``design`` is the cheapest run that would detect the smallest practical difference, where this
     one was inconclusive; ``share_within_openings`` the part of the variance that more samples would
@@ -247,7 +247,7 @@ def _judge(
     min_difference: float,
     doubt: str = "",
 ) -> tuple[str, str]:
-    """Return verdict and reason. Interval and sign-flip test must agree before anything is said.
+    """Return verdict and reason. A verdict needs agreement of the interval and the sign-flip test.
 
     ``doubt`` is what intact texts show, where they do not show a gain.
     """

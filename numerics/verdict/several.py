@@ -1,4 +1,4 @@
-"""Several verdicts at once: which words stay said of all cells together, and one pooled row.
+"""Several verdicts at once: the words that survive a joint correction, and one pooled row.
 
 A cell is one verdict of many: of a sweep, of a folder, of a study over concepts. Each word is
 corrected over all cells by Holm's procedure (1979), which holds whatever the cells share: with
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 METHOD = "Holm"
 CELLS_MIN = 2
-"""A correction or a pooled row over fewer says nothing."""
+"""A correction or a pooled row over fewer is meaningless."""
 Z_TWO_SIDED_95 = 1.959963984540054
 _LEVELS = {
     "Supported": ("supported", LEVEL_ONE_SIDED),
@@ -62,7 +62,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell says: its own word (empty while there is none) and what that rests on.
+    """The answer of one cell: its own word (empty while there is none) and what that rests on.
 
     ``p`` is None where nothing was tested or an older version did not record it, ``primary`` maps
     the contrasts with the single resolutions to their intervals, ``texts`` is equal for cells that
@@ -118,8 +118,8 @@ def corrected(cells: Sequence[Cell]) -> list[tuple[str | None, float | None]]:
     """Return each cell's word after the correction, and the corrected p of its own word.
 
     A word stays or becomes Inconclusive; where there is nothing to correct (no answer yet,
-    NotTestable, Inconclusive) it is the cell's own, without a p. The word is None where a word was
-    said whose p is not recorded.
+    NotTestable, Inconclusive) it is the cell's own, without a p. The word is None if the p of the
+    cell's own word is not recorded.
     """
     adjusted = {
         field: holm(

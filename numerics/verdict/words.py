@@ -1,4 +1,4 @@
-"""The words of a verdict, each with its p: what is said, and what stays said after a correction."""
+"""The words of a verdict, each with its p: which one applies, also after a correction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SINGLES = 2
 
 @dataclass(frozen=True)
 class WordP:
-    """The p of each word: it is said where its p is at most its level and no earlier one is said.
+    """The p of each word. The verdict is the first word whose p is at most its level.
 
     ``supported`` and ``refuted`` have the level 0.025, ``no_difference`` 0.05.
     """

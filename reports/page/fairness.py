@@ -1,4 +1,4 @@
-"""How fair the arms were compared: the error of their budgets, and a prompt beside them."""
+"""Fairness of the comparison of arms: the error of their budgets, and a prompt beside them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def budget_caution(verdict: Verdict) -> str:
 
 
 def beside_prompt(verdict: Verdict) -> TextTable:
-    """Return each arm at the system prompt's own KL; without rows where there is no prompt."""
+    """Return each arm at the system prompt's own KL; no rows without a system prompt."""
     record = verdict.get("system_prompt")
     rows = []
     for arm in record["arms"] if record else []:

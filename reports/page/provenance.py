@@ -1,4 +1,4 @@
-"""Where every number comes from: inputs, digests, versions, device, seeds and timings."""
+"""Provenance of every number: inputs, digests, versions, device, seeds and timings."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def stage_provenance(stage: StageView) -> StageProvenance:
     artifact = stage.artifact
     if artifact is None:
         raise LookupError(f"{stage.name} has no artifact: {stage.problem}")
-    told = {k: v for k, v in stage.manifest.items() if k not in _SHOWN_ELSEWHERE}
+    facts = {k: v for k, v in stage.manifest.items() if k not in _SHOWN_ELSEWHERE}
     return StageProvenance(
         name=stage.name,
         digest=artifact.digest,
         content_digest=artifact.content_digest,
         made_at=iso(artifact.created_at) or "",
         size=byte_size(artifact.bytes),
-        facts=list(flattened(told)),
+        facts=list(flattened(facts)),
     )
 
 
@@ -91,7 +91,7 @@ def spec_yaml(view: ExperimentView) -> str:
 
 
 def flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values as (dotted name, text); long ones are cut, and say how long they are."""
+    """Yield nested values as (dotted name, text); long ones are cut, with their length."""
     for name, item in value.items():
         path = f"{prefix}{name}"
         if isinstance(item, Mapping) and item:

@@ -1,4 +1,4 @@
-"""What each arm does to the next token, opening by opening."""
+"""The table of each arm's effect on the next token, opening by opening."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def question(view: ExperimentView) -> str:
 
 
 def answers(view: ExperimentView) -> list[Answer]:
-    """Return the gate's and the steering's answer; a missing one says why it is missing."""
+    """Return the gate's and the steering's answer, or why one is missing."""
     found = [_gate(view)]
     if "steering" in view.stages:
         found.append(_steering(view))
@@ -180,7 +180,7 @@ def _maximum_sentence(gate: Gate) -> str:
 
 
 def assay_sentence(verdict: Verdict) -> str:
-    """Return whether the run could have shown a difference; empty where no arm says so."""
+    """Return whether the run could have shown a difference; empty if no arm determines it."""
     assay = verdict.get("assay")
     if not assay:
         return ""
@@ -274,8 +274,8 @@ def _steered_anchor(view: ExperimentView) -> list[str]:
 
 def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
     stage = view.stage(name)
-    told = stage.answered or stage.artifact is not None  # also of other rules: problem says which
-    summary = stage.record.status.summary if stage.record and told else {}
+    answered = stage.answered or stage.artifact is not None  # also of other rules: see its problem
+    summary = stage.record.status.summary if stage.record and answered else {}
     return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])
 
 

@@ -44,5 +44,5 @@ def check_writable_place(path: Path) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise TerminalFailure(
             "BadDestination",
-            f"{path.parent} is no folder that can be written; create it, or name another place",
+            f"{path.parent} is not a folder that can be written; create it, or name another place",
         )

@@ -1,4 +1,4 @@
-"""What ``get`` prints: one line per object, with the columns of its kind."""
+"""The listing of ``get``: one line per object, with the columns of its kind."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
     for one in best:
         word = one.get("verdict") or one.get("gate")
         corrected = after.get(one["cell"], word)
-        told = word if corrected == word else f"{word}, corrected {corrected or 'not recorded'}"
-        words.append(f"{one['cell']} ({told})")
+        both = word if corrected == word else f"{word}, corrected {corrected or 'not recorded'}"
+        words.append(f"{one['cell']} ({both})")
     return ", ".join(words) or MISSING
 
 

@@ -1,4 +1,4 @@
-"""Files of a decomposition: prompt activations, and what they say of each latent."""
+"""Files of a decomposition: prompt activations, and the statistics of each latent."""
 
 from __future__ import annotations
 

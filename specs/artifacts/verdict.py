@@ -52,7 +52,7 @@ class WordsP(TypedDict):
 
 
 class Probe(TypedDict):
-    """The linear probe, and how well it tells the conditions apart."""
+    """The linear probe, and how well it separates the conditions."""
 
     hook: str
     auroc: float | None

@@ -1,4 +1,4 @@
-"""What models and dictionaries were found to be, as it is kept: the inputs of captures and so on.
+"""Observed inputs as they are stored: what models and dictionaries were found to be.
 
 The JSON of ``ModelFacts`` and ``DictionaryFacts`` in ``inputs``. What an older version did not
 write may be missing.

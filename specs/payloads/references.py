@@ -94,9 +94,9 @@ class NamedUpstreamArtifact(UpstreamArtifact):
 
 
 class NeededArtifact(TypedDict):
-    """A shared artifact, by what it is made from: there may be no content yet.
+    """A shared artifact, by what it is made from: it may not exist yet.
 
-    Stage and revision tell an upgrade that a finished artifact rests on older rules, also when the
+    Stage and revision show an upgrade that a finished artifact rests on older rules, also when the
     shared artifact is gone.
     """
 

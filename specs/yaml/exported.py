@@ -28,7 +28,7 @@ _LIST_FIELDS = ("apiVersion", "kind", "metadata", "items")
 
 
 def is_exported(value: Json) -> bool:
-    """Whether a document was printed from the store: its metadata holds what nobody writes."""
+    """Whether a document was printed from the store: its metadata holds what only that adds."""
     metadata = value.get("metadata") if isinstance(value, dict) else None
     return isinstance(metadata, dict) and any(name in metadata for name in STORE_FIELDS)
 

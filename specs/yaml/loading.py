@@ -256,17 +256,17 @@ def _with_cells_checked(
 def _problems_of_cells(
     invalid: list[sweep_loading.InvalidCell], document: Document, kind: str
 ) -> list[Problem]:
-    """Point at the value that a cell's problem comes from; each is told once."""
+    """Point at the value that a cell's problem comes from; each is reported once."""
     matrix = sweep.matrix_of(_envelope(document)["spec"])
-    told: dict[tuple[Place, str], Problem] = {}
+    problems: dict[tuple[Place, str], Problem] = {}
     for one in invalid:
         for item in one.error.errors(include_url=False):
             place = sweep.origin(matrix, one.cell, item["loc"])
             message = message_of(item, kind_facts(kind), ("spec", *item["loc"]))
             where: Place = ("spec", *(place or ("matrix",)))
             known = f"{message} (in {one.cell.suffix})" if place is None else message
-            told.setdefault((where, message), document.problem(where, known))
-    return list(told.values())
+            problems.setdefault((where, message), document.problem(where, known))
+    return list(problems.values())
 
 
 def _problems_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 CHARACTERS_MAX = 64
-"""Longer texts are no numbers that anybody would write."""
+"""Longer texts are not taken for numbers."""
 _LEADING_ZERO = re.compile(r"([-+]?)0[0_]*([0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?)")
 _OCTAL = re.compile(r"([-+]?)0o([0-7_]+)")
 _BASE_60 = re.compile(r"([-+]?)([0-9][0-9_]*)((?::[0-5]?[0-9])+)(\.[0-9_]*)?")

@@ -10,7 +10,7 @@ from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.legible import is_encodable
 
 NOT_LOOKED_INTO = ("lost+found",)
-"""What a file system keeps for itself at its top; nobody but root can read it."""
+"""What a file system keeps for itself at its top; only root can read it."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class SpecFiles:
 def spec_files(path: Path) -> list[Path]:
     """Return the YAML files that ``path`` stands for, in name order. Raises InvalidSpec.
 
-    Below a folder, names that begin with a dot are no specs: editors, notebooks and systems keep
-    their copies so. A hidden file or folder that is named itself is read.
+    Below a folder, names that begin with a dot are not specs: editors, notebooks and systems keep
+    copies under them. A hidden file or folder that is named itself is read.
     """
     try:
         found = files_below(path) if path.is_dir() else _one(path)

@@ -14,7 +14,7 @@ STANDARD_INPUT = Path("/dev/stdin")
 
 
 class SpecSource(NamedTuple):
-    """A path that somebody named, and the folder below which its specs may name text files."""
+    """A path that was named, and the folder below which its specs may name text files."""
 
     path: Path
     root: Path

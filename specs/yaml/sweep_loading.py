@@ -1,4 +1,4 @@
-"""Checking a matrix while a file is loaded: every cell must be a valid experiment by itself."""
+"""Checks of a matrix while a file is loaded: every cell must be a valid experiment by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loopscope.specs.sweep import CELLS_MAX, Cell, Location
 
 NAME_CHARACTERS_MAX = 52
 INVALID_CELLS_MAX = 16
-"""Cells whose problems are told; what is wrong with a value is wrong in all of its cells."""
+"""Cells whose problems are reported; a wrong value is wrong in all of its cells."""
 
 Refusal = tuple[Location, str]
 """The path of a field below ``spec`` and what is wrong with it."""
@@ -23,7 +23,7 @@ Refusal = tuple[Location, str]
 
 @dataclass(frozen=True)
 class InvalidCell:
-    """A cell that is no valid experiment; ``error`` says why, field by field."""
+    """A cell that is not a valid experiment; ``error`` has its problems, field by field."""
 
     cell: Cell
     error: ValidationError
@@ -78,18 +78,18 @@ def _name_problems(name: str, matrix: MatrixJson) -> Iterator[Refusal]:
     seen: dict[str, str] = {}
     for values in sweep.combinations(matrix):
         cell = f"{name}-{sweep.suffix_of(values)}"
-        said = ", ".join(f"{axis} {value}" for axis, value in values)
+        pairs = ", ".join(f"{axis} {value}" for axis, value in values)
         if cell in seen:
-            message = f"({seen[cell]}) and ({said}) would both be named {cell}; rename a value"
+            message = f"({seen[cell]}) and ({pairs}) would both be named {cell}; rename a value"
             yield ("matrix",), message
         elif len(cell) > NAME_CHARACTERS_MAX:
             message = (
-                f"({said}) would be named {cell}, which has {len(cell)} characters, expected at "
+                f"({pairs}) would be named {cell}, which has {len(cell)} characters, expected at "
                 f"most {NAME_CHARACTERS_MAX}; use shorter names"
             )
             yield ("matrix",), message
             return
-        seen.setdefault(cell, said)
+        seen.setdefault(cell, pairs)
 
 
 def canonical_matrix(

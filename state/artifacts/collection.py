@@ -46,7 +46,7 @@ class Stock:
 
 
 Since = Callable[[Stored], float]
-"""When something that is unneeded became so, as far as somebody knows."""
+"""When something unneeded became so, as far as that is known."""
 
 
 def take_stock(
@@ -78,9 +78,9 @@ def collect(
 ) -> list[Stored]:
     """Move to the trash what is still unneeded; return what was moved.
 
-    Whether it is needed is looked at again in the transaction that forgets it, so nobody comes to
-    rest on an artifact that is on its way out. Killed anywhere, what was moved is in the trash, and
-    the next call forgets what the database still knows.
+    Whether it is needed is checked again in the transaction that forgets it, so that no object
+    comes to rest on an artifact that is being removed. Killed anywhere, what was moved is in the
+    trash, and the next call forgets what the database still knows.
     """
     gone: list[Stored] = []
     for batch in (things[start : start + BATCH] for start in range(0, len(things), BATCH)):
@@ -102,7 +102,7 @@ def forget_missing(state: StateFolder, reachability: Reachability) -> None:
         return
     with state.database.write() as connection:
         reachable = reachability.reachable(connection)
-        for artifact in lost:  # looked at again: somebody may have made it meanwhile
+        for artifact in lost:  # looked at again: it may have been made meanwhile
             if artifact.digest not in reachable and _is_missing(state, artifact):
                 artifact_index.forget(connection, artifact.digest)
 
@@ -115,7 +115,7 @@ def _is_needed(thing: Stored, reachable: set[str], waited: set[str]) -> bool:
             return thing.name in waited
         case "quarantine" | "trash":
             return False
-        case "staging" | "foreign":  # a resync's and fsck's business
+        case "staging" | "foreign":  # left to a resync and to fsck
             return True
 
 
@@ -135,7 +135,7 @@ def _sort(stock: Stock, thing: Stored, policy: RetentionPolicy, now: float, sinc
 
 
 def _dated(state: StateFolder) -> Iterator[Stored]:
-    """Yield what the store holds; an artifact since it was made, if it says when that was."""
+    """Yield what the store holds; an artifact since it was made, if its manifest records that."""
     with state.database.read() as connection:
         known = {artifact.digest: artifact for artifact in artifact_index.listed(connection)}
     for thing in state.artifacts.contents():

@@ -1,7 +1,7 @@
 """Comparison of the database with the artifact store, both ways, and its repairs.
 
-``compare`` reads only. Each finding carries what would mend it, if the state folder alone has
-what that takes.
+``compare`` reads only. Each finding carries its repair, if the state folder alone has what that
+takes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, JobHead, ObjectRecord
 
-Mend = Callable[[StateFolder, float], None]
-"""Mends one finding, at a time in Unix seconds. Doing it twice is harmless."""
+Repair = Callable[[StateFolder, float], None]
+"""Repairs one finding, at a time in Unix seconds. Doing it twice is harmless."""
 
 ADVICE = {
     "DatabaseMissing": "run `loopscope rebuild SPECS`",
@@ -54,13 +54,13 @@ class Finding:
     subject: str
     what: str
     bytes: int = 0
-    """What it takes on the disk."""
-    mend: Mend | None = field(default=None, repr=False, compare=False)
+    """Its size on the disk."""
+    repair: Repair | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass
 class Comparison:
-    """What a look at a state folder found."""
+    """The findings of a look at a state folder, and what is whole in it."""
 
     findings: list[Finding] = field(default_factory=list)
     whole: list[ArtifactRecord] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What the database says, read in one transaction."""
+    """What the database holds, read in one transaction."""
 
     artifacts: dict[str, ArtifactRecord]
     objects: list[ObjectRecord]
@@ -170,17 +170,17 @@ def _look_at_artifact(
         if known is not None and found != known and not was_made_again(known, found):
             raise Differs("its numbers are not those that were recorded")
     except Corrupt as damage:
-        mend = partial(_set_aside, stage, digest, str(damage))
-        seen.findings.append(Finding("ArtifactCorrupt", subject, str(damage), size, mend))
+        repair = partial(_set_aside, stage, digest, str(damage))
+        seen.findings.append(Finding("ArtifactCorrupt", subject, str(damage), size, repair))
         return
     seen.whole.append(found)
-    mend = partial(_index, found)
+    repair = partial(_index, found)
     if rows is not None and known is None:
         what = "the database does not know it"
-        seen.findings.append(Finding("ArtifactUnindexed", subject, what, size, mend))
+        seen.findings.append(Finding("ArtifactUnindexed", subject, what, size, repair))
     elif known is not None and found != known:
         what = "it was made again since it was recorded"
-        seen.findings.append(Finding("ArtifactReplaced", subject, what, size, mend))
+        seen.findings.append(Finding("ArtifactReplaced", subject, what, size, repair))
     seen.findings.extend(map(_foreign, artifacts.foreign_in(found)))
 
 
@@ -189,9 +189,9 @@ def _look_for_missing(rows: _Rows, found: set[tuple[str, str]], seen: Comparison
     for record in rows.artifacts.values():
         if (record.stage, record.digest) not in found:
             subject = f"{record.stage}/{record.digest[:12]}"
-            mend = partial(_forget, record.digest)
+            repair = partial(_forget, record.digest)
             what = "the database knows it, and there is no folder"
-            seen.findings.append(Finding("ArtifactMissing", subject, what, mend=mend))
+            seen.findings.append(Finding("ArtifactMissing", subject, what, repair=repair))
     for item in rows.objects:
         artifact = item.status.artifact
         if item.ready and artifact and artifact.digest not in on_disk | rows.artifacts.keys():
@@ -225,16 +225,16 @@ def _leftover(problem: str, thing: Stored) -> Finding:
 
 def _foreign(thing: Stored) -> Finding:
     what = f"{thing.bytes:,} bytes that Loopscope did not write; they do no harm"
-    mend = partial(_set_foreign_aside, thing)
-    return Finding("ForeignFile", _shown(thing), what, thing.bytes, mend)
+    repair = partial(_set_foreign_aside, thing)
+    return Finding("ForeignFile", _shown(thing), what, thing.bytes, repair)
 
 
 def _shown(thing: Stored) -> str:
-    """Return a place in one printable line, whatever somebody called the file."""
+    """Return a place in one printable line, whatever the name of the file."""
     return "".join(sign if sign.isprintable() else "?" for sign in thing.place)
 
 
-# -- mending ---------------------------------------------------------------------------------
+# -- repairs ---------------------------------------------------------------------------------
 
 
 def _index(record: ArtifactRecord, state: StateFolder, _now: float) -> None:

@@ -64,7 +64,7 @@ class FolderStore(ArtifactStore):
     def prepare(self, staging: Path, record: ArtifactRecord) -> Earlier:
         """Look for a whole artifact with the same files.
 
-        It is made durable: who renamed it may have died before that was done.
+        It is made durable: the process that renamed it may have died before that was done.
         """
         signature = self.signature(record)
         there = os.path.lexists(self.folder(record.stage, record.digest))
@@ -96,9 +96,9 @@ class FolderStore(ArtifactStore):
         return record
 
     def make_durable(self, record: ArtifactRecord) -> None:
-        """Force an artifact that somebody else left in its place to the disk.
+        """Force an artifact that another process left in its place to the disk.
 
-        Who renamed it may have died, or failed, before that was durable.
+        The process that renamed it may have died, or failed, before that was durable.
         """
         folder = self.folder(record.stage, record.digest)
         for path in sorted(folder.rglob("*")):
@@ -108,7 +108,7 @@ class FolderStore(ArtifactStore):
 
     def _make_place_durable(self, record: ArtifactRecord) -> None:
         for folder in (self.root / record.stage, self.root, self.root.parent):
-            fsync_path(folder)  # who made these may have died before they were durable, too
+            fsync_path(folder)  # the process that made these may have died before they were durable
 
     def discard_staging(self, keep_tokens: set[int]) -> None:
         """Remove what attempts left behind that no longer hold their job."""
@@ -193,7 +193,7 @@ class FolderStore(ArtifactStore):
     def stands(self, record: ArtifactRecord) -> bool:
         """Whether every file is there with its size, at a glance.
 
-        A tenth of the time of ``check_presence``, which says what is wrong when this is False.
+        Takes a tenth of the time of ``check_presence``, which finds what is wrong if this is False.
         """
         folder = f"{self.root}/{record.stage}/{record.digest}"
         try:

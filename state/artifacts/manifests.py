@@ -1,6 +1,6 @@
 """The manifest of an artifact: sealed with a digest of all its fields, believed by itself.
 
-What it says is the same whichever store keeps the bytes.
+Its content is the same whichever store keeps the bytes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CREATED_AT_MAX = 253_402_300_799  # the end of the year 9999: later times have n
 
 
 class ManifestFile(TypedDict):
-    """What a manifest says of one payload file."""
+    """The entry of one payload file in a manifest."""
 
     sha256: str
     bytes: int
 
 
 class Manifest(TypedDict, total=False):
-    """What a manifest says, by its keys. The first four and ``files`` make an artifact.
+    """The content of a manifest, by its keys. The first four and ``files`` make an artifact.
 
     Other fields may be missing from one that another version wrote.
     """
@@ -45,7 +45,7 @@ class Manifest(TypedDict, total=False):
     contentDigest: str
     """The digest of the payload files' names and hashes."""
     manifestDigest: str
-    """The digest of all other fields: whoever edits one of them breaks it."""
+    """The digest of all other fields: an edit of any of them breaks it."""
     codeRevision: int
     codeHash: str
     inputs: Mapping[str, object]
@@ -60,7 +60,7 @@ class Manifest(TypedDict, total=False):
 
 
 class BadManifest(Exception):
-    """A manifest that nobody can believe, and why."""
+    """A manifest that cannot be trusted, and why."""
 
 
 def seal(staging: Path, manifest: Manifest) -> ArtifactRecord:
@@ -72,8 +72,8 @@ def seal(staging: Path, manifest: Manifest) -> ArtifactRecord:
         files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     for folder in (p for p in staging.rglob("*") if p.is_dir()):
         fsync_path(folder)
-    told = {**manifest, "files": files, "contentDigest": content_digest(files)}
-    complete: Manifest = json.loads(json.dumps(told, allow_nan=False))
+    content = {**manifest, "files": files, "contentDigest": content_digest(files)}
+    complete: Manifest = json.loads(json.dumps(content, allow_nan=False))
     complete["manifestDigest"] = digest_of(complete)
     temporary = staging / f".{MANIFEST}.tmp"
     failpoints.reach("manifest-write")
@@ -96,7 +96,7 @@ def unsealed(text: str, name: str, where: str) -> Manifest:
             raise BadManifest(f"manifest of {name} was edited after it was written")
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"{where} cannot be read: {error}") from None
-    return cast(Manifest, manifest)  # as far as ``record_in`` has not looked, only by its keys
+    return cast(Manifest, manifest)  # a claim about its keys; ``record_in`` checks what it reads
 
 
 def record_in(manifest: Manifest, stage: str, digest: str) -> ArtifactRecord:
@@ -124,7 +124,7 @@ def content_digest(files: Mapping[str, ManifestFile]) -> str:
 def was_made_again(recorded: ArtifactRecord, whole: ArtifactRecord | None) -> bool:
     """Whether what lies in a store is whole and only newer than what was recorded.
 
-    Other numbers over the same files are no new artifact: somebody edited them.
+    Other numbers over the same files do not make a new artifact: they were edited.
     """
     if whole is None:
         return False

@@ -20,7 +20,7 @@ from loopscope.state.records import ObjectRecord
 class Reachability:
     """Follows references from objects and jobs through manifests.
 
-    Manifests do not change, so what one says is read once.
+    Manifests do not change, so each is read once.
     """
 
     artifacts: ArtifactStore

@@ -59,7 +59,7 @@ class ShardFolder(KeptShards):
     def _make_folder_durable(self) -> None:
         """Make the folder, and force it with those above to the disk, once for each attempt.
 
-        Whoever made them may have died before they were durable.
+        The process that made them may have died before they were durable.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._is_durable:

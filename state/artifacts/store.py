@@ -1,4 +1,4 @@
-"""The port to artifacts: what a store of them can do, and how it says that one is damaged.
+"""The port to artifacts: what a store of them can do, and how it reports a damaged one.
 
 An artifact is a flat set of files under a stage and an action digest, with a manifest that was
 written last. It is put once, verified before use, set aside when damaged and thrown away before it
@@ -24,7 +24,7 @@ Signature = tuple[object, ...]
 
 
 class Corrupt(Exception):
-    """A stored artifact does not hold what its manifest says."""
+    """A stored artifact does not hold what its manifest records."""
 
 
 class Differs(Corrupt):
@@ -32,12 +32,12 @@ class Differs(Corrupt):
 
 
 NOT_DAMAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
-"""What says something about this process, not about the file that it could not read."""
+"""Errors that concern this process, not the file that it could not read."""
 
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn an error of reading ``what`` into Corrupt, unless it says nothing about the file.
+    """Turn an error of reading ``what`` into Corrupt, unless it does not concern the file.
 
     Such an error passes through as OSError: a good artifact must not be set aside for it.
     """
@@ -154,7 +154,7 @@ class ArtifactStore(Protocol):
     def stands(self, record: ArtifactRecord) -> bool:
         """Whether every file is there with its size, at a glance.
 
-        ``check_presence`` says what is wrong when this is False.
+        ``check_presence`` finds what is wrong if this is False.
         """
 
     def signature(self, record: ArtifactRecord) -> Signature:

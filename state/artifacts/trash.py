@@ -65,7 +65,7 @@ class Trash:
             return False
         place.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("trash-take-back")
-        with contextlib.suppress(FileNotFoundError):  # somebody empties it at this moment
+        with contextlib.suppress(FileNotFoundError):  # it is being emptied at this moment
             entry.rename(place)
             fsync_path(place.parent)
             return True
@@ -86,7 +86,7 @@ class Trash:
         shutil.rmtree(self.root / EMPTYING, ignore_errors=True)  # what a crash left there
 
     def _remove(self, path: Path) -> None:
-        """Remove an entry in one step for others: nobody takes back half an artifact."""
+        """Remove an entry in one step for others: half an artifact is never taken back."""
         if not os.path.lexists(path):
             return
         doomed = self.root / EMPTYING / f"{path.parent.name}-{path.name}"

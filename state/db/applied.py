@@ -16,7 +16,7 @@ _ROWS_PER_STATEMENT = 500
 
 
 class Standing(NamedTuple):
-    """An object that nobody owns, as far as it can be told without reading its spec."""
+    """An object without an owner, as far as that is known without reading its spec."""
 
     uid: str
     generation: int

@@ -1,9 +1,9 @@
-"""The dates in the database that are compared with the clock, moved when somebody set the clock.
+"""The dates in the database that are compared with the clock, moved when the clock was set.
 
-With each start of a job the controller notes how far the date was ahead of a clock that nobody
-can set. When that is no longer so, the clock was set by the difference, and the starts move along:
-in any 60 seconds that really pass there are no more of them than the limit, and none in a future
-that holds back others. The pauses of waiting jobs are only cut to what they can be at most.
+With each start of a job the controller notes how far the date was ahead of a clock that cannot be
+set. When that has changed, the clock was set by the difference, and the starts move along: in any
+60 seconds that really pass there are no more of them than the limit, and none lies in the future,
+where it would hold back others. The pauses of waiting jobs are only cut to their longest length.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def put_right(connection: Connection, clock: ClockReading, policy: RetryPolicy) 
 
 
 def _starts_are_off_by(connection: Connection, clock: ClockReading) -> float:
-    """Return by how much the clock was set since the last start, as far as can be told.
+    """Return by how much the clock was set since the last start, as far as that is known.
 
     After a restart of the machine only this: no start lies in the future.
     """

@@ -19,7 +19,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """One database. ``read`` sees a consistent snapshot; ``write`` holds the write lock.
 
-    Errors about the database itself come as failures that say what to do.
+    Errors about the database itself are raised as failures whose message gives the remedy.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -27,7 +27,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a read transaction; whoever writes in it gets an error."""
+        """Open a read transaction; a write in it is an error."""
         with self._in_plain_words(), self.dialect.engine.connect() as connection:
             self.dialect.begin_read(connection)
             yield connection
@@ -54,7 +54,7 @@ class Database:
         failpoints.reach("transaction-committed")
 
     def marker(self) -> int:
-        """Return a number that is another one after each commit, whoever committed."""
+        """Return a number that changes with each commit, of any process."""
         with self._in_plain_words():
             return self.dialect.marker()
 
@@ -109,7 +109,7 @@ def open_database(dialect: Dialect) -> Database:
 
 
 def schema_revision(connection: Connection) -> str | None:
-    """Return the version of the schema; None where there are no tables of Loopscope."""
+    """Return the version of the schema; None if the database has no tables of Loopscope."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     row = connection.execute(text("select version_num from alembic_version")).first()

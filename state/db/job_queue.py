@@ -1,4 +1,4 @@
-"""The active jobs as a scheduler sees them: without payloads, with everybody who wants them."""
+"""The active jobs as a scheduler sees them: without payloads, with all objects that want them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, 
 
 
 def _wanted_by(connection: Connection) -> dict[str, tuple[Wanting, ...]]:
-    """Return who wants the active jobs, by digest. What an owner says stands behind one's own."""
+    """Return the objects that want each active job, by digest.
+
+    An object's own annotations take precedence over those of its owner.
+    """
     o, j = tables.objects.c, tables.jobs.c
     owner = tables.objects.alias("owner")
     query = (

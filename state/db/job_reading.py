@@ -40,7 +40,7 @@ _ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
 
 
 def get(connection: Connection, job_id: int) -> JobRecord | None:
-    """Return one job with its payload, or None. For who runs it; all others ask for its head."""
+    """Return one job with its payload, or None. For its worker; all others read its head."""
     row = connection.execute(_BY_ID, {"id": job_id}).first()
     return JobRecord(**vars(_head(row)), payload=row.payload) if row else None
 

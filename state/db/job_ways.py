@@ -16,9 +16,9 @@ _REFUSED = (_j.state == "pending") & (_j.reason == CODE_CHANGED)
 
 
 def last_word(connection: Connection, action: Action, key: Key) -> JobHead | None:
-    """Return the newest job of an action that says something to the object ``key``.
+    """Return the newest job of an action that is relevant to the object ``key``.
 
-    A failure on another object's way to the same inputs says nothing about one's own.
+    A failure on another object's way to the same inputs is not.
     """
     for job in of_digest(connection, action.digest):
         if job.state != "failed" or job.object == key or job.way == action.way:

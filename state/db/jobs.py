@@ -45,7 +45,7 @@ __all__ = [
 
 
 class Fenced(Exception):
-    """The job is no longer this worker's: a newer claim, a cancel or an end came first."""
+    """The worker lost the job: a newer claim, a cancel or an end came first."""
 
 
 def enqueue(
@@ -53,7 +53,7 @@ def enqueue(
 ) -> tuple[int, bool]:
     """Return the id of the active job of this digest, adding one if there is none.
 
-    The second value says whether a job was added.
+    The second value is whether a job was added.
     """
     active = find_active(connection, action.digest)
     if active is not None:
@@ -105,7 +105,7 @@ def claim(
 def heartbeat(
     connection: Connection, job_id: int, token: int, lease_seconds: float, *, now: float
 ) -> None:
-    """Extend the lease. Raises Fenced when the job is no longer this worker's."""
+    """Extend the lease. Raises Fenced if this worker lost the job."""
     _own(connection, job_id, token, lease_expires_at=now + lease_seconds)
 
 
@@ -189,9 +189,9 @@ def lose(
     now: float,
     policy: RetryPolicy,
 ) -> bool:
-    """Take back the lease of a worker that died; return whether the job may run again.
+    """Reclaim the lease of a worker that died; return whether the job may run again.
 
-    ``how`` says how it ended ("was killed by signal 9"), empty if nobody knows. Losses are no
+    ``how``: how it ended ("was killed by signal 9"), empty if unknown. Losses do not count as
     attempts: a worker that is killed is not a failing job, but one that is killed again and again
     without ever sealing another shard must not go on for ever. Raises Fenced, also when the lease
     was renewed since ``job`` was read.

@@ -1,4 +1,4 @@
-"""A fingerprint of all that a plan reads from the database, to tell whether it changed."""
+"""A fingerprint of all that a plan reads from the database, to find out whether it changed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _NAME = "leader"
 def announce(
     connection: Connection, process: str, settings: Mapping[str, object], *, now: float
 ) -> LeaderRecord | None:
-    """Record who controls from now on, with workers of its own; return who did before."""
+    """Record the process that leads from now on, with its own workers; return the one before."""
     before = get(connection)
     row = {"name": _NAME, "process": process, "started_at": now, "settings": settings}
     upsert(connection, tables.controllers, row)
@@ -26,13 +26,13 @@ def announce(
 
 
 def get(connection: Connection) -> LeaderRecord | None:
-    """Return who controls, or did last; None if nobody ever did."""
+    """Return the leader, or the last one; None if there was never one."""
     row = connection.execute(select(tables.controllers)).first()
     return LeaderRecord(row.process, row.started_at, row.settings) if row else None
 
 
 def living(connection: Connection) -> LeaderRecord | None:
-    """Return who controls, if that process lives."""
+    """Return the leader, if its process lives."""
     found = get(connection)
     return found if found is not None and process_exists(found.process) else None
 

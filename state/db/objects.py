@@ -97,9 +97,9 @@ def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecor
 
 
 def annotation_values(connection: Connection, annotation: str) -> list[tuple[Key, str]]:
-    """Return the objects that carry an annotation, with what it says, in key order."""
-    said = _o.annotations[annotation].as_string()
-    query = select(_o.kind, _o.namespace, _o.name, said).where(said.is_not(None))
+    """Return the objects that carry an annotation, with its value, in key order."""
+    value = _o.annotations[annotation].as_string()
+    query = select(_o.kind, _o.namespace, _o.name, value).where(value.is_not(None))
     rows = connection.execute(query.order_by(_o.kind, _o.namespace, _o.name))
     return [(Key(*key), value) for *key, value in rows]
 
@@ -189,8 +189,8 @@ def update_status(
 ) -> bool:
     """Record a status that was decided from ``read``; return whether anything changed.
 
-    Raises Conflict when the object is no longer the one that was read, and ValueError when the
-    status claims to have observed what is not there yet, or less than the last one did.
+    Raises Conflict if the object changed since it was read, and ValueError if the status claims to
+    have observed a generation that does not exist yet, or an earlier one than the last status.
     """
     current = get(connection, read.key)
     if current is None or current.resource_version != read.resource_version:
@@ -215,7 +215,7 @@ def update_status(
 def take_ready_away(
     connection: Connection, digest: str, what: str, *, now: float, reason: str = "ArtifactDamaged"
 ) -> list[Key]:
-    """Let no object be Ready that rests on this artifact, which is gone; return all who want it.
+    """Let no object be Ready that rests on this artifact, which is gone; return all that want it.
 
     Call in the transaction that forgets the artifact, so that no crash can fall in between.
     """
@@ -225,13 +225,13 @@ def take_ready_away(
         if record is None or record.status.artifact is None:
             continue
         old = record.status
-        told = [
+        conditions = [
             Condition("Ready", "False", reason, what, record.generation),
             Condition("Reconciling", "True", reason, what, record.generation),
         ]
         status = Status(
             observed_generation=old.observed_generation,
-            conditions=with_transition_times(told, old.conditions, now),
+            conditions=with_transition_times(conditions, old.conditions, now),
             inputs=old.inputs,
         )
         update_status(connection, record, status, record.wanted_digest)
@@ -242,8 +242,8 @@ def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
     """Delete an object and what it owns; return the deleted keys.
 
     An object with finalizers is only marked (``deletionTimestamp``); the rest follows when
-    the last finalizer is gone. Raises KeyError when there is no such object, and Protected
-    before anything is changed when it or something that would go with it is protected.
+    the last finalizer is gone. Raises KeyError if the object does not exist, and Protected,
+    before anything is changed, if it or something that would go with it is protected.
     """
     record = get(connection, key)
     if record is None:

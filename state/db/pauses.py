@@ -20,7 +20,7 @@ def scope_of(key: Key) -> str:
 
 
 def scope_of_name(kind: str, namespace: str, name: str) -> str:
-    """Return the scope of an object that need not exist any more."""
+    """Return the scope of an object, which may have been deleted."""
     return f"{kind.lower()}/{namespace}/{name}"
 
 

@@ -144,7 +144,7 @@ jobs = Table(
 )
 """``payload`` holds all texts of a job and stands last: SQLite reads a row up to the last column
 that is asked for, and the loop asks for all others of every waiting job, twice a second.
-``model``, ``passes``, ``inputs`` and ``way`` say what is to be known of it without reading it."""
+``model``, ``passes``, ``inputs`` and ``way`` hold what is needed without reading it."""
 Index(
     "jobs_one_active_per_digest",
     jobs.c.digest,
@@ -206,7 +206,7 @@ pauses = Table(
     Column("scope", String, primary_key=True),
     Column("created_at", Float, nullable=False),
 )
-"""What is paused: ``all``, ``stage/<stage>`` or ``<kind>/<namespace>/<name>``, kinds in small."""
+"""What is paused: ``all``, ``stage/<stage>`` or ``<kind>/<namespace>/<name>``; lower-case kinds."""
 
 controllers = Table(
     "controllers",
@@ -216,7 +216,7 @@ controllers = Table(
     Column("started_at", Float, nullable=False),
     Column("settings", JSON, nullable=False),
 )
-"""One row, ``leader``: who controls this folder (``<pid>@<start time>``) and under which limits."""
+"""One row, ``leader``: the process that controls (``<pid>@<start time>``), and its limits."""
 
 workers = Table(
     "workers",

@@ -120,7 +120,7 @@ def test_what_was_copied_in_is_forced_to_the_disk_before_it_is_taken_over(queue,
         copy()
         (found,) = compare(queue.state).findings
         assert found.problem == "ArtifactUnindexed"
-        found.mend(queue.state, 20.0)
+        found.repair(queue.state, 20.0)
         faulty.cut_power(lambda: False)
     queue.state.artifacts.verify(queue.known())
 

@@ -1,4 +1,4 @@
-"""``fsck``: what is wrong is found, told and mended; looking changes nothing."""
+"""``fsck``: what is wrong is found, reported and repaired; looking changes nothing."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from loopscope.controller.maintenance.fsck import examine, mend
+from loopscope.controller.maintenance.fsck import examine, repair_findings
 from loopscope.controller.runtime import AnotherController
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
@@ -151,7 +151,7 @@ def test_each_harm_is_found_under_its_name_and_looking_changes_nothing(settled, 
 @each_harm
 def test_each_harm_is_mended_or_healed_by_the_next_run_and_nothing_is_lost(settled, harm):
     harm(settled)
-    mend(settled.state.path, NOW)
+    repair_findings(settled.state.path, NOW)
     left = problems(examine(settled.state.path))
     assert set(left) <= {"ObjectWithoutArtifact"}
     again = Simulation(settled.state.path)
@@ -166,14 +166,14 @@ def test_each_harm_is_mended_or_healed_by_the_next_run_and_nothing_is_lost(settl
 def test_mending_twice_finds_nothing_the_second_time(settled):
     for harm in (flip_a_bit, lose_a_row, put_a_file_into_an_artifact, leave_shards):
         harm(settled)
-    assert len(mend(settled.state.path, NOW).mended) == 4
-    assert mend(settled.state.path, NOW).mended == []
+    assert len(repair_findings(settled.state.path, NOW).repaired) == 4
+    assert repair_findings(settled.state.path, NOW).repaired == []
 
 
 def test_what_is_set_aside_is_kept_with_its_bytes(settled):
     flip_a_bit(settled)
     put_a_file_into_an_artifact(settled)
-    after = mend(settled.state.path, NOW).after
+    after = repair_findings(settled.state.path, NOW).after
     aside = settled.state.artifacts.root / ".quarantine"
     assert (aside / "foreign" / "notes.txt-0").read_text() == "mine"
     assert len(list((aside / "decomposition").iterdir())) == 1
@@ -184,7 +184,7 @@ def test_a_controller_at_work_is_not_disturbed_by_a_repair(settled):
     flip_a_bit(settled)
     before = everything_below(settled.state.path)
     with FileLock(settled.state.leader_lock), pytest.raises(AnotherController):
-        mend(settled.state.path, NOW)
+        repair_findings(settled.state.path, NOW)
     settled.state.leader_lock.unlink(missing_ok=True)
     assert everything_below(settled.state.path) == before
 
@@ -209,7 +209,7 @@ def test_an_artifact_that_was_made_again_after_the_backup_is_taken_over(settled,
     settled.state.database.close()
     copy.replace(settled.state.database.dialect.path)
     assert problems(examine(settled.state.path)) == ["ArtifactReplaced"]
-    assert mend(settled.state.path, NOW).after.findings == []
+    assert repair_findings(settled.state.path, NOW).after.findings == []
 
 
 def test_a_look_during_work_reads_what_is_committed_so_far(settled):
@@ -228,7 +228,7 @@ def test_a_foreign_file_of_any_name_is_told_in_one_printable_line(settled, loops
     lines = [line for line in out.splitlines() if line.startswith("ForeignFile")]
     assert code == 1 and len(lines) == 3
     assert all(line.isprintable() for line in lines)
-    assert mend(settled.state.path, NOW).after.findings == []
+    assert repair_findings(settled.state.path, NOW).after.findings == []
 
 
 def test_a_pipe_in_an_artifact_is_no_file_and_nobody_waits_for_it(settled):
@@ -286,7 +286,7 @@ def test_a_database_that_cannot_be_read_is_told_and_left_alone(settled, damage, 
     damage(settled.state.database.dialect.path)
     before = everything_below(settled.state.path)
     path = settled.state.path
-    seen = mend(path, NOW).after if repair else examine(path)
+    seen = repair_findings(path, NOW).after if repair else examine(path)
     expected = "DatabaseMissing" if damage is Path.unlink else "DatabaseDamaged"
     assert problems(seen) == [expected] and len(seen.whole) == 5
     settled.state.leader_lock.unlink(missing_ok=True)
@@ -304,7 +304,7 @@ def test_an_older_schema_is_told_and_not_migrated_by_looking(settled):
 
 def test_a_lease_that_is_taken_back_counts_as_a_loss_and_is_told(settled):
     kill_a_worker(settled)
-    mend(settled.state.path, NOW)
+    repair_findings(settled.state.path, NOW)
     with settled.state.database.read() as connection:
         (job,) = jobs.listed(connection)
         assert (job.state, job.losses) == ("pending", 1)
@@ -364,4 +364,4 @@ def test_a_broken_promise_of_the_rows_is_found(settled):
     write(settled, lambda connection: connection.exec_driver_sql(statement))
     (found,) = [f for f in examine(settled.state.path).findings if f.problem == "InvariantBroken"]
     assert found.subject.startswith("mapping job ") and found.what.startswith("I12: succeeded")
-    assert found.mend is None and "report it" in ADVICE[found.problem]
+    assert found.repair is None and "report it" in ADVICE[found.problem]

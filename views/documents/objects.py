@@ -11,7 +11,7 @@ from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import iso
 
 _MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
-"""Annotations that say something about this machine, not about the object."""
+"""Annotations that describe this machine, not the object."""
 
 
 class OwnerDocument(TypedDict):
@@ -25,7 +25,7 @@ class OwnerDocument(TypedDict):
 
 
 class Metadata(TypedDict):
-    """What an object is called and how old it is; who deletes or owns it, where somebody does."""
+    """The name, age and labels of an object; its owner and its deletion, if it has them."""
 
     name: str
     namespace: str
@@ -122,7 +122,7 @@ def applicable_document(record: ObjectRecord) -> ApplicableDocument:
     """Return the object as it could be applied again: no status, prompt texts in place.
 
     ``file`` and its format are left out beside ``texts``: the texts are what was run. Where the
-    YAML lay on somebody's machine is left out, too.
+    YAML lay on a machine is left out, too.
     """
     metadata: ApplicableMetadata = {"name": record.key.name, "namespace": record.key.namespace}
     if labels := _own(record.labels):

@@ -1,4 +1,4 @@
-"""The prompts of a decomposition: what it was told of the split, beside what was captured."""
+"""The prompts of a decomposition: the split from its payload, beside what was captured."""
 
 from __future__ import annotations
 

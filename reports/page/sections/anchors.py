@@ -31,9 +31,9 @@ class Capture:
 class Candidates:
     """The candidates of one decomposition with their statistics, best first.
 
-    ``rows`` have the columns of ``features.parquet``. ``cautions`` are what hard negatives say
-    against a latent, ``confirmed`` which anchors passed again on test prompts; ``hard`` is whether
-    there were hard negatives.
+    ``rows`` have the columns of ``features.parquet``. ``cautions`` are the evidence of hard
+    negatives against a latent, ``confirmed`` which anchors passed again on test prompts; ``hard``
+    is whether there were hard negatives.
     """
 
     stage: StageView
@@ -76,7 +76,7 @@ def candidates(view: ExperimentView, side: Side) -> Candidates:
 
 
 def _near_edge(metrics: Mapping[str, Any]) -> str:
-    """Return how many active latents lie within rounding of the edge; older artifacts say none."""
+    """Return how many active latents lie within rounding of the edge, if that was recorded."""
     if "near_edge" not in metrics:
         return NOT_RECORDED
     near, active = metrics["near_edge"], metrics["active"]

@@ -44,7 +44,7 @@ class Figures:
 class MappingSection:
     """A mapping with its gate; ``figures`` is None where no pair was kept.
 
-    ``pairs`` have the columns of ``pairs.parquet``; older gates said nothing of their ``power``.
+    ``pairs`` have the columns of ``pairs.parquet``; older gates did not record their ``power``.
     """
 
     stage: StageView

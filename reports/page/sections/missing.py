@@ -9,6 +9,6 @@ from loopscope.views.experiment import StageView
 
 @dataclass(frozen=True)
 class Missing:
-    """A stage that says why there is nothing; the template shows its problem."""
+    """A stage without a result; the template shows its problem."""
 
     stage: StageView

@@ -1,6 +1,6 @@
 """The contract of a kind of database: what it must bring beside SQLAlchemy Core.
 
-What a second kind must do, and must not, ``tests/conformance/database.py`` asks.
+``tests/conformance/database.py`` tests what a second kind must and must not do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Dialect(Protocol):
     """A database of some kind, known by its place; nothing is opened before it is asked for."""
 
     kind: ClassVar[str]
-    """What it is called, in messages."""
+    """Its name in messages."""
 
     @property
     def place(self) -> str:
@@ -51,16 +51,16 @@ class Dialect(Protocol):
     def begin_write(self, connection: Connection) -> None:
         """Begin a transaction that no other writer is in, having waited for it if need be.
 
-        Raises TerminalFailure when the database is no longer the one that was opened.
+        Raises TerminalFailure if the database was replaced since it was opened.
         """
         ...
 
     def marker(self) -> int:
-        """Return a number that is another one after each commit, whoever committed."""
+        """Return a number that changes with each commit, of any process."""
         ...
 
     def failure(self, error: Exception) -> Failure | None:
-        """Return what an error says about the database itself; None when it is another's fault."""
+        """Return an error of the database itself as a failure; None if the cause is elsewhere."""
         ...
 
     def back_up(self, note: str) -> None:

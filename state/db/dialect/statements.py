@@ -52,7 +52,7 @@ def insert_missing(connection: Connection, table: Table, row: Mapping[str, objec
 def items(document: ColumnElement[Any], name: str) -> TableValuedAlias:
     """Return the items of a list in a JSON column as rows with one JSON column, ``value``.
 
-    There is no row where the list is missing, null or empty.
+    A missing, null or empty list gives no row.
     """
     return func.json_each(document, f'$."{name}"').table_valued(column("value", JSON))
 

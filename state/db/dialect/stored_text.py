@@ -1,7 +1,7 @@
-"""Text on its way into a database: whatever holds bytes that are no UTF-8 is written out.
+"""Text on its way into a database: bytes that are not UTF-8 are escaped.
 
-A path or a message of the system may hold them; databases refuse them, and JSON would give them to
-whoever reads it. Every statement of an engine passes here.
+A path or a message of the system may hold them; databases refuse them, and JSON would pass them on
+to its readers. Every statement of an engine passes here.
 """
 
 from __future__ import annotations

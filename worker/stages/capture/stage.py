@@ -43,7 +43,7 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
     """Write residual, prompts, norms, mean and calibration text; return the status's numbers.
 
     Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
-    ``positions`` says. A capture does not know how its prompts are split.
+    ``positions`` is. A capture does not know how its prompts are split.
     Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired``, ``NotFinite`` or
     ``PreflightFailed``.
     """

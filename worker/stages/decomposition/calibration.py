@@ -27,7 +27,7 @@ SAME_LATENTS_MIN = 0.9
 def calibration_preflight(payload: DecompositionPayload, on_text: ReconstructionSums) -> Preflights:
     """Check L0 and FVU on all tokens of the calibration text, where ranges are given.
 
-    Last tokens of prompts say nothing about a dictionary: they are not what it was trained on.
+    Last tokens of prompts do not characterise a dictionary: it was not trained on them.
     Raises TerminalFailure ``PreflightFailed`` outside of a range.
     """
     if "calibration" not in payload:

@@ -27,7 +27,7 @@ from loopscope.worker.stages.tables import joined
 
 ANCHORS_PER_BLOCK = 16
 PAIR_COLUMNS = PAIRS.without("q_permutation", "edge", "aggregation")
-"""What an anchor's pairs say by themselves; the others follow from the pairs of all anchors."""
+"""Columns that follow from one anchor's pairs; the others need the pairs of all anchors."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Anchor:
     """One anchor: its children (highest cosine first), its table rows, what it leaves out.
 
     ``readings`` counts the anchor's pairs with all fine latents, ``aligned_unobserved`` those of
-    them that have the cosine of a child but no correlation. ``behaves`` [fine] says which fine
-    latents the rule would take as children whatever their cosine, ``correlated`` which reach
-    minCorrelation.
+    them that have the cosine of a child but no correlation. ``behaves`` [fine] marks the fine
+    latents that the rule would take as children whatever their cosine, ``correlated`` those that
+    reach minCorrelation.
     """
 
     coarse: int
@@ -109,7 +109,7 @@ def _compared(
     strata: Indices,
     rules: Rules,
 ) -> dict[str, NDArray[Any]]:
-    """Return what a pair's p is worth: the smallest that was possible, and that of its like."""
+    """Return the context of a pair's p: the smallest possible one, and that of similar pairs."""
     latent = int(pairs["coarse"][0]) if len(pairs["coarse"]) else 0
     columns = coarse.within_condition, fine.within_condition
     smallest = smallest_p(*columns, latent, pairs["fine"], rules.permutations, strata)

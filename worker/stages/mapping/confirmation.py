@@ -67,7 +67,7 @@ def confirm(
 def hard_negative_cautions(
     statistics: LatentStatistics, candidates: Indices, selection: SelectionJson
 ) -> list[str | None]:
-    """Return for each candidate what the hard negatives of the discover split say against it."""
+    """Return for each candidate the evidence of the discover split's hard negatives against it."""
     declared, columns = Selection.model_validate(selection), statistics.columns()
     return [
         declared.caution({name: float(values[latent]) for name, values in columns.items()})

@@ -1,4 +1,4 @@
-"""The controls of one gate: fine dictionaries that know nothing of the concept."""
+"""The controls of one gate: fine dictionaries that are independent of the concept."""
 
 from __future__ import annotations
 

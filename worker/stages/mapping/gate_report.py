@@ -30,7 +30,7 @@ def gate_report(
 
     ``anchors`` come best first, the one at the place ``steered`` is what steering goes along
     (None without anchors), ``summary`` holds the columns of ``coarse_summary.parquet``. The
-    shares say how many of all coarse latents would pass: with a high share a GO is worth little.
+    shares are those of all coarse latents that would pass: with a high one a GO is worth little.
     """
     rule, subfeatures_min = rules.rule, rules.gate.subfeatures_min
     confirmed = confirmation.confirmed

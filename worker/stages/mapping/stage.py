@@ -1,4 +1,4 @@
-"""Mapping: which fine latents belong to the coarse anchors, and what the gate says about it.
+"""Stage *mapping*: which fine latents belong to the coarse anchors, and the gate's answer.
 
 Every number needs prompts, decoders or both: correlations and coverages run over the prompts of
 the capture, cosines over all fine latents.

@@ -137,7 +137,7 @@ def _drawn(
     wanted: list[int],
     targets: list[int],
 ) -> list[int]:
-    """Return for each of ``wanted`` a latent of the side that fires alike and is no target.
+    """Return for each of ``wanted`` a latent of the side that fires alike and is not a target.
 
     Latents that answer to the concept (more active on target, q at most 0.05) are left out: a
     control made of them would be one more arm of the concept.

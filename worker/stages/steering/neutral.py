@@ -52,7 +52,7 @@ class NeutralScores:
     """What all cells do to all neutral texts.
 
     ``kl`` [cells, texts] is the mean KL(clean ‖ cell) over a text's positions, in nats.
-    ``collateral`` maps a dictionary to each cell's change of the latents that are no targets, as a
+    ``collateral`` maps a dictionary to each cell's change of the latents that are not targets, as a
     share of what was there (``changed_activation``), NaN where nothing was.
     """
 

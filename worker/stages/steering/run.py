@@ -61,7 +61,7 @@ class SteeringRun:
         return Intervention(vectors, cleared).to(self.context.device)
 
     def steers(self, cell: Cell) -> bool:
-        """Say whether the cell changes the residual stream."""
+        """Return whether the cell changes the residual stream."""
         return cell.norm > 0 or (self.clamped is not None and cell.arm in self.clamped.members)
 
     @property

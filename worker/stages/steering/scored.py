@@ -104,7 +104,7 @@ class Scored:
         """Return the standard error that the choice of random directions gives their mean.
 
         A direction is a cluster: between as many draws as reached every common strength; 0 with
-        fewer than two, which tell nothing of it.
+        fewer than two, from which it cannot be estimated.
         """
         draws = self._draws().get(RANDOM, [])
         means = [self._mean_over_strengths(values, RANDOM, [draw]) for draw in draws]

@@ -104,7 +104,7 @@ def _keys(scored: Scored) -> Columns:
 
 
 class ArmRow(TypedDict):
-    """What every table of arms says of one arm at one strength."""
+    """The columns that every table of arms has of one arm at one strength."""
 
     arm: str
     strength: float

@@ -61,7 +61,7 @@ class SqliteFile:
     def begin_read(self, connection: Connection) -> None:
         """Begin a read transaction, in which a write is an error.
 
-        A read that turned into a write would fail whenever somebody else wrote meanwhile.
+        A read that turned into a write would fail whenever another process wrote meanwhile.
         """
         cursor = cursor_of(connection)
         cursor.execute("PRAGMA query_only=ON")
@@ -76,7 +76,7 @@ class SqliteFile:
         self._files.check()
 
     def marker(self) -> int:
-        """Return a number that is another one after each commit, whoever committed."""
+        """Return a number that changes with each commit, of any process."""
         if self._marker is None:
             self._marker = bare_connection(self.path, self._patience)
         self._files.check()

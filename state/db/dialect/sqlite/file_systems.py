@@ -10,7 +10,7 @@ from loopscope.state.failures import TerminalFailure
 
 MOUNTS = Path("/proc/mounts")
 LOCAL_VARIABLE = "LOOPSCOPE_LOCAL_FILE_SYSTEMS"
-"""Types, separated by commas, that somebody vouches for."""
+"""Types, separated by commas, that the user vouches for."""
 
 _SERVED = """
 nfs nfs3 nfs4 cifs smb smb2 smb3 smbfs ncp ncpfs afs openafs auristorfs coda 9p davfs ceph lustre

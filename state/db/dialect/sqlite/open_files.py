@@ -1,7 +1,7 @@
 """A check that the files under open SQLite connections still lie at their path.
 
-SQLite goes on with files that were deleted or replaced under it: what it writes then, nobody
-ever reads. So each transaction asks first.
+SQLite goes on with files that were deleted or replaced under it: what it writes then is never
+read. So each transaction checks first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Identity = tuple[int, int]
 class OpenFiles:
     """Remembers a database and its ``-wal`` as they were first seen while connections are open.
 
-    The ``-wal`` appears with the first write, and stays as long as somebody is connected.
+    The ``-wal`` appears with the first write, and stays while any process is connected.
     """
 
     path: Path

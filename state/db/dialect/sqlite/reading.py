@@ -20,9 +20,9 @@ from loopscope.state.db.dialect.sqlite.whole_files import log_of
 class SqliteAsItLies(SqliteFile):
     """A file that is neither migrated nor created; a write transaction fails.
 
-    While somebody uses it, or after a crash, SQLite reads through its ``-wal`` and may renew the
+    While it is in use, or after a crash, SQLite reads through its ``-wal`` and may renew the
     ``-shm`` beside it, which is only an index. Else the file is read as it lies there. Each read
-    opens it anew, because somebody may use it by then.
+    opens it anew, because it may be in use by then.
     """
 
     @cached_property
@@ -38,7 +38,7 @@ class SqliteAsItLies(SqliteFile):
 
     def begin_read(self, connection: Connection) -> None:
         """Begin a read transaction on the files that lie there now."""
-        self._files.forget()  # between two reads, whoever uses it may end, and take the log along
+        self._files.forget()  # between two reads its last user may close it, which removes the log
         super().begin_read(connection)
 
 
@@ -55,6 +55,6 @@ class SqliteCopy(SqliteFile):
 
 
 def refuse_where_others_may_write(path: Path) -> None:
-    """Raise TerminalFailure when somebody can be seen to use a file on a network file system."""
+    """Raise TerminalFailure when a file on a network file system is seen to be in use."""
     if log_of(path).exists():
         refuse_network_file_system(path)

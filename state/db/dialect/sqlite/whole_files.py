@@ -15,18 +15,18 @@ _PARTS = ("", "-wal", "-shm")
 
 
 def log_of(path: Path) -> Path:
-    """Return where the log of a database lies while somebody uses it, or after a crash."""
+    """Return where the log of a database lies while it is in use, or after a crash."""
     return path.with_name(f"{path.name}-wal")
 
 
 def close_to_others(path: Path) -> None:
     """Make the file if there is none, and close it and its like to others, whatever the umask was.
 
-    What its owner may not write stays so: somebody keeps it as an archive.
+    A file that its owner may not write stays so: it is kept as an archive.
     """
     if not path.exists():
         # Never opened by us when it exists: closing it would drop SQLite's locks of this process.
-        with contextlib.suppress(OSError):  # SQLite's own attempt then says what is wrong
+        with contextlib.suppress(OSError):  # SQLite's own attempt then reports what is wrong
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             path.chmod(0o600)
     for file in (path, *path.parent.glob(f"{path.name}-*")):

@@ -1,4 +1,4 @@
-"""SQLite's words about its file, as failures that say what to do."""
+"""SQLite's errors about its file, as failures whose message gives the remedy."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ def failure_of(error: Exception, path: Path, patience_seconds: float) -> Failure
     cause = error.orig if isinstance(error, DatabaseError) else error
     if not isinstance(cause, sqlite3.DatabaseError):
         return None
-    said = str(cause)
+    message = str(cause)
 
     def any_of(words: tuple[str, ...]) -> bool:
-        return any(word in said.lower() for word in words)
+        return any(word in message.lower() for word in words)
 
     if any_of(_FULL) or (any_of(_UNREADABLE) and _is_full(path)):
         return TransientFailure("DiskFull", f"{path} cannot be written: {disk_full_words(path)}")
     if any_of(_BUSY):
         return TransientFailure(
             "DatabaseBusy",
-            f"another process held {path} for more than {patience_seconds:.0f} s ({said}); "
+            f"another process held {path} for more than {patience_seconds:.0f} s ({message}); "
             "try again, and look for a process that hangs",
         )
     if any_of(_DAMAGED):
         return TerminalFailure(
             "DatabaseDamaged",
-            f"{path} is damaged ({said}); run `loopscope rebuild SPECS`: it sets the database "
+            f"{path} is damaged ({message}); run `loopscope rebuild SPECS`: it sets the database "
             "aside, applies the specs and takes over the artifacts without a run",
         )
     if any_of(_READ_ONLY) or (any_of(_UNREADABLE) and not _may_be_written(path)):
         return TerminalFailure(
             "StateNotWritable",
-            f"{path} cannot be written ({said}); give the folder write permission, or "
+            f"{path} cannot be written ({message}); give the folder write permission, or "
             "name another one with --state",
         )
     if any_of(_UNREADABLE):
         return TransientFailure(
             "DatabaseUnreadable",
-            f"the system refused to read or write {path} ({said}); look at the disk and at the "
+            f"the system refused to read or write {path} ({message}); look at the disk and at the "
             "number of open files, then try again",
         )
     return None

@@ -1,4 +1,4 @@
-"""The queue: what is paused, who controls, and where workers compute."""
+"""The queue: what is paused, which process controls, and where workers compute."""
 
 from __future__ import annotations
 

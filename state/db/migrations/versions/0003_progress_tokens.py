@@ -1,4 +1,4 @@
-"""Progress says how many tokens are done, beside its own unit: that is what speed is told in."""
+"""The number of tokens in progress rows, beside their own unit: speed is shown in tokens."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; what is there has not counted any."""
+    """Add the column; it stays empty in the rows that exist."""
     op.add_column("progress", sa.Column("tokens", sa.Integer))

@@ -1,4 +1,4 @@
-"""Who applied what, and the files as they were when they were last applied."""
+"""Field managers and what they applied, and the files as they were when last applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job says which revision of its stage's code its digest names."""
+"""The code revision of a job: the revision of its stage's code that its digest names."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; what is there never said."""
+    """Add the column; it stays empty in the rows that exist."""
     op.add_column("jobs", sa.Column("code_revision", sa.Integer))

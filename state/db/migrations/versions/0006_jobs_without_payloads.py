@@ -1,4 +1,4 @@
-"""What is to be known of a job stands in columns, and its payload behind them."""
+"""Columns for the facts of a job, before its payload."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PROMOTED_LETTERS_MIN = 2
 
 
 def word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
-    """Return what the words of each text say.
+    """Return the outcomes of each text that its words determine.
 
     ``concept`` and ``sibling``: 1 if the text holds a word of that list. ``targetedness``:
     concept minus sibling, above 0 only for what is not merely of the kind. ``different_words``:
@@ -53,12 +53,12 @@ def _found(scored: Scored, words: list[str]) -> dict[Row, list[Mention]]:
 
 
 def _is_intact(scored: Scored, row: Row) -> bool:
-    """Say whether a text holds a token, no special one, and is no loop.
+    """Return whether a text holds a token, holds no special one, and does not loop.
 
     Loops read as *more* fluent than text, so perplexity does not show them.
     """
     tokens = scored.tokens[row]
-    loops = scored.outcomes["distinct_2"][row] < DISTINCT_MIN  # NaN of one token is no loop
+    loops = scored.outcomes["distinct_2"][row] < DISTINCT_MIN  # NaN, of one token, is not a loop
     return bool(tokens) and not loops and scored.special_tokens.isdisjoint(tokens)
 
 

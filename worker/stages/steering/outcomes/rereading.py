@@ -147,7 +147,7 @@ def _fit_probe(run: SteeringRun, hook: str) -> FittedProbe:
         condition: _drawn(prompts["text"][discover & (prompts["condition"] == condition)].tolist())
         for condition in ("target", "neutral")
     }
-    run.model.place(hook)  # refuses a hook that the model has not
+    run.model.place(hook)  # refuses a hook that the model does not have
     target, neutral = (_prompt_means(run, hook, texts) for texts in chosen.values())
     fitted = LinearProbe.fit(target, neutral)
     auroc = probe_auroc(target, neutral, run.payload["sampling"]["seed"])
