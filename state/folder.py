@@ -45,8 +45,9 @@ def open_state(path: Path) -> StateFolder:
             "StateNotWritable",
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
+    database = open_database(database_of(path))  # first: it refuses file systems that are none for it
     _make_private(path)
-    return StateFolder(path, open_database(database_of(path)), artifacts_of(path))
+    return StateFolder(path, database, artifacts_of(path))
 
 
 def database_of(path: Path) -> Dialect:

@@ -63,8 +63,13 @@ class Converged:
     def _stands(self, key: Key, fallen: set[str]) -> bool:
         if key not in self._resting:
             return False
-        awaited = self._awaited.get(key)
-        if awaited is not None and self.artifacts.holds(*awaited):
-            return False
         artifact = self._resting[key]
-        return artifact is None or artifact.digest not in fallen
+        return not self._has_come(key) and (artifact is None or artifact.digest not in fallen)
+
+    def _has_come(self, key: Key) -> bool:
+        """Whether the artifact that an object waits for is there; a failed look is none."""
+        awaited = self._awaited.get(key)
+        try:
+            return awaited is not None and self.artifacts.holds(*awaited)
+        except OSError:  # one place that cannot be looked at must not end the whole resync
+            return False

@@ -38,7 +38,7 @@ class Stock:
     unneeded: list[Stored] = field(default_factory=list)
     """Old enough to be collected."""
     in_grace: list[Stored] = field(default_factory=list)
-    """Stored, but not for long enough."""
+    """Unneeded, but not for long enough."""
     needed: int = 0
     needed_bytes: int = 0
     trash: list[Stored] = field(default_factory=list)

@@ -9,6 +9,7 @@ import pytest
 from loopscope.controller import controller as controller_module
 from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS
 from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.db import jobs, pauses
 from loopscope.state.db.knowledge import knowledge
 from loopscope.state.folder import open_state
@@ -131,6 +132,24 @@ def test_what_waits_is_read_once_until_something_is_written_or_its_artifact_lies
         pauses.resume(connection, "all")
     quiet.resync()
     assert waiting <= set(read)
+
+
+def test_a_place_that_cannot_be_looked_at_ends_no_resync(quiet, read, monkeypatch):
+    with quiet.state.database.write() as connection:
+        pauses.pause(connection, "all", now=quiet.clock.now())
+    quiet.apply({**quiet.get("france", "Experiment").spec, "hook": "blocks.1.hook_resid_post"})
+    for _ in range(3):
+        quiet.clock.advance(quiet.settings.resync_seconds + 1)
+        quiet.step()
+    del read[:]
+
+    def refused(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FolderStore, "holds", refused)
+    quiet.clock.advance(quiet.settings.resync_seconds + 1)
+    quiet.step()
+    assert quiet.controller.trouble is None
 
 
 # -- between resyncs ------------------------------------------------------------------------------

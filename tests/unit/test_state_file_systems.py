@@ -12,6 +12,7 @@ from loopscope.state.db.dialect.sqlite.file_systems import (
     refuse_network_file_system,
 )
 from loopscope.state.failures import TerminalFailure
+from loopscope.state.folder import open_state
 
 
 @pytest.fixture
@@ -119,3 +120,11 @@ def test_opening_refuses_before_anything_is_created(mounts, tmp_path, monkeypatc
     with pytest.raises(TerminalFailure):
         open_database(SqliteFile(tmp_path / "state" / "state.db"))
     assert not (tmp_path / "state").exists()
+
+
+def test_a_state_folder_that_is_refused_stays_empty(mounts, tmp_path, monkeypatch):
+    table = mounts(("/", "nfs"))
+    monkeypatch.setattr(file_systems.refuse_network_file_system, "__defaults__", (table,))
+    with pytest.raises(TerminalFailure, match="use --state on a local disk"):
+        open_state(tmp_path / "state")
+    assert list((tmp_path / "state").iterdir()) == []
