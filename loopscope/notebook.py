@@ -191,7 +191,7 @@ class Experiment:
     @property
     def spec(self) -> Mapping[str, Any]:
         """The spec with its defaults and all prompts, as ``get -o json`` prints it."""
-        return dict(object_document(self._record)["spec"])
+        return dict(object_document(self._record)["spec"])  # a copy: it may be changed
 
     @property
     def status(self) -> StatusDocument:

@@ -165,10 +165,12 @@ class Texts(Spec):
         source = source_of(data) if reader is not None and isinstance(data, dict) else None
         if reader is None or source is None:
             return data
-        if source is IN_PLACE or "texts" not in data:
+        others = [name for name in SOURCE_FIELDS if name in data and name != source.field]
+        if source is IN_PLACE or not others:
             return {**data, "texts": source.read(data, reader)}
-        if not (info.context or {}).get("exported"):
-            raise ValueError(f"give either {source.field} or texts, not both")
+        exported = (info.context or {}).get("exported")
+        if not exported or others != [IN_PLACE.field]:
+            raise ValueError(f"give either {source.field} or {others[0]}, not both")
         return data
 
     @field_validator("texts")

@@ -48,19 +48,19 @@ class LatentReader:
 
 
 @dataclass(frozen=True)
-class Clearing:
-    """Which latents each row clears: 1 or 0 for each latent of all readers, one after another."""
+class Ablation:
+    """Which latents each row ablates: 1 or 0 for each latent of all readers, one after another."""
 
     member: Float[Tensor, "rows latents"]
     readers: tuple[LatentReader, ...]
 
-    def cleared(
+    def ablated(
         self, hidden: Float[Tensor, "given width d_model"]
     ) -> Float[Tensor, "rows width d_model"]:
         """Return Σ a_i(h) w_i over each row's latents, float32.
 
-        A single given row stands for all rows. Rows that clear nothing of a dictionary are not
-        encoded with it.
+        A single given row stands for all rows. Rows that ablate nothing of a dictionary are
+        not encoded with it.
         """
         total = torch.zeros(
             (len(self.member), *hidden.shape[1:]), dtype=torch.float32, device=hidden.device
@@ -82,37 +82,29 @@ class Clearing:
 class Intervention:
     """What each row does to the residual stream at the hook.
 
-    ``vectors`` are added; with a ``clearing`` each row's latents are cleared as well, also where
-    its vector is zero.
+    ``vectors`` are added; with an ``ablation`` each row's latents are ablated as well, also
+    where its vector is zero.
     """
 
     vectors: Float[Tensor, "rows d_model"]
-    clearing: Clearing | None = None
+    ablation: Ablation | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __getitem__(self, rows: slice | list[int]) -> Intervention:
-        clearing = self.clearing
-        if clearing is not None:
-            clearing = replace(clearing, member=clearing.member[rows])
-        return Intervention(self.vectors[rows], clearing)
+        ablation = self.ablation
+        if ablation is not None:
+            ablation = replace(ablation, member=ablation.member[rows])
+        return Intervention(self.vectors[rows], ablation)
 
     def to(self, device: torch.device | str) -> Intervention:
         """Return the same intervention on ``device``."""
-        clearing = self.clearing
-        if clearing is not None:
-            readers = tuple(reader.to(device) for reader in clearing.readers)
-            clearing = Clearing(clearing.member.to(device), readers)
-        return Intervention(self.vectors.to(device), clearing)
-
-    @property
-    def after_clean(self) -> Intervention:
-        """These rows after one that neither adds nor clears anything."""
-        clearing = self.clearing
-        if clearing is not None:
-            clearing = replace(clearing, member=_after_zero(clearing.member))
-        return Intervention(_after_zero(self.vectors), clearing)
+        ablation = self.ablation
+        if ablation is not None:
+            readers = tuple(reader.to(device) for reader in ablation.readers)
+            ablation = Ablation(ablation.member.to(device), readers)
+        return Intervention(self.vectors.to(device), ablation)
 
     def applied(
         self, hidden: Float[Tensor, "given width d_model"], mask: Bool[Tensor, "rows width"]
@@ -122,11 +114,7 @@ class Intervention:
         A single given row is repeated for each row of the intervention.
         """
         vectors = self.vectors[:, None, :]
-        if self.clearing is None:
+        if self.ablation is None:
             return hidden + vectors.to(hidden) * mask[:, :, None].to(hidden)
-        change = (vectors - self.clearing.cleared(hidden)).to(hidden)
+        change = (vectors - self.ablation.ablated(hidden)).to(hidden)
         return hidden + torch.where(mask[:, :, None], change, torch.zeros_like(change))
-
-
-def _after_zero(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "more_rows width"]:
-    return torch.cat([torch.zeros_like(rows[:1]), rows])

@@ -105,7 +105,7 @@ ARMS = Table(
             "norm",
             "float64",
             "length of the vector that is added to the residual stream (with `method: clamp` after "
-            "its latents are cleared); 0 where none is",
+            "its latents are ablated); 0 where none is",
             "residual stream",
         ),
         *(

@@ -18,13 +18,15 @@ from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.worker.stages.tables import write_table
 from tests.artifact_world import run_stages
 from tests.stage_world import World
-from tests.typed_json import misfits
+from tests.typed_json import misfits, required_keys
 
 ROOT = Path(__file__).parents[2]
 ARROW_WORDS = {
     "string": "text", "double": "float64", "float": "float32", "int32": "int32", "int64": "int64",
     "bool": "bool", "list<element: int32>": "list of int32", "list<item: int32>": "list of int32",
 }  # fmt: skip
+PROMISED = json.loads((ROOT / "tests/data/artifact_names.json").read_text(encoding="utf-8"))
+"""By stage and file, written by hand: names are added, none is taken away."""
 KEYS = [(stage, file.name) for stage, files in FILES_BY_STAGE.items() for file in files]
 
 
@@ -57,6 +59,29 @@ def written(worlds, stage, file):
 def test_every_stage_has_declared_files_and_no_name_is_given_twice():
     assert set(FILES_BY_STAGE) == set(CODE_REVISIONS)
     assert len(set(KEYS)) == len(KEYS)
+
+
+def promised(file):
+    """Return what users' notebooks and finished artifacts know of a file: place, names, types."""
+    if isinstance(file, Table):
+        names = {column.name: column.type for column in file.columns}
+    elif isinstance(file, Tensors):
+        names = {tensor.name: tensor.type for tensor in file.tensors}
+    else:
+        names = dict.fromkeys(sorted(required_keys(file.shape)), "key")
+    return {"bundled": file.bundled, "names": names}
+
+
+DECLARED = {
+    f"{stage}/{file.name}": promised(file)
+    for stage, files in FILES_BY_STAGE.items()
+    for file in files
+}
+
+
+@pytest.mark.parametrize("file", sorted(PROMISED.keys() | DECLARED.keys()))
+def test_no_file_column_tensor_or_key_is_renamed_moved_or_gone_and_a_new_one_is_promised(file):
+    assert DECLARED.get(file) == PROMISED.get(file)
 
 
 @pytest.mark.parametrize("stage", FILES_BY_STAGE)

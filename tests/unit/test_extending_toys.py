@@ -115,8 +115,8 @@ class Coarse:
     latents = {"coarse": {"coarse": [7, 31], "fine": []}}
 
 clamped = clamped_latents({"method": "clamp", "coarse": {"dictionary": ref}}, Context(), Coarse())
-cleared = clamped.of(["coarse"]).cleared(x[None])[0]
-np.testing.assert_allclose(cleared, expected[:, [7, 31]] @ tensors["W_dec"][[7, 31]], atol=1e-4)
+ablated = clamped.of(["coarse"]).ablated(x[None])[0]
+np.testing.assert_allclose(ablated, expected[:, [7, 31]] @ tensors["W_dec"][[7, 31]], atol=1e-4)
 """
 
 

@@ -15,7 +15,7 @@ from loopscope.numerics.dictionaries.sparse import encode
 from loopscope.numerics.model.hooks import HookPlace
 from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.numerics.steering.generation import generate, steered_states
-from loopscope.numerics.steering.intervention import Clearing, Intervention, LatentReader
+from loopscope.numerics.steering.intervention import Ablation, Intervention, LatentReader
 from loopscope.numerics.steering.scores import loss_rise, next_token_kl
 from tests.drawn import assert_drawn_alike, next_logits
 from tests.toy_model import toy_model
@@ -40,7 +40,7 @@ def activations(dictionary, x):
 def clamp(vectors, *members, dictionary=TIED, latents=(1, 3)):
     """Rows of vectors, each with 1 or 0 for each of ``latents``."""
     reader = LatentReader.of(dictionary, latents)
-    return Intervention(torch.stack(vectors), Clearing(torch.tensor(members), (reader,)))
+    return Intervention(torch.stack(vectors), Ablation(torch.tensor(members), (reader,)))
 
 
 def test_a_clamped_latent_reads_what_was_wanted_and_everything_else_as_before():
@@ -49,9 +49,9 @@ def test_a_clamped_latent_reads_what_was_wanted_and_everything_else_as_before():
     steered = clamp([wanted * ROWS[1]], [1.0, 0.0])
     after = steered_states(TOY, PLACE, TEXT, steered)[0]
     old, new = activations(TIED, before), activations(TIED, after)
-    assert (old[1:, 1] > 0).any(), "else nothing was cleared"
+    assert (old[1:, 1] > 0).any(), "else nothing was ablated"
     assert torch.equal(after[0], before[0]), "BOS is not steered"
-    # a latent whose pre-activation is below 0 has nothing to be cleared: the vector adds to that
+    # a latent whose pre-activation is below 0 has nothing to be ablated: the vector adds to that
     fired = (old[:, 1] > 0) & (torch.arange(len(TEXT)) > 0)
     assert new[fired, 1].tolist() == pytest.approx([wanted] * int(fired.sum()), rel=1e-5)
     assert torch.allclose(new[1:, [0, 2, 3]], old[1:, [0, 2, 3]], atol=1e-6)
@@ -80,9 +80,9 @@ def test_a_latent_that_does_not_fire_makes_clamping_plain_addition():
 
 def test_a_zero_vector_still_clears_and_a_row_without_latents_does_nothing():
     zero = torch.zeros(WIDTH)
-    cleared, alone = steered_states(TOY, PLACE, TEXT, clamp([zero, zero], [1.0, 1.0], [0.0, 0.0]))
+    ablated, alone = steered_states(TOY, PLACE, TEXT, clamp([zero, zero], [1.0, 1.0], [0.0, 0.0]))
     assert torch.equal(alone, EMBEDDING[TEXT])
-    assert activations(TIED, cleared)[1:, [1, 3]].abs().max() < 1e-6
+    assert activations(TIED, ablated)[1:, [1, 3]].abs().max() < 1e-6
     assert activations(TIED, EMBEDDING[TEXT])[1:, [1, 3]].max() > 0.1
 
 
@@ -133,7 +133,7 @@ def arms_of(architecture):
         LatentReader.of(random_dictionary("standard", latents=40), [30, 4]),
     )
     member = torch.tensor([[1.0, 1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]])
-    return Intervention(3 * torch.randn(3, 32, generator=generator), Clearing(member, readers))
+    return Intervention(3 * torch.randn(3, 32, generator=generator), Ablation(member, readers))
 
 
 @pytest.mark.parametrize("architecture", ["batchtopk", "topk"])
@@ -141,7 +141,7 @@ def arms_of(architecture):
 def test_each_row_clears_its_own_latents_of_every_dictionary(architecture, given):
     arms = arms_of(architecture)
     member = torch.tensor([[1.0, 1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1, 0]])
-    arms = Intervention(arms.vectors, Clearing(member, arms.clearing.readers))
+    arms = Intervention(arms.vectors, Ablation(member, arms.ablation.readers))
     hidden = 2 * torch.randn(given, 6, 32, generator=torch.Generator().manual_seed(9))
     mask = torch.tensor([[False, True, True, True, True, True]]).expand(3, -1)
     found = arms.applied(hidden, mask)
@@ -152,8 +152,8 @@ def test_each_row_clears_its_own_latents_of_every_dictionary(architecture, given
         for dictionary, first, latents in dictionaries:
             read = activations(dictionary, h)
             for place, latent in enumerate(latents, start=first):
-                cleared = read[:, [latent]] * dictionary.w_dec[latent]
-                expected = expected - member[row, place] * cleared
+                ablated = read[:, [latent]] * dictionary.w_dec[latent]
+                expected = expected - member[row, place] * ablated
         assert torch.allclose(found[row, 1:], expected[1:], atol=1e-4)
         assert torch.equal(found[row, 0], h[0])
 
@@ -193,10 +193,10 @@ def change_of(arms):
         for position in range(1, hidden.shape[1]):
             h, first = hidden[0, position], 0
             new = h + arms.vectors[0]
-            for reader in arms.clearing.readers:
+            for reader in arms.ablation.readers:
                 found = reader.activations(h[None])[0]
                 for latent in range(len(reader.columns)):
-                    if arms.clearing.member[0, first + latent]:
+                    if arms.ablation.member[0, first + latent]:
                         new = new - found[latent] * reader.rows[latent]
                 first += len(reader.columns)
             changed[0, position] = new

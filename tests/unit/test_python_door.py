@@ -96,6 +96,8 @@ def test_the_experiments_are_a_mapping_and_a_table(folder):
 def test_status_spec_and_artifacts_are_those_that_get_prints(france):
     assert france.ready and france.status["conditions"][0]["type"] == "Ready"
     assert france.spec["hook"] == "blocks.12.hook_resid_post"
+    france.spec["hook"] = "a notebook's own"
+    assert france.spec["hook"] == "blocks.12.hook_resid_post"
     artifacts = france.artifacts
     assert list(artifacts) == list(KINDS)
     mapping = artifacts["mapping"]

@@ -5,8 +5,11 @@ import unicodedata
 
 import pytest
 
+from loopscope.specs import fields, texts
 from loopscope.specs.errors import InvalidSpec
-from loopscope.specs.fields import normalised
+from loopscope.specs.fields import Texts, normalised
+from loopscope.specs.files import RootedFiles
+from loopscope.specs.texts.source import TextSource
 from loopscope.specs.yaml.loading import load_path
 from loopscope.views.documents.objects import applicable_document
 from tests.hand_built import stored
@@ -43,6 +46,21 @@ def refusal(target):
         return problem.message
 
     return refusal
+
+
+@pytest.fixture
+def data_sets(monkeypatch):
+    """Another source of texts, which is no file."""
+    source = TextSource("dataset", lambda given, _: [f"a text of {given['dataset']}"])
+    monkeypatch.setattr(texts, "TEXT_SOURCES", (*texts.TEXT_SOURCES, source))
+    monkeypatch.setattr(fields, "SOURCE_FIELDS", (*texts.SOURCE_FIELDS, "dataset"))
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_each_field_that_names_texts_excludes_every_other_one(data_sets, tmp_path, exported):
+    context = {"files": RootedFiles(tmp_path, tmp_path), "exported": exported}
+    with pytest.raises(ValueError, match="give either file or dataset, not both"):
+        Texts.model_validate({"file": "t.txt", "dataset": "d"}, context=context)
 
 
 JSON_LINES = "".join(json.dumps({"text": line}) + "\n" for line in LINES)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from loopscope.specs.status import ArtifactJson
+from loopscope.specs.texts import NAMING_FIELDS
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import iso
 
@@ -180,7 +181,7 @@ def _status(record: ObjectRecord) -> StatusDocument:
 
 def _without_files(value: Any) -> Any:
     if isinstance(value, dict):
-        dropped = {"file", "format"} if "texts" in value else set()
+        dropped = {*NAMING_FIELDS, "format"} if "texts" in value else set()
         return {name: _without_files(v) for name, v in value.items() if name not in dropped}
     if isinstance(value, list):
         return [_without_files(item) for item in value]

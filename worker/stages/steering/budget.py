@@ -78,7 +78,7 @@ def _scale(run: SteeringRun) -> float:
 def _solve(run: SteeringRun, texts: NeutralTexts, wanted: list[Cell]) -> tuple[Solution, Floats]:
     """Find each cell's norm, its mean effect on all texts within 2 % of the wanted.
 
-    Return beside it each cell's effect at norm 0: what its arm does by clearing latents.
+    Return beside it each cell's effect at norm 0: what its arm does by ablating latents.
     """
     norms = run.norms()
     unit = run.payload["strengthUnit"]
@@ -100,9 +100,9 @@ def _solve(run: SteeringRun, texts: NeutralTexts, wanted: list[Cell]) -> tuple[S
 
     everything = np.arange(len(texts))
     floor = np.zeros((len(wanted), len(texts)))
-    clearing = [i for i, cell in enumerate(wanted) if run.steers(Cell(cell.arm, cell.strength))]
-    if clearing:
-        floor[clearing] = measure(np.array(clearing), np.zeros(len(clearing)), everything)
+    ablating = [i for i, cell in enumerate(wanted) if run.steers(Cell(cell.arm, cell.strength))]
+    if ablating:
+        floor[ablating] = measure(np.array(ablating), np.zeros(len(ablating)), everything)
     solution = solve_strengths(
         measure,
         everything,

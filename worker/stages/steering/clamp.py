@@ -1,4 +1,4 @@
-"""Clamped steering: which latents each arm clears before its vector is added."""
+"""Clamped steering: which latents each arm ablates before its vector is added."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loopscope.numerics.steering.intervention import Clearing, LatentReader
+from loopscope.numerics.steering.intervention import Ablation, LatentReader
 from loopscope.specs.payloads.steering import SIDES, SteeringPayload
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.steering.arms import Arms
@@ -20,22 +20,22 @@ class ClampedLatents:
 
     ``members`` maps an arm to 1 or 0 for each latent of all readers. An arm that is made of no
     latents (a mean difference, a random direction), ``none`` and arms of words have no entry:
-    they clear nothing.
+    they ablate nothing.
     """
 
     readers: tuple[LatentReader, ...]
     members: dict[str, Tensor]
 
-    def of(self, arms: Sequence[str]) -> Clearing:
-        """Return what each of ``arms`` clears."""
+    def of(self, arms: Sequence[str]) -> Ablation:
+        """Return what each of ``arms`` ablates."""
         nothing = torch.zeros(sum(len(reader.columns) for reader in self.readers))
-        return Clearing(torch.stack([self.members.get(arm, nothing) for arm in arms]), self.readers)
+        return Ablation(torch.stack([self.members.get(arm, nothing) for arm in arms]), self.readers)
 
 
 def clamped_latents(
     payload: SteeringPayload, context: StageContext, arms: Arms
 ) -> ClampedLatents | None:
-    """Return the latents to clear, read once for the whole run; None where arms only add."""
+    """Return the latents to ablate, read once for the whole run; None where arms only add."""
     if payload.get("method", "add") != "clamp":
         return None
     places: dict[tuple[str, int], int] = {}

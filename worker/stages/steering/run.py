@@ -42,7 +42,7 @@ class SteeringRun:
     openings: list[list[int]]
     prefixes: dict[str, list[int]]
     clamped: ClampedLatents | None = None
-    """The latents that arms clear before their vector is added; None where they only add."""
+    """The latents that arms ablate before their vector is added; None where they only add."""
 
     @property
     def place(self) -> HookPlace:
@@ -57,8 +57,8 @@ class SteeringRun:
     def intervention(self, cells: Sequence[Cell]) -> Intervention:
         """Return what each cell does to the residual stream, on the device of the run."""
         vectors = added_vectors(self.arms, cells, self.model.d_model)
-        cleared = self.clamped.of([cell.arm for cell in cells]) if self.clamped else None
-        return Intervention(vectors, cleared).to(self.context.device)
+        ablation = self.clamped.of([cell.arm for cell in cells]) if self.clamped else None
+        return Intervention(vectors, ablation).to(self.context.device)
 
     def steers(self, cell: Cell) -> bool:
         """Return whether the cell changes the residual stream."""
