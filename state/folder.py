@@ -45,7 +45,7 @@ def open_state(path: Path) -> StateFolder:
             "StateNotWritable",
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
-    database = open_database(database_of(path))  # first: it refuses file systems that are none for it
+    database = open_database(database_of(path))  # first: it may refuse the file system
     _make_private(path)
     return StateFolder(path, database, artifacts_of(path))
 
