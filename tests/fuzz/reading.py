@@ -97,7 +97,7 @@ def report_target(folder: Path) -> Callable[[bytes], None]:
             path = choices.one_of(sorted(copy.iterdir()))
             mutate = random.Random(choices.rest())
             path.write_bytes(mutated(path.read_bytes(), mutate))
-            changed = replace(stage, folder=copy, _tables={})
+            changed = replace(stage, folder=copy, _read={})
         try:
             page = render_report(replace(view, stages={**view.stages, name: changed}))
         except Corrupt as damage:
