@@ -52,7 +52,7 @@ def test_all_that_a_stage_loads_of_ours_is_among_its_sources(stage):
 
 def test_a_stage_has_another_hash_when_something_changes_that_it_imports(package):
     before = {stage: SourceCode.read(package).of_stage(stage) for stage in CODE_REVISIONS}
-    edit(package, "numerics/gate/rule")  # imported by the mapping's modules, and by no other stage's
+    edit(package, "numerics/gate/rule")  # imported by the mapping's modules alone
     after = {stage: SourceCode.read(package).of_stage(stage) for stage in CODE_REVISIONS}
     assert [stage for stage in CODE_REVISIONS if before[stage] != after[stage]] == ["mapping"]
 
