@@ -48,10 +48,14 @@ references (`captureRef`, `coarseRef`, `fineRef`, `mappingRef`) name objects of 
 Checks that reach across fields, all made before anything is stored:
 
 - `metadata.name` has at most 52 characters, so that the names of the owned objects stay valid.
-- `file` and `texts` exclude one another, and at least one text must be there. Texts are not blank
-  and differ (case and spacing aside); no prompt is in two of the sets target, neutral and
-  hardNegatives, and no opening of an Experiment's steering is a prompt. A text file has at most
-  16 MiB, a YAML file 4 MiB with at most 100,000 values.
+- `file`, `templates` and `texts` exclude one another, and at least one text must be there. Texts
+  are not blank and differ (case and spacing aside; what a table or templates give twice is left out
+  and counted); no prompt is in two of the sets target, neutral and hardNegatives, and no opening of
+  an Experiment's steering is a prompt. A file of texts has at most 16 MiB and a table 1,000,000
+  rows, a YAML file 4 MiB with at most 100,000 values.
+- `column` and `where` belong to a table (`format: csv`, `tsv`, `jsonl` or `parquet`), `lists` to
+  `templates`. A column exists, a filter leaves at least one row, a sample is no larger than what it
+  is drawn from.
 - With a declared `splits.test` above 0 every condition keeps at least 5 prompts on either side;
   `calibrate` needs a declared `test` above 0 and at least 2 openings.
 - A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either

@@ -24,10 +24,11 @@ from pydantic_core import CoreSchema
 
 from loopscope.specs.hooks import HOOK_PATTERN
 from loopscope.specs.json_values import JsonObject
-from loopscope.specs.texts import SOURCE_FIELDS, source_of
+from loopscope.specs.texts import SOURCE_FIELDS, foreign_options, source_of
+from loopscope.specs.texts.choosing import distinct, sampled
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import lines_of
-from loopscope.specs.texts.source import TextFiles
+from loopscope.specs.texts.source import ReadTexts, TextFiles, TextSource
 
 
 class Spec(BaseModel):
@@ -113,6 +114,7 @@ def located(path: str | None, info: ValidationInfo) -> str | None:
 
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
+LIST_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
@@ -141,51 +143,112 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 HookName = Annotated[str, Field(pattern=HOOK_PATTERN)]
 
 
-class Texts(Spec):
-    """An ordered set of texts: ``file`` (one text per line) or ``texts`` given in place.
+class Sample(Spec):
+    """Some of the texts that were read, chosen by a keyed hash of each text."""
 
-    The lines of ``file`` are embedded in the stored object, so an edit of the file is an edit
-    of the spec.
+    size: Annotated[int, Field(ge=1, le=100_000), Unit("texts")]
+    """How many."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Key of the hash."""
+
+
+class Counted(Spec):
+    """How many texts were read and taken. Written by Loopscope, beside the texts."""
+
+    read: Annotated[int, Field(ge=0), Unit("rows")]
+    """Rows of the table, texts of the templates or lines of the file."""
+    matching: Annotated[int, Field(ge=0), Unit("rows")]
+    """Those that ``where`` leaves."""
+    duplicates: Annotated[int, Field(ge=0), Unit("texts")]
+    """Texts that had come before, case and spacing aside; only the first was taken."""
+    taken: Annotated[int, Field(ge=0), Unit("texts")]
+    """What is left, after the sample."""
+
+
+Value = str | int | float | bool
+ListName = Annotated[str, Field(pattern=LIST_NAME_PATTERN, max_length=63)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Texts(Spec):
+    """An ordered set of texts: from a ``file``, from ``templates``, or ``texts`` given in place.
+
+    What is read is embedded in the stored object, so an edit of the file is an edit of the spec.
     """
 
     model_config = exactly_one(*((name,) for name in SOURCE_FIELDS))
 
     file: str | None = None
-    """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""
-    format: Literal["lines"] | None = None
-    """``lines``: take the lines of ``file`` as they stand. Without it a file that is JSON, JSON
-    Lines, a table or the like, by its ending or as a whole, is refused."""
+    """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored; a table,
+    where ``format`` says so."""
+    format: Literal["lines", "csv", "tsv", "jsonl", "parquet"] | None = None
+    """``csv``, ``tsv``, ``jsonl``, ``parquet``: ``file`` is a table (CSV with a header); ``column``
+    has the texts. ``lines``: take the lines of ``file`` as they stand. Without it a file that is
+    JSON, JSON Lines, a table or the like, by its ending or as a whole, is refused."""
+    column: ColumnName | None = None
+    """The column of the table, or the field of the JSON objects, that holds the texts."""
+    where: dict[ColumnName, Value | tuple[Value, ...]] | None = None
+    """Which rows are taken: those that have this value, or one of these, in each named column. By
+    a column of labels one file gives the prompts of several conditions."""
+    templates: Annotated[tuple[str, ...], Field(min_length=1, max_length=10_000)] | None = None
+    """Texts with names in braces (``The food in {country} was``); every combination of the words
+    in ``lists`` is one text, up to 100,000."""
+    lists: dict[ListName, Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
+    """The words for each name in ``templates``."""
+    sample: Sample | None = None
+    """Take some of what was read; left out, all of it."""
     texts: Annotated[tuple[str, ...], Field(max_length=100_000)] = ()
     """The texts themselves; as in a file, white space at the end of a text is not part of it."""
+    counted: Counted | None = None
+    """How many texts a table, templates or a sample had; written when they are read."""
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, data: Any, info: ValidationInfo) -> Any:
         reader = file_reader(info)
         source = source_of(data) if reader is not None and isinstance(data, dict) else None
-        if reader is None or source is None:
+        if reader is None or source is None or not _is_readable(data):
             return data
+        exported = (info.context or {}).get("exported")
+        if not exported and data.get("counted") is not None:
+            raise ValueError("counted is written by Loopscope when texts are read; remove it")
         others = [name for name in SOURCE_FIELDS if name in data and name != source.field]
         if source is IN_PLACE or not others:
-            return {**data, "texts": source.read(data, reader)}
-        exported = (info.context or {}).get("exported")
+            if (wrong := foreign_options(data, source)) is not None:
+                raise ValueError(wrong)
+            return _with_texts(data, source, reader)
         if not exported or others != [IN_PLACE.field]:
             raise ValueError(f"give either {source.field} or {others[0]}, not both")
         return data
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _names_values(cls, where: Any) -> Any:
+        if not isinstance(where, dict):
+            return where
+        if not where:
+            raise ValueError("where names no column; leave it out to take every row")
+        for column, asked in where.items():
+            if not _is_value_or_values(asked):
+                raise ValueError(
+                    f"expected a value, or a list of values, of column {column!r}; found {asked!r}"
+                )
+        return where
 
     @field_validator("texts")
     @classmethod
     def _are_distinct_and_not_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         seen: dict[str, int] = {}
         for index, text in enumerate(texts, start=1):
-            if not normalised(text):
+            same = normalised(text)
+            if not same:
                 raise ValueError(f"text {index} is blank, nothing of it can be seen; remove it")
             if BYTE_ORDER_MARK in text:
                 raise ValueError(
                     f"text {index} holds a byte order mark (U+FEFF), as where two files were "
                     f"joined ({text[:60]!r}); remove it"
                 )
-            first = seen.setdefault(normalised(text), index)
+            first = seen.setdefault(same, index)
             if first != index:
                 raise ValueError(
                     f"texts {first} and {index} are the same ({text[:60]!r}); keep one"
@@ -202,18 +265,81 @@ class Texts(Spec):
         return self
 
 
+def _is_value_or_values(asked: Any) -> bool:
+    values = asked if isinstance(asked, list | tuple) else [asked]
+    return bool(values) and all(isinstance(one, str | int | float | bool) for one in values)
+
+
+def _is_readable(data: dict[str, Any]) -> bool:
+    """Whether what says how texts are read is of the right types; else its own checks say so."""
+    templates, lists, where = (data.get(name) for name in ("templates", "lists", "where"))
+    words = [templates, *lists.values()] if isinstance(lists, dict) else [templates]
+    sample = data.get("sample")
+    return (
+        isinstance(lists, dict | None)
+        and isinstance(data.get("column"), str | None)
+        and (where is None or (isinstance(where, dict) and bool(where)
+             and all(map(_is_value_or_values, where.values()))))
+        and all(found is None or _is_list_of_texts(found) for found in words)
+        and (sample is None or (isinstance(sample, dict) and _is_count(sample.get("size"))
+             and _is_count(sample.get("seed", 0))))
+    )  # fmt: skip
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _with_texts(data: dict[str, Any], source: TextSource, files: TextFiles) -> dict[str, Any]:
+    """Return a set of texts with those that its source gives, and the labels of its groups."""
+    found = source.read(data, files)
+    matching = len(found.texts)
+    taken = found if found.read is None else distinct(found, normalised)
+    kept = len(taken.texts)
+    sample = data.get("sample")
+    if sample is not None:
+        taken = sampled(taken, sample["size"], sample.get("seed", 0), normalised)
+    given = {**data, "texts": taken.texts}
+    if found.read is not None or sample is not None:
+        given["counted"] = {
+            "read": matching if found.read is None else found.read,
+            "matching": matching,
+            "duplicates": matching - kept,
+            "taken": len(taken.texts),
+        }
+    return _with_labels(given, taken)
+
+
+def _with_labels(data: dict[str, Any], found: ReadTexts) -> dict[str, Any]:
+    groups = data.get("groups")
+    column = groups.get("column") if isinstance(groups, dict) else None
+    if not isinstance(column, str) or not isinstance(groups, dict) or groups.get("labels"):
+        return data
+    if column not in found.columns:
+        known = f"; known: {', '.join(found.columns)}" if found.columns else ""
+        raise ValueError(f"groups.column {column!r} is no column of these texts{known}")
+    return {**data, "groups": {**groups, "labels": found.columns[column]}}
+
+
 class Groups(Spec):
     """Which texts belong together: of one template or source, or mirrors of one another.
 
     Texts of one label, in whichever set, are one group. Whole groups are held out and drawn.
     """
 
-    model_config = exactly_one(("by",), ("file",), ("labels",))
+    model_config = exactly_one(("by",), ("file",), ("column",), ("labels",))
 
     by: Literal["line"] | None = None
     """``line``: the texts at the same place of their sets, where these mirror one another."""
     file: str | None = None
     """Text file, relative to the YAML: one label per line, blank lines ignored."""
+    column: ColumnName | None = None
+    """The column of the texts' table that holds the labels; of texts from ``templates`` either
+    ``template`` or the name of a list."""
     labels: Annotated[tuple[Label, ...], Field(max_length=100_000)] = ()
     """The labels themselves, one for each text."""
 
@@ -230,10 +356,10 @@ class Groups(Spec):
 
     @model_validator(mode="after")
     def _one_way(self) -> Groups:
-        given = [name for name in ("by", "file", "labels") if getattr(self, name)]
-        if given not in (["by"], ["file", "labels"], ["labels"]):
+        given = [name for name in ("by", "file", "column", "labels") if getattr(self, name)]
+        if given not in (["by"], ["file", "labels"], ["column", "labels"], ["labels"]):
             found = " and ".join(given) or "none"
-            raise ValueError(f"expected exactly one of by, file, labels; found {found}")
+            raise ValueError(f"expected exactly one of by, file, column, labels; found {found}")
         return self
 
     def of(self, texts: int) -> tuple[str, ...]:

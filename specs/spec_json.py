@@ -42,12 +42,34 @@ class DictionaryJson(TypedDict, total=False):
     usableOn: str
 
 
+class SampleJson(TypedDict):
+    """How many of the texts that were read are taken."""
+
+    size: int
+    seed: int
+
+
+class CountedJson(TypedDict):
+    """How many texts were read and taken."""
+
+    read: int
+    matching: int
+    duplicates: int
+    taken: int
+
+
 class TextsJson(TypedDict):
-    """Texts, and the file that they were read from."""
+    """Texts, and where they were read from."""
 
     texts: list[str]
     file: NotRequired[str]
     format: NotRequired[str]
+    column: NotRequired[str]
+    where: NotRequired[JsonObject]
+    templates: NotRequired[list[str]]
+    lists: NotRequired[dict[str, list[str]]]
+    sample: NotRequired[SampleJson]
+    counted: NotRequired[CountedJson]
 
 
 class GroupsJson(TypedDict):
@@ -55,6 +77,7 @@ class GroupsJson(TypedDict):
 
     by: NotRequired[str]
     file: NotRequired[str]
+    column: NotRequired[str]
     labels: list[str]
 
 

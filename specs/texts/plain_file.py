@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from loopscope.specs.git_lfs import ADVICE, is_pointer
-from loopscope.specs.texts.source import TextFiles, TextSource
+from loopscope.specs.texts.source import ReadTexts, TextFiles, TextSource
 
 _FORMATS = {
     "JSON Lines": (".jsonl", ".jsonlines", ".ndjson"),
@@ -53,8 +53,10 @@ def lines_of(content: bytes, file: str, *, as_lines: bool = False) -> list[str]:
 
 
 _WHAT_TO_DO = (
-    ", not one text a line; write the texts alone, one a line, into a .txt file, or give them in "
-    "place (texts); if its lines are meant as they stand, write format: lines"
+    ", not one text a line; if it is a table, say which (format: csv, tsv, jsonl or parquet) and "
+    "name the column that holds the texts (column); otherwise write the texts alone, one a line, "
+    "into a .txt file, or give them in place (texts); if its lines are meant as they stand, write "
+    "format: lines"
 )
 
 
@@ -74,10 +76,10 @@ def _json(text: str) -> object:
         return None
 
 
-def _read(given: Mapping[str, Any], files: TextFiles) -> list[str]:
+def _read(given: Mapping[str, Any], files: TextFiles) -> ReadTexts:
     file = given["file"]
-    return lines_of(files.content(file), file, as_lines=given.get("format") == "lines")
+    return ReadTexts(lines_of(files.content(file), file, as_lines=given.get("format") == "lines"))
 
 
-PLAIN_FILE = TextSource("file", _read)
-AS_LINES = TextSource("file", _read, format="lines")
+PLAIN_FILE = TextSource("file", _read, options=("sample",))
+AS_LINES = TextSource("file", _read, format="lines", options=("sample",))

@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from loopscope.specs import kinds, rules, sources, spec_json, splits
-from loopscope.specs.fields import GroupedTexts, Groups, Texts
+from loopscope.specs.fields import Counted, GroupedTexts, Groups, Sample, Texts
 from tests.simulated import experiment_spec, settled_experiment, texts
 from tests.typed_json import ANY_JSON, misfits, required_keys
 
@@ -13,6 +13,8 @@ MODELS = {
     spec_json.ModelSourceJson: sources.ModelSource,
     spec_json.ModelJson: sources.Model,
     spec_json.DictionaryJson: sources.Dictionary,
+    spec_json.SampleJson: Sample,
+    spec_json.CountedJson: Counted,
     spec_json.TextsJson: Texts,
     spec_json.GroupsJson: Groups,
     spec_json.GroupedTextsJson: GroupedTexts,
