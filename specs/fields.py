@@ -6,7 +6,6 @@ validation context. Without one (objects that come back from the store) nothing 
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
@@ -25,10 +24,11 @@ from pydantic_core import CoreSchema
 from loopscope.specs.hooks import HOOK_PATTERN
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.texts import SOURCE_FIELDS, foreign_options, source_of
-from loopscope.specs.texts.choosing import distinct, sampled
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import lines_of
-from loopscope.specs.texts.source import ReadTexts, TextFiles, TextSource
+from loopscope.specs.texts.reading import is_readable, is_value_or_values, with_texts
+from loopscope.specs.texts.same import normalised
+from loopscope.specs.texts.source import TextFiles
 
 
 class Spec(BaseModel):
@@ -143,6 +143,13 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 HookName = Annotated[str, Field(pattern=HOOK_PATTERN)]
 
 
+class Reference(Spec):
+    """The name of another object in the same namespace."""
+
+    name: ObjectName
+    """The object's name."""
+
+
 class Sample(Spec):
     """Some of the texts that were read, chosen by a keyed hash of each text."""
 
@@ -207,7 +214,7 @@ class Texts(Spec):
     def _read(cls, data: Any, info: ValidationInfo) -> Any:
         reader = file_reader(info)
         source = source_of(data) if reader is not None and isinstance(data, dict) else None
-        if reader is None or source is None or not _is_readable(data):
+        if reader is None or source is None or not is_readable(data):
             return data
         exported = (info.context or {}).get("exported")
         if not exported and data.get("counted") is not None:
@@ -216,7 +223,7 @@ class Texts(Spec):
         if source is IN_PLACE or not others:
             if (wrong := foreign_options(data, source)) is not None:
                 raise ValueError(wrong)
-            return _with_texts(data, source, reader)
+            return with_texts(data, source, reader)
         if not exported or others != [IN_PLACE.field]:
             raise ValueError(f"give either {source.field} or {others[0]}, not both")
         return data
@@ -229,7 +236,7 @@ class Texts(Spec):
         if not where:
             raise ValueError("where names no column; leave it out to take every row")
         for column, asked in where.items():
-            if not _is_value_or_values(asked):
+            if not is_value_or_values(asked):
                 raise ValueError(
                     f"expected a value, or a list of values, of column {column!r}; found {asked!r}"
                 )
@@ -263,66 +270,6 @@ class Texts(Spec):
             where = f"{self.file} is empty" if self.file else "neither file nor texts is given"
             raise ValueError(f"expected at least one text, but {where}")
         return self
-
-
-def _is_value_or_values(asked: Any) -> bool:
-    values = asked if isinstance(asked, list | tuple) else [asked]
-    return bool(values) and all(isinstance(one, str | int | float | bool) for one in values)
-
-
-def _is_readable(data: dict[str, Any]) -> bool:
-    """Whether what says how texts are read is of the right types; else its own checks say so."""
-    templates, lists, where = (data.get(name) for name in ("templates", "lists", "where"))
-    words = [templates, *lists.values()] if isinstance(lists, dict) else [templates]
-    sample = data.get("sample")
-    return (
-        isinstance(lists, dict | None)
-        and isinstance(data.get("column"), str | None)
-        and (where is None or (isinstance(where, dict) and bool(where)
-             and all(map(_is_value_or_values, where.values()))))
-        and all(found is None or _is_list_of_texts(found) for found in words)
-        and (sample is None or (isinstance(sample, dict) and _is_count(sample.get("size"))
-             and _is_count(sample.get("seed", 0))))
-    )  # fmt: skip
-
-
-def _is_list_of_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _with_texts(data: dict[str, Any], source: TextSource, files: TextFiles) -> dict[str, Any]:
-    """Return a set of texts with those that its source gives, and the labels of its groups."""
-    found = source.read(data, files)
-    matching = len(found.texts)
-    taken = found if found.read is None else distinct(found, normalised)
-    kept = len(taken.texts)
-    sample = data.get("sample")
-    if sample is not None:
-        taken = sampled(taken, sample["size"], sample.get("seed", 0), normalised)
-    given = {**data, "texts": taken.texts}
-    if found.read is not None or sample is not None:
-        given["counted"] = {
-            "read": matching if found.read is None else found.read,
-            "matching": matching,
-            "duplicates": matching - kept,
-            "taken": len(taken.texts),
-        }
-    return _with_labels(given, taken)
-
-
-def _with_labels(data: dict[str, Any], found: ReadTexts) -> dict[str, Any]:
-    groups = data.get("groups")
-    column = groups.get("column") if isinstance(groups, dict) else None
-    if not isinstance(column, str) or not isinstance(groups, dict) or groups.get("labels"):
-        return data
-    if column not in found.columns:
-        known = f"; known: {', '.join(found.columns)}" if found.columns else ""
-        raise ValueError(f"groups.column {column!r} is no column of these texts{known}")
-    return {**data, "groups": {**groups, "labels": found.columns[column]}}
 
 
 class Groups(Spec):
@@ -387,23 +334,3 @@ class GroupedTexts(Texts):
 
 
 BYTE_ORDER_MARK = "\ufeff"
-
-
-def normalised(text: str) -> str:
-    """Return the form in which two texts count as the same prompt; empty for a blank text.
-
-    Composed and decomposed letters, spacing and case are the same, and what cannot be seen (a
-    zero-width space, a byte order mark) is nothing.
-    """
-    if not text.isascii():
-        seen = "".join(character for character in text if not _is_unseen(character))
-        text = unicodedata.normalize("NFC", seen)
-    return " ".join(text.split()).casefold()
-
-
-_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks without a shape; other invisible characters have the category Cf."""
-
-
-def _is_unseen(character: str) -> bool:
-    return unicodedata.category(character) == "Cf" or character in _FILLERS

@@ -7,8 +7,9 @@ import pytest
 
 from loopscope.specs import fields, texts
 from loopscope.specs.errors import InvalidSpec
-from loopscope.specs.fields import Texts, normalised
+from loopscope.specs.fields import Texts
 from loopscope.specs.files import RootedFiles
+from loopscope.specs.texts.same import normalised
 from loopscope.specs.texts.source import ReadTexts, TextSource
 from loopscope.specs.yaml.loading import load_path
 from loopscope.views.documents.objects import applicable_document
