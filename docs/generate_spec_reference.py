@@ -60,8 +60,12 @@ Checks that reach across fields, all made before anything is stored:
   `calibrate` needs a declared `test` above 0 and at least 2 openings.
 - A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
-- `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;
-  `arms` and `strengths` hold no value twice.
+- `positions: assistant` and `afterTemplate` need `prompts.chat`, the first also `assistantPrefix`,
+  which needs `addGenerationPrompt`; every prompt holds the text of `positions: {{token: …}}`. A
+  chat template that can be read without a network renders the first prompt. `prompts.chat` excludes
+  `steering.systemPrompt`.
+- `aggregation: max` and `mean` need `positions: all` or `assistant`; `partialCosine` does not
+  exceed `minCosine`; `arms` and `strengths` hold no value twice.
 - No word of `lexicon` occurs in an opening, in `neutralText`, in `placeboPrompt` or, in an
   Experiment, in more than 1 % of the neutral prompts; no word counts as lexicon and as `siblings`.
   Without `neutralText` at least 8 packaged texts hold none. `placeboPrompt` needs `systemPrompt`.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loopscope.specs.canonical import digest
+from loopscope.specs.chat_words import CHAT_TEMPLATE, needs_template
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import LOADED_BY_KIND, NODES, REFERENCE_KINDS, nodes_of
 from loopscope.specs.sweep import cell_names
@@ -46,6 +47,14 @@ def object_references(record: ObjectRecord) -> list[Key]:
 
 
 def input_references(record: ObjectRecord) -> list[InputReference]:
-    """Return the model or dictionary that an object's spec names."""
+    """Return the model or dictionary that an object's spec names.
+
+    A model whose own chat template is used is another reference than the same without.
+    """
     loaded = LOADED_BY_KIND.get(record.key.kind)
-    return [InputReference(loaded, record.spec[loaded])] if loaded else []
+    if loaded is None:
+        return []
+    reference = record.spec[loaded]
+    if loaded == "model" and needs_template(record.spec["prompts"]):
+        return [InputReference(loaded, {**reference, CHAT_TEMPLATE: True})]
+    return [InputReference(loaded, reference)]

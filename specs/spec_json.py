@@ -87,12 +87,33 @@ class GroupedTextsJson(TextsJson):
     groups: NotRequired[GroupsJson]
 
 
+class ChatJson(TypedDict):
+    """How texts are put into a chat template."""
+
+    template: str
+    templateText: NotRequired[str]
+    system: NotRequired[str]
+    assistantPrefix: NotRequired[str]
+    addGenerationPrompt: bool
+
+
+class PositionJson(TypedDict, total=False):
+    """One token of each prompt, by one of the two."""
+
+    token: str
+    index: int
+
+
+PositionsJson = Literal["last", "all", "lastContent", "assistant", "afterTemplate"] | PositionJson
+
+
 class PromptSetsJson(TypedDict):
     """The prompts of each condition."""
 
     target: GroupedTextsJson
     neutral: GroupedTextsJson
     hardNegatives: NotRequired[GroupedTextsJson]
+    chat: NotRequired[ChatJson]
 
 
 class SplitsJson(TypedDict):
@@ -195,7 +216,7 @@ class CaptureJson(TypedDict):
     model: ModelJson
     hook: str
     prompts: PromptSetsJson
-    positions: Literal["last", "all"]
+    positions: PositionsJson
     maxTokens: int
     splits: NotRequired[SplitsJson]
     calibrationText: NotRequired[TextsJson]
@@ -253,7 +274,7 @@ class ExperimentJson(TypedDict):
     model: ModelJson
     hook: str
     prompts: PromptSetsJson
-    positions: Literal["last", "all"]
+    positions: PositionsJson
     aggregation: Literal["last", "max", "mean"]
     maxTokens: int
     splits: NotRequired[SplitsJson]

@@ -10,6 +10,8 @@ import re
 from typing import cast
 
 from loopscope.controller.apply.prompts import check_prompts
+from loopscope.inputs.chat_rendering import why_refused
+from loopscope.inputs.chat_templates import chat_template_of
 from loopscope.inputs.dictionaries import (
     DictionaryFacts,
     describe_dictionary,
@@ -19,7 +21,9 @@ from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
+from loopscope.reconcilers.chat import chat_of
 from loopscope.specs import sweep
+from loopscope.specs.chat_words import needs_template
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.steering import SIDES
@@ -73,6 +77,7 @@ def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) 
     """
     memo = memo or HashMemo()
     model, problems = _model(spec, memo)
+    problems += _chat(spec, model)
     found: dict[str, DictionaryFacts] = {}
     for name in SIDES:
         field, dictionary = f"spec.dictionaries.{name}", spec["dictionaries"][name]
@@ -94,8 +99,9 @@ def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) 
 
 
 def check_capture_inputs(spec: CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
-    """Return what is wrong with a Capture's model and hook; empty if nothing."""
-    return _model(spec, memo or HashMemo())[1]
+    """Return what is wrong with a Capture's model, hook and chat template; empty if nothing."""
+    model, problems = _model(spec, memo or HashMemo())
+    return [*problems, *_chat(spec, model)]
 
 
 def check_decomposition_inputs(
@@ -165,6 +171,28 @@ def check_hook(hook: str, model: ModelJson, facts: ModelFacts) -> list[Refusal]:
             f"use blocks.0 to blocks.{facts.n_layers - 1}",
         )
     ]
+
+
+def _chat(spec: ExperimentJson | CaptureJson, model: ModelFacts | None) -> list[Refusal]:
+    """Return why the prompts cannot be put into their chat template; empty if they can.
+
+    Seen by the first of them, and only where the template can be read without a network.
+    """
+    prompts = spec["prompts"]
+    if "chat" not in prompts or (needs_template(prompts) and model is None):
+        return []
+    field = "spec.prompts.chat"
+    template = None
+    try:
+        if needs_template(prompts) and model is not None:
+            template = chat_template_of(model.ref, OFFLINE)
+    except InputRefused as refused:
+        return [(field, refused.message)]
+    except ResolutionPending:
+        return []
+    chat = chat_of(prompts, template)
+    refused_because = why_refused(chat, prompts["target"]["texts"][0]) if chat else None
+    return [(field, refused_because)] if refused_because else []
 
 
 def _model(

@@ -38,18 +38,29 @@ def lines_of(content: bytes, file: str, *, as_lines: bool = False) -> list[str]:
     found = None if as_lines else _BY_ENDING.get(PurePath(file).suffix.lower())
     if found is not None:
         raise ValueError(f"{file} is {found} by its name{_WHAT_TO_DO}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    if "\0" in text:
-        raise ValueError(f"{file} holds the character U+0000; if it is UTF-16, save it as UTF-8")
+    text = decoded(content, file)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     kept = [line.rstrip() for line in lines if line.strip()]
     found = None if as_lines else _whole(text, kept)
     if found is not None:
         raise ValueError(f"{file} is {found} from its first line to its last{_WHAT_TO_DO}")
     return kept
+
+
+def decoded(content: bytes, file: str) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark at its start.
+
+    Raises ValueError for a Git LFS pointer and for another encoding.
+    """
+    if is_pointer(content):
+        raise ValueError(f"{file} {ADVICE}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"{file} holds the character U+0000; if it is UTF-16, save it as UTF-8")
+    return text
 
 
 _WHAT_TO_DO = (

@@ -72,17 +72,6 @@ def check_rows(name: str, rows: int) -> None:
         raise ValueError(f"{name} has more than {ROWS_MAX:,} rows; split it")
 
 
-def decoded(content: bytes, file: str) -> str:
-    """Return a table's text. Raises ValueError for another encoding than UTF-8."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    if "\0" in text:
-        raise ValueError(f"{file} holds the character U+0000; if it is UTF-16, save it as UTF-8")
-    return text
-
-
 def _matching(columns: Columns, where: Mapping[str, Any], rows: int, name: str) -> Sequence[int]:
     """Return the rows that a filter leaves, in their order. Raises ValueError for none."""
     if not rows:

@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from functools import partial
 
+from loopscope.specs.texts.plain_file import decoded
 from loopscope.specs.texts.table import (
     Columns,
     check_rows,
-    decoded,
     refuse_row,
     table_source,
     unknown_column,

@@ -4,7 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from loopscope.specs import rules, sources, spec_json, splits
+from loopscope.specs import chat, rules, sources, spec_json, splits
 from loopscope.specs.fields import Counted, GroupedTexts, Groups, Reference, Sample, Texts
 from loopscope.specs.kinds import capture, decomposition, experiment, mapping, steering
 from tests.simulated import experiment_spec, settled_experiment, texts
@@ -19,6 +19,8 @@ MODELS = {
     spec_json.TextsJson: Texts,
     spec_json.GroupsJson: Groups,
     spec_json.GroupedTextsJson: GroupedTexts,
+    spec_json.ChatJson: chat.Chat,
+    spec_json.PositionJson: chat.Position,
     spec_json.PromptSetsJson: capture.PromptSets,
     spec_json.SplitsJson: splits.Splits,
     spec_json.SelectionJson: rules.Selection,
