@@ -10,7 +10,7 @@ from loopscope.inputs.chat_rendering import SECOND_BOS, ChatRefused, RenderedTex
 from loopscope.specs.payloads.capture import ChatWork
 from loopscope.specs.spec_json import PositionsJson
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.models import LoadedModel
+from loopscope.worker.tokenizers import TextEncoder
 
 _VARIABLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 """Special tokens that templates know by name."""
@@ -69,6 +69,15 @@ class EncodedText:
             raise ValueError(_MISSING.get(str(positions), "the part has no token of its own"))
         return kept
 
+    def part(self, place: int) -> str:
+        """Return what a token belongs to: ``bos``, ``template``, ``text`` or ``assistant``."""
+        if place == 0:
+            return "bos"
+        start, end = self.spans[place]
+        if start >= self.template_end:
+            return "assistant"
+        return "text" if start < self.content[1] and end > self.content[0] else "template"
+
     @property
     def _is_stripped(self) -> bool:
         return self.content[1] - self.content[0] < len(self.text)
@@ -81,11 +90,11 @@ class EncodedText:
 
 
 def encoded_texts(
-    model: LoadedModel, chat: ChatWork | None, texts: Sequence[str], *, spans: bool = True
+    model: TextEncoder, chat: ChatWork | None, texts: Sequence[str], *, spans: bool = True
 ) -> list[EncodedText]:
     """Return each text's tokens, in the chat template if there is one.
 
-    Without ``spans`` those of plain texts are left out. Raises what ``LoadedModel.encode`` raises,
+    Without ``spans`` those of plain texts are left out. Raises what ``encode`` raises,
     ``SpecialTokenInText`` also for the turns of a chat, and ``ChatTemplateRefused``.
     """
     if chat is None:
@@ -102,18 +111,18 @@ def encoded_texts(
     return [_in_template(model, text, one) for text, one in zip(texts, rendered, strict=True)]
 
 
-def leading_bos(model: LoadedModel, tokens: Sequence[int]) -> int:
+def leading_bos(model: TextEncoder, tokens: Sequence[int]) -> int:
     """Return how many BOS tokens a text begins with."""
     return sum(1 for _ in takewhile(lambda token: token == model.bos_token, tokens))
 
 
-def _plain(model: LoadedModel, text: str, spans: bool) -> EncodedText:
+def _plain(model: TextEncoder, text: str, spans: bool) -> EncodedText:
     tokens = model.encode(text)
     own = _spans(model, text)[1] if spans else [(0, 0)] * (len(tokens) - 1)
     return EncodedText(text, text, tokens, [(0, 0), *own], (0, len(text)), len(text))
 
 
-def _in_template(model: LoadedModel, text: str, rendered: RenderedText) -> EncodedText:
+def _in_template(model: TextEncoder, text: str, rendered: RenderedText) -> EncodedText:
     tokens, spans = _spans(model, rendered.text)
     if tokens[:1] != [model.bos_token]:
         tokens, spans = [model.bos_token, *tokens], [(0, 0), *spans]
@@ -122,7 +131,7 @@ def _in_template(model: LoadedModel, text: str, rendered: RenderedText) -> Encod
     return EncodedText(text, rendered.text, tokens, spans, rendered.content, rendered.template_end)
 
 
-def _spans(model: LoadedModel, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+def _spans(model: TextEncoder, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     try:
         found = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     except NotImplementedError:
@@ -134,7 +143,7 @@ def _spans(model: LoadedModel, text: str) -> tuple[list[int], list[tuple[int, in
     return list(found["input_ids"]), [(int(a), int(b)) for a, b in found["offset_mapping"]]
 
 
-def _check_words(model: LoadedModel, words: str) -> None:
+def _check_words(model: TextEncoder, words: str) -> None:
     """Refuse words that would begin or end a turn: they would be read as part of the template."""
     tokens = model.encode(words)[1:]
     unknown = model.tokenizer.unk_token_id
