@@ -100,7 +100,7 @@ def _shown(encoder: TextEncoder, one: EncodedText, name: str, asked: AskedTexts)
         raise TerminalFailure("NoSuchPosition", f"{name}: {error}") from None
     tokens: list[ShownToken] = [
         {
-            "text": str(encoder.tokenizer.decode([token], clean_up_tokenization_spaces=False)),
+            "text": encoder.written(token),
             "id": token,
             "part": one.part(place),
             "read": place in read,

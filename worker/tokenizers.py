@@ -52,6 +52,10 @@ class TextEncoder:
         """The tokens that the tokenizer names as special: BOS, EOS, padding, turns of a chat."""
         return frozenset(self.tokenizer.all_special_ids)
 
+    def written(self, token: int) -> str:
+        """Return a token as it is written out, special ones too."""
+        return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+
     def decode(self, tokens: list[int]) -> str:
         """Return the text of ``tokens`` without special tokens and without any tidying."""
         return str(

@@ -1,5 +1,7 @@
 """Texts in a chat template: exactly one BOS, and each position is the token that is meant."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -137,6 +139,12 @@ def test_a_capture_keeps_the_rows_of_the_tokens_that_are_meant(models, tmp_path,
             row += 1
     assert row == len(found["residual"])
     assert table(folder / "prompts.parquet")["text"] == texts
+    shown = json.loads((folder / "tokens.json").read_text())["prompts"]
+    assert [one["prompt_id"] for one in shown] == ["p0", "p1", "p2", "p3"]
+    words = [token["text"] for token in shown[0]["tokens"] if token["part"] == "text"]
+    assert "".join(words) == texts[0]
+    read = sum(token["read"] for one in shown for token in one["tokens"])
+    assert read == int((found["prompt_index"] < 4).sum())
     assert metrics["preflights"]["begin-of-sequence tokens per prompt"]["measured"] == 1.0
 
 

@@ -32,6 +32,7 @@ from loopscope.worker.encoding import EncodedText, encoded_texts
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.stages.capture.forward_passes import ForwardPasses
 from loopscope.worker.stages.capture.preflights import capture_preflights
+from loopscope.worker.stages.capture.shown import write_shown
 from loopscope.worker.stages.tables import write_document, write_table
 
 TOKENS_PER_BATCH_MAX = 512
@@ -54,6 +55,7 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
     encoded = encoded_prompts(model, payload)
     tokens = [one.tokens for one in encoded]
     kept_places = read_places(payload, encoded)
+    write_shown(model, payload, encoded, kept_places, out)
     ids = [prompt["id"] for prompt in prompts]
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
