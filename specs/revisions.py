@@ -29,43 +29,37 @@ def revisions_of(manifest: Mapping[str, object]) -> dict[Rule, int]:
             for name in OUTCOMES
             if name in inputs
         ]
-    now = _revisions_now()
+    known = _rules()
     return {
         rule: revision
         for rule, revision in revisions
-        if isinstance(rule, str) and rule in now and isinstance(revision, int)
+        if isinstance(rule, str) and rule in known and isinstance(revision, int)
     }
 
 
 def changed_rules(made_by: Mapping[Rule, int]) -> list[str]:
     """Return in words each rule whose revision is another one now, older or newer."""
-    now = _revisions_now()
-    return [revision_words(rule, before) for rule, before in made_by.items() if before != now[rule]]
+    rules = _rules()
+    return [revision_words(rule, n) for rule, n in made_by.items() if n != rules[rule][0]]
 
 
 def newer_rules(made_by: Mapping[Rule, int]) -> list[str]:
     """Return in words each rule whose revision has risen since."""
-    now = _revisions_now()
-    return [revision_words(rule, before) for rule, before in made_by.items() if before < now[rule]]
+    rules = _rules()
+    return [revision_words(rule, n) for rule, n in made_by.items() if n < rules[rule][0]]
 
 
 def revision_words(rule: Rule, before: int) -> str:
     """Return which revision of a rule follows ``before`` now, and what it changed."""
-    now, changes = _revisions_now()[rule], _notes()[rule]
+    now, changes = _rules()[rule]
     notes = [changes[revision] for revision in range(before + 1, now + 1) if revision in changes]
     changed = f": {'; '.join(notes)}" if notes else ""
     return f"{rule} revision {before} -> {now}{changed}"
 
 
-def _revisions_now() -> dict[Rule, int]:
+def _rules() -> dict[Rule, tuple[int, Mapping[int, str]]]:
+    """Return the revision of each rule now, and what each of its revisions changed."""
     return {
-        **CODE_REVISIONS,
-        **{f"outcome {name}": outcome.revision for name, outcome in OUTCOMES.items()},
-    }
-
-
-def _notes() -> dict[Rule, Mapping[int, str]]:
-    return {
-        **REVISION_NOTES,
-        **{f"outcome {name}": outcome.notes for name, outcome in OUTCOMES.items()},
+        **{stage: (CODE_REVISIONS[stage], REVISION_NOTES[stage]) for stage in CODE_REVISIONS},
+        **{f"outcome {name}": (one.revision, one.notes) for name, one in OUTCOMES.items()},
     }
