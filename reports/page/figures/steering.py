@@ -46,14 +46,16 @@ def concept_against_kl(arms: pandas.DataFrame) -> Markup:
     up = ticks(0, 1, 5)
     frame.y_axis(up, [percent(v, 0) for v in up], "texts with a lexicon word")
     frame.x_axis(marks, [compact(v) for v in marks], "next-token KL on neutral text, nats (log)")
+    taken: list[float] = []
     for row in arms[arms["arm"] == "none"].itertuples():
         height = frame.y(row.concept_rate)
         canvas.line(LEFT, height, RIGHT, height, "arm-line arm-none", stroke_dasharray="5 4")
         canvas.text(RIGHT + 6, height + 4, "none", "label arm-none")
+        taken.append(height + 8)
     labels: list[tuple[float, float, str]] = []
     for arm, rows in steered.groupby("arm", sort=False):
         labels.append(_arm(frame, str(arm), rows.sort_values("strength")))
-    _labels(canvas, labels)
+    _labels(canvas, labels, taken)
     return canvas.picture()
 
 
@@ -76,12 +78,13 @@ def _arm(frame: Frame, arm: str, rows: pandas.DataFrame) -> tuple[float, float, 
     return x, y, arm
 
 
-def _labels(canvas: Canvas, labels: list[tuple[float, float, str]]) -> None:
-    """Write each arm's name beside its last point, moved apart where two would overlap.
+def _labels(canvas: Canvas, labels: list[tuple[float, float, str]], taken: list[float]) -> None:
+    """Write each arm's name beside its last point, moved up where it would overlap another one.
 
-    The random draws share one colour and one name, beside the highest of them.
+    ``taken`` holds the heights of the labels that are there: the name of the unsteered arm, which
+    stands at the end of its line, keeps the others off the line as well. The random draws share one
+    colour and one name, beside the highest of them.
     """
-    taken: list[float] = []
     named: set[str] = set()
     for x, y, arm in sorted(labels, key=lambda label: label[1]):
         name = "random draws" if arm.startswith("random-") else arm
