@@ -13,6 +13,7 @@
 #               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)
 # make test-latest  the fast tests with the newest versions of all libraries, in .venv-latest; names
 #               the library that broke them (installs 2 GB once)
+# make test-page  opens reports in a browser (needs a chromium on the path; installs playwright)
 # make chaos-test  kills real processes at every failpoint, at random for two minutes, stops them past
 #               their leases and loses the power twice; `make test` has a short dose of it
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
@@ -23,7 +24,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean
-.PHONY: test-processors test-native test-avx2 test-narrow test-latest
+.PHONY: test-page test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
 
@@ -64,7 +65,7 @@ check: lint
 # that neither of the two processes is left alone with one at the end.
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not long' \
-		--ignore tests/acceptance/test_tutorial.py
+		--ignore tests/acceptance/test_tutorial.py --ignore tests/page
 
 # What is computed differs in its last bits from processor to processor; what is tested must not.
 # Torch, MKL, oneDNN, OpenBLAS and NumPy are each told which instructions they may use; on another
@@ -96,6 +97,12 @@ test-narrow: $(INSTALLED)
 # Makes an environment of its own, on the newest Python of the path or on LATEST_PYTHON.
 test-latest:
 	$(PYTHON) -m tests.latest $(if $(LATEST_PYTHON),--python $(LATEST_PYTHON))
+
+# Chromium comes from the system; where it is missing the tests are skipped, and fail with CI=1.
+test-page: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[page]'
+	$(BIN)/python -m pytest -q tests/page
 
 # Follows docs/tutorial.md to the letter, with the real model: minutes.
 tutorial: $(INSTALLED)
