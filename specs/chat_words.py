@@ -17,4 +17,5 @@ SEVERAL = ("all", "assistant")
 
 def needs_template(sets: Mapping[str, Any]) -> bool:
     """Whether stored prompt sets are put into the template that comes with their model."""
-    return "chat" in sets and sets["chat"]["template"] == OF_THE_MODEL
+    chat = sets.get("chat")
+    return chat is not None and chat["template"] == OF_THE_MODEL and "templateText" not in chat

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from loopscope.specs.artifacts.capture import TOKENS, ShownPrompt
+from loopscope.specs.artifacts.capture import TOKENS, ShownPrompt, ShownTokens
 from loopscope.specs.payloads.capture import CapturePayload
 from loopscope.worker.encoding import EncodedText
 from loopscope.worker.stages.tables import write_document
@@ -43,4 +43,5 @@ def write_shown(
                     ],
                 }
             )
-    write_document(out, TOKENS, {"prompts": shown})
+    record: ShownTokens = {"prompts": shown}
+    write_document(out, TOKENS, record)
