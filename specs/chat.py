@@ -28,12 +28,10 @@ class Chat(Spec):
     """``model``: the template that comes with the model (``chat_template.jinja``,
     ``tokenizer_config.json``, the header of a GGUF file); or a Jinja file, relative to the YAML."""
     template_text: Annotated[str, Field(max_length=TEMPLATE_CHARACTERS_MAX)] | None = None
-    """The template itself, as it was read from the file."""
+    """The template itself, in place of a file; beside a file what was read from it."""
     system: Words | None = None
     """The system message before each text; a template that drops it is refused."""
-    assistant_prefix: (
-        Annotated[str, Field(min_length=1, max_length=WORDS_CHARACTERS_MAX)] | None
-    ) = None
+    assistant_prefix: Words | None = None
     """Words that the assistant has said already; they stand behind the template's end."""
     add_generation_prompt: bool = True
     """End with what begins the assistant's turn."""
@@ -54,15 +52,11 @@ class Chat(Spec):
                 )
             return {**data, "templateText": text}
         if not (info.context or {}).get("exported"):
-            raise ValueError(
-                "templateText is written by Loopscope when the file is read; remove it"
-            )
+            raise ValueError("give either a template that is a file, or templateText, not both")
         return data
 
     @model_validator(mode="after")
     def _fits_together(self) -> Chat:
-        if self.template == OF_THE_MODEL and self.template_text is not None:
-            raise ValueError("templateText belongs to a template that is a file")
         if self.assistant_prefix is not None and not self.add_generation_prompt:
             raise ValueError("assistantPrefix needs addGenerationPrompt: true")
         return self

@@ -10,10 +10,13 @@ from loopscope.controller.apply.admission import check_inputs
 from loopscope.controller.apply.unchanged import named_by
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.reconcilers.references import InputReference
+from loopscope.specs.chat_words import needs_template
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.yaml.loading import load_path
+from loopscope.views.documents.objects import applicable_document
 from tests.chat_templates import CHATML, DROPS_SYSTEM, GEMMA, LLAMA3, TWO_BOS
+from tests.hand_built import stored
 from tests.simulated import Simulation, canonical, capture_spec, experiment_spec, texts
 from tests.unit.test_specs_loading import document
 
@@ -132,6 +135,17 @@ def test_a_template_file_is_read_beside_the_yaml(tmp_path):
     (tmp_path / "x.yaml").write_text(document(prompts=given))
     (item,) = load_path(tmp_path / "x.yaml", tmp_path)
     assert item.manifest.canonical_spec()["prompts"]["chat"]["templateText"] == CHATML
+    stored_prompts = item.manifest.canonical_spec()["prompts"]
+    shown = applicable_document(stored("Capture", "cap", capture_spec(prompts=stored_prompts)))
+    given["chat"] = shown["spec"]["prompts"]["chat"]
+    assert given["chat"] == {"templateText": CHATML, "addGenerationPrompt": True}
+    (tmp_path / "x.yaml").write_text(document(prompts=given))
+    (again,) = load_path(tmp_path / "x.yaml", tmp_path)
+    assert not needs_template(again.manifest.canonical_spec()["prompts"])
+    given["chat"] = {"template": "t.jinja", "templateText": CHATML}
+    (tmp_path / "x.yaml").write_text(document(prompts=given))
+    with pytest.raises(InvalidSpec, match="give either a template that is a file"):
+        load_path(tmp_path / "x.yaml", tmp_path)
     given["chat"] = {"template": "u.jinja"}
     (tmp_path / "x.yaml").write_text(document(prompts=given))
     with pytest.raises(InvalidSpec, match=r"no such file: u\.jinja"):
@@ -152,7 +166,6 @@ def test_a_template_file_is_read_beside_the_yaml(tmp_path):
         ({"positions": {"token": "is", "index": 1}}, "expected either token or index"),
         ({"aggregation": "mean"}, "aggregation mean needs positions: all"),
         ({"chat": {"assistantPrefix": "A", "addGenerationPrompt": False}}, "assistantPrefix needs"),
-        ({"chat": {"templateText": "a"}}, "belongs to a template that is a file"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(changes, words):

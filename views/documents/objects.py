@@ -162,6 +162,7 @@ def _status(record: ObjectRecord) -> StatusDocument:
 def _without_files(value: Any) -> Any:
     if isinstance(value, dict):
         dropped = {*READING_FIELDS} if "texts" in value else set()
+        dropped |= {"template"} if "templateText" in value else set()
         return {name: _without_files(v) for name, v in value.items() if name not in dropped}
     if isinstance(value, list):
         return [_without_files(item) for item in value]
