@@ -47,14 +47,19 @@ def object_references(record: ObjectRecord) -> list[Key]:
 
 
 def input_references(record: ObjectRecord) -> list[InputReference]:
-    """Return the model or dictionary that an object's spec names.
-
-    A model whose own chat template is used is another reference than the same without.
-    """
+    """Return the model or dictionary that an object's spec names."""
     loaded = LOADED_BY_KIND.get(record.key.kind)
     if loaded is None:
         return []
-    reference = record.spec[loaded]
-    if loaded == "model" and needs_template(record.spec["prompts"]):
-        return [InputReference(loaded, {**reference, CHAT_TEMPLATE: True})]
-    return [InputReference(loaded, reference)]
+    if loaded == "model":
+        return [model_reference(record.spec["model"], record.spec["prompts"])]
+    return [InputReference(loaded, record.spec[loaded])]
+
+
+def model_reference(model: Mapping[str, object], prompts: Mapping[str, object]) -> InputReference:
+    """Return the reference to the model that reads these prompts.
+
+    A model whose own chat template is used is another reference than the same without.
+    """
+    asked = {CHAT_TEMPLATE: True} if needs_template(prompts) else {}
+    return InputReference("model", {**model, **asked})

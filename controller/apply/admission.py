@@ -48,9 +48,11 @@ def check_inputs(kind: str, spec: JsonObject, memo: HashMemo | None = None) -> l
             return _check_cells(spec, memo or HashMemo())
         case "Experiment":
             experiment = cast(ExperimentJson, spec)
-            return [*check_prompts(experiment), *check_experiment_inputs(experiment, memo)]
+            problems = [*check_prompts(experiment), *check_experiment_inputs(experiment, memo)]
+            return [*problems, *check_chat(experiment, memo)]
         case "Capture":
-            return check_capture_inputs(cast(CaptureJson, spec), memo)
+            capture = cast(CaptureJson, spec)
+            return [*check_capture_inputs(capture, memo), *check_chat(capture, memo)]
         case "Decomposition":
             return check_decomposition_inputs(cast(DecompositionJson, spec), memo)
         case _:
@@ -77,7 +79,6 @@ def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) 
     """
     memo = memo or HashMemo()
     model, problems = _model(spec, memo)
-    problems += _chat(spec, model)
     found: dict[str, DictionaryFacts] = {}
     for name in SIDES:
         field, dictionary = f"spec.dictionaries.{name}", spec["dictionaries"][name]
@@ -99,9 +100,8 @@ def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) 
 
 
 def check_capture_inputs(spec: CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
-    """Return what is wrong with a Capture's model, hook and chat template; empty if nothing."""
-    model, problems = _model(spec, memo or HashMemo())
-    return [*problems, *_chat(spec, model)]
+    """Return what is wrong with a Capture's model and hook; empty if nothing."""
+    return _model(spec, memo or HashMemo())[1]
 
 
 def check_decomposition_inputs(
@@ -173,26 +173,28 @@ def check_hook(hook: str, model: ModelJson, facts: ModelFacts) -> list[Refusal]:
     ]
 
 
-def _chat(spec: ExperimentJson | CaptureJson, model: ModelFacts | None) -> list[Refusal]:
+def check_chat(spec: ExperimentJson | CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
     """Return why the prompts cannot be put into their chat template; empty if they can.
 
     Seen by the first of them, and only where the template can be read without a network.
     """
     prompts = spec["prompts"]
-    if "chat" not in prompts or (needs_template(prompts) and model is None):
+    if "chat" not in prompts:
         return []
-    field = "spec.prompts.chat"
-    template = None
-    try:
-        if needs_template(prompts) and model is not None:
-            template = chat_template_of(model.ref, OFFLINE)
-    except InputRefused as refused:
-        return [(field, refused.message)]
-    except ResolutionPending:
-        return []
+    field, template = "spec.prompts.chat", None
+    if needs_template(prompts):
+        model, _ = _model(spec, memo or HashMemo())
+        try:
+            template = chat_template_of(model.ref, OFFLINE) if model is not None else None
+        except InputRefused as refused:
+            return [(field, refused.message)]
+        except ResolutionPending:
+            return []
+        if template is None:
+            return []  # what is wrong with the model is said elsewhere
     chat = chat_of(prompts, template)
-    refused_because = why_refused(chat, prompts["target"]["texts"][0]) if chat else None
-    return [(field, refused_because)] if refused_because else []
+    refusal = why_refused(chat, prompts["target"]["texts"][0]) if chat is not None else None
+    return [(field, refusal)] if refusal is not None else []
 
 
 def _model(

@@ -9,7 +9,7 @@ from safetensors.numpy import save
 from loopscope.controller.apply.admission import check_inputs
 from loopscope.controller.apply.unchanged import named_by
 from loopscope.controller.reconcile.resolution import resolve
-from loopscope.reconcilers.references import InputReference
+from loopscope.reconcilers.references import InputReference, input_references
 from loopscope.specs.chat_words import needs_template
 from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.kinds import SPEC_BY_KIND
@@ -192,3 +192,11 @@ def test_a_plain_system_prompt_does_not_go_with_a_chat():
     steering = {**spec["steering"], "systemPrompt": "Be brief."}
     with pytest.raises(ValueError, match=r"does not go with prompts\.chat"):
         experiment_spec(prompts=prompts(FILE), steering=steering)
+
+
+@pytest.mark.parametrize("chat", [None, {"templateText": CHATML}, {"template": "model"}])
+def test_only_a_template_of_the_model_makes_another_reference_of_it(chat):
+    sets = prompts(chat) if chat else experiment_spec()["prompts"]
+    spec = capture_spec(prompts=sets)
+    (reference,) = input_references(stored("Capture", "cap", spec))
+    assert (reference == InputReference("model", spec["model"])) == (chat != {"template": "model"})

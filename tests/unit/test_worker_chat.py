@@ -10,6 +10,7 @@ from loopscope.state.failures import TerminalFailure
 from loopscope.worker.encoding import encoded_texts
 from loopscope.worker.models import load_model
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.steering.run import tokens_of
 from tests.chat_templates import CHATML, GEMMA, LLAMA3, TURNS, TWO_BOS
 from tests.stage_world import World, capture_payload, table
 from tests.tiny_models import folder_reference, save_chat_model
@@ -154,3 +155,10 @@ def test_a_prompt_without_the_position_is_named(models, tmp_path):
     with pytest.raises(TerminalFailure, match="prompt p0 has no position") as failure:
         World(models[CHATML], tmp_path).run(capture, payload)
     assert failure.value.reason == "NoSuchPosition"
+
+
+def test_openings_and_neutral_texts_of_steering_stand_in_the_template(models):
+    model, given = models[GEMMA], chat(GEMMA, assistantPrefix="We")
+    expected = [one.tokens for one in encoded_texts(model, given, ["Is it?", "No."])]
+    assert tokens_of({"chat": given}, model, ["Is it?", "No."]) == expected
+    assert tokens_of({}, model, ["Is it?"]) == [model.encode("Is it?")]
