@@ -77,7 +77,7 @@ def _evidence(
         chosen = [0.0] if arm == UNSTEERED else strengths
         rows = table[(table["arm"] == arm) & table["strength"].isin(chosen)]
         mean = rows.pivot_table(column, "prompt_id", "sample", "mean").loc[openings]
-        return mean.to_numpy(dtype=np.float64)
+        return np.asarray(mean, dtype=np.float64)
 
     known = [*sorted(arms), UNSTEERED]
     budget = verdict.get("budget")
