@@ -59,6 +59,26 @@ def page(case):
     return render_report(ExperimentView.load(*case))
 
 
+def test_the_first_prompts_are_shown_token_by_token_where_a_capture_has_them(
+    page, tmp_path, monkeypatch
+):
+    tokens = [
+        {"text": "<|im_start|>", "part": "bos", "read": False},
+        {"text": HOSTILE, "part": "text", "read": False},
+        {"text": "?", "part": "text", "read": True},
+    ]
+    plain = Payloads._capture
+
+    def in_a_template(self, stage, out):
+        document(out / "tokens.json", {"prompts": [{"prompt_id": "target-0000", "tokens": tokens}]})
+        return plain(self, stage, out)
+
+    monkeypatch.setattr(Payloads, "_capture", in_a_template)
+    shown = render_report(ExperimentView.load(*build(tmp_path)))
+    assert '<span class="soft">&lt;|im_start|&gt;</span>' in shown and "<mark>?</mark>" in shown
+    assert HOSTILE not in shown and '<ul class="tokens">' not in page
+
+
 def scripts(page: str) -> list[tuple[str, str]]:
     """Return attributes and content of every script element."""
     return re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
