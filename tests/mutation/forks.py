@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -169,6 +170,7 @@ def _be_a_child(folder: Path, work: Work, limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.environ["TMPDIR"] = str(folder)
+        tempfile.tempdir = None  # where the parent's temporary files lie is remembered
         answer = work(folder)
         unfinished = folder / "answer.part"
         unfinished.write_text(json.dumps(answer))

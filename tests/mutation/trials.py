@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -86,17 +86,37 @@ class _Running:
     mutant: Mutant
     waiting: list[list[Traced]]
     left_out: int
+    handful: list[Traced] = field(default_factory=list)
     tried: list[Traced] = field(default_factory=list)
+    doubted: str | None = None
+    """The test that failed, while it runs once more without the mutant."""
     began: float = field(default_factory=time.monotonic)
 
 
-class Trials:
-    """The children that try mutants; yields each trial as it ends."""
+Attempt = Callable[[Mutant | None, Sequence[str], Path], dict[str, Any]]
+"""Run tests in this process, with a mutant or without, and say what came of it."""
 
-    def __init__(self, sources: Sources, children: Children, processes: int) -> None:
+
+class Trials:
+    """The children that try mutants; yields each trial as it ends.
+
+    A test that fails kills only if it passes alone without the mutant, which is asked once.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        children: Children,
+        processes: int,
+        attempt: Attempt,
+        seconds_min: float = SECONDS_MIN,
+    ) -> None:
         self.sources = sources
         self.children = children
         self.processes = processes
+        self.attempt = attempt
+        self.seconds_min = seconds_min
+        self.passes: dict[str, bool] = {}
 
     def run(
         self, wanted: Sequence[tuple[Mutant, list[Traced]]], seconds_max: float
@@ -113,25 +133,53 @@ class Trials:
                     yield self._ended(one, "uncovered", None)
                     continue
                 running[mutant.key] = one
-                self._start(one)
+                self._next_handful(one)
             if running:
                 ended = self.children.next_ended()
                 one = running[ended.name]
-                outcome, by = _judged(ended)
-                if outcome == "survived" and one.waiting:
-                    self._start(one)
+                outcome, by = self._judged(one, *_judged(ended))
+                if outcome == "doubted":
+                    continue
+                if outcome == "survived" and self._next_handful(one):
                     continue
                 del running[ended.name]
                 yield self._ended(one, outcome, by)
 
-    def _start(self, one: _Running) -> None:
-        tests = one.waiting.pop(0)
-        one.tried += tests
-        cpu_seconds = SECONDS_MIN + TIMES * sum(test.seconds for test in tests)
+    def _judged(self, one: _Running, outcome: str, by: str | None) -> tuple[str, str | None]:
+        """Return what counts; "doubted" if something runs for it."""
+        if one.doubted is not None:
+            test, one.doubted = one.doubted, None
+            self.passes[test] = outcome == "survived"
+            outcome, by = "killed", test
+        if outcome != "killed" or by not in {test.name for test in one.handful}:
+            return outcome, by
+        if by not in self.passes:
+            one.doubted = by
+            self._start(one, None, [test for test in one.handful if test.name == by])
+        elif self.passes[by]:
+            return "killed", by
+        else:
+            self._start(one, one.mutant, self._sound(one.handful))
+        return "doubted", None
+
+    def _sound(self, tests: list[Traced]) -> list[Traced]:
+        return [test for test in tests if self.passes.get(test.name, True)]
+
+    def _next_handful(self, one: _Running) -> bool:
+        """Start the next tests of a mutant, if there are such."""
+        if not one.waiting:
+            return False
+        one.handful = one.waiting.pop(0)
+        one.tried += self._sound(one.handful)
+        self._start(one, one.mutant, self._sound(one.handful))
+        return True
+
+    def _start(self, one: _Running, mutant: Mutant | None, tests: list[Traced]) -> None:
+        cpu_seconds = self.seconds_min + TIMES * sum(test.seconds for test in tests)
         names = [test.name for test in tests]
         self.children.start(
             one.mutant.key,
-            lambda folder: attempt(self.sources, one.mutant, names, folder),
+            lambda folder: self.attempt(mutant, names, folder),
             Limits(cpu_seconds),
         )
 
@@ -148,22 +196,38 @@ class Trials:
         )
 
 
-def attempt(sources: Sources, mutant: Mutant, names: list[str], folder: Path) -> dict[str, Any]:
-    """Plant a mutant in this process for good and run tests; return what came of it."""
-    file = (sources.root / mutant.path).resolve()
-    try:
-        planted = plant(file, mutant.applied(sources.of(mutant.path)))
-        importlib.import_module(sources.module(mutant.path))
-    except BaseException as refused:
-        return {"outcome": "unviable", "by": f"{type(refused).__name__}: {refused}"[:200]}
-    if not planted():
-        return {"outcome": "broken", "by": "imported before the mutant was planted"}
-    chosen = Chosen(names)
-    code = run_pytest(sorted({name.partition("::")[0] for name in names}), folder, [chosen], "-x")
-    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
-        return {"outcome": "broken", "by": f"{code.name} for {', '.join(names)}"[:200]}
-    outcome = "survived" if code == pytest.ExitCode.OK else "killed"
-    return {"outcome": outcome, "by": chosen.failed or (code.name if code else None)}
+@dataclass(frozen=True)
+class Cold:
+    """Attempts in a process that has not imported the code yet; any mutant can be tried so."""
+
+    sources: Sources
+
+    def attempt(self, mutant: Mutant | None, names: Sequence[str], folder: Path) -> dict[str, Any]:
+        """Plant a mutant in this process for good and run tests; return what came of it."""
+        if mutant is not None:
+            refused = self._planted(mutant)
+            if refused is not None:
+                return refused
+        if not names:
+            return {"outcome": "survived", "by": None}
+        chosen = Chosen(names)
+        files = sorted({name.partition("::")[0] for name in names})
+        code = run_pytest(files, folder, [chosen], "-x")
+        if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+            return {"outcome": "broken", "by": f"{code.name} for {', '.join(names)}"[:200]}
+        outcome = "survived" if code == pytest.ExitCode.OK else "killed"
+        return {"outcome": outcome, "by": chosen.failed or (code.name if code else None)}
+
+    def _planted(self, mutant: Mutant) -> dict[str, Any] | None:
+        file = (self.sources.root / mutant.path).resolve()
+        try:
+            planted = plant(file, mutant.applied(self.sources.of(mutant.path)))
+            importlib.import_module(self.sources.module(mutant.path))
+        except BaseException as refused:
+            return {"outcome": "unviable", "by": f"{type(refused).__name__}: {refused}"[:200]}
+        if not planted():
+            return {"outcome": "broken", "by": "imported before the mutant was planted"}
+        return None
 
 
 def _judged(ended: Ended) -> tuple[str, str | None]:
