@@ -159,7 +159,7 @@ def _kill_group(leader: int) -> None:
 def _be_a_child(folder: Path, work: Work, limits: Limits) -> None:
     """Do the work and end; never return."""
     try:
-        os.setsid()
+        os.setpgrp()  # not a session: a scheduler may weigh sessions against one another
         atexit._clear()  # what the parent cleans up at its end is not the child's
         with (folder / "printed").open("w") as printed:
             os.dup2(printed.fileno(), 1)
