@@ -34,6 +34,7 @@ class Warm:
     session: pytest.Session
     sources: Sources
     living: Living
+    items: dict[str, pytest.Item]
     at_import: dict[str, frozenset[int]]
     """The lines of each file that ran while modules were imported."""
 
@@ -49,7 +50,7 @@ class Warm:
             if refused is not None:
                 return refused
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(folder)
-        return self._run(frozenset(names))
+        return self._run(names)
 
     def _changed(self, mutant: Mutant) -> dict[str, Any] | None:
         file = (self.sources.root / mutant.path).resolve()
@@ -64,16 +65,16 @@ class Warm:
             return {"outcome": COLD, "by": str(refused)[:200]}
         return None
 
-    def _run(self, names: frozenset[str]) -> dict[str, Any]:
+    def _run(self, names: Sequence[str]) -> dict[str, Any]:
         chosen = Chosen(names)
         self.session.config.pluginmanager.register(chosen)
         capture = self.session.config.pluginmanager.getplugin("capturemanager")
         capture.start_global_capturing()
-        items = [item for item in self.session.items if item.nodeid in names]
-        if len(items) < len(names):
-            missing = names - {item.nodeid for item in items}
+        missing = [name for name in names if name not in self.items]
+        if missing:
             return {"outcome": "broken", "by": f"not collected: {', '.join(missing)}"[:200]}
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        items = [self.items[name] for name in names]
+        for item, following in zip(items, [*items[1:], None], strict=False):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if chosen.failed:
                 return {"outcome": "killed", "by": chosen.failed}
@@ -94,7 +95,8 @@ def with_collected(
         living = Living([(sources.root / path).resolve() for path in files])
         gc.collect()
         gc.freeze()  # children share what no collector touches
-        work(Warm(session, sources, living, at_import))
+        items = {item.nodeid: item for item in session.items}
+        work(Warm(session, sources, living, items, at_import))
 
     run_pytest(tests, scratch, [_Instead(go_on)])
 
