@@ -100,6 +100,7 @@ def test_a_bad_file_leaves_the_last_good_version_and_prunes_nothing(world):
     world.scan()
     assert world.names() == {"a", "b"}
     assert world.simulation.event_reasons("a")[0] == "InvalidSpec"
+    assert "Warning" in next(e for e in world.simulation.rows()["events"] if "InvalidSpec" in e)
     before = world.simulation.rows()
     world.scan()
     assert world.simulation.rows() == before, "said once"

@@ -141,3 +141,8 @@ def test_budgets_on_two_texts_made_supported_of_nothing_and_their_error_forbids_
     worlds = 120
     assert share_supported(2, 1000, worlds, aware=False) > 0.06
     assert share_supported(2, 1000, worlds, aware=True) <= 0.025
+
+
+def test_a_slope_of_one_opening_has_no_error_of_its_own():
+    arm = ArmAtBudgets(np.array([[0.1], [0.3]]), np.array([[0.2], [0.5]]))
+    assert slopes(arm, None) == pytest.approx([0.3 / math.log(3)] * 2)

@@ -1,5 +1,6 @@
 """``rebuild``: a lost database comes back from the specs and the artifacts, without a run."""
 
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_a_healthy_database_is_only_set_aside_when_told_so(world):
     with pytest.raises(TerminalFailure) as refused:
         world.rebuild()
     assert refused.value.reason == "DatabaseHealthy" and "--replace-healthy" in str(refused.value)
+    assert re.search(r"is whole and holds \d+ objects, with", str(refused.value))
     assert world.database.read_bytes() == before
     assert Path(world.rebuild(healthy_too=True).set_aside).read_bytes() == before
     assert world.run_again() == [] and world.after == world.before

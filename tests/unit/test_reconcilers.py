@@ -282,6 +282,13 @@ def test_a_dictionary_of_another_model_needs_a_human_or_leave_to_use_it():
     assert decomposition.desired(decomposition_snapshot(upstream, facts, spec)).action
 
 
+def test_a_dictionary_of_another_hook_may_be_used_by_leave():
+    facts = {**DICTIONARY, "hook_name": "blocks.1.hook_resid_pre"}
+    dictionary = {**DECOMPOSITION["dictionary"], "usableAt": "any"}
+    spec = {**DECOMPOSITION, "dictionary": dictionary}
+    assert decomposition.desired(decomposition_snapshot(facts=facts, spec=spec)).action
+
+
 def test_a_decomposition_rests_on_content_not_on_thresholds():
     base = digest_of(decomposition.desired(decomposition_snapshot()))
     loose = {**DECOMPOSITION, "selection": {**DECOMPOSITION["selection"], "top": 1}}

@@ -238,3 +238,8 @@ def test_the_index_gives_back_what_was_recorded_and_forgets(store, tmp_path):
         assert artifact_index.listed(connection) == [record]
         artifact_index.forget(connection, DIGEST)
         assert artifact_index.get(connection, DIGEST) is None
+
+
+def test_a_manifest_with_something_that_is_no_number_is_refused(store):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        sealed(store, metrics={"n": float("nan")})

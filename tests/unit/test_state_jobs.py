@@ -301,3 +301,14 @@ def test_a_retry_is_a_new_job_with_fresh_attempts(queue):
     assert queue.retry(job.id, now=6.0) == new.id, "not a second time while one is active"
     with pytest.raises(KeyError):
         queue.retry(999, now=6.0)
+
+
+SEEN = Progress(1, "Capturing", 1, 2, "prompts", 9.0, 9.0)
+
+
+def test_who_is_fenced_reads_what_became_of_the_job(queue):
+    job_id = queue.add()
+    with pytest.raises(Fenced, match="is pending under token 0, not running under token 1"):
+        queue.report_progress(job_id, 1, SEEN)
+    with pytest.raises(Fenced, match="is gone, not running under token 1"):
+        queue.report_progress(job_id + 1, 1, SEEN)
