@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.mutation.covering import Covering, Traced
 from tests.mutation.forks import Children
 from tests.mutation.operators import Mutant
-from tests.mutation.recording import Record
+from tests.mutation.recording import Record, Trial
 from tests.mutation.trials import Cold, Readers, Sources, Trials, covering_tests
 from tests.mutation.warm import COLD, Warm, with_collected
 
@@ -44,8 +44,12 @@ class Round:
         judged = self._warm(pairs) if warm else set()
         rest = [pair for pair in pairs if pair[0].key not in judged]
         with closing(Children(self.scratch)) as children:
-            trials = Trials(self.sources, children, self.processes, Cold(self.sources).attempt)
+            cold = Cold(self.sources).attempt
+            trials = Trials(self.sources, children, self.processes, cold, earlier=self._earlier())
             return self._run(trials, rest, set())
+
+    def _earlier(self) -> list[Trial]:
+        return [each for each in self.record.trials().values() if each.outcome == "killed"]
 
     def _warm(self, pairs: list[tuple[Mutant, list[Traced]]]) -> set[str]:
         """Try what can be tried in a warm process, which ends; return the keys of what was."""

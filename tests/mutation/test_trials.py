@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from tests.mutation import covering
+from tests.mutation.covering import Traced
 from tests.mutation.forks import Children, Limits
 from tests.mutation.operators import mutants_of
 from tests.mutation.recording import Record, Trial
 from tests.mutation.rounds import Round
-from tests.mutation.trials import Sources
+from tests.mutation.trials import Sources, Trials
 
 TOY = """\
 LIMIT = 3
@@ -106,6 +107,20 @@ def test_a_mutant_that_cannot_be_imported_is_not_viable(tried, tmp_path):
     toy = tmp_path / "toy.py"
     toy.write_text(TOY + "\n\nassert LIMIT == 3\n")
     assert tried("<module>")["constant: 3 → 4"].outcome == "unviable"
+
+
+def test_what_killed_another_mutant_of_the_file_runs_first():
+    tests = [Traced(name, 1.0, {}) for name in ("a", "b", "c", "d")]
+    toy = [m for m in mutants_of("toy.py", TOY.encode()) if "clamped: widen" in m.key]
+    killed = {"outcome": "killed", "line": 1, "source": "", "tests": 1, "left_out": 0}
+    earlier = [
+        Trial(key=f"{place}: drop: x → y", by=by, seconds=1.0, **killed)
+        for place, by in [
+            ("toy.py counted", "d"), ("toy.py clamped", "c"), ("other.py clamped", "b"),
+        ]
+    ]  # fmt: skip
+    trials = Trials(None, None, 1, None, earlier=earlier)
+    assert [test.name for test in trials._likely_first(toy[0], tests)] == ["c", "d", "a", "b"]
 
 
 def test_a_test_that_fails_without_the_mutant_as_well_kills_nothing(tried, tmp_path):

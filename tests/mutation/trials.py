@@ -6,8 +6,8 @@ import ast
 import hashlib
 import importlib
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from tests.mutation.running import Chosen, run_pytest
 
 HANDFUL_SECONDS = (3.0, 30.0, 300.0)
 """Traced seconds of the first tests, the next, and those after them; the rest follows at once."""
+LIKELY_MAX = 12
+"""So many of the tests that killed others of a file come before the quick ones."""
 SECONDS_MIN, TIMES = 30.0, 5.0
 """A child may take so many times the traced seconds of its tests, and the imports on top."""
 
@@ -110,6 +112,7 @@ class Trials:
         processes: int,
         attempt: Attempt,
         seconds_min: float = SECONDS_MIN,
+        earlier: Iterable[Trial] = (),
     ) -> None:
         self.sources = sources
         self.children = children
@@ -117,6 +120,9 @@ class Trials:
         self.attempt = attempt
         self.seconds_min = seconds_min
         self.passes: dict[str, bool] = {}
+        self.killers: dict[str, Counter[str]] = defaultdict(Counter)
+        for trial in earlier:
+            self._learn(trial)
 
     def run(
         self, wanted: Sequence[tuple[Mutant, list[Traced]]], seconds_max: float
@@ -127,7 +133,7 @@ class Trials:
         while waiting or running:
             while waiting and len(running) < self.processes:
                 mutant, tests = waiting.pop(0)
-                within = _within(tests, seconds_max)
+                within = _within(self._likely_first(mutant, tests), seconds_max)
                 one = _Running(mutant, _handfuls(within), len(tests) - len(within))
                 if not tests:
                     yield self._ended(one, "uncovered", None)
@@ -144,6 +150,21 @@ class Trials:
                     continue
                 del running[ended.name]
                 yield self._ended(one, outcome, by)
+
+    def _learn(self, trial: Trial) -> None:
+        if trial.by is not None:
+            for place in (trial.key.partition(" ")[0], trial.key.partition(": ")[0]):
+                self.killers[place][trial.by] += 1
+
+    def _likely_first(self, mutant: Mutant, tests: list[Traced]) -> list[Traced]:
+        """Move tests to the front that killed others of its function, then of its file."""
+        in_function = self.killers[mutant.key.partition(": ")[0]]
+        in_file = self.killers[mutant.path]
+        known = sorted(
+            (test for test in tests if in_file[test.name]),
+            key=lambda test: (-in_function[test.name], test.seconds / in_file[test.name]),
+        )[:LIKELY_MAX]
+        return [*known, *(test for test in tests if test not in known)]
 
     def _judged(self, one: _Running, outcome: str, by: str | None) -> tuple[str, str | None]:
         """Return what counts; "doubted" if something runs for it."""
@@ -184,7 +205,7 @@ class Trials:
         )
 
     def _ended(self, one: _Running, outcome: str, by: str | None) -> Trial:
-        return Trial(
+        trial = Trial(
             key=one.mutant.key,
             line=one.mutant.line,
             source=self.sources.digest(one.mutant.path),
@@ -194,6 +215,9 @@ class Trials:
             left_out=one.left_out,
             seconds=round(time.monotonic() - one.began, 1),
         )
+        if outcome == "killed":
+            self._learn(trial)
+        return trial
 
 
 @dataclass(frozen=True)
