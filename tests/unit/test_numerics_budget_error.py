@@ -95,6 +95,10 @@ def test_an_arm_is_read_off_between_two_strengths_and_nowhere_else():
     assert not isinstance(middle, str)
     assert middle.scores == pytest.approx([0.5, 0.3])
     assert middle.effects == pytest.approx([0.25, 0.25])
+    for end, scores in ((0.1, [0.2, 0.0]), (0.4, [0.8, 0.6])):
+        found = read_off(arm, end)
+        assert not isinstance(found, str)
+        assert found.scores == pytest.approx(scores)
     outside = read_off(arm, 0.5)
     assert isinstance(outside, str)
     assert "from 0.1 to 0.4 nats, and 0.5 lies outside" in outside

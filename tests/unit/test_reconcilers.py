@@ -232,7 +232,8 @@ def test_a_stalled_upstream_is_named_with_its_reason():
     stalled = Condition("Stalled", "True", "DiskFull", "no space", 1)
     upstream = replace(stored("Capture", "cap", capture_spec()), status=Status(1, (stalled,)))
     desired = decomposition.desired(decomposition_snapshot(upstream))
-    assert desired.terminal and "DiskFull: no space" in desired.message
+    assert (desired.reason, desired.terminal) == ("UpstreamStalled", True)
+    assert "DiskFull: no space" in desired.message
 
 
 def test_an_upstream_that_rebuilds_the_same_artifact_keeps_the_work_and_an_edited_one_drops_it():

@@ -312,3 +312,13 @@ def test_who_is_fenced_reads_what_became_of_the_job(queue):
         queue.report_progress(job_id, 1, SEEN)
     with pytest.raises(Fenced, match="is gone, not running under token 1"):
         queue.report_progress(job_id + 1, 1, SEEN)
+
+
+def test_of_several_jobs_of_a_digest_the_newest_is_the_latest(queue):
+    first = queue.add()
+    queue.cancel(first, "Unwanted", "no object wants it", now=1.0)
+    second = queue.add(now=2.0)
+    assert second > first
+    assert {digest: job.id for digest, job in queue.latest_of([ACTION.digest, "x"]).items()} == {
+        ACTION.digest: second
+    }

@@ -197,7 +197,7 @@ def test_a_protected_object_is_not_deleted(store):
     before = store.version()
     with pytest.raises(objects.Protected) as refused:
         store.remove()
-    assert PROTECT_ANNOTATION in str(refused.value)
+    assert refused.value.reason == "Protected" and PROTECT_ANNOTATION in str(refused.value)
     assert store.get() is not None and store.version() == before
     store.apply()
     assert store.remove() == [KEY]
