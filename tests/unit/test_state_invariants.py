@@ -242,3 +242,8 @@ def test_a_worker_under_an_old_token_is_refused(running):
     (job,) = running.jobs()
     with running.state.database.write() as connection, pytest.raises(jobs.Fenced):
         jobs.succeed(connection, job.id, job.token - 1, now=1.0)
+
+
+def test_i5_a_running_job_that_was_started_under_another_token(running):
+    write(running, "update job_starts set job_id = 99")
+    assert "I5" in broken(running)
