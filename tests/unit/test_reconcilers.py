@@ -352,3 +352,10 @@ def test_what_a_dictionary_must_do_on_the_calibration_text_is_part_of_the_work()
     )
     assert digest_of(plain_capture) != digest_of(checked_capture)
     assert checked_capture.action.payload["calibrationText"] == ["ordinary words"]
+
+
+def test_without_the_artifact_of_a_ready_upstream_nothing_is_wanted_yet():
+    snapshot = replace(decomposition_snapshot(), artifacts={})
+    desired = decomposition.desired(snapshot)
+    assert (desired.reason, desired.terminal) == ("InputsNotReady", False)
+    assert desired.message == "waits for the artifact of capture/cap"

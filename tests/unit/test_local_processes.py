@@ -1,0 +1,64 @@
+"""How workers end, in words, and how long a slot waits after a worker that could not start."""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from loopscope.controller.jobs import local_processes
+from loopscope.controller.jobs.local_processes import (
+    SPAWN_PAUSE_SECONDS_MAX,
+    LocalProcesses,
+    _obituary,
+)
+
+
+def ended(status, last_line="", has_begun=False):
+    return SimpleNamespace(
+        process=SimpleNamespace(returncode=status),
+        log=SimpleNamespace(last_line=lambda: last_line),
+        has_begun=has_begun,
+    )
+
+
+@pytest.mark.parametrize(
+    ("worker", "words"),
+    [
+        (ended(-signal.SIGKILL, "x"), "was killed by signal 9, probably by the system because"),
+        (ended(-signal.SIGSEGV, "x"), "was ended by signal 11"),
+        (ended(0), "exited with status 0"),
+        (ended(3, "ValueError: no"), "exited with status 3; its last words: ValueError: no"),
+    ],
+)
+def test_a_worker_that_ended_is_described_by_its_signal_or_its_status_and_last_words(worker, words):
+    found = _obituary(worker)
+    assert found.startswith(words) if "probably" in words else found == words
+
+
+@pytest.fixture
+def processes(tmp_path, monkeypatch):
+    """Workers at a moment that does not pass."""
+    monkeypatch.setattr(local_processes.time, "monotonic", lambda: 100.0)
+    return LocalProcesses(tmp_path / "state", tmp_path / "logs", ("cpu",), lambda: None)
+
+
+def test_a_slot_pauses_twice_as_long_after_each_worker_that_could_not_start(processes):
+    pauses = []
+    for _ in range(9):
+        processes._note_crash(ended(1))
+        pauses.append(processes._spawn_not_before - 100.0)
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert pauses[-1] == SPAWN_PAUSE_SECONDS_MAX
+    assert processes.places() == ()
+
+
+def test_a_worker_that_began_or_was_killed_is_replaced_at_once(processes):
+    processes._note_crash(ended(-signal.SIGKILL))
+    assert processes._spawn_not_before == 0.0
+    processes._note_crash(ended(1))
+    processes._note_crash(ended(1))
+    processes._note_crash(ended(1, has_begun=True))
+    processes._note_crash(ended(1))
+    assert processes._spawn_not_before == 101.0, "the count begins anew"
+    processes._spawn_not_before = 100.0
+    assert [place.device for place in processes.places()] == ["cpu"]
