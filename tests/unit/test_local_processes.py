@@ -11,6 +11,7 @@ from loopscope.controller.jobs.local_processes import (
     LocalProcesses,
     _obituary,
 )
+from loopscope.controller.jobs.scheduling import Place
 
 
 def ended(status, last_line="", has_begun=False):
@@ -62,3 +63,13 @@ def test_a_worker_that_began_or_was_killed_is_replaced_at_once(processes):
     assert processes._spawn_not_before == 101.0, "the count begins anew"
     processes._spawn_not_before = 100.0
     assert [place.device for place in processes.places()] == ["cpu"]
+
+
+def test_a_warm_worker_without_a_job_is_a_place_with_its_device_and_its_model(processes):
+    alive = SimpleNamespace(poll=lambda: None)
+    processes.slot_devices = ("cpu", "cuda:0", "cuda:1")
+    for slot, job_id in ((0, None), (1, 5)):
+        processes._workers[f"w{slot}"] = SimpleNamespace(
+            name=f"w{slot}", slot=slot, process=alive, job_id=job_id, device=f"d{slot}", model="m"
+        )
+    assert processes.places() == (Place("d0", "w0", "m"), Place("cuda:1"))
