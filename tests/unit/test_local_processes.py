@@ -73,3 +73,20 @@ def test_a_warm_worker_without_a_job_is_a_place_with_its_device_and_its_model(pr
             name=f"w{slot}", slot=slot, process=alive, job_id=job_id, device=f"d{slot}", model="m"
         )
     assert processes.places() == (Place("d0", "w0", "m"), Place("cuda:1"))
+
+
+def test_a_worker_that_died_gives_its_job_back_with_the_words_of_its_end(processes):
+    dead = SimpleNamespace(poll=lambda: 3, returncode=3)
+    log = SimpleNamespace(last_line=lambda: "no such device")
+    for name, job_id in (("w0", 5), ("w1", None)):
+        processes._workers[name] = SimpleNamespace(
+            name=name, slot=0, process=dead, job_id=job_id, log=log, has_begun=True
+        )
+    alive = SimpleNamespace(poll=lambda: None)
+    processes._workers["w2"] = SimpleNamespace(slot=1, process=alive, job_id=6)
+    assert processes.finished() == [5]
+    assert processes.finished() == []
+    assert processes.how_it_ended("w0") == "exited with status 3; its last words: no such device"
+    assert processes.how_it_ended("w1") == ""
+    assert processes.how_it_ended("w2") == "gave no sign of life and is ended"
+    assert not processes.is_alive("1@0") and processes.is_alive("w2")

@@ -287,3 +287,7 @@ def test_so_many_openings_without_a_case_allow_no_larger_share():
     assert openings_without_a_case(0.99) == 2
     n = openings_without_a_case(0.1)
     assert 0.9**n <= 0.025 < 0.9 ** (n - 1)
+
+
+def test_without_a_score_a_rate_has_no_interval():
+    assert all(math.isnan(bound) for bound in rate_interval(np.zeros((0, 1))))

@@ -6,7 +6,7 @@ import pytest
 
 from loopscope.reconcilers import capture, decomposition
 from loopscope.reconcilers.plan import Blocked, Done, Failed, LookAgain, Observed, Snapshot, Wanted
-from loopscope.reconcilers.stage import plan_stage
+from loopscope.reconcilers.stage import pause_words, plan_stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.packaged import packaged_texts
@@ -359,3 +359,16 @@ def test_without_the_artifact_of_a_ready_upstream_nothing_is_wanted_yet():
     desired = decomposition.desired(snapshot)
     assert (desired.reason, desired.terminal) == ("InputsNotReady", False)
     assert desired.message == "waits for the artifact of capture/cap"
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        ("all", "everything is paused; loopscope resume --all"),
+        ("stage/capture", "the stage capture is paused; loopscope resume --stage capture"),
+        ("experiment/default/x", "experiment/x is paused; loopscope resume experiment x"),
+        ("experiment/lab/x", "experiment/x is paused; loopscope -n lab resume experiment x"),
+    ],
+)
+def test_a_pause_says_how_it_ends(scope, words):
+    assert pause_words(scope) == words
