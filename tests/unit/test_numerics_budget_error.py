@@ -150,3 +150,14 @@ def test_budgets_on_two_texts_made_supported_of_nothing_and_their_error_forbids_
 def test_a_slope_of_one_opening_has_no_error_of_its_own():
     arm = ArmAtBudgets(np.array([[0.1], [0.3]]), np.array([[0.2], [0.5]]))
     assert slopes(arm, None) == pytest.approx([0.3 / math.log(3)] * 2)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_no_log_odds_are_taken_of_a_rate_that_was_never_or_always_seen(rate):
+    """By hand, with the rate kept 2 % away from 0 and 1."""
+    scores = np.full(10, rate)
+    arm = ArmAtBudgets(np.full((1, 4), 0.1), scores[None])
+    kept = min(max(rate, 0.02), 0.98)
+    log_odds = math.log(kept / (1 - kept)) - math.log(0.5 / 0.5)
+    expected = max(abs(rate - 0.5), kept * (1 - kept) * abs(log_odds) / 2)
+    assert slopes(arm, np.full(10, 0.5)) == pytest.approx([expected])

@@ -9,7 +9,9 @@ import scipy.stats
 
 from loopscope.numerics.statistics.paired import Contrast, paired_contrast
 from loopscope.numerics.statistics.power import (
+    POWER,
     Design,
+    _smallest,
     cheapest_design,
     simulated_power,
     split_variance,
@@ -506,3 +508,18 @@ def test_one_hit_weighs_the_less_the_more_texts_an_opening_has(samples, strength
     ]
     assert found == expected[0]
     assert expected[0] != expected[1], "what a hit weighs shows"
+
+
+def test_the_smallest_number_of_openings_has_the_power_and_one_less_has_not():
+    variances = split_variance(samples_of(60, 2, 0.4, 0.4, 3))
+    for samples in (1, 4):
+        design = _smallest(variances, samples, 0.15)
+        covariance = variances.between + variances.within / samples
+        fewer = simulated_power(covariance, 60, design.openings - 1, 0.15)
+        assert design.power >= POWER > fewer
+        assert design.power == simulated_power(covariance, 60, design.openings, 0.15)
+
+
+def test_a_contrast_without_a_margin_says_nothing_about_one():
+    contrast = paired_contrast("x", noise(20, 0.1), np.zeros(20))
+    assert (contrast.p_above_margin, contrast.p_below_margin) == (1.0, 1.0)
