@@ -6,7 +6,8 @@ import pytest
 
 from loopscope.reconcilers import capture, decomposition
 from loopscope.reconcilers.plan import Blocked, Done, Failed, LookAgain, Observed, Snapshot, Wanted
-from loopscope.reconcilers.stage import pause_words, plan_stage
+from loopscope.reconcilers.stage import needed_json, pause_words, plan_stage
+from loopscope.specs.actions import Action
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.packaged import packaged_texts
@@ -372,3 +373,11 @@ def test_without_the_artifact_of_a_ready_upstream_nothing_is_wanted_yet():
 )
 def test_a_pause_says_how_it_ends(scope, words):
     assert pause_words(scope) == words
+
+
+def test_a_shared_artifact_is_named_by_what_it_is_made_from():
+    action = Action("capture", {"model": "m"}, {"model": {"identity": "m"}})
+    assert needed_json(action) == {
+        "digest": action.digest, "contentDigest": None,
+        "stage": "capture", "codeRevision": action.code_revision,
+    }  # fmt: skip

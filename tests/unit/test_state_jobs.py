@@ -5,7 +5,7 @@ import sqlalchemy
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state.db import jobs, tables
+from loopscope.state.db import job_ways, jobs, tables
 from loopscope.state.db.jobs import Fenced
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
@@ -322,3 +322,20 @@ def test_of_several_jobs_of_a_digest_the_newest_is_the_latest(queue):
     assert {digest: job.id for digest, job in queue.latest_of([ACTION.digest, "x"]).items()} == {
         ACTION.digest: second
     }
+
+
+def test_the_last_word_on_an_action_leaves_out_failures_of_others_on_another_way(queue):
+    other = Key("Capture", "default", "other")
+    moved = Action("capture", ACTION.declared, {"model": {"identity": "m", "folder": "/moved"}})
+    first = queue.add()
+    queue.cancel(first, "Unwanted", "no object wants it", now=1.0)
+    second = queue.start(queue.add(now=2.0), now=3.0)
+    fail(queue, second, transient=False)
+
+    def last(action, key):
+        with queue.database.read() as connection:
+            return job_ways.last_word(connection, action, key).id
+
+    assert moved.digest == ACTION.digest and moved.way != ACTION.way
+    assert last(ACTION, KEY) == last(moved, KEY) == last(ACTION, other) == second.id
+    assert last(moved, other) == first
