@@ -320,30 +320,30 @@ def processed(tmp_path):
         for taken in (at_once, later):
             if taken is not None:
                 controller.queue.done(taken)
-        assert seen.pop()[0] == key
-        return raised, at_once == key, later == key, simulation.event_reasons("cap")
+        assert seen[-1][0] == key
+        return seen.pop()[1], raised, at_once == key, later == key, simulation.event_reasons("cap")
 
     return process
 
 
 @pytest.mark.parametrize(
-    ("end", "raised", "at_once", "later", "events"),
+    ("end", "word", "raised", "at_once", "later", "events"),
     [
-        (Done(), False, False, False, 0),
-        (Failed("JobFailed", terminal=True), False, False, False, 0),
-        (Failed("JobFailed", terminal=False), False, False, True, 0),
-        (LookAgain("x", at_once=True), False, True, False, 0),
-        (LookAgain("x"), False, False, True, 0),
-        (objects.Conflict("it was changed"), False, False, True, 0),
-        (StillHashing(), False, False, False, 0),
-        (TransientFailure("DatabaseBusy", "held"), True, False, True, 0),
-        (ZeroDivisionError("odd"), False, False, True, 1),
+        (Done(), "success", False, False, False, 0),
+        (Failed("JobFailed", terminal=True), "success", False, False, False, 0),
+        (Failed("JobFailed", terminal=False), "requeue", False, False, True, 0),
+        (LookAgain("x", at_once=True), "requeue_after", False, True, False, 0),
+        (LookAgain("x"), "requeue_after", False, False, True, 0),
+        (objects.Conflict("it was changed"), "requeue", False, False, True, 0),
+        (StillHashing(), "requeue_after", False, False, False, 0),
+        (TransientFailure("DatabaseBusy", "held"), "error", True, False, True, 0),
+        (ZeroDivisionError("odd"), "error", False, False, True, 1),
     ],
 )
 def test_an_object_is_reconciled_again_as_its_plan_or_its_trouble_asks(
-    processed, end, raised, at_once, later, events
+    processed, end, word, raised, at_once, later, events
 ):
-    error, was_at_once, was_later, reasons = processed(end)
-    assert (error is not None) is raised
+    result, error, was_at_once, was_later, reasons = processed(end)
+    assert (result, error is not None) == (word, raised)
     assert (was_at_once, was_later) == (at_once, later)
     assert reasons.count("ReconcileError") == events

@@ -1,6 +1,8 @@
 """How workers end, in words, and how long a slot waits after a worker that could not start."""
 
+import io
 import signal
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -90,3 +92,48 @@ def test_a_worker_that_died_gives_its_job_back_with_the_words_of_its_end(process
     assert processes.how_it_ended("w1") == ""
     assert processes.how_it_ended("w2") == "gave no sign of life and is ended"
     assert not processes.is_alive("1@0") and processes.is_alive("w2")
+
+
+def test_only_the_answers_to_its_own_job_are_heard_of_a_worker(processes):
+    woken, printed = [], [
+        b"a library prints\n", b'{"began": 4}\n', b'{"ended": 4}\n', b"[" * 9999 + b"\n",
+        b'{"began": 5}\n', b'{"ended": 5}\n', b'{"began": 5}\n', b'{"ended": 5}\n',
+    ]  # fmt: skip
+    processes.wake = lambda: woken.append(worker.job_id)
+    worker = SimpleNamespace(
+        process=SimpleNamespace(stdout=io.BytesIO(b"".join(printed[:4]))), job_id=5, has_begun=False
+    )
+    processes._listen(worker)
+    assert (worker.has_begun, worker.job_id, woken) == (False, 5, [5])
+    worker.process.stdout = io.BytesIO(b"".join(printed[4:]))
+    processes._listen(worker)
+    assert (worker.has_begun, worker.job_id) == (True, None)
+    assert processes.finished() == [5]
+    assert woken == [5, None, None], "at the end of a job, and of the worker"
+
+
+class Process:
+    """A worker's process: it ends when its pipe closes, or not before it is killed."""
+
+    def __init__(self, stubborn):
+        self.stubborn = stubborn
+        self.stdin = SimpleNamespace(close=lambda: self.did.append("closed"))
+        self.did = []
+
+    def wait(self, seconds):
+        self.did.append("waited")
+        if self.stubborn and "killed" not in self.did:
+            raise subprocess.TimeoutExpired("worker", seconds)
+
+    def kill(self):
+        self.did.append("killed")
+
+
+def test_workers_are_asked_to_stop_together_and_those_that_do_not_are_killed(processes):
+    quick, slow = Process(stubborn=False), Process(stubborn=True)
+    for name, process in (("slow", slow), ("quick", quick)):
+        processes._workers[name] = SimpleNamespace(process=process, slot=0)
+    processes.stop()
+    assert quick.did == ["closed", "waited"]
+    assert slow.did == ["closed", "waited", "killed", "waited"]
+    assert processes._workers == {}

@@ -291,3 +291,10 @@ def test_so_many_openings_without_a_case_allow_no_larger_share():
 
 def test_without_a_score_a_rate_has_no_interval():
     assert all(math.isnan(bound) for bound in rate_interval(np.zeros((0, 1))))
+
+
+def test_values_that_all_agree_leave_no_doubt_about_their_mean():
+    alike = Resampled.of(np.full(3, 0.5))
+    assert alike.interval(0.95) == (0.5, 0.5)
+    assert (alike.p_above(0.4), alike.p_above(0.5), alike.p_above(0.6)) == (0.0, 1.0, 1.0)
+    assert (alike.p_below(0.4), alike.p_below(0.5), alike.p_below(0.6)) == (1.0, 1.0, 0.0)
