@@ -16,7 +16,7 @@ from loopscope.numerics.statistics.power import (
     simulated_power,
     split_variance,
 )
-from loopscope.numerics.verdict.decision import Evidence, VerdictRules, _judge, _need, judge
+from loopscope.numerics.verdict.decision import Evidence, VerdictRules, _judge, _need, decide, judge
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
@@ -523,3 +523,21 @@ def test_the_smallest_number_of_openings_has_the_power_and_one_less_has_not():
 def test_a_contrast_without_a_margin_says_nothing_about_one():
     contrast = paired_contrast("x", noise(20, 0.1), np.zeros(20))
     assert (contrast.p_above_margin, contrast.p_below_margin) == (1.0, 1.0)
+
+
+def test_the_contrasts_stand_in_one_order_with_those_of_other_arms_by_name():
+    arms = ("none", "multi", "sibling", "random", "anchor", "coarse", "fine", "parent")
+    scores = {arm: column(0.3 + noise(20, 0.1, n)) for n, arm in enumerate(arms)}
+    decision = decide(Evidence(scores, COSINES), RULES)
+    assert [contrast.contrast for contrast in decision.contrasts] == [
+        "multi-coarse", "multi-fine",
+        "multi-anchor", "multi-parent", "multi-random", "multi-sibling",
+        "coarse-none", "fine-none",
+    ]  # fmt: skip
+
+
+def test_of_one_opening_no_share_of_the_variance_is_known():
+    one = np.array([0.9, 0.8])[None]
+    scores = {"coarse": one * 0, "fine": one * 0, "multi": one, "none": one * 0}
+    decision = decide(Evidence(scores, COSINES), RULES)
+    assert decision.share_within_openings is None and decision.design is None
