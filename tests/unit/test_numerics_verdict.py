@@ -541,3 +541,51 @@ def test_of_one_opening_no_share_of_the_variance_is_known():
     scores = {"coarse": one * 0, "fine": one * 0, "multi": one, "none": one * 0}
     decision = decide(Evidence(scores, COSINES), RULES)
     assert decision.share_within_openings is None and decision.design is None
+
+
+def test_the_single_arms_and_unsteered_text_alone_show_what_the_run_could_have_shown():
+    scores = {"coarse": column(flat(20, 0.2)), "fine": column(flat(20, 0.5))}
+    scores["none"] = column(np.zeros(20))
+    judgement = judge(Evidence(scores, COSINES), RULES)
+    assert judgement.assay is not None and judgement.assay.arm == "fine"
+    assert judgement.reason == (
+        "the contrast needs coarse, fine and multi (multi: not among the arms)"
+    )
+    del scores["none"]
+    assert judge(Evidence(scores, COSINES), RULES).assay is None
+
+
+def test_two_arms_alone_have_their_contrast():
+    scores = {"coarse": column(flat(20, 0.2)), "multi": column(flat(20, 0.5))}
+    decision = decide(Evidence(scores, COSINES), RULES)
+    assert [contrast.contrast for contrast in decision.contrasts] == ["multi-coarse"]
+
+
+def test_each_verdict_has_its_own_reason():
+    words = {
+        "Supported": "multi beats coarse and fine: ",
+        "Refuted": "multi is worse than a single resolution: ",
+        "NoPracticalDifference": "multi is not better than the better single resolution by 0.15",
+        "Inconclusive": "the data allow more than one answer: ",
+    }
+    base = flat(200, 0.5)
+    cases = {
+        "Supported": (flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1)),
+        "Refuted": (flat(60, 0.2), flat(60, 0.8), 0.5 + noise(60, 0.1)),
+        "NoPracticalDifference": (base, base + noise(200, 0.1, 2), base + noise(200, 0.1, 3)),
+        "Inconclusive": (flat(30, 0.5), flat(30, 0.5), 0.55 + noise(30, 0.5)),
+    }
+    for word, arms in cases.items():
+        found = verdict(*arms)
+        assert found["verdict"] == word
+        assert found["reason"].startswith(words[word])
+
+
+def test_further_outcomes_are_listed_by_their_names():
+    arms = ("coarse", "fine", "multi", "none")
+    scores = {arm: column(0.3 + noise(20, 0.1, n)) for n, arm in enumerate(arms)}
+    evidence = Evidence(scores, COSINES, secondary={"b": scores, "c": scores, "a": scores})
+    decision = decide(evidence, RULES)
+    assert [(one.outcome, one.contrast.contrast) for one in decision.secondary] == [
+        (outcome, f"multi-{arm}") for outcome in "abc" for arm in ("coarse", "fine")
+    ]
