@@ -1,5 +1,6 @@
 """A toy module, its toy tests, and what becomes of its mutants."""
 
+import itertools
 import os
 import signal
 import threading
@@ -7,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.mutation import covering
+from tests.mutation import covering, forks
 from tests.mutation.covering import Traced
 from tests.mutation.forks import Children, Limits
 from tests.mutation.operators import mutants_of
@@ -145,6 +146,17 @@ def test_a_child_that_only_sleeps_is_ended(tmp_path):
     children = Children(tmp_path)
     sleep = threading.Event().wait  # for ever: nobody sets it
     children.start("sleeper", lambda folder: sleep(), Limits(60, asleep_seconds=0.5))
+    assert children.next_ended().ending == "too long"
+
+
+def test_a_child_that_sleeps_and_wakes_for_moments_is_ended(tmp_path, monkeypatch):
+    looks = itertools.cycle([True] * 9 + [False])
+    monkeypatch.setattr(forks, "_asleep", lambda pid: next(looks))
+    monkeypatch.setattr(forks, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(forks, "AWAKE", 0.05)
+    children = Children(tmp_path)
+    sleep = threading.Event().wait
+    children.start("sleeper", lambda folder: sleep(), Limits(60, asleep_seconds=0.2))
     assert children.next_ended().ending == "too long"
 
 
