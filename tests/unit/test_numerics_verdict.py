@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,16 @@ from loopscope.numerics.statistics.power import (
     simulated_power,
     split_variance,
 )
-from loopscope.numerics.verdict.decision import Evidence, VerdictRules, _judge, _need, decide, judge
+from loopscope.numerics.verdict.decision import (
+    Evidence,
+    VerdictRules,
+    _judge,
+    _need,
+    _rests_on_degenerate_texts,
+    decide,
+    judge,
+)
+from loopscope.numerics.verdict.words import LEVEL_ONE_SIDED
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
@@ -589,3 +599,12 @@ def test_further_outcomes_are_listed_by_their_names():
     assert [(one.outcome, one.contrast.contrast) for one in decision.secondary] == [
         (outcome, f"multi-{arm}") for outcome in "abc" for arm in ("coarse", "fine")
     ]
+
+
+def test_a_gain_among_intact_texts_is_lost_only_above_its_level():
+    contrast = paired_contrast("multi-fine", 0.5 + noise(20, 0.1), np.full(20, 0.2))
+    evidence = Evidence({}, COSINES, intact={})
+    for p, lost in ((LEVEL_ONE_SIDED, False), (LEVEL_ONE_SIDED * 1.01, True)):
+        one = replace(contrast, p_above_zero=p, p_greater=min(p, contrast.p_greater))
+        assert one.p_gain == p
+        assert (_rests_on_degenerate_texts(evidence, [one, one]) != "") is lost

@@ -3,7 +3,7 @@
 import pytest
 
 from loopscope.controller.apply.planned import FieldChange, Planned, PlannedObject, PlannedStage
-from loopscope.controller.plan.plan_files import MOVED_SHOWN_MAX, refuse_if_moved
+from loopscope.controller.plan.plan_files import MOVED_SHOWN_MAX, refuse_if_moved, request_of
 from loopscope.controller.plan.upgrade_words import NAMED_MAX, confirmation_words
 from loopscope.specs.keys import Key
 from loopscope.state.failures import TerminalFailure
@@ -88,3 +88,22 @@ def test_of_much_that_moved_the_first_is_named():
         refuse_if_moved(document(files=many), document(files={}))
     last = f"file {MOVED_SHOWN_MAX - 1:02}.yaml and 2 more; plan again"
     assert last in str(refused.value)
+
+
+@pytest.mark.parametrize("field", ["forceConflicts", "prune", "allowEmpty"])
+def test_a_plan_is_applied_with_the_options_that_it_was_made_with(field):
+    given = {
+        "sources": [{"filename": "a.yaml", "root": "/r"}], "namespace": None, "manager": "apply",
+        "forceConflicts": False, "prune": False, "allowEmpty": False,
+    }  # fmt: skip
+    found = request_of({"request": {**given, field: True}}, confirm=True)
+    assert [(str(one.path), str(one.root)) for one in found.sources] == [("a.yaml", "/r")]
+    flags = {
+        "forceConflicts": found.applier.force, "prune": found.prune,
+        "allowEmpty": found.allow_empty,
+    }  # fmt: skip
+    assert flags == {**dict.fromkeys(flags, False), field: True}
+    assert (found.applier.manager, found.namespace, found.confirm) == ("apply", None, True)
+    for broken in ({field: 1}, {"sources": []}, {"manager": 5}, {"namespace": 5}):
+        with pytest.raises(ValueError, match="not whole"):
+            request_of({"request": {**given, **broken}}, confirm=False)

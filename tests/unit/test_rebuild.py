@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from loopscope.controller.maintenance import rebuild as rebuild_module
 from loopscope.controller.maintenance.fsck import examine
 from loopscope.controller.maintenance.rebuild import rebuild
 from loopscope.controller.plan.applying import load_admitted
 from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.state import failpoints
+from loopscope.state.artifacts.consistency import Finding
 from loopscope.state.db.dialect.sqlite.whole_files import set_aside
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation
@@ -224,3 +226,13 @@ def test_what_is_of_older_rules_is_told_since_it_will_be_made_again(world, monke
     done = world.rebuild()
     assert done.older == [f"mapping revision {before} -> 99: another mapping"]
     assert done.taken_over == 4 and world.run_again() == ["mapping"]
+
+
+def test_a_whole_database_of_an_older_schema_is_only_set_aside_when_told_so(world, monkeypatch):
+    older = Finding("SchemaOutdated", "database", "it is older")
+    monkeypatch.setattr(rebuild_module, "database_problem", lambda state: older)
+    with pytest.raises(TerminalFailure, match="is whole and holds its objects, with"):
+        world.rebuild()
+    damaged = Finding("DatabaseUnreadable", "database", "it is damaged")
+    monkeypatch.setattr(rebuild_module, "database_problem", lambda state: damaged)
+    assert world.rebuild().set_aside
