@@ -14,7 +14,7 @@ from tests.mutation.forks import Children, Limits
 from tests.mutation.operators import mutants_of
 from tests.mutation.recording import Record, Trial
 from tests.mutation.rounds import Round
-from tests.mutation.trials import Sources, Trials
+from tests.mutation.trials import Sources, Trials, _handfuls
 
 TOY = """\
 LIMIT = 3
@@ -122,6 +122,14 @@ def test_what_killed_another_mutant_of_the_file_runs_first():
     ]  # fmt: skip
     trials = Trials(None, None, 1, None, earlier=earlier)
     assert [test.name for test in trials._likely_first(toy[0], tests)] == ["c", "d", "a", "b"]
+
+
+def test_the_first_tests_are_those_of_a_few_files():
+    tests = [Traced(f"{file}.py::test", 1.0, {}) for file in "aabcdefghij"]
+    handfuls = _handfuls([replace(test, seconds=0.5) for test in tests])
+    assert [[test.name[0] for test in each] for each in handfuls] == [list("aabcd"), list("efghij")]
+    assert [len(each) for each in _handfuls(tests)] == [3, 3, 5]
+    assert _handfuls([]) == []
 
 
 def test_a_test_that_fails_without_the_mutant_as_well_kills_nothing(tried, tmp_path):

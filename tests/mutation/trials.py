@@ -24,6 +24,7 @@ from tests.mutation.running import Chosen, run_pytest
 
 HANDFUL_SECONDS = (3.0, 30.0, 300.0)
 """Traced seconds of the first tests, the next, and those after them; the rest follows at once."""
+FILES_AT_FIRST = 4
 LIKELY_MAX = 12
 """So many of the tests that killed others of a file come before the quick ones."""
 SECONDS_MIN, TIMES = 30.0, 5.0
@@ -277,11 +278,22 @@ def _within(tests: list[Traced], seconds_max: float) -> list[Traced]:
 
 
 def _handfuls(tests: list[Traced]) -> list[list[Traced]]:
-    handfuls: list[list[Traced]] = []
-    rest = list(tests)
+    """Divide tests: those of a few files, which are quickly collected, then more and more."""
+    first = _of_few_files(_within(tests, HANDFUL_SECONDS[0]))
+    handfuls = [first] if first else []
+    rest = tests[len(first) :]
     for limit in HANDFUL_SECONDS:
         if rest:
             handful = _within(rest, limit)
             handfuls.append(handful)
             rest = rest[len(handful) :]
     return [*handfuls, rest] if rest else handfuls
+
+
+def _of_few_files(tests: list[Traced]) -> list[Traced]:
+    files: set[str] = set()
+    for number, test in enumerate(tests):
+        files.add(test.name.partition("::")[0])
+        if len(files) > FILES_AT_FIRST:
+            return tests[:number]
+    return tests
