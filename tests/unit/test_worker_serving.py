@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import queue
 import sys
 from argparse import Namespace
@@ -15,6 +16,7 @@ from loopscope.state.db import jobs
 from loopscope.state.orders import Order
 from loopscope.state.source_code import CodeChanged, source_at_start
 from loopscope.worker import __main__ as program
+from loopscope.worker import runner as runner_module
 from loopscope.worker import serving, warm
 from loopscope.worker.runner import Runner
 from loopscope.worker.serving import Post, serve
@@ -227,3 +229,38 @@ def test_the_last_few_dictionaries_are_kept(monkeypatch):
     for identity in (0, 1, 0, *range(2, DICTIONARIES_MAX), 1, DICTIONARIES_MAX, 1, 0):
         assert inputs.dictionary({"identity": identity}) == f"dictionary {identity}"
     assert loaded == [*range(DICTIONARIES_MAX), DICTIONARIES_MAX, 0]
+
+
+def test_answers_go_to_the_controller_and_whatever_else_is_printed_into_the_log(
+    tmp_path, monkeypatch
+):
+    """With the real numbers of standard output and standard error, put back afterwards."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    kept = {number: os.dup(number) for number in (1, 2)}
+    places = {1: tmp_path / "answers", 2: tmp_path / "log"}
+    try:
+        for number, place in places.items():
+            with place.open("wb") as file:
+                os.dup2(file.fileno(), number)
+        answers = program._take_standard_output()
+        print("a library prints")  # noqa: T201 - what a library does
+        os.write(1, b"a C library prints\n")
+        sys.stderr.write("odd \udc80\n")
+        answers.write("an answer\n")
+        answers.close()
+    finally:
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
+    assert places[1].read_text() == "an answer\n"
+    assert places[2].read_text() == "a library prints\na C library prints\nodd ?\n"
+
+
+def test_a_runner_sets_its_threads_on_purpose_and_takes_no_gradients(shop, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner_module.torch, "set_num_threads", seen.append)
+    monkeypatch.setattr(runner_module.torch, "set_grad_enabled", seen.append)
+    runner = Runner.open(shop.state, "cpu")
+    assert seen == [runner_module.torch_threads(), False]
+    assert (runner.state, runner.device) == (shop.state, "cpu")
