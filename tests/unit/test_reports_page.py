@@ -156,6 +156,33 @@ def test_prompts_on_which_both_fire_are_those_with_the_largest_product(case):
             assert together[texts.index(found[0])] == together.max()
 
 
+def test_the_first_screen_answers_what_a_reader_asks_first(page):
+    (short,) = re.findall(r'<dl class="short">(.*?)</dl>', page, re.DOTALL)
+    asked = re.findall(r"<dt>(.*?)</dt>", short)
+    said = [html.unescape(answer) for answer in re.findall(r"<dd>(.*?)</dd>", short, re.DOTALL)]
+    assert [question.split()[0] for question in asked] == [
+        "Which",
+        "What",
+        "How",
+        "Does",
+        "Do",
+        "What",
+    ]
+    which, fires, sure, gate, steering, change = said
+    assert "C-0 with F-0" in which
+    assert re.match(
+        r"C-0 fires on \d+ of 20 target and \d+ of 20 neutral prompts, most on “", fires
+    )
+    assert sure == "Not confirmed: no test split."
+    assert gate == (
+        "GO: 4 fine latents belong to an anchor, and the anchors rank at percentile 98.5 among "
+        "latents of their kind."
+    )
+    steering = steering.replace(MINUS, "-")
+    assert steering.startswith("Inconclusive: multi - fine -0.05 [-0.25, +0.15] over 3 openings.")
+    assert "126 openings with 1 sample each would detect a difference of 0.15" in change
+
+
 def test_the_page_loads_nothing_and_runs_no_attribute(page):
     elements = parsed(page)
     tags = {tag for tag, _ in elements.found}
