@@ -20,6 +20,16 @@ UNKNOWN_SHOWN_MAX = 8
 _HUGGING_FACE_BLOCK = re.compile(
     r"(?:(?:model|language_model|transformer|gpt_neox)\.)*(?:layers|h)\.(\d+)(?:\.(input|output))?"
 )
+_HUGGING_FACE_PART = re.compile(
+    r"(?:(?:model|language_model)\.)*layers\.(\d+)\.(\w+(?:\.\w+)?\.(?:input|output))"
+)
+_STREAM_BY_PART = {
+    "self_attn.o_proj.input": "attn.z",
+    "pre_feedforward_layernorm.input": "resid_mid",
+    "pre_feedforward_layernorm.output": "mlp.in",
+    "post_feedforward_layernorm.output": "mlp_out",
+}
+"""Places in a block of Gemma 2 and 3, as Gemma Scope 2 names them."""
 _READ_FROM = ("hook_name", "hook_point", "hf_hook_name", "hf_hook_point_in")
 _WRITTEN_TO = ("hook_name_out", "hf_hook_name_out", "hf_hook_point_out")
 _PARTS = (
@@ -66,7 +76,7 @@ def _hook(told: Mapping[str, Json]) -> str | None:
     found: dict[str, str] = {}
     for name in (*_READ_FROM, *_WRITTEN_TO):
         if name in told:
-            found.setdefault(_residual_hook(told[name]), name)
+            found.setdefault(_known_hook(told[name]), name)
     if len(found) > 1:
         (first, one), (second, other), *_ = found.items()
         raise ValueError(f"{one} is {first}, but {other} is {second}; they cannot both be right")
@@ -75,11 +85,14 @@ def _hook(told: Mapping[str, Json]) -> str | None:
     return next(iter(found))
 
 
-def _residual_hook(place: Json) -> str:
-    """Return TransformerLens' name of a place, which may be Hugging Face's name of a block."""
+def _known_hook(place: Json) -> str:
+    """Return TransformerLens' name of a place, which may have Hugging Face's name."""
     if isinstance(place, str):
         if block := _HUGGING_FACE_BLOCK.fullmatch(place):
             return str(Hook(int(block[1]), "resid_pre" if block[2] == "input" else "resid_post"))
+        part = _HUGGING_FACE_PART.fullmatch(place)
+        if part and part[2] in _STREAM_BY_PART:
+            return str(Hook(int(part[1]), _STREAM_BY_PART[part[2]]))
         with contextlib.suppress(ValueError):
             return str(Hook.parse(place))
     raise ValueError(

@@ -130,9 +130,11 @@ def _refuse_unapplied(
     hook = named.get("hook_name") or metadata.get("hook_name")
     by_hook = "hook_z" if before_6 and isinstance(hook, str) and "hook_z" in hook else "none"
     reshape = named.get("reshape_activations") or by_hook
-    if reshape != "none":
+    of_heads = not isinstance(hook, str) or hook.endswith("hook_z")
+    if reshape != "none" and not (reshape == "hook_z" and of_heads):
         raise ValueError(
-            f"reshape_activations {_short(reshape)} is not supported: only the residual stream is"
+            f"reshape_activations {_short(reshape)} is not supported: heads stand one after the "
+            "other at hook_z, and nothing else is reshaped"
         )
     if named.get("d_out") not in (None, named.get("d_in")):
         raise ValueError("d_out is not d_in: it does not write the residual stream that it reads")

@@ -23,14 +23,11 @@ def desired(snapshot: Snapshot) -> Desired:
         return model
     facts = model.model
     spec = cast(CaptureJson, snapshot.object.spec)
-    layers = facts.get("n_layers")
-    if layers is not None and Hook.parse(spec["hook"]).block >= layers:
-        return Blocked(
-            "InputMismatch",
-            f"{spec['model']['name']} has {layers} layers, so there is no {spec['hook']}; "
-            f"use blocks.0 to blocks.{layers - 1}",
-            terminal=True,
-        )
+    why = Hook.parse(spec["hook"]).missing_from(
+        spec["model"]["name"], facts.get("n_layers"), parallel=facts.get("parallel", False)
+    )
+    if why is not None:
+        return Blocked("InputMismatch", why, terminal=True)
     work: CaptureWork = {
         "hook": spec["hook"],
         "prompts": [

@@ -6,7 +6,6 @@ SAELens' registry goes; the rest is checked when they are resolved.
 
 from __future__ import annotations
 
-import re
 from typing import cast
 
 from loopscope.controller.apply.prompts import check_prompts
@@ -20,6 +19,7 @@ from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.specs import sweep
+from loopscope.specs.hooks import Hook
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.steering import SIDES
@@ -142,29 +142,23 @@ def check_fit(
                 f"choose a dictionary of {other}, or write usableOn: any",
             )
         )
-    if facts and model_facts and facts.d_in != model_facts.d_model:
+    width = model_facts.width(Hook.parse(hook)) if model_facts else None
+    if facts and width is not None and facts.d_in != width:
         problems.append(
             (
                 place,
                 f"this dictionary reads vectors of width {facts.d_in}, but {model['name']} has "
-                f"width {model_facts.d_model}; choose a dictionary that was trained on this model",
+                f"width {width} at {hook}; choose a dictionary that was trained on this model and "
+                "hook",
             )
         )
     return problems
 
 
 def check_hook(hook: str, model: ModelJson, facts: ModelFacts) -> list[Refusal]:
-    """Return why a model has no such hook; empty if it has, or if its depth is not known."""
-    found = re.match(r"blocks\.(\d+)\.", hook)
-    if facts.n_layers is None or (found and int(found[1]) < facts.n_layers):
-        return []
-    return [
-        (
-            "spec.hook",
-            f"{model['name']} has {facts.n_layers} layers, so there is no {hook}; "
-            f"use blocks.0 to blocks.{facts.n_layers - 1}",
-        )
-    ]
+    """Return why a model has no such hook; empty if it has, or if that is not known."""
+    why = Hook.parse(hook).missing_from(model["name"], facts.n_layers, parallel=facts.parallel)
+    return [("spec.hook", why)] if why else []
 
 
 def _model(

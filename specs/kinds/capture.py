@@ -59,7 +59,7 @@ class CaptureSpec(Spec):
     model: Model
     """The language model."""
     hook: HookName
-    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    """TransformerLens name of a place in the model, for example ``blocks.12.hook_resid_post``."""
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"

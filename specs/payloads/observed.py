@@ -17,6 +17,9 @@ class ObservedModel(TypedDict):
     ref: ModelReference
     d_model: int
     n_layers: NotRequired[int | None]
+    d_heads: NotRequired[int | None]
+    d_mlp: NotRequired[int | None]
+    parallel: NotRequired[bool]
     architecture: str
     quantised: NotRequired[str | None]
 

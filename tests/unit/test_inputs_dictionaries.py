@@ -158,7 +158,7 @@ def test_each_supported_architecture_is_accepted(tmp_path, memo):
         (config(normalize_activations="layer_norm"), None, "layer_norm"),
         (config(activation_fn="tanh-relu"), None, "tanh-relu"),
         (config(reshape_activations="hook_z"), None, "hook_z"),
-        (config(metadata={"hook_name": "blocks.0.hook_mlp_out"}), None, "blocks.0.hook_mlp_out"),
+        (config(metadata={"hook_name": "blocks.0.attn.hook_q"}), None, "blocks.0.attn.hook_q"),
         (config(k=0), None, "positive"),
         (config(k=D_SAE + 1), None, "only 20 latents"),
         (config(k="gone"), None, "expected k"),

@@ -179,7 +179,10 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
         ({"normalize_activations": "constant_norm_rescale"}, "constant_norm_rescale"),
         ({"normalize_activations": "expected_average_only_in"}, "expected_average_only_in"),
         ({"normalize_activations": True}, "normalize_activations"),
-        ({"reshape_activations": "hook_z"}, "reshape_activations 'hook_z'"),
+        (
+            {"reshape_activations": "hook_z", "hook_name": "blocks.0.hook_resid_post"},
+            "reshape_activations 'hook_z'",
+        ),
         ({"activation_fn": "tanh-relu"}, "activation_fn 'tanh-relu'"),
         ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm"),
         ({"architecture": "topk"}, "expected k to be a positive number, found None"),
