@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from loopscope.inputs.architectures import ARCHITECTURES
+from loopscope.inputs.architectures import ARCHITECTURES, Axis
 from loopscope.inputs.dictionary_training import Training, read_training
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo, read_json_object
@@ -57,7 +57,8 @@ class DictionaryFacts:
     ``ref`` is what a job carries: identity, format, source, files (name -> sha256),
     architecture, d_in, d_sae. ``hook_name`` is None and ``model_names`` (of the one model that it
     was trained on) is empty where that is not recorded; ``dtype`` is that of the stored
-    encoder; ``notes`` are remarks for the reader of results.
+    encoder; ``notes`` are remarks for the reader of results. ``write_hook`` and ``d_out`` are
+    where a transcoder writes and how wide that is, None for what writes where it reads.
     """
 
     ref: DictionaryReference
@@ -68,6 +69,8 @@ class DictionaryFacts:
     dtype: str
     model_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    write_hook: str | None = None
+    d_out: int | None = None
 
 
 def describe_dictionary(
@@ -78,7 +81,36 @@ def describe_dictionary(
     Raises ``InputRefused`` when the reference is wrong and ``ResolutionPending`` when the hub
     cannot be asked now.
     """
-    memo = memo or HashMemo()
+    whole = _describe_whole(dictionary, hub, memo or HashMemo())
+    return whole if "prefix" not in dictionary else _prefixed(whole, dictionary["prefix"])
+
+
+def _prefixed(facts: DictionaryFacts, prefix: int) -> DictionaryFacts:
+    """Return the dictionary of the first latents, which has an identity of its own."""
+    if ARCHITECTURES[facts.architecture].chooses_k:
+        raise InputRefused(
+            "prefix",
+            f"the latents of a {facts.architecture} dictionary compete with one another, so that "
+            "its first ones alone would fire otherwise; leave prefix out",
+        )
+    if prefix >= facts.d_sae:
+        raise InputRefused(
+            "prefix",
+            f"expected fewer latents than the dictionary has ({facts.d_sae}), found {prefix}; "
+            "leave prefix out for all of them",
+        )
+    identity = digest({"dictionary": facts.ref["identity"], "prefix": prefix})
+    ref: DictionaryReference = {
+        **facts.ref,
+        "identity": identity,
+        "d_sae": prefix,
+        "prefix": prefix,
+    }
+    note = f"the first {prefix:,} of {facts.d_sae:,} latents"
+    return replace(facts, ref=ref, d_sae=prefix, notes=(*facts.notes, note))
+
+
+def _describe_whole(dictionary: DictionaryJson, hub: Hub | None, memo: HashMemo) -> DictionaryFacts:
     if dictionary.get("release") is not None:
         entry = find_release(dictionary["release"], dictionary["id"])
         return _from_hub(dictionary, entry, hub or Hub(), memo)
@@ -136,7 +168,7 @@ def _from_files(
     """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
     *configs, weights = paths
     config, said = _config(format_, paths[configs[0]] if configs else None, "path")
-    training = _training(said, "path")
+    training = _training(said, "path", config)
     size = paths[weights].stat().st_size
     with paths[weights].open("rb") as stream:
         shape = _shape(config, _headers(stream, weights, size, "path"), "path")
@@ -164,7 +196,7 @@ def _from_hub(
     present = [config_name] if config_name and f"{folder}/{config_name}" in at.files else []
     configs = [hub.download(at, f"{folder}/{name}", "id") for name in present]
     config, said = _config(format_, configs[0] if configs else None, "id")
-    training = _training({**said, **entry.said}, "id")
+    training = _training({**said, **entry.said}, "id", config)
     with hub.open(at, f"{folder}/{weights}", "id") as stream:
         headers = _headers(stream, weights, at.files[f"{folder}/{weights}"].size, "id")
     shape = _shape(config, headers, "id")
@@ -191,9 +223,10 @@ def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig 
     return None, said
 
 
-def _training(said: JsonObject, field: str) -> Training:
+def _training(said: JsonObject, field: str, config: SaelensConfig | None = None) -> Training:
+    transcoder = config is not None and ARCHITECTURES[config.architecture].transcoder
     try:
-        return read_training(said)
+        return read_training(said, transcoder=transcoder)
     except ValueError as error:
         raise InputRefused(field, str(error)) from None
 
@@ -226,6 +259,7 @@ class _Shape:
     d_in: int
     d_sae: int
     dtype: str
+    d_out: int
 
 
 def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field: str) -> _Shape:
@@ -240,6 +274,12 @@ def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field
             f"cfg.json says d_in {config.d_in}, d_sae {config.d_sae}, but the weights have "
             f"{shape.d_in} and {shape.d_sae}; the files do not belong together",
         )
+    if shape.d_out != config.d_out:
+        raise InputRefused(
+            field,
+            f"cfg.json says d_out {config.d_out}, but the decoder writes vectors of width "
+            f"{shape.d_out}; the files do not belong together",
+        )
     return shape
 
 
@@ -249,7 +289,11 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
         listed = ", ".join(sorted(headers))[:200]
         raise InputRefused(field, f"expected an encoder matrix W_enc, found {listed or 'nothing'}")
     d_in, d_sae = encoder.shape
-    expected = _expected_shapes(architecture, headers.keys(), d_in, d_sae)
+    sizes: dict[Axis, int] = {"d_in": d_in, "d_sae": d_sae, "d_out": d_in}
+    decoder = headers.get("w_dec")
+    if ARCHITECTURES[architecture].transcoder and decoder and len(decoder.shape) == 2:
+        sizes["d_out"] = decoder.shape[1]
+    expected = _expected_shapes(architecture, headers.keys(), sizes)
     for name, shape in expected.items():
         found = headers[name].shape if name in headers else "nothing"
         if found != shape:
@@ -258,19 +302,18 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
     if extra:
         raise InputRefused(
             field,
-            f"tensor {extra[0][:80]} has no meaning for a {architecture} dictionary of the "
-            "residual stream",
+            f"tensor {extra[0][:80]} has no meaning for a {architecture} dictionary",
         )
     if encoder.dtype not in _DTYPES:
         raise InputRefused(field, f"W_enc is stored as {encoder.dtype}, expected floats")
-    return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype])
+    return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype], sizes["d_out"])
 
 
 def _expected_shapes(
-    architecture: str, present: Collection[str], d_in: int, d_sae: int
+    architecture: str, present: Collection[str], sizes: Mapping[Axis, int]
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor by its stored name, in lower case."""
-    stored, sizes = ARCHITECTURES[architecture], {"d_in": d_in, "d_sae": d_sae}
+    stored = ARCHITECTURES[architecture]
     expected: dict[str, tuple[int, ...]] = {}
     for tensor, axes in stored.tensors.items():
         name = stored.stored_name(tensor).lower()
@@ -304,5 +347,6 @@ def _facts(
     }
     return DictionaryFacts(
         ref, shape.architecture, shape.d_in, shape.d_sae, training.hook_name, shape.dtype,
-        training.model_names, training.notes,
+        training.model_names, training.notes, training.write_hook,
+        shape.d_out if training.write_hook else None,
     )  # fmt: skip

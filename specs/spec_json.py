@@ -38,6 +38,7 @@ class DictionaryJson(TypedDict, total=False):
     id: str
     revision: str
     sha256: str
+    prefix: int
     usableAt: str
     usableOn: str
 
@@ -171,6 +172,7 @@ class CaptureJson(TypedDict):
 
     model: ModelJson
     hook: str
+    writeHook: NotRequired[str]
     prompts: PromptSetsJson
     positions: Literal["last", "all"]
     maxTokens: int
@@ -229,6 +231,7 @@ class ExperimentJson(TypedDict):
 
     model: ModelJson
     hook: str
+    writeHook: NotRequired[str]
     prompts: PromptSetsJson
     positions: Literal["last", "all"]
     aggregation: Literal["last", "max", "mean"]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from tests.tiny_models import (
     _save,
     _save_tokenizer,
@@ -40,6 +38,8 @@ def _saved(prefix: str, config_class: str = "", **settings: Any) -> Callable[[Pa
     """Return what saves a model of two blocks: width 24, 3 heads of 10, MLP of 40."""
 
     def save(folder: Path) -> Path:
+        import transformers
+
         vocabulary = _save_tokenizer(folder, with_bos=True)
         shape = {
             "vocab_size": vocabulary, "hidden_size": 24, "intermediate_size": 40,

@@ -163,7 +163,7 @@ def width_at(model: CausalModel, place: HookPlace) -> int:
         part = STREAMS[place.stream].input_of
     if part is None:
         return int(model.head.weight.shape[1])
-    module = _part(model.blocks[place.block], model.parts, part)
+    module: Any = _part(model.blocks[place.block], model.parts, part)
     inputs = getattr(module, "in_features", None)
     # GPT-2's Conv1D has no such number, and keeps its weight as [inputs, outputs]
     return int(module.weight.shape[0] if inputs is None else inputs)

@@ -35,3 +35,5 @@ class ObservedDictionary(TypedDict):
     dtype: NotRequired[str]
     model_names: NotRequired[list[str]]
     notes: NotRequired[list[str]]
+    write_hook: NotRequired[str | None]
+    d_out: NotRequired[int | None]

@@ -69,7 +69,10 @@ class ModelReference(TypedDict):
 
 
 class DictionaryReference(TypedDict):
-    """A resolved dictionary of ``d_sae`` latents that reads vectors of width ``d_in``."""
+    """A resolved dictionary of ``d_sae`` latents that reads vectors of width ``d_in``.
+
+    With a ``prefix`` it is as many latents, the first of those that are stored.
+    """
 
     identity: str
     format: str
@@ -78,6 +81,7 @@ class DictionaryReference(TypedDict):
     architecture: str
     d_in: int
     d_sae: int
+    prefix: NotRequired[int]
 
 
 class UpstreamArtifact(TypedDict):

@@ -61,7 +61,9 @@ def test_a_hook_is_read_under_every_name_that_it_has(said, hook):
     ],
 )
 def test_what_reads_or_writes_another_place_is_refused(said):
-    with pytest.raises(ValueError, match=r"residual|hook_resid|both be right|to be a text"):
+    with pytest.raises(
+        ValueError, match=r"one head|only a transcoder|hook_resid|both be right|to be a text"
+    ):
         read_training(said)
 
 

@@ -153,8 +153,9 @@ def test_each_supported_architecture_is_accepted(tmp_path, memo):
 @pytest.mark.parametrize(
     ("cfg", "tensors", "message"),
     [
-        (config(architecture="gated"), None, "architecture 'gated' is not supported"),
-        (config(architecture="matryoshka_batchtopk"), None, "matryoshka_batchtopk"),
+        (config(architecture="abstopk"), None, "architecture 'abstopk' is not supported: its lat"),
+        (config(architecture="crosscoder"), None, "reads several places at once"),
+        (config(architecture="matryoshka_batchtopk"), None, "rescale_acts_by_decoder_norm is miss"),
         (config(normalize_activations="layer_norm"), None, "layer_norm"),
         (config(activation_fn="tanh-relu"), None, "tanh-relu"),
         (config(reshape_activations="hook_z"), None, "hook_z"),

@@ -115,7 +115,8 @@ def check_parity(config: dict[str, object]) -> bool:
     config = json.loads(json.dumps(without_absent(config)))
     try:
         ours = read_saelens_config(config)
-        told = read_training(ours.said)
+        transcoder = ARCHITECTURES[ours.architecture].transcoder
+        told = read_training(ours.said, transcoder=transcoder)
     except ValueError as error:
         assert str(error)
         return False
@@ -124,7 +125,9 @@ def check_parity(config: dict[str, object]) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
     found = asdict(ours)
-    if ours.architecture not in ("topk", "batchtopk"):
+    if not transcoder:
+        assert found.pop("d_out") == ours.d_in
+    if ARCHITECTURES[ours.architecture].rescaled == "never":
         assert not found.pop("rescale_acts_by_decoder_norm")
     if ours.architecture != "topk":
         assert found.pop("k") is None  # a stored threshold stands for the k of a batch
@@ -170,8 +173,10 @@ def test_every_field_of_every_architecture_means_what_it_means_to_saelens():
     for architecture, named in registered().items():
         for version, name, value in itertools.product(VERSIONS, named | OF_BEFORE_6, VALUES):
             plain = {"architecture": architecture, "k": 5, "dtype": "float32"}
-            rescale = {"rescale_acts_by_decoder_norm": architecture == "batchtopk"}
+            rescale = {"rescale_acts_by_decoder_norm": "batchtopk" in architecture}
             config = of_before_6(**plain, **rescale, **version)
+            if "transcoder" in architecture:
+                config |= {"d_out": D_SAE, "apply_b_dec_to_input": False, "hook_name_out": HOOK}
             if check_parity({**config, name: value}):
                 read[read_saelens_config(without_absent({**config, name: value})).architecture] += 1
     assert min(read.values()) > 1000, read

@@ -80,12 +80,11 @@ def parts_preflight(model: LoadedModel, block: int, tokens: list[int]) -> Prefli
     What it returns is the residual stream before it, and what attention and MLP add. In a block
     that scales what it adds, ``hook_attn_out`` and the like would mean something else.
     """
-    sum_of = ["resid_pre", "attn_out", "mlp_out"]
-    places = {stream: HookPlace(block, stream) for stream in (*sum_of, "resid_post")}
+    names = ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    places = {stream: HookPlace(block, stream) for stream in names}
     found = streams_of(model.causal, list(places.values()), tokens, model.device)
-    streams = {stream: found[place].double() for stream, place in places.items()}
-    after = streams["resid_post"]
-    error = sum(streams[stream] for stream in sum_of) - after
+    before, attention, mlp, after = (found[place].double() for place in places.values())
+    error = before + attention + mlp - after
     return require(
         [
             Preflight(

@@ -19,6 +19,7 @@ from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.tables import read_columns, read_document
 
@@ -186,16 +187,17 @@ def _random_latent(payload: SteeringPayload, context: StageContext, found: Direc
 
 
 def _mean_difference(payload: SteeringPayload, context: StageContext, _found: Directions) -> Built:
-    """Mean target minus mean neutral residual over the captured rows of the discover split."""
+    """Mean target minus mean neutral over captured rows of the discover split, where it acts."""
     folder = context.artifact("capture", payload["capture"]["digest"])
     tensors = load_file(folder / RESIDUAL.name)
+    stream = written_rows(folder, "residual", tensors["residual"])
     prompts = read_prompts(payload["coarse"], context)
     chosen = prompts["split"] == "discover"
     rows = tensors["prompt_index"].numpy()
     means = []
     for condition in ("target", "neutral"):
         wanted = (chosen & (prompts["condition"] == condition))[rows]
-        means.append(tensors["residual"][torch.from_numpy(wanted)].double().mean(dim=0))
+        means.append(stream[torch.from_numpy(wanted)].double().mean(dim=0))
     return summed_direction((means[0] - means[1])[None]), {}, "the two means are equal"
 
 

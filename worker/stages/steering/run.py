@@ -49,6 +49,11 @@ class SteeringRun:
         """Where the residual stream is steered."""
         return self.model.place(self.payload["hook"])
 
+    @property
+    def read_place(self) -> HookPlace:
+        """Where the dictionaries' latents are read: elsewhere for transcoders."""
+        return self.model.place(self.payload.get("readHook", self.payload["hook"]))
+
     def tokens_before(self, opening: int, arm: str) -> list[int]:
         """Return BOS and an opening's tokens, after the words where that is what the arm is."""
         bos, *tokens = self.openings[opening]

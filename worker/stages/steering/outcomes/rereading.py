@@ -92,7 +92,7 @@ def _read_opening(
         run.model.causal,
         run.openings[rows[0].opening],
         distinct,
-        [*{run.place: None, probe_place: None}],
+        [*{run.read_place: None, probe_place: None}],
         run.model.pad_token,
         run.context.device,
     )
@@ -122,7 +122,7 @@ def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float6
         return None
     dictionary = run.context.dictionary(run.payload["coarse"]["dictionary"])
     reader = LatentReader.of(dictionary, anchors[:1]).to(run.context.device)
-    states = reading.states[run.place]
+    states = reading.states[run.read_place]
     tokens = reader.activations(states)[:, 0].double().cpu().numpy()
     starts = np.cumsum([0, *reading.lengths[:-1]])
     sums = np.add.reduceat(tokens, starts) if reading.lengths else np.zeros(0)
