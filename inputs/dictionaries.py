@@ -168,7 +168,7 @@ def _from_files(
     """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
     *configs, weights = paths
     config, said = _config(format_, paths[configs[0]] if configs else None, "path")
-    training = _training(said, "path", config)
+    training = _training(said, "path", config.architecture if config else None)
     size = paths[weights].stat().st_size
     with paths[weights].open("rb") as stream:
         shape = _shape(config, _headers(stream, weights, size, "path"), "path")
@@ -196,7 +196,8 @@ def _from_hub(
     present = [config_name] if config_name and f"{folder}/{config_name}" in at.files else []
     configs = [hub.download(at, f"{folder}/{name}", "id") for name in present]
     config, said = _config(format_, configs[0] if configs else None, "id")
-    training = _training({**said, **entry.said}, "id", config)
+    architecture = config.architecture if config else None
+    training = _training({**said, **entry.said}, "id", architecture)
     with hub.open(at, f"{folder}/{weights}", "id") as stream:
         headers = _headers(stream, weights, at.files[f"{folder}/{weights}"].size, "id")
     shape = _shape(config, headers, "id")
@@ -223,8 +224,8 @@ def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig 
     return None, said
 
 
-def _training(said: JsonObject, field: str, config: SaelensConfig | None = None) -> Training:
-    transcoder = config is not None and ARCHITECTURES[config.architecture].transcoder
+def _training(said: JsonObject, field: str, architecture: str | None = None) -> Training:
+    transcoder = architecture is not None and ARCHITECTURES[architecture].transcoder
     try:
         return read_training(said, transcoder=transcoder)
     except ValueError as error:
@@ -255,11 +256,13 @@ def _headers(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, Te
 
 @dataclass(frozen=True)
 class _Shape:
+    """``d_out`` is None for a dictionary that writes where it reads."""
+
     architecture: str
     d_in: int
     d_sae: int
     dtype: str
-    d_out: int
+    d_out: int | None = None
 
 
 def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field: str) -> _Shape:
@@ -274,7 +277,7 @@ def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field
             f"cfg.json says d_in {config.d_in}, d_sae {config.d_sae}, but the weights have "
             f"{shape.d_in} and {shape.d_sae}; the files do not belong together",
         )
-    if shape.d_out != config.d_out:
+    if shape.d_out not in (None, config.d_out):
         raise InputRefused(
             field,
             f"cfg.json says d_out {config.d_out}, but the decoder writes vectors of width "
@@ -306,7 +309,8 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
         )
     if encoder.dtype not in _DTYPES:
         raise InputRefused(field, f"W_enc is stored as {encoder.dtype}, expected floats")
-    return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype], sizes["d_out"])
+    d_out = sizes["d_out"] if ARCHITECTURES[architecture].transcoder else None
+    return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype], d_out)
 
 
 def _expected_shapes(
@@ -347,6 +351,5 @@ def _facts(
     }
     return DictionaryFacts(
         ref, shape.architecture, shape.d_in, shape.d_sae, training.hook_name, shape.dtype,
-        training.model_names, training.notes, training.write_hook,
-        shape.d_out if training.write_hook else None,
+        training.model_names, training.notes, training.write_hook, shape.d_out,
     )  # fmt: skip
