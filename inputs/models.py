@@ -45,7 +45,7 @@ TOKENIZER_FILES = (
     TOKENIZER_CONFIG, SPECIAL_TOKENS, "added_tokens.json",
     "spm.model", "sentencepiece.model", "tiktoken.model", "source.spm", "target.spm", "bpe.codes",
 )  # fmt: skip
-"""What a tokenizer is read from. Chat templates are not: no prompt is put into one."""
+"""What a tokenizer is read from. Not chat templates: where one is used, its text is declared."""
 _VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {
     "vocab.txt", "spm.model", "sentencepiece.model", "tiktoken.model",
 }  # fmt: skip
@@ -66,6 +66,7 @@ class ModelFacts:
     original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown; so are the
     widths of all attention heads together (``d_heads``) and of the MLP inside (``d_mlp``). Blocks
     are ``parallel`` whose MLP reads what attention reads, as far as the config says so.
+    ``chat_template`` is there where it was asked for.
     """
 
     ref: ModelReference
@@ -76,6 +77,7 @@ class ModelFacts:
     d_heads: int | None = None
     d_mlp: int | None = None
     parallel: bool = False
+    chat_template: str | None = None
 
     def width(self, hook: Hook) -> int | None:
         """Return how wide a stream is, None when unknown."""

@@ -26,8 +26,8 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     """Return the folder that each stage wrote; of the decompositions the coarse one.
 
     ``everything`` asks for all that a spec may leave out: hard negatives, a test split, groups,
-    siblings, a system prompt with its placebo, budgets, transcoders. Without it there is no
-    candidate either.
+    siblings, a system prompt with its placebo, budgets, a position by its meaning, transcoders.
+    Without it there is no candidate either.
     """
     made = Transcoder if everything else Standard
     world.dictionaries = {
@@ -39,8 +39,10 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         {"id": f"p{number}", "text": text, "condition": condition}
         for number, (text, condition) in enumerate(texts)
     ]
+    positions = "lastContent" if everything else "last"  # the same token of plain text
     written = {"writeHook": WRITE_HOOK} if everything else {}
-    world.run(capture, capture_payload(prompts=prompts, **written), "capture", "capture")
+    payload = capture_payload(prompts=prompts, positions=positions, **written)
+    world.run(capture, payload, "capture", "capture")
     splits = ["discover", "test"] * 5 if everything else ["discover"] * 8
     divided: dict[str, Any] = {"splits": splits[: len(prompts)], "aggregation": "last"}
     if everything:
