@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +19,17 @@ from loopscope.inputs.headers import (
     read_safetensors_header,
 )
 from loopscope.inputs.hub import Hub
+from loopscope.inputs.layouts import BY_FORMAT, LAYOUTS
+from loopscope.inputs.layouts.layout import Entry, Layout
+from loopscope.inputs.layouts.saelens import SAELENS
 from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
+from loopscope.inputs.stored import DTYPES, config_object, read_stored, stored_shape
 from loopscope.specs.canonical import digest
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import (
     DictionaryPlace,
+    DictionaryReading,
     DictionaryReference,
     FilePlace,
     FolderPlace,
@@ -40,14 +45,8 @@ FILES = {
     "gemma-scope-safetensors": ("config.json", "params.safetensors"),
 }
 """Format -> its config (if it has one) and its weights."""
-_FORMAT_BY_LOADER = {
-    "sae_lens": "saelens",
-    "gemma_2": "gemma-scope-npz",
-    "gemma_3": "gemma-scope-safetensors",
-}
 _OLD_SCALINGS = frozenset({"scaling_factor", "finetuning_scaling_factor"})
 """Stored by old SAELens versions, usually all ones; the worker looks at the values."""
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,9 @@ def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> Dictio
             f"{path.name} is no dictionary; expected a SAELens folder or an .npz file "
             "(no pickle is ever read)",
         )
+    layout = _foreign(Entry("", path.name), lambda name: (path / name).is_file())
+    if layout is not None:
+        return _from_folder(dictionary, layout, path, memo)
     found = [weights for _, weights in FILES.values() if (path / weights).is_file()]
     if len(found) > 1:
         raise InputRefused(
@@ -150,28 +152,95 @@ def _from_files(
     return _facts(source, format_, files, shape, training)
 
 
+def _foreign(entry: Entry, there: Callable[[str], bool]) -> Layout | None:
+    """Return the layout, other than SAELens' own and Gemma Scope, all of whose files are there."""
+    if there("cfg.json") and there("sae_weights.safetensors"):
+        return None
+    for layout in BY_FORMAT.values():
+        files = layout.files(entry)
+        if all(there(name) for name in (*files.configs, *files.weights)):
+            return layout
+    return None
+
+
+def _from_folder(
+    dictionary: DictionaryJson, layout: Layout, folder: Path, memo: HashMemo
+) -> DictionaryFacts:
+    """Describe a local folder in another layout than SAELens' own."""
+    entry = Entry("", folder.name)
+    files = layout.files(entry)
+    headers: dict[str, TensorHeader] = {}
+    for name in files.weights:
+        with (folder / name).open("rb") as stream:
+            headers |= _safetensors(stream, name, (folder / name).stat().st_size, "path")
+    configs = {name: folder / name for name in files.configs}
+    hashes = {name: memo.sha256(folder / name) for name in (*files.configs, *files.weights)}
+    _check_declared(dictionary, hashes[files.weights[0]], str(folder / files.weights[0]))
+    place: FolderPlace = {"kind": "folder", "path": str(folder)}
+    return _stored_facts(layout, entry, configs, headers, hashes, place, {}, "path")
+
+
 def _from_hub(
     dictionary: DictionaryJson, entry: ReleaseEntry, hub: Hub, memo: HashMemo
 ) -> DictionaryFacts:
-    """Describe a release's dictionary; of the weights only the header is fetched."""
+    """Describe a release's dictionary; of the weights only the headers are fetched."""
     at = hub.commit(entry.repo, dictionary.get("revision") or "main", "release")
-    format_ = _FORMAT_BY_LOADER[entry.loader]
-    (config_name, weights), folder = FILES[format_], entry.path
-    if f"{folder}/{weights}" not in at.files:
+    layout = LAYOUTS[entry.loader]
+    if not entry.registered:
+        inside = f"{entry.path}/"
+        layout = _foreign(entry.place, lambda name: inside + name in at.files) or SAELENS
+    files = layout.files(entry.place)
+    before = f"{files.folder}/" if files.folder else ""
+    missing = [before + name for name in files.weights if before + name not in at.files]
+    if missing:
         raise InputRefused(
-            "id", f"{entry.repo} has no {folder}/{weights}; is it a dictionary of this format?"
+            "id", f"{entry.repo} has no {missing[0]}; is it a dictionary of this format?"
         )
-    present = [config_name] if config_name and f"{folder}/{config_name}" in at.files else []
-    configs = [hub.download(at, f"{folder}/{name}", "id") for name in present]
-    config, said = _config(format_, configs[0] if configs else None, "id")
+    present = [name for name in files.configs if before + name in at.files]
+    configs = {name: hub.download(at, before + name, "id") for name in present}
+    headers: dict[str, TensorHeader] = {}
+    for name in files.weights:
+        with hub.open(at, before + name, "id") as stream:
+            size = at.files[before + name].size
+            read = _headers if layout.contents is None else _safetensors
+            headers |= read(stream, name, size, "id")
+    hashes = {
+        name: hub.sha256(at, before + name, "id", memo) for name in (*present, *files.weights)
+    }
+    weights = files.weights[0]
+    _check_declared(dictionary, hashes[weights], f"{before}{weights} of {entry.repo}")
+    place: HubFolderPlace = {
+        "kind": "hub", "repo": at.repo, "revision": at.commit, "path": files.folder
+    }  # fmt: skip
+    if layout.contents is not None:
+        return _stored_facts(layout, entry.place, configs, headers, hashes, place, entry.said, "id")
+    config, said = _config(layout.format, next(iter(configs.values()), None), "id")
     training = _training({**said, **entry.said}, "id")
-    with hub.open(at, f"{folder}/{weights}", "id") as stream:
-        headers = _headers(stream, weights, at.files[f"{folder}/{weights}"].size, "id")
     shape = _shape(config, headers, "id")
-    files = {name: hub.sha256(at, f"{folder}/{name}", "id", memo) for name in (*present, weights)}
-    _check_declared(dictionary, files[weights], f"{folder}/{weights} of {entry.repo}")
-    source: HubFolderPlace = {"kind": "hub", "repo": at.repo, "revision": at.commit, "path": folder}
-    return _facts(source, format_, files, shape, training)
+    return _facts(place, layout.format, hashes, shape, training)
+
+
+def _stored_facts(
+    layout: Layout,
+    entry: Entry,
+    configs: Mapping[str, Path],
+    headers: Mapping[str, TensorHeader],
+    hashes: dict[str, str],
+    place: DictionaryPlace,
+    registered: JsonObject,
+    field: str,
+) -> DictionaryFacts:
+    """Return the facts of another layout than SAELens' own."""
+    assert layout.contents is not None  # asked before
+    missing = [name for name in layout.files(entry).configs if name not in configs]
+    if missing:
+        raise InputRefused(field, f"{missing[0]} is missing beside the weights")
+    objects = {name: config_object(path, field) for name, path in configs.items()}
+    reading = read_stored(layout.contents, objects, entry, field)
+    training = _training({**reading.said, **registered}, field)
+    shape = stored_shape(layout.contents, reading, headers, field)
+    found = _Shape(reading.architecture, shape.d_in, shape.d_sae, shape.dtype)
+    return _facts(place, layout.format, hashes, found, training, reading.numbers)
 
 
 def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig | None, JsonObject]:
@@ -220,6 +289,14 @@ def _headers(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, Te
     return {tensor.lower(): header for tensor, header in headers.items()}
 
 
+def _safetensors(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, TensorHeader]:
+    """Return the tensors' headers under the names that they have in the file."""
+    try:
+        return read_safetensors_header(stream, size)
+    except HeaderError as error:
+        raise InputRefused(field, f"{name}: {error}") from None
+
+
 @dataclass(frozen=True)
 class _Shape:
     architecture: str
@@ -261,9 +338,9 @@ def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: s
             f"tensor {extra[0][:80]} has no meaning for a {architecture} dictionary of the "
             "residual stream",
         )
-    if encoder.dtype not in _DTYPES:
+    if encoder.dtype not in DTYPES:
         raise InputRefused(field, f"W_enc is stored as {encoder.dtype}, expected floats")
-    return _Shape(architecture, d_in, d_sae, _DTYPES[encoder.dtype])
+    return _Shape(architecture, d_in, d_sae, DTYPES[encoder.dtype])
 
 
 def _expected_shapes(
@@ -288,11 +365,11 @@ def _facts(
     files: dict[str, str],
     shape: _Shape,
     training: Training,
+    reading: DictionaryReading | None = None,
 ) -> DictionaryFacts:
     """Assemble the facts. The identity leaves out places: the same bytes are the same."""
-    identity = digest(
-        {"files": sorted(files.values()), "format": format_, "reader": READER_REVISION}
-    )
+    known = {"files": sorted(files.values()), "format": format_, "reader": READER_REVISION}
+    identity = digest({**known, "reading": reading} if reading else known)
     ref: DictionaryReference = {
         "identity": identity,
         "format": format_,
@@ -302,6 +379,8 @@ def _facts(
         "d_in": shape.d_in,
         "d_sae": shape.d_sae,
     }
+    if reading:
+        ref["reading"] = reading
     return DictionaryFacts(
         ref, shape.architecture, shape.d_in, shape.d_sae, training.hook_name, shape.dtype,
         training.model_names, training.notes,
