@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,11 +20,12 @@ from loopscope.inputs.headers import (
 )
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.layouts import BY_FORMAT, LAYOUTS
+from loopscope.inputs.layouts.gemma_scope import GEMMA_SCOPE
 from loopscope.inputs.layouts.layout import Entry, Layout
 from loopscope.inputs.layouts.saelens import SAELENS
 from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
-from loopscope.inputs.stored import DTYPES, config_object, read_stored, stored_shape
+from loopscope.inputs.stored import DTYPES, StoredFacts, check_conversion, stored_facts
 from loopscope.specs.canonical import digest
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import (
@@ -80,6 +81,7 @@ def describe_dictionary(
     memo = memo or HashMemo()
     if dictionary.get("release") is not None:
         entry = find_release(dictionary["release"], dictionary["id"])
+        check_conversion(LAYOUTS[entry.loader], dictionary.get("convert"), dictionary["release"])
         return _from_hub(dictionary, entry, hub or Hub(), memo)
     if dictionary.get("path") is None:
         raise InputRefused("path", "expected either path, or release and id")
@@ -100,16 +102,19 @@ def known_training(dictionary: DictionaryJson) -> Training | None:
 
 def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> DictionaryFacts:
     if path.suffix == ".npz" and path.is_file():
+        check_conversion(GEMMA_SCOPE, dictionary.get("convert"), path.name)
         return _from_files(dictionary, "gemma-scope-npz", path, {path.name: path}, memo)
     if path.is_file():
         raise InputRefused(
             "path",
-            f"{path.name} is no dictionary; expected a SAELens folder or an .npz file "
-            "(no pickle is ever read)",
+            f"{path.name} is no dictionary; expected a SAELens folder or an .npz file (no pickle "
+            "is read without convert: sealed and the config beside it: name their folder)",
         )
     layout = _foreign(Entry("", path.name), lambda name: (path / name).is_file())
     if layout is not None:
+        check_conversion(layout, dictionary.get("convert"), path.name)
         return _from_folder(dictionary, layout, path, memo)
+    check_conversion(SAELENS, dictionary.get("convert"), path.name)
     found = [weights for _, weights in FILES.values() if (path / weights).is_file()]
     if len(found) > 1:
         raise InputRefused(
@@ -170,14 +175,16 @@ def _from_folder(
     entry = Entry("", folder.name)
     files = layout.files(entry)
     headers: dict[str, TensorHeader] = {}
-    for name in files.weights:
+    sizes = {name: (folder / name).stat().st_size for name in files.weights}
+    for name in () if layout.pickled else files.weights:
         with (folder / name).open("rb") as stream:
-            headers |= _safetensors(stream, name, (folder / name).stat().st_size, "path")
+            headers |= _safetensors(stream, name, sizes[name], "path")
     configs = {name: folder / name for name in files.configs}
+    facts = stored_facts(layout, entry, configs, headers, sizes, "path")
     hashes = {name: memo.sha256(folder / name) for name in (*files.configs, *files.weights)}
     _check_declared(dictionary, hashes[files.weights[0]], str(folder / files.weights[0]))
     place: FolderPlace = {"kind": "folder", "path": str(folder)}
-    return _stored_facts(layout, entry, configs, headers, hashes, place, {}, "path")
+    return _of_stored(facts, layout, hashes, place, {}, "path")
 
 
 def _from_hub(
@@ -189,6 +196,7 @@ def _from_hub(
     if not entry.registered:
         inside = f"{entry.path}/"
         layout = _foreign(entry.place, lambda name: inside + name in at.files) or SAELENS
+        check_conversion(layout, dictionary.get("convert"), entry.repo)
     files = layout.files(entry.place)
     before = f"{files.folder}/" if files.folder else ""
     missing = [before + name for name in files.weights if before + name not in at.files]
@@ -199,11 +207,14 @@ def _from_hub(
     present = [name for name in files.configs if before + name in at.files]
     configs = {name: hub.download(at, before + name, "id") for name in present}
     headers: dict[str, TensorHeader] = {}
-    for name in files.weights:
+    sizes = {name: at.files[before + name].size for name in files.weights}
+    for name in () if layout.pickled else files.weights:
         with hub.open(at, before + name, "id") as stream:
-            size = at.files[before + name].size
             read = _headers if layout.contents is None else _safetensors
-            headers |= read(stream, name, size, "id")
+            headers |= read(stream, name, sizes[name], "id")
+    facts = None
+    if layout.contents is not None:
+        facts = stored_facts(layout, entry.place, configs, headers, sizes, "id")
     hashes = {
         name: hub.sha256(at, before + name, "id", memo) for name in (*present, *files.weights)
     }
@@ -212,35 +223,27 @@ def _from_hub(
     place: HubFolderPlace = {
         "kind": "hub", "repo": at.repo, "revision": at.commit, "path": files.folder
     }  # fmt: skip
-    if layout.contents is not None:
-        return _stored_facts(layout, entry.place, configs, headers, hashes, place, entry.said, "id")
+    if facts is not None:
+        return _of_stored(facts, layout, hashes, place, entry.said, "id")
     config, said = _config(layout.format, next(iter(configs.values()), None), "id")
     training = _training({**said, **entry.said}, "id")
     shape = _shape(config, headers, "id")
     return _facts(place, layout.format, hashes, shape, training)
 
 
-def _stored_facts(
+def _of_stored(
+    stored: StoredFacts,
     layout: Layout,
-    entry: Entry,
-    configs: Mapping[str, Path],
-    headers: Mapping[str, TensorHeader],
     hashes: dict[str, str],
     place: DictionaryPlace,
     registered: JsonObject,
     field: str,
 ) -> DictionaryFacts:
     """Return the facts of another layout than SAELens' own."""
-    assert layout.contents is not None  # asked before
-    missing = [name for name in layout.files(entry).configs if name not in configs]
-    if missing:
-        raise InputRefused(field, f"{missing[0]} is missing beside the weights")
-    objects = {name: config_object(path, field) for name, path in configs.items()}
-    reading = read_stored(layout.contents, objects, entry, field)
+    reading = stored.reading
     training = _training({**reading.said, **registered}, field)
-    shape = stored_shape(layout.contents, reading, headers, field)
-    found = _Shape(reading.architecture, shape.d_in, shape.d_sae, shape.dtype)
-    return _facts(place, layout.format, hashes, found, training, reading.numbers)
+    shape = _Shape(reading.architecture, stored.d_in, stored.d_sae, stored.dtype)
+    return _facts(place, layout.format, hashes, shape, training, reading.numbers)
 
 
 def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig | None, JsonObject]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.layouts import LAYOUTS
 from loopscope.inputs.model_aliases import names_of
 from loopscope.inputs.registry import (
     OWN_LOADER,
@@ -23,7 +24,8 @@ class RegisteredDictionary:
     """One entry of the registry.
 
     ``reason`` says why it is refused, empty where it is usable; ``cause`` is what it has in common
-    with others that are refused. ``hook_name`` is None where only its own config knows the hook.
+    with others that are refused. Of those that are ``pickled`` a spec must say ``convert: sealed``.
+    ``hook_name`` is None where only its own config knows the hook.
     Of a usable entry the files may still be refused once they are seen: the registry alone was
     asked, and no network.
     """
@@ -35,6 +37,7 @@ class RegisteredDictionary:
     hook_name: str | None
     reason: str
     cause: str
+    pickled: bool = False
 
     @property
     def usable(self) -> bool:
@@ -89,11 +92,13 @@ def _blocks(release: str | None, model: str | None) -> Iterator[tuple[str, Relea
 
 
 def _judged(release: str, block: ReleaseBlock, entry: DictionaryEntry) -> RegisteredDictionary:
-    reason, cause = "", ""
+    reason, cause, pickled = "", "", False
     try:
-        registered(release, block, entry)
+        pickled = LAYOUTS[registered(release, block, entry).loader].pickled
     except InputRefused as refused:
         reason, cause = refused.message, refused.cause
     loader = block.get("conversion_func") or OWN_LOADER
     hook, model = place_of(block, entry).hook, str(block.get("model"))
-    return RegisteredDictionary(release, str(entry["id"]), model, loader, hook, reason, cause)
+    return RegisteredDictionary(
+        release, str(entry["id"]), model, loader, hook, reason, cause, pickled
+    )

@@ -27,10 +27,6 @@ from loopscope.specs.json_values import JsonObject
 
 NAME_CHARACTERS_MAX = 100
 """So much of a name is compared with those that are known; that takes time for each of them."""
-PICKLE_LOADERS = frozenset(
-    {"connor_rob_hook_z", "deepseek_r1", "dictionary_learning_1", "goodfire", "qwen_scope"}
-)
-"""These conversions call ``torch.load``, which can run code that is hidden in the weights."""
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=:-]*")
 
@@ -140,13 +136,6 @@ def _entry_of(release: str, sae_id: str, block: ReleaseBlock) -> DictionaryEntry
 
 def _layout(release: str, block: ReleaseBlock) -> Layout:
     loader = block.get("conversion_func") or OWN_LOADER
-    if loader in PICKLE_LOADERS:
-        raise InputRefused(
-            "release",
-            f"release {release} needs SAELens' loader {loader}, which unpickles its weights "
-            "(torch.load) and could run any code; choose a release in safetensors or npz",
-            cause="its weights are pickled",
-        )
     if loader not in LAYOUTS:
         raise InputRefused(
             "release",

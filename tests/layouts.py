@@ -5,11 +5,14 @@ An entry of the registry gives repository, path and file names; the numbers are 
 
 from __future__ import annotations
 
+import collections
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import yaml
 from safetensors.torch import save
 
 from loopscope.inputs.registry import release_block
@@ -25,6 +28,7 @@ class Repository:
     release: str
     id: str
     files: Callable[[str, Tensors], dict[str, bytes]]
+    d_sae: int = D_SAE
 
     @property
     def repo(self) -> str:
@@ -38,8 +42,8 @@ class Repository:
     def norm_scaling_factor(self) -> float | None:
         return self._entry.get("norm_scaling_factor")
 
-    def published(self, tensors: Tensors) -> dict[str, bytes]:
-        return self.files(self.path, tensors)
+    def published(self, tensors: Tensors | None = None) -> dict[str, bytes]:
+        return self.files(self.path, tensors or drawn(self.d_sae))
 
     @property
     def loader(self) -> str:
@@ -58,19 +62,19 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
 
 
-def drawn() -> dict[str, torch.Tensor]:
+def drawn(d_sae: int = D_SAE) -> dict[str, torch.Tensor]:
     """Return a dictionary of random numbers, decoder rows of many lengths and one of zeros."""
-    w_dec = normal(D_SAE, D_IN, seed=1) * torch.linspace(0.2, 3, D_SAE)[:, None]
+    w_dec = normal(d_sae, D_IN, seed=1) * torch.linspace(0.2, 3, d_sae)[:, None]
     w_dec[3] = 0
     return {
-        "w_enc": normal(D_IN, D_SAE), "b_enc": 0.1 * normal(D_SAE), "w_dec": w_dec,
-        "b_dec": normal(D_IN), "threshold": normal(D_SAE, seed=3).abs() + 0.1,
+        "w_enc": normal(D_IN, d_sae), "b_enc": 0.1 * normal(d_sae), "w_dec": w_dec,
+        "b_dec": normal(D_IN), "threshold": normal(d_sae, seed=3).abs() + 0.1,
     }  # fmt: skip
 
 
-def whole() -> dict[str, torch.Tensor]:
+def whole(d_sae: int = D_SAE) -> dict[str, torch.Tensor]:
     """Return a dictionary of whole numbers: ties, thresholds that are met, negative sums."""
-    made = {name: tensor.mul(2).round() for name, tensor in drawn().items()}
+    made = {name: tensor.mul(2).round() for name, tensor in drawn(d_sae).items()}
     made["w_enc"][:, 1] = made["w_enc"][:, 0]
     made["b_enc"][1] = made["b_enc"][0]
     made["threshold"] = made["threshold"].clamp(min=1.0)
@@ -118,7 +122,148 @@ def llama_scope_r1(folder: str, tensors: Tensors) -> dict[str, bytes]:
     return _in(folder, {"config.json": config, "sae_weights.safetensors": save(weights)})
 
 
+def pickled(tensors: Mapping[str, object]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(tensors, stream)
+    return stream.getvalue()
+
+
+def _same_names(tensors: Tensors) -> dict[str, torch.Tensor]:
+    return {
+        "W_enc": tensors["w_enc"], "W_dec": tensors["w_dec"], "b_enc": tensors["b_enc"],
+        "b_dec": tensors["b_dec"],
+    }  # fmt: skip
+
+
+def dictionary_learning(kind: str, weights: Callable[[Tensors], Mapping[str, object]]):
+    """Return how a class of ``dictionary_learning`` lies in its folder."""
+
+    def files(folder: str, tensors: Tensors) -> dict[str, bytes]:
+        trainer = {
+            "dict_class": kind, "activation_dim": D_IN, "dict_size": D_SAE, "layer": 12,
+            "lm_name": "google/gemma-2-2b", "submodule_name": "resid_post_layer_12",
+        }  # fmt: skip
+        if "TopK" in kind:
+            trainer["k"] = K
+        config = _json(trainer=trainer, buffer={"ctx_len": 128, "d_submodule": D_IN})
+        return _in(folder, {"config.json": config, "ae.pt": pickled(weights(tensors))})
+
+    return files
+
+
+def _auto_encoder(tensors: Tensors) -> dict[str, object]:
+    named = _linear(tensors)
+    named["bias"] = named.pop("decoder.bias")
+    return dict(named)
+
+
+def _top_k(tensors: Tensors) -> dict[str, object]:
+    named = _linear(tensors)
+    named["b_dec"] = named.pop("decoder.bias")
+    return {**named, "k": torch.tensor(K), "threshold": torch.tensor(-1.0)}
+
+
+def tensors_of_a_top_k() -> dict[str, object]:
+    return _top_k(drawn())
+
+
+def _batch_top_k(tensors: Tensors) -> dict[str, object]:
+    return {**_top_k(tensors), "threshold": torch.tensor(2.0)}
+
+
+def _matryoshka(tensors: Tensors) -> dict[str, object]:
+    more = {"k": torch.tensor(K), "threshold": torch.tensor(2.0), "group_sizes": [8, 16]}
+    return {**_same_names(tensors), **more}
+
+
+def _jump(tensors: Tensors) -> dict[str, object]:
+    return {**_same_names(tensors), "threshold": tensors["threshold"]}
+
+
+def qwen_scope(path: str, tensors: Tensors) -> dict[str, bytes]:
+    named = _same_names(tensors)
+    turned = {name: named[name].T.contiguous() for name in ("W_enc", "W_dec")}
+    return {path: pickled({**named, **turned})}
+
+
+def goodfire(path: str, tensors: Tensors) -> dict[str, bytes]:
+    named = {name.replace(".", "_linear."): tensor for name, tensor in _linear(tensors).items()}
+    return {path: pickled({name: torch.nn.Parameter(one) for name, one in named.items()})}
+
+
+def deepseek_r1(path: str, tensors: Tensors) -> dict[str, bytes]:
+    return {path: pickled({name: one.bfloat16() for name, one in _linear(tensors).items()})}
+
+
+def gpt2_attention(path: str, tensors: Tensors) -> dict[str, bytes]:
+    config = _json(act_size=D_IN, dict_size=D_SAE, act_name="blocks.0.attn.hook_z")
+    ordered = collections.OrderedDict(_same_names(tensors))
+    return {path: pickled(ordered), f"{path.split('.pt')[0]}_cfg.json": config}
+
+
+def qwen_transcoder(path: str, tensors: Tensors) -> dict[str, bytes]:
+    named = _same_names(tensors)
+    named["W_enc"] = named["W_enc"].T.contiguous()
+    wandb = yaml.safe_dump(
+        {"d_model": {"value": D_IN}, "d_feature": {"value": D_SAE}, "batch_size": {"value": 9}}
+    )
+    config = yaml.safe_dump({"model_name": "Qwen/Qwen3-4B"})
+    return {
+        path: save(named), "wandb-config.yaml": wandb.encode(), "config.yaml": config.encode()
+    }  # fmt: skip
+
+
+def cross_layer(path: str, tensors: Tensors) -> dict[str, bytes]:
+    encoder = {
+        f"W_enc_{path}": tensors["w_enc"].T.contiguous(), f"b_enc_{path}": tensors["b_enc"],
+        f"b_dec_{path}": tensors["b_dec"],
+    }  # fmt: skip
+    parts = torch.stack([tensors["w_dec"], 2 * tensors["w_dec"]], dim=1)
+    config = yaml.safe_dump(
+        {
+            "model_name": "google/gemma-2-2b",
+            "feature_input_hook": "hook_resid_mid",
+            "feature_output_hook": "hook_mlp_out",
+        }
+    )
+    return {
+        f"W_enc_{path}.safetensors": save(encoder),
+        f"W_dec_{path}.safetensors": save({f"W_dec_{path}": parts}),
+        "config.yaml": config.encode(),
+    }
+
+
+_BENCH = "sae_bench_gemma-2-2b_{}_width-2pow12_date-1109"
+_LEARNED = "blocks.12.hook_resid_post__trainer_0"
+
 REPOSITORIES = {
+    "dictionary_learning_1": Repository(
+        _BENCH.format("vanilla"), _LEARNED, dictionary_learning("AutoEncoder", _auto_encoder)
+    ),
+    "dictionary_learning_1-topk": Repository(
+        _BENCH.format("topk"), _LEARNED, dictionary_learning("AutoEncoderTopK", _top_k)
+    ),
+    "dictionary_learning_1-batchtopk": Repository(
+        _BENCH.format("topk"), _LEARNED, dictionary_learning("BatchTopKSAE", _batch_top_k)
+    ),
+    "dictionary_learning_1-matryoshka": Repository(
+        "saebench_gemma-2-2b_width-2pow12_date-0108",
+        _LEARNED,
+        dictionary_learning("MatryoshkaBatchTopKSAE", _matryoshka),
+    ),
+    "dictionary_learning_1-jumprelu": Repository(
+        _BENCH.format("vanilla"), _LEARNED, dictionary_learning("JumpReluAutoEncoder", _jump)
+    ),
+    "qwen_scope": Repository("qwen-scope-3-1.7b-base-w32k-l50", "layer0", qwen_scope, d_sae=32_768),
+    "goodfire": Repository("goodfire-llama-3.1-8b-instruct", "layer_19", goodfire),
+    "deepseek_r1": Repository(
+        "deepseek-r1-distill-llama-8b-qresearch", "blocks.19.hook_resid_post", deepseek_r1
+    ),
+    "connor_rob_hook_z": Repository("gpt2-small-hook-z-kk", "blocks.0.hook_z", gpt2_attention),
+    "mwhanna_transcoder": Repository("mwhanna-qwen3-4b-transcoders", "layer_0", qwen_transcoder),
+    "mntss_clt_layer_transcoder": Repository(
+        "mntss-gemma-2-2b-2.5m-clt-as-per-layer", "layer_0", cross_layer
+    ),
     "llama_scope": Repository("llama_scope_lxr_8x", "l0r_8x", llama_scope),
     "llama_scope_r1_distill": Repository(
         "llama_scope_r1_distill", "l0r_800m_slimpajama", llama_scope_r1

@@ -1,4 +1,4 @@
-"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled.
+"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled here.
 
 Whatever a format declares about scaling is either folded into the weights or refused by name; a
 flag is never silently skipped.
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from loopscope.inputs.architectures import ARCHITECTURES
-from loopscope.inputs.files import read_json_object
+from loopscope.inputs.files import default_cache, read_json_object
 from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.layouts import BY_FORMAT
 from loopscope.inputs.layouts.layout import Layout
@@ -39,9 +39,11 @@ from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.downloads import downloading
 from loopscope.worker.saelens import Weights, saelens_weights
+from loopscope.worker.sealed.conversion import converted
 from loopscope.worker.stored import stored_weights
 
 Config = TypeVar("Config")
+PICKLED = (".pt", ".pth")
 
 
 def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
@@ -156,7 +158,9 @@ def _load_stored(layout: Layout, ref: DictionaryReference, paths: Mapping[str, P
     assert layout.contents is not None  # true of all that have a format there
     tensors: dict[str, Tensor] = {}
     for name, path in paths.items():
-        if name.endswith(".safetensors"):
+        if layout.pickled and name.endswith(PICKLED):
+            tensors |= _tensors(converted(path, ref["files"][name], default_cache()))
+        elif name.endswith(".safetensors"):
             tensors |= _tensors(path)
     reading = ref.get("reading", {})
     return stored_weights(layout.contents, ref["architecture"], reading, tensors)

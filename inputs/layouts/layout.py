@@ -92,13 +92,15 @@ class Contents:
 
     ``read`` raises ``ValueError`` that names what is unsupported. ``tensors`` says of each of our
     tensors where it may lie, the first that is there counts; ``absent_is_zero`` are those that
-    may be missing. ``ignored`` names tensors without an effect on what is encoded.
+    may be missing. ``ignored`` names tensors without an effect on what is encoded. Weights that
+    are ``pickled`` are unpickled by a sealed child alone, and their config says the widths.
     """
 
     read: Callable[[Mapping[str, JsonObject], Entry], Reading]
     tensors: Mapping[str, tuple[Stored, ...]]
     absent_is_zero: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
+    pickled: bool = False
 
     def places(
         self, wanted: Iterable[str], names: Collection[str]
@@ -125,6 +127,11 @@ class Layout:
     files: Callable[[Entry], Files]
     known: Callable[[Entry], Known]
     contents: Contents | None = None
+
+    @property
+    def pickled(self) -> bool:
+        """Whether its weights can only be unpickled."""
+        return self.contents is not None and self.contents.pickled
 
 
 LINEAR: Mapping[str, tuple[Stored, ...]] = {

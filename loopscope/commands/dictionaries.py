@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +17,7 @@ from loopscope.views.numbers import MISSING
 if TYPE_CHECKING:
     from loopscope.inputs.registered import RegisteredDictionary
 
-COLUMNS = ["RELEASE", "ID", "HOOK", "USABLE", "WHY-NOT"]
+COLUMNS = ["RELEASE", "ID", "HOOK", "USABLE", "NOTE"]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +42,10 @@ def dictionaries(
         str | None,
         typer.Option("--output", "-o", help="json: release, id, usable, reason and more."),
     ] = None,
+    protections: Annotated[
+        bool,
+        typer.Option("--protections", help="Instead: what seals the reading of pickles here."),
+    ] = False,
 ) -> None:
     """List the dictionaries of SAELens' registry: usable, or why not. Needs no network.
 
@@ -48,6 +54,9 @@ def dictionaries(
     from loopscope.inputs.errors import InputRefused  # late: help must stay quick
     from loopscope.inputs.registered import counts, is_at, registered_dictionaries
 
+    if protections:
+        _print_protections()
+        return
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
     try:
@@ -76,9 +85,22 @@ def _document(one: RegisteredDictionary) -> dict[str, str | bool | None]:
         "hook": one.hook_name,
         "usable": one.usable,
         "reason": one.reason,
+        "convert": "sealed" if one.pickled else None,
     }
 
 
 def _row(one: RegisteredDictionary) -> list[str]:
     usable = "True" if one.usable else "False"
-    return [one.release, one.id, one.hook_name or MISSING, usable, one.cause or MISSING]
+    note = one.cause or ("convert: sealed" if one.pickled else MISSING)
+    return [one.release, one.id, one.hook_name or MISSING, usable, note]
+
+
+def _print_protections() -> None:
+    """Print which protections of the child that reads pickles hold on this machine."""
+    from loopscope.worker.sealed import protections
+
+    asked = [sys.executable, "-I", "-m", protections.__name__]
+    answer = subprocess.run(asked, capture_output=True, check=True, cwd="/", env={}, text=True)
+    held = json.loads(answer.stdout)
+    rows = [[name, str(name in held), what] for name, what in protections.NAMES.items()]
+    show(TextTable(["PROTECTION", "HOLDS", "MEANS"], rows))

@@ -330,8 +330,8 @@ def test_a_gemma_scope_2_release_and_a_plain_repository_are_resolved(hub, memo):
         (
             "deepseek-r1-distill-llama-8b-qresearch",
             "blocks.19.hook_resid_post",
-            "release",
-            "torch.load",
+            "convert",
+            "write convert: sealed",
         ),
         ("gemma-scope-2b-pt-att", "layer_0/width_16k/average_l0_104", "id", "attn.hook_z"),
         ("gemma-scope-2b-pt-res", "embedding/width_4k/average_l0_6", "id", "hook_embed"),

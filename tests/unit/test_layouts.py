@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import huggingface_hub.constants as hub_constants
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save, save_file
 
+from loopscope.inputs.architectures import ARCHITECTURES, StoredArchitecture
 from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo
+from loopscope.inputs.headers import read_safetensors_header
 from loopscope.inputs.hub import Hub
+from loopscope.inputs.layouts import LAYOUTS, single_files
+from loopscope.inputs.layouts.layout import Entry
+from loopscope.inputs.registered import registered_dictionaries
+from loopscope.inputs.stored import stored_facts
+from loopscope.numerics import architectures as computed
+from loopscope.numerics.architectures import dictionary_of
+from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.dictionaries.sparse import decode, encode
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import file_sha256
+from loopscope.worker import dictionaries
 from loopscope.worker.dictionaries import load_dictionary
+from loopscope.worker.stored import stored_weights
 from tests.fake_hub import FakeHub
 from tests.layouts import (
     D_IN,
@@ -24,7 +39,9 @@ from tests.layouts import (
     K,
     as_saelens_reads,
     drawn,
+    pickled,
     rows,
+    tensors_of_a_top_k,
     whole,
 )
 
@@ -52,48 +69,149 @@ def described(hub, tmp_path):
     return describe
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """Give the releases whose widths stand in no file the widths of the tests."""
+    monkeypatch.setitem(single_files.QWEN_WIDTHS, "Qwen3-1.7B-Base", D_IN)
+    for name in ("goodfire", "deepseek_r1"):
+        monkeypatch.setitem(single_files.WIDTHS, REPOSITORIES[name].repo, (D_IN, D_SAE))
+
+
+@pytest.fixture(autouse=True)
+def converted_here(monkeypatch, tmp_path):
+    """Convert pickles here: the child, which imports torch each time, has tests of its own."""
+
+    def convert(path, sha256, _):
+        content = torch.load(path, weights_only=True)
+        tensors = {name: one for name, one in content.items() if isinstance(one, torch.Tensor)}
+        made = tmp_path / f"{sha256}.safetensors"
+        save_file({name: one.detach().contiguous() for name, one in tensors.items()}, made)
+        return made
+
+    monkeypatch.setattr(dictionaries, "converted", convert)
+    return convert
+
+
+@pytest.fixture
+def laid(hub, tmp_path, converted_here):
+    """Return the dictionary of a repository by its layout's table, whatever its hook is."""
+
+    def read(repository):
+        """Its hook or architecture is not known yet: the table alone."""
+        client, layout = Hub(hub.endpoint, tmp_path / "hub-cache"), LAYOUTS[repository.loader]
+        at = client.commit(repository.repo, "main", "release")
+        entry = Entry(repository.repo, repository.path, "", repository.norm_scaling_factor)
+        files = layout.files(entry)
+        before = f"{files.folder}/" if files.folder else ""
+        paths = {
+            name: client.download(at, before + name, "id")
+            for name in (*files.configs, *files.weights)
+        }
+        weights = {name: paths[name] for name in files.weights}
+        if layout.pickled:
+            weights = {
+                name: converted_here(path, file_sha256(path), tmp_path)
+                for name, path in weights.items()
+            }
+        headers, tensors = {}, {}
+        for path in weights.values():
+            with path.open("rb") as stream:
+                headers |= read_safetensors_header(stream, path.stat().st_size)
+            tensors |= load_file(path)
+        configs = {name: paths[name] for name in files.configs}
+        sizes = {name: path.stat().st_size for name, path in weights.items()}
+        facts = stored_facts(layout, entry, configs, headers, sizes, "id")
+        reading = facts.reading
+        made = stored_weights(layout.contents, reading.architecture, reading.numbers, tensors)
+        assert (facts.d_in, facts.d_sae) == (D_IN, repository.d_sae)
+        return dictionary_of(
+            made.architecture,
+            {name: tensor.float().contiguous() for name, tensor in made.tensors.items()},
+            made.settings,
+            apply_b_dec_to_input=made.apply_b_dec_to_input,
+        )
+
+    return read
+
+
+@dataclass(frozen=True)
+class PlainTranscoder(Standard):
+    """What a transcoder's latents read, where the project has none yet."""
+
+    architecture: ClassVar[str] = "transcoder"
+
+
+def judgement(repository):
+    found = registered_dictionaries(repository.release)
+    return next(one for one in found if one.id == repository.id)
+
+
+def named(repository) -> dict[str, str]:
+    convert = {"convert": "sealed"} if judgement(repository).pickled else {}
+    return {"release": repository.release, "id": repository.id, **convert}
+
+
 @pytest.mark.integration  # importing SAELens takes ten seconds
-@pytest.mark.parametrize("of_whole_numbers", [False, True])
 @pytest.mark.parametrize("loader", REPOSITORIES)
 def test_a_registered_dictionary_is_encoded_and_decoded_as_by_saelens(
-    hub, described, loader, of_whole_numbers
+    hub, described, laid, narrow, monkeypatch, tmp_path, loader
+):
+    monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path / "cache"))
+    repository = REPOSITORIES[loader]
+    usable = judgement(repository).usable
+    if "transcoder" in loader and "transcoder" not in ARCHITECTURES:
+        monkeypatch.setitem(ARCHITECTURES, "transcoder", StoredArchitecture())
+        monkeypatch.setitem(computed.ARCHITECTURES, "transcoder", PlainTranscoder)
+    for of_whole_numbers in (False, True):
+        hub.add(
+            repository.repo,
+            repository.published((whole if of_whole_numbers else drawn)(repository.d_sae)),
+        )
+        if usable:
+            facts = described(**named(repository))
+            assert (facts.d_in, facts.d_sae) == (D_IN, repository.d_sae)
+            dictionary = load_dictionary(facts.ref)
+        else:
+            dictionary = laid(repository)
+        x = rows(of_whole_numbers=of_whole_numbers)
+        theirs = as_saelens_reads(repository)
+        with torch.no_grad():
+            expected = theirs.encode(x.reshape(60, 2, 4) if "hook_z" in loader else x)
+            rebuilt = theirs.decode(expected).reshape(60, D_IN)
+        found = encode(dictionary, x, 7, 10_000)
+        assert 0 < int((expected > 0).sum()) < expected.numel()
+        np.testing.assert_allclose(
+            np.sort(found.toarray()), np.sort(expected.numpy()), rtol=1e-5, atol=1e-5
+        )
+        if not of_whole_numbers:  # of equal pre-activations TopK takes the first, SAELens any
+            np.testing.assert_allclose(found.toarray(), expected.numpy(), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(decode(dictionary, found), rebuilt, rtol=1e-5, atol=1e-4)
+
+
+READ_NOW = [name for name, one in REPOSITORIES.items() if judgement(one).usable]
+
+
+def test_what_is_not_read_yet_lacks_a_hook_or_an_architecture():
+    refused = {name: judgement(REPOSITORIES[name]).cause for name in REPOSITORIES.keys() - READ_NOW}
+    assert all(cause.startswith(("hook ", "architecture ")) for cause in refused.values()), refused
+
+
+@pytest.mark.parametrize("loader", READ_NOW)
+def test_a_layout_is_refused_by_name_where_it_does_not_hold_what_it_should(
+    hub, described, narrow, loader
 ):
     repository = REPOSITORIES[loader]
-    tensors = whole() if of_whole_numbers else drawn()
-    hub.add(repository.repo, repository.published(tensors))
-    facts = described(release=repository.release, id=repository.id)
-    dictionary = load_dictionary(facts.ref)
-    assert (facts.d_in, facts.d_sae) == (D_IN, D_SAE) == (dictionary.d_in, dictionary.d_sae)
-    x = rows(of_whole_numbers=of_whole_numbers)
-    theirs = as_saelens_reads(repository)
-    with torch.no_grad():
-        expected = theirs.encode(x)
-        rebuilt = theirs.decode(expected)
-    found = encode(dictionary, x, 7, 10)
-    assert 0 < int((expected > 0).sum()) < expected.numel()
-    np.testing.assert_allclose(
-        np.sort(found.toarray()), np.sort(expected.numpy()), rtol=1e-5, atol=1e-5
-    )
-    if not of_whole_numbers:  # of equal pre-activations TopK takes the first, SAELens any
-        np.testing.assert_allclose(found.toarray(), expected.numpy(), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(decode(dictionary, found), rebuilt, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("loader", REPOSITORIES)
-def test_a_layout_is_refused_by_name_where_it_does_not_hold_what_it_should(hub, described, loader):
-    repository = REPOSITORIES[loader]
-    files = repository.published(drawn())
-    named = {"release": repository.release, "id": repository.id}
+    files = repository.published()
     for name in files:
         hub.add(repository.repo, {other: files[other] for other in files if other != name})
         with pytest.raises(InputRefused, match=name.split("/")[-1].replace(".", r"\.")):
-            described(**named)
+            described(**named(repository))
     for name in (name for name in files if name.endswith(".safetensors")):
         tensors = load(files[name])
         for wrong, message in _wrong_tensors(tensors):
             hub.add(repository.repo, {**files, name: save(wrong)})
             with pytest.raises(InputRefused, match=message):
-                described(**named)
+                described(**named(repository))
 
 
 def _wrong_tensors(tensors):
@@ -106,17 +224,16 @@ def _wrong_tensors(tensors):
 
 def test_the_numbers_beside_the_tensors_are_part_of_the_identity(hub, described):
     repository = REPOSITORIES["llama_scope"]
-    files = repository.published(drawn())
+    files = repository.published()
     hub.add(repository.repo, files)
-    named = {"release": repository.release, "id": repository.id}
-    facts = described(**named)
+    facts = described(**named(repository))
     assert facts.ref["reading"]["input_scale"] == repository.norm_scaling_factor
     assert facts.hook_name == "blocks.0.hook_resid_post" and facts.dtype == "bfloat16"
-    assert described(**named) == facts
+    assert described(**named(repository)) == facts
     config = f"{repository.path}/hyperparams.json"
     other = {**json.loads(files[config]), "jump_relu_threshold": 2.5}
     hub.add(repository.repo, {**files, config: json.dumps(other).encode()})
-    assert described(**named).ref["identity"] != facts.ref["identity"]
+    assert described(**named(repository)).ref["identity"] != facts.ref["identity"]
 
 
 def sparsify_folder(folder, tensors, **changes):
@@ -186,3 +303,87 @@ def test_what_a_sparsify_folder_says_is_applied_or_refused(described, tmp_path, 
     sparsify_folder(tmp_path / "layers.3.mlp", drawn())
     with pytest.raises(InputRefused, match=r"layers\.3\.mlp.* names no block"):
         described(path=str(tmp_path / "layers.3.mlp"))
+
+
+@pytest.mark.parametrize("loader", READ_NOW)
+def test_pickled_weights_need_the_spec_to_ask_and_others_refuse_the_wish(
+    hub, described, narrow, loader
+):
+    repository = REPOSITORIES[loader]
+    hub.add(repository.repo, repository.published())
+    release = {"release": repository.release, "id": repository.id}
+    wrong = {} if judgement(repository).pickled else {"convert": "sealed"}
+    with pytest.raises(InputRefused, match=r"convert: sealed|remove it") as refused:
+        described(**release, **wrong)
+    assert refused.value.field == "convert"
+    assert described(**named(repository)).d_sae == repository.d_sae
+
+
+def dictionary_learning_folder(folder, **changes):
+    repository = REPOSITORIES["dictionary_learning_1-topk"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in repository.published().items():
+        (folder / name.split("/")[-1]).write_bytes(data)
+    config = json.loads((folder / "config.json").read_text())
+    config["trainer"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_local_folder_with_a_pickle_is_the_dictionary_of_its_release(hub, described, tmp_path):
+    folder = dictionary_learning_folder(tmp_path / "trainer_0")
+    with pytest.raises(InputRefused, match="write convert: sealed"):
+        described(path=str(folder))
+    local = described(path=str(folder), convert="sealed")
+    assert (local.architecture, local.hook_name) == ("topk", "blocks.12.hook_resid_post")
+    repository = REPOSITORIES["dictionary_learning_1-topk"]
+    hub.add(repository.repo, repository.published())
+    assert local.ref["identity"] == described(**named(repository)).ref["identity"]
+    assert load_dictionary(local.ref).k == K
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dict_class": "AutoEncoderNew"}, "dict_class 'AutoEncoderNew' is not supported"),
+        ({"dict_class": "GatedAutoEncoder"}, "gated"),
+        ({"submodule_name": "mlp_out_layer_12"}, "submodule_name 'mlp_out_layer_12'"),
+        ({"k": 0}, "expected k"),
+        ({"layer": "12"}, "expected layer"),
+        ({"dict_size": None}, "expected dict_size"),
+    ],
+)
+def test_what_a_dictionary_learning_folder_says_is_applied_or_refused(
+    described, tmp_path, changes, message
+):
+    if changes.get("dict_class") == "GatedAutoEncoder" and "gated" in ARCHITECTURES:
+        return
+    folder = dictionary_learning_folder(tmp_path / "trainer_0", **changes)
+    with pytest.raises(InputRefused, match=message):
+        described(path=str(folder), convert="sealed")
+
+
+def test_a_file_that_is_larger_than_its_dictionary_can_be_is_not_opened(described, tmp_path):
+    folder = dictionary_learning_folder(tmp_path / "trainer_0")
+    with (folder / "ae.pt").open("r+b") as file:
+        file.truncate(40 * 2**30)  # a sparse file of 40 GiB
+    with pytest.raises(InputRefused, match=r"ae\.pt has 42949672960 bytes, but a topk dictionary"):
+        described(path=str(folder), convert="sealed")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"bias": torch.zeros(D_IN)}, "no encoder"),
+        ({**tensors_of_a_top_k(), "surprise": torch.zeros(3)}, "'surprise' has no meaning"),
+        ({**tensors_of_a_top_k(), "encoder.bias": torch.zeros(3)}, "b_enc must be"),
+    ],
+)
+def test_a_pickle_that_holds_no_such_dictionary_is_refused_by_name(
+    described, tmp_path, content, message
+):
+    folder = dictionary_learning_folder(tmp_path / "trainer_0")
+    (folder / "ae.pt").write_bytes(pickled(content))
+    with pytest.raises(TerminalFailure, match=message) as failed:
+        load_dictionary(described(path=str(folder), convert="sealed").ref)
+    assert failed.value.reason == "UnsupportedDictionary"
