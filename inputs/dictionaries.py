@@ -19,7 +19,7 @@ from loopscope.inputs.headers import (
     read_safetensors_header,
 )
 from loopscope.inputs.hub import Hub
-from loopscope.inputs.layouts import BY_FORMAT, LAYOUTS
+from loopscope.inputs.layouts import BY_FORMAT
 from loopscope.inputs.layouts.gemma_scope import GEMMA_SCOPE
 from loopscope.inputs.layouts.layout import Entry, Layout
 from loopscope.inputs.layouts.saelens import SAELENS
@@ -81,7 +81,7 @@ def describe_dictionary(
     memo = memo or HashMemo()
     if dictionary.get("release") is not None:
         entry = find_release(dictionary["release"], dictionary["id"])
-        check_conversion(LAYOUTS[entry.loader], dictionary.get("convert"), dictionary["release"])
+        check_conversion(entry.layout, dictionary.get("convert"), dictionary["release"])
         return _from_hub(dictionary, entry, hub or Hub(), memo)
     if dictionary.get("path") is None:
         raise InputRefused("path", "expected either path, or release and id")
@@ -110,16 +110,16 @@ def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> Dictio
             f"{path.name} is no dictionary; expected a SAELens folder or an .npz file (no pickle "
             "is read without convert: sealed and the config beside it: name their folder)",
         )
-    layout = _foreign(Entry("", path.name), lambda name: (path / name).is_file())
-    if layout is not None:
-        check_conversion(layout, dictionary.get("convert"), path.name)
-        return _from_folder(dictionary, layout, path, memo)
-    check_conversion(SAELENS, dictionary.get("convert"), path.name)
     found = [weights for _, weights in FILES.values() if (path / weights).is_file()]
     if len(found) > 1:
         raise InputRefused(
             "path", f"{path} holds more than one dictionary ({', '.join(found)}); keep one a folder"
         )
+    layout = _foreign(Entry("", path.name), lambda name: (path / name).is_file())
+    if layout is not None:
+        check_conversion(layout, dictionary.get("convert"), path.name)
+        return _from_folder(dictionary, layout, path, memo)
+    check_conversion(SAELENS, dictionary.get("convert"), path.name)
     for format_, (config, weights) in FILES.items():
         if weights in found:
             names = [name for name in (config, weights) if name and (path / name).is_file()]
@@ -163,7 +163,7 @@ def _foreign(entry: Entry, there: Callable[[str], bool]) -> Layout | None:
         return None
     for layout in BY_FORMAT.values():
         files = layout.files(entry)
-        if all(there(name) for name in (*files.configs, *files.weights)):
+        if layout.by_files and all(there(name) for name in (*files.configs, *files.weights)):
             return layout
     return None
 
@@ -178,7 +178,7 @@ def _from_folder(
     sizes = {name: (folder / name).stat().st_size for name in files.weights}
     for name in () if layout.pickled else files.weights:
         with (folder / name).open("rb") as stream:
-            headers |= _safetensors(stream, name, sizes[name], "path")
+            headers |= _own_names(stream, name, sizes[name], "path")
     configs = {name: folder / name for name in files.configs}
     facts = stored_facts(layout, entry, configs, headers, sizes, "path")
     hashes = {name: memo.sha256(folder / name) for name in (*files.configs, *files.weights)}
@@ -192,7 +192,7 @@ def _from_hub(
 ) -> DictionaryFacts:
     """Describe a release's dictionary; of the weights only the headers are fetched."""
     at = hub.commit(entry.repo, dictionary.get("revision") or "main", "release")
-    layout = LAYOUTS[entry.loader]
+    layout = entry.layout
     if not entry.registered:
         inside = f"{entry.path}/"
         layout = _foreign(entry.place, lambda name: inside + name in at.files) or SAELENS
@@ -210,7 +210,7 @@ def _from_hub(
     sizes = {name: at.files[before + name].size for name in files.weights}
     for name in () if layout.pickled else files.weights:
         with hub.open(at, before + name, "id") as stream:
-            read = _headers if layout.contents is None else _safetensors
+            read = _headers if layout.contents is None else _own_names
             headers |= read(stream, name, sizes[name], "id")
     facts = None
     if layout.contents is not None:
@@ -282,19 +282,15 @@ def _check_declared(dictionary: DictionaryJson, sha256: str, what: str) -> None:
 
 def _headers(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, TensorHeader]:
     """Return the tensors' headers under lower-case names (SAELens writes ``W_enc``)."""
-    try:
-        if name.endswith(".npz"):
-            headers = read_npz_headers(stream)
-        else:
-            headers = read_safetensors_header(stream, size)
-    except HeaderError as error:
-        raise InputRefused(field, f"{name}: {error}") from None
+    headers = _own_names(stream, name, size, field)
     return {tensor.lower(): header for tensor, header in headers.items()}
 
 
-def _safetensors(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, TensorHeader]:
+def _own_names(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, TensorHeader]:
     """Return the tensors' headers under the names that they have in the file."""
     try:
+        if name.endswith(".npz"):
+            return read_npz_headers(stream)
         return read_safetensors_header(stream, size)
     except HeaderError as error:
         raise InputRefused(field, f"{name}: {error}") from None

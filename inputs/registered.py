@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from loopscope.inputs.errors import InputRefused
-from loopscope.inputs.layouts import LAYOUTS
 from loopscope.inputs.model_aliases import names_of
 from loopscope.inputs.registry import (
     OWN_LOADER,
@@ -94,7 +93,7 @@ def _blocks(release: str | None, model: str | None) -> Iterator[tuple[str, Relea
 def _judged(release: str, block: ReleaseBlock, entry: DictionaryEntry) -> RegisteredDictionary:
     reason, cause, pickled = "", "", False
     try:
-        pickled = LAYOUTS[registered(release, block, entry).loader].pickled
+        pickled = registered(release, block, entry).layout.pickled
     except InputRefused as refused:
         reason, cause = refused.message, refused.cause
     loader = block.get("conversion_func") or OWN_LOADER

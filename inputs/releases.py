@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.errors import InputRefused
-from loopscope.inputs.layouts import LAYOUTS
+from loopscope.inputs.layouts import LOADERS, layout_of
 from loopscope.inputs.layouts.layout import Entry, Known, Layout
 from loopscope.inputs.layouts.saelens import SAELENS
 from loopscope.inputs.registry import (
@@ -42,7 +42,7 @@ class ReleaseEntry:
 
     repo: str
     path: str
-    loader: str
+    layout: Layout
     said: JsonObject
     norm_scaling_factor: float | None = None
     registered: bool = True
@@ -65,15 +65,15 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
             known = _as_release(release, sae_id)
             if known is not None:
                 return find_release(*known)
-            return ReleaseEntry(release, _safe_path(sae_id), OWN_LOADER, {}, registered=False)
+            return ReleaseEntry(release, _safe_path(sae_id), SAELENS, {}, registered=False)
         raise unknown_release(release)
     return registered(release, block, _entry_of(release, sae_id, block))
 
 
 def registered(release: str, block: ReleaseBlock, entry: DictionaryEntry) -> ReleaseEntry:
     """Return an entry of the registry as it is used; ``InputRefused`` says why it cannot be."""
-    layout = _layout(release, block)
     place = Entry(str(block["repo_id"]), _safe_path(str(entry["path"])), str(entry["id"]))
+    layout = _layout(release, block, place)
     overrides = block.get("config_overrides") or {}
     _refuse_changes(release, layout, entry, overrides)
     known = layout.known(place)
@@ -84,13 +84,13 @@ def registered(release: str, block: ReleaseBlock, entry: DictionaryEntry) -> Rel
         if known.hook_out is not None:
             said["hook_name_out"] = known.hook_out
     factor = entry.get("norm_scaling_factor")
-    return ReleaseEntry(place.repo, place.path, layout.loader, said, factor)
+    return ReleaseEntry(place.repo, place.path, layout, said, factor)
 
 
 def place_of(block: ReleaseBlock, entry: DictionaryEntry) -> Known:
     """Return what is known of an entry of the registry, whether it can be used or not."""
-    layout = LAYOUTS.get(block.get("conversion_func") or OWN_LOADER)
     place = Entry(str(block["repo_id"]), str(entry["path"]), str(entry["id"]))
+    layout = layout_of(block.get("conversion_func") or OWN_LOADER, place)
     return layout.known(place) if layout else Known()
 
 
@@ -134,16 +134,17 @@ def _entry_of(release: str, sae_id: str, block: ReleaseBlock) -> DictionaryEntry
     return entries[sae_id]
 
 
-def _layout(release: str, block: ReleaseBlock) -> Layout:
+def _layout(release: str, block: ReleaseBlock, place: Entry) -> Layout:
     loader = block.get("conversion_func") or OWN_LOADER
-    if loader not in LAYOUTS:
+    layout = layout_of(loader, place)
+    if layout is None:
         raise InputRefused(
             "release",
             f"release {release} needs SAELens' loader {loader}, which is not supported; "
-            f"supported are {', '.join(LAYOUTS)}",
+            f"supported are {', '.join(LOADERS)}",
             cause=f"loader {loader}",
         )
-    return LAYOUTS[loader]
+    return layout
 
 
 def _refuse_unknown(name: str, known: Known) -> None:

@@ -61,7 +61,8 @@ def stored_facts(
     """
     contents = layout.contents
     assert contents is not None  # SAELens' own folders are described elsewhere
-    missing = [name for name in layout.files(entry).configs if name not in configs]
+    needed = (name for name in layout.files(entry).configs if name not in contents.optional)
+    missing = [name for name in needed if name not in configs]
     if missing:
         raise InputRefused(field, f"{missing[0]} is missing beside the weights")
     objects = {name: _config_object(path, field) for name, path in configs.items()}
@@ -119,16 +120,19 @@ def _agreed(
     encoder = stored.shape_of(headers[name].shape)
     if len(encoder) != 2 or 0 in encoder:
         raise InputRefused(field, f"{name} has the shape {headers[name].shape}, expected a matrix")
-    sizes = {"d_in": encoder[0], "d_sae": encoder[1]}
+    sizes = {"d_in": encoder[0], "d_sae": encoder[1], "d_out": encoder[0]}
+    if "transcoder" in reading.architecture and "w_dec" in places:
+        decoder, how = places["w_dec"]
+        sizes["d_out"] = how.shape_of(headers[decoder].shape)[-1]
     said = {"d_in": reading.d_in, "d_sae": reading.d_sae}
-    if any(said[axis] not in (None, size) for axis, size in sizes.items()):
+    if any(said[axis] not in (None, sizes[axis]) for axis in said):
         raise InputRefused(
             field,
             f"its config says d_in {reading.d_in}, d_sae {reading.d_sae}, but the weights have "
             f"{encoder[0]} and {encoder[1]}; the files do not belong together",
         )
-    for tensor, (place, how) in places.items():
-        shape, axes = how.shape_of(headers[place].shape), needed[tensor]
+    for tensor, (place, stored) in places.items():
+        shape, axes = stored.shape_of(headers[place].shape), needed[tensor]
         expected = tuple(sizes[axis] for axis in axes)
         if shape != expected and not (len(expected) == 1 and shape == ()):
             raise InputRefused(

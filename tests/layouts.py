@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import save
@@ -47,7 +48,7 @@ class Repository:
 
     @property
     def loader(self) -> str:
-        return str(self._block["conversion_func"])
+        return str(self._block["conversion_func"] or "sae_lens")
 
     @property
     def _block(self):
@@ -233,10 +234,59 @@ def cross_layer(path: str, tensors: Tensors) -> dict[str, bytes]:
     }
 
 
+def gemma_scope(folder: str, tensors: Tensors) -> dict[str, bytes]:
+    stream = io.BytesIO()
+    names = {"w_enc": "W_enc", "w_dec": "W_dec"}
+    np.savez(stream, **{names.get(name, name): one.numpy() for name, one in tensors.items()})
+    return {f"{folder}/params.npz": stream.getvalue()}
+
+
+def gemma_scope_2(folder: str, tensors: Tensors) -> dict[str, bytes]:
+    part, layer = folder.split("/")[0], folder.split("layer_")[1].split("_")[0]
+    model = f"model.layers.{layer}"
+    config = {"architecture": "jump_relu", "model_name": "google/gemma-3-4b-it"}
+    weights = dict(tensors)
+    if part == "transcoder":
+        config["hf_hook_point_in"] = f"{model}.pre_feedforward_layernorm.output"
+        config["hf_hook_point_out"] = f"{model}.post_feedforward_layernorm.output"
+        config["affine_connection"] = folder.endswith("_affine")
+    else:
+        config["hf_hook_point_in"] = f"{model}.output"
+    if folder.endswith("_affine"):
+        weights["affine_skip_connection"] = normal(D_IN, D_IN, seed=7)
+    return _in(folder, {"config.json": _json(**config), "params.safetensors": save(weights)})
+
+
+def native(folder: str, tensors: Tensors) -> dict[str, bytes]:
+    config = _json(
+        d_in=D_IN, d_sae=D_SAE, dtype="float32", model_name="gpt2-small",
+        hook_point="blocks.8.hook_resid_pre", hook_point_layer=8, lr=4e-4, l1_coefficient=8e-5,
+    )  # fmt: skip
+    return _in(folder, {"cfg.json": config, "sae_weights.safetensors": save(_same_names(tensors))})
+
+
 _BENCH = "sae_bench_gemma-2-2b_{}_width-2pow12_date-1109"
 _LEARNED = "blocks.12.hook_resid_post__trainer_0"
 
 REPOSITORIES = {
+    "sae_lens": Repository(
+        "gpt2-small-res-jb-feature-splitting", "blocks.8.hook_resid_pre_768", native
+    ),
+    "gemma_2": Repository(
+        "gemma-scope-2b-pt-res-canonical", "layer_3/width_16k/canonical", gemma_scope
+    ),
+    "gemma_2_transcoder": Repository(
+        "gemma-scope-2b-pt-transcoders", "layer_0/width_16k/average_l0_76", gemma_scope
+    ),
+    "gemma_3": Repository("gemma-scope-2-4b-it-res", "layer_17_width_16k_l0_big", gemma_scope_2),
+    "gemma_3-transcoder": Repository(
+        "gemma-scope-2-4b-it-transcoders", "transcoder/layer_17_width_16k_l0_big", gemma_scope_2
+    ),
+    "gemma_3-skip_transcoder": Repository(
+        "gemma-scope-2-4b-it-transcoders",
+        "transcoder/layer_17_width_16k_l0_big_affine",
+        gemma_scope_2,
+    ),
     "dictionary_learning_1": Repository(
         _BENCH.format("vanilla"), _LEARNED, dictionary_learning("AutoEncoder", _auto_encoder)
     ),
@@ -286,6 +336,8 @@ def as_saelens_reads(repository: Repository):
         repository.repo, repository.path, "cpu", False, {"device": "cpu", "dtype": "float32"}
     )
     config |= {"d_in": state["W_enc"].shape[0], "d_sae": state["W_enc"].shape[1]}
+    if "d_out" in config:
+        config["d_out"] = state["W_dec"].shape[1]
     config = handle_config_defaulting(config)
     made = SAE.from_dict(config)
     made.process_state_dict_for_loading(state)

@@ -122,14 +122,17 @@ _NOT_ARRAYS = (
 
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
+    return _gemma_scope(_arrays(path), path.name)
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
     except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
         ) from error
-    return _gemma_scope(arrays, path.name)
 
 
 def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
@@ -160,6 +163,8 @@ def _load_stored(layout: Layout, ref: DictionaryReference, paths: Mapping[str, P
     for name, path in paths.items():
         if layout.pickled and name.endswith(PICKLED):
             tensors |= _tensors(converted(path, ref["files"][name], default_cache()))
+        elif name.endswith(".npz"):
+            tensors |= _arrays(path)
         elif name.endswith(".safetensors"):
             tensors |= _tensors(path)
     reading = ref.get("reading", {})

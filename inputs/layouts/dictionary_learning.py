@@ -36,7 +36,7 @@ _ARCHITECTURE_BY_CLASS = {
 
 
 def _known(entry: Entry) -> Known:
-    layer = re.search(r"(?:^|/)resid_post_layer_(\d+)(?:/|$)", entry.path)
+    layer = re.search(r"(?:^|/)resid_post_layer_(\d+)", entry.path)
     gated = re.search(r"(?:^|_)gated_", entry.path.split("/")[0])
     return Known(
         "gated" if gated else None, f"blocks.{layer[1]}.hook_resid_post" if layer else None
@@ -86,4 +86,5 @@ DICTIONARY_LEARNING = Layout(
         ignored=frozenset({"k", "threshold", "group_sizes"}),
         pickled=True,
     ),
+    by_files=True,
 )

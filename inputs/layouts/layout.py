@@ -90,7 +90,8 @@ class Reading:
 class Contents:
     """What files of another layout than SAELens' own hold.
 
-    ``read`` raises ``ValueError`` that names what is unsupported. ``tensors`` says of each of our
+    ``read`` raises ``ValueError`` that names what is unsupported, and finds no config that is
+    ``optional`` and not there. ``tensors`` says of each of our
     tensors where it may lie, the first that is there counts; ``absent_is_zero`` are those that
     may be missing. ``ignored`` names tensors without an effect on what is encoded. Weights that
     are ``pickled`` are unpickled by a sealed child alone, and their config says the widths.
@@ -101,6 +102,7 @@ class Contents:
     absent_is_zero: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
     pickled: bool = False
+    optional: frozenset[str] = frozenset()
 
     def places(
         self, wanted: Iterable[str], names: Collection[str]
@@ -127,6 +129,10 @@ class Layout:
     files: Callable[[Entry], Files]
     known: Callable[[Entry], Known]
     contents: Contents | None = None
+    applies: Callable[[Entry], bool] | None = None
+    """Which dictionaries of its loader have it; without it those that no other layout has."""
+    by_files: bool = False
+    """Whether a folder that has these files has this layout, whatever its name is."""
 
     @property
     def pickled(self) -> bool:

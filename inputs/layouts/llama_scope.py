@@ -88,6 +88,7 @@ LLAMA_SCOPE = Layout(
     lambda entry: Files(entry.path, (HYPERPARAMETERS,), ("checkpoints/final.safetensors",)),
     _known,
     Contents(_read, LINEAR),
+    by_files=True,
 )
 LLAMA_SCOPE_R1 = Layout(
     "llama-scope-r1",
@@ -98,4 +99,5 @@ LLAMA_SCOPE_R1 = Layout(
         _read_r1,
         {**LINEAR, "threshold": (Stored("log_jumprelu_threshold", exponential=True),)},
     ),
+    by_files=True,
 )

@@ -71,4 +71,5 @@ SPARSIFY = Layout(
             "b_dec": (Stored("b_dec"),),
         },
     ),
+    by_files=True,
 )

@@ -33,8 +33,13 @@ def test_each_kind_of_answer_is_that_which_a_spec_gets(everything):
     assert len(each) > 15
     for one in each.values():
         expected = ResolutionPending if one.usable else InputRefused
+        named = {
+            "release": one.release,
+            "id": one.id,
+            **({"convert": "sealed"} if one.pickled else {}),
+        }
         with pytest.raises(expected) as answer:
-            describe_dictionary({"release": one.release, "id": one.id}, hub=Hub(offline=True))
+            describe_dictionary(named, hub=Hub(offline=True))
         if not one.usable:
             assert answer.value.message == one.reason
 

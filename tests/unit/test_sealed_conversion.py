@@ -17,9 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.dictionaries import load_dictionary
 from loopscope.worker.sealed import protections
 from loopscope.worker.sealed.conversion import converted
+from tests.layouts import REPOSITORIES, drawn
 
 TENSORS = {"encoder.weight": torch.arange(6.0).reshape(2, 3), "k": torch.tensor(5)}
 
@@ -209,3 +212,21 @@ def test_the_command_says_which_protections_hold(loopscope):
     assert (
         next(line for line in table.splitlines() if line.startswith("limits")).split()[1] == "True"
     )
+
+
+def test_a_dictionary_is_loaded_through_the_child_and_code_in_its_place_runs_nowhere(
+    tmp_path, monkeypatch, mark
+):
+    monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "trainer_0"
+    folder.mkdir()
+    for name, data in REPOSITORIES["dictionary_learning_1"].published().items():
+        (folder / name.split("/")[-1]).write_bytes(data)
+    named = {"path": str(folder), "convert": "sealed"}
+    dictionary = load_dictionary(describe_dictionary(named).ref)
+    assert torch.equal(dictionary.w_enc, drawn()["w_enc"])
+    assert set(kept(tmp_path)) == {"tensors.safetensors", "source.json"}
+    (folder / "ae.pt").write_bytes(checkpoint({**TENSORS, "bias": Planted(mark)}))
+    with pytest.raises(TerminalFailure, match="UnsafeWeights"):
+        load_dictionary(describe_dictionary(named).ref)
+    assert not mark.exists()
