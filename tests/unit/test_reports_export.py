@@ -22,7 +22,8 @@ from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE, Payloads
 
 OUTSIDE_ARTIFACTS = {
-    "spec.yaml", "status.json", "report.html", "features_coarse.parquet", "features_fine.parquet",
+    "spec.yaml", "status.json", "report.html", "report-static.html",
+    "features_coarse.parquet", "features_fine.parquet",
     *(f"manifests/{name}.json" for name in ("capture", "coarse", "fine", "mapping", "steering")),
 }  # fmt: skip
 BUNDLED = {
