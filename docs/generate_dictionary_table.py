@@ -29,7 +29,7 @@ def _lines(found: list[RegisteredDictionary]) -> Iterator[str]:
     models = Counter(one.model for one in found)
     served = Counter(one.model for one in found if one.usable)
     most = sum(served[model] >= 0.8 * number for model, number in models.items())
-    yield f"Of {len(found):,} dictionaries {usable:,} can be used ({usable / len(found):.0%});"
+    yield f"Of {len(found):,} dictionaries {usable:,} can be used ({usable / len(found):.1%});"
     yield f"of {len(models)} models {most} with at least 80 % of their dictionaries."
     yield ""
     yield "| loader | dictionaries | can be used |"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.dictionary_training import Training, read_training
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo, read_json_object
-from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
+from loopscope.inputs.gemma_scope import check_gemma_scope_config
 from loopscope.inputs.headers import (
     HeaderError,
     TensorHeader,
@@ -25,7 +25,8 @@ from loopscope.inputs.layouts.layout import Entry, Layout
 from loopscope.inputs.layouts.saelens import SAELENS
 from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
-from loopscope.inputs.stored import DTYPES, StoredFacts, check_conversion, stored_facts
+from loopscope.inputs.shapes import Shape, shape_of
+from loopscope.inputs.stored import StoredFacts, check_conversion, stored_facts
 from loopscope.specs.canonical import digest
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import (
@@ -46,8 +47,6 @@ FILES = {
     "gemma-scope-safetensors": ("config.json", "params.safetensors"),
 }
 """Format -> its config (if it has one) and its weights."""
-_OLD_SCALINGS = frozenset({"scaling_factor", "finetuning_scaling_factor"})
-"""Stored by old SAELens versions, usually all ones; the worker looks at the values."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class DictionaryFacts:
     ``ref`` is what a job carries: identity, format, source, files (name -> sha256),
     architecture, d_in, d_sae. ``hook_name`` is None and ``model_names`` (of the one model that it
     was trained on) is empty where that is not recorded; ``dtype`` is that of the stored
-    encoder; ``notes`` are remarks for the reader of results.
+    encoder; ``notes`` are remarks for the reader of results. ``write_hook`` and ``d_out`` are
+    where a transcoder writes and how wide that is, None for what writes where it reads.
     """
 
     ref: DictionaryReference
@@ -68,6 +68,8 @@ class DictionaryFacts:
     dtype: str
     model_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    write_hook: str | None = None
+    d_out: int | None = None
 
 
 def describe_dictionary(
@@ -78,7 +80,36 @@ def describe_dictionary(
     Raises ``InputRefused`` when the reference is wrong and ``ResolutionPending`` when the hub
     cannot be asked now.
     """
-    memo = memo or HashMemo()
+    whole = _describe_whole(dictionary, hub, memo or HashMemo())
+    return whole if "prefix" not in dictionary else _prefixed(whole, dictionary["prefix"])
+
+
+def _prefixed(facts: DictionaryFacts, prefix: int) -> DictionaryFacts:
+    """Return the dictionary of the first latents, which has an identity of its own."""
+    if ARCHITECTURES[facts.architecture].chooses_k:
+        raise InputRefused(
+            "prefix",
+            f"the latents of a {facts.architecture} dictionary compete with one another, so that "
+            "its first ones alone would fire otherwise; leave prefix out",
+        )
+    if prefix >= facts.d_sae:
+        raise InputRefused(
+            "prefix",
+            f"expected fewer latents than the dictionary has ({facts.d_sae}), found {prefix}; "
+            "leave prefix out for all of them",
+        )
+    identity = digest({"dictionary": facts.ref["identity"], "prefix": prefix})
+    ref: DictionaryReference = {
+        **facts.ref,
+        "identity": identity,
+        "d_sae": prefix,
+        "prefix": prefix,
+    }
+    note = f"the first {prefix:,} of {facts.d_sae:,} latents"
+    return replace(facts, ref=ref, d_sae=prefix, notes=(*facts.notes, note))
+
+
+def _describe_whole(dictionary: DictionaryJson, hub: Hub | None, memo: HashMemo) -> DictionaryFacts:
     if dictionary.get("release") is not None:
         entry = find_release(dictionary["release"], dictionary["id"])
         check_conversion(entry.layout, dictionary.get("convert"), dictionary["release"])
@@ -97,7 +128,9 @@ def known_training(dictionary: DictionaryJson) -> Training | None:
     """Return what the registry alone records of a release's training, without the hub, or None."""
     if dictionary.get("release") is None:
         return None
-    return _training(find_release(dictionary["release"], dictionary["id"]).said, "id")
+    entry = find_release(dictionary["release"], dictionary["id"])
+    known = entry.layout.known(entry.place)
+    return _training(entry.said, "id", known.architecture if known.hook_out else None)
 
 
 def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> DictionaryFacts:
@@ -143,10 +176,10 @@ def _from_files(
     """Describe local files: ``paths`` maps a name to its file, the weights' name last."""
     *configs, weights = paths
     config, said = _config(format_, paths[configs[0]] if configs else None, "path")
-    training = _training(said, "path")
+    training = _training(said, "path", config.architecture if config else None)
     size = paths[weights].stat().st_size
     with paths[weights].open("rb") as stream:
-        shape = _shape(config, _headers(stream, weights, size, "path"), "path")
+        shape = shape_of(config, _headers(stream, weights, size, "path"), "path")
     files = {name: memo.sha256(path) for name, path in paths.items()}
     _check_declared(dictionary, files[weights], str(paths[weights]))
     source: FolderPlace | FilePlace = (
@@ -226,8 +259,9 @@ def _from_hub(
     if facts is not None:
         return _of_stored(facts, layout, hashes, place, entry.said, "id")
     config, said = _config(layout.format, next(iter(configs.values()), None), "id")
-    training = _training({**said, **entry.said}, "id")
-    shape = _shape(config, headers, "id")
+    architecture = config.architecture if config else None
+    training = _training({**said, **entry.said}, "id", architecture)
+    shape = shape_of(config, headers, "id")
     return _facts(place, layout.format, hashes, shape, training)
 
 
@@ -241,8 +275,8 @@ def _of_stored(
 ) -> DictionaryFacts:
     """Return the facts of another layout than SAELens' own."""
     reading = stored.reading
-    training = _training({**reading.said, **registered}, field)
-    shape = _Shape(reading.architecture, stored.d_in, stored.d_sae, stored.dtype)
+    training = _training({**reading.said, **registered}, field, reading.architecture)
+    shape = Shape(reading.architecture, stored.d_in, stored.d_sae, stored.dtype, stored.d_out)
     return _facts(place, layout.format, hashes, shape, training, reading.numbers)
 
 
@@ -263,9 +297,10 @@ def _config(format_: str, path: Path | None, field: str) -> tuple[SaelensConfig 
     return None, said
 
 
-def _training(said: JsonObject, field: str) -> Training:
+def _training(said: JsonObject, field: str, architecture: str | None = None) -> Training:
+    transcoder = architecture is not None and ARCHITECTURES[architecture].transcoder
     try:
-        return read_training(said)
+        return read_training(said, transcoder=transcoder)
     except ValueError as error:
         raise InputRefused(field, str(error)) from None
 
@@ -296,73 +331,11 @@ def _own_names(stream: BinaryIO, name: str, size: int, field: str) -> dict[str, 
         raise InputRefused(field, f"{name}: {error}") from None
 
 
-@dataclass(frozen=True)
-class _Shape:
-    architecture: str
-    d_in: int
-    d_sae: int
-    dtype: str
-
-
-def _shape(config: SaelensConfig | None, headers: dict[str, TensorHeader], field: str) -> _Shape:
-    """Return the shape that config and headers agree on; Gemma Scope needs no config."""
-    if config is None:
-        return _checked_shape(GEMMA_SCOPE_ARCHITECTURE, headers, field)
-    tensors = {name: headers[name] for name in headers.keys() - _OLD_SCALINGS}
-    shape = _checked_shape(config.architecture, tensors, field)
-    if (shape.d_in, shape.d_sae) != (config.d_in, config.d_sae):
-        raise InputRefused(
-            field,
-            f"cfg.json says d_in {config.d_in}, d_sae {config.d_sae}, but the weights have "
-            f"{shape.d_in} and {shape.d_sae}; the files do not belong together",
-        )
-    return shape
-
-
-def _checked_shape(architecture: str, headers: dict[str, TensorHeader], field: str) -> _Shape:
-    encoder = headers.get("w_enc")
-    if encoder is None or len(encoder.shape) != 2 or 0 in encoder.shape:
-        listed = ", ".join(sorted(headers))[:200]
-        raise InputRefused(field, f"expected an encoder matrix W_enc, found {listed or 'nothing'}")
-    d_in, d_sae = encoder.shape
-    expected = _expected_shapes(architecture, headers.keys(), d_in, d_sae)
-    for name, shape in expected.items():
-        found = headers[name].shape if name in headers else "nothing"
-        if found != shape:
-            raise InputRefused(field, f"expected {name} of shape {shape}, found {found}")
-    extra = sorted(headers.keys() - expected.keys())
-    if extra:
-        raise InputRefused(
-            field,
-            f"tensor {extra[0][:80]} has no meaning for a {architecture} dictionary of the "
-            "residual stream",
-        )
-    if encoder.dtype not in DTYPES:
-        raise InputRefused(field, f"W_enc is stored as {encoder.dtype}, expected floats")
-    return _Shape(architecture, d_in, d_sae, DTYPES[encoder.dtype])
-
-
-def _expected_shapes(
-    architecture: str, present: Collection[str], d_in: int, d_sae: int
-) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor by its stored name, in lower case."""
-    stored, sizes = ARCHITECTURES[architecture], {"d_in": d_in, "d_sae": d_sae}
-    expected: dict[str, tuple[int, ...]] = {}
-    for tensor, axes in stored.tensors.items():
-        name = stored.stored_name(tensor).lower()
-        single = stored.one_for_all.get(tensor)
-        if single is None or name in present:
-            expected[name] = tuple(sizes[axis] for axis in axes)
-        else:
-            expected[single] = ()
-    return expected
-
-
 def _facts(
     place: DictionaryPlace,
     format_: str,
     files: dict[str, str],
-    shape: _Shape,
+    shape: Shape,
     training: Training,
     reading: DictionaryReading | None = None,
 ) -> DictionaryFacts:
@@ -382,5 +355,5 @@ def _facts(
         ref["reading"] = reading
     return DictionaryFacts(
         ref, shape.architecture, shape.d_in, shape.d_sae, training.hook_name, shape.dtype,
-        training.model_names, training.notes,
+        training.model_names, training.notes, training.write_hook, shape.d_out,
     )  # fmt: skip

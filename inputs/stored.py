@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopscope.inputs.architectures import ARCHITECTURES
+from loopscope.inputs.architectures import ARCHITECTURES, Axis
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import read_json_object
 from loopscope.inputs.headers import TensorHeader
@@ -23,12 +23,16 @@ FREE_BYTES = 2**20
 
 @dataclass(frozen=True)
 class StoredFacts:
-    """What configs and headers agree on; ``dtype`` is that of the stored encoder."""
+    """What configs and headers agree on; ``dtype`` is that of the stored encoder.
+
+    ``d_out`` is None for a dictionary that writes where it reads.
+    """
 
     reading: Reading
     d_in: int
     d_sae: int
     dtype: str
+    d_out: int | None = None
 
 
 def check_conversion(layout: Layout, convert: str | None, what: str) -> None:
@@ -120,11 +124,12 @@ def _agreed(
     encoder = stored.shape_of(headers[name].shape)
     if len(encoder) != 2 or 0 in encoder:
         raise InputRefused(field, f"{name} has the shape {headers[name].shape}, expected a matrix")
-    sizes = {"d_in": encoder[0], "d_sae": encoder[1], "d_out": encoder[0]}
-    if "transcoder" in reading.architecture and "w_dec" in places:
+    sizes: dict[Axis, int] = {"d_in": encoder[0], "d_sae": encoder[1], "d_out": encoder[0]}
+    transcoder = ARCHITECTURES[reading.architecture].transcoder
+    if transcoder and "w_dec" in places:
         decoder, how = places["w_dec"]
         sizes["d_out"] = how.shape_of(headers[decoder].shape)[-1]
-    said = {"d_in": reading.d_in, "d_sae": reading.d_sae}
+    said: dict[Axis, int | None] = {"d_in": reading.d_in, "d_sae": reading.d_sae}
     if any(said[axis] not in (None, sizes[axis]) for axis in said):
         raise InputRefused(
             field,
@@ -148,4 +153,5 @@ def _agreed(
     dtype = DTYPES.get(headers[name].dtype)
     if dtype is None:
         raise InputRefused(field, f"{name} is stored as {headers[name].dtype}, expected floats")
-    return StoredFacts(reading, encoder[0], encoder[1], dtype)
+    d_out = sizes["d_out"] if transcoder else None
+    return StoredFacts(reading, encoder[0], encoder[1], dtype, d_out)

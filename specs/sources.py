@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from loopscope.specs.fields import LocalPath, Sha256, Spec, exactly_one, located
+from loopscope.specs.fields import LocalPath, Sha256, Spec, Unit, exactly_one, located
 
 HubName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
 Revision = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
@@ -78,6 +78,9 @@ class Dictionary(Spec):
     convert: Literal["sealed"] | None = None
     """``sealed``: read weights that are pickled (``.pt``) once, in a child process that can do
     nothing else, into safetensors. Without it pickles are refused."""
+    prefix: Annotated[int, Field(ge=1), Unit("latents")] | None = None
+    """Its first latents alone, as a dictionary of their own: a coarser one inside a Matryoshka
+    dictionary. Not where latents compete (TopK)."""
     usable_at: Literal["any"] | None = None
     """``any``: read another hook than the one it was trained at, which is otherwise refused."""
     usable_on: Literal["any"] | None = None

@@ -39,6 +39,7 @@ class DictionaryJson(TypedDict, total=False):
     revision: str
     sha256: str
     convert: str
+    prefix: int
     usableAt: str
     usableOn: str
 
@@ -172,6 +173,7 @@ class CaptureJson(TypedDict):
 
     model: ModelJson
     hook: str
+    writeHook: NotRequired[str]
     prompts: PromptSetsJson
     positions: Literal["last", "all"]
     maxTokens: int
@@ -230,6 +232,7 @@ class ExperimentJson(TypedDict):
 
     model: ModelJson
     hook: str
+    writeHook: NotRequired[str]
     prompts: PromptSetsJson
     positions: Literal["last", "all"]
     aggregation: Literal["last", "max", "mean"]

@@ -227,6 +227,8 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
         )
     except ValueError as error:
         raise TerminalFailure("UnsupportedDictionary", str(error)) from error
+    if "prefix" in ref:
+        dictionary, _ = dictionary.subset(range(ref["prefix"]))
     found = (dictionary.d_in, dictionary.d_sae)
     if found != (ref["d_in"], ref["d_sae"]):
         raise TerminalFailure(

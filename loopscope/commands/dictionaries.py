@@ -74,7 +74,7 @@ def dictionaries(
         rows = [[loader, cause or "usable", str(n)] for (loader, cause), n in counts(found)]
         show(TextTable(["LOADER", "USABLE OR WHY NOT", "DICTIONARIES"], rows))
         usable = sum(one.usable for one in found)
-        print(f"{usable} of {len(found)} are usable ({usable / len(found):.0%}).")
+        print(f"{usable} of {len(found)} are usable ({usable / len(found):.1%}).")
 
 
 def _document(one: RegisteredDictionary) -> dict[str, str | bool | None]:

@@ -59,11 +59,22 @@ REFERENCE = Tensors(
         Tensor("prompt_index", "int32", "[rows]", "the row of `prompts.parquet`"),
     ),
 )
+WRITTEN = Tensors(
+    name="written.safetensors",
+    about="the vectors at the write hook, where transcoders write: of the rows of "
+    "`residual.safetensors`, and of those of `calibration.safetensors`",
+    where="where `writeHook` is given",
+    bundled="capture",
+    tensors=(
+        Tensor("residual", "float32", "[rows, d_write]"),
+        Tensor("calibration", "float32", "[tokens, d_write]"),
+    ),
+)
 NORMS = Document(
     name="norms.json",
     about="`median_norm` (median ‖h‖), `mean_norm`, `median_centred_norm` (median ‖h − mean h‖), "
     "`n_tokens`, `population`: all tokens of the target and neutral prompts without BOS, whatever "
-    "`positions` says",
+    "`positions` says; at the write hook where there is one",
     bundled="capture",
     shape=Norms,
 )
@@ -74,4 +85,4 @@ MEAN = Tensors(
     tensors=(Tensor("mean", "float32", "[d_model]"),),
 )
 
-FILES = (RESIDUAL, CAPTURED_PROMPTS, CALIBRATION, REFERENCE, NORMS, MEAN)
+FILES = (RESIDUAL, CAPTURED_PROMPTS, CALIBRATION, REFERENCE, WRITTEN, NORMS, MEAN)

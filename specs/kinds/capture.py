@@ -10,6 +10,7 @@ from loopscope.specs.fields import GroupedTexts, HookName, Spec, Texts, Unit, no
 from loopscope.specs.sources import Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts
+from loopscope.specs.transcoding import check_write_hook
 
 Positions = Literal["last", "all"]
 
@@ -59,7 +60,10 @@ class CaptureSpec(Spec):
     model: Model
     """The language model."""
     hook: HookName
-    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    """TransformerLens name of a place in the model, for example ``blocks.12.hook_resid_post``."""
+    write_hook: HookName | None = None
+    """Where transcoders write, for example ``blocks.12.hook_mlp_out``: what they reconstruct is
+    captured there, and steering acts there. Only for transcoders, which need it."""
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"
@@ -71,6 +75,11 @@ class CaptureSpec(Spec):
     calibration_text: Texts | None = None
     """Ordinary text, captured apart: decompositions measure their dictionaries on it. A text over
     ``maxTokens`` is read in pieces. Default: 106 lines of English that come with Loopscope."""
+
+    @model_validator(mode="after")
+    def _writes_later(self) -> CaptureSpec:
+        check_write_hook(self.hook, self.write_hook)
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:

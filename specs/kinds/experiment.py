@@ -14,6 +14,7 @@ from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
+from loopscope.specs.transcoding import CLAMP_NEEDS_ONE_PLACE, check_write_hook
 
 
 class Dictionaries(Spec):
@@ -46,7 +47,10 @@ class ExperimentSpec(Spec):
     model: Model
     """The language model."""
     hook: HookName
-    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    """TransformerLens name of a place in the model, for example ``blocks.12.hook_resid_post``."""
+    write_hook: HookName | None = None
+    """Where transcoders write, for example ``blocks.12.hook_mlp_out``: what they reconstruct is
+    captured there, and steering acts there. Only for transcoders, which need it."""
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"
@@ -78,6 +82,14 @@ class ExperimentSpec(Spec):
     def _aggregation_fits_positions(self) -> ExperimentSpec:
         if self.aggregation != "last" and self.positions != "all":
             raise ValueError(f"aggregation {self.aggregation} needs positions: all")
+        return self
+
+    @model_validator(mode="after")
+    def _writes_later(self) -> ExperimentSpec:
+        check_write_hook(self.hook, self.write_hook)
+        clamps = self.steering is not None and self.steering.method == "clamp"
+        if self.write_hook is not None and clamps:
+            raise ValueError(CLAMP_NEEDS_ONE_PLACE)
         return self
 
     @model_validator(mode="after")

@@ -82,7 +82,10 @@ class DictionaryReading(TypedDict, total=False):
 
 
 class DictionaryReference(TypedDict):
-    """A resolved dictionary of ``d_sae`` latents that reads vectors of width ``d_in``."""
+    """A resolved dictionary of ``d_sae`` latents that reads vectors of width ``d_in``.
+
+    With a ``prefix`` it is as many latents, the first of those that are stored.
+    """
 
     identity: str
     format: str
@@ -92,6 +95,7 @@ class DictionaryReference(TypedDict):
     d_in: int
     d_sae: int
     reading: NotRequired[DictionaryReading]
+    prefix: NotRequired[int]
 
 
 class UpstreamArtifact(TypedDict):
