@@ -43,12 +43,12 @@ def normalisation_of(norm: nn.Module) -> Normalisation | None:
     epsilon = getattr(norm, "eps", getattr(norm, "variance_epsilon", None))
     if not isinstance(weight, Tensor) or weight.ndim != 1 or not isinstance(epsilon, float):
         return None
-    signs = torch.ones_like(weight, dtype=torch.float32)
+    signs = torch.ones_like(weight)  # of the weight's type: a LayerNorm takes no other
     signs[1::2] = -1
-    length = 1e3  # epsilon is nothing beside it
+    length = 1e3  # epsilon is nothing beside it, and bfloat16 holds it exactly
     up, down = norm(length * signs).float(), norm(-length * signs).float()
-    gain, bias = (up - down) / 2 * signs, (up + down) / 2
-    tried = torch.linspace(-1, 3, len(signs), device=weight.device) * signs
+    gain, bias = (up - down) / 2 * signs.float(), (up + down) / 2
+    tried = torch.linspace(-1, 3, len(signs), device=weight.device).to(weight.dtype) * signs
     for centres in (False, True):
         found = Normalisation(centres, epsilon, gain)
         expected = norm(tried).float()
