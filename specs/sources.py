@@ -65,7 +65,8 @@ class Dictionary(Spec):
     model_config = exactly_one(("path",), ("release", "id"))
 
     path: LocalPath | None = None
-    """A SAELens folder (``cfg.json``, ``sae_weights.safetensors``) or a Gemma Scope ``.npz``."""
+    """A SAELens folder (``cfg.json``, ``sae_weights.safetensors``), a Gemma Scope ``.npz``, or a
+    folder in one of the other layouts that are known."""
     release: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """A SAELens release, for example ``gemma-scope-2b-pt-res-canonical``."""
     id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -74,6 +75,9 @@ class Dictionary(Spec):
     """Branch, tag or commit of the release's repository. Default ``main``."""
     sha256: Sha256 | None = None
     """Expected sha256 of the weights file; checked at apply and before use."""
+    convert: Literal["sealed"] | None = None
+    """``sealed``: read weights that are pickled (``.pt``) once, in a child process that can do
+    nothing else, into safetensors. Without it pickles are refused."""
     prefix: Annotated[int, Field(ge=1), Unit("latents")] | None = None
     """Its first latents alone, as a dictionary of their own: a coarser one inside a Matryoshka
     dictionary. Not where latents compete (TopK)."""

@@ -38,6 +38,7 @@ class DictionaryJson(TypedDict, total=False):
     id: str
     revision: str
     sha256: str
+    convert: str
     prefix: int
     usableAt: str
     usableOn: str

@@ -13,6 +13,7 @@ MODULES = {
     "apply": ["apply", "diff"],
     "explain": ["explain", "schema"],
     "tokens": ["tokens"],
+    "dictionaries": ["dictionaries"],
     "get": ["get", "describe", "events"],
     "why": ["why"],
     "wait": ["wait"],
