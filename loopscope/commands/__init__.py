@@ -13,6 +13,7 @@ MODULES = {
     "apply": ["apply", "diff"],
     "explain": ["explain", "schema"],
     "dictionaries": ["dictionaries"],
+    "tokens": ["tokens"],
     "get": ["get", "describe", "events"],
     "why": ["why"],
     "wait": ["wait"],
