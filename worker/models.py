@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from loopscope.numerics.model.causal_model import CausalModel, OutputHead
-from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.model.hooks import HookPlace, NoSuchPlace, width_at
 from loopscope.specs.hooks import Hook
 from loopscope.specs.payloads.references import ModelReference
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.block_parts import block_parts
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.tokenizers import TextEncoder, load_tokenizer, loading
@@ -55,7 +56,16 @@ class LoadedModel(TextEncoder):
             found = Hook.parse(hook).within(self.n_layers)
         except ValueError as error:
             raise TerminalFailure("UnknownHook", str(error)) from None
-        return HookPlace(found.block, found.stream)
+        place = HookPlace(found.block, found.stream)
+        try:
+            width_at(self.causal, place)
+        except NoSuchPlace as error:
+            raise TerminalFailure("UnknownHook", f"there is no {hook}: {error}") from None
+        return place
+
+    def width(self, hook: str) -> int:
+        """Return how wide the vectors of a hook are. Raises TerminalFailure ``UnknownHook``."""
+        return width_at(self.causal, self.place(hook))
 
 
 def load_model(
@@ -81,7 +91,7 @@ def _loaded(
     eos_token = tokenizer.eos_token_id
     bridge, plain = _load_twice_share_once(view, ref, device, tokenizer)
     blocks = _blocks(bridge, plain, ref)
-    causal = CausalModel(_body(plain), blocks, _output_head(plain))
+    causal = CausalModel(_body(plain), blocks, _output_head(plain), block_parts(bridge))
     _check_agreement(bridge, plain, causal, bos_token, ref)
     progress("LoadingModel", 1, 1, "models")
     return LoadedModel(
