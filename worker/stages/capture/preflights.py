@@ -34,6 +34,8 @@ def capture_preflights(
     tokens: Sequence[list[int]],
     rows: Sequence[Tensor],
     norms: NormStatistics,
+    *,
+    in_template: bool = False,
 ) -> tuple[Preflights, dict[int, Tensor]]:
     """Check what was captured; return the measured numbers, and some prompts' vectors once more.
 
@@ -41,7 +43,11 @@ def capture_preflights(
     are run again alone, by plain Hugging Face: one number for parity with it and for batched
     equals single. Raises TerminalFailure ``PreflightFailed``.
     """
-    begin_tokens = [leading_bos(model, prompt) for prompt in tokens]
+    # a template may begin every turn with the token that is its BOS
+    counts = (
+        leading_bos(model, one) if in_template else one.count(model.bos_token) for one in tokens
+    )
+    begin_tokens = list(counts)
     lengths = [len(prompt) for prompt in tokens]
     chosen = {0, len(tokens) - 1, lengths.index(min(lengths)), lengths.index(max(lengths))}
     place = model.place(hook)

@@ -74,7 +74,9 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
     norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
-    preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
+    preflights, reference = capture_preflights(
+        model, payload["hook"], tokens, rows, norms, in_template="chat" in payload
+    )
     _write_reference(kept_places, reference, out)
     pieces = _calibration_pieces(model, payload)
     text_tokens = _write_calibration(model, payload["hook"], pieces, context, out)
@@ -149,7 +151,7 @@ def _write_written(
     shards = _capture_all(model, hook, tokens, ids, context, "capture", WRITTEN_SHARDS)
     rows = _in_prompt_order(shards, len(tokens))
     norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
-    checks, _ = capture_preflights(model, hook, tokens, rows, norms)
+    checks, _ = capture_preflights(model, hook, tokens, rows, norms, in_template="chat" in payload)
     calibration = _calibration_rows(model, hook, pieces, context, WRITTEN_SHARDS)
     kept = torch.cat([_kept_rows(row, one) for row, one in zip(rows, places, strict=True)])
     save_file({"residual": kept, "calibration": calibration}, out / WRITTEN.name)
