@@ -223,7 +223,7 @@ def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(cop
     copy.add("outcome.md", "worker/stages/steering/outcomes/shouting.py")
     copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
     copy.insert("outcome.md", "specs/outcomes.py", "OUTCOMES: Mapping", "The outcome:")
-    copy.put("specs/outcomes.py", "}\n\n\ndef asked_of_outcomes", ', "shouting": SHOUTING')
+    copy.put("specs/outcomes.py", "}\n\n\ndef revision_field", ', "shouting": SHOUTING')
     package = "worker/stages/steering/outcomes/measures.py"
     copy.put(
         package,
