@@ -48,6 +48,45 @@ def test_only_openings_vary_where_the_pilot_has_one_sample_of_each():
     assert all(each.openings * (each.samples + 0.5) <= 90.0 for each in designs)
 
 
+def test_only_what_stands_between_the_marks_is_written_anew():
+    from bench import MARKS, PAGE, written
+
+    page = PAGE.read_text()
+    once = written(page, ["| a | b |"])
+    assert written(once, ["| a | b |"]) == once
+    before, after = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
+    assert once == f"{before}{MARKS[0]}\n| a | b |\n{MARKS[1]}{after}"
+    with pytest.raises(ValueError, match="lacks the marks"):
+        written("# A page", [])
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path):
+    from bench import measured
+
+    record = tmp_path / "bench.json"
+    assert measured(record, {"one": lambda: {"seconds": 1.0}}) == {"one": {"seconds": 1.0}}
+    todo = {"one": lambda: {"seconds": 9.0}, "two": lambda: {"ratio": 2.5}}
+    expected = {"one": {"seconds": 1.0}, "two": {"ratio": 2.5}}
+    assert measured(record, todo) == measured(record, {}) == expected
+
+
+def test_a_row_of_the_table_stands_for_each_number():
+    from bench import table
+
+    found = {
+        "france": {"seconds": 100.0, "first line": 1.25, "peak GiB": 2.0},
+        "control": {"control plane percent": 0.7},
+        "notebook": {"wall": {"load": 50.0, "generate": 250.0}, "peak GiB": 4.0,
+                     "differences": {"residual": 1e-6, "cosine": 2e-6}},
+        "decoding": {"ratio": 2.5},
+        "roofline": {"percent": {"output head, 80 rows": 62.0}},
+    }  # fmt: skip
+    rows = "\n".join(table(found))
+    for row in ("| notebook against the run | 3.00 times |", "run's | 2.00 times |", "| 2e-06 |",
+                "| output head, 80 rows, of its floor | 62 % |"):  # fmt: skip
+        assert row in rows
+
+
 def test_france_is_kept_with_every_arm_of_then_and_no_prompt_held_out():
     file = BENCHMARKS / "france.yaml"
     (item,) = load_admitted(file, root_of(file, None))
