@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -85,15 +86,18 @@ def load_model(
 def _loaded(
     view: ModelView, ref: ModelReference, device: str, progress: ProgressReport
 ) -> LoadedModel:
-    progress("LoadingModel", 0, 1, "models")
+    loaded = partial(_percent_loaded, progress)
+    loaded(0)
     encoder = load_tokenizer(view, ref["name"])
     tokenizer, bos_token = encoder.tokenizer, encoder.bos_token
+    loaded(45)
     eos_token = tokenizer.eos_token_id
-    bridge, plain = _load_twice_share_once(view, ref, device, tokenizer)
+    bridge, plain = _load_twice_share_once(view, ref, device, tokenizer, loaded)
+    loaded(90)
     blocks = _blocks(bridge, plain, ref)
     causal = CausalModel(_body(plain), blocks, _output_head(plain), block_parts(bridge))
     _check_agreement(bridge, plain, causal, bos_token, ref)
-    progress("LoadingModel", 1, 1, "models")
+    loaded(100)
     return LoadedModel(
         bridge=bridge,
         hf_model=plain,
@@ -111,8 +115,17 @@ def _loaded(
     )
 
 
+def _percent_loaded(progress: ProgressReport, percent: int) -> None:
+    """Report how much of loading is done, by the processor time of Gemma 3 270M."""
+    progress("LoadingModel", percent, 100, "percent")
+
+
 def _load_twice_share_once(
-    view: ModelView, ref: ModelReference, device: str, tokenizer: Any
+    view: ModelView,
+    ref: ModelReference,
+    device: str,
+    tokenizer: Any,
+    loaded: Callable[[int], None],
 ) -> tuple[Any, Any]:
     """Return the bridge and the plain Hugging Face model over one copy of the weights.
 
@@ -140,6 +153,7 @@ def _load_twice_share_once(
     )
     _check_complete(view.folder, report)
     plain = plain.to(device)
+    loaded(65)
     bridge = loading(
         view,
         lambda: TransformerBridge.boot_transformers(
