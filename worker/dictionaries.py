@@ -1,7 +1,8 @@
 """Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled.
 
-Whatever a format declares about scaling is either folded into the weights or refused by name; a
-flag is never silently skipped.
+Wide ones are memory-mapped: from the file itself where it holds what is needed, else from a copy
+that is made once (``converted_dictionaries``). Whatever a format declares about scaling is either
+folded into the weights or refused by name; a flag is never silently skipped.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from loopscope.inputs.architectures import ARCHITECTURES
-from loopscope.inputs.files import read_json_object
+from loopscope.inputs.files import default_cache, read_json_object
 from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
+from loopscope.inputs.headers import HeaderError
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.architectures import dictionary_of
 from loopscope.numerics.dictionaries.sparse import SparseDictionary
@@ -34,20 +35,35 @@ from loopscope.specs.payloads.references import (
     HubFolderPlace,
 )
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.files import file_sha256
+from loopscope.worker.converted_dictionaries import (
+    CONVERTED_BYTES_MIN,
+    convert,
+    folder_of,
+    open_converted,
+)
 from loopscope.worker.downloads import downloading
+from loopscope.worker.mapped_weights import MappedFile, mapped_npz
+from loopscope.worker.model_sources import sha256_of
+from loopscope.worker.progress import ProgressReport
 from loopscope.worker.saelens import Weights, saelens_weights
 
 Config = TypeVar("Config")
 
 
-def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
+CHECKED_ELEMENTS = 2**24
+"""How many weights are looked at at once for NaN and infinity."""
+
+
+def load_dictionary(
+    ref: DictionaryReference, progress: ProgressReport = lambda *_: None
+) -> SparseDictionary:
     """Return the dictionary of a DictionaryRef, on the CPU, every weight float32.
 
-    Raises ``TerminalFailure`` with reason ``InputMissing`` or ``InputChanged`` for files that are
-    gone or differ from their recorded sha256, ``UnsupportedDictionary`` for what cannot be
-    applied exactly, ``NotFinite`` for weights that are not numbers; ``TransientFailure`` with
-    reason ``HubUnreachable`` when a download fails.
+    One of ``CONVERTED_BYTES_MIN`` or more lies in the pages of a file. Raises ``TerminalFailure``
+    with reason ``InputMissing`` or ``InputChanged`` for files that are gone or differ from their
+    recorded sha256, ``UnsupportedDictionary`` for what cannot be applied exactly, ``NotFinite``
+    for weights that are not numbers; ``TransientFailure`` with reason ``HubUnreachable`` when a
+    download fails.
     """
     loader = _LOADERS.get(ref["format"])
     if loader is None:
@@ -55,8 +71,33 @@ def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
             "UnsupportedDictionary",
             f"format {ref['format']!r} is not one of {', '.join(sorted(_LOADERS))}",
         )
+    folder = folder_of(default_cache(), ref["identity"])
+    converted = open_converted(folder)
+    if converted is not None:
+        file, about = converted
+        return _built(Weights(tensors=file.tensors, mapped=file, **about), ref)
     weights = loader({name: _verified(ref, name) for name in ref["files"]})
-    return _built(weights, ref)
+    if _in_memory(weights) < CONVERTED_BYTES_MIN:
+        return _built(weights, ref)
+    dictionary = _built(weights, ref)  # refused before it is written
+    about = {
+        "architecture": weights.architecture,
+        "settings": dict(weights.settings),
+        "apply_b_dec_to_input": weights.apply_b_dec_to_input,
+    }
+    parts = {name: getattr(dictionary, name) for name in weights.tensors}
+    file = convert(folder, parts, about, progress)
+    return _built(replace(weights, tensors=file.tensors, mapped=file), ref)
+
+
+def _in_memory(weights: Weights) -> int:
+    """Return the bytes that the weights take as float32 outside of a mapped file."""
+    file = weights.mapped
+    return sum(
+        4 * tensor.numel()
+        for tensor in weights.tensors.values()
+        if file is None or tensor.dtype != torch.float32 or not file.holds(tensor)
+    )
 
 
 def _verified(ref: DictionaryReference, name: str) -> Path:
@@ -64,7 +105,7 @@ def _verified(ref: DictionaryReference, name: str) -> Path:
     path = _located(ref["source"], name)
     expected = ref["files"][name]
     try:
-        found = file_sha256(path)
+        found = sha256_of(path)
     except OSError as error:
         raise TerminalFailure(
             "InputMissing",
@@ -102,7 +143,8 @@ def _downloaded(source: HubFolderPlace, name: str) -> Path:
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:
     config = _config(_file(paths, "cfg.json"), read_saelens_config)
-    return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
+    file = _tensors(_file(paths, "sae_weights.safetensors"))
+    return replace(saelens_weights(config, file.tensors), mapped=file)
 
 
 _NOT_ARRAYS = (
@@ -115,8 +157,7 @@ _NOT_ARRAYS = (
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
+        arrays = _arrays(path)
     except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
@@ -124,11 +165,22 @@ def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     return _gemma_scope(arrays, path.name)
 
 
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of an npz file; many of them from a file, not in memory."""
+    if path.stat().st_size < CONVERTED_BYTES_MIN:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    folder = folder_of(default_cache(), "unpacked").parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return mapped_npz(path, folder)
+
+
 def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
     if "config.json" in paths:
         _config(paths["config.json"], check_gemma_scope_config)
     path = _only(paths, ".safetensors")
-    return _gemma_scope(_tensors(path), path.name)
+    file = _tensors(path)
+    return replace(_gemma_scope(file.tensors, path.name), mapped=file)
 
 
 def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
@@ -169,14 +221,13 @@ def _only(paths: Mapping[str, Path], suffix: str) -> Path:
     return found[0]
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path) -> MappedFile:
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
+        return MappedFile.open(path)
+    except HeaderError as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} is not a safetensors file: {error}"
         ) from error
-    return tensors
 
 
 def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
@@ -189,7 +240,8 @@ def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
 
 def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
-    broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
+    release = weights.mapped.release if weights.mapped is not None else lambda: None
+    broken = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor, release))
     if broken:
         raise TerminalFailure("NotFinite", f"{', '.join(broken)} hold NaN or infinite numbers")
     try:
@@ -198,6 +250,7 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
             tensors,
             weights.settings,
             apply_b_dec_to_input=weights.apply_b_dec_to_input,
+            release=release,
         )
     except ValueError as error:
         raise TerminalFailure("UnsupportedDictionary", str(error)) from error
@@ -209,3 +262,13 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
             f"{ref['d_sae']}",
         )
     return dictionary
+
+
+def _is_finite(tensor: Tensor, release: Callable[[], None]) -> bool:
+    """Whether no weight is NaN or infinite, looked at piece by piece."""
+    flat = tensor.reshape(-1)
+    for start in range(0, flat.numel(), CHECKED_ELEMENTS):
+        if not bool(flat[start : start + CHECKED_ELEMENTS].isfinite().all()):
+            return False
+        release()
+    return True
