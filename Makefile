@@ -28,7 +28,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[demo,dev]'
+		--constraint constraints.txt --editable '.[worker,demo,dev]'
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)
