@@ -50,8 +50,8 @@ from loopscope.worker.saelens import Weights, saelens_weights
 Config = TypeVar("Config")
 
 
-CHECKED_ELEMENTS = 2**24
-"""How many weights are looked at at once for NaN and infinity."""
+CHECKED_ELEMENTS = 2**21
+"""How many weights are looked at at once for NaN and infinity: 8 MB, and twice that beside them."""
 
 
 def load_dictionary(
