@@ -58,15 +58,21 @@ def open_converted(folder: Path) -> tuple[MappedFile, dict[str, Any]] | None:
 
 
 def convert(
-    folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], progress: ProgressReport
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    progress: ProgressReport,
+    release: Callable[[], None],
 ) -> MappedFile:
     """Write float32 copies of ``tensors`` into ``folder``, once, and map them.
 
-    ``about`` is JSON that ``open_converted`` returns. Of several processes one writes.
+    ``about`` is JSON that ``open_converted`` returns. Of several processes one writes. ``release``
+    gives back what was read of the tensors.
     """
     total = 4 * sum(tensor.numel() for tensor in tensors.values()) // MEBIBYTE
 
     def note(written: int) -> None:
+        release()
         progress("ConvertingDictionary", min(written // MEBIBYTE, total), total, "MiB")
 
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -86,13 +86,13 @@ def load_dictionary(
         "apply_b_dec_to_input": weights.apply_b_dec_to_input,
     }
     parts = {name: getattr(dictionary, name) for name in weights.tensors}
-    file = convert(folder, parts, about, progress)
+    file = convert(folder, parts, about, progress, dictionary.release)
     return _built(replace(weights, tensors=file.tensors, mapped=file), ref)
 
 
 def _in_memory(weights: Weights) -> int:
-    """Return the bytes that the weights take as float32 outside of a mapped file."""
-    file = weights.mapped
+    """Return the bytes that the weights take as float32 outside of a file that lasts."""
+    file = weights.mapped if weights.mapped and weights.mapped.is_lasting else None
     return sum(
         4 * tensor.numel()
         for tensor in weights.tensors.values()
@@ -157,16 +157,18 @@ _NOT_ARRAYS = (
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
     try:
-        arrays = _arrays(path)
+        found = _arrays(path)
     except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
         ) from error
-    return _gemma_scope(arrays, path.name)
+    if isinstance(found, MappedFile):
+        return replace(_gemma_scope(found.tensors, path.name), mapped=found)
+    return _gemma_scope(found, path.name)
 
 
-def _arrays(path: Path) -> dict[str, Tensor]:
-    """Return the arrays of an npz file; many of them from a file, not in memory."""
+def _arrays(path: Path) -> dict[str, Tensor] | MappedFile:
+    """Return the arrays of an npz file, those of a large one in a mapped file."""
     if path.stat().st_size < CONVERTED_BYTES_MIN:
         with np.load(path, allow_pickle=False) as archive:
             return {name: torch.from_numpy(archive[name]) for name in archive.files}

@@ -33,10 +33,14 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class MappedFile:
-    """A safetensors file with its tensors, which lie in the file's pages."""
+    """A file with its tensors, which lie in the file's pages.
+
+    One that ``is_lasting`` can be mapped again; another one vanishes with the process.
+    """
 
     tensors: dict[str, Tensor]
     _map: mmap.mmap
+    is_lasting: bool = True
 
     @staticmethod
     def open(path: Path) -> MappedFile:
@@ -81,8 +85,8 @@ def _view(mapped: mmap.mmap, name: str, entry: Mapping[str, object], start: int)
     return flat.reshape(shape)
 
 
-def mapped_npz(path: Path, folder: Path) -> dict[str, Tensor]:
-    """Return the arrays of an npz file from a nameless file in ``folder``, unpacked in chunks.
+def mapped_npz(path: Path, folder: Path) -> MappedFile:
+    """Return the arrays of an npz file in a nameless file in ``folder``, unpacked in chunks.
 
     Raises HeaderError for what is no archive of plain arrays, OSError, and what ``zipfile`` raises
     for damaged members.
@@ -103,7 +107,8 @@ def mapped_npz(path: Path, folder: Path) -> dict[str, Tensor]:
             unpacked.write(b"\0" * (-unpacked.tell() % 64))
         unpacked.flush()
         mapped = mmap.mmap(unpacked.fileno(), 0, access=mmap.ACCESS_COPY)
-    return {name: _array(mapped, *place) for name, place in found.items()}
+    arrays = {name: _array(mapped, *place) for name, place in found.items()}
+    return MappedFile(arrays, mapped, is_lasting=False)
 
 
 def _array(

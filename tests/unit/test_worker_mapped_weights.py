@@ -65,7 +65,9 @@ def test_an_npz_is_unpacked_into_a_nameless_file(tmp_path, save):
         "none": np.zeros((0, 3), dtype=np.float16),
     }
     save(tmp_path / "x.npz", **arrays)
-    found = mapped_npz(tmp_path / "x.npz", tmp_path)
+    file = mapped_npz(tmp_path / "x.npz", tmp_path)
+    file.release()
+    found = file.tensors
     assert {name: tensor.tolist() for name, tensor in found.items()} == {
         name: array.tolist() for name, array in arrays.items()
     }
