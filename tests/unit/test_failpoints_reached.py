@@ -119,7 +119,7 @@ def an_artifact_is_collected_comes_back_and_is_emptied(folder, patch):
     assert simulation.settle() == EVERYTHING
     retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 100.0), simulation.clock)
     simulation.delete()
-    assert len(retention.run_if_due()) == 5
+    assert len(retention.run_if_due()) == 6
     simulation.apply()
     assert simulation.settle() == []
 
