@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def convert(
     return found[0]
 
 
-def _locked(folder: Path, note: Callable[[int], None]) -> filelock.AcquireReturnProxy:
+def _locked(folder: Path, note: Callable[[int], None]) -> AbstractContextManager[object]:
     """Wait for the lock of a folder; ``note`` is called meanwhile and may raise."""
     lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
     while True:

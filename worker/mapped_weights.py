@@ -144,5 +144,5 @@ def write_float32(
             flat = tensor.reshape(-1)
             for start in range(0, flat.numel(), CHUNK_BYTES // 4):
                 chunk = flat[start : start + CHUNK_BYTES // 4].float()
-                stream.write(memoryview(chunk.numpy()).cast("B"))
+                stream.write(chunk.numpy().tobytes())
                 on_bytes(stream.tell())
