@@ -74,8 +74,8 @@ def candidate_cosines(
     for row, latent in zip(found, candidates, strict=True):
         floor = pair.neighbours.floor[latent]
         row[row >= floor] = np.nextafter(floor, np.float32(-2))
-        latents, cosines = pair.neighbours.of(int(latent))
-        row[latents] = cosines
+        listed, values = pair.neighbours.of(int(latent))
+        row[listed] = values
     return found
 
 
