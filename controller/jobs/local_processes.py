@@ -16,12 +16,12 @@ from pathlib import Path
 
 import psutil
 
-from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS, Executor
+from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.jobs.worker_log import WorkerLog
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
-from loopscope.state.orders import Order
+from loopscope.state.orders import STOP_GRACE_SECONDS, Order
 from loopscope.state.processes import process_exists, process_name
 from loopscope.state.workers import log_path
 

@@ -10,15 +10,20 @@ from typing import cast
 
 import structlog
 
+from loopscope.controller.clock import Clock
+from loopscope.inputs.chat_templates import chat_template_of
 from loopscope.inputs.dictionaries import DictionaryFacts, describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
-from loopscope.reconcilers.references import InputReference
+from loopscope.reconcilers.plan import Blocked, Desired
+from loopscope.reconcilers.references import InputReference, input_references
+from loopscope.specs.chat_words import CHAT_TEMPLATE
 from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.spec_json import DictionaryJson, ModelJson
 from loopscope.state.db import inputs
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import UNAVAILABLE
+from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 log = structlog.get_logger("resolution")
 
@@ -58,7 +63,10 @@ def is_local(reference: InputReference) -> bool:
 
 def _described(reference: InputReference) -> ModelFacts | DictionaryFacts:
     if reference.kind == "model":
-        return describe_model(cast(ModelJson, reference.reference))
+        facts = describe_model(cast(ModelJson, reference.reference))
+        if CHAT_TEMPLATE in reference.reference:
+            return replace(facts, chat_template=chat_template_of(facts.ref, Hub()))
+        return facts
     return describe_dictionary(cast(DictionaryJson, reference.reference))
 
 
@@ -67,6 +75,8 @@ def resolve(reference: InputReference) -> Resolution:
     try:
         # as it will come back from the store, so that an unchanged answer compares equal
         facts = json.loads(json.dumps(asdict(_described(reference))))
+        if facts.get(_TEMPLATE, "") is None:
+            del facts[_TEMPLATE]  # not asked for
     except InputRefused as refused:
         message = f"{refused.field}: {refused.message}" if refused.field else refused.message
         return Resolution(reference, None, "InputRefused", message, terminal=True)
@@ -80,6 +90,7 @@ def resolve(reference: InputReference) -> Resolution:
     return Resolution(reference, facts)
 
 
+_TEMPLATE = "chat_template"
 UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
 """Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
 TRIES_MAX = 4
@@ -130,3 +141,24 @@ class Resolver:
     def busy(self) -> bool:
         """Whether something is being looked at."""
         return bool(self._under_way)
+
+
+@dataclass
+class LooksAgain:
+    """Looks again at inputs that objects wait for, at each of them once in ``every_seconds``."""
+
+    resolver: Resolver
+    clock: Clock
+    every_seconds: float
+    _looked_at: dict[str, float] = field(default_factory=dict)
+
+    def if_blocked(self, record: ObjectRecord, desired: Desired | None) -> None:
+        """Request what an object rests on if it is blocked because that is not resolved."""
+        if not isinstance(desired, Blocked) or desired.reason not in UNRESOLVED:
+            return
+        now = self.clock.elapsed()
+        for reference in input_references(record):
+            before = self._looked_at.get(reference.digest)
+            if before is None or now >= before + self.every_seconds:
+                self._looked_at[reference.digest] = now
+                self.resolver.request(reference)

@@ -34,11 +34,11 @@ from loopscope.commands.options import (
 )
 from loopscope.commands.worker_libraries import refuse_without_workers
 from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, now
-from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS
 from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
+from loopscope.state.orders import STOP_GRACE_SECONDS
 from loopscope.terminal.live import LiveView
 from loopscope.terminal.outcome import command_option, how_to_go_on, kept_line, outcomes
 from loopscope.terminal.printable import printable

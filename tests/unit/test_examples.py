@@ -2,6 +2,7 @@
 
 import importlib.util
 import socket
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ import pytest
 from loopscope.context import root_of
 from loopscope.controller.plan.applying import load_admitted
 from loopscope.specs.canonical import canonical_json
-from loopscope.specs.fields import normalised
 from loopscope.specs.lexicon import folded, lexicon_pattern
 from loopscope.specs.neutral import packaged_neutral_texts
 from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.splits import Splits, prompts_of
 from loopscope.specs.sweep import cells
+from loopscope.specs.texts.same import normalised
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted([*EXAMPLES.glob("*/experiment.yaml"), *EXAMPLES.glob("studies/*.yaml")])
@@ -26,9 +27,14 @@ def name_of(file):
     return f"{file.parent.name}/{file.stem}"
 
 
-def spec_of(file):
+@cache
+def loaded(file):
     (item,) = load_admitted(file, root_of(file, None))
-    return item.manifest.canonical_spec()
+    return item.manifest
+
+
+def spec_of(file):
+    return loaded(file).canonical_spec()
 
 
 def studies():
@@ -70,7 +76,7 @@ def test_the_sweep_stands_for_eight_experiments_of_four_captures():
 
 
 def test_no_two_examples_share_a_name():
-    names = [load_admitted(file, root_of(file, None))[0].manifest.key for file in FILES]
+    names = [loaded(file).key for file in FILES]
     assert len(set(names)) == len(names)
 
 

@@ -341,7 +341,7 @@ def test_the_command_in_json(settled, loopscope):
     flip_a_bit(settled)
     code, out, _ = loopscope("fsck", "-o", "json")
     told = json.loads(out)
-    assert code == 1 and told["artifacts"] == 4 and told["repaired"] == []
+    assert code == 1 and told["artifacts"] == 5 and told["repaired"] == []
     (finding,) = told["findings"]
     assert finding["problem"] == "ArtifactCorrupt" and finding["repairable"] is True
     code, out, _ = loopscope("fsck", "--repair", "-o", "json")

@@ -6,9 +6,11 @@ import scipy.stats
 import torch
 
 from loopscope.numerics.gate.controls import (
+    DOUBT_NATS,
     Control,
     RowLaw,
     _Norms,
+    _suffix,
     deciding_p,
     drawn_row_counts,
     exceedance,
@@ -221,3 +223,24 @@ def test_the_least_norm_that_is_assumed_without_a_look_is_below_every_bound(spre
     for suffix in norms.suffixes:
         assert (suffix.bounds(u)[0] >= suffix.squared_norm_min - 1e-12).all()
     assert (norms.suffixes[0].squared_norm_min > 0.1) == (spread == "even")
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_the_rest_of_a_norm_has_the_moments_of_a_normal_vector_given_its_shares(start):
+    """Directly: z given u = z @ shares is normal with a projection as covariance."""
+    generator = np.random.default_rng(3)
+    shares = np.linalg.qr(generator.normal(size=(7, 2)))[0]
+    mean, scale = generator.normal(size=7), np.sort(generator.uniform(0.2, 1.6, 7))[::-1]
+    found = _suffix(start, shares, mean, scale)
+    part, about, spread = shares[start:], mean[start:], np.diag(scale[start:])
+    given = part @ np.linalg.inv(part.T @ part)
+    covariance = spread @ (np.eye(len(part)) - given @ part.T) @ spread
+    assert found.trace == pytest.approx(np.trace(covariance))
+    assert found.squares == pytest.approx(np.trace(covariance @ covariance))
+    assert found.largest == pytest.approx(scale[start] ** 2)
+    u = generator.normal(size=(5, 2))
+    norm = ((about + u @ given.T @ spread) ** 2).sum(axis=1)
+    spill = 2 * np.sqrt((found.squares + 2 * found.largest * norm) * DOUBT_NATS)
+    low, high = found.bounds(u)
+    assert low == pytest.approx(np.maximum(norm + found.trace - spill, 0))
+    assert high == pytest.approx(norm + found.trace + spill + 2 * found.largest * DOUBT_NATS)
