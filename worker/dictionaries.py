@@ -1,4 +1,4 @@
-"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled.
+"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled here.
 
 Wide ones are memory-mapped: from the file itself where it holds what is needed, else from a copy
 that is made once (``converted_dictionaries``). Whatever a format declares about scaling is either
@@ -25,6 +25,8 @@ from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.files import default_cache, read_json_object
 from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
 from loopscope.inputs.headers import HeaderError
+from loopscope.inputs.layouts import BY_FORMAT
+from loopscope.inputs.layouts.layout import Layout
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.architectures import dictionary_of
 from loopscope.numerics.dictionaries.sparse import SparseDictionary
@@ -46,8 +48,11 @@ from loopscope.worker.mapped_weights import MappedFile, mapped_npz
 from loopscope.worker.model_sources import sha256_of
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.saelens import Weights, saelens_weights
+from loopscope.worker.sealed.conversion import converted
+from loopscope.worker.stored import stored_weights
 
 Config = TypeVar("Config")
+PICKLED = (".pt", ".pth")
 
 
 CHECKED_ELEMENTS = 2**21
@@ -65,18 +70,23 @@ def load_dictionary(
     for weights that are not numbers; ``TransientFailure`` with reason ``HubUnreachable`` when a
     download fails.
     """
-    loader = _LOADERS.get(ref["format"])
-    if loader is None:
+    layout, loader = BY_FORMAT.get(ref["format"]), _LOADERS.get(ref["format"])
+    if layout is None and loader is None:
+        known = ", ".join(sorted([*_LOADERS, *BY_FORMAT]))
         raise TerminalFailure(
-            "UnsupportedDictionary",
-            f"format {ref['format']!r} is not one of {', '.join(sorted(_LOADERS))}",
+            "UnsupportedDictionary", f"format {ref['format']!r} is not one of {known}"
         )
     folder = folder_of(default_cache(), ref["identity"])
-    converted = open_converted(folder)
-    if converted is not None:
-        file, about = converted
+    copied = open_converted(folder)
+    if copied is not None:
+        file, about = copied
         return _built(Weights(tensors=file.tensors, mapped=file, **about), ref)
-    weights = loader({name: _verified(ref, name) for name in ref["files"]})
+    paths = {name: _verified(ref, name) for name in ref["files"]}
+    if loader is not None:
+        weights = loader(paths)
+    else:
+        assert layout is not None  # one of the two
+        weights = _load_stored(layout, ref, paths)
     if _in_memory(weights) < CONVERTED_BYTES_MIN:
         return _built(weights, ref)
     dictionary = _built(weights, ref)  # refused before it is written
@@ -85,7 +95,7 @@ def load_dictionary(
         "settings": dict(weights.settings),
         "apply_b_dec_to_input": weights.apply_b_dec_to_input,
     }
-    parts = {name: getattr(dictionary, name) for name in weights.tensors}
+    parts = {name: getattr(dictionary, name) for name in dictionary.required_tensors}
     file = convert(folder, parts, about, progress, dictionary.release)
     return _built(replace(weights, tensors=file.tensors, mapped=file), ref)
 
@@ -136,7 +146,7 @@ def _located(source: DictionaryPlace, name: str) -> Path:
 
 def _downloaded(source: HubFolderPlace, name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
-    inside = f"{source['path']}/{name}"
+    inside = f"{source['path']}/{name}" if source["path"] else name
     with downloading(source["repo"], source["revision"], "InputMissing"):
         return Path(hf_hub_download(source["repo"], inside, revision=source["revision"]))
 
@@ -156,12 +166,7 @@ _NOT_ARRAYS = (
 
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
-    try:
-        found = _arrays(path)
-    except _NOT_ARRAYS as error:
-        raise TerminalFailure(
-            "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
-        ) from error
+    found = _arrays(path)
     if isinstance(found, MappedFile):
         return replace(_gemma_scope(found.tensors, path.name), mapped=found)
     return _gemma_scope(found, path.name)
@@ -169,12 +174,17 @@ def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
 
 def _arrays(path: Path) -> dict[str, Tensor] | MappedFile:
     """Return the arrays of an npz file, those of a large one in a mapped file."""
-    if path.stat().st_size < CONVERTED_BYTES_MIN:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    folder = folder_of(default_cache(), "unpacked").parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return mapped_npz(path, folder)
+    try:
+        if path.stat().st_size < CONVERTED_BYTES_MIN:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: torch.from_numpy(archive[name]) for name in archive.files}
+        folder = folder_of(default_cache(), "unpacked").parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return mapped_npz(path, folder)
+    except _NOT_ARRAYS as error:
+        raise TerminalFailure(
+            "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
+        ) from error
 
 
 def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
@@ -197,6 +207,22 @@ def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
             "of a Gemma Scope SAE of the residual stream",
         )
     return Weights(GEMMA_SCOPE_ARCHITECTURE, lowered, apply_b_dec_to_input=False)
+
+
+def _load_stored(layout: Layout, ref: DictionaryReference, paths: Mapping[str, Path]) -> Weights:
+    """Return the weights of a layout of which ``loopscope.inputs.layouts`` says what it holds."""
+    assert layout.contents is not None  # true of all that have a format there
+    tensors: dict[str, Tensor] = {}
+    for name, path in paths.items():
+        if layout.pickled and name.endswith(PICKLED):
+            tensors |= _tensors(converted(path, ref["files"][name], default_cache())).tensors
+        elif name.endswith(".npz"):
+            found = _arrays(path)
+            tensors |= found.tensors if isinstance(found, MappedFile) else found
+        elif name.endswith(".safetensors"):
+            tensors |= _tensors(path).tensors
+    reading = ref.get("reading", {})
+    return stored_weights(layout.contents, ref["architecture"], reading, tensors)
 
 
 _LOADERS: dict[str, Callable[[Mapping[str, Path]], Weights]] = {
@@ -256,6 +282,8 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
         )
     except ValueError as error:
         raise TerminalFailure("UnsupportedDictionary", str(error)) from error
+    if "prefix" in ref and ref["prefix"] != dictionary.d_sae:
+        dictionary, _ = dictionary.subset(range(ref["prefix"]))
     found = (dictionary.d_in, dictionary.d_sae)
     if found != (ref["d_in"], ref["d_sae"]):
         raise TerminalFailure(

@@ -50,13 +50,14 @@ def run(payload: GeometryPayload, context: StageContext, out: Path) -> GeometryM
     """
     coarse = context.dictionary(payload["coarse"]).to(context.device)
     fine = context.dictionary(payload["fine"]).to(context.device)
-    if coarse.d_in != fine.d_in:
+    width = int(fine.w_dec.shape[1])
+    if coarse.w_dec.shape[1] != width:
         raise TerminalFailure(
             "DictionaryMismatch",
-            f"the coarse decoder writes vectors of {coarse.d_in} numbers, the fine one of "
-            f"{fine.d_in}; name two dictionaries of the same hook",
+            f"the coarse decoder writes vectors of {coarse.w_dec.shape[1]} numbers, the fine "
+            f"one of {width}; name two dictionaries of the same hook",
         )
-    sizes = recorded_sizes(context.shards, block_sizes(fine.d_in, coarse.d_sae, fine.d_sae))
+    sizes = recorded_sizes(context.shards, block_sizes(width, coarse.d_sae, fine.d_sae))
     groups = _neighbours(coarse, fine, sizes, context)
     decoders = _shard("described.safetensors", context, lambda: _decoders(coarse, fine, context))
     neighbours = joined([_read(path) for path in groups])
@@ -65,7 +66,7 @@ def run(payload: GeometryPayload, context: StageContext, out: Path) -> GeometryM
     save_file(found, out / DECODERS.name)
     law = RowLaw(found["law_mean"], found["law_axes"], found["law_variances"])
     return {
-        "d_in": fine.d_in,
+        "d_in": width,
         "coarse": coarse.d_sae,
         "fine": fine.d_sae,
         "pairs": len(neighbours.fine),

@@ -25,6 +25,7 @@ from loopscope.numerics.latents.mapping import Indices
 from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.artifacts.gate import DecidingControl, GateControl
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.mapping.anchors import Anchor
 from loopscope.worker.stages.mapping.pair import Pair
 from loopscope.worker.stages.mapping.sides import Rules, Side
@@ -56,7 +57,8 @@ def gate_controls(
     most = _largest((aligned & behaves).sum(axis=1))
     laws: dict[ControlKind, RowLaw] = {"decoder rows": pair.law}
     if (capture / CALIBRATION.name).exists():
-        stream = load_file(capture / CALIBRATION.name)["residual"].to(coarse.decoder)
+        read = load_file(capture / CALIBRATION.name)["residual"]
+        stream = written_rows(capture, "calibration", read).to(coarse.decoder)
         key = hashlib.sha256(stream.contiguous().cpu().numpy().data).hexdigest()
         laws["stream rows"] = _stream_law(_Stream(key, stream))
     drawn = [
