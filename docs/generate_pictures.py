@@ -20,7 +20,7 @@ from loopscope.reconcilers.plan import Answered, Blocked, Desired, Kept, Observe
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import PIPELINE
+from loopscope.specs.pipeline import NODES, PIPELINE, SHARED
 from loopscope.specs.status import ArtifactReference, Status
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
@@ -59,6 +59,12 @@ def pipeline() -> Iterator[str]:
             yield f"  {upstream} -- {field} --> {node.name}"
         for seen in node.sees:
             yield f"  {seen} -.-> {node.name}"
+    for shared in SHARED:
+        yield f'  {shared.stage}["<b>{shared.stage}</b><br/><i>shared</i>"]'
+        for loaded in shared.loads:
+            yield f"  {loaded}_{NODES[loaded].loads} --> {shared.stage}"
+        for waiting in shared.needed_by:
+            yield f"  {shared.stage} --> {waiting}"
 
 
 Operation = Callable[[Connection, JobHead], object]

@@ -6,9 +6,16 @@ from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
-from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
+from loopscope.reconcilers.stage import (
+    artifact_of,
+    last_used,
+    needed_json,
+    ready_reference,
+    reference_json,
+)
 from loopscope.specs.actions import Action
 from loopscope.specs.artifacts.decomposition import PROMPTS
+from loopscope.specs.payloads.geometry import COSINE_FLOOR, GeometryPayload
 from loopscope.specs.payloads.mapping import MappingPayload, MappingWork
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.rules import Gate, MappingRules
@@ -44,9 +51,11 @@ def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactReco
     }
     candidates = coarse.status.summary["candidates"]
     references = {name: _reference(*side) for name, side in sides.items()}
+    geometry = _geometry(references["coarse"], references["fine"])
     declared = {
         **work,
         "candidates": candidates,
+        "geometry": geometry.digest,
         **{
             name: [side["contentDigest"], side["dictionary"]["identity"]]
             for name, side in references.items()
@@ -58,11 +67,35 @@ def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactReco
         "coarse": {**references["coarse"], "candidates": candidates},
         "fine": references["fine"],
         "capture": capture,
+        "geometry": needed_json(geometry),
     }
     inputs = {
         name: {"object": record.key.name, **references[name]} for name, (record, _) in sides.items()
     }
-    return Wanted(Action("mapping", declared, payload), {**inputs, "capture": capture})
+    return Wanted(
+        Action("mapping", declared, payload),
+        {**inputs, "capture": capture, "geometry": needed_json(geometry)},
+        needs=(geometry,),
+        remarks=_remarks(work["minCosine"]),
+    )
+
+
+def _remarks(cosine_min: float) -> tuple[str, ...]:
+    if cosine_min >= COSINE_FLOOR:
+        return ()
+    return (
+        f"minCosine {cosine_min:g} is below {COSINE_FLOOR:g}, from where on the geometry of the "
+        "dictionaries lists all pairs: all cosines are computed anew for this mapping",
+    )
+
+
+def _geometry(coarse: DecompositionReference, fine: DecompositionReference) -> Action:
+    """Return what the two dictionaries have to do with each other: all concepts share it."""
+    payload: GeometryPayload = {"coarse": coarse["dictionary"], "fine": fine["dictionary"]}
+    identities = {
+        name: side["dictionary"]["identity"] for name, side in (("coarse", coarse), ("fine", fine))
+    }
+    return Action("geometry", identities, payload)
 
 
 def _reference(record: ObjectRecord, artifact: ArtifactRecord) -> DecompositionReference:

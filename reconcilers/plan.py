@@ -115,6 +115,8 @@ class Wanted:
     action: Action
     inputs: Mapping[str, object]
     needs: tuple[Action, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What the work will cost beside the usual, in words."""
 
     def with_digest(self, digest: str) -> Action | None:
         """Return the action of that digest: the object's own, or one that it needs."""

@@ -13,12 +13,13 @@ from typing import Literal
 
 from loopscope.specs.canonical import digest
 
-Stage = Literal["capture", "decomposition", "mapping", "steering"]
+Stage = Literal["capture", "decomposition", "geometry", "mapping", "steering"]
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
     "decomposition": 3,
-    "mapping": 5,
+    "geometry": 1,
+    "mapping": 6,
     "steering": 7,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
@@ -32,9 +33,11 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
     "decomposition": {
         3: "rates over the calibration text",
     },
+    "geometry": {},
     "mapping": {
         4: "too few prompts to find anything are INCONCLUSIVE; maxQ 1 asks for no test",
         5: "anchors matched on text; mean rank; controls with the decoder's covariance",
+        6: "cosines of all pairs are those of the shared geometry: the same within rounding",
     },
     "steering": {
         6: "no verdict without a working assay; exact intervals",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 ColumnType = Literal["text", "bool", "int32", "int64", "float32", "float64", "list of int32"]
-TensorType = Literal["int32", "int64", "float32"]
+TensorType = Literal["int32", "int64", "float32", "float64"]
 Shape = TypeVar("Shape")
 
 

@@ -87,6 +87,25 @@ PIPELINE: tuple[Node, ...] = (
     ),
 )
 
+
+@dataclass(frozen=True)
+class Shared:
+    """A step that belongs to no object: what it makes depends on what it ``loads`` alone.
+
+    The nodes named in ``needed_by`` wait for it; it is made once for all that have the same inputs.
+    """
+
+    stage: Stage
+    words: str
+    needed_by: tuple[NodeName, ...]
+    loads: tuple[NodeName, ...]
+    """The nodes whose dictionaries it compares."""
+
+
+SHARED: tuple[Shared, ...] = (
+    Shared("geometry", "the geometry of the two dictionaries", ("mapping",), ("coarse", "fine")),
+)
+
 NODES: Mapping[str, Node] = {node.name: node for node in PIPELINE}
 NODE_NAMES: tuple[NodeName, ...] = tuple(node.name for node in PIPELINE)
 STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in PIPELINE))

@@ -13,6 +13,7 @@ from loopscope.specs.actions import Stage
 from loopscope.specs.rules import Gate, Selection
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.geometry import stage as geometry
 from loopscope.worker.stages.mapping import stage as mapping
 from loopscope.worker.stages.steering import stage as steering
 from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, steering_payload
@@ -50,11 +51,14 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     for name in world.dictionaries:
         payload = {"capture": {"digest": "c"}, "dictionary": {"identity": name}, **divided}
         world.run(decomposition, payload, f"decomposition-{name}", name)
+    pair = {"coarse": {"identity": "c"}, "fine": {"identity": "f"}}
+    world.run(geometry, pair, "geometry", "geometry")
     world.run(mapping, _mapping_payload([0, 1] if everything else []), "mapping", "mapping")
     world.run(steering, _steering_payload(everything), "steering", "steering")
     return {
         "capture": world.folder / "capture",
         "decomposition": world.folder / "decomposition-c",
+        "geometry": world.folder / "geometry",
         "mapping": world.folder / "mapping",
         "steering": world.folder / "steering",
     }
@@ -76,7 +80,8 @@ def _mapping_payload(candidates: list[int]) -> dict[str, Any]:
     }
     gate = {**Gate(resamples=20).canonical(), "minSubfeatures": 1}
     return {
-        "capture": {"digest": "c"}, **sides, "selection": Selection().canonical(), "minCosine": 0.3,
+        "capture": {"digest": "c"}, "geometry": {"digest": "g"}, **sides,
+        "selection": Selection().canonical(), "minCosine": 0.3,
         "partialCosine": 0.1, "minCorrelation": 0.2, "topK": 2, "permutations": 19, "seed": 0,
         "gate": gate,
     }  # fmt: skip

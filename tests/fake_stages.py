@@ -99,6 +99,11 @@ def _parquet(columns: dict[str, list[Any]]) -> bytes:
     return stream.getvalue()
 
 
+def _geometry(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    identities = [payload[side]["identity"] for side in ("coarse", "fine")]
+    return {"neighbours.json": _json(identities)}, {"pairs": 4}
+
+
 def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     candidates = payload["coarse"]["candidates"]
     children = [fine for fine, cosine in FINE_COSINES.items() if cosine >= payload["minCosine"]]
@@ -109,6 +114,7 @@ def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[s
         )
         for side in ("coarse", "fine")
     ]
+    sides.append(_sha256(upstream("geometry", payload["geometry"]["digest"], "neighbours.json")))
     files = {
         "pairs.json": _json([sides, payload["minCosine"], payload["gate"]]),
         "directions.json": _json({"anchor": candidates[:1], "children": children}),
@@ -141,6 +147,7 @@ def _steering(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[
 _RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]]]] = {
     "capture": _capture,
     "decomposition": _decomposition,
+    "geometry": _geometry,
     "mapping": _mapping,
     "steering": _steering,
 }

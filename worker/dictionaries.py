@@ -1,7 +1,8 @@
 """Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled here.
 
-Whatever a format declares about scaling is either folded into the weights or refused by name; a
-flag is never silently skipped.
+Wide ones are memory-mapped: from the file itself where it holds what is needed, else from a copy
+that is made once (``converted_dictionaries``). Whatever a format declares about scaling is either
+folded into the weights or refused by name; a flag is never silently skipped.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.files import default_cache, read_json_object
 from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
+from loopscope.inputs.headers import HeaderError
 from loopscope.inputs.layouts import BY_FORMAT
 from loopscope.inputs.layouts.layout import Layout
 from loopscope.inputs.saelens_config import read_saelens_config
@@ -36,8 +37,16 @@ from loopscope.specs.payloads.references import (
     HubFolderPlace,
 )
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.files import file_sha256
+from loopscope.worker.converted_dictionaries import (
+    CONVERTED_BYTES_MIN,
+    convert,
+    folder_of,
+    open_converted,
+)
 from loopscope.worker.downloads import downloading
+from loopscope.worker.mapped_weights import MappedFile, mapped_npz
+from loopscope.worker.model_sources import sha256_of
+from loopscope.worker.progress import ProgressReport
 from loopscope.worker.saelens import Weights, saelens_weights
 from loopscope.worker.sealed.conversion import converted
 from loopscope.worker.stored import stored_weights
@@ -46,13 +55,20 @@ Config = TypeVar("Config")
 PICKLED = (".pt", ".pth")
 
 
-def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
+CHECKED_ELEMENTS = 2**21
+"""How many weights are looked at at once for NaN and infinity: 8 MB, and twice that beside them."""
+
+
+def load_dictionary(
+    ref: DictionaryReference, progress: ProgressReport = lambda *_: None
+) -> SparseDictionary:
     """Return the dictionary of a DictionaryRef, on the CPU, every weight float32.
 
-    Raises ``TerminalFailure`` with reason ``InputMissing`` or ``InputChanged`` for files that are
-    gone or differ from their recorded sha256, ``UnsupportedDictionary`` for what cannot be
-    applied exactly, ``NotFinite`` for weights that are not numbers; ``TransientFailure`` with
-    reason ``HubUnreachable`` when a download fails.
+    One of ``CONVERTED_BYTES_MIN`` or more lies in the pages of a file. Raises ``TerminalFailure``
+    with reason ``InputMissing`` or ``InputChanged`` for files that are gone or differ from their
+    recorded sha256, ``UnsupportedDictionary`` for what cannot be applied exactly, ``NotFinite``
+    for weights that are not numbers; ``TransientFailure`` with reason ``HubUnreachable`` when a
+    download fails.
     """
     layout, loader = BY_FORMAT.get(ref["format"]), _LOADERS.get(ref["format"])
     if layout is None and loader is None:
@@ -60,11 +76,38 @@ def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
         raise TerminalFailure(
             "UnsupportedDictionary", f"format {ref['format']!r} is not one of {known}"
         )
+    folder = folder_of(default_cache(), ref["identity"])
+    copied = open_converted(folder)
+    if copied is not None:
+        file, about = copied
+        return _built(Weights(tensors=file.tensors, mapped=file, **about), ref)
     paths = {name: _verified(ref, name) for name in ref["files"]}
     if loader is not None:
-        return _built(loader(paths), ref)
-    assert layout is not None  # one of the two
-    return _built(_load_stored(layout, ref, paths), ref)
+        weights = loader(paths)
+    else:
+        assert layout is not None  # one of the two
+        weights = _load_stored(layout, ref, paths)
+    if _in_memory(weights) < CONVERTED_BYTES_MIN:
+        return _built(weights, ref)
+    dictionary = _built(weights, ref)  # refused before it is written
+    about = {
+        "architecture": weights.architecture,
+        "settings": dict(weights.settings),
+        "apply_b_dec_to_input": weights.apply_b_dec_to_input,
+    }
+    parts = {name: getattr(dictionary, name) for name in dictionary.required_tensors}
+    file = convert(folder, parts, about, progress, dictionary.release)
+    return _built(replace(weights, tensors=file.tensors, mapped=file), ref)
+
+
+def _in_memory(weights: Weights) -> int:
+    """Return the bytes that the weights take as float32 outside of a file that lasts."""
+    file = weights.mapped if weights.mapped and weights.mapped.is_lasting else None
+    return sum(
+        4 * tensor.numel()
+        for tensor in weights.tensors.values()
+        if file is None or tensor.dtype != torch.float32 or not file.holds(tensor)
+    )
 
 
 def _verified(ref: DictionaryReference, name: str) -> Path:
@@ -72,7 +115,7 @@ def _verified(ref: DictionaryReference, name: str) -> Path:
     path = _located(ref["source"], name)
     expected = ref["files"][name]
     try:
-        found = file_sha256(path)
+        found = sha256_of(path)
     except OSError as error:
         raise TerminalFailure(
             "InputMissing",
@@ -110,7 +153,8 @@ def _downloaded(source: HubFolderPlace, name: str) -> Path:
 
 def _load_saelens(paths: Mapping[str, Path]) -> Weights:
     config = _config(_file(paths, "cfg.json"), read_saelens_config)
-    return saelens_weights(config, _tensors(_file(paths, "sae_weights.safetensors")))
+    file = _tensors(_file(paths, "sae_weights.safetensors"))
+    return replace(saelens_weights(config, file.tensors), mapped=file)
 
 
 _NOT_ARRAYS = (
@@ -122,13 +166,21 @@ _NOT_ARRAYS = (
 
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
-    return _gemma_scope(_arrays(path), path.name)
+    found = _arrays(path)
+    if isinstance(found, MappedFile):
+        return replace(_gemma_scope(found.tensors, path.name), mapped=found)
+    return _gemma_scope(found, path.name)
 
 
-def _arrays(path: Path) -> dict[str, Tensor]:
+def _arrays(path: Path) -> dict[str, Tensor] | MappedFile:
+    """Return the arrays of an npz file, those of a large one in a mapped file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+        if path.stat().st_size < CONVERTED_BYTES_MIN:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: torch.from_numpy(archive[name]) for name in archive.files}
+        folder = folder_of(default_cache(), "unpacked").parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return mapped_npz(path, folder)
     except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
@@ -139,7 +191,8 @@ def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
     if "config.json" in paths:
         _config(paths["config.json"], check_gemma_scope_config)
     path = _only(paths, ".safetensors")
-    return _gemma_scope(_tensors(path), path.name)
+    file = _tensors(path)
+    return replace(_gemma_scope(file.tensors, path.name), mapped=file)
 
 
 def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
@@ -162,11 +215,12 @@ def _load_stored(layout: Layout, ref: DictionaryReference, paths: Mapping[str, P
     tensors: dict[str, Tensor] = {}
     for name, path in paths.items():
         if layout.pickled and name.endswith(PICKLED):
-            tensors |= _tensors(converted(path, ref["files"][name], default_cache()))
+            tensors |= _tensors(converted(path, ref["files"][name], default_cache())).tensors
         elif name.endswith(".npz"):
-            tensors |= _arrays(path)
+            found = _arrays(path)
+            tensors |= found.tensors if isinstance(found, MappedFile) else found
         elif name.endswith(".safetensors"):
-            tensors |= _tensors(path)
+            tensors |= _tensors(path).tensors
     reading = ref.get("reading", {})
     return stored_weights(layout.contents, ref["architecture"], reading, tensors)
 
@@ -195,14 +249,13 @@ def _only(paths: Mapping[str, Path], suffix: str) -> Path:
     return found[0]
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path) -> MappedFile:
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
+        return MappedFile.open(path)
+    except HeaderError as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} is not a safetensors file: {error}"
         ) from error
-    return tensors
 
 
 def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
@@ -215,7 +268,8 @@ def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
 
 def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
-    broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
+    release = weights.mapped.release if weights.mapped is not None else lambda: None
+    broken = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor, release))
     if broken:
         raise TerminalFailure("NotFinite", f"{', '.join(broken)} hold NaN or infinite numbers")
     try:
@@ -224,10 +278,11 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
             tensors,
             weights.settings,
             apply_b_dec_to_input=weights.apply_b_dec_to_input,
+            release=release,
         )
     except ValueError as error:
         raise TerminalFailure("UnsupportedDictionary", str(error)) from error
-    if "prefix" in ref:
+    if "prefix" in ref and ref["prefix"] != dictionary.d_sae:
         dictionary, _ = dictionary.subset(range(ref["prefix"]))
     found = (dictionary.d_in, dictionary.d_sae)
     if found != (ref["d_in"], ref["d_sae"]):
@@ -237,3 +292,13 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
             f"{ref['d_sae']}",
         )
     return dictionary
+
+
+def _is_finite(tensor: Tensor, release: Callable[[], None]) -> bool:
+    """Whether no weight is NaN or infinite, looked at piece by piece."""
+    flat = tensor.reshape(-1)
+    for start in range(0, flat.numel(), CHECKED_ELEMENTS):
+        if not bool(flat[start : start + CHECKED_ELEMENTS].isfinite().all()):
+            return False
+        release()
+    return True

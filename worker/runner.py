@@ -125,7 +125,7 @@ class Runner:
         context = StageContext(
             device=self.device,
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),
-            dictionary=self.warm.dictionary,
+            dictionary=lambda ref: self.warm.dictionary(ref, lease.progress),
             artifact=self._verified_artifact,
             shards=shards,
             progress=lease.progress,

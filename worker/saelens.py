@@ -15,6 +15,7 @@ from torch import Tensor
 from loopscope.inputs.architectures import ARCHITECTURES, StoredArchitecture
 from loopscope.inputs.saelens_config import SaelensConfig
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.mapped_weights import MappedFile
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Weights:
     tensors: Mapping[str, Tensor]
     settings: Mapping[str, int] = field(default_factory=dict)
     apply_b_dec_to_input: bool = field(default=True, kw_only=True)
+    mapped: MappedFile | None = field(default=None, kw_only=True)
+    """The file in whose pages some of the tensors lie."""
 
 
 def saelens_weights(config: SaelensConfig, state: Mapping[str, Tensor]) -> Weights:

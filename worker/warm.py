@@ -33,12 +33,12 @@ class WarmInputs:
             self._model = (ref["identity"], load_model(ref, default_cache(), device, progress))
         return self._model[1]
 
-    def dictionary(self, ref: DictionaryReference) -> SparseDictionary:
+    def dictionary(self, ref: DictionaryReference, progress: ProgressReport) -> SparseDictionary:
         """Return the dictionary of a reference, loading it if it is not in memory."""
         if ref["identity"] not in self._dictionaries:
             from loopscope.worker.dictionaries import load_dictionary
 
             if len(self._dictionaries) >= DICTIONARIES_MAX:
                 self._dictionaries.pop(next(iter(self._dictionaries)))
-            self._dictionaries[ref["identity"]] = load_dictionary(ref)
+            self._dictionaries[ref["identity"]] = load_dictionary(ref, progress)
         return self._dictionaries[ref["identity"]]

@@ -207,6 +207,8 @@ class _Planner:
             why = (stage.rule, *spec_changes(stored, snapshot.object))
             return self._estimated(replace(stage, why=why), stored, desired)
         why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
+        if isinstance(desired, Wanted):
+            why = (*why, *desired.remarks)
         return self._estimated(replace(stage, why=why), stored, desired)
 
     def _share(self, key: Key, unmet: Unmet) -> None:

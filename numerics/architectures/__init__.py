@@ -6,7 +6,7 @@ One module and one class each, under SAELens' name. What their files look like s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -47,10 +47,12 @@ def dictionary_of(
     settings: Mapping[str, Any] | None = None,
     *,
     apply_b_dec_to_input: bool = True,
+    release: Callable[[], None] = lambda: None,
 ) -> SparseDictionary:
     """Return the dictionary that float32 tensors make. Raises ``ValueError`` where they make none.
 
-    ``settings`` are the numbers beside the tensors: ``k`` for ``topk``.
+    ``settings`` are the numbers beside the tensors: ``k`` for ``topk``. ``release`` gives back the
+    pages of tensors that lie in a mapped file.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}")
@@ -59,4 +61,9 @@ def dictionary_of(
     if missing:
         raise ValueError(f"{architecture} needs {', '.join(missing)}; found {sorted(tensors)}")
     parts = {name: tensors[name] for name in made.required_tensors}
-    return made(**parts, **(settings or {}), apply_b_dec_to_input=apply_b_dec_to_input)
+    return made(
+        **parts,
+        **(settings or {}),
+        apply_b_dec_to_input=apply_b_dec_to_input,
+        release=release,
+    )

@@ -49,6 +49,7 @@ class Pointwise(SparseDictionary):
             rows, latents = (found > 0).nonzero(as_tuple=True)
             coordinates = (rows.cpu().numpy(), latents.cpu().numpy())
             values = found[rows, latents].cpu().numpy()
+            self.release()
             parts.append(scipy.sparse.csr_array((values, coordinates), shape=tuple(found.shape)))
         return parts[0] if len(parts) == 1 else scipy.sparse.hstack(parts, format="csr")
 

@@ -80,6 +80,7 @@ class TopK(SparseDictionary):
         for start in range(0, self.d_sae, latent_block):
             latents = slice(start, start + latent_block)
             yield start, centred @ self.w_enc[:, latents] + self.b_enc[latents]
+            self.release()
 
 
 def _largest(

@@ -13,7 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.numerics.dictionaries.sparse import SparseDictionary, rows_of
+from loopscope.numerics.dictionaries.sparse import (
+    LATENTS_PER_BLOCK_MAX,
+    SparseDictionary,
+    rows_of,
+)
 
 ROUNDING = 16 * float(np.finfo(np.float32).eps)
 """Rounding of a pre-activation, as a share of the size of what is summed: 16 float32 eps, 1.9e-6.
@@ -28,8 +32,12 @@ float32 against float64 encoding of another float32 pass, was 7.6 eps (docs/scie
 
 def encoder_norms(dictionary: SparseDictionary) -> Float[Tensor, " d_sae"]:
     """Return the length of each latent's encoder column, on the dictionary's device."""
-    norms: Tensor = torch.linalg.vector_norm(dictionary.w_enc, dim=0)
-    return norms
+    found = []
+    for start in range(0, dictionary.d_sae, LATENTS_PER_BLOCK_MAX):
+        columns = dictionary.w_enc[:, start : start + LATENTS_PER_BLOCK_MAX]
+        found.append(torch.linalg.vector_norm(columns, dim=0))
+        dictionary.release()
+    return torch.cat(found)
 
 
 def encode_to_the_edge(

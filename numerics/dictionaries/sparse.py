@@ -7,7 +7,7 @@ megabytes. So nothing here ever holds more than one block of rows by latents.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -64,6 +64,10 @@ class SparseDictionary(ABC):
     w_dec: Float[Tensor, "d_sae d_out"]
     b_dec: Float[Tensor, " d_out"]
     apply_b_dec_to_input: bool = field(default=True, kw_only=True)
+    release: Callable[[], None] = field(
+        default=lambda: None, kw_only=True, repr=False, compare=False
+    )
+    """Gives back the memory of weights that can be read again from a file, between blocks."""
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for shapes, dtypes or settings that do not make a dictionary."""
@@ -183,6 +187,7 @@ def decode(
         per_sample_weights=values,
         include_last_offset=True,
     )
+    dictionary.release()
     return summed + dictionary.b_dec
 
 

@@ -68,12 +68,15 @@ class RowLaw:
     variances: Floats
 
     @staticmethod
-    def of_decoder(rows: Float[Tensor, "rows d_in"]) -> RowLaw:
+    def of_decoder(
+        rows: Float[Tensor, "rows d_in"], on_block: Callable[[int], None] = lambda done: None
+    ) -> RowLaw:
         """Return a law whose rows, made unit, have mean and covariance of the decoder's unit rows.
 
-        Rows of norm zero are left out. The axes are those of the covariance.
+        Rows of norm zero are left out. The axes are those of the covariance. ``on_block`` is
+        called with the number of rows that were read, of twice as many as there are.
         """
-        return _of_directions(_law(rows, unit=True))
+        return _of_directions(_law(rows, unit=True, on_block=on_block))
 
     @staticmethod
     def of_stream(rows: Float[Tensor, "rows d_in"]) -> RowLaw:
@@ -88,27 +91,40 @@ class RowLaw:
         return float(self.variances.sum()) ** 2 / squares if squares else 0.0
 
 
-def _law(rows: Float[Tensor, "rows d_in"], *, unit: bool) -> RowLaw:
+def _law(
+    rows: Float[Tensor, "rows d_in"],
+    *,
+    unit: bool,
+    on_block: Callable[[int], None] = lambda done: None,
+) -> RowLaw:
     """Pass twice over the rows in blocks, float64 sums: mean, then covariance about it."""
     width, device = rows.shape[1], rows.device
-    inverse = inverse_norms(rows)
-    known = (inverse > 0).to(rows)
-    scale = inverse if unit else known
-    number = max(1.0, float(known.sum()))
     total = torch.zeros(width, dtype=torch.float64, device=device)
+    known_rows = 0.0
     for start in range(0, len(rows), ROWS_PER_BLOCK):
-        span = slice(start, start + ROWS_PER_BLOCK)
-        total += (rows[span] * scale[span, None]).sum(dim=0, dtype=torch.float64)
+        block, known = _directions(rows[start : start + ROWS_PER_BLOCK], unit=unit)
+        total += block.sum(dim=0, dtype=torch.float64)
+        known_rows += float(known.sum())
+        on_block(start + len(block))
+    number = max(1.0, known_rows)
     mean = total / number
     squares = torch.zeros(width, width, dtype=torch.float64, device=device)
     for start in range(0, len(rows), ROWS_PER_BLOCK):
-        span = slice(start, start + ROWS_PER_BLOCK)
-        centred = (rows[span] * scale[span, None] - mean.to(rows)) * known[span, None]
+        block, known = _directions(rows[start : start + ROWS_PER_BLOCK], unit=unit)
+        centred = (block - mean.to(rows)) * known[:, None]
         squares += (centred.T @ centred).double()
+        on_block(len(rows) + start + len(block))
     variances, axes = np.linalg.eigh(squares.cpu().numpy() / number)
     variances, axes = variances[::-1], axes[:, ::-1]
     kept = variances > RELATIVE_VARIANCE_MIN * max(float(variances[0]), 1e-300)
     return RowLaw(mean.cpu().numpy(), axes[:, kept].copy(), variances[kept].copy())
+
+
+def _directions(rows: Float[Tensor, "rows d_in"], *, unit: bool) -> tuple[Tensor, Tensor]:
+    """Return the rows, of length 1 if ``unit``, and 1 for those that are not zero, else 0."""
+    inverse = inverse_norms(rows)
+    known = (inverse > 0).to(rows)
+    return rows * (inverse if unit else known)[:, None], known
 
 
 def _of_directions(wanted: RowLaw) -> RowLaw:
@@ -205,6 +221,18 @@ class _Suffix:
     squares: float
     largest: float
 
+    @property
+    def squared_norm_min(self) -> float:
+        """What the squared norm of these coordinates lies above whatever u is: see ``bounds``.
+
+        |mean(u)|^2 enters as a; a - 2 sqrt(s (squares + 2 largest a)) is convex in a >= 0.
+        """
+        about = 0.0
+        if self.largest:
+            about = max(0.0, 2 * self.largest * DOUBT_NATS - self.squares / (2 * self.largest))
+        stray = 2 * np.sqrt((self.squares + 2 * self.largest * about) * DOUBT_NATS)
+        return max(0.0, float(about + self.trace - stray))
+
     def bounds(self, u: Floats) -> tuple[Floats, Floats]:
         """Return what the squared norm of these coordinates lies between, each [rows]."""
         about = self.constant + 2 * u @ self.linear + np.einsum("ij,jk,ik->i", u, self.quadratic, u)
@@ -253,8 +281,10 @@ class _Norms:
         """Draw one row for each of ``allowed`` [rows, anchors]; return whose cosines reach it."""
         u = generator.standard_normal((len(allowed), self.shares.shape[1]))
         y = self.offset + u @ self.mixing
-        squared = np.full(len(allowed), self.outside)
         result = np.zeros(allowed.shape, dtype=np.bool_)
+        if cut > 0 and y.max() < cut * np.sqrt(self.outside + self.suffixes[0].squared_norm_min):
+            return result  # far from every anchor, whatever their norms: nothing more is drawn
+        squared = np.full(len(allowed), self.outside)
         open_rows = np.arange(len(allowed))
         for place, suffix in enumerate(self.suffixes):
             low, high = suffix.bounds(u)

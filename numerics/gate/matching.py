@@ -7,6 +7,7 @@ fewer. So rates are those over calibration text, and never those over the prompt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +49,16 @@ class Covariates:
         decoder: Float[Tensor, "coarse d_in"], text_rate: Floats, rows: DiscoverRows
     ) -> Covariates:
         """Return the covariates of a decoder; ``rows`` only determine which latents live."""
+        norm = torch.linalg.vector_norm(decoder, dim=1).double().cpu().numpy()
+        return Covariates.given(norm, crowding(decoder), text_rate, rows)
+
+    @staticmethod
+    def given(norm: Floats, density: Floats, text_rate: Floats, rows: DiscoverRows) -> Covariates:
+        """Return the same where norms and crowding of the decoder are known."""
         require_discover(rows)
         entries = rows.activations.indices[rows.activations.data > 0]
         fires = np.bincount(entries, minlength=len(text_rate)) > 0
-        norm = torch.linalg.vector_norm(decoder, dim=1).double().cpu().numpy()
-        return Covariates(text_rate, norm, crowding(decoder), fires | (text_rate > 0))
+        return Covariates(text_rate, norm, density, fires | (text_rate > 0))
 
     @property
     def measured(self) -> bool:
@@ -90,27 +96,33 @@ def _varies(values: Floats) -> bool:
     return bool(values.size and values.std() > SPREAD_MIN * max(1.0, abs(values.mean())))
 
 
-def crowding(decoder: Float[Tensor, "coarse d_in"], bytes_max: int = COSINE_BYTES_MAX) -> Floats:
+def crowding(
+    decoder: Float[Tensor, "coarse d_in"],
+    bytes_max: int = COSINE_BYTES_MAX,
+    on_block: Callable[[int], None] = lambda done: None,
+) -> Floats:
     """Return each row's mean cosine to its ten nearest other rows, float64 [coarse].
 
     The density of a decoder around a latent, as the nearest neighbours see it (Loftsgaarden and
     Quesenberry 1965). It is that of the *coarse* rows: crowded directions have more fine rows
     above any cut-off, and the density of the fine rows would be the very count that is asked
     about. Computed in float32 and in blocks of rows; 0 for a zero row, and without other rows.
+    ``on_block`` is called with the number of rows that are done.
     """
-    rows = decoder.float()
-    unit = rows * inverse_norms(rows)[:, None]
-    latents = len(unit)
+    latents = len(decoder)
     nearest = min(NEIGHBOURS, latents - 1)
     if nearest < 1:
         return np.zeros(latents)
+    scale = inverse_norms(decoder)
     step = max(1, bytes_max // (4 * latents))
     found = []
     for start in range(0, latents, step):
-        cosines = unit[start : start + step] @ unit.T
+        span = slice(start, start + step)
+        cosines = ((decoder[span] * scale[span, None]) @ decoder.T).mul_(scale)
         own = torch.arange(len(cosines), device=cosines.device)
         cosines[own, own + start] = -torch.inf
         found.append(cosines.topk(nearest, dim=1).values.mean(dim=1).double().cpu().numpy())
+        on_block(start + len(cosines))
     return np.concatenate(found)
 
 

@@ -273,19 +273,37 @@ def count_children(
     fine_selectivity: Floats,
     thresholds: ChildThresholds,
 ) -> ChildCounts:
-    """Return the children within one block of cosines, one entry per coarse row of the block.
-
-    Correlations are computed for the pairs alone that the cosine lets through.
-    """
-    rows = block.cosines.shape[0]
+    """Return the children within one block of cosines, one entry per coarse row of the block."""
     aligned = (block.cosines >= thresholds.cosine_min).nonzero().cpu().numpy()
+    row, column = aligned.T
+    pairs = row, column + block.fine_start
+    first, rows = block.coarse_start, block.cosines.shape[0]
+    return count_pairs(pairs, rows, first, coarse, fine, fine_selectivity, thresholds)
+
+
+def count_pairs(
+    pairs: tuple[Indices, Indices],
+    rows: int,
+    first: int,
+    coarse: ActivationColumns,
+    fine: ActivationColumns,
+    fine_selectivity: Floats,
+    thresholds: ChildThresholds,
+) -> ChildCounts:
+    """Return the children of ``rows`` coarse latents from ``first`` on, given all aligned pairs.
+
+    ``pairs`` are the places of coarse latents among these rows, and fine latents. Correlations are
+    computed where both vary: no other pair has one.
+    """
+    row, column = pairs
     correlated, strict = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
-    for start in range(0, len(aligned), PAIRS_PER_BLOCK):
-        row, column = aligned[start : start + PAIRS_PER_BLOCK].T
-        column = column + block.fine_start
-        r = pair_correlations(coarse, fine, row + block.coarse_start, column)
+    known = np.flatnonzero((coarse.spread[row + first] > 0) & (fine.spread[column] > 0))
+    for start in range(0, known.size, PAIRS_PER_BLOCK):
+        places = known[start : start + PAIRS_PER_BLOCK]
+        left, right = row[places], column[places]
+        r = pair_correlations(coarse, fine, left + first, right)
         accepted = r >= thresholds.correlation_min
-        selective = fine_selectivity[column] >= thresholds.fine_selectivity_min
-        correlated += np.bincount(row[accepted], minlength=rows)
-        strict += np.bincount(row[accepted & selective], minlength=rows)
-    return ChildCounts(np.bincount(aligned[:, 0], minlength=rows), correlated, strict)
+        selective = fine_selectivity[right] >= thresholds.fine_selectivity_min
+        correlated += np.bincount(left[accepted], minlength=rows)
+        strict += np.bincount(left[accepted & selective], minlength=rows)
+    return ChildCounts(np.bincount(row, minlength=rows), correlated, strict)

@@ -6,7 +6,7 @@ blocks, correlations are computed for the columns asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ Indices = NDArray[np.int64]
 COSINE_BYTES_MAX = 64 * 2**20
 COLUMN_BYTES_MAX = 64 * 2**20
 HISTOGRAM_BINS = 100
+ROWS_PER_BLOCK = 8_192
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class ActivationColumns:
         """Number of prompts on which each latent is above zero, shape [latents]."""
         stored = np.repeat(np.arange(self.latents), np.diff(self.values.indptr))
         return np.bincount(stored[self.values.data > 0], minlength=self.latents)
+
+    def taken(self, latents: Indices) -> ActivationColumns:
+        """Return the columns of some latents, in their order."""
+        values, mean = self.values[:, latents], self.mean[:, latents]
+        return replace(self, values=values, mean=mean, spread=self.spread[latents])
 
     def standardised(self, latents: Indices) -> Floats:
         """Return (a - mean) / spread, dense [prompts, latents]; NaN where the spread is 0."""
@@ -200,6 +206,18 @@ def cosine_blocks(
             yield CosineBlock(row, column, dots.clamp(-1.0, 1.0))
 
 
+def row_norms(
+    rows: Float[Tensor, "rows d_in"], on_block: Callable[[int], None] = lambda done: None
+) -> Float[Tensor, " rows"]:
+    """Return |row|, read in blocks; ``on_block`` is called with the number of rows read."""
+    found = torch.empty(len(rows), dtype=rows.dtype, device=rows.device)
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        span = slice(start, start + ROWS_PER_BLOCK)
+        found[span] = torch.linalg.vector_norm(rows[span], dim=1)
+        on_block(min(start + ROWS_PER_BLOCK, len(rows)))
+    return found
+
+
 def inverse_norms(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " rows"]:
     """Return 1 / |row|, and 0 for a row of norm zero."""
     norms = torch.linalg.vector_norm(rows, dim=1)
@@ -218,8 +236,7 @@ def top_latents(scores: NDArray[np.floating], count: int) -> Indices:
     return known[np.lexsort((known, -scores[known]))][:count]
 
 
-def cosine_histogram(cosines: NDArray[np.floating]) -> tuple[Floats, Floats, Indices]:
-    """Return (bin_low, bin_high, count): 100 bins of width 0.02 on [-1, 1], the last closed."""
-    count, _ = np.histogram(cosines, bins=HISTOGRAM_BINS, range=(-1.0, 1.0))
+def cosine_bins() -> tuple[Floats, Floats]:
+    """Return (bin_low, bin_high): 100 bins of width 0.02 on [-1, 1], the last closed."""
     edges = np.round(np.linspace(-1.0, 1.0, HISTOGRAM_BINS + 1), 2)
-    return edges[:-1], edges[1:], count.astype(np.int64)
+    return edges[:-1], edges[1:]

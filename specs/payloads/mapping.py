@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from loopscope.specs.payloads.references import DecompositionReference, NamedUpstreamArtifact
+from loopscope.specs.payloads.references import (
+    DecompositionReference,
+    NamedUpstreamArtifact,
+    NeededArtifact,
+)
 from loopscope.specs.spec_json import GateRulesJson, MappingRulesJson, SelectionJson
 
 
@@ -27,6 +31,7 @@ class MappingPayload(MappingWork):
     coarse: CoarseReference
     fine: DecompositionReference
     capture: NamedUpstreamArtifact
+    geometry: NeededArtifact
 
 
 class MappingMetrics(TypedDict):

@@ -354,8 +354,8 @@ class StoreConformance(ABC):
         world.state = world.workers.state = replace(world.state, artifacts=self.store)
         world.restart()
         world.apply()
-        assert len(world.settle()) == 5
-        assert world.resync() == [] and len(self.things("artifact")) == 5
+        assert len(world.settle()) == 6
+        assert world.resync() == [] and len(self.things("artifact")) == 6
         assert self.things("staging") == [] and self.things("shards") == []
         mapping = world.get("france-mapping").status.artifact
         assert mapping is not None

@@ -102,7 +102,9 @@ from loopscope.worker.dictionaries import load_dictionary
 from loopscope.worker.model_sources import local_model_folder
 source = {"kind": "hub", "repo": "tiny/model", "revision": "COMMIT", "path": "x"}
 for load in (
-    lambda: load_dictionary({"format": "saelens", "source": source, "files": {"cfg.json": "0"}}),
+    lambda: load_dictionary(
+        {"format": "saelens", "identity": "x", "source": source, "files": {"cfg.json": "0"}}
+    ),
     lambda: local_model_folder(
         {"name": "tiny", "source": source, "files": {"x/cfg.json": "0"}}, None, lambda *_: None
     ),

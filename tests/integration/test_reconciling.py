@@ -12,7 +12,7 @@ from tests.integration.real import Place, eventually, workers_of
 
 pytestmark = pytest.mark.integration
 
-ALL_STAGES = ["capture", "decomposition", "decomposition", "mapping", "steering"]
+ALL_STAGES = ["capture", "decomposition", "decomposition", "geometry", "mapping", "steering"]
 
 
 @pytest.fixture(scope="module")

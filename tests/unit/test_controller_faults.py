@@ -154,11 +154,11 @@ def test_a_controller_that_restarts_after_every_step_repeats_no_finished_stage(t
         simulation.restart()
         ran += simulation.workers.complete()
         simulation.clock.advance(1)
-        if len(ran) == 5 and simulation.is_settled():
+        if len(ran) == 6 and simulation.is_settled():
             break
-    assert ran == ["capture", "decomposition", "decomposition", "mapping", "steering"]
+    assert ran == ["capture", "decomposition", "decomposition", "geometry", "mapping", "steering"]
     assert simulation.settle() == []
-    assert len(simulation.jobs()) == 5
+    assert len(simulation.jobs()) == 6
 
 
 def test_the_rate_limit_is_never_exceeded_and_outlives_a_restart(tmp_path):

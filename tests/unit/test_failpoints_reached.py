@@ -37,7 +37,7 @@ from tests.simulated import Simulation, capture_spec, settled_experiment
 from tests.tiny_experiment import make_experiment
 from tests.unit.reports_case import build
 
-EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]
+EVERYTHING = ["capture", "decomposition", "decomposition", "geometry", "mapping", "steering"]
 Scenario = Callable[[Path, pytest.MonkeyPatch], None]
 PLACES: dict[str, tuple[Scenario, set[str]]] = {}
 
@@ -114,12 +114,12 @@ def an_artifact_is_collected_comes_back_and_is_emptied(folder, patch):
     simulation = settled_experiment(folder / "state")
     simulation.delete()
     retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 0.0), simulation.clock)
-    assert len(retention.run_if_due()) == 5
+    assert len(retention.run_if_due()) == 6
     simulation.apply()
     assert simulation.settle() == EVERYTHING
     retention = Retention(simulation.state, RetentionPolicy(0, 0.0, 100.0), simulation.clock)
     simulation.delete()
-    assert len(retention.run_if_due()) == 5
+    assert len(retention.run_if_due()) == 6
     simulation.apply()
     assert simulation.settle() == []
 

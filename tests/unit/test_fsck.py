@@ -136,7 +136,7 @@ each_harm = pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name_
 def test_a_settled_folder_has_no_findings_and_looking_changes_nothing(settled):
     before = everything_below(settled.state.path)
     seen = examine(settled.state.path)
-    assert seen.findings == [] and len(seen.whole) == 5
+    assert seen.findings == [] and len(seen.whole) == 6
     assert everything_below(settled.state.path) == before
 
 
@@ -160,7 +160,7 @@ def test_each_harm_is_mended_or_healed_by_the_next_run_and_nothing_is_lost(settl
     assert len(ran) == (1 if left or harm is kill_a_worker else 0)
     again.state.database.close()
     seen = examine(settled.state.path)
-    assert seen.findings == [] and len(seen.whole) == 5
+    assert seen.findings == [] and len(seen.whole) == 6
 
 
 def test_mending_twice_finds_nothing_the_second_time(settled):
@@ -288,7 +288,7 @@ def test_a_database_that_cannot_be_read_is_told_and_left_alone(settled, damage, 
     path = settled.state.path
     seen = repair_findings(path, NOW).after if repair else examine(path)
     expected = "DatabaseMissing" if damage is Path.unlink else "DatabaseDamaged"
-    assert problems(seen) == [expected] and len(seen.whole) == 5
+    assert problems(seen) == [expected] and len(seen.whole) == 6
     settled.state.leader_lock.unlink(missing_ok=True)
     assert everything_below(path) == before
 
@@ -341,7 +341,7 @@ def test_the_command_in_json(settled, loopscope):
     flip_a_bit(settled)
     code, out, _ = loopscope("fsck", "-o", "json")
     told = json.loads(out)
-    assert code == 1 and told["artifacts"] == 4 and told["repaired"] == []
+    assert code == 1 and told["artifacts"] == 5 and told["repaired"] == []
     (finding,) = told["findings"]
     assert finding["problem"] == "ArtifactCorrupt" and finding["repairable"] is True
     code, out, _ = loopscope("fsck", "--repair", "-o", "json")

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.pipeline import SHARED
 from loopscope.state.db import jobs
+from loopscope.state.records import JobRecord
 from tests.simulated import Simulation, experiment_spec
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_digests.json"
@@ -31,9 +33,14 @@ def of_now(folder: Path) -> dict[str, Any]:
     return {
         "revisions": dict(CODE_REVISIONS),
         "jobs": {
-            job.object.name: {"digest": job.digest, "payload": shape(job.payload)} for job in ended
+            _name(job): {"digest": job.digest, "payload": shape(job.payload)} for job in ended
         },
     }
+
+
+def _name(job: JobRecord) -> str:
+    """Return the object's name; of a shared artifact, which belongs to none, its stage."""
+    return job.stage if job.stage in {one.stage for one in SHARED} else job.object.name
 
 
 def shape(value: Any) -> Any:

@@ -119,7 +119,7 @@ def test_a_pickle_in_the_place_of_a_dictionary_is_refused_by_both_worlds(
     sha256 = hashlib.sha256(content).hexdigest()
     for format_ in ("saelens", "gemma-scope-npz", "gemma-scope-safetensors"):
         source = {"kind": "folder", "path": str(tmp_path / "sae")}
-        reference = {"format": format_, "source": source, "files": {name: sha256}}
+        reference = {"format": format_, "identity": "x", "source": source, "files": {name: sha256}}
         with pytest.raises(Failure):
             load_dictionary({**reference, "d_in": 1, "d_sae": 1})
     assert not mark.exists()

@@ -9,6 +9,7 @@ from loopscope.numerics.gate.controls import (
     DOUBT_NATS,
     Control,
     RowLaw,
+    _Norms,
     _suffix,
     deciding_p,
     drawn_row_counts,
@@ -208,6 +209,20 @@ def test_the_hardest_control_that_decides_counts_and_none_is_no_pass():
     assert deciding_p([easy, shown]) == 0.01
     assert deciding_p([easy, shown, hard]) == 1.0
     assert deciding_p([shown]) == 1.0
+
+
+@pytest.mark.parametrize("spread", ["even", "steep"])
+def test_the_least_norm_that_is_assumed_without_a_look_is_below_every_bound(spread):
+    """A block of rows is done with unseen only if no row of it could have been near an anchor."""
+    generator = np.random.default_rng(0)
+    scale = np.ones(400) if spread == "even" else 1 / (1 + np.arange(400.0))
+    rows = torch.from_numpy((generator.normal(size=(4000, 400)) * scale).astype(np.float32))
+    anchors = np.linalg.qr(generator.normal(size=(400, 3)))[0].T
+    norms = _Norms.of(anchors, RowLaw.of_decoder(rows))
+    u = generator.normal(size=(2000, norms.shares.shape[1])) * generator.uniform(0, 9, (2000, 1))
+    for suffix in norms.suffixes:
+        assert (suffix.bounds(u)[0] >= suffix.squared_norm_min - 1e-12).all()
+    assert (norms.suffixes[0].squared_norm_min > 0.1) == (spread == "even")
 
 
 @pytest.mark.parametrize("start", [0, 2])

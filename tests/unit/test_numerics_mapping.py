@@ -20,13 +20,14 @@ from loopscope.numerics.latents.mapping import (
     ActivationColumns,
     CosineBlock,
     correlations,
+    cosine_bins,
     cosine_block_shape,
     cosine_blocks,
-    cosine_histogram,
     coverages,
     pair_correlations,
     top_latents,
 )
+from loopscope.numerics.latents.neighbours import binned
 from loopscope.numerics.steering.directions import arm_directions, summed_direction
 from tests.rows import discover_rows
 
@@ -149,9 +150,11 @@ def test_the_best_are_falling_and_ties_go_to_the_lower_latent():
 
 
 def test_the_histogram_counts_every_fine_latent_once():
-    low, high, count = cosine_histogram(
-        np.array([-1.0, -0.999, 0.301, 0.319, 1.0], dtype=np.float32)
-    )
+    low, high = cosine_bins()
+    cosines = torch.tensor([[-1.0, -0.999, 0.301, 0.319, 1.0], [0.0, 0.5, 0.5, 0.5, 0.019]])
+    count, other = binned(cosines).numpy()
+    assert other[50] == 2
+    assert other[75] == 3
     assert len(count) == 100
     assert count.sum() == 5
     assert (low[0], high[-1]) == (-1.0, 1.0)

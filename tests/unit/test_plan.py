@@ -78,7 +78,7 @@ def test_what_a_plan_calls_to_do_is_what_then_runs(loopscope, experiment, settle
     }  # fmt: skip
     assert stages(loopscope, path)["x-fine"]["why"] == ["the dictionary changed"]
     loopscope("apply", "-f", path)
-    assert settled.settle()[:2] == ["decomposition", "mapping"]
+    assert settled.settle()[:3] == ["decomposition", "geometry", "mapping"]
 
 
 def test_an_edited_prompt_file_is_an_edit_and_says_how_many(

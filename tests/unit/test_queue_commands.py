@@ -173,7 +173,7 @@ def test_a_cancelled_job_stays_cancelled_until_it_is_retried(loopscope, simulati
     assert "no job runs or waits" in loopscope("cancel", "cap", "france")[1]
     loopscope("retry", "cap", "france")
     simulation.clock.time = time.time() + 1  # commands have the machine's clock
-    assert len(simulation.settle()) == 5 and simulation.get("france").ready
+    assert len(simulation.settle()) == 6 and simulation.get("france").ready
 
 
 def test_a_cancel_is_seen_at_once(loopscope, queued):
@@ -186,7 +186,7 @@ def test_an_edit_starts_again_what_was_cancelled(loopscope, queued):
     loopscope("cancel", "cap", "france")
     queued.step()
     queued.apply(experiment_spec(hook="blocks.1.hook_resid_post"))
-    assert len(queued.settle()) == 5
+    assert len(queued.settle()) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,58 +1,20 @@
 """An artifact that several objects need and none owns: one digest, one job, everybody waits."""
 
-import json
-
 import pytest
 
 from loopscope.controller.plan.explaining import explain
 from loopscope.controller.plan.older_rules import let_go, older_work_of
 from loopscope.controller.plan.planning import plan_apply
-from loopscope.reconcilers.plan import Wanted
-from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reconcilers.stage import needed_json
-from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, Action
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.reachability import Reachability
 from loopscope.state.db import jobs, objects, pauses
-from tests import fake_stages
 from tests.simulated import Simulation, experiment_spec, texts
 
 
 @pytest.fixture
-def geometry(monkeypatch):
-    """A stage of which no object is a kind: mappings need it of their two dictionaries."""
-    monkeypatch.setitem(CODE_REVISIONS, "geometry", 1)
-    monkeypatch.setitem(REVISION_NOTES, "geometry", {})
-    monkeypatch.setitem(fake_stages.FIRST_REVISIONS, "geometry", 1)
-    monkeypatch.setitem(fake_stages._RUN, "geometry", _made)
-    monkeypatch.setitem(DESIRED_BY_KIND, "Mapping", _with_geometry(DESIRED_BY_KIND["Mapping"]))
-
-
-def _made(payload, _upstream):
-    return {"cosines.json": json.dumps(payload["pair"]).encode()}, {"pairs": 4}
-
-
-def _with_geometry(desired):
-    def wanted(snapshot):
-        found = desired(snapshot)
-        if not isinstance(found, Wanted):
-            return found
-        pair = [found.action.declared[side][1] for side in ("coarse", "fine")]
-        shared = Action("geometry", {"pair": pair}, {"pair": pair})
-        named = {"geometry": needed_json(shared)}
-        action = Action(
-            "mapping",
-            {**found.action.declared, "geometry": shared.digest},
-            {**found.action.payload, **named},
-        )
-        return Wanted(action, {**found.inputs, **named}, needs=(shared,))
-
-    return wanted
-
-
-@pytest.fixture
-def world(tmp_path, geometry):
+def world(tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.apply(name="france")
     other = {"target": texts("Kyoto is", "Osaka is"), "neutral": texts("Rome is", "Oslo is")}
@@ -141,6 +103,23 @@ def test_plan_and_why_name_it(world):
     assert row.state in ("queued", "running")
     assert row.why[0].startswith("shared; needed by ")
     assert told.links[-1].job.stage == "geometry"
+
+
+def test_plan_says_where_cosines_are_computed_anew_for_a_mapping(world):
+    world.settle()
+    spec = experiment_spec()
+    for cut, said in ((0.25, False), (0.15, True)):
+        world.apply({**spec, "mapping": {**spec["mapping"], "minCosine": cut}})
+        with world.state.database.read() as connection:
+            planned = plan_apply(
+                connection,
+                world.state.artifacts,
+                [],
+                now=world.clock.now(),
+                unchanged=[Key("Experiment", "default", "france")],
+            )
+        (stage,) = [one for one in planned.stages if one.key.name == "france-mapping"]
+        assert any("computed anew" in words for words in stage.why) == said
 
 
 def test_it_stays_as_long_as_something_rests_on_it(world):

@@ -99,7 +99,7 @@ def test_a_published_artifact_survives_a_power_cut_folders_and_all(tmp_path):
         with simulation.state.database.read() as connection:
             known = artifact_index.listed(connection)
         disk.cut_power(lambda: False)
-    assert len(known) == 5
+    assert len(known) == 6
     for record in known:
         simulation.state.artifacts.verify(record)
 

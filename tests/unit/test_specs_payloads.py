@@ -7,7 +7,7 @@ import pytest
 
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.specs.actions import CODE_REVISIONS, Stage
-from loopscope.specs.pipeline import PIPELINE
+from loopscope.specs.pipeline import PIPELINE, SHARED
 from loopscope.worker.stages.steering import stage as steering
 from tests.artifact_world import run_stages
 from tests.simulated import Simulation, experiment_spec, texts
@@ -50,7 +50,7 @@ def planned(tmp_path, experiment):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_declares_its_payload_and_its_metrics(stage):
-    assert stage in CODE_REVISIONS and stage in {node.stage for node in PIPELINE}
+    assert stage in CODE_REVISIONS and stage in {node.stage for node in (*PIPELINE, *SHARED)}
     for declared in types_of(stage):
         assert is_typeddict(declared)
         assert declared.__module__ == f"loopscope.specs.payloads.{stage}"

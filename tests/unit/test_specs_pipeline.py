@@ -12,7 +12,7 @@ from loopscope.controller.plan.reasons import change_words
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reports.page.provenance import _TITLES
 from loopscope.reports.tables import listing
-from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.specs.fields import Reference
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.kinds.experiment import ExperimentSpec
@@ -21,6 +21,7 @@ from loopscope.specs.pipeline import (
     NODES,
     PIPELINE,
     REFERENCE_KINDS,
+    SHARED,
     STAGE_KINDS,
     NodeName,
     made_again_with,
@@ -44,6 +45,14 @@ def test_no_table_lacks_a_kind(kind):
     assert listing.listing(kind, [], now=0.0, wide=True).columns
     for page in ("docs/status.md", "docs/spec.md"):
         assert re.search(rf"\b{kind}\b", (ROOT / page).read_text()), page
+
+
+@pytest.mark.parametrize("shared", SHARED, ids=lambda shared: shared.stage)
+def test_a_shared_stage_is_no_kind_and_has_everything_else(shared):
+    assert shared.stage in CODE_REVISIONS and shared.stage in REVISION_NOTES
+    assert shared.stage not in {node.stage for node in PIPELINE}
+    assert {*shared.needed_by, *shared.loads} <= set(NODE_NAMES)
+    assert callable(importlib.import_module(f"loopscope.worker.stages.{shared.stage}.stage").run)
 
 
 @pytest.mark.parametrize("node", PIPELINE, ids=lambda node: node.name)

@@ -10,7 +10,7 @@ def test_an_edit_of_the_splits_of_a_finished_experiment_runs_no_model_for_its_ca
     simulation = Simulation(tmp_path / "state")
     simulation.apply(experiment_spec(prompts=PROMPTS))
     assert simulation.settle() == [
-        "capture", "decomposition", "decomposition", "mapping", "steering",
+        "capture", "decomposition", "decomposition", "geometry", "mapping", "steering",
     ]  # fmt: skip
     captured = simulation.get("france-capture").status.artifact
     simulation.apply(experiment_spec(prompts=PROMPTS, splits={"test": 1.0}))

@@ -64,7 +64,7 @@ def test_it_is_asked_for_on_and_writes_nothing_meanwhile(cut_off):
     assert cut_off.rows() == before
     del cut_off.inputs.answers["tiny"]
     ask_again(cut_off)
-    assert len(cut_off.settle()) == 5 and cut_off.get("france").ready
+    assert len(cut_off.settle()) == 6 and cut_off.get("france").ready
 
 
 def test_an_answer_in_between_begins_the_count_anew(cut_off):

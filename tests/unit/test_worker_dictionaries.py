@@ -337,6 +337,7 @@ def gemma_scope_arrays() -> dict[str, np.ndarray]:
 
 def npz_ref(path: Path) -> dict[str, object]:
     return {
+        "identity": "dictionary",
         "format": "gemma-scope-npz",
         "source": {"kind": "file", "path": str(path)},
         "files": {path.name: file_sha256(path)},

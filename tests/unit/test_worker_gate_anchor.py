@@ -89,6 +89,7 @@ class TwoCandidates(Bench):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         payload = mapping_payload(candidates)
         out = self.out("mapping", "m")
+        self.compare_decoders()
         metrics = mapping.run(payload, self.context("m"), out)
         gate, directions = (
             json.loads((out / name).read_text()) for name in ("gate.json", "directions.json")

@@ -44,6 +44,7 @@ def bench(tmp_path):
 def mapped(bench):
     bench.decompose("coarse")
     bench.decompose("fine")
+    bench.compare_decoders()
     return bench
 
 

@@ -20,6 +20,7 @@ from loopscope.state.failures import JobStopped
 from loopscope.worker.context import StageContext
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.geometry import stage as geometry
 from loopscope.worker.stages.mapping import stage as mapping
 from loopscope.worker.stages.tables import read_columns, write_table
 
@@ -144,7 +145,16 @@ class Bench:
         columns = read_columns(folder / FEATURES.name)
         write_table(folder, FEATURES, {**columns, "text_rate": np.array(rates, dtype=float)})
 
+    def compare_decoders(self) -> Path:
+        """Make the geometry of the two dictionaries, once."""
+        out = self.folder / "geometry" / "g"
+        if not out.exists():
+            pair = {"coarse": {"identity": "coarse"}, "fine": {"identity": "fine"}}
+            geometry.run(pair, self.context("g"), self.out("geometry", "g"))
+        return out
+
     def map(self, candidates: list[int], digest: str = "m", **changes: object):
+        self.compare_decoders()
         payload = mapping_payload(candidates)
         payload["gate"] = {**payload["gate"], **changes}
         out = self.out("mapping", digest)
@@ -157,6 +167,7 @@ COARSE_REF = {"dictionary": {"identity": "coarse"}}
 def mapping_payload(candidates: list[int]) -> dict:
     return {
         "capture": {"digest": "c"},
+        "geometry": {"digest": "g"},
         "coarse": {"digest": "coarse", **COARSE_REF, "candidates": candidates},
         "fine": {"digest": "fine", "dictionary": {"identity": "fine"}, "candidates": []},
         "selection": Selection().canonical(),

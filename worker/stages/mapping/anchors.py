@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from loopscope.numerics.gate.rule import READINGS, behaves_like_child, readings
 from loopscope.numerics.latents.mapping import (
     Indices,
     correlations,
-    cosine_histogram,
+    cosine_bins,
     coverages,
     top_latents,
 )
@@ -22,6 +21,7 @@ from loopscope.numerics.latents.same_cosine import SameCosine
 from loopscope.numerics.statistics.multiple_tests import benjamini_hochberg
 from loopscope.specs.artifacts.mapping import PAIRS
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.mapping.pair import Pair
 from loopscope.worker.stages.mapping.sides import Rules, Side
 from loopscope.worker.stages.tables import joined
 
@@ -56,19 +56,14 @@ def describe_anchors(
     fine: Side,
     candidates: Indices,
     cosines: NDArray[np.float32],
+    pair: Pair,
     rules: Rules,
     context: StageContext,
-) -> Iterator[Anchor]:
-    """Yield each candidate in the order given; ``cosines`` is [candidates, fine]."""
+) -> list[Anchor]:
+    """Return each candidate in the order given; ``cosines`` is [candidates, fine]."""
+    found = []
     every = np.arange(fine.all_prompts.latents)
     strata = exchangeable_strata(coarse.within_condition.group, coarse.last_token)
-    alike = SameCosine.of(
-        (coarse.decoder, fine.decoder),
-        coarse.within_condition,
-        fine.within_condition,
-        candidates,
-        rules.seed,
-    )
     for start in range(0, len(candidates), ANCHORS_PER_BLOCK):
         context.progress("Correlating", start, len(candidates), "anchors")
         block = candidates[start : start + ANCHORS_PER_BLOCK]
@@ -95,30 +90,45 @@ def describe_anchors(
                 "coverage_coarse_given_fine": given_fine[place],
                 "coverage_fine_given_coarse": given_coarse[place],
             }
-            anchor = _anchor(int(latent), columns, fine, rules)
-            anchor.pairs.update(_compared(anchor.pairs, coarse, fine, alike, strata, rules))
-            yield anchor
+            found.append(_anchor(int(latent), columns, fine, pair, rules))
     context.progress("Correlating", len(candidates), len(candidates), "anchors")
+    _compare(found, coarse, fine, strata, rules, context)
+    return found
 
 
-def _compared(
-    pairs: dict[str, NDArray[Any]],
+def _compare(
+    anchors: list[Anchor],
     coarse: Side,
     fine: Side,
-    alike: SameCosine,
     strata: Indices,
     rules: Rules,
-) -> dict[str, NDArray[Any]]:
-    """Return the context of a pair's p: the smallest possible one, and that of similar pairs."""
-    latent = int(pairs["coarse"][0]) if len(pairs["coarse"]) else 0
+    context: StageContext,
+) -> None:
+    """Add the context of each pair's p: the smallest possible one, and that of similar pairs."""
     columns = coarse.within_condition, fine.within_condition
-    smallest = smallest_p(*columns, latent, pairs["fine"], rules.permutations, strata)
-    p, number = alike.compared(pairs["cosine"], pairs["correlation_within_condition"])
-    return {
-        "p_smallest": np.where(np.isnan(pairs["p_permutation"]), np.nan, smallest),
-        "p_same_cosine": p,
-        "same_cosine_pairs": number,
-    }
+    latents = np.asarray([anchor.coarse for anchor in anchors], dtype=np.int64)
+    tables = [anchor.pairs for anchor in anchors]
+    if not tables:
+        return
+
+    def read() -> None:
+        fine.release()
+        context.progress("Correlating", len(anchors), len(anchors), "anchors")
+
+    alike = SameCosine.of(
+        (coarse.decoder, fine.decoder), *columns, latents, rules.seed, on_block=read
+    )
+    p, number = alike.compared(
+        np.concatenate([table["cosine"] for table in tables]),
+        np.concatenate([table["correlation_within_condition"] for table in tables]),
+    )
+    ends = np.cumsum([len(table["cosine"]) for table in tables])[:-1]
+    for table, latent, one, pairs in zip(
+        tables, latents, np.split(p, ends), np.split(number, ends), strict=True
+    ):
+        smallest = smallest_p(*columns, int(latent), table["fine"], rules.permutations, strata)
+        table["p_smallest"] = np.where(np.isnan(table["p_permutation"]), np.nan, smallest)
+        table["p_same_cosine"], table["same_cosine_pairs"] = one, pairs
 
 
 def pair_table(anchors: list[Anchor], aggregation: str, q_max: float) -> dict[str, NDArray[Any]]:
@@ -140,7 +150,9 @@ def pair_table(anchors: list[Anchor], aggregation: str, q_max: float) -> dict[st
     return table
 
 
-def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Rules) -> Anchor:
+def _anchor(
+    coarse: int, columns: dict[str, NDArray[Any]], fine: Side, pair: Pair, rules: Rules
+) -> Anchor:
     """Reduce an anchor's columns [fine] to the rows worth keeping.
 
     Kept are the union of the top k by cosine and the top k by correlation, and every child.
@@ -159,7 +171,8 @@ def _anchor(coarse: int, columns: dict[str, NDArray[Any]], fine: Side, rules: Ru
     )
     geometric = aligned.copy()
     geometric[top_latents(cosine, rules.top_k)] = True
-    low, high, count = cosine_histogram(cosine)
+    low, high = cosine_bins()
+    count = pair.neighbours.histogram[coarse].astype(np.int64)
     return Anchor(
         coarse=coarse,
         children=children,

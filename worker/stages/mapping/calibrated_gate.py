@@ -24,6 +24,7 @@ from loopscope.specs.artifacts import gate as records
 from loopscope.specs.artifacts.mapping import GATE_DRAWS
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.mapping.gate_controls import control_record
+from loopscope.worker.stages.mapping.pair import Pair
 from loopscope.worker.stages.mapping.sides import Rules, Side
 from loopscope.worker.stages.tables import write_table
 
@@ -46,6 +47,7 @@ def calibrated_gate(
     candidates: Indices,
     controls: list[Control],
     children: ChildCounts,
+    pair: Pair,
     rules: Rules,
     context: StageContext,
     out: Path,
@@ -55,7 +57,7 @@ def calibrated_gate(
     Under the strict rule anchors are compared by children that correlate, selective or not: an
     anchor of another concept cannot have children that are selective for this one.
     """
-    covariates = Covariates.of(coarse.decoder, coarse.text_rate, coarse.rows)
+    covariates = Covariates.given(pair.coarse_norm, pair.crowding, coarse.text_rate, coarse.rows)
     counts = (
         Counts(children.cosine, Comparison.of(children.cosine, covariates))
         if rules.rule == "cosine"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +27,15 @@ from loopscope.specs.artifacts.gate import DecidingControl, GateControl
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.mapping.anchors import Anchor
+from loopscope.worker.stages.mapping.pair import Pair
 from loopscope.worker.stages.mapping.sides import Rules, Side
 
 
 def gate_controls(
     coarse: Side,
-    fine: Side,
     anchors: list[Anchor],
     cosines: NDArray[np.float32],
+    pair: Pair,
     capture: Path,
     rules: Rules,
     context: StageContext,
@@ -51,11 +55,12 @@ def gate_controls(
     behaves = np.stack([anchor.behaves for anchor in anchors])
     correlated = np.stack([anchor.correlated for anchor in anchors])
     most = _largest((aligned & behaves).sum(axis=1))
-    laws: dict[ControlKind, RowLaw] = {"decoder rows": RowLaw.of_decoder(fine.decoder)}
+    laws: dict[ControlKind, RowLaw] = {"decoder rows": pair.law}
     if (capture / CALIBRATION.name).exists():
         read = load_file(capture / CALIBRATION.name)["residual"]
-        stream = written_rows(capture, "calibration", read)
-        laws["stream rows"] = RowLaw.of_stream(stream.to(fine.decoder))
+        stream = written_rows(capture, "calibration", read).to(coarse.decoder)
+        key = hashlib.sha256(stream.contiguous().cpu().numpy().data).hexdigest()
+        laws["stream rows"] = _stream_law(_Stream(key, stream))
     drawn = [
         Control(
             kind,
@@ -79,6 +84,20 @@ def gate_controls(
     best = counts.max(axis=1, initial=0)
     matches = _largest((aligned & dealt).sum(axis=1))
     return [*drawn, Control("permuted pairs", matches, best, decides=strict)]
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Rows [tokens, d_in] that are equal if their bytes are."""
+
+    digest: str
+    rows: torch.Tensor = field(compare=False)
+
+
+@functools.lru_cache(maxsize=1)
+def _stream_law(stream: _Stream) -> RowLaw:
+    """Return the law of a calibration text's rows, which concepts of one model share."""
+    return RowLaw.of_stream(stream.rows)
 
 
 def control_record(controls: Sequence[Control]) -> DecidingControl:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,8 @@ class Side:
     text_rate: Floats
     """Share of the calibration text's tokens on which each latent fires; NaN without a text."""
     aggregation: str
+    release: Callable[[], None]
+    """Gives back what was read of the decoder's file."""
     last_token: NDArray[np.str_] | None
     """Each discover prompt's, where activations are those of the last token and it is known."""
 
@@ -107,6 +110,7 @@ def read_side(side: DecompositionReference, context: StageContext) -> Side:
     features = read_columns(folder / FEATURES.name)
     return Side(
         decoder=dictionary.w_dec.to(context.device),
+        release=dictionary.release,
         rows=rows,
         held_out=held_out,
         all_prompts=ActivationColumns.of(rows),

@@ -17,17 +17,10 @@ from safetensors.torch import save_file
 from loopscope.numerics.gate.rule import (
     READINGS,
     ChildCounts,
-    count_children,
     selective_latents,
     steered_first,
 )
 from loopscope.numerics.latents.features import LatentStatistics
-from loopscope.numerics.latents.mapping import (
-    COSINE_BYTES_MAX,
-    Indices,
-    cosine_block_shape,
-    cosine_blocks,
-)
 from loopscope.numerics.steering.directions import arm_directions
 from loopscope.specs.artifacts.gate import Directions
 from loopscope.specs.artifacts.mapping import (
@@ -46,6 +39,7 @@ from loopscope.worker.stages.mapping.calibrated_gate import calibrated_gate
 from loopscope.worker.stages.mapping.confirmation import confirm, hard_negative_cautions
 from loopscope.worker.stages.mapping.gate_controls import gate_controls
 from loopscope.worker.stages.mapping.gate_report import gate_report
+from loopscope.worker.stages.mapping.pair import Pair, candidate_cosines, children_of_all
 from loopscope.worker.stages.mapping.sides import Rules, Side, read_side
 from loopscope.worker.stages.tables import joined, write_document, write_table
 
@@ -63,8 +57,10 @@ def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMet
             f"one of {fine.decoder.shape[1]}; name two dictionaries of the same hook",
         )
     candidates = np.asarray(payload["coarse"]["candidates"], dtype=np.int64)
-    cosines, counts = _compare_decoders(coarse, fine, candidates, rules, context)
-    anchors = list(describe_anchors(coarse, fine, candidates, cosines, rules, context))
+    pair = Pair.read(payload["geometry"], context)
+    counts = children_of_all(coarse, fine, pair, rules, context)
+    cosines = candidate_cosines(coarse, fine, candidates, pair, context)
+    anchors = describe_anchors(coarse, fine, candidates, cosines, pair, rules, context)
 
     pairs = pair_table(anchors, coarse.aggregation, rules.selection.q_max)
     write_table(out, PAIRS, pairs)
@@ -75,8 +71,8 @@ def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMet
     below = [anchor.children for anchor in anchors]
     children = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *below]))
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
-    controls = gate_controls(coarse, fine, anchors, cosines, capture, rules, context)
-    calibrated = calibrated_gate(coarse, candidates, controls, counts, rules, context, out)
+    controls = gate_controls(coarse, anchors, cosines, pair, capture, rules, context)
+    calibrated = calibrated_gate(coarse, candidates, controls, counts, pair, rules, context, out)
     cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
     order = _steered_first(coarse.statistics, anchors, rules.gate.subfeatures_min)
     steered = order[0] if order else None
@@ -113,34 +109,6 @@ def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMet
         "anchor_rank": None if steered is None else gate["anchors"][steered]["rank"],
         "reason": gate["reason"],
     }
-
-
-def _compare_decoders(
-    coarse: Side, fine: Side, candidates: Indices, rules: Rules, context: StageContext
-) -> tuple[NDArray[np.float32], ChildCounts]:
-    """Pass once over all cosines: keep the anchors' rows [anchors, fine], count the children."""
-    rows, columns = coarse.decoder.shape[0], fine.decoder.shape[0]
-    bytes_max = COSINE_BYTES_MAX // context.batch_divisor
-    row_block, column_block = cosine_block_shape(rows, columns, bytes_max)
-    blocks = -(-rows // row_block) * -(-columns // column_block)
-    kept = np.zeros((len(candidates), columns), dtype=np.float32)
-    counts = ChildCounts(*np.zeros((3, rows), dtype=np.int64))
-    for done, block in enumerate(cosine_blocks(coarse.decoder, fine.decoder, bytes_max)):
-        context.progress("ComparingDecoders", done, blocks, "blocks")
-        height, width = block.cosines.shape
-        local = candidates - block.coarse_start
-        inside = np.flatnonzero((local >= 0) & (local < height))
-        span = slice(block.fine_start, block.fine_start + width)
-        kept[inside, span] = block.cosines[torch.from_numpy(local[inside])].cpu().numpy()
-        found = count_children(
-            block, coarse.all_prompts, fine.all_prompts, fine.statistics.selectivity, rules.child
-        )
-        inner = slice(block.coarse_start, block.coarse_start + height)
-        counts.cosine[inner] += found.cosine
-        counts.correlated[inner] += found.correlated
-        counts.strict[inner] += found.strict
-    context.progress("ComparingDecoders", blocks, blocks, "blocks")
-    return kept, counts
 
 
 def _coarse_summary(coarse: Side, counts: ChildCounts, rules: Rules) -> dict[str, NDArray[Any]]:

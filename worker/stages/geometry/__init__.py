@@ -1,0 +1,1 @@
+"""Stage *geometry*: two decoders compared. No prompt and no model enters it."""
