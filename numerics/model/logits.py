@@ -87,7 +87,7 @@ class Rough:
 
 
 ROUNDING = 2.0**-8 / (1 - 2.0**-8)
-"""u / (1 − u) of bfloat16."""
+"""The unit roundoff u of bfloat16 over 1 - u."""
 
 
 def _group_peaks(values: Float[Tensor, " tokens"]) -> Float[Tensor, " groups"]:
@@ -116,7 +116,7 @@ class _Candidates:
         logits: Float[Tensor, "tokens rows"],
         slack: Float[Tensor, "groups rows"] | None = None,
     ) -> None:
-        """Take in a block; with ``slack`` its numbers are rough, and off by that and ``ROUNDING``."""
+        """Take in a block, rough by ``slack`` and ``ROUNDING`` where a slack is given."""
         groups = _grouped(logits)
         peaks = groups.amax(dim=1).float()
         most, least = peaks, peaks
@@ -232,11 +232,16 @@ class LargestLogits:
 
 VOCABULARY_MIN = 16_384
 """A smaller head is read in float32 at once."""
+KEPT_MAX = 1_024
+"""Where a rule keeps more, whole logits are no more work."""
 CANDIDATES_PER_PASS = 1_024
 
 
 def _multiplies_bfloat16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001 torch has no public name
+    """Whether torch uses such instructions here; without them bfloat16 is the slower one."""
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    able = any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
+    return able and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _largest_of(

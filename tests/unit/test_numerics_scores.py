@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from loopscope.numerics.model import causal_model
+from loopscope.numerics.model import logits
 from loopscope.numerics.model.causal_model import OutputHead
 from loopscope.numerics.model.hooks import STREAMS, HookPlace
 from loopscope.numerics.steering import scores
 from loopscope.numerics.steering.fixed_text import carried_on, read_text
-from loopscope.numerics.steering.generation import steered_states
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.passes import steered_states
 from loopscope.numerics.steering.scores import (
     kl_of_states,
     loss_rise,
@@ -24,7 +24,7 @@ PLACE = HookPlace(1, "resid_post")
 
 @pytest.fixture
 def tiny_chunks(monkeypatch):
-    monkeypatch.setattr(causal_model, "VOCABULARY_PER_CHUNK", 7)
+    monkeypatch.setattr(logits, "TOKENS_PER_BLOCK", ((20, 7),))
     monkeypatch.setattr(scores, "STATES_PER_CHUNK", 5)
 
 
