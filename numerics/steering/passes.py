@@ -108,7 +108,7 @@ def read_openings(
         stack.enter_context(steered(model, place, steering))
         output = _body(model, batch, use_cache=use_cache)
     last = checked_last(output.last_hidden_state, steering, 1)
-    cache = output.past_key_values if use_cache else None
+    cache: Any = output.past_key_values if use_cache else None
     if below is not None and use_cache:
         for layer in range(place.block):
             cache.layers[layer] = below.cache.layers[layer]
