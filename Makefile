@@ -1,6 +1,7 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make planted  sets everything up, runs a planted world, in which the answer is known: GO, Supported
-# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`)
+# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`) and the
+#               long ones with real kills (`make chaos-test`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make mutation  tries small wrong changes of the code against the tests of their lines (hours; a second
@@ -12,6 +13,9 @@
 #               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)
 # make test-latest  the fast tests with the newest versions of all libraries, in .venv-latest; names
 #               the library that broke them (installs 2 GB once)
+# make test-page  opens reports in a browser (needs a chromium on the path; installs playwright)
+# make chaos-test  kills real processes at every failpoint, at random for two minutes, stops them past
+#               their leases and loses the power twice; `make test` has a short dose of it
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
 # make power-loss  runs the demo and loses power POWER_LOSSES times (20: half an hour)
 PYTHON ?= python3
@@ -20,7 +24,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean
-.PHONY: test-processors test-native test-avx2 test-narrow test-latest
+.PHONY: test-page test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
 
@@ -28,7 +32,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[demo,dev]'
+		--constraint constraints.txt --editable '.[worker,demo,dev]'
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -57,8 +61,11 @@ lint: $(INSTALLED)
 check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance -m 'not integration'
 
+# Files are handed out in the order of their folders: the long ones of acceptance and chaos first, so
+# that neither of the two processes is left alone with one at the end.
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/acceptance/test_tutorial.py
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not long' \
+		--ignore tests/acceptance/test_tutorial.py --ignore tests/page
 
 # What is computed differs in its last bits from processor to processor; what is tested must not.
 # Torch, MKL, oneDNN, OpenBLAS and NumPy are each told which instructions they may use; on another
@@ -91,11 +98,17 @@ test-narrow: $(INSTALLED)
 test-latest:
 	$(PYTHON) -m tests.latest $(if $(LATEST_PYTHON),--python $(LATEST_PYTHON))
 
+# Chromium comes from the system; where it is missing the tests are skipped, and fail with CI=1.
+test-page: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[page]'
+	$(BIN)/python -m pytest -q tests/page
+
 # Follows docs/tutorial.md to the letter, with the real model: minutes.
 tutorial: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/acceptance/test_tutorial.py
 
-# Real kills of real processes: minutes, and more on a busy machine.
+# All of tests/chaos, also what is marked as long: minutes, and more on a busy machine.
 chaos-test: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/chaos
 

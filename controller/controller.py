@@ -27,7 +27,7 @@ from loopscope.controller.reconcile.commit import commit, log_committed, would_w
 from loopscope.controller.reconcile.converged import Converged
 from loopscope.controller.reconcile.dependants import Dependants
 from loopscope.controller.reconcile.quiet import Quiet
-from loopscope.controller.reconcile.resolution import UNRESOLVED, Resolution, Resolver, is_local
+from loopscope.controller.reconcile.resolution import LooksAgain, Resolution, Resolver, is_local
 from loopscope.controller.reconcile.snapshots import Known, known_of, read_snapshot
 from loopscope.controller.reconcile.snapshots import Observer as ArtifactObserver
 from loopscope.controller.reconcile.trouble import Trouble
@@ -35,8 +35,7 @@ from loopscope.controller.reconcile.verification import SHARE, Verifier
 from loopscope.controller.reconcile.work_queue import Priority, WorkQueue
 from loopscope.controller.settings import Settings
 from loopscope.controller.sources.outside_writes import OutsideWrites
-from loopscope.reconcilers.plan import Blocked, Desired, Failed, LookAgain, Observed, Plan, Snapshot
-from loopscope.reconcilers.references import input_references
+from loopscope.reconcilers.plan import Failed, LookAgain, Observed, Plan
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
@@ -81,6 +80,7 @@ class Controller:
     _quiet: Quiet = field(init=False)
     _verifier: Verifier = field(init=False)
     _leases: Leases = field(init=False)
+    _looks_again: LooksAgain = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
@@ -89,7 +89,6 @@ class Controller:
     _resyncs: Turns = field(init=False)
     _verify_due: bool = False
     _device_tried: bool = False
-    _reobserved_at: dict[str, float] = field(default_factory=dict)
     _ended_jobs: deque[int] = field(default_factory=deque)
     _resolutions: deque[Resolution] = field(default_factory=deque)
     _trouble: Trouble = field(default_factory=Trouble)
@@ -103,6 +102,9 @@ class Controller:
         self._artifacts = ArtifactObserver(self.state.artifacts, self._adoption)
         self._converged = Converged(self.state.artifacts)
         self._quiet = Quiet(self.state.database)
+        self._looks_again = LooksAgain(
+            self.resolver, self.clock, self.settings.resolve_retry_seconds
+        )
         self._verifier = Verifier(
             self.state.artifacts,
             self.clock,
@@ -357,7 +359,7 @@ class Controller:
         else:
             observed = self._artifacts.observe(snapshot, desired, known)
             plan = plan_stage(snapshot, desired, observed)
-        self._resolve_if_blocked(snapshot, desired)
+        self._looks_again.if_blocked(snapshot.object, desired)
         if not would_write(snapshot, plan):
             self._converged.learn(snapshot, plan, observed.artifact)
             return plan
@@ -369,16 +371,6 @@ class Controller:
         failpoints.reach("plan-committed")
         log_committed(snapshot, plan, job_added)
         return plan
-
-    def _resolve_if_blocked(self, snapshot: Snapshot, desired: Desired | None) -> None:
-        if not isinstance(desired, Blocked) or desired.reason not in UNRESOLVED:
-            return
-        now = self.clock.elapsed()
-        for reference in input_references(snapshot.object):
-            tried_at = self._reobserved_at.get(reference.digest)
-            if tried_at is None or now >= tried_at + self.settings.resolve_retry_seconds:
-                self._reobserved_at[reference.digest] = now
-                self.resolver.request(reference)
 
     # -- jobs ------------------------------------------------------------------
 

@@ -227,7 +227,8 @@ def _registry() -> Path:
     if registry is None or not registry.is_file():
         raise InputRefused(
             "release",
-            "SAELens' registry of releases is not installed; install sae-lens, or use path",
+            "SAELens' registry of releases is not installed; pip install 'loopscope[worker]' or "
+            "sae-lens, or use path",
         )
     return registry
 

@@ -79,6 +79,8 @@ def _check_finished(view: ExperimentView) -> None:
 def _fill(view: ExperimentView, folder: Path) -> None:
     (folder / "spec.yaml").write_text(spec_yaml(view), encoding="utf-8")
     (folder / "report.html").write_text(render_report(view), encoding="utf-8")
+    static = render_report(view, explorable=False)
+    (folder / "report-static.html").write_text(static, encoding="utf-8")
     _write_status(view, folder / "status.json")
     (folder / "manifests").mkdir()
     for stage in view.stages.values():

@@ -46,39 +46,6 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""
 
 
-def revision_words(stage: Stage, before: int) -> str:
-    """Return which revision of a stage's code follows ``before`` now, and what it changed."""
-    now = CODE_REVISIONS[stage]
-    changes = REVISION_NOTES[stage]
-    notes = [changes[revision] for revision in range(before + 1, now + 1) if revision in changes]
-    changed = f": {'; '.join(notes)}" if notes else ""
-    return f"{stage} revision {before} -> {now}{changed}"
-
-
-def revisions_of(manifest: Mapping[str, object]) -> dict[Stage, int]:
-    """Return the revision of each stage's code by which an artifact was made, from its manifest.
-
-    Its own stage comes first, then those of the shared artifacts that it needed. What is not
-    recorded, or is of a stage that no longer exists, is left out.
-    """
-    inputs = manifest.get("inputs")
-    needed = inputs.values() if isinstance(inputs, dict) else ()
-    named = [one for one in (manifest, *needed) if isinstance(one, Mapping)]
-    revisions = [(one.get("stage"), one.get("codeRevision")) for one in named]
-    known = {name: name for name in CODE_REVISIONS}
-    return {
-        known[stage]: revision
-        for stage, revision in revisions
-        if stage in known and isinstance(revision, int)
-    }
-
-
-def older_words(made_by: Mapping[Stage, int]) -> str:
-    """Return which of these revisions are older than those of now, and what changed since."""
-    older = [stage for stage, revision in made_by.items() if revision < CODE_REVISIONS[stage]]
-    return "; ".join(revision_words(stage, made_by[stage]) for stage in older)
-
-
 @dataclass(frozen=True)
 class Action:
     """One piece of work: ``declared`` identifies it, ``payload`` is what a worker needs."""

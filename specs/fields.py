@@ -141,6 +141,13 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 HookName = Annotated[str, Field(pattern=HOOK_PATTERN)]
 
 
+class Reference(Spec):
+    """The name of another object in the same namespace."""
+
+    name: ObjectName
+    """The object's name."""
+
+
 class Texts(Spec):
     """An ordered set of texts: ``file`` (one text per line) or ``texts`` given in place.
 

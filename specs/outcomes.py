@@ -7,7 +7,7 @@ a test compares the two tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 from loopscope.specs.artifact_files import Column
@@ -29,12 +29,13 @@ class Outcome:
     numbers depend on, from a stored spec that has the field: what its measure finds in the payload,
     its own name first, and all of it part of the digest. ``columns`` are what it adds to the scores
     of texts; ``where``: the condition under which one is there. ``revision`` is raised by hand when
-    the same texts get other numbers.
+    the same texts get other numbers, and ``notes`` say in one phrase what each revision changed.
     """
 
     asked: Callable[[SteeringJson], Mapping[str, object]]
     columns: tuple[Column, ...]
     revision: int = 1
+    notes: Mapping[int, str] = field(default_factory=dict)
 
 
 def _lexicon(spec: SteeringJson) -> Mapping[str, object]:
@@ -69,6 +70,11 @@ first in the table."""
 OUTCOMES: Mapping[str, Outcome] = {"lexicon": LEXICON}
 
 
+def revision_field(name: str) -> str:
+    """Return the field of a payload that says by which revision an outcome is measured."""
+    return f"{name}Revision"
+
+
 def asked_of_outcomes(
     spec: SteeringJson, outcomes: Mapping[str, Outcome] = OUTCOMES
 ) -> OutcomeFields:
@@ -81,5 +87,5 @@ def asked_of_outcomes(
         if name in spec:
             found |= outcome.asked(spec)
             if outcome.revision > 1:
-                found[f"{name}Revision"] = outcome.revision
+                found[revision_field(name)] = outcome.revision
     return cast(OutcomeFields, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 ConditionType = Literal[
     "Ready",
@@ -25,17 +25,18 @@ WORD_BY_REASON = {
 }
 """How a stage that is under way is called in one word, by the reason that it is not Ready."""
 Truth = Literal["True", "False", "Unknown"]
+Time = TypeVar("Time")
 
 
-class ConditionJson(TypedDict):
-    """A condition with the field names of the API; the time in Unix seconds."""
+class ConditionJson(TypedDict, Generic[Time]):
+    """A condition with the field names of the API; the time is in Unix seconds, or a date."""
 
     type: ConditionType
     status: Truth
     reason: str
     message: str
     observedGeneration: int
-    lastTransitionTime: float
+    lastTransitionTime: Time
 
 
 class ArtifactJson(TypedDict):
@@ -46,11 +47,11 @@ class ArtifactJson(TypedDict):
     contentDigest: str
 
 
-class StatusJson(TypedDict):
+class StatusJson(TypedDict, Generic[Time]):
     """A status with the field names of the API; summary and inputs are those of the kind."""
 
     observedGeneration: int
-    conditions: list[ConditionJson]
+    conditions: list[ConditionJson[Time]]
     summary: Mapping[str, Any]
     inputs: Mapping[str, Any]
     artifact: ArtifactJson | None
@@ -68,7 +69,7 @@ class Condition:
     observed_generation: int
     last_transition_time: float = 0.0
 
-    def to_json(self) -> ConditionJson:
+    def to_json(self) -> ConditionJson[float]:
         """Return the condition with the field names of the API."""
         return {
             "type": self.type,
@@ -125,9 +126,9 @@ class Status:
         current = self.condition("RulesCurrent")
         return current is not None and current.status == "False"
 
-    def to_json(self) -> StatusJson:
+    def to_json(self) -> StatusJson[float]:
         """Return the status with the field names of the API."""
-        found: StatusJson = {
+        found: StatusJson[float] = {
             "observedGeneration": self.observed_generation,
             "conditions": [c.to_json() for c in self.conditions],
             "summary": self.summary,

@@ -1,4 +1,4 @@
-"""Orders from a controller to a worker: which job, and by which code."""
+"""Orders from a controller to a worker: which job, by which code; and what follows the last one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 
 from loopscope.state.source_code import CodeChanged
+
+STOP_GRACE_SECONDS = 10.0
+"""A worker whose orders end, or that gets SIGTERM, has exited after this time."""
 
 
 @dataclass(frozen=True)

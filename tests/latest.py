@@ -107,7 +107,9 @@ class Environment:
         if not self.python.exists():
             subprocess.run([self.interpreter, "-m", "venv", self.folder], check=True)
         kept = [f"{name}=={pinned[name]}" for name in PINNED]
-        self.pip("--upgrade", "--upgrade-strategy", "eager", *kept, "--editable", ".[demo,dev]")
+        self.pip(
+            "--upgrade", "--upgrade-strategy", "eager", *kept, "--editable", ".[worker,demo,dev]"
+        )
 
     def pip(self, *words: str, check: bool = True) -> bool:
         """Install; return whether that went well. Raises CalledProcessError where it must."""

@@ -13,12 +13,12 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
 from loopscope.specs.artifact_files import Document, Shape, Table
 from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
+from loopscope.specs.revisions import changed_rules, revisions_of
 from loopscope.specs.rules import Selection
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
@@ -217,8 +217,7 @@ def _stage(
 
 def _older(manifest: Mapping[str, Any]) -> str:
     """Return how the rules of an artifact differ from those of now, or nothing."""
-    made_by = revisions_of(manifest).items()
-    changed = [revision_words(stage, n) for stage, n in made_by if n != CODE_REVISIONS[stage]]
+    changed = changed_rules(revisions_of(manifest))
     if not changed:
         return ""
     return (

@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-STOP_GRACE_SECONDS = 10.0
-"""A worker that was asked to stop, or whose controller is gone, has ended after this time."""
+from loopscope.state.orders import STOP_GRACE_SECONDS
+
 LAST_RESORT_SECONDS = STOP_GRACE_SECONDS - 1.0
 """When a thread ends a process whose main thread is deep in a computation."""
 GUARDIAN_SECONDS = STOP_GRACE_SECONDS - 0.5

@@ -12,9 +12,6 @@ from typing import Protocol
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.state.orders import Order
 
-STOP_GRACE_SECONDS = 10.0
-"""A worker whose controller is gone finishes what is quick and has exited within this time."""
-
 
 class Executor(Protocol):
     """A way to place work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import signal
 import subprocess
@@ -15,22 +16,32 @@ from pathlib import Path
 
 import psutil
 
-from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS, Executor
+from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.jobs.worker_log import WorkerLog
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
-from loopscope.state.orders import Order
+from loopscope.state.orders import STOP_GRACE_SECONDS, Order
 from loopscope.state.processes import process_exists, process_name
 from loopscope.state.workers import log_path
 
 WORKER_COMMAND = (sys.executable, "-P", "-m", "loopscope.worker")
 """``-P``: nothing in the folder that the user works in is ever taken for a module."""
+WORKER_LIBRARIES = (
+    *("gguf", "jaxtyping", "sae_lens", "safetensors", "torch"),
+    *("transformer_lens", "transformers"),
+)
+"""What the extra ``worker`` of the package installs, by import name."""
 ANSWER_BYTES_MAX = 1024
 """A longer line on a worker's standard output is none of its answers."""
 SPAWN_PAUSE_SECONDS_MAX = 30.0
 """Workers that crash before they begin a job are started 1, 2, 4 … s apart, at most this."""
 OBITUARIES_MAX = 64
+
+
+def missing_worker_libraries() -> tuple[str, ...]:
+    """Return which libraries a worker on this machine would lack; none is imported for it."""
+    return tuple(name for name in WORKER_LIBRARIES if importlib.util.find_spec(name) is None)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loopscope.controller.plan.applying import Applied, apply_all
 from loopscope.controller.runtime import leadership
-from loopscope.specs.actions import older_words, revisions_of
+from loopscope.specs.revisions import newer_rules, revisions_of
 from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.artifacts.consistency import (
     DATABASE_PROBLEMS,
@@ -96,11 +96,11 @@ def _index_artifacts(state: StateFolder, now: float) -> tuple[list[Finding], lis
 
 
 def _older_rules(store: ArtifactStore, whole: Iterable[ArtifactRecord]) -> list[str]:
-    found = set()
+    found: set[str] = set()
     for artifact in whole:
         try:
             made_by = revisions_of(store.manifest(artifact.stage, artifact.digest))
         except (Corrupt, OSError):
             continue  # it was whole a moment ago; the stage that needs it will find the damage
-        found |= {older_words(made_by)}
-    return sorted(found - {""})
+        found.update(newer_rules(made_by))
+    return sorted(found)

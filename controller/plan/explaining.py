@@ -33,9 +33,9 @@ from loopscope.reconcilers.references import (
     object_references,
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.specs.actions import CODE_REVISIONS, revision_words
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES
+from loopscope.specs.revisions import newer_rules
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
@@ -158,11 +158,7 @@ class _Explainer:
         made_by = self.observer.revisions(stage, before.digest)
         if before.code_revision:
             made_by = {**made_by, stage: before.code_revision}
-        return tuple(
-            revision_words(stage, revision)
-            for stage, revision in made_by.items()
-            if revision < CODE_REVISIONS[stage]
-        )
+        return tuple(newer_rules(made_by))
 
 
 def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> LinkState:

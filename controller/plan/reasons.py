@@ -9,9 +9,9 @@ from typing import Literal
 from loopscope.controller.reconcile.snapshots import StoredObjects, read_snapshot
 from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.specs.actions import CODE_REVISIONS, revision_words, revisions_of
 from loopscope.specs.merging import leaves
 from loopscope.specs.pipeline import PIPELINE
+from loopscope.specs.revisions import changed_rules, revisions_of
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
@@ -140,11 +140,7 @@ def _revision_change(store: ArtifactStore, stored: ObjectRecord) -> tuple[str, .
         made_by = revisions_of(store.manifest(reference.stage, reference.digest))
     except (Corrupt, OSError):
         return ()
-    return tuple(
-        revision_words(stage, before)
-        for stage, before in made_by.items()
-        if before != CODE_REVISIONS[stage]
-    )
+    return tuple(changed_rules(made_by))
 
 
 def short(value: object) -> str:

@@ -10,15 +10,17 @@ from typing import cast
 
 import structlog
 
+from loopscope.controller.clock import Clock
 from loopscope.inputs.dictionaries import DictionaryFacts, describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.models import ModelFacts, describe_model
-from loopscope.reconcilers.references import InputReference
+from loopscope.reconcilers.plan import Blocked, Desired
+from loopscope.reconcilers.references import InputReference, input_references
 from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.spec_json import DictionaryJson, ModelJson
 from loopscope.state.db import inputs
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import UNAVAILABLE
+from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 log = structlog.get_logger("resolution")
 
@@ -130,3 +132,24 @@ class Resolver:
     def busy(self) -> bool:
         """Whether something is being looked at."""
         return bool(self._under_way)
+
+
+@dataclass
+class LooksAgain:
+    """Looks again at inputs that objects wait for, at each of them once in ``every_seconds``."""
+
+    resolver: Resolver
+    clock: Clock
+    every_seconds: float
+    _looked_at: dict[str, float] = field(default_factory=dict)
+
+    def if_blocked(self, record: ObjectRecord, desired: Desired | None) -> None:
+        """Request what an object rests on if it is blocked because that is not resolved."""
+        if not isinstance(desired, Blocked) or desired.reason not in UNRESOLVED:
+            return
+        now = self.clock.elapsed()
+        for reference in input_references(record):
+            before = self._looked_at.get(reference.digest)
+            if before is None or now >= before + self.every_seconds:
+                self._looked_at[reference.digest] = now
+                self.resolver.request(reference)

@@ -18,9 +18,10 @@ from loopscope.reconcilers.plan import (
     Wanted,
 )
 from loopscope.reconcilers.references import InputReference, input_references, object_references
-from loopscope.specs.actions import CODE_REVISIONS, Action, Stage, older_words, revisions_of
+from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.keys import Key
+from loopscope.specs.revisions import Rule, newer_rules, revisions_of
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
 from loopscope.state.artifacts import index as artifact_index
@@ -174,17 +175,17 @@ class Observer:
     def older_rules(self, record: ObjectRecord) -> str | None:
         """Return by which rules an object's artifact was made, in words, if by older ones.
 
-        By its stage's, or by those of a shared artifact that the stage needed. Of an artifact that
-        is not whole, None: there is nothing left to keep.
+        By its stage's, those of a shared artifact that the stage needed, or those of an outcome.
+        Of an artifact that is not whole, None: there is nothing left to keep.
         """
         reference = record.status.artifact
         if reference is None:
             return None
-        words = older_words(self.revisions(reference.stage, reference.digest))
+        words = "; ".join(newer_rules(self.revisions(reference.stage, reference.digest)))
         return words if words and self._whole(reference) is not None else None
 
-    def revisions(self, stage: str, digest: str) -> dict[Stage, int]:
-        """Return the revisions of the code that made an artifact, its own stage's first."""
+    def revisions(self, stage: str, digest: str) -> dict[Rule, int]:
+        """Return the revisions of the rules that made an artifact, its own stage's first."""
         try:
             return revisions_of(self.artifacts.manifest(stage, digest))
         except (Corrupt, OSError):

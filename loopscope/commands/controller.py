@@ -27,6 +27,7 @@ from loopscope.commands.options import (
     StartsOption,
     TrashOption,
 )
+from loopscope.commands.worker_libraries import refuse_without_workers
 from loopscope.context import CommandError, root_of
 from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
@@ -81,6 +82,7 @@ def controller(
     from loopscope.state.artifacts.collection import RetentionPolicy
 
     context.obj.refuse_namespace("controller")
+    refuse_without_workers("controller")
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
     log_to_stderr(logging.INFO, log_format)

@@ -32,12 +32,13 @@ from loopscope.commands.options import (
     StartsOption,
     VerboseOption,
 )
+from loopscope.commands.worker_libraries import refuse_without_workers
 from loopscope.context import EXIT_STALLED, EXIT_TIMED_OUT, EXIT_UNAVAILABLE, now
-from loopscope.controller.jobs.executor import STOP_GRACE_SECONDS
 from loopscope.controller.settings import Settings
 from loopscope.logs import log_to_stderr
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
+from loopscope.state.orders import STOP_GRACE_SECONDS
 from loopscope.terminal.live import LiveView
 from loopscope.terminal.outcome import command_option, how_to_go_on, kept_line, outcomes
 from loopscope.terminal.printable import printable
@@ -84,6 +85,7 @@ def run(
     """
     from loopscope.controller.plan.requests import fulfil, read_files  # late: help must stay quick
 
+    refuse_without_workers("run")
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     settings = Settings(**settings_from(context))
     deadline = time.monotonic() + timeout if timeout is not None else math.inf

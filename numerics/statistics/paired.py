@@ -184,20 +184,6 @@ class Resampled:
         return float(scipy.special.stdtr(len(self.centred) - 1, distance / error))
 
 
-def bootstrap_interval(
-    values: Floats,
-    confidence: float = 0.95,
-    *,
-    group: Integers | None = None,
-    unit: float = 0.0,
-    blur_sd: float = 0.0,
-) -> tuple[float, float]:
-    """Return the interval of ``Resampled``; NaN without a value."""
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    return Resampled.of(values, group=group, unit=unit, blur_sd=blur_sd).interval(confidence)
-
-
 def _t_quantile(units: int, probability: float) -> float:
     return float(scipy.special.stdtrit(units - 1, probability)) if units > 1 else 0.0
 

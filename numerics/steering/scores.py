@@ -11,7 +11,6 @@ from torch import Tensor
 
 from loopscope.numerics.model.capture import NotFinite, first_not_finite
 from loopscope.numerics.model.causal_model import CausalModel, OutputHead
-from loopscope.numerics.model.hooks import HookPlace
 from loopscope.numerics.model.logits import blocks
 from loopscope.numerics.steering.fixed_text import FixedText, carried_on, read_text
 from loopscope.numerics.steering.intervention import Intervention
@@ -131,24 +130,6 @@ def read_prefixed(model: CausalModel, text: FixedText, prefix: Sequence[int]) ->
     bos, *tokens = text.tokens
     positions = [position + len(prefix) for position in text.positions]
     return read_text(model, text.place, [bos, *prefix, *tokens], positions, text.residual.device)
-
-
-def next_token_kl(
-    model: CausalModel, place: HookPlace, tokens: Sequence[int], intervention: Intervention
-) -> Float[Tensor, "cells positions"]:
-    """Return ``text_kl`` at each position of ``tokens`` but BOS."""
-    device = intervention.vectors.device
-    text = read_text(model, place, tokens, range(1, len(tokens)), device)
-    return text_kl(model, [text], intervention)[0]
-
-
-def loss_rise(
-    model: CausalModel, place: HookPlace, tokens: Sequence[int], intervention: Intervention
-) -> Float[Tensor, "cells positions"]:
-    """Return ``text_loss_rise`` at each position but BOS and the last, which predicts nothing."""
-    device = intervention.vectors.device
-    text = read_text(model, place, tokens, range(1, len(tokens) - 1), device)
-    return text_loss_rise(model, [text], intervention)[0]
 
 
 def _beside_clean(

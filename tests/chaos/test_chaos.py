@@ -1,4 +1,4 @@
-"""About two minutes of what ``make chaos`` does for longer."""
+"""Two minutes of what ``make chaos`` does for longer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.chaos import live_through
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 SECONDS = 120.0
 KILLS_MIN = 10

@@ -123,10 +123,26 @@ NOT_HERE = {
     "conversion-spawn": "it takes a GGUF model; a unit test of the same name has one",
     "conversion-rename": "it takes a GGUF model; a unit test of the same name has one",
 }
+SHORT_DOSE = (
+    "transaction-commit",
+    "artifact-sealed",
+    "artifact-committed",
+    "lease-take-back",
+    "object-prune",
+    "trash-put",
+)
+"""What ``make test`` kills at, one for each hop that tests/integration/test_kills.py leaves out."""
 WHO = ("people", "child", "teacher", "garden", "train")
 
 
-@pytest.mark.parametrize("name", [n for n in failpoints.NAMES if n not in NOT_HERE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in SHORT_DOSE else pytest.mark.long)
+        for name in failpoints.NAMES
+        if name not in NOT_HERE
+    ],
+)
 def test_a_process_dies_at_each_failpoint_and_nothing_is_lost(
     workshop: Workshop, bench: Bench, name: str
 ) -> None:
@@ -168,6 +184,7 @@ def _command_dies_at(bench: Bench, name: str) -> None:
     assert code == -signal.SIGKILL, output
 
 
+@pytest.mark.long
 def test_a_job_whose_worker_dies_after_every_shard_is_not_given_up(
     workshop: Workshop, bench: Bench
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.power_loss import cut_the_power
 from tests.tiny_experiment import make_experiment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 def test_the_same_report_after_the_power_was_lost(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ SQLITE_PATIENCE_SECONDS = 600
 """Each write of the controller waits a minute for a lock that somebody holds in his sleep."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["shard-sealed", "artifact-sealed"])
 def test_a_worker_whose_job_was_cancelled_while_it_slept_publishes_nothing(
     workshop: Workshop, bench: Bench, place: str
@@ -40,7 +41,9 @@ def test_a_worker_whose_job_was_cancelled_while_it_slept_publishes_nothing(
     assert _everything(bench) == before
 
 
-@pytest.mark.parametrize("place", ["shard-sealed", "artifact-sealed"])
+@pytest.mark.parametrize(
+    "place", [pytest.param("shard-sealed", marks=pytest.mark.long), "artifact-sealed"]
+)
 def test_a_worker_that_slept_past_its_lease_changes_nothing(
     workshop: Workshop, bench: Bench, place: str
 ) -> None:
@@ -57,6 +60,7 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(
     assert _finished_once(bench)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["shard-sealed", "artifact-renamed"])
 def test_a_worker_that_sleeps_under_its_controller_is_ended_and_its_job_done_by_another(
     workshop: Workshop, bench: Bench, place: str
@@ -77,6 +81,7 @@ def test_a_worker_that_sleeps_under_its_controller_is_ended_and_its_job_done_by_
     assert payloads(bench.state).items() <= workshop.expected.items()
 
 
+@pytest.mark.long
 def test_a_run_that_stands_by_takes_over_when_the_stopped_controller_dies(
     workshop: Workshop, bench: Bench
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.canonical import digest as digest_of
 from loopscope.specs.keys import Key
-from loopscope.specs.kinds import ExperimentSpec
+from loopscope.specs.kinds.experiment import ExperimentSpec
 from loopscope.specs.status import ArtifactReference, Condition, Status
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects

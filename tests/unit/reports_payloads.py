@@ -101,6 +101,19 @@ class Sizes:
     openings: int = 3
 
 
+def save_sparse(activations: np.ndarray, path: Path) -> None:
+    """Write [prompts, latents] as ``activations.safetensors`` holds it, row after row."""
+    row, column = np.nonzero(activations)
+    counts = np.bincount(row, minlength=len(activations))
+    tensors = {
+        "indptr": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "indices": column.astype(np.int32),
+        "values": activations[row, column].astype(np.float32),
+        "shape": np.array(activations.shape, dtype=np.int64),
+    }
+    save_file(tensors, path)
+
+
 class Payloads:
     """The numbers behind all artifacts: planted concept latents 0 to 2, fine latents near them."""
 
@@ -174,7 +187,7 @@ class Payloads:
         table(out, FEATURES, **self.features[side])
         table(out, PROMPTS, **self.prompts, split=["discover"] * len(self.target))
         activations = getattr(self, side)
-        save_file({"shape": np.asarray(activations.shape)}, out / "activations.safetensors")
+        save_sparse(activations, out / "activations.safetensors")
         alive = int((activations > 0).any(axis=0).sum())
         return {
             "l0": 9.5,

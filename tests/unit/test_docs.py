@@ -206,6 +206,18 @@ def test_every_page_is_listed_where_its_readers_look():
     assert set(ROOT.glob("*.md")) - listed == set()
 
 
+def test_what_make_test_leaves_out_as_long_another_target_runs():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "-m 'not long'" in makefile.split("\ntest: lint\n")[1].split("\n\n")[0]
+    assert makefile.split("\nchaos-test:")[1].split("\n\n")[0].endswith(" -q tests/chaos")
+    marked = {
+        file.parent.name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        if "mark." + "long" in file.read_text(encoding="utf-8")
+    }
+    assert marked == {"chaos"}, "make chaos-test runs all of that folder"
+
+
 HOUSE = {
     "generation", "resource version", "condition", "finalizer", "owner", "field manager",
     "server-side apply", "admission", "leader election", "resync", "reclaim", "quarantine",

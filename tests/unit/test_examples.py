@@ -2,6 +2,7 @@
 
 import importlib.util
 import socket
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,14 @@ def name_of(file):
     return f"{file.parent.name}/{file.stem}"
 
 
-def spec_of(file):
+@cache
+def loaded(file):
     (item,) = load_admitted(file, root_of(file, None))
-    return item.manifest.canonical_spec()
+    return item.manifest
+
+
+def spec_of(file):
+    return loaded(file).canonical_spec()
 
 
 def studies():
@@ -70,7 +76,7 @@ def test_the_sweep_stands_for_eight_experiments_of_four_captures():
 
 
 def test_no_two_examples_share_a_name():
-    names = [load_admitted(file, root_of(file, None))[0].manifest.key for file in FILES]
+    names = [loaded(file).key for file in FILES]
     assert len(set(names)) == len(names)
 
 

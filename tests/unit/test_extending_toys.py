@@ -177,7 +177,7 @@ from dataclasses import replace
 from pathlib import Path
 import pandas
 import loopscope.specs
-from loopscope.specs.kinds import SteeringSpec
+from loopscope.specs.kinds.steering import SteeringSpec
 from loopscope.specs.outcomes import asked_of_outcomes
 from loopscope.worker.stages.steering.outcomes.measures import measured
 from loopscope.worker.stages.steering.tables import write_results

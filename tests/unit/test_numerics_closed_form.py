@@ -15,9 +15,9 @@ from loopscope.numerics.steering.budget import solve_strengths
 from loopscope.numerics.steering.generation import generate
 from loopscope.numerics.steering.intervention import Intervention
 from loopscope.numerics.steering.passes import steered_states
-from loopscope.numerics.steering.scores import next_token_kl
 from loopscope.numerics.steering.shift import token_shifts
 from tests.drawn import assert_drawn_alike
+from tests.every_position import next_token_kl
 from tests.toy_model import toy_model
 
 PLACE = HookPlace(0, "resid_post")

@@ -17,8 +17,8 @@ from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.numerics.steering.generation import generate
 from loopscope.numerics.steering.intervention import Ablation, Intervention, LatentReader
 from loopscope.numerics.steering.passes import steered_states
-from loopscope.numerics.steering.scores import loss_rise, next_token_kl
 from tests.drawn import assert_drawn_alike, next_logits
+from tests.every_position import loss_rise, next_token_kl
 from tests.toy_model import toy_model
 
 BOS, VOCABULARY, WIDTH, LATENTS = 0, 7, 6, 4

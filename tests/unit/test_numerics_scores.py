@@ -14,10 +14,9 @@ from loopscope.numerics.steering.intervention import Intervention
 from loopscope.numerics.steering.passes import steered_states
 from loopscope.numerics.steering.scores import (
     kl_of_states,
-    loss_rise,
-    next_token_kl,
     token_nll,
 )
+from tests.every_position import loss_rise, next_token_kl
 
 PLACE = HookPlace(1, "resid_post")
 

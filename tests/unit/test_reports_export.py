@@ -12,7 +12,7 @@ from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.capture import NORMS
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
-from loopscope.specs.kinds import ExperimentSpec
+from loopscope.specs.kinds.experiment import ExperimentSpec
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.views.experiment import ExperimentView, StageView
@@ -22,7 +22,8 @@ from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE, Payloads
 
 OUTSIDE_ARTIFACTS = {
-    "spec.yaml", "status.json", "report.html", "features_coarse.parquet", "features_fine.parquet",
+    "spec.yaml", "status.json", "report.html", "report-static.html",
+    "features_coarse.parquet", "features_fine.parquet",
     *(f"manifests/{name}.json" for name in ("capture", "coarse", "fine", "mapping", "steering")),
 }  # fmt: skip
 BUNDLED = {

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -11,9 +14,11 @@ import pytest
 
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.samples import marked
+from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.story import assay_sentence
 from loopscope.reports.page.writing import write_report
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.artifacts.decomposition import PROMPTS
 from loopscope.specs.keys import Key
 from loopscope.specs.lexicon import lexicon_pattern
 from loopscope.specs.status import Condition, Status
@@ -54,10 +59,87 @@ def page(case):
     return render_report(ExperimentView.load(*case))
 
 
-def test_the_page_loads_nothing_and_runs_nothing(page):
+def scripts(page: str) -> list[tuple[str, str]]:
+    """Return attributes and content of every script element."""
+    return re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+
+
+def policy(page: str) -> dict[str, list[str]]:
+    (content,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    rules = (rule.split() for rule in html.unescape(content).split(";"))
+    return {name: values for name, *values in rules}
+
+
+def test_one_script_may_run_and_the_policy_names_its_hash(page):
+    (attributes, _), (none, script) = scripts(page)
+    assert attributes == ' type="application/json" id="explore-data"', "data, which never runs"
+    assert none == ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = policy(page)
+    assert rules["script-src"] == [f"'sha256-{digest}'"]
+    assert rules["default-src"] == ["'none'"]
+    assert set(rules) == {
+        *("default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"),
+        "require-trusted-types-for",
+    }
+    assert rules["img-src"] == ["data:"]
+
+
+def test_the_script_computes_no_code_and_asks_nothing_of_a_network(page):
+    script = scripts(page)[1][1]
+    for word in ("eval", "Function(", "fetch", "XMLHttpRequest", "innerHTML", "import("):
+        assert word not in script
+    namespace = "http://www.w3.org/2000/svg"
+    assert re.findall(r"\w+://[^\"]*", script) == [namespace]
+
+
+def test_the_static_page_says_the_same_without_any_script(case, page):
+    static = render_report(ExperimentView.load(*case), explorable=False)
+    assert scripts(static) == []
+    assert "script-src" not in policy(static)
+    assert policy(static)["default-src"] == ["'none'"]
+    body = page[page.index("<body>") : page.index("<script")]
+    assert body.rstrip() == static[static.index("<body>") : static.index("</body>")].rstrip()
+
+
+def test_every_place_in_the_page_that_a_link_names_is_there(page):
+    elements = parsed(page)
+    names = {a["id"] for _, a in elements.found if "id" in a}
+    links = {a["href"][1:] for tag, a in elements.found if tag == "a"}
+    assert links <= names
+    assert {link for link in links if link.startswith("latent=")}
+
+
+def test_the_page_says_what_a_latent_fires_on(case, page):
+    view = ExperimentView.load(*case)
+    shown = latents(view)
+    first = shown.shown[0]
+    assert first.role.startswith("anchor")
+    strengths = [fired.activation for fired in first.top]
+    assert strengths == sorted(strengths, reverse=True)
+    assert first.top[0].share == 1.0
+    matrix = Payloads(Sizes(), dict(view.experiment.spec)).coarse[:, first.latent]
+    assert strengths[0] == pytest.approx(float(matrix.max()))
+    fires = {condition: n for condition, n, _ in first.fires}
+    assert sum(fires.values()) == int((matrix > 0).sum())
+    assert f'id="latent=coarse/{first.latent}"' in page
+
+
+def test_prompts_on_which_both_fire_are_those_with_the_largest_product(case):
+    view = ExperimentView.load(*case)
+    payloads = Payloads(Sizes(), dict(view.experiment.spec))
+    texts = view.prompts.table(PROMPTS)["text"].tolist()
+    for coarse, fine, found in latents(view).both:
+        together = payloads.coarse[:, coarse] * payloads.fine[:, fine]
+        assert len(found) == min(3, int((together > 0).sum()))
+        if found:
+            assert together[texts.index(found[0])] == together.max()
+
+
+def test_the_page_loads_nothing_and_runs_no_attribute(page):
     elements = parsed(page)
     tags = {tag for tag, _ in elements.found}
-    assert not tags & {"script", "img", "iframe", "link", "object", "embed", "form", "base"}
+    assert not tags & {"img", "iframe", "link", "object", "embed", "form", "base"}
     for _, attributes in elements.found:
         assert not {name for name in attributes if name.startswith("on")} - {"on"}
         assert not attributes.get("href", "#").startswith(("http", "//", "javascript"))
@@ -65,11 +147,10 @@ def test_the_page_loads_nothing_and_runs_nothing(page):
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
-    assert "default-src 'none'" in page
 
 
 def test_hostile_prompts_openings_and_samples_show_as_text(page):
-    assert "<script" not in page
+    assert len(scripts(page)) == page.count("<script") == 2
     assert "<img" not in page
     elements = parsed(page)
     shown = "".join(elements.text)
@@ -105,8 +186,11 @@ def test_the_page_says_how_many_active_latents_lie_within_rounding_of_the_edge(p
 def test_every_section_and_picture_is_there(page):
     sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]
-    assert sections[4:] == ["gate", "steering", "shifts", "samples", "provenance"]
-    assert page.count("<svg") == 2 + 3 + 1 + 1 + 1  # heatmaps, histograms, graph, scatter, arms
+    assert sections[4:] == ["gate", "latents", "steering", "shifts", "samples", "provenance"]
+    densities = page.count("<figcaption>Density</figcaption>")
+    assert densities == page.count('<details id="latent=')
+    # heatmaps, histograms, graph, scatter, arms
+    assert page.count("<svg") == 2 + 3 + 1 + 1 + 1 + densities
     assert "geometric-only: 4 pairs" in page
     assert "0.24" in page
 
@@ -168,7 +252,7 @@ def test_an_experiment_nothing_has_looked_at_yet_has_a_report(tmp_path):
 def test_without_steering_the_report_ends_at_the_mapping(tmp_path):
     page = render_report(ExperimentView.load(*build(tmp_path, steering=False)))
     assert "the spec does not ask for it" in page
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == 7 + page.count("<figcaption>Density</figcaption>")
 
 
 def test_a_steering_that_the_gate_forbade_is_an_answer(tmp_path):

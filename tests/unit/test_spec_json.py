@@ -4,8 +4,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from loopscope.specs import kinds, rules, sources, spec_json, splits
-from loopscope.specs.fields import GroupedTexts, Groups, Texts
+from loopscope.specs import rules, sources, spec_json, splits
+from loopscope.specs.fields import GroupedTexts, Groups, Reference, Texts
+from loopscope.specs.kinds import capture, decomposition, experiment, mapping, steering
 from tests.simulated import experiment_spec, settled_experiment, texts
 from tests.typed_json import ANY_JSON, misfits, required_keys
 
@@ -16,7 +17,7 @@ MODELS = {
     spec_json.TextsJson: Texts,
     spec_json.GroupsJson: Groups,
     spec_json.GroupedTextsJson: GroupedTexts,
-    spec_json.PromptSetsJson: kinds.PromptSets,
+    spec_json.PromptSetsJson: capture.PromptSets,
     spec_json.SplitsJson: splits.Splits,
     spec_json.SelectionJson: rules.Selection,
     spec_json.ExpectedJson: rules.Expected,
@@ -24,14 +25,14 @@ MODELS = {
     spec_json.GateJson: rules.Gate,
     spec_json.SamplingJson: rules.Sampling,
     spec_json.SteeringRulesJson: rules.SteeringRules,
-    spec_json.ReferenceJson: kinds.Reference,
-    spec_json.CaptureJson: kinds.CaptureSpec,
-    spec_json.DecompositionJson: kinds.DecompositionSpec,
-    spec_json.MappingJson: kinds.MappingSpec,
-    spec_json.SteeringJson: kinds.SteeringSpec,
-    spec_json.DictionariesJson: kinds.Dictionaries,
-    spec_json.CalibrationJson: kinds.Calibration,
-    spec_json.ExperimentJson: kinds.ExperimentSpec,
+    spec_json.ReferenceJson: Reference,
+    spec_json.CaptureJson: capture.CaptureSpec,
+    spec_json.DecompositionJson: decomposition.DecompositionSpec,
+    spec_json.MappingJson: mapping.MappingSpec,
+    spec_json.SteeringJson: steering.SteeringSpec,
+    spec_json.DictionariesJson: experiment.Dictionaries,
+    spec_json.CalibrationJson: experiment.Calibration,
+    spec_json.ExperimentJson: experiment.ExperimentSpec,
 }
 BY_KIND = {
     "Experiment": spec_json.ExperimentJson,

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from loopscope.controller.apply.prompts import check_prompts
-from loopscope.specs.kinds import SteeringSpec
+from loopscope.specs.kinds.steering import SteeringSpec
 from loopscope.specs.lexicon import check_apart, lexicon_pattern, mentions
 from tests.simulated import experiment_spec, texts
 

@@ -13,7 +13,9 @@ from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reports.page.provenance import _TITLES
 from loopscope.reports.tables import listing
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.specs.kinds import SPEC_BY_KIND, ExperimentSpec, Reference
+from loopscope.specs.fields import Reference
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.kinds.experiment import ExperimentSpec
 from loopscope.specs.pipeline import (
     NODE_NAMES,
     NODES,

@@ -4,7 +4,8 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from loopscope.specs.kinds import SPEC_BY_KIND, SteeringSpec
+from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.kinds.steering import SteeringSpec
 from loopscope.specs.rules import Arm, Gate, MappingRules, Sampling, Selection
 from loopscope.specs.sources import Dictionary, ModelSource
 from tests.simulated import canonical, experiment_spec, texts

@@ -7,7 +7,7 @@ import yaml
 
 from loopscope.specs import sweep
 from loopscope.specs.errors import InvalidSpec
-from loopscope.specs.kinds import ExperimentSpec
+from loopscope.specs.kinds.experiment import ExperimentSpec
 from loopscope.specs.yaml.loading import load_path
 from tests.simulated import experiment_spec
 

@@ -10,9 +10,11 @@ from loopscope.controller.plan import cached
 from loopscope.controller.sources.folder_source import RESCAN_SECONDS, FolderSource
 from loopscope.reconcilers import experiment as reconciler
 from loopscope.specs import actions, former_defaults
-from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES, revision_words
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.merging import asked_fields, leaves
+from loopscope.specs.outcomes import OUTCOMES
+from loopscope.specs.revisions import revision_words, revisions_of
 from loopscope.specs.splits import Splits
 from loopscope.state.db import applied, objects
 from tests.simulated import Simulation, experiment_spec
@@ -127,6 +129,31 @@ def test_confirmed_it_runs_once_and_rests_on_the_rules_of_now(
     assert loopscope("apply", "-f", path) == (0, "experiment/x unchanged\n", "")
     assert planned(loopscope, path)[0]["needsConfirmation"] is False
     assert settled.resync() == []
+
+
+def test_an_outcome_that_is_measured_another_way_runs_nothing_until_somebody_confirms(
+    loopscope, experiment, settled, upgrade, monkeypatch
+):
+    path, before = experiment(with_steering), settled.get("x-steering")
+    for revision, words in ((2, "1 -> 2: counts twice"), (3, "2 -> 3: counts once")):
+        notes = {revision: words.partition(": ")[2]}
+        newer = replace(OUTCOMES["lexicon"], revision=revision, notes=notes)
+        monkeypatch.setitem(OUTCOMES, "lexicon", newer)
+        upgrade()
+        assert after_upgrade(settled) == []
+        record = settled.get("x-steering")
+        assert record.ready and record.status.artifact == before.status.artifact
+        assert f"outcome lexicon revision {words}" in rules(settled, "x-steering")
+        assert rules(settled, "x-mapping") is None
+        stages = planned(loopscope, path)[1]
+        assert stages["x-steering"]["ruleChanged"] == f"outcome lexicon revision {words}"
+        assert stages["x-mapping"]["state"] == "cached"
+        assert loopscope("apply", "-f", path)[0] == 1
+        assert loopscope("apply", "-f", path, "--confirm")[0] == 0
+        assert settled.settle() == ["steering"]
+        before = settled.get("x-steering")
+        assert before.ready and rules(settled, "x-steering") is None
+        assert settled.resync() == []
 
 
 def test_a_file_that_did_not_change_asks_also_once_a_controller_has_seen_everything(
@@ -448,12 +475,23 @@ def test_every_revision_of_now_and_later_says_what_it_changed():
         assert CODE_REVISIONS[stage] in REVISION_NOTES[stage] or CODE_REVISIONS[stage] <= 2
         told = sorted(REVISION_NOTES[stage])
         assert told == list(range(told[0], told[-1] + 1)), "no revision is left out"
+    for outcome in OUTCOMES.values():
+        assert sorted(outcome.notes) == list(range(2, outcome.revision + 1))
 
 
 def test_revision_words_join_what_each_step_changed(monkeypatch):
     monkeypatch.setitem(actions.CODE_REVISIONS, "mapping", 5)
     monkeypatch.setitem(actions.REVISION_NOTES, "mapping", {4: "one thing", 5: "another"})
     assert revision_words("mapping", 3) == "mapping revision 3 -> 5: one thing; another"
+
+
+def test_a_manifest_names_the_rules_that_made_it():
+    counted = {"lexicon": "3 texts", "lexiconRevision": 4, "hook": "blocks.1.hook_resid_post"}
+    manifest = {"stage": "steering", "codeRevision": 7, "inputs": counted}
+    assert revisions_of(manifest) == {"steering": 7, "outcome lexicon": 4}
+    del counted["lexiconRevision"]
+    assert revisions_of(manifest)["outcome lexicon"] == 1, "made before revisions were counted"
+    assert revisions_of({**manifest, "stage": "mapping"}) == {"mapping": 7}
 
 
 # -- going back: an older Loopscope over a state of this schema ------------------------------

@@ -17,7 +17,7 @@ from loopscope.reconcilers.references import input_references
 from loopscope.specs import actions
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.specs.kinds import CaptureSpec
+from loopscope.specs.kinds.capture import CaptureSpec
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure

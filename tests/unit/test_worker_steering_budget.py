@@ -13,12 +13,12 @@ from loopscope.numerics.model.hooks import HookPlace
 from loopscope.numerics.statistics.sampling import SamplingRule
 from loopscope.numerics.steering.fixed_text import hashed_order, hashed_positions
 from loopscope.numerics.steering.intervention import Intervention
-from loopscope.numerics.steering.scores import loss_rise, next_token_kl
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.arms import matched_latents
 from loopscope.worker.stages.steering.cells import Cell
 from loopscope.worker.stages.steering.run import prepare
 from tests.drawn import assert_drawn_alike, next_logits
+from tests.every_position import loss_rise, next_token_kl
 from tests.stage_world import (
     CONCEPT_LATENT,
     contents,
@@ -173,7 +173,7 @@ def test_a_budget_out_of_reach_leaves_its_cell_out_with_the_reason(steering_worl
     assert verdict["estimate"] is not None
 
 
-def test_a_budget_below_what_clearing_alone_brings_is_missing_and_says_so(steering_world):
+def test_a_budget_below_what_ablating_alone_brings_is_missing_and_says_so(steering_world):
     payload = budget_payload(method="clamp", strengths=[1e-5, 1.0])
     folder, _ = steering_world.run(steering, payload)
     arms = table(folder / "arms.parquet")
@@ -181,7 +181,7 @@ def test_a_budget_below_what_clearing_alone_brings_is_missing_and_says_so(steeri
     missing = json.loads((folder / "verdict.json").read_text())["missing"]
     for arm in ("coarse", "fine", "multi"):
         assert (arm, 1e-5) not in reached
-        assert missing[f"{arm} at 1e-05"].startswith("clearing its latents alone brings")
+        assert missing[f"{arm} at 1e-05"].startswith("ablating its latents alone brings")
         assert "so no norm brings 1e-05" in missing[f"{arm} at 1e-05"]
     assert ("random-0", 1e-5) in reached
     passes = {call[1] for call in steering_world.calls if call[0] == "MatchingBudgets"}

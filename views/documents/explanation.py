@@ -30,7 +30,7 @@ class LinkDocument(TypedDict):
     digest: str | None
     upstream: Mapping[str, str]
     job: LinkJobDocument | None
-    condition: ConditionJson | None
+    condition: ConditionJson[float] | None
 
 
 class ExplanationDocument(TypedDict):

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
-from loopscope.specs.status import ArtifactJson
+from loopscope.specs.status import ConditionJson, StatusJson
 from loopscope.specs.texts import NAMING_FIELDS
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import iso
 
 _MACHINE = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
 """Annotations that describe this machine, not the object."""
+StatusDocument = StatusJson[str | None]
+"""A status with dates."""
 
 
 class OwnerDocument(TypedDict):
@@ -39,28 +41,6 @@ class Metadata(TypedDict):
     deletionTimestamp: NotRequired[str | None]
     finalizers: NotRequired[list[str]]
     ownerReferences: NotRequired[list[OwnerDocument]]
-
-
-class ConditionDocument(TypedDict):
-    """One thing that was observed of an object."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-    observedGeneration: int
-    lastTransitionTime: str | None
-
-
-class StatusDocument(TypedDict):
-    """The status of an object; summary and inputs are those of its kind."""
-
-    observedGeneration: int
-    conditions: list[ConditionDocument]
-    summary: Mapping[str, Any]
-    inputs: Mapping[str, Any]
-    artifact: ArtifactJson | None
-    madeFor: NotRequired[str]
 
 
 class ObjectDocument(TypedDict):
@@ -172,7 +152,7 @@ def _metadata(record: ObjectRecord) -> Metadata:
 
 def _status(record: ObjectRecord) -> StatusDocument:
     status = record.status.to_json()
-    conditions: list[ConditionDocument] = [
+    conditions: list[ConditionJson[str | None]] = [
         {**one, "lastTransitionTime": iso(one["lastTransitionTime"])}
         for one in status["conditions"]
     ]

@@ -48,6 +48,8 @@ def decomposition_graph(anchors: list[GraphAnchor]) -> Markup:
                 f"r {decimal(pair.correlation, 3)}, {pair.reading}",
                 d=f"M{start} C{middle},{y_anchor:.1f} {middle},{y_fine:.1f} {end}",
                 css=f"edge {reading_class(pair.reading)}",
+                data_coarse=str(anchor.coarse),
+                data_fine=str(pair.fine),
                 stroke_width=1 + 8 * max(0.0, float(pair.cosine)),
             )
     labelled: set[int] = set()
@@ -88,16 +90,19 @@ def _places(
 
 
 def _anchor(canvas: Canvas, anchor: GraphAnchor, y: float) -> None:
-    canvas.add("circle", cx=LEFT, cy=y, r=8, css="node coarse" if anchor.passes else "node")
-    canvas.text(LEFT - 16, y, f"C-{anchor.coarse}", "label strong", text_anchor="end")
+    latent, css = str(anchor.coarse), "node coarse" if anchor.passes else "node"
+    canvas.add("circle", cx=LEFT, cy=y, r=8, css=css, data_coarse=latent)
+    name = f"C-{latent}"
+    canvas.text(LEFT - 16, y, name, "label strong", text_anchor="end", data_coarse=latent)
     facts = (
         f"sel {decimal(anchor.selectivity)}, fires {decimal(100 * anchor.firing_rate_target, 0)} %"
     )
-    canvas.text(LEFT - 16, y + 14, facts, "tick", text_anchor="end")
+    canvas.text(LEFT - 16, y + 14, facts, "tick", text_anchor="end", data_coarse=latent)
 
 
 def _child(canvas: Canvas, pair: pandas.Series, y: float) -> None:
-    canvas.add("circle", cx=RIGHT, cy=y, r=5, css=f"node {reading_class(pair.reading)}")
-    canvas.text(RIGHT + 12, y + 4, f"F-{pair.fine}", "label")
+    latent, css = str(pair.fine), f"node {reading_class(pair.reading)}"
+    canvas.add("circle", cx=RIGHT, cy=y, r=5, css=css, data_fine=latent)
+    canvas.text(RIGHT + 12, y + 4, f"F-{latent}", "label", data_fine=latent)
     facts = f"cosine {decimal(pair.cosine)}, r {decimal(pair.correlation)}, {pair.reading}"
-    canvas.text(RIGHT + 82, y + 4, facts, "tick")
+    canvas.text(RIGHT + 82, y + 4, facts, "tick", data_fine=latent)

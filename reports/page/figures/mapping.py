@@ -94,6 +94,8 @@ def pair_scatter(pairs: pandas.DataFrame, rules: Mapping[str, Any], empty_corner
             cy=400 if unseen else frame.y(row.correlation),
             r=4.5,
             css=f"dot {reading_class(row.reading)}",
+            data_coarse=str(row.coarse),
+            data_fine=str(row.fine),
         )
     if len(seen) < len(pairs):
         canvas.text(52, 422, "unobserved (the fine latent fires on no prompt: no r)", "tick")
@@ -112,13 +114,16 @@ def heatmap(pairs: pandas.DataFrame, column: str, name: str) -> Markup:
     for place, fine in enumerate(fines):
         x = left + cell * place + cell / 2
         turn = f"rotate(-50 {x:.1f} {top - 8})"
-        canvas.text(x, top - 8, f"F-{fine}", "tick", transform=turn)
+        canvas.text(x, top - 8, f"F-{fine}", "tick", transform=turn, data_fine=str(fine))
     for line, coarse in enumerate(anchors):
         y = top + 30 * line
-        canvas.text(left - 8, y + 19, f"C-{coarse}", "label", text_anchor="end")
+        latent = str(coarse)
+        place_of = {"text_anchor": "end", "data_coarse": latent}
+        canvas.text(left - 8, y + 19, f"C-{latent}", "label", **place_of)
         for place, fine in enumerate(fines):
             value = values.get((coarse, fine))
-            _cell(canvas, left + cell * place, y, value, f"C-{coarse}, F-{fine}: {name}")
+            x, tip = left + cell * place, f"C-{coarse}, F-{fine}: {name}"
+            _cell(canvas, x, y, value, tip, data_coarse=str(coarse), data_fine=str(fine))
     return canvas.picture()
 
 
@@ -137,7 +142,9 @@ def reading_class(reading: str) -> str:
     return f"reading-{reading}" if reading in READINGS else "reading-unrelated"
 
 
-def _cell(canvas: Canvas, x: float, y: float, value: float | None, tip: str) -> None:
+def _cell(
+    canvas: Canvas, x: float, y: float, value: float | None, tip: str, **latents: str
+) -> None:
     if value is None:
         canvas.add(
             "rect",
@@ -147,6 +154,7 @@ def _cell(canvas: Canvas, x: float, y: float, value: float | None, tip: str) -> 
             width=38,
             height=28,
             css="blank",
+            **latents,
         )
         return
     unseen = is_missing(value)
@@ -161,11 +169,11 @@ def _cell(canvas: Canvas, x: float, y: float, value: float | None, tip: str) -> 
         height=28,
         css=css,
         fill_opacity=None if unseen else float(strength),
+        **latents,
     )
     words = MISSING if unseen else decimal(value, 2)
-    canvas.text(
-        x + 20, y + 19, words, "cell on" if strength > 0.85 else "cell", text_anchor="middle"
-    )
+    css = "cell on" if strength > 0.85 else "cell"
+    canvas.text(x + 20, y + 19, words, css, text_anchor="middle", **latents)
 
 
 def _range(values: pandas.Series, low: float, high: float) -> tuple[float, float]:

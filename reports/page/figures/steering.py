@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas
@@ -21,6 +22,25 @@ from loopscope.views.numbers import decimal, interval, percent
 
 LEFT, TOP, RIGHT, BOTTOM = 58.0, 34.0, 640.0, 344.0
 LINE = 13.0
+CHARACTER = 7.5
+
+
+@dataclass(frozen=True)
+class Label:
+    """An arm's name, from ``x`` on; ``y`` is its foot, and ``to`` where what it fills ends."""
+
+    x: float
+    y: float
+    name: str
+    to: float | None = None
+
+    def overlaps(self, other: Label) -> bool:
+        """Whether both would be written over one another."""
+        return abs(self.y - other.y) < LINE and self.x < other._right and other.x < self._right
+
+    @property
+    def _right(self) -> float:
+        return self.x + CHARACTER * len(self.name) if self.to is None else self.to
 
 
 def concept_against_kl(arms: pandas.DataFrame) -> Markup:
@@ -46,14 +66,16 @@ def concept_against_kl(arms: pandas.DataFrame) -> Markup:
     up = ticks(0, 1, 5)
     frame.y_axis(up, [percent(v, 0) for v in up], "texts with a lexicon word")
     frame.x_axis(marks, [compact(v) for v in marks], "next-token KL on neutral text, nats (log)")
+    taken: list[Label] = []
     for row in arms[arms["arm"] == "none"].itertuples():
         height = frame.y(row.concept_rate)
         canvas.line(LEFT, height, RIGHT, height, "arm-line arm-none", stroke_dasharray="5 4")
         canvas.text(RIGHT + 6, height + 4, "none", "label arm-none")
-    labels: list[tuple[float, float, str]] = []
+        taken.append(Label(LEFT, height + 8, "none", to=canvas.width))  # and its line
+    labels: list[Label] = []
     for arm, rows in steered.groupby("arm", sort=False):
         labels.append(_arm(frame, str(arm), rows.sort_values("strength")))
-    _labels(canvas, labels)
+    _labels(canvas, labels, taken)
     return canvas.picture()
 
 
@@ -63,7 +85,7 @@ def arm_class(arm: str) -> str:
     return f"arm-{kind}" if kind in ("none", "coarse", "fine", "multi", "random") else "arm-other"
 
 
-def _arm(frame: Frame, arm: str, rows: pandas.DataFrame) -> tuple[float, float, str]:
+def _arm(frame: Frame, arm: str, rows: pandas.DataFrame) -> Label:
     css = arm_class(arm)
     line = [(frame.x(row.kl), frame.y(row.concept_rate)) for row in rows.itertuples()]
     frame.canvas.add("polyline", points=points(line), css=f"arm-line {css}")
@@ -73,26 +95,26 @@ def _arm(frame: Frame, arm: str, rows: pandas.DataFrame) -> tuple[float, float, 
         )
         frame.canvas.add("circle", tip=_tip(row), cx=x, cy=y, r=5, css=f"dot {css}")
     x, y = line[-1]
-    return x, y, arm
+    return Label(x + 10, y, arm)
 
 
-def _labels(canvas: Canvas, labels: list[tuple[float, float, str]]) -> None:
-    """Write each arm's name beside its last point, moved apart where two would overlap.
+def _labels(canvas: Canvas, labels: list[Label], taken: list[Label]) -> None:
+    """Write each arm's name beside its last point, moved up where it would overlap another one.
 
-    The random draws share one colour and one name, beside the highest of them.
+    ``taken`` are the names that are written already. The random draws share one colour and one
+    name, beside the highest of them.
     """
-    taken: list[float] = []
-    named: set[str] = set()
-    for x, y, arm in sorted(labels, key=lambda label: label[1]):
-        name = "random draws" if arm.startswith("random-") else arm
-        if name in named:
-            continue
-        named.add(name)
-        height = min(y, BOTTOM - 14)
-        while any(abs(height - other) < LINE for other in taken):
-            height -= 1
-        taken.append(height)
-        canvas.text(x + 10, height - 4, name, f"label strong {arm_class(arm)}")
+    highest: dict[str, Label] = {}
+    for label in sorted(labels, key=lambda label: label.y):
+        name = "random draws" if label.name.startswith("random-") else label.name
+        highest.setdefault(name, replace(label, name=name))
+    for label in reversed(highest.values()):
+        placed = replace(label, y=min(label.y, BOTTOM - 14))
+        while any(placed.overlaps(other) for other in taken):
+            placed = replace(placed, y=placed.y - 1)
+        taken.append(placed)
+        css = arm_class("random-0" if label.name == "random draws" else label.name)
+        canvas.text(placed.x, placed.y - 4, placed.name, f"label strong {css}")
 
 
 def _tip(row: Any) -> str:

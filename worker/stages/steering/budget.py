@@ -62,7 +62,7 @@ def choose_cells(run: SteeringRun, texts: NeutralTexts) -> Chosen:
 def _why_missing(cell: Cell, floor: float, unit: str) -> str:
     if floor >= cell.strength:
         return (
-            f"clearing its latents alone brings {floor:.3g} nats of {unit}, so no norm brings "
+            f"ablating its latents alone brings {floor:.3g} nats of {unit}, so no norm brings "
             f"{cell.strength:g}"
         )
     return f"no norm brings this {unit}"

@@ -1,0 +1,103 @@
+"""Experiment: all stages in one spec, from two prompt sets to a verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from pydantic import Field, model_validator
+
+from loopscope.specs.fields import HookName, Spec, Texts, Unit, normalised
+from loopscope.specs.kinds.capture import Positions, PromptSets
+from loopscope.specs.kinds.decomposition import Aggregation
+from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
+from loopscope.specs.sources import Dictionary, Model
+from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
+from loopscope.specs.splits import Splits, check_prompts, labelled
+from loopscope.specs.sweep import Matrix
+
+
+class Dictionaries(Spec):
+    """The two resolutions."""
+
+    coarse: Dictionary
+    """The dictionary with fewer latents."""
+    fine: Dictionary
+    """The dictionary with more latents."""
+
+
+class Calibration(Spec):
+    """A blocking check of both dictionaries on text on which they were measured before.
+
+    A dictionary for another model, hook or scale reconstructs badly or fires too often.
+    """
+
+    text: Texts | None = None
+    """Ordinary text, one sequence per line; all its tokens but BOS count. A text over ``maxTokens``
+    is read in pieces. Default: 106 lines of English that come with Loopscope."""
+    coarse: Expected
+    """Ranges for the coarse dictionary."""
+    fine: Expected
+    """Ranges for the fine dictionary."""
+
+
+class ExperimentSpec(Spec):
+    """The whole experiment, from two prompt sets to a verdict on steering."""
+
+    model: Model
+    """The language model."""
+    hook: HookName
+    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    prompts: PromptSets
+    """Target and neutral prompts."""
+    positions: Positions = "last"
+    """Keep the last token of each prompt, or all tokens (BOS never)."""
+    aggregation: Aggregation = "last"
+    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
+    max_tokens: Annotated[int, Field(ge=2, le=8192), Unit("tokens")] = 128
+    """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
+    splits: Splits = Splits()
+    """Which texts choose latents and strengths, and which only test."""
+    dictionaries: Dictionaries
+    """The coarse and the fine sparse autoencoder."""
+    calibration: Calibration | None = None
+    """What the dictionaries must do on ordinary text before anything is believed."""
+    selection: Selection = Selection()
+    """Which latents are candidates for the concept."""
+    mapping: MappingRules = MappingRules()
+    """When a fine latent belongs to a coarse one."""
+    gate: Gate = Gate()
+    """When the pair of dictionaries counts as resolving the concept further."""
+    steering: SteeringRules | None = None
+    """How to steer; leave out to stop after the mapping."""
+    matrix: Matrix | None = None
+    """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
+    (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
+    ``<name>-<value>-<value>``, values in the order of their axes' names."""
+
+    @model_validator(mode="after")
+    def _aggregation_fits_positions(self) -> ExperimentSpec:
+        if self.aggregation != "last" and self.positions != "all":
+            raise ValueError(f"aggregation {self.aggregation} needs positions: all")
+        return self
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ExperimentSpec:
+        check_prompts(self.splits, cast(PromptSetsJson, self.prompts.canonical()))
+        if self.steering is not None:
+            self.splits.check_openings(
+                labelled(cast(GroupedTextsJson, self.steering.prompts.canonical()))
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _openings_are_new(self) -> ExperimentSpec:
+        """A text that chose the latents would not be a new text to score them on."""
+        openings = self.steering.prompts.texts if self.steering is not None else ()
+        prompts = {normalised(t) for texts in self.prompts.conditions.values() for t in texts}
+        both = {normalised(text) for text in openings} & prompts
+        if both:
+            raise ValueError(
+                f"{len(both)} openings of steering are prompts as well, for example "
+                f"{min(both)!r}; use texts that chose nothing"
+            )
+        return self
