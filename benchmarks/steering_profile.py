@@ -34,7 +34,7 @@ class Phases:
     """Seconds [processor, wall] of each phase, from one report to the next."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
-    _phase: str = "Preparing"
+    _phase: str = "LoadingModel"
     _at: tuple[float, float] = field(default_factory=lambda: (time.process_time(), time.time()))
 
     def __call__(self, phase: str, *_numbers: object) -> None:

@@ -20,6 +20,8 @@ TOKENS_PER_BLOCK = ((48, 4_096), (96, 2_048), (384, 1_024))
 """(most rows, tokens of a block): buffer and weights stay in a cache of 1 MiB a core. Constants by
 shape: a worker that measured for itself would write other last digits than its neighbour."""
 TOKENS_PER_BLOCK_MIN = 512
+ROUGH_TOKENS_PER_BLOCK = 4_096
+"""The same in bfloat16, where a block of 1,024 spends more on the many small steps around it."""
 GROUP = 32
 """Tokens that are looked at one by one only where the largest of them counts."""
 
@@ -211,9 +213,8 @@ class LargestLogits:
 
     def _roughly(self, rough: Rough, hidden: Tensor, found: _Candidates) -> None:
         slack, columns = rough.slack(hidden), hidden.bfloat16().T
-        size = tokens_per_block(len(hidden))
-        for start in range(0, self.head.vocabulary, size):
-            products = rough.weight[start : start + size] @ columns
+        for start in range(0, self.head.vocabulary, ROUGH_TOKENS_PER_BLOCK):
+            products = rough.weight[start : start + ROUGH_TOKENS_PER_BLOCK] @ columns
             first, last = start // GROUP, -(-(start + len(products)) // GROUP)
             found.add(start, products, slack[first:last])
 

@@ -17,6 +17,7 @@ VOCABULARY = 1_003
 def small_blocks(monkeypatch):
     monkeypatch.setattr(logits, "TOKENS_PER_BLOCK", ((4, 96), (10, 64)))
     monkeypatch.setattr(logits, "TOKENS_PER_BLOCK_MIN", 32)
+    monkeypatch.setattr(logits, "ROUGH_TOKENS_PER_BLOCK", 64)
 
 
 def a_head(vocabulary=VOCABULARY, width=24, **changes):
