@@ -48,16 +48,24 @@ references (`captureRef`, `coarseRef`, `fineRef`, `mappingRef`) name objects of 
 Checks that reach across fields, all made before anything is stored:
 
 - `metadata.name` has at most 52 characters, so that the names of the owned objects stay valid.
-- `file` and `texts` exclude one another, and at least one text must be there. Texts are not blank
-  and differ (case and spacing aside); no prompt is in two of the sets target, neutral and
-  hardNegatives, and no opening of an Experiment's steering is a prompt. A text file has at most
-  16 MiB, a YAML file 4 MiB with at most 100,000 values.
+- `file`, `templates` and `texts` exclude one another, and at least one text must be there. Texts
+  are not blank and differ (case and spacing aside; what a table or templates give twice is left out
+  and counted); no prompt is in two of the sets target, neutral and hardNegatives, and no opening of
+  an Experiment's steering is a prompt. A file of texts has at most 16 MiB and a table 1,000,000
+  rows, a YAML file 4 MiB with at most 100,000 values.
+- `column` and `where` belong to a table (`format: csv`, `tsv`, `jsonl` or `parquet`), `lists` to
+  `templates`. A column exists, a filter leaves at least one row, a sample is no larger than what it
+  is drawn from.
 - With a declared `splits.test` above 0 every condition keeps at least 5 prompts on either side;
   `calibrate` needs a declared `test` above 0 and at least 2 openings.
 - A model `source` names exactly one of `package`, `gguf`, `folder`, `hub`; a dictionary either
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
-- `aggregation: max` and `mean` need `positions: all`; `partialCosine` does not exceed `minCosine`;
-  `arms` and `strengths` hold no value twice.
+- `positions: assistant` and `afterTemplate` need `prompts.chat`, the first also `assistantPrefix`,
+  which needs `addGenerationPrompt`; every prompt holds the text of `positions: {{token: …}}`. A
+  chat template that can be read without a network renders the first prompt. `prompts.chat` excludes
+  `steering.systemPrompt`.
+- `aggregation: max` and `mean` need `positions: all` or `assistant`; `partialCosine` does not
+  exceed `minCosine`; `arms` and `strengths` hold no value twice.
 - No word of `lexicon` occurs in an opening, in `neutralText`, in `placeboPrompt` or, in an
   Experiment, in more than 1 % of the neutral prompts; no word counts as lexicon and as `siblings`.
   Without `neutralText` at least 8 packaged texts hold none. `placeboPrompt` needs `systemPrompt`.

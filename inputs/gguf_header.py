@@ -7,6 +7,7 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -30,6 +31,9 @@ _QUANTISED = {
     30: "IQ4_XS", 31: "IQ1_M",
 }  # fmt: skip
 
+Values = dict[str, str | int]
+"""The metadata of a header, as far as it is texts and whole numbers."""
+
 
 @dataclass(frozen=True)
 class GgufFacts:
@@ -50,7 +54,7 @@ def read_gguf_facts(stream: BinaryIO) -> GgufFacts:
     Reads keys only as far as needed: they usually stand before the vocabulary.
     """
     refuse_pointer(stream)
-    values = _metadata(_Cursor(stream))
+    values = _metadata(_Cursor(stream), _enough)
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str):
         raise HeaderError("the GGUF header names no architecture")
@@ -64,6 +68,13 @@ def read_gguf_facts(stream: BinaryIO) -> GgufFacts:
         n_layers if isinstance(n_layers, int) else None,
         _file_type(values.get("general.file_type")),
     )
+
+
+def read_gguf_text(stream: BinaryIO, key: str) -> str | None:
+    """Return the text under a key of a GGUF header, None without one; ``HeaderError`` if bad."""
+    refuse_pointer(stream)
+    found = _metadata(_Cursor(stream), lambda values: key in values).get(key)
+    return found if isinstance(found, str) else None
 
 
 def _file_type(number: str | int | None) -> str | None:
@@ -110,7 +121,7 @@ class _Cursor:
                 raise HeaderError("the vocabulary reaches beyond the GGUF header's end")
 
 
-def _metadata(cursor: _Cursor) -> dict[str, str | int]:
+def _metadata(cursor: _Cursor, enough: Callable[[Values], bool]) -> Values:
     if cursor.take(4) != b"GGUF":
         raise HeaderError("not a GGUF file: it does not start with the letters GGUF")
     version = cursor.number("<I")
@@ -120,18 +131,18 @@ def _metadata(cursor: _Cursor) -> dict[str, str | int]:
     count = cursor.number("<Q")
     if count > KEYS_MAX:
         raise HeaderError(f"the GGUF header claims {count} keys, at most {KEYS_MAX} are read")
-    values: dict[str, str | int] = {}
+    values: Values = {}
     for _ in range(count):
         key = cursor.text()
         value = _value(cursor)
         if value is not None:
             values[key] = value
-        if _enough(values):
+        if enough(values):
             break
     return values
 
 
-def _enough(values: dict[str, str | int]) -> bool:
+def _enough(values: Values) -> bool:
     architecture = values.get("general.architecture")
     wanted = (
         "general.file_type",

@@ -43,7 +43,7 @@ TOKENIZER_FILES = (
     TOKENIZER_CONFIG, SPECIAL_TOKENS, "added_tokens.json",
     "spm.model", "sentencepiece.model", "tiktoken.model", "source.spm", "target.spm", "bpe.codes",
 )  # fmt: skip
-"""What a tokenizer is read from. Chat templates are not: no prompt is put into one."""
+"""What a tokenizer is read from. Not chat templates: where one is used, its text is declared."""
 _VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {
     "vocab.txt", "spm.model", "sentencepiece.model", "tiktoken.model",
 }  # fmt: skip
@@ -62,6 +62,7 @@ class ModelFacts:
     ``ref`` is what a job carries: name, dtype, identity, source, files (name -> sha256).
     ``quantised`` is None for weights as published; otherwise it is how they differ from the
     original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown.
+    ``chat_template`` is there where it was asked for.
     """
 
     ref: ModelReference
@@ -69,6 +70,7 @@ class ModelFacts:
     n_layers: int | None
     architecture: str
     quantised: str | None
+    chat_template: str | None = None
 
 
 def describe_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from loopscope.reconcilers.chat import chat_of
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.stage import resolved_input
@@ -41,6 +42,8 @@ def desired(snapshot: Snapshot) -> Desired:
         "maxTokens": spec["maxTokens"],
         "calibrationText": _calibration_text(spec),
     }
+    if (chat := chat_of(spec["prompts"], facts.get("chat_template"))) is not None:
+        work["chat"] = chat
     declared = {**work, "model": facts["ref"]["identity"]}
     payload: CapturePayload = {**work, "model": facts["ref"]}
     return Wanted(Action("capture", declared, payload), {"model": facts})

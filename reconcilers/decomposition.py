@@ -14,6 +14,7 @@ from loopscope.reconcilers.stage import (
     resolved_input,
 )
 from loopscope.specs.actions import Action
+from loopscope.specs.chat_words import SEVERAL
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
 from loopscope.specs.payloads.observed import ObservedDictionary
@@ -77,7 +78,7 @@ def _mismatch(
 ) -> Blocked | None:
     spec, captured = cast(DecompositionJson, record.spec), cast(CaptureJson, capture.spec)
     aggregation, positions = spec["aggregation"], captured["positions"]
-    if aggregation != "last" and positions != "all":
+    if aggregation != "last" and positions not in SEVERAL:
         return Blocked(
             "InputMismatch",
             f"aggregation {aggregation} needs positions: all, but {capture.key} keeps {positions}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loopscope.specs.canonical import digest
+from loopscope.specs.chat_words import CHAT_TEMPLATE, needs_template
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import LOADED_BY_KIND, NODES, REFERENCE_KINDS, nodes_of
 from loopscope.specs.sweep import cell_names
@@ -48,4 +49,17 @@ def object_references(record: ObjectRecord) -> list[Key]:
 def input_references(record: ObjectRecord) -> list[InputReference]:
     """Return the model or dictionary that an object's spec names."""
     loaded = LOADED_BY_KIND.get(record.key.kind)
-    return [InputReference(loaded, record.spec[loaded])] if loaded else []
+    if loaded is None:
+        return []
+    if loaded == "model":
+        return [model_reference(record.spec["model"], record.spec["prompts"])]
+    return [InputReference(loaded, record.spec[loaded])]
+
+
+def model_reference(model: Mapping[str, object], prompts: Mapping[str, object]) -> InputReference:
+    """Return the reference to the model that reads these prompts.
+
+    A model whose own chat template is used is another reference than the same without.
+    """
+    asked = {CHAT_TEMPLATE: True} if needs_template(prompts) else {}
+    return InputReference("model", {**model, **asked})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from loopscope.reconcilers.chat import chat_of
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
@@ -12,6 +13,7 @@ from loopscope.specs.actions import Action
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
 from loopscope.specs.outcomes import asked_of_outcomes
+from loopscope.specs.payloads.observed import ObservedModel
 from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.payloads.steering import (
     DeclaredSteering,
@@ -20,7 +22,7 @@ from loopscope.specs.payloads.steering import (
     SteeringWork,
 )
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
-from loopscope.specs.spec_json import SteeringJson
+from loopscope.specs.spec_json import CaptureJson, SteeringJson
 from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
@@ -81,7 +83,8 @@ def _wanted(
     mapping: ObjectRecord,
     mapping_artifact: ArtifactRecord,
 ) -> Wanted:
-    model = capture.status.inputs["model"]["ref"]
+    facts = cast(ObservedModel, capture.status.inputs["model"])
+    model = facts["ref"]
     used = mapping.status.inputs
     coarse, fine = _reference(used["coarse"]), _reference(used["fine"])
     work: SteeringWork = {
@@ -91,7 +94,10 @@ def _wanted(
         **asked_of_outcomes(spec),
         "hook": capture.spec["hook"],
     }
-    declared = {
+    sets = cast(CaptureJson, capture.spec)["prompts"]
+    if (chat := chat_of(sets, facts.get("chat_template"))) is not None:
+        work["chat"] = chat
+    declared: dict[str, object] = {
         **work,
         "model": model["identity"],
         "directions": [

@@ -6,7 +6,6 @@ validation context. Without one (objects that come back from the store) nothing 
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
@@ -24,9 +23,11 @@ from pydantic_core import CoreSchema
 
 from loopscope.specs.hooks import HOOK_PATTERN
 from loopscope.specs.json_values import JsonObject
-from loopscope.specs.texts import SOURCE_FIELDS, source_of
+from loopscope.specs.texts import SOURCE_FIELDS, foreign_options, source_of
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import lines_of
+from loopscope.specs.texts.reading import is_readable, is_value_or_values, with_texts
+from loopscope.specs.texts.same import normalised
 from loopscope.specs.texts.source import TextFiles
 
 
@@ -113,6 +114,7 @@ def located(path: str | None, info: ValidationInfo) -> str | None:
 
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
+LIST_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
@@ -148,51 +150,112 @@ class Reference(Spec):
     """The object's name."""
 
 
-class Texts(Spec):
-    """An ordered set of texts: ``file`` (one text per line) or ``texts`` given in place.
+class Sample(Spec):
+    """Some of the texts that were read, chosen by a keyed hash of each text."""
 
-    The lines of ``file`` are embedded in the stored object, so an edit of the file is an edit
-    of the spec.
+    size: Annotated[int, Field(ge=1, le=100_000), Unit("texts")]
+    """How many."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Key of the hash."""
+
+
+class Counted(Spec):
+    """How many texts were read and taken. Written by Loopscope, beside the texts."""
+
+    read: Annotated[int, Field(ge=0), Unit("rows")]
+    """Rows of the table, texts of the templates or lines of the file."""
+    matching: Annotated[int, Field(ge=0), Unit("rows")]
+    """Those that ``where`` leaves."""
+    duplicates: Annotated[int, Field(ge=0), Unit("texts")]
+    """Texts that had come before, case and spacing aside; only the first was taken."""
+    taken: Annotated[int, Field(ge=0), Unit("texts")]
+    """What is left, after the sample."""
+
+
+Value = str | int | float | bool
+ListName = Annotated[str, Field(pattern=LIST_NAME_PATTERN, max_length=63)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Texts(Spec):
+    """An ordered set of texts: from a ``file``, from ``templates``, or ``texts`` given in place.
+
+    What is read is embedded in the stored object, so an edit of the file is an edit of the spec.
     """
 
     model_config = exactly_one(*((name,) for name in SOURCE_FIELDS))
 
     file: str | None = None
-    """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored."""
-    format: Literal["lines"] | None = None
-    """``lines``: take the lines of ``file`` as they stand. Without it a file that is JSON, JSON
-    Lines, a table or the like, by its ending or as a whole, is refused."""
+    """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored; a table,
+    where ``format`` says so."""
+    format: Literal["lines", "csv", "tsv", "jsonl", "parquet"] | None = None
+    """``csv``, ``tsv``, ``jsonl``, ``parquet``: ``file`` is a table (CSV with a header); ``column``
+    has the texts. ``lines``: take the lines of ``file`` as they stand. Without it a file that is
+    JSON, JSON Lines, a table or the like, by its ending or as a whole, is refused."""
+    column: ColumnName | None = None
+    """The column of the table, or the field of the JSON objects, that holds the texts."""
+    where: dict[ColumnName, Value | tuple[Value, ...]] | None = None
+    """Which rows are taken: those that have this value, or one of these, in each named column. By
+    a column of labels one file gives the prompts of several conditions."""
+    templates: Annotated[tuple[str, ...], Field(min_length=1, max_length=10_000)] | None = None
+    """Texts with names in braces (``The food in {country} was``); every combination of the words
+    in ``lists`` is one text, up to 100,000."""
+    lists: dict[ListName, Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
+    """The words for each name in ``templates``."""
+    sample: Sample | None = None
+    """Take some of what was read; left out, all of it."""
     texts: Annotated[tuple[str, ...], Field(max_length=100_000)] = ()
     """The texts themselves; as in a file, white space at the end of a text is not part of it."""
+    counted: Counted | None = None
+    """How many texts a table, templates or a sample had; written when they are read."""
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, data: Any, info: ValidationInfo) -> Any:
         reader = file_reader(info)
         source = source_of(data) if reader is not None and isinstance(data, dict) else None
-        if reader is None or source is None:
+        if reader is None or source is None or not is_readable(data):
             return data
+        exported = (info.context or {}).get("exported")
+        if not exported and data.get("counted") is not None:
+            raise ValueError("counted is written by Loopscope when texts are read; remove it")
         others = [name for name in SOURCE_FIELDS if name in data and name != source.field]
         if source is IN_PLACE or not others:
-            return {**data, "texts": source.read(data, reader)}
-        exported = (info.context or {}).get("exported")
+            if (wrong := foreign_options(data, source)) is not None:
+                raise ValueError(wrong)
+            return with_texts(data, source, reader)
         if not exported or others != [IN_PLACE.field]:
             raise ValueError(f"give either {source.field} or {others[0]}, not both")
         return data
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _names_values(cls, where: Any) -> Any:
+        if not isinstance(where, dict):
+            return where
+        if not where:
+            raise ValueError("where names no column; leave it out to take every row")
+        for column, asked in where.items():
+            if not is_value_or_values(asked):
+                raise ValueError(
+                    f"expected a value, or a list of values, of column {column!r}; found {asked!r}"
+                )
+        return where
 
     @field_validator("texts")
     @classmethod
     def _are_distinct_and_not_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         seen: dict[str, int] = {}
         for index, text in enumerate(texts, start=1):
-            if not normalised(text):
+            same = normalised(text)
+            if not same:
                 raise ValueError(f"text {index} is blank, nothing of it can be seen; remove it")
             if BYTE_ORDER_MARK in text:
                 raise ValueError(
                     f"text {index} holds a byte order mark (U+FEFF), as where two files were "
                     f"joined ({text[:60]!r}); remove it"
                 )
-            first = seen.setdefault(normalised(text), index)
+            first = seen.setdefault(same, index)
             if first != index:
                 raise ValueError(
                     f"texts {first} and {index} are the same ({text[:60]!r}); keep one"
@@ -215,12 +278,15 @@ class Groups(Spec):
     Texts of one label, in whichever set, are one group. Whole groups are held out and drawn.
     """
 
-    model_config = exactly_one(("by",), ("file",), ("labels",))
+    model_config = exactly_one(("by",), ("file",), ("column",), ("labels",))
 
     by: Literal["line"] | None = None
     """``line``: the texts at the same place of their sets, where these mirror one another."""
     file: str | None = None
     """Text file, relative to the YAML: one label per line, blank lines ignored."""
+    column: ColumnName | None = None
+    """The column of the texts' table that holds the labels; of texts from ``templates`` either
+    ``template`` or the name of a list."""
     labels: Annotated[tuple[Label, ...], Field(max_length=100_000)] = ()
     """The labels themselves, one for each text."""
 
@@ -237,10 +303,10 @@ class Groups(Spec):
 
     @model_validator(mode="after")
     def _one_way(self) -> Groups:
-        given = [name for name in ("by", "file", "labels") if getattr(self, name)]
-        if given not in (["by"], ["file", "labels"], ["labels"]):
+        given = [name for name in ("by", "file", "column", "labels") if getattr(self, name)]
+        if given not in (["by"], ["file", "labels"], ["column", "labels"], ["labels"]):
             found = " and ".join(given) or "none"
-            raise ValueError(f"expected exactly one of by, file, labels; found {found}")
+            raise ValueError(f"expected exactly one of by, file, column, labels; found {found}")
         return self
 
     def of(self, texts: int) -> tuple[str, ...]:
@@ -268,23 +334,3 @@ class GroupedTexts(Texts):
 
 
 BYTE_ORDER_MARK = "\ufeff"
-
-
-def normalised(text: str) -> str:
-    """Return the form in which two texts count as the same prompt; empty for a blank text.
-
-    Composed and decomposed letters, spacing and case are the same, and what cannot be seen (a
-    zero-width space, a byte order mark) is nothing.
-    """
-    if not text.isascii():
-        seen = "".join(character for character in text if not _is_unseen(character))
-        text = unicodedata.normalize("NFC", seen)
-    return " ".join(text.split()).casefold()
-
-
-_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks without a shape; other invisible characters have the category Cf."""
-
-
-def _is_unseen(character: str) -> bool:
-    return unicodedata.category(character) == "Cf" or character in _FILLERS

@@ -42,12 +42,34 @@ class DictionaryJson(TypedDict, total=False):
     usableOn: str
 
 
+class SampleJson(TypedDict):
+    """How many of the texts that were read are taken."""
+
+    size: int
+    seed: int
+
+
+class CountedJson(TypedDict):
+    """How many texts were read and taken."""
+
+    read: int
+    matching: int
+    duplicates: int
+    taken: int
+
+
 class TextsJson(TypedDict):
-    """Texts, and the file that they were read from."""
+    """Texts, and where they were read from."""
 
     texts: list[str]
     file: NotRequired[str]
     format: NotRequired[str]
+    column: NotRequired[str]
+    where: NotRequired[JsonObject]
+    templates: NotRequired[list[str]]
+    lists: NotRequired[dict[str, list[str]]]
+    sample: NotRequired[SampleJson]
+    counted: NotRequired[CountedJson]
 
 
 class GroupsJson(TypedDict):
@@ -55,6 +77,7 @@ class GroupsJson(TypedDict):
 
     by: NotRequired[str]
     file: NotRequired[str]
+    column: NotRequired[str]
     labels: list[str]
 
 
@@ -64,12 +87,33 @@ class GroupedTextsJson(TextsJson):
     groups: NotRequired[GroupsJson]
 
 
+class ChatJson(TypedDict):
+    """How texts are put into a chat template."""
+
+    template: str
+    templateText: NotRequired[str]
+    system: NotRequired[str]
+    assistantPrefix: NotRequired[str]
+    addGenerationPrompt: bool
+
+
+class PositionJson(TypedDict, total=False):
+    """One token of each prompt, by one of the two."""
+
+    token: str
+    index: int
+
+
+PositionsJson = Literal["last", "all", "lastContent", "assistant", "afterTemplate"] | PositionJson
+
+
 class PromptSetsJson(TypedDict):
     """The prompts of each condition."""
 
     target: GroupedTextsJson
     neutral: GroupedTextsJson
     hardNegatives: NotRequired[GroupedTextsJson]
+    chat: NotRequired[ChatJson]
 
 
 class SplitsJson(TypedDict):
@@ -172,7 +216,7 @@ class CaptureJson(TypedDict):
     model: ModelJson
     hook: str
     prompts: PromptSetsJson
-    positions: Literal["last", "all"]
+    positions: PositionsJson
     maxTokens: int
     splits: NotRequired[SplitsJson]
     calibrationText: NotRequired[TextsJson]
@@ -230,7 +274,7 @@ class ExperimentJson(TypedDict):
     model: ModelJson
     hook: str
     prompts: PromptSetsJson
-    positions: Literal["last", "all"]
+    positions: PositionsJson
     aggregation: Literal["last", "max", "mean"]
     maxTokens: int
     splits: NotRequired[SplitsJson]

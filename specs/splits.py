@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from loopscope.specs.canonical import canonical_json
-from loopscope.specs.fields import Groups, Spec, Unit, Weight, normalised
+from loopscope.specs.fields import Groups, Spec, Unit, Weight
 from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
+from loopscope.specs.texts.same import normalised
 
 PromptSplit = Literal["discover", "test"]
 OpeningSplit = Literal["calibrate", "test"]

@@ -24,7 +24,8 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     """Return the folder that each stage wrote; of the decompositions the coarse one.
 
     ``everything`` asks for all that a spec may leave out: hard negatives, a test split, groups,
-    siblings, a system prompt with its placebo, budgets. Without it there is no candidate either.
+    siblings, a system prompt with its placebo, budgets, a position by its meaning. Without
+    it there is no candidate either.
     """
     world.dictionaries = {name: _dictionary(world, n) for name, n in (("c", COARSE), ("f", FINE))}
     texts = [(text, "target") for text in TARGET] + [(text, "neutral") for text in NEUTRAL]
@@ -33,7 +34,9 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         {"id": f"p{number}", "text": text, "condition": condition}
         for number, (text, condition) in enumerate(texts)
     ]
-    world.run(capture, capture_payload(prompts=prompts), "capture", "capture")
+    positions = "lastContent" if everything else "last"  # the same token of plain text
+    payload = capture_payload(prompts=prompts, positions=positions)
+    world.run(capture, payload, "capture", "capture")
     splits = ["discover", "test"] * 5 if everything else ["discover"] * 8
     divided: dict[str, Any] = {"splits": splits[: len(prompts)], "aggregation": "last"}
     if everything:

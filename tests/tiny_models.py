@@ -32,6 +32,38 @@ def _save_tokenizer(folder: Path, with_bos: bool) -> int:
     return len(vocabulary)
 
 
+def _save_character_tokenizer(folder: Path, template: str, turns: list[str], bos: str) -> int:
+    """Save a tokenizer with a token a character, a chat template and the words of its turns."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    own = [*SPECIAL, *turns, *(chr(code) for code in range(32, 127)), "\n"]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(own))}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    core.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *turns)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+        bos_token=bos, extra_special_tokens=turns,
+    )  # fmt: skip
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return len(vocabulary)
+
+
+def save_chat_model(folder: Path, template: str, turns: list[str], bos: str = "<bos>") -> Path:
+    """Save a GPT-2-shaped model of characters that comes with a chat template. 2 layers."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    vocabulary = _save_character_tokenizer(folder, template, turns, bos)
+    config = GPT2Config(
+        vocab_size=vocabulary, n_positions=256, n_embd=16, n_layer=2, n_head=2,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    _save(GPT2LMHeadModel, config, folder, seed=5)
+    return folder
+
+
 def _save(model_class: type, config: object, folder: Path, seed: int) -> None:
     """Initialise with spread-out weights, so that attention, positions and order matter."""
     import torch

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -15,20 +14,17 @@ from loopscope.numerics.model.causal_model import CausalModel, OutputHead
 from loopscope.numerics.model.hooks import HookPlace
 from loopscope.specs.hooks import Hook
 from loopscope.specs.payloads.references import ModelReference
-from loopscope.specs.tokens import BOS_ADVICE
 from loopscope.state.failures import TerminalFailure
-from loopscope.worker.memory import ran_out_of_memory
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
 from loopscope.worker.progress import ProgressReport
+from loopscope.worker.tokenizers import TextEncoder, load_tokenizer, loading
 
 AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest accepted difference between bridge and Hugging Face logits, relative to the largest."""
-LOADING_WORDS_MAX = 500
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(TextEncoder):
     """A frozen model in evaluation mode. ``bridge`` and ``hf_model`` share their weights.
 
     ``causal`` is the same Hugging Face model as numerics takes it: body, blocks, output head.
@@ -37,54 +33,15 @@ class LoadedModel:
 
     bridge: Any = field(repr=False)
     hf_model: Any = field(repr=False)
-    tokenizer: Any = field(repr=False)
     causal: CausalModel = field(repr=False)
     d_model: int
     n_layers: int
     dtype: str
     device: str
     identity: str
-    bos_token: int
     pad_token: int
     eos_tokens: frozenset[int]
     context_tokens_max: int | None
-
-    def encode(self, text: str) -> list[int]:
-        """Return the tokens of ``text`` with exactly one BOS in front.
-
-        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token,
-        ``SpecialTokenInText`` when another token in it begins, ends or pads a text, and
-        ``EmptyText`` when nothing but BOS would remain.
-        """
-        tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if not tokens:
-            raise TerminalFailure("EmptyText", f"{text!r} holds no token; remove it")
-        if tokens[0] == self.bos_token:
-            raise TerminalFailure(
-                "DoubledBos", f"{text[:60]!r} starts with BOS, which is added anyway; remove it"
-            )
-        special = {self.bos_token, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        found = next((token for token in tokens if token in special), None)
-        if found is not None:
-            raise TerminalFailure(
-                "SpecialTokenInText",
-                f"{text[:60]!r} holds the special token {self.tokenizer.decode([found])!r}, which "
-                "begins, ends or pads a text; remove it",
-            )
-        return [self.bos_token, *tokens]
-
-    @property
-    def special_tokens(self) -> frozenset[int]:
-        """The tokens that the tokenizer names as special: BOS, EOS, padding, turns of a chat."""
-        return frozenset(self.tokenizer.all_special_ids)
-
-    def decode(self, tokens: list[int]) -> str:
-        """Return the text of ``tokens`` without special tokens and without any tidying."""
-        return str(
-            self.tokenizer.decode(
-                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
 
     def continuation(self, opening: list[int], generated: list[int]) -> str:
         """Return the text that ``generated`` adds after ``opening``, its leading space kept."""
@@ -119,14 +76,8 @@ def _loaded(
     view: ModelView, ref: ModelReference, device: str, progress: ProgressReport
 ) -> LoadedModel:
     progress("LoadingModel", 0, 1, "models")
-    tokenizer = _load_tokenizer(view)
-    bos_token = tokenizer.bos_token_id
-    if bos_token is None:
-        raise TerminalFailure(
-            "TokenizerWithoutBos",
-            f"the tokenizer of {ref['name']} has no BOS token, and each prompt starts with one; "
-            f"{BOS_ADVICE}",
-        )
+    encoder = load_tokenizer(view, ref["name"])
+    tokenizer, bos_token = encoder.tokenizer, encoder.bos_token
     eos_token = tokenizer.eos_token_id
     bridge, plain = _load_twice_share_once(view, ref, device, tokenizer)
     blocks = _blocks(bridge, plain, ref)
@@ -150,31 +101,6 @@ def _loaded(
     )
 
 
-def _load_tokenizer(view: ModelView) -> Any:
-    """Load the tokenizer as the bridge wants it, or the bridge would load it a second time."""
-    from transformers import AutoTokenizer
-
-    def load() -> Any:
-        try:
-            return AutoTokenizer.from_pretrained(
-                str(view.path), local_files_only=True, trust_remote_code=False, add_bos_token=True
-            )
-        except ValueError:  # the tokenizer has no BOS token to add
-            return AutoTokenizer.from_pretrained(
-                str(view.path), local_files_only=True, trust_remote_code=False
-            )
-
-    tokenizer = _loading(view, load)
-    names = {*getattr(tokenizer, "vocab_files_names", {}).values(), *TOKENIZER_FILES}
-    if not any((view.path / name).is_file() for name in names):
-        # transformers would go on with an empty vocabulary: every word unknown
-        raise TerminalFailure(
-            "ModelNotLoadable",
-            f"{view.folder} holds no tokenizer (none of {', '.join(sorted(names))})",
-        )
-    return tokenizer
-
-
 def _load_twice_share_once(
     view: ModelView, ref: ModelReference, device: str, tokenizer: Any
 ) -> tuple[Any, Any]:
@@ -190,7 +116,7 @@ def _load_twice_share_once(
 
     logging.disable_progress_bar()
     dtype = getattr(torch, ref["dtype"])
-    plain, report = _loading(
+    plain, report = loading(
         view,
         lambda: AutoModelForCausalLM.from_pretrained(
             str(view.path),
@@ -204,7 +130,7 @@ def _load_twice_share_once(
     )
     _check_complete(view.folder, report)
     plain = plain.to(device)
-    bridge = _loading(
+    bridge = loading(
         view,
         lambda: TransformerBridge.boot_transformers(
             str(view.path), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
@@ -240,22 +166,6 @@ def _check_complete(folder: Path, report: LoadingReport) -> None:
             f"weights and configuration in {folder} do not fit: {wrong[0]}{more}; "
             "get the files again",
         )
-
-
-def _loading(view: ModelView, load: Callable[[], Any]) -> Any:
-    """Call ``load``; any error of a library about bad files becomes one terminal failure.
-
-    What may pass by itself (no memory, a disk that does not answer) is raised as it is.
-    """
-    try:
-        return load()
-    except Exception as error:
-        passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-        if passing or ran_out_of_memory(error):
-            raise
-        message = str(error).replace(str(view.path), str(view.folder))
-        words = " ".join(message.split())[:LOADING_WORDS_MAX]
-        raise TerminalFailure("ModelNotLoadable", f"{view.folder}: {words}") from error
 
 
 def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:

@@ -10,6 +10,8 @@ import re
 from typing import cast
 
 from loopscope.controller.apply.prompts import check_prompts
+from loopscope.inputs.chat_rendering import why_refused
+from loopscope.inputs.chat_templates import chat_template_of
 from loopscope.inputs.dictionaries import (
     DictionaryFacts,
     describe_dictionary,
@@ -19,7 +21,9 @@ from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
+from loopscope.reconcilers.chat import chat_of
 from loopscope.specs import sweep
+from loopscope.specs.chat_words import needs_template
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.steering import SIDES
@@ -44,9 +48,11 @@ def check_inputs(kind: str, spec: JsonObject, memo: HashMemo | None = None) -> l
             return _check_cells(spec, memo or HashMemo())
         case "Experiment":
             experiment = cast(ExperimentJson, spec)
-            return [*check_prompts(experiment), *check_experiment_inputs(experiment, memo)]
+            problems = [*check_prompts(experiment), *check_experiment_inputs(experiment, memo)]
+            return [*problems, *check_chat(experiment, memo)]
         case "Capture":
-            return check_capture_inputs(cast(CaptureJson, spec), memo)
+            capture = cast(CaptureJson, spec)
+            return [*check_capture_inputs(capture, memo), *check_chat(capture, memo)]
         case "Decomposition":
             return check_decomposition_inputs(cast(DecompositionJson, spec), memo)
         case _:
@@ -165,6 +171,30 @@ def check_hook(hook: str, model: ModelJson, facts: ModelFacts) -> list[Refusal]:
             f"use blocks.0 to blocks.{facts.n_layers - 1}",
         )
     ]
+
+
+def check_chat(spec: ExperimentJson | CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
+    """Return why the prompts cannot be put into their chat template; empty if they can.
+
+    Seen by the first of them, and only where the template can be read without a network.
+    """
+    prompts = spec["prompts"]
+    if "chat" not in prompts:
+        return []
+    field, template = "spec.prompts.chat", None
+    if needs_template(prompts):
+        model, _ = _model(spec, memo or HashMemo())
+        try:
+            template = chat_template_of(model.ref, OFFLINE) if model is not None else None
+        except InputRefused as refused:
+            return [(field, refused.message)]
+        except ResolutionPending:
+            return []
+        if template is None:
+            return []  # what is wrong with the model is said elsewhere
+    chat = chat_of(prompts, template)
+    refusal = why_refused(chat, prompts["target"]["texts"][0]) if chat is not None else None
+    return [(field, refusal)] if refusal is not None else []
 
 
 def _model(

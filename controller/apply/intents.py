@@ -17,7 +17,7 @@ from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
-from loopscope.specs.texts import NAMING_FIELDS
+from loopscope.specs.texts import READING_FIELDS
 from loopscope.specs.yaml.exported import as_written
 from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import applied, objects
@@ -234,14 +234,21 @@ def _refuse_unread_files(
     problems = [
         item.problem(
             ".".join(("spec", *path)),
-            f"the texts beside it are those of {old[path]}; remove texts, and {name} is read",
+            f"the texts beside it are those of {old.get(path, 'before')}; remove texts (and "
+            f"counted), and {value} is read",
         )
-        for path, name in new.items()
-        if path[-1] in NAMING_FIELDS and old.get(path, name) != name
-        if (texts := (*path[:-1], "texts")) in new and new[texts] == old.get(texts)
+        for path, value in new.items()
+        if old.get(path) != value
+        if (texts := _texts_beside(path)) in new and new[texts] == old.get(texts)
     ]
     if problems:
         raise InvalidSpec(problems)
+
+
+def _texts_beside(path: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the place of the texts that a field says how to read; None for any other field."""
+    place = next((i for i, step in enumerate(path) if step in READING_FIELDS), None)
+    return None if place is None else (*path[:place], "texts")
 
 
 def _refuse_owned(item: LoadedObject, stored: ObjectRecord | None) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.inputs.file_stamps import FileStamp
+from loopscope.specs.chat_words import OF_THE_MODEL
 from loopscope.specs.files import TEXT_BYTES_MAX
 from loopscope.specs.json_values import Json
 from loopscope.specs.keys import Key
@@ -250,10 +251,12 @@ def named_by(item: LoadedObject) -> list[Named]:
 
 
 def _named_files(value: Json) -> Iterator[tuple[str, str]]:
-    """Yield how a spec names files: text lists (``file``), models and dictionaries."""
+    """Yield how a spec names files: texts and templates (``file``), models and dictionaries."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if name in (*_TEXTS, *WEIGHTS) and isinstance(inner, str):
+            if name == "template" and isinstance(inner, str) and inner != OF_THE_MODEL:
+                yield "file", inner
+            elif name in (*_TEXTS, *WEIGHTS) and isinstance(inner, str):
                 yield name, inner
             else:
                 yield from _named_files(inner)

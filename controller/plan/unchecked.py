@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from loopscope.controller.reconcile.resolution import is_local
-from loopscope.reconcilers.references import InputReference
+from loopscope.reconcilers.references import InputReference, model_reference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.json_values import JsonObject
@@ -70,9 +70,10 @@ def _hub_references(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputRef
         return
     found = []
     if kind in ("Experiment", "Capture"):
-        model = cast(ExperimentJson | CaptureJson, spec)["model"]
+        read = cast(ExperimentJson | CaptureJson, spec)
+        model = read["model"]
         field = "source.hub" if "hub" in (model.get("source") or {}) else "name"
-        found.append((f"spec.model.{field}", InputReference("model", model)))
+        found.append((f"spec.model.{field}", model_reference(model, read["prompts"])))
     if kind == "Experiment":
         dictionaries = cast(ExperimentJson, spec)["dictionaries"]
         for side in SIDES:

@@ -11,11 +11,14 @@ from typing import cast
 import structlog
 
 from loopscope.controller.clock import Clock
+from loopscope.inputs.chat_templates import chat_template_of
 from loopscope.inputs.dictionaries import DictionaryFacts, describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.reconcilers.plan import Blocked, Desired
 from loopscope.reconcilers.references import InputReference, input_references
+from loopscope.specs.chat_words import CHAT_TEMPLATE
 from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.spec_json import DictionaryJson, ModelJson
 from loopscope.state.db import inputs
@@ -60,7 +63,10 @@ def is_local(reference: InputReference) -> bool:
 
 def _described(reference: InputReference) -> ModelFacts | DictionaryFacts:
     if reference.kind == "model":
-        return describe_model(cast(ModelJson, reference.reference))
+        facts = describe_model(cast(ModelJson, reference.reference))
+        if CHAT_TEMPLATE in reference.reference:
+            return replace(facts, chat_template=chat_template_of(facts.ref, Hub()))
+        return facts
     return describe_dictionary(cast(DictionaryJson, reference.reference))
 
 
@@ -69,6 +75,8 @@ def resolve(reference: InputReference) -> Resolution:
     try:
         # as it will come back from the store, so that an unchanged answer compares equal
         facts = json.loads(json.dumps(asdict(_described(reference))))
+        if facts.get(_TEMPLATE, "") is None:
+            del facts[_TEMPLATE]  # not asked for
     except InputRefused as refused:
         message = f"{refused.field}: {refused.message}" if refused.field else refused.message
         return Resolution(reference, None, "InputRefused", message, terminal=True)
@@ -82,6 +90,7 @@ def resolve(reference: InputReference) -> Resolution:
     return Resolution(reference, facts)
 
 
+_TEMPLATE = "chat_template"
 UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
 """Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
 TRIES_MAX = 4

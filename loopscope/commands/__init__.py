@@ -12,6 +12,7 @@ MODULES = {
     "plan": ["plan"],
     "apply": ["apply", "diff"],
     "explain": ["explain", "schema"],
+    "tokens": ["tokens"],
     "get": ["get", "describe", "events"],
     "why": ["why"],
     "wait": ["wait"],

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from loopscope.reports.page.exploring import STATIC_POLICY, exploring
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
 from loopscope.reports.page.figures.steering import arm_class
+from loopscope.reports.page.in_short import in_short
 from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.anchors import candidates, capture
 from loopscope.reports.page.sections.latents import latents
@@ -68,6 +69,7 @@ def _sections(view: ExperimentView, explorable: bool) -> dict[str, object]:
         "sensitivity": sensitivity,
         "view": view,
         "headline": headline(view),
+        "in_short": in_short(view, shown, sensitivity),
         "status": status(view),
         "capture": capture(view),
         "coarse": candidates(view, "coarse"),

@@ -173,13 +173,21 @@ def _tree(value: Mapping[str, Any], depth: int, longest: int) -> Iterator[str]:
     indent = "  " * depth
     for name, item in value.items():
         if isinstance(item, dict) and "texts" in item:
-            where = f" ({item['file']})" if item.get("file") else ""
-            yield _line(f"{indent}{name}", f"{len(item['texts'])} texts{where}")
+            yield _line(f"{indent}{name}", _texts_counted(item))
         elif isinstance(item, dict) and item:
             yield f"{indent}{name}:"
             yield from _tree(item, depth + 1, longest)
         else:
             yield _line(f"{indent}{name}", _short(item, longest))
+
+
+def _texts_counted(item: Mapping[str, Any]) -> str:
+    """Return how many texts there are, and what is known of where they come from."""
+    parts = [item["file"]] if item.get("file") else []
+    if counted := item.get("counted"):
+        parts.append(f"{counted['matching']:,} of {counted['read']:,} read")
+        parts += [f"{counted['duplicates']:,} duplicates"] if counted["duplicates"] else []
+    return f"{len(item['texts'])} texts" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _rounded(values: Mapping[str, Any]) -> Mapping[str, Any]:

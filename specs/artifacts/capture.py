@@ -17,6 +17,27 @@ class Norms(TypedDict):
     population: str
 
 
+class ShownToken(TypedDict):
+    """A token: its text, its part (bos, template, text, assistant), and whether it is kept."""
+
+    text: str
+    part: str
+    read: bool
+
+
+class ShownPrompt(TypedDict):
+    """A prompt with its tokens, in their order."""
+
+    prompt_id: str
+    tokens: list[ShownToken]
+
+
+class ShownTokens(TypedDict):
+    """``tokens.json``: the first prompts of each condition, token by token."""
+
+    prompts: list[ShownPrompt]
+
+
 RESIDUAL = Tensors(
     name="residual.safetensors",
     about="the residual vectors at the hook, one row a prompt for `positions: last`, one row a "
@@ -73,5 +94,13 @@ MEAN = Tensors(
     bundled="capture",
     tensors=(Tensor("mean", "float32", "[d_model]"),),
 )
+TOKENS = Document(
+    name="tokens.json",
+    about="the first two prompts of each condition, token by token: `text`, `part` (bos, template, "
+    "text, assistant) and whether its vector is kept (`read`)",
+    where="with a chat template, or with other `positions` than `last` and `all`",
+    bundled="capture",
+    shape=ShownTokens,
+)
 
-FILES = (RESIDUAL, CAPTURED_PROMPTS, CALIBRATION, REFERENCE, NORMS, MEAN)
+FILES = (RESIDUAL, CAPTURED_PROMPTS, CALIBRATION, REFERENCE, NORMS, MEAN, TOKENS)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.fields import GroupedTexts, HookName, Spec, Texts, Unit, normalised
+from loopscope.specs.chat import Chat, Positions, check_positions
+from loopscope.specs.fields import GroupedTexts, HookName, Spec, Texts, Unit
 from loopscope.specs.sources import Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts
-
-Positions = Literal["last", "all"]
+from loopscope.specs.texts.same import normalised
 
 
 class PromptSets(Spec):
@@ -24,6 +24,8 @@ class PromptSets(Spec):
     hard_negatives: GroupedTexts | None = None
     """Prompts about the concept's nearest neighbours (other countries); reported apart, never
     mixed into neutral."""
+    chat: Chat | None = None
+    """How they are put into a chat template; left out, they are read as plain text."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -63,7 +65,9 @@ class CaptureSpec(Spec):
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"
-    """Keep the last token of each prompt, or all tokens (BOS never)."""
+    """Which tokens of each prompt are kept, never BOS: the last, all, the last of the text itself
+    (``lastContent``), the last of the template (``afterTemplate``, the one that the model answers
+    after), those of ``assistantPrefix`` (``assistant``), or one by its text or number."""
     max_tokens: Annotated[int, Field(ge=2, le=8192), Unit("tokens")] = 128
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     splits: Splits = Splits()
@@ -71,6 +75,11 @@ class CaptureSpec(Spec):
     calibration_text: Texts | None = None
     """Ordinary text, captured apart: decompositions measure their dictionaries on it. A text over
     ``maxTokens`` is read in pieces. Default: 106 lines of English that come with Loopscope."""
+
+    @model_validator(mode="after")
+    def _has_its_positions(self) -> CaptureSpec:
+        check_positions(self.positions, self.prompts.chat, self.prompts.conditions)
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> CaptureSpec:

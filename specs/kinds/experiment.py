@@ -6,14 +6,17 @@ from typing import Annotated, cast
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.fields import HookName, Spec, Texts, Unit, normalised
-from loopscope.specs.kinds.capture import Positions, PromptSets
+from loopscope.specs.chat import Positions, check_positions
+from loopscope.specs.chat_words import SEVERAL
+from loopscope.specs.fields import HookName, Spec, Texts, Unit
+from loopscope.specs.kinds.capture import PromptSets
 from loopscope.specs.kinds.decomposition import Aggregation
 from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
 from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
+from loopscope.specs.texts.same import normalised
 
 
 class Dictionaries(Spec):
@@ -50,9 +53,12 @@ class ExperimentSpec(Spec):
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"
-    """Keep the last token of each prompt, or all tokens (BOS never)."""
+    """Which tokens of each prompt are kept, never BOS: the last, all, the last of the text itself
+    (``lastContent``), the last of the template (``afterTemplate``, the one that the model answers
+    after), those of ``assistantPrefix`` (``assistant``), or one by its text or number."""
     aggregation: Aggregation = "last"
-    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
+    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all`` (or
+    ``assistant``)."""
     max_tokens: Annotated[int, Field(ge=2, le=8192), Unit("tokens")] = 128
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     splits: Splits = Splits()
@@ -76,8 +82,20 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _aggregation_fits_positions(self) -> ExperimentSpec:
-        if self.aggregation != "last" and self.positions != "all":
+        if self.aggregation != "last" and self.positions not in SEVERAL:
             raise ValueError(f"aggregation {self.aggregation} needs positions: all")
+        check_positions(self.positions, self.prompts.chat, self.prompts.conditions)
+        return self
+
+    @model_validator(mode="after")
+    def _system_prompt_is_plain(self) -> ExperimentSpec:
+        plain = self.steering.system_prompt if self.steering is not None else None
+        if plain is not None and self.prompts.chat is not None:
+            raise ValueError(
+                "steering.systemPrompt stands before plain openings and does not go with "
+                "prompts.chat yet; leave it out, or write the system message of all arms into "
+                "prompts.chat.system"
+            )
         return self
 
     @model_validator(mode="after")

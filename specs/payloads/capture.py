@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import NotRequired, TypedDict
 
 from loopscope.specs.payloads.references import ModelReference, Preflights
+from loopscope.specs.spec_json import PositionsJson
+
+
+class ChatWork(TypedDict):
+    """The chat template that texts are put into, and what is put there beside them.
+
+    ``template`` is the text of the template, whichever file it was read from.
+    """
+
+    template: str
+    system: NotRequired[str]
+    assistantPrefix: NotRequired[str]
+    addGenerationPrompt: bool
 
 
 class CapturedPrompt(TypedDict):
@@ -20,9 +33,10 @@ class CaptureWork(TypedDict):
 
     hook: str
     prompts: list[CapturedPrompt]
-    positions: Literal["last", "all"]
+    positions: PositionsJson
     maxTokens: int
     calibrationText: list[str]
+    chat: NotRequired[ChatWork]
 
 
 class CapturePayload(CaptureWork):

@@ -12,13 +12,17 @@ from loopscope.specs.payloads.references import DictionaryReference, ModelRefere
 
 
 class ObservedModel(TypedDict):
-    """A resolved model; ``ref`` is what a job carries of it."""
+    """A resolved model; ``ref`` is what a job carries of it.
+
+    ``chat_template`` is there where the reference asked for it.
+    """
 
     ref: ModelReference
     d_model: int
     n_layers: NotRequired[int | None]
     architecture: str
     quantised: NotRequired[str | None]
+    chat_template: NotRequired[str]
 
 
 class ObservedDictionary(TypedDict):

@@ -6,6 +6,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.artifacts.verdict import WordsP
 from loopscope.specs.outcomes import OutcomeFields
+from loopscope.specs.payloads.capture import ChatWork
 from loopscope.specs.payloads.references import (
     DecompositionReference,
     ModelReference,
@@ -28,7 +29,10 @@ class Opening(TypedDict):
 
 
 class DeclaredSteering(TypedDict):
-    """The fields that are taken over from the spec as they stand. ``method`` add is left out."""
+    """The fields that are taken over from the spec as they stand. ``method`` add is left out.
+
+    ``chat`` is that of the capture's prompts.
+    """
 
     arms: list[str]
     randomDraws: int
@@ -44,6 +48,7 @@ class DeclaredSteering(TypedDict):
     placeboPrompt: NotRequired[str]
     method: NotRequired[Literal["clamp"]]
     probeHook: NotRequired[str]
+    chat: NotRequired[ChatWork]
 
 
 class SteeringWork(DeclaredSteering, OutcomeFields):

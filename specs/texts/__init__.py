@@ -11,12 +11,18 @@ from typing import Any
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import AS_LINES, PLAIN_FILE
 from loopscope.specs.texts.source import TextSource
+from loopscope.specs.texts.tables import TABLES
+from loopscope.specs.texts.templates import TEMPLATES
 
-TEXT_SOURCES: tuple[TextSource, ...] = (PLAIN_FILE, AS_LINES, IN_PLACE)
+TEXT_SOURCES: tuple[TextSource, ...] = (PLAIN_FILE, AS_LINES, *TABLES, TEMPLATES, IN_PLACE)
 SOURCE_FIELDS = tuple(dict.fromkeys(source.field for source in TEXT_SOURCES))
 """The fields by which texts are given; each excludes the others."""
 NAMING_FIELDS = tuple(name for name in SOURCE_FIELDS if name != IN_PLACE.field)
 """Those that name what is read; the texts that were read are stored beside them."""
+OPTIONS = tuple(dict.fromkeys(option for source in TEXT_SOURCES for option in source.options))
+"""The fields that say how it is read."""
+READING_FIELDS = (*NAMING_FIELDS, "format", *OPTIONS, "counted")
+"""All that is beside texts which were read and says where they come from."""
 
 
 def source_of(given: Mapping[str, Any]) -> TextSource | None:
@@ -27,3 +33,16 @@ def source_of(given: Mapping[str, Any]) -> TextSource | None:
     asked = [s for s in TEXT_SOURCES if isinstance(given.get(s.field), s.written_as)]
     same = [s for s in asked if s.format == given.get("format")]
     return next(iter([*same, *asked]), None)
+
+
+def foreign_options(given: Mapping[str, Any], source: TextSource) -> str | None:
+    """Return what is wrong with options that a source does not understand; None if nothing is."""
+    for option in OPTIONS:
+        if given.get(option) is not None and option not in source.options:
+            owners = dict.fromkeys(
+                f"{s.field} with format {s.format}" if s.format else s.field
+                for s in TEXT_SOURCES
+                if option in s.options
+            )
+            return f"{option} belongs to {', '.join(owners)} only"
+    return None

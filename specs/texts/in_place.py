@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from loopscope.specs.texts.source import TextSource
+from loopscope.specs.texts.source import ReadTexts, TextSource
 
-IN_PLACE = TextSource("texts", lambda given, _: given["texts"], written_as=list)
+IN_PLACE = TextSource("texts", lambda given, _: ReadTexts(given["texts"]), written_as=list)

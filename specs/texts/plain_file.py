@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from loopscope.specs.git_lfs import ADVICE, is_pointer
-from loopscope.specs.texts.source import TextFiles, TextSource
+from loopscope.specs.texts.source import ReadTexts, TextFiles, TextSource
 
 _FORMATS = {
     "JSON Lines": (".jsonl", ".jsonlines", ".ndjson"),
@@ -38,12 +38,7 @@ def lines_of(content: bytes, file: str, *, as_lines: bool = False) -> list[str]:
     found = None if as_lines else _BY_ENDING.get(PurePath(file).suffix.lower())
     if found is not None:
         raise ValueError(f"{file} is {found} by its name{_WHAT_TO_DO}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    if "\0" in text:
-        raise ValueError(f"{file} holds the character U+0000; if it is UTF-16, save it as UTF-8")
+    text = decoded(content, file)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     kept = [line.rstrip() for line in lines if line.strip()]
     found = None if as_lines else _whole(text, kept)
@@ -52,9 +47,27 @@ def lines_of(content: bytes, file: str, *, as_lines: bool = False) -> list[str]:
     return kept
 
 
+def decoded(content: bytes, file: str) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark at its start.
+
+    Raises ValueError for a Git LFS pointer and for another encoding.
+    """
+    if is_pointer(content):
+        raise ValueError(f"{file} {ADVICE}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"{file} holds the character U+0000; if it is UTF-16, save it as UTF-8")
+    return text
+
+
 _WHAT_TO_DO = (
-    ", not one text a line; write the texts alone, one a line, into a .txt file, or give them in "
-    "place (texts); if its lines are meant as they stand, write format: lines"
+    ", not one text a line; if it is a table, say which (format: csv, tsv, jsonl or parquet) and "
+    "name the column that holds the texts (column); otherwise write the texts alone, one a line, "
+    "into a .txt file, or give them in place (texts); if its lines are meant as they stand, write "
+    "format: lines"
 )
 
 
@@ -74,10 +87,10 @@ def _json(text: str) -> object:
         return None
 
 
-def _read(given: Mapping[str, Any], files: TextFiles) -> list[str]:
+def _read(given: Mapping[str, Any], files: TextFiles) -> ReadTexts:
     file = given["file"]
-    return lines_of(files.content(file), file, as_lines=given.get("format") == "lines")
+    return ReadTexts(lines_of(files.content(file), file, as_lines=given.get("format") == "lines"))
 
 
-PLAIN_FILE = TextSource("file", _read)
-AS_LINES = TextSource("file", _read, format="lines")
+PLAIN_FILE = TextSource("file", _read, options=("sample",))
+AS_LINES = TextSource("file", _read, format="lines", options=("sample",))

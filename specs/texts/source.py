@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -15,17 +15,31 @@ class TextFiles(Protocol):
 
 
 @dataclass(frozen=True)
+class ReadTexts:
+    """Texts in their order.
+
+    ``columns`` holds one label for each text, by what ``groups.column`` may name. ``read`` is how
+    many rows the texts were chosen from, where there are rows.
+    """
+
+    texts: list[str]
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
+    read: int | None = None
+
+
+@dataclass(frozen=True)
 class TextSource:
     """One way in which a spec gives texts.
 
     It is asked where a set of texts has its ``field``, written as ``written_as``; where several
-    sources share a field, where ``format`` has this value. ``read`` gets the set's fields as they
-    are written. It returns the texts in their order, and raises ValueError with one clear
-    sentence. What it returns is stored with the object, so it is asked when a spec is applied and
-    never again.
+    sources share a field, where ``format`` has this value. ``options`` are the further fields that
+    it understands. ``read`` gets the set's fields as they are written. It returns the texts, and
+    raises ValueError with one clear sentence. What it returns is stored with the object, so it is
+    asked when a spec is applied and never again.
     """
 
     field: str
-    read: Callable[[Mapping[str, Any], TextFiles], list[str]]
+    read: Callable[[Mapping[str, Any], TextFiles], ReadTexts]
     format: str | None = None
     written_as: type = str
+    options: tuple[str, ...] = ()

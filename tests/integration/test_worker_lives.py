@@ -54,7 +54,7 @@ import loopscope.worker.models
 def instead(*_):
     os.write(2, b"at work\\n")
     time.sleep(10**6)
-loopscope.worker.models._load_tokenizer = instead
+loopscope.worker.models.load_tokenizer = instead
 """
 SLEEPS = IN_CAPTURE.format(computation="time.sleep(10**6)")
 

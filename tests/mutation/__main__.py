@@ -11,7 +11,6 @@ itself went wrong; that one is not recorded.
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib
 import os
 import shutil
@@ -19,17 +18,18 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tests.mutation import covering
 from tests.mutation.forks import Children
 from tests.mutation.operators import Mutant, mutants_of
 from tests.mutation.recording import SURVIVED, Record, Trial
-from tests.mutation.reporting import read_reasons, replaced, section
+from tests.mutation.reporting import Reason, read_reasons, replaced, section
+from tests.mutation.rounds import Round
 from tests.mutation.sampling import sample
-from tests.mutation.scope import ROOMS, ROOT, WHOLE, files_of
-from tests.mutation.trials import Readers, Sources, Trials, covering_tests
+from tests.mutation.scope import ROOMS, ROOT, TESTS, WHOLE, files_of
+from tests.mutation.trials import Sources
 
 BUILD = ROOT / "build" / "mutation"
 IMPORTED_ONCE = (
@@ -57,57 +57,58 @@ def main() -> int:
         room: [m for path in files_of(patterns) for m in mutants_of(path, sources.of(path))]
         for room, patterns in ROOMS.items()
     }
-    digests = {m.path: sources.digest(m.path) for each in mutants.values() for m in each}
-    record = Record(options.record)
-    known = {
-        key: trial
-        for (key, digest), trial in record.trials().items()
-        if digest == digests.get(key.partition(" ")[0])
-    }
     if options.report:
+        known = _known(options.record, mutants, sources)
         groups = _groups(mutants, options.sample, options.seed, known)
-        text = section(groups, known, read_reasons(Path(__file__).with_name("survivors.toml")))
+        text = section(groups, known, _reasons())
         options.report.write_text(replaced(options.report.read_text(), text))
         return 0
     _live_apart()
-    return _try(options, sources, mutants, record, known)
+    return _try(options, sources, mutants)
 
 
-def _try(
-    options: argparse.Namespace,
-    sources: Sources,
-    mutants: dict[str, list[Mutant]],
-    record: Record,
-    known: dict[str, Trial],
-) -> int:
+def _try(options: argparse.Namespace, sources: Sources, mutants: dict[str, list[Mutant]]) -> int:
     for name in IMPORTED_ONCE:
         importlib.import_module(name)
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     broken: set[str] = set()
-    with (
-        tempfile.TemporaryDirectory(prefix="loopscope-mutation-") as scratch,
-        closing(Children(Path(scratch))) as children,
-    ):
-        for line in covering.measure(ROOT, options.map, children, options.processes):
-            print(line, flush=True)
-        tests = covering.load(ROOT, options.map)
-        readers = Readers(sources, sorted({m.path for each in mutants.values() for m in each}))
-        while wanted := _wanted(options, mutants, known, broken):
+    with tempfile.TemporaryDirectory(prefix="loopscope-mutation-") as scratch:
+        with closing(Children(Path(scratch))) as children:
+            for line in covering.measure(ROOT, options.map, children, options.processes):
+                print(line, flush=True)
+        one = Round(
+            sources=sources,
+            files=sorted({m.path for each in mutants.values() for m in each}),
+            tests=covering.load(ROOT, options.map),
+            record=Record(options.record),
+            commit=commit,
+            processes=options.processes,
+            seconds=options.seconds,
+            scratch=Path(scratch),
+            test_files=files_of(TESTS),
+            say=partial(print, flush=True),
+        )
+        while wanted := _wanted(options, mutants, _known(options.record, mutants, sources), broken):
             print(f"{len(wanted)} mutants to try", flush=True)
-            pairs = [(mutant, covering_tests(mutant, tests, readers)) for mutant in wanted]
-            for trial in Trials(sources, children, options.processes).run(pairs, options.seconds):
-                print(f"{trial.outcome:9} {trial.seconds:6.1f} s  {trial.key}  {trial.by or ''}")
-                sys.stdout.flush()
-                if trial.outcome == "broken":
-                    broken.add(trial.key)
-                    continue
-                today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-                known[trial.key] = replace(trial, commit=commit, date=today)
-                record.add(known[trial.key])
+            broken |= one.try_all(wanted, warm=not options.cold)
             if options.again or options.like:
                 break
     return int(bool(broken))
+
+
+def _known(path: Path, mutants: dict[str, list[Mutant]], sources: Sources) -> dict[str, Trial]:
+    """Return the recorded trials of the sources as they are."""
+    digests = {m.path: sources.digest(m.path) for each in mutants.values() for m in each}
+    return {
+        key: trial
+        for (key, digest), trial in Record(path).trials().items()
+        if digest == digests.get(key.partition(" ")[0])
+    }
+
+
+def _reasons() -> dict[str, Reason]:
+    return read_reasons(Path(__file__).with_name("survivors.toml"))
 
 
 def _wanted(
@@ -122,7 +123,14 @@ def _wanted(
     groups = _groups(mutants, options.sample, options.seed, known)
     drawn = list({mutant.key: mutant for each in groups.values() for mutant in each}.values())
     if options.again:
-        return [m for m in drawn if m.key in known and known[m.key].outcome in SURVIVED]
+        equivalent = {key for key, reason in _reasons().items() if reason.equivalent}
+        return [
+            mutant
+            for mutant in drawn
+            if mutant.key in known
+            and known[mutant.key].outcome in SURVIVED
+            and mutant.key not in equivalent
+        ]
     return [mutant for mutant in drawn if mutant.key not in known and mutant.key not in broken]
 
 
@@ -166,6 +174,9 @@ def _options() -> argparse.Namespace:
         "--seconds", type=float, default=float("inf"),
         help="try tests of so many traced seconds at most against one mutant",
     )  # fmt: skip
+    parser.add_argument(
+        "--cold", action="store_true", help="try each mutant in a process that imports it anew"
+    )
     parser.add_argument("--again", action="store_true", help="try survivors once more")
     parser.add_argument("--like", help="try the mutants whose name holds this text")
     parser.add_argument("--report", type=Path, nargs="?", const=ROOT / "docs" / "reliability.md")

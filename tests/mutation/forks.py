@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,8 @@ FILE_BYTES_MAX = 1 << 30
 ASLEEP_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
+AWAKE = 5.0
+"""So many seconds of sleep are forgiven to a child that is seen awake."""
 
 Ending = Literal["answered", "too long", "died", "failed"]
 Work = Callable[[Path], Any]
@@ -31,7 +34,7 @@ Work = Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much processor time a child may use, and for how long it may only sleep.
+    """How much processor time a child may use, and for how long it may do hardly more than sleep.
 
     Time on the clock is no limit: a busy machine would decide what is killed.
     """
@@ -58,8 +61,8 @@ class _Child:
     name: str
     folder: Path
     limits: Limits
-    awake_at: float
     looked_at: float
+    slept: float = 0.0
     too_long: bool = False
 
 
@@ -86,7 +89,7 @@ class Children:
         if pid == 0:
             _be_a_child(folder, work, limits)
         now = time.monotonic()
-        self._running[pid] = _Child(name, folder, limits, awake_at=now, looked_at=now)
+        self._running[pid] = _Child(name, folder, limits, looked_at=now)
 
     def next_ended(self) -> Ended:
         """Wait for a child to end; kill those that only sleep. Nothing of it is left."""
@@ -126,12 +129,11 @@ def _look_at(pid: int, child: _Child) -> None:
     now = time.monotonic()
     if child.too_long or now < child.looked_at + _LOOK_SECONDS:
         return
-    # A pause of the whole machine is one look, whatever it lasts.
-    slept = child.looked_at - child.awake_at
     child.looked_at = now
-    if not _asleep(pid):
-        child.awake_at = now
-    elif slept > child.limits.asleep_seconds:
+    # In looks, not in time: a pause of the whole machine is one. Who wakes for a moment now and
+    # then is seen awake now and then.
+    child.slept = child.slept + _LOOK_SECONDS if _asleep(pid) else max(0.0, child.slept - AWAKE)
+    if child.slept > child.limits.asleep_seconds:
         child.too_long = True
         os.kill(pid, signal.SIGKILL)
 
@@ -158,7 +160,7 @@ def _kill_group(leader: int) -> None:
 def _be_a_child(folder: Path, work: Work, limits: Limits) -> None:
     """Do the work and end; never return."""
     try:
-        os.setsid()
+        os.setpgrp()  # not a session: a scheduler may weigh sessions against one another
         atexit._clear()  # what the parent cleans up at its end is not the child's
         with (folder / "printed").open("w") as printed:
             os.dup2(printed.fileno(), 1)
@@ -169,6 +171,7 @@ def _be_a_child(folder: Path, work: Work, limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.environ["TMPDIR"] = str(folder)
+        tempfile.tempdir = None  # where the parent's temporary files lie is remembered
         answer = work(folder)
         unfinished = folder / "answer.part"
         unfinished.write_text(json.dumps(answer))

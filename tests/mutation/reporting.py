@@ -75,10 +75,12 @@ def section(
         return f"{BEGIN}\nNothing was tried yet.\n{END}"
     dates, commits = sorted({t.date for t in tried}), sorted({t.commit for t in tried})
     slow = sum(trial.outcome == "timeout" for trial in tried)
+    short = sum(trial.outcome in SURVIVED and trial.left_out > 0 for trial in tried)
     lines = [
         BEGIN,
         f"Run {' to '.join(dict.fromkeys((dates[0], dates[-1])))} at {', '.join(commits)}; "
-        f"{len(tried):,} mutants tried, {slow} of them killed by their time limit.",
+        f"{len(tried):,} mutants tried, {slow} of them killed by their time limit; {short} that "
+        "live were not tried against all tests of their lines, so the scores are lower bounds.",
         "",
         "| mutants | tried | killed | equivalent | survived | killed but for equivalents (95 %) |",
         "|---|---|---|---|---|---|",

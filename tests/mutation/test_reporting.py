@@ -1,5 +1,7 @@
 """The section of the page."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.mutation.operators import mutants_of
@@ -49,6 +51,15 @@ def test_every_survivor_is_listed_with_its_reason_or_with_the_lack_of_one():
     text = section({"toys": MUTANTS}, trials(a="survived", b="uncovered"), {})
     assert "constant: 1 → 2 `` | not looked at yet: 2 tests that run the line pass |" in text
     assert "constant: 2 → 3 `` | no fast test runs this line in its own process |" in text
+
+
+def test_survivors_that_have_not_met_all_their_tests_are_counted():
+    known = trials(a="survived", b="killed", d="uncovered")
+    cut = {key: replace(t, left_out=int(t.outcome != "uncovered")) for key, t in known.items()}
+    assert "; 0 that live were not tried against all tests" in section({"t": MUTANTS}, known, {})
+    text = section({"t": MUTANTS}, cut, {})
+    assert "; 1 that live were not tried against all tests" in text
+    assert "not looked at yet: 2 tests that run the line pass; 1 slower ones were not run" in text
 
 
 def test_a_bar_in_a_mutant_ends_no_cell():

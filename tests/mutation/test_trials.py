@@ -1,5 +1,6 @@
 """A toy module, its toy tests, and what becomes of its mutants."""
 
+import itertools
 import os
 import signal
 import threading
@@ -7,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.mutation import covering
+from tests.mutation import covering, forks
+from tests.mutation.covering import Traced
 from tests.mutation.forks import Children, Limits
 from tests.mutation.operators import mutants_of
 from tests.mutation.recording import Record, Trial
-from tests.mutation.trials import Readers, Sources, Trials, covering_tests
+from tests.mutation.rounds import Round
+from tests.mutation.trials import Sources, Trials, _handfuls
 
 TOY = """\
 LIMIT = 3
@@ -40,10 +43,16 @@ def test_large_numbers_are_cut():
 def test_all_are_counted():
     assert counted(3) == 3
 """
+FAILS_LATER = """
+def test_once():
+    from pathlib import Path
+    assert clamped(1) == 1
+    Path({kept!r}).touch(exist_ok=False)
+"""
 
 
-@pytest.fixture
-def tried(tmp_path, monkeypatch):
+@pytest.fixture(params=["warm", "cold"])
+def tried(request, tmp_path, monkeypatch):
     """Return a function that tries the mutants of the toy whose name holds a text."""
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "test_toy.py").write_text(TESTS)
@@ -53,17 +62,20 @@ def tried(tmp_path, monkeypatch):
     monkeypatch.setattr(covering, "TESTS", ("test_*.py",))
     monkeypatch.setattr(covering, "ROOMS", {"toy": ("toy.py",)})
     sources = Sources(tmp_path, package="")
-    children = Children(tmp_path / "scratch")
-    kept = tmp_path / "map"
+    scratch, kept = tmp_path / "scratch", tmp_path / "map"
 
     def run(text, seconds_max=1e9):
-        list(covering.measure(tmp_path, kept, children, processes=2))
+        list(covering.measure(tmp_path, kept, Children(scratch), processes=2))
+        said = []
+        record = Record(tmp_path / "record.jsonl")
         tests = covering.load(tmp_path, kept)
-        readers = Readers(sources, ["toy.py"])
+        one = Round(
+            *(sources, ["toy.py"], tests, record, "c0ffee", 2, seconds_max),
+            *(scratch, ["test_toy.py"], said.append),
+        )
         mutants = [m for m in mutants_of("toy.py", sources.of("toy.py")) if text in m.key]
-        wanted = [(mutant, covering_tests(mutant, tests, readers)) for mutant in mutants]
-        trials = Trials(sources, children, 2).run(wanted, seconds_max)
-        return {trial.key.split(": ", 1)[1]: trial for trial in trials}
+        assert one.try_all(mutants, warm=request.param == "warm") == set(), said
+        return {key.split(": ", 1)[1]: trial for (key, _), trial in record.trials().items()}
 
     return run
 
@@ -84,6 +96,7 @@ def test_a_constant_of_the_module_is_tried_where_it_is_named(tried):
 
 def test_a_mutant_that_does_not_come_to_an_end_is_killed_by_its_time(tried, monkeypatch):
     monkeypatch.setattr("tests.mutation.trials.SECONDS_MIN", 1.0)
+    monkeypatch.setattr("tests.mutation.rounds.WARM_SECONDS_MIN", 1.0)
     assert tried("counted")["constant: 1 → 2"].outcome == "timeout"
 
 
@@ -95,6 +108,35 @@ def test_a_mutant_that_cannot_be_imported_is_not_viable(tried, tmp_path):
     toy = tmp_path / "toy.py"
     toy.write_text(TOY + "\n\nassert LIMIT == 3\n")
     assert tried("<module>")["constant: 3 → 4"].outcome == "unviable"
+
+
+def test_what_killed_another_mutant_of_the_file_runs_first():
+    tests = [Traced(name, 1.0, {}) for name in ("a", "b", "c", "d")]
+    toy = [m for m in mutants_of("toy.py", TOY.encode()) if "clamped: widen" in m.key]
+    killed = {"outcome": "killed", "line": 1, "source": "", "tests": 1, "left_out": 0}
+    earlier = [
+        Trial(key=f"{place}: drop: x → y", by=by, seconds=1.0, **killed)
+        for place, by in [
+            ("toy.py counted", "d"), ("toy.py clamped", "c"), ("other.py clamped", "b"),
+        ]
+    ]  # fmt: skip
+    trials = Trials(None, None, 1, None, earlier=earlier)
+    assert [test.name for test in trials._likely_first(toy[0], tests)] == ["c", "d", "a", "b"]
+
+
+def test_the_first_tests_are_those_of_a_few_files():
+    tests = [Traced(f"{file}.py::test", 1.0, {}) for file in "aabcdefghij"]
+    handfuls = _handfuls([replace(test, seconds=0.5) for test in tests])
+    assert [[test.name[0] for test in each] for each in handfuls] == [list("aabcd"), list("efghij")]
+    assert [len(each) for each in _handfuls(tests)] == [3, 3, 5]
+    assert _handfuls([]) == []
+
+
+def test_a_test_that_fails_without_the_mutant_as_well_kills_nothing(tried, tmp_path):
+    kept = tmp_path / "only-once"
+    (tmp_path / "test_toy.py").write_text(TESTS + FAILS_LATER.format(kept=str(kept)))
+    trials = tried("clamped: widen")
+    assert trials["widen: number < LIMIT → number <= LIMIT"].outcome == "survived"
 
 
 def test_slow_tests_are_left_out_beyond_a_limit_and_counted(tried):
@@ -112,6 +154,17 @@ def test_a_child_that_only_sleeps_is_ended(tmp_path):
     children = Children(tmp_path)
     sleep = threading.Event().wait  # for ever: nobody sets it
     children.start("sleeper", lambda folder: sleep(), Limits(60, asleep_seconds=0.5))
+    assert children.next_ended().ending == "too long"
+
+
+def test_a_child_that_sleeps_and_wakes_for_moments_is_ended(tmp_path, monkeypatch):
+    looks = itertools.cycle([True] * 9 + [False])
+    monkeypatch.setattr(forks, "_asleep", lambda pid: next(looks))
+    monkeypatch.setattr(forks, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(forks, "AWAKE", 0.05)
+    children = Children(tmp_path)
+    sleep = threading.Event().wait
+    children.start("sleeper", lambda folder: sleep(), Limits(60, asleep_seconds=0.2))
     assert children.next_ended().ending == "too long"
 
 

@@ -92,6 +92,7 @@ def test_a_hook_beyond_the_last_layer_is_refused(spec, memo):
     problems = dict(check_experiment_inputs(spec, memo))
     assert "2 layers" in problems["spec.hook"] and "blocks.1" in problems["spec.hook"]
     assert only(check_capture_inputs(spec, memo))[0] == "spec.hook"
+    assert only(check_capture_inputs(spec))[0] == "spec.hook", "a memo is not needed"
 
 
 def test_a_dictionary_of_another_width_is_refused(spec, memo, tmp_path):
@@ -162,5 +163,6 @@ def test_a_decomposition_is_checked_alone_and_against_its_capture_later(spec, me
     model = describe_model(spec["model"], memo=memo)
     problems = check_fit("spec.dictionary", narrow["dictionary"], facts, HOOK, spec["model"], model)
     assert only(problems)[0] == "spec.dictionary.path"
+    assert check_decomposition_inputs(narrow) == [], "a memo is not needed"
     gone = {"dictionary": {"path": str(tmp_path / "nowhere")}}
     assert only(check_decomposition_inputs(gone, memo))[0] == "spec.dictionary.path"

@@ -3,17 +3,21 @@
 import shutil
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from loopscope.controller.jobs.limits import WINDOW_SECONDS
+from loopscope.controller.reconcile.adoption import StillHashing
 from loopscope.controller.reconcile.commit import commit
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.controller.reconcile.snapshots import read_snapshot
 from loopscope.controller.settings import Settings
 from loopscope.reconcilers import experiment
+from loopscope.reconcilers.plan import Done, Failed, LookAgain, Plan
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.keys import Key
+from loopscope.specs.status import Status
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.db import jobs, objects
@@ -287,3 +291,59 @@ def test_of_a_plan_that_fails_half_way_nothing_is_written(capture, monkeypatch):
     assert capture.get("cap").wanted_digest is None, "half of the plan was written"
     capture.clock.advance(1000.0)
     assert capture.settle() == ["capture"]
+
+
+@pytest.fixture
+def processed(tmp_path):
+    """Return a function that lets a reconcile end in some way; it returns what followed."""
+    simulation = Simulation(tmp_path / "state")
+    controller, key = simulation.controller, Key("Capture", "default", "cap")
+    simulation.apply(capture_spec(), "cap", "Capture")
+    controller.observer = SimpleNamespace(reconciled=lambda *a: seen.append((a[0], a[1])))
+    seen = []
+
+    def process(end):
+        def reconcile(key):
+            if isinstance(end, Exception):
+                raise end
+            return Plan(Status(), result=end)
+
+        controller._reconcile = reconcile
+        raised = None
+        try:
+            controller._process(key)
+        except Exception as error:
+            raised = error
+        at_once = controller.queue.take()
+        simulation.clock.advance(2000)
+        later = controller.queue.take()
+        for taken in (at_once, later):
+            if taken is not None:
+                controller.queue.done(taken)
+        assert seen[-1][0] == key
+        return seen.pop()[1], raised, at_once == key, later == key, simulation.event_reasons("cap")
+
+    return process
+
+
+@pytest.mark.parametrize(
+    ("end", "word", "raised", "at_once", "later", "events"),
+    [
+        (Done(), "success", False, False, False, 0),
+        (Failed("JobFailed", terminal=True), "success", False, False, False, 0),
+        (Failed("JobFailed", terminal=False), "requeue", False, False, True, 0),
+        (LookAgain("x", at_once=True), "requeue_after", False, True, False, 0),
+        (LookAgain("x"), "requeue_after", False, False, True, 0),
+        (objects.Conflict("it was changed"), "requeue", False, False, True, 0),
+        (StillHashing(), "requeue_after", False, False, False, 0),
+        (TransientFailure("DatabaseBusy", "held"), "error", True, False, True, 0),
+        (ZeroDivisionError("odd"), "error", False, False, True, 1),
+    ],
+)
+def test_an_object_is_reconciled_again_as_its_plan_or_its_trouble_asks(
+    processed, end, word, raised, at_once, later, events
+):
+    result, error, was_at_once, was_later, reasons = processed(end)
+    assert (result, error is not None) == (word, raised)
+    assert (was_at_once, was_later) == (at_once, later)
+    assert reasons.count("ReconcileError") == events

@@ -100,6 +100,7 @@ def test_a_bad_file_leaves_the_last_good_version_and_prunes_nothing(world):
     world.scan()
     assert world.names() == {"a", "b"}
     assert world.simulation.event_reasons("a")[0] == "InvalidSpec"
+    assert "Warning" in next(e for e in world.simulation.rows()["events"] if "InvalidSpec" in e)
     before = world.simulation.rows()
     world.scan()
     assert world.simulation.rows() == before, "said once"
@@ -349,3 +350,10 @@ def test_folders_can_be_added_while_watching(watch, tmp_path):
     while not watch.noticed.acquire(timeout=0.3):
         (second / "x").write_text(str(time.monotonic()))
         assert time.monotonic() < deadline
+
+
+def test_whoever_is_woken_by_an_edit_finds_what_was_edited(world):
+    found = []
+    world.source.wake = lambda: found.append(world.source._changed.take())
+    world.source._notice({world.folder / "a.yaml"})
+    assert found == [{world.folder / "a.yaml"}]

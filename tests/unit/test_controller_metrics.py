@@ -103,7 +103,7 @@ def test_they_are_served_on_this_machine_only(measured):
 
 def test_nobody_who_did_not_ask_imports_the_library():
     script = (
-        "import sys, loopscope.cli, controller.runtime, controller.controller;"
+        "import sys, loopscope.cli, loopscope.controller.runtime, loopscope.controller.controller;"
         "sys.exit('prometheus_client' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -142,3 +142,14 @@ def test_on_a_console_it_is_one_line_too(tmp_path, capsys, log_as):
     lines = capsys.readouterr().err.splitlines()
     (first, *_) = [line for line in lines if "object=experiment/france" in line]
     assert "reconciled" in first and "generation=1" in first and "reason=" in first
+
+
+def test_only_reconciles_that_end_in_an_error_count_as_errors():
+    metrics = Metrics(VirtualClock(), dict)
+    key, value = Key("Capture", "default", "a"), metrics.registry.get_sample_value
+    for result in ("success", "requeue", "error", "requeue_after", "error"):
+        metrics.reconciled(key, result, 2.0)
+    own = {"controller": "capture"}
+    assert value("controller_runtime_reconcile_errors_total", own) == 2
+    assert value("controller_runtime_reconcile_total", {**own, "result": "error"}) == 2
+    assert value("controller_runtime_reconcile_time_seconds_sum", own) == 10.0

@@ -147,6 +147,10 @@ def test_a_value_that_is_removed_takes_its_cells_along_and_no_others(settled):
     assert experiments(settled) == sorted(["s", *(name for name in CELLS if "-l1-" in name)])
     assert {r.key: r.uid for r in settled.objects() if r.key.name != "s"} == kept
     assert settled.get("s").status.summary["cells"] == 4
+    removed = [e for e in settled.rows()["events"] if e[3] == "s" and "Removed" in e]
+    assert {event[4] for event in removed} == {"Normal"}
+    gone = {f"Removed experiment/{name}" for name in CELLS if "-l2-" in name}
+    assert {event[6] for event in removed} == gone
 
 
 def test_a_value_that_comes_back_finds_its_artifacts(settled):

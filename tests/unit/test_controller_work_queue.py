@@ -133,3 +133,20 @@ def test_retries_of_many_keys_share_one_token_bucket(clock):
         while (key := queue.take()) is not None:
             queue.done(key)
     assert clock.elapsed() - started >= (150 - 101) / 10
+
+
+def test_a_key_that_is_asked_for_in_some_time_comes_out_then_and_not_later_than_the_longest(
+    queue, clock
+):
+    queue.add_in(A, 5.0)
+    queue.add_in(B, 10 * RETRY_SECONDS_MAX)
+    queue.add_in(C, -1.0)
+    assert (queue.take(), queue.take()) == (C, None)
+    clock.advance(4.9)
+    assert queue.take() is None
+    clock.advance(0.2)
+    assert queue.take() == A
+    clock.advance(RETRY_SECONDS_MAX - 5.2)
+    assert queue.take() is None
+    clock.advance(0.2)
+    assert queue.take() == B

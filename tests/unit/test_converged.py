@@ -7,13 +7,15 @@ import shutil
 import pytest
 
 from loopscope.controller import controller as controller_module
-from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS
+from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS, Converged
+from loopscope.reconcilers.plan import Done, LookAgain, Plan, Snapshot
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.db import jobs, pauses
 from loopscope.state.db.knowledge import knowledge
 from loopscope.state.folder import open_state
-from tests.simulated import Simulation, settled_experiment
+from tests.hand_built import CAPTURED, made_ready, stored
+from tests.simulated import Simulation, capture_spec, settled_experiment
 
 OBJECTS = 6
 
@@ -203,3 +205,48 @@ def test_while_a_job_runs_no_step_is_quiet(tmp_path):
     simulation.step_until_running()
     simulation.step()
     assert not simulation.controller._quiet.lasts()
+
+
+class Store:
+    """Artifacts of which all stand, some have come, and one cannot be looked at."""
+
+    def __init__(self, *held, broken=()):
+        self.held, self.broken = set(held), broken
+
+    def stands(self, artifact):
+        return True
+
+    def holds(self, stage, digest):
+        if digest in self.broken:
+            raise OSError("Input/output error")
+        return (stage, digest) in self.held
+
+
+def learnt(store, *plans, ready=False):
+    """Return what remembers plans (result, wanted digest) of one capture, and its key."""
+    record = stored("Capture", "cap", capture_spec())
+    record = made_ready(record, CAPTURED) if ready else record
+    remembered = Converged(store)
+    for result, wanted in plans:
+        plan = Plan(record.status, wanted_digest=wanted, result=result)
+        remembered.learn(Snapshot(record, 5.0), plan, CAPTURED if ready else None)
+    return remembered, record.key
+
+
+@pytest.mark.parametrize(
+    ("store", "plans", "ready", "stands"),
+    [
+        (Store(), [(Done(), "w")], False, True),
+        (Store(("capture", "w")), [(Done(), "w")], False, False),
+        (Store(("capture", "w")), [(Done(), "w")], True, True),
+        (Store(("capture", "w")), [(Done(), None)], False, True),
+        (Store(broken=("w",)), [(Done(), "w")], False, True),
+        (Store(), [(LookAgain("x"), "w")], False, False),
+        (Store(), [(Done(), "w"), (LookAgain("x"), "w")], False, False),
+    ],
+)
+def test_what_waits_is_read_again_when_its_artifact_has_come_or_its_plan_was_not_done(
+    store, plans, ready, stands
+):
+    remembered, key = learnt(store, *plans, ready=ready)
+    assert remembered._stands(key, set()) is stands

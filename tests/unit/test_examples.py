@@ -10,12 +10,12 @@ import pytest
 from loopscope.context import root_of
 from loopscope.controller.plan.applying import load_admitted
 from loopscope.specs.canonical import canonical_json
-from loopscope.specs.fields import normalised
 from loopscope.specs.lexicon import folded, lexicon_pattern
 from loopscope.specs.neutral import packaged_neutral_texts
 from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.splits import Splits, prompts_of
 from loopscope.specs.sweep import cells
+from loopscope.specs.texts.same import normalised
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted([*EXAMPLES.glob("*/experiment.yaml"), *EXAMPLES.glob("studies/*.yaml")])

@@ -141,32 +141,32 @@ from loopscope.specs.files import RootedFiles
 
 folder = Path("prompts")
 folder.mkdir()
-(folder / "a.jsonl").write_text('{"text": "the wine of"}\\n\\n{"text": "paris is"}\\n')
+(folder / "a.txt").write_text("the wine\\nof\\n\\n\\nparis is\\n")
 files = RootedFiles(folder.resolve(), folder.resolve())
-given = {"file": "a.jsonl", "format": "jsonl"}
+given = {"file": "a.txt", "format": "paragraphs"}
 texts = Texts.model_validate(given, context={"files": files})
-assert texts.texts == ("the wine of", "paris is")
+assert texts.texts == ("the wine\\nof", "paris is")
 assert Texts.model_validate(texts.canonical()) == texts, "stored, it is read no more"
 
-(folder / "b.jsonl").write_text('{"words": "rome"}\\n')
+(folder / "b.txt").write_text("rome\\n")
 try:
-    Texts.model_validate({**given, "file": "b.jsonl"}, context={"files": files})
+    Texts.model_validate({**given, "file": "b.txt"}, context={"files": files})
 except ValueError as error:
-    assert "b.jsonl holds a line without a text" in str(error), error
+    assert "b.txt holds no blank line" in str(error), error
 else:
-    raise AssertionError("read what holds no text")
+    raise AssertionError("read what holds no two texts")
 """
 
 
 def test_a_source_of_texts_is_a_module_a_line_in_a_table_and_a_word_in_the_spec(copy):
-    copy.add("texts.md", "specs/texts/json_lines.py")
+    copy.add("texts.md", "specs/texts/paragraphs.py")
     copy.put(
         "specs/texts/__init__.py",
         "from loopscope.specs.texts.plain_file",
-        "from loopscope.specs.texts.json_lines import JSON_LINES\n",
+        "from loopscope.specs.texts.paragraphs import PARAGRAPHS\n",
     )
-    copy.put("specs/texts/__init__.py", ")\nSOURCE_FIELDS", ", JSON_LINES")
-    old = '    format: Literal["lines"] | None = None\n'
+    copy.put("specs/texts/__init__.py", ")\nSOURCE_FIELDS", ", PARAGRAPHS")
+    old = '    format: Literal["lines", "csv", "tsv", "jsonl", "parquet"] | None = None\n'
     copy.replace("texts.md", "specs/fields.py", old, "one more word:")
     copy.python(TEXTS)
 

@@ -95,6 +95,10 @@ def test_an_arm_is_read_off_between_two_strengths_and_nowhere_else():
     assert not isinstance(middle, str)
     assert middle.scores == pytest.approx([0.5, 0.3])
     assert middle.effects == pytest.approx([0.25, 0.25])
+    for end, scores in ((0.1, [0.2, 0.0]), (0.4, [0.8, 0.6])):
+        found = read_off(arm, end)
+        assert not isinstance(found, str)
+        assert found.scores == pytest.approx(scores)
     outside = read_off(arm, 0.5)
     assert isinstance(outside, str)
     assert "from 0.1 to 0.4 nats, and 0.5 lies outside" in outside
@@ -141,3 +145,19 @@ def test_budgets_on_two_texts_made_supported_of_nothing_and_their_error_forbids_
     worlds = 120
     assert share_supported(2, 1000, worlds, aware=False) > 0.06
     assert share_supported(2, 1000, worlds, aware=True) <= 0.025
+
+
+def test_a_slope_of_one_opening_has_no_error_of_its_own():
+    arm = ArmAtBudgets(np.array([[0.1], [0.3]]), np.array([[0.2], [0.5]]))
+    assert slopes(arm, None) == pytest.approx([0.3 / math.log(3)] * 2)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_no_log_odds_are_taken_of_a_rate_that_was_never_or_always_seen(rate):
+    """By hand, with the rate kept 2 % away from 0 and 1."""
+    scores = np.full(10, rate)
+    arm = ArmAtBudgets(np.full((1, 4), 0.1), scores[None])
+    kept = min(max(rate, 0.02), 0.98)
+    log_odds = math.log(kept / (1 - kept)) - math.log(0.5 / 0.5)
+    expected = max(abs(rate - 0.5), kept * (1 - kept) * abs(log_odds) / 2)
+    assert slopes(arm, np.full(10, 0.5)) == pytest.approx([expected])

@@ -6,8 +6,10 @@ import scipy.stats
 import torch
 
 from loopscope.numerics.gate.controls import (
+    DOUBT_NATS,
     Control,
     RowLaw,
+    _suffix,
     deciding_p,
     drawn_row_counts,
     exceedance,
@@ -206,3 +208,24 @@ def test_the_hardest_control_that_decides_counts_and_none_is_no_pass():
     assert deciding_p([easy, shown]) == 0.01
     assert deciding_p([easy, shown, hard]) == 1.0
     assert deciding_p([shown]) == 1.0
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_the_rest_of_a_norm_has_the_moments_of_a_normal_vector_given_its_shares(start):
+    """Directly: z given u = z @ shares is normal with a projection as covariance."""
+    generator = np.random.default_rng(3)
+    shares = np.linalg.qr(generator.normal(size=(7, 2)))[0]
+    mean, scale = generator.normal(size=7), np.sort(generator.uniform(0.2, 1.6, 7))[::-1]
+    found = _suffix(start, shares, mean, scale)
+    part, about, spread = shares[start:], mean[start:], np.diag(scale[start:])
+    given = part @ np.linalg.inv(part.T @ part)
+    covariance = spread @ (np.eye(len(part)) - given @ part.T) @ spread
+    assert found.trace == pytest.approx(np.trace(covariance))
+    assert found.squares == pytest.approx(np.trace(covariance @ covariance))
+    assert found.largest == pytest.approx(scale[start] ** 2)
+    u = generator.normal(size=(5, 2))
+    norm = ((about + u @ given.T @ spread) ** 2).sum(axis=1)
+    spill = 2 * np.sqrt((found.squares + 2 * found.largest * norm) * DOUBT_NATS)
+    low, high = found.bounds(u)
+    assert low == pytest.approx(np.maximum(norm + found.trace - spill, 0))
+    assert high == pytest.approx(norm + found.trace + spill + 2 * found.largest * DOUBT_NATS)

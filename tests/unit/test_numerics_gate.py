@@ -14,12 +14,14 @@ from loopscope.numerics.gate.calibration import (
 )
 from loopscope.numerics.gate.matching import Comparison, Covariates
 from loopscope.numerics.gate.rule import (
+    READINGS,
     GateEvidence,
     GateRules,
     SelectionPower,
     SelectionThresholds,
     decide,
     outcome_of,
+    readings,
     selective_latents,
     steered_first,
 )
@@ -275,3 +277,14 @@ def test_a_latent_that_barely_passes_makes_the_gate_unstable():
     asked = replace(QUESTION, selection=loose)
     outcomes = [resample(rows, counts, asked, number).outcome for number in range(60)]
     assert 0.2 < np.mean([outcome == "fails" for outcome in outcomes]) < 0.8
+
+
+def test_each_pair_lies_in_one_of_the_readings_and_each_reading_has_its_pairs():
+    cosine = np.array([0.5, 0.5, 0.3, 0.2, 0.1, 0.3, 0.29, 0.5])
+    r = np.array([0.4, 0.39, 0.4, 0.4, 0.4, 0.1, 0.1, np.nan])
+    found = readings(cosine, r, cosine_min=0.3, cosine_partial=0.2, correlation_min=0.4)
+    assert found.tolist() == [
+        "match", "geometric-only", "match", "partial", "co-occurring", "geometric-only",
+        "unrelated", "unobserved",
+    ]  # fmt: skip
+    assert set(found.tolist()) == set(READINGS)

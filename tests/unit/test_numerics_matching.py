@@ -200,3 +200,9 @@ def test_crowding_is_the_mean_cosine_to_the_ten_nearest_others_in_blocks_of_any_
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert found[7] == 0
     assert crowding(torch.ones(1, 3)).tolist() == [0]
+    assert crowding(torch.tensor([[1.0, 0], [0.6, 0.8]])).tolist() == pytest.approx([0.6, 0.6])
+
+
+def test_where_nothing_varies_there_is_no_covariate():
+    alike = Covariates(np.full(3, 0.5), np.ones(3), np.zeros(3), np.ones(3, dtype=bool))
+    assert alike.standardised().shape == (3, 0)

@@ -13,6 +13,7 @@ from loopscope.numerics.statistics.lattice import bootstrap_law, lattice, sign_f
 from loopscope.numerics.statistics.paired import (
     Resampled,
     detectable_difference,
+    openings_without_a_case,
     paired_contrast,
     rate_interval,
     sign_flip,
@@ -260,3 +261,39 @@ def test_an_error_that_all_openings_share_weakens_the_sign_flip_test(groups):
     expected = scipy.stats.norm.sf(values.mean() / error)
     assert sign_flip(values, group, 0.08)[0] == pytest.approx(expected, abs=0.003)
     assert sign_flip(values, group)[0] < expected / 3
+
+
+def test_two_values_have_the_interval_of_students_t():
+    low, high = bootstrap_interval(np.array([0.0, 1.0]))
+    expected = scipy.stats.t.interval(0.95, 1, 0.5, 0.5)
+    assert (low, high) == pytest.approx(expected)
+
+
+def test_samples_of_few_openings_count_as_the_spread_between_openings_says():
+    """By hand: the effective number of trials, and the quantile of t of the openings."""
+    scores = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    rate = scores.mean()
+    error = scores.mean(axis=1).var(ddof=1) / 3
+    trials = rate * (1 - rate) / error
+    z = scipy.stats.t.ppf(0.975, 2)
+    middle = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(rate * (1 - rate) / trials + (z / trials) ** 2 / 4)
+    assert rate_interval(scores) == pytest.approx((max(0, middle - half), min(1, middle + half)))
+
+
+def test_so_many_openings_without_a_case_allow_no_larger_share():
+    assert openings_without_a_case(1.0) == openings_without_a_case(1.5) == 2
+    assert openings_without_a_case(0.99) == 2
+    n = openings_without_a_case(0.1)
+    assert 0.9**n <= 0.025 < 0.9 ** (n - 1)
+
+
+def test_without_a_score_a_rate_has_no_interval():
+    assert all(math.isnan(bound) for bound in rate_interval(np.zeros((0, 1))))
+
+
+def test_values_that_all_agree_leave_no_doubt_about_their_mean():
+    alike = Resampled.of(np.full(3, 0.5))
+    assert alike.interval(0.95) == (0.5, 0.5)
+    assert (alike.p_above(0.4), alike.p_above(0.5), alike.p_above(0.6)) == (0.0, 1.0, 1.0)
+    assert (alike.p_below(0.4), alike.p_below(0.5), alike.p_below(0.6)) == (1.0, 1.0, 0.0)

@@ -1,11 +1,14 @@
 """The edge test against a slow loop, by hand, under the null and with a planted edge."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from loopscope.numerics.latents.mapping import ActivationColumns, correlations
 from loopscope.numerics.latents.permutation import (
+    _log_chance_of_best,
     edge_test,
     exchangeable_strata,
     smallest_p,
@@ -204,3 +207,14 @@ def test_a_token_that_ends_many_prompts_is_a_class_of_its_own_in_each_condition(
     assert set(strata[:8]).isdisjoint(strata[8:])
     assert len(set(strata)) == 3 + 4
     assert exchangeable_strata(group, None) is group
+
+
+def test_whole_groups_are_paired_best_with_the_chance_that_their_ties_allow():
+    """By hand: of n! orders those count that change nothing on one side."""
+    distinct = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    assert _log_chance_of_best(distinct, distinct) == pytest.approx(-math.log(6))
+    tied = np.array([[1.0, 2.0], [1.0, 2.0], [5.0, 6.0]])
+    for left, right in ((tied, distinct), (distinct, tied), (tied, tied)):
+        assert _log_chance_of_best(left, right) == pytest.approx(math.log(2) - math.log(6))
+    constant = np.ones((3, 2))
+    assert _log_chance_of_best(constant, distinct) == pytest.approx(0.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.numerics.latents import same_cosine
 from loopscope.numerics.latents.mapping import ActivationColumns, correlations
 from loopscope.numerics.latents.same_cosine import SameCosine
 from tests.rows import discover_rows
@@ -59,3 +60,15 @@ def test_what_has_no_like_or_no_correlation_is_missing():
     p, pairs = alike.compared(np.array([-0.95, 0.8]), np.array([r[0], np.nan]))
     assert np.isnan(p).all()
     assert pairs.tolist() == [0, 49]
+
+
+def test_an_edge_is_compared_with_the_nearest_pairs_on_both_sides(monkeypatch):
+    """By hand: of pairs at these cosines the four nearest to 0.5 have these correlations."""
+    monkeypatch.setattr(same_cosine, "PAIRS_MAX", 4)
+    cosines = np.array([0.470, 0.488, 0.494, 0.499, 0.503, 0.509, 0.515, 0.530])
+    found = np.array([9.0, 9.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.0])
+    pairs = SameCosine(cosines, found)
+    p, number = pairs.compared(np.array([0.5, 0.5, 0.9]), np.array([0.3, np.nan, 0.3]))
+    assert number.tolist() == [4, 4, 0]
+    assert p[0] == pytest.approx((1 + 2) / (1 + 4))
+    assert np.isnan(p[1]) and np.isnan(p[2])

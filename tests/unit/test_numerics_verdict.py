@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,23 @@ import scipy.stats
 
 from loopscope.numerics.statistics.paired import Contrast, paired_contrast
 from loopscope.numerics.statistics.power import (
+    POWER,
     Design,
+    _smallest,
     cheapest_design,
     simulated_power,
     split_variance,
 )
-from loopscope.numerics.verdict.decision import Evidence, VerdictRules, _judge, _need, judge
+from loopscope.numerics.verdict.decision import (
+    Evidence,
+    VerdictRules,
+    _judge,
+    _need,
+    _rests_on_degenerate_texts,
+    decide,
+    judge,
+)
+from loopscope.numerics.verdict.words import LEVEL_ONE_SIDED
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 COSINES = {"coarse~multi": 0.92, "fine~multi": 0.9, "coarse~fine": 0.6}
@@ -506,3 +518,93 @@ def test_one_hit_weighs_the_less_the_more_texts_an_opening_has(samples, strength
     ]
     assert found == expected[0]
     assert expected[0] != expected[1], "what a hit weighs shows"
+
+
+def test_the_smallest_number_of_openings_has_the_power_and_one_less_has_not():
+    variances = split_variance(samples_of(60, 2, 0.4, 0.4, 3))
+    for samples in (1, 4):
+        design = _smallest(variances, samples, 0.15)
+        covariance = variances.between + variances.within / samples
+        fewer = simulated_power(covariance, 60, design.openings - 1, 0.15)
+        assert design.power >= POWER > fewer
+        assert design.power == simulated_power(covariance, 60, design.openings, 0.15)
+
+
+def test_a_contrast_without_a_margin_says_nothing_about_one():
+    contrast = paired_contrast("x", noise(20, 0.1), np.zeros(20))
+    assert (contrast.p_above_margin, contrast.p_below_margin) == (1.0, 1.0)
+
+
+def test_the_contrasts_stand_in_one_order_with_those_of_other_arms_by_name():
+    arms = ("none", "multi", "sibling", "random", "anchor", "coarse", "fine", "parent")
+    scores = {arm: column(0.3 + noise(20, 0.1, n)) for n, arm in enumerate(arms)}
+    decision = decide(Evidence(scores, COSINES), RULES)
+    assert [contrast.contrast for contrast in decision.contrasts] == [
+        "multi-coarse", "multi-fine",
+        "multi-anchor", "multi-parent", "multi-random", "multi-sibling",
+        "coarse-none", "fine-none",
+    ]  # fmt: skip
+
+
+def test_of_one_opening_no_share_of_the_variance_is_known():
+    one = np.array([0.9, 0.8])[None]
+    scores = {"coarse": one * 0, "fine": one * 0, "multi": one, "none": one * 0}
+    decision = decide(Evidence(scores, COSINES), RULES)
+    assert decision.share_within_openings is None and decision.design is None
+
+
+def test_the_single_arms_and_unsteered_text_alone_show_what_the_run_could_have_shown():
+    scores = {"coarse": column(flat(20, 0.2)), "fine": column(flat(20, 0.5))}
+    scores["none"] = column(np.zeros(20))
+    judgement = judge(Evidence(scores, COSINES), RULES)
+    assert judgement.assay is not None and judgement.assay.arm == "fine"
+    assert judgement.reason == (
+        "the contrast needs coarse, fine and multi (multi: not among the arms)"
+    )
+    del scores["none"]
+    assert judge(Evidence(scores, COSINES), RULES).assay is None
+
+
+def test_two_arms_alone_have_their_contrast():
+    scores = {"coarse": column(flat(20, 0.2)), "multi": column(flat(20, 0.5))}
+    decision = decide(Evidence(scores, COSINES), RULES)
+    assert [contrast.contrast for contrast in decision.contrasts] == ["multi-coarse"]
+
+
+def test_each_verdict_has_its_own_reason():
+    words = {
+        "Supported": "multi beats coarse and fine: ",
+        "Refuted": "multi is worse than a single resolution: ",
+        "NoPracticalDifference": "multi is not better than the better single resolution by 0.15",
+        "Inconclusive": "the data allow more than one answer: ",
+    }
+    base = flat(200, 0.5)
+    cases = {
+        "Supported": (flat(60, 0.2), flat(60, 0.3), 0.6 + noise(60, 0.1)),
+        "Refuted": (flat(60, 0.2), flat(60, 0.8), 0.5 + noise(60, 0.1)),
+        "NoPracticalDifference": (base, base + noise(200, 0.1, 2), base + noise(200, 0.1, 3)),
+        "Inconclusive": (flat(30, 0.5), flat(30, 0.5), 0.55 + noise(30, 0.5)),
+    }
+    for word, arms in cases.items():
+        found = verdict(*arms)
+        assert found["verdict"] == word
+        assert found["reason"].startswith(words[word])
+
+
+def test_further_outcomes_are_listed_by_their_names():
+    arms = ("coarse", "fine", "multi", "none")
+    scores = {arm: column(0.3 + noise(20, 0.1, n)) for n, arm in enumerate(arms)}
+    evidence = Evidence(scores, COSINES, secondary={"b": scores, "c": scores, "a": scores})
+    decision = decide(evidence, RULES)
+    assert [(one.outcome, one.contrast.contrast) for one in decision.secondary] == [
+        (outcome, f"multi-{arm}") for outcome in "abc" for arm in ("coarse", "fine")
+    ]
+
+
+def test_a_gain_among_intact_texts_is_lost_only_above_its_level():
+    contrast = paired_contrast("multi-fine", 0.5 + noise(20, 0.1), np.full(20, 0.2))
+    evidence = Evidence({}, COSINES, intact={})
+    for p, lost in ((LEVEL_ONE_SIDED, False), (LEVEL_ONE_SIDED * 1.01, True)):
+        one = replace(contrast, p_above_zero=p, p_greater=min(p, contrast.p_greater))
+        assert one.p_gain == p
+        assert (_rests_on_degenerate_texts(evidence, [one, one]) != "") is lost

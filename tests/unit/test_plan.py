@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 import yaml
@@ -235,3 +236,29 @@ def test_a_plan_file_goes_with_no_other_option(loopscope, experiment, settled):
     assert loopscope("apply", "--plan", "plan.json", "-f", experiment())[0] == 2
     assert loopscope("apply", "--plan", "plan.json", "--prune")[0] == 2
     assert loopscope("apply")[0] == 2
+
+
+def test_work_under_way_is_running_and_an_edit_would_discard_its_seconds(
+    loopscope, experiment, tmp_path
+):
+    path = experiment(with_steering)
+    loopscope("apply", "-f", path)
+    simulation = Simulation(tmp_path / "state")
+    simulation.step_until_running()
+    assert states(loopscope, path)["x-capture"] == "running"
+    began = [job.started_at for job in simulation.jobs() if job.state == "running"]
+    assert began != []
+    edited = experiment(lambda spec: (with_steering(spec), spec.update(maxTokens=64)))
+    found = stages(loopscope, edited)["x-capture"]
+    assert found["state"] == "to do"
+    assert found["discardsSeconds"] == pytest.approx(time.time() - began[0], abs=3600)
+
+
+def test_what_only_an_input_that_is_asked_for_can_tell_is_unknown(loopscope, experiment, settled):
+    def of_a_hub(spec):
+        with_steering(spec)
+        spec["model"] = {"name": "tiny", "source": {"hub": "someone/tiny"}}
+
+    found = stages(loopscope, experiment(of_a_hub))
+    assert found["x-capture"]["state"] == "unknown"
+    assert found["x-capture"]["until"] == "finding out what the model is"

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import jobs, pauses
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment, texts
 
@@ -202,6 +203,10 @@ def test_rerun_makes_a_stage_and_those_after_it_again(loopscope, tmp_path, start
     before = simulation.get("france-capture").status.artifact
     code, out, _ = loopscope("rerun", "france", "--from", start)
     assert code == 0 and out.count("is made again") == len(ran)
+    told = [event for event in simulation.rows()["events"] if "Rerun" in event]
+    assert len(told) == len(ran) and {event[4] for event in told} == {"Normal"}
+    with simulation.state.database.read() as connection:
+        assert len(artifact_index.digests(connection)) == 5 - len(ran)
     assert sorted(simulation.settle()) == sorted(ran)
     assert simulation.get("france").ready
     assert simulation.get("france-capture").status.artifact == before

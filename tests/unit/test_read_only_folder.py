@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from loopscope.state.db import applied
+from loopscope.state.db.database import Database
+from loopscope.state.db.dialect.sqlite.reading import SqliteCopy
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.read_only import open_to_read
+from tests.simulated import new_state
 
 ROOT = Path(__file__).parents[2]
 OLDER = ROOT / "tests" / "data" / "schemas" / "0003.sql"
@@ -194,3 +198,15 @@ def test_an_archive_on_a_network_file_system_is_read_unless_somebody_writes_ther
     (path / "state.db-wal").touch()
     with pytest.raises(TerminalFailure, match="nfs"):
         open_to_read(path)
+
+
+def test_a_copy_of_a_database_holds_what_the_file_and_its_log_hold(tmp_path):
+    state = new_state(tmp_path / "state")
+    with state.database.write() as connection:
+        applied.set_mark(connection, "seen", "yes")
+    before = sorted(path.name for path in state.path.iterdir())
+    copy = Database(SqliteCopy(state.path / "state.db"))
+    with copy.read() as connection:
+        assert applied.mark(connection, "seen") == "yes"
+    copy.close()
+    assert sorted(path.name for path in state.path.iterdir()) == before

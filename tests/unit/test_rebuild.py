@@ -1,5 +1,6 @@
 """``rebuild``: a lost database comes back from the specs and the artifacts, without a run."""
 
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from loopscope.controller.maintenance import rebuild as rebuild_module
 from loopscope.controller.maintenance.fsck import examine
 from loopscope.controller.maintenance.rebuild import rebuild
 from loopscope.controller.plan.applying import load_admitted
 from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
 from loopscope.state import failpoints
+from loopscope.state.artifacts.consistency import Finding
 from loopscope.state.db.dialect.sqlite.whole_files import set_aside
 from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation
@@ -102,6 +105,7 @@ def test_a_healthy_database_is_only_set_aside_when_told_so(world):
     with pytest.raises(TerminalFailure) as refused:
         world.rebuild()
     assert refused.value.reason == "DatabaseHealthy" and "--replace-healthy" in str(refused.value)
+    assert re.search(r"is whole and holds \d+ objects, with", str(refused.value))
     assert world.database.read_bytes() == before
     assert Path(world.rebuild(healthy_too=True).set_aside).read_bytes() == before
     assert world.run_again() == [] and world.after == world.before
@@ -222,3 +226,13 @@ def test_what_is_of_older_rules_is_told_since_it_will_be_made_again(world, monke
     done = world.rebuild()
     assert done.older == [f"mapping revision {before} -> 99: another mapping"]
     assert done.taken_over == 4 and world.run_again() == ["mapping"]
+
+
+def test_a_whole_database_of_an_older_schema_is_only_set_aside_when_told_so(world, monkeypatch):
+    older = Finding("SchemaOutdated", "database", "it is older")
+    monkeypatch.setattr(rebuild_module, "database_problem", lambda state: older)
+    with pytest.raises(TerminalFailure, match="is whole and holds its objects, with"):
+        world.rebuild()
+    damaged = Finding("DatabaseUnreadable", "database", "it is damaged")
+    monkeypatch.setattr(rebuild_module, "database_problem", lambda state: damaged)
+    assert world.rebuild().set_aside

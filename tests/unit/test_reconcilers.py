@@ -6,7 +6,8 @@ import pytest
 
 from loopscope.reconcilers import capture, decomposition
 from loopscope.reconcilers.plan import Blocked, Done, Failed, LookAgain, Observed, Snapshot, Wanted
-from loopscope.reconcilers.stage import plan_stage
+from loopscope.reconcilers.stage import needed_json, pause_words, plan_stage
+from loopscope.specs.actions import Action
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.packaged import packaged_texts
@@ -232,7 +233,8 @@ def test_a_stalled_upstream_is_named_with_its_reason():
     stalled = Condition("Stalled", "True", "DiskFull", "no space", 1)
     upstream = replace(stored("Capture", "cap", capture_spec()), status=Status(1, (stalled,)))
     desired = decomposition.desired(decomposition_snapshot(upstream))
-    assert desired.terminal and "DiskFull: no space" in desired.message
+    assert (desired.reason, desired.terminal) == ("UpstreamStalled", True)
+    assert "DiskFull: no space" in desired.message
 
 
 def test_an_upstream_that_rebuilds_the_same_artifact_keeps_the_work_and_an_edited_one_drops_it():
@@ -280,6 +282,13 @@ def test_a_dictionary_of_another_model_needs_a_human_or_leave_to_use_it():
     dictionary = {**DECOMPOSITION["dictionary"], "usableOn": "any"}
     spec = {**DECOMPOSITION, "dictionary": dictionary}
     assert decomposition.desired(decomposition_snapshot(upstream, facts, spec)).action
+
+
+def test_a_dictionary_of_another_hook_may_be_used_by_leave():
+    facts = {**DICTIONARY, "hook_name": "blocks.1.hook_resid_pre"}
+    dictionary = {**DECOMPOSITION["dictionary"], "usableAt": "any"}
+    spec = {**DECOMPOSITION, "dictionary": dictionary}
+    assert decomposition.desired(decomposition_snapshot(facts=facts, spec=spec)).action
 
 
 def test_a_decomposition_rests_on_content_not_on_thresholds():
@@ -344,3 +353,31 @@ def test_what_a_dictionary_must_do_on_the_calibration_text_is_part_of_the_work()
     )
     assert digest_of(plain_capture) != digest_of(checked_capture)
     assert checked_capture.action.payload["calibrationText"] == ["ordinary words"]
+
+
+def test_without_the_artifact_of_a_ready_upstream_nothing_is_wanted_yet():
+    snapshot = replace(decomposition_snapshot(), artifacts={})
+    desired = decomposition.desired(snapshot)
+    assert (desired.reason, desired.terminal) == ("InputsNotReady", False)
+    assert desired.message == "waits for the artifact of capture/cap"
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        ("all", "everything is paused; loopscope resume --all"),
+        ("stage/capture", "the stage capture is paused; loopscope resume --stage capture"),
+        ("experiment/default/x", "experiment/x is paused; loopscope resume experiment x"),
+        ("experiment/lab/x", "experiment/x is paused; loopscope -n lab resume experiment x"),
+    ],
+)
+def test_a_pause_says_how_it_ends(scope, words):
+    assert pause_words(scope) == words
+
+
+def test_a_shared_artifact_is_named_by_what_it_is_made_from():
+    action = Action("capture", {"model": "m"}, {"model": {"identity": "m"}})
+    assert needed_json(action) == {
+        "digest": action.digest, "contentDigest": None,
+        "stage": "capture", "codeRevision": action.code_revision,
+    }  # fmt: skip

@@ -76,6 +76,17 @@ def test_decompositions_that_divide_the_same_capture_differently_cannot_be_mappe
     assert "divide or group their prompts differently" in desired.message
 
 
+def test_decompositions_that_aggregate_in_two_ways_cannot_be_mapped():
+    snapshot = mapping_snapshot()
+    fine = snapshot.references[Key("Decomposition", "default", "fi")]
+    other = replace(fine, spec={**fine.spec, "aggregation": "max"})
+    references = {**snapshot.references, fine.key: other}
+    desired = mapping.desired(replace(snapshot, references=references))
+    assert desired.reason == "InputMismatch" and desired.terminal
+    assert "/co aggregates by last, " in desired.message
+    assert "/fi by max; use one" in desired.message
+
+
 SIDES = {
     name: {
         "object": name, "digest": f"{name}-digest", "contentDigest": f"{name}-content",

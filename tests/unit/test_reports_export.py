@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from loopscope.reports.bundle import export_bundle
 from loopscope.specs.artifact_files import Table
-from loopscope.specs.artifacts.capture import NORMS
+from loopscope.specs.artifacts.capture import NORMS, TOKENS
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.kinds.experiment import ExperimentSpec
@@ -63,7 +63,8 @@ def test_what_an_artifact_need_not_hold_is_in_the_bundle_where_it_does(tmp_path,
         name = "decomposition" if stage in ("coarse", "fine") else stage
         for file in FILES_BY_STAGE[name]:
             if not (out / file.name).exists():
-                (out / file.name).write_text("it is there")
+                shown = '{"prompts": []}'  # what the report reads
+                (out / file.name).write_text(shown if file is TOKENS else "it is there")
         return metrics
 
     monkeypatch.setattr(Payloads, "write", with_everything)

@@ -59,6 +59,26 @@ def page(case):
     return render_report(ExperimentView.load(*case))
 
 
+def test_the_first_prompts_are_shown_token_by_token_where_a_capture_has_them(
+    page, tmp_path, monkeypatch
+):
+    tokens = [
+        {"text": "<|im_start|>", "part": "bos", "read": False},
+        {"text": HOSTILE, "part": "text", "read": False},
+        {"text": "?", "part": "text", "read": True},
+    ]
+    plain = Payloads._capture
+
+    def in_a_template(self, stage, out):
+        document(out / "tokens.json", {"prompts": [{"prompt_id": "target-0000", "tokens": tokens}]})
+        return plain(self, stage, out)
+
+    monkeypatch.setattr(Payloads, "_capture", in_a_template)
+    shown = render_report(ExperimentView.load(*build(tmp_path)))
+    assert '<span class="soft">&lt;|im_start|&gt;</span>' in shown and "<mark>?</mark>" in shown
+    assert HOSTILE not in shown and '<ul class="tokens">' not in page
+
+
 def scripts(page: str) -> list[tuple[str, str]]:
     """Return attributes and content of every script element."""
     return re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
@@ -134,6 +154,33 @@ def test_prompts_on_which_both_fire_are_those_with_the_largest_product(case):
         assert len(found) == min(3, int((together > 0).sum()))
         if found:
             assert together[texts.index(found[0])] == together.max()
+
+
+def test_the_first_screen_answers_what_a_reader_asks_first(page):
+    (short,) = re.findall(r'<dl class="short">(.*?)</dl>', page, re.DOTALL)
+    asked = re.findall(r"<dt>(.*?)</dt>", short)
+    said = [html.unescape(answer) for answer in re.findall(r"<dd>(.*?)</dd>", short, re.DOTALL)]
+    assert [question.split()[0] for question in asked] == [
+        "Which",
+        "What",
+        "How",
+        "Does",
+        "Do",
+        "What",
+    ]
+    which, fires, sure, gate, steering, change = said
+    assert "C-0 with F-0" in which
+    assert re.match(
+        r"C-0 fires on \d+ of 20 target and \d+ of 20 neutral prompts, most on “", fires
+    )
+    assert sure == "Not confirmed: no test split."
+    assert gate == (
+        "GO: 4 fine latents belong to an anchor, and the anchors rank at percentile 98.5 among "
+        "latents of their kind."
+    )
+    steering = steering.replace(MINUS, "-")
+    assert steering.startswith("Inconclusive: multi - fine -0.05 [-0.25, +0.15] over 3 openings.")
+    assert "126 openings with 1 sample each would detect a difference of 0.15" in change
 
 
 def test_the_page_loads_nothing_and_runs_no_attribute(page):

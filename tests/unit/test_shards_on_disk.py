@@ -84,3 +84,11 @@ def test_who_is_told_of_a_sealed_shard_finds_it_sealed(shards):
     )
     shards.seal(NAME, rows)
     assert told == [True]
+
+
+def test_the_sealed_shards_are_listed_in_order_without_those_that_are_not(shards):
+    names = [f"capture-{n:05}.safetensors" for n in range(30)]
+    for name in names[::-1]:
+        shards.seal(name, rows)
+    (shards.kept.folder / "capture-00099.safetensors").write_bytes(b"not sealed")
+    assert shards.kept.names() == names

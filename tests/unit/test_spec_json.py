@@ -4,8 +4,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from loopscope.specs import rules, sources, spec_json, splits
-from loopscope.specs.fields import GroupedTexts, Groups, Reference, Texts
+from loopscope.specs import chat, rules, sources, spec_json, splits
+from loopscope.specs.fields import Counted, GroupedTexts, Groups, Reference, Sample, Texts
 from loopscope.specs.kinds import capture, decomposition, experiment, mapping, steering
 from tests.simulated import experiment_spec, settled_experiment, texts
 from tests.typed_json import ANY_JSON, misfits, required_keys
@@ -14,9 +14,13 @@ MODELS = {
     spec_json.ModelSourceJson: sources.ModelSource,
     spec_json.ModelJson: sources.Model,
     spec_json.DictionaryJson: sources.Dictionary,
+    spec_json.SampleJson: Sample,
+    spec_json.CountedJson: Counted,
     spec_json.TextsJson: Texts,
     spec_json.GroupsJson: Groups,
     spec_json.GroupedTextsJson: GroupedTexts,
+    spec_json.ChatJson: chat.Chat,
+    spec_json.PositionJson: chat.Position,
     spec_json.PromptSetsJson: capture.PromptSets,
     spec_json.SplitsJson: splits.Splits,
     spec_json.SelectionJson: rules.Selection,

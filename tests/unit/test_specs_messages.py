@@ -42,6 +42,7 @@ def changed(path, value):
     return yaml.safe_dump(made, sort_keys=False)
 
 
+POSITIONS = "last, all, lastContent, assistant, afterTemplate, {token: …} or {index: …}"
 SAID = {
     "spec.hook": [
         ("blocks.12.hook_resid_pots", "did you mean 'blocks.12.hook_resid_post'?"),
@@ -50,8 +51,8 @@ SAID = {
         ("blocks.3.hook_mlp_out", "no other hook is supported), found 'blocks.3.hook_mlp_out'"),
     ],
     "spec.positions": [
-        ("lasst", "expected 'last' or 'all', found 'lasst'; did you mean 'last'?"),
-        ("first", "expected 'last' or 'all', found 'first'"),
+        ("lasst", f"expected {POSITIONS}; found 'lasst'; did you mean 'last'?"),
+        ("first", f"expected {POSITIONS}; found 'first'"),
     ],
     "spec.maxTokens": [
         ("64", "expected a number, found the text '64'; remove quotes"),

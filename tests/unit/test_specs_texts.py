@@ -7,9 +7,10 @@ import pytest
 
 from loopscope.specs import fields, texts
 from loopscope.specs.errors import InvalidSpec
-from loopscope.specs.fields import Texts, normalised
+from loopscope.specs.fields import Texts
 from loopscope.specs.files import RootedFiles
-from loopscope.specs.texts.source import TextSource
+from loopscope.specs.texts.same import normalised
+from loopscope.specs.texts.source import ReadTexts, TextSource
 from loopscope.specs.yaml.loading import load_path
 from loopscope.views.documents.objects import applicable_document
 from tests.hand_built import stored
@@ -51,7 +52,7 @@ def refusal(target):
 @pytest.fixture
 def data_sets(monkeypatch):
     """Another source of texts, which is no file."""
-    source = TextSource("dataset", lambda given, _: [f"a text of {given['dataset']}"])
+    source = TextSource("dataset", lambda given, _: ReadTexts([f"a text of {given['dataset']}"]))
     monkeypatch.setattr(texts, "TEXT_SOURCES", (*texts.TEXT_SOURCES, source))
     monkeypatch.setattr(fields, "SOURCE_FIELDS", (*texts.SOURCE_FIELDS, "dataset"))
 
@@ -82,7 +83,7 @@ JSON_LINES = "".join(json.dumps({"text": line}) + "\n" for line in LINES)
 )
 def test_a_file_in_another_format_is_refused_with_what_to_do(refusal, content, name, words):
     message = refusal(content, name)
-    assert words in message and "write format: lines" in message
+    assert words in message and "write format: lines" in message and "name the column" in message
 
 
 @pytest.mark.parametrize("content", [JSON_LINES, json.dumps(LINES, indent=1), "a,b\nc,d\n"])

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.folder_store import FolderStore
-from loopscope.state.artifacts.manifests import MANIFEST, content_digest
+from loopscope.state.artifacts.manifests import MANIFEST, content_digest, was_made_again
 from loopscope.state.artifacts.store import Corrupt
+from tests.hand_built import artifact
 from tests.simulated import new_state
 
 DIGEST = "d" * 64
@@ -238,3 +240,17 @@ def test_the_index_gives_back_what_was_recorded_and_forgets(store, tmp_path):
         assert artifact_index.listed(connection) == [record]
         artifact_index.forget(connection, DIGEST)
         assert artifact_index.get(connection, DIGEST) is None
+
+
+def test_a_manifest_with_something_that_is_no_number_is_refused(store):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        sealed(store, metrics={"n": float("nan")})
+
+
+def test_only_a_whole_artifact_of_other_files_or_of_the_same_numbers_was_made_again():
+    recorded = artifact("mapping", "d", metrics={"n": 1}, table_parquet="a")
+    other_files = artifact("mapping", "d", metrics={"n": 2}, table_parquet="b")
+    assert was_made_again(recorded, other_files)
+    assert was_made_again(recorded, replace(recorded, created_at=9.0))
+    assert not was_made_again(recorded, replace(recorded, metrics={"n": 2}))
+    assert not was_made_again(recorded, None)

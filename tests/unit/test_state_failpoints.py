@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 
 import pytest
 
@@ -38,3 +40,15 @@ def test_a_misspelt_name_is_an_error(monkeypatch):
     monkeypatch.setenv("LOOPSCOPE_FAILPOINT", "fsnyc")
     with pytest.raises(AssertionError, match="fsnyc"):
         failpoints.reach("fsync")
+
+
+@pytest.mark.parametrize(
+    ("order", "sent"),
+    [("fsync", signal.SIGKILL), ("fsync:kill", signal.SIGKILL), ("fsync:stop", signal.SIGSTOP)],
+)
+def test_a_process_kills_or_stops_itself_where_it_is_told_to(monkeypatch, order, sent):
+    signals: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
+    monkeypatch.setenv("LOOPSCOPE_FAILPOINT", order)
+    failpoints.reach("fsync")
+    assert signals == [(os.getpid(), sent)]

@@ -116,6 +116,22 @@ def test_i6_an_observation_of_a_generation_that_is_not_there_yet(settled):
     assert broken(settled) == {"I6"}
 
 
+def test_i6_one_condition_of_a_generation_that_is_not_there_yet(settled):
+    status = settled.get("france-fine").status
+    ahead = replace(status.conditions[0], observed_generation=9)
+    seen = see(settled)
+    (record,) = [each for each in seen.objects if each.key == CHILD]
+    others = [each for each in seen.objects if each.key != CHILD]
+    late = replace(record, status=replace(status, conditions=(*status.conditions, ahead)))
+    (found,) = invariants.observed_generations_are_not_ahead(replace(seen, objects=[*others, late]))
+    assert (found.invariant, found.what) == ("I6", "generation 1, observed 9")
+
+
+def see(simulation):
+    with simulation.state.database.read() as connection:
+        return invariants.see(connection)
+
+
 def test_i7_a_gap_in_the_log_and_a_change_without_a_line(settled):
     write(settled, "delete from changes where resource_version = 5")
     assert broken(settled) == {"I7"}
@@ -242,3 +258,8 @@ def test_a_worker_under_an_old_token_is_refused(running):
     (job,) = running.jobs()
     with running.state.database.write() as connection, pytest.raises(jobs.Fenced):
         jobs.succeed(connection, job.id, job.token - 1, now=1.0)
+
+
+def test_i5_a_running_job_that_was_started_under_another_token(running):
+    write(running, "update job_starts set job_id = 99")
+    assert "I5" in broken(running)

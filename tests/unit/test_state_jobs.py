@@ -5,7 +5,7 @@ import sqlalchemy
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.state.db import jobs, tables
+from loopscope.state.db import job_ways, jobs, tables
 from loopscope.state.db.jobs import Fenced
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
@@ -301,3 +301,41 @@ def test_a_retry_is_a_new_job_with_fresh_attempts(queue):
     assert queue.retry(job.id, now=6.0) == new.id, "not a second time while one is active"
     with pytest.raises(KeyError):
         queue.retry(999, now=6.0)
+
+
+SEEN = Progress(1, "Capturing", 1, 2, "prompts", 9.0, 9.0)
+
+
+def test_who_is_fenced_reads_what_became_of_the_job(queue):
+    job_id = queue.add()
+    with pytest.raises(Fenced, match="is pending under token 0, not running under token 1"):
+        queue.report_progress(job_id, 1, SEEN)
+    with pytest.raises(Fenced, match="is gone, not running under token 1"):
+        queue.report_progress(job_id + 1, 1, SEEN)
+
+
+def test_of_several_jobs_of_a_digest_the_newest_is_the_latest(queue):
+    first = queue.add()
+    queue.cancel(first, "Unwanted", "no object wants it", now=1.0)
+    second = queue.add(now=2.0)
+    assert second > first
+    assert {digest: job.id for digest, job in queue.latest_of([ACTION.digest, "x"]).items()} == {
+        ACTION.digest: second
+    }
+
+
+def test_the_last_word_on_an_action_leaves_out_failures_of_others_on_another_way(queue):
+    other = Key("Capture", "default", "other")
+    moved = Action("capture", ACTION.declared, {"model": {"identity": "m", "folder": "/moved"}})
+    first = queue.add()
+    queue.cancel(first, "Unwanted", "no object wants it", now=1.0)
+    second = queue.start(queue.add(now=2.0), now=3.0)
+    fail(queue, second, transient=False)
+
+    def last(action, key):
+        with queue.database.read() as connection:
+            return job_ways.last_word(connection, action, key).id
+
+    assert moved.digest == ACTION.digest and moved.way != ACTION.way
+    assert last(ACTION, KEY) == last(moved, KEY) == last(ACTION, other) == second.id
+    assert last(moved, other) == first

@@ -197,7 +197,7 @@ def test_a_protected_object_is_not_deleted(store):
     before = store.version()
     with pytest.raises(objects.Protected) as refused:
         store.remove()
-    assert PROTECT_ANNOTATION in str(refused.value)
+    assert refused.value.reason == "Protected" and PROTECT_ANNOTATION in str(refused.value)
     assert store.get() is not None and store.version() == before
     store.apply()
     assert store.remove() == [KEY]
@@ -282,3 +282,23 @@ def test_who_wants_a_digest_can_be_asked(store):
     with store.database.read() as connection:
         assert objects.wanting(connection, "d1") == [KEY]
         assert objects.wanted_digests(connection) == {"d1", "d2"}
+
+
+def test_what_rests_on_an_artifact_that_is_gone_is_not_ready_and_keeps_its_inputs(store):
+    store.apply()
+    record = store.get()
+    reference = ArtifactReference("capture", "d", "c")
+    ready = Status(
+        1, (Condition("Ready", "True", "Succeeded", "", 1),), {"n": 1}, {"i": {}}, reference
+    )
+    with store.database.write() as connection:
+        objects.update_status(connection, record, ready, "d")
+        assert objects.take_ready_away(connection, "other", "is gone", now=7.0) == []
+        assert objects.take_ready_away(connection, "d", "is gone", now=7.0) == [KEY]
+    after = store.get()
+    assert [(c.type, c.status, c.reason, c.message) for c in after.status.conditions] == [
+        ("Ready", "False", "ArtifactDamaged", "is gone"),
+        ("Reconciling", "True", "ArtifactDamaged", "is gone"),
+    ]
+    assert (after.wanted_digest, after.status.inputs) == ("d", {"i": {}})
+    assert (after.status.artifact, after.status.summary) == (None, {})

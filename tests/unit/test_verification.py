@@ -2,6 +2,7 @@
 
 import pytest
 
+from loopscope.controller.reconcile.verification import Verifier
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import Corrupt
@@ -107,3 +108,21 @@ def test_every_artifact_has_its_turn_however_small_the_budget(tmp_path):
     (folder / "scores.json").write_bytes(b"x" * (folder / "scores.json").stat().st_size)
     ran = [stage for _ in range(30) for stage in simulation.resync()]
     assert ran == ["steering"] and len(aside(simulation)) == 1
+
+
+def test_a_second_look_that_cannot_be_had_now_is_not_under_way(world, monkeypatch):
+    folder = world.artifact_folder("france-capture")
+    left = looks_damaged(monkeypatch, folder.name, 1)
+    verifier = Verifier(world.state.artifacts, world.clock, 1 << 40, 1e9)
+    one, real = [], FolderStore.verifying
+
+    def unreadable(self, record):
+        if record.digest == folder.name and left == [0] and not one:
+            one.append(record)
+            raise OSError("no handle is left")
+        yield from real(self, record)
+
+    monkeypatch.setattr(FolderStore, "verifying", unreadable)
+    with pytest.raises(OSError, match="no handle"):
+        verifier.verify_some(world.state.database)
+    assert not verifier.suspicious

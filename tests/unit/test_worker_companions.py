@@ -22,7 +22,7 @@ from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import InputRecord
-from loopscope.worker.companions import pending_companions
+from loopscope.worker.companions import _seen_of_a_text, pending_companions
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.capture import stage as capture
 from tests.simulated import Simulation, capture_spec, new_state, texts
@@ -174,3 +174,9 @@ def test_a_companion_with_the_same_texts_is_served_whole(run, tmp_path):
     run(BASE, companions=partial(pending_companions, state, first))
     received = state.artifacts.work_folder(second.digest)
     assert contents(received) == contents(run(every))
+
+
+def test_the_passes_see_of_a_prompt_everything_but_its_name_and_its_condition():
+    prompt = {"id": "t1", "condition": "target", "text": "Paris is", "group": "g"}
+    assert _seen_of_a_text(prompt) == {"text": "Paris is", "group": "g"}
+    assert _seen_of_a_text("Paris is") == {"text": "Paris is"}

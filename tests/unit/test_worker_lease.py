@@ -185,3 +185,7 @@ def test_a_shard_that_was_found_is_not_under_way(tmp_path):
     shards.seal("a", lambda path: path.write_bytes(b"rows"))
     assert shards.sealed("b") is None and shards.ends_within(1.0)
     assert shards.sealed("a") is not None and not shards.ends_within(1.0)
+
+
+def test_nothing_is_worth_finishing_unless_the_work_says_so(held):
+    assert held.lease().may_finish(1.0) is False

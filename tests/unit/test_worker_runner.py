@@ -161,6 +161,10 @@ def test_the_manifest_of_an_undisturbed_run_says_so(shop):
     assert shop.run().state == "succeeded"
     manifest = shop.state.artifacts.manifest("capture", DIGEST)
     assert (manifest["batchDivisor"], manifest["codeRevision"]) == (1, CODE_REVISIONS["capture"])
+    named = {
+        "torch", "transformers", "transformer-lens", "sae-lens", "numpy", "scipy", "loopscope",
+    }  # fmt: skip
+    assert manifest["libraries"].keys() == named and all(manifest["libraries"].values())
 
 
 def test_a_manifest_counts_what_is_as_long_as_the_prompts():
@@ -170,3 +174,12 @@ def test_a_manifest_counts_what_is_as_long_as_the_prompts():
     assert manifest_of(replace(job("running"), payload=payload), {}, "cpu", 1.0, 2.0)["inputs"] == {
         "calibrationText": "2 texts", "splits": "3 prompts", "groups": "3 prompts", "hook": "h",
     }  # fmt: skip
+
+
+def test_a_device_that_is_not_there_fails_the_job_before_anything_is_computed(shop, monkeypatch):
+    def missing(device):
+        raise TerminalFailure("DeviceNotAvailable", f"there is no {device}")
+
+    monkeypatch.setattr(runner_module, "check_device", missing)
+    job = shop.ends_with(AssertionError("it was computed"))
+    assert (job.state, job.reason) == ("failed", "DeviceNotAvailable")

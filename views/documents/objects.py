@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
 from loopscope.specs.status import ConditionJson, StatusJson
-from loopscope.specs.texts import NAMING_FIELDS
+from loopscope.specs.texts import READING_FIELDS
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import iso
 
@@ -102,7 +102,7 @@ def list_document(records: Sequence[ObjectRecord]) -> ListDocument:
 def applicable_document(record: ObjectRecord) -> ApplicableDocument:
     """Return the object as it could be applied again: no status, prompt texts in place.
 
-    ``file`` and its format are left out beside ``texts``: the texts are what was run. Where the
+    ``file`` and the like are left out beside ``texts``: the texts are what was run. Where the
     YAML lay on a machine is left out, too.
     """
     metadata: ApplicableMetadata = {"name": record.key.name, "namespace": record.key.namespace}
@@ -161,7 +161,8 @@ def _status(record: ObjectRecord) -> StatusDocument:
 
 def _without_files(value: Any) -> Any:
     if isinstance(value, dict):
-        dropped = {*NAMING_FIELDS, "format"} if "texts" in value else set()
+        dropped = {*READING_FIELDS} if "texts" in value else set()
+        dropped |= {"template"} if "templateText" in value else set()
         return {name: _without_files(v) for name, v in value.items() if name not in dropped}
     if isinstance(value, list):
         return [_without_files(item) for item in value]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopscope.specs.artifacts.capture import NORMS, Norms
+from loopscope.specs.artifacts.capture import NORMS, TOKENS, Norms, ShownPrompt
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.payloads.steering import Side
 from loopscope.specs.rules import Selection
-from loopscope.specs.spec_json import SelectionJson
+from loopscope.specs.spec_json import PositionsJson, SelectionJson
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import NOT_RECORDED, count, percent
 
@@ -25,6 +25,7 @@ class Capture:
     sides: list[tuple[StageView, str]]
     positions: str
     aggregation: str
+    shown: list[ShownPrompt]
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,23 @@ def capture(view: ExperimentView) -> Capture:
         stage,
         stage.document(NORMS) if stage.available else None,
         [(side, _near_edge(side.metrics)) for side in both],
-        view.experiment.spec["positions"],
+        _words(view.experiment.spec["positions"]),
         view.experiment.spec["aggregation"],
+        _shown(stage),
     )
+
+
+def _words(positions: PositionsJson) -> str:
+    if isinstance(positions, str):
+        return positions
+    return ", ".join(f"{name} {value!r}" for name, value in positions.items())
+
+
+def _shown(stage: StageView) -> list[ShownPrompt]:
+    """Return a few prompts token by token; none of a capture that wrote no such file."""
+    if not stage.available or stage.artifact is None or TOKENS.name not in stage.artifact.files:
+        return []
+    return stage.document(TOKENS)["prompts"]
 
 
 def candidates(view: ExperimentView, side: Side) -> Candidates:

@@ -14,6 +14,7 @@ from torch import Tensor
 from loopscope.numerics.model.capture import NormStatistics
 from loopscope.numerics.steering.reading import residual_of
 from loopscope.specs.payloads.references import Preflights
+from loopscope.worker.encoding import leading_bos
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.preflights import Preflight, require
 
@@ -38,7 +39,7 @@ def capture_preflights(
     are run again alone, by plain Hugging Face: one number for parity with it and for batched
     equals single. Raises TerminalFailure ``PreflightFailed``.
     """
-    begin_tokens = [prompt.count(model.bos_token) for prompt in tokens]
+    begin_tokens = [leading_bos(model, prompt) for prompt in tokens]
     lengths = [len(prompt) for prompt in tokens]
     chosen = {0, len(tokens) - 1, lengths.index(min(lengths)), lengths.index(max(lengths))}
     place = model.place(hook)

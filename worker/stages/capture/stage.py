@@ -28,9 +28,11 @@ from loopscope.specs.payloads.capture import (
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.companions import ShardKind
 from loopscope.worker.context import StageContext
+from loopscope.worker.encoding import EncodedText, encoded_texts
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.stages.capture.forward_passes import ForwardPasses
 from loopscope.worker.stages.capture.preflights import capture_preflights
+from loopscope.worker.stages.capture.shown import write_shown
 from loopscope.worker.stages.tables import write_document, write_table
 
 TOKENS_PER_BATCH_MAX = 512
@@ -44,22 +46,25 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
 
     Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
     ``positions`` is. A capture does not know how its prompts are split.
-    Raises TerminalFailure ``PromptTooLong``, ``HookNeverFired``, ``NotFinite`` or
-    ``PreflightFailed``.
+    Raises TerminalFailure ``PromptTooLong``, ``ChatTemplateRefused``, ``NoSuchPosition``,
+    ``HookNeverFired``, ``NotFinite`` or ``PreflightFailed``.
     """
     model = context.model(payload["model"])
     prompts = payload["prompts"]
     model.place(payload["hook"])
-    tokens = tokenise(model, prompts, payload["maxTokens"])
+    encoded = encoded_prompts(model, payload)
+    tokens = [one.tokens for one in encoded]
+    kept_places = read_places(payload, encoded)
+    write_shown(model, payload, encoded, kept_places, out)
     ids = [prompt["id"] for prompt in prompts]
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
     norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
     preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
-    _write_reference(payload, reference, out)
+    _write_reference(kept_places, reference, out)
     text_tokens = _write_calibration(model, payload, context, out)
     last_tokens = [model.decode([one[-1]]) for one in tokens]
-    kept = _write(payload, rows, norms, last_tokens, out)
+    kept = _write(payload, rows, kept_places, norms, last_tokens, out)
     return {
         "prompts": len(rows),
         "tokens": len(kept),
@@ -71,10 +76,9 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
     }
 
 
-def _write_reference(payload: CapturePayload, found: dict[int, Tensor], out: Path) -> None:
+def _write_reference(places: Sequence[Sequence[int]], found: dict[int, Tensor], out: Path) -> None:
     """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
-    last = payload["positions"] == "last"
-    kept = {i: row[-1:] if last else row for i, row in found.items()}
+    kept = {i: _kept_rows(row, places[i]) for i, row in found.items()}
     index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
     residual = torch.cat(list(kept.values())).contiguous()
     save_file({"prompt_index": index, "residual": residual}, out / REFERENCE.name)
@@ -106,25 +110,42 @@ def _in_pieces(model: LoadedModel, text: str, tokens_max: int) -> list[list[int]
     return [[bos, *tokens[start : start + limit]] for start in range(0, len(tokens), limit)]
 
 
-def tokenise(
-    model: LoadedModel, prompts: Sequence[CapturedPrompt], tokens_max: int
-) -> list[list[int]]:
-    """Return each prompt's tokens with one BOS. ``tokens_max`` counts tokens without BOS.
+def encoded_prompts(model: LoadedModel, payload: CapturePayload) -> list[EncodedText]:
+    """Return each prompt's tokens with one BOS. ``maxTokens`` counts tokens without BOS.
 
     Raises TerminalFailure ``PromptTooLong``: a prompt cut short would be another prompt.
     """
-    limit = _tokens_max(model, tokens_max)
-    encoded = []
-    for prompt in prompts:
-        tokens = model.encode(prompt["text"])
-        if len(tokens) - 1 > limit:
+    limit = _tokens_max(model, payload["maxTokens"])
+    prompts = payload["prompts"]
+    texts = [prompt["text"] for prompt in prompts]
+    spans = payload["positions"] not in ("last", "all")
+    encoded = encoded_texts(model, payload.get("chat"), texts, spans=spans)
+    for prompt, one in zip(prompts, encoded, strict=True):
+        if len(one.tokens) - 1 > limit:
             raise TerminalFailure(
                 "PromptTooLong",
-                f"prompt {prompt['id']} has {len(tokens) - 1} tokens, the limit is {limit}; "
+                f"prompt {prompt['id']} has {len(one.tokens) - 1} tokens, the limit is {limit}; "
                 "shorten it or raise maxTokens",
             )
-        encoded.append(tokens)
     return encoded
+
+
+def read_places(payload: CapturePayload, encoded: Sequence[EncodedText]) -> list[list[int]]:
+    """Return the places of each prompt's tokens that are kept.
+
+    Raises TerminalFailure ``NoSuchPosition``.
+    """
+    places = []
+    for prompt, one in zip(payload["prompts"], encoded, strict=True):
+        try:
+            places.append(one.read(payload["positions"]))
+        except ValueError as error:
+            raise TerminalFailure(
+                "NoSuchPosition",
+                f"prompt {prompt['id']} has no position {payload['positions']}: {error}; take it "
+                "out, or choose other positions",
+            ) from None
+    return places
 
 
 def _tokens_max(model: LoadedModel, tokens_max: int) -> int:
@@ -175,6 +196,7 @@ def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
 def _write(
     payload: CapturePayload,
     rows: list[Tensor],
+    places: Sequence[Sequence[int]],
     norms: NormStatistics,
     last_tokens: list[str],
     out: Path,
@@ -182,14 +204,12 @@ def _write(
     """Write residual, mean, norms and prompts; return the vectors of all tokens."""
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
-    last = payload["positions"] == "last"
-    residual = torch.stack([row[-1] for row in rows]) if last else every
+    residual = torch.cat([_kept_rows(row, kept) for row, kept in zip(rows, places, strict=True)])
     index = torch.arange(len(rows), dtype=torch.int32)
-    counts = torch.tensor([1] * len(rows) if last else lengths)
-    first = torch.tensor([n - 1 for n in lengths] if last else [0] * len(rows))
+    counts = torch.tensor([len(kept) for kept in places])
     save_file(
         {
-            "position": _positions(first, counts) + 1,
+            "position": torch.tensor([p for kept in places for p in kept], dtype=torch.int32),
             "prompt_index": torch.repeat_interleave(index, counts),
             "residual": residual.contiguous(),
         },
@@ -210,11 +230,9 @@ def _contrasted(prompts: list[CapturedPrompt], rows: list[Tensor]) -> list[Tenso
     ]
 
 
-def _positions(first: Tensor, counts: Tensor) -> Tensor:
-    """Return ``first[i], first[i] + 1, …`` for each of ``counts[i]`` rows, as int32."""
-    starts = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
-    steps = torch.arange(int(counts.sum())) - starts
-    return (torch.repeat_interleave(first, counts) + steps).to(torch.int32)
+def _kept_rows(rows: Tensor, places: Sequence[int]) -> Tensor:
+    """Return the vectors at these places, BOS being 0; ``rows`` begin behind BOS."""
+    return rows[torch.tensor(places) - 1]
 
 
 def _norms_record(norms: NormStatistics) -> Norms:

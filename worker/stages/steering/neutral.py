@@ -100,7 +100,7 @@ class NeutralTexts:
     def _read_now(self, place: int) -> FixedText:
         number = self.order[place]
         text = self.run.payload["neutralText"][number]
-        tokens = self.run.model.encode(text)
+        tokens = self.run.neutral_texts[number]
         predicts_none = self.run.payload["strengthUnit"] == "fluencyLoss"  # the last token
         last = len(tokens) - 1 - predicts_none
         if last < 1:

@@ -17,6 +17,7 @@ from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
+from loopscope.worker.encoding import encoded_texts
 from loopscope.worker.models import LoadedModel
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
 from loopscope.worker.stages.steering.cells import Cell, added_vectors
@@ -31,8 +32,8 @@ Kept = TypeVar("Kept")
 class SteeringRun:
     """One job: what to generate, with what, and where pieces of it are kept.
 
-    ``openings`` are tokens with BOS; ``prefixes`` maps each arm that is words before the opening to
-    their tokens, without BOS.
+    ``openings`` and ``neutral_texts`` are tokens with BOS, in the spec's order; ``prefixes`` maps
+    each arm that is words before the opening to their tokens, without BOS.
     """
 
     payload: SteeringPayload
@@ -41,6 +42,7 @@ class SteeringRun:
     arms: Arms
     openings: list[list[int]]
     prefixes: dict[str, list[int]]
+    neutral_texts: list[list[int]]
     clamped: ClampedLatents | None = None
     """The latents that arms ablate before their vector is added; None where they only add."""
 
@@ -107,12 +109,21 @@ def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:
         context=context,
         model=model,
         arms=arms,
-        openings=[model.encode(opening["text"]) for opening in payload["openings"]],
+        openings=tokens_of(payload, model, [one["text"] for one in payload["openings"]]),
+        neutral_texts=tokens_of(payload, model, payload["neutralText"]),
         prefixes=prefixes,
         clamped=clamped_latents(payload, context, arms),
     )
     _check_lengths(run)
     return run
+
+
+def tokens_of(
+    payload: SteeringPayload, model: LoadedModel, texts: Sequence[str]
+) -> list[list[int]]:
+    """Return each text's tokens with BOS, in the chat template if there is one."""
+    encoded = encoded_texts(model, payload.get("chat"), texts, spans=False)
+    return [one.tokens for one in encoded]
 
 
 def _prefixes(payload: SteeringPayload, model: LoadedModel) -> dict[str, list[int]]:
@@ -148,8 +159,8 @@ def _check_lengths(run: SteeringRun) -> None:
                 f"opening {opening['id']} has {len(tokens)} tokens; with maxNewTokens and the "
                 f"system prompt that makes {needed}, above the model's {limit}",
             )
-    for number, text in enumerate(run.payload["neutralText"], start=1):
-        needed = before + len(run.model.encode(text))
+    for number, tokens in enumerate(run.neutral_texts, start=1):
+        needed = before + len(tokens)
         if limit is not None and needed > limit:
             raise TerminalFailure(
                 "PromptTooLong",

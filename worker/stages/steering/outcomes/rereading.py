@@ -30,7 +30,7 @@ from loopscope.specs.hooks import Hook
 from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
 from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.steering.cells import Row
-from loopscope.worker.stages.steering.run import SteeringRun
+from loopscope.worker.stages.steering.run import SteeringRun, tokens_of
 
 Outcomes = dict[str, dict[Row, float]]
 ROWS_PER_SHARD = 64
@@ -185,7 +185,7 @@ def _drawn(texts: list[str]) -> list[str]:
 def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.float64]:
     """Return the mean residual over each prompt's tokens without BOS, [prompts, d_model]."""
     place = run.model.place(hook)  # refuses a hook that the model does not have
-    tokens = [run.model.encode(text) for text in texts]
+    tokens = tokens_of(run.payload, run.model, texts)
     means = np.zeros((len(texts), run.model.d_model))
     done = 0
     for batch in plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX):

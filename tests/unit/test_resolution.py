@@ -1,0 +1,49 @@
+"""Looking at models and dictionaries: what becomes of an answer, and of none."""
+
+import pytest
+
+from loopscope.controller.reconcile import resolution
+from loopscope.controller.reconcile.resolution import is_local, resolve
+from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.reconcilers.references import InputReference
+
+MODEL = InputReference("model", {"name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "message", "terminal"),
+    [
+        (InputRefused("model.name", "no such model"), "InputRefused",
+         "model.name: no such model", True),
+        (InputRefused("", "it is no model"), "InputRefused", "it is no model", True),
+        (ResolutionPending("HubUnreachable", "no answer"), "HubUnreachable", "no answer", False),
+        (PermissionError("not yours"), "InputUnreadable", "not yours", False),
+        (KeyError("architectures"), "UnexpectedError", "KeyError: 'architectures'", False),
+    ],
+)  # fmt: skip
+def test_a_look_that_fails_has_a_reason_and_only_a_refusal_is_final(
+    monkeypatch, error, reason, message, terminal
+):
+    def described(reference):
+        raise error
+
+    monkeypatch.setattr(resolution, "_described", described)
+    found = resolve(MODEL)
+    assert (found.facts, found.reason, found.message) == (None, reason, message)
+    assert found.terminal is terminal
+
+
+@pytest.mark.parametrize(
+    ("reference", "local"),
+    [
+        (InputReference("dictionary", {"path": "/d"}), True),
+        (InputReference("dictionary", {"release": "r", "id": "i"}), False),
+        (MODEL, False),
+        (InputReference("model", {"name": "x", "source": {"hub": "y"}}), False),
+        (InputReference("model", {"name": "x", "source": {"folder": "/m"}}), True),
+        (InputReference("model", {"name": "x", "source": {"gguf": "/m.gguf"}}), True),
+        (InputReference("model", {"name": "x", "source": {"package": "p"}}), True),
+    ],
+)
+def test_only_what_lies_on_this_machine_is_looked_at_without_a_network(reference, local):
+    assert is_local(reference) is local

@@ -1,0 +1,76 @@
+"""``tokens`` shows what a model gets of a spec: which token is what, read, and steered."""
+
+import json
+
+import pytest
+import yaml
+
+from loopscope.worker.token_listing import listed
+from tests.chat_templates import CHATML, DROPS_SYSTEM, TURNS
+from tests.simulated import experiment_spec, texts
+from tests.tiny_models import folder_reference, save_chat_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_chat_model(tmp_path_factory.mktemp("model"), CHATML, TURNS[CHATML])
+
+
+def test_each_token_says_what_it_is_and_what_is_done_with_it(folder, tmp_path):
+    sets = [
+        {"name": "target", "texts": ["Is it?", "No."], "positions": "lastContent",
+         "steered": False},
+        {"name": "opening", "texts": ["We"], "positions": None, "steered": True},
+    ]  # fmt: skip
+    chat = {"template": CHATML, "addGenerationPrompt": True, "assistantPrefix": "So"}
+    request = {"model": folder_reference(folder), "cache": str(tmp_path), "chat": chat,
+               "sets": sets}  # fmt: skip
+    first, second, opening = listed(request)
+    assert (first["name"], second["name"], opening["name"]) == (
+        "target-0000", "target-0001", "opening-0000",
+    )  # fmt: skip
+    assert first["tokens"][0]["part"] == "bos"
+    for part, words in (("text", "Is it?"), ("assistant", "So")):
+        own = [token["text"] for token in first["tokens"] if token["part"] == part]
+        assert "".join(own) == words
+    assert [token["text"] for token in first["tokens"] if token["read"]] == ["?"]
+    assert not any(token["steered"] for token in first["tokens"])
+    assert [token["steered"] for token in opening["tokens"]] == [False] + [True] * (
+        len(opening["tokens"]) - 1
+    )
+
+
+@pytest.fixture
+def spec_file(folder, tmp_path):
+    def spec_file(**chat):
+        spec = experiment_spec(
+            model={"name": "tiny", "source": {"folder": str(folder)}},
+            hook="blocks.1.hook_resid_post",
+            prompts={"target": texts("Is it?"), "neutral": texts("No."), "chat": chat},
+            positions="afterTemplate",
+            dictionaries={"coarse": {"path": str(tmp_path)}, "fine": {"path": str(tmp_path)}},
+        )
+        item = {"apiVersion": "loopscope.dev/v1alpha1", "kind": "Experiment",
+                "metadata": {"name": "x"}, "spec": spec}  # fmt: skip
+        path = tmp_path / "x.yaml"
+        path.write_text(yaml.safe_dump(item))
+        return path
+
+    return spec_file
+
+
+@pytest.mark.integration
+def test_the_command_shows_a_spec_and_says_what_is_wrong_with_it(loopscope, spec_file, tmp_path):
+    code, out, problem = loopscope("tokens", "-f", spec_file(), "-o", "json")
+    assert code == 0, problem
+    (found,) = json.loads(out)
+    names = [text["name"] for text in found["texts"]]
+    assert code == 0 and names == ["target-0000", "neutral-0000", "opening-0000",
+                                   "neutral-text-0000"]  # fmt: skip
+    last = [token["read"] for token in found["texts"][0]["tokens"]]
+    assert last == [False] * (len(last) - 1) + [True], "the answer begins after the template"
+    code, out, _ = loopscope("tokens", "-f", spec_file())
+    assert "afterTemplate" in out and "tokens are generated" in out and "read" in out
+    (tmp_path / "t.jinja").write_text(DROPS_SYSTEM)
+    code, _, problem = loopscope("tokens", "-f", spec_file(template="t.jinja", system="Hi"))
+    assert code == 2 and "ChatTemplateRefused" in problem and "drops the system" in problem

@@ -1,0 +1,115 @@
+"""A model's tokenizer: texts to tokens and back, with exactly one BOS."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopscope.specs.tokens import BOS_ADVICE
+from loopscope.state.failures import TerminalFailure
+from loopscope.worker.memory import ran_out_of_memory
+from loopscope.worker.model_sources import ModelView
+
+LOADING_WORDS_MAX = 500
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """A tokenizer with the token that begins every text."""
+
+    tokenizer: Any = field(repr=False)
+    bos_token: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of ``text`` with exactly one BOS in front.
+
+        Raises TerminalFailure ``DoubledBos`` when the text itself starts with the BOS token,
+        ``SpecialTokenInText`` when another token in it begins, ends or pads a text, and
+        ``EmptyText`` when nothing but BOS would remain.
+        """
+        tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not tokens:
+            raise TerminalFailure("EmptyText", f"{text!r} holds no token; remove it")
+        if tokens[0] == self.bos_token:
+            raise TerminalFailure(
+                "DoubledBos", f"{text[:60]!r} starts with BOS, which is added anyway; remove it"
+            )
+        special = {self.bos_token, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        found = next((token for token in tokens if token in special), None)
+        if found is not None:
+            raise TerminalFailure(
+                "SpecialTokenInText",
+                f"{text[:60]!r} holds the special token {self.tokenizer.decode([found])!r}, which "
+                "begins, ends or pads a text; remove it",
+            )
+        return [self.bos_token, *tokens]
+
+    @property
+    def special_tokens(self) -> frozenset[int]:
+        """The tokens that the tokenizer names as special: BOS, EOS, padding, turns of a chat."""
+        return frozenset(self.tokenizer.all_special_ids)
+
+    def written(self, token: int) -> str:
+        """Return a token as it is written out, special ones too."""
+        return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of ``tokens`` without special tokens and without any tidying."""
+        return str(
+            self.tokenizer.decode(
+                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+
+def load_tokenizer(view: ModelView, name: str) -> TextEncoder:
+    """Load the tokenizer as the bridge wants it, or the bridge would load it a second time.
+
+    Raises TerminalFailure ``ModelNotLoadable`` and ``TokenizerWithoutBos``.
+    """
+    from transformers import AutoTokenizer
+
+    def load() -> Any:
+        try:
+            return AutoTokenizer.from_pretrained(
+                str(view.path), local_files_only=True, trust_remote_code=False, add_bos_token=True
+            )
+        except ValueError:  # the tokenizer has no BOS token to add
+            return AutoTokenizer.from_pretrained(
+                str(view.path), local_files_only=True, trust_remote_code=False
+            )
+
+    tokenizer = loading(view, load)
+    names = {*getattr(tokenizer, "vocab_files_names", {}).values(), *TOKENIZER_FILES}
+    if not any((view.path / name).is_file() for name in names):
+        # transformers would go on with an empty vocabulary: every word unknown
+        raise TerminalFailure(
+            "ModelNotLoadable",
+            f"{view.folder} holds no tokenizer (none of {', '.join(sorted(names))})",
+        )
+    if tokenizer.bos_token_id is None:
+        raise TerminalFailure(
+            "TokenizerWithoutBos",
+            f"the tokenizer of {name} has no BOS token, and each prompt starts with one; "
+            f"{BOS_ADVICE}",
+        )
+    return TextEncoder(tokenizer=tokenizer, bos_token=tokenizer.bos_token_id)
+
+
+def loading(view: ModelView, load: Callable[[], Any]) -> Any:
+    """Call ``load``; any error of a library about bad files becomes one terminal failure.
+
+    What may pass by itself (no memory, a disk that does not answer) is raised as it is.
+    """
+    try:
+        return load()
+    except Exception as error:
+        passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        if passing or ran_out_of_memory(error):
+            raise
+        message = str(error).replace(str(view.path), str(view.folder))
+        words = " ".join(message.split())[:LOADING_WORDS_MAX]
+        raise TerminalFailure("ModelNotLoadable", f"{view.folder}: {words}") from error
