@@ -8,7 +8,12 @@ import pytest
 
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.folder_store import FolderStore
-from loopscope.state.artifacts.manifests import MANIFEST, content_digest, was_made_again
+from loopscope.state.artifacts.manifests import (
+    MANIFEST,
+    _is_inside,
+    content_digest,
+    was_made_again,
+)
 from loopscope.state.artifacts.store import Corrupt
 from tests.hand_built import artifact
 from tests.simulated import new_state
@@ -254,3 +259,14 @@ def test_only_a_whole_artifact_of_other_files_or_of_the_same_numbers_was_made_ag
     assert was_made_again(recorded, replace(recorded, created_at=9.0))
     assert not was_made_again(recorded, replace(recorded, metrics={"n": 2}))
     assert not was_made_again(recorded, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("a", True), ("a/b", True), ("..a/b..", True), ("../a", False), ("a/../b", False),
+        ("a/..", False), ("/a", False), ("a//b", False), ("a\0b", False), ("a\udc80", False),
+    ],
+)  # fmt: skip
+def test_a_manifest_names_only_files_inside_of_its_folder(name, inside):
+    assert _is_inside(name) is inside
