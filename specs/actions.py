@@ -20,7 +20,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "decomposition": 3,
     "geometry": 1,
     "mapping": 6,
-    "steering": 7,
+    "steering": 8,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
 in ``REVISION_NOTES``: work of an older revision is not made again in silence."""
@@ -43,6 +43,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         6: "no verdict without a working assay; exact intervals",
         7: "budgets on all neutral texts with their error; placebo prompt; "
         "what else changes is measured on fixed text",
+        8: "products in other orders and batches: other last digits; the verdict names its anchor",
     },
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""

@@ -19,7 +19,7 @@ def next_token_kl(
     """Return ``text_kl`` at each position of ``tokens`` but BOS, [cells, positions]."""
     device = intervention.vectors.device
     text = read_text(model, place, tokens, range(1, len(tokens)), device)
-    return text_kl(model, text, intervention)
+    return text_kl(model, [text], intervention)[0]
 
 
 def loss_rise(
@@ -28,4 +28,4 @@ def loss_rise(
     """Return ``text_loss_rise`` at each position but BOS and the last, which predicts nothing."""
     device = intervention.vectors.device
     text = read_text(model, place, tokens, range(1, len(tokens) - 1), device)
-    return text_loss_rise(model, text, intervention)
+    return text_loss_rise(model, [text], intervention)[0]

@@ -55,6 +55,18 @@ class OutputHead:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
 
+    def finish(
+        self, products: Float[Tensor, "tokens rows"], start: int
+    ) -> Float[Tensor, "tokens rows"]:
+        """Turn W h of the tokens from ``start`` on into their logits, in place, and return them."""
+        if self.bias is not None:
+            products += self.bias[start : start + len(products), None]
+        if self.scale != 1.0:
+            products *= self.scale
+        if self.softcap is not None:
+            products.div_(self.softcap).tanh_().mul_(self.softcap)
+        return products
+
     def chunks(
         self, hidden: Float[Tensor, "rows d_model"]
     ) -> Iterator[tuple[int, Float[Tensor, "rows tokens"]]]:

@@ -61,6 +61,18 @@ def choose_tokens(
         return logits.argmax(dim=-1)
     kept = min(rule.top_k or logits.shape[-1], logits.shape[-1])
     values, tokens = _order_ties(*torch.topk(logits, kept, dim=-1, sorted=True))
+    return choose_among(values, tokens, draws, rule)
+
+
+def choose_among(
+    values: Float[Tensor, "rows kept"],
+    tokens: Int[Tensor, "rows kept"],
+    draws: Float[Tensor, " rows"],
+    rule: SamplingRule,
+) -> Int[Tensor, " rows"]:
+    """Return one token per row of the logits that top k keeps: falling, equal ones by token."""
+    if rule.greedy:
+        return tokens[:, 0]
     weights = torch.softmax(values.double() / rule.temperature, dim=-1)
     if rule.top_p < 1.0:
         before = weights.cumsum(dim=-1) - weights

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,6 +20,7 @@ from loopscope.numerics.model.batching import pad
 from loopscope.numerics.model.capture import HookNeverFired, NotFinite, first_not_finite
 from loopscope.numerics.model.causal_model import CausalModel
 from loopscope.numerics.model.hooks import HookPlace, steered
+from loopscope.numerics.model.skipping import parts_of_output, skipped
 from loopscope.numerics.steering.intervention import Intervention
 
 POSITIONS_PER_TEXT = 8
@@ -96,15 +96,11 @@ def read_text(
         entered.append(hidden)
         return hidden
 
-    def learn(_block: Any, _inputs: Any, output: Any) -> None:
-        parts.append(len(output) if isinstance(output, tuple) else 0)
-
     with ExitStack() as stack:
         stack.enter_context(steered(model, place, keep))
         if place.within_block:
             stack.enter_context(steered(model, HookPlace(place.block, "resid_pre"), keep_entered))
-        handle = model.blocks[place.block].register_forward_hook(learn)
-        stack.callback(handle.remove)
+        stack.enter_context(parts_of_output(model.blocks[place.block], parts))
         hidden = _pass(model, tokens[: max(positions) + 1], device)
     if len(seen) != 1 or len(parts) != 1:
         raise HookNeverFired(f"the steering hook fired {len(seen)} times in 1 pass")
@@ -137,7 +133,7 @@ def carried_on(
         return moved
 
     with (
-        _skipped(_below(model, text.place), text.output_parts),
+        skipped(_below(model, text.place), [text.output_parts]),
         _entered(model, text),
         steered(model, text.place, start),
     ):
@@ -179,25 +175,3 @@ def _entered(model: CausalModel, text: FixedText) -> Iterator[None]:
         return
     with steered(model, HookPlace(text.place.block, "resid_pre"), lambda _hidden: entering):
         yield
-
-
-@contextmanager
-def _skipped(blocks: Sequence[nn.Module], output_parts: int) -> Iterator[None]:
-    """Let ``blocks`` hand on their hidden states untouched in every forward pass inside."""
-
-    def hand_on(*inputs: Any, **named: Any) -> Any:
-        hidden = inputs[0] if inputs else named["hidden_states"]
-        return (hidden, *[None] * (output_parts - 1)) if output_parts else hidden
-
-    with ExitStack() as stack:
-        for block in blocks:
-            stack.callback(_restore, block, block.__dict__.get("forward"))
-            block.__dict__["forward"] = hand_on
-        yield
-
-
-def _restore(block: nn.Module, forward: Any) -> None:
-    if forward is None:
-        del block.__dict__["forward"]
-    else:
-        block.__dict__["forward"] = forward

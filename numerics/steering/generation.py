@@ -15,31 +15,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.numerics.model.batching import pad
-from loopscope.numerics.model.capture import HookNeverFired, NotFinite, first_not_finite
+from loopscope.numerics.model.capture import NotFinite, first_not_finite
 from loopscope.numerics.model.causal_model import CausalModel
 from loopscope.numerics.model.hooks import HookPlace, steered
-from loopscope.numerics.statistics.sampling import SamplingRule, choose_tokens
+from loopscope.numerics.model.logits import KEPT_MAX, LargestLogits
+from loopscope.numerics.statistics.sampling import SamplingRule, choose_among, choose_tokens
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.passes import Steering, checked_last, read_openings
 
-
-class Steering:
-    """An intervention at the masked positions of each forward pass."""
-
-    def __init__(self, intervention: Intervention) -> None:
-        self.intervention = intervention
-        self.firings = 0
-        self._mask: Tensor | None = None
-
-    def set_mask(self, mask: Bool[Tensor, "rows width"]) -> None:
-        """Set where the next forward pass is steered: real tokens without BOS."""
-        self._mask = mask
-
-    def __call__(self, hidden: Float[Tensor, "rows width d_model"]) -> Tensor:
-        """Return the steered residual stream; a single row is repeated for all."""
-        self.firings += 1
-        if self._mask is None or self._mask.shape != (len(self.intervention), hidden.shape[1]):
-            raise NotFinite(f"no steering mask fits a residual of shape {tuple(hidden.shape)}")
-        return self.intervention.applied(hidden, self._mask)
+STATES_PER_CHUNK = 256
+"""States whose next tokens are drawn together, where all are known beforehand."""
 
 
 @dataclass
@@ -80,68 +65,77 @@ def generate(
     Raises HookNeverFired and NotFinite.
     """
     device = intervention.vectors.device
-    batch = pad(openings, pad_token, "left", device)
+    largest = LargestLogits.of(model.head) if _keeps_few(rule) else LargestLogits(model.head)
     steering = Steering(intervention)
-    steering.set_mask(batch.without_bos)
     rows = _Rows([[] for _ in openings], torch.zeros(len(openings), dtype=torch.bool))
-    inputs, mask, positions, cache = batch.tokens, batch.mask, batch.position_ids, None
+    read = read_openings(model, place, openings, steering, pad_token, use_cache=True)
+    last, cache, mask, positions = read.last, read.cache, read.mask, read.positions
     one_more = torch.ones(len(openings), 1, dtype=torch.bool, device=device)
+    steering.set_mask(one_more)
     with steered(model, place, steering):
         for step in range(draws.shape[1]):
+            chosen = _drawn(largest, last, draws[:, step], rule)
+            rows.add(chosen, eos_tokens)
+            on_step(step + 1)
+            if bool(rows.finished.all()) or step + 1 == draws.shape[1]:
+                break
+            mask = torch.cat([mask, one_more], dim=1)
+            positions = positions + 1
             output = model.body(
-                input_ids=inputs,
+                input_ids=torch.where(rows.finished.to(device), pad_token, chosen)[:, None],
                 attention_mask=mask.long(),
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
             )
-            last = checked_last(output.last_hidden_state, steering, step + 1)
-            logits = model.head(last)
-            row = first_not_finite(logits.amax(dim=1, keepdim=True))  # NaN is the largest of all
-            if row is not None:
-                raise NotFinite("the logits are NaN or infinite", row)
-            chosen = choose_tokens(logits, draws[:, step], rule)
-            rows.add(chosen, eos_tokens)
-            on_step(step + 1)
-            if bool(rows.finished.all()):
-                break
             cache = output.past_key_values
-            inputs = torch.where(rows.finished.to(device), pad_token, chosen)[:, None]
-            mask = torch.cat([mask, one_more], dim=1)
-            positions = positions[:, -1:] + 1
-            steering.set_mask(one_more)
+            last = checked_last(output.last_hidden_state, steering, step + 2)
     return rows.tokens
 
 
-def checked_last(
-    hidden: Float[Tensor, "rows width d_model"], steering: Steering, passes: int
-) -> Float[Tensor, "rows d_model"]:
-    """Return the last position's states. Raises HookNeverFired and NotFinite."""
-    if steering.firings != passes:
-        raise HookNeverFired(f"the steering hook fired {steering.firings} times in {passes} passes")
-    last = hidden[:, -1]
-    row = first_not_finite(last)
+def _keeps_few(rule: SamplingRule) -> bool:
+    return rule.greedy or 0 < rule.top_k <= KEPT_MAX
+
+
+def _drawn(
+    largest: LargestLogits,
+    states: Float[Tensor, "rows d_model"],
+    draws: Float[Tensor, " rows"],
+    rule: SamplingRule,
+) -> Int[Tensor, " rows"]:
+    """Return the token that each row draws. Raises NotFinite."""
+    if _keeps_few(rule):
+        return choose_among(*largest(states, 1 if rule.greedy else rule.top_k), draws, rule)
+    logits = largest.head(states)
+    row = first_not_finite(logits.amax(dim=1, keepdim=True))  # NaN is the largest of all
     if row is not None:
-        raise NotFinite("the steered model returned NaN or infinity", row)
-    return last
+        raise NotFinite("the logits are NaN or infinite", row)
+    return choose_tokens(logits, draws, rule)
 
 
 @torch.no_grad()
-def steered_states(
+def drawn_again(
     model: CausalModel,
     place: HookPlace,
-    tokens: Sequence[int],
+    openings: Sequence[Sequence[int]],
+    generated: Sequence[Sequence[int]],
     intervention: Intervention,
-) -> Float[Tensor, "cells tokens d_model"]:
-    """Return the final states of one text under each cell, BOS left unsteered but included.
+    draws: Float[Tensor, "rows steps"],
+    rule: SamplingRule,
+    *,
+    pad_token: int,
+) -> list[list[int]]:
+    """Return what each row draws after its opening and each beginning of what it has generated.
 
-    Below the hook all cells are the same, so those blocks run once on a single row that the
-    hook repeats; masks and positions of a single unpadded row broadcast over the cells.
+    One pass without a cache over texts that are known, in float32 throughout. By induction a row
+    would generate the same tokens again if and only if it draws them here. A row that ended before
+    the last step draws once more: the token that ended it. Raises HookNeverFired and NotFinite.
     """
-    device = intervention.vectors.device
-    batch = pad([tokens], tokens[0], "right", device)
+    device, steps = intervention.vectors.device, draws.shape[1]
+    texts = [[*o, *g[: steps - 1]] for o, g in zip(openings, generated, strict=True)]
+    batch = pad(texts, pad_token, "right", device)
     steering = Steering(intervention)
-    steering.set_mask(batch.without_bos.expand(len(intervention), -1))
+    steering.set_mask(batch.without_bos)
     with steered(model, place, steering):
         hidden = model.body(
             input_ids=batch.tokens,
@@ -150,12 +144,21 @@ def steered_states(
             use_cache=False,
         ).last_hidden_state
     checked_last(hidden, steering, 1)
-    if hidden.shape[0] != len(intervention):
-        raise NotFinite(
-            f"the steered model returned {hidden.shape[0]} rows, not {len(intervention)}"
-        )
-    row = first_not_finite(hidden)
-    if row is not None:
-        raise NotFinite("the steered model returned NaN or infinity", row)
-    states: Tensor = hidden
-    return states
+    places = [
+        (row, len(opening) - 1 + step, step)
+        for row, (opening, text) in enumerate(zip(openings, texts, strict=True))
+        for step in range(len(text) - len(opening) + 1)
+    ]
+    found: list[list[int]] = [[] for _ in openings]
+    exact = LargestLogits(model.head)
+    for start in range(0, len(places), STATES_PER_CHUNK):
+        row, position, step = torch.tensor(places[start : start + STATES_PER_CHUNK]).T.to(device)
+        try:
+            chosen = _drawn(exact, hidden[row, position], draws[row, step], rule)
+        except NotFinite as error:
+            raise NotFinite(
+                str(error), None if error.row is None else int(row[error.row])
+            ) from None
+        for number, token in zip(row.tolist(), chosen.tolist(), strict=True):
+            found[number].append(token)
+    return found

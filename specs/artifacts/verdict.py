@@ -123,9 +123,17 @@ class Decision(TypedDict):
     missing: dict[str, str]
 
 
+class SteeredAnchor(TypedDict):
+    """The coarse latent behind the arms, and how many fine ones are its children."""
+
+    latent: int
+    children: int
+
+
 class Verdict(Decision):
     """``verdict.json``: the verdict on steering; what is not known is null."""
 
+    anchor: SteeredAnchor | None
     budget: Budget | None
     system_prompt: SystemPrompt | None
     probe: Probe

@@ -385,6 +385,7 @@ class Payloads:
             "high": 0.15,
             "n": openings,
             "assay": ASSAY,
+            "anchor": {"latent": 3, "children": 2},
             "budget": BUDGET,
             "system_prompt": SYSTEM_PROMPT,
             "intact": [{**EFFECT, "contrast": "multi-coarse", "p_two_sided": 0.00004}],

@@ -71,6 +71,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
             "distinct_2": {row: 0.1 if loop[row] else 0.9 for row in rows},
         },
         probe={},
+        anchor={"latent": 3, "children": 4},
         neutral_order=list(rng.permutation(max(1, texts))),
         neutral=NeutralScores(
             np.array([[cell.strength] for cell in cells]) if kl is None else kl,

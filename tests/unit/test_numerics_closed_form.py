@@ -12,8 +12,9 @@ import torch
 from loopscope.numerics.model.hooks import HookPlace
 from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.numerics.steering.budget import solve_strengths
-from loopscope.numerics.steering.generation import generate, steered_states
+from loopscope.numerics.steering.generation import generate
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.passes import steered_states
 from loopscope.numerics.steering.shift import token_shifts
 from tests.drawn import assert_drawn_alike
 from tests.every_position import next_token_kl
@@ -100,7 +101,7 @@ def test_greedy_text_follows_the_argmax_of_the_closed_form_step_by_step():
 def test_the_shift_table_holds_the_probabilities_of_the_closed_form():
     vectors = torch.stack([torch.zeros(WIDTH), 1.2 * DIRECTION])
     states = steered_states(MODEL, PLACE, [BOS, 2], Intervention(vectors))[:, -1]
-    (rows,) = token_shifts(MODEL.head, states)
+    ((rows,),) = token_shifts(MODEL.head, states[None])
     assert len(rows) == VOCABULARY
     for row in rows:
         assert row.probability_before == pytest.approx(closed_form(2, 0.0)[row.token], rel=1e-5)

@@ -14,8 +14,9 @@ from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.dictionaries.sparse import encode
 from loopscope.numerics.model.hooks import HookPlace
 from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
-from loopscope.numerics.steering.generation import generate, steered_states
+from loopscope.numerics.steering.generation import generate
 from loopscope.numerics.steering.intervention import Ablation, Intervention, LatentReader
+from loopscope.numerics.steering.passes import steered_states
 from tests.drawn import assert_drawn_alike, next_logits
 from tests.every_position import loss_rise, next_token_kl
 from tests.toy_model import toy_model

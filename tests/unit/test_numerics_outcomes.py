@@ -114,7 +114,7 @@ def test_a_shift_by_hand():
     before = torch.arange(12, 0, -1).float()
     after = before.clone()
     after[11] = 20.0
-    (rows_of_cell,) = token_shifts(head, torch.stack([before, after]))
+    ((rows_of_cell,),) = token_shifts(head, torch.stack([before, after])[None])
     first = rows_of_cell[0]
     assert (first.token, first.rank_before, first.rank_after) == (11, 12, 1)
     assert first.new_arrival
@@ -129,7 +129,7 @@ def test_a_shift_by_hand():
 def test_an_unchanged_distribution_has_no_arrivals_and_equal_sides():
     head = OutputHead(torch.randn(30, 4, generator=torch.Generator().manual_seed(0)))
     state = torch.ones(1, 4)
-    (rows_of_cell,) = token_shifts(head, torch.cat([state, state]))
+    ((rows_of_cell,),) = token_shifts(head, torch.cat([state, state])[None])
     assert [row.rank_after for row in rows_of_cell] == list(range(1, 11))
     assert all(r.rank_before == r.rank_after for r in rows_of_cell)
     assert all(r.probability_before == r.probability_after for r in rows_of_cell)
@@ -137,6 +137,6 @@ def test_an_unchanged_distribution_has_no_arrivals_and_equal_sides():
 
 def test_equal_logits_rank_by_token():
     head = OutputHead(torch.zeros(12, 3))
-    (rows_of_cell,) = token_shifts(head, torch.zeros(2, 3))
+    ((rows_of_cell,),) = token_shifts(head, torch.zeros(2, 3)[None])
     ranks = {row.token: row.rank_after for row in rows_of_cell}
     assert all(rank == token + 1 for token, rank in ranks.items())

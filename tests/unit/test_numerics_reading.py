@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.numerics.model.batching import pad
 from loopscope.numerics.model.hooks import HookPlace
-from loopscope.numerics.steering.reading import read_continuations, text_means
+from loopscope.numerics.steering import reading
+from loopscope.numerics.steering.reading import (
+    Continuation,
+    read_continuations,
+    residuals_of,
+    text_means,
+)
 
 PLACES = (HookPlace(1, "resid_post"), HookPlace(2, "resid_pre"), HookPlace(0, "resid_pre"))
 TEXTS = [[5, 9, 30, 8], [40], [7, 7, 12, 50, 51, 52, 20], [33, 4]]
@@ -23,7 +30,10 @@ def reference_nll(model, opening, continuation):
 
 def read(model, texts, places=()):
     opening = model.encode("the capital of japan is")
-    return opening, read_continuations(model.causal, opening, texts, places, model.pad_token)
+    continuations = [Continuation(0, tuple(text)) for text in texts]
+    return opening, read_continuations(
+        model.causal, [opening], continuations, places, model.pad_token
+    )
 
 
 def test_continuations_scored_together_score_as_if_alone(any_model):
@@ -65,3 +75,38 @@ def test_no_texts_read_as_nothing_and_an_empty_text_is_refused(any_model):
 def test_means_are_over_the_tokens_of_each_text():
     values = torch.tensor([[1.0], [3.0], [10.0]])
     assert text_means(values, [2, 1]).tolist() == [[2.0], [10.0]]
+
+
+def test_texts_of_several_openings_are_read_together_as_if_alone(any_model):
+    openings = [any_model.encode(text) for text in ("a child", "the capital of japan is", "rome")]
+    texts = [Continuation(n, tuple(text)) for n in (2, 0, 1) for text in TEXTS]
+    found = read_continuations(any_model.causal, openings, texts, (), any_model.pad_token)
+    expected = [reference_nll(any_model, openings[t.opening], t.tokens) for t in texts]
+    assert found.nll.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_stands_before_tokens_of_several_texts_is_unembedded_once(any_model, monkeypatch):
+    texts = [[5, 9, 30], [5, 9, 31, 8], [5, 9, 30, 8], [7]]
+    asked = []
+    own = reading.token_nll
+
+    def counted(head, states, *rest):
+        asked.append(len(states))
+        return own(head, states, *rest)
+
+    monkeypatch.setattr(reading, "token_nll", counted)
+    opening, found = read(any_model, texts)
+    expected = [reference_nll(any_model, opening, text) for text in texts]
+    assert found.nll.tolist() == pytest.approx(expected, rel=1e-5)
+    assert asked == [5], "after nothing, 5, 5 9, 5 9 31 and 5 9 30"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_pass_that_ends_at_a_place_has_what_a_whole_pass_has_there(any_model, place):
+    batch = pad([[2, 5, 9, 30], [2, 7]], any_model.pad_token, "right")
+    with torch.no_grad():
+        states = any_model.hf_model(
+            input_ids=batch.tokens, attention_mask=batch.mask.long(), output_hidden_states=True
+        ).hidden_states[place.first_block_above]
+    found = residuals_of(any_model.causal, place, batch)
+    assert torch.allclose(found[batch.mask], states[batch.mask], rtol=1e-4, atol=1e-4)

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from loopscope.numerics.model import logits
 from loopscope.numerics.model.capture import HookNeverFired, NotFinite
 from loopscope.numerics.model.causal_model import CausalModel
 from loopscope.numerics.model.hooks import HookPlace
 from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
-from loopscope.numerics.steering.generation import generate, steered_states
+from loopscope.numerics.steering.generation import drawn_again, generate
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.passes import Steering, read_openings, steered_states
 from tests.drawn import adding, assert_drawn_alike, next_logits
 
 TEXTS = [
@@ -21,6 +23,7 @@ TEXTS = [
 STEPS = 6
 SAMPLED = SamplingRule(temperature=0.9, top_k=20)
 GREEDY = SamplingRule(greedy=True)
+WIDE = SamplingRule(temperature=0.8)
 PLACES = [HookPlace(1, "resid_post"), HookPlace(1, "resid_pre")]
 
 
@@ -175,3 +178,72 @@ def test_states_of_one_text_under_many_vectors_are_those_of_single_runs(any_mode
         clean = any_model.causal.body(input_ids=torch.tensor([openings[2]])).last_hidden_state[0]
     assert (together[3] - clean).norm() / clean.norm() < 1e-5
     assert torch.allclose(together[:, 0], clean[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["post", "pre"])
+def test_rows_that_share_an_opening_are_as_rows_that_do_not(any_model, place):
+    openings, vectors, draws = rows_of(any_model)
+    shared = [openings[1], openings[2], openings[1], openings[2]]
+    together = run(any_model, shared, vectors, draws, place=place)
+    single = [
+        run(any_model, [shared[i]], vectors[i : i + 1], draws[i : i + 1], place=place)[0]
+        for i in range(4)
+    ]
+    slow = alone(any_model, shared, vectors, place)
+    assert_drawn_alike(together, single, slow, draws, SAMPLED)
+
+
+def test_below_the_hook_shared_openings_are_read_once(any_model):
+    openings, vectors, _ = rows_of(any_model)
+    place = HookPlace(2, "resid_pre")
+    seen = []
+    handle = any_model.causal.blocks[0].register_forward_pre_hook(
+        lambda _block, inputs, named: seen.append(
+            (inputs or (named["hidden_states"],))[0].shape[0]
+        ),
+        with_kwargs=True,
+    )
+    steering = Steering(Intervention(vectors))
+    try:
+        read_openings(
+            any_model.causal, place, [openings[1], *[openings[2]] * 3], steering,
+            any_model.pad_token, use_cache=False,
+        )  # fmt: skip
+    finally:
+        handle.remove()
+    assert seen[0] == 2, "four rows, two openings"
+
+
+@pytest.mark.parametrize("rule", [SAMPLED, GREEDY, WIDE])
+def test_a_text_is_drawn_again_from_its_own_beginnings(any_model, rule):
+    openings, vectors, draws = rows_of(any_model)
+    texts = run(any_model, openings, vectors, draws, rule)
+    again = drawn_again(
+        any_model.causal, PLACES[0], openings, texts, Intervention(vectors), draws, rule,
+        pad_token=any_model.pad_token,
+    )  # fmt: skip
+    assert_drawn_alike(again, texts, alone(any_model, openings, vectors), draws, rule)
+
+
+def test_a_text_that_ended_draws_its_end_again_and_another_text_is_found_out(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    free = run(any_model, openings, vectors, draws)
+    end = free[0][2]
+    texts = run(any_model, openings, vectors, draws, eos=frozenset({end}))
+    own = texts[1][1]
+    texts[1] = [texts[1][0], (own + 1) % 100, *texts[1][2:]]
+    again = drawn_again(
+        any_model.causal, PLACES[0], openings, texts, Intervention(vectors), draws, SAMPLED,
+        pad_token=any_model.pad_token,
+    )  # fmt: skip
+    assert again[0] == [*texts[0], end]
+    assert again[1][1] == own != texts[1][1]
+
+
+def test_reading_a_head_roughly_first_generates_the_same_texts(any_model, monkeypatch):
+    openings, vectors, draws = rows_of(any_model)
+    plain = run(any_model, openings, vectors, draws)
+    monkeypatch.setattr(logits, "VOCABULARY_MIN", 1)
+    monkeypatch.setattr(logits, "_multiplies_bfloat16", lambda: True)
+    rough = run(any_model, openings, vectors, draws)
+    assert_drawn_alike(rough, plain, alone(any_model, openings, vectors), draws, SAMPLED)

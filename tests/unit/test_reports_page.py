@@ -465,7 +465,7 @@ def test_a_doubt_about_the_assay_stands_in_place_of_its_numbers():
 
 def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypatch):
     write = Payloads.write
-    later = ["assay", "intact", "budget", "system_prompt"]
+    later = ["assay", "anchor", "intact", "budget", "system_prompt"]
 
     def earlier(payloads, stage, out):
         metrics = write(payloads, stage, out)

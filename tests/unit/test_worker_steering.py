@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 from loopscope.numerics.architectures.topk import TopK
 from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.specs.hooks import Hook
-from loopscope.state.failures import TerminalFailure
+from loopscope.state.failures import JobStopped, TerminalFailure
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.steering import shift
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.cells import plan_rows
+from loopscope.worker.stages.steering.outcomes import rereading
 from loopscope.worker.stages.steering.run import prepare
 from tests.drawn import adding, assert_drawn_alike, next_logits
 from tests.stage_world import (
@@ -146,6 +149,34 @@ def test_a_resumed_steering_has_the_bytes_of_an_undisturbed_one(
     assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole
 
 
+def test_a_run_that_stops_after_each_shard_has_the_bytes_of_an_undisturbed_one(
+    steering_world, monkeypatch
+):
+    monkeypatch.setattr(steering, "ROWS_PER_BATCH_MAX", 22)
+    monkeypatch.setattr(rereading, "ROWS_PER_SHARD", 1)
+    monkeypatch.setattr(shift, "ROWS_PER_SHARD", 1)
+    payload = steering_payload(strengthUnit="nextTokenKl", strengths=[0.05])
+    whole = contents(steering_world.run(steering, payload)[0])
+
+    def stop():
+        raise JobStopped("shutdown")
+
+    surroundings = steering_world.context("stopped")
+    stopping = replace(surroundings, shards=replace(surroundings.shards, on_sealed=stop))
+    stops = 0
+    for attempt in range(100):
+        out = steering_world.folder / f"attempt-{attempt}"
+        out.mkdir()
+        try:
+            steering.run(payload, stopping, out)
+        except JobStopped:
+            stops += 1
+        else:
+            break
+    assert contents(out) == whole
+    assert stops > 10
+
+
 def test_greedy_steering_ignores_the_seed(steering_world):
     rules = {"temperature": 0.9, "topK": 20, "topP": 1.0, "greedy": True}
     texts = []
@@ -175,6 +206,12 @@ def test_nothing_to_steer_is_refused(steering_world):
     with pytest.raises(TerminalFailure) as failure:
         steering_world.run(steering, steering_payload(arms=["fine"]))
     assert failure.value.reason == "NothingToSteer"
+
+
+def test_the_verdict_names_the_anchor_as_it_stands_in_the_directions(steering_world):
+    folder, _ = steering_world.run(steering, steering_payload())
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["anchor"] == {"latent": 0, "children": 1}
 
 
 def test_parallel_arms_are_not_testable(steering_world):

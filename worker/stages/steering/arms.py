@@ -16,6 +16,7 @@ from loopscope.specs.artifacts.capture import RESIDUAL
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.artifacts.gate import Directions
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
+from loopscope.specs.artifacts.verdict import SteeredAnchor
 from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
@@ -35,13 +36,14 @@ class Arms:
 
     ``none`` and arms of words have no vector. ``latents`` names the latents behind an arm,
     as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, the steered
-    one first, and all of their children.
+    one first, and all of their children; ``anchor`` is the steered one.
     """
 
     vectors: dict[str, Tensor]
     missing: dict[str, str] = field(default_factory=dict)
     latents: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     targets: dict[str, list[int]] = field(default_factory=dict)
+    anchor: SteeredAnchor | None = None
 
     def cosines(self) -> dict[str, float]:
         """Return the cosine of each pair of arms that have a vector, random draws left out."""
@@ -62,7 +64,11 @@ def build_arms(payload: SteeringPayload, context: StageContext, width: int) -> A
     path = mapping / DIRECTIONS_VECTORS.name
     directions = load_file(path) if path.exists() else {}
     found = read_document(mapping, DIRECTIONS)
-    arms = Arms({}, targets={"coarse": found["anchors"], "fine": found["children_of_all"]})
+    arms = Arms(
+        {},
+        targets={"coarse": found["anchors"], "fine": found["children_of_all"]},
+        anchor=_steered_anchor(found),
+    )
     for name in payload["arms"]:
         if name == "random":
             for draw in range(payload["randomDraws"]):
@@ -82,6 +88,12 @@ def build_arms(payload: SteeringPayload, context: StageContext, width: int) -> A
                 "ShapeMismatch", f"direction {name} is {tuple(vector.shape)}, the hook {width}"
             )
     return arms
+
+
+def _steered_anchor(found: Directions) -> SteeredAnchor | None:
+    if found["anchor"] is None:
+        return None
+    return {"latent": found["anchor"], "children": len(found["children"])}
 
 
 def _add(arms: Arms, name: str, vector: Tensor | None, why: str | None) -> None:

@@ -26,7 +26,7 @@ from loopscope.numerics.steering.reading import residual_of
 from loopscope.numerics.steering.scores import (
     read_prefixed,
     text_kl,
-    text_kl_of_prefix,
+    text_kl_of_prefixes,
     text_loss_rise,
 )
 from loopscope.specs.payloads.references import Preflights
@@ -162,18 +162,18 @@ class NeutralTexts:
     def _effects(
         self, cells: Sequence[Cell], places: Sequence[int], unit: str
     ) -> list[list[float]]:
-        return [self._of_text(cells, self.text(place), unit) for place in places]
-
-    def _of_text(self, cells: Sequence[Cell], text: FixedText, unit: str) -> list[float]:
-        means: list[float] = []
+        """Return each text's mean effect of each cell, all texts in one pass over the head."""
+        texts = [self.text(place) for place in places]
+        means: list[list[float]] = [[] for _ in texts]
         at_once = CELLS_PER_PASS_MAX // self.run.context.batch_divisor
         for start in range(0, len(cells), at_once):
             part = cells[start : start + at_once]
             try:
-                nats = BUDGETS[unit](self.run.model.causal, text, self.run.intervention(part))
+                nats = BUDGETS[unit](self.run.model.causal, texts, self.run.intervention(part))
             except NotFinite as error:
                 raise not_finite(error, [Cell("none", 0.0), *part]) from error
-            means.extend(nats.mean(dim=1).tolist())
+            for of_text, found in zip(means, nats, strict=True):
+                of_text.extend(found.mean(dim=1).tolist())
         return means
 
     def scores(
@@ -215,17 +215,22 @@ class NeutralTexts:
             for place in places
         }
         kl = np.zeros((len(wanted), len(places)))
-        moved = [row for row, index in enumerate(wanted) if self.run.steers(cells[index])]
-        for column, place in enumerate(places):
-            text = self.text(place)
+        prompts = [arm for arm in self.run.prefixes if any(cells[i].arm == arm for i in wanted)]
+        if prompts:
+            nats = text_kl_of_prefixes(
+                self.run.model.causal,
+                [self.text(place) for place in places],
+                [[prefixed[arm, place] for arm in prompts] for place in places],
+            )
+            means = np.stack([of_text.mean(dim=1).cpu().numpy() for of_text in nats], axis=1)
+            by_prompt = dict(zip(prompts, means, strict=True))
             for row, index in enumerate(wanted):
-                other = prefixed.get((cells[index].arm, place))
-                if other is not None:
-                    nats = text_kl_of_prefix(self.run.model.causal, text, other)
-                    kl[row, column] = float(nats.mean())
-            if moved:
-                steered = [cells[wanted[row]] for row in moved]
-                kl[moved, column] = self._of_text(steered, text, "nextTokenKl")
+                if cells[index].arm in by_prompt:
+                    kl[row] = by_prompt[cells[index].arm]
+        moved = [row for row, index in enumerate(wanted) if self.run.steers(cells[index])]
+        if moved:
+            steered = [cells[wanted[row]] for row in moved]
+            kl[moved] = np.array(self._effects(steered, places, "nextTokenKl")).T
         return {"kl": kl.tolist(), **self._collateral(cells, places, prefixed)}
 
     def _read_by_latents(self, text: FixedText) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.specs.artifacts.verdict import Probe
+from loopscope.specs.artifacts.verdict import Probe, SteeredAnchor
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, PRIMARY, SYSTEM_PROMPT
 from loopscope.worker.stages.steering.cells import Cell, Row
@@ -35,6 +35,7 @@ class Scored:
     texts: dict[Row, str]
     outcomes: dict[str, dict[Row, float]]
     probe: Probe
+    anchor: SteeredAnchor | None
     neutral_order: list[int]
     neutral: NeutralScores
     budget: NDArray[np.float64] | None

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypedDict
 
 import torch
+from torch import Tensor
 
-from loopscope.numerics.steering.generation import steered_states
+from loopscope.numerics.model.batching import in_parts
+from loopscope.numerics.steering.passes import Steering, read_openings
 from loopscope.numerics.steering.shift import TokenShift, token_shifts
 from loopscope.worker.stages.steering.cells import Cell
 from loopscope.worker.stages.steering.run import SteeringRun
+
+ROWS_PER_SHARD = 128
+"""Openings and cells whose next tokens are compared in one shard, at least those of an opening."""
 
 
 class TokenShiftRecord(TypedDict):
@@ -38,34 +44,42 @@ def distribution_shifts(run: SteeringRun, cells: list[Cell]) -> list[ShiftRecord
     moved = [cell for cell in cells if cell.arm != "none"]
     ids = [opening["id"] for opening in run.payload["openings"]]
     records: list[ShiftRecord] = []
-    for index, name in enumerate(ids):
-        run.context.progress("ComparingDistributions", index, len(ids), "openings")
-        compute = partial(_shifts_of_opening, run, moved, index)
-        for cell, shifts in zip(moved, run.kept(f"shift-{index:05d}.json", compute), strict=True):
-            records.extend(
-                {"prompt_id": name, "arm": cell.arm, "strength": cell.strength, **shift}
-                for shift in shifts
-            )
+    at_once = max(1, ROWS_PER_SHARD // (len(moved) + 1))
+    for number, start in enumerate(range(0, len(ids), at_once)):
+        run.context.progress("ComparingDistributions", start, len(ids), "openings")
+        openings = range(start, min(len(ids), start + at_once))
+        compute = partial(_shifts_of_openings, run, moved, openings)
+        found = run.kept(f"shift-{number:05d}.json", compute)
+        for opening, of_opening in zip(openings, found, strict=True):
+            for cell, shifts in zip(moved, of_opening, strict=True):
+                records.extend(
+                    {"prompt_id": ids[opening], "arm": cell.arm, "strength": cell.strength, **shift}
+                    for shift in shifts
+                )
     return records
 
 
-def _shifts_of_opening(
-    run: SteeringRun, cells: list[Cell], opening: int
-) -> list[list[TokenShiftRecord]]:
-    clean = Cell("none", 0.0)
-    last = []
-    for prompt in (None, *run.prefixes):
-        of_prompt = [cell for cell in cells if cell.arm == prompt]
-        steered = [clean, *(cell for cell in cells if cell.arm not in run.prefixes)]
-        group = steered if prompt is None else of_prompt
-        tokens = run.tokens_before(opening, prompt or clean.arm)
-        states = steered_states(run.model.causal, run.place, tokens, run.intervention(group))
-        last.append(dict(zip(group, states[:, -1], strict=True)))
-    by_cell = {cell: state for part in last for cell, state in part.items()}
-    ordered = torch.stack([by_cell[clean], *(by_cell[cell] for cell in cells)])
+def _shifts_of_openings(
+    run: SteeringRun, moved: list[Cell], openings: Sequence[int]
+) -> list[list[list[TokenShiftRecord]]]:
+    """Return the records of each opening and cell. Cells that are words before the opening too."""
+    cells = [Cell("none", 0.0), *moved]
+    states: list[Tensor] = []
+    for part in in_parts(openings, run.context.batch_divisor):
+        rows = [(opening, cell) for opening in part for cell in cells]
+        read = read_openings(
+            run.model.causal,
+            run.place,
+            [run.tokens_before(opening, cell.arm) for opening, cell in rows],
+            Steering(run.intervention([cell for _, cell in rows])),
+            run.model.pad_token,
+            use_cache=False,
+        )
+        states.append(read.last.view(len(part), len(cells), -1))
+    head = run.model.causal.head
     return [
-        [_record(run, shift) for shift in shifts]
-        for shifts in token_shifts(run.model.causal.head, ordered)
+        [[_record(run, shift) for shift in shifts] for shifts in of_opening]
+        for of_opening in token_shifts(head, torch.cat(states))
     ]
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from loopscope.numerics.model.batching import in_parts
 from loopscope.numerics.model.capture import NotFinite
 from loopscope.numerics.statistics.sampling import keyed_generator, uniforms
-from loopscope.numerics.steering.generation import generate
+from loopscope.numerics.steering.generation import drawn_again, generate
 from loopscope.specs.payloads.references import Preflights
 from loopscope.specs.payloads.steering import SteeringMetrics, SteeringPayload
 from loopscope.state.failures import TerminalFailure
@@ -66,6 +67,7 @@ def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringM
         },
         outcomes=outcomes,
         probe=probe,
+        anchor=run.arms.anchor,
         neutral_order=texts.order,
         budget=chosen.budget,
         neutral=_score_neutral_texts(run, texts, chosen),
@@ -105,7 +107,7 @@ def _generate_all(run: SteeringRun, cells: list[Cell]) -> dict[Row, list[int]]:
 def replay_preflight(
     run: SteeringRun, cells: list[Cell], generated: dict[Row, list[int]]
 ) -> Preflights:
-    """Generate a share of the rows again, in another batch; return the measured difference.
+    """Draw every token of a share of the rows again, in another batch; return the difference.
 
     Which rows is a function of the seed. Raises TerminalFailure ``PreflightFailed`` when more of
     them differ than rounding at a boundary between two tokens can explain.
@@ -114,11 +116,10 @@ def replay_preflight(
     size = min(ROWS_PER_BATCH_MAX, max(1, round(REPLAY_SHARE * len(rows))))
     drawn = keyed_generator("replay", run.payload["sampling"]["seed"]).permutation(len(rows))
     chosen = [rows[place] for place in sorted(drawn[:size])]
-    total = run.payload["maxNewTokens"] * size
-    again = run.kept(
-        "replay.json", partial(_generate_in_parts, run, cells, chosen, 0, total, "Replaying")
+    again = run.kept("replay.json", partial(_drawn_again, run, cells, chosen, generated))
+    differing = sum(
+        not _is_same(run, generated[row], tokens) for row, tokens in zip(chosen, again, strict=True)
     )
-    differing = sum(generated[row] != tokens for row, tokens in zip(chosen, again, strict=True))
     allowed = max(1.0, REPLAY_DIFFERING_MAX * size) / size if size > 1 else 0.0
     return require(
         [
@@ -133,20 +134,47 @@ def replay_preflight(
     )
 
 
+def _is_same(run: SteeringRun, tokens: list[int], again: list[int]) -> bool:
+    """Whether a row drew its tokens again, and after them what ended it early."""
+    ended = len(tokens) < run.payload["maxNewTokens"]
+    return again[: len(tokens)] == tokens and (not ended or again[-1] in run.model.eos_tokens)
+
+
+def _drawn_again(
+    run: SteeringRun, cells: list[Cell], rows: list[Row], generated: dict[Row, list[int]]
+) -> list[list[int]]:
+    found: list[list[int]] = []
+    for part in in_parts(rows, run.context.batch_divisor):
+        run.context.progress("Replaying", len(found), len(rows), "texts")
+        try:
+            found += drawn_again(
+                run.model.causal,
+                run.place,
+                [run.tokens_before(row.opening, cells[row.cell].arm) for row in part],
+                [generated[row] for row in part],
+                run.intervention([cells[row.cell] for row in part]),
+                _draws(run, part),
+                run.sampling,
+                pad_token=run.model.pad_token,
+            )
+        except NotFinite as error:
+            raise not_finite(error, [cells[row.cell] for row in part]) from error
+    return found
+
+
 def _generate_in_parts(
     run: SteeringRun,
     cells: list[Cell],
     batch: list[Row],
     done: int,
     total: int,
-    phase: str = "Generating",
 ) -> list[list[int]]:
     """Generate a batch, in two passes after memory ran out."""
     found: list[list[int]] = []
     for part in in_parts(batch, run.context.batch_divisor):
         before = done + run.payload["maxNewTokens"] * len(found)
         try:
-            found += _generate_batch(run, cells, part, before, total, phase)
+            found += _generate_batch(run, cells, part, before, total)
         except NotFinite as error:
             raise not_finite(error, [cells[row.cell] for row in part]) from error
     return found
@@ -158,26 +186,29 @@ def _generate_batch(
     batch: Sequence[Row],
     done: int,
     total: int,
-    phase: str,
 ) -> list[list[int]]:
-    seed, steps = run.payload["sampling"]["seed"], run.payload["maxNewTokens"]
-    ids = [opening["id"] for opening in run.payload["openings"]]
-    draws = np.stack([uniforms(seed, ids[r.opening], r.sample, steps) for r in batch])
-
     def on_step(step: int) -> None:
-        run.context.progress(phase, done + step * len(batch), total, "tokens")
+        run.context.progress("Generating", done + step * len(batch), total, "tokens")
 
     return generate(
         run.model.causal,
         run.place,
         [run.tokens_before(row.opening, cells[row.cell].arm) for row in batch],
         run.intervention([cells[row.cell] for row in batch]),
-        torch.from_numpy(draws).to(run.context.device),
+        _draws(run, batch),
         run.sampling,
         eos_tokens=run.model.eos_tokens,
         pad_token=run.model.pad_token,
         on_step=on_step,
     )
+
+
+def _draws(run: SteeringRun, rows: Sequence[Row]) -> Tensor:
+    """Return the uniforms [rows, steps] of each row, the same for every arm."""
+    seed, steps = run.payload["sampling"]["seed"], run.payload["maxNewTokens"]
+    ids = [opening["id"] for opening in run.payload["openings"]]
+    draws = np.stack([uniforms(seed, ids[r.opening], r.sample, steps) for r in rows])
+    return torch.from_numpy(draws).to(run.context.device)
 
 
 def _score_neutral_texts(run: SteeringRun, texts: NeutralTexts, chosen: Chosen) -> NeutralScores:

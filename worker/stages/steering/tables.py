@@ -195,6 +195,7 @@ def _verdict(scored: Scored, outcomes: Outcomes) -> Verdict:
     rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
     return {
         **decision_record(evidence, rules),
+        "anchor": scored.anchor,
         "budget": budget_record(scored, errors),
         "system_prompt": system_prompt_record(scored, concept),
         "probe": scored.probe,

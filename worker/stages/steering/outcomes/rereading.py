@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopscope.numerics.model.batching import pad, plan_batches
-from loopscope.numerics.model.capture import residual_at_hook, rows_without_bos
+from loopscope.numerics.model.capture import check_residual, rows_without_bos
 from loopscope.numerics.statistics.sampling import keyed_generator
 from loopscope.numerics.steering.intervention import LatentReader
 from loopscope.numerics.steering.outcomes import (
@@ -18,7 +18,13 @@ from loopscope.numerics.steering.outcomes import (
     probe_auroc,
     probe_interval,
 )
-from loopscope.numerics.steering.reading import Reading, read_continuations, text_means
+from loopscope.numerics.steering.reading import (
+    Continuation,
+    Reading,
+    read_continuations,
+    residuals_of,
+    text_means,
+)
 from loopscope.specs.artifacts.verdict import Probe
 from loopscope.specs.hooks import Hook
 from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
@@ -27,6 +33,8 @@ from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.run import SteeringRun, tokens_of
 
 Outcomes = dict[str, dict[Row, float]]
+ROWS_PER_SHARD = 64
+"""Texts that are read in one shard, at least those of an opening."""
 PROBE_PROMPTS_MAX = 100
 """Prompts of each condition that the probe is fitted to, drawn by their text if there are more."""
 
@@ -47,14 +55,17 @@ def read_outcomes(run: SteeringRun, generated: dict[Row, list[int]]) -> tuple[Ou
     probe = _probe(run)
     found: list[dict[str, float | None]] = []
     rows: list[Row] = []
-    for index in range(len(run.openings)):
-        run.context.progress("ReadingTexts", index, len(run.openings), "openings")
-        of_opening = sorted(
-            (row for row in generated if row.opening == index), key=lambda r: (r.sample, r.cell)
+    at_once = max(1, ROWS_PER_SHARD * len(run.openings) // max(1, len(generated)))
+    for number, start in enumerate(range(0, len(run.openings), at_once)):
+        run.context.progress("ReadingTexts", start, len(run.openings), "openings")
+        openings = range(start, start + at_once)
+        part = sorted(
+            (row for row in generated if row.opening in openings),
+            key=lambda r: (r.opening, r.sample, r.cell),
         )
-        compute = partial(_read_opening, run, probe, of_opening, generated)
-        found.extend(run.kept(f"reading-{index:05d}.json", compute))
-        rows.extend(of_opening)
+        compute = partial(_read_texts, run, probe, part, generated)
+        found.extend(run.kept(f"reading-{number:05d}.json", compute))
+        rows.extend(part)
     run.context.progress("ReadingTexts", len(run.openings), len(run.openings), "openings")
     names = list(found[0]) if found else []
     outcomes = {
@@ -79,18 +90,21 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _read_opening(
+def _read_texts(
     run: SteeringRun,
     probe: FittedProbe,
     rows: list[Row],
     generated: dict[Row, list[int]],
 ) -> list[dict[str, float | None]]:
-    """Return the outcomes of all rows of one opening; equal texts are read once."""
-    distinct = sorted({tuple(generated[row]) for row in rows} - {()}, key=lambda t: (len(t), t))
+    """Return the outcomes of all rows of some openings; equal texts of one are read once."""
+    distinct = sorted(
+        {Continuation(row.opening, tuple(generated[row])) for row in rows if generated[row]},
+        key=lambda text: (len(text.tokens), text.opening, text.tokens),
+    )
     probe_place = run.model.place(probe["hook"])
     reading = read_continuations(
         run.model.causal,
-        run.openings[rows[0].opening],
+        run.openings,
         distinct,
         [*{run.read_place: None, probe_place: None}],
         run.model.pad_token,
@@ -103,7 +117,7 @@ def _read_opening(
     place = {text: number for number, text in enumerate(distinct)}
     records = []
     for row in rows:
-        number = place.get(tuple(generated[row]))
+        number = place.get(Continuation(row.opening, tuple(generated[row])))
         record: dict[str, float | None] = dict.fromkeys(
             ("log_perplexity", "probe", "target_latent")
         )
@@ -147,7 +161,6 @@ def _fit_probe(run: SteeringRun, hook: str) -> FittedProbe:
         condition: _drawn(prompts["text"][discover & (prompts["condition"] == condition)].tolist())
         for condition in ("target", "neutral")
     }
-    run.model.place(hook)  # refuses a hook that the model does not have
     target, neutral = (_prompt_means(run, hook, texts) for texts in chosen.values())
     fitted = LinearProbe.fit(target, neutral)
     auroc = probe_auroc(target, neutral, run.payload["sampling"]["seed"])
@@ -171,6 +184,7 @@ def _drawn(texts: list[str]) -> list[str]:
 
 def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.float64]:
     """Return the mean stream over each prompt's tokens without BOS, [prompts, width]."""
+    place = run.model.place(hook)  # refuses a hook that the model does not have
     tokens = tokens_of(run.payload, run.model, texts)
     width = run.model.width(hook)
     means = np.zeros((len(texts), width))
@@ -178,7 +192,8 @@ def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.f
     for batch in plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX):
         run.context.progress("FittingProbe", done, len(texts), "prompts")
         padded = pad([tokens[i] for i in batch], run.model.pad_token, "right", run.model.device)
-        residual = residual_at_hook(run.model.bridge, hook, padded, width)
+        residual = residuals_of(run.model.causal, place, padded)
+        check_residual(residual, padded, width, hook)
         for i, row in zip(batch, rows_without_bos(residual, padded), strict=True):
             means[i] = row.double().mean(dim=0).cpu().numpy()
         done += len(batch)
