@@ -17,13 +17,16 @@
 # make chaos-test  kills real processes at every failpoint, at random for two minutes, stops them past
 #               their leases and loses the power twice; `make test` has a short dose of it
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
+# make bench  measures each row of the table in docs/performance.md once, on a machine with nothing
+#               beside (BENCH_MACHINE="what it is"; a second call goes on where the first was stopped)
+# make gpu-check  compares the first CUDA device with the CPU (at most 8 minutes; 75 without one)
 # make power-loss  runs the demo and loses power POWER_LOSSES times (20: half an hour)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean
+.PHONY: demo planted science tutorial test check soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean bench gpu-check
 .PHONY: test-page test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
@@ -153,6 +156,14 @@ MUTATION := $(BIN)/python -m tests.mutation --sample $(MUTATION_SAMPLE) --seed $
 mutation: $(INSTALLED)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(MUTATION) $(MUTATION_OPTIONS)
 	$(MUTATION) --report
+
+BENCH_MACHINE ?= a machine that was not named
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/bench.py --machine "$(BENCH_MACHINE)"
+
+gpu-check: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) .venv-latest .loopscope

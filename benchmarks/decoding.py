@@ -7,6 +7,7 @@ rows, with the same steering vector added at the same block, top-k 50, temperatu
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=80)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(torch_threads())
     torch.set_grad_enabled(False)
@@ -99,6 +101,9 @@ def main() -> None:
         own.append(rate(own_loop, model, openings, arguments.steps))
         library.append(rate(library_generate, model, openings, arguments.steps))
     ratios = [a / b for a, b in zip(own, library, strict=True)]
+    if arguments.json:
+        print(json.dumps({"ratio": statistics.median(ratios)}))
+        return
     print(f"rows {arguments.rows}, steps {arguments.steps}, threads {torch.get_num_threads()}")
     print(f"own loop  {statistics.median(own):7.1f} tokens/s")
     print(f"generate  {statistics.median(library):7.1f} tokens/s")

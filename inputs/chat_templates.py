@@ -54,7 +54,8 @@ def chat_template_of(ref: ModelReference, hub: Hub) -> str:
     return found
 
 
-_FIELD = "name"
+_FIELD = ""
+"""What is wrong with a template is no fault of a field of the model."""
 
 
 def _of_gguf(path: Path) -> str | None:

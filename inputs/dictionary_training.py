@@ -20,31 +20,44 @@ UNKNOWN_SHOWN_MAX = 8
 _HUGGING_FACE_BLOCK = re.compile(
     r"(?:(?:model|language_model|transformer|gpt_neox)\.)*(?:layers|h)\.(\d+)(?:\.(input|output))?"
 )
+_HUGGING_FACE_PART = re.compile(
+    r"(?:(?:model|language_model)\.)*layers\.(\d+)\.(\w+(?:\.\w+)?\.(?:input|output))"
+)
+_STREAM_BY_PART = {
+    "self_attn.o_proj.input": "attn.z",
+    "pre_feedforward_layernorm.input": "resid_mid",
+    "pre_feedforward_layernorm.output": "mlp.in",
+    "post_feedforward_layernorm.output": "mlp_out",
+}
+"""Places in a block of Gemma 2 and 3, as Gemma Scope 2 names them."""
 _READ_FROM = ("hook_name", "hook_point", "hf_hook_name", "hf_hook_point_in")
 _WRITTEN_TO = ("hook_name_out", "hf_hook_name_out", "hf_hook_point_out")
-_PARTS = (
-    "hook_head_index", "hook_point_head_index", "hook_head_index_out", "affine_connection",
-)  # fmt: skip
-"""One head of an attention, or a transcoder: not the residual stream."""
+_HEADS = ("hook_head_index", "hook_point_head_index", "hook_head_index_out")
+"""One head of an attention."""
 
 
 @dataclass(frozen=True)
 class Training:
     """Where a dictionary was trained, as far as that is recorded.
 
-    ``hook_name`` is None and ``model_names`` is empty where it is not. ``notes`` are remarks
+    ``hook_name`` is None and ``model_names`` is empty where it is not. ``write_hook`` is where a
+    transcoder writes, None for what writes where it reads. ``notes`` are remarks
     for the reader of results: what is declared, and neither applied here nor refused.
     """
 
     hook_name: str | None
     model_names: tuple[str, ...]
     notes: tuple[str, ...]
+    write_hook: str | None = None
 
 
-def read_training(said: Mapping[str, Json]) -> Training:
-    """Return the training that a dictionary's config records; ``ValueError`` names what misfits."""
+def read_training(said: Mapping[str, Json], *, transcoder: bool = False) -> Training:
+    """Return the training that a dictionary's config records; ``ValueError`` names what misfits.
+
+    A ``transcoder`` has to say where it writes, and nothing else may write elsewhere.
+    """
     told = {name: value for name, value in said.items() if value is not None}
-    hook = _hook(told)
+    hook, written = _hooks(told, transcoder=transcoder)
     model = told.get("model_name")
     if model is not None and not isinstance(model, str):
         raise ValueError(f"expected model_name to be a text, found {_short(model)}")
@@ -53,33 +66,51 @@ def read_training(said: Mapping[str, Json]) -> Training:
         notes.append(f"it says that it was trained on {_short(model)}")
     if hook is None:
         notes.append("it does not say at which hook it was trained, so that is not checked")
-    return Training(hook, names_of(model) if model else (), tuple(notes))
+    return Training(hook, names_of(model) if model else (), tuple(notes), written)
 
 
-def _hook(told: Mapping[str, Json]) -> str | None:
-    for name in _PARTS:
+def _hooks(told: Mapping[str, Json], *, transcoder: bool) -> tuple[str | None, str | None]:
+    """Return where a dictionary reads, and where it writes if that is another place."""
+    for name in _HEADS:
         if name in told and told[name] is not False:
             raise ValueError(
-                f"{name} is {_short(told[name])}: it does not read and write the residual stream, "
-                "which is all that is supported"
+                f"{name} is {_short(told[name])}: it reads one head of an attention; supported are "
+                "dictionaries of all heads together (hook_z)"
             )
+    if not transcoder and told.get("affine_connection", False) is not False:
+        raise ValueError(
+            f"affine_connection is {_short(told['affine_connection'])}: only a transcoder has one"
+        )
+    read = _one_place(told, _READ_FROM)
+    if transcoder:
+        written = _one_place(told, _WRITTEN_TO)
+        if written is None:
+            raise ValueError("hook_name_out is missing: a transcoder has to say where it writes")
+        return read, written
+    both = _one_place(told, (*_READ_FROM, *_WRITTEN_TO))
+    return (None if read is None else both), None
+
+
+def _one_place(told: Mapping[str, Json], fields: tuple[str, ...]) -> str | None:
+    """Return the place that these fields name, all of them the same."""
     found: dict[str, str] = {}
-    for name in (*_READ_FROM, *_WRITTEN_TO):
+    for name in fields:
         if name in told:
-            found.setdefault(_residual_hook(told[name]), name)
+            found.setdefault(_known_hook(told[name]), name)
     if len(found) > 1:
         (first, one), (second, other), *_ = found.items()
         raise ValueError(f"{one} is {first}, but {other} is {second}; they cannot both be right")
-    if not any(name in told for name in _READ_FROM):
-        return None
-    return next(iter(found))
+    return next(iter(found), None)
 
 
-def _residual_hook(place: Json) -> str:
-    """Return TransformerLens' name of a place, which may be Hugging Face's name of a block."""
+def _known_hook(place: Json) -> str:
+    """Return TransformerLens' name of a place, which may have Hugging Face's name."""
     if isinstance(place, str):
         if block := _HUGGING_FACE_BLOCK.fullmatch(place):
             return str(Hook(int(block[1]), "resid_pre" if block[2] == "input" else "resid_post"))
+        part = _HUGGING_FACE_PART.fullmatch(place)
+        if part and part[2] in _STREAM_BY_PART:
+            return str(Hook(int(part[1]), _STREAM_BY_PART[part[2]]))
         with contextlib.suppress(ValueError):
             return str(Hook.parse(place))
     raise ValueError(
@@ -91,7 +122,7 @@ def _notes(told: Mapping[str, Json]) -> Iterator[str]:
     for name, note in NOTED.items():
         if name in told and (text := note(told[name])) is not None:
             yield text
-    known = {*_READ_FROM, *_WRITTEN_TO, *_PARTS, *NOTED, "model_name"}
+    known = {*_READ_FROM, *_WRITTEN_TO, *_HEADS, "affine_connection", *NOTED, "model_name"}
     unknown = sorted(name for name in told.keys() - known if not _has_no_effect(name))
     if unknown:
         shown = ", ".join(name[:SHOWN_CHARACTERS_MAX] for name in unknown[:UNKNOWN_SHOWN_MAX])

@@ -7,13 +7,15 @@ class InputRefused(Exception):
     """The reference is wrong and stays wrong until the spec or a file is edited.
 
     ``field`` is the path below the reference, for example ``source.sha256``; ``message`` has
-    what was expected, what was found and what to do.
+    what was expected, what was found and what to do. ``cause`` says in a few words what many such
+    references have in common, where they are counted.
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, *, cause: str = "") -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+        self.cause = cause
 
 
 class ResolutionPending(Exception):

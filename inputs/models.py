@@ -21,9 +21,11 @@ from loopscope.inputs.model_files import (
     pickled_among,
     shards_of,
 )
+from loopscope.inputs.model_shape import has_parallel_blocks, inner_widths
 from loopscope.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
+from loopscope.specs.hooks import Hook
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import HubPlace, ModelPlace, ModelReference, PackagePlace
 from loopscope.specs.spec_json import ModelJson, ModelSourceJson
@@ -61,7 +63,9 @@ class ModelFacts:
 
     ``ref`` is what a job carries: name, dtype, identity, source, files (name -> sha256).
     ``quantised`` is None for weights as published; otherwise it is how they differ from the
-    original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown.
+    original, for example ``Q4_K_M, dequantised``. ``n_layers`` is None when unknown; so are the
+    widths of all attention heads together (``d_heads``) and of the MLP inside (``d_mlp``). Blocks
+    are ``parallel`` whose MLP reads what attention reads, as far as the config says so.
     ``chat_template`` is there where it was asked for.
     """
 
@@ -70,7 +74,15 @@ class ModelFacts:
     n_layers: int | None
     architecture: str
     quantised: str | None
+    d_heads: int | None = None
+    d_mlp: int | None = None
+    parallel: bool = False
     chat_template: str | None = None
+
+    def width(self, hook: Hook) -> int | None:
+        """Return how wide a stream is, None when unknown."""
+        widths = {"d_model": self.d_model, "d_heads": self.d_heads, "d_mlp": self.d_mlp}
+        return widths[hook.width]
 
 
 def describe_model(
@@ -339,6 +351,8 @@ def _safetensors_model(
         _count(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         str(listed),
         quantised,
+        **inner_widths(text, d_model),
+        parallel=has_parallel_blocks(text),
     )
 
 

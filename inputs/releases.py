@@ -1,53 +1,34 @@
-"""SAELens releases: the registry that ships inside the package, read without importing it."""
+"""Dictionaries of SAELens' releases: where each lies, and whether it can be used."""
 
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import NotRequired, TypedDict, cast
 
-import yaml
-
+from loopscope.inputs.architectures import ARCHITECTURES
 from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.layouts import LOADERS, layout_of
+from loopscope.inputs.layouts.layout import Entry, Known, Layout
+from loopscope.inputs.layouts.saelens import SAELENS
+from loopscope.inputs.registry import (
+    OWN_LOADER,
+    DictionaryEntry,
+    ReleaseBlock,
+    id_in,
+    loader_in,
+    release_block,
+    release_names,
+    texts_of_repository,
+)
 from loopscope.inputs.saelens_config import DECIDING
 from loopscope.specs.hooks import Hook, all_streams
 from loopscope.specs.json_values import JsonObject
 
-REGISTRY_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 100
 """So much of a name is compared with those that are known; that takes time for each of them."""
-LOADERS = ("sae_lens", "gemma_2", "gemma_3")
-"""The conversions that are supported: a SAELens folder, Gemma Scope, Gemma Scope 2."""
-PICKLE_LOADERS = frozenset(
-    {"connor_rob_hook_z", "deepseek_r1", "dictionary_learning_1", "goodfire", "qwen_scope"}
-)
-"""These conversions call ``torch.load``, which can run code that is hidden in the weights."""
 
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
-_RELEASE = re.compile(r"[^\s/:]+")
-"""A key of the registry's outermost level; the text is searched for it, so it must be one line."""
-
-
-class DictionaryEntry(TypedDict):
-    """SAELens' registry entry of one dictionary of a release."""
-
-    id: str
-    path: str
-    norm_scaling_factor: NotRequired[float]
-
-
-class ReleaseBlock(TypedDict):
-    """SAELens' registry entry of a release."""
-
-    repo_id: str
-    model: NotRequired[str]
-    conversion_func: NotRequired[str | None]
-    config_overrides: NotRequired[JsonObject | None]
-    saes: list[DictionaryEntry]
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=:-]*")
 
 
 @dataclass(frozen=True)
@@ -55,13 +36,21 @@ class ReleaseEntry:
     """One dictionary of a release: hub repository, folder in it and how it is read.
 
     ``said`` is what the registry records of its training, under the names of a ``cfg.json``: it
-    takes precedence over the dictionary's own config.
+    takes precedence over the dictionary's own config. By ``norm_scaling_factor`` the input of some
+    is multiplied. What is not ``registered`` may be in any layout.
     """
 
     repo: str
     path: str
-    loader: str
+    layout: Layout
     said: JsonObject
+    norm_scaling_factor: float | None = None
+    registered: bool = True
+
+    @property
+    def place(self) -> Entry:
+        """Where it lies, as layouts ask for it."""
+        return Entry(self.repo, self.path, norm_scaling_factor=self.norm_scaling_factor)
 
 
 def find_release(release: str, sae_id: str) -> ReleaseEntry:
@@ -70,29 +59,44 @@ def find_release(release: str, sae_id: str) -> ReleaseEntry:
     As in SAELens, a release that is not in the registry may be a hub repository
     (``owner/name``) in SAELens format, with ``sae_id`` the folder in it.
     """
-    block = _release_block(release)
+    block = release_block(release)
     if block is None:
         if re.fullmatch(rf"{_PART.pattern}/{_PART.pattern}", release):
             known = _as_release(release, sae_id)
             if known is not None:
                 return find_release(*known)
-            return ReleaseEntry(release, _safe_path(sae_id), "sae_lens", {})
-        raise InputRefused("release", _unknown("release", release, _release_names()))
-    loader = block.get("conversion_func") or "sae_lens"
-    _refuse_loader(release, loader)
-    entry = _entry_of(release, sae_id, block)
-    path, repo = _safe_path(str(entry["path"])), str(block["repo_id"])
+            return ReleaseEntry(release, _safe_path(sae_id), SAELENS, {}, registered=False)
+        raise unknown_release(release)
+    return registered(release, block, _entry_of(release, sae_id, block))
+
+
+def registered(release: str, block: ReleaseBlock, entry: DictionaryEntry) -> ReleaseEntry:
+    """Return an entry of the registry as it is used; ``InputRefused`` says why it cannot be."""
+    place = Entry(str(block["repo_id"]), _safe_path(str(entry["path"])), str(entry["id"]))
+    layout = _layout(release, block, place)
     overrides = block.get("config_overrides") or {}
-    _refuse_changes(release, sae_id, entry, overrides)
+    _refuse_changes(release, layout, entry, overrides)
+    known = layout.known(place)
+    _refuse_unknown(f"{release} {place.id}", known)
     said: JsonObject = {"model_name": block.get("model"), **overrides}
-    if loader != "sae_lens":
-        said["hook_name"] = _hook_from_path(release, sae_id, repo, path, loader)
-    return ReleaseEntry(repo, path, loader, said)
+    if layout is not SAELENS and known.hook is not None:
+        said["hook_name"] = known.hook
+        if known.hook_out is not None:
+            said["hook_name_out"] = known.hook_out
+    factor = entry.get("norm_scaling_factor")
+    return ReleaseEntry(place.repo, place.path, layout, said, factor)
+
+
+def place_of(block: ReleaseBlock, entry: DictionaryEntry) -> Known:
+    """Return what is known of an entry of the registry, whether it can be used or not."""
+    place = Entry(str(block["repo_id"]), str(entry["path"]), str(entry["id"]))
+    layout = layout_of(block.get("conversion_func") or OWN_LOADER, place)
+    return layout.known(place) if layout else Known()
 
 
 def release_hint(repo: str) -> str:
     """Return which releases hold a hub repository, as the end of a sentence; often empty."""
-    names = list(_releases_of(repo))
+    names = list(texts_of_repository(repo))
     if not names:
         return ""
     listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
@@ -105,51 +109,21 @@ def _as_release(repo: str, path: str) -> tuple[str, str] | None:
     None where the registry does not know it, and its format may be SAELens' own. Raises
     InputRefused, with what to write, where it is another format.
     """
-    releases = _releases_of(repo)
-    loaders = {name: _loader_of(text) for name, text in releases.items()}
+    releases = texts_of_repository(repo)
+    loaders = {name: loader_in(text) for name, text in releases.items()}
     for name, text in releases.items():
-        sae_id = _id_at(text, path)
+        sae_id = id_in(text, path)
         if sae_id is None:
             continue
-        if loaders[name] == "sae_lens":
+        if loaders[name] == OWN_LOADER:
             return name, sae_id
         raise InputRefused(
             "release",
             f"{repo} is a hub repository, which SAELens knows as a release: write "
             f"release: {name}, id: {sae_id}",
         )
-    if releases and "sae_lens" not in loaders.values():
+    if releases and OWN_LOADER not in loaders.values():
         raise InputRefused("release", f"{repo} is not in SAELens' format{release_hint(repo)}")
-    return None
-
-
-def _releases_of(repo: str) -> dict[str, str]:
-    """Return the text of each release whose dictionaries lie in a hub repository."""
-    try:
-        text = _registry_text(_registry())
-    except InputRefused:  # not installed: then it has no hints either
-        return {}
-    found = {}
-    for place in re.finditer(rf"^  repo_id: {re.escape(repo)}$", text, flags=re.MULTILINE):
-        before = re.findall(r"^(\S+):$", text[: place.start()], flags=re.MULTILINE)
-        block = re.search(r"^\S", text[place.end() :], flags=re.MULTILINE)
-        start = text.rindex(f"\n{before[-1]}:\n", 0, place.start()) if len(before) > 1 else 0
-        end = place.end() + block.start() if block else len(text)
-        found[before[-1]] = text[start:end]
-    return found
-
-
-def _loader_of(block: str) -> str:
-    found = re.search(r"^  conversion_func: (\S+)$", block, flags=re.MULTILINE)
-    return found[1] if found and found[1] != "null" else "sae_lens"
-
-
-def _id_at(block: str, path: str) -> str | None:
-    """Return the id of the dictionary that lies in a folder, from the text of its release."""
-    for entry in re.split(r"^  - ", block, flags=re.MULTILINE)[1:]:
-        if re.search(rf"^ *path: {re.escape(path)}$", entry, flags=re.MULTILINE):
-            found = re.search(r"^ *id: (\S+)$", entry, flags=re.MULTILINE)
-            return found[1] if found else None
     return None
 
 
@@ -160,94 +134,80 @@ def _entry_of(release: str, sae_id: str, block: ReleaseBlock) -> DictionaryEntry
     return entries[sae_id]
 
 
-def _refuse_loader(release: str, loader: str) -> None:
-    if loader in PICKLE_LOADERS:
-        raise InputRefused(
-            "release",
-            f"release {release} needs SAELens' loader {loader}, which unpickles its weights "
-            "(torch.load) and could run any code; choose a release in safetensors or npz",
-        )
-    if loader not in LOADERS:
+def _layout(release: str, block: ReleaseBlock, place: Entry) -> Layout:
+    loader = block.get("conversion_func") or OWN_LOADER
+    layout = layout_of(loader, place)
+    if layout is None:
         raise InputRefused(
             "release",
             f"release {release} needs SAELens' loader {loader}, which is not supported; "
             f"supported are {', '.join(LOADERS)}",
+            cause=f"loader {loader}",
         )
+    return layout
+
+
+def _refuse_unknown(name: str, known: Known) -> None:
+    """Refuse what is not among the architectures and hooks that there are."""
+    if known.architecture is not None and known.architecture not in ARCHITECTURES:
+        raise InputRefused(
+            "id",
+            f"{name} is a {known.architecture}; "
+            f"supported are {', '.join(ARCHITECTURES)} dictionaries of {all_streams()}",
+            cause=f"architecture {known.architecture}",
+        )
+    for hook in (known.hook, known.hook_out):
+        if hook is None:
+            continue
+        try:
+            Hook.parse(hook)
+        except ValueError:
+            general = re.sub(r"\d+", "N", hook, count=1)
+            raise InputRefused(
+                "id",
+                f"{name} belongs to {hook}; supported are dictionaries of {all_streams()}",
+                cause=f"hook {general}",
+            ) from None
 
 
 def _refuse_changes(
-    release: str, sae_id: str, entry: DictionaryEntry, overrides: JsonObject
+    release: str, layout: Layout, entry: DictionaryEntry, overrides: JsonObject
 ) -> None:
     """Refuse what the registry would change in what the weights compute: workers read the files."""
-    if "norm_scaling_factor" in entry or "normalize_activations" in overrides:
+    sae_id, own = entry["id"], layout.contents is None
+    if (own and "norm_scaling_factor" in entry) or "normalize_activations" in overrides:
         raise InputRefused(
             "id",
             f"{release} {sae_id} expects activations that were rescaled before encoding, "
             "which is not supported; choose another dictionary",
+            cause="its input is rescaled",
         )
     if changed := sorted(DECIDING & overrides.keys()):
         raise InputRefused(
             "id",
             f"the registry changes {changed[0]} of {release} {sae_id}, which is not supported; "
             "choose another dictionary",
+            cause="the registry changes what its weights compute",
         )
-
-
-def _hook_from_path(release: str, sae_id: str, repo: str, path: str, loader: str) -> str:
-    """Return the hook of a Gemma Scope dictionary, from its place (as SAELens reads it)."""
-    layer = re.search(r"(?:^|/)layer_(\d+)", path)
-    residual = "-res" in repo if loader == "gemma_2" else "resid_post" in path
-    if layer is None or not residual:
-        raise InputRefused(
-            "id",
-            f"{release} {sae_id} does not read the residual stream; "
-            f"supported are dictionaries of {all_streams()}",
-        )
-    return str(Hook(int(layer.group(1)), "resid_post"))
 
 
 def _safe_path(path: str) -> str:
     parts = path.split("/")
     if not all(_PART.fullmatch(part) for part in parts):
-        raise InputRefused("id", f"{path[:80]!r} is not a folder of a hub repository")
+        raise InputRefused(
+            "id",
+            f"{path[:80]!r} is not a folder of a hub repository",
+            cause="its folder has an odd name",
+        )
     return path
+
+
+def unknown_release(release: str) -> InputRefused:
+    """Return the refusal of a release that the registry does not have."""
+    return InputRefused("release", _unknown("release", release, release_names()))
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name[:NAME_CHARACTERS_MAX], known, n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"unknown {what}: {name[:NAME_CHARACTERS_MAX]!r}{hint}"
-
-
-def _registry() -> Path:
-    # Finding a top-level package runs none of its code.
-    spec = importlib.util.find_spec("sae_lens")
-    places = list(spec.submodule_search_locations or []) if spec else []
-    registry = Path(places[0]) / "pretrained_saes.yaml" if places else None
-    if registry is None or not registry.is_file():
-        raise InputRefused(
-            "release",
-            "SAELens' registry of releases is not installed; pip install 'loopscope[worker]' or "
-            "sae-lens, or use path",
-        )
-    return registry
-
-
-@lru_cache(maxsize=1)
-def _registry_text(path: Path) -> str:
-    with path.open(encoding="utf-8") as stream:
-        return stream.read(REGISTRY_BYTES_MAX)
-
-
-def _release_names() -> list[str]:
-    return re.findall(r"^(\S+):$", _registry_text(_registry()), flags=re.MULTILINE)
-
-
-def _release_block(release: str) -> ReleaseBlock | None:
-    """Return one release's entry: its block alone is parsed, the whole takes a second."""
-    if not _RELEASE.fullmatch(release):
-        return None
-    text = _registry_text(_registry())
-    found = re.search(rf"^{re.escape(release)}:\n((?: .*\n?)*)", text, flags=re.MULTILINE)
-    block = yaml.safe_load(found.group(1)) if found else None
-    return cast(ReleaseBlock, block) if isinstance(block, dict) else None

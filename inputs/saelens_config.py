@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loopscope.inputs.architectures import ARCHITECTURES
+from loopscope.inputs.architectures import ARCHITECTURES, REFUSED
 from loopscope.specs.activation_scaling import advice_on
 from loopscope.specs.json_values import Json, JsonObject
 
@@ -40,6 +40,7 @@ class SaelensConfig:
     architecture: str
     d_in: int
     d_sae: int
+    d_out: int
     k: int | None
     apply_b_dec_to_input: bool
     rescale_acts_by_decoder_norm: bool
@@ -52,14 +53,16 @@ def read_saelens_config(config: Mapping[str, Json]) -> SaelensConfig:
     before_6 = _is_before_6(config, metadata)
     named = {_RENAMED.get(name, name): value for name, value in config.items()}
     architecture = _architecture(named, before_6=before_6)
+    transcoder = ARCHITECTURES[architecture].transcoder
     _refuse_unapplied(named, metadata, before_6=before_6)
     d_in, d_sae = _positive(named.get("d_in"), "d_in"), _positive(named.get("d_sae"), "d_sae")
     return SaelensConfig(
         architecture,
         d_in,
         d_sae,
+        _d_out(named, d_in, transcoder=transcoder),
         _k(named, d_sae, before_6=before_6) if ARCHITECTURES[architecture].chooses_k else None,
-        apply_b_dec_to_input=_flag(named, "apply_b_dec_to_input", default=True),
+        apply_b_dec_to_input=_applied_to_input(named, transcoder=transcoder),
         rescale_acts_by_decoder_norm=_rescaled(named, architecture),
         said=_said(config, metadata, before_6=before_6),
     )
@@ -89,6 +92,10 @@ def _architecture(named: Mapping[str, Json], *, before_6: bool) -> str:
     activation = named.get("activation_fn") or "relu"
     if before_6 and (architecture, activation) == ("standard", "topk") and _own_k(named):
         return "topk"
+    if isinstance(architecture, str) and architecture in REFUSED:
+        raise ValueError(
+            f"architecture {_short(architecture)} is not supported: {REFUSED[architecture]}"
+        )
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(
             f"architecture {_short(architecture)} is not supported; "
@@ -130,12 +137,29 @@ def _refuse_unapplied(
     hook = named.get("hook_name") or metadata.get("hook_name")
     by_hook = "hook_z" if before_6 and isinstance(hook, str) and "hook_z" in hook else "none"
     reshape = named.get("reshape_activations") or by_hook
-    if reshape != "none":
+    of_heads = not isinstance(hook, str) or hook.endswith("hook_z")
+    if reshape != "none" and not (reshape == "hook_z" and of_heads):
         raise ValueError(
-            f"reshape_activations {_short(reshape)} is not supported: only the residual stream is"
+            f"reshape_activations {_short(reshape)} is not supported: heads stand one after the "
+            "other at hook_z, and nothing else is reshaped"
         )
-    if named.get("d_out") not in (None, named.get("d_in")):
-        raise ValueError("d_out is not d_in: it does not write the residual stream that it reads")
+
+
+def _d_out(named: Mapping[str, Json], d_in: int, *, transcoder: bool) -> int:
+    if transcoder:
+        return _positive(named.get("d_out"), "d_out")
+    if named.get("d_out") not in (None, d_in):
+        raise ValueError("d_out is not d_in: only a transcoder writes another place than it reads")
+    return d_in
+
+
+def _applied_to_input(named: Mapping[str, Json], *, transcoder: bool) -> bool:
+    applied = _flag(named, "apply_b_dec_to_input", default=True)
+    if transcoder and applied:
+        raise ValueError(
+            "apply_b_dec_to_input must be false in a transcoder: b_dec belongs where it writes"
+        )
+    return applied
 
 
 def _rescaled(named: Mapping[str, Json], architecture: str) -> bool:

@@ -24,14 +24,11 @@ def desired(snapshot: Snapshot) -> Desired:
         return model
     facts = model.model
     spec = cast(CaptureJson, snapshot.object.spec)
-    layers = facts.get("n_layers")
-    if layers is not None and Hook.parse(spec["hook"]).block >= layers:
-        return Blocked(
-            "InputMismatch",
-            f"{spec['model']['name']} has {layers} layers, so there is no {spec['hook']}; "
-            f"use blocks.0 to blocks.{layers - 1}",
-            terminal=True,
-        )
+    layers, parallel = facts.get("n_layers"), facts.get("parallel", False)
+    for hook in (spec["hook"], *([spec["writeHook"]] if "writeHook" in spec else [])):
+        why = Hook.parse(hook).missing_from(spec["model"]["name"], layers, parallel=parallel)
+        if why is not None:
+            return Blocked("InputMismatch", why, terminal=True)
     work: CaptureWork = {
         "hook": spec["hook"],
         "prompts": [
@@ -42,6 +39,8 @@ def desired(snapshot: Snapshot) -> Desired:
         "maxTokens": spec["maxTokens"],
         "calibrationText": _calibration_text(spec),
     }
+    if "writeHook" in spec:
+        work["writeHook"] = spec["writeHook"]
     if (chat := chat_of(spec["prompts"], facts.get("chat_template"))) is not None:
         work["chat"] = chat
     declared = {**work, "model": facts["ref"]["identity"]}

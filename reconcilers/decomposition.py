@@ -20,6 +20,7 @@ from loopscope.specs.payloads.decomposition import DecompositionPayload, Decompo
 from loopscope.specs.payloads.observed import ObservedDictionary
 from loopscope.specs.spec_json import CaptureJson, DecompositionJson
 from loopscope.specs.splits import Splits, numbered, prompts_of
+from loopscope.specs.transcoding import wrong_write_hook
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 
@@ -91,6 +92,11 @@ def _mismatch(
             f"the dictionary was trained at {trained_at}, but {capture.key} was taken at {hook}",
             terminal=True,
         )
+    any_place = spec["dictionary"].get("usableAt") == "any"
+    written = facts.get("write_hook")
+    why = wrong_write_hook(written, captured.get("writeHook"), any_place=any_place)
+    if why is not None:
+        return Blocked("InputMismatch", f"{capture.key}: {why}", terminal=True)
     trained_on = facts.get("model_names") or []
     other = another_model(captured["model"], trained_on)
     if other is not None and spec["dictionary"].get("usableOn") != "any":
@@ -106,6 +112,14 @@ def _mismatch(
             "InputMismatch",
             f"the dictionary reads vectors of width {d_in}, but {capture.key} holds width "
             f"{d_model}; choose a dictionary trained on this model and hook",
+            terminal=True,
+        )
+    d_out, d_write = facts.get("d_out"), artifact.metrics.get("d_write")
+    if written is not None and d_out != d_write:
+        return Blocked(
+            "InputMismatch",
+            f"the transcoder writes vectors of width {d_out}, but {capture.key} holds width "
+            f"{d_write} at {captured['writeHook']}; choose one that was trained on this model",
             terminal=True,
         )
     return None

@@ -49,8 +49,9 @@ def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     calibration = spec.get("calibration", {})
     text = {"calibrationText": calibration["text"]} if "text" in calibration else {}
 
+    written = {"writeHook": spec["writeHook"]} if "writeHook" in spec else {}
     specs: dict[str, JsonObject] = {
-        "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **splits, **text},
+        "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **written, **splits, **text},
         "mapping": {
             **spec["mapping"],
             "gate": spec["gate"],

@@ -18,12 +18,14 @@ from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.payloads.steering import (
     DeclaredSteering,
     Opening,
+    SteeredPlaces,
     SteeringPayload,
     SteeringWork,
 )
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
 from loopscope.specs.spec_json import CaptureJson, SteeringJson
 from loopscope.specs.splits import Splits, labelled, numbered
+from loopscope.specs.transcoding import CLAMP_NEEDS_ONE_PLACE
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 _RULES = (
@@ -59,6 +61,8 @@ def desired(snapshot: Snapshot) -> Desired:
             "InputMismatch", f"{mapping.key} does not rest on {capture.key}", terminal=True
         )
     spec = cast(SteeringJson, snapshot.object.spec)
+    if "writeHook" in capture.spec and spec.get("method") == "clamp":
+        return Blocked("InputMismatch", CLAMP_NEEDS_ONE_PLACE, terminal=True)
     answer = _answered(spec, mapping)
     return answer or _wanted(spec, capture, capture_artifact, mapping, mapping_artifact)
 
@@ -92,7 +96,7 @@ def _wanted(
         "openings": _scored_openings(spec),
         "neutralText": _neutral_texts(spec),
         **asked_of_outcomes(spec),
-        "hook": capture.spec["hook"],
+        **_places(cast(CaptureJson, capture.spec)),
     }
     sets = cast(CaptureJson, capture.spec)["prompts"]
     if (chat := chat_of(sets, facts.get("chat_template"))) is not None:
@@ -130,6 +134,13 @@ def _wanted(
         },
     }
     return Wanted(Action("steering", declared, payload), inputs)
+
+
+def _places(captured: CaptureJson) -> SteeredPlaces:
+    """Return where steering acts, and where latents are read if that is another place."""
+    if "writeHook" in captured:
+        return {"hook": captured["writeHook"], "readHook": captured["hook"]}
+    return {"hook": captured["hook"]}
 
 
 def _reference(used: DecompositionReference) -> DecompositionReference:

@@ -7,11 +7,44 @@ A place is a block and a stream. What a stream is in a model's modules stands in
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-STREAMS = ("resid_pre", "resid_post")
-"""The streams that can be captured and steered: the residual stream before and after a block."""
-HOOK_PATTERN = rf"^blocks\.(0|[1-9][0-9]{{0,3}})\.hook_({'|'.join(STREAMS)})$"
+Width = Literal["d_model", "d_heads", "d_mlp"]
+"""How wide a stream is: as the model, as all attention heads side by side, as the MLP inside."""
+STREAMS: Mapping[str, Width] = {
+    "resid_pre": "d_model",
+    "resid_mid": "d_model",
+    "resid_post": "d_model",
+    "attn_out": "d_model",
+    "attn.z": "d_heads",
+    "mlp_in": "d_model",
+    "ln2.normalized": "d_model",
+    "mlp.in": "d_model",
+    "mlp.post": "d_mlp",
+    "mlp_out": "d_model",
+}
+"""The streams that can be captured and steered, with their widths.
+
+A stream has TransformerLens' name without ``hook_``: ``attn.z`` is ``attn.hook_z``. ``attn_out``
+and ``mlp_out`` are what is added to the residual stream, so behind a norm that a block puts there
+(Gemma 2 and 3). ``attn.z`` holds the heads one after the other. ``mlp_in`` is what the norm before
+the MLP reads, ``ln2.normalized`` its result before its weights are applied, ``mlp.in`` the result
+that the MLP reads.
+"""
+WITHIN_BLOCKS = frozenset(STREAMS) - {"resid_pre", "resid_post"}
+"""Streams that stand inside of a block: not every model has each of them."""
+
+
+def _written(stream: str) -> str:
+    """Return TransformerLens' name of a stream within a block."""
+    module, dot, point = stream.rpartition(".")
+    return f"{module}{dot}hook_{point}"
+
+
+_STREAM_BY_NAME = {_written(stream): stream for stream in STREAMS}
+HOOK_PATTERN = rf"^blocks\.(0|[1-9][0-9]{{0,3}})\.({'|'.join(map(re.escape, _STREAM_BY_NAME))})$"
 _HOOK = re.compile(HOOK_PATTERN)
 
 
@@ -28,10 +61,33 @@ class Hook:
         found = _HOOK.fullmatch(name)
         if found is None:
             raise ValueError(f"{name!r} is not {all_hooks()}")
-        return Hook(int(found[1]), found[2])
+        return Hook(int(found[1]), _STREAM_BY_NAME[found[2]])
 
     def __str__(self) -> str:
-        return f"blocks.{self.block}.hook_{self.stream}"
+        return f"blocks.{self.block}.{_written(self.stream)}"
+
+    @property
+    def width(self) -> Width:
+        """How wide the stream is."""
+        return STREAMS[self.stream]
+
+    def missing_from(self, name: str, n_layers: int | None, *, parallel: bool) -> str | None:
+        """Return why a model has no such place, None if it may have it.
+
+        ``n_layers`` is None where it is not known; blocks are ``parallel`` whose MLP reads what
+        attention reads.
+        """
+        if n_layers is not None and self.block >= n_layers:
+            return (
+                f"{name} has {n_layers} layers, so there is no {self}; "
+                f"use blocks.0 to blocks.{n_layers - 1}"
+            )
+        if parallel and self.stream == "resid_mid":
+            return (
+                f"attention and MLP of {name} read the same stream, so nothing stands between them "
+                f"and there is no {self}; use hook_resid_pre, hook_mlp_in or hook_resid_post"
+            )
+        return None
 
     def within(self, n_layers: int) -> Hook:
         """Return the hook itself. Raises ValueError for a block that the model does not have."""
@@ -42,9 +98,10 @@ class Hook:
 
 def all_hooks() -> str:
     """Return the names that are known, in words, with N for the block."""
-    return " or ".join(f"blocks.N.hook_{stream}" for stream in STREAMS)
+    return f"blocks.N. and one of {', '.join(_STREAM_BY_NAME)}"
 
 
 def all_streams() -> str:
     """Return the streams that are known, in words."""
-    return " and ".join(f"hook_{stream}" for stream in STREAMS)
+    *others, last = _STREAM_BY_NAME
+    return f"{', '.join(others)} and {last}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from loopscope.specs.fields import LocalPath, Sha256, Spec, exactly_one, located
+from loopscope.specs.fields import LocalPath, Sha256, Spec, Unit, exactly_one, located
 
 HubName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
 Revision = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
@@ -65,7 +65,8 @@ class Dictionary(Spec):
     model_config = exactly_one(("path",), ("release", "id"))
 
     path: LocalPath | None = None
-    """A SAELens folder (``cfg.json``, ``sae_weights.safetensors``) or a Gemma Scope ``.npz``."""
+    """A SAELens folder (``cfg.json``, ``sae_weights.safetensors``), a Gemma Scope ``.npz``, or a
+    folder in one of the other layouts that are known."""
     release: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """A SAELens release, for example ``gemma-scope-2b-pt-res-canonical``."""
     id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -74,6 +75,12 @@ class Dictionary(Spec):
     """Branch, tag or commit of the release's repository. Default ``main``."""
     sha256: Sha256 | None = None
     """Expected sha256 of the weights file; checked at apply and before use."""
+    convert: Literal["sealed"] | None = None
+    """``sealed``: read weights that are pickled (``.pt``) once, in a child process that can do
+    nothing else, into safetensors. Without it pickles are refused."""
+    prefix: Annotated[int, Field(ge=1), Unit("latents")] | None = None
+    """Its first latents alone, as a dictionary of their own: a coarser one inside a Matryoshka
+    dictionary. Not where latents compete (TopK)."""
     usable_at: Literal["any"] | None = None
     """``any``: read another hook than the one it was trained at, which is otherwise refused."""
     usable_on: Literal["any"] | None = None

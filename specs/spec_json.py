@@ -38,6 +38,8 @@ class DictionaryJson(TypedDict, total=False):
     id: str
     revision: str
     sha256: str
+    convert: str
+    prefix: int
     usableAt: str
     usableOn: str
 
@@ -215,6 +217,7 @@ class CaptureJson(TypedDict):
 
     model: ModelJson
     hook: str
+    writeHook: NotRequired[str]
     prompts: PromptSetsJson
     positions: PositionsJson
     maxTokens: int
@@ -273,6 +276,7 @@ class ExperimentJson(TypedDict):
 
     model: ModelJson
     hook: str
+    writeHook: NotRequired[str]
     prompts: PromptSetsJson
     positions: PositionsJson
     aggregation: Literal["last", "max", "mean"]

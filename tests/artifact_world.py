@@ -8,26 +8,31 @@ from typing import Any
 import torch
 
 from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.architectures.transcoder import Transcoder
 from loopscope.specs.actions import Stage
 from loopscope.specs.rules import Gate, Selection
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.mapping import stage as mapping
 from loopscope.worker.stages.steering import stage as steering
-from tests.stage_world import NEUTRAL, TARGET, World, capture_payload, steering_payload
+from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, steering_payload
 
 HARD_NEGATIVES = ["the capital of spain is madrid", "people in rome drank wine"]
 COARSE, FINE = 8, 16
+WRITE_HOOK = "blocks.2.hook_mlp_out"
 
 
 def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     """Return the folder that each stage wrote; of the decompositions the coarse one.
 
     ``everything`` asks for all that a spec may leave out: hard negatives, a test split, groups,
-    siblings, a system prompt with its placebo, budgets, a position by its meaning. Without
-    it there is no candidate either.
+    siblings, a system prompt with its placebo, budgets, a position by its meaning, transcoders.
+    Without it there is no candidate either.
     """
-    world.dictionaries = {name: _dictionary(world, n) for name, n in (("c", COARSE), ("f", FINE))}
+    made = Transcoder if everything else Standard
+    world.dictionaries = {
+        name: _dictionary(world, n, made) for name, n in (("c", COARSE), ("f", FINE))
+    }
     texts = [(text, "target") for text in TARGET] + [(text, "neutral") for text in NEUTRAL]
     texts += [(text, "hard-negative") for text in HARD_NEGATIVES if everything]
     prompts = [
@@ -35,7 +40,8 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         for number, (text, condition) in enumerate(texts)
     ]
     positions = "lastContent" if everything else "last"  # the same token of plain text
-    payload = capture_payload(prompts=prompts, positions=positions)
+    written = {"writeHook": WRITE_HOOK} if everything else {}
+    payload = capture_payload(prompts=prompts, positions=positions, **written)
     world.run(capture, payload, "capture", "capture")
     splits = ["discover", "test"] * 5 if everything else ["discover"] * 8
     divided: dict[str, Any] = {"splits": splits[: len(prompts)], "aggregation": "last"}
@@ -54,12 +60,13 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     }
 
 
-def _dictionary(world: World, latents: int) -> Standard:
+def _dictionary(world: World, latents: int, made: type[Standard]) -> Standard:
     """Return latents along the first axes of the stream, in pairs of opposite rows."""
     rows = torch.eye(world.model.d_model)[: latents // 2].repeat_interleave(2, dim=0)
     rows[1::2] *= -1
     bias = torch.zeros(world.model.d_model)
-    return Standard(rows.T.contiguous(), torch.zeros(latents), rows, bias)
+    parts = (rows.T.contiguous(), torch.zeros(latents), rows, bias)
+    return made(*parts, apply_b_dec_to_input=made is Standard)
 
 
 def _mapping_payload(candidates: list[int]) -> dict[str, Any]:
@@ -84,6 +91,8 @@ def _steering_payload(everything: bool) -> dict[str, Any]:
         return steering_payload(**sides, arms=["none", "random"])
     return steering_payload(
         **sides,
+        hook=WRITE_HOOK,
+        readHook=HOOK,
         arms=["none", "coarse", "fine", "multi", "meanDifference", "random"],
         strengthUnit="nextTokenKl",
         strengths=[0.001, 0.002],

@@ -16,6 +16,8 @@ def job_detail(
             eta = f", {age(left)} left" if left is not None and left >= 1 else ""
             done = f"{progress.done}/{progress.total} {progress.unit}"
             return f"{progress.phase} {done}{_speed_words(progress)}{eta}"
+        case "running":
+            return "a worker starts"
         case "pending" if job.reason == CODE_CHANGED:
             return f"{job.reason}: {job.message}"
         case "pending" if job.not_before > now:

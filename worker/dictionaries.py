@@ -1,4 +1,4 @@
-"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled.
+"""Loading of sparse dictionaries: verified bytes in, float32 weights out, nothing unpickled here.
 
 Whatever a format declares about scaling is either folded into the weights or refused by name; a
 flag is never silently skipped.
@@ -22,8 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from loopscope.inputs.architectures import ARCHITECTURES
-from loopscope.inputs.files import read_json_object
+from loopscope.inputs.files import default_cache, read_json_object
 from loopscope.inputs.gemma_scope import GEMMA_SCOPE_ARCHITECTURE, check_gemma_scope_config
+from loopscope.inputs.layouts import BY_FORMAT
+from loopscope.inputs.layouts.layout import Layout
 from loopscope.inputs.saelens_config import read_saelens_config
 from loopscope.numerics.architectures import dictionary_of
 from loopscope.numerics.dictionaries.sparse import SparseDictionary
@@ -37,8 +39,11 @@ from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256
 from loopscope.worker.downloads import downloading
 from loopscope.worker.saelens import Weights, saelens_weights
+from loopscope.worker.sealed.conversion import converted
+from loopscope.worker.stored import stored_weights
 
 Config = TypeVar("Config")
+PICKLED = (".pt", ".pth")
 
 
 def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
@@ -49,14 +54,17 @@ def load_dictionary(ref: DictionaryReference) -> SparseDictionary:
     applied exactly, ``NotFinite`` for weights that are not numbers; ``TransientFailure`` with
     reason ``HubUnreachable`` when a download fails.
     """
-    loader = _LOADERS.get(ref["format"])
-    if loader is None:
+    layout, loader = BY_FORMAT.get(ref["format"]), _LOADERS.get(ref["format"])
+    if layout is None and loader is None:
+        known = ", ".join(sorted([*_LOADERS, *BY_FORMAT]))
         raise TerminalFailure(
-            "UnsupportedDictionary",
-            f"format {ref['format']!r} is not one of {', '.join(sorted(_LOADERS))}",
+            "UnsupportedDictionary", f"format {ref['format']!r} is not one of {known}"
         )
-    weights = loader({name: _verified(ref, name) for name in ref["files"]})
-    return _built(weights, ref)
+    paths = {name: _verified(ref, name) for name in ref["files"]}
+    if loader is not None:
+        return _built(loader(paths), ref)
+    assert layout is not None  # one of the two
+    return _built(_load_stored(layout, ref, paths), ref)
 
 
 def _verified(ref: DictionaryReference, name: str) -> Path:
@@ -95,7 +103,7 @@ def _located(source: DictionaryPlace, name: str) -> Path:
 
 def _downloaded(source: HubFolderPlace, name: str) -> Path:
     """Return a file of the repository at the recorded commit, from the cache if it is there."""
-    inside = f"{source['path']}/{name}"
+    inside = f"{source['path']}/{name}" if source["path"] else name
     with downloading(source["repo"], source["revision"], "InputMissing"):
         return Path(hf_hub_download(source["repo"], inside, revision=source["revision"]))
 
@@ -114,14 +122,17 @@ _NOT_ARRAYS = (
 
 def _load_gemma_scope_npz(paths: Mapping[str, Path]) -> Weights:
     path = _only(paths, ".npz")
+    return _gemma_scope(_arrays(path), path.name)
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
     except _NOT_ARRAYS as error:
         raise TerminalFailure(
             "UnsupportedDictionary", f"{path.name} holds more than plain arrays: {error}"
         ) from error
-    return _gemma_scope(arrays, path.name)
 
 
 def _load_gemma_scope_safetensors(paths: Mapping[str, Path]) -> Weights:
@@ -143,6 +154,21 @@ def _gemma_scope(arrays: Mapping[str, Tensor], name: str) -> Weights:
             "of a Gemma Scope SAE of the residual stream",
         )
     return Weights(GEMMA_SCOPE_ARCHITECTURE, lowered, apply_b_dec_to_input=False)
+
+
+def _load_stored(layout: Layout, ref: DictionaryReference, paths: Mapping[str, Path]) -> Weights:
+    """Return the weights of a layout of which ``loopscope.inputs.layouts`` says what it holds."""
+    assert layout.contents is not None  # true of all that have a format there
+    tensors: dict[str, Tensor] = {}
+    for name, path in paths.items():
+        if layout.pickled and name.endswith(PICKLED):
+            tensors |= _tensors(converted(path, ref["files"][name], default_cache()))
+        elif name.endswith(".npz"):
+            tensors |= _arrays(path)
+        elif name.endswith(".safetensors"):
+            tensors |= _tensors(path)
+    reading = ref.get("reading", {})
+    return stored_weights(layout.contents, ref["architecture"], reading, tensors)
 
 
 _LOADERS: dict[str, Callable[[Mapping[str, Path]], Weights]] = {
@@ -201,6 +227,8 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
         )
     except ValueError as error:
         raise TerminalFailure("UnsupportedDictionary", str(error)) from error
+    if "prefix" in ref:
+        dictionary, _ = dictionary.subset(range(ref["prefix"]))
     found = (dictionary.d_in, dictionary.d_sae)
     if found != (ref["d_in"], ref["d_sae"]):
         raise TerminalFailure(

@@ -98,6 +98,9 @@ class Lease:
         if same and at < self._written_at + PROGRESS_SECONDS:
             return
         self._written_at = at
+        self._write_progress()
+
+    def _write_progress(self) -> None:
         with contextlib.suppress(*PASSING):
             failpoints.reach("progress")
             with self._database.write() as connection:
@@ -108,7 +111,17 @@ class Lease:
         self._stop.wait(seconds)
         self.check()
 
+    def _begin(self) -> None:
+        """Say that the job starts: until torch is imported, nothing else speaks of it."""
+        try:
+            self._write_progress()
+        except Fenced as fenced:
+            self._fenced = fenced
+        except Exception as error:  # the stage's own reports will tell
+            log.warning("progress not written", job=self._job_id, error=str(error))
+
     def _beat(self) -> None:
+        self._begin()
         while not self._ended.wait(self._lease_seconds / 6):
             try:
                 failpoints.reach("heartbeat")

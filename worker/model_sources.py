@@ -7,12 +7,10 @@ GGUF file is converted once per machine into ``<cache>/loopscope/models/<identit
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from typing import NotRequired, TypedDict
 
 import filelock
 
-from loopscope.inputs.errors import InputRefused
+from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.file_stamps import FileStamp
-from loopscope.inputs.files import read_json_object
+from loopscope.inputs.files import HashMemo, read_json_object
 from loopscope.inputs.model_files import (
     INDEX,
     WEIGHTS,
@@ -43,7 +41,6 @@ from loopscope.worker.progress import ProgressReport
 
 MARKER = "identity.json"
 LOCK_POLL_SECONDS = 0.5
-HASHES_REMEMBERED_MAX = 4_096
 
 GgufSource = GgufPlace | PackagePlace
 
@@ -96,7 +93,7 @@ def only_its_files(folder: Path, ref: ModelReference) -> Iterator[ModelView]:
 def check_files(folder: Path, files: dict[str, str]) -> None:
     """Check each file's sha256. Raises TerminalFailure ``InputChanged``.
 
-    A file that did not change since this process hashed it is not read again.
+    A file that did not change since it was hashed is not read again.
     """
     for name, expected in sorted(files.items()):
         path = folder / name
@@ -113,14 +110,14 @@ def check_files(folder: Path, files: dict[str, str]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return a file's sha256, read once per process and stamp."""
-    stamp = FileStamp.of(path)
-    return _sha256_once(path, stamp) if stamp.is_settled(time.time_ns()) else file_sha256(path)
+    """Return a file's sha256, read again only if its stamp is not that of the last reading.
 
-
-@functools.lru_cache(maxsize=HASHES_REMEMBERED_MAX)
-def _sha256_once(path: Path, stamp: FileStamp) -> str:
-    return file_sha256(path)
+    What an apply or another worker of this machine has hashed is remembered for all of them.
+    """
+    try:
+        return HashMemo().sha256(path)
+    except ResolutionPending:  # it changes under our hands, so it will not be what was expected
+        return file_sha256(path)
 
 
 def check_safetensors(folder: Path) -> None:
@@ -188,8 +185,8 @@ def _converted(
         return folder
     models.mkdir(parents=True, exist_ok=True)
 
-    def still_wanted() -> None:
-        progress("ConvertingModel", 0, 1, "models")
+    def still_wanted(percent: int = 0) -> None:
+        progress("ConvertingModel", percent, 100, "percent")
 
     lock = _acquire(models / f"{ref['identity']}.lock", still_wanted)
     try:
@@ -197,7 +194,7 @@ def _converted(
             _convert_into(folder, ref, source, still_wanted)
     finally:
         lock.release()
-    progress("ConvertingModel", 1, 1, "models")
+    still_wanted(100)
     return folder
 
 
@@ -213,7 +210,7 @@ def _acquire(path: Path, still_wanted: Callable[[], None]) -> filelock.BaseFileL
 
 
 def _convert_into(
-    folder: Path, ref: ModelReference, source: GgufSource, still_wanted: Callable[[], None]
+    folder: Path, ref: ModelReference, source: GgufSource, still_wanted: Callable[[int], None]
 ) -> None:
     """Convert beside the final folder, which appears by rename. The caller holds the lock."""
     for leftover in folder.parent.glob(f".{folder.name}.*"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,10 +12,11 @@ import torch
 from torch import nn
 
 from loopscope.numerics.model.causal_model import CausalModel, OutputHead
-from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.model.hooks import HookPlace, NoSuchPlace, width_at
 from loopscope.specs.hooks import Hook
 from loopscope.specs.payloads.references import ModelReference
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.block_parts import block_parts
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.tokenizers import TextEncoder, load_tokenizer, loading
@@ -55,7 +57,16 @@ class LoadedModel(TextEncoder):
             found = Hook.parse(hook).within(self.n_layers)
         except ValueError as error:
             raise TerminalFailure("UnknownHook", str(error)) from None
-        return HookPlace(found.block, found.stream)
+        place = HookPlace(found.block, found.stream)
+        try:
+            width_at(self.causal, place)
+        except NoSuchPlace as error:
+            raise TerminalFailure("UnknownHook", f"there is no {hook}: {error}") from None
+        return place
+
+    def width(self, hook: str) -> int:
+        """Return how wide the vectors of a hook are. Raises TerminalFailure ``UnknownHook``."""
+        return width_at(self.causal, self.place(hook))
 
 
 def load_model(
@@ -75,15 +86,18 @@ def load_model(
 def _loaded(
     view: ModelView, ref: ModelReference, device: str, progress: ProgressReport
 ) -> LoadedModel:
-    progress("LoadingModel", 0, 1, "models")
+    loaded = partial(_percent_loaded, progress)
+    loaded(0)
     encoder = load_tokenizer(view, ref["name"])
     tokenizer, bos_token = encoder.tokenizer, encoder.bos_token
+    loaded(45)
     eos_token = tokenizer.eos_token_id
-    bridge, plain = _load_twice_share_once(view, ref, device, tokenizer)
+    bridge, plain = _load_twice_share_once(view, ref, device, tokenizer, loaded)
+    loaded(90)
     blocks = _blocks(bridge, plain, ref)
-    causal = CausalModel(_body(plain), blocks, _output_head(plain))
+    causal = CausalModel(_body(plain), blocks, _output_head(plain), block_parts(bridge))
     _check_agreement(bridge, plain, causal, bos_token, ref)
-    progress("LoadingModel", 1, 1, "models")
+    loaded(100)
     return LoadedModel(
         bridge=bridge,
         hf_model=plain,
@@ -101,8 +115,17 @@ def _loaded(
     )
 
 
+def _percent_loaded(progress: ProgressReport, percent: int) -> None:
+    """Report how much of loading is done, by the processor time of Gemma 3 270M."""
+    progress("LoadingModel", percent, 100, "percent")
+
+
 def _load_twice_share_once(
-    view: ModelView, ref: ModelReference, device: str, tokenizer: Any
+    view: ModelView,
+    ref: ModelReference,
+    device: str,
+    tokenizer: Any,
+    loaded: Callable[[int], None],
 ) -> tuple[Any, Any]:
     """Return the bridge and the plain Hugging Face model over one copy of the weights.
 
@@ -130,6 +153,7 @@ def _load_twice_share_once(
     )
     _check_complete(view.folder, report)
     plain = plain.to(device)
+    loaded(65)
     bridge = loading(
         view,
         lambda: TransformerBridge.boot_transformers(

@@ -29,7 +29,7 @@ class WarmInputs:
             from loopscope.worker.models import load_model
 
             self._model = None  # release the old weights before loading new ones
-            progress("LoadingModel", 0, 1, "model")
+            progress("LoadingModel", 0, 100, "percent")
             self._model = (ref["identity"], load_model(ref, default_cache(), device, progress))
         return self._model[1]
 

@@ -6,7 +6,6 @@ SAELens' registry goes; the rest is checked when they are resolved.
 
 from __future__ import annotations
 
-import re
 from typing import cast
 
 from loopscope.controller.apply.prompts import check_prompts
@@ -24,6 +23,7 @@ from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.reconcilers.chat import chat_of
 from loopscope.specs import sweep
 from loopscope.specs.chat_words import needs_template
+from loopscope.specs.hooks import Hook
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.model_names import another_model
 from loopscope.specs.payloads.steering import SIDES
@@ -34,6 +34,7 @@ from loopscope.specs.spec_json import (
     ExperimentJson,
     ModelJson,
 )
+from loopscope.specs.transcoding import wrong_write_hook
 
 Refusal = tuple[str, str]
 """The path of a field (``spec.dictionaries.fine.path``) and what is wrong with it."""
@@ -86,6 +87,7 @@ def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) 
         problems += wrong
         if not wrong:
             problems += check_fit(field, dictionary, facts, spec["hook"], spec["model"], model)
+            problems += check_written(field, dictionary, facts, spec, model)
         if facts:
             found[name] = facts
     if len(found) == 2 and found["coarse"].d_sae > found["fine"].d_sae:
@@ -148,29 +150,53 @@ def check_fit(
                 f"choose a dictionary of {other}, or write usableOn: any",
             )
         )
-    if facts and model_facts and facts.d_in != model_facts.d_model:
+    width = model_facts.width(Hook.parse(hook)) if model_facts else None
+    if facts and width is not None and facts.d_in != width:
         problems.append(
             (
                 place,
                 f"this dictionary reads vectors of width {facts.d_in}, but {model['name']} has "
-                f"width {model_facts.d_model}; choose a dictionary that was trained on this model",
+                f"width {width} at {hook}; choose a dictionary that was trained on this model and "
+                "hook",
             )
         )
     return problems
 
 
-def check_hook(hook: str, model: ModelJson, facts: ModelFacts) -> list[Refusal]:
-    """Return why a model has no such hook; empty if it has, or if its depth is not known."""
-    found = re.match(r"blocks\.(\d+)\.", hook)
-    if facts.n_layers is None or (found and int(found[1]) < facts.n_layers):
+def check_written(
+    field: str,
+    dictionary: DictionaryJson,
+    facts: DictionaryFacts | None,
+    spec: ExperimentJson,
+    model_facts: ModelFacts | None,
+) -> list[Refusal]:
+    """Return why a dictionary does not write at the spec's ``writeHook``; empty if it may."""
+    if facts is None:
+        return []
+    place = f"{field}.{'release' if dictionary.get('release') else 'path'}"
+    write_hook = spec.get("writeHook")
+    any_place = dictionary.get("usableAt") == "any"
+    why = wrong_write_hook(facts.write_hook, write_hook, any_place=any_place)
+    if why is not None or write_hook is None:
+        return [(place, why)] if why else []
+    width = model_facts.width(Hook.parse(write_hook)) if model_facts else None
+    if width is None or facts.d_out == width:
         return []
     return [
         (
-            "spec.hook",
-            f"{model['name']} has {facts.n_layers} layers, so there is no {hook}; "
-            f"use blocks.0 to blocks.{facts.n_layers - 1}",
+            place,
+            f"this transcoder writes vectors of width {facts.d_out}, but {spec['model']['name']} "
+            f"has width {width} at {write_hook}; choose one that was trained on this model",
         )
     ]
+
+
+def check_hook(
+    hook: str, model: ModelJson, facts: ModelFacts, field: str = "spec.hook"
+) -> list[Refusal]:
+    """Return why a model has no such hook; empty if it has, or if that is not known."""
+    why = Hook.parse(hook).missing_from(model["name"], facts.n_layers, parallel=facts.parallel)
+    return [(field, why)] if why else []
 
 
 def check_chat(spec: ExperimentJson | CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
@@ -206,7 +232,10 @@ def _model(
         return None, [(f"spec.model.{refused.field}", refused.message)]
     except ResolutionPending:
         return None, []
-    return facts, check_hook(spec["hook"], spec["model"], facts)
+    problems = check_hook(spec["hook"], spec["model"], facts)
+    if "writeHook" in spec:
+        problems += check_hook(spec["writeHook"], spec["model"], facts, "spec.writeHook")
+    return facts, problems
 
 
 def _dictionary(

@@ -12,6 +12,7 @@ MODULES = {
     "plan": ["plan"],
     "apply": ["apply", "diff"],
     "explain": ["explain", "schema"],
+    "dictionaries": ["dictionaries"],
     "tokens": ["tokens"],
     "get": ["get", "describe", "events"],
     "why": ["why"],

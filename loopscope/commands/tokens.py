@@ -90,7 +90,8 @@ def _resolved(spec: Any) -> tuple[Any, str | None]:
         ref = describe_model(spec["model"]).ref
         return ref, chat_template_of(ref, Hub()) if needs_template(spec["prompts"]) else None
     except InputRefused as refused:
-        raise CommandError(f"spec.model.{refused.field}: {refused.message}") from None
+        where = f"spec.model.{refused.field}" if refused.field else "spec.prompts.chat"
+        raise CommandError(f"{where}: {refused.message}") from None
     except ResolutionPending as pending:
         raise CommandError(f"{pending.reason}: {pending.message}") from None
 

@@ -11,14 +11,33 @@ from typing import Any
 
 from torch import Tensor
 
-from loopscope.numerics.architectures.batchtopk import BatchTopK
+from loopscope.numerics.architectures.batchtopk import BatchTopK, MatryoshkaBatchTopK
+from loopscope.numerics.architectures.gated import Gated
 from loopscope.numerics.architectures.jumprelu import JumpRelu
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.topk import TopK
+from loopscope.numerics.architectures.transcoder import (
+    JumpReluSkipTranscoder,
+    JumpReluTranscoder,
+    SkipTranscoder,
+    Transcoder,
+)
 from loopscope.numerics.dictionaries.sparse import SparseDictionary
 
 ARCHITECTURES: Mapping[str, type[SparseDictionary]] = {
-    one.architecture: one for one in (Standard, JumpRelu, TopK, BatchTopK)
+    one.architecture: one
+    for one in (
+        Standard,
+        JumpRelu,
+        TopK,
+        BatchTopK,
+        MatryoshkaBatchTopK,
+        Gated,
+        Transcoder,
+        JumpReluTranscoder,
+        SkipTranscoder,
+        JumpReluSkipTranscoder,
+    )
 }
 
 

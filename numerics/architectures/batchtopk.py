@@ -13,3 +13,10 @@ class BatchTopK(JumpRelu):
     """In use a JumpReLU: what a batch would keep is what exceeds the stored threshold."""
 
     architecture: ClassVar[str] = "batchtopk"
+
+
+@dataclass(frozen=True)
+class MatryoshkaBatchTopK(BatchTopK):
+    """Bussmann et al. 2025: in use the same; its first latents are a coarser dictionary."""
+
+    architecture: ClassVar[str] = "matryoshka_batchtopk"

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-Axis = Literal["d_in", "d_sae"]
+Axis = Literal["d_in", "d_sae", "d_out"]
 
 BLOCK_BYTES_MAX = 128 * 2**20
 BLOCK_ELEMENTS_MAX = 2**31 - 1
@@ -44,7 +44,8 @@ class SparseDictionary(ABC):
     """A sparse autoencoder in the unit of the residual stream, every tensor float32.
 
     What latents read of a row is the architecture's: each is a class of its own, in
-    ``loopscope.numerics.architectures``. The reconstruction is ``a @ w_dec + b_dec``. Every input
+    ``loopscope.numerics.architectures``. The reconstruction is ``a @ w_dec + b_dec``, of the rows
+    that are read (``d_out`` is ``d_in``), or of those at another place: a transcoder. Every input
     scaling is folded into the weights before a dictionary is built.
     """
 
@@ -60,13 +61,13 @@ class SparseDictionary(ABC):
 
     w_enc: Float[Tensor, "d_in d_sae"]
     b_enc: Float[Tensor, " d_sae"]
-    w_dec: Float[Tensor, "d_sae d_in"]
-    b_dec: Float[Tensor, " d_in"]
+    w_dec: Float[Tensor, "d_sae d_out"]
+    b_dec: Float[Tensor, " d_out"]
     apply_b_dec_to_input: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for shapes, dtypes or settings that do not make a dictionary."""
-        sizes = {"d_in": self.d_in, "d_sae": self.d_sae}
+        sizes = {"d_in": self.d_in, "d_sae": self.d_sae, "d_out": self.d_out}
         for name, axes in self.required_tensors.items():
             tensor, shape = getattr(self, name), tuple(sizes[axis] for axis in axes)
             if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
@@ -75,8 +76,13 @@ class SparseDictionary(ABC):
 
     @property
     def d_in(self) -> int:
-        """Width of the residual stream."""
+        """Width of the rows that are read."""
         return int(self.w_enc.shape[0])
+
+    @property
+    def d_out(self) -> int:
+        """Width of the rows that are written."""
+        return int(self.w_dec.shape[1])
 
     @property
     def d_sae(self) -> int:
@@ -106,6 +112,12 @@ class SparseDictionary(ABC):
         self, x: Float[Tensor, "rows d_in"], row_block: int, latent_block: int
     ) -> Margins:
         """Return the activations as ``encode`` does, each with its margin."""
+
+    def reconstruct(
+        self, x: Float[Tensor, "rows d_in"], activations: scipy.sparse.csr_array
+    ) -> Float[Tensor, "rows d_out"]:
+        """Return what the activations of the rows ``x`` stand for where it is written, float32."""
+        return decode(self, activations)
 
     def subset(self, latents: Sequence[int]) -> tuple[SparseDictionary, tuple[int, ...]]:
         """Return the smallest dictionary that reads ``latents`` as this one does.
@@ -157,7 +169,7 @@ def rows_of(activations: scipy.sparse.csr_array) -> NDArray[np.int64]:
 
 def decode(
     dictionary: SparseDictionary, activations: scipy.sparse.csr_array
-) -> Float[Tensor, "rows d_in"]:
+) -> Float[Tensor, "rows d_out"]:
     """Return the reconstructions of CSR activations, float32 on the dictionary's device."""
     device = dictionary.w_dec.device
     indices = torch.from_numpy(activations.indices.astype(np.int64)).to(device)
@@ -191,15 +203,15 @@ class ReconstructionSums:
     firings: NDArray[np.int64]
 
     @staticmethod
-    def empty(d_in: int, d_sae: int) -> ReconstructionSums:
+    def empty(d_out: int, d_sae: int) -> ReconstructionSums:
         """Return the sums over no row."""
         firings = np.zeros(d_sae, dtype=np.int64)
-        return ReconstructionSums(0, np.zeros(d_in), 0.0, 0.0, 0.0, 0, firings)
+        return ReconstructionSums(0, np.zeros(d_out), 0.0, 0.0, 0.0, 0, firings)
 
     @staticmethod
     def of(
-        x: Float[Tensor, "rows d_in"],
-        reconstruction: Float[Tensor, "rows d_in"],
+        x: Float[Tensor, "rows d_out"],
+        reconstruction: Float[Tensor, "rows d_out"],
         activations: scipy.sparse.csr_array,
     ) -> ReconstructionSums:
         """Return the sums of one batch of at least one row."""

@@ -1,4 +1,4 @@
-"""The residual stream at one hook: one forward pass that ends there, checked before it is used."""
+"""A stream at one hook: one forward pass that ends there, checked before it is used."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from loopscope.numerics.model.batching import TokenBatch
 
+_AT_BRIDGE = {"hook_mlp_in": "ln2.hook_in"}
+"""TransformerBridge has a point of its own for ``hook_mlp_in``, which is off until it is switched
+on; it is what the norm before the MLP reads."""
 ROWS_PER_BLOCK = 8_192
 """Rows converted to float64 at a time in the statistics."""
 
@@ -80,7 +83,7 @@ def residuals_at_hooks(
     with contextlib.suppress(_Reached):
         model.run_with_hooks(
             batch.tokens,
-            fwd_hooks=[(hook, _keep_and_stop(hook, found)) for hook in found],
+            fwd_hooks=[(_at_bridge(hook), _keep_and_stop(hook, found)) for hook in found],
             attention_mask=batch.mask.long(),
             position_ids=batch.position_ids,
             use_cache=False,
@@ -91,7 +94,13 @@ def residuals_at_hooks(
             raise HookNeverFired(
                 f"{hook} fired {len(values)} times in one forward pass, expected once"
             )
-    return {hook: values[0].float() for hook, values in found.items()}
+    # heads have an axis of their own in some families; flattened, one follows the other
+    return {hook: values[0].flatten(2).float() for hook, values in found.items()}
+
+
+def _at_bridge(hook: str) -> str:
+    block, _, point = hook.rpartition(".")
+    return f"{block}.{_AT_BRIDGE.get(point, point)}"
 
 
 def _keep_and_stop(name: str, found: dict[str, list[Tensor]]) -> Callable[..., None]:

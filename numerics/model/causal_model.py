@@ -65,14 +65,33 @@ class OutputHead:
 
 
 @dataclass(frozen=True)
+class BlockParts:
+    """The submodules of a block by what they do: paths within the block, None for what it lacks.
+
+    ``*_norm_after`` are norms of what a block adds to the residual stream (Gemma 2 and 3).
+    ``parallel`` blocks hand the MLP what attention reads, so nothing stands between the two.
+    """
+
+    attention: str | None = None
+    attention_projection: str | None = None
+    attention_norm_after: str | None = None
+    mlp_norm: str | None = None
+    mlp: str | None = None
+    mlp_projection: str | None = None
+    mlp_norm_after: str | None = None
+    parallel: bool = False
+
+
+@dataclass(frozen=True)
 class CausalModel:
     """The parts of a causal language model that decoding and scoring need.
 
     ``body(input_ids, attention_mask, position_ids, ...)`` returns an object with
     ``last_hidden_state`` (after the final norm) and ``past_key_values``, as Hugging Face base
-    models do; ``blocks`` are its transformer blocks in order.
+    models do; ``blocks`` are its transformer blocks in order, ``parts`` what each is made of.
     """
 
     body: Callable[..., Any]
     blocks: Sequence[nn.Module]
     head: OutputHead
+    parts: BlockParts = BlockParts()

@@ -50,7 +50,8 @@ class FixedText:
 
     ``residual`` stands at the hook, up to the last position that is measured; ``states`` are the
     final ones at the ``positions`` (BOS is 0). ``output_parts`` is how a block returns its
-    hidden states: first in a tuple of so many parts, 0 for the bare tensor.
+    hidden states: first in a tuple of so many parts, 0 for the bare tensor. ``entering`` is what
+    the hooked block reads, where the hook stands within it.
     """
 
     place: HookPlace
@@ -59,6 +60,7 @@ class FixedText:
     residual: Float[Tensor, "1 width d_model"]
     states: Float[Tensor, "positions d_model"]
     output_parts: int
+    entering: Float[Tensor, "1 width d_model"] | None = None
 
     @property
     def measured(self) -> Float[Tensor, "positions d_model"]:
@@ -83,10 +85,15 @@ def read_text(
     Raises HookNeverFired, and NotFinite with row 0.
     """
     seen: list[Tensor] = []
+    entered: list[Tensor] = []
     parts: list[int] = []
 
     def keep(hidden: Tensor) -> Tensor:
         seen.append(hidden)
+        return hidden
+
+    def keep_entered(hidden: Tensor) -> Tensor:
+        entered.append(hidden)
         return hidden
 
     def learn(_block: Any, _inputs: Any, output: Any) -> None:
@@ -94,6 +101,8 @@ def read_text(
 
     with ExitStack() as stack:
         stack.enter_context(steered(model, place, keep))
+        if place.within_block:
+            stack.enter_context(steered(model, HookPlace(place.block, "resid_pre"), keep_entered))
         handle = model.blocks[place.block].register_forward_hook(learn)
         stack.callback(handle.remove)
         hidden = _pass(model, tokens[: max(positions) + 1], device)
@@ -102,7 +111,10 @@ def read_text(
     if first_not_finite(hidden) is not None:
         raise NotFinite("the unsteered model returned NaN or infinity", 0)
     states = hidden[0, list(positions)]
-    return FixedText(place, tuple(tokens), tuple(positions), seen[0], states, parts[0])
+    return FixedText(
+        place, tuple(tokens), tuple(positions), seen[0], states, parts[0],
+        entered[0] if entered else None,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -111,8 +123,8 @@ def carried_on(
 ) -> Float[Tensor, "cells positions d_model"]:
     """Return the final states at the text's positions under each cell, BOS left unsteered.
 
-    Only the blocks behind the hook run. Raises HookNeverFired, and NotFinite; its row counts the
-    unsteered model as 0.
+    Only the blocks behind the hook run, and that which it stands in. Raises HookNeverFired, and
+    NotFinite; its row counts the unsteered model as 0.
     """
     device = text.residual.device
     mask = torch.ones(len(intervention), text.residual.shape[1], dtype=torch.bool, device=device)
@@ -124,7 +136,11 @@ def carried_on(
         fired.append(None)
         return moved
 
-    with _skipped(_below(model, text.place), text.output_parts), steered(model, text.place, start):
+    with (
+        _skipped(_below(model, text.place), text.output_parts),
+        _entered(model, text),
+        steered(model, text.place, start),
+    ):
         hidden = _pass(model, text.tokens[: text.residual.shape[1]], device)
     if len(fired) != 1:
         raise HookNeverFired(f"the steering hook fired {len(fired)} times in 1 pass")
@@ -152,6 +168,17 @@ def _pass(
 def _below(model: CausalModel, place: HookPlace) -> Sequence[nn.Module]:
     """Return the blocks whose output the hook makes needless."""
     return list(model.blocks)[: place.first_block_above]
+
+
+@contextmanager
+def _entered(model: CausalModel, text: FixedText) -> Iterator[None]:
+    """Let the hooked block read what it read of the text, where it has to run again."""
+    entering = text.entering
+    if entering is None:
+        yield
+        return
+    with steered(model, HookPlace(text.place.block, "resid_pre"), lambda _hidden: entering):
+        yield
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from loopscope.numerics.model.batching import pad
 from loopscope.numerics.model.capture import HookNeverFired, NotFinite
 from loopscope.numerics.model.causal_model import CausalModel
-from loopscope.numerics.model.hooks import HookPlace, steered
+from loopscope.numerics.model.hooks import HookPlace, steered, width_at
 from loopscope.numerics.steering.scores import token_nll
 
 TEXTS_PER_PASS = 128
@@ -62,8 +62,7 @@ def read_continuations(
     if any(not len(text) for text in texts):
         raise ValueError("a text without tokens cannot be read")
     nll = [torch.zeros(0, dtype=torch.float64)]
-    width = int(model.head.weight.shape[1])
-    states = {place: [torch.zeros(0, width, device=device)] for place in places}
+    states = {place: [torch.zeros(0, width_at(model, place), device=device)] for place in places}
     for start in range(0, len(texts), TEXTS_PER_PASS):
         part = texts[start : start + TEXTS_PER_PASS]
         means, found = _read(model, opening, part, places, pad_token, device)
@@ -124,10 +123,23 @@ def residual_of(
     device: torch.device | str = "cpu",
 ) -> Float[Tensor, "tokens d_model"]:
     """Return the residual stream of one sequence alone, BOS included, in float32."""
-    recorder = _Recorder()
-    with steered(model, place, recorder):
+    return streams_of(model, [place], tokens, device)[place]
+
+
+@torch.no_grad()
+def streams_of(
+    model: CausalModel,
+    places: Sequence[HookPlace],
+    tokens: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> dict[HookPlace, Float[Tensor, "tokens width"]]:
+    """Return several streams of one sequence alone from one pass, BOS included, in float32."""
+    recorders = {place: _Recorder() for place in places}
+    with ExitStack() as hooks:
+        for place, recorder in recorders.items():
+            hooks.enter_context(steered(model, place, recorder))
         model.body(input_ids=torch.tensor([list(tokens)], device=device), use_cache=False)
-    return _seen_once(recorder)[0].float()
+    return {place: _seen_once(recorder)[0].float() for place, recorder in recorders.items()}
 
 
 def _seen_once(recorder: _Recorder) -> Tensor:

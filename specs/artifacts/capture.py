@@ -80,11 +80,22 @@ REFERENCE = Tensors(
         Tensor("prompt_index", "int32", "[rows]", "the row of `prompts.parquet`"),
     ),
 )
+WRITTEN = Tensors(
+    name="written.safetensors",
+    about="the vectors at the write hook, where transcoders write: of the rows of "
+    "`residual.safetensors`, and of those of `calibration.safetensors`",
+    where="where `writeHook` is given",
+    bundled="capture",
+    tensors=(
+        Tensor("residual", "float32", "[rows, d_write]"),
+        Tensor("calibration", "float32", "[tokens, d_write]"),
+    ),
+)
 NORMS = Document(
     name="norms.json",
     about="`median_norm` (median ‖h‖), `mean_norm`, `median_centred_norm` (median ‖h − mean h‖), "
     "`n_tokens`, `population`: all tokens of the target and neutral prompts without BOS, whatever "
-    "`positions` says",
+    "`positions` says; at the write hook where there is one",
     bundled="capture",
     shape=Norms,
 )
@@ -103,4 +114,4 @@ TOKENS = Document(
     shape=ShownTokens,
 )
 
-FILES = (RESIDUAL, CAPTURED_PROMPTS, CALIBRATION, REFERENCE, NORMS, MEAN, TOKENS)
+FILES = (RESIDUAL, CAPTURED_PROMPTS, CALIBRATION, REFERENCE, WRITTEN, NORMS, MEAN, TOKENS)

@@ -12,6 +12,7 @@ from loopscope.specs.sources import Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts
 from loopscope.specs.texts.same import normalised
+from loopscope.specs.transcoding import check_write_hook
 
 
 class PromptSets(Spec):
@@ -61,7 +62,10 @@ class CaptureSpec(Spec):
     model: Model
     """The language model."""
     hook: HookName
-    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    """TransformerLens name of a place in the model, for example ``blocks.12.hook_resid_post``."""
+    write_hook: HookName | None = None
+    """Where transcoders write, for example ``blocks.12.hook_mlp_out``: what they reconstruct is
+    captured there, and steering acts there. Only for transcoders, which need it."""
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"
@@ -79,6 +83,11 @@ class CaptureSpec(Spec):
     @model_validator(mode="after")
     def _has_its_positions(self) -> CaptureSpec:
         check_positions(self.positions, self.prompts.chat, self.prompts.conditions)
+        return self
+
+    @model_validator(mode="after")
+    def _writes_later(self) -> CaptureSpec:
+        check_write_hook(self.hook, self.write_hook)
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
 from loopscope.specs.texts.same import normalised
+from loopscope.specs.transcoding import CLAMP_NEEDS_ONE_PLACE, check_write_hook
 
 
 class Dictionaries(Spec):
@@ -49,7 +50,10 @@ class ExperimentSpec(Spec):
     model: Model
     """The language model."""
     hook: HookName
-    """TransformerLens name of the residual stream, for example ``blocks.12.hook_resid_post``."""
+    """TransformerLens name of a place in the model, for example ``blocks.12.hook_resid_post``."""
+    write_hook: HookName | None = None
+    """Where transcoders write, for example ``blocks.12.hook_mlp_out``: what they reconstruct is
+    captured there, and steering acts there. Only for transcoders, which need it."""
     prompts: PromptSets
     """Target and neutral prompts."""
     positions: Positions = "last"
@@ -96,6 +100,14 @@ class ExperimentSpec(Spec):
                 "prompts.chat yet; leave it out, or write the system message of all arms into "
                 "prompts.chat.system"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _writes_later(self) -> ExperimentSpec:
+        check_write_hook(self.hook, self.write_hook)
+        clamps = self.steering is not None and self.steering.method == "clamp"
+        if self.write_hook is not None and clamps:
+            raise ValueError(CLAMP_NEEDS_ONE_PLACE)
         return self
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ class CaptureWork(TypedDict):
     """The part of the payload that enters the digest as it stands."""
 
     hook: str
+    writeHook: NotRequired[str]
     prompts: list[CapturedPrompt]
     positions: PositionsJson
     maxTokens: int
@@ -46,11 +47,16 @@ class CapturePayload(CaptureWork):
 
 
 class CaptureMetrics(TypedDict):
-    """The numbers of a capture; ``tokens`` and ``text_tokens`` without BOS."""
+    """The numbers of a capture; ``tokens`` and ``text_tokens`` without BOS.
+
+    ``d_model`` is the width at the hook, ``d_write`` that at the write hook, where there is one;
+    norms are then those there.
+    """
 
     prompts: int
     tokens: int
     d_model: int
+    d_write: NotRequired[int]
     median_norm: float
     median_centred_norm: float
     text_tokens: int

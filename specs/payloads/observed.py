@@ -20,6 +20,9 @@ class ObservedModel(TypedDict):
     ref: ModelReference
     d_model: int
     n_layers: NotRequired[int | None]
+    d_heads: NotRequired[int | None]
+    d_mlp: NotRequired[int | None]
+    parallel: NotRequired[bool]
     architecture: str
     quantised: NotRequired[str | None]
     chat_template: NotRequired[str]
@@ -36,3 +39,5 @@ class ObservedDictionary(TypedDict):
     dtype: NotRequired[str]
     model_names: NotRequired[list[str]]
     notes: NotRequired[list[str]]
+    write_hook: NotRequired[str | None]
+    d_out: NotRequired[int | None]

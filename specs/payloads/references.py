@@ -68,8 +68,24 @@ class ModelReference(TypedDict):
     files: dict[str, str]
 
 
+class DictionaryReading(TypedDict, total=False):
+    """Numbers beside the tensors of a layout whose config workers do not read; part of identity.
+
+    ``k`` latents are active where an architecture chooses so many; ``threshold`` is that of every
+    latent; the input is multiplied by ``input_scale`` before it is encoded.
+    """
+
+    k: int
+    threshold: float
+    input_scale: float
+    apply_b_dec_to_input: bool
+
+
 class DictionaryReference(TypedDict):
-    """A resolved dictionary of ``d_sae`` latents that reads vectors of width ``d_in``."""
+    """A resolved dictionary of ``d_sae`` latents that reads vectors of width ``d_in``.
+
+    With a ``prefix`` it is as many latents, the first of those that are stored.
+    """
 
     identity: str
     format: str
@@ -78,6 +94,8 @@ class DictionaryReference(TypedDict):
     architecture: str
     d_in: int
     d_sae: int
+    reading: NotRequired[DictionaryReading]
+    prefix: NotRequired[int]
 
 
 class UpstreamArtifact(TypedDict):

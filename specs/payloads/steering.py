@@ -51,10 +51,16 @@ class DeclaredSteering(TypedDict):
     chat: NotRequired[ChatWork]
 
 
-class SteeringWork(DeclaredSteering, OutcomeFields):
-    """The part of the payload that enters the digest as it stands."""
+class SteeredPlaces(TypedDict):
+    """Where steering acts; ``readHook`` is where the latents of transcoders are read."""
 
     hook: str
+    readHook: NotRequired[str]
+
+
+class SteeringWork(DeclaredSteering, OutcomeFields, SteeredPlaces):
+    """The part of the payload that enters the digest as it stands."""
+
     openings: list[Opening]
     neutralText: list[str]
 

@@ -88,8 +88,11 @@ def short(value: object) -> str:
 def hook_message(name: str) -> str:
     """Return what is wrong with the name of a hook, and which was probably meant."""
     layer = re.search(r"\d+", name)
-    stream = name.rpartition(".")[2].removeprefix("hook_")
-    close = closest(stream, STREAMS, cutoff=0.75)
+    parts = name.replace("hook_", "").split(".")
+    close = next(
+        filter(None, (closest(".".join(parts[i:]), list(STREAMS), cutoff=0.75) for i in (-2, -1))),
+        None,
+    )
     hint = f"; did you mean {str(Hook(int(layer[0]), close))!r}?" if layer and close else ""
     return f"expected {all_hooks()} (no other hook is supported), found {short(name)}{hint}"
 

@@ -107,7 +107,11 @@ def test_the_base_shows_and_plans_what_other_machines_computed(base, computed, w
     assert done.stdout
 
 
-@pytest.mark.parametrize("words", [("run", "specs"), ("controller",)], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words",
+    [("run", "specs"), ("controller",), ("tokens", "-f", "specs")],
+    ids=lambda words: words[0],
+)
 def test_what_computes_is_refused_in_one_line_before_anything_is_stored(base, tmp_path, words):
     (tmp_path / "specs").mkdir()
     done = call(base, tmp_path, *words)

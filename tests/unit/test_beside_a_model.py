@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.models import describe_model
-from loopscope.worker import model_sources
+from loopscope.worker import conversion, model_sources
 from loopscope.worker.models import load_model
 from tests.tiny_models import folder_reference
 
@@ -104,6 +104,48 @@ def test_a_gguf_file_is_converted_without_its_neighbours(tmp_path, monkeypatch):
     assert seen == ["model.gguf"]
 
 
+def test_a_conversion_says_how_far_it_is(tmp_path, monkeypatch):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    seen = []
+
+    def convert(gguf, result, dtype, still_wanted):
+        still_wanted(60)
+        (result / "config.json").write_text("{}")
+
+    monkeypatch.setattr(model_sources, "convert_in_process", convert)
+    files = {"model.gguf": model_sources.file_sha256(tmp_path / "model.gguf")}
+    ref = {"name": "m", "dtype": "float32", "identity": "a" * 64, "files": files,
+           "source": {"kind": "gguf", "path": str(tmp_path / "model.gguf")}}  # fmt: skip
+    model_sources.local_model_folder(ref, tmp_path / "cache", lambda *report: seen.append(report))
+    assert seen[0] == ("ConvertingModel", 0, 100, "percent")
+    assert ("ConvertingModel", 60, 100, "percent") in seen
+    assert seen[-1] == ("ConvertingModel", 100, 100, "percent")
+
+
+def test_how_far_a_conversion_is_stands_beside_its_folder_and_may_be_half_written(tmp_path):
+    folder = tmp_path / "model"
+    assert conversion._percent_of(folder) == 0
+    conversion._percent_file(folder).write_text("")
+    assert conversion._percent_of(folder) == 0
+    conversion._percent_file(folder).write_text("72")
+    assert conversion._percent_of(folder) == 72
+    assert not folder.exists()
+
+
+def test_a_conversion_reads_the_header_once_however_often_the_library_asks(tmp_path, monkeypatch):
+    import gguf
+
+    monkeypatch.setattr(gguf, "GGUFReader", gguf.GGUFReader)  # replaced, and put back
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "gemma3")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    conversion._read_headers_once()
+    path = str(tmp_path / "m.gguf")
+    assert gguf.GGUFReader(path) is gguf.GGUFReader(path)
+
+
 def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
     part = tmp_path / "model-00001-of-00003.gguf"
     part.write_bytes(b"GGUF")
@@ -113,6 +155,7 @@ def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
 
 
 def test_a_gguf_file_that_lacks_tensors_is_not_filled_up_with_random_ones(tmp_path, monkeypatch):
+    import gguf
     import transformers
 
     from loopscope.worker.conversion import convert
@@ -122,6 +165,8 @@ def test_a_gguf_file_that_lacks_tensors_is_not_filled_up_with_random_ones(tmp_pa
         return object(), {"missing_keys": {"model.norm.weight"}}
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **options: None)
+    monkeypatch.setattr(gguf, "GGUFReader", gguf.GGUFReader)  # replaced, and put back
     with pytest.raises(ValueError, match="lacks 1 tensors"):
         convert(tmp_path / "m.gguf", tmp_path / "out", "float32")
     assert not (tmp_path / "out").exists()

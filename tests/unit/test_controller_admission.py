@@ -102,6 +102,28 @@ def test_a_dictionary_of_another_width_is_refused(spec, memo, tmp_path):
     assert "width 12" in message and "width 8" in message
 
 
+def test_a_dictionary_is_compared_with_the_width_of_its_place(spec, memo, tmp_path):
+    hook = "blocks.1.mlp.hook_post"
+    of_mlp = dictionary(tmp_path / "mlp", d_in=20, d_sae=32, hook=hook)
+    spec |= {"hook": hook, "dictionaries": {"coarse": of_mlp, "fine": of_mlp}}
+    assert check_experiment_inputs(spec, memo) == [], "the config does not tell the MLP's width"
+    config = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "intermediate_size": 24}
+    write(tmp_path / "model", {"config.json": json.dumps(config).encode()})
+    (_, message), _ = check_experiment_inputs(spec, HashMemo(tmp_path / "again.json"))
+    assert "reads vectors of width 20" in message and f"width 24 at {hook}" in message
+
+
+def test_parallel_blocks_have_nothing_between_attention_and_mlp(spec, memo, tmp_path):
+    spec["hook"] = "blocks.1.hook_resid_mid"
+    config = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "model_type": "gpt_neox"}
+    write(tmp_path / "model", {"config.json": json.dumps(config).encode()})
+    field, message = only(check_capture_inputs(spec, memo))
+    assert field == "spec.hook" and "read the same stream" in message
+    config["use_parallel_residual"] = False
+    write(tmp_path / "model", {"config.json": json.dumps(config).encode()})
+    assert check_capture_inputs(spec, HashMemo(tmp_path / "again.json")) == []
+
+
 def test_a_dictionary_of_another_hook_is_refused_with_the_hook_to_write(spec, memo, tmp_path):
     other = "blocks.0.hook_resid_pre"
     spec["dictionaries"]["coarse"] = dictionary(tmp_path / "other", hook=other)

@@ -27,6 +27,16 @@ GEMMA = {"name": "google/gemma-3-270m"}
         ({"hf_hook_point_in": "model.layers.3.output"}, HOOK),
         ({"hf_hook_point_in": "model.layers.3.input"}, "blocks.3.hook_resid_pre"),
         ({"hook_name": "model.language_model.layers.3"}, HOOK),
+        ({"hook_name": "blocks.3.attn.hook_z"}, "blocks.3.attn.hook_z"),
+        ({"hf_hook_point_in": "model.layers.3.self_attn.o_proj.input"}, "blocks.3.attn.hook_z"),
+        (
+            {"hf_hook_point_in": "model.layers.3.post_feedforward_layernorm.output"},
+            "blocks.3.hook_mlp_out",
+        ),
+        (
+            {"hf_hook_point_in": "model.layers.3.pre_feedforward_layernorm.output"},
+            "blocks.3.mlp.hook_in",
+        ),
         ({"hook_name": HOOK, "hf_hook_name": "model.layers.3.output"}, HOOK),
         ({"hook_name": HOOK, "hook_name_out": HOOK, "affine_connection": False}, HOOK),
         ({"hook_head_index": None}, None),
@@ -39,11 +49,9 @@ def test_a_hook_is_read_under_every_name_that_it_has(said, hook):
 @pytest.mark.parametrize(
     "said",
     [
-        {"hook_name": "blocks.3.hook_mlp_out"},
-        {"hook_name": "blocks.3.attn.hook_z"},
+        {"hook_name": "blocks.3.attn.hook_q"},
         {"hook_name": 3},
-        {"hf_hook_point_in": "model.layers.3.self_attn.o_proj.input"},
-        {"hf_hook_point_in": "model.layers.3.post_feedforward_layernorm.output"},
+        {"hf_hook_point_in": "model.layers.3.self_attn.q_proj.input"},
         {"hook_name": HOOK, "hook_head_index": 0},
         {"hook_name": HOOK, "affine_connection": True},
         {"hook_name": HOOK, "hook_name_out": "blocks.3.hook_mlp_out"},
@@ -53,7 +61,9 @@ def test_a_hook_is_read_under_every_name_that_it_has(said, hook):
     ],
 )
 def test_what_reads_or_writes_another_place_is_refused(said):
-    with pytest.raises(ValueError, match=r"residual|hook_resid|both be right|to be a text"):
+    with pytest.raises(
+        ValueError, match=r"one head|only a transcoder|hook_resid|both be right|to be a text"
+    ):
         read_training(said)
 
 
@@ -158,8 +168,8 @@ def test_a_gemma_scope_2_folder_tells_hook_and_model(gemma_scope_2):
     )  # fmt: skip
     assert facts.hook_name == HOOK and another_model(GEMMA, facts.model_names) is None
     assert facts.notes == ("it says that it was trained on 'gemma-v3-270m-pt'",)
-    with pytest.raises(InputRefused, match="o_proj"):
-        describe_dictionary(gemma_scope_2(hf_hook_point_in="model.layers.3.self_attn.o_proj.input"))
+    with pytest.raises(InputRefused, match="q_proj"):
+        describe_dictionary(gemma_scope_2(hf_hook_point_in="model.layers.3.self_attn.q_proj.input"))
     with pytest.raises(InputRefused, match="affine_connection"):
         describe_dictionary(gemma_scope_2(affine_connection=True))
 

@@ -97,6 +97,12 @@ def test_the_pictures_are_those_that_the_code_draws(page):
     assert committed == generated, "run: python docs/generate_pictures.py"
 
 
+def test_the_counts_of_the_registry_are_those_that_the_code_finds():
+    committed = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+    generated = generator("generate_dictionary_table").render(committed)
+    assert committed == generated, "run: python docs/generate_dictionary_table.py"
+
+
 def test_the_pictures_leave_nothing_out():
     pictures = generator("generate_pictures")
     drawn = "\n".join(line for draw in pictures.PICTURES.values() for line in draw())

@@ -29,6 +29,7 @@ def test_every_file_that_a_page_names_exists(page):
         ("hook", 4),
         ("kind", 10),
         ("architecture", 2),
+        ("layout", 3),
         ("texts", 2),
         ("outcome", 3),
         ("command", 2),

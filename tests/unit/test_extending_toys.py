@@ -64,23 +64,23 @@ def copy(tmp_path):
     return Copy(tmp_path)
 
 
-GATED = """
+PROLU = """
 import json, sys
 import numpy as np
 import torch
 from pathlib import Path
 from safetensors.torch import save_file
 
-folder, width, latents = Path("gated"), 12, 40
+folder, width, latents = Path("prolu"), 12, 40
 generator = torch.Generator().manual_seed(3)
 normal = lambda *shape: torch.randn(*shape, generator=generator)
 tensors = {
     "W_enc": normal(width, latents), "W_dec": normal(latents, width), "b_dec": normal(width),
-    "b_gate": normal(latents), "b_mag": normal(latents), "r_mag": 0.3 * normal(latents),
+    "b_prolu": normal(latents),
 }
 folder.mkdir()
 save_file(tensors, folder / "sae_weights.safetensors")
-config = {"architecture": "gated", "d_in": width, "d_sae": latents, "apply_b_dec_to_input": True,
+config = {"architecture": "prolu", "d_in": width, "d_sae": latents, "apply_b_dec_to_input": True,
           "dtype": "float32", "device": "cpu",
           "metadata": {"sae_lens_version": "6.40.0", "hook_name": "blocks.1.hook_resid_post"}}
 (folder / "cfg.json").write_text(json.dumps(config))
@@ -93,14 +93,13 @@ from loopscope.worker.stages.steering.arms import Arms
 from loopscope.worker.stages.steering.clamp import clamped_latents
 
 ref = describe_dictionary({"path": str(folder.resolve())}).ref
-assert ref["architecture"] == "gated", ref
+assert ref["architecture"] == "prolu", ref
 dictionary = load_dictionary(ref)
 x = normal(30, width)
 centred = x - tensors["b_dec"]
-magnitude = centred @ (tensors["W_enc"] * tensors["r_mag"].exp()) + tensors["b_mag"]
-gate = (centred @ tensors["W_enc"] + tensors["b_gate"]) > 0
-expected = torch.relu(magnitude) * gate
-assert (expected > 0).any() and (torch.relu(magnitude) > expected).any()
+unbiased = centred @ tensors["W_enc"]
+expected = torch.relu(unbiased) * (unbiased + tensors["b_prolu"] > 0)
+assert (expected > 0).any() and (torch.relu(unbiased) > expected).any()
 for blocks in ((30, 40), (7, 9)):
     np.testing.assert_allclose(encode(dictionary, x, *blocks).toarray(), expected, atol=1e-5)
 found, _ = encode_to_the_edge(dictionary, x, 30, 40, encoder_norms(dictionary))
@@ -121,16 +120,18 @@ np.testing.assert_allclose(ablated, expected[:, [7, 31]] @ tensors["W_dec"][[7, 
 
 
 def test_an_architecture_is_a_module_and_a_line_in_two_tables(copy):
-    copy.add("architecture.md", "numerics/architectures/gated.py")
+    copy.add("architecture.md", "numerics/architectures/prolu.py")
     table = '}\n"""By the name that SAELens gives them."""'
     copy.insert("architecture.md", "inputs/architectures.py", table, "The line of the first table")
     copy.put(
         "numerics/architectures/__init__.py",
         "from loopscope.numerics.architectures.jumprelu",
-        "from loopscope.numerics.architectures.gated import Gated\n",
+        "from loopscope.numerics.architectures.prolu import Prolu\n",
     )
-    copy.put("numerics/architectures/__init__.py", ")\n}\n\n\ndef dictionary_of", ", Gated")
-    copy.python(GATED)
+    copy.put(
+        "numerics/architectures/__init__.py", "    )\n}\n\n\ndef dictionary_of", "        Prolu,\n"
+    )
+    copy.python(PROLU)
 
 
 TEXTS = """
@@ -222,7 +223,7 @@ def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(cop
     copy.add("outcome.md", "worker/stages/steering/outcomes/shouting.py")
     copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
     copy.insert("outcome.md", "specs/outcomes.py", "OUTCOMES: Mapping", "The outcome:")
-    copy.put("specs/outcomes.py", "}\n\n\ndef asked_of_outcomes", ', "shouting": SHOUTING')
+    copy.put("specs/outcomes.py", "}\n\n\ndef revision_field", ', "shouting": SHOUTING')
     package = "worker/stages/steering/outcomes/measures.py"
     copy.put(
         package,

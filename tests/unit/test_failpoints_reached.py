@@ -204,7 +204,7 @@ def a_converter_is_started(folder, patch):
             raise OSError("no process left")
 
     with failpoints.handled_by(not_this_time), pytest.raises(OSError, match="no process left"):
-        convert_in_process(folder / "x.gguf", folder / "model", "float32", lambda: None)
+        convert_in_process(folder / "x.gguf", folder / "model", "float32", lambda percent: None)
 
 
 @passes("conversion-rename")

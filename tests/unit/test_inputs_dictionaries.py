@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.inputs import releases
+from loopscope.inputs import registry, releases
 from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
@@ -153,12 +153,13 @@ def test_each_supported_architecture_is_accepted(tmp_path, memo):
 @pytest.mark.parametrize(
     ("cfg", "tensors", "message"),
     [
-        (config(architecture="gated"), None, "architecture 'gated' is not supported"),
-        (config(architecture="matryoshka_batchtopk"), None, "matryoshka_batchtopk"),
+        (config(architecture="abstopk"), None, "architecture 'abstopk' is not supported: its lat"),
+        (config(architecture="crosscoder"), None, "reads several places at once"),
+        (config(architecture="matryoshka_batchtopk"), None, "rescale_acts_by_decoder_norm is miss"),
         (config(normalize_activations="layer_norm"), None, "layer_norm"),
         (config(activation_fn="tanh-relu"), None, "tanh-relu"),
         (config(reshape_activations="hook_z"), None, "hook_z"),
-        (config(metadata={"hook_name": "blocks.0.hook_mlp_out"}), None, "blocks.0.hook_mlp_out"),
+        (config(metadata={"hook_name": "blocks.0.attn.hook_q"}), None, "blocks.0.attn.hook_q"),
         (config(k=0), None, "positive"),
         (config(k=D_SAE + 1), None, "only 20 latents"),
         (config(k="gone"), None, "expected k"),
@@ -327,10 +328,14 @@ def test_a_gemma_scope_2_release_and_a_plain_repository_are_resolved(hub, memo):
         ("gemma-scope-2b-pt-res-canonial", "x", "release", "did you mean gemma-scope-2b-pt-res-c"),
         (CANONICAL["release"], "layer_3/width_15k/canonical", "id", "layer_3/width_16k/canonical"),
         ("qwen-scope", "x", "release", "unknown release"),
-        ("deepseek-r1-distill-llama-8b-qresearch", "x", "release", "torch.load"),
-        ("gemma-scope-2b-pt-att", "layer_0/width_16k/average_l0_104", "id", "residual stream"),
-        ("gemma-scope-2b-pt-res", "embedding/width_4k/average_l0_6", "id", "residual stream"),
-        ("temporal-sae-gemma-2-2b", "x", "release", "temporal, which is not supported"),
+        (
+            "deepseek-r1-distill-llama-8b-qresearch",
+            "blocks.19.hook_resid_post",
+            "convert",
+            "write convert: sealed",
+        ),
+        ("gemma-scope-2b-pt-res", "embedding/width_4k/average_l0_6", "id", "hook_embed"),
+        ("temporal-sae-gemma-2-2b", "blocks.12.hook_resid_post", "release", "temporal, which"),
         ("me/mine", "../secret", "id", "not a folder"),
         (CANONICAL["release"], CANONICAL["id"], "release", "no repository"),
     ],
@@ -375,11 +380,11 @@ def test_a_hostile_remote_header_is_refused_not_downloaded(hub, memo):
 
 
 def test_a_registry_that_would_change_what_the_weights_compute_is_refused(tmp_path, monkeypatch):
-    registry = tmp_path / "pretrained_saes.yaml"
-    registry.write_text(
+    file = tmp_path / "pretrained_saes.yaml"
+    file.write_text(
         "mine:\n  config_overrides:\n    k: 3\n  conversion_func: null\n  repo_id: me/mine\n"
         "  saes:\n  - id: one\n    path: one\n"
     )
-    monkeypatch.setattr(releases, "_registry", lambda: registry)
+    monkeypatch.setattr(registry, "registry_path", lambda: file)
     with pytest.raises(InputRefused, match="the registry changes k of mine one"):
         releases.find_release("mine", "one")

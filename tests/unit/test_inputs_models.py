@@ -15,6 +15,7 @@ from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import describe_model
+from loopscope.specs.hooks import Hook
 from tests.fake_hub import FakeHub
 
 CONFIG = {"architectures": ["Gemma2ForCausalLM"], "hidden_size": 32, "num_hidden_layers": 4}
@@ -93,6 +94,24 @@ def test_a_folder_is_described_by_the_files_that_decide_what_is_loaded(tmp_path,
         name: sha256(files[name])
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     }
+
+
+@pytest.mark.parametrize(
+    ("config", "widths"),
+    [
+        ({"num_attention_heads": 4, "head_dim": 10, "intermediate_size": 64}, (40, 64)),
+        ({"model_type": "gpt2", "num_attention_heads": 4}, (32, 128)),
+        ({"model_type": "gpt2", "n_inner": 96}, (32, 96)),
+        ({"model_type": "gemma2", "num_attention_heads": 4}, (None, None)),
+        ({"model_type": "llama", "intermediate_size": 64, "num_local_experts": 8}, (32, None)),
+    ],
+)
+def test_widths_within_a_block_are_those_that_the_config_names(tmp_path, memo, config, widths):
+    files = {**model_files(), "config.json": json.dumps({**CONFIG, **config}).encode()}
+    facts = describe_model(of_folder(write(tmp_path / "model", files)), memo=memo)
+    assert (facts.d_heads, facts.d_mlp) == widths
+    assert facts.width(Hook(0, "mlp_out")) == 32
+    assert facts.width(Hook(0, "attn.z")) == widths[0]
 
 
 def test_the_identity_knows_bytes_dtype_and_tokenizer_but_neither_name_nor_place(tmp_path, memo):

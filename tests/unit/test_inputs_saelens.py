@@ -75,7 +75,7 @@ def test_k_is_that_of_the_activation_before_version_6_and_a_field_since(config, 
         (of_6(architecture="topk", k=7, rescale_acts_by_decoder_norm=None), "true or false"),
         (of_6(architecture="standard", apply_b_dec_to_input=0), "apply_b_dec_to_input"),
         (of_before_6(normalize_activations=True), "fold_activation_norm_scaling_factor"),
-        (of_before_6(hook_point="blocks.1.attn.hook_z"), "hook_z"),
+        (of_before_6(hook_point=HOOK, reshape_activations="hook_z"), "hook_z"),
         (of_before_6(d_out=D_IN + 1), "d_out"),
         (of_before_6(sae_lens_version=6.54), "sae_lens_version"),
         (of_before_6(metadata=[]), "metadata"),
@@ -115,7 +115,8 @@ def check_parity(config: dict[str, object]) -> bool:
     config = json.loads(json.dumps(without_absent(config)))
     try:
         ours = read_saelens_config(config)
-        told = read_training(ours.said)
+        transcoder = ARCHITECTURES[ours.architecture].transcoder
+        told = read_training(ours.said, transcoder=transcoder)
     except ValueError as error:
         assert str(error)
         return False
@@ -124,7 +125,9 @@ def check_parity(config: dict[str, object]) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
     found = asdict(ours)
-    if ours.architecture not in ("topk", "batchtopk"):
+    if not transcoder:
+        assert found.pop("d_out") == ours.d_in
+    if ARCHITECTURES[ours.architecture].rescaled == "never":
         assert not found.pop("rescale_acts_by_decoder_norm")
     if ours.architecture != "topk":
         assert found.pop("k") is None  # a stored threshold stands for the k of a batch
@@ -132,7 +135,8 @@ def check_parity(config: dict[str, object]) -> bool:
     expected = {name: getattr(theirs, name) for name in found if name != "architecture"}
     assert found == {"architecture": theirs.architecture(), **expected}, config
     assert theirs.normalize_activations == "none", config
-    assert theirs.reshape_activations != "hook_z", config
+    told_hook = told.hook_name or "hook_z"
+    assert theirs.reshape_activations != "hook_z" or told_hook.endswith("hook_z"), config
     assert theirs.metadata.hook_name in (None, told.hook_name), config
     return True
 
@@ -169,8 +173,10 @@ def test_every_field_of_every_architecture_means_what_it_means_to_saelens():
     for architecture, named in registered().items():
         for version, name, value in itertools.product(VERSIONS, named | OF_BEFORE_6, VALUES):
             plain = {"architecture": architecture, "k": 5, "dtype": "float32"}
-            rescale = {"rescale_acts_by_decoder_norm": architecture == "batchtopk"}
+            rescale = {"rescale_acts_by_decoder_norm": "batchtopk" in architecture}
             config = of_before_6(**plain, **rescale, **version)
+            if "transcoder" in architecture:
+                config |= {"d_out": D_SAE, "apply_b_dec_to_input": False, "hook_name_out": HOOK}
             if check_parity({**config, name: value}):
                 read[read_saelens_config(without_absent({**config, name: value})).architecture] += 1
     assert min(read.values()) > 1000, read

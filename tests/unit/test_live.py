@@ -10,7 +10,9 @@ from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.records import Progress
 from loopscope.terminal.live import REPEAT_SECONDS, LiveView, progress_lines, progress_table
+from loopscope.views.jobs import job_detail
 from loopscope.views.progress import Row, RunProgress, Whole
+from tests.hand_built import job
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
 LONG = "a-name-that-goes-on-and-on-for-all-of-the-sixty-three-characters"
@@ -42,6 +44,10 @@ def test_state_name_bar_and_time_left_always_fit(width):
     assert "Reconciling" in second and "-fine " in second and "~27h" in second
     assert "1 of 5 stages done, about 4m left" in run
     assert max(map(len, (head, first, second, run))) <= width
+
+
+def test_a_job_of_which_nothing_was_heard_yet_is_said_to_start():
+    assert job_detail(job("running"), None, now=1.0) == "a worker starts"
 
 
 def test_there_is_a_word_on_what_is_done_where_it_fits():

@@ -32,12 +32,22 @@ def calls():
                     yield path.relative_to(ROOT).as_posix(), node
 
 
-def test_the_only_reader_that_could_unpickle_is_told_not_to():
+def test_the_only_readers_that_could_unpickle_are_told_not_to_or_sealed():
     found = [(path, node) for path, node in calls() if ast.unparse(node.func) in UNPICKLING]
-    assert [path for path, _ in found] == ["worker/dictionaries.py"]
-    ((_, node),) = found
-    options = {option.arg: ast.unparse(option.value) for option in node.keywords}
-    assert options["allow_pickle"] == "False"
+    assert [path for path, _ in found] == ["worker/dictionaries.py", "worker/sealed/child.py"]
+    plain, sealed = (
+        {option.arg: ast.unparse(option.value) for option in node.keywords} for _, node in found
+    )
+    assert plain["allow_pickle"] == "False" and sealed["weights_only"] == "True"
+
+
+def test_the_module_that_unpickles_is_run_as_a_process_and_called_by_nobody():
+    runs = {"main", "tensors_of", "checked_stream", "write_safetensors"}
+    found = {
+        path for path, node in calls()
+        if ast.unparse(node.func).removeprefix("child.") in runs and "sealed" in path
+    }  # fmt: skip
+    assert found == {"worker/sealed/child.py"}
 
 
 def test_every_load_from_a_hub_library_says_no_to_code():

@@ -10,6 +10,7 @@ import scipy.sparse
 import torch
 
 from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
+from loopscope.numerics.architectures.gated import Gated
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.topk import TopK
 from loopscope.numerics.dictionaries.sparse import (
@@ -39,15 +40,21 @@ def random_dictionary(architecture: str, d_in: int = 12, d_sae: int = 50) -> Spa
         "w_dec": normal(d_sae, d_in),
         "b_dec": normal(d_in),
         "threshold": torch.full((d_sae,), 0.5),
+        "r_mag": 0.3 * normal(d_sae),
+        "b_mag": normal(d_sae),
     }
-    return dictionary_of(architecture, tensors, {"k": 6} if architecture == "topk" else {})
+    writes = "transcoder" in architecture
+    if writes:
+        tensors |= {"w_dec": normal(d_sae, 5), "b_dec": normal(5), "w_skip": normal(5, d_in)}
+    settings = {"k": 6} if architecture == "topk" else {}
+    return dictionary_of(architecture, tensors, settings, apply_b_dec_to_input=not writes)
 
 
 def slow_activations(dictionary: SparseDictionary, x: torch.Tensor) -> np.ndarray:
     """One row and one latent at a time, in float64."""
     w_enc, b_enc = dictionary.w_enc.double().numpy(), dictionary.b_enc.double().numpy()
     result = np.zeros((len(x), dictionary.d_sae))
-    shift = dictionary.b_dec.double().numpy() * dictionary.apply_b_dec_to_input
+    shift = dictionary.b_dec.double().numpy() if dictionary.apply_b_dec_to_input else 0.0
     for row, vector in enumerate(x.double().numpy() - shift):
         hidden = [float(vector @ w_enc[:, i] + b_enc[i]) for i in range(dictionary.d_sae)]
         chosen = range(dictionary.d_sae)
@@ -57,6 +64,10 @@ def slow_activations(dictionary: SparseDictionary, x: torch.Tensor) -> np.ndarra
             floor = float(dictionary.threshold[i]) if hasattr(dictionary, "threshold") else 0.0
             if hidden[i] > max(floor, 0.0):
                 result[row, i] = hidden[i]
+            if isinstance(dictionary, Gated) and hidden[i] > 0:
+                scale = float(dictionary.r_mag[i].double().exp())
+                magnitude = float(vector @ w_enc[:, i]) * scale + float(dictionary.b_mag[i])
+                result[row, i] = max(0.0, magnitude)
     return result
 
 
@@ -67,6 +78,10 @@ def rows(count: int, d_in: int = 12) -> torch.Tensor:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("apply_b_dec", [True, False])
 def test_encoding_equals_a_slow_float64_reference(architecture, apply_b_dec):
+    if apply_b_dec and "transcoder" in architecture:
+        with pytest.raises(ValueError, match="takes no decoder bias"):
+            replace(random_dictionary(architecture), apply_b_dec_to_input=True)
+        return
     dictionary = replace(random_dictionary(architecture), apply_b_dec_to_input=apply_b_dec)
     x = rows(20)
     found = encode(dictionary, x, 1000, 1000)
@@ -84,6 +99,17 @@ def test_blocks_change_nothing(architecture, row_block, latent_block):
     np.testing.assert_array_equal(parts.indices, whole.indices)
     np.testing.assert_allclose(parts.data, whole.data, atol=1e-5)
     assert parts.has_sorted_indices
+
+
+def test_a_skip_connection_is_added_to_what_latents_write():
+    with_skip = random_dictionary("jumprelu_skip_transcoder")
+    without = random_dictionary("jumprelu_transcoder")
+    x = rows(6)
+    found = encode(with_skip, x, 10, 50)
+    np.testing.assert_array_equal(found.toarray(), encode(without, x, 10, 50).toarray())
+    by_hand = torch.from_numpy(found.toarray()) @ with_skip.w_dec + with_skip.b_dec
+    torch.testing.assert_close(without.reconstruct(x, found), by_hand)
+    torch.testing.assert_close(with_skip.reconstruct(x, found), by_hand + x @ with_skip.w_skip.T)
 
 
 def test_one_latent_is_encoded_as_computed_by_hand():
@@ -187,8 +213,8 @@ def test_an_unknown_architecture_and_a_missing_tensor_are_refused_by_name():
     four = {
         name: getattr(random_dictionary("standard"), name) for name in Standard.required_tensors
     }
-    with pytest.raises(ValueError, match="unknown architecture 'gated'"):
-        dictionary_of("gated", four)
+    with pytest.raises(ValueError, match="unknown architecture 'abstopk'"):
+        dictionary_of("abstopk", four)
     with pytest.raises(ValueError, match="jumprelu needs threshold"):
         dictionary_of("jumprelu", four)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from loopscope.numerics.architectures import ARCHITECTURES, dictionary_of
+from loopscope.numerics.architectures.gated import Gated
 from loopscope.numerics.dictionaries.edge import ROUNDING, encode_to_the_edge, encoder_norms
 from loopscope.numerics.dictionaries.sparse import SparseDictionary, encode
 from tests.unit.test_numerics_dictionary import random_dictionary, rows
@@ -74,6 +76,21 @@ def test_a_topk_that_leaves_nothing_out_has_its_edge_at_zero():
     assert near_edge(reading("topk", k=4), x) == 1
     assert near_edge(reading("topk", k=4), torch.full((1, 4), 5.0)) == 0
     assert near_edge(reading("topk", k=2), torch.tensor([[5.0, 5.0, -1.0, -1.0]])) == 0
+
+
+def test_a_gate_that_hardly_opens_is_near_the_edge_however_large_the_magnitude():
+    size = 100.0
+    gated = Gated(
+        w_enc=torch.full((1, 3), size),
+        b_enc=torch.tensor([-size * (1 - 1e-7), -size / 2, -size / 2]),
+        w_dec=torch.eye(3)[:, :1],
+        b_dec=torch.zeros(1),
+        r_mag=torch.tensor([3.0, 3.0, 3.0]),
+        b_mag=torch.tensor([0.0, 0.0, -size * math.exp(3.0) * (1 - 1e-7)]),
+    )
+    found = encode(gated, torch.tensor([[1.0]]), 1, 3)
+    assert found.nnz == 3
+    assert near_edge(gated, torch.tensor([[1.0]])) == 2, "one by its gate, one by its magnitude"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

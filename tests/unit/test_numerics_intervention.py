@@ -108,8 +108,13 @@ def random_dictionary(architecture, width=32, latents=24):
         "w_dec": torch.randn(latents, width, generator=generator),
         "b_dec": torch.randn(width, generator=generator) / 10,
         "threshold": torch.full((latents,), 0.3),
+        "r_mag": torch.randn(latents, generator=generator) / 4,
+        "b_mag": torch.randn(latents, generator=generator) / 10,
+        "w_skip": torch.randn(width, width, generator=generator),
     }
-    return dictionary_of(architecture, tensors, {"k": 4} if architecture == "topk" else {})
+    settings = {"k": 4} if architecture == "topk" else {}
+    writes = "transcoder" in architecture
+    return dictionary_of(architecture, tensors, settings, apply_b_dec_to_input=not writes)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -48,7 +48,7 @@ SAID = {
         ("blocks.12.hook_resid_pots", "did you mean 'blocks.12.hook_resid_post'?"),
         ("blocks.012.resid_post", "did you mean 'blocks.12.hook_resid_post'?"),
         ("layers.3.resid_pre", "did you mean 'blocks.3.hook_resid_pre'?"),
-        ("blocks.3.hook_mlp_out", "no other hook is supported), found 'blocks.3.hook_mlp_out'"),
+        ("blocks.3.hook_q", "no other hook is supported), found 'blocks.3.hook_q'"),
     ],
     "spec.positions": [
         ("lasst", f"expected {POSITIONS}; found 'lasst'; did you mean 'last'?"),

@@ -136,7 +136,7 @@ WRONG = {
     "metadata.owner": "me",
     "extra": 1,
     "spec.slection": {},
-    "spec.hook": "blocks.1.hook_mlp_out",
+    "spec.hook": "blocks.1.hook_q",
     "spec.positions": "lasst",
     "spec.maxTokens": "64",
     "spec.maxTokens ": 64,

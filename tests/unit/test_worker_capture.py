@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loopscope.numerics.steering.reading import streams_of
 from loopscope.specs.actions import Action
+from loopscope.specs.hooks import WITHIN_BLOCKS, Hook
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
@@ -17,6 +19,7 @@ from loopscope.worker.companions import Companion, pending_companions
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.capture import forward_passes
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.capture.preflights import parts_preflight
 from tests.simulated import new_state
 from tests.stage_world import (
     HOOK,
@@ -79,6 +82,38 @@ def test_all_positions_hold_every_token_but_bos_in_prompt_order(world):
     assert torch.equal(
         found["residual"][ends], load_file(last / "residual.safetensors")["residual"]
     )
+
+
+@pytest.mark.parametrize("stream", sorted(WITHIN_BLOCKS))
+def test_a_place_within_a_block_is_captured_with_its_own_width_and_norms(world, stream):
+    hook = str(Hook(1, stream))
+    folder, metrics = world.run(capture, capture_payload(hook=hook))
+    rows = load_file(folder / "residual.safetensors")["residual"]
+    place = world.model.place(hook)
+    expected = [
+        streams_of(world.model.causal, [place], world.model.encode(text))[place][1:]
+        for text in TARGET + NEUTRAL
+    ]
+    assert torch.allclose(rows, torch.stack([one[-1] for one in expected]), rtol=1e-4, atol=1e-4)
+    block = world.model.causal.blocks[1]
+    inside = 64 if hasattr(block.mlp, "down_proj") else 128
+    assert metrics["d_model"] == rows.shape[1] == (inside if stream == "mlp.post" else 32)
+    norms = torch.cat(expected).double().norm(dim=1)
+    assert metrics["median_norm"] == pytest.approx(float(norms.median()), rel=0.2)
+    (parts,) = [one for name, one in metrics["preflights"].items() if "sum of its parts" in name]
+    assert parts["measured"] < 1e-5
+
+
+def test_a_block_that_scales_what_it_adds_is_refused_at_places_within(world):
+    block = world.model.causal.blocks[1]
+    handle = block.register_forward_hook(
+        lambda _m, inputs, out: (out[0] * 1.5, *out[1:]) if isinstance(out, tuple) else out * 1.5
+    )
+    try:
+        with pytest.raises(TerminalFailure, match="places within this model's blocks are not what"):
+            parts_preflight(world.model, 1, world.model.encode(TARGET[0]))
+    finally:
+        handle.remove()
 
 
 def test_a_prompt_over_the_limit_is_refused_by_name(world):

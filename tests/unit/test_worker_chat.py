@@ -149,6 +149,19 @@ def test_a_capture_keeps_the_rows_of_the_tokens_that_are_meant(models, tmp_path,
     assert metrics["preflights"]["begin-of-sequence tokens per prompt"]["measured"] == 1.0
 
 
+def test_a_capture_accepts_a_bos_that_begins_every_turn(models, tmp_path):
+    texts = ["Is wine good?", "Was it red?", "The wine is", "A wine that"]
+    prompts = [
+        {"id": f"p{i}", "text": text, "condition": ("target", "neutral")[i % 2]}
+        for i, text in enumerate(texts)
+    ]
+    payload = capture_payload(
+        prompts=prompts, maxTokens=200, chat=chat(CHATML), hook="blocks.1.hook_resid_pre"
+    )
+    _, metrics = World(models["turn is bos"], tmp_path).run(capture, payload)
+    assert metrics["preflights"]["begin-of-sequence tokens per prompt"]["measured"] == 1.0
+
+
 def test_a_prompt_without_the_position_is_named(models, tmp_path):
     prompts = [{"id": "p0", "text": "wine", "condition": "target"}]
     payload = capture_payload(prompts=prompts, positions={"index": 40})

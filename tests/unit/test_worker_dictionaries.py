@@ -82,11 +82,47 @@ def refusal(folder: Path) -> str:
     return caught.value.message
 
 
+D_OUT = 6
+
+
+def transcoder(**extra: torch.Tensor) -> dict[str, torch.Tensor]:
+    written = {"W_dec": normal(D_SAE, D_OUT, seed=1), "b_dec": normal(D_OUT)}
+    return weights(**written, **extra)
+
+
+def gated() -> dict[str, torch.Tensor]:
+    state = weights(r_mag=0.3 * normal(D_SAE, seed=4), b_mag=normal(D_SAE, seed=6))
+    gate = state.pop("b_enc")
+    return {**state, "b_gate": gate}
+
+
+WRITES = {
+    "apply_b_dec_to_input": False,
+    "d_out": D_OUT,
+    "metadata": {
+        "sae_lens_version": "6.54.0",
+        "hook_name": "blocks.1.mlp.hook_in",
+        "hook_name_out": "blocks.1.hook_mlp_out",
+    },
+}
+THRESHOLD, SKIP = normal(D_SAE, seed=3).abs(), normal(D_OUT, D_IN, seed=8)
 BEFORE_6 = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float32"}
 SAELENS_CASES = {
     "standard": (config("standard"), weights()),
     "standard-raw-input": (config("standard", apply_b_dec_to_input=False), weights()),
     "jumprelu": (config("jumprelu"), weights(threshold=normal(D_SAE, seed=3).abs())),
+    "jumprelu-of-either-sign": (config("jumprelu"), weights(threshold=normal(D_SAE, seed=3))),
+    "gated": (config("gated"), gated()),
+    "transcoder": (config("transcoder", **WRITES), transcoder()),
+    "jumprelu-transcoder": (
+        config("jumprelu_transcoder", **WRITES),
+        transcoder(threshold=THRESHOLD),
+    ),
+    "skip-transcoder": (config("skip_transcoder", **WRITES), transcoder(W_skip=SKIP)),
+    "jumprelu-skip-transcoder": (
+        config("jumprelu_skip_transcoder", **WRITES),
+        transcoder(threshold=THRESHOLD, W_skip=SKIP),
+    ),
     "topk": (config("topk", k=5), weights()),
     "topk-rescaled": (config("topk", k=5, rescale_acts_by_decoder_norm=True), weights()),
     "topk-before-6": (
@@ -121,11 +157,60 @@ def test_encode_and_decode_equal_those_of_saelens(name, tmp_path):
     reference = SAE.load_from_disk(folder)
     with torch.no_grad():
         expected = reference.encode(x)
-        rebuilt = reference.decode(expected)
+        rebuilt = reference(x)
     found = encode(dictionary, x, 7, 10)
     np.testing.assert_allclose(found.toarray(), expected.numpy(), atol=2e-6, rtol=1e-5)
     assert found.nnz == int((expected > 0).sum())
-    torch.testing.assert_close(decode(dictionary, found), rebuilt, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(dictionary.reconstruct(x, found), rebuilt, atol=1e-5, rtol=1e-5)
+
+
+def of_small_integers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Every sum of these is exact, so ties are ties and edges are met; some rows are zero."""
+    found = {name: tensor.mul(2).round() for name, tensor in state.items()}
+    if "scaling_factor" in found:
+        found["scaling_factor"] = torch.ones(D_SAE)
+    if "r_mag" in found:
+        found["r_mag"] = torch.zeros(D_SAE)
+    found["W_dec"][::5] = 0
+    found["W_enc"][:, 3] = found["W_enc"][:, 4]  # a latent's twin
+    return found
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", sorted(SAELENS_CASES.keys() - {"topk-rescaled"}))
+def test_ties_edges_negative_sums_and_zero_rows_are_as_in_saelens(name, tmp_path):
+    from sae_lens import SAE
+
+    cfg, state = SAELENS_CASES[name]
+    folder = saelens_folder(tmp_path / name, cfg, of_small_integers(state))
+    x = normal(200, D_IN, seed=7).mul(2).round()
+    x[:3] = 0
+    dictionary, reference = load_dictionary(folder_ref(folder)), SAE.load_from_disk(folder)
+    with torch.no_grad():
+        expected, rebuilt = reference.encode(x), reference(x)
+    found = encode(dictionary, x, 7, 10)
+    if dictionary.architecture == "topk":  # of a tie either latent may be taken
+        theirs, ours = (np.sort(one, axis=1) for one in (expected.numpy(), found.toarray()))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        return
+    np.testing.assert_allclose(found.toarray(), expected.numpy(), atol=1e-5)
+    assert found.nnz == int((expected > 0).sum())
+    torch.testing.assert_close(dictionary.reconstruct(x, found), rebuilt, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["abstopk", "matching_pursuit", "temporal", "crosscoder"])
+def test_an_architecture_that_is_not_applied_is_refused_with_the_reason(tmp_path, architecture):
+    folder = saelens_folder(tmp_path / "sae", config(architecture), weights())
+    assert f"architecture {architecture!r} is not supported: its " in refusal(folder) or (
+        f"architecture {architecture!r} is not supported: it " in refusal(folder)
+    )
+
+
+def test_a_transcoder_takes_no_decoder_bias_from_its_rows(tmp_path):
+    cfg = config("transcoder", **{**WRITES, "apply_b_dec_to_input": True})
+    assert "b_dec belongs where it writes" in refusal(
+        saelens_folder(tmp_path / "sae", cfg, transcoder())
+    )
 
 
 def trained_batchtopk(**options: object):
@@ -173,13 +258,15 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"architecture": "gated"}, "architecture 'gated'"),
-        ({"architecture": "matching_pursuit"}, "matching_pursuit"),
+        ({"architecture": "gated"}, "lack b_gate"),
         ({"normalize_activations": "layer_norm"}, "normalize_activations 'layer_norm'"),
         ({"normalize_activations": "constant_norm_rescale"}, "constant_norm_rescale"),
         ({"normalize_activations": "expected_average_only_in"}, "expected_average_only_in"),
         ({"normalize_activations": True}, "normalize_activations"),
-        ({"reshape_activations": "hook_z"}, "reshape_activations 'hook_z'"),
+        (
+            {"reshape_activations": "hook_z", "hook_name": "blocks.0.hook_resid_post"},
+            "reshape_activations 'hook_z'",
+        ),
         ({"activation_fn": "tanh-relu"}, "activation_fn 'tanh-relu'"),
         ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm"),
         ({"architecture": "topk"}, "expected k to be a positive number, found None"),

@@ -97,6 +97,16 @@ def test_progress_that_cannot_be_written_does_not_fail_the_job(held):
         assert jobs.progress_of(connection)[held.id].phase == "Encoding"
 
 
+def test_a_job_speaks_before_its_stage_does(held):
+    def seen():
+        with held.state.database.read() as connection:
+            return jobs.progress_of(connection).get(held.id)
+
+    with held.lease(lease_seconds=600.0):
+        held.until(seen)
+    assert seen().phase == "Starting"
+
+
 def test_progress_of_a_job_that_was_taken_away_ends_the_work(held):
     lease = held.lease()
     with held.state.database.write() as connection:

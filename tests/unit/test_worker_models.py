@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from loopscope.inputs.file_stamps import FileStamp
-from loopscope.inputs.files import default_cache
+from loopscope.inputs.files import HashMemo, default_cache
 from loopscope.state.failures import JobStopped, TerminalFailure
-from loopscope.worker.model_sources import MARKER, local_model_folder
+from loopscope.worker.model_sources import MARKER, local_model_folder, sha256_of
 from loopscope.worker.models import load_model, share_weights
 from tests.tiny_models import folder_reference, save_rope_model
 
@@ -171,6 +171,20 @@ def test_a_file_that_was_overwritten_under_its_old_time_is_noticed(copied_folder
         assert local_model_folder(ref, tmp_path, quiet) == copied_folder
         overwrite_under_the_old_time(copied_folder / "model.safetensors")
         assert reason_of(lambda: local_model_folder(ref, tmp_path, quiet)) == "InputChanged"
+
+
+def test_what_an_apply_has_hashed_no_worker_hashes_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path / "cache"))
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 60 * 10**9)
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    memo = HashMemo()
+    assert sha256_of(path) == memo.sha256(path) == hashlib.sha256(b"one").hexdigest()
+    memo.path.write_text(json.dumps(dict.fromkeys(json.loads(memo.path.read_text()), "f" * 64)))
+    assert sha256_of(path) == "f" * 64, "it was not read again"
+    path.write_bytes(b"two")
+    assert sha256_of(path) == hashlib.sha256(b"two").hexdigest()
 
 
 def test_a_missing_file_is_noticed(copied_folder, tmp_path):

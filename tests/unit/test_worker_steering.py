@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
 from loopscope.numerics.architectures.topk import TopK
 from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
+from loopscope.specs.hooks import Hook
 from loopscope.state.failures import TerminalFailure
+from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.cells import plan_rows
 from loopscope.worker.stages.steering.run import prepare
 from tests.drawn import adding, assert_drawn_alike, next_logits
 from tests.stage_world import (
     OPENINGS,
+    capture_payload,
     contents,
     interrupted_and_resumed,
     steering_payload,
@@ -67,6 +71,21 @@ def test_scores_are_those_of_plain_hugging_face(steering_world):
         assert scores["perplexity"][i] == pytest.approx(float(nll.exp()), rel=1e-4)
         words = set(model.decode(tokens).split())
         assert scores["concept"][i] == float(bool(words & {"france", "paris", "wine", "cheese"}))
+
+
+@pytest.mark.parametrize("stream", ["resid_mid", "mlp_out", "ln2.normalized", "attn.z"])
+def test_a_place_within_a_block_is_steered_in_its_own_norms(steering_world, stream):
+    hook = str(Hook(1, stream))
+    shutil.rmtree(steering_world.folder / "capture")
+    steering_world.run(capture, capture_payload(hook=hook), "capture", f"capture-{stream}")
+    folder, metrics = steering_world.run(steering, steering_payload(hook=hook))
+    norms = json.loads((steering_world.folder / "capture" / "norms.json").read_text())
+    arms = table(folder / "arms.parquet")
+    unit = norms["median_norm"]
+    for strength, norm in zip(arms["strength"], arms["norm"], strict=True):
+        assert norm == pytest.approx(strength * unit, rel=1e-6)
+    assert max(arms["kl"]) > 0
+    assert any("begins at the hook" in name for name in metrics["preflights"])
 
 
 def test_divergence_is_zero_unsteered_and_rises_with_strength(steering_world):

@@ -44,7 +44,8 @@ class ForwardPasses:
     _found: dict[str, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._others = sorted({one.hook for one in self.companions} - {self.hook})
+        others = {one.hook for one in self.companions} - {self.hook}
+        self._others = sorted(hook for hook in others if self._has(hook))
 
     def begin_shard(self) -> None:
         """Forget the vectors of the shard before."""
@@ -58,7 +59,9 @@ class ForwardPasses:
         padded = pad([self.tokens[i] for i in batch], self.model.pad_token, "right", self.device)
         try:
             residuals = self._residuals(padded)
-            own = check_residual(residuals[self.hook], padded, self.model.d_model, self.hook)
+            own = check_residual(
+                residuals[self.hook], padded, self.model.width(self.hook), self.hook
+            )
         except HookNeverFired as error:
             raise TerminalFailure("HookNeverFired", str(error)) from error
         except NotFinite as error:
@@ -67,7 +70,7 @@ class ForwardPasses:
         self._keep(self.hook, own, padded, batch)
         for hook in list(self._others):
             try:
-                other = check_residual(residuals[hook], padded, self.model.d_model, hook)
+                other = check_residual(residuals[hook], padded, self.model.width(hook), hook)
             except NotFinite:
                 self._others.remove(hook)
             else:
@@ -88,6 +91,13 @@ class ForwardPasses:
     def device(self) -> str:
         """Where the model is."""
         return self.model.device
+
+    def _has(self, hook: str) -> bool:
+        try:
+            self.model.place(hook)
+        except TerminalFailure:
+            return False
+        return True
 
     def _residuals(self, padded: TokenBatch) -> dict[str, Tensor]:
         if self._others:

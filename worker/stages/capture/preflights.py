@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from loopscope.numerics.model.capture import NormStatistics
-from loopscope.numerics.steering.reading import residual_of
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.steering.reading import residual_of, streams_of
+from loopscope.specs.hooks import WITHIN_BLOCKS
 from loopscope.specs.payloads.references import Preflights
 from loopscope.worker.encoding import leading_bos
 from loopscope.worker.models import LoadedModel
@@ -32,6 +34,8 @@ def capture_preflights(
     tokens: Sequence[list[int]],
     rows: Sequence[Tensor],
     norms: NormStatistics,
+    *,
+    in_template: bool = False,
 ) -> tuple[Preflights, dict[int, Tensor]]:
     """Check what was captured; return the measured numbers, and some prompts' vectors once more.
 
@@ -39,7 +43,11 @@ def capture_preflights(
     are run again alone, by plain Hugging Face: one number for parity with it and for batched
     equals single. Raises TerminalFailure ``PreflightFailed``.
     """
-    begin_tokens = [leading_bos(model, prompt) for prompt in tokens]
+    # a template may begin every turn with the token that is its BOS
+    counts = (
+        leading_bos(model, one) if in_template else one.count(model.bos_token) for one in tokens
+    )
+    begin_tokens = list(counts)
     lengths = [len(prompt) for prompt in tokens]
     chosen = {0, len(tokens) - 1, lengths.index(min(lengths)), lengths.index(max(lengths))}
     place = model.place(hook)
@@ -67,7 +75,35 @@ def capture_preflights(
             ),
         ]
     )
+    if place.stream in WITHIN_BLOCKS:
+        shortest = tokens[lengths.index(min(lengths))]
+        checks |= parts_preflight(model, place.block, shortest)
     return checks, expected
+
+
+def parts_preflight(model: LoadedModel, block: int, tokens: list[int]) -> Preflights:
+    """Check that the block is made of the parts that its places are named after.
+
+    What it returns is the residual stream before it, and what attention and MLP add. In a block
+    that scales what it adds, ``hook_attn_out`` and the like would mean something else.
+    """
+    names = ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    places = {stream: HookPlace(block, stream) for stream in names}
+    found = streams_of(model.causal, list(places.values()), tokens, model.device)
+    before, attention, mlp, after = (found[place].double() for place in places.values())
+    error = before + attention + mlp - after
+    return require(
+        [
+            Preflight(
+                "residual stream after the block against the sum of its parts, in its norms",
+                float(error.norm(dim=1).max() / after.norm(dim=1).median()),
+                0.0,
+                DIFFERENCE_MAX[model.dtype],
+                "choose hook_resid_pre or hook_resid_post: places within this model's blocks are "
+                "not what their names say",
+            )
+        ]
+    )
 
 
 def _difference(expected: Tensor, rows: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,7 @@ from loopscope.specs.artifacts.capture import (
     NORMS,
     REFERENCE,
     RESIDUAL,
+    WRITTEN,
     Norms,
 )
 from loopscope.specs.payloads.capture import (
@@ -25,6 +27,7 @@ from loopscope.specs.payloads.capture import (
     CaptureMetrics,
     CapturePayload,
 )
+from loopscope.specs.payloads.references import Preflights
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.companions import ShardKind
 from loopscope.worker.context import StageContext
@@ -39,19 +42,30 @@ TOKENS_PER_BATCH_MAX = 512
 """About a second of work for a small model on a CPU; part of what makes payload bytes equal."""
 BATCHES_PER_SHARD = 4
 PHASE = "Capturing"
+WRITTEN_SHARDS = "written-"
+Pieces = list[tuple[str, list[int]]]
+"""Pieces of calibration text: the text that each is from, and its tokens with BOS."""
+
+
+class WrittenWidth(TypedDict, total=False):
+    """The metric that only a capture with a write hook has."""
+
+    d_write: int
 
 
 def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMetrics:
     """Write residual, prompts, norms, mean and calibration text; return the status's numbers.
 
     Norms and mean are over all tokens of the target and neutral prompts without BOS, whatever
-    ``positions`` is. A capture does not know how its prompts are split.
+    ``positions`` is, and those of the write hook where there is one. A capture does not know how
+    its prompts are split.
     Raises TerminalFailure ``PromptTooLong``, ``ChatTemplateRefused``, ``NoSuchPosition``,
     ``HookNeverFired``, ``NotFinite`` or ``PreflightFailed``.
     """
     model = context.model(payload["model"])
     prompts = payload["prompts"]
-    model.place(payload["hook"])
+    for hook in (payload["hook"], *([payload["writeHook"]] if "writeHook" in payload else [])):
+        model.place(hook)
     encoded = encoded_prompts(model, payload)
     tokens = [one.tokens for one in encoded]
     kept_places = read_places(payload, encoded)
@@ -60,15 +74,25 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
     shards = _capture_all(model, payload["hook"], tokens, ids, context)
     rows = _in_prompt_order(shards, len(prompts))
     norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
-    preflights, reference = capture_preflights(model, payload["hook"], tokens, rows, norms)
+    preflights, reference = capture_preflights(
+        model, payload["hook"], tokens, rows, norms, in_template="chat" in payload
+    )
     _write_reference(kept_places, reference, out)
-    text_tokens = _write_calibration(model, payload, context, out)
+    pieces = _calibration_pieces(model, payload)
+    text_tokens = _write_calibration(model, payload["hook"], pieces, context, out)
+    d_write: WrittenWidth = {}
+    if "writeHook" in payload:
+        norms, checks, d_write["d_write"] = _write_written(
+            model, payload, payload["writeHook"], tokens, kept_places, pieces, context, out
+        )
+        preflights |= checks
     last_tokens = [model.decode([one[-1]]) for one in tokens]
     kept = _write(payload, rows, kept_places, norms, last_tokens, out)
     return {
         "prompts": len(rows),
         "tokens": len(kept),
         "d_model": int(kept.shape[1]),
+        **d_write,
         "median_norm": norms.median_norm,
         "median_centred_norm": norms.median_centred_norm,
         "text_tokens": text_tokens,
@@ -85,19 +109,54 @@ def _write_reference(places: Sequence[Sequence[int]], found: dict[int, Tensor], 
 
 
 def _write_calibration(
-    model: LoadedModel, payload: CapturePayload, context: StageContext, out: Path
+    model: LoadedModel, hook: str, pieces: Pieces, context: StageContext, out: Path
 ) -> int:
     """Write the vectors of every token but BOS of the calibration text; return their number."""
-    pieces = [
+    rows = _calibration_rows(model, hook, pieces, context)
+    save_file({"residual": rows}, out / CALIBRATION.name)
+    return len(rows)
+
+
+def _calibration_pieces(model: LoadedModel, payload: CapturePayload) -> Pieces:
+    return [
         (f"calibration-{number:04d}", tokens)
         for number, text in enumerate(payload["calibrationText"])
         for tokens in _in_pieces(model, text, payload["maxTokens"])
     ]
+
+
+def _calibration_rows(
+    model: LoadedModel, hook: str, pieces: Pieces, context: StageContext, prefix: str = ""
+) -> Tensor:
     ids, tokens = [one for one, _ in pieces], [tokens for _, tokens in pieces]
-    shards = _capture_all(model, payload["hook"], tokens, ids, context, "calibration")
-    rows = torch.cat(_in_prompt_order(shards, len(pieces)))
-    save_file({"residual": rows}, out / CALIBRATION.name)
-    return len(rows)
+    shards = _capture_all(model, hook, tokens, ids, context, "calibration", prefix)
+    return torch.cat(_in_prompt_order(shards, len(pieces)))
+
+
+def _write_written(
+    model: LoadedModel,
+    payload: CapturePayload,
+    hook: str,
+    tokens: list[list[int]],
+    places: Sequence[Sequence[int]],
+    pieces: Pieces,
+    context: StageContext,
+    out: Path,
+) -> tuple[NormStatistics, Preflights, int]:
+    """Write what stands where transcoders write; return its norms, its preflights and its width.
+
+    The texts run once more: what stands at one hook depends on no other.
+    """
+    ids = [prompt["id"] for prompt in payload["prompts"]]
+    shards = _capture_all(model, hook, tokens, ids, context, "capture", WRITTEN_SHARDS)
+    rows = _in_prompt_order(shards, len(tokens))
+    norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
+    checks, _ = capture_preflights(model, hook, tokens, rows, norms, in_template="chat" in payload)
+    calibration = _calibration_rows(model, hook, pieces, context, WRITTEN_SHARDS)
+    kept = torch.cat([_kept_rows(row, one) for row, one in zip(rows, places, strict=True)])
+    save_file({"residual": kept, "calibration": calibration}, out / WRITTEN.name)
+    named = {f"{name}, at the write hook": numbers for name, numbers in checks.items()}
+    return norms, named, int(kept.shape[1])
 
 
 def _in_pieces(model: LoadedModel, text: str, tokens_max: int) -> list[list[int]]:
@@ -159,17 +218,22 @@ def _capture_all(
     ids: list[str],
     context: StageContext,
     kind: ShardKind = "capture",
+    prefix: str = "",
 ) -> list[Path]:
-    """Return the sealed shards, named after ``kind``, that hold every prompt's vectors."""
+    """Return the sealed shards, named after ``kind``, that hold every prompt's vectors.
+
+    Shards with a ``prefix`` are of another hook than the capture's own: no other capture has them.
+    """
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
     # halved batches have other last digits than the companions' own passes would
-    companions = context.companions(kind) if context.batch_divisor == 1 else []
+    alone = prefix or context.batch_divisor != 1
+    companions = [] if alone else context.companions(kind)
     passes = ForwardPasses(model, hook, tokens, ids, companions)
     shards, done, tokens_done = [], 0, 0
     context.progress(PHASE, done, len(tokens), "prompts")
     for number, group in enumerate(groups):
-        name = f"{kind}-{number:05d}.safetensors"
+        name = f"{prefix}{kind}-{number:05d}.safetensors"
         path = context.shards.sealed(name)
         if path is None:
             passes.begin_shard()

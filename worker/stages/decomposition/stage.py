@@ -26,7 +26,6 @@ from loopscope.numerics.dictionaries.sparse import (
     ReconstructionSums,
     SparseDictionary,
     block_shape,
-    decode,
 )
 from loopscope.numerics.latents.features import aggregate_prompts, latent_statistics
 from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE, RESIDUAL
@@ -34,6 +33,7 @@ from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMP
 from loopscope.specs.payloads.decomposition import DecompositionMetrics, DecompositionPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.decomposition.calibration import (
     calibration_preflight,
     latents_preflight,
@@ -51,10 +51,14 @@ _PHASES = {"counted": "Encoding", "text": "Calibrating"}
 class CapturedRows:
     """The rows of a capture: residual f32 [rows, d_in], their prompt and position.
 
+    ``written`` f32 [rows, d_out] is what stands where the dictionary writes: the same, but for a
+    transcoder.
+
     ``prompts`` are the columns of the capture's table of them.
     """
 
     residual: Tensor
+    written: Tensor
     prompt_index: NDArray[np.int32]
     position: NDArray[np.int32]
     prompts: dict[str, NDArray[Any]]
@@ -81,13 +85,17 @@ def run(payload: DecompositionPayload, context: StageContext, out: Path) -> Deco
             f"the dictionary reads vectors of {dictionary.d_in} numbers, the capture holds "
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
+    _check_written(dictionary, rows.written)
     text_rows = load_file(capture / CALIBRATION.name)["residual"]
-    _, on_text, _ = _encode_in_shards(text_rows, dictionary, context, "text")
+    text_written = written_rows(capture, "calibration", text_rows)
+    _, on_text, _ = _encode_in_shards(text_rows, text_written, dictionary, context, "text")
     preflights = {
         **calibration_preflight(payload, on_text),
         **latents_preflight(dictionary, *_compared_rows(capture, rows), context),
     }
-    activations, sums, near_edge = _encode_in_shards(rows.residual, dictionary, context)
+    activations, sums, near_edge = _encode_in_shards(
+        rows.residual, rows.written, dictionary, context
+    )
     aggregation = payload["aggregation"]
     table = {**rows.prompts, "split": np.asarray(payload["splits"])}
     if "groups" in payload:
@@ -135,17 +143,28 @@ def _known(value: float) -> float | None:
 def _read_capture(folder: Path) -> CapturedRows:
     tensors = load_file(folder / RESIDUAL.name)
     residual = tensors["residual"]
-    if not bool(torch.isfinite(residual).all()):
+    written = written_rows(folder, "residual", residual)
+    if not all(bool(torch.isfinite(one).all()) for one in (residual, written)):
         raise TerminalFailure(
             "NotFinite",
             "the captured residual holds NaN or infinite numbers; capture again in float32",
         )
     return CapturedRows(
         residual=residual,
+        written=written,
         prompt_index=tensors["prompt_index"].numpy(),
         position=tensors["position"].numpy(),
         prompts=read_columns(folder / CAPTURED_PROMPTS.name),
     )
+
+
+def _check_written(dictionary: SparseDictionary, written: Tensor) -> None:
+    if dictionary.d_out != written.shape[1]:
+        raise TerminalFailure(
+            "DictionaryMismatch",
+            f"the dictionary writes vectors of {dictionary.d_out} numbers, the capture holds "
+            f"{written.shape[1]} where it writes; name a dictionary that was trained there",
+        )
 
 
 def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
@@ -157,11 +176,14 @@ def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
 
 def _encode_in_shards(
     residual: Tensor,
+    written: Tensor,
     dictionary: SparseDictionary,
     context: StageContext,
     kind: Literal["counted", "text"] = "counted",
 ) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
     """Encode all rows, shard by sealed shard named after ``kind``: a crash costs one shard.
+
+    ``written`` are the rows that are reconstructed.
 
     Returns the activations, the sums, and how many active latents lie near the edge.
     """
@@ -169,12 +191,13 @@ def _encode_in_shards(
     total, near_edge = residual.shape[0], 0
     norms = encoder_norms(dictionary)
     blocks = []
-    sums = ReconstructionSums.empty(dictionary.d_in, dictionary.d_sae)
+    sums = ReconstructionSums.empty(dictionary.d_out, dictionary.d_sae)
     for start in range(0, total, size):
         context.progress(_PHASES[kind], start, total, "rows")
         # shards of before the counting were called encoded-…: they are made again
         name = f"{kind}-{start:09d}.safetensors"
-        write = partial(_write_shard, residual[start : start + size], dictionary, norms, context)
+        part = slice(start, start + size)
+        write = partial(_write_shard, residual[part], written[part], dictionary, norms, context)
         path = context.shards.sealed(name) or context.shards.seal(name, write)
         block, shard_sums, shard_near_edge = _read_shard(path)
         blocks.append(block)
@@ -191,12 +214,18 @@ def rows_per_shard(d_in: int, d_sae: int) -> int:
 
 
 def _write_shard(
-    x: Tensor, dictionary: SparseDictionary, norms: Tensor, context: StageContext, path: Path
+    x: Tensor,
+    written: Tensor,
+    dictionary: SparseDictionary,
+    norms: Tensor,
+    context: StageContext,
+    path: Path,
 ) -> None:
     on_device = x.to(context.device)
     shape = block_shape(len(x), dictionary.d_sae, BLOCK_BYTES_MAX // context.batch_divisor)
     activations, near_edge = encode_to_the_edge(dictionary, on_device, *shape, norms)
-    sums = ReconstructionSums.of(on_device, decode(dictionary, activations), activations)
+    rebuilt = dictionary.reconstruct(on_device, activations)
+    sums = ReconstructionSums.of(written.to(context.device), rebuilt, activations)
     if not np.isfinite([sums.spread, sums.error]).all():
         raise TerminalFailure(
             "NotFinite",

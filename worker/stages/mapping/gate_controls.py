@@ -22,6 +22,7 @@ from loopscope.numerics.latents.mapping import Indices
 from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.artifacts.gate import DecidingControl, GateControl
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.mapping.anchors import Anchor
 from loopscope.worker.stages.mapping.sides import Rules, Side
 
@@ -52,8 +53,9 @@ def gate_controls(
     most = _largest((aligned & behaves).sum(axis=1))
     laws: dict[ControlKind, RowLaw] = {"decoder rows": RowLaw.of_decoder(fine.decoder)}
     if (capture / CALIBRATION.name).exists():
-        stream = load_file(capture / CALIBRATION.name)["residual"].to(fine.decoder)
-        laws["stream rows"] = RowLaw.of_stream(stream)
+        read = load_file(capture / CALIBRATION.name)["residual"]
+        stream = written_rows(capture, "calibration", read)
+        laws["stream rows"] = RowLaw.of_stream(stream.to(fine.decoder))
     drawn = [
         Control(
             kind,

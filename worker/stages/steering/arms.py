@@ -19,6 +19,7 @@ from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.payloads.steering import Side, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
+from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.prompts import read_prompts
 from loopscope.worker.stages.tables import read_columns, read_document
 
@@ -30,7 +31,7 @@ CONCEPT_Q_MAX = 0.05
 
 @dataclass(frozen=True)
 class Arms:
-    """The unit vector of each arm, float32 [d_model], and why others are missing.
+    """The unit vector of each arm, float32 [width of the hook], and why others are missing.
 
     ``none`` and arms of words have no vector. ``latents`` names the latents behind an arm,
     as ``{"coarse": [...], "fine": [...]}``; ``targets`` are all anchors, the steered
@@ -52,10 +53,10 @@ class Arms:
         }
 
 
-def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) -> Arms:
+def build_arms(payload: SteeringPayload, context: StageContext, width: int) -> Arms:
     """Read the mapping's directions and make the controls that the payload asks for.
 
-    Raises TerminalFailure ``ShapeMismatch`` when a direction is not as wide as the model.
+    Raises TerminalFailure ``ShapeMismatch`` when a direction is not as wide as the hook.
     """
     mapping = context.artifact("mapping", payload["mapping"]["digest"])
     path = mapping / DIRECTIONS_VECTORS.name
@@ -66,7 +67,7 @@ def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) ->
         if name == "random":
             for draw in range(payload["randomDraws"]):
                 seed = payload["sampling"]["seed"]
-                arms.vectors[f"random-{draw}"] = random_direction(seed, draw, d_model)
+                arms.vectors[f"random-{draw}"] = random_direction(seed, draw, width)
         elif name in PRIMARY:
             _add(arms, name, directions.get(name), found.get("missing", {}).get(name))
         elif name != "none":
@@ -76,9 +77,9 @@ def build_arms(payload: SteeringPayload, context: StageContext, d_model: int) ->
                 arms.latents[name] = latents
     arms.latents.update(_latents_of_primary(found, arms))
     for name, vector in arms.vectors.items():
-        if tuple(vector.shape) != (d_model,):
+        if tuple(vector.shape) != (width,):
             raise TerminalFailure(
-                "ShapeMismatch", f"direction {name} is {tuple(vector.shape)}, the model {d_model}"
+                "ShapeMismatch", f"direction {name} is {tuple(vector.shape)}, the hook {width}"
             )
     return arms
 
@@ -186,16 +187,17 @@ def _random_latent(payload: SteeringPayload, context: StageContext, found: Direc
 
 
 def _mean_difference(payload: SteeringPayload, context: StageContext, _found: Directions) -> Built:
-    """Mean target minus mean neutral residual over the captured rows of the discover split."""
+    """Mean target minus mean neutral over captured rows of the discover split, where it acts."""
     folder = context.artifact("capture", payload["capture"]["digest"])
     tensors = load_file(folder / RESIDUAL.name)
+    stream = written_rows(folder, "residual", tensors["residual"])
     prompts = read_prompts(payload["coarse"], context)
     chosen = prompts["split"] == "discover"
     rows = tensors["prompt_index"].numpy()
     means = []
     for condition in ("target", "neutral"):
         wanted = (chosen & (prompts["condition"] == condition))[rows]
-        means.append(tensors["residual"][torch.from_numpy(wanted)].double().mean(dim=0))
+        means.append(stream[torch.from_numpy(wanted)].double().mean(dim=0))
     return summed_direction((means[0] - means[1])[None]), {}, "the two means are equal"
 
 

@@ -40,9 +40,9 @@ def unsteered_cells(arms: Sequence[str], prompts: Sequence[str]) -> list[Cell]:
     return [Cell(arm, 0.0) for arm in unsteered]
 
 
-def added_vectors(arms: Arms, cells: Sequence[Cell], d_model: int) -> Float[Tensor, "cells width"]:
-    """Return what each cell adds to the residual stream: norm times unit vector, or zero."""
-    zero = torch.zeros(d_model)
+def added_vectors(arms: Arms, cells: Sequence[Cell], width: int) -> Float[Tensor, "cells width"]:
+    """Return what each cell adds to the stream of ``width``: norm times unit vector, or zero."""
+    zero = torch.zeros(width)
     return torch.stack([arms.vectors.get(cell.arm, zero) * cell.norm for cell in cells])
 
 

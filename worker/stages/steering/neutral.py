@@ -22,6 +22,7 @@ from loopscope.numerics.steering.fixed_text import (
     read_text,
 )
 from loopscope.numerics.steering.outcomes import changed_activation
+from loopscope.numerics.steering.reading import residual_of
 from loopscope.numerics.steering.scores import (
     read_prefixed,
     text_kl,
@@ -227,6 +228,15 @@ class NeutralTexts:
                 kl[moved, column] = self._of_text(steered, text, "nextTokenKl")
         return {"kl": kl.tolist(), **self._collateral(cells, places, prefixed)}
 
+    def _read_by_latents(self, text: FixedText) -> Tensor:
+        """Return the rows that latents read where effects on a text are measured."""
+        run = self.run
+        if run.read_place == run.place:
+            return text.measured
+        tokens = text.tokens[: max(text.positions) + 1]
+        rows = residual_of(run.model.causal, run.read_place, tokens, run.context.device)
+        return rows[list(text.positions)]
+
     def _collateral(
         self,
         cells: Sequence[Cell],
@@ -234,12 +244,15 @@ class NeutralTexts:
         prefixed: dict[tuple[str, int], FixedText],
     ) -> CollateralOfTexts:
         """Return Σ |a − b| of each cell and Σ b over some texts' positions, for each dictionary."""
-        rows = torch.cat([self.text(place).measured for place in places])
+        rows = torch.cat([self._read_by_latents(self.text(place)) for place in places])
         steered = [cell for cell in cells if cell.arm not in self.run.prefixes]
         everywhere = torch.ones(len(steered), len(rows), dtype=torch.bool, device=rows.device)
-        moved = iter(self.run.intervention(steered).applied(rows[None], everywhere))
+        if self.run.read_place == self.run.place:
+            moved = iter(self.run.intervention(steered).applied(rows[None], everywhere))
+        else:  # what is written above moves nothing that is read below
+            moved = iter(rows.expand(len(steered), *rows.shape))
         states: list[Tensor] = [
-            torch.cat([prefixed[cell.arm, place].measured for place in places])
+            torch.cat([self._read_by_latents(prefixed[cell.arm, place]) for place in places])
             if cell.arm in self.run.prefixes
             else next(moved)
             for cell in cells

@@ -51,6 +51,11 @@ class SteeringRun:
         """Where the residual stream is steered."""
         return self.model.place(self.payload["hook"])
 
+    @property
+    def read_place(self) -> HookPlace:
+        """Where the dictionaries' latents are read: elsewhere for transcoders."""
+        return self.model.place(self.payload.get("readHook", self.payload["hook"]))
+
     def tokens_before(self, opening: int, arm: str) -> list[int]:
         """Return BOS and an opening's tokens, after the words where that is what the arm is."""
         bos, *tokens = self.openings[opening]
@@ -58,7 +63,7 @@ class SteeringRun:
 
     def intervention(self, cells: Sequence[Cell]) -> Intervention:
         """Return what each cell does to the residual stream, on the device of the run."""
-        vectors = added_vectors(self.arms, cells, self.model.d_model)
+        vectors = added_vectors(self.arms, cells, self.model.width(self.payload["hook"]))
         ablation = self.clamped.of([cell.arm for cell in cells]) if self.clamped else None
         return Intervention(vectors, ablation).to(self.context.device)
 
@@ -98,7 +103,7 @@ def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:
     Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, and what ``encode`` refuses.
     """
     model = context.model(payload["model"])
-    arms = build_arms(payload, context, model.d_model)
+    arms = build_arms(payload, context, model.width(payload["hook"]))
     prefixes = _prefixes(payload, model)
     if not arms.vectors and "none" not in payload["arms"] and not prefixes:
         raise TerminalFailure(

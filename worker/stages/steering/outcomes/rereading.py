@@ -92,7 +92,7 @@ def _read_opening(
         run.model.causal,
         run.openings[rows[0].opening],
         distinct,
-        [*{run.place: None, probe_place: None}],
+        [*{run.read_place: None, probe_place: None}],
         run.model.pad_token,
         run.context.device,
     )
@@ -122,7 +122,7 @@ def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float6
         return None
     dictionary = run.context.dictionary(run.payload["coarse"]["dictionary"])
     reader = LatentReader.of(dictionary, anchors[:1]).to(run.context.device)
-    states = reading.states[run.place]
+    states = reading.states[run.read_place]
     tokens = reader.activations(states)[:, 0].double().cpu().numpy()
     starts = np.cumsum([0, *reading.lengths[:-1]])
     sums = np.add.reduceat(tokens, starts) if reading.lengths else np.zeros(0)
@@ -170,14 +170,15 @@ def _drawn(texts: list[str]) -> list[str]:
 
 
 def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.float64]:
-    """Return the mean residual over each prompt's tokens without BOS, [prompts, d_model]."""
+    """Return the mean stream over each prompt's tokens without BOS, [prompts, width]."""
     tokens = tokens_of(run.payload, run.model, texts)
-    means = np.zeros((len(texts), run.model.d_model))
+    width = run.model.width(hook)
+    means = np.zeros((len(texts), width))
     done = 0
     for batch in plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX):
         run.context.progress("FittingProbe", done, len(texts), "prompts")
         padded = pad([tokens[i] for i in batch], run.model.pad_token, "right", run.model.device)
-        residual = residual_at_hook(run.model.bridge, hook, padded, run.model.d_model)
+        residual = residual_at_hook(run.model.bridge, hook, padded, width)
         for i, row in zip(batch, rows_without_bos(residual, padded), strict=True):
             means[i] = row.double().mean(dim=0).cpu().numpy()
         done += len(batch)
