@@ -18,8 +18,8 @@ from tests.mutation.recording import Record, Trial
 from tests.mutation.trials import Cold, Readers, Sources, Trials, covering_tests
 from tests.mutation.warm import COLD, Warm, with_collected
 
-WARM_SECONDS_MIN = 10.0
-"""Processor time that a child may take on top; it imports nothing."""
+WARM_SECONDS_MIN, COLD_SECONDS_MIN = 10.0, 30.0
+"""Processor time that a child may take on top; a cold one imports everything."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class Round:
         judged = self._warm(pairs) if warm else set()
         rest = [pair for pair in pairs if pair[0].key not in judged]
         with closing(Children(self.scratch)) as children:
-            cold = Cold(self.sources).attempt
-            trials = Trials(self.sources, children, self.processes, cold, earlier=self._earlier())
+            trials = Trials(
+                *(self.sources, children, self.processes, Cold(self.sources).attempt),
+                *(COLD_SECONDS_MIN, self._earlier()),
+            )
             return self._run(trials, rest, set())
 
     def _earlier(self) -> list[Trial]:
@@ -71,7 +73,10 @@ class Round:
         possible = [pair for pair in pairs if warm.can_try(pair[0])]
         self.say(f"{len(possible)} of {len(pairs)} mutants warm, {len(warm.session.items)} tests")
         with closing(Children(judged.parent)) as children:
-            trials = Trials(self.sources, children, self.processes, warm.attempt, WARM_SECONDS_MIN)
+            trials = Trials(
+                *(self.sources, children, self.processes, warm.attempt),
+                *(WARM_SECONDS_MIN, self._earlier()),
+            )
             left = self._run(trials, possible, {COLD})
         judged.write_text("\n".join({mutant.key for mutant, _ in possible} - left))
 

@@ -95,7 +95,7 @@ def test_a_constant_of_the_module_is_tried_where_it_is_named(tried):
 
 
 def test_a_mutant_that_does_not_come_to_an_end_is_killed_by_its_time(tried, monkeypatch):
-    monkeypatch.setattr("tests.mutation.trials.SECONDS_MIN", 1.0)
+    monkeypatch.setattr("tests.mutation.rounds.COLD_SECONDS_MIN", 1.0)
     monkeypatch.setattr("tests.mutation.rounds.WARM_SECONDS_MIN", 1.0)
     assert tried("counted")["constant: 1 → 2"].outcome == "timeout"
 
@@ -120,7 +120,7 @@ def test_what_killed_another_mutant_of_the_file_runs_first():
             ("toy.py counted", "d"), ("toy.py clamped", "c"), ("other.py clamped", "b"),
         ]
     ]  # fmt: skip
-    trials = Trials(None, None, 1, None, earlier=earlier)
+    trials = Trials(None, None, 1, None, 1.0, earlier)
     assert [test.name for test in trials._likely_first(toy[0], tests)] == ["c", "d", "a", "b"]
 
 

@@ -27,8 +27,8 @@ HANDFUL_SECONDS = (3.0, 30.0, 300.0)
 FILES_AT_FIRST = 4
 LIKELY_MAX = 12
 """So many of the tests that killed others of a file come before the quick ones."""
-SECONDS_MIN, TIMES = 30.0, 5.0
-"""A child may take so many times the traced seconds of its tests, and the imports on top."""
+TIMES = 5.0
+"""A child may take so many times the traced seconds of its tests, and something on top."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Trials:
         children: Children,
         processes: int,
         attempt: Attempt,
-        seconds_min: float = SECONDS_MIN,
+        seconds_min: float,
         earlier: Iterable[Trial] = (),
     ) -> None:
         self.sources = sources
