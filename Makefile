@@ -7,7 +7,7 @@
 # make mutation  tries small wrong changes of the code against the tests of their lines (hours; a second
 #               call goes on where the first stopped), then writes the score into docs/reliability.md
 # make check  lint, types, layers and the fast tests: for daily use
-# make science  runs the four full studies (about an hour; a second call goes on where the first
+# make science  runs the four full studies (hours; a second call goes on where the first
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
 # make test-processors  the tests of what is computed, with the processor's wide instructions on, limited
 #               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)

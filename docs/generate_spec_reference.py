@@ -100,7 +100,8 @@ def _section(level: int, title: str, facts: FieldFacts) -> Iterator[str]:
     yield "| field | type | default | bounds | unit | meaning |"
     yield "|---|---|---|---|---|---|"
     for field in facts.fields:
-        type_ = f"[{field.part}](#{field.part.lower()})" if field.part else field.type
+        link = f"[{field.part}](#{field.part.lower()})"
+        type_ = field.type.replace("object", link) if field.part else field.type
         cells = (f"`{field.name}`", type_, field.default, field.bounds, field.unit, field.meaning)
         yield "| " + " | ".join(map(_cell, cells)) + " |"
     yield ""
