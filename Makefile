@@ -1,7 +1,7 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make planted  sets everything up, runs a planted world, in which the answer is known: GO, Supported
-# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`) and the
-#               long ones with real kills (`make chaos-test`)
+# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`), those in a
+#               browser (`make test-page`) and the long ones with real kills (`make chaos-test`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make mutation  tries small wrong changes of the code against the tests of their lines (hours; a second
