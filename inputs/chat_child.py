@@ -65,6 +65,11 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         render = _compiled(request["template"])
     except jinja2.TemplateSyntaxError as error:
         return {"error": "syntax", "message": f"line {error.lineno}: {error.message}"}
+    except (
+        SyntaxError,
+        ValueError,
+    ) as error:  # too deeply nested, or a number too long, for Python
+        return {"error": "syntax", "message": str(error)}
     rendered, total = [], 0
     system = [{"role": "system", "content": request["system"]}] if request["system"] else []
     for text in request["texts"]:

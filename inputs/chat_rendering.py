@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from loopscope.specs.json_values import JsonObject
+from loopscope.specs.legible import is_encodable
 from loopscope.specs.payloads.capture import ChatWork
 
 CHILD = Path(__file__).with_name("chat_child.py")
@@ -62,6 +63,11 @@ def render(
     if sample.count(MARK) != 1:
         found = "leaves the text out" if MARK not in sample else "repeats or changes the text"
         raise ChatRefused(f"the chat template {found}; use another template")
+    if any("\0" in one or not is_encodable(one) for one in rendered):
+        raise ChatRefused(
+            "the chat template writes a character that is no text (U+0000 or half a pair); use "
+            "another template"
+        )
     system = chat.get("system")
     if system is not None and system.strip() not in sample:
         raise ChatRefused(

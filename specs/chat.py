@@ -99,7 +99,11 @@ def _one_kind(value: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        what = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
+        what = (
+            "unknown field"
+            if first["type"] == "extra_forbidden"
+            else first["msg"].removeprefix("Value error, ")
+        )
         raise ValueError(f"{where + ': ' if where else ''}{what}; expected {listed}") from None
 
 

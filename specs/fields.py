@@ -267,7 +267,8 @@ class Texts(Spec):
         if self.format is not None and self.file is None:
             raise ValueError("format belongs to file only")
         if not self.texts:
-            where = f"{self.file} is empty" if self.file else "neither file nor texts is given"
+            none = f"none of {', '.join(SOURCE_FIELDS)} is given"
+            where = f"{self.file} is empty" if self.file else none
             raise ValueError(f"expected at least one text, but {where}")
         return self
 

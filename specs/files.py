@@ -33,6 +33,8 @@ class RootedFiles:
                 f"{file} lies outside {self.root}; move it there, or widen the root with --root"
             )
         try:
+            if path.exists() and not path.is_file():
+                raise ValueError(f"{_short(file)} is no file (a folder, a pipe or a device)")
             if not path.is_file():
                 raise ValueError(
                     f"no such file: {file} (looked in {self.base}){_neighbour(file, path)}"
@@ -61,7 +63,7 @@ class RootedFiles:
     def _resolved(self, path: str) -> Path:
         try:
             return (self.base / Path(path).expanduser()).resolve()
-        except RuntimeError as error:  # links in a circle, or ~ with an unknown user
+        except (RuntimeError, ValueError) as error:  # links in a circle, ~ of nobody, U+0000
             raise ValueError(f"{_short(path)} leads nowhere: {error}") from None
 
 
@@ -92,4 +94,7 @@ def _neighbour(written: str, found: Path) -> str:
 
 
 def _short(path: str) -> str:
+    """Return a path as a message shows it; the empty one can be seen."""
+    if not path:
+        return "''"
     return path if len(path) <= 80 else f"{path[:80]}… ({len(path)} characters)"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 NAME_CHARACTERS_MAX = 100
 """So much of a name is compared; that takes time for each name that is known."""
+NAMES_SHOWN = 50
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -21,4 +22,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: a suggestion, or what is known."""
     names = list(known)
     close = closest(name, names)
-    return f"; did you mean {close!r}?" if close else f"; known: {', '.join(names)}"
+    if close:
+        return f"; did you mean {close!r}?"
+    more = len(names) - NAMES_SHOWN
+    known_names = ", ".join(one[:NAME_CHARACTERS_MAX] for one in names[:NAMES_SHOWN])
+    return f"; known: {known_names}{f' and {more:,} others' if more > 0 else ''}"

@@ -66,7 +66,7 @@ def main() -> None:
     try:
         answer: dict[str, object] = {"texts": listed(request)}
     except (TerminalFailure, TransientFailure) as failure:
-        answer = {"error": f"{failure.reason}: {failure}"}
+        answer = {"error": str(failure)}
     with answers:
         json.dump(answer, answers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ from loopscope.views.present import present, present_jobs
 from loopscope.views.stages import by_owner
 
 EVENTS_POLL_SECONDS = 0.5
+_OTHER_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""Line ends to YAML, or forbidden there. What is printed as JSON is applied as YAML."""
 Select = Callable[[Connection], list[ObjectRecord]]
 Words = Annotated[
     list[str],
@@ -156,7 +159,8 @@ def _print_documents(records: list[ObjectRecord], output: str | None, *, single:
         object_document(records[0]) if one else list_document(records)
     )
     if output == "json":
-        print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        print(_OTHER_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
     elif output == "yaml":
         import yaml  # late: a table must come quickly
 

@@ -28,8 +28,10 @@ READING_FIELDS = (*NAMING_FIELDS, "format", *OPTIONS, "counted")
 def source_of(given: Mapping[str, Any]) -> TextSource | None:
     """Return the source that a set of texts asks for; None where its fields ask for none.
 
-    A format that no source has is refused by the field itself; until then it counts as none.
+    None as well for a format that no source has: the field itself refuses it.
     """
+    if given.get("format") not in [source.format for source in TEXT_SOURCES]:
+        return None
     asked = [s for s in TEXT_SOURCES if isinstance(given.get(s.field), s.written_as)]
     same = [s for s in asked if s.format == given.get("format")]
     return next(iter([*same, *asked]), None)

@@ -36,7 +36,8 @@ def _is_list_of_texts(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    """Whether a spec takes this as a whole number: 3, and 3.0 as well."""
+    return type(value) in (int, float) and value >= 0 and value == value // 1
 
 
 def with_texts(data: dict[str, Any], source: TextSource, files: TextFiles) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def with_texts(data: dict[str, Any], source: TextSource, files: TextFiles) -> di
     kept = len(taken.texts)
     sample = data.get("sample")
     if sample is not None:
-        taken = sampled(taken, sample["size"], sample.get("seed", 0), normalised)
+        seed = int(sample.get("seed", 0))
+        taken = sampled(taken, int(sample["size"]), seed, normalised)
     given = {**data, "texts": taken.texts}
     if found.read is not None or sample is not None:
         given["counted"] = {

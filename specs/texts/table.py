@@ -57,7 +57,13 @@ def rows_of(
 
 def unknown_column(name: str, column: str, known: Sequence[str]) -> NoReturn:
     """Raise ValueError for a column that a table does not have."""
-    raise ValueError(f"{name} has no column {column!r}{did_you_mean(column, known)}")
+    names = did_you_mean(column, known) if known else ": it has none at all"
+    raise ValueError(f"{name} has no column {column!r}{names}")
+
+
+def twice_a_column(name: str, column: str, times: int) -> NoReturn:
+    """Raise ValueError for a name that several columns of a table have."""
+    raise ValueError(f"{name} has {times} columns {column!r}; rename all but one")
 
 
 def refuse_row(name: str, row: int, column: str | None, what: str) -> NoReturn:
@@ -83,7 +89,8 @@ def _matching(columns: Columns, where: Mapping[str, Any], rows: int, name: str) 
         values = columns[column]
         left = [row for row in chosen if _comparable(values[row]) in keys]
         if not left:
-            words = " or ".join(repr(value) for value in wanted)
+            words = " or ".join(repr(value)[:60] for value in wanted[:VALUES_SHOWN])
+            words += " or …" if len(wanted) > VALUES_SHOWN else ""
             of_rest = "" if len(chosen) == rows else " among the rows that are left"
             found = _found(values[row] for row in chosen)
             raise ValueError(f"no row of {name} has {column} {words}{of_rest}; found {found}")
@@ -96,7 +103,7 @@ def _comparable(value: object) -> tuple[str, object]:
     if isinstance(value, bool):
         return ("word", str(value).lower())
     if isinstance(value, int | float):
-        return ("word", f"{value:g}" if isinstance(value, float) else str(value))
+        return ("word", repr(value).removesuffix(".0"))
     return ("word", value) if isinstance(value, str) else ("nothing", None)
 
 
@@ -114,6 +121,10 @@ def _text(value: object, name: str, row: int, column: str) -> str:
         refuse_row(name, row, column, f"expected text, found {str(value)[:60]}")
     if not value.strip():
         refuse_row(name, row, column, "a blank text; leave the row out")
+    return _as_text(value, name, row, column)
+
+
+def _as_text(value: str, name: str, row: int, column: str) -> str:
     if "\0" in value or not is_encodable(value):
         refuse_row(name, row, column, "a character that is no text (U+0000 or half a pair)")
     return value
@@ -122,4 +133,4 @@ def _text(value: object, name: str, row: int, column: str) -> str:
 def _label(value: object, name: str, row: int, column: str) -> str:
     if value is None or value == "":
         refuse_row(name, row, column, "no label of groups")
-    return str(value)
+    return _as_text(str(value), name, row, column)

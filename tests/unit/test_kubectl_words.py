@@ -217,6 +217,20 @@ def test_what_get_prints_can_be_applied_and_changes_nothing(
     assert printed(loopscope, "exp", "-o", "json") == before
 
 
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_characters_that_yaml_takes_for_line_ends_come_back_as_they_were(
+    loopscope, experiment, typed_in, form
+):
+    odd = [f"{number} a{sign} b" for number, sign in enumerate("\x7f\x85\x9f\u2028\u2029\ufffe")]
+    target = {"target": {"texts": odd}}
+    loopscope("apply", "-f", experiment(lambda spec: spec["prompts"].update(target)))
+    before = json.loads(printed(loopscope, "exp", "x", "-o", "json"))
+    assert before["spec"]["prompts"]["target"]["texts"] == odd
+    typed_in(printed(loopscope, "exp", "x", "-o", form))
+    assert loopscope("apply", "-f", "-")[:2] == (0, "experiment/x unchanged\n")
+    assert json.loads(printed(loopscope, "exp", "x", "-o", "json")) == before
+
+
 def test_an_edit_of_what_get_printed_is_applied(loopscope, experiment, typed_in):
     loopscope("apply", "-f", experiment())
     document = json.loads(printed(loopscope, "exp", "x", "-o", "json"))

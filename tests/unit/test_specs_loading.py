@@ -80,11 +80,11 @@ def test_a_good_file_loads_with_its_defaults(load):
 
 
 def test_a_wrong_value_is_shown_with_line_column_field_and_what_was_found(problem, tmp_path):
-    text = document(hook="blocks.2.hook_mlp_out")
+    text = document(hook="blocks.2.hook_mlp_mid")
     found = problem(text)
     line = next(n for n, row in enumerate(text.split("\n"), 1) if "hook:" in row)
     assert (found.line, found.column, found.field) == (line, 3, "spec.hook")
-    assert "hook_mlp_out" in found.message
+    assert "hook_mlp_mid" in found.message
     assert str(found).startswith(f"{tmp_path}/x.yaml:{line}:3: spec.hook: ")
 
 
@@ -324,7 +324,7 @@ def test_file_and_texts_together_are_refused(problem, texts):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (with_prompts(target=()), "neither file nor texts"),
+        (with_prompts(target=()), "none of file, templates, texts is given"),
         (with_prompts(target=("a", " ")), "text 2 is blank"),
         (with_prompts(target=("a", "b", "A ")), "texts 1 and 3"),
         (with_prompts(target=("a", "b"), neutral=(" B", "c")), "in both sets"),

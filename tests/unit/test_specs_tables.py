@@ -236,3 +236,93 @@ def test_templates_that_mean_nothing_are_refused(refusal, given, words):
 
 def test_words_may_come_from_a_table_as_well(read):
     assert read(ROWS, model=Texts, format="csv", column="country").texts == ("France", "Italy")
+
+
+CLOSE = [{"text": f"Place {n}", "n": n} for n in (0.1234567, 0.1234568, 1234567.0, 1234568.0)]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_numbers_that_differ_in_the_seventh_digit_are_two(read, form):
+    assert read(CLOSE, format=form, where={"n": 0.1234568}).texts == ("Place 0.1234568",)
+    if form not in ("csv", "tsv"):  # there 1234567.0 is a text
+        assert read(CLOSE, format=form, where={"n": 1234567}).texts == ("Place 1234567.0",)
+
+
+@pytest.fixture
+def parquet_file(tmp_path):
+    """Write a table of these columns, by name or in pairs."""
+
+    def parquet_file(*columns, **named):
+        names, arrays = zip(*(columns or named.items()), strict=True)
+        table = pyarrow.Table.from_arrays([pyarrow.array(one) for one in arrays], names)
+        pyarrow.parquet.write_table(table, tmp_path / "t.data", compression="zstd")
+        return {"file": "t.data", "format": "parquet", "column": "text"}
+
+    return parquet_file
+
+
+def test_a_narrow_number_of_a_parquet_file_is_what_is_written_in_the_spec(read, parquet_file):
+    given = parquet_file(text=["a", "b"], n=pyarrow.array([0.1, 0.2], pyarrow.float32()))
+    assert read(**given, where={"n": 0.1}).texts == ("a",)
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(refusal, parquet_file):
+    given = parquet_file(("text", ["a"]), ("text", ["b"]))
+    assert "t.data has 2 columns 'text'; rename all but one" in refusal(**given)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (pyarrow.array([2**62], pyarrow.timestamp("ms")), "t.data, column label cannot be read"),
+        (
+            pyarrow.array([b"\xff"]).view(pyarrow.string()),
+            "t.data, column label cannot be read: 'utf-8'",
+        ),
+        ([["a"]], "t.data, column label: expected texts, numbers, or true and false; found list"),
+        (
+            pyarrow.array([b"ab"], pyarrow.binary(2)),
+            "t.data, column label: expected texts, numbers",
+        ),
+    ],
+)
+def test_values_of_a_parquet_file_that_are_no_labels_are_refused(
+    refusal, parquet_file, values, words
+):
+    given = parquet_file(text=["a"], label=values)
+    assert words in refusal(**given, groups={"column": "label"})
+
+
+def test_a_text_that_a_parquet_file_repeats_counts_each_time(refusal, parquet_file):
+    rows = 300_000
+    once = pyarrow.DictionaryArray.from_arrays([0] * rows, ["x" * 1_000_000])
+    given = parquet_file(text=once)
+    message = refusal(**given)
+    assert "text hold 10,000,000,000 bytes, expected at most 268,435,456" in message
+
+
+def test_a_label_is_text_as_well(refusal):
+    lines = '{"text": "a", "kind": "b"}\n{"text": "c", "kind": "\\ud800"}\n'
+    message = refusal(lines, format="jsonl", groups={"column": "kind"})
+    assert "t.data, row 2, column kind: a character that is no text" in message
+
+
+def test_of_a_table_with_very_many_columns_some_are_named(refusal):
+    header = ",".join(f"c{place}" for place in range(2000))
+    assert refusal(header, format="csv").endswith("c49 and 1,950 others")
+    assert refusal("\n", format="csv").endswith("no column 'text': it has none at all")
+
+
+def test_a_format_that_is_not_known_is_refused_as_such(refusal):
+    assert "'csv'" in refusal(as_csv(ROWS), format="CSV")
+    assert "'csv'" in refusal(as_csv(ROWS), format="xlsx")
+
+
+def test_a_size_that_is_written_with_a_point_is_a_number_of_texts(read):
+    assert len(read(ROWS, format="csv", sample={"size": 2.0, "seed": 1.0}).texts) == 2
+
+
+def test_what_is_no_file_is_refused_by_its_name(refusal, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert "folder is no file" in refusal(file="folder")
+    assert "leads nowhere" in refusal(file="a\0b")
