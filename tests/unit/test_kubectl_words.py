@@ -316,7 +316,7 @@ def test_a_list_that_is_none_is_refused_with_its_line(loopscope, typed_in):
 def test_a_mistake_in_an_item_of_a_list_is_told_at_its_own_line(loopscope, experiment):
     path = experiment()
     item = yaml.safe_load(path.read_text())
-    item["spec"]["hook"] = "blocks.1.hook_mlp_out"
+    item["spec"]["hook"] = "blocks.1.attn.hook_q"
     listing = {"apiVersion": "loopscope.dev/v1alpha1", "kind": "List", "items": [item]}
     path.write_text(yaml.safe_dump(listing, sort_keys=False))
     code, _, err = loopscope("apply", "-f", path)

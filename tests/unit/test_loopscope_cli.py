@@ -32,7 +32,10 @@ def test_a_dry_run_stores_nothing(loopscope, experiment, tmp_path):
 
 BAD = {
     "unknown field": (lambda s: s.update(slection={}), "spec.slection"),
-    "wrong hook": (lambda s: s.update(hook="blocks.1.hook_mlp_out"), "spec.hook"),
+    "wrong hook": (lambda s: s.update(hook="blocks.1.attn.hook_q"), "spec.hook"),
+    "dictionaries of another place": (
+        lambda s: s.update(hook="blocks.1.hook_mlp_out"), "spec.dictionaries.coarse.path"
+    ),
     "hook beyond the model": (lambda s: s.update(hook="blocks.2.hook_resid_post"), "spec.hook"),
     "missing prompt file": (
         lambda s: s["prompts"].update(target={"file": "nowhere.txt"}), "spec.prompts.target"

@@ -180,11 +180,13 @@ def test_an_aggregation_over_tokens_needs_all_tokens(aggregation):
 
 @pytest.mark.parametrize(
     "hook",
-    ["blocks.1.hook_mlp_out", "blocks.-1.hook_resid_pre", "blocks.01.hook_resid_pre",
-     "blocks.1.hook_resid_mid", "xblocks.1.hook_resid_pre", "blocks.1.hook_resid_pre\n"],
+    ["blocks.1.attn.hook_q", "blocks.1.attn.hook_pattern", "blocks.1.ln1.hook_normalized",
+     "blocks.1.hook_z", "blocks.1.attn.z", "blocks.1.mlp_out", "hook_embed",
+     "blocks.-1.hook_resid_pre", "blocks.01.hook_resid_pre", "xblocks.1.hook_resid_pre",
+     "blocks.1.hook_resid_pre\n"],
 )  # fmt: skip
-def test_only_the_residual_stream_can_be_hooked(hook):
-    with pytest.raises(ValidationError):
+def test_what_is_no_place_that_can_be_steered_cannot_be_hooked(hook):
+    with pytest.raises(ValidationError, match="hook"):
         experiment_spec(hook=hook)
 
 
