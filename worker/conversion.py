@@ -100,12 +100,13 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
     reached = _percent_file(folder).write_text
     reached(str(LIBRARIES_LOADED))
     _read_headers_once()
-    named = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(str(gguf.parent), **named)
+    parent, named = str(gguf.parent), {"gguf_file": gguf.name, "local_files_only": True}
+    config = AutoConfig.from_pretrained(parent, trust_remote_code=False, **named)
     reached(str(HEADER_READ))
     model, report = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent),
+        parent,
         config=config,
+        trust_remote_code=False,
         dtype=getattr(torch, dtype),
         quantization_config=GgufConfig(dequantize=True),
         output_loading_info=True,
@@ -120,7 +121,7 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
     model.save_pretrained(folder)
     del model
     reached(str(WEIGHTS_WRITTEN))
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **named)
+    tokenizer = AutoTokenizer.from_pretrained(parent, trust_remote_code=False, **named)
     tokenizer.save_pretrained(folder)
     reached(str(TOKENIZER_WRITTEN))
 
