@@ -9,8 +9,8 @@ from loopscope.numerics.model.batching import pad
 from loopscope.numerics.model.capture import check_residual, residuals_at_hooks
 from loopscope.numerics.model.hooks import HookPlace, steered
 from loopscope.numerics.steering.fixed_text import carried_on, read_text
-from loopscope.numerics.steering.generation import steered_states
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.passes import steered_states
 from loopscope.numerics.steering.reading import streams_of
 from loopscope.specs.hooks import STREAMS, Hook
 from loopscope.state.failures import TerminalFailure
