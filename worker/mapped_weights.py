@@ -33,9 +33,11 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class MappedFile:
-    """A file with its tensors, which lie in the file's pages.
+    """A file with its tensors, which lie in the file's pages, but for misplaced ones.
 
-    One that ``is_lasting`` can be mapped again; another one vanishes with the process.
+    A tensor that does not begin at a multiple of its item's size is a copy: not every writer
+    pads its header. One file that ``is_lasting`` can be mapped again; another one vanishes with
+    the process.
     """
 
     tensors: dict[str, Tensor]
@@ -80,7 +82,10 @@ def _view(mapped: mmap.mmap, name: str, entry: Mapping[str, object], start: int)
         return torch.empty(shape, dtype=dtype)
     place = start + int(offsets[0])
     if place % dtype.itemsize:
-        raise HeaderError(f"tensor {name[:80]!r} does not begin at a multiple of its item's size")
+        content = torch.frombuffer(
+            mapped, dtype=torch.uint8, count=prod(shape) * dtype.itemsize, offset=place
+        )
+        return content.clone().view(dtype).reshape(shape)
     flat = torch.frombuffer(mapped, dtype=dtype, count=prod(shape), offset=place)
     return flat.reshape(shape)
 

@@ -44,6 +44,25 @@ def test_a_mapped_file_holds_what_was_saved_before_and_after_it_is_given_back(tm
     assert not file.holds(saved["a"])
 
 
+@pytest.mark.parametrize("too_many", range(8))
+def test_tensors_that_stand_anywhere_in_a_file_are_read_as_they_are(tmp_path, too_many):
+    saved = {"a": torch.randn(3).half(), "b": torch.randn(2, 5), "c": torch.randn(4).double()}
+    end, entries, content = 0, {}, b""
+    for name, dtype in (("a", "F16"), ("b", "F32"), ("c", "F64")):
+        begin, end = end, end + saved[name].nbytes
+        shape = list(saved[name].shape)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        content += saved[name].numpy().tobytes()
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8 + too_many)
+    (tmp_path / "x").write_bytes(len(header).to_bytes(8, "little") + header + content)
+    file = MappedFile.open(tmp_path / "x")
+    for _ in range(2):
+        assert all(torch.equal(file.tensors[name], tensor) for name, tensor in saved.items())
+        file.release()
+    assert file.holds(file.tensors["a"]) == (too_many % 2 == 0)
+
+
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"no header at all, but long enough for one")
     with pytest.raises(HeaderError):
