@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from dataclasses import replace
 from functools import partial
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from loopscope.specs import actions
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds.capture import CaptureSpec
+from loopscope.specs.payloads.capture import CapturePayload
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
@@ -30,6 +32,10 @@ from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, con
 
 KEY = Key("Capture", "default", "c")
 BASE = capture_payload(model={"identity": "one"}, calibrationText=NEUTRAL[:2])
+EVERY_TURN = "{% for turn in messages %}{{ turn['content'] }} {% endfor %}"
+CHAT = {"template": EVERY_TURN, "addGenerationPrompt": True}
+FULL = {**BASE, "chat": CHAT, "writeHook": "blocks.1.hook_mlp_out"}
+"""All fields of a payload, also those that stand in some only."""
 
 a_text = st.sampled_from([*TARGET, *NEUTRAL, "a garden in summer"])
 
@@ -63,6 +69,15 @@ OTHER_VALUES = {
     "maxTokens": st.sampled_from([3, 7, 64]),
     "prompts": other_prompts(),
     "calibrationText": st.lists(a_text, min_size=1, max_size=3),
+    "writeHook": st.sampled_from(["blocks.1.hook_attn_out", "blocks.1.hook_resid_post"]),
+    "chat": st.sampled_from(
+        [
+            {**CHAT, "system": "the quiet city"},
+            {**CHAT, "assistantPrefix": "in summer"},
+            {**CHAT, "template": EVERY_TURN + "{% if add_generation_prompt %}wine{% endif %}"},
+            {**CHAT, "addGenerationPrompt": False},
+        ]
+    ),
 }
 """Other values of each field of a capture's payload."""
 
@@ -89,8 +104,9 @@ def run(rope_model, learned_position_model, tmp_path_factory):
 @settings(max_examples=40)
 def test_a_companion_gets_what_it_would_have_made_or_nothing(run, tmp_path_factory, data):
     field = data.draw(st.sampled_from(sorted(OTHER_VALUES)), "field")
-    other = {**BASE, field: data.draw(OTHER_VALUES[field], "value")}
-    pair = [BASE, other] if data.draw(st.booleans(), "in this order") else [other, BASE]
+    base = data.draw(st.sampled_from([BASE, FULL]), "base")
+    other = {**base, field: data.draw(OTHER_VALUES[field], "value")}
+    pair = [base, other] if data.draw(st.booleans(), "in this order") else [other, base]
     state = new_state(tmp_path_factory.mktemp("companions") / "state")
     with state.database.write() as connection:
         ids = [
@@ -114,7 +130,10 @@ def test_a_companion_gets_what_it_would_have_made_or_nothing(run, tmp_path_facto
 
 def test_the_property_changes_every_field_that_a_payload_can_hold(tmp_path):
     simulation = Simulation(tmp_path / "state")
-    everything = capture_spec(calibrationText=texts("a", "b"))
+    prompts = capture_spec()["prompts"] | {"chat": {"templateText": EVERY_TURN}}
+    everything = capture_spec(
+        calibrationText=texts("a", "b"), writeHook="blocks.3.hook_mlp_out", prompts=prompts
+    )
     every_field = {field.alias for field in CaptureSpec.model_fields.values()}
     assert everything.keys() == every_field, "all that may be written is"
     simulation.apply(everything, "c", "Capture")
@@ -126,7 +145,8 @@ def test_the_property_changes_every_field_that_a_payload_can_hold(tmp_path):
     )
     snapshot = Snapshot(record, 0.0, inputs={reference.digest: known})
     payload = reconciler.desired(snapshot).action.payload
-    assert payload.keys() == OTHER_VALUES.keys()
+    assert payload.keys() == OTHER_VALUES.keys() == get_type_hints(CapturePayload).keys()
+    assert payload.keys() == FULL.keys()
 
 
 def companions_of(state, payload, other, kind):
