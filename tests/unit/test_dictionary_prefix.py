@@ -62,6 +62,15 @@ def test_a_prefix_reads_as_the_whole_dictionary_does(tmp_path, memo, architectur
     assert torch.equal(found.w_dec, load_dictionary(whole.ref).w_dec[:10])
 
 
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [("3", "found the text '3'; remove quotes"), (True, "a number, found true")],
+)
+def test_a_prefix_that_is_no_number_is_refused(prefix, words):
+    with pytest.raises(ValueError, match=words):
+        Dictionary.model_validate({"path": "m", "prefix": prefix})
+
+
 def test_two_prefixes_are_two_dictionaries(tmp_path, memo):
     path = matryoshka(tmp_path / "m")
     named = [{"path": path}, {"path": path, "prefix": 5}, {"path": path, "prefix": 6}]
