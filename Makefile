@@ -1,13 +1,13 @@
 # make demo   sets everything up, runs the France experiment, prints the result and the report
 # make planted  sets everything up, runs a planted world, in which the answer is known: GO, Supported
-# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`) and the
-#               long ones with real kills (`make chaos-test`)
+# make test   sets everything up, runs lint and all tests but the tutorial (`make tutorial`), those in a
+#               browser (`make test-page`) and the long ones with real kills (`make chaos-test`)
 # make fuzz   feeds hostile bytes to everything that reads files or words (FUZZ_INPUTS=100000)
 # make soak   plays SEEDS simulated seeds in parallel and prints totals; make mutants proves the net
 # make mutation  tries small wrong changes of the code against the tests of their lines (hours; a second
 #               call goes on where the first stopped), then writes the score into docs/reliability.md
 # make check  lint, types, layers and the fast tests: for daily use
-# make science  runs the four full studies (about an hour; a second call goes on where the first
+# make science  runs the four full studies (hours; a second call goes on where the first
 #               stopped), then counts in simulated worlds how often intervals, gate and mapping are right
 # make test-processors  the tests of what is computed, with the processor's wide instructions on, limited
 #               to AVX2, and off (the acceptance test three times: 7 to 11 minutes of processor time each)

@@ -69,6 +69,9 @@ Checks that reach across fields, all made before anything is stored:
 - No word of `lexicon` occurs in an opening, in `neutralText`, in `placeboPrompt` or, in an
   Experiment, in more than 1 % of the neutral prompts; no word counts as lexicon and as `siblings`.
   Without `neutralText` at least 8 packaged texts hold none. `placeboPrompt` needs `systemPrompt`.
+- `writeHook` lies above `hook` and excludes `method: clamp`; with it both dictionaries are
+  transcoders that write there, without it neither is one. `prefix` is below the number of latents,
+  which may not compete (TopK). Pickled weights need `convert: sealed`, and no others take it.
 - Each condition of an Experiment has at least 5 prompts, unless `selection.maxQ` is 1.
 - A `matrix` has at most 6 axes and 256 combinations; every combination is a valid Experiment by
   itself, and no two would get the same name. A field belongs to one axis; texts are set as a whole.
@@ -100,7 +103,8 @@ def _section(level: int, title: str, facts: FieldFacts) -> Iterator[str]:
     yield "| field | type | default | bounds | unit | meaning |"
     yield "|---|---|---|---|---|---|"
     for field in facts.fields:
-        type_ = f"[{field.part}](#{field.part.lower()})" if field.part else field.type
+        link = f"[{field.part}](#{field.part.lower()})"
+        type_ = field.type.replace("object", link) if field.part else field.type
         cells = (f"`{field.name}`", type_, field.default, field.bounds, field.unit, field.meaning)
         yield "| " + " | ".join(map(_cell, cells)) + " |"
     yield ""

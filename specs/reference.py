@@ -188,7 +188,7 @@ def _default(field: FieldSchema) -> str:
     if "default" not in field:  # made by a factory: an empty map
         return "none"
     value = field["default"]
-    if any("$ref" in option for option in _options(field)) and value is not None:
+    if isinstance(value, dict) and any("$ref" in option for option in _options(field)):
         return "its defaults"
     return "none" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
 

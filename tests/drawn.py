@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.model.hooks import HookPlace, steered
 from loopscope.numerics.statistics.sampling import SamplingRule
 from tests.acceptance.independent_steering import choose
 
@@ -19,7 +20,7 @@ def next_logits(
 ) -> np.ndarray:
     """Return the logits after ``tokens``, float64 [vocabulary], of one pass without a cache.
 
-    ``change`` turns the stream [1, tokens, d_model] at ``place`` into the steered one.
+    ``change`` turns the stream [1, tokens, width] at ``place`` into the steered one.
     """
 
     def after(_module, _inputs, output):
@@ -29,14 +30,14 @@ def next_logits(
         return (change(inputs[0]), *inputs[1:])
 
     block = model.causal.blocks[place.block]
-    if place.stream == "resid_post":
-        handle = block.register_forward_hook(after)
-    else:
-        handle = block.register_forward_pre_hook(before)
-    try:
+    with ExitStack() as stack:
+        if place.stream == "resid_post":
+            stack.callback(block.register_forward_hook(after).remove)
+        elif place.stream == "resid_pre":
+            stack.callback(block.register_forward_pre_hook(before).remove)
+        else:  # compared with modules by hand in test_places
+            stack.enter_context(steered(model.causal, place, change))
         logits = model.hf_model(input_ids=torch.tensor([list(tokens)])).logits[0, -1]
-    finally:
-        handle.remove()
     return logits.double().numpy()
 
 

@@ -87,25 +87,26 @@ def load_dictionary(
     else:
         assert layout is not None  # one of the two
         weights = _load_stored(layout, ref, paths)
-    if _in_memory(weights) < CONVERTED_BYTES_MIN:
-        return _built(weights, ref)
     dictionary = _built(weights, ref)  # refused before it is written
+    parts = {name: getattr(dictionary, name) for name in dictionary.required_tensors}
+    in_memory = (_in_memory(tensors, weights.mapped) for tensors in (weights.tensors, parts))
+    if max(in_memory) < CONVERTED_BYTES_MIN:
+        return dictionary
     about = {
         "architecture": weights.architecture,
         "settings": dict(weights.settings),
         "apply_b_dec_to_input": weights.apply_b_dec_to_input,
     }
-    parts = {name: getattr(dictionary, name) for name in dictionary.required_tensors}
     file = convert(folder, parts, about, progress, dictionary.release)
     return _built(replace(weights, tensors=file.tensors, mapped=file), ref)
 
 
-def _in_memory(weights: Weights) -> int:
-    """Return the bytes that the weights take as float32 outside of a file that lasts."""
-    file = weights.mapped if weights.mapped and weights.mapped.is_lasting else None
+def _in_memory(tensors: Mapping[str, Tensor], mapped: MappedFile | None) -> int:
+    """Return the bytes that tensors take as float32 outside of a file that lasts."""
+    file = mapped if mapped and mapped.is_lasting else None
     return sum(
         4 * tensor.numel()
-        for tensor in weights.tensors.values()
+        for tensor in tensors.values()
         if file is None or tensor.dtype != torch.float32 or not file.holds(tensor)
     )
 
@@ -283,7 +284,8 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     except ValueError as error:
         raise TerminalFailure("UnsupportedDictionary", str(error)) from error
     if "prefix" in ref and ref["prefix"] != dictionary.d_sae:
-        dictionary, _ = dictionary.subset(range(ref["prefix"]))
+        dictionary, _ = dictionary.subset(range(ref["prefix"]))  # a copy of these latents
+        release()
     found = (dictionary.d_in, dictionary.d_sae)
     if found != (ref["d_in"], ref["d_sae"]):
         raise TerminalFailure(

@@ -184,10 +184,14 @@ def _state(record: ObjectRecord, desired: Desired, observed: Observed) -> LinkSt
 
 
 def _contents(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return by input what its content is: of an upstream artifact, a model or a dictionary."""
+    """Return by input what its content is: of an upstream artifact, a model or a dictionary.
+
+    Of a shared artifact, which may not be there yet, it is what that is made from.
+    """
     contents = {}
     for name, value in found.items():
-        identity = value.get("contentDigest") or (value.get("ref") or {}).get("identity")
+        resolved = value.get("ref") or {}
+        identity = value.get("contentDigest") or resolved.get("identity") or value.get("digest")
         if identity:
             contents[name] = str(identity)
     return contents

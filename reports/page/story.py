@@ -8,7 +8,7 @@ from typing import Any, TypedDict, cast
 
 from loopscope.reports.page.fairness import budget_caution
 from loopscope.specs.artifacts.gate import Gate, GateControl
-from loopscope.specs.artifacts.mapping import GATE
+from loopscope.specs.artifacts.mapping import GATE, PAIRS
 from loopscope.specs.artifacts.steering import VERDICT
 from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.pipeline import NodeName
@@ -25,6 +25,8 @@ from loopscope.views.numbers import (
 
 COMMON_SHARE = 0.5
 RARE_SHARE = 0.05
+SAME_DIRECTION_COSINE = 1 - 1e-5
+"""Cosine of two rows that differ by the rounding of float32 alone."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ def question(view: ExperimentView) -> str:
     target, neutral = (len(prompts[name]["texts"]) for name in ("target", "neutral"))
     sizes = [view.stage(side).metrics.get("d_sae") for side in ("coarse", "fine")]
     coarse, fine = (f" ({count(size)} latents)" if size else "" for size in sizes)
+    written = f", written at {spec['writeHook']}," if "writeHook" in spec else ""
     asked = (
         f"Which latents of the coarse dictionary{coarse} answer to the {target} target prompts and "
         f"not to the {neutral} neutral ones, and which latents of the fine dictionary{fine} "
-        f"resolve them further, at {spec['hook']} of {spec['model']['name']}?"
+        f"resolve them further, at {spec['hook']}{written} of {spec['model']['name']}?"
     )
     if "steering" in spec:
         asked += " Does steering along both together work better than along one alone?"
@@ -297,6 +300,12 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
             "NO-GO does not mean that the fine dictionary lacks the concept: it means that no "
             "anchor reached the declared number of children."
         )
+    if both := _anchors_in_both(view):
+        found.append(
+            f"{count(both)} of {count(len(gate['anchors']))} anchors have a fine latent with "
+            "cosine 1, as where one dictionary is a part of the other: each counts as a child of "
+            "itself, and what is steered along its children holds it as well."
+        )
     found.append(
         "A correlation over target and neutral prompts together is high for any two latents that "
         "follow the concept; the column within target asks whether they agree among target prompts."
@@ -306,6 +315,12 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
         f"they would on new prompts ({view.confirmation})."
     )
     return found
+
+
+def _anchors_in_both(view: ExperimentView) -> int:
+    """Return how many anchors have the very direction of a fine latent."""
+    pairs = view.stage("mapping").table(PAIRS)
+    return int(pairs["coarse"][pairs["cosine"] >= SAME_DIRECTION_COSINE].nunique())
 
 
 def _steering_cautions(view: ExperimentView) -> list[str]:

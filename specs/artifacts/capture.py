@@ -63,7 +63,11 @@ CAPTURED_PROMPTS = Table(
         Column("text", "text", "the prompt"),
         Column("condition", "text", "`target`, `neutral` or `hard-negative`"),
         Column("n_tokens", "int64", "length without BOS", "tokens"),
-        Column("last_token", "text", "the text of the last token"),
+        Column(
+            "last_token",
+            "text",
+            "the text of the last token whose vector is kept: by default that of all",
+        ),
     ),
 )
 CALIBRATION = Tensors(

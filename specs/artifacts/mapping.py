@@ -37,7 +37,7 @@ PAIRS = Table(
             "p_permutation",
             "float64",
             "one-sided p of the pair, prompts permuted within condition and, with "
-            "`aggregation: last`, the class of the last token; NaN when a latent fires on fewer "
+            "`aggregation: last`, the class of `last_token`; NaN when a latent fires on fewer "
             "than 5 discover prompts or is constant within conditions, or without permutations",
         ),
         Column(

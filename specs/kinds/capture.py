@@ -1,4 +1,4 @@
-"""Capture: residual-stream activations of contrasted prompt sets."""
+"""Capture: activations of contrasted prompt sets at one place in the model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PromptSets(Spec):
 
 
 class CaptureSpec(Spec):
-    """Residual-stream activations of two prompt sets at one hook."""
+    """Activations of the prompt sets at one hook."""
 
     model: Model
     """The language model."""

@@ -19,7 +19,8 @@ class DecompositionSpec(Spec):
     dictionary: Dictionary
     """The sparse autoencoder."""
     aggregation: Aggregation = "last"
-    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all``."""
+    """How a prompt's tokens become one value; ``max`` and ``mean`` need ``positions: all`` (or
+    ``assistant``)."""
     selection: Selection = Selection()
     """Which latents are candidates for the concept."""
     calibration: Expected | None = None

@@ -33,12 +33,16 @@ def build(
     stages: tuple[str, ...] = tuple(KINDS),
     steering: bool = True,
     steering_rules: dict[str, Any] | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> tuple[StateFolder, Key]:
-    """Return a state folder in which ``stages`` are Ready and the rest is under way."""
+    """Return a state folder in which ``stages`` are Ready and the rest is under way.
+
+    ``changes`` replace fields of the experiment's spec.
+    """
     sizes = sizes or Sizes()
     state = open_state(path / "state")
     key = Key("Experiment", "default", "france")
-    spec = experiment_spec(sizes, steering, steering_rules or {})
+    spec = experiment_spec(sizes, steering, steering_rules or {}) | (changes or {})
     with state.database.write() as connection:
         objects.apply(connection, key, spec, now=NOW, annotations={"note": HOSTILE})
     payloads = Payloads(sizes, spec)

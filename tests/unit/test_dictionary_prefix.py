@@ -15,6 +15,7 @@ from loopscope.inputs.errors import InputRefused
 from loopscope.inputs.files import HashMemo
 from loopscope.numerics.dictionaries.sparse import encode
 from loopscope.specs.sources import Dictionary
+from loopscope.worker import dictionaries
 from loopscope.worker.dictionaries import load_dictionary
 from tests.unit.test_controller_admission import dictionary, spec  # noqa: F401 - a fixture
 
@@ -69,6 +70,21 @@ def test_a_prefix_reads_as_the_whole_dictionary_does(tmp_path, memo, architectur
 def test_a_prefix_that_is_no_number_is_refused(prefix, words):
     with pytest.raises(ValueError, match=words):
         Dictionary.model_validate({"path": "m", "prefix": prefix})
+
+
+def test_a_wide_prefix_of_a_mapped_file_lies_in_a_file_of_its_own(tmp_path, memo, monkeypatch):
+    monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(dictionaries, "CONVERTED_BYTES_MIN", 1)
+    path = matryoshka(tmp_path / "m")
+    whole = describe_dictionary({"path": path}, memo=memo)
+    wide = load_dictionary(whole.ref)
+    part = describe_dictionary({"path": path, "prefix": 10}, memo=memo)
+    cache = tmp_path / "cache" / "loopscope" / "dictionaries"
+    for _ in range(2):  # made, and found again
+        found = load_dictionary(part.ref)
+        assert [one.name for one in cache.iterdir() if one.is_dir()] == [part.ref["identity"]]
+        assert torch.equal(found.w_dec, wide.w_dec[:10])
+        assert torch.equal(found.w_enc, wide.w_enc[:, :10])
 
 
 def test_two_prefixes_are_two_dictionaries(tmp_path, memo):

@@ -70,6 +70,12 @@ def test_the_spec_reference_is_what_the_models_generate():
     assert committed == generator().render(), "run: python docs/generate_spec_reference.py"
 
 
+def test_a_field_that_takes_words_or_an_object_names_both_in_the_spec_reference():
+    rows = [line for line in generator().render().splitlines() if line.startswith("| `positions`")]
+    assert rows
+    assert all('`afterTemplate` or [Position](#position) | `"last"`' in row for row in rows)
+
+
 def test_every_field_of_the_spec_has_a_meaning():
     rows = [line for line in generator().render().splitlines() if line.startswith("| `")]
     assert len(rows) > 60

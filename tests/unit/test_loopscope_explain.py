@@ -35,6 +35,12 @@ def test_all_fields_below_are_listed_on_demand(loopscope):
         assert any(line.startswith(f"{field.name} <") for line in listed)
 
 
+def test_a_field_that_takes_a_word_or_an_object_shows_the_word_that_is_its_default(loopscope):
+    _, out, _ = loopscope("explain", "experiment.spec.positions")
+    assert "one of last, all," in out
+    assert 'Default:  "last"' in out
+
+
 @pytest.mark.parametrize("kind", SPEC_BY_KIND)
 def test_every_field_can_be_explained(kind):
     for place, field in kind_facts(kind).below():

@@ -497,6 +497,30 @@ def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypat
     assert "99 dictionaries of random directions" in text
 
 
+def test_the_page_says_where_transcoders_write(tmp_path, page):
+    assert "adds its unit vector at the hook" in page and "residual norm at" not in page
+    changes = {"hook": "blocks.3.mlp.hook_in", "writeHook": "blocks.3.hook_mlp_out"}
+    text = words_of(render_report(ExperimentView.load(*build(tmp_path, changes=changes))))
+    assert "at blocks.3.mlp.hook_in, written at blocks.3.hook_mlp_out, of google" in text
+    assert "adds its unit vector at the write hook" in text
+    assert "Median residual norm at the write hook" in text
+
+
+def test_anchors_that_are_fine_latents_themselves_are_cautioned_against(
+    tmp_path, page, monkeypatch
+):
+    assert "as where one dictionary is a part of the other" not in page
+    mapping = Payloads._mapping
+
+    def of_a_prefix(self, stage, out):
+        self.cosines[self.candidates[0], 5] = 1.0
+        return mapping(self, stage, out)
+
+    monkeypatch.setattr(Payloads, "_mapping", of_a_prefix)
+    text = words_of(render_report(ExperimentView.load(*build(tmp_path))))
+    assert "1 of 3 anchors have a fine latent with cosine 1" in text
+
+
 def test_the_page_names_each_control_and_says_which_decide(page):
     text = words_of(page)
     assert (

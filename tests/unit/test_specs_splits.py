@@ -187,7 +187,10 @@ def test_one_label_is_one_group_in_whichever_set_it_stands():
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({"by": "line", "labels": ["a"]}, "exactly one of by, file, column, labels; found by and labels"),
+        (
+            {"by": "line", "labels": ["a"]},
+            "exactly one of by, file, column, labels; found by and labels",
+        ),
         ({}, "exactly one of by, file, column, labels; found none"),
         ({"labels": ["a"]}, "expected one label of groups for each of 2 texts, found 1"),
     ],

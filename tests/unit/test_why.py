@@ -68,7 +68,7 @@ def test_an_edit_is_named_as_the_cause_of_the_run(why, tmp_path):
     _, last, _ = why(simulation, "exp", "france")
     assert (last["name"], last["state"]) == ("france-mapping", "running")
     assert last["changed"] == ["minCosine: 0.3 -> 0.5"]
-    assert set(last["upstream"]) == {"coarse", "fine", "capture"}
+    assert set(last["upstream"]) == {"coarse", "fine", "capture", "geometry"}
 
 
 def test_an_edit_that_nobody_looked_at_yet_waits_for_the_controller(why, tmp_path):
@@ -136,7 +136,7 @@ def test_the_words_hold_the_whole_chain_and_asking_changes_nothing(loopscope, tm
     before = simulation.rows()
     code, out, _ = loopscope("why", "map", "france")
     assert code == 0 and out.startswith("mapping/france-mapping: ready\n")
-    for word in ("digest", "rests on", "job", "condition", "next: nothing"):
+    for word in ("digest", "rests on   geometry", "job", "condition", "next: nothing"):
         assert word in out
     assert simulation.rows() == before
     assert simulation.get("france-mapping").key == Key("Mapping", "default", "france-mapping")

@@ -139,7 +139,11 @@ def test_a_capture_keeps_the_rows_of_the_tokens_that_are_meant(models, tmp_path,
             assert (found["prompt_index"][row], found["position"][row]) == (number, place)
             row += 1
     assert row == len(found["residual"])
-    assert table(folder / "prompts.parquet")["text"] == texts
+    prompts = table(folder / "prompts.parquet")
+    assert prompts["text"] == texts
+    ends = [(one, one.read(positions)[-1]) for one in encoded_texts(model, payload["chat"], texts)]
+    read = [model.decode([one.tokens[place]]) for one, place in ends]
+    assert prompts["last_token"] == read, "activations follow the token that is read"
     shown = json.loads((folder / "tokens.json").read_text())["prompts"]
     assert [one["prompt_id"] for one in shown] == ["p0", "p1", "p2", "p3"]
     words = [token["text"] for token in shown[0]["tokens"] if token["part"] == "text"]

@@ -55,6 +55,13 @@ def test_a_decomposition_holds_the_activations_of_each_prompt(bench):
     assert (metrics["rows"], metrics["population"]) == (22, "22 last tokens")
 
 
+def test_rows_that_are_not_the_last_tokens_are_not_called_so(bench):
+    path = bench.folder / "capture" / "c" / "residual.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "position": tensors["position"] - 1}, path)
+    assert bench.decompose("coarse")["population"] == "22 tokens, one of each prompt"
+
+
 def test_each_decomposition_says_how_often_a_latent_fires_in_ordinary_text(bench):
     metrics = bench.decompose("coarse")
     text = load_file(bench.folder / "capture" / "c" / CALIBRATION.name)["residual"].astype(

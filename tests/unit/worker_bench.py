@@ -106,7 +106,7 @@ class Bench:
         tensors = {
             "residual": rows,
             "prompt_index": np.repeat(np.arange(prompts, dtype=np.int32), tokens),
-            "position": np.tile(np.arange(tokens, dtype=np.int32), prompts),
+            "position": np.tile(np.arange(1, tokens + 1, dtype=np.int32), prompts),
         }
         columns = {
             "prompt_id": [f"p{i}" for i in range(prompts)],

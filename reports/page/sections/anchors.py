@@ -18,11 +18,15 @@ from loopscope.views.numbers import NOT_RECORDED, count, percent
 
 @dataclass(frozen=True)
 class Capture:
-    """The capture's numbers, and each dictionary with its active latents near the edge."""
+    """The capture's numbers, and each dictionary with its active latents near the edge.
+
+    ``place`` says where the norms were measured, if that is not the hook.
+    """
 
     stage: StageView
     norms: Norms | None
     sides: list[tuple[StageView, str]]
+    place: str
     positions: str
     aggregation: str
     shown: list[ShownPrompt]
@@ -52,6 +56,7 @@ def capture(view: ExperimentView) -> Capture:
         stage,
         stage.document(NORMS) if stage.available else None,
         [(side, _near_edge(side.metrics)) for side in both],
+        " at the write hook" if "writeHook" in view.experiment.spec else "",
         _words(view.experiment.spec["positions"]),
         view.experiment.spec["aggregation"],
         _shown(stage),

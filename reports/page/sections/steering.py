@@ -75,6 +75,7 @@ class SteeringSection:
     samples_hidden: int
     unit: StrengthUnit
     clamps: bool
+    place: str
 
 
 def steering(view: ExperimentView) -> SteeringSection | Missing:
@@ -108,6 +109,7 @@ def steering(view: ExperimentView) -> SteeringSection | Missing:
         samples_hidden=hidden,
         unit=_strength_unit(view, stage),
         clamps=stage.spec.get("method") == "clamp",
+        place="the write hook" if "writeHook" in view.experiment.spec else "the hook",
     )
 
 

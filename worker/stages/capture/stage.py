@@ -86,7 +86,9 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
             model, payload, payload["writeHook"], tokens, kept_places, pieces, context, out
         )
         preflights |= checks
-    last_tokens = [model.decode([one[-1]]) for one in tokens]
+    last_tokens = [
+        model.decode([one[kept[-1]]]) for one, kept in zip(tokens, kept_places, strict=True)
+    ]
     kept = _write(payload, rows, kept_places, norms, last_tokens, out)
     return {
         "prompts": len(rows),

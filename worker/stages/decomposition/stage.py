@@ -67,8 +67,10 @@ class CapturedRows:
     def population(self) -> str:
         """Name the rows, for example ``400 last tokens`` or ``5,812 tokens``."""
         rows = len(self.prompt_index)
-        kind = "last tokens" if rows == len(self.prompts["prompt_id"]) else "tokens"
-        return f"{rows:,} {kind}"
+        if rows != len(self.prompts["prompt_id"]):
+            return f"{rows:,} tokens"
+        are_last = np.array_equal(self.position, self.prompts["n_tokens"][self.prompt_index])
+        return f"{rows:,} last tokens" if are_last else f"{rows:,} tokens, one of each prompt"
 
 
 def run(payload: DecompositionPayload, context: StageContext, out: Path) -> DecompositionMetrics:
