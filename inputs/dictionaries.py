@@ -275,6 +275,9 @@ def _of_stored(
 ) -> DictionaryFacts:
     """Return the facts of another layout than SAELens' own."""
     reading = stored.reading
+    k = reading.numbers.get("k", 1)
+    if k > stored.d_sae:
+        raise InputRefused(field, f"k is {k}, but there are only {stored.d_sae} latents")
     training = _training({**reading.said, **registered}, field, reading.architecture)
     shape = Shape(reading.architecture, stored.d_in, stored.d_sae, stored.dtype, stored.d_out)
     return _facts(place, layout.format, hashes, shape, training, reading.numbers)

@@ -6,7 +6,7 @@ validation context. Without one (objects that come back from the store) nothing 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -49,7 +49,7 @@ class Spec(BaseModel):
     def _scalars_are_not_converted(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML's ``true``, ``yes`` and ``on`` must not pass as 1, nor a quoted text as a number."""
         field = cls.model_fields.get(info.field_name or "")
-        wanted = field.annotation if field is not None else None
+        wanted = _without_none(field.annotation) if field is not None else None
         if isinstance(value, bool) and wanted is not bool:
             expected = _WORDS.get(wanted, "another value")
             raise ValueError(f"expected {expected}, found {str(value).lower()}")
@@ -61,6 +61,14 @@ class Spec(BaseModel):
     def canonical(self) -> JsonObject:
         """Return the defaulted spec as JSON values with the YAML's field names."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return what a field holds where it is given: ``int`` of an optional, annotated ``int``."""
+    given = [one for one in get_args(annotation) if one is not type(None)]
+    if len(given) == 1 and type(None) in get_args(annotation):
+        return get_args(given[0])[0] if get_origin(given[0]) is Annotated else given[0]
+    return annotation
 
 
 def _would_be(wanted: Any, text: str) -> bool:

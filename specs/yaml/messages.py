@@ -93,7 +93,8 @@ def hook_message(name: str) -> str:
         filter(None, (closest(".".join(parts[i:]), list(STREAMS), cutoff=0.75) for i in (-2, -1))),
         None,
     )
-    hint = f"; did you mean {str(Hook(int(layer[0]), close))!r}?" if layer and close else ""
+    meant = str(Hook(int(layer[0]), close)) if layer and close else name
+    hint = f"; did you mean {meant!r}?" if meant != name else ""
     return f"expected {all_hooks()} (no other hook is supported), found {short(name)}{hint}"
 
 

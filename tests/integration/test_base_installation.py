@@ -7,10 +7,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from loopscope.controller.jobs.local_processes import WORKER_LIBRARIES
+from tests.chat_templates import CHATML
 from tests.latest import plain
 from tests.tree import ROOT
 from tests.upgrade_state import unpack
@@ -105,6 +109,31 @@ def test_the_base_shows_and_plans_what_other_machines_computed(base, computed, w
     done = call(base, computed, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
+
+
+def test_the_base_reads_tables_and_fills_chat_templates(base, computed):
+    spec = yaml.safe_load((computed / "specs" / "tiny.yaml").read_text())
+    (computed / "texts" / "rows.jsonl").write_text('{"text": "the food in lyon"}\n')
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": ["the food in oslo"]}), computed / "texts" / "rows.parquet"
+    )
+    (computed / "texts" / "t.jinja").write_text(CHATML)
+    for condition, form in (("target", "jsonl"), ("neutral", "parquet")):
+        table = {"file": f"../texts/rows.{form}", "format": form, "column": "text"}
+        spec["spec"]["prompts"][condition] = table
+    spec["spec"]["prompts"]["chat"] = {"template": "../texts/t.jinja", "system": "Be brief."}
+    (computed / "specs" / "chat.yaml").write_text(yaml.safe_dump(spec))
+    words = ("apply", "-f", "specs/chat.yaml", "--root", ".", "--dry-run")
+    done = call(base, computed, *words)
+    assert (done.returncode, done.stderr) == (0, "") and "experiment/tiny configured" in done.stdout
+    (computed / "specs" / "chat.yaml").unlink()
+
+
+def test_dictionaries_need_the_registry_of_saelens_and_their_protections_do_not(base, tmp_path):
+    done = call(base, tmp_path, "dictionaries")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "pip install 'loopscope[worker]'" in done.stderr
+    assert call(base, tmp_path, "dictionaries", "--protections").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_a_prefix_reads_as_the_whole_dictionary_does(tmp_path, memo, architectur
     assert torch.equal(found.w_dec, load_dictionary(whole.ref).w_dec[:10])
 
 
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [("3", "found the text '3'; remove quotes"), (True, "a number, found true")],
+)
+def test_a_prefix_that_is_no_number_is_refused(prefix, words):
+    with pytest.raises(ValueError, match=words):
+        Dictionary.model_validate({"path": "m", "prefix": prefix})
+
+
 def test_a_wide_prefix_of_a_mapped_file_lies_in_a_file_of_its_own(tmp_path, memo, monkeypatch):
     monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dictionaries, "CONVERTED_BYTES_MIN", 1)

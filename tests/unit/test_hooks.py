@@ -48,5 +48,6 @@ def test_a_block_that_the_model_has_not_is_refused():
 def test_a_wrong_name_is_told_the_nearest_right_one():
     told = hook_message("blocks.3.hook_resid_pst")
     assert told.endswith("did you mean 'blocks.3.hook_resid_post'?")
+    assert "did you mean" not in hook_message("blocks.10000.hook_resid_post")
     assert hook_message("blocks.3.attn.hook_zz").endswith("did you mean 'blocks.3.attn.hook_z'?")
     assert HOOK_PATTERN.startswith("^blocks")

@@ -341,6 +341,7 @@ def test_a_sparsify_repository_is_read_by_its_name(hub, described, tmp_path):
         ({"skip_connection": True}, "skip_connection"),
         ({"activation": "groupmax"}, "groupmax"),
         ({"k": 0}, "expected k"),
+        ({"k": D_SAE + 1}, f"k is {D_SAE + 1}, but there are only {D_SAE} latents"),
         ({"expansion_factor": 7}, "do not belong together"),
     ],
 )
@@ -397,6 +398,7 @@ def test_a_local_folder_with_a_pickle_is_the_dictionary_of_its_release(hub, desc
         ({"dict_class": "GatedAutoEncoder"}, "gated"),
         ({"submodule_name": "mlp_out_layer_12"}, "submodule_name 'mlp_out_layer_12'"),
         ({"k": 0}, "expected k"),
+        ({"k": D_SAE + 1}, f"k is {D_SAE + 1}, but there are only {D_SAE} latents"),
         ({"layer": "12"}, "expected layer"),
         ({"dict_size": None}, "expected dict_size"),
     ],
