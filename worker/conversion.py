@@ -100,8 +100,8 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
     reached = _percent_file(folder).write_text
     reached(str(LIBRARIES_LOADED))
     _read_headers_once()
-    named = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(str(gguf.parent), **named)
+    named = {"gguf_file": gguf.name, "local_files_only": True}
+    config = AutoConfig.from_pretrained(str(gguf.parent), trust_remote_code=False, **named)
     reached(str(HEADER_READ))
     model, report = AutoModelForCausalLM.from_pretrained(
         str(gguf.parent),
@@ -109,6 +109,7 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
         dtype=getattr(torch, dtype),
         quantization_config=GgufConfig(dequantize=True),
         output_loading_info=True,
+        trust_remote_code=False,
         **named,
     )
     reached(str(WEIGHTS_READ))
@@ -120,7 +121,7 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
     model.save_pretrained(folder)
     del model
     reached(str(WEIGHTS_WRITTEN))
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **named)
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), trust_remote_code=False, **named)
     tokenizer.save_pretrained(folder)
     reached(str(TOKENIZER_WRITTEN))
 
