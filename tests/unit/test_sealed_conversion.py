@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from loopscope.inputs.dictionaries import describe_dictionary
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.dictionaries import load_dictionary
-from loopscope.worker.sealed import protections
+from loopscope.worker.mapped_weights import MappedFile
+from loopscope.worker.sealed import child, protections
 from loopscope.worker.sealed.conversion import converted
 from tests.layouts import REPOSITORIES, drawn
 
@@ -150,7 +151,8 @@ def test_this_process_never_unpickles(tmp_path, monkeypatch):
 
 DEEDS = """
 import json, os, socket, subprocess, sys
-from loopscope.worker.sealed import protections
+from loopscope.worker.mapped_weights import MappedFile
+from loopscope.worker.sealed import child, protections
 port, folder, old = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 memory = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 held = protections.before_imports(memory + 2**28) + protections.before_reading()
@@ -212,6 +214,14 @@ def test_the_command_says_which_protections_hold(loopscope):
     assert (
         next(line for line in table.splitlines() if line.startswith("limits")).split()[1] == "True"
     )
+
+
+@pytest.mark.parametrize("name", ["b", "bi", "bia", "bias"])
+def test_what_the_child_writes_can_be_mapped(tmp_path, name):
+    with (tmp_path / "x").open("wb") as stream:
+        child.write_safetensors({name: torch.randn(3, 5)}, stream)
+    file = MappedFile.open(tmp_path / "x")
+    assert file.holds(file.tensors[name])
 
 
 def test_a_dictionary_is_loaded_through_the_child_and_code_in_its_place_runs_nowhere(

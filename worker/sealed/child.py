@@ -118,6 +118,7 @@ def write_safetensors(tensors: dict[str, Tensor], file: BinaryIO) -> None:
             "data_offsets": [begin, end],
         }
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # a tensor that begins elsewhere cannot be mapped
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         flat = tensor.contiguous().reshape(-1)
