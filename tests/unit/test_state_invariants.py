@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, text, update
 
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state import invariants
 from loopscope.state.db import jobs, objects, tables
@@ -41,8 +42,10 @@ def object_row(key=CHILD):
 
 
 def test_a_healthy_folder_breaks_none(settled, running):
-    digests = {record.status.artifact.digest for record in settled.objects() if record.owner}
-    assert promises.violations(settled.state, hash_digests=digests, starts_per_minute=5) == []
+    digests = see(settled).artifacts.keys()
+    assert {see(settled).artifacts[digest].stage for digest in digests} == set(CODE_REVISIONS)
+    started = len(settled.jobs())
+    assert promises.violations(settled.state, hash_digests=digests, starts_per_minute=started) == []
     assert promises.violations(running.state, starts_per_minute=1) == []
     with settled.state.database.read() as connection:
         assert promises.every_object_is_settled(invariants.see(connection)) == []
