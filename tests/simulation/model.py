@@ -182,14 +182,16 @@ class Model:
             return STALLED
         if coarse.files["prompts.parquet"] != fine.files["prompts.parquet"]:
             return STALLED
-        identity = self._identity_of(specs[0]["dictionary"]["path"])
+        dictionaries = [{"identity": self._identity_of(s["dictionary"]["path"])} for s in specs]
+        geometry = self._run("geometry", dict(zip(("coarse", "fine"), dictionaries, strict=True)))
         payload = {
             "coarse": {
                 "digest": self._lend(coarse),
-                "dictionary": {"identity": identity},
+                "dictionary": dictionaries[0],
                 "candidates": _candidates(specs[0]["selection"]),
             },
             "fine": {"digest": self._lend(fine)},
+            "geometry": {"digest": self._lend(geometry)},
             "minCosine": spec["minCosine"],
             "gate": {name: value for name, value in spec["gate"].items() if name != "policy"},
         }
