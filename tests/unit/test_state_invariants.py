@@ -233,6 +233,14 @@ def test_i10_a_reachable_artifact_that_vanishes(settled, look):
     assert look() == set()
 
 
+def test_i10_a_geometry_that_vanishes_while_a_mapping_rests_on_it(settled, look):
+    (geometry,) = (one for one in see(settled).artifacts.values() if one.stage == "geometry")
+    folder = settled.state.artifacts.folder("geometry", geometry.digest)
+    folder.rename(folder.with_name("elsewhere"))
+    assert look(lost={geometry.digest}) == set()
+    assert look() == {"I10"}
+
+
 def test_i12_an_ended_job_that_lives_again(settled, look):
     write(settled, "update jobs set state = 'pending' where id = 1")
     assert look() == {"I12"}
