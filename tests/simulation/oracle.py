@@ -264,6 +264,8 @@ class Oracle:
         for record in seen.objects:
             if not record.ready or record.status.is_of_older_rules:
                 continue  # it says itself that the code was another one
+            if record.key not in outcomes:
+                continue  # a child too many, which was found where everything is looked at
             if (
                 resynced
                 and record.status.artifact
