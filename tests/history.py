@@ -14,6 +14,7 @@ from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import jobs
 from loopscope.state.invariants import Seen, Violation
+from loopscope.state.job_facts import references_in
 from loopscope.state.records import ArtifactRecord, JobHead, JobState, ObjectRecord
 
 _FOLLOWS: dict[JobState, set[JobState]] = {
@@ -106,8 +107,13 @@ class History:
         now: dict[str, ObjectRecord],
         lost: Collection[str],
     ) -> list[Violation]:
-        """I10: what a living object rests on is never collected, only set aside when damaged."""
+        """I10: what a living object rests on is never collected, only set aside when damaged.
+
+        Its own artifact, and those that it was made from: a geometry belongs to no object.
+        """
         reachable = {r.status.artifact.digest for r in now.values() if r.status.artifact}
+        for record in now.values():
+            reachable |= set(references_in(record.status.inputs))
         found = []
         for digest, artifact in self.artifacts.items():
             gone = digest in reachable and not store.holds(artifact.stage, digest)

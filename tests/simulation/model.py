@@ -169,7 +169,7 @@ class Model:
         )
 
     def _mapping(self, spec: dict[str, Any]) -> _Made | Outcome:
-        keys = [Key("Decomposition", "default", spec[r]["name"]) for r in ("coarseRef", "fineRef")]
+        keys = _sides(spec)
         coarse, fine = (self._make(key) for key in keys)
         if isinstance(coarse, Outcome) or isinstance(fine, Outcome):
             return STALLED
@@ -182,18 +182,34 @@ class Model:
             return STALLED
         if coarse.files["prompts.parquet"] != fine.files["prompts.parquet"]:
             return STALLED
-        identity = self._identity_of(specs[0]["dictionary"]["path"])
+        geometry = self._geometry(keys)
         payload = {
             "coarse": {
                 "digest": self._lend(coarse),
-                "dictionary": {"identity": identity},
+                "dictionary": self._dictionary(keys[0]),
                 "candidates": _candidates(specs[0]["selection"]),
             },
             "fine": {"digest": self._lend(fine)},
+            "geometry": {"digest": self._lend(geometry)},
             "minCosine": spec["minCosine"],
             "gate": {name: value for name, value in spec["gate"].items() if name != "policy"},
         }
         return self._run("mapping", payload)
+
+    def geometries(self) -> dict[Key, str]:
+        """Return the content of the geometry that each mapping that can be made needs."""
+        return {
+            key: self._geometry(_sides(spec)).content
+            for key, spec in self.specs.items()
+            if key.kind == "Mapping" and isinstance(self._make(key), _Made)
+        }
+
+    def _geometry(self, sides: list[Key]) -> _Made:
+        coarse, fine = (self._dictionary(key) for key in sides)
+        return self._run("geometry", {"coarse": coarse, "fine": fine})
+
+    def _dictionary(self, key: Key) -> dict[str, str]:
+        return {"identity": self._identity_of(self.specs[key]["dictionary"]["path"])}
 
     def _steering(self, spec: dict[str, Any]) -> _Made | Outcome:
         capture_key = Key("Capture", "default", spec["captureRef"]["name"])
@@ -244,6 +260,11 @@ class Model:
                 )
             )
         return _made[name]
+
+
+def _sides(mapping: dict[str, Any]) -> list[Key]:
+    refs = ("coarseRef", "fineRef")
+    return [Key("Decomposition", "default", mapping[ref]["name"]) for ref in refs]
 
 
 @functools.cache

@@ -37,6 +37,8 @@ class Oracle:
     _stamp: tuple[object, ...] = ()
     _hashed: dict[str, str] = field(default_factory=dict)
     _contents: dict[tuple[Key, str], set[str | None]] = field(default_factory=dict)
+    _geometries: dict[tuple[Key, str], set[str]] = field(default_factory=dict)
+    """What the geometry that a mapping of this spec needs may hold."""
     _known_worlds: set[tuple[str, str, int]] = field(default_factory=set)
     _started: dict[int, float] = field(default_factory=dict)
     """When each job start was claimed, on the clock that nobody can set, by fencing token."""
@@ -52,6 +54,7 @@ class Oracle:
             seen = invariants.see(connection)
         self._seen, self._stamp = seen, stamp
         self._learn(seen)
+        lost = set(world.harmed)
         self._heal(seen)
         new = {d for d, a in seen.artifacts.items() if self._hashed.get(d) != a.content_digest}
         found = [item for check in invariants.AT_REST for item in check(seen)]
@@ -63,11 +66,12 @@ class Oracle:
             if not self._is_harmed(seen, item)
         ]
         found += promises.artifacts_were_made_by_their_code(seen, world.state.artifacts, new)
-        found += self.history.look(seen, world.state.artifacts, world.harmed)
+        found += self.history.look(seen, world.state.artifacts, lost)
         found += [
             item for digest in sorted(new - world.harmed) for item in self._is_whole(seen, digest)
         ]
         found += self._contents_were_once_right(seen)
+        found += self._geometries_were_once_right(seen)
         found += world.broken
         found += self._living_workers_keep_their_jobs(seen)
         self._hashed = {digest: a.content_digest for digest, a in seen.artifacts.items()}
@@ -135,6 +139,9 @@ class Oracle:
             for key, outcome in model.outcomes().items():
                 spec = canonical_json(specs[key])
                 self._contents.setdefault((key, spec), set()).add(outcome.content)
+            for key, content in model.geometries().items():
+                spec = canonical_json(specs[key])
+                self._geometries.setdefault((key, spec), set()).add(content)
 
     def _heal(self, seen: Seen) -> None:
         """Forget harm that was repaired or whose artifact is not known any more."""
@@ -171,6 +178,26 @@ class Oracle:
             content = record.status.artifact.content_digest
             if content not in right:
                 what = f"holds {content[:12]}, which its spec never stood for"
+                found.append(Violation("provenance", str(record.key), what))
+        return found
+
+    def _geometries_were_once_right(self, seen: Seen) -> list[Violation]:
+        """A geometry holds what one of the mappings stood for; it belongs to no object.
+
+        And that of a Ready mapping what this one's spec stands for.
+        """
+        found, ever = [], set().union(*self._geometries.values())
+        for digest, artifact in seen.artifacts.items():
+            if artifact.stage == "geometry" and artifact.content_digest not in ever:
+                what = "holds what no mapping ever stood for"
+                found.append(Violation("provenance", f"geometry/{digest[:12]}", what))
+        for record in seen.objects:
+            if record.key.kind != "Mapping" or not record.ready:
+                continue
+            geometry = seen.artifacts.get(record.status.inputs["geometry"]["digest"])
+            right = self._geometries.get((record.key, canonical_json(record.spec)), set())
+            if geometry is not None and geometry.content_digest not in right:
+                what = "was made of a geometry that its spec never stood for"
                 found.append(Violation("provenance", str(record.key), what))
         return found
 
@@ -237,6 +264,8 @@ class Oracle:
         for record in seen.objects:
             if not record.ready or record.status.is_of_older_rules:
                 continue  # it says itself that the code was another one
+            if record.key not in outcomes:
+                continue  # a child too many, which was found where everything is looked at
             if (
                 resynced
                 and record.status.artifact

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopscope.specs.actions import Stage
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.state.db import inputs, objects
@@ -21,14 +22,19 @@ def started_on_the_way_of_now(connection: Connection, job: JobRecord) -> list[Vi
     for key in objects.wanting(connection, job.digest):
         record = objects.get(connection, key)
         if record is not None:
-            ways.append(_way(connection, record))
+            ways.append(_way(connection, record, job.stage))
     if any(way is not None and _is_part_of(way, job.payload) for way in ways):
         return []
     return [Violation("I14", f"{job.stage} job {job.id}", f"starts on {job.payload}, not {ways}")]
 
 
-def _way(connection: Connection, record: ObjectRecord) -> dict[str, Any] | None:
-    """Return what the payload of an object's job must hold, None when no way is open."""
+def _way(
+    connection: Connection, record: ObjectRecord, stage: Stage | None = None
+) -> dict[str, Any] | None:
+    """Return what the payload of an object's job must hold, None when no way is open.
+
+    A geometry is made for a mapping, of the dictionaries of its sides alone.
+    """
     spec = record.spec
     match record.key.kind:
         case "Capture":
@@ -38,7 +44,10 @@ def _way(connection: Connection, record: ObjectRecord) -> dict[str, Any] | None:
             capture = _artifact(_named(connection, record, "captureRef"))
             return _all({"capture": capture, "dictionary": dictionary})
         case "Mapping":
-            return _sides(connection, record)
+            sides = _sides(connection, record)
+            if sides is None or stage != "geometry":
+                return sides
+            return {name: sides[name]["dictionary"] for name in ("coarse", "fine")}
         case _:
             capture = _named(connection, record, "captureRef")
             mapping = _named(connection, record, "mappingRef")

@@ -103,6 +103,7 @@ def test_a_sweep_runs_exactly_the_distinct_work_that_it_needs(settled):
     assert {stage: stages.count(stage) for stage in sorted(set(stages))} == {
         "capture": 4,  # 2 concepts x 2 hooks; pooling shares them
         "decomposition": 16,  # those x 2 poolings x 2 dictionaries
+        "geometry": 1,  # the two dictionaries are the same everywhere
         "mapping": 8,
     }
 

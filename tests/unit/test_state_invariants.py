@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, text, update
 
+from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state import invariants
 from loopscope.state.db import jobs, objects, tables
@@ -41,8 +42,10 @@ def object_row(key=CHILD):
 
 
 def test_a_healthy_folder_breaks_none(settled, running):
-    digests = {record.status.artifact.digest for record in settled.objects() if record.owner}
-    assert promises.violations(settled.state, hash_digests=digests, starts_per_minute=5) == []
+    digests = see(settled).artifacts.keys()
+    assert {see(settled).artifacts[digest].stage for digest in digests} == set(CODE_REVISIONS)
+    started = len(settled.jobs())
+    assert promises.violations(settled.state, hash_digests=digests, starts_per_minute=started) == []
     assert promises.violations(running.state, starts_per_minute=1) == []
     with settled.state.database.read() as connection:
         assert promises.every_object_is_settled(invariants.see(connection)) == []
@@ -228,6 +231,14 @@ def test_i10_a_reachable_artifact_that_vanishes(settled, look):
     folder.with_name("elsewhere").rename(folder)
     settled.state.artifacts.quarantine("decomposition", folder.name)
     assert look() == set()
+
+
+def test_i10_a_geometry_that_vanishes_while_a_mapping_rests_on_it(settled, look):
+    (geometry,) = (one for one in see(settled).artifacts.values() if one.stage == "geometry")
+    folder = settled.state.artifacts.folder("geometry", geometry.digest)
+    folder.rename(folder.with_name("elsewhere"))
+    assert look(lost={geometry.digest}) == set()
+    assert look() == {"I10"}
 
 
 def test_i12_an_ended_job_that_lives_again(settled, look):
