@@ -30,8 +30,8 @@ from loopscope.numerics.latents.features import (
 )
 from loopscope.numerics.latents.mapping import Indices
 from loopscope.numerics.latents.splits import DiscoverRows, require_discover
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfect_p_value
-from loopscope.numerics.statistics.sampling import keyed_generator
 
 PROMPTS_TRIED_MAX = 200
 """This many prompts a side are enough for any dictionary and any q that makes sense."""

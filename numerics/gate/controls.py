@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loopscope.numerics.latents.mapping import Indices, inverse_norms
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import Floats, exceedance
-from loopscope.numerics.statistics.sampling import keyed_generator
 
 ControlKind = Literal["decoder rows", "stream rows", "permuted pairs"]
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from loopscope.numerics.latents.mapping import COSINE_BYTES_MAX, Indices, inverse_norms
 from loopscope.numerics.latents.splits import DiscoverRows, require_discover
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import Floats, exceedance
-from loopscope.numerics.statistics.sampling import keyed_generator
 
 NULL_ANCHORS_MIN = 100
 """With fewer matched anchors a percentile of 95 rests on fewer than five of them."""

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.latents.mapping import COLUMN_BYTES_MAX, ActivationColumns, Indices
 from loopscope.numerics.latents.splits import exchangeable
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import Floats
 from loopscope.numerics.statistics.perfect import FIRING_PROMPTS_MIN
-from loopscope.numerics.statistics.sampling import keyed_generator
 
 TOLERANCE = 1e-12
 """Permutations that only exchange equal activations give the observed value but for rounding."""

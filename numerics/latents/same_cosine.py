@@ -23,9 +23,9 @@ from loopscope.numerics.latents.mapping import (
     correlations,
     inverse_norms,
 )
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import Floats
 from loopscope.numerics.statistics.perfect import FIRING_PROMPTS_MIN
-from loopscope.numerics.statistics.sampling import keyed_generator
 
 LATENTS_MAX = 200
 """Coarse latents whose pairs are looked at, drawn where there are more."""

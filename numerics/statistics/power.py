@@ -14,8 +14,8 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.paired import SPREAD_MIN, openings_without_a_case
-from loopscope.numerics.statistics.sampling import keyed_generator
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,6 @@ of (prompt, sample, step) comes from a key, so every arm of a prompt sees the sa
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+
+from loopscope.numerics.statistics.keyed import keyed_generator
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,6 @@ class SamplingRule:
     top_k: int = 0
     top_p: float = 1.0
     greedy: bool = False
-
-
-def keyed_generator(*key: str | int) -> np.random.Generator:
-    """Return a Philox generator whose 128-bit key is a hash of the parts of ``key``."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=number))
 
 
 def uniforms(seed: int, prompt_id: str, sample: int, steps: int) -> NDArray[np.float64]:

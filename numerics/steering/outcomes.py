@@ -11,7 +11,7 @@ import scipy.sparse
 import scipy.stats
 from numpy.typing import NDArray
 
-from loopscope.numerics.statistics.sampling import keyed_generator
+from loopscope.numerics.statistics.keyed import keyed_generator
 
 Floats = NDArray[np.float64]
 

@@ -26,8 +26,8 @@ from loopscope.numerics.gate.rule import (
     steered_first,
 )
 from loopscope.numerics.latents.features import latent_statistics
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import exceedance
-from loopscope.numerics.statistics.sampling import keyed_generator
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows
 

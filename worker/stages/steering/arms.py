@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from loopscope.numerics.statistics.sampling import keyed_generator, random_direction
+from loopscope.numerics.statistics.keyed import keyed_generator
+from loopscope.numerics.statistics.sampling import random_direction
 from loopscope.numerics.steering.directions import summed_direction
 from loopscope.specs.artifacts.capture import RESIDUAL
 from loopscope.specs.artifacts.decomposition import FEATURES

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from loopscope.numerics.model.batching import in_parts
 from loopscope.numerics.model.capture import NotFinite
-from loopscope.numerics.statistics.sampling import keyed_generator, uniforms
+from loopscope.numerics.statistics.keyed import keyed_generator
+from loopscope.numerics.statistics.sampling import uniforms
 from loopscope.numerics.steering.generation import drawn_again, generate
 from loopscope.specs.payloads.references import Preflights
 from loopscope.specs.payloads.steering import SteeringMetrics, SteeringPayload

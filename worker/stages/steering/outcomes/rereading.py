@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.model.batching import pad, plan_batches
 from loopscope.numerics.model.capture import check_residual, rows_without_bos
-from loopscope.numerics.statistics.sampling import keyed_generator
+from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.steering.intervention import LatentReader
 from loopscope.numerics.steering.outcomes import (
     LinearProbe,
