@@ -6,6 +6,7 @@ input. An input whose first byte chooses among files or kinds carries the conten
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -230,9 +231,11 @@ def _weights(folder: Path) -> Run:
         for name, content in files.items():
             write(folder / name, content)
         reference = {
+            "identity": hashlib.sha256(data).hexdigest(),
             "format": format_,
             "source": {"kind": "folder", "path": str(folder)},
             "files": {name: file_sha256(folder / name) for name in files},
+            "architecture": architecture if format_ == "saelens" else "jumprelu",
             "d_in": seeds.D_IN,
             "d_sae": seeds.D_SAE,
         }

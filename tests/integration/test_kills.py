@@ -12,6 +12,7 @@ from tests.integration.real import Place, eventually, workers_of
 
 pytestmark = pytest.mark.integration
 
+STAGES = ["capture", "decomposition", "decomposition", "geometry", "mapping", "steering"]
 IN_CONTROLLER = ("plan-committed", "job-claimed")
 IN_WORKER = ("shard-sealed", "artifact-renamed")
 
@@ -73,11 +74,11 @@ def _fresh_state(place: Place, tmp_path: Path) -> Place:
 def _running_stage(place: Place) -> str | None:
     for row in place.rows().get("jobs", []):
         if "running" in row:
-            return next(v for v in row if v in ("capture", "decomposition", "mapping", "steering"))
+            return next(v for v in row if v in STAGES)
     return None
 
 
 def _each_stage_succeeded_once(place: Place) -> None:
     ended = Counter((job["digest"], job["state"]) for job in place.jobs())
     assert all(state == "succeeded" and count == 1 for (_, state), count in ended.items()), ended
-    assert len(ended) == 5
+    assert len(ended) == len(STAGES)

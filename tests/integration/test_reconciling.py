@@ -46,13 +46,13 @@ def test_a_new_cut_off_runs_the_mapping_and_at_most_what_follows(kept: Place) ->
     assert kept.stages_since(before) in (["mapping"], ["mapping", "steering"])
 
 
-def test_new_prompts_run_everything_and_the_old_ones_nothing(kept: Place) -> None:
+def test_new_prompts_run_what_reads_them_and_the_old_ones_nothing(kept: Place) -> None:
     before = len(kept.jobs())
     texts = kept.folder / "texts" / "target.txt"
     original = texts.read_text()
     texts.write_text(original + "the bread in old paris was\n")
     kept.settle()
-    assert kept.stages_since(before) == ALL_STAGES
+    assert kept.stages_since(before) == [stage for stage in ALL_STAGES if stage != "geometry"]
     texts.write_text(original)
     before = len(kept.jobs())
     kept.settle()

@@ -199,6 +199,7 @@ def test_an_edit_starts_again_what_was_cancelled(loopscope, queued):
     ],
 )
 def test_rerun_makes_a_stage_and_those_after_it_again(loopscope, tmp_path, start, ran):
+    """The geometry stays: it rests on the dictionaries alone, whatever was captured."""
     simulation = settled_experiment(tmp_path / "state")
     before = simulation.get("france-capture").status.artifact
     code, out, _ = loopscope("rerun", "france", "--from", start)
@@ -206,7 +207,7 @@ def test_rerun_makes_a_stage_and_those_after_it_again(loopscope, tmp_path, start
     told = [event for event in simulation.rows()["events"] if "Rerun" in event]
     assert len(told) == len(ran) and {event[4] for event in told} == {"Normal"}
     with simulation.state.database.read() as connection:
-        assert len(artifact_index.digests(connection)) == 5 - len(ran)
+        assert len(artifact_index.digests(connection)) == 6 - len(ran)
     assert sorted(simulation.settle()) == sorted(ran)
     assert simulation.get("france").ready
     assert simulation.get("france-capture").status.artifact == before

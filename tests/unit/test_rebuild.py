@@ -20,6 +20,8 @@ from loopscope.state.failures import TerminalFailure
 from tests.simulated import Simulation
 
 NOW = 2_000_000.0
+ARTIFACTS = 5
+"""A capture, two decompositions, the geometry of their dictionaries, a mapping."""
 
 
 class World:
@@ -31,7 +33,7 @@ class World:
         self.loaded = load_admitted(spec, folder)
         simulation = Simulation(folder / "state")
         simulation.apply(self.loaded[0].manifest.canonical_spec(), "x")
-        assert len(simulation.settle()) == 4
+        assert len(simulation.settle()) == ARTIFACTS
         self.before = self.contents(simulation)
         simulation.state.database.close()
 
@@ -81,7 +83,7 @@ def test_after_a_rebuild_nothing_is_left_to_do_and_everything_is_as_it_was(world
     damage(world.database)
     damaged = world.database.read_bytes() if world.database.exists() else None
     done = world.rebuild()
-    assert done.taken_over == 4 and done.damaged == []
+    assert done.taken_over == ARTIFACTS and done.damaged == []
     assert [(str(a.key), a.outcome) for a in done.applied] == [("experiment/x", "created")]
     assert (Path(done.set_aside).read_bytes() if done.set_aside else None) == damaged
     assert examine(world.state).findings == []
@@ -94,7 +96,7 @@ def test_a_damaged_artifact_is_set_aside_and_only_that_is_made_again(world):
     (file,) = (world.state / "artifacts" / "mapping").glob("*/pairs.json")
     file.write_text("[]")
     done = world.rebuild()
-    assert done.taken_over == 3
+    assert done.taken_over == ARTIFACTS - 1
     (damaged,) = done.damaged
     assert damaged.subject.startswith("mapping/")
     assert world.run_again() == ["mapping"] and world.after == world.before
@@ -174,7 +176,7 @@ def test_the_command_says_what_it_did_and_what_comes_next(world, loopscope):
     code, out, err = loopscope("rebuild", world.spec, "--root", world.folder)
     assert (code, err) == (0, "")
     assert f"the old database lies at {world.state}/state.db.set-aside-0 now" in out
-    assert "experiment/x created" in out and "4 artifacts were taken over" in out
+    assert "experiment/x created" in out and f"{ARTIFACTS} artifacts were taken over" in out
     assert "not restored: events" in out and "next: `loopscope run`" in out
     assert loopscope("get", "experiments")[0] == 0
     code, _, err = loopscope("rebuild", world.spec, "--root", world.folder)
@@ -225,7 +227,7 @@ def test_what_is_of_older_rules_is_told_since_it_will_be_made_again(world, monke
     monkeypatch.setitem(REVISION_NOTES, "mapping", {99: "another mapping"})
     done = world.rebuild()
     assert done.older == [f"mapping revision {before} -> 99: another mapping"]
-    assert done.taken_over == 4 and world.run_again() == ["mapping"]
+    assert done.taken_over == ARTIFACTS and world.run_again() == ["mapping"]
 
 
 def test_a_whole_database_of_an_older_schema_is_only_set_aside_when_told_so(world, monkeypatch):

@@ -12,9 +12,7 @@ from loopscope.state.db.dialect.sqlite.whole_files import set_aside
 from loopscope.state.folder import open_state
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash
-from tests.unit.test_rebuild import World
-
-ARTIFACTS = 4
+from tests.unit.test_rebuild import ARTIFACTS, World
 
 
 @pytest.fixture

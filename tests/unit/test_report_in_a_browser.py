@@ -9,7 +9,7 @@ from loopscope.reports.page.html import render_report
 from loopscope.views.experiment import ExperimentView
 from tests.unit.reports_case import build
 from tests.unit.reports_payloads import HOSTILE
-from tests.unit.test_reports_page import parsed
+from tests.unit.test_reports_page import parsed, scripts
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ALIVE = "<p id='alive'>the page was parsed to its end</p>"
@@ -48,7 +48,10 @@ def test_the_browser_of_this_test_does_run_scripts(dom):
 def test_hostile_texts_are_text_in_a_real_browser(page, dom):
     seen = dom(page.replace("</body>", f"{ALIVE}</body>"))
     elements = parsed(seen)
-    assert not {tag for tag, _ in elements.found} & {"script", "img", "iframe", "object"}
+    tags = [tag for tag, _ in elements.found]
+    assert not set(tags) & {"img", "iframe", "object", "embed"}
+    assert [content for _, content in scripts(seen)] == [content for _, content in scripts(page)]
+    assert tags.count("script") == 2, "the page's data and its script, and none of a prompt's"
     assert "the page was parsed to its end" in seen
     assert "".join(elements.text).count(HOSTILE) > 3
     assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)

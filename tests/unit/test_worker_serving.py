@@ -214,21 +214,24 @@ def test_a_model_is_loaded_once_and_gives_way_to_the_next(monkeypatch):
         found = inputs.model({"identity": identity}, "cpu", lambda *seen: told.append(seen))
         assert found == f"model {identity}"
     assert loaded == [("a", "cpu"), ("b", "cpu")]
-    assert told == [("LoadingModel", 0, 1, "model")] * 2
+    assert told == [("LoadingModel", 0, 100, "percent")] * 2
 
 
 def test_the_last_few_dictionaries_are_kept(monkeypatch):
-    loaded = []
+    loaded, told = [], []
 
-    def load(ref):
+    def load(ref, progress):
+        progress("ConvertingDictionary", 1, 1, "MiB")
         loaded.append(ref["identity"])
         return f"dictionary {ref['identity']}"
 
     monkeypatch.setattr("loopscope.worker.dictionaries.load_dictionary", load)
     inputs = warm.WarmInputs()
     for identity in (0, 1, 0, *range(2, DICTIONARIES_MAX), 1, DICTIONARIES_MAX, 1, 0):
-        assert inputs.dictionary({"identity": identity}) == f"dictionary {identity}"
+        found = inputs.dictionary({"identity": identity}, lambda *seen: told.append(seen))
+        assert found == f"dictionary {identity}"
     assert loaded == [*range(DICTIONARIES_MAX), DICTIONARIES_MAX, 0]
+    assert len(told) == len(loaded)
 
 
 def test_answers_go_to_the_controller_and_whatever_else_is_printed_into_the_log(
