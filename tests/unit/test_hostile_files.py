@@ -63,8 +63,8 @@ def test_a_spec_may_come_through_a_pipe(tmp_path):
         ("circle.txt", "leads nowhere"),
         ("x" * 300, "cannot read"),
         ("a\0b", "null byte"),
-        ("pipe", "no such file"),
-        (".", "no such file"),
+        ("pipe", "is no file (a folder, a pipe or a device)"),
+        (".", "is no file (a folder, a pipe or a device)"),
         ("\ud800", "Unicode"),
     ],
 )
