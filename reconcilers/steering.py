@@ -93,7 +93,7 @@ def _wanted(
     coarse, fine = _reference(used["coarse"]), _reference(used["fine"])
     work: SteeringWork = {
         **_declared_rules(spec),
-        "openings": _scored_openings(spec),
+        "openings": scored_openings(spec),
         "neutralText": _neutral_texts(spec),
         **asked_of_outcomes(spec),
         **_places(cast(CaptureJson, capture.spec)),
@@ -172,7 +172,7 @@ def _neutral_texts(spec: SteeringJson) -> list[str]:
     return list(packaged_neutral_texts(spec["lexicon"]["texts"]))
 
 
-def _scored_openings(spec: SteeringJson) -> list[Opening]:
+def scored_openings(spec: SteeringJson) -> list[Opening]:
     """Return the openings of the split *test*, numbered as in the spec, with their groups."""
     openings = labelled(spec["prompts"])
     splits = Splits.model_validate(spec.get("splits", {})).of_openings(openings)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import pandas
 from numpy.typing import NDArray
 
 from loopscope.numerics.verdict.decision import PRIMARY, Evidence, VerdictRules, judge
+from loopscope.reconcilers.steering import scored_openings
 from loopscope.specs.artifacts.verdict import Verdict
-from loopscope.specs.splits import Splits, labelled, numbered
+from loopscope.specs.spec_json import SteeringJson
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +31,7 @@ class Range:
 
 
 def verdict_by_min_difference(
-    scores: pandas.DataFrame, verdict: Verdict, spec: Mapping[str, Any]
+    scores: pandas.DataFrame, verdict: Verdict, spec: SteeringJson
 ) -> list[Range]:
     """Return the verdict at every step, neighbours of one answer together.
 
@@ -59,9 +58,7 @@ def verdict_by_min_difference(
     return ranges
 
 
-def _evidence(
-    scores: pandas.DataFrame, verdict: Verdict, spec: Mapping[str, Any]
-) -> Evidence | None:
+def _evidence(scores: pandas.DataFrame, verdict: Verdict, spec: SteeringJson) -> Evidence | None:
     """Return what the verdict rests on, None where an arm or a column is missing."""
     arms = {arm for pair in PRIMARY for arm in pair}
     if not {"concept", "intact"} <= set(scores) or not arms | {UNSTEERED} <= set(scores["arm"]):
@@ -100,15 +97,7 @@ def _share(hits: Floats, texts: Floats) -> Floats:
     return np.where(known, hits.mean(axis=1) / np.where(known, all_texts, 1.0), np.nan)
 
 
-def _groups(spec: Mapping[str, Any], openings: list[str]) -> NDArray[np.int64] | None:
-    texts = labelled(spec["prompts"])
-    splits = Splits.model_validate(spec.get("splits", {})).of_openings(texts)
-    numbers = numbered([label for _, label in texts])
-    if numbers is None:
-        return None
-    scored = {
-        f"opening-{place:04d}": numbers[place]
-        for place, split in enumerate(splits)
-        if split == "test"
-    }
-    return np.array([scored[opening] for opening in openings], dtype=np.int64)
+def _groups(spec: SteeringJson, openings: list[str]) -> NDArray[np.int64] | None:
+    groups = {opening["id"]: opening.get("group") for opening in scored_openings(spec)}
+    numbers = [groups[opening] for opening in openings]
+    return None if None in numbers else np.array(numbers, dtype=np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
@@ -24,6 +25,7 @@ from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
 from loopscope.specs.artifacts.steering import SCORES, VERDICT
+from loopscope.specs.spec_json import SteeringJson
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.experiment import ExperimentView, StageView
@@ -86,7 +88,7 @@ def _sensitivity(steered: StageView) -> list[Range]:
     if not steered.available:
         return []
     scores, verdict = steered.table(SCORES), steered.document(VERDICT)
-    return verdict_by_min_difference(scores, verdict, steered.spec)
+    return verdict_by_min_difference(scores, verdict, cast("SteeringJson", steered.spec))
 
 
 @functools.cache

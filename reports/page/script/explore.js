@@ -56,8 +56,8 @@
     showArms(chosen);
   };
   const choose = (chosen) => {
-    const wanted = chosen ? `#${place(chosen.side, chosen.latent)}` : " ";
-    history.replaceState(null, "", chosen ? wanted : location.pathname + location.search);
+    const all = location.pathname + location.search;
+    history.replaceState(null, "", chosen ? `#${place(chosen.side, chosen.latent)}` : all);
     show(chosen);
   };
   list.addEventListener("change", () => choose(chosenIn(`#${list.value}`)));
