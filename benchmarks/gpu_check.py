@@ -125,7 +125,7 @@ def decoded(model: LoadedModel) -> list[list[int]]:
         SamplingRule(temperature=0.8, top_k=50),
         eos_tokens=frozenset(),
         pad_token=model.pad_token,
-    )
+    ).tokens
 
 
 def compared(device: str) -> tuple[list[Checked], LoadedModel]:

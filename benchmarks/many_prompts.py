@@ -1,15 +1,20 @@
 """What do 100,000 prompts cost when a spec is read? From every kind of file, in a cold process.
 
-Run with ``.venv/bin/python benchmarks/many_prompts.py [prompts]``. Half are target, half neutral.
+Run with ``PYTHONPATH=. .venv/bin/python benchmarks/many_prompts.py [prompts]``. Half are target,
+half neutral. ``hub`` is the Parquet file as a data set of a hub on loopback, downloaded; ``cached``
+the same once more, with the hub off.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.fake_hub import FakeHub
 
 SENTENCE = "the old wine of a small town by the river was known for its colour and its price"
 SPEC = {
@@ -22,9 +27,10 @@ READ = """
 import resource, sys, time
 start = time.process_time()
 from pathlib import Path
+from loopscope.inputs.datasets import Datasets
 from loopscope.specs.yaml.loading import load_path
 imported = time.process_time()
-(one,) = load_path(Path(sys.argv[1]), Path(sys.argv[1]).parent)
+(one,) = load_path(Path(sys.argv[1]), Path(sys.argv[1]).parent, Datasets().find)
 sets = one.manifest.canonical_spec()["prompts"]
 count = len(sets["target"]["texts"]) + len(sets["neutral"]["texts"])
 end = time.process_time()
@@ -43,9 +49,22 @@ def main() -> None:
             spec = {**SPEC, "spec": {**SPEC["spec"], "prompts": prompts}}  # type: ignore[dict-item]
             file = folder / f"{form}.yaml"
             file.write_text(json.dumps(spec))
-            command = [sys.executable, "-c", READ, str(file)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            sys.stdout.write(f"{form:10} {done.stdout or done.stderr}")
+            if form != "hub":
+                _measure(form, file, {})
+                continue
+            home = {"HF_HOME": str(folder / "home"), "LOOPSCOPE_CACHE": str(folder / "cache")}
+            with FakeHub() as hub:
+                hub.add("datasets/owner/many", {"t.parquet": (folder / "t.parquet").read_bytes()})
+                _measure(form, file, {**home, "HF_ENDPOINT": hub.endpoint})
+            _measure("cached", file, {**home, "HF_HUB_OFFLINE": "1"})
+
+
+def _measure(form: str, file: Path, environment: dict[str, str]) -> None:
+    """Read a spec in a process of its own, and print what it took."""
+    command = [sys.executable, "-c", READ, str(file)]
+    environment = {**os.environ, "HF_HUB_DISABLE_XET": "1", **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    sys.stdout.write(f"{form:10} {done.stdout or done.stderr}")
 
 
 def _write(folder: Path, count: int) -> dict[str, dict[str, object]]:
@@ -71,6 +90,9 @@ def _write(folder: Path, count: int) -> dict[str, dict[str, object]]:
         for form in ("csv", "jsonl", "parquet"):
             table = {"file": f"t.{form}", "format": form, "column": "text"}
             given.setdefault(form, {})[side] = {**table, "where": {"label": side}}
+        table = {"format": "parquet", "column": "text", "where": {"label": side}}
+        dataset = {"dataset": "owner/many", "revision": "main", "dataFiles": "t.parquet"}
+        given.setdefault("hub", {})[side] = {**dataset, **table}
         words = [str(i) for i in range(count // 2)]
         template = {"templates": [f"A {side} {{number}} is"], "lists": {"number": words}}
         if count <= 100_000:  # a YAML file has at most so many values

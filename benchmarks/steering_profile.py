@@ -46,11 +46,13 @@ class Phases:
 
 
 def payload_of(state: Path, openings: int) -> dict[str, Any]:
-    """Return the payload of the state's last steering job, cut to the first openings."""
+    """Return the payload of the state's last steering job, cut to the first openings (0: all)."""
     with sqlite3.connect(f"file:{state / 'state.db'}?mode=ro", uri=True) as connection:
         rows = connection.execute("select payload from jobs where stage = 'steering' order by id")
         found: dict[str, Any] = json.loads(rows.fetchall()[-1][0])
-    found["openings"] = found["openings"][:openings]
+    if openings > len(found["openings"]):
+        raise SystemExit(f"the run in {state} has {len(found['openings'])} openings only")
+    found["openings"] = found["openings"][: openings or None]
     return found
 
 
@@ -69,8 +71,9 @@ def main() -> None:
     """Print the seconds of each phase and their sum."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("state", type=Path)
-    parser.add_argument("--openings", type=int, default=20)
+    parser.add_argument("--openings", type=int, default=0, help="the first of them; 0: all")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--out", type=Path, help="keep the tables in this new folder")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -78,16 +81,17 @@ def main() -> None:
     state, warm, phases = open_state(arguments.state), WarmInputs(), Phases()
     payload = payload_of(arguments.state, arguments.openings)
     warm.model(payload["model"], "cpu", lambda *_: None)
-    print(
-        f"large product: {gemm_rate():.0f} GFLOP/s of processor time, {arguments.threads} threads"
-    )
+    rate = gemm_rate()
+    if not arguments.json:
+        words = f"{rate:.0f} GFLOP/s of processor time, {arguments.threads} threads"
+        print(f"large product: {words}")
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder) / "out"
         out.mkdir()
         context = StageContext(
             device="cpu",
             model=lambda ref: warm.model(ref, "cpu", phases),
-            dictionary=warm.dictionary,
+            dictionary=lambda ref: warm.dictionary(ref, phases),
             artifact=partial(verified_folder, state),
             shards=Shards(ShardFolder(Path(folder) / "shards")),
             progress=phases,
@@ -95,6 +99,10 @@ def main() -> None:
         phases("Preparing")
         stage.run(payload, context, out)  # type: ignore[arg-type]
         phases("End")
+    if arguments.json:
+        walls = {phase: round(wall, 2) for phase, (_, wall) in phases.seconds.items()}
+        print(json.dumps({"GFLOP/s": rate, "wall": walls}))
+        return
     for phase, (processor, wall) in phases.seconds.items():
         print(f"{phase:24} {processor:8.1f} s processor {wall:8.1f} s wall")
     total = [sum(pair[kind] for pair in phases.seconds.values()) for kind in (0, 1)]

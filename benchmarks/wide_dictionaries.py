@@ -13,13 +13,16 @@ removed at the end.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import os
+import pstats
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from loopscope.specs.rules import Gate, Selection
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.worker.context import StageContext
 from loopscope.worker.dictionaries import load_dictionary
+from loopscope.worker.runner import torch_threads
 from loopscope.worker.shards import Shards
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.geometry import stage as geometry
@@ -65,11 +69,13 @@ class Memory:
         return anonymous, resident
 
     def watch(self) -> None:
-        """Sample until ``_ended`` is set."""
-        while not self._ended.wait(SAMPLE_SECONDS):
+        """Sample until ``_ended`` is set, and once before."""
+        while True:
             anonymous, resident = Memory.now()
             self.anonymous = max(self.anonymous, anonymous)
             self.resident = max(self.resident, resident)
+            if self._ended.wait(SAMPLE_SECONDS):
+                return
 
 
 @contextmanager
@@ -95,7 +101,10 @@ class Bench:
     width: int
     prompts: int
     text: int
+    json: bool = False
+    profile: str = ""
     rate: float = 0.0
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
     warm: dict[str, Any] = field(default_factory=dict)
 
     def dictionary(self, ref: Any) -> Any:
@@ -129,17 +138,29 @@ class Bench:
         """Run a stage and print what it took."""
         before = Memory.now()
         began, cpu = time.monotonic(), time.process_time()
-        with watched() as memory:
+        profiler = cProfile.Profile() if name == self.profile else nullcontext()
+        with watched() as memory, profiler:
             result = run()
+        if isinstance(profiler, cProfile.Profile):
+            pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
         seconds, used = time.monotonic() - began, time.process_time() - cpu
-        share = f"{flop / self.rate / used:5.0%}" if flop else "    -"
+        reached = flop / self.rate / used if flop else None
+        share = f"{reached:5.0%}" if reached is not None else "    -"
         anonymous, resident = (
             (now - then) / MEBIBYTE
             for now, then in zip((memory.anonymous, memory.resident), before, strict=True)
         )
+        self.measured[name] = {
+            "seconds": round(seconds, 2),
+            "processor": round(used, 2),
+            "anonymous MiB": round(anonymous),
+            "resident MiB": round(resident),
+            **({"percent": round(100 * reached, 1)} if reached is not None else {}),
+        }
         print(
             f"{name:32} {seconds:8.1f} s {used:8.1f} s cpu {share} of GEMM "
             f"{anonymous:8.0f} MiB anonymous {resident:8.0f} MiB resident",
+            file=sys.stderr if self.json else sys.stdout,
             flush=True,
         )
         return result
@@ -162,7 +183,7 @@ class Bench:
             block = generator.standard_normal((ROWS_PER_BLOCK, self.width), dtype=np.float32)
             block /= np.linalg.norm(block, axis=1, keepdims=True)
             rows[start : start + ROWS_PER_BLOCK] = block[: latents - start]
-        threshold = float(scipy.stats.norm.isf(active / latents))
+        threshold = float(scipy.stats.norm.isf(min(active / latents, 0.25)))
         arrays = {
             "W_dec": rows,
             "W_enc": np.ascontiguousarray(rows.T),
@@ -274,11 +295,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2_304)
     parser.add_argument("--prompts", type=int, default=400)
     parser.add_argument("--text", type=int, default=5_000, help="tokens of calibration text")
+    parser.add_argument("--profile", default="", help="also where the time of this stage goes")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     os.environ["LOOPSCOPE_CACHE"] = str(options.folder / "cache")
     torch.set_grad_enabled(False)
     bench = Bench(**vars(options))
+    torch.set_num_threads(torch_threads())
     try:
         measure(bench)
     finally:
@@ -289,7 +313,8 @@ def measure(bench: Bench) -> None:
     """Print one line a stage."""
     bench.rate = bench.product_rate()
     rate = f"{bench.rate / 1e9:.0f} GFLOP a second of processor time"
-    print(f"{torch.get_num_threads()} threads, one product: {rate}")
+    where = sys.stderr if bench.json else sys.stdout
+    print(f"{torch.get_num_threads()} threads, one product: {rate}", file=where, flush=True)
     refs = {
         "coarse": bench.write_dictionary("coarse", bench.coarse, 83, npz=False),
         "fine": bench.write_dictionary("fine", bench.fine, 124, npz=True),
@@ -303,6 +328,8 @@ def measure(bench: Bench) -> None:
         if concept == "first":
             bench.compare(refs)
         bench.map(concept, refs)
+    if bench.json:
+        print(json.dumps({"flops": bench.rate, "stages": bench.measured}))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,12 @@ def config_beside(state_folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.conf")
 
 
+def settings_beside(state_folder: Path) -> GivenSettings:
+    """Return the settings in the file beside a state folder; none without a file."""
+    path = config_beside(state_folder)
+    return load_config(path).settings() if path.is_file() else {}
+
+
 def load_config(path: Path) -> Config:
     """Read a config file. Raises InvalidSpec with every problem, with line and field."""
     try:

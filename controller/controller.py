@@ -19,31 +19,26 @@ from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
 from loopscope.controller.jobs.starting import Starter
-from loopscope.controller.observer import Observer, Result, Unobserved
+from loopscope.controller.observer import Observer, Unobserved
 from loopscope.controller.plan.cached import ReconciledMark
 from loopscope.controller.plan.older_rules import plan_of_owner
-from loopscope.controller.reconcile.adoption import Adoption, StillHashing
-from loopscope.controller.reconcile.commit import commit, log_committed, would_write
+from loopscope.controller.reconcile.adoption import Adoption
 from loopscope.controller.reconcile.converged import Converged
 from loopscope.controller.reconcile.dependants import Dependants
 from loopscope.controller.reconcile.quiet import Quiet
+from loopscope.controller.reconcile.reconciling import Reconciling
 from loopscope.controller.reconcile.resolution import LooksAgain, Resolution, Resolver, is_local
-from loopscope.controller.reconcile.snapshots import Known, known_of, read_snapshot
 from loopscope.controller.reconcile.snapshots import Observer as ArtifactObserver
 from loopscope.controller.reconcile.trouble import Trouble
 from loopscope.controller.reconcile.verification import SHARE, Verifier
 from loopscope.controller.reconcile.work_queue import Priority, WorkQueue
 from loopscope.controller.settings import Settings
 from loopscope.controller.sources.outside_writes import OutsideWrites
-from loopscope.reconcilers.plan import Failed, LookAgain, Observed, Plan
-from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.db import events, jobs, objects
-from loopscope.state.db.objects import Conflict, Gone
-from loopscope.state.failures import TransientFailure
+from loopscope.state.db import jobs, objects
+from loopscope.state.db.objects import Gone
 from loopscope.state.folder import StateFolder
 
 log = structlog.get_logger("controller")
@@ -56,6 +51,9 @@ RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX = 0.005, 600.0
 
 STEP_SECONDS = 0.05
 """A step that has reconciled for so long leaves what a resync found to the next one."""
+
+TROUBLE_SECONDS = 0.5
+"""How long the loop waits after a step that could not do everything."""
 
 STEP_SECONDS_MAX = 0.5
 """And after so long everything else that is due."""
@@ -80,7 +78,7 @@ class Controller:
     _quiet: Quiet = field(init=False)
     _verifier: Verifier = field(init=False)
     _leases: Leases = field(init=False)
-    _looks_again: LooksAgain = field(init=False)
+    _reconciling: Reconciling = field(init=False)
     starter: Starter = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
@@ -102,8 +100,15 @@ class Controller:
         self._artifacts = ArtifactObserver(self.state.artifacts, self._adoption)
         self._converged = Converged(self.state.artifacts)
         self._quiet = Quiet(self.state.database)
-        self._looks_again = LooksAgain(
-            self.resolver, self.clock, self.settings.resolve_retry_seconds
+        self._reconciling = Reconciling(
+            self.state,
+            self.clock,
+            self.queue,
+            self._dependants,
+            self._converged,
+            self._artifacts,
+            LooksAgain(self.resolver, self.clock, self.settings.resolve_retry_seconds),
+            plan_of_owner,
         )
         self._verifier = Verifier(
             self.state.artifacts,
@@ -174,6 +179,20 @@ class Controller:
     def trouble(self) -> str | None:
         """What kept the last step from doing everything, in words; it is tried again."""
         return self._trouble.message
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time for work is over: it was set, and no job runs that may still end in it.
+
+        Raises TransientFailure when the database cannot tell now.
+        """
+        stop_at = self.settings.stop_at
+        if stop_at is not None and self.clock.elapsed() >= stop_at:
+            return True
+        if not self.executor.time_is_up():
+            return False
+        with self.state.database.read() as connection:
+            return not jobs.running(connection)
 
     # -- sources ---------------------------------------------------------------
 
@@ -291,86 +310,12 @@ class Controller:
         found: Literal["nothing", "some"] = "nothing"
         began = self.clock.elapsed()
         while (key := self.queue.take()) is not None:
-            self._process(key)
+            self._reconciling.process(key)
             found = "some"
             most = STEP_SECONDS if self.queue.only_low else STEP_SECONDS_MAX
             if self.clock.elapsed() > began + most:
                 return "time is up"
         return found
-
-    def _process(self, key: Key) -> None:
-        result: Result = "error"
-        began = self.clock.elapsed()
-        try:
-            plan = self._reconcile(key)
-            result = self._follow_up(key, plan)
-        except Conflict:
-            self.queue.add_rate_limited(key)
-            result = "requeue"
-        except StillHashing:
-            self.queue.forget(key)
-            result = "requeue_after"
-        except TransientFailure:  # of the database: no single object's trouble
-            self.queue.add_rate_limited(key)
-            raise
-        except Exception as error:  # one object's trouble must not stop the others
-            self.queue.add_rate_limited(key)
-            self._report_trouble(key, error)
-        finally:
-            self.queue.done(key)
-            self.observer.reconciled(key, result, self.clock.elapsed() - began)
-
-    def _follow_up(self, key: Key, plan: Plan | None) -> Result:
-        match plan.result if plan else None:
-            case Failed(terminal=False):
-                self.queue.add_rate_limited(key)
-                return "requeue"
-            case LookAgain(at_once=at_once):
-                self.queue.forget(key)
-                self.queue.add_in(key, 0.0 if at_once else self.settings.resolve_retry_seconds)
-                return "requeue_after"
-            case _:
-                self.queue.forget(key)
-                return "success"
-
-    def _report_trouble(self, key: Key, error: Exception) -> None:
-        log.error("reconcile failed", object=str(key), exc_info=error)
-        message = f"{type(error).__name__}: {error}; retried with backoff"
-        now = self.clock.now()
-        with self.state.database.write() as connection:
-            events.record(connection, key, "Warning", "ReconcileError", message, now=now)
-
-    def _reconcile(self, key: Key) -> Plan | None:
-        now = self.clock.now()
-        with self.state.database.read() as connection:
-            snapshot = read_snapshot(connection, key, now)
-            if snapshot is None:
-                self._dependants.forget(key)
-                return None
-            self._dependants.learn(snapshot.object)
-            of_stage = key.kind != "Experiment"
-            desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
-            known = known_of(connection, desired, key) if desired is not None else Known()
-        if desired is None:
-            observed, plan = (
-                Observed(),
-                plan_of_owner(self.state.database, self._artifacts, snapshot),
-            )
-        else:
-            observed = self._artifacts.observe(snapshot, desired, known)
-            plan = plan_stage(snapshot, desired, observed)
-        self._looks_again.if_blocked(snapshot.object, desired)
-        if not would_write(snapshot, plan):
-            self._converged.learn(snapshot, plan, observed.artifact)
-            return plan
-        self._converged.forget(key)
-        if plan.adopt is not None:  # before the lock is taken: this may be gigabytes
-            self.state.artifacts.make_durable(plan.adopt)
-        with self.state.database.write() as connection:
-            job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
-        failpoints.reach("plan-committed")
-        log_committed(snapshot, plan, job_added)
-        return plan
 
     # -- jobs ------------------------------------------------------------------
 
@@ -390,7 +335,8 @@ class Controller:
         now, due = self.clock.elapsed(), (self.queue.next_due_at(), self.starter.next_start_at())
         known = [at for at in due if at is not None]
         at_once = self._is_hashing and self.trouble is None
-        return min(now if at_once else now + 1.0, self._resyncs.next_at, *known)
+        wake_at = min(now if at_once else now + 1.0, self._resyncs.next_at, *known)
+        return wake_at if self.trouble is None else max(wake_at, now + TROUBLE_SECONDS)
 
     def _add_all(self, keys: list[Key], priority: Priority = "high") -> None:
         for key in keys:

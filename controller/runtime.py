@@ -6,11 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import structlog
-from filelock import FileLock, Timeout
 
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.clock import SystemClock
@@ -20,6 +19,7 @@ from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.state import failpoints
 from loopscope.state.db import job_queue, leader
+from loopscope.state.db.dialect.contract import LeaderElsewhere
 from loopscope.state.failures import TransientFailure
 from loopscope.state.files import free_bytes
 from loopscope.state.folder import StateFolder
@@ -100,16 +100,13 @@ def leadership(state: StateFolder) -> Iterator[None]:
     Raises AnotherController when it is taken.
     """
     source_at_start(), code_identity()  # a standby may lead days after the files changed
-    lock = FileLock(state.leader_lock)
     failpoints.reach("leader-lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise AnotherController(f"another controller holds {state.leader_lock}") from None
-    try:
+    with ExitStack() as led:
+        try:
+            led.enter_context(state.database.dialect.leading(process_name(os.getpid())))
+        except LeaderElsewhere as other:
+            raise AnotherController(str(other)) from None
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -123,6 +120,7 @@ def running_controller(
     wake = wake or threading.Event()
     with leadership(state):
         _announce(state, settings)
+        clock, stop_at = SystemClock(), settings.stop_at
         threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
         executor = LocalProcesses(
             state.path,
@@ -131,13 +129,14 @@ def running_controller(
             wake.set,
             lease_seconds=settings.lease_seconds,
             progress_timeout_seconds=settings.progress_timeout_seconds,
+            seconds_left=None if stop_at is None else lambda: stop_at - clock.elapsed(),
         )
         resolver = Resolver(threads, wake.set)
         places = (state.path, state.artifacts.disk)  # artifacts may lie on a disk of their own
         controller = Controller(
             state,
             settings,
-            SystemClock(),
+            clock,
             executor,
             resolver,
             lambda: min(free_bytes(place) for place in places if place.exists()),

@@ -53,9 +53,12 @@ class Settings:
     stage_memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """What a job of a stage is taken to use; a stage that is missing uses nothing."""
     priority_classes: Mapping[str, int] = field(
-        default_factory=lambda: {"high": 6, "normal": 0, "low": -6}
+        default_factory=lambda: {"interactive": 144, "high": 6, "normal": 0, "low": -6}
     )
-    """Values of the annotation ``loopscope.dev/priority``, in steps of ``aging_seconds``."""
+    """Values of the annotation ``loopscope.dev/priority``, in steps of ``aging_seconds``.
+
+    ``interactive`` is worth a day of waiting: what somebody asked goes before what waits, and so
+    few may be asked at once that this keeps no one waiting for long."""
     aging_seconds: float = 600.0
     """A job that waited this long is as good as one of the next higher priority."""
     verify_bytes_per_resync: int = 256 * 1024 * 1024
@@ -64,6 +67,9 @@ class Settings:
     """How soon an input that could not be resolved is tried again."""
     metrics_port: int | None = None
     """Port of this machine on which Prometheus metrics are served; None: not at all."""
+    stop_at: float | None = None
+    """When work stops at the latest (``Clock.elapsed``); None: it goes on. What is under way then
+    has the usual grace; a shard that would end later is not begun."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     """Retries of jobs."""
 

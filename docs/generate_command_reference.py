@@ -18,7 +18,7 @@ import typer
 from loopscope.cli import application
 
 PAGE = Path(__file__).parent / "commands.md"
-BLOCK = re.compile(r"<!-- options of ([a-z ]+) -->\n.*?<!-- end -->", flags=re.DOTALL)
+BLOCK = re.compile(r"<!-- options of ([a-z -]+) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 
 def render(page: str) -> str:

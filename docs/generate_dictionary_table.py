@@ -1,7 +1,8 @@
-"""Write the counts of ``docs/formats.md``: ``python docs/generate_dictionary_table.py``.
+"""Write what ``docs/formats.md`` counts and lists: ``python docs/generate_dictionary_table.py``.
 
-They say how much of SAELens' registry can be used, by ``loopscope.inputs.registered``. A test
-compares the committed page with what this script returns.
+The counts say how much of SAELens' registry can be used, by ``loopscope.inputs.registered``; the
+architectures are those of ``loopscope.inputs.architectures``. A test compares the committed page
+with what this script returns.
 """
 
 from __future__ import annotations
@@ -11,17 +12,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from loopscope.inputs.architectures import ARCHITECTURES, REFUSED
 from loopscope.inputs.registered import RegisteredDictionary, registered_dictionaries
 
 PAGE = Path(__file__).parent / "formats.md"
 BLOCK = re.compile(r"<!-- counts of the registry -->\n.*?<!-- end -->", flags=re.DOTALL)
+IN_A_ROW = re.compile(r"<!-- architectures -->.*?<!-- end -->")
 
 
 def render(page: str) -> str:
     """Return the page with its counts as they are now."""
     found = list(registered_dictionaries())
     text = "\n".join(_lines(found))
+    page = IN_A_ROW.sub(f"<!-- architectures -->{_architectures()}<!-- end -->", page)
     return BLOCK.sub(lambda _: f"<!-- counts of the registry -->\n{text}\n<!-- end -->", page)
+
+
+def _architectures() -> str:
+    applied = ", ".join(f"`{name}`" for name in ARCHITECTURES if name not in REFUSED)
+    refused = "; ".join(f"`{name}`, since {why}" for name, why in REFUSED.items())
+    return f"applied: {applied}. Refused: {refused}"
 
 
 def _lines(found: list[RegisteredDictionary]) -> Iterator[str]:

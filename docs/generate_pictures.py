@@ -20,7 +20,7 @@ from loopscope.reconcilers.plan import Answered, Blocked, Desired, Kept, Observe
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import NODES, PIPELINE, SHARED
+from loopscope.specs.pipeline import ALONE, NODES, PIPELINE, SHARED
 from loopscope.specs.status import ArtifactReference, Status
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
@@ -65,6 +65,11 @@ def pipeline() -> Iterator[str]:
             yield f"  {loaded}_{NODES[loaded].loads} --> {shared.stage}"
         for waiting in shared.needed_by:
             yield f"  {shared.stage} --> {waiting}"
+    for alone in ALONE:
+        asked = "<br/><i>applied by itself</i>"
+        yield f'  {alone.stage}["<b>{alone.stage}</b><br/>{alone.kind}{asked}"]'
+        for field, upstream in alone.upstream.items():
+            yield f"  {upstream} -- {field} --> {alone.stage}"
 
 
 Operation = Callable[[Connection, JobHead], object]

@@ -12,9 +12,21 @@ from pathlib import Path
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.objects import Metadata
+from loopscope.specs.pipeline import PIPELINE
 from loopscope.specs.reference import FieldFacts, model_facts
 
 PAGE = Path(__file__).parent / "spec.md"
+
+OTHERS = ", ".join(kind for kind in SPEC_BY_KIND if kind != "Experiment")
+ALWAYS = ", ".join(f"`<name>-{node.name}`" for node in PIPELINE if not node.optional)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+ASKED_FOR = _listed([f"`{node.name}`" for node in PIPELINE if node.optional])
+OPTIONAL = _listed([f"`<name>-{node.name}`" for node in PIPELINE if node.optional])
 
 HEADER = f"""# Spec reference
 
@@ -24,7 +36,7 @@ An object is one YAML document:
 
 ```yaml
 apiVersion: {API_VERSION}
-kind: Experiment        # or Capture, Decomposition, Mapping, Steering
+kind: Experiment        # or {OTHERS}
 metadata: {{name: france}}
 spec: {{}}                # the fields below
 ```
@@ -40,10 +52,11 @@ Paths are relative to the YAML that names them. Text files must lie under the ro
 default the git checkout that holds the YAML, else the current folder or the YAML's own); weights
 may lie anywhere.
 
-An Experiment owns `<name>-capture`, `<name>-coarse`, `<name>-fine`, `<name>-mapping` and, if
-`steering` is given, `<name>-steering`; with a `matrix` it owns one Experiment for each combination
-instead ([sweeps](how-to/sweep.md)). Each kind can also be applied on its own; then the
-references (`captureRef`, `coarseRef`, `fineRef`, `mappingRef`) name objects of the same namespace.
+An Experiment owns {ALWAYS} and, where
+{ASKED_FOR} are given, {OPTIONAL}; with a `matrix` it
+owns one Experiment for each combination instead ([sweeps](how-to/sweep.md)). Each kind can also be
+applied on its own; then the references (`captureRef`, `coarseRef`, `fineRef`, `mappingRef`,
+`steeringRef`) name objects of the same namespace.
 
 Checks that reach across fields, all made before anything is stored:
 
@@ -62,8 +75,9 @@ Checks that reach across fields, all made before anything is stored:
   `path`, or `release` with `id`. `revision` belongs to a hub name, `sha256` of a model to a GGUF.
 - `positions: assistant` and `afterTemplate` need `prompts.chat`, the first also `assistantPrefix`,
   which needs `addGenerationPrompt`; every prompt holds the text of `positions: {{token: …}}`. A
-  chat template that can be read without a network renders the first prompt. `prompts.chat` excludes
-  `steering.systemPrompt`.
+  chat template that can be read without a network renders the first prompt, and with
+  `steering.systemPrompt` it keeps the system message. `steering.positions: assistant` and
+  `afterTemplate` need `prompts.chat` as well, `{{token: …}}` that every opening holds the text.
 - `aggregation: max` and `mean` need `positions: all` or `assistant`; `partialCosine` does not
   exceed `minCosine`; `arms` and `strengths` hold no value twice.
 - No word of `lexicon` occurs in an opening, in `neutralText`, in `placeboPrompt` or, in an
@@ -72,6 +86,8 @@ Checks that reach across fields, all made before anything is stored:
 - `writeHook` lies above `hook` and excludes `method: clamp`; with it both dictionaries are
   transcoders that write there, without it neither is one. `prefix` is below the number of latents,
   which may not compete (TopK). Pickled weights need `convert: sealed`, and no others take it.
+- Along latents that read the tokens before as well (a `temporal` dictionary) nothing is steered:
+  `steering` is left out.
 - Each condition of an Experiment has at least 5 prompts, unless `selection.maxQ` is 1.
 - A `matrix` has at most 6 axes and 256 combinations; every combination is a valid Experiment by
   itself, and no two would get the same name. A field belongs to one axis; texts are set as a whole.

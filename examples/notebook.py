@@ -32,6 +32,15 @@ columns = ["latent", "selectivity", "firing_rate_target", "firing_rate_neutral",
 print(coarse.loc[coarse["candidate"], columns].to_string(index=False))
 
 # %% [markdown]
+# On which prompts does the best of them fire most?
+
+# %%
+best_latent = coarse[coarse["candidate"]].sort_values("selectivity")["latent"].iloc[-1]
+top = experiment.top_prompts(best_latent, count=5)
+print(top[["activation", "condition", "text"]].to_string(index=False))
+print(experiment.activations("coarse"))
+
+# %% [markdown]
 # ## What lies below them in the fine dictionary?
 
 # %%

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Axis = Literal["d_in", "d_sae", "d_out"]
+Axis = Literal["d_in", "d_sae", "d_out", "d_attn"]
 Axes = tuple[Axis, ...]
 
 COMMON: Mapping[str, Axes] = {
@@ -67,6 +67,19 @@ ARCHITECTURES: Mapping[str, StoredArchitecture] = {
     "gated": StoredArchitecture(
         {"r_mag": ("d_sae",), "b_mag": ("d_sae",)}, stored={"b_enc": "b_gate"}
     ),
+    "temporal": StoredArchitecture(
+        {
+            "w_query": ("d_attn", "d_sae"),
+            "b_query": ("d_attn",),
+            "w_key": ("d_attn", "d_sae"),
+            "b_key": ("d_attn",),
+            "w_value": ("d_sae", "d_sae"),
+            "b_value": ("d_sae",),
+            "w_mixed": ("d_sae", "d_sae"),
+            "b_mixed": ("d_sae",),
+        },
+        chooses_k=True,
+    ),
     "transcoder": StoredArchitecture(transcoder=True),
     "jumprelu_transcoder": StoredArchitecture({"threshold": ("d_sae",)}, transcoder=True),
     "skip_transcoder": StoredArchitecture({"w_skip": ("d_out", "d_in")}, transcoder=True),
@@ -78,8 +91,8 @@ ARCHITECTURES: Mapping[str, StoredArchitecture] = {
 REFUSED: Mapping[str, str] = {
     "abstopk": "its latents may be negative, and here a latent fires when it is above 0",
     "matching_pursuit": "its latents are chosen one after the other, each after what is left",
-    "temporal": "it reads the tokens before as well, and here each row is read by itself",
+    "temporal": "it is read as its authors publish it (conf.yaml, latest_ckpt.safetensors) alone",
     "crosscoder": "it reads several places at once",
     "clt": "it writes several places at once",
 }
-"""Architectures that are known and not applied, with the reason."""
+"""Architectures that a ``cfg.json`` may name and that are not applied, with the reason."""

@@ -71,8 +71,8 @@ def render(
     system = chat.get("system")
     if system is not None and system.strip() not in sample:
         raise ChatRefused(
-            "the chat template drops the system message; leave chat.system out and write it into "
-            "the texts, or use another template"
+            "the chat template drops the system message; leave it out and write it into the texts, "
+            "or use another template"
         )
     tail = sample.partition(MARK)[2]
     prefix = chat.get("assistantPrefix", "")
@@ -154,8 +154,8 @@ _TOO_LONG = (
 )
 _ERRORS = {
     "syntax": "the chat template is no valid Jinja: {words}; use another template",
-    "refused": "the chat template refuses the conversation: {words}; without chat.system, or with "
-    "another template, it may work",
+    "refused": "the chat template refuses the conversation: {words}; without a system "
+    "message, or with another template, it may work",
     "failed": "the chat template fails: {words}; use another template",
     "memory": "the chat template takes more than {megabytes} MB of memory; use another template",
     "long": "the chat template makes very long texts; use another template",

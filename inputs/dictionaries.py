@@ -23,6 +23,7 @@ from loopscope.inputs.layouts import BY_FORMAT
 from loopscope.inputs.layouts.gemma_scope import GEMMA_SCOPE
 from loopscope.inputs.layouts.layout import Entry, Layout
 from loopscope.inputs.layouts.saelens import SAELENS
+from loopscope.inputs.pickles import PickleRefused, check_pickle
 from loopscope.inputs.releases import ReleaseEntry, find_release, release_hint
 from loopscope.inputs.saelens_config import SaelensConfig, read_saelens_config
 from loopscope.inputs.shapes import Shape, shape_of
@@ -133,6 +134,14 @@ def known_training(dictionary: DictionaryJson) -> Training | None:
     return _training(entry.said, "id", known.architecture if known.hook_out else None)
 
 
+def known_architecture(dictionary: DictionaryJson) -> str | None:
+    """Return the architecture that the registry alone says, without the hub, or None."""
+    if dictionary.get("release") is None:
+        return None
+    entry = find_release(dictionary["release"], dictionary["id"])
+    return entry.layout.known(entry.place).architecture
+
+
 def _from_path(dictionary: DictionaryJson, path: Path, memo: HashMemo) -> DictionaryFacts:
     if path.suffix == ".npz" and path.is_file():
         check_conversion(GEMMA_SCOPE, dictionary.get("convert"), path.name)
@@ -214,10 +223,25 @@ def _from_folder(
             headers |= _own_names(stream, name, sizes[name], "path")
     configs = {name: folder / name for name in files.configs}
     facts = stored_facts(layout, entry, configs, headers, sizes, "path")
+    for name in files.weights if layout.pickled else ():
+        _check_pickle(folder / name)
     hashes = {name: memo.sha256(folder / name) for name in (*files.configs, *files.weights)}
     _check_declared(dictionary, hashes[files.weights[0]], str(folder / files.weights[0]))
     place: FolderPlace = {"kind": "folder", "path": str(folder)}
     return _of_stored(facts, layout, hashes, place, {}, "path")
+
+
+def _check_pickle(path: Path) -> None:
+    """Refuse pickled weights that name more than tensors; nothing of them is executed."""
+    try:
+        with path.open("rb") as file:
+            check_pickle(file)
+    except PickleRefused as refused:
+        raise InputRefused(
+            "path",
+            f"{path} is no pickle of tensors alone: {refused}; it was not opened. Do not open it "
+            "elsewhere either: ask who published it for safetensors, or name another dictionary",
+        ) from None
 
 
 def _from_hub(

@@ -103,7 +103,7 @@ class HashMemo:
                 entries = self._read()
                 entries.pop(key, None)
                 kept = dict(list(entries.items())[-(MEMO_ENTRIES_MAX - 1) :])
-                _replace_text(self.path, json.dumps({**kept, key: found}, indent=0))
+                replace_text(self.path, json.dumps({**kept, key: found}, indent=0))
 
 
 def _stream_sha256(files: Sequence[Path]) -> str:
@@ -120,7 +120,11 @@ def _blocks(file: Path) -> Iterator[bytes]:
             yield block
 
 
-def _replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Let a file hold this text and nothing else, or stay as it is: a reader sees either.
+
+    Raises OSError.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

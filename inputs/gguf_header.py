@@ -31,8 +31,18 @@ _QUANTISED = {
     30: "IQ4_XS", 31: "IQ1_M",
 }  # fmt: skip
 
-Values = dict[str, str | int]
-"""The metadata of a header, as far as it is texts and whole numbers."""
+_VOCABULARY = "tokenizer.ggml.tokens"
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array that was passed over: how many items it has."""
+
+    length: int
+
+
+Values = dict[str, str | int | _Array]
+"""The metadata of a header, as far as it is texts, whole numbers and arrays."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +50,22 @@ class GgufFacts:
     """The facts about a model in a GGUF header.
 
     ``quantised`` names the file type (``Q4_K_M``), or is None for a file of plain floats.
+    ``block_weights`` (in the matrices of one block) and ``vocabulary`` (words) are None where the
+    part of the header that is read does not tell.
     """
 
     architecture: str
     d_model: int
     n_layers: int | None
     quantised: str | None
+    block_weights: int | None = None
+    vocabulary: int | None = None
 
 
 def read_gguf_facts(stream: BinaryIO) -> GgufFacts:
     """Return the facts of the GGUF file that starts at ``stream``; ``HeaderError`` if bad.
 
-    Reads keys only as far as needed: they usually stand before the vocabulary.
+    Reads keys only as far as needed: some files have the last of them behind the vocabulary.
     """
     refuse_pointer(stream)
     values = _metadata(_Cursor(stream), _enough)
@@ -67,7 +81,30 @@ def read_gguf_facts(stream: BinaryIO) -> GgufFacts:
         d_model,
         n_layers if isinstance(n_layers, int) else None,
         _file_type(values.get("general.file_type")),
+        _block_weights(values, architecture, d_model),
+        _number(values, f"{architecture}.vocab_size") or _length(values, _VOCABULARY),
     )
+
+
+def _block_weights(values: Values, architecture: str, d_model: int) -> int | None:
+    """Return the weights of a gated MLP and of attention; mixtures of experts are not reckoned."""
+    heads = _number(values, f"{architecture}.attention.head_count")
+    d_mlp = _number(values, f"{architecture}.feed_forward_length")
+    if heads is None or d_mlp is None or f"{architecture}.expert_count" in values:
+        return None
+    d_head = _number(values, f"{architecture}.attention.key_length") or d_model // heads
+    groups = _number(values, f"{architecture}.attention.head_count_kv") or heads
+    return d_model * (2 * (heads + groups) * d_head + 3 * d_mlp)
+
+
+def _number(values: Values, key: str) -> int | None:
+    found = values.get(key)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _length(values: Values, key: str) -> int | None:
+    found = values.get(key)
+    return found.length if isinstance(found, _Array) and found.length > 0 else None
 
 
 def read_gguf_text(stream: BinaryIO, key: str) -> str | None:
@@ -77,7 +114,7 @@ def read_gguf_text(stream: BinaryIO, key: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _file_type(number: str | int | None) -> str | None:
+def _file_type(number: str | int | _Array | None) -> str | None:
     if not isinstance(number, int):
         return "unknown quantisation"
     if number in _UNQUANTISED:
@@ -149,26 +186,27 @@ def _enough(values: Values) -> bool:
         f"{architecture}.embedding_length",
         f"{architecture}.block_count",
     )
-    return all(key in values for key in wanted)
+    counted = _VOCABULARY in values or f"{architecture}.vocab_size" in values
+    return counted and all(key in values for key in wanted)
 
 
-def _value(cursor: _Cursor) -> str | int | None:
-    """Return a text or an unsigned number; skip any other value and return None."""
+def _value(cursor: _Cursor) -> str | int | _Array | None:
+    """Return a text, an unsigned number or an array without its items; skip any other value."""
     kind = cursor.number("<I")
     if kind in _UNSIGNED:
         return cursor.number(_UNSIGNED[kind])
     if kind == _STRING:
         return cursor.text()
     if kind == _ARRAY:
-        _skip_array(cursor)
-    elif kind in _TYPE_BYTES:
+        return _skip_array(cursor)
+    if kind in _TYPE_BYTES:
         cursor.take(_TYPE_BYTES[kind])
     else:
         raise HeaderError(f"the GGUF header holds a value of unknown type {kind}")
     return None
 
 
-def _skip_array(cursor: _Cursor) -> None:
+def _skip_array(cursor: _Cursor) -> _Array:
     kind, length = cursor.number("<I"), cursor.number("<Q")
     if length > ARRAY_ITEMS_MAX:
         raise HeaderError(f"the GGUF header holds an array of {length} items")
@@ -178,3 +216,4 @@ def _skip_array(cursor: _Cursor) -> None:
         cursor.take(_TYPE_BYTES[kind] * length)
     else:
         raise HeaderError(f"the GGUF header holds an array of unknown type {kind}")
+    return _Array(length)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import BinaryIO, TypeGuard
 
-from numpy.lib import format as npy
-
 from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
 from loopscope.specs.json_values import Json, JsonObject
 
@@ -158,6 +156,8 @@ def _npz_entries(archive: zipfile.ZipFile) -> Iterator[tuple[str, TensorHeader]]
 
 
 def _npy_header(name: str, start: bytes, size: int) -> TensorHeader:
+    from numpy.lib import format as npy  # late: a server and an apply seldom need it
+
     stream = io.BytesIO(start)
     try:
         version = npy.read_magic(stream)

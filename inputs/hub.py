@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, cast
 
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import SHA256, HashMemo
@@ -29,14 +29,26 @@ BUFFER_BYTES = 64 * 2**10
 CAUSES_MAX = 20
 """Causes of an error may go in a circle."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
+RepositoryKind = Literal["model", "dataset"]
+"""Models and dictionaries lie in repositories of the first kind."""
+
+
+def hub_is_switched_off() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE`` is set, as the library reads them."""
+    asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return asked.upper() in ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """Size in bytes and, where the hub stores the file by content, its sha256."""
+    """Size in bytes and, where the hub stores the file by content, its sha256.
+
+    Other files are known by their git object (``blob``).
+    """
 
     size: int
     sha256: str | None
+    blob: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class HubCommit:
     repo: str
     commit: str
     files: dict[str, HubFile]
+    kind: RepositoryKind = "model"
 
 
 @dataclass(frozen=True)
@@ -61,35 +74,44 @@ class Hub:
     timeout_seconds: float = 20.0
     offline: bool = False
 
-    def commit(self, repo: str, revision: str, field: str) -> HubCommit:
+    def commit(
+        self, repo: str, revision: str, field: str, kind: RepositoryKind = "model"
+    ) -> HubCommit:
         """Resolve a revision (branch, tag or commit) to a commit and the files in it."""
         if self.offline:
             raise ResolutionPending("Resolving", f"{repo} is looked up on the hub later")
         from huggingface_hub import HfApi
 
         with hub_errors(repo, revision, field):
-            info = HfApi(endpoint=self._endpoint).model_info(
-                repo, revision=revision, files_metadata=True, timeout=self.timeout_seconds
-            )
+            api = HfApi(endpoint=self._endpoint)
+            look = api.dataset_info if kind == "dataset" else api.model_info
+            info = look(repo, revision=revision, files_metadata=True, timeout=self.timeout_seconds)
         if not COMMIT.fullmatch(info.sha or ""):
             raise ResolutionPending("HubUnreachable", f"the hub named no commit for {repo}")
         files = {
             sibling.rfilename: HubFile(
-                sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None
+                sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id
             )
             for sibling in info.siblings or []
         }
-        return HubCommit(repo, str(info.sha), files)
+        return HubCommit(repo, str(info.sha), files, kind)
 
-    def download(self, at: HubCommit, name: str, field: str) -> Path:
-        """Return a local copy of a small file (at most ``SMALL_FILE_BYTES_MAX`` bytes)."""
+    def download(
+        self,
+        at: HubCommit,
+        name: str,
+        field: str,
+        bytes_max: int = SMALL_FILE_BYTES_MAX,
+        *,
+        afresh: bool = False,
+    ) -> Path:
+        """Return a local copy of a file of at most ``bytes_max`` bytes; ``afresh``: a new one."""
         from huggingface_hub import hf_hub_download
 
         size = at.files[name].size
-        if size > SMALL_FILE_BYTES_MAX:
+        if size > bytes_max:
             raise InputRefused(
-                field,
-                f"{at.repo}: {name} has {size} bytes; at most {SMALL_FILE_BYTES_MAX} are read",
+                field, f"{at.repo}: {name} has {size} bytes; at most {bytes_max} are read"
             )
         with hub_errors(at.repo, at.commit, field):
             return Path(
@@ -97,11 +119,22 @@ class Hub:
                     at.repo,
                     name,
                     revision=at.commit,
+                    repo_type=at.kind,
                     endpoint=self._endpoint,
                     cache_dir=self.cache,
+                    force_download=afresh,
                     etag_timeout=self.timeout_seconds,
                 )
             )
+
+    def downloaded(self, at: HubCommit, name: str) -> Path | None:
+        """Return the local copy of a file if there is one, without a network."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(
+            at.repo, name, cache_dir=self.cache, revision=at.commit, repo_type=at.kind
+        )
+        return Path(found) if isinstance(found, str) else None
 
     def sha256(self, at: HubCommit, name: str, field: str, memo: HashMemo) -> str:
         """Return the sha256 of a file: as stored by the hub, else of a small file's bytes."""
@@ -133,7 +166,9 @@ class _RemoteFile(io.RawIOBase):
     ) -> None:
         from huggingface_hub import hf_hub_url
 
-        self._url = hf_hub_url(at.repo, name, revision=at.commit, endpoint=endpoint)
+        self._url = hf_hub_url(
+            at.repo, name, revision=at.commit, repo_type=at.kind, endpoint=endpoint
+        )
         self._at, self._field = at, field
         self._size = at.files[name].size
         self._timeout = timeout

@@ -1,4 +1,4 @@
-"""What a Hugging Face config says of the inside of a model's blocks, as far as it can be relied on.
+"""The inside of a model's blocks, as far as a Hugging Face config can be relied on.
 
 What it leaves to defaults in the code of its architecture is not guessed: the worker, which has the
 modules, looks there.
@@ -24,6 +24,11 @@ _PARALLEL_BY_DEFAULT: Mapping[str, str | None] = {
 }
 """Model types with parallel blocks, and the field that can switch that off, where there is one."""
 
+_PLAIN_MLP = frozenset(
+    ("gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "bloom", "falcon", "phi", "codegen")
+)
+"""Model types whose MLP is two matrices; that of the others is gated and has three."""
+
 
 class InnerWidths(TypedDict):
     """Widths within a block, None when unknown."""
@@ -43,6 +48,21 @@ def inner_widths(config: Mapping[str, Json], d_model: int) -> InnerWidths:
         d_mlp = 4 * d_model
     mixed = any(name in config for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     return {"d_heads": d_heads, "d_mlp": None if mixed else d_mlp}
+
+
+def block_weights(config: Mapping[str, Json], d_model: int) -> int | None:
+    """Return the weights in the matrices of one block, None when unknown.
+
+    Query and output are as wide as all heads, key and value as their groups.
+    """
+    widths = inner_widths(config, d_model)
+    d_heads, d_mlp = widths["d_heads"], widths["d_mlp"]
+    if d_heads is None or d_mlp is None:
+        return None
+    heads = _count(config, "num_attention_heads") or _count(config, "n_head") or 1
+    d_groups = d_heads * (_count(config, "num_key_value_heads") or heads) // heads
+    matrices = 2 if config.get("model_type") in _PLAIN_MLP else 3
+    return d_model * (2 * d_heads + 2 * d_groups + matrices * d_mlp)
 
 
 def has_parallel_blocks(config: Mapping[str, Json]) -> bool:

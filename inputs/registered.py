@@ -16,6 +16,7 @@ from loopscope.inputs.registry import (
     release_blocks,
 )
 from loopscope.inputs.releases import place_of, registered, unknown_release
+from loopscope.specs.contextual import CONTEXTUAL
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class RegisteredDictionary:
     """One entry of the registry.
 
     ``reason`` says why it is refused, empty where it is usable; ``cause`` is what it has in common
-    with others that are refused. Of those that are ``pickled`` a spec must say ``convert: sealed``.
+    with others that are refused. Of those that are ``pickled`` a spec must say ``convert: sealed``,
+    along those that read ``whole_texts`` nothing is steered.
     ``hook_name`` is None where only its own config knows the hook.
     Of a usable entry the files may still be refused once they are seen: the registry alone was
     asked, and no network.
@@ -37,6 +39,7 @@ class RegisteredDictionary:
     reason: str
     cause: str
     pickled: bool = False
+    whole_texts: bool = False
 
     @property
     def usable(self) -> bool:
@@ -97,7 +100,8 @@ def _judged(release: str, block: ReleaseBlock, entry: DictionaryEntry) -> Regist
     except InputRefused as refused:
         reason, cause = refused.message, refused.cause
     loader = block.get("conversion_func") or OWN_LOADER
-    hook, model = place_of(block, entry).hook, str(block.get("model"))
+    known, model = place_of(block, entry), str(block.get("model"))
+    whole_texts = known.architecture in CONTEXTUAL
     return RegisteredDictionary(
-        release, str(entry["id"]), model, loader, hook, reason, cause, pickled
+        release, str(entry["id"]), model, loader, known.hook, reason, cause, pickled, whole_texts
     )

@@ -30,6 +30,7 @@ class DictionaryEntry(TypedDict):
     id: str
     path: str
     norm_scaling_factor: NotRequired[float]
+    neuronpedia: NotRequired[str | None]
 
 
 class ReleaseBlock(TypedDict):

@@ -36,7 +36,7 @@ class StoredFacts:
 
 
 def check_conversion(layout: Layout, convert: str | None, what: str) -> None:
-    """Refuse pickled weights that nobody asked to read, and the wish where none are pickled."""
+    """Refuse pickled weights without a wish to read them, and the wish where none are pickled."""
     if layout.pickled and convert is None:
         raise InputRefused(
             "convert",
@@ -125,6 +125,8 @@ def _agreed(
     if len(encoder) != 2 or 0 in encoder:
         raise InputRefused(field, f"{name} has the shape {headers[name].shape}, expected a matrix")
     sizes: dict[Axis, int] = {"d_in": encoder[0], "d_sae": encoder[1], "d_out": encoder[0]}
+    if reading.d_attn is not None:
+        sizes["d_attn"] = reading.d_attn
     transcoder = ARCHITECTURES[reading.architecture].transcoder
     if transcoder and "w_dec" in places:
         decoder, how = places["w_dec"]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Collection
 from importlib.metadata import version
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from loopscope import commands
 from loopscope.commands.command_line import Application, Group
-from loopscope.context import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, Globals
+from loopscope.commands.program.completion import VARIABLE, asked_words
+from loopscope.context import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    STATE_FOLDER,
+    CommandError,
+    Globals,
+)
 from loopscope.specs.errors import InvalidSpec
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import Failure
@@ -45,8 +52,22 @@ def _print_version(wanted: bool) -> None:
 def _globals(
     context: typer.Context,
     state: Annotated[
-        Path, typer.Option("--state", envvar="LOOPSCOPE_STATE", help="State folder.")
-    ] = Path(".loopscope"),
+        str,
+        typer.Option(
+            "--state",
+            envvar="LOOPSCOPE_STATE",
+            help="State folder, or the URL of a database on a server (kept in .loopscope).",
+        ),
+    ] = STATE_FOLDER,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            "--artifacts",
+            envvar="LOOPSCOPE_ARTIFACTS",
+            metavar="URL",
+            help="Bucket for artifacts, as s3://bucket/prefix (kept in the state folder).",
+        ),
+    ] = None,
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of named objects.")
     ] = "default",
@@ -58,7 +79,9 @@ def _globals(
     ] = False,
 ) -> None:
     given = {name for name in ("state", "namespace") if _is_typed(context, name)}
-    context.obj = Globals(state, namespace, "state" in given, "namespace" in given)
+    context.obj = Globals(
+        state, namespace, "state" in given, "namespace" in given, artifacts=artifacts
+    )
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:
@@ -77,7 +100,12 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        application(sys.argv[1:])()
+        words = asked_words()
+        program = application(sys.argv[1:] if words is None else words)
+        if not gc.isenabled():  # see ``start``
+            gc.freeze()
+            gc.enable()
+        program(complete_var=VARIABLE)
     except InvalidSpec as invalid:
         for problem in invalid.problems:
             print(printable(str(problem)), file=sys.stderr)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import SHORT_BY_KIND
@@ -15,14 +18,31 @@ from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.dialect.contract import Dialect
-from loopscope.state.folder import StateFolder, database_of, may_hold_artifacts, open_state
+from loopscope.state.folder import (
+    StateFolder,
+    database_of,
+    keep_artifacts_at,
+    keep_database_at,
+    may_hold_artifacts,
+    open_state,
+)
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
+from loopscope.views.stages import descendants
 
+if TYPE_CHECKING:
+    from loopscope.state.machine_rates import MachineRates
+    from loopscope.views.forecasts import Forecaster, Known
+
+STATE_FOLDER = ".loopscope"
 EXIT_STALLED = 1
 EXIT_BAD_INPUT = 2
 EXIT_UNAVAILABLE = 3
 EXIT_WAIT_STALLED = 4
+EXIT_DIFFERS = 5
+"""A bundle is not what it says of itself."""
+EXIT_GO_ON = 75
+"""``EX_TEMPFAIL`` of sysexits.h: the time for work was over; the same command goes on."""
 EXIT_TIMED_OUT = 124
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -54,10 +74,26 @@ class NotFound(CommandError):
 class Globals:
     """The options that every command has, before or after its name."""
 
-    state_path: Path
+    state: str
+    """A state folder, or the URL of a database."""
     namespace: str
     state_given: bool = False
     namespace_given: bool = False
+    artifacts: str | None = None
+    """The URL of a bucket, where artifacts are to be kept in one."""
+
+    @cached_property
+    def state_path(self) -> Path:
+        """The state folder; a URL makes the usual one, whose database lies there. Raises Failure.
+
+        Only who needs it asks: a version and help are there without any database or bucket.
+        """
+        folder = Path(STATE_FOLDER if "://" in self.state else self.state)
+        if "://" in self.state:
+            keep_database_at(folder, self.state)
+        if self.artifacts is not None:
+            keep_artifacts_at(folder, self.artifacts)
+        return folder
 
     @property
     def only_namespace(self) -> str | None:
@@ -141,13 +177,64 @@ def split_name(words: list[str]) -> tuple[str, str | None]:
     return kind_of(words[0]), words[1] if len(words) == 2 else None
 
 
+class Asked(NamedTuple):
+    """A kind, and the object of that kind that was named; None: all of them."""
+
+    kind: str
+    name: str | None
+
+
+def asked_for(words: list[str]) -> tuple[Asked, ...]:
+    """Read ``kind``, ``kind,kind``, ``all``, ``kind name…`` or ``kind/name…``, as kubectl does.
+
+    Raises CommandError.
+    """
+    if any("/" in word for word in words):
+        pairs = [word.split("/", 1) for word in words]
+        if any(len(pair) == 1 for pair in pairs):
+            raise CommandError(
+                f"expected KIND NAME… or KIND/NAME…, not both; found {' '.join(words)!r}"
+            )
+        found = [Asked(kind_of(kind), name) for kind, name in pairs]
+    else:
+        first, *names = words
+        kinds = SHORT_BY_KIND if first == "all" else map(kind_of, first.split(","))
+        found = [Asked(kind, name) for kind in kinds for name in (names or (None,))]
+    return tuple(dict.fromkeys(found))
+
+
+def experiment_names(words: list[str], command: str) -> list[str]:
+    """Return the names in ``france``, ``experiment france`` or ``experiment/france``.
+
+    What is no name of an object stays as it is. Raises CommandError for another kind.
+    """
+    if len(words) > 1 and words[0].lower() in KIND_BY_WORD:
+        _refuse_other_kind(words[0], command)
+        words = words[1:]
+    return [_experiment_name(word, command) for word in words]
+
+
+def _experiment_name(word: str, command: str) -> str:
+    kind, slash, name = word.partition("/")
+    if not (slash and name) or kind.lower() not in KIND_BY_WORD or Path(word).is_dir():
+        return word
+    _refuse_other_kind(kind, command)
+    return name
+
+
+def _refuse_other_kind(word: str, command: str) -> None:
+    kind = kind_of(word)
+    if kind != "Experiment":
+        raise CommandError(f"{command} is about experiments; a {kind.lower()} belongs to one")
+
+
 def find(connection: Connection, kind: str, namespace: str, name: str) -> list[ObjectRecord]:
     """Return the named object; or, named by their experiment, its objects of that kind."""
     exact = objects.get(connection, Key(kind, namespace, name))
     if exact is not None:
         return [exact]
     experiment = objects.get(connection, Key("Experiment", namespace, name))
-    family = all_owned_by(connection, experiment) if experiment else []
+    family = descendants(connection, [experiment]) if experiment else []
     found = [child for child in family if child.key.kind == kind]
     if not found:
         known = [r.key.name for r in objects.listed(connection, kind, namespace)]
@@ -157,12 +244,6 @@ def find(connection: Connection, kind: str, namespace: str, name: str) -> list[O
         hint = meant if known else "; there are none"
         raise NotFound(f"no {kind.lower()} named {name!r} in namespace {namespace}{hint}", 1)
     return found
-
-
-def all_owned_by(connection: Connection, owner: ObjectRecord) -> list[ObjectRecord]:
-    """Return what an object owns, and what that owns."""
-    children = objects.owned_by(connection, owner.uid)
-    return [one for child in children for one in (child, *all_owned_by(connection, child))]
 
 
 def find_experiment(connection: Connection, namespace: str, name: str) -> ObjectRecord:
@@ -207,3 +288,18 @@ def root_of(path: Path, given: Path | None) -> Path:
         return Path(answer.stdout.strip())
     here = Path.cwd()
     return here if start.resolve().is_relative_to(here) else start.resolve()
+
+
+def rates_of_this_machine() -> MachineRates | None:
+    """Return what a probe measured here, on the device on which workers compute by default."""
+    from loopscope.inputs.files import default_cache  # late: most commands need it not
+    from loopscope.state.machine_rates import read_rates
+
+    return read_rates(default_cache(), os.environ.get("LOOPSCOPE_DEVICE") or "cpu")
+
+
+def forecaster_of_this_machine(known: Known) -> Forecaster:
+    """Return what foresees stages on this machine."""
+    from loopscope.views.forecasts import Forecaster  # late: what is unchanged is quick
+
+    return Forecaster(known, rates_of_this_machine())

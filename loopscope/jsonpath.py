@@ -68,7 +68,7 @@ def _block(pieces: Sequence[tuple[str, str]], root: Any) -> tuple[str, list[tupl
         elif code[:1] in ("'", '"'):
             parts.append(json.loads(code) if code[0] == '"' else code[1:-1])
         else:
-            parts.append(" ".join(_text(value) for value in find(code, root)))
+            parts.append(" ".join(text_of(value) for value in find(code, root)))
     return "".join(parts), []
 
 
@@ -103,20 +103,21 @@ def _step(match: re.Match[str], value: Any) -> Iterator[Any]:
     else:
         wanted = match[7].strip("\"'")
         for item in value if isinstance(value, list) else ():
-            same = any(_text(found) == wanted for found in find(match[5], item))
+            same = any(text_of(found) == wanted for found in find(match[5], item))
             if same is (match[6] == "=="):
                 yield item
 
 
 def _item(value: Any, place: int) -> Any:
     if not isinstance(value, list):
-        raise LookupError(f"[{place}] is asked of what is no list: {_text(value)[:60]}")
+        raise LookupError(f"[{place}] is asked of what is no list: {text_of(value)[:60]}")
     if not -len(value) <= place < len(value):
         raise LookupError(f"array index out of bounds: index {place}, length {len(value)}")
     return value[place]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return a value as a template prints it: a text as it is, anything else as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -16,7 +17,7 @@ def log_to_stderr(level: int, log_format: str = "console") -> None:
     last = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=_is_coloured())
     )
     structlog.configure(
         processors=[
@@ -29,3 +30,8 @@ def log_to_stderr(level: int, log_format: str = "console") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+
+
+def _is_coloured() -> bool:
+    """Whether lines are coloured: on a terminal whose user has not said no (no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")

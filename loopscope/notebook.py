@@ -1,21 +1,30 @@
 """Results as pandas tables: the way into a state folder for notebooks and scripts.
 
 Everything is read, nothing is written, and no torch is imported. Tables have the columns that
-``docs/artifacts.md`` names.
+``docs/artifacts.md`` names, and in their ``attrs`` where they come from and the columns' units;
+pandas writes these to Parquet.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import pandas
 
-from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.artifacts.capture import RESIDUAL
+from loopscope.specs.artifacts.decomposition import (
+    ACTIVATIONS,
+    CANDIDATE,
+    FEATURES,
+    PROMPTS,
+    bundled_features,
+)
 from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.artifacts.mapping import GATE, PAIRS
 from loopscope.specs.artifacts.steering import ARMS, SAMPLES, SCORES, VERDICT
@@ -26,12 +35,16 @@ from loopscope.specs.suggest import did_you_mean
 from loopscope.state.db import objects
 from loopscope.state.read_only import looking_at
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.activations import PromptActivations, sparse_activations
 from loopscope.views.documents.objects import StatusDocument, object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import testable
+from loopscope.views.origin import origin_of
 from loopscope.views.present import present
 from loopscope.views.several import several
 from loopscope.views.stages import by_owner, stage_word
+from loopscope.views.sweeps import sweep_of
+from loopscope.views.tensors import read_tensors
 
 Side = Literal["coarse", "fine"]
 _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")
@@ -54,6 +67,9 @@ class State:
 
     def __repr__(self) -> str:
         return f"<Loopscope state {self.path}, namespace {self.namespace}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.experiments._repr_html_()}"
 
 
 class Experiments(Mapping[str, "Experiment"]):
@@ -80,8 +96,38 @@ class Experiments(Mapping[str, "Experiment"]):
     def __repr__(self) -> str:
         return f"<experiments: {', '.join(self) or 'none'}>"
 
+    def _repr_html_(self) -> str:
+        return str(self.table().to_html(na_rep="", float_format=lambda value: f"{value:.3g}"))
+
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
+
+    def sweep(self, name: str) -> pandas.DataFrame:
+        """Return one row a cell of a sweep: its axes as columns, then those of ``table``.
+
+        Also ``state`` (``Ready``, or the reason why not), the gate's ``percentile``, and the
+        verdict ``corrected`` over the whole sweep with its ``p``. A cell that does not exist yet
+        has a row. ``_axis`` stands behind the name of an axis that another column has, too. Raises
+        KeyError for an experiment that is no sweep.
+        """
+        records = {record.key.name: (record, owned) for record, owned in self._records()}
+        if name not in records or "matrix" not in records[name][0].spec:
+            sweeps = [one for one, (record, _) in records.items() if "matrix" in record.spec]
+            hint = did_you_mean(name, sweeps) if sweeps else "; there are none"
+            raise KeyError(f"no sweep {name!r}{hint}")
+        record, owned = records[name]
+        grid = sweep_of(record, [one for one in owned if one.key.kind == "Experiment"])
+        index = pandas.Index([cell.name for cell in grid.cells], name="name")
+        found = self.table().reindex(index)
+        found["ready"] = [cell.state == "Ready" for cell in grid.cells]
+        found["state"] = [cell.state for cell in grid.cells]
+        found["percentile"] = [cell.percentile for cell in grid.cells]
+        found["corrected"] = [cell.row.corrected or None for cell in grid.cells]
+        found["p"] = [cell.row.p for cell in grid.cells]
+        for place, axis in enumerate(grid.axes):
+            title = f"{axis.name}_axis" if axis.name in found else axis.name
+            found.insert(place, title, [cell.values[place] for cell in grid.cells])
+        return found
 
     def table(self) -> pandas.DataFrame:
         """Return one row an experiment: ready, a word a stage, gate, and the verdict's numbers."""
@@ -178,6 +224,12 @@ class Experiment:
     def __repr__(self) -> str:
         return f"<experiment {self.name}: {'ready' if self.ready else 'not ready'}>"
 
+    def _repr_html_(self) -> str:
+        summary = testable(self._record.status.summary) if self.ready else {}
+        said = (f"{name} {summary[name]}" for name in ("gate", "verdict") if summary.get(name))
+        head = ", ".join([repr(self)[1:-1], *said])
+        return f"<p>{escape(head)}</p>{self.stages().to_html(na_rep='')}"
+
     @property
     def name(self) -> str:
         """The experiment's name."""
@@ -227,9 +279,7 @@ class Experiment:
 
     def features(self, side: Side = "coarse") -> pandas.DataFrame:
         """Return one row a latent of the coarse or the fine dictionary, with ``candidate``."""
-        if side not in ("coarse", "fine"):
-            raise ValueError(f"side is {side!r}; expected 'coarse' or 'fine'")
-        frame = self._view.stage(side).table(FEATURES).copy()
+        frame = self._described(self._view.stage(_checked(side)), FEATURES.name)
         frame[CANDIDATE.name] = frame["latent"].isin(self._view.candidates(side))
         return frame
 
@@ -249,6 +299,35 @@ class Experiment:
         """Return the prompts with their condition, split and group (``prompts.parquet``)."""
         return self.table(PROMPTS.name)
 
+    def activations(self, side: Side = "coarse") -> PromptActivations:
+        """Return the prompt activations of a dictionary: sparse, prompts × latents.
+
+        ``matrix`` is a SciPy array, ``frame(latents)`` a table, ``data_array(latents)`` an
+        ``xarray.DataArray``, ``top_prompts(latent)`` the prompts on which a latent fires most.
+        """
+        stage = self._view.stage(_checked(side))
+        matrix = sparse_activations(stage.path(ACTIVATIONS.name))
+        return PromptActivations(matrix, stage.table(PROMPTS).copy(), self._origin(stage))
+
+    def top_prompts(self, latent: int, side: Side = "coarse", count: int = 10) -> pandas.DataFrame:
+        """Return the prompts on which a latent fires most, strongest first."""
+        return self.activations(side).top_prompts(latent, count)
+
+    def residuals(self) -> pandas.DataFrame:
+        """Return the residual vectors: one row a prompt (or token), one column a dimension.
+
+        The index is ``prompt_id`` and ``position`` (the token's place, BOS being 0).
+        """
+        stage = self._view.stage("capture")
+        tensors = read_tensors(stage.path(RESIDUAL.name))
+        names = stage.table_named(PROMPTS.name)["prompt_id"].to_numpy()
+        index = pandas.MultiIndex.from_arrays(
+            [names[tensors["prompt_index"]], tensors["position"]], names=["prompt_id", "position"]
+        )
+        frame = pandas.DataFrame(tensors["residual"], index=index)
+        frame.attrs = self._origin(stage)
+        return frame
+
     def gate(self) -> Gate:
         """Return the gate's answer and its reasons (``gate.json``)."""
         return cast(Gate, self.document(GATE.name))
@@ -266,11 +345,22 @@ class Experiment:
         for side in get_args(Side):
             if name == bundled_features(side):
                 return self.features(side)
-        return self._stage_of(name).table_named(name).copy()
+        return self._described(self._stage_of(name), name)
 
     def document(self, name: str) -> dict[str, Any]:
         """Return any JSON file of ``docs/artifacts.md`` by its name."""
         return dict(self._stage_of(name).document_named(name))
+
+    def _described(self, stage: StageView, name: str) -> pandas.DataFrame:
+        frame = stage.table_named(name).copy()
+        frame.attrs = self._origin(stage, name, frame.columns)
+        return frame
+
+    def _origin(
+        self, stage: StageView, name: str = "", columns: Collection[str] = ()
+    ) -> dict[str, Any]:
+        assert stage.artifact is not None  # its file was read
+        return origin_of(self._record.key, stage.artifact, name, columns)
 
     def _stage_of(self, name: str) -> StageView:
         """Return the stage whose artifact has this file. Raises LookupError with the reason."""
@@ -288,6 +378,12 @@ class Experiment:
     def _view(self) -> ExperimentView:
         with looking_at(self._path) as folder:
             return ExperimentView.load(folder, self._record.key)
+
+
+def _checked(side: Side) -> Side:
+    if side not in ("coarse", "fine"):
+        raise ValueError(f"side is {side!r}; expected 'coarse' or 'fine'")
+    return side
 
 
 def _artifact(record: ArtifactRecord, stage: StageView) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from loopscope.reconcilers.chat import chat_of
@@ -12,7 +13,9 @@ from loopscope.specs.actions import Action
 from loopscope.specs.hooks import Hook
 from loopscope.specs.packaged import packaged_texts
 from loopscope.specs.payloads.capture import CapturePayload, CaptureWork
-from loopscope.specs.spec_json import CaptureJson
+from loopscope.specs.payloads.observed import ObservedModel
+from loopscope.specs.pipeline import NodeName
+from loopscope.specs.spec_json import CaptureJson, ExperimentJson
 from loopscope.specs.splits import prompts_of
 
 
@@ -29,6 +32,14 @@ def desired(snapshot: Snapshot) -> Desired:
         why = Hook.parse(hook).missing_from(spec["model"]["name"], layers, parallel=parallel)
         if why is not None:
             return Blocked("InputMismatch", why, terminal=True)
+    work = work_of(spec, facts)
+    declared = {**work, "model": facts["ref"]["identity"]}
+    payload: CapturePayload = {**work, "model": facts["ref"]}
+    return Wanted(Action("capture", declared, payload), {"model": facts})
+
+
+def work_of(spec: CaptureJson, facts: ObservedModel) -> CaptureWork:
+    """Return what a capture of this model is asked for."""
     work: CaptureWork = {
         "hook": spec["hook"],
         "prompts": [
@@ -43,9 +54,17 @@ def desired(snapshot: Snapshot) -> Desired:
         work["writeHook"] = spec["writeHook"]
     if (chat := chat_of(spec["prompts"], facts.get("chat_template"))) is not None:
         work["chat"] = chat
-    declared = {**work, "model": facts["ref"]["identity"]}
-    payload: CapturePayload = {**work, "model": facts["ref"]}
-    return Wanted(Action("capture", declared, payload), {"model": facts})
+    return work
+
+
+def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
+    """Return the spec of the capture that an experiment owns."""
+    fields = ("model", "hook", "writeHook", "prompts", "positions", "maxTokens", "splits")
+    spec: dict[str, object] = {name: given for name, given in experiment.items() if name in fields}
+    calibration = experiment.get("calibration")
+    if calibration is not None and "text" in calibration:
+        spec["calibrationText"] = calibration["text"]
+    return spec
 
 
 def _calibration_text(spec: CaptureJson) -> list[str]:

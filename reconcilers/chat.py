@@ -1,9 +1,11 @@
-"""The chat template of a capture's texts, as stages get it."""
+"""The chat template of a capture's texts, as stages get it, and with a system prompt."""
 
 from __future__ import annotations
 
+from loopscope.specs.chat_words import with_system
 from loopscope.specs.payloads.capture import ChatWork
-from loopscope.specs.spec_json import PromptSetsJson
+from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
+from loopscope.specs.spec_json import PromptSetsJson, SteeringRulesJson
 
 
 def chat_of(sets: PromptSetsJson, of_the_model: str | None) -> ChatWork | None:
@@ -26,3 +28,12 @@ def chat_of(sets: PromptSetsJson, of_the_model: str | None) -> ChatWork | None:
     if "assistantPrefix" in chat:
         work["assistantPrefix"] = chat["assistantPrefix"]
     return work
+
+
+def with_system_prompt(chat: ChatWork, steering: SteeringRulesJson | None) -> ChatWork | None:
+    """Return the chat of the arm *systemPrompt*; None where there is no such arm."""
+    if steering is None or "systemPrompt" not in steering:
+        return None
+    separator = steering.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
+    message = with_system(chat.get("system"), steering["systemPrompt"], separator)
+    return {**chat, "system": message}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
+from loopscope.reconcilers.capture import work_of
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import input_references, object_references
 from loopscope.reconcilers.stage import (
@@ -15,10 +17,17 @@ from loopscope.reconcilers.stage import (
 )
 from loopscope.specs.actions import Action
 from loopscope.specs.chat_words import SEVERAL
-from loopscope.specs.model_names import another_model
-from loopscope.specs.payloads.decomposition import DecompositionPayload, DecompositionWork
-from loopscope.specs.payloads.observed import ObservedDictionary
-from loopscope.specs.spec_json import CaptureJson, DecompositionJson
+from loopscope.specs.contextual import CONTEXTUAL
+from loopscope.specs.model_names import another_model, maybe_another_model
+from loopscope.specs.payloads.decomposition import (
+    DecompositionPayload,
+    DecompositionWork,
+    TextsAgain,
+)
+from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
+from loopscope.specs.payloads.steering import Side
+from loopscope.specs.pipeline import NodeName
+from loopscope.specs.spec_json import CaptureJson, DecompositionJson, ExperimentJson
 from loopscope.specs.splits import Splits, numbered, prompts_of
 from loopscope.specs.transcoding import wrong_write_hook
 from loopscope.state.records import ArtifactRecord, ObjectRecord
@@ -43,6 +52,19 @@ def desired(snapshot: Snapshot) -> Desired:
     )
 
 
+def owned(experiment: ExperimentJson, name: NodeName) -> Mapping[str, object]:
+    """Return the spec, without its references, of one of the two that an experiment owns."""
+    side = cast(Side, name)
+    spec: dict[str, object] = {
+        "dictionary": experiment["dictionaries"][side],
+        "aggregation": experiment["aggregation"],
+        "selection": experiment["selection"],
+    }
+    if "calibration" in experiment:
+        spec["calibration"] = experiment["calibration"][side]
+    return spec
+
+
 def _wanted(
     record: ObjectRecord, capture: ObjectRecord, artifact: ArtifactRecord, facts: ObservedDictionary
 ) -> Wanted:
@@ -57,13 +79,20 @@ def _wanted(
         work["groups"] = groups
     if "calibration" in spec:
         work["calibration"] = spec["calibration"]
-    declared = {
+    declared: dict[str, object] = {
         **work,
         "capture": artifact.content_digest,
         "dictionary": facts["ref"]["identity"],
     }
+    again: TextsAgain = {}
+    if facts.get("architecture") in CONTEXTUAL:
+        model = cast(ObservedModel, capture.status.inputs["model"])
+        texts = work_of(captured, model)
+        declared["captured"] = {**texts, "model": model["ref"]["identity"]}
+        again = {"captured": {**texts, "model": model["ref"]}}
     payload: DecompositionPayload = {
         **work,
+        **again,
         "capture": reference_json(artifact),
         "dictionary": facts["ref"],
     }
@@ -71,7 +100,10 @@ def _wanted(
         "capture": {"object": capture.key.name, **reference_json(artifact)},
         "dictionary": facts,
     }
-    return Wanted(Action("decomposition", declared, payload), inputs)
+    trained_on = facts.get("model_names") or []
+    other = maybe_another_model(captured["model"], trained_on)
+    transfer = f"trained on {trained_on[0]}, applied to {other}" if other is not None else None
+    return Wanted(Action("decomposition", declared, payload), inputs, transfer=transfer)
 
 
 def _mismatch(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from loopscope.reconcilers import sweep
 from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.references import child_key
+from loopscope.reconcilers.registry import OWNED_BY_KIND
 from loopscope.reconcilers.stage import condition, plan_stage, suspended, timed
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.pipeline import Node, nodes_of
+from loopscope.specs.spec_json import ExperimentJson
 from loopscope.specs.status import Condition, Status
 from loopscope.state.records import ObjectRecord
 
@@ -42,41 +46,18 @@ def plan(snapshot: Snapshot) -> Plan:
 
 def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     """Return the children that an experiment's spec stands for."""
-    spec, name = record.spec, record.key.name
-
+    spec, name = cast(ExperimentJson, record.spec), record.key.name
     labels = sweep.inherited_labels(record)
-    splits = {"splits": spec["splits"]} if "splits" in spec else {}
-    calibration = spec.get("calibration", {})
-    text = {"calibrationText": calibration["text"]} if "text" in calibration else {}
-
-    written = {"writeHook": spec["writeHook"]} if "writeHook" in spec else {}
-    specs: dict[str, JsonObject] = {
-        "capture": {**{key: spec[key] for key in _CAPTURE_FIELDS}, **written, **splits, **text},
-        "mapping": {
-            **spec["mapping"],
-            "gate": spec["gate"],
-        },
-    }
-    for side in ("coarse", "fine"):
-        specs[side] = {
-            "dictionary": spec["dictionaries"][side],
-            "aggregation": spec["aggregation"],
-            "selection": spec["selection"],
-            **({"calibration": calibration[side]} if calibration else {}),
-        }
-    if "steering" in spec:
-        specs["steering"] = {
-            **spec["steering"],
-            "gatePolicy": spec["gate"]["policy"],
-            **splits,
-        }
     return [
         ChildManifest(
             child_key(record.key, node.name),
-            {**specs[node.name], **_references(node, name)},
+            cast(
+                JsonObject,
+                {**OWNED_BY_KIND[node.kind](spec, node.name), **_references(node, name)},
+            ),
             labels,
         )
-        for node in nodes_of(spec)
+        for node in nodes_of(record.spec)
     ]
 
 
@@ -87,9 +68,6 @@ _STEERING_SUMMARY = (
 
 def _references(node: Node, experiment: str) -> JsonObject:
     return {field: {"name": f"{experiment}-{name}"} for field, name in node.upstream.items()}
-
-
-_CAPTURE_FIELDS = ("model", "hook", "prompts", "positions", "maxTokens")
 
 
 def _conditions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from loopscope.reconcilers.plan import Blocked, Desired, Snapshot, Wanted
@@ -18,8 +19,9 @@ from loopscope.specs.artifacts.decomposition import PROMPTS
 from loopscope.specs.payloads.geometry import COSINE_FLOOR, GeometryPayload
 from loopscope.specs.payloads.mapping import MappingPayload, MappingWork
 from loopscope.specs.payloads.references import DecompositionReference
+from loopscope.specs.pipeline import NodeName
 from loopscope.specs.rules import Gate, MappingRules
-from loopscope.specs.spec_json import GateRulesJson, MappingJson, MappingRulesJson
+from loopscope.specs.spec_json import ExperimentJson, GateRulesJson, MappingJson, MappingRulesJson
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 _RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
@@ -39,11 +41,18 @@ def desired(snapshot: Snapshot) -> Desired:
     return _mismatch(sides) or _wanted(cast(MappingJson, snapshot.object.spec), sides)
 
 
+def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
+    """Return the spec, without its references, of the mapping that an experiment owns."""
+    return {**experiment["mapping"], "gate": experiment["gate"]}
+
+
 def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:
     coarse, _ = sides["coarse"]
     given = {name: value for name, value in spec.items() if name in _RULES}
     gate = Gate.model_validate(spec["gate"]).canonical()
     del gate["policy"]
+    if not gate.get("sensitivity"):  # left out, so that what was made without it stays valid
+        gate.pop("sensitivity", None)
     work: MappingWork = {
         **cast(MappingRulesJson, MappingRules.model_validate(given).canonical()),
         "gate": cast(GateRulesJson, gate),
@@ -51,7 +60,7 @@ def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactReco
     }
     candidates = coarse.status.summary["candidates"]
     references = {name: _reference(*side) for name, side in sides.items()}
-    geometry = _geometry(references["coarse"], references["fine"])
+    geometry = geometry_of(references["coarse"], references["fine"])
     declared = {
         **work,
         "candidates": candidates,
@@ -89,7 +98,7 @@ def _remarks(cosine_min: float) -> tuple[str, ...]:
     )
 
 
-def _geometry(coarse: DecompositionReference, fine: DecompositionReference) -> Action:
+def geometry_of(coarse: DecompositionReference, fine: DecompositionReference) -> Action:
     """Return what the two dictionaries have to do with each other: all concepts share it."""
     payload: GeometryPayload = {"coarse": coarse["dictionary"], "fine": fine["dictionary"]}
     identities = {

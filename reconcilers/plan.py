@@ -117,6 +117,8 @@ class Wanted:
     needs: tuple[Action, ...] = ()
     remarks: tuple[str, ...] = ()
     """What the work will cost beside the usual, in words."""
+    transfer: str | None = None
+    """From which model a dictionary is taken to which, in words, where these are two."""
 
     def with_digest(self, digest: str) -> Action | None:
         """Return the action of that digest: the object's own, or one that it needs."""

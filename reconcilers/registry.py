@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from loopscope.reconcilers import capture, decomposition, mapping, steering
+from loopscope.reconcilers import (
+    capture,
+    decomposition,
+    evidence,
+    mapping,
+    question,
+    steering,
+    trace,
+)
 from loopscope.reconcilers.plan import Desired, Snapshot
+from loopscope.specs.pipeline import NodeName
+from loopscope.specs.spec_json import ExperimentJson
 
 DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Capture": capture.desired,
     "Decomposition": decomposition.desired,
     "Mapping": mapping.desired,
+    "Evidence": evidence.desired,
     "Steering": steering.desired,
+    "Trace": trace.desired,
+    "Question": question.desired,
 }
+OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, object]]] = {
+    "Capture": capture.owned,
+    "Decomposition": decomposition.owned,
+    "Mapping": mapping.owned,
+    "Evidence": evidence.owned,
+    "Steering": steering.owned,
+    "Trace": trace.owned,
+}
+"""What an Experiment says of an object that it owns: its spec without what it refers to."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never, cast
+from typing import TYPE_CHECKING, assert_never
 
+from loopscope.reconcilers.measured import measured
 from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
     Answered,
@@ -42,7 +43,11 @@ from loopscope.state.records import (
 )
 
 if TYPE_CHECKING:
-    from loopscope.specs.payloads.references import NeededArtifact, Preflights, UpstreamArtifact
+    from loopscope.specs.payloads.references import (
+        DecompositionReference,
+        NeededArtifact,
+        UpstreamArtifact,
+    )
 
 LET_GO = "`loopscope plan -f` shows what would run again, `loopscope apply -f --confirm` lets it"
 """How work of older rules is made again."""
@@ -121,6 +126,15 @@ def last_used(snapshot: Snapshot, name: str) -> str | None:
 def reference_json(artifact: ArtifactRecord) -> UpstreamArtifact:
     """Return how a payload and a status refer to an upstream artifact."""
     return {"digest": artifact.digest, "contentDigest": artifact.content_digest}
+
+
+def side_json(used: DecompositionReference) -> DecompositionReference:
+    """Return a decomposition as a mapping read it, without the name of its object."""
+    return {
+        "digest": used["digest"],
+        "contentDigest": used["contentDigest"],
+        "dictionary": used["dictionary"],
+    }
 
 
 def needed_json(action: Action) -> NeededArtifact:
@@ -287,7 +301,7 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
         summary["candidates"] = list(observed.candidates)
     status = Status(
         observed_generation=snapshot.object.generation,
-        conditions=timed(snapshot, *_done(snapshot, artifact)),
+        conditions=timed(snapshot, *_done(snapshot, artifact, wanted.transfer)),
         summary=summary,
         inputs=wanted.inputs,
         artifact=ArtifactReference(artifact.stage, artifact.digest, artifact.content_digest),
@@ -295,6 +309,9 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
     events: tuple[PlannedEvent, ...] = ()
     if not snapshot.object.ready:
         events = (PlannedEvent("Normal", "Ready", f"{wanted.action.stage} is done"),)
+        fits = status.condition("DictionaryFits")
+        if fits is not None and fits.status == "False":
+            events = (*events, PlannedEvent("Warning", fits.reason, fits.message))
     return Plan(
         status=status,
         wanted_digest=wanted.action.digest,
@@ -303,26 +320,16 @@ def _ready(snapshot: Snapshot, wanted: Wanted, observed: Observed) -> Plan:
     )
 
 
-def _done(snapshot: Snapshot, artifact: ArtifactRecord) -> list[Condition]:
+def _done(
+    snapshot: Snapshot, artifact: ArtifactRecord, transfer: str | None = None
+) -> list[Condition]:
     """Return the conditions of an object that rests on a whole artifact."""
     return [
         condition(snapshot, "Ready", "True", "Succeeded", f"{artifact.stage} is done"),
         _inputs_ready(snapshot),
         condition(snapshot, "ArtifactsVerified", "True", "ArtifactVerified", "artifact is intact"),
-        *_preflights(snapshot, artifact),
+        *(condition(snapshot, *one) for one in measured(artifact.metrics, transfer)),
     ]
-
-
-def _preflights(snapshot: Snapshot, artifact: ArtifactRecord) -> tuple[Condition, ...]:
-    """The checks that the stage passed before it published, with their numbers."""
-    checks = cast("Preflights", artifact.metrics.get("preflights") or {})
-    if not checks:
-        return ()
-    message = "; ".join(
-        f"{name}: {check['measured']:.4g} (allowed {check['low']:g} to {check['high']:g})"
-        for name, check in checks.items()
-    )
-    return (condition(snapshot, "PreflightsPassed", "True", "WithinLimits", message),)
 
 
 def _working(snapshot: Snapshot, wanted: Wanted, job: JobHead | None) -> Plan:

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from loopscope.reconcilers.after_mapping import AfterMapping, after_mapping
 from loopscope.reconcilers.chat import chat_of
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
-from loopscope.reconcilers.references import object_references
-from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference, reference_json
+from loopscope.reconcilers.stage import reference_json, side_json
 from loopscope.specs.actions import Action
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
+from loopscope.specs.chat_words import IN_A_CHAT, needs_chat
+from loopscope.specs.contextual import why_not_steered
 from loopscope.specs.neutral import packaged_neutral_texts, packaged_placebo
 from loopscope.specs.outcomes import asked_of_outcomes
 from loopscope.specs.payloads.observed import ObservedModel
-from loopscope.specs.payloads.references import DecompositionReference
 from loopscope.specs.payloads.steering import (
+    SIDES,
     DeclaredSteering,
     Opening,
     SteeredPlaces,
     SteeringPayload,
     SteeringWork,
 )
+from loopscope.specs.pipeline import NodeName
 from loopscope.specs.rules import SYSTEM_PROMPT_SEPARATOR
-from loopscope.specs.spec_json import CaptureJson, SteeringJson
+from loopscope.specs.spec_json import CaptureJson, ExperimentJson, SteeringJson
 from loopscope.specs.splits import Splits, labelled, numbered
 from loopscope.specs.transcoding import CLAMP_NEEDS_ONE_PLACE
 from loopscope.state.records import ArtifactRecord, ObjectRecord
@@ -46,25 +49,26 @@ _GATE_REASONS = {"NO-GO": "GateNoGo", "INCONCLUSIVE": "GateInconclusive"}
 
 def desired(snapshot: Snapshot) -> Desired:
     """Return the steering that the spec asks for, once capture and mapping are Ready."""
-    found: list[tuple[ObjectRecord, ArtifactRecord]] = []
-    for name, key in zip(("capture", "mapping"), object_references(snapshot.object), strict=True):
-        record = ready_reference(snapshot, key, last_used(snapshot, name))
-        if isinstance(record, Blocked):
-            return record
-        artifact = artifact_of(snapshot, record)
-        if isinstance(artifact, Blocked):
-            return artifact
-        found.append((record, artifact))
-    (capture, capture_artifact), (mapping, mapping_artifact) = found
-    if mapping.status.inputs["capture"]["contentDigest"] != capture_artifact.content_digest:
-        return Blocked(
-            "InputMismatch", f"{mapping.key} does not rest on {capture.key}", terminal=True
-        )
+    found = after_mapping(snapshot)
+    if isinstance(found, Blocked):
+        return found
+    capture, mapping = found.capture, found.mapping
     spec = cast(SteeringJson, snapshot.object.spec)
     if "writeHook" in capture.spec and spec.get("method") == "clamp":
         return Blocked("InputMismatch", CLAMP_NEEDS_ONE_PLACE, terminal=True)
-    answer = _answered(spec, mapping)
-    return answer or _wanted(spec, capture, capture_artifact, mapping, mapping_artifact)
+    for side in SIDES:
+        dictionary = mapping.status.inputs[side]["dictionary"]
+        if (why := why_not_steered(dictionary.get("architecture"))) is not None:
+            return Blocked("InputMismatch", f"{side} of {mapping.key}: {why}", terminal=True)
+    if spec.get("positions") in IN_A_CHAT and "chat" not in capture.spec["prompts"]:
+        return Blocked("InputMismatch", needs_chat(str(spec.get("positions"))), terminal=True)
+    return _answered(spec, mapping) or wanted(spec, found)
+
+
+def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
+    """Return the spec, without its references, of the steering that an experiment owns."""
+    splits = {"splits": experiment["splits"]} if "splits" in experiment else {}
+    return {**experiment["steering"], "gatePolicy": experiment["gate"]["policy"], **splits}
 
 
 def _answered(spec: SteeringJson, mapping: ObjectRecord) -> Answered | None:
@@ -80,17 +84,14 @@ def _answered(spec: SteeringJson, mapping: ObjectRecord) -> Answered | None:
     return None
 
 
-def _wanted(
-    spec: SteeringJson,
-    capture: ObjectRecord,
-    capture_artifact: ArtifactRecord,
-    mapping: ObjectRecord,
-    mapping_artifact: ArtifactRecord,
-) -> Wanted:
+def wanted(spec: SteeringJson, found: AfterMapping) -> Wanted:
+    """Return the generation that a spec asks for beside this capture and mapping."""
+    capture, capture_artifact = found.capture, found.captured
+    mapping, mapping_artifact = found.mapping, found.mapped
     facts = cast(ObservedModel, capture.status.inputs["model"])
     model = facts["ref"]
     used = mapping.status.inputs
-    coarse, fine = _reference(used["coarse"]), _reference(used["fine"])
+    coarse, fine = side_json(used["coarse"]), side_json(used["fine"])
     work: SteeringWork = {
         **_declared_rules(spec),
         "openings": scored_openings(spec),
@@ -101,13 +102,12 @@ def _wanted(
     sets = cast(CaptureJson, capture.spec)["prompts"]
     if (chat := chat_of(sets, facts.get("chat_template"))) is not None:
         work["chat"] = chat
+        if "systemPrompt" in work:  # it stood between BOS and the template once
+            work["systemPromptAs"] = "systemMessage"
     declared: dict[str, object] = {
         **work,
         "model": model["identity"],
-        "directions": [
-            mapping_artifact.files[name].sha256
-            for name in (DIRECTIONS.name, DIRECTIONS_VECTORS.name)
-        ],
+        "directions": directions_of(mapping_artifact),
         "capture": capture_artifact.content_digest,
         "sides": {
             name: [side["contentDigest"], side["dictionary"]["identity"]]
@@ -122,18 +122,23 @@ def _wanted(
         "coarse": coarse,
         "fine": fine,
     }
-    found = mapping.status.summary
+    summary = mapping.status.summary
     inputs = {
         "capture": {"object": capture.key.name, **reference_json(capture_artifact)},
         "mapping": {
             **reference_json(mapping_artifact),
-            "gate": found.get("verdict"),
-            "anchor": found.get("anchor"),
-            "children": found.get("children"),
-            "rank": found.get("anchor_rank"),
+            "gate": summary.get("verdict"),
+            "anchor": summary.get("anchor"),
+            "children": summary.get("children"),
+            "rank": summary.get("anchor_rank"),
         },
     }
     return Wanted(Action("steering", declared, payload), inputs)
+
+
+def directions_of(mapped: ArtifactRecord) -> list[str]:
+    """Return the content of what a mapping says to steer along: no other part of it matters."""
+    return [mapped.files[name].sha256 for name in (DIRECTIONS.name, DIRECTIONS_VECTORS.name)]
 
 
 def _places(captured: CaptureJson) -> SteeredPlaces:
@@ -143,20 +148,13 @@ def _places(captured: CaptureJson) -> SteeredPlaces:
     return {"hook": captured["hook"]}
 
 
-def _reference(used: DecompositionReference) -> DecompositionReference:
-    """Return a side as the mapping read it, without the name of its object."""
-    return {
-        "digest": used["digest"],
-        "contentDigest": used["contentDigest"],
-        "dictionary": used["dictionary"],
-    }
-
-
 def _declared_rules(spec: SteeringJson) -> DeclaredSteering:
     given: Mapping[str, object] = spec
     rules = cast(DeclaredSteering, {name: given[name] for name in _RULES if name in given})
     if spec.get("method") == "clamp":  # add is left out: what was made by adding stays valid
         rules["method"] = "clamp"
+    if (positions := spec.get("positions", "all")) != "all":  # likewise
+        rules["positions"] = positions
     if "systemPrompt" in spec:
         separator = spec.get("systemPromptSeparator", SYSTEM_PROMPT_SEPARATOR)
         rules["systemPromptSeparator"] = separator

@@ -12,26 +12,37 @@ from typing import Literal
 import pyarrow
 import pyarrow.parquet
 
+from loopscope.reports.crate import REGISTER, write_crate
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.provenance import spec_yaml
 from loopscope.reports.page.writing import check_writable_place
-from loopscope.specs.artifact_files import ArtifactFile
-from loopscope.specs.artifacts import capture, mapping, steering
+from loopscope.specs.artifact_files import ArtifactFile, Table
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
-from loopscope.specs.pipeline import NodeName
+from loopscope.specs.artifacts.stages import FILES_BY_STAGE
+from loopscope.specs.pipeline import PIPELINE, NodeName
+from loopscope.specs.registration import RegisterExtract
 from loopscope.state import failpoints
 from loopscope.state.artifacts.manifests import MANIFEST
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import file_sha256, fsync_path
+from loopscope.state.records import ArtifactRecord
 from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.origin import PANDAS_ATTRIBUTES, origin_of
 
 
-def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: bool = False) -> Path:
+def export_bundle(
+    view: ExperimentView,
+    destination: Path,
+    *,
+    allow_partial: bool = False,
+    registered: RegisterExtract | None = None,
+) -> Path:
     """Write the bundle to ``destination``, all of it or nothing; return the folder.
 
-    The bytes are a function of the view: exporting twice gives equal files. Raises
+    ``registered`` is what was written down of the experiment before its outcome existed.
+    The bytes are a function of both: exporting twice gives equal files. Raises
     TerminalFailure when the folder exists and is not empty, or when a stage is unfinished and
     ``allow_partial`` is false; Corrupt when an artifact changed since the view was read.
     """
@@ -45,6 +56,10 @@ def export_bundle(view: ExperimentView, destination: Path, *, allow_partial: boo
     temporary.mkdir()
     try:
         _fill(view, temporary)
+        if registered is not None:
+            text = json.dumps(registered, indent=1, sort_keys=True, ensure_ascii=False)
+            (temporary / REGISTER).write_text(f"{text}\n", encoding="utf-8")
+        write_crate(view, temporary)
         _make_durable(temporary)
         _move(temporary, destination)
     finally:
@@ -87,11 +102,10 @@ def _fill(view: ExperimentView, folder: Path) -> None:
         if stage.folder is not None:
             source = stage.folder / MANIFEST
             shutil.copyfile(source, folder / "manifests" / f"{stage.name}.json")
-    (folder / "capture").mkdir()
-    _copy(view, "capture", capture.FILES, folder)
+    for node in PIPELINE:
+        own = [file for file in FILES_BY_STAGE[node.stage] if file is not PROMPTS]
+        _copy(view, node.name, own, folder)
     _copy(view, view.prompts.name, (PROMPTS,), folder)
-    _copy(view, "mapping", mapping.FILES, folder)
-    _copy(view, "steering", steering.FILES, folder)
     for side in ("coarse", "fine"):
         _write_features(view, side, folder / bundled_features(side))
 
@@ -116,9 +130,12 @@ def _copy(
         if file.bundled is None or (can_lack and file.name not in stage.artifact.files):
             continue
         copy = folder / file.bundled / file.name
+        copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(stage.path(file.name), copy)
         if file_sha256(copy) != stage.artifact.files[file.name].sha256:
             raise Corrupt(f"{name}/{file.name} changed while it was exported")
+        if isinstance(file, Table):
+            _write_table(view, stage.artifact, file.name, pyarrow.parquet.read_table(copy), copy)
 
 
 def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path: Path) -> None:
@@ -130,7 +147,23 @@ def _write_features(view: ExperimentView, side: Literal["coarse", "fine"], path:
     candidates = set(view.candidates(side))
     marks: list[bool] = [latent in candidates for latent in table["latent"].to_pylist()]
     table = table.append_column(CANDIDATE.name, pyarrow.array(marks, pyarrow.bool_()))
-    pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
+    _write_table(view, stage.artifact, FEATURES.name, table, path)
+
+
+def _write_table(
+    view: ExperimentView, artifact: ArtifactRecord, name: str, table: pyarrow.Table, path: Path
+) -> None:
+    """Write a table that says where it is from, as pandas reads it: which file of which artifact.
+
+    An artifact belongs to any number of experiments, so its own file names none.
+    """
+    origin = {
+        **origin_of(view.experiment.key, artifact, name, table.column_names),
+        "file": name,
+        "sha256": artifact.files[name].sha256,
+    }
+    table = table.replace_schema_metadata({PANDAS_ATTRIBUTES: json.dumps(origin, sort_keys=True)})
+    pyarrow.parquet.write_table(table, path, compression="zstd")
 
 
 def _make_durable(folder: Path) -> None:

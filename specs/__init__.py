@@ -1,1 +1,1 @@
-"""Specs of what should exist: the five kinds, their loading from YAML, canonical form, digests."""
+"""Specs of what should exist: the seven kinds, their loading from YAML, canonical form, digests."""

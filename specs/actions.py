@@ -13,14 +13,19 @@ from typing import Literal
 
 from loopscope.specs.canonical import digest
 
-Stage = Literal["capture", "decomposition", "geometry", "mapping", "steering"]
+Stage = Literal[
+    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "trace", "question"
+]
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
     "decomposition": 3,
     "geometry": 1,
     "mapping": 6,
-    "steering": 8,
+    "evidence": 1,
+    "steering": 9,
+    "trace": 1,
+    "question": 1,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
 in ``REVISION_NOTES``: work of an older revision is not made again in silence."""
@@ -39,12 +44,16 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         5: "anchors matched on text; mean rank; controls with the decoder's covariance",
         6: "cosines of all pairs are those of the shared geometry: the same within rounding",
     },
+    "evidence": {},
     "steering": {
         6: "no verdict without a working assay; exact intervals",
         7: "budgets on all neutral texts with their error; placebo prompt; "
         "what else changes is measured on fixed text",
         8: "products in other orders and batches: other last digits; the verdict names its anchor",
+        9: "texts are read again from their hook on, products are packed: other last digits",
     },
+    "trace": {},
+    "question": {},
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""
 

@@ -1,13 +1,19 @@
-"""Chat: how a text becomes what a person says to a model, and which of its tokens are read."""
+"""Chat: how a text becomes what a person says to a model; which tokens are read, or steered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from loopscope.specs.chat_words import OF_THE_MODEL, TEMPLATE_CHARACTERS_MAX
+from loopscope.specs.chat_words import (
+    IN_A_CHAT,
+    OF_THE_MODEL,
+    TEMPLATE_CHARACTERS_MAX,
+    needs_chat,
+)
 from loopscope.specs.fields import Spec, exactly_one, file_reader
 from loopscope.specs.suggest import closest
 from loopscope.specs.texts.plain_file import decoded
@@ -80,16 +86,18 @@ class Position(Spec):
 
 
 NamedPositions = Literal["last", "all", "lastContent", "assistant", "afterTemplate"]
-_NAMES: tuple[str, ...] = get_args(NamedPositions)
+SteeredNames = Literal[
+    "all", "opening", "generated", "assistant", "last", "lastContent", "afterTemplate"
+]
 
 
-def _one_kind(value: Any) -> Any:
+def _one_kind(value: Any, names: tuple[str, ...]) -> Any:
     """Return a name or a Position; one clear sentence for anything else."""
-    listed = f"{', '.join(_NAMES)}, {{token: …}} or {{index: …}}"
-    if isinstance(value, Position) or value in _NAMES:
+    listed = f"{', '.join(names)}, {{token: …}} or {{index: …}}"
+    if isinstance(value, Position) or value in names:
         return value
     if isinstance(value, str):
-        close = closest(value, _NAMES)
+        close = closest(value, names)
         hint = f"; did you mean {close!r}?" if close else ""
         raise ValueError(f"expected {listed}; found {value!r}{hint}")
     if not isinstance(value, dict):
@@ -107,25 +115,43 @@ def _one_kind(value: Any) -> Any:
         raise ValueError(f"{where + ': ' if where else ''}{what}; expected {listed}") from None
 
 
-Positions = Annotated[NamedPositions | Position, BeforeValidator(_one_kind)]
+Positions = Annotated[
+    NamedPositions | Position, BeforeValidator(partial(_one_kind, names=get_args(NamedPositions)))
+]
+SteeredPositions = Annotated[
+    SteeredNames | Position, BeforeValidator(partial(_one_kind, names=get_args(SteeredNames)))
+]
 
 
 def check_positions(
     positions: Positions, chat: Chat | None, texts: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Raise ValueError for positions that the prompts, by condition, cannot have."""
-    if positions in ("assistant", "afterTemplate") and chat is None:
+    if positions in IN_A_CHAT and chat is None:
         raise ValueError(f"positions {positions} needs prompts.chat: there is no template without")
     if positions == "assistant" and (chat is None or chat.assistant_prefix is None):
         raise ValueError(
             "positions assistant needs prompts.chat.assistantPrefix: no other words of the "
             "assistant are there to be read"
         )
-    part = positions.token if isinstance(positions, Position) else None
     for condition, own in texts.items():
-        for number, text in enumerate(own, start=1):
-            if part is not None and part not in text:
-                raise ValueError(
-                    f"positions.token {part!r} is not in text {number} of {condition} "
-                    f"({text[:60]!r}); every prompt needs it"
-                )
+        check_part(positions, own, condition, "prompt")
+
+
+def check_steered(positions: SteeredPositions, chat: bool) -> None:
+    """Raise ValueError for steered positions that are there in a chat only."""
+    if positions in IN_A_CHAT and not chat:
+        raise ValueError(needs_chat(str(positions)))
+
+
+def check_part(
+    positions: Positions | SteeredPositions, texts: Sequence[str], where: str, kind: str
+) -> None:
+    """Raise ValueError where a text lacks the part whose token is meant; ``where`` names them."""
+    part = positions.token if isinstance(positions, Position) else None
+    for number, text in enumerate(texts, start=1):
+        if part is not None and part not in text:
+            raise ValueError(
+                f"positions.token {part!r} is not in text {number} of {where} "
+                f"({text[:60]!r}); every {kind} needs it"
+            )

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema
 
 from loopscope.specs.hooks import HOOK_PATTERN
 from loopscope.specs.json_values import JsonObject
-from loopscope.specs.texts import SOURCE_FIELDS, foreign_options, source_of
+from loopscope.specs.texts import SOURCE_FIELDS, WRITTEN_FIELDS, foreign_options, source_of
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import lines_of
 from loopscope.specs.texts.reading import is_readable, is_value_or_values, with_texts
@@ -124,6 +124,8 @@ def located(path: str | None, info: ValidationInfo) -> str | None:
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
 LIST_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+DATASET_PATTERN = r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 ObjectName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
@@ -180,13 +182,24 @@ class Counted(Spec):
     """What is left, after the sample."""
 
 
+class Resolved(Spec):
+    """What the revision of a data set led to. Written by Loopscope, beside the texts."""
+
+    commit: Annotated[str, Field(pattern=COMMIT_PATTERN)]
+    """The commit of the data set."""
+    files: Annotated[dict[str, Sha256], Field(min_length=1)]
+    """The sha256 of each file that was read, by its name in the repository."""
+
+
 Value = str | int | float | bool
 ListName = Annotated[str, Field(pattern=LIST_NAME_PATTERN, max_length=63)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+DatasetName = Annotated[str, Field(min_length=3, max_length=200, pattern=DATASET_PATTERN)]
+DatasetRevision = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
 
 
 class Texts(Spec):
-    """An ordered set of texts: from a ``file``, from ``templates``, or ``texts`` given in place.
+    """An ordered set of texts: of a ``file``, a ``dataset``, ``templates``, or ``texts`` in place.
 
     What is read is embedded in the stored object, so an edit of the file is an edit of the spec.
     """
@@ -197,14 +210,27 @@ class Texts(Spec):
     """Text file, relative to the YAML; UTF-8, one text per line, blank lines ignored; a table,
     where ``format`` says so."""
     format: Literal["lines", "csv", "tsv", "jsonl", "parquet"] | None = None
-    """``csv``, ``tsv``, ``jsonl``, ``parquet``: ``file`` is a table (CSV with a header); ``column``
-    has the texts. ``lines``: take the lines of ``file`` as they stand. Without it a file that is
-    JSON, JSON Lines, a table or the like, by its ending or as a whole, is refused."""
+    """``csv``, ``tsv``, ``jsonl``, ``parquet``: ``file`` or ``dataset`` is a table (CSV with a
+    header); ``column`` has the texts. ``lines``: take the lines of ``file`` as they stand. Without
+    it a file that is JSON, JSON Lines, a table or the like, by its ending or as a whole, is
+    refused."""
     column: ColumnName | None = None
     """The column of the table, or the field of the JSON objects, that holds the texts."""
     where: dict[ColumnName, Value | tuple[Value, ...]] | None = None
     """Which rows are taken: those that have this value, or one of these, in each named column. By
     a column of labels one file gives the prompts of several conditions."""
+    dataset: DatasetName | None = None
+    """A data set on the Hugging Face hub (``owner/name``) whose tables hold the texts."""
+    revision: DatasetRevision | None = None
+    """Commit, tag or branch of ``dataset``; a tag or branch stays at the commit that it led to when
+    it was first read on this machine (``resolved``)."""
+    data_files: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Names of files in the data set's repository; ``*`` stands for any part of a name, ``**`` for
+    any folders."""
+    config: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Which of the data set's configurations ``split`` belongs to, where there are several."""
+    split: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """In place of ``dataFiles``: the files of this split, by the data set's card or their names."""
     templates: Annotated[tuple[str, ...], Field(min_length=1, max_length=10_000)] | None = None
     """Texts with names in braces (``The food in {country} was``); every combination of the words
     in ``lists`` is one text, up to 100,000."""
@@ -216,6 +242,8 @@ class Texts(Spec):
     """The texts themselves; as in a file, white space at the end of a text is not part of it."""
     counted: Counted | None = None
     """How many texts a table, templates or a sample had; written when they are read."""
+    resolved: Resolved | None = None
+    """Commit and files of ``dataset``; written when they are read."""
 
     @model_validator(mode="before")
     @classmethod
@@ -225,8 +253,9 @@ class Texts(Spec):
         if reader is None or source is None or not is_readable(data):
             return data
         exported = (info.context or {}).get("exported")
-        if not exported and data.get("counted") is not None:
-            raise ValueError("counted is written by Loopscope when texts are read; remove it")
+        written = [name for name in WRITTEN_FIELDS if data.get(name) is not None]
+        if written and not exported:
+            raise ValueError(f"{written[0]} is written by Loopscope when texts are read; remove it")
         others = [name for name in SOURCE_FIELDS if name in data and name != source.field]
         if source is IN_PLACE or not others:
             if (wrong := foreign_options(data, source)) is not None:
@@ -272,8 +301,8 @@ class Texts(Spec):
 
     @model_validator(mode="after")
     def _has_texts(self) -> Texts:
-        if self.format is not None and self.file is None:
-            raise ValueError("format belongs to file only")
+        if self.format is not None and self.file is None and self.dataset is None:
+            raise ValueError("format belongs to file and dataset only")
         if not self.texts:
             none = f"none of {', '.join(SOURCE_FIELDS)} is given"
             where = f"{self.file} is empty" if self.file else none

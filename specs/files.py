@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from loopscope.specs.legible import encodable, is_encodable
 from loopscope.specs.suggest import closest
+from loopscope.specs.texts.source import DatasetAsked, FoundDataset
 
 NEIGHBOURS_MAX = 1000
 TEXT_BYTES_MAX = 16 * 1024 * 1024
+DatasetReader = Callable[[DatasetAsked], FoundDataset]
+"""How files of a hub data set are come by. Raises ValueError with one clear sentence."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,18 @@ class RootedFiles:
     """Reads text files relative to ``base`` that lie under ``root``.
 
     Text files are embedded in stored objects, so they must lie under the root. Weights are
-    referred to, not embedded, and may lie anywhere.
+    referred to, not embedded, and may lie anywhere. Data sets of the hub are up to ``datasets``.
     """
 
     base: Path
     root: Path
+    datasets: DatasetReader | None = None
+
+    def dataset(self, asked: DatasetAsked) -> FoundDataset:
+        """Return files of a hub data set."""
+        if self.datasets is None:
+            raise ValueError(f"{asked.name} cannot be read here: data sets of the hub are left out")
+        return self.datasets(asked)
 
     def content(self, file: str) -> bytes:
         """Return the bytes of a file below the root."""
@@ -63,7 +74,7 @@ class RootedFiles:
     def _resolved(self, path: str) -> Path:
         try:
             return (self.base / Path(path).expanduser()).resolve()
-        except (RuntimeError, ValueError) as error:  # links in a circle, ~ of nobody, U+0000
+        except (RuntimeError, ValueError) as error:  # links in a circle, ~ of no user, U+0000
             raise ValueError(f"{_short(path)} leads nowhere: {error}") from None
 
 

@@ -89,6 +89,25 @@ class Hook:
             )
         return None
 
+    def nearby(self, n_layers: int) -> list[Hook]:
+        """Return the hooks for which this one is easily taken, of the same width.
+
+        The other streams of its block, and its own in the blocks before and after; what stands at
+        two names (after a block, before the next) is listed once.
+        """
+        beside = [Hook(self.block, one) for one in STREAMS if STREAMS[one] == self.width]
+        beside += [Hook(block, self.stream) for block in (self.block - 1, self.block + 1)]
+        distinct: dict[Hook, Hook] = {}
+        for hook in beside:
+            if 0 <= hook.block < n_layers:
+                distinct.setdefault(hook._after_a_block(), hook)
+        return [hook for place, hook in distinct.items() if place != self._after_a_block()]
+
+    def _after_a_block(self) -> Hook:
+        """Return the same place by its other name, if what enters a block left another."""
+        enters = self.stream == "resid_pre" and self.block > 0
+        return Hook(self.block - 1, "resid_post") if enters else self
+
     def within(self, n_layers: int) -> Hook:
         """Return the hook itself. Raises ValueError for a block that the model does not have."""
         if self.block >= n_layers:

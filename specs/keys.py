@@ -11,6 +11,8 @@ SOURCE_ANNOTATION = "loopscope.dev/source"
 SOURCE_PROBLEM_ANNOTATION = "loopscope.dev/source-problem"
 PRIORITY_ANNOTATION = "loopscope.dev/priority"
 MEMORY_ANNOTATION = "loopscope.dev/memory"
+AUTHOR_ANNOTATION = "loopscope.dev/author"
+LICENCE_ANNOTATION = "loopscope.dev/license"
 
 
 class Key(NamedTuple):

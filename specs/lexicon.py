@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc"), "'")
 LETTER_OR_DIGIT = r"[^\W_]"
+PROMOTED_TOKENS = 10
+PROMOTED_LETTERS_MIN = 2
+"""A promoted token with fewer letters begins too many words to stand for one."""
 
 
 def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
@@ -69,6 +72,30 @@ def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> list[Men
         )
         for match in pattern.finditer(plain, begins)
     ]
+
+
+def word_values(found: Sequence[Mention], promoted: tuple[str, ...]) -> dict[str, float]:
+    """Return what a text's words of the lexicon make of it.
+
+    ``concept``: 1 if there is one. ``different_words``: how many different ones.
+    ``concept_unpromoted``: 1 if there is one that begins with none of ``promoted``.
+    """
+    return {
+        "concept": float(bool(found)),
+        "different_words": float(len({mention.word for mention in found})),
+        "concept_unpromoted": float(any(not m.word.startswith(promoted) for m in found)),
+    }
+
+
+def promoted_beginnings(rises: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the beginnings of words that an arm promotes most, folded.
+
+    ``rises`` are by how much it raises the probability of each token right after the openings,
+    summed over these: the ten that it raises most, without tokens of less than two letters.
+    """
+    most = sorted((-rise, text) for text, rise in rises.items() if rise > 0)[:PROMOTED_TOKENS]
+    words = {folded(text).strip().casefold() for _, text in most}
+    return tuple(sorted(word for word in words if len(word) >= PROMOTED_LETTERS_MIN))
 
 
 def _folded_letters(text: str) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ sets falls back to its default. Lists are one value: they are not merged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from loopscope.specs.canonical import digest
 from loopscope.specs.json_values import Json, JsonObject
@@ -24,6 +25,27 @@ def leaves(value: Json, place: tuple[str, ...] = ()) -> Leaves:
             for inner, leaf in leaves(item, (*place, str(name))).items()
         }
     return {place: value}
+
+
+class Difference(NamedTuple):
+    """A field that differs between two values; None stands for *not there*."""
+
+    path: tuple[str, ...]
+    before: Json
+    after: Json
+
+
+def differences(before: Json, after: Json) -> list[Difference]:
+    """Return the fields in which two specs, or parts of them, differ, in the order of their names.
+
+    Lists and empty mappings are values; of the whole itself nothing is said.
+    """
+    old, new = leaves(before), leaves(after)
+    return [
+        Difference(path, old.get(path), new.get(path))
+        for path in sorted(old.keys() | new.keys())
+        if path and old.get(path) != new.get(path)
+    ]
 
 
 def asked_fields(asked: JsonObject) -> dict[str, str]:
@@ -91,3 +113,16 @@ def _nested(flat: Leaves) -> JsonObject:
             place = inside
         place[path[-1]] = value
     return result
+
+
+def merge_patched(value: Json, patch: Json) -> Json:
+    """Return a value with a JSON merge patch applied (RFC 7386): null takes a field away."""
+    if not isinstance(patch, dict):
+        return patch
+    made = dict(value) if isinstance(value, dict) else {}
+    for name, inner in patch.items():
+        if inner is None:
+            made.pop(name, None)
+        else:
+            made[name] = merge_patched(made.get(name), inner)
+    return made

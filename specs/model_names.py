@@ -20,6 +20,18 @@ def another_model(model: ModelJson, trained_on: Sequence[str]) -> str | None:
     return None if _plain(name) in set(map(_plain, trained_on)) else name
 
 
+def maybe_another_model(model: ModelJson, trained_on: Sequence[str]) -> str | None:
+    """Return what a spec calls its model where that is not known to be one of ``trained_on``.
+
+    Unlike ``another_model`` also of a user's own name for local files: a model that was tuned at
+    home is called as its user likes.
+    """
+    if not trained_on:
+        return None
+    name = _public_name(model) or model["name"]
+    return None if _plain(name) in set(map(_plain, trained_on)) else name
+
+
 def _public_name(model: ModelJson) -> str | None:
     source = {key: value for key, value in (model.get("source") or {}).items() if value is not None}
     name = model["name"]

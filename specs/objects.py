@@ -40,7 +40,8 @@ class Metadata(Spec):
     )
     """Free notes; ``loopscope.dev/protect: "true"`` refuses deletion, ``loopscope.dev/pin: "true"``
     keeps every artifact that was made for the object, ``loopscope.dev/priority`` names a priority
-    class of the queue, ``loopscope.dev/memory: 8GiB`` says what a job takes."""
+    class of the queue, ``loopscope.dev/memory: 8GiB`` says what a job takes;
+    ``loopscope.dev/author`` and ``loopscope.dev/license`` are named in the bundle."""
 
     @field_validator("name")
     @classmethod

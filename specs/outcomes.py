@@ -13,6 +13,9 @@ from typing import TypedDict, cast
 from loopscope.specs.artifact_files import Column
 from loopscope.specs.spec_json import SteeringJson
 
+DISTINCT_MIN = 0.7
+"""A text with a smaller share of distinct pairs of tokens goes round in a loop."""
+
 
 class OutcomeFields(TypedDict):
     """What all outcomes depend on, as fields of the payload; ``NotRequired`` where few ask."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from loopscope.specs.actions import Stage
 
-NodeName = Literal["capture", "coarse", "fine", "mapping", "steering"]
+NodeName = Literal["capture", "coarse", "fine", "mapping", "evidence", "steering", "trace"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Node:
     ``upstream`` maps the fields of its spec that name other objects to their nodes; ``sees`` are
     nodes that it reads through these. ``loads`` is what its spec names beside objects. An
     ``optional`` node is there only if the experiment's spec has a field of its name. ``words`` name
-    it in a sentence, ``short`` on the command line.
+    it in a sentence, ``short`` on the command line. Of one that is not ``reproducible``, as the
+    answers of a judge outside, other bytes would come another time: what was made is replayed, and
+    not made again with what it rests on.
     """
 
     name: NodeName
@@ -35,6 +37,7 @@ class Node:
     sees: tuple[NodeName, ...] = ()
     loads: Literal["model", "dictionary"] | None = None
     optional: bool = False
+    reproducible: bool = True
 
     def is_in(self, spec: Mapping[str, object]) -> bool:
         """Whether an experiment's spec asks for this node."""
@@ -77,12 +80,32 @@ PIPELINE: tuple[Node, ...] = (
         sees=("capture",),
     ),
     Node(
+        "evidence",
+        "Evidence",
+        "evidence",
+        "the evidence",
+        "ev",
+        {"captureRef": "capture", "mappingRef": "mapping"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
+    Node(
         "steering",
         "Steering",
         "steering",
         "the steering",
         "steer",
         {"captureRef": "capture", "mappingRef": "mapping"},
+        optional=True,
+    ),
+    Node(
+        "trace",
+        "Trace",
+        "trace",
+        "the trace",
+        "tr",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
         optional=True,
     ),
 )
@@ -103,19 +126,50 @@ class Shared:
 
 
 SHARED: tuple[Shared, ...] = (
-    Shared("geometry", "the geometry of the two dictionaries", ("mapping",), ("coarse", "fine")),
+    Shared(
+        "geometry",
+        "the geometry of the two dictionaries",
+        ("mapping", "evidence"),
+        ("coarse", "fine"),
+    ),
 )
 
+
+@dataclass(frozen=True)
+class Alone:
+    """A kind that no Experiment owns: each object is applied by itself, beside those it rests on.
+
+    The fields mean what they mean in ``Node``.
+    """
+
+    kind: str
+    stage: Stage
+    words: str
+    short: str
+    upstream: Mapping[str, NodeName]
+
+
+ALONE: tuple[Alone, ...] = (
+    Alone(
+        "Question",
+        "question",
+        "the question",
+        "q",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+    ),
+)
+
+_OBJECTS: tuple[Node | Alone, ...] = (*PIPELINE, *ALONE)
 NODES: Mapping[str, Node] = {node.name: node for node in PIPELINE}
 NODE_NAMES: tuple[NodeName, ...] = tuple(node.name for node in PIPELINE)
-STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in PIPELINE))
+STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in _OBJECTS))
 """The kinds that a stage makes, in the order of the work."""
 SHORT_BY_KIND: Mapping[str, str] = {
     "Experiment": "exp",
-    **{node.kind: node.short for node in PIPELINE},
+    **{node.kind: node.short for node in _OBJECTS},
 }
 REFERENCE_KINDS: Mapping[str, str] = {
-    field: NODES[name].kind for node in PIPELINE for field, name in node.upstream.items()
+    field: NODES[name].kind for node in _OBJECTS for field, name in node.upstream.items()
 }
 """The kind of object that each reference field names."""
 LOADED_BY_KIND: Mapping[str, Literal["model", "dictionary"]] = {
@@ -130,9 +184,13 @@ def nodes_of(spec: Mapping[str, object]) -> Iterator[Node]:
 
 
 def made_again_with(name: str) -> tuple[NodeName, ...]:
-    """Return a node and all that rest on it, the last first. Raises KeyError for an unknown one."""
+    """Return a node and all that rest on it, the last first. Raises KeyError for an unknown one.
+
+    What is not reproducible stays, unless it is the one that is named.
+    """
     found = {NODES[name].name}
     for node in PIPELINE:
         if found & set(node.reads):
             found.add(node.name)
-    return tuple(node.name for node in reversed(PIPELINE) if node.name in found)
+    again = (one for one in reversed(PIPELINE) if one.reproducible or one.name == name)
+    return tuple(node.name for node in again if node.name in found)

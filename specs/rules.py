@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from loopscope.specs.chat import SteeredPositions, check_part
 from loopscope.specs.fields import Cosine, GroupedTexts, HookName, Share, Spec, Texts, Unit
 from loopscope.specs.lexicon import check_apart, check_free_of_words
 from loopscope.specs.neutral import packaged_neutral_texts
@@ -165,8 +166,30 @@ class Gate(Spec):
     """Random halves of the prompts of each condition on which the gate is asked again."""
     min_stability: Annotated[Share, Unit("share of resamples")] = 0.8
     """Least share of the resamples that say the same, for GO and for NO-GO."""
+    sensitivity: bool | None = None
+    """``true``: the gate is also asked with other ``minCosine``, ``maxQ`` and, under ``strict``,
+    ``minCorrelation``, in all combinations of a few values, so that the report can say what they
+    would change. No answer depends on it; the mapping takes longer."""
     policy: Literal["report", "enforce"] = "report"
     """``report``: steering runs whatever the gate says; ``enforce``: only after GO."""
+
+
+class EvidenceRules(Spec):
+    """Which prompts show what the latents of a mapping fire on, token by token."""
+
+    top_prompts: Annotated[int, Field(ge=1, le=100), Unit("prompts")] = 8
+    """Of each latent, the prompts on which it fires most."""
+    random_prompts: Annotated[int, Field(ge=0, le=100), Unit("prompts")] = 4
+    """Of each latent, other prompts beside these, whether it fires there or not. They are drawn by
+    the hash of their text, so all latents have nearly the same."""
+
+
+class TraceRules(Spec):
+    """Which texts of a steering are followed step by step."""
+
+    openings: Annotated[int, Field(ge=1, le=20), Unit("openings")] = 3
+    """The first scored openings: the vectors at the hook are kept for the first sample of each,
+    under every arm at its weakest strength. All texts are cut into tokens, whatever stands here."""
 
 
 class Sampling(Spec):
@@ -196,10 +219,12 @@ class SteeringRules(Spec):
     random_draws: Annotated[int, Field(ge=1, le=100), Unit("directions")] = 10
     """Random unit directions, each steered by itself; in contrasts they count as one arm."""
     system_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
-    """Text put before each opening as one more arm, ``systemPrompt``, without any steering."""
+    """Text put before each opening as one more arm, ``systemPrompt``, without any steering. In a
+    chat it is the system message, behind ``chat.system`` if there is one."""
     system_prompt_separator: Annotated[str, Field(max_length=100)] = SYSTEM_PROMPT_SEPARATOR
-    """What stands between the system prompt and the opening; a line break by default. Without
-    one the two run into each other, and the texts copy the fault."""
+    """What stands between the system prompt and the opening (in a chat, between ``chat.system`` and
+    the system prompt); a line break by default. Without one the two run into each other, and the
+    texts copy the fault."""
     placebo_prompt: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """Text about nothing in particular that stands before each opening as the arm
     ``placeboPrompt``, cut to (or repeated up to) as many tokens as the system prompt has; a
@@ -209,6 +234,13 @@ class SteeringRules(Spec):
     latents that the arm is made of are set to what n u stands for, h + n u - sum of a(h) w over
     them (a a latent's activation, w its decoder row), so what they did before does not count and
     the dictionary's error stays. Arms without latents (``meanDifference``, ``random``) add."""
+    positions: SteeredPositions = "all"
+    """Which tokens are steered, never BOS. ``all``; ``opening``: all of the opening, none that is
+    generated; ``generated``: those that a generated one is drawn after, from the opening's last on;
+    ``assistant``: from the template's last on, so all that decides the assistant's words. One token
+    of the opening and nothing else: ``last``, ``lastContent``, ``afterTemplate``, by its text or
+    its number, as where prompts are read. Budgets and KL are measured with all tokens of the
+    neutral texts steered, whatever stands here."""
     strength_unit: StrengthUnit = "nextTokenKl"
     """Unit of ``strengths``: nats of next-token KL on ``neutralText`` (each arm gets the norm that
     brings it: equal budgets), nats per token by which ``neutralText`` gets less likely under the
@@ -250,6 +282,8 @@ class SteeringRules(Spec):
                 raise ValueError(f"{name} holds a value twice; keep one")
         if self.placebo_prompt is not None and self.system_prompt is None:
             raise ValueError("placeboPrompt belongs to systemPrompt, which is not given")
+        where = self.prompts.file or "prompts"
+        check_part(self.positions, self.prompts.texts, where, "opening")
         if self.strength_unit != "nextTokenKl" and "strengths" not in self.model_fields_set:
             raise ValueError(f"strengthUnit {self.strength_unit} needs strengths in that unit")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -10,6 +10,9 @@ from loopscope.specs.fields import LocalPath, Sha256, Spec, Unit, exactly_one, l
 
 HubName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
 Revision = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")]
+
+NO_DTYPES = frozenset({"int8", "int4", "nf4", "fp4", "fp8", "4bit", "8bit"})
+"""What people write for ``dtype`` who want a model quantised while it is loaded."""
 
 
 class ModelSource(Spec):
@@ -57,6 +60,24 @@ class Model(Spec):
     """Where the weights come from. Default: the hub repository ``name``."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of weights and activations."""
+    quantised: Literal["int8", "nf4"] | None = None
+    """Round the weights of its linear layers while it is loaded, to 8-bit integers or to 4-bit
+    normal floats, so that a larger model fits. Another model than the unrounded one. Needs
+    ``pip install 'loopscope[quantised]'``."""
+    bos_token: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """The token that begins plain text, as it is written (``<|endoftext|>``), for a tokenizer
+    whose own BOS begins a turn of a chat, or that has none. Default: the tokenizer's BOS. In a
+    chat template nothing changes."""
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _is_not_quantised(cls, dtype: Any) -> Any:
+        if isinstance(dtype, str) and dtype.lower() in NO_DTYPES:
+            raise ValueError(
+                f"there is no {dtype}: dtype is the precision of activations; for rounded weights "
+                "write quantised: int8 or quantised: nf4 beside it"
+            )
+        return dtype
 
 
 class Dictionary(Spec):

@@ -28,6 +28,8 @@ class ModelJson(TypedDict):
     name: str
     source: NotRequired[ModelSourceJson]
     dtype: NotRequired[str]
+    quantised: NotRequired[str]
+    bosToken: NotRequired[str]
 
 
 class DictionaryJson(TypedDict, total=False):
@@ -60,6 +62,13 @@ class CountedJson(TypedDict):
     taken: int
 
 
+class ResolvedJson(TypedDict):
+    """What the revision of a data set led to."""
+
+    commit: str
+    files: dict[str, str]
+
+
 class TextsJson(TypedDict):
     """Texts, and where they were read from."""
 
@@ -68,10 +77,16 @@ class TextsJson(TypedDict):
     format: NotRequired[str]
     column: NotRequired[str]
     where: NotRequired[JsonObject]
+    dataset: NotRequired[str]
+    revision: NotRequired[str]
+    dataFiles: NotRequired[str]
+    config: NotRequired[str]
+    split: NotRequired[str]
     templates: NotRequired[list[str]]
     lists: NotRequired[dict[str, list[str]]]
     sample: NotRequired[SampleJson]
     counted: NotRequired[CountedJson]
+    resolved: NotRequired[ResolvedJson]
 
 
 class GroupsJson(TypedDict):
@@ -107,6 +122,12 @@ class PositionJson(TypedDict, total=False):
 
 
 PositionsJson = Literal["last", "all", "lastContent", "assistant", "afterTemplate"] | PositionJson
+
+
+SteeredPositionsJson = (
+    Literal["all", "opening", "generated", "assistant", "last", "lastContent", "afterTemplate"]
+    | PositionJson
+)
 
 
 class PromptSetsJson(TypedDict):
@@ -165,6 +186,7 @@ class GateRulesJson(TypedDict):
     minPercentile: float
     resamples: int
     minStability: float
+    sensitivity: NotRequired[bool]
 
 
 class GateJson(GateRulesJson):
@@ -192,6 +214,7 @@ class SteeringRulesJson(TypedDict):
     systemPromptSeparator: NotRequired[str]
     placeboPrompt: NotRequired[str]
     method: NotRequired[Literal["add", "clamp"]]
+    positions: NotRequired[SteeredPositionsJson]
     strengthUnit: str
     strengths: list[float]
     samplesPerPrompt: int
@@ -204,6 +227,19 @@ class SteeringRulesJson(TypedDict):
     probeHook: NotRequired[str]
     minDifference: float
     maxArmCosine: float
+
+
+class EvidenceRulesJson(TypedDict):
+    """Which prompts are shown token by token."""
+
+    topPrompts: int
+    randomPrompts: int
+
+
+class TraceRulesJson(TypedDict):
+    """Which texts of a steering are followed step by step."""
+
+    openings: int
 
 
 class ReferenceJson(TypedDict):
@@ -243,6 +279,14 @@ class MappingJson(MappingRulesJson):
     gate: GateJson
 
 
+class EvidenceJson(EvidenceRulesJson):
+    """The spec of an Evidence."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    selection: SelectionJson
+
+
 class SteeringJson(SteeringRulesJson):
     """The spec of a Steering."""
 
@@ -250,6 +294,40 @@ class SteeringJson(SteeringRulesJson):
     mappingRef: ReferenceJson
     gatePolicy: Literal["report", "enforce"]
     splits: NotRequired[SplitsJson]
+
+
+class TraceJson(TraceRulesJson):
+    """The spec of a Trace."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
+class AskedLatentsJson(TypedDict):
+    """Latents by their index, of each dictionary."""
+
+    coarse: list[int]
+    fine: list[int]
+
+
+class SteeredJson(TypedDict):
+    """One arm at one strength."""
+
+    arm: str
+    strength: float
+    maxNewTokens: NotRequired[int]
+
+
+class QuestionJson(TypedDict):
+    """The spec of a Question."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: NotRequired[ReferenceJson]
+    text: str
+    latents: NotRequired[AskedLatentsJson]
+    steered: NotRequired[SteeredJson]
 
 
 class DictionariesJson(TypedDict):
@@ -287,5 +365,7 @@ class ExperimentJson(TypedDict):
     selection: SelectionJson
     mapping: MappingRulesJson
     gate: GateJson
+    evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
+    trace: NotRequired[TraceRulesJson]
     matrix: NotRequired[MatrixJson]

@@ -13,6 +13,7 @@ ConditionType = Literal[
     "InputsReady",
     "ArtifactsVerified",
     "PreflightsPassed",
+    "DictionaryFits",
     "SourceValid",
     "Suspended",
     "RulesCurrent",

@@ -1,4 +1,8 @@
-"""A state folder: the database and the artifacts, opened together."""
+"""A state folder: the database and the artifacts, opened together.
+
+The database is a file of the folder, or lies on a server that the folder's file ``database`` names;
+artifacts lie below the folder, or in a bucket that its file ``artifact-store`` names.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,31 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopscope.state import artifact_place
+from loopscope.state.artifact_place import COPIES
+from loopscope.state.artifacts.bucket.address import address_of as artifact_address_of
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.db import applied
 from loopscope.state.db.database import Database, open_database
 from loopscope.state.db.dialect.contract import Dialect
-from loopscope.state.db.dialect.sqlite.file import SqliteFile
+from loopscope.state.db.dialect.sqlite.file import LEADER_LOCK, SqliteFile
+from loopscope.state.db.rows import RowsInSqlite
 from loopscope.state.failures import TerminalFailure
+from loopscope.state.files import durable_replace
 
 DATABASE = "state.db"
+SERVER = "database"
+"""The file that holds the URL of a database elsewhere."""
+URL_CHARACTERS_MAX = 4_096
+ARTIFACTS = "artifacts"
+ARTIFACT_STORE = "artifact-store"
+"""The mark of a database whose artifacts lie in a bucket: how it is named."""
 
 
 @dataclass(frozen=True)
 class StateFolder:
-    """A database and ``artifacts/`` under one folder, private to its user."""
+    """A database and artifacts that belong to it, private to its user."""
 
     path: Path
     database: Database
@@ -27,7 +43,17 @@ class StateFolder:
     @property
     def leader_lock(self) -> Path:
         """The file that the one controller of this folder holds locked."""
-        return self.path / "controller.lock"
+        return self.path / LEADER_LOCK
+
+    @property
+    def ratings(self) -> Path:
+        """Where ratings of generated texts are kept."""
+        return self.path / "ratings"
+
+    @property
+    def register(self) -> Path:
+        """Where registrations are kept."""
+        return self.path / "register"
 
     @property
     def logs(self) -> Path:
@@ -47,12 +73,70 @@ def open_state(path: Path) -> StateFolder:
         ) from None
     database = open_database(database_of(path))  # first: it may refuse the file system
     _make_private(path)
+    _note_artifacts(path, database)
     return StateFolder(path, database, artifacts_of(path))
 
 
 def database_of(path: Path) -> Dialect:
-    """Return the database of a state folder, which may not exist yet."""
-    return SqliteFile(path / DATABASE)
+    """Return the database of a state folder, which may not exist yet. Raises TerminalFailure."""
+    url = server_of(path)
+    return SqliteFile(path / DATABASE) if url is None else _on_a_server(path, url)
+
+
+def _on_a_server(path: Path, url: str) -> Dialect:
+    try:
+        from loopscope.state.db.dialect.postgresql.address import address_of
+        from loopscope.state.db.dialect.postgresql.server import PostgresSchema
+    except ModuleNotFoundError as missing:
+        raise TerminalFailure(
+            "DriverMissing",
+            f"the database of {path} lies on a server, and {missing.name} is not installed: "
+            "pip install 'loopscope[postgresql]'",
+        ) from None
+    return PostgresSchema(address_of(url), path, RowsInSqlite())
+
+
+def server_of(path: Path) -> str | None:
+    """Return the URL of a folder's database on a server; None where it is a file of the folder.
+
+    Raises TerminalFailure where it cannot be read: what it names is not taken for no database.
+    """
+    try:
+        with (path / SERVER).open(encoding="utf-8") as file:
+            return file.read(URL_CHARACTERS_MAX).strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise TerminalFailure(
+            "InvalidDatabase",
+            f"{path / SERVER} cannot be read ({why}); it names the server that holds this state: "
+            "write its URL there again",
+        ) from None
+
+
+def keep_database_at(path: Path, url: str) -> None:
+    """Let a state folder have its database on a server from now on, once the server let us in.
+
+    Raises Failure where the folder has another one, and where the URL leads nowhere; then nothing
+    was kept.
+    """
+    standing = server_of(path)
+    if standing == url:
+        return
+    if standing is not None or (path / DATABASE).exists():
+        there = f"has its database at {path / SERVER if standing else path / DATABASE}"
+        raise TerminalFailure(
+            "AnotherDatabase",
+            f"{path} {there}; work in another folder, or move it: `loopscope snapshot FILE`, then "
+            "`loopscope --state URL restore FILE` in a new one",
+        )
+    _on_a_server(path, url).size_bytes()
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    written = path / f"{SERVER}.new"
+    written.touch(mode=0o600)  # it may hold a password
+    written.write_text(f"{url}\n")
+    durable_replace(written, path / SERVER)
 
 
 def has_database(path: Path) -> bool:
@@ -62,12 +146,83 @@ def has_database(path: Path) -> bool:
 
 def artifacts_of(path: Path) -> ArtifactStore:
     """Return the artifact store of a state folder; the one place that chooses it."""
-    return FolderStore(path / "artifacts")
+    kept = artifact_place.kept_at(path)
+    if kept is None:
+        return FolderStore(path / ARTIFACTS)
+    return artifact_place.store_at(path, kept)
+
+
+def keep_artifacts_at(path: Path, url: str) -> None:
+    """Let a state folder keep its artifacts in a bucket from now on, once that let us in.
+
+    Raises Failure where it has artifacts elsewhere, where the bucket is another state's and where
+    the URL leads nowhere, and OSError; then nothing was kept.
+    """
+    address = artifact_address_of(url)
+    standing = artifact_place.kept_at(path)
+    if standing is not None and standing.address.written() == address.written():
+        return
+    if standing is None and any(FolderStore(path / ARTIFACTS).contents()):
+        raise TerminalFailure(
+            "AnotherArtifactStore",
+            f"{path} has artifacts in {path / ARTIFACTS}; work in another folder, or move that one "
+            "out of the way first, to make them again",
+        )
+    named = _named_before(path)
+    marked = artifact_address_of(named).owner if named else None
+    ours = {address.owner, standing.owner if standing else None, marked}
+    is_new = standing is None and marked is None
+    artifact_place.keep(path, artifact_place.claimed(address, ours, is_new=is_new))
+    open_state(path).database.close()  # the database takes note of it
+
+
+def named_artifacts(database: Database) -> str | None:
+    """Return how the bucket is named that a database knows its artifacts to be in."""
+    with database.read() as connection:
+        return applied.mark(connection, ARTIFACT_STORE)
+
+
+def refuse_other_artifacts(path: Path, named: str | None, what: str) -> None:
+    """Raise TerminalFailure when a database's artifacts lie elsewhere than those of a folder."""
+    kept = artifact_place.kept_at(path)
+    if named is None and kept is not None:
+        raise TerminalFailure(
+            "ArtifactsElsewhere",
+            f"the artifacts of {what} lie in a folder, and {path} has a bucket; work in another "
+            "folder",
+        )
+    if named is not None and (kept is None or kept.owner != artifact_address_of(named).owner):
+        raise TerminalFailure(
+            "ArtifactsElsewhere",
+            f"the artifacts of {what} lie in a bucket that {path} does not have; say so once: "
+            f"loopscope --artifacts '{named}' …",
+        )
+
+
+def _named_before(path: Path) -> str | None:
+    if not has_database(path):
+        return None
+    database = open_database(database_of(path))
+    try:
+        return named_artifacts(database)
+    finally:
+        database.close()
+
+
+def _note_artifacts(path: Path, database: Database) -> None:
+    """Let a database know where its artifacts are. Raises TerminalFailure for one of others."""
+    kept, named = artifact_place.kept_at(path), named_artifacts(database)
+    if named is not None:
+        refuse_other_artifacts(path, named, str(path))
+    if kept is None or (named and str(artifact_address_of(named)) == str(kept.address)):
+        return
+    with database.write() as connection:
+        applied.set_mark(connection, ARTIFACT_STORE, kept.named())
 
 
 def may_hold_artifacts(path: Path) -> bool:
     """Whether artifacts of a state folder may be there, although its database is not."""
-    return (path / "artifacts").is_dir()
+    return (path / ARTIFACTS).is_dir() or artifact_place.kept_at(path) is not None
 
 
 def _make_private(path: Path) -> None:
@@ -76,7 +231,8 @@ def _make_private(path: Path) -> None:
     A folder that was there before, perhaps a project's, keeps its own mode; and a file that its
     owner may not write stays so: it is kept as an archive. The database does the same for itself.
     """
-    for name in ("artifacts", "logs", "reports"):
+    here = ARTIFACTS if artifact_place.kept_at(path) is None else COPIES
+    for name in (here, "logs", "reports"):
         with contextlib.suppress(OSError):
             (path / name).mkdir(mode=0o700)
             (path / name).chmod(0o700)

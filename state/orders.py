@@ -9,6 +9,8 @@ from loopscope.state.source_code import CodeChanged
 
 STOP_GRACE_SECONDS = 10.0
 """A worker whose orders end, or that gets SIGTERM, has exited after this time."""
+EXIT_OUT_OF_TIME = 76
+"""A worker gave its job back between two shards: the next one would end after its time."""
 
 
 @dataclass(frozen=True)

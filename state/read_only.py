@@ -14,7 +14,15 @@ from loopscope.state.db.dialect.sqlite.reading import (
     refuse_where_others_may_write,
 )
 from loopscope.state.failures import Failure, TerminalFailure
-from loopscope.state.folder import DATABASE, StateFolder, artifacts_of, open_state
+from loopscope.state.folder import (
+    DATABASE,
+    StateFolder,
+    artifacts_of,
+    database_of,
+    has_database,
+    open_state,
+    server_of,
+)
 
 
 def open_to_read(path: Path) -> StateFolder:
@@ -25,7 +33,7 @@ def open_to_read(path: Path) -> StateFolder:
     it is read only if no writer can be seen. Raises TerminalFailure.
     """
     database = path / DATABASE
-    if os.access(path, os.W_OK) and os.access(database, os.W_OK):
+    if server_of(path) or (os.access(path, os.W_OK) and os.access(database, os.W_OK)):
         return open_state(path)
     refuse_where_others_may_write(database)
     state = look_at(path)
@@ -67,7 +75,8 @@ def _copied(path: Path) -> Database:
 def look_at(path: Path) -> StateFolder:
     """Return a state folder to read. Opens nothing yet, so a damaged one is welcome."""
     path = path.resolve()
-    return StateFolder(path, Database(SqliteAsItLies(path / DATABASE)), artifacts_of(path))
+    dialect = database_of(path) if server_of(path) else SqliteAsItLies(path / DATABASE)
+    return StateFolder(path, Database(dialect), artifacts_of(path))
 
 
 @contextmanager
@@ -78,7 +87,7 @@ def looking_at(path: Path) -> Iterator[StateFolder]:
     Raises FileNotFoundError if the database is missing, TerminalFailure if it is not of this
     version (it is not migrated: that would be a change).
     """
-    if not (path / DATABASE).is_file():
+    if not has_database(path):
         raise FileNotFoundError(f"no state folder at {path}; `loopscope apply -f …` makes one")
     state = look_at(path)
     try:

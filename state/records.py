@@ -78,6 +78,65 @@ class ObjectRecord:
         return "Stalled" if self.stalled else WORD_BY_REASON.get(ready.reason, "Waiting")
 
 
+class ObjectText(NamedTuple):
+    """A stored object whose parts are the JSON text that is stored; times are Unix seconds."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: int
+    spec: str
+    status: str
+    labels: str
+    annotations: str
+    finalizers: str
+    creation_timestamp: float
+    deletion_timestamp: float | None
+    owner: Key | None
+    owner_uid: str | None
+    wanted_digest: str | None
+
+    @staticmethod
+    def of(record: ObjectRecord) -> ObjectText:
+        """Return a record with its parts as text."""
+        return ObjectText(
+            record.key,
+            record.uid,
+            record.generation,
+            record.resource_version,
+            json.dumps(record.spec),
+            json.dumps(record.status.to_json()),
+            json.dumps(record.labels),
+            json.dumps(record.annotations),
+            json.dumps(record.finalizers),
+            record.creation_timestamp,
+            record.deletion_timestamp,
+            record.owner,
+            record.owner_uid,
+            record.wanted_digest,
+        )
+
+    @property
+    def record(self) -> ObjectRecord:
+        """The same with its parts as values."""
+        return ObjectRecord(
+            self.key,
+            self.uid,
+            self.generation,
+            self.resource_version,
+            json.loads(self.spec),
+            Status.from_json(json.loads(self.status)),
+            self.creation_timestamp,
+            self.deletion_timestamp,
+            json.loads(self.labels),
+            json.loads(self.annotations),
+            tuple(json.loads(self.finalizers)),
+            self.owner,
+            self.owner_uid,
+            self.wanted_digest,
+        )
+
+
 def edition_of(record: ObjectRecord | None) -> str:
     """Return what another edit of an object makes another, and no status; of none, "".
 
@@ -199,6 +258,15 @@ class LeaderRecord:
     process: str
     started_at: float
     settings: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class RevisionRecord:
+    """A spec that an object had until ``replaced_at`` (Unix seconds)."""
+
+    generation: int
+    spec: Mapping[str, Any]
+    replaced_at: float
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ from loopscope.specs.actions import Stage
 from loopscope.specs.rules import Gate, Selection
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.evidence import stage as evidence
 from loopscope.worker.stages.geometry import stage as geometry
 from loopscope.worker.stages.mapping import stage as mapping
+from loopscope.worker.stages.question import stage as question
 from loopscope.worker.stages.steering import stage as steering
-from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, steering_payload
+from loopscope.worker.stages.trace import stage as trace
+from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, steering_payload, table
 
 HARD_NEGATIVES = ["the capital of spain is madrid", "people in rome drank wine"]
 COARSE, FINE = 8, 16
@@ -53,14 +56,25 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         world.run(decomposition, payload, f"decomposition-{name}", name)
     pair = {"coarse": {"identity": "c"}, "fine": {"identity": "f"}}
     world.run(geometry, pair, "geometry", "geometry")
-    world.run(mapping, _mapping_payload([0, 1] if everything else []), "mapping", "mapping")
+    mapped = mapping_payload([0, 1] if everything else [])
+    if everything:
+        mapped["gate"]["sensitivity"] = True
+    world.run(mapping, mapped, "mapping", "mapping")
+    world.run(evidence, evidence_payload(everything), "evidence", "evidence")
     world.run(steering, _steering_payload(everything), "steering", "steering")
+    work = {**_steering_payload(everything), "neutralText": [], "lexicon": [], "siblings": []}
+    followed = {"openings": 1, "work": work, "steered": {"digest": "s"}}
+    world.run(trace, followed, "trace", "trace")
+    world.run(question, question_payload(world, everything), "question", "question")
     return {
         "capture": world.folder / "capture",
         "decomposition": world.folder / "decomposition-c",
         "geometry": world.folder / "geometry",
         "mapping": world.folder / "mapping",
+        "evidence": world.folder / "evidence",
         "steering": world.folder / "steering",
+        "trace": world.folder / "trace",
+        "question": world.folder / "question",
     }
 
 
@@ -73,7 +87,7 @@ def _dictionary(world: World, latents: int, made: type[Standard]) -> Standard:
     return made(*parts, apply_b_dec_to_input=made is Standard)
 
 
-def _mapping_payload(candidates: list[int]) -> dict[str, Any]:
+def mapping_payload(candidates: list[int]) -> dict[str, Any]:
     sides = {
         side: {"digest": name, "dictionary": {"identity": name}, "candidates": found}
         for side, name, found in (("coarse", "c", candidates), ("fine", "f", []))
@@ -85,6 +99,39 @@ def _mapping_payload(candidates: list[int]) -> dict[str, Any]:
         "partialCosine": 0.1, "minCorrelation": 0.2, "topK": 2, "permutations": 19, "seed": 0,
         "gate": gate,
     }  # fmt: skip
+
+
+def evidence_payload(everything: bool) -> dict[str, Any]:
+    sides = {
+        side: {"digest": name, "dictionary": {"identity": name}}
+        for side, name in (("coarse", "c"), ("fine", "f"))
+    }
+    return {
+        "model": {}, "hook": HOOK, **({"writeHook": WRITE_HOOK} if everything else {}),
+        "positions": "lastContent" if everything else "last", "topPrompts": 2, "randomPrompts": 1,
+        "selection": Selection().canonical(), "mapping": {"digest": "m"},
+        "geometry": {"digest": "g"}, **sides,
+    }  # fmt: skip
+
+
+def question_payload(world: World, steered: bool) -> dict[str, Any]:
+    """Return what is asked: an arm of the steering that was run, or latents of both sides."""
+    asked: dict[str, Any] = {"model": {}, "hook": HOOK, "text": TARGET[0]}
+    if not steered:
+        dictionaries = {"coarse": {"identity": "c"}, "fine": {"identity": "f"}}
+        return {**asked, "latents": {"coarse": [0], "fine": [0, 3]}, "dictionaries": dictionaries}
+    work = {**_steering_payload(everything=True), "neutralText": [], "samplesPerPrompt": 1}
+    work["openings"] = [{"id": "question", "text": TARGET[0]}]
+    arms = table(world.folder / "steering" / "arms.parquet")
+    arm, strength = next(
+        (arm, strength)
+        for arm, strength in zip(arms["arm"], arms["strength"], strict=True)
+        if strength > 0
+    )
+    steered_work = {
+        "asked": {"arm": arm, "strength": strength}, "work": work, "answered": {"digest": "s"},
+    }  # fmt: skip
+    return {**asked, "steered": steered_work}
 
 
 def _steering_payload(everything: bool) -> dict[str, Any]:

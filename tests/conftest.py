@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from loopscope.worker.models import LoadedModel
     from tests.stage_world import World
 
+# Two processes of tests share the cores, so neither they nor their workers take more than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LOOPSCOPE_TORCH_THREADS", "1")
 
 # The same examples every time, in every checkout; `LOOPSCOPE_HYPOTHESIS=deep` looks for new ones.
 _SLOW_IS_FINE = {
@@ -29,6 +34,25 @@ settings.register_profile(
     **_SLOW_IS_FINE,
 )  # fmt: skip
 settings.load_profile(os.environ.get("LOOPSCOPE_HYPOTHESIS", "ci"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database_on_a_server() -> Iterator[None]:
+    """With ``LOOPSCOPE_TEST_DATABASE=postgresql`` every new state folder has its database there."""
+    if not os.environ.get("LOOPSCOPE_TEST_DATABASE"):
+        yield
+        return
+    from tests.postgres_server import running_server, states_on
+
+    with running_server() as server, states_on(server):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_come() -> Iterator[None]:
+    """A simulation silences the log of its process; the tests after it hear theirs again."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

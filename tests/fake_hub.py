@@ -1,6 +1,6 @@
 """A Hugging Face hub on loopback, small but honest: commits, file hashes, ranges, error codes.
 
-Serves what ``HfApi.model_info``, ``list_repo_tree``, ``hf_hub_download`` and
+Serves what ``HfApi.model_info``, ``dataset_info``, ``list_repo_tree``, ``hf_hub_download`` and
 ``snapshot_download`` ask for. Set ``HF_ENDPOINT`` to ``endpoint`` before huggingface_hub is
 imported, and ``HF_HUB_DISABLE_XET=1``.
 """
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LFS_SUFFIXES = (".safetensors", ".npz", ".bin", ".model")
+LFS_SUFFIXES = (".safetensors", ".npz", ".bin", ".model", ".parquet")
 
 
 @dataclass
@@ -24,6 +24,8 @@ class Repository:
     files: dict[str, bytes]
     commit: str
     gated: bool = False
+    said_sizes: dict[str, int] = field(default_factory=dict)
+    """Sizes in place of the true ones; where parts are asked for, noughts fill them."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class FakeHub:
     """What clients proved themselves with."""
 
     def add(self, repo: str, files: dict[str, bytes], *, gated: bool = False) -> str:
-        """Publish a repository and return its commit."""
+        """Publish a repository and return its commit; a data set is ``datasets/owner/name``."""
         content = json.dumps({name: sha256(data) for name, data in files.items()}, sort_keys=True)
         commit = hashlib.sha1(f"{repo}{content}".encode()).hexdigest()
         self.repositories[repo] = Repository(files, commit, gated)
@@ -99,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(self.fake.broken_with, "Broken")
         url = urlsplit(self.path)
         path = unquote(url.path)
+        path = path.replace("/api/datasets/", "/api/models/datasets/")
         if found := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path):
             if "/tree/" in path:
                 repo, _, rest = path.removeprefix("/api/models/").partition("/tree/")
@@ -125,7 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, data in repository.files.items():
             sibling: dict[str, Any] = {"rfilename": name}
             if blobs:
-                sibling |= {"size": len(data), "blobId": git_blob_id(data)}
+                size = repository.said_sizes.get(name, len(data))
+                sibling |= {"size": size, "blobId": git_blob_id(data)}
             if blobs and name.endswith(LFS_SUFFIXES):
                 sibling["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 130}
             siblings.append(sibling)
@@ -169,9 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted is None:
             self._send(200, data, headers)
             return
-        start, end = int(wanted[1]), int(wanted[2] or len(data) - 1)
-        headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
-        self._send(206, data[start : end + 1], headers)
+        size = repository.said_sizes.get(name, len(data))
+        start, end = int(wanted[1]), int(wanted[2] or size - 1)
+        headers["Content-Range"] = f"bytes {start}-{end}/{size}"
+        part = data[start : end + 1]
+        if name in repository.said_sizes:
+            part = part.ljust(min(end, size - 1) + 1 - start, b"\0")
+        self._send(206, part, headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -35,7 +35,7 @@ def run(
     Code of another revision than this checkout's (default: what is set now) makes other files.
     """
     revision = CODE_REVISIONS[stage] if revision is None else revision
-    files, metrics = _RUN[stage](payload, upstream)
+    files, metrics = _RUN.get(stage, _plain)(payload, upstream)
     if revision != FIRST_REVISIONS[stage]:
         files["revision.json"] = _json(revision)
     return files, metrics
@@ -131,6 +131,16 @@ def _mapping(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[s
     }
 
 
+def _evidence(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    seen = [
+        _sha256(upstream("mapping", payload["mapping"]["digest"], "directions.json")),
+        payload["model"]["identity"],
+        payload["topPrompts"],
+    ]
+    metrics = {"latents": 2, "prompts": 4, "tokens": 12, "firings": 3}
+    return {"tokens.json": _json(seen)}, metrics
+
+
 def _steering(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     mapping, capture = payload["mapping"]["digest"], payload["capture"]["digest"]
     seen = [
@@ -139,9 +149,36 @@ def _steering(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[
         _sha256(upstream("capture", capture, "norms.json")),
         payload["model"]["identity"],
     ]
-    files = {"scores.json": _json([seen, payload["strengths"], payload["openings"]])}
+    texts = digest([seen, payload["strengths"], payload["openings"]])
+    files = {
+        "scores.json": _json([seen, payload["strengths"], payload["openings"]]),
+        "steering_samples.parquet": _parquet({"text": [texts]}),
+        "arms.parquet": _parquet({"arm": ["none"], "strength": [0.0], "concept_rate": [0.25]}),
+    }
     numbers = {"estimate": 0.25, "low": 0.1, "high": 0.4, "n": 20}
     return files, {"verdict": "Supported", "contrast": "multi - fine", **numbers}
+
+
+def _trace(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    texts = upstream("steering", payload["steered"]["digest"], "steering_samples.parquet")
+    seen = [_sha256(texts), payload["openings"], payload["work"]["model"]["identity"]]
+    return {"steps.json": _json(seen)}, {"texts": 6, "tokens": 30, "followed": 3, "steps": 15}
+
+
+def _question(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    seen = [payload["text"], payload.get("latents"), payload.get("steered", {}).get("asked")]
+    steered = "steered" in payload
+    if steered:
+        seen.append(
+            _sha256(upstream("steering", payload["steered"]["answered"]["digest"], "scores.json"))
+        )
+    return {"answer.json": _json(seen)}, {
+        "tokens": 5, "firings": 0 if steered else 3, "answers": 2 if steered else 0,
+    }  # fmt: skip
+
+
+def _plain(payload: dict[str, Any], _: Upstream) -> tuple[Files, dict[str, Any]]:
+    return {"made.json": _json(digest(payload))}, {}
 
 
 _RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]]]] = {
@@ -149,5 +186,9 @@ _RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]
     "decomposition": _decomposition,
     "geometry": _geometry,
     "mapping": _mapping,
+    "evidence": _evidence,
     "steering": _steering,
+    "trace": _trace,
+    "question": _question,
 }
+"""What others read of a stage, or count on; a stage that is not here is ``_plain``."""

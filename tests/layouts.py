@@ -158,18 +158,18 @@ def _auto_encoder(tensors: Tensors) -> dict[str, object]:
     return dict(named)
 
 
-def _top_k(tensors: Tensors) -> dict[str, object]:
+def top_k(tensors: Tensors) -> dict[str, object]:
     named = _linear(tensors)
     named["b_dec"] = named.pop("decoder.bias")
     return {**named, "k": torch.tensor(K), "threshold": torch.tensor(-1.0)}
 
 
 def tensors_of_a_top_k() -> dict[str, object]:
-    return _top_k(drawn())
+    return top_k(drawn())
 
 
 def _batch_top_k(tensors: Tensors) -> dict[str, object]:
-    return {**_top_k(tensors), "threshold": torch.tensor(2.0)}
+    return {**top_k(tensors), "threshold": torch.tensor(2.0)}
 
 
 def _matryoshka(tensors: Tensors) -> dict[str, object]:
@@ -265,6 +265,26 @@ def native(folder: str, tensors: Tensors) -> dict[str, bytes]:
     return _in(folder, {"cfg.json": config, "sae_weights.safetensors": save(_same_names(tensors))})
 
 
+def temporal(folder: str, tensors: Tensors) -> dict[str, bytes]:
+    d_sae, d_in = tensors["w_dec"].shape
+    config = {
+        "llm": {"dimin": d_in},
+        "sae": {
+            "exp_factor": d_sae / d_in, "n_heads": 2, "n_attn_layers": 1,
+            "bottleneck_factor": d_sae // 8,
+            "sae_diff_type": "topk", "kval_topk": K, "tied_weights": True, "scaling_factor": 4.0,
+        },
+        "data": {"dtype": "float32"},
+    }  # fmt: skip
+    weights = {"D": tensors["w_dec"], "b": tensors["b_dec"]}
+    widths = {"k_ctx": 8, "q_target": 8, "v_ctx": d_sae, "c_proj": d_sae}
+    for seed, (name, width) in enumerate(widths.items(), 20):
+        weights[f"attn_layers.0.{name}.weight"] = 0.3 * normal(width, d_sae, seed=seed)
+        weights[f"attn_layers.0.{name}.bias"] = 0.3 * normal(width, seed=seed)
+    files = {"conf.yaml": yaml.safe_dump(config).encode(), "latest_ckpt.safetensors": save(weights)}
+    return _in(folder, files)
+
+
 _BENCH = "sae_bench_gemma-2-2b_{}_width-2pow12_date-1109"
 _LEARNED = "blocks.12.hook_resid_post__trainer_0"
 
@@ -291,7 +311,7 @@ REPOSITORIES = {
         _BENCH.format("vanilla"), _LEARNED, dictionary_learning("AutoEncoder", _auto_encoder)
     ),
     "dictionary_learning_1-topk": Repository(
-        _BENCH.format("topk"), _LEARNED, dictionary_learning("AutoEncoderTopK", _top_k)
+        _BENCH.format("topk"), _LEARNED, dictionary_learning("AutoEncoderTopK", top_k)
     ),
     "dictionary_learning_1-batchtopk": Repository(
         _BENCH.format("topk"), _LEARNED, dictionary_learning("BatchTopKSAE", _batch_top_k)
@@ -318,6 +338,7 @@ REPOSITORIES = {
     "llama_scope_r1_distill": Repository(
         "llama_scope_r1_distill", "l0r_800m_slimpajama", llama_scope_r1
     ),
+    "temporal": Repository("temporal-sae-gemma-2-2b", "blocks.12.hook_resid_post", temporal),
 }
 
 
@@ -335,7 +356,8 @@ def as_saelens_reads(repository: Repository):
     config, state, _ = NAMED_PRETRAINED_SAE_LOADERS[repository.loader](
         repository.repo, repository.path, "cpu", False, {"device": "cpu", "dtype": "float32"}
     )
-    config |= {"d_in": state["W_enc"].shape[0], "d_sae": state["W_enc"].shape[1]}
+    if "W_enc" in state:  # that of a temporal one is its decoder's transpose
+        config |= {"d_in": state["W_enc"].shape[0], "d_sae": state["W_enc"].shape[1]}
     if "d_out" in config:
         config["d_out"] = state["W_dec"].shape[1]
     config = handle_config_defaulting(config)
@@ -345,3 +367,13 @@ def as_saelens_reads(repository: Repository):
     if config["normalize_activations"] == "expected_average_only_in":
         made.fold_activation_norm_scaling_factor(repository.norm_scaling_factor)
     return made.float()
+
+
+def as_saelens_encodes(theirs, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return SAELens' activations of the rows of one text, and what it makes of them."""
+    with torch.no_grad():
+        if theirs.cfg.architecture() == "temporal":  # its decode leaves out what it predicted
+            return theirs.encode(x[None])[0], theirs(x[None])[0]
+        by_head = theirs.cfg.reshape_activations == "hook_z"
+        found = theirs.encode(x.reshape(len(x), 2, -1) if by_head else x)
+        return found, theirs.decode(found).reshape(len(x), D_IN)

@@ -22,12 +22,12 @@ from loopscope.numerics.gate.calibration import (
     select_candidates,
 )
 from loopscope.numerics.gate.controls import CONTROL_DRAWS, Control, RowLaw, drawn_row_counts
+from loopscope.numerics.gate.counting import count_children
 from loopscope.numerics.gate.matching import Comparison, Covariates, matched_null
 from loopscope.numerics.gate.rule import (
     ChildThresholds,
     GateRules,
     SelectionThresholds,
-    count_children,
 )
 from loopscope.numerics.latents.features import latent_statistics
 from loopscope.numerics.latents.mapping import ActivationColumns, cosine_blocks

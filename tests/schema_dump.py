@@ -52,6 +52,8 @@ def lived_in(path: Path) -> Simulation:
         fields = asked_fields(objects.get(connection, key).spec)
         applied.record(connection, AppliedRecord(key, uid, "apply-set:demo", fields, ("team",)))
         applied.record_sources(connection, [SourceRecord("/specs/a.yaml", "hash", "[]", "[]")])
+    simulation.apply(capture_spec(prompts={"target": texts("a"), "neutral": texts("c")}), "retries",
+                     "Capture")  # fmt: skip
     simulation.apply(capture_spec(), "gone", "Capture")
     with simulation.state.database.write() as connection:
         objects.remove(connection, Key("Capture", "default", "gone"), now=now)

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -29,7 +30,7 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.state import failpoints
+from loopscope.state import failpoints, folder
 from loopscope.state.clock_reading import ClockReading
 from loopscope.state.db import jobs, objects
 from loopscope.state.folder import StateFolder, open_state
@@ -130,6 +131,8 @@ class SimulatedWorkers:
     gone: Collection[str] = ()
     failures: dict[str, tuple[str, bool]] = field(default_factory=dict)
     """Stage to (reason, transient): how its next jobs end until the entry is removed."""
+    out_of_time: bool = False
+    """Whether one gave its job back because its time was too short for more."""
     models: dict[str, str | None] = field(default_factory=dict)
     """The workers that were given a job and live, with the model that each holds."""
     _ended: list[int] = field(default_factory=list)
@@ -137,6 +140,8 @@ class SimulatedWorkers:
 
     def places(self) -> tuple[Place, ...]:
         """Each idle worker is one that held a model before; the rest are empty slots."""
+        if self.out_of_time:
+            return ()
         idle = [worker for worker in self.models if worker not in self.assigned]
         free = max(0, self.slots - len(self.assigned))
         warm = [Place("cpu", worker, self.models[worker]) for worker in idle[:free]]
@@ -156,6 +161,9 @@ class SimulatedWorkers:
     def finished(self) -> list[int]:
         ended, self._ended = self._ended, []
         return ended
+
+    def time_is_up(self) -> bool:
+        return self.out_of_time
 
     def is_alive(self, worker: str) -> bool:
         return worker in self.models and worker not in self.dead
@@ -177,6 +185,15 @@ class SimulatedWorkers:
         """Every worker is killed in the middle of its job."""
         self.dead |= set(self.assigned)
         self.models = {w: model for w, model in self.models.items() if w not in self.dead}
+
+    def run_out_of_time(self) -> None:
+        """The first worker with a job gives it back between two shards, and ends."""
+        name = next(iter(self.assigned))
+        worker = self._worker(name)
+        worker.release()
+        self.kill(name)
+        self.out_of_time = True
+        self._ended.append(worker.job_id)
 
     def crash_after_rename(self) -> None:
         """Every worker dies when its artifact lies on disk but nothing is committed."""
@@ -278,6 +295,8 @@ def _migrated() -> Path:
 def new_state(path: Path) -> StateFolder:
     """Open a fresh state folder, copying a database that was migrated once."""
     path.mkdir(parents=True)
+    if os.environ.get("LOOPSCOPE_TEST_DATABASE"):
+        return open_state(path)
     shutil.copy(_migrated() / "state.db", path / "state.db")
     return open_state(path)
 
@@ -398,17 +417,26 @@ class Simulation:
 
 def settled_experiment(path: Path) -> Simulation:
     """Return a settled experiment named france, 1000 s after it was applied."""
-    shutil.copytree(_settled(), path)
+    copy_state(_settled(), path)
     simulation = Simulation(path)
     simulation.clock.time = START_TIME + 1000
     return simulation
 
 
+def copy_state(state: Path, path: Path) -> None:
+    """Copy a folder, and a database on a server with it."""
+    shutil.copytree(state, path, ignore=shutil.ignore_patterns(folder.SERVER))
+    if folder.server_of(state) is not None:
+        copy = path / "copy"
+        folder.database_of(state).copy_to(copy)
+        folder.database_of(path).restore_from(copy)
+
+
 @functools.cache
 def _settled() -> Path:
-    folder = _temporary_folder() / "state"
-    simulation = Simulation(folder)
+    path = _temporary_folder() / "state"
+    simulation = Simulation(path)
     simulation.apply()
     simulation.settle()
     simulation.state.database.close()
-    return folder
+    return path

@@ -115,13 +115,13 @@ def interrupted_and_resumed(world, stage, payload, stop_at):
     return contents(world.run(stage, payload, f"resumed-{stop_at}", "resumed")[0])
 
 
-def add_steering_inputs(world: World) -> World:
+def add_steering_inputs(world: World, **captured) -> World:
     """Add the artifacts that steering reads: a capture, directions, dictionaries, features.
 
     Coarse decoder rows are unit vectors 0 to 7 of the residual stream, fine ones 0 to 15. Latents 0
     and 2 are anchors, fine latent 1 is the child of the first. Latent *i* fires on *i* prompts.
     """
-    world.run(capture, capture_payload(), "capture", "capture")
+    world.run(capture, capture_payload(**captured), "capture", "capture")
     mapping = world.folder / "mapping"
     mapping.mkdir()
     basis = torch.eye(world.model.d_model)

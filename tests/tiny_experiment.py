@@ -89,8 +89,13 @@ def _save_dictionaries(folder: Path) -> None:
         save_dictionary(folder / name, decoder)
 
 
-def save_dictionary(folder: Path, decoder: np.ndarray, hook: str = HOOK) -> None:
-    """Save a ReLU dictionary in SAELens' folder format; ``decoder`` is [latents, d_model]."""
+def save_dictionary(
+    folder: Path, decoder: np.ndarray, hook: str = HOOK, write_hook: str | None = None
+) -> None:
+    """Save a ReLU dictionary in SAELens' folder format; ``decoder`` is [latents, d_model].
+
+    With ``write_hook`` a transcoder, which reads and writes the same directions.
+    """
     from safetensors.numpy import save_file
 
     unit = (decoder / np.linalg.norm(decoder, axis=1, keepdims=True)).astype(np.float32)
@@ -102,14 +107,18 @@ def save_dictionary(folder: Path, decoder: np.ndarray, hook: str = HOOK) -> None
         "b_dec": np.zeros(unit.shape[1], np.float32),
     }
     save_file(weights, folder / "sae_weights.safetensors")
+    written = {} if write_hook is None else {"hook_name_out": write_hook}
     cfg = {
-        "architecture": "standard",
+        "architecture": "standard" if write_hook is None else "transcoder",
         "d_in": unit.shape[1],
         "d_sae": len(unit),
         "dtype": "float32",
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        "metadata": {"hook_name": hook},
+        "metadata": {"hook_name": hook, **written},
     }
+    if write_hook is not None:
+        cfg |= {"d_out": unit.shape[1], "apply_b_dec_to_input": False}
+        cfg["metadata"] |= {"sae_lens_version": "6.54.0"}
     (folder / "cfg.json").write_text(json.dumps(cfg))

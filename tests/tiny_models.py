@@ -32,7 +32,14 @@ def _save_tokenizer(folder: Path, with_bos: bool) -> int:
     return len(vocabulary)
 
 
-def _save_character_tokenizer(folder: Path, template: str, turns: list[str], bos: str) -> int:
+def _save_character_tokenizer(
+    folder: Path,
+    template: str,
+    turns: list[str],
+    bos: str,
+    eos: str = "<eos>",
+    padding: str = "<pad>",
+) -> int:
     """Save a tokenizer with a token a character, a chat template and the words of its turns."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -43,7 +50,7 @@ def _save_character_tokenizer(folder: Path, template: str, turns: list[str], bos
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *turns)])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+        tokenizer_object=core, eos_token=eos, pad_token=padding, unk_token="<unk>",
         bos_token=bos, extra_special_tokens=turns,
     )  # fmt: skip
     tokenizer.chat_template = template
@@ -61,6 +68,26 @@ def save_chat_model(folder: Path, template: str, turns: list[str], bos: str = "<
         bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     _save(GPT2LMHeadModel, config, folder, seed=5)
+    return folder
+
+
+def save_turn_model(folder: Path, template: str, turns: list[str]) -> Path:
+    """Save a Llama-shaped chat model whose turn ends with EOS, which pads as well. 2 layers.
+
+    The first of ``turns`` is BOS, the second EOS and padding; the head is the embedding, as in
+    SmolLM2.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    begin, end = turns
+    vocabulary = _save_character_tokenizer(folder, template, turns, begin, end, end)
+    bos, eos = (len(SPECIAL) + place for place in (0, 1))
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=8, max_position_embeddings=256,
+        bos_token_id=bos, eos_token_id=eos, pad_token_id=eos, tie_word_embeddings=True,
+    )  # fmt: skip
+    _save(LlamaForCausalLM, config, folder, seed=6)
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,14 +18,17 @@ from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
 from loopscope.specs.artifacts.mapping import GATE
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import NODE_NAMES, NODES, NodeName
+from loopscope.specs.ratings import RatingSet
 from loopscope.specs.revisions import changed_rules, revisions_of
 from loopscope.specs.rules import Selection
+from loopscope.state import ratings
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import ArtifactStore, Corrupt
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt, unusable
 from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 from loopscope.views.present import present
+from loopscope.views.quantisation import Quantisation, quantisations
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,10 @@ class ExperimentView:
 
     experiment: ObjectRecord
     stages: Mapping[NodeName, StageView]
+    quantised: tuple[Quantisation, ...] = ()
+    """What quantising the model's weights did to the dictionaries, where a spec asks for that."""
+    rated: Sequence[RatingSet] = ()
+    """What people said of the texts of its steering."""
 
     @staticmethod
     def load(state: StateFolder, key: Key) -> ExperimentView:
@@ -126,12 +133,15 @@ class ExperimentView:
                 for stage, record in records.items()
                 if record is not None and record.status.artifact is not None
             }
+            quantised = quantisations(connection, records.values())
         stages: dict[NodeName, StageView] = {}
         for name in NODE_NAMES:
             if not NODES[name].is_in(experiment.spec):
                 continue
             stages[name] = _stage(name, records, known.get(name), state.artifacts)
-        return ExperimentView(experiment, MappingProxyType(stages))
+        steered = stages["steering"].artifact if "steering" in stages else None
+        rated = ratings.stored(state.ratings, steered.content_digest) if steered else ()
+        return ExperimentView(experiment, MappingProxyType(stages), quantised, rated)
 
     @property
     def name(self) -> str:
@@ -204,7 +214,7 @@ def _stage(
         folder = store.fetch(artifact)
         manifest = store.manifest(artifact.stage, artifact.digest)
     except (Corrupt, OSError) as error:
-        return StageView(name, record, problem=f"ArtifactDamaged: {error}")
+        return StageView(name, record, problem=unusable(error))
     return StageView(
         name,
         record,

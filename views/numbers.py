@@ -73,6 +73,12 @@ def magnitude(value: float) -> str:
     return f"{value:.0e}".replace("-", MINUS) if 0 < abs(value) < 0.001 else decimal(value, 3)
 
 
+def signed_magnitude(value: float) -> str:
+    """Return a measured number of any size with its sign."""
+    text = magnitude(value)
+    return text if text.startswith(MINUS) else f"+{text}"
+
+
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """Return the interval of a share in brackets."""
     if is_missing(low) or is_missing(high):
@@ -111,6 +117,11 @@ def iso(seconds: float | None, timespec: str = "seconds") -> str | None:
         return None
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """Return a time that something takes; what is under a second is called one."""
+    return age(max(1.0, seconds))
 
 
 def age(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from loopscope.specs.actions import Action
@@ -25,6 +25,8 @@ class Estimate:
     seconds: float | None = None
     bytes: int | None = None
     basis: str = NO_PAST_RUN
+    is_alike: bool = False
+    """Whether it was of the same object, or of the same model and dictionaries."""
 
 
 @dataclass
@@ -45,11 +47,12 @@ class PastRuns:
         runs = self._runs(stage)
         before = [run for run in runs if run.digest == own]
         if before:
-            return self._median(before, "the run before")
+            return replace(self._median(before, "the run before"), is_alike=True)
         wanted = set(_identities(action.payload)) if action is not None else set()
         alike = [run for run in runs if wanted and wanted == self._identities_of(run)]
         if alike:
-            return self._median(alike, f"{_runs(alike)} with the same model and dictionaries")
+            words = f"{_runs(alike)} with the same model and dictionaries"
+            return replace(self._median(alike, words), is_alike=True)
         return self._median(runs, f"{_runs(runs)} of other inputs") if runs else Estimate()
 
     def made(self, stage: str, digest: str) -> list[ArtifactRecord]:

@@ -9,12 +9,17 @@ from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
+from loopscope.state.machine_rates import MachineRates
 from loopscope.state.records import JobHead, ObjectRecord, Progress
+from loopscope.views.forecasts import Forecaster, Stored
 from loopscope.views.jobs import job_detail, remaining_seconds
 from loopscope.views.numbers import age
 from loopscope.views.past_runs import PastRuns
 from loopscope.views.settled import family
-from loopscope.views.stages import DONE_WORDS, stage_word
+from loopscope.views.stages import DONE_WORDS, object_word
+
+FORESEEN_MAX = 50
+"""Stages that are foreseen by their shapes; that takes milliseconds each."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,10 @@ class RunProgress:
     state: StateFolder
     keys: Sequence[Key]
     slots: int = 1
-    _expected: dict[str, float | None] = field(default_factory=dict)
-    _expected_at: int = -1
+    rates: MachineRates | None = None
+    """What this machine does, by which stages are foreseen that never ran before."""
+    _expected: dict[Key, float | None] = field(default_factory=dict)
+    _expected_at: tuple[int, int] | None = None
 
     def read(self, now: float) -> tuple[list[Row], Whole]:
         """Return a row for each object, owners first, and the whole."""
@@ -85,25 +92,33 @@ class RunProgress:
         return rows, self._whole([row for row in rows if row.is_stage])
 
     def _learn(self, connection: Connection, records: Sequence[ObjectRecord]) -> None:
-        """Ask again what stages take, once one more of them has ended."""
+        """Ask again what stages take, once one more of them has ended or knows its inputs."""
         ended = sum(record.ready for record in records)
-        if ended != self._expected_at:
-            past = PastRuns(connection, self.state.artifacts)
-            kinds = {record.key.kind.lower() for record in records} - {"experiment"}
-            self._expected = {kind: past.estimate(kind, None, None).seconds for kind in kinds}
-            self._expected_at = ended
+        wanted = sum(record.wanted_digest is not None for record in records)
+        if (ended, wanted) == self._expected_at:
+            return
+        self._expected_at = (ended, wanted)
+        past = PastRuns(connection, self.state.artifacts)
+        kinds = {record.key.kind.lower() for record in records} - {"experiment"}
+        known = {kind: past.estimate(kind, None, None).seconds for kind in kinds}
+        self._expected = {record.key: known.get(record.key.kind.lower()) for record in records}
+        left = [r for r in records if not r.ready and known.get(r.key.kind.lower(), 0.0) is None]
+        if self.rates is not None:
+            forecaster = Forecaster(Stored(connection), self.rates)
+            for record in left[:FORESEEN_MAX]:
+                self._expected[record.key] = forecaster.of(record).seconds
 
     def _row(
         self, record: ObjectRecord, job: JobHead | None, seen: Progress | None, now: float
     ) -> Row:
         ready = record.status.condition("Ready")
-        word, detail = _word(record), ready.message if ready else ""
+        word, detail = object_word(record), ready.message if ready else ""
         if record.ready:
             return Row(record.key, word, detail, 1.0, 0.0)
         held = ready is not None and ready.reason == "Suspended"
         if job is not None and not held:
             detail = job_detail(job, seen, now=now)
-        expected = self._expected.get(record.key.kind.lower())
+        expected = self._expected.get(record.key)
         if job is None or job.state != "running":
             return Row(record.key, word, detail, 0.0, None if record.stalled else expected)
         share = seen.done / seen.total if seen is not None and seen.total > 0 else 0.0
@@ -134,9 +149,3 @@ def _of_owned(row: Row, rows: Sequence[Row], records: Sequence[ObjectRecord]) ->
 def _belongs(key: Key, owner: Key, parents: dict[Key, Key | None]) -> bool:
     above = parents.get(key)
     return above is not None and (above == owner or _belongs(above, owner, parents))
-
-
-def _word(record: ObjectRecord) -> str:
-    if record.key.kind != "Experiment":
-        return stage_word(record)
-    return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"

@@ -95,10 +95,7 @@ def several(records: Sequence[ObjectRecord]) -> Several | None:
     cells = [_cell(record) for record in asked]
     words = corrected(cells)
     margin = min(float(record.spec["steering"]["minDifference"]) for record in asked)
-    rows = [
-        _row(record, cell, word, p)
-        for record, cell, (word, p) in zip(asked, cells, words, strict=True)
-    ]
+    rows = [row_of(record, word, p) for record, (word, p) in zip(asked, words, strict=True)]
     return Several(rows, pooled(cells, margin))
 
 
@@ -141,14 +138,15 @@ def _cell(record: ObjectRecord) -> Cell:
     )
 
 
-def _row(record: ObjectRecord, cell: Cell, word: str | None, p: float | None) -> Row:
+def row_of(record: ObjectRecord, corrected: str | None = "", p: float | None = None) -> Row:
+    """Return an experiment's row, by default without a word after correction."""
     summary = _answer(record)
     shown = testable(summary)
     return Row(
         name=record.key.name,
         gate=str(summary.get("gate", "")),
-        word=cell.word,
-        corrected=word,
+        word=str(summary.get("verdict", "")),
+        corrected=corrected,
         p=p,
         contrast=str(shown.get("contrast") or ""),
         estimate=shown.get("estimate"),

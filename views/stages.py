@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from loopscope.state.db import pages
+from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import MISSING
 
@@ -16,6 +18,13 @@ def stage_word(record: ObjectRecord | None) -> str:
     return MISSING if record is None else record.stage_word
 
 
+def object_word(record: ObjectRecord) -> str:
+    """Return one word for how far an object is, be it a stage or an experiment."""
+    if record.key.kind != "Experiment":
+        return record.stage_word
+    return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"
+
+
 def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
     """Group objects by the uid of their owner; what has no owner is left out."""
     groups: dict[str, list[ObjectRecord]] = {}
@@ -23,3 +32,12 @@ def by_owner(records: Iterable[ObjectRecord]) -> dict[str, list[ObjectRecord]]:
         if record.owner_uid is not None:
             groups.setdefault(record.owner_uid, []).append(record)
     return groups
+
+
+def descendants(connection: Connection, owners: Sequence[ObjectRecord]) -> list[ObjectRecord]:
+    """Return what objects own, and what that owns, the nearer first."""
+    found: list[ObjectRecord] = []
+    while owners:
+        owners = pages.owned_by_any(connection, [owner.uid for owner in owners])
+        found.extend(owners)
+    return found

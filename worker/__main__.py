@@ -13,16 +13,19 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO
 
+from loopscope.state.orders import EXIT_OUT_OF_TIME
 from loopscope.state.source_code import source_at_start
 from loopscope.worker.guardian import start_guardian
 from loopscope.worker.import_guard import ImportGuard
@@ -39,11 +42,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lease-seconds", type=float, default=30.0)
     parser.add_argument("--progress-timeout-seconds", type=float, default=1800.0)
+    parser.add_argument("--seconds-left", type=float, default=math.inf)
     arguments = parser.parse_args()
     start_guardian(GUARDIAN_SECONDS)
     answers = _take_standard_output()
     orders: Orders = queue.Queue()
     stop = StopRequest()
+    stop.ends_at = time.monotonic() + arguments.seconds_left
 
     def begin_stop() -> None:
         stop.begin()
@@ -56,7 +61,8 @@ def main() -> None:
     except BaseException:
         traceback.print_exc()
         os._exit(1)
-    os._exit(0)  # the thread that reads standard input would abort a normal exit
+    # the thread that reads standard input would abort a normal exit
+    os._exit(EXIT_OUT_OF_TIME if stop.out_of_time else 0)
 
 
 def _work(

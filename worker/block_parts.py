@@ -1,7 +1,8 @@
-"""What a model's blocks are made of, as TransformerLens' adapter of its architecture says."""
+"""The parts of a model's blocks, as TransformerLens' adapter of its architecture names them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from loopscope.numerics.model.causal_model import BlockParts
@@ -21,24 +22,13 @@ def block_parts(bridge: Any) -> BlockParts:
     block = bridge.blocks[0]
     if type(block) not in (BlockBridge, ParallelBlockBridge) or block.mlp_reads_resid_directly:
         return BlockParts()
-    return BlockParts(
-        attention=_path(block, "attn"),
-        attention_projection=_path(block, "attn", "o"),
-        attention_norm_after=_path(block, "ln1_post"),
-        mlp_norm=_path(block, "ln2"),
-        mlp=_path(block, "mlp"),
-        mlp_projection=_path(block, "mlp", "out"),
-        mlp_norm_after=_path(block, "ln2_post"),
-        parallel=isinstance(block, ParallelBlockBridge),
-    )
+    return BlockParts(dict(_paths(block)), parallel=isinstance(block, ParallelBlockBridge))
 
 
-def _path(component: Any, *names: str) -> str | None:
-    """Return the path of a component's part, by the names of the components on the way."""
-    steps: list[str] = []
-    for name in names:
-        component = component.submodules.get(name)
-        if component is None or not component.name:
-            return None
-        steps.append(component.name)
-    return ".".join(steps)
+def _paths(component: Any, name: str = "", path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the parts of a component, and theirs: each by its name, with its path."""
+    for part, inner in component.submodules.items():
+        if inner.name:
+            here = f"{name}{part}", f"{path}{inner.name}"
+            yield here
+            yield from _paths(inner, f"{here[0]}.", f"{here[1]}.")

@@ -113,7 +113,7 @@ def _in_memory(tensors: Mapping[str, Tensor], mapped: MappedFile | None) -> int:
 
 def _verified(ref: DictionaryReference, name: str) -> Path:
     """Return the path of one of the dictionary's files, its bytes checked."""
-    path = _located(ref["source"], name)
+    path = located(ref["source"], name)
     expected = ref["files"][name]
     try:
         found = sha256_of(path)
@@ -131,7 +131,11 @@ def _verified(ref: DictionaryReference, name: str) -> Path:
     return path
 
 
-def _located(source: DictionaryPlace, name: str) -> Path:
+def located(source: DictionaryPlace, name: str) -> Path:
+    """Return the path of a dictionary's file, downloaded if it is not there.
+
+    Raises TerminalFailure (``InputMissing``) and TransientFailure (``HubUnreachable``).
+    """
     match source["kind"]:
         case "folder":
             return Path(source["path"]) / name

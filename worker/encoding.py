@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from loopscope.inputs.chat_rendering import SECOND_BOS, ChatRefused, RenderedText, render
 from loopscope.specs.payloads.capture import ChatWork
-from loopscope.specs.spec_json import PositionsJson
+from loopscope.specs.spec_json import PositionsJson, SteeredPositionsJson
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.tokenizers import TextEncoder
 
@@ -69,6 +69,24 @@ class EncodedText:
             raise ValueError(_MISSING.get(str(positions), "the part has no token of its own"))
         return kept
 
+    def steered(self, positions: SteeredPositionsJson) -> tuple[list[int], bool]:
+        """Return the places of the tokens that are steered, and whether generated ones are.
+
+        ``generated`` and ``assistant`` begin with the token that decides the first word of their
+        own. BOS is 0 and never among them. Raises ValueError where there is none.
+        """
+        match positions:
+            case "all":
+                return self.read("all"), True
+            case "opening":
+                return self.read("all"), False
+            case "generated":
+                return self.read("last"), True
+            case "assistant":
+                return list(range(self.read("afterTemplate")[0], len(self.tokens))), True
+            case _:
+                return self.read(positions), False
+
     def part(self, place: int) -> str:
         """Return what a token belongs to: ``bos``, ``template``, ``text`` or ``assistant``."""
         if place == 0:
@@ -109,6 +127,11 @@ def encoded_texts(
     except ChatRefused as refused:
         raise TerminalFailure("ChatTemplateRefused", str(refused)) from None
     return [_in_template(model, text, one) for text, one in zip(texts, rendered, strict=True)]
+
+
+def token_ends(model: TextEncoder, text: str) -> list[int]:
+    """Return how many characters of a plain text lie before the end of each of its tokens."""
+    return [end for _, end in _spans(model, text)[1]]
 
 
 def leading_bos(model: TextEncoder, tokens: Sequence[int]) -> int:

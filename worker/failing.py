@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from loopscope.state.artifacts.store import NOT_DAMAGE
+from loopscope.state.artifacts.store import NOT_DAMAGE, Unreachable
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure, TerminalFailure, TransientFailure
@@ -15,8 +15,8 @@ from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged
 
-NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged")
-"""The job waits for space, or for its input to be made again, however long that takes."""
+NO_FAULT_OF_THE_JOB = ("DiskFull", "InputDamaged", "ArtifactsUnreachable")
+"""The job waits for space, for its input to be made again or for a network, however long."""
 
 _PASSES = NOT_DAMAGE | {errno.EIO, errno.ESTALE}
 
@@ -32,6 +32,8 @@ def failure_of(error: Exception, folder: Path) -> Failure:
             return link
         if not isinstance(link, Failure) and is_disk_full(link):
             return TransientFailure("DiskFull", f"{error}; {disk_full_words(folder)}")
+        if isinstance(link, Unreachable):
+            return TransientFailure("ArtifactsUnreachable", str(link))
         if isinstance(link, OSError) and link.errno in _PASSES:
             return TransientFailure("InputOutputError", str(error))
     match error:

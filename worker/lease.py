@@ -57,6 +57,8 @@ class Lease:
         self._written_at = self._alive_at - PROGRESS_SECONDS
         self.may_finish: Callable[[float], bool] = lambda seconds: False
         """Whether something under way is worth finishing within the given seconds."""
+        self.overruns: Callable[[float], bool] = lambda seconds: False
+        """Whether something under way would take longer than the given seconds."""
 
     def __enter__(self) -> Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -80,6 +82,9 @@ class Lease:
             left = self._stop.seconds_to_finish
             if left <= 0 or not self.may_finish(left):
                 raise JobStopped("the controller is gone or told the worker to stop")
+        elif self.overruns(self._stop.seconds_left):
+            self._stop.begin_for_lack_of_time()
+            raise JobStopped("the next shard would end after the time that is left")
 
     def progress(
         self, phase: str, done: int, total: int, unit: str, tokens: int | None = None

@@ -66,12 +66,16 @@ def _without_texts(payload: Mapping[str, object]) -> dict[str, object]:
         **dict.fromkeys(_TEXT_FIELDS, "texts"),
         **dict.fromkeys(_FIELDS_OF_PROMPTS, "prompts"),
     }
-    return {
+    found = {
         name: f"{len(value)} {counted[name]}"
         if name in counted and isinstance(value, list)
         else value
         for name, value in payload.items()
     }
+    captured = payload.get("captured")  # a capture's payload within that of a decomposition
+    if isinstance(captured, Mapping):
+        found["captured"] = _without_texts(captured)
+    return found
 
 
 def _version(name: str) -> str | None:

@@ -179,6 +179,8 @@ def _download(repo: str, revision: str, files: dict[str, str], progress: Progres
 def _converted(
     ref: ModelReference, source: GgufSource, cache: Path, progress: ProgressReport
 ) -> Path:
+    if "unquantised" in ref:  # weights are rounded when they are loaded: one folder serves both
+        ref = {**ref, "identity": ref["unquantised"]}
     models = cache / "loopscope" / "models"
     folder: Path = models / ref["identity"]
     if _is_complete(folder, ref["identity"]):

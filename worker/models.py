@@ -19,6 +19,13 @@ from loopscope.state.failures import TerminalFailure
 from loopscope.worker.block_parts import block_parts
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
 from loopscope.worker.progress import ProgressReport
+from loopscope.worker.quantised import (
+    bridged,
+    check_quantisation,
+    is_rounded,
+    rounding,
+    second_skeleton,
+)
 from loopscope.worker.tokenizers import TextEncoder, load_tokenizer, loading
 
 AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
@@ -86,9 +93,10 @@ def load_model(
 def _loaded(
     view: ModelView, ref: ModelReference, device: str, progress: ProgressReport
 ) -> LoadedModel:
+    check_quantisation(view.path, ref, device)
     loaded = partial(_percent_loaded, progress)
     loaded(0)
-    encoder = load_tokenizer(view, ref["name"])
+    encoder = load_tokenizer(view, ref)
     tokenizer, bos_token = encoder.tokenizer, encoder.bos_token
     loaded(45)
     eos_token = tokenizer.eos_token_id
@@ -109,6 +117,7 @@ def _loaded(
         device=device,
         identity=ref["identity"],
         bos_token=bos_token,
+        plain_bos=encoder.plain_bos,
         pad_token=bos_token if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         eos_tokens=_eos_tokens(eos_token, plain),
         context_tokens_max=getattr(_text_config(plain), "max_position_embeddings", None),
@@ -149,18 +158,22 @@ def _load_twice_share_once(
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, in plain words
+            **rounding(ref, device),
         ),
     )
     _check_complete(view.folder, report)
-    plain = plain.to(device)
-    loaded(65)
-    bridge = loading(
-        view,
-        lambda: TransformerBridge.boot_transformers(
-            str(view.path), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False
-        ),
-    )
-    share_weights(plain, bridge.original_model, ref["name"])
+    boot = partial(
+        TransformerBridge.boot_transformers,
+        str(view.path), device=device, dtype=dtype, tokenizer=tokenizer, trust_remote_code=False,
+    )  # fmt: skip
+    if is_rounded(plain):
+        loaded(65)
+        bridge = bridged(partial(boot, hf_model=second_skeleton(plain)), ref["name"])
+    else:
+        plain = plain.to(device)
+        loaded(65)
+        bridge = loading(view, boot)
+        share_weights(plain, bridge.original_model, ref["name"])
     for model in (bridge, plain):
         model.eval()
         model.requires_grad_(requires_grad=False)

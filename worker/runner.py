@@ -94,6 +94,8 @@ class Runner:
             if isinstance(failure, CodeChanged):
                 raise failure from None
             self._record_failure(job, failure, lease)
+        finally:
+            self.state.artifacts.let_go()
 
     def release(self, job_id: int, token: int) -> None:
         """Give a job's lease back: pending again, no attempt lost."""
@@ -121,7 +123,7 @@ class Runner:
         stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}.stage").run
         kept = self.state.artifacts.shards(job.digest)
         shards = Shards(kept, partial(self._note_advance, job))
-        lease.may_finish = shards.ends_within
+        lease.may_finish, lease.overruns = shards.ends_within, shards.overruns
         context = StageContext(
             device=self.device,
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),
@@ -165,9 +167,14 @@ class Runner:
             self.memory_ran_out = True
             return _out_of_memory(job, error)
         failure = failure_of(error, self.state.artifacts.disk)
-        if failure.reason == "UnexpectedError":
+        if failure.reason == "UnexpectedError" and not self._was_taken(job):
             log.error("unexpected", job=job.id, trace=traceback.format_exc())
         return failure
+
+    def _was_taken(self, job: JobRecord) -> bool:
+        """Whether the job is no longer ours: its folder may be gone, which shows as any error."""
+        now = self._claimed(job.id)
+        return now is not None and (now.state, now.token) != ("running", job.token)
 
     def _record_failure(self, job: JobRecord, failure: Failure, lease: Lease) -> None:
         """Write down how the job failed, as often as it takes while the lease is ours."""
@@ -208,13 +215,15 @@ def _out_of_memory(job: JobRecord, error: Exception) -> Failure:
     return TerminalFailure(OUT_OF_MEMORY, f"{what}; {MEMORY_ADVICE}")
 
 
+def torch_can_use(device: str) -> bool:
+    """Return whether torch can compute on ``device``."""
+    number = int(device.partition(":")[2] or 0)
+    return device == "cpu" or (torch.cuda.is_available() and number < torch.cuda.device_count())
+
+
 def check_device(device: str) -> None:
     """Raise TerminalFailure when torch cannot compute on ``device``."""
-    if device == "cpu":
-        return
-    number = int(device.partition(":")[2] or 0)
-    available = torch.cuda.is_available() and number < torch.cuda.device_count()
-    if not available:
+    if not torch_can_use(device):
         raise TerminalFailure(
             "DeviceUnavailable",
             f"--device {device} was asked for, but torch {torch.__version__} finds "

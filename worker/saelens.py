@@ -24,7 +24,7 @@ class Weights:
 
     architecture: str
     tensors: Mapping[str, Tensor]
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
     apply_b_dec_to_input: bool = field(default=True, kw_only=True)
     mapped: MappedFile | None = field(default=None, kw_only=True)
     """The file in whose pages some of the tensors lie."""

@@ -35,7 +35,8 @@ def serve(
     ``answer("ended", job)`` that the job ended and another one may come. A worker that ends,
     because it holds other code than was ordered or its memory ran out, answers nothing.
     """
-    from loopscope.state.folder import open_state  # late: the orders' thread must run first
+    from loopscope.inputs.files import default_cache  # late: the orders' thread must run first
+    from loopscope.state.folder import open_state
     from loopscope.state.source_code import CodeChanged
     from loopscope.worker.lease import Lease
     from loopscope.worker.refusing import check_code, give_back
@@ -54,9 +55,11 @@ def serve(
             try:
                 check_code(order, source_at_start())
                 # late and under the lease: importing torch can take longer than a lease lasts
+                from loopscope.worker.machine_probe import keep_rates
                 from loopscope.worker.runner import Runner
 
                 runner = runner or Runner.open(state, post.device)
+                keep_rates(default_cache(), post.device, time.time())
                 answer("began", order.job)
                 runner.run(order.job, order.token, lease)
             except CodeChanged as changed:

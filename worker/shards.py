@@ -29,6 +29,10 @@ class Shards:
             return False
         return self._began_at + self._seconds_before <= time.monotonic() + seconds
 
+    def overruns(self, seconds: float) -> bool:
+        """Whether a shard is under way that cannot be expected to be sealed in time."""
+        return self._began_at is not None and not self.ends_within(seconds)
+
     def sealed(self, name: str) -> Path | None:
         """Return the path of a complete shard from this or an earlier attempt, else None.
 

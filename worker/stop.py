@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -26,6 +27,10 @@ class StopRequest:
         self._last_resort = last_resort
         self._lock = threading.Lock()
         self._began_at: float | None = None
+        self.ends_at = math.inf
+        """When a stop is going to be asked for (``time.monotonic``), if that is known before."""
+        self.out_of_time = False
+        """Whether the process stops because what would come next ends after ``ends_at``."""
         self._asked = threading.Event()
 
     def begin(self) -> None:
@@ -43,6 +48,16 @@ class StopRequest:
     def asked(self) -> bool:
         """Whether a stop was asked for."""
         return self._asked.is_set()
+
+    def begin_for_lack_of_time(self) -> None:
+        """Stop before ``ends_at``: what would come next cannot end before it."""
+        self.out_of_time = True
+        self.begin()
+
+    @property
+    def seconds_left(self) -> float:
+        """For how long work may go on; infinite if no end is known."""
+        return self.ends_at - time.monotonic()
 
     def wait(self, seconds: float) -> None:
         """Pause, but not beyond the moment when a stop is asked for."""

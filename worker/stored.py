@@ -47,8 +47,8 @@ def stored_weights(
             named[ours] = named[ours].float().expand(sizes[axes[0]])
     return Weights(
         architecture,
-        _rescaled(named, reading.get("input_scale", 1.0)),
-        {"k": reading["k"]} if "k" in reading else {},
+        _rescaled(named, reading.get("input_scale", 1.0), reading.get("encoder_scale", 1.0)),
+        _settings(reading),
         apply_b_dec_to_input=reading.get("apply_b_dec_to_input", True),
     )
 
@@ -62,16 +62,26 @@ def _ours(tensor: Tensor, stored: Stored) -> Tensor:
     return tensor.mT if stored.transposed else tensor
 
 
-def _rescaled(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+def _settings(reading: DictionaryReading) -> dict[str, float]:
+    """Return the numbers that an architecture has beside its tensors."""
+    settings: dict[str, float] = {"k": reading["k"]} if "k" in reading else {}
+    if "heads" in reading:
+        settings |= {"heads": reading["heads"], "epsilon": reading["epsilon"]}
+    return settings
+
+
+def _rescaled(
+    tensors: Mapping[str, Tensor], scale: float, encoder_scale: float
+) -> dict[str, Tensor]:
     """Fold the factor of the input into the weights (SAELens' fold_activation_norm_scaling_factor).
 
     Activations are those of the scaled input, the reconstruction is in the unit of the input.
     """
-    if scale == 1.0:
+    if scale == encoder_scale == 1.0:
         return dict(tensors)
     return {
         **tensors,
-        "w_enc": tensors["w_enc"].float() * scale,
+        "w_enc": tensors["w_enc"].float() * (scale * encoder_scale),
         "w_dec": tensors["w_dec"].float() / scale,
         "b_dec": tensors["b_dec"].float() / scale,
     }

@@ -13,7 +13,7 @@ from typing import NotRequired, TypedDict
 
 from loopscope.specs.payloads.capture import ChatWork
 from loopscope.specs.payloads.references import ModelReference
-from loopscope.specs.spec_json import PositionsJson
+from loopscope.specs.spec_json import PositionsJson, SteeredPositionsJson
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.worker.encoding import EncodedText, encoded_texts
 from loopscope.worker.model_sources import local_model_folder, only_its_files
@@ -23,12 +23,16 @@ WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 class AskedTexts(TypedDict):
-    """Texts to be shown; ``positions`` where some of their tokens are read."""
+    """Texts to be shown; ``positions`` where some of their tokens are read, ``steered`` likewise.
+
+    ``chat`` is theirs if it is not that of the request.
+    """
 
     name: str
     texts: list[str]
     positions: PositionsJson | None
-    steered: bool
+    steered: SteeredPositionsJson | None
+    chat: NotRequired[ChatWork]
 
 
 class TokenRequest(TypedDict):
@@ -51,10 +55,11 @@ class ShownToken(TypedDict):
 
 
 class ShownText(TypedDict):
-    """A text with its tokens."""
+    """A text with its tokens, and whether those that it generates are steered."""
 
     name: str
     text: str
+    generatedSteered: bool
     tokens: list[ShownToken]
 
 
@@ -74,11 +79,12 @@ def main() -> None:
 def listed(request: TokenRequest) -> list[ShownText]:
     """Return each text with its tokens. Raises TerminalFailure and TransientFailure."""
     encoder = _loaded(request)
-    chat = request.get("chat")
     return [
         _shown(encoder, one, f"{asked['name']}-{number:04d}", asked)
         for asked in request["sets"]
-        for number, one in enumerate(encoded_texts(encoder, chat, asked["texts"]))
+        for number, one in enumerate(
+            encoded_texts(encoder, asked.get("chat", request.get("chat")), asked["texts"])
+        )
     ]
 
 
@@ -89,13 +95,14 @@ def _loaded(request: TokenRequest) -> TextEncoder:
         ref = {**ref, "files": kept}
     folder = local_model_folder(ref, Path(request["cache"]), lambda *_: None)
     with only_its_files(folder, ref) as view:
-        return load_tokenizer(view, ref["name"])
+        return load_tokenizer(view, ref)
 
 
 def _shown(encoder: TextEncoder, one: EncodedText, name: str, asked: AskedTexts) -> ShownText:
     try:
         positions = asked["positions"]
         read = set(one.read(positions)) if positions is not None else set()
+        steered, generated = one.steered(asked["steered"]) if asked["steered"] else ([], False)
     except ValueError as error:
         raise TerminalFailure("NoSuchPosition", f"{name}: {error}") from None
     tokens: list[ShownToken] = [
@@ -104,11 +111,11 @@ def _shown(encoder: TextEncoder, one: EncodedText, name: str, asked: AskedTexts)
             "id": token,
             "part": one.part(place),
             "read": place in read,
-            "steered": asked["steered"] and place > 0,
+            "steered": place in steered,
         }
         for place, token in enumerate(one.tokens)
     ]
-    return {"name": name, "text": one.text, "tokens": tokens}
+    return {"name": name, "text": one.text, "generatedSteered": generated, "tokens": tokens}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopscope.specs.payloads.references import ModelReference
 from loopscope.specs.tokens import BOS_ADVICE
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.memory import ran_out_of_memory
@@ -18,10 +19,11 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder:
-    """A tokenizer with the token that begins every text."""
+    """A tokenizer with the tokens that begin a text in a chat template, and a plain one."""
 
     tokenizer: Any = field(repr=False)
     bos_token: int
+    plain_bos: int
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of ``text`` with exactly one BOS in front.
@@ -33,11 +35,12 @@ class TextEncoder:
         tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         if not tokens:
             raise TerminalFailure("EmptyText", f"{text!r} holds no token; remove it")
-        if tokens[0] == self.bos_token:
+        begins = {self.bos_token, self.plain_bos}
+        if tokens[0] in begins:
             raise TerminalFailure(
                 "DoubledBos", f"{text[:60]!r} starts with BOS, which is added anyway; remove it"
             )
-        special = {self.bos_token, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        special = {*begins, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         found = next((token for token in tokens if token in special), None)
         if found is not None:
             raise TerminalFailure(
@@ -45,7 +48,7 @@ class TextEncoder:
                 f"{text[:60]!r} holds the special token {self.tokenizer.decode([found])!r}, which "
                 "begins, ends or pads a text; remove it",
             )
-        return [self.bos_token, *tokens]
+        return [self.plain_bos, *tokens]
 
     @property
     def special_tokens(self) -> frozenset[int]:
@@ -65,10 +68,10 @@ class TextEncoder:
         )
 
 
-def load_tokenizer(view: ModelView, name: str) -> TextEncoder:
+def load_tokenizer(view: ModelView, ref: ModelReference) -> TextEncoder:
     """Load the tokenizer as the bridge wants it, or the bridge would load it a second time.
 
-    Raises TerminalFailure ``ModelNotLoadable`` and ``TokenizerWithoutBos``.
+    Raises TerminalFailure ``ModelNotLoadable``, ``UnknownBosToken`` and ``TokenizerWithoutBos``.
     """
     from transformers import AutoTokenizer
 
@@ -90,13 +93,37 @@ def load_tokenizer(view: ModelView, name: str) -> TextEncoder:
             "ModelNotLoadable",
             f"{view.folder} holds no tokenizer (none of {', '.join(sorted(names))})",
         )
-    if tokenizer.bos_token_id is None:
+    named = _named_bos(tokenizer, ref)
+    own = tokenizer.bos_token_id
+    begin = own if own is not None else named
+    if begin is None:
         raise TerminalFailure(
             "TokenizerWithoutBos",
-            f"the tokenizer of {name} has no BOS token, and each prompt starts with one; "
+            f"the tokenizer of {ref['name']} has no BOS token, and each prompt starts with one; "
             f"{BOS_ADVICE}",
         )
-    return TextEncoder(tokenizer=tokenizer, bos_token=tokenizer.bos_token_id)
+    return TextEncoder(
+        tokenizer=tokenizer, bos_token=begin, plain_bos=begin if named is None else named
+    )
+
+
+def _named_bos(tokenizer: Any, ref: ModelReference) -> int | None:
+    """Return the token that the spec names as the beginning of plain text, if it names one."""
+    named = ref.get("bos_token")
+    if named is None:
+        return None
+    found = tokenizer.get_vocab().get(named)
+    if found is None:
+        raise TerminalFailure(
+            "UnknownBosToken",
+            f"model.bosToken {named!r} is no token of {ref['name']}; expected one as it is written "
+            f"in its tokenizer, for example {_examples(tokenizer)}",
+        )
+    return int(found)
+
+
+def _examples(tokenizer: Any) -> str:
+    return ", ".join(repr(str(token)) for token in tokenizer.all_special_tokens[:5]) or "none"
 
 
 def loading(view: ModelView, load: Callable[[], Any]) -> Any:

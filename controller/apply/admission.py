@@ -14,15 +14,17 @@ from loopscope.inputs.chat_templates import chat_template_of
 from loopscope.inputs.dictionaries import (
     DictionaryFacts,
     describe_dictionary,
+    known_architecture,
     known_training,
 )
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
-from loopscope.reconcilers.chat import chat_of
+from loopscope.reconcilers.chat import chat_of, with_system_prompt
 from loopscope.specs import sweep
 from loopscope.specs.chat_words import needs_template
+from loopscope.specs.contextual import why_not_steered
 from loopscope.specs.hooks import Hook
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.model_names import another_model
@@ -88,6 +90,7 @@ def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) 
         if not wrong:
             problems += check_fit(field, dictionary, facts, spec["hook"], spec["model"], model)
             problems += check_written(field, dictionary, facts, spec, model)
+            problems += check_steered(field, dictionary, facts, spec)
         if facts:
             found[name] = facts
     if len(found) == 2 and found["coarse"].d_sae > found["fine"].d_sae:
@@ -191,6 +194,16 @@ def check_written(
     ]
 
 
+def check_steered(
+    field: str, dictionary: DictionaryJson, facts: DictionaryFacts | None, spec: ExperimentJson
+) -> list[Refusal]:
+    """Return why nothing can be steered along a dictionary's latents; empty if it may be."""
+    if "steering" not in spec:
+        return []
+    why = why_not_steered(facts.architecture if facts else known_architecture(dictionary))
+    return [(f"{field}.{'release' if dictionary.get('release') else 'path'}", why)] if why else []
+
+
 def check_hook(
     hook: str, model: ModelJson, facts: ModelFacts, field: str = "spec.hook"
 ) -> list[Refusal]:
@@ -202,7 +215,8 @@ def check_hook(
 def check_chat(spec: ExperimentJson | CaptureJson, memo: HashMemo | None = None) -> list[Refusal]:
     """Return why the prompts cannot be put into their chat template; empty if they can.
 
-    Seen by the first of them, and only where the template can be read without a network.
+    Seen by the first of them, without the arm *systemPrompt* and with it, and only where the
+    template can be read without a network.
     """
     prompts = spec["prompts"]
     if "chat" not in prompts:
@@ -219,7 +233,13 @@ def check_chat(spec: ExperimentJson | CaptureJson, memo: HashMemo | None = None)
         if template is None:
             return []  # what is wrong with the model is said elsewhere
     chat = chat_of(prompts, template)
-    refusal = why_refused(chat, prompts["target"]["texts"][0]) if chat is not None else None
+    if chat is None:
+        return []
+    text = prompts["target"]["texts"][0]
+    refusal = why_refused(chat, text)
+    prompted = with_system_prompt(chat, cast(ExperimentJson, spec).get("steering"))
+    if refusal is None and prompted is not None:
+        field, refusal = "spec.steering.systemPrompt", why_refused(prompted, text)
     return [(field, refusal)] if refusal is not None else []
 
 

@@ -16,9 +16,16 @@ from loopscope.specs.former_defaults import is_new_default
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.specs.merging import asked_fields, kept_names, leaves, merged, stated_fields
+from loopscope.specs.merging import (
+    asked_fields,
+    differences,
+    kept_names,
+    leaves,
+    merged,
+    stated_fields,
+)
 from loopscope.specs.texts import READING_FIELDS
-from loopscope.specs.yaml.exported import as_written
+from loopscope.specs.yaml.exported import STORE_ANNOTATIONS, as_written
 from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import applied, objects
 from loopscope.state.db.connection import Connection
@@ -138,6 +145,8 @@ def _intent(
         if stored is not None and kept and _is_as_printed(item, asked_spec, stored):
             return _standing(key, stored, last), None
     _refuse_owned(item, stored)
+    if applier.edits:
+        return _edit(item, asked_spec, stored, last, applier), None
     spec, labels, annotations = asked_spec, dict(metadata.labels), asked_annotations
     if stored is not None and last is not None:
         spec = _merged_spec(item, asked_spec, stored, last, applier)
@@ -167,6 +176,43 @@ def _intent(
         f"{key} belongs to {described(last.manager)}, applied from "
         f"{stored.annotations.get(SOURCE_ANNOTATION, 'an unknown file')}, and would be changed "
         f"by {described(applier.manager)} from {source or item.document.file}"
+    )
+
+
+def _edit(
+    item: LoadedObject,
+    asked: JsonObject,
+    stored: ObjectRecord | None,
+    last: AppliedRecord | None,
+    applier: Applier,
+) -> Intent:
+    """Return the intent to store an object as it is given; what its last apply asked for stays.
+
+    So an apply of its file keeps the edited fields, unless the file sets them.
+    """
+    metadata = item.manifest.metadata
+    before = stored.annotations if stored is not None else {}
+    machine = {name: text for name, text in before.items() if name in STORE_ANNOTATIONS}
+    intent = Intent(
+        item.manifest.key,
+        stored,
+        asked,
+        dict(metadata.labels),
+        {**metadata.annotations, **machine},
+        applier.manager,
+        asked_fields(asked),
+        tuple(metadata.labels),
+        tuple(metadata.annotations),
+        stated=frozenset(leaves(asked)),
+    )
+    if last is None or last.manager == applier.manager:
+        return intent
+    return replace(
+        intent,
+        manager=last.manager,
+        asked=last.fields,
+        given_labels=last.labels,
+        given_annotations=last.annotations,
     )
 
 
@@ -275,9 +321,7 @@ def _visible(annotations: dict[str, str]) -> dict[str, str]:
 
 
 def _differences(root: str, before: Json, after: Json) -> list[FieldChange]:
-    old, new = leaves(before), leaves(after)
     return [
-        FieldChange(".".join((root, *path)), old.get(path), new.get(path))
-        for path in sorted(old.keys() | new.keys())
-        if path and old.get(path) != new.get(path)
+        FieldChange(".".join((root, *one.path)), one.before, one.after)
+        for one in differences(before, after)
     ]

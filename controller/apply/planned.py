@@ -52,7 +52,11 @@ class PlannedStage:
     digest: str | None = None
     seconds: float | None = None
     bytes: int | None = None
+    memory: int | None = None
+    """Bytes of memory of its own that its worker will take above the model."""
     basis: str = ""
+    took: float | None = None
+    """Seconds that the artifact took which is there already; ``seconds`` is what was foreseen."""
     discards_seconds: float = 0.0
     rule: str | None = None
     """Which rule changed since the work was made on which it rests, after an upgrade."""

@@ -31,6 +31,12 @@ class Executor(Protocol):
     def finished(self) -> list[int]:
         """Return the ids of the jobs that ended since the last call, each at most once."""
 
+    def time_is_up(self) -> bool:
+        """Whether a worker stopped because its time was too short for more; no other place is free.
+
+        What the others do they may finish. False for ever where work has no time limit.
+        """
+
     def is_alive(self, worker: str) -> bool:
         """Whether the named worker exists, also if another controller started it."""
 

@@ -3,6 +3,8 @@
 A worker that cannot write is not silent: while another process holds the write lock, its
 heartbeats wait as the controller does. So silence counts only if it is still observed in the
 transaction that takes the lease, and only if that transaction did not itself wait for the lock.
+Where none can be begun, a silent worker may itself have been stopped with the lock in its hand; or
+another process writes for long. So one is ended only once no process could write for a lease.
 """
 
 from __future__ import annotations
@@ -77,6 +79,8 @@ class Leases:
     policy: RetryPolicy
     watch: LeaseWatch
     _next_look_at: float = 0.0
+    _refused_at: float | None = None
+    """When a lost lease could first not be taken because another process holds the write lock."""
 
     def check_at_once(self) -> None:
         """Let the next call look, however soon it comes."""
@@ -90,8 +94,14 @@ class Leases:
         self._next_look_at = now + LOOK_SECONDS
         with self.database.read() as connection:
             lost = self.watch.lost(jobs.running(connection), self.executor)
-        for job in lost:
-            yield from self._take_back(job)
+        try:
+            for job in lost:
+                yield from self._take_back(job)
+        except TransientFailure as trouble:
+            if trouble.reason == "DatabaseBusy":
+                self._end_one_that_may_hold_the_lock(lost)
+            raise
+        self._refused_at = None
 
     def _take_back(self, job: JobHead) -> Iterator[list[Key]]:
         asked_at = self.clock.elapsed()
@@ -106,14 +116,21 @@ class Leases:
                 keys.extend(objects.wanting(connection, job.digest))
         except jobs.Fenced:
             return
-        except TransientFailure as trouble:
-            if trouble.reason == "DatabaseBusy":  # it may sleep with the lock in its hand
-                self.executor.kill(job.worker or "")
-            raise
         log.warning("lease lost", job=job.id, stage=job.stage, worker=job.worker, how=how)
         # after the commit: while the disk is full, a worker that only computes goes on
         self.executor.kill(job.worker or "")
         yield keys
+
+    def _end_one_that_may_hold_the_lock(self, lost: list[JobHead]) -> None:
+        now = self.clock.elapsed()
+        if self._refused_at is None:
+            self._refused_at = now
+        if now - self._refused_at < self.watch.lease_seconds:
+            return
+        silent = next((job for job in lost if not is_gone(job, self.executor)), None)
+        if silent is not None:
+            log.warning("no process can write; ending a silent worker", worker=silent.worker)
+            self.executor.kill(silent.worker or "")
 
 
 def is_gone(job: JobHead, executor: Executor) -> bool:

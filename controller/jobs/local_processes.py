@@ -21,7 +21,7 @@ from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.jobs.worker_log import WorkerLog
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
-from loopscope.state.orders import STOP_GRACE_SECONDS, Order
+from loopscope.state.orders import EXIT_OUT_OF_TIME, STOP_GRACE_SECONDS, Order
 from loopscope.state.processes import process_exists, process_name
 from loopscope.state.workers import log_path
 
@@ -68,6 +68,9 @@ class LocalProcesses(Executor):
     wake: Callable[[], None]
     lease_seconds: float = 30.0
     progress_timeout_seconds: float = 1800.0
+    seconds_left: Callable[[], float] | None = None
+    """For how long workers may work from now on; None: without a limit."""
+    _time_is_up: bool = False
     _workers: dict[str, _Process] = field(default_factory=dict)
     _obituaries: dict[str, str] = field(default_factory=dict)
     _crashes_at_start: int = 0
@@ -78,6 +81,8 @@ class LocalProcesses(Executor):
     def places(self) -> tuple[Place, ...]:
         """Return warm workers without a job, then a place for each empty slot."""
         self._reap()
+        if self._time_is_up:
+            return ()
         idle = [
             Place(worker.device, worker.name, worker.model)
             for worker in self._workers.values()
@@ -122,6 +127,11 @@ class LocalProcesses(Executor):
             ended, self._ended = self._ended, []
         return ended
 
+    def time_is_up(self) -> bool:
+        """Whether a worker found that its next shard would end after its time."""
+        self._reap()
+        return self._time_is_up
+
     def is_alive(self, worker: str) -> bool:
         """Whether a process with this pid and start time exists and is not a zombie."""
         if worker in self._workers:
@@ -163,11 +173,13 @@ class LocalProcesses(Executor):
         failpoints.reach("worker-spawn")
         self.log_folder.mkdir(parents=True, exist_ok=True)
         slot = next(n for n in self._empty_slots() if self.slot_devices[n] == device)
+        left = [] if self.seconds_left is None else ["--seconds-left", str(self.seconds_left())]
         process = subprocess.Popen(
             [
                 *(*WORKER_COMMAND, "--state", str(self.state_folder), "--device", device),
                 *("--lease-seconds", str(self.lease_seconds)),
                 *("--progress-timeout-seconds", str(self.progress_timeout_seconds)),
+                *left,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -216,6 +228,7 @@ class LocalProcesses(Executor):
         for name in [n for n, w in self._workers.items() if w.process.poll() is not None]:
             worker = self._workers.pop(name)
             self._note_crash(worker)
+            self._time_is_up |= worker.process.returncode == EXIT_OUT_OF_TIME
             if worker.job_id is not None:
                 self._obituaries[name] = _obituary(worker)
                 if len(self._obituaries) > OBITUARIES_MAX:

@@ -15,7 +15,7 @@ from loopscope.state.records import QueuedJob, Wanting, WorkerRecord
 
 FAIR_SHARE_SECONDS = 3600.0
 """How far back worker time counts. Starts are remembered for as long."""
-NORMAL = "normal"
+NORMAL, INTERACTIVE = "normal", "interactive"
 
 
 def read_queue(
@@ -46,12 +46,17 @@ def read_queue(
 def priority_of(job: QueuedJob, settings: Settings) -> tuple[str, int]:
     """Return the highest priority class of the objects that want the job, and its value.
 
-    A class that is not known counts as ``normal``.
+    A class that is not known counts as ``normal``. Somebody waits for the answer to a Question:
+    where it names no class, it is ``interactive``.
     """
-    classes = {one.annotations.get(PRIORITY_ANNOTATION, NORMAL) for one in job.wanted_by}
+    classes = {one.annotations.get(PRIORITY_ANNOTATION, _usual(one.key)) for one in job.wanted_by}
     values = {name: settings.priority_classes.get(name, 0) for name in classes or {NORMAL}}
     best = max(sorted(values), key=lambda name: values[name])
     return best, values[best]
+
+
+def _usual(key: Key) -> str:
+    return INTERACTIVE if key.kind == "Question" else NORMAL
 
 
 def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> PendingJob:

@@ -10,7 +10,7 @@ from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
 from loopscope.controller.settings import Settings
-from loopscope.state.db import job_queue, jobs, leader, objects, pauses
+from loopscope.state.db import job_queue, jobs, leader, pauses, roots
 from loopscope.state.db.connection import Connection
 from loopscope.state.files import free_bytes
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
@@ -19,6 +19,8 @@ from loopscope.views.present import present, present_jobs
 from loopscope.views.queue import JobInQueue, QueueView, Starts, Upstream, Usage, Waiting
 
 WAITING_FOR_OTHERS = ("InputsNotReady", "Resolving", UNAVAILABLE)
+BEHIND = "UpstreamStalled"
+"""What waits behind a stall may wait for others again by now, where no controller has noted it."""
 _SECTION = {"running": 0, "pending": 1, "succeeded": 2, "failed": 2, "cancelled": 2}
 
 
@@ -35,7 +37,7 @@ def read_view(
     lost = {job.id for job in listed if job.state == "pending"}
     running = tuple(one for one in snapshot.running if one.id not in lost)
     snapshot = _with_places(connection, replace(snapshot, running=running), settings)
-    records = present(connection, objects.listed(connection))
+    records = present(connection, roots.speaking_of(connection, (*WAITING_FOR_OTHERS, BEHIND)))
     return QueueView(
         now=now,
         leader=alive,
@@ -47,7 +49,11 @@ def read_view(
         },
         paused=pauses.listed(connection),
         jobs=_jobs(connection, listed, snapshot, settings, "Next" if alive else "Controller"),
-        upstream=tuple(kept for one in records if (kept := _upstream(one)) is not None),
+        upstream=tuple(
+            kept
+            for one in sorted(records, key=lambda record: record.key)
+            if (kept := _upstream(one)) is not None
+        ),
     )
 
 

@@ -10,11 +10,14 @@ from loopscope.controller.apply.admission import check_inputs
 from loopscope.controller.apply.appliers import BY_ANYBODY, Applier
 from loopscope.controller.apply.intents import Intent, intents
 from loopscope.controller.apply.planned import Applied
+from loopscope.controller.apply.questions import refuse_too_many
 from loopscope.controller.apply.unchanged import FileMemory
 from loopscope.controller.plan.planning import plan_apply
 from loopscope.controller.plan.upgrade_words import confirmation_words
+from loopscope.inputs.datasets import Datasets
 from loopscope.inputs.files import HashMemo
 from loopscope.specs.errors import InvalidSpec
+from loopscope.specs.files import DatasetReader
 from loopscope.specs.keys import Key
 from loopscope.specs.yaml.loading import LoadedObject, load_path
 from loopscope.state import failpoints
@@ -26,12 +29,15 @@ from loopscope.state.folder import StateFolder
 __all__ = ["Applied", "admitted", "apply_all", "load_admitted", "prune", "store"]
 
 
-def load_admitted(path: Path, root: Path) -> list[LoadedObject]:
+def load_admitted(
+    path: Path, root: Path, datasets: DatasetReader | None = None
+) -> list[LoadedObject]:
     """Load what ``path`` holds and check the inputs that it names.
 
-    Raises InvalidSpec with every problem found; then nothing may be stored.
+    Data sets of the hub are downloaded, unless ``datasets`` has another way. Raises InvalidSpec
+    with every problem found; then nothing may be stored.
     """
-    return admitted(load_path(path, root))
+    return admitted(load_path(path, root, datasets or Datasets().find))
 
 
 def admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:
@@ -82,7 +88,11 @@ def _refuse_new_defaults(
 
 
 def store(connection: Connection, wanted: Sequence[Intent], *, now: float) -> list[Applied]:
-    """Write what was intended; call in the transaction in which it was decided."""
+    """Write what was intended; call in the transaction in which it was decided.
+
+    Raises TerminalFailure ``TooManyQuestions``.
+    """
+    refuse_too_many(connection, wanted)
     done = []
     for intent in wanted:
         if intent.stands:

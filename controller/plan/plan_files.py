@@ -56,7 +56,9 @@ class StageJson(KeyJson):
     digest: str | None
     estimatedSeconds: float | None
     estimatedBytes: int | None
+    estimatedMemoryBytes: int | None
     estimatedFrom: str | None
+    tookSeconds: float | None
     discardsSeconds: float
 
 
@@ -227,7 +229,9 @@ def _stage(stage: PlannedStage) -> StageJson:
         "digest": stage.digest,
         "estimatedSeconds": stage.seconds,
         "estimatedBytes": stage.bytes,
+        "estimatedMemoryBytes": stage.memory,
         "estimatedFrom": stage.basis or None,
+        "tookSeconds": stage.took,
         "discardsSeconds": round(stage.discards_seconds, 3),
     }
 

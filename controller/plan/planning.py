@@ -6,7 +6,7 @@ rests on an artifact that is still to be made is *unknown*, because equal conten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from loopscope.controller.apply.intents import Intent
@@ -37,7 +37,8 @@ from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
-from loopscope.views.past_runs import PastRuns
+from loopscope.views.forecasts import Forecast, Forecaster, Known
+from loopscope.views.past_runs import NO_PAST_RUN, Estimate, PastRuns
 
 _ORDER = {kind: number for number, kind in enumerate(STAGE_KINDS)}
 
@@ -50,12 +51,14 @@ def plan_apply(
     now: float,
     unchanged: Sequence[Key] = (),
     prune: Sequence[Key] = (),
+    forecaster: Callable[[Known], Forecaster] | None = None,
 ) -> Planned:
     """Return what applying ``wanted`` (and pruning) would set in motion.
 
-    ``unchanged`` are objects whose files were found unchanged without being read.
+    ``unchanged`` are objects whose files were found unchanged without being read. With a
+    ``forecaster`` what never ran is reckoned from its shapes.
     """
-    planner = _Planner(connection, store, now)
+    planner = _Planner(connection, store, now, forecaster)
     planner.let_go(wanted, unchanged)
     for intent in wanted:
         planner.overlay.seen[intent.key] = edition_of(intent.stored)
@@ -80,12 +83,19 @@ def plan_apply(
 class _Planner:
     """One pass over all stages that a change can reach, upstream before downstream."""
 
-    def __init__(self, connection: Connection, store: ArtifactStore, now: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        store: ArtifactStore,
+        now: float,
+        forecaster: Callable[[Known], Forecaster] | None,
+    ) -> None:
         self.connection = connection
         self.now = now
         self.overlay = Overlay(connection, now)
         self.observer = Observer(store, AtOnce(store))
         self.past = PastRuns(connection, store)
+        self.forecaster = forecaster(self.overlay) if forecaster is not None else None
         self.older: dict[Key, OlderWork] = {}
         self.root_of: dict[Key, Key] = {}
         self.edited: set[Key] = set()
@@ -202,14 +212,14 @@ class _Planner:
             stalled = plan.status.condition("Stalled")
             return replace(stage, why=(f"{stalled.reason}: {stalled.message}",) if stalled else ())
         if state == "cached":
-            return stage
+            return self._compared(stage, snapshot.object)
         if stage.rule is not None:
             why = (stage.rule, *spec_changes(stored, snapshot.object))
-            return self._estimated(replace(stage, why=why), stored, desired)
+            return self._estimated(replace(stage, why=why), stored, snapshot.object, desired)
         why = reasons(self.connection, self.past.store, stored, snapshot, desired, observed)
         if isinstance(desired, Wanted):
             why = (*why, *desired.remarks)
-        return self._estimated(replace(stage, why=why), stored, desired)
+        return self._estimated(replace(stage, why=why), stored, snapshot.object, desired)
 
     def _share(self, key: Key, unmet: Unmet) -> None:
         """Note an artifact that belongs to no object, and one more stage that waits for it."""
@@ -222,7 +232,8 @@ class _Planner:
         state: StageState = "to do"
         if job is not None and active:
             state = "running" if job.state == "running" else "queued"
-        guess = self.past.estimate(action.stage, action.digest, action)
+        foreseen = self.forecaster.of_shared(action) if self.forecaster else None
+        guess = _guess(self.past.estimate(action.stage, action.digest, action), foreseen)
         self.shared[action.digest] = PlannedStage(
             Key(action.stage, key.namespace, action.digest[:12]),
             self.root_of[key],
@@ -231,17 +242,38 @@ class _Planner:
             digest=action.digest,
             seconds=guess.seconds,
             bytes=guess.bytes,
+            memory=guess.memory,
             basis=guess.basis,
         )
 
+    def _compared(self, stage: PlannedStage, record: ObjectRecord) -> PlannedStage:
+        """Return a finished stage with what it took, and what is foreseen for its shapes."""
+        if self.forecaster is None or stage.digest is None:
+            return stage
+        runs = self.past.made(stage.key.kind.lower(), stage.digest)
+        took = sum(self.past.seconds(run) for run in runs)
+        foreseen = self.forecaster.of(record)
+        return replace(stage, took=took or None, seconds=foreseen.seconds, basis=foreseen.basis)
+
     def _estimated(
-        self, stage: PlannedStage, stored: ObjectRecord | None, desired: Desired
+        self,
+        stage: PlannedStage,
+        stored: ObjectRecord | None,
+        record: ObjectRecord,
+        desired: Desired,
     ) -> PlannedStage:
         own = stored.status.artifact.digest if stored and stored.status.artifact else None
         own = own or (stored.wanted_digest if stored else None)
         action = desired.action if isinstance(desired, Wanted) else None
-        guess = self.past.estimate(stage.key.kind.lower(), own, action)
-        return replace(stage, seconds=guess.seconds, bytes=guess.bytes, basis=guess.basis)
+        foreseen = self.forecaster.of(record) if self.forecaster else None
+        guess = _guess(self.past.estimate(stage.key.kind.lower(), own, action), foreseen)
+        return replace(
+            stage,
+            seconds=guess.seconds,
+            bytes=guess.bytes,
+            memory=guess.memory,
+            basis=guess.basis,
+        )
 
     def _is_touched(self, key: Key, record: ObjectRecord) -> bool:
         """Whether what happens to a stage follows from an edit or an upgrade, not from damage."""
@@ -267,6 +299,18 @@ class _Planner:
 
     def _snapshot(self, key: Key) -> Snapshot | None:
         return read_snapshot(self.connection, key, self.now, self.overlay)
+
+
+def _guess(past: Estimate, foreseen: Forecast | None) -> Forecast:
+    """Return the best guess: runs alike, else shapes, else any run, else why there is none."""
+    if foreseen is None or past.is_alike:
+        memory = foreseen.memory if foreseen is not None else None
+        return Forecast(past.seconds, past.bytes, memory, past.basis)
+    if foreseen.seconds is None and past.seconds is not None:
+        return Forecast(past.seconds, past.bytes, foreseen.memory, past.basis)
+    if foreseen.seconds is None:
+        return replace(foreseen, basis=f"{NO_PAST_RUN}; {foreseen.basis}")
+    return foreseen
 
 
 def _state(

@@ -9,7 +9,7 @@ from typing import Literal
 from loopscope.controller.reconcile.snapshots import StoredObjects, read_snapshot
 from loopscope.reconcilers.plan import Blocked, Desired, Observed, Snapshot, Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
-from loopscope.specs.merging import leaves
+from loopscope.specs.merging import differences
 from loopscope.specs.pipeline import PIPELINE
 from loopscope.specs.revisions import changed_rules, revisions_of
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt
@@ -42,8 +42,7 @@ def reasons(
     if observed.damage is not None:
         return (observed.damage,)
     if stored is None or stored.wanted_digest is None:
-        own = spec_changes(stored, snapshot.object)
-        return (*own, "nothing was made for it yet") if own else ("nothing was made for it yet",)
+        return (*spec_changes(stored, snapshot.object), "nothing was made for it yet")
     if isinstance(desired, Blocked):
         return spec_changes(stored, snapshot.object)
     assert isinstance(desired, Wanted)  # an answer needs no work, so there are no reasons for it
@@ -95,13 +94,10 @@ def change_words(name: str, before: object, after: object) -> str:
     if name in _INPUTS:
         return f"{_INPUTS[name]} changed"
     if isinstance(before, dict) and isinstance(after, dict):
-        old, new = leaves(before), leaves(after)
-        inner = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
-        words = [
-            f"{name}.{'.'.join(path)}: {short(old.get(path))} -> {short(new.get(path))}"
-            for path in inner
-        ]
-        return ", ".join(words)
+        return ", ".join(
+            f"{name}.{'.'.join(one.path)}: {short(one.before)} -> {short(one.after)}"
+            for one in differences(before, after)
+        )
     if isinstance(before, list) and isinstance(after, list):
         return f"{name}: {_list_words(before, after)}"
     return f"{name}: {short(before)} -> {short(after)}"
@@ -124,11 +120,9 @@ def spec_changes(stored: ObjectRecord | None, planned: ObjectRecord) -> tuple[st
     """Return in words how the spec of an object would change; of a new one, nothing."""
     if stored is None or stored.spec == planned.spec:
         return ()
-    old, new = leaves(stored.spec), leaves(planned.spec)
     return tuple(
-        change_words(".".join(("spec", *path)), old.get(path), new.get(path))
-        for path in sorted(old.keys() | new.keys())
-        if old.get(path) != new.get(path)
+        change_words(".".join(("spec", *one.path)), one.before, one.after)
+        for one in differences(stored.spec, planned.spec)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from loopscope.controller.apply.intents import Intent
     from loopscope.controller.plan.older_rules import OlderWork
     from loopscope.specs.yaml.loading import LoadedObject
+    from loopscope.views.forecasts import Forecaster, Known
 
 DISCARD_SECONDS_MAX = 600.0
 """An edit that makes more finished work than this worthless wants a confirmation."""
@@ -159,7 +160,22 @@ def fulfil(
     )
 
 
-def planned(connection: Connection, state: StateFolder, reading: Reading, *, now: float) -> Planned:
+def refuse_costly(state: StateFolder, reading: Reading, *, now: float) -> None:
+    """Refuse what ``fulfil`` would refuse for the finished work it discards; store nothing.
+
+    Raises TerminalFailure.
+    """
+    _guarded(state, reading, now)
+
+
+def planned(
+    connection: Connection,
+    state: StateFolder,
+    reading: Reading,
+    *,
+    now: float,
+    forecaster: Callable[[Known], Forecaster] | None = None,
+) -> Planned:
     """Return what applying (and pruning) would set in motion; nothing is written."""
     wanted = _intents(connection, reading)
     doomed = doomed_by(connection, reading)
@@ -170,11 +186,19 @@ def planned(connection: Connection, state: StateFolder, reading: Reading, *, now
         from loopscope.controller.plan.planning import plan_apply
 
         found = plan_apply(
-            connection, state.artifacts, wanted, now=now, unchanged=unsure, prune=doomed
+            connection,
+            state.artifacts,
+            wanted,
+            now=now,
+            unchanged=unsure,
+            prune=doomed,
+            forecaster=forecaster,
         )
+    reached = {stage.key for stage in found.stages}  # by an edit of what they rest on
+    still = [one for family in cached.values() for one in family if one.key not in reached]
     return Planned(
         (*found.objects, *(PlannedObject(key, "unchanged") for key in cached)),
-        (*found.stages, *(stage for family in cached.values() for stage in family)),
+        (*found.stages, *still),
         found.prune,
         {**editions, **found.observed},
     )
@@ -241,9 +265,10 @@ def _loaded(
 ) -> tuple[list[LoadedObject], list[Problem]]:
     if not roots:
         return [], []
+    from loopscope.inputs.datasets import Datasets
     from loopscope.specs.yaml.loading import load_files
 
-    return load_files(roots, namespace)
+    return load_files(roots, namespace, Datasets().find)
 
 
 def _admitted(loaded: list[LoadedObject]) -> list[LoadedObject]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from loopscope.controller.reconcile.resolution import is_local
+from loopscope.inputs.fetched import fetched
 from loopscope.reconcilers.references import InputReference, model_reference
 from loopscope.specs import sweep
 from loopscope.specs.errors import Problem
@@ -27,7 +28,9 @@ def unchecked_inputs(state: StateFolder | None, loaded: Sequence[LoadedObject]) 
     """Return a note for each model and dictionary that is not resolved yet, with its place."""
     notes: dict[Problem, None] = {}
     for item in loaded:
-        for field, reference in _hub_references(item.manifest.kind, item.manifest.canonical_spec()):
+        for field, reference in named_inputs(item.manifest.kind, item.manifest.canonical_spec()):
+            if is_local(reference):
+                continue
             words = _what_is_not_known(state, reference)
             if words is not None:
                 notes[item.problem(field, words)] = None
@@ -41,7 +44,9 @@ def _what_is_not_known(state: StateFolder | None, reference: InputReference) -> 
             known = inputs.get(connection, reference.digest)
     if known is not None and known.facts is not None:
         return None
-    name = _name(reference)
+    if known is None and fetched(reference.digest) is not None:
+        return None
+    name = input_name(reference)
     if known is not None and known.terminal:
         return f"refused when it was looked up last: {known.message}; it is asked for again"
     last = f" (last answer: {known.message})" if known is not None else ""
@@ -51,19 +56,22 @@ def _what_is_not_known(state: StateFolder | None, reference: InputReference) -> 
     )
 
 
-def _name(reference: InputReference) -> str:
+def input_name(reference: InputReference) -> str:
+    """Return what a spec names, in words."""
     if reference.kind == "model":
         model = cast(ModelJson, reference.reference)
         return f"model {model.get('source', {}).get('hub') or model['name']}"
     dictionary = cast(DictionaryJson, reference.reference)
+    if "path" in dictionary:
+        return f"dictionary {dictionary['path']}"
     return f"dictionary {dictionary['id']} of release {dictionary['release']}"
 
 
-def _hub_references(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputReference]]:
-    """Yield the references that need a hub, with the field in which each is named."""
+def named_inputs(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputReference]]:
+    """Yield the models and dictionaries that a spec names, with the field that names each."""
     if kind == "Experiment" and "matrix" in spec:
         for cell in sweep.cells(spec):
-            for field, reference in _hub_references(kind, cell.spec):
+            for field, reference in named_inputs(kind, cell.spec):
                 place = sweep.origin(sweep.matrix_of(spec), cell, tuple(field.split(".")[1:]))
                 named = field if place is None else ".".join(("spec", *map(str, place)))
                 yield named, reference
@@ -82,4 +90,4 @@ def _hub_references(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputRef
     if kind == "Decomposition":
         reference = InputReference("dictionary", cast(DecompositionJson, spec)["dictionary"])
         found.append(("spec.dictionary.release", reference))
-    yield from ((field, reference) for field, reference in found if not is_local(reference))
+    yield from found

@@ -35,8 +35,9 @@ def confirmation_words(planned: Planned) -> str:
 
 
 def default_words(change: FieldChange) -> str:
-    """Return how a default changed."""
-    return f"{change_words(change.field, change.before, change.after)} (the default changed)"
+    """Return how a default changed, or that the field is new."""
+    why = "the field is new, with this default" if change.before is None else "the default changed"
+    return f"{change_words(change.field, change.before, change.after)} ({why})"
 
 
 def _default_words(item: PlannedObject) -> str:

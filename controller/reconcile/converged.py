@@ -57,7 +57,7 @@ class Converged:
             self._resting.clear()
             self._awaited.clear()
         artifacts = {a.digest: a for a in self._resting.values() if a is not None}
-        fallen = {d for d, artifact in artifacts.items() if not self.artifacts.stands(artifact)}
+        fallen = self.artifacts.fallen(artifacts.values())
         return [key for key in everything if not self._stands(key, fallen)]
 
     def _stands(self, key: Key, fallen: set[str]) -> bool:

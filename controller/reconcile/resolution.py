@@ -14,6 +14,7 @@ from loopscope.controller.clock import Clock
 from loopscope.inputs.chat_templates import chat_template_of
 from loopscope.inputs.dictionaries import DictionaryFacts, describe_dictionary
 from loopscope.inputs.errors import InputRefused, ResolutionPending
+from loopscope.inputs.fetched import fetched
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.reconcilers.plan import Blocked, Desired
@@ -81,6 +82,8 @@ def resolve(reference: InputReference) -> Resolution:
         message = f"{refused.field}: {refused.message}" if refused.field else refused.message
         return Resolution(reference, None, "InputRefused", message, terminal=True)
     except ResolutionPending as pending:
+        if pending.reason in _CUT_OFF and (known := fetched(reference.digest)) is not None:
+            return Resolution(reference, cast(ObservedModel | ObservedDictionary, known))
         return Resolution(reference, None, pending.reason, pending.message)
     except OSError as error:
         return Resolution(reference, None, "InputUnreadable", str(error))
@@ -91,6 +94,8 @@ def resolve(reference: InputReference) -> Resolution:
 
 
 _TEMPLATE = "chat_template"
+_CUT_OFF = ("HubOffline", "HubUnreachable")
+"""Then what ``loopscope fetch`` found ahead of time holds. A hub that is busy answers soon."""
 UNRESOLVED = ("Resolving", "InputRefused", UNAVAILABLE)
 """Looked at again now and then: a hub comes back, a gate is opened, a file is put right."""
 TRIES_MAX = 4

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-import pyarrow.parquet as parquet
-
 from loopscope.controller.reconcile.adoption import Hashing
 from loopscope.reconcilers.plan import (
     Answered,
@@ -258,6 +256,8 @@ class Observer:
     ) -> tuple[int, ...] | None:
         if action.stage != "decomposition":
             return None
+        from pyarrow import parquet  # 40 MB that a server, a plan and an apply seldom need
+
         selection = Selection.model_validate(record.spec["selection"])
         cache_key = (artifact.content_digest, selection.model_dump_json())
         if cache_key not in self._candidates:

@@ -62,13 +62,17 @@ class WorkQueue:
         """Ask for a reconcile in this many seconds, but in no more than RETRY_SECONDS_MAX."""
         self.add_after(key, self.clock.elapsed() + min(max(0.0, seconds), RETRY_SECONDS_MAX))
 
-    def add_rate_limited(self, key: Key) -> None:
-        """Ask for a retry: 5 ms x 2^failures, at most 1000 s; 10 a second over all keys."""
+    def add_rate_limited(self, key: Key) -> int:
+        """Ask for a retry: 5 ms x 2^failures, at most 1000 s; 10 a second over all keys.
+
+        Returns how often the key has failed since its last success.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         self.observer.retried(key)
         delay = min(RETRY_SECONDS * 2 ** min(failures, 30), RETRY_SECONDS_MAX)
         self.add_after(key, self.clock.elapsed() + max(delay, self._bucket_delay()))
+        return failures + 1
 
     def _bucket_delay(self) -> float:
         now = self.clock.elapsed()

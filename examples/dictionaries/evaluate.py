@@ -15,19 +15,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import answers
 import capture
 import corpus
 import numpy as np
+import questions
 import torch
 from capture import Rows
+from corpus import Sequence
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from subjects import Subject
 
-LIBRARIES = ("torch", "sae-lens", "transformers", "gguf", capture.GGUF_PACKAGE)
-MACHINE = "shared 2-core x86-64 virtual machine (AVX2), no GPU"
+LIBRARIES = ("torch", "sae-lens", "transformers", "gguf")
+MACHINE = "shared 2-core x86-64 virtual machine, no GPU"
 CALIBRATION = Path(__file__).resolve().parents[2] / "specs" / "packaged" / "calibration.txt"
 CE_LINES = 30  # calibration lines on which the cross entropy is measured
+CE_CHATS = 30  # held-out chats, likewise
 DEAD_ROWS = 100_000  # training tokens on which a latent must fire once to count as alive
+
+
+def calibration_sequences(tokenizer: Any, first_token: str) -> list[Sequence]:
+    """The packaged calibration text, a line after the other."""
+    lines = CALIBRATION.read_text(encoding="utf-8").splitlines()
+    return [one for line in lines for one in corpus.sequences(line, tokenizer, first_token)]
 
 
 def chunks(rows: Rows, size: int = 4096) -> Iterator[Rows]:
@@ -123,29 +134,32 @@ Edit = Callable[[torch.Tensor], torch.Tensor]
 
 
 @torch.inference_mode()
-def cross_entropy(model: Any, sequences: list[list[int]], edit: Edit | None) -> float:
-    """Mean next-token CE in nats when `edit` replaces the hooked residuals of all but BOS.
+def cross_entropy(model: Any, layer: int, sequences: list[Sequence], edit: Edit | None) -> float:
+    """Mean next-token CE in nats when `edit` replaces the hooked residuals of all that counts.
 
-    `edit` maps raw residuals [tokens, d_model] to the same shape.
+    `edit` maps raw residuals [tokens, d_model] to the same shape. Scored is what follows a token
+    that counts.
     """
-
-    def replace(_module: Any, _args: Any, output: Any) -> Any:
-        hidden = output[0] if isinstance(output, tuple) else output
-        if edit is not None:
-            hidden = hidden.clone()
-            hidden[0, 1:] = edit(hidden[0, 1:])
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    handle = model.model.layers[capture.LAYER].register_forward_hook(replace)
     total, count = 0.0, 0
-    try:
-        for tokens in sequences:
-            ids = torch.tensor([tokens])
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-            total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
-            count += len(tokens) - 1
-    finally:
-        handle.remove()
+    for one in sequences:
+
+        def replace(_module: Any, _args: Any, output: Any, skipped: int = one.skipped) -> Any:
+            hidden = output[0] if isinstance(output, tuple) else output
+            if edit is not None:
+                hidden = hidden.clone()
+                hidden[0, skipped:] = edit(hidden[0, skipped:])
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        handle = model.model.layers[layer].register_forward_hook(replace)
+        try:
+            ids = torch.tensor([one.ids])
+            first = one.skipped - 1  # its residual is not replaced, the token it predicts counts
+            logits = model(input_ids=ids, use_cache=False).logits[0, first:-1]
+            wanted = ids[0, first + 1 :]
+            total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+            count += len(wanted)
+        finally:
+            handle.remove()
     return total / count
 
 
@@ -154,79 +168,108 @@ def as_edit(dictionary: Dictionary) -> Edit:
     return lambda rows: torch.from_numpy(dictionary.decode(dictionary.encode(rows.numpy())))
 
 
-def recovered(folder: Path, dictionaries: dict[str, Dictionary], text: Path) -> dict[str, Any]:
-    """CE clean, with zeros and with each dictionary, in nats per token of calibration text."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
-    lines = text.read_text(encoding="utf-8").splitlines()
-    step = max(1, len(lines) // CE_LINES)
-    sequences = [ids for line in lines[::step] for ids in corpus.sequences(line, tokenizer)]
-    clean = cross_entropy(model, sequences, None)
-    zero = cross_entropy(model, sequences, torch.zeros_like)
+def recovered(
+    model: Any, layer: int, dictionaries: dict[str, Dictionary], sequences: list[Sequence]
+) -> dict[str, Any]:
+    """CE clean, with zeros and with each dictionary, in nats per token of the sequences."""
+    clean = cross_entropy(model, layer, sequences, None)
+    zero = cross_entropy(model, layer, sequences, torch.zeros_like)
     result: dict[str, Any] = {"clean": clean, "zero": zero}
-    result["tokens"] = sum(len(ids) - 1 for ids in sequences)
+    result["tokens"] = sum(one.counted for one in sequences)
     for name, dictionary in dictionaries.items():
-        result[name] = cross_entropy(model, sequences, as_edit(dictionary))
+        result[name] = cross_entropy(model, layer, sequences, as_edit(dictionary))
     return result
 
 
-def provenance(facts: dict[str, Any]) -> dict[str, Any]:
+def in_nats(entropy: dict[str, Any], name: str) -> dict[str, Any]:
+    """What `recovered` found for one dictionary, and the share of the loss that it recovers."""
+    gain = entropy["zero"] - entropy["clean"]
+    return {
+        "ce_nats": {k: round(entropy[k], 4) for k in ("clean", "zero")}
+        | {"dictionary": round(entropy[name], 4), "tokens": entropy["tokens"]},
+        "ce_recovered": round((entropy["zero"] - entropy[name]) / gain, 4),
+    }
+
+
+def provenance(subject: Subject, facts: dict[str, Any]) -> dict[str, Any]:
     """What both dictionaries were trained on and with."""
     sources = [
         {**asdict(source), "tokens": facts["tokens_by_package"][source.package]}
         for source in corpus.SOURCES
     ]
-    return {
+    libraries, most = (*LIBRARIES, subject.package), corpus.MAX_TOKENS
+    found: dict[str, Any] = {
         "model": {
-            "name": capture.MODEL_NAME,
-            "package": capture.GGUF_PACKAGE,
-            "gguf_sha256": capture.GGUF_SHA256,
-            "dtype": "float32 (dequantised from Q4_K_M)",
-            "terms": "Gemma Terms of Use, ai.google.dev/gemma/terms",
+            "name": subject.model,
+            "package": subject.package,
+            "gguf_sha256": subject.gguf_sha256,
+            "dtype": "float32 (dequantised)",
+            "terms": subject.terms,
         },
-        "hook": capture.HOOK,
+        "hook": subject.hook,
         "corpus": {
             "sources": sources,
             "seed": corpus.SEED,
-            "sequence": f"one BOS and at most {corpus.MAX_TOKENS} tokens of one document",
+            "sequence": f"{subject.first_token} and at most {most} tokens of one document",
             "training_tokens": facts["train"]["tokens"] - facts["train"]["dropped"],
             "dropped_tokens": facts["train"]["dropped"],
-            "dropped_rule": "BOS; rows not finite; rows longer than 2.5 median norms",
+            "dropped_rule": "skipped tokens; rows not finite; rows longer than 2.5 median norms",
             "capture_wall_seconds": facts["wall_seconds"],
         },
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": {name: importlib.metadata.version(name) for name in libraries},
         "machine": MACHINE,
         "date": datetime.date.today().isoformat(),
     }
+    if subject.answers is not None:
+        found["corpus"]["chat"] = {
+            **facts["chat"],
+            "held_out_answers": subject.heldout_answers,
+            "sequence": "a question and the model's own answer in its template; skipped is what "
+            "all chats begin with",
+            "drawn": f"{answers.COUNT:,} questions of questions.py (seed {questions.SEED}), at "
+            f"temperature {answers.TEMPERATURE}, of the {answers.TOP_K} likeliest tokens, at most "
+            f"{answers.NEW_TOKENS} new ones; a seed a batch, kept beside each answer",
+        }
+    return found
 
 
-def run(work: Path, target: Path, model_folder: Path, names: list[str]) -> None:
+def run(subject: Subject, work: Path, model_folder: Path, names: list[str]) -> None:
     """Measure the shipped dictionaries `names` and write a training.json beside each."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     facts = json.loads((work / "capture.json").read_text())
-    dictionaries = {name: Dictionary.load(target / name) for name in names}
-    entropy = recovered(model_folder, dictionaries, CALIBRATION)
+    dictionaries = {name: Dictionary.load(subject.target / name) for name in names}
+    tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
+    model = AutoModelForCausalLM.from_pretrained(str(model_folder), dtype=torch.float32).eval()
+    lines = calibration_sequences(tokenizer, subject.first_token)
+    plain = lines[:: max(1, len(lines) // CE_LINES)]
+    entropy = recovered(model, subject.layer, dictionaries, plain)
+    chats: dict[str, Any] = {}
+    if subject.answers is not None:
+        held = answers.read(subject.answers)[-subject.heldout_answers :][:CE_CHATS]
+        asked = [corpus.chat(one["question"], one["answer"], tokenizer) for one in held]
+        chats = recovered(model, subject.layer, dictionaries, asked)
     training: Rows = np.load(work / "train.npy", mmap_mode="r")
     order = np.sort(np.random.default_rng(0).permutation(len(training))[:DEAD_ROWS])
     for name, dictionary in dictionaries.items():
         own = json.loads((work / f"{name}.json").read_text())
         norms = np.linalg.norm(dictionary.w_dec.astype(np.float64), axis=1)
         counts = firing_counts(dictionary, training[order])
-        gain = entropy["zero"] - entropy["clean"]
         measured = {
             "calibration": reconstruction(dictionary, np.load(work / "calibration.npy")),
             "heldout": reconstruction(dictionary, np.load(work / "heldout.npy")),
             "float16": agreement(work, name, dictionary),
             "dead_share": round(float((counts == 0).mean()), 4),
             "dead_rule": f"fires on none of {len(order):,} training tokens",
-            "ce_nats": {k: round(entropy[k], 4) for k in ("clean", "zero")}
-            | {"dictionary": round(entropy[name], 4), "tokens": entropy["tokens"]},
-            "ce_recovered": round((entropy["zero"] - entropy[name]) / gain, 4),
+            **in_nats(entropy, name),
             "decoder_row_norms": [round(float(norms.min()), 5), round(float(norms.max()), 5)],
         }
+        if chats:
+            rows = np.load(work / "heldout-chat.npy")
+            measured["heldout_chat"] = reconstruction(dictionary, rows) | in_nats(chats, name)
         units = "raw residuals in and out; the training scale is folded into the weights"
-        result = {"measured": measured, "training": own, "units": units, **provenance(facts)}
+        result = {"measured": measured, "training": own, "units": units}
+        result |= provenance(subject, facts)
         result["format"] = "weights float16, arithmetic float32, W_dec rows of unit norm"
-        (target / name / "training.json").write_text(json.dumps(result, indent=2) + "\n")
+        (subject.target / name / "training.json").write_text(json.dumps(result, indent=2) + "\n")
         print(name, json.dumps(measured, indent=2), flush=True)

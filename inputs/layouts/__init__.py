@@ -24,12 +24,13 @@ from loopscope.inputs.layouts.single_files import (
     QWEN_SCOPE,
 )
 from loopscope.inputs.layouts.sparsify import SPARSIFY
+from loopscope.inputs.layouts.temporal import TEMPORAL
 from loopscope.inputs.layouts.transcoders import MNTSS, MWHANNA
 
 _ALL = (
     SAELENS, GEMMA_SCOPE, GEMMA_SCOPE_TRANSCODER, GEMMA_SCOPE_2_TRANSCODER, GEMMA_SCOPE_2,
     LLAMA_SCOPE, LLAMA_SCOPE_R1, MWHANNA, MNTSS, SPARSIFY, DICTIONARY_LEARNING, QWEN_SCOPE,
-    GOODFIRE_FILE, DEEPSEEK_R1, GPT2_ATTENTION,
+    GOODFIRE_FILE, DEEPSEEK_R1, GPT2_ATTENTION, TEMPORAL,
 )  # fmt: skip
 LOADERS = tuple(dict.fromkeys(layout.loader for layout in _ALL))
 """SAELens' names of the conversions of which there is a layout."""

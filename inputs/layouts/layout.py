@@ -1,4 +1,4 @@
-"""How the dictionaries of one origin lie in files, as a table that both planes read."""
+"""The layout of one origin's dictionaries in files, as a table that both planes read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ class Reading:
     """What the config of a dictionary means for the weights beside it.
 
     ``numbers`` go into the reference and into its identity. ``said`` is what is recorded of its
-    training, under the names of a ``cfg.json``. Widths are None where the tensors tell them.
+    training, under the names of a ``cfg.json``. Widths are None where the tensors tell them;
+    ``d_attn`` is that of queries, where a dictionary attends.
     """
 
     architecture: str
@@ -84,6 +85,7 @@ class Reading:
     said: JsonObject = field(default_factory=dict)
     d_in: int | None = None
     d_sae: int | None = None
+    d_attn: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -74,11 +73,11 @@ def _has_one_value(parameter: Any) -> bool:
     return is_option and not parameter.multiple and not parameter.is_flag
 
 
-def _state(context: typer.Context, path: Path | None) -> None:
+def _state(context: typer.Context, state: str | None) -> None:
     given: Globals = context.obj
-    if path is not None and given is not None:
+    if state is not None and given is not None:
         _refuse_second("--state", given.state_given)
-        context.obj = replace(given, state_path=path)
+        context.obj = replace(given, state=state)
 
 
 def _namespace(context: typer.Context, name: str | None) -> None:
@@ -94,7 +93,7 @@ def _refuse_second(option: str, given: bool) -> None:
 
 
 _COMMON = {
-    "common_state": Annotated[Path | None, typer.Option("--state", callback=_state, hidden=True)],
+    "common_state": Annotated[str | None, typer.Option("--state", callback=_state, hidden=True)],
     "common_namespace": Annotated[
         str | None, typer.Option("--namespace", "-n", callback=_namespace, hidden=True)
     ],

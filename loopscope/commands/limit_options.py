@@ -75,10 +75,9 @@ def settings_from(context: typer.Context) -> GivenSettings:
 
 def settings_of_file(state_path: Path) -> GivenSettings:
     """Return the settings in the file beside a state folder; none without a file."""
-    from loopscope.controller.config import config_beside, load_config  # late: help must stay quick
+    from loopscope.controller.config import settings_beside  # late: help must stay quick
 
-    path = config_beside(state_path)
-    return load_config(path).settings() if path.is_file() else {}
+    return settings_beside(state_path)
 
 
 def _by_device(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import typer
 from loopscope.specs.devices import device_name
 from loopscope.specs.sizes import byte_count
 from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
+from loopscope.state.orders import STOP_GRACE_SECONDS
 
 
 def _spec_path(text: str) -> Path:
@@ -30,8 +33,15 @@ RootOption = Annotated[
     Path | None,
     typer.Option("--root", help="Folder that files named in specs must lie under."),
 ]
+OUTPUTS = ("json", "yaml", "name", "wide", "jsonpath=", "custom-columns=")
 OutputOption = Annotated[
-    str | None, typer.Option("--output", "-o", help="json, yaml, name, wide or jsonpath=….")
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="json, yaml, name, wide, jsonpath=… or custom-columns=….",
+        autocompletion=lambda: OUTPUTS,
+    ),
 ]
 StartsOption = Annotated[
     int | None,
@@ -75,6 +85,8 @@ FloorOption = Annotated[
         help="Start no job while less is free where the state folder lies.",
     ),
 ]
+SECONDS_TO_END = STOP_GRACE_SECONDS + 5.0
+"""What stopping takes at most: the grace of the workers, and the last lines."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -89,7 +101,8 @@ def duration(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
-def _duration(text: str) -> float:
+def read_duration(text: str) -> float:
+    """Return the seconds that an option's value stands for."""
     try:
         return duration(text)
     except ValueError as error:
@@ -99,13 +112,56 @@ def _duration(text: str) -> float:
 RunTimeoutOption = Annotated[
     float | None,
     typer.Option(
-        "--timeout", metavar="TIME", parser=_duration, help="Give up after this long: 90s, 10m, 2h."
+        "--timeout",
+        metavar="TIME",
+        parser=read_duration,
+        help="Give up after this long: 90s, 10m, 2h.",
+    ),
+]
+
+
+def seconds_until(text: str, now: float) -> float:
+    """Return the seconds from ``now`` (Unix) to the end of a duration, or to a moment.
+
+    A moment is a date with a time of day as in ``2026-11-29T18:30:00``, of this machine's zone
+    unless it names one, or Unix seconds as in ``@1795977000``. Raises ValueError.
+    """
+    if text.startswith("@") and text[1:].isdecimal():
+        return float(text[1:]) - now
+    try:
+        return datetime.fromisoformat(text).timestamp() - now if "T" in text else duration(text)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is neither a duration nor a moment; expected for example 4h, "
+            "2026-11-29T18:30:00 or @1795977000"
+        ) from None
+
+
+def _seconds_to_work(text: str) -> float:
+    try:
+        seconds = seconds_until(text, time.time()) - SECONDS_TO_END
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if seconds <= 0:
+        raise typer.BadParameter(
+            f"{text!r} leaves no time to work: ending takes up to {SECONDS_TO_END:.0f} s"
+        )
+    return seconds
+
+
+StopBeforeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--stop-before",
+        metavar="TIME",
+        parser=_seconds_to_work,
+        help="Have ended, at a finished shard, before then: 4h, 2026-11-29T18:30:00 or @SECONDS.",
     ),
 ]
 GraceOption = Annotated[
     float,
     typer.Option(
-        "--grace", metavar="TIME", parser=_duration, help="How long unneeded things are kept."
+        "--grace", metavar="TIME", parser=read_duration, help="How long unneeded things are kept."
     ),
 ]
 TrashOption = Annotated[
@@ -113,7 +169,7 @@ TrashOption = Annotated[
     typer.Option(
         "--empty-trash-after",
         metavar="TIME",
-        parser=_duration,
+        parser=read_duration,
         help="How long the trash is kept.",
     ),
 ]

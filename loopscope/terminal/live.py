@@ -45,6 +45,11 @@ class LiveView:
         self._shown_at = clock()
         self._in_trouble = False
 
+    @staticmethod
+    def beside_output(progress: RunProgress) -> LiveView:
+        """Return a view on standard error: what the command prints can be piped."""
+        return LiveView(progress, Console(stderr=True, highlight=False, markup=False))
+
     def __enter__(self) -> LiveView:
         if self._console.is_terminal:
             self._live.start()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
+from loopscope.state.artifacts.store import Unreachable
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
@@ -16,6 +18,8 @@ from loopscope.terminal.printable import printable
 from loopscope.views.numbers import testable
 from loopscope.views.present import present
 from loopscope.views.settled import family
+
+TIME_OPTIONS = ("--timeout", "--stop-before")
 
 
 def outcome_line(record: ObjectRecord, option: str = "") -> str:
@@ -49,7 +53,9 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
     done = sum(record.ready for record in stages)
     kept = [f"{done} of {len(stages)} stages"] if stages else []
     for job in active:
-        shards = len(state.artifacts.shards(job.digest).names())
+        shards = 0
+        with suppress(Unreachable):  # they are kept all the same
+            shards = len(state.artifacts.shards(job.digest).names())
         if shards:
             kept.append(f"{shards} finished shards of {job.object}")
     return printable(f"{what}; kept: {', '.join(kept) or 'what was applied'}. {how_to_go_on()}")
@@ -66,9 +72,9 @@ def how_to_go_on() -> str:
     words = iter(sys.argv[1:])
     kept = []
     for word in words:
-        if word == "--timeout":
+        if word in TIME_OPTIONS:
             next(words, None)
-        elif not word.startswith("--timeout="):
+        elif word.partition("=")[0] not in TIME_OPTIONS:
             kept.append(word)
     return f"Go on with: {shlex.join(['loopscope', *kept])}"
 

@@ -31,7 +31,7 @@ def last_line_if_stopped(line: Callable[[str], str]) -> Iterator[None]:
             _end(line("interrupted"), EXIT_INTERRUPTED)
         except ReaderGone:
             with contextlib.suppress(ReaderGone):
-                print(line("nobody reads the output any more"), file=sys.stderr)
+                print(line("the output is no longer read"), file=sys.stderr)
             raise
 
 

@@ -15,6 +15,7 @@ from loopscope.numerics.architectures.batchtopk import BatchTopK, MatryoshkaBatc
 from loopscope.numerics.architectures.gated import Gated
 from loopscope.numerics.architectures.jumprelu import JumpRelu
 from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.architectures.temporal import Temporal
 from loopscope.numerics.architectures.topk import TopK
 from loopscope.numerics.architectures.transcoder import (
     JumpReluSkipTranscoder,
@@ -33,6 +34,7 @@ ARCHITECTURES: Mapping[str, type[SparseDictionary]] = {
         BatchTopK,
         MatryoshkaBatchTopK,
         Gated,
+        Temporal,
         Transcoder,
         JumpReluTranscoder,
         SkipTranscoder,

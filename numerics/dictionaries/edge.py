@@ -56,7 +56,7 @@ def encode_to_the_edge(
     """
     found, margins, rivals = dictionary.with_margins(x, row_block, latent_block)
     rows, latents = rows_of(found), found.indices
-    lengths = torch.linalg.vector_norm(dictionary.centred(x.float()), dim=1).double().cpu().numpy()
+    lengths = dictionary.lengths(x.float()).double().cpu().numpy()
     columns = norms.double().cpu().numpy()
     biases = dictionary.b_enc.abs().double().cpu().numpy()
     size = lengths[rows] * columns[latents] + biases[latents]

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-Axis = Literal["d_in", "d_sae", "d_out"]
+Axis = Literal["d_in", "d_sae", "d_out", "d_attn"]
 
 BLOCK_BYTES_MAX = 128 * 2**20
 BLOCK_ELEMENTS_MAX = 2**31 - 1
@@ -58,6 +58,8 @@ class SparseDictionary(ABC):
         "b_dec": ("d_in",),
     }
     """The tensors that make a dictionary, each a field, with their axes."""
+    reads_context: ClassVar[bool] = False
+    """Whether what is read of a row depends on the rows before it in its text."""
 
     w_enc: Float[Tensor, "d_in d_sae"]
     b_enc: Float[Tensor, " d_sae"]
@@ -71,7 +73,7 @@ class SparseDictionary(ABC):
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for shapes, dtypes or settings that do not make a dictionary."""
-        sizes = {"d_in": self.d_in, "d_sae": self.d_sae, "d_out": self.d_out}
+        sizes = self.sizes
         for name, axes in self.required_tensors.items():
             tensor, shape = getattr(self, name), tuple(sizes[axis] for axis in axes)
             if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
@@ -93,6 +95,11 @@ class SparseDictionary(ABC):
         """Number of latents."""
         return int(self.w_enc.shape[1])
 
+    @property
+    def sizes(self) -> dict[Axis, int]:
+        """Length of each axis."""
+        return {"d_in": self.d_in, "d_sae": self.d_sae, "d_out": self.d_out}
+
     def to(self, device: str) -> Self:
         """Return the same dictionary on ``device``; tensors that are there already are shared."""
         moved = {name: getattr(self, name).to(device) for name in self.required_tensors}
@@ -101,6 +108,18 @@ class SparseDictionary(ABC):
     def centred(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_in"]:
         """Return the rows as the encoder reads them."""
         return x - self.b_dec if self.apply_b_dec_to_input else x
+
+    def in_context(self, text: Float[Tensor, "tokens d_in"]) -> Float[Tensor, "tokens read"]:
+        """Return the rows of a text from its BOS on as all other methods take them: as they are.
+
+        Where ``reads_context`` they hold what is read of the rows before as well, and are wider.
+        """
+        return text
+
+    def lengths(self, x: Float[Tensor, "rows read"]) -> Float[Tensor, " rows"]:
+        """Return the length of what is summed of each row, the unit of its rounding."""
+        found: Tensor = torch.linalg.vector_norm(self.centred(x), dim=1)
+        return found
 
     @abstractmethod
     def encode_block(

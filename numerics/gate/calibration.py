@@ -7,7 +7,7 @@ and the candidates' mean rank among matched anchors, which shows whether that is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from loopscope.numerics.gate.rule import (
 from loopscope.numerics.latents.features import (
     LatentStatistics,
     latent_statistics,
+    latents_tested,
 )
 from loopscope.numerics.latents.mapping import Indices
 from loopscope.numerics.latents.splits import DiscoverRows, require_discover
@@ -46,14 +47,31 @@ def select_candidates(
     return passing[np.lexsort((passing, -score))][:top]
 
 
+@dataclass(frozen=True)
+class Selected:
+    """What a selection finds; ``powerless``: nothing, and with so few prompts it could not."""
+
+    candidates: Indices
+    power: SelectionPower
+
+    @property
+    def powerless(self) -> bool:
+        """Whether nothing was found, and nothing could have been."""
+        return not self.candidates.size and self.power.is_missing
+
+
 def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPower:
     """Return whether ``top`` perfect latents could have passed the q of these prompts.
 
     Benjamini and Hochberg 1995: k latents with the same p pass together if p ≤ k q / m.
     """
+    return power_given(latents_tested(rows).size, rows, q_max, top)
+
+
+def power_given(tested: int, rows: DiscoverRows, q_max: float, top: int) -> SelectionPower:
+    """Return the same where it is known how many latents are tested."""
     require_discover(rows)
-    p_value = latent_statistics(rows).p_value
-    tested = max(1, int((~np.isnan(p_value)).sum()))
+    tested = max(1, tested)
     targets = int(rows.is_target.sum())
 
     def needed(p: float) -> int:
@@ -69,12 +87,16 @@ def selection_power(rows: DiscoverRows, q_max: float, top: int) -> SelectionPowe
 
 @dataclass(frozen=True)
 class Resample:
-    """The gate's answer on one half of the prompts."""
+    """The gate's answer on one half of the prompts.
+
+    ``selected``: what was selected in it by the declared q, then by each other one.
+    """
 
     best_count: int
     mean_rank: float
     percentile: float
     outcome: Outcome
+    selected: tuple[Selected, ...] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,13 +109,17 @@ class Counts:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: the selection, its ``top``, the gate's limits, resamples and seed."""
+    """What is asked: the selection, its ``top``, the gate's limits, resamples and seed.
+
+    ``other_q``: what else is selected in every half, to be asked afterwards.
+    """
 
     selection: SelectionThresholds
     top: int
     gate: GateRules
     resamples: int
     seed: int
+    other_q: tuple[float, ...] = ()
 
 
 def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int) -> Resample:
@@ -105,17 +131,44 @@ def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int
     and decoders stay: they do not depend on the prompts.
     """
     drawn = rows.halved(keyed_generator("gate resample", question.seed, number))
-    gate = question.gate
-    candidates = select_candidates(latent_statistics(drawn), question.selection, question.top)
-    null = matched_null(counts.compared, candidates, gate.null_anchors, question.seed)
-    count = best(counts.rule, candidates)
-    powerless = not candidates.size and _power(drawn, question).is_missing
-    outcome = outcome_of(count, null.percentile, gate, powerless=powerless)
-    return Resample(count, null.mean_rank, null.percentile, outcome)
+    gate, asked = question.gate, (question.selection.q_max, *question.other_q)
+    latents, statistics = described(drawn, max(asked))
+    selected, *others = (selected_at(q, statistics, drawn, question, latents) for q in asked)
+    null = matched_null(counts.compared, selected.candidates, gate.null_anchors, question.seed)
+    count = best(counts.rule, selected.candidates)
+    outcome = outcome_of(count, null.percentile, gate, powerless=selected.powerless)
+    return Resample(count, null.mean_rank, null.percentile, outcome, (selected, *others))
 
 
-def _power(rows: DiscoverRows, question: Question) -> SelectionPower:
-    return selection_power(rows, question.selection.q_max, question.top)
+def selected_at(
+    q_max: float,
+    statistics: LatentStatistics,
+    rows: DiscoverRows,
+    question: Question,
+    latents: Indices | None = None,
+) -> Selected:
+    """Return what the selection finds in ``rows`` with another q.
+
+    ``statistics`` are those of the rows, of all latents or of these ``latents``.
+    """
+    thresholds = replace(question.selection, q_max=q_max)
+    chosen = select_candidates(statistics, thresholds, question.top)
+    return Selected(
+        chosen if latents is None else latents[chosen],
+        power_given(int((~np.isnan(statistics.p_value)).sum()), rows, q_max, question.top),
+    )
+
+
+def described(rows: DiscoverRows, q_max: float) -> tuple[Indices, LatentStatistics]:
+    """Return the latents that a selection at this q or a smaller one may choose, described.
+
+    Where it asks for a test, latents that fire on too few prompts for one cannot be candidates, and
+    q is over the tested ones alone: most of a wide dictionary need not be looked at.
+    """
+    if q_max >= 1:
+        return np.arange(rows.activations.shape[1]), latent_statistics(rows)
+    tested = latents_tested(rows)
+    return tested, latent_statistics(rows.latents(tested))
 
 
 @dataclass(frozen=True)
@@ -147,7 +200,7 @@ def calibrate(
     for number in range(question.resamples):
         on_resample(number)
         resamples.append(resample(rows, counts, question, number))
-    power = _power(rows, question)
+    power = selection_power(rows, question.selection.q_max, question.top)
     powerless = not candidates.size and power.is_missing
     outcome = outcome_of(count, null.percentile, gate, powerless=powerless)
     same = sum(found.outcome == outcome for found in resamples)

@@ -9,6 +9,7 @@ activations, the fine latents' activations are dealt to other decoder rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -173,13 +174,24 @@ def drawn_row_counts(
     counts = np.zeros((draws, anchors.shape[0]), dtype=np.int64)
     rows = anchors.double().cpu()
     norms = _Norms.of((rows * inverse_norms(rows)[:, None]).numpy(), law)
-    for number in range(draws):
-        on_draw(number)
+
+    def drawn(number: int) -> Indices:
         generator = keyed_generator("control rows", *key, number)
+        found = np.zeros(anchors.shape[0], dtype=np.int64)
         for start in range(0, allowed.shape[1], ROWS_PER_BLOCK):
-            block = allowed[:, start : start + ROWS_PER_BLOCK].T
-            reached = norms.reached(generator, block, cosine_min)
-            counts[number] += reached.sum(axis=0)
+            block = allowed[:, start : start + ROWS_PER_BLOCK]
+            found += norms.reaching(generator, block, cosine_min)
+        return found
+
+    # each draw has a generator of its own, so that threads change nothing
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        try:
+            for number, found in enumerate(pool.map(drawn, range(draws))):
+                on_draw(number)
+                counts[number] = found
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return np.asarray(counts.max(axis=1), dtype=np.int64)
 
 
@@ -195,9 +207,12 @@ def permuted_pair_counts(
     cosine stays, so this is a control of what uses activations and of nothing else.
     """
     counts = np.zeros((draws, len(aligned)), dtype=np.int64)
+    near = np.flatnonzero(aligned.any(axis=0))  # of a wide dictionary hardly any
+    if not near.size:
+        return counts
     for number in range(draws):
         order = keyed_generator("permuted pairs", *key, number).permutation(aligned.shape[1])
-        counts[number] = (aligned & behaves[:, order]).sum(axis=1)
+        counts[number] = (aligned[:, near] & behaves[:, order[near]]).sum(axis=1)
     return counts
 
 
@@ -275,29 +290,38 @@ class _Norms:
         mixing = (left[:, kept] * size[kept]).T
         return _Norms(unit @ law.mean, mixing, shares, mean, scale, outside, suffixes)
 
-    def reached(
+    def reaching(
         self, generator: np.random.Generator, allowed: NDArray[np.bool_], cut: float
-    ) -> NDArray[np.bool_]:
-        """Draw one row for each of ``allowed`` [rows, anchors]; return whose cosines reach it."""
-        u = generator.standard_normal((len(allowed), self.shares.shape[1]))
-        y = self.offset + u @ self.mixing
-        result = np.zeros(allowed.shape, dtype=np.bool_)
-        if cut > 0 and y.max() < cut * np.sqrt(self.outside + self.suffixes[0].squared_norm_min):
-            return result  # far from every anchor, whatever their norms: nothing more is drawn
-        squared = np.full(len(allowed), self.outside)
-        open_rows = np.arange(len(allowed))
+    ) -> Indices:
+        """Draw one row for each of ``allowed`` [anchors, rows]; return how many reach each anchor.
+
+        Rows that are far from every anchor they are allowed, whatever their norms, are done with
+        after one product: its long axis comes last, where comparing is quick.
+        """
+        u = generator.standard_normal((allowed.shape[1], self.shares.shape[1]))
+        y = self.offset[:, None] + self.mixing.T @ u.T
+        least = -np.inf if cut <= 0 else cut * np.sqrt(self._squared_norm_min)
+        found = np.zeros(len(allowed), dtype=np.int64)
+        open_rows = np.flatnonzero(((y >= least) & allowed).any(axis=0))
+        allowed, y, u = allowed[:, open_rows].T, y[:, open_rows].T, u[open_rows]
+        squared = np.full(len(open_rows), self.outside)
         for place, suffix in enumerate(self.suffixes):
+            if not len(u):
+                break
             low, high = suffix.bounds(u)
             surely, doubtful = _compared(y, squared + low, squared + high, cut)
-            undecided = (doubtful & allowed[open_rows]).any(axis=1)
-            done = open_rows[~undecided]
-            result[done] = surely[~undecided] & allowed[done]
-            if place + 1 == len(self.suffixes) or not undecided.any():
+            undecided = (doubtful & allowed).any(axis=1)
+            found += (surely & allowed)[~undecided].sum(axis=0)
+            if place + 1 == len(self.suffixes):
                 break
-            open_rows, y, u = open_rows[undecided], y[undecided], u[undecided]
+            allowed, y, u = allowed[undecided], y[undecided], u[undecided]
             part, u = self._chunk(generator, u, suffix, self.suffixes[place + 1])
             squared = squared[undecided] + part
-        return result
+        return found
+
+    @property
+    def _squared_norm_min(self) -> float:
+        return self.outside + self.suffixes[0].squared_norm_min
 
     def _chunk(
         self, generator: np.random.Generator, u: Floats, here: _Suffix, rest: _Suffix

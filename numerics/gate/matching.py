@@ -17,13 +17,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from loopscope.numerics.gate import NULL_ANCHORS_MIN
 from loopscope.numerics.latents.mapping import COSINE_BYTES_MAX, Indices, inverse_norms
 from loopscope.numerics.latents.splits import DiscoverRows, require_discover
 from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import Floats, exceedance
 
-NULL_ANCHORS_MIN = 100
-"""With fewer matched anchors a percentile of 95 rests on fewer than five of them."""
 NEIGHBOURS = 10
 SPREAD_MIN = 1e-3
 """A covariate that varies less, in units of 1 or of its mean, is constant but for rounding: unit
@@ -233,21 +232,42 @@ def matched_null(
     once, in an order of its own, so that under the null the candidates are one set among equals.
     Nothing is drawn without candidates, or if no rates over text are known.
     """
+    anchors, eligible = matched_anchors(comparison, candidates, draws_max, seed)
+    return ranked(comparison, candidates, anchors, eligible)
+
+
+def matched_anchors(
+    comparison: Comparison, candidates: Indices, draws_max: int, seed: int
+) -> tuple[Indices, int]:
+    """Return the anchors of each candidate, [candidates, draws], and from how many they were drawn.
+
+    They depend on what the latents are matched by, and on no count of children.
+    """
     may_be_drawn = comparison.covariates.living.copy()
     may_be_drawn[candidates] = False
     eligible = np.flatnonzero(may_be_drawn)
-    near, excess = comparison.coordinates, comparison.excess
+    near = comparison.coordinates
     nearest = max(NULL_ANCHORS_MIN, eligible.size // 10)
-    draws = min(draws_max, nearest, eligible.size) if candidates.size else 0
-    if near is None or excess is None or not draws:
-        return _nothing(candidates.size, eligible.size)
+    draws = min(draws_max, nearest, eligible.size) if candidates.size and near is not None else 0
     anchors = np.empty((candidates.size, draws), dtype=np.int64)
+    if near is None or not draws:
+        return anchors, int(eligible.size)
     for place, latent in enumerate(candidates):
         generator = keyed_generator("gate null", seed, int(latent))
         shuffled = generator.permutation(eligible)
         distance = np.square(near[shuffled] - near[latent]).sum(axis=1)
         pool = np.argpartition(distance, draws - 1)[:draws]
         anchors[place] = generator.permutation(shuffled[np.sort(pool)])
+    return anchors, int(eligible.size)
+
+
+def ranked(
+    comparison: Comparison, candidates: Indices, anchors: Indices, eligible: int
+) -> MatchedNull:
+    """Rank the candidates among their ``anchors`` [candidates, draws], drawn from ``eligible``."""
+    draws, excess = anchors.shape[1], comparison.excess
+    if excess is None or not draws:
+        return _nothing(candidates.size, eligible)
     own = excess[candidates] - comparison.allowance(candidates)
     together = np.concatenate([own[:, None], excess[anchors]], axis=1)
     ranks = 100 * (scipy.stats.rankdata(together, axis=1) - 0.5) / (draws + 1)
@@ -259,7 +279,7 @@ def matched_null(
         mean_rank=float(means[0]),
         mean_ranks=means[1:],
         best=comparison.children[anchors].max(axis=0),
-        eligible=int(eligible.size),
+        eligible=eligible,
         differences={
             name: float(np.abs(values[anchors] - values[candidates][:, None]).mean())
             for name, values in (
@@ -269,6 +289,22 @@ def matched_null(
             )
         },
     )
+
+
+def nearest_matched(covariates: Covariates, candidates: Indices) -> Indices:
+    """Return the latent that is most like each candidate in rate over text, norm and density.
+
+    A living latent that is no candidate; empty where there is none, or no rates over text are
+    known. Two candidates may have the same.
+    """
+    may_be_drawn = covariates.living.copy()
+    may_be_drawn[candidates] = False
+    eligible = np.flatnonzero(may_be_drawn)
+    if not covariates.measured or not eligible.size:
+        return np.empty(0, dtype=np.int64)
+    near = covariates.standardised()
+    distance = np.square(near[candidates][:, None] - near[eligible][None]).sum(axis=2)
+    return np.asarray(eligible[distance.argmin(axis=1)])
 
 
 def _nothing(candidates: int, eligible: int) -> MatchedNull:

@@ -13,19 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.gate.matching import NULL_ANCHORS_MIN
+from loopscope.numerics.gate import NULL_ANCHORS_MIN
 from loopscope.numerics.latents.features import LatentStatistics
-from loopscope.numerics.latents.mapping import (
-    ActivationColumns,
-    CosineBlock,
-    Indices,
-    pair_correlations,
-)
 from loopscope.numerics.statistics.multiple_tests import Floats
 
 GateRule = Literal["cosine", "strict"]
 
-PAIRS_PER_BLOCK = 100_000
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
 
@@ -56,9 +49,9 @@ class ChildCounts:
     the fine latent's selectivity: what the strict rule asks of an anchor of any other concept.
     """
 
-    cosine: Indices
-    correlated: Indices
-    strict: Indices
+    cosine: NDArray[np.int64]
+    correlated: NDArray[np.int64]
+    strict: NDArray[np.int64]
 
 
 Outcome = Literal["fails", "passes", "stands out", "untestable"]
@@ -185,7 +178,7 @@ def _rank_doubts(evidence: GateEvidence, rules: GateRules) -> list[str]:
     ]
 
 
-def steered_first(score: Floats, children: Indices, least: int) -> Indices:
+def steered_first(score: Floats, children: NDArray[np.int64], least: int) -> NDArray[np.int64]:
     """Return the order of candidates in which the one to steer comes first, the next best second.
 
     It is that with the largest ``score`` (selectivity times target firing rate) of those with at
@@ -264,46 +257,3 @@ def behaves_like_child(
     return (correlation >= thresholds.correlation_min) & (
         fine_selectivity >= thresholds.fine_selectivity_min
     )
-
-
-def count_children(
-    block: CosineBlock,
-    coarse: ActivationColumns,
-    fine: ActivationColumns,
-    fine_selectivity: Floats,
-    thresholds: ChildThresholds,
-) -> ChildCounts:
-    """Return the children within one block of cosines, one entry per coarse row of the block."""
-    aligned = (block.cosines >= thresholds.cosine_min).nonzero().cpu().numpy()
-    row, column = aligned.T
-    pairs = row, column + block.fine_start
-    first, rows = block.coarse_start, block.cosines.shape[0]
-    return count_pairs(pairs, rows, first, coarse, fine, fine_selectivity, thresholds)
-
-
-def count_pairs(
-    pairs: tuple[Indices, Indices],
-    rows: int,
-    first: int,
-    coarse: ActivationColumns,
-    fine: ActivationColumns,
-    fine_selectivity: Floats,
-    thresholds: ChildThresholds,
-) -> ChildCounts:
-    """Return the children of ``rows`` coarse latents from ``first`` on, given all aligned pairs.
-
-    ``pairs`` are the places of coarse latents among these rows, and fine latents. Correlations are
-    computed where both vary: no other pair has one.
-    """
-    row, column = pairs
-    correlated, strict = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
-    known = np.flatnonzero((coarse.spread[row + first] > 0) & (fine.spread[column] > 0))
-    for start in range(0, known.size, PAIRS_PER_BLOCK):
-        places = known[start : start + PAIRS_PER_BLOCK]
-        left, right = row[places], column[places]
-        r = pair_correlations(coarse, fine, left + first, right)
-        accepted = r >= thresholds.correlation_min
-        selective = fine_selectivity[right] >= thresholds.fine_selectivity_min
-        correlated += np.bincount(left[accepted], minlength=rows)
-        strict += np.bincount(left[accepted & selective], minlength=rows)
-    return ChildCounts(np.bincount(row, minlength=rows), correlated, strict)

@@ -111,6 +111,15 @@ def latent_statistics(rows: DiscoverRows) -> LatentStatistics:
     return replace(described, q_value=benjamini_hochberg(described.p_value))
 
 
+def latents_tested(rows: DiscoverRows) -> NDArray[np.int64]:
+    """Return the latents that ``latent_statistics`` tests: those that fire on enough prompts."""
+    require_discover(rows)
+    firing = np.bincount(
+        rows.activations.indices[rows.activations.data > 0], minlength=rows.activations.shape[1]
+    )
+    return np.flatnonzero(firing >= FIRING_PROMPTS_MIN)
+
+
 def held_out_statistics(rows: HeldOutRows) -> LatentStatistics:
     """Return the statistics that confirm, one column each for latents chosen before.
 

@@ -26,6 +26,8 @@ COSINE_BYTES_MAX = 64 * 2**20
 COLUMN_BYTES_MAX = 64 * 2**20
 HISTOGRAM_BINS = 100
 ROWS_PER_BLOCK = 8_192
+ROWS_IN_CACHE = 256
+"""Rows that are scaled at once: 2 MB at 2,304 numbers a row."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,11 @@ class ActivationColumns:
 
     def standardised(self, latents: Indices) -> Floats:
         """Return (a - mean) / spread, dense [prompts, latents]; NaN where the spread is 0."""
-        centred = self.values[:, latents].toarray() - self.mean[:, latents][self.group]
-        spread = np.where(self.spread[latents] > 0, self.spread[latents], np.nan)
-        return np.asarray(centred / spread)
+        found = self.values[:, latents].toarray()  # changed in place: fresh pages are dear
+        mean = self.mean[:, latents]
+        found -= mean[self.group] if len(mean) > 1 else mean
+        found /= np.where(self.spread[latents] > 0, self.spread[latents], np.nan)
+        return np.asarray(found)
 
 
 def _centred(activations: scipy.sparse.csr_array, group: Indices) -> ActivationColumns:
@@ -222,6 +226,21 @@ def inverse_norms(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " rows"]:
     """Return 1 / |row|, and 0 for a row of norm zero."""
     norms = torch.linalg.vector_norm(rows, dim=1)
     return torch.where(norms > 0, 1.0 / norms, torch.zeros_like(norms))
+
+
+def made_unit(
+    rows: Float[Tensor, "rows d_in"], space: Float[Tensor, "rows_or_more d_in"]
+) -> Float[Tensor, "rows d_in"]:
+    """Write the rows at length 1 into ``space`` and return them; one of norm zero stays zero.
+
+    Space that is used again for the next block costs a fifth of what fresh pages cost, and rows
+    are scaled while they are in cache.
+    """
+    found = space[: len(rows)]
+    for start in range(0, len(rows), ROWS_IN_CACHE):
+        span = slice(start, start + ROWS_IN_CACHE)
+        torch.mul(rows[span], inverse_norms(rows[span])[:, None], out=found[span])
+    return found
 
 
 def top_latents(scores: NDArray[np.floating], count: int) -> Indices:

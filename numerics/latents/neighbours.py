@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loopscope.numerics.latents.mapping import HISTOGRAM_BINS, Indices, inverse_norms
+from loopscope.numerics.latents.mapping import HISTOGRAM_BINS, Indices, inverse_norms, made_unit
 
 COSINE_FLOOR = 0.2
 """Least cosine of a neighbour: the cut-offs of interest lie above it."""
@@ -24,6 +24,9 @@ NEIGHBOURS_MAX = 4_096
 """Neighbours listed of one coarse latent, the highest cosines; half a gigabyte for 16,384."""
 WAITING_PAIRS_MAX = 2**23
 """Pairs that wait to be sorted: 100 MB."""
+
+ROWS_PER_COUNT = 64
+"""Rows whose bins are made at once: 1 MB at 4,096 columns."""
 
 Columns32 = NDArray[np.int32]
 Values32 = NDArray[np.float32]
@@ -76,9 +79,12 @@ def neighbours_of(
     unit = coarse * inverse_norms(coarse)[:, None]
     kept = _Kept(len(coarse), neighbours_max)
     histogram = torch.zeros(len(coarse), HISTOGRAM_BINS, dtype=torch.int64)
+    width = min(width, len(fine))
+    space, products = fine.new_empty(width, fine.shape[1]), fine.new_empty(len(unit) * width)
     for start in range(0, len(fine), width):
-        block = fine[start : start + width]
-        cosines = (unit @ (block * inverse_norms(block)[:, None]).T).clamp_(-1.0, 1.0)
+        block = made_unit(fine[start : start + width], space)
+        cosines = products[: len(unit) * len(block)].view(len(unit), len(block))
+        torch.mm(unit, block.T, out=cosines).clamp_(-1.0, 1.0)
         on_block(start + len(block))
         kept.add(cosines, start)
         histogram += binned(cosines).cpu()
@@ -90,13 +96,20 @@ def binned(cosines: Float[Tensor, "rows columns"]) -> Int64[Tensor, "rows bins"]
 
     A cosine within float32 rounding of an edge may be counted on its other side.
     """
-    half = HISTOGRAM_BINS / 2
-    bins = cosines.mul(half).add_(half).clamp_(0, HISTOGRAM_BINS - 1).to(torch.uint8)
-    if bins.device.type == "cpu":  # one row at a time stays in cache
-        return torch.stack([torch.bincount(row, minlength=HISTOGRAM_BINS) for row in bins])
+    if cosines.device.type == "cpu":  # a few rows stay in cache, and so does one row's count
+        parts = (bins_of(part) for part in torch.split(cosines, ROWS_PER_COUNT))
+        rows = (row for part in parts for row in part)
+        return torch.stack([torch.bincount(row, minlength=HISTOGRAM_BINS) for row in rows])
+    bins = bins_of(cosines)
     offsets = torch.arange(len(bins), device=bins.device)[:, None] * HISTOGRAM_BINS
     flat = torch.bincount((bins + offsets).flatten(), minlength=len(bins) * HISTOGRAM_BINS)
     return flat.reshape(len(bins), HISTOGRAM_BINS)
+
+
+def bins_of(cosines: Float[Tensor, "rows columns"]) -> UInt8[Tensor, "rows columns"]:
+    """Return the bin of each cosine."""
+    half = HISTOGRAM_BINS / 2
+    return cosines.mul(half).add_(half).clamp_(0, HISTOGRAM_BINS - 1).to(torch.uint8)
 
 
 @dataclass

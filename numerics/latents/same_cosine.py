@@ -22,6 +22,7 @@ from loopscope.numerics.latents.mapping import (
     Indices,
     correlations,
     inverse_norms,
+    made_unit,
 )
 from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import Floats
@@ -99,10 +100,11 @@ class SameCosine:
         rows, fine = (decoder.float() for decoder in self.decoders)
         unit = rows[torch.from_numpy(self.left)]
         unit = unit * inverse_norms(unit)[:, None]
+        space = fine.new_empty(min(FINE_PER_BLOCK, len(self.right)), fine.shape[1])
         for start in range(0, len(self.right), FINE_PER_BLOCK):
             latents = self.right[start : start + FINE_PER_BLOCK]
-            block = fine[torch.from_numpy(latents)]
-            yield latents, (unit @ (block * inverse_norms(block)[:, None]).T).cpu().numpy()
+            block = made_unit(fine[torch.from_numpy(latents)], space)
+            yield latents, (unit @ block.T).cpu().numpy()
             self.on_block()
 
     def _reach(self, cosine: float) -> tuple[np.float32, np.float32, int]:

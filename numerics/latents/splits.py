@@ -7,6 +7,7 @@ split *test*) fit only the functions that confirm. Neither can be built but by `
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -78,9 +79,13 @@ class DiscoverRows(_Rows):
         """
         drawn = [
             units[generator.permutation(len(units))[: -(-len(units) // 2)]].ravel()
-            for units in exchangeable((~self.is_target).astype(np.int64), self.group)
+            for units in self._units
         ]
         return self.taken(np.sort(np.concatenate(drawn)))
+
+    @cached_property
+    def _units(self) -> list[NDArray[np.int64]]:
+        return exchangeable((~self.is_target).astype(np.int64), self.group)
 
 
 @dataclass(frozen=True)

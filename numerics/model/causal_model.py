@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -78,19 +78,13 @@ class OutputHead:
 
 @dataclass(frozen=True)
 class BlockParts:
-    """The submodules of a block by what they do: paths within the block, None for what it lacks.
+    """The submodules of a block: paths within it by TransformerLens' names, as ``mlp.out``.
 
-    ``*_norm_after`` are norms of what a block adds to the residual stream (Gemma 2 and 3).
-    ``parallel`` blocks hand the MLP what attention reads, so nothing stands between the two.
+    What the block lacks has no path. ``parallel`` blocks hand the MLP what attention reads, so
+    nothing stands between the two.
     """
 
-    attention: str | None = None
-    attention_projection: str | None = None
-    attention_norm_after: str | None = None
-    mlp_norm: str | None = None
-    mlp: str | None = None
-    mlp_projection: str | None = None
-    mlp_norm_after: str | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)
     parallel: bool = False
 
 

@@ -1,6 +1,7 @@
 """Streams in a model's modules: where each is read or changed, one line a stream.
 
-The names are TransformerLens' without ``hook_``, as in ``loopscope.specs.hooks``.
+The names are TransformerLens' without ``hook_``, as in ``loopscope.specs.hooks``; so are those of
+the parts of a block.
 """
 
 from __future__ import annotations
@@ -56,14 +57,10 @@ class HookPlace:
 
 
 def _part(block: nn.Module, parts: BlockParts, name: str) -> nn.Module:
-    path = getattr(parts, name)
     try:
-        if path is None:
-            raise AttributeError
-        return block.get_submodule(path)
-    except AttributeError:
-        words = name.replace("_", " ")
-        raise NoSuchPlace(f"the model's blocks have no {words} that is known here") from None
+        return block.get_submodule(parts.paths[name])
+    except (KeyError, AttributeError):
+        raise NoSuchPlace(f"the model's blocks have no part {name} that is known here") from None
 
 
 def _block_input(block: nn.Module, _parts: BlockParts, change: Change) -> list[RemovableHandle]:
@@ -81,12 +78,11 @@ def _input_of(name: str) -> Attach:
     return attach
 
 
-def _added_by(name: str) -> Attach:
-    """What a part adds to the residual stream: behind its norm, where it has one."""
+def _added_by(name: str, norm: str) -> Attach:
+    """What a part adds to the residual stream: behind its norm, where it has one (Gemma)."""
 
     def attach(block: nn.Module, parts: BlockParts, change: Change) -> list[RemovableHandle]:
-        norm = f"{name}_norm_after"
-        last = name if getattr(parts, norm) is None else norm
+        last = norm if norm in parts.paths else name
         return _block_output(_part(block, parts, last), parts, change)
 
     return attach
@@ -114,13 +110,13 @@ def _between(block: nn.Module, parts: BlockParts, change: Change) -> list[Remova
     def add(output: Tensor) -> Tensor:
         return output + moved.pop() if moved else output
 
-    norm = _part(block, parts, "mlp_norm")
+    norm = _part(block, parts, "ln2")
     return [*_block_input(norm, parts, read), *_block_output(block, parts, add)]
 
 
 def _normalised(block: nn.Module, parts: BlockParts, change: Change) -> list[RemovableHandle]:
     """What the norm before the MLP computes before it applies its weights."""
-    norm = _part(block, parts, "mlp_norm")
+    norm = _part(block, parts, "ln2")
     formula = normalisation_of(norm)
     if formula is None:
         raise NoSuchPlace("the norm before the model's MLP is neither a LayerNorm nor an RMSNorm")
@@ -137,13 +133,13 @@ STREAMS: Mapping[str, Stream] = {
     "resid_pre": Stream(_block_input, "before"),
     "resid_mid": Stream(_between, "within"),
     "resid_post": Stream(_block_output, "after"),
-    "attn_out": Stream(_added_by("attention"), "within"),
-    "attn.z": Stream(_input_of("attention_projection"), "within", "attention_projection"),
-    "mlp_in": Stream(_input_of("mlp_norm"), "within"),
+    "attn_out": Stream(_added_by("attn", "ln1_post"), "within"),
+    "attn.z": Stream(_input_of("attn.o"), "within", "attn.o"),
+    "mlp_in": Stream(_input_of("ln2"), "within"),
     "ln2.normalized": Stream(_normalised, "within"),
     "mlp.in": Stream(_input_of("mlp"), "within"),
-    "mlp.post": Stream(_input_of("mlp_projection"), "within", "mlp_projection"),
-    "mlp_out": Stream(_added_by("mlp"), "within"),
+    "mlp.post": Stream(_input_of("mlp.out"), "within", "mlp.out"),
+    "mlp_out": Stream(_added_by("mlp", "ln2_post"), "within"),
 }
 
 

@@ -1,7 +1,7 @@
 """Logits a block of the vocabulary at a time: what a rule needs is taken while a block is in cache.
 
 Rows × vocabulary would be written to memory and read again, which costs as much as the choice of
-a token; here a block lives in one buffer that the next block overwrites.
+a token; here a block is gone before the next one is made.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loopscope.numerics.model.capture import NotFinite, first_not_finite
 from loopscope.numerics.model.causal_model import OutputHead
+from loopscope.numerics.model.packing import Packed
 
 TOKENS_PER_BLOCK = ((48, 4_096), (96, 2_048), (384, 1_024))
 """(most rows, tokens of a block): buffer and weights stay in a cache of 1 MiB a core. Constants by
@@ -22,6 +23,8 @@ shape: a worker that measured for itself would write other last digits than its 
 TOKENS_PER_BLOCK_MIN = 512
 ROUGH_TOKENS_PER_BLOCK = 4_096
 """The same in bfloat16, where a block of 1,024 spends more on the many small steps around it."""
+TOKENS_ROUNDED_TOGETHER = 256
+"""A head is rounded in parts that stay in cache, a multiple of ``GROUP``."""
 GROUP = 32
 """Tokens that are looked at one by one only where the largest of them counts."""
 
@@ -34,22 +37,20 @@ def tokens_per_block(rows: int) -> int:
 def blocks(
     head: OutputHead, hidden: Float[Tensor, "rows d_model"]
 ) -> Iterator[tuple[int, Float[Tensor, "tokens rows"]]]:
-    """Yield ``(first token, logits)`` over the vocabulary; a block is lost with the next one.
+    """Yield ``(first token, logits)`` over the vocabulary. The caller may change a block.
 
-    On a CPU in float32 a block is W hᵀ into one buffer, the order that its kernels are fastest in
-    (0.82 against 0.70 of the rate of a large product at 80 rows). Other devices and dtypes take the
-    plain way. The caller may change a block.
+    On a CPU in float32 a block is W hᵀ, the states packed once for all blocks: 1.0 of the rate of a
+    large product at 80 rows, 0.55 at 20, against 0.83 and 0.39 unpacked. Other devices and dtypes
+    take the plain way.
     """
     if hidden.device.type != "cpu" or hidden.dtype != torch.float32:
         for start, part in head.chunks(hidden):
             yield start, part.T
         return
     size = tokens_per_block(len(hidden))
-    buffer = torch.empty(size, len(hidden))
+    states = Packed(hidden, size)
     for start in range(0, head.vocabulary, size):
-        weight = head.weight[start : start + size]
-        products = torch.mm(weight, hidden.T, out=buffer[: len(weight)])
-        yield start, head.finish(products, start)
+        yield start, head.finish(states.product(head.weight[start : start + size]), start)
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,11 @@ class Rough:
         """Round a head's weights; they take half of their memory once more."""
         rounded = torch.empty(weight.shape, dtype=torch.bfloat16)
         norms, errors = [], []
-        for start in range(0, len(weight), 1024 * GROUP):
-            part = weight[start : start + 1024 * GROUP]
-            rounded[start : start + len(part)] = part
-            error = part - rounded[start : start + len(part)].float()
+        for start in range(0, len(weight), TOKENS_ROUNDED_TOGETHER):
+            part = weight[start : start + TOKENS_ROUNDED_TOGETHER]
+            half = rounded[start : start + len(part)].copy_(part)
             norms.append(_group_peaks(part.norm(dim=1)))
-            errors.append(_group_peaks(error.norm(dim=1)))
+            errors.append(_group_peaks(half.float().sub_(part).norm(dim=1)))
         return Rough(rounded, torch.cat(norms), torch.cat(errors))
 
     def slack(self, hidden: Float[Tensor, "rows d_model"]) -> Float[Tensor, "groups rows"]:

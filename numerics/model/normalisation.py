@@ -1,4 +1,4 @@
-"""What a norm does before it applies its weights: TransformerLens' ``hook_normalized``."""
+"""Norms before their weights are applied: TransformerLens' ``hook_normalized``."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ def normalisation_of(norm: nn.Module) -> Normalisation | None:
     epsilon = getattr(norm, "eps", getattr(norm, "variance_epsilon", None))
     if not isinstance(weight, Tensor) or weight.ndim != 1 or not isinstance(epsilon, float):
         return None
+    compute = norm.forward  # hooks on the norm are for what a model computes
     signs = torch.ones_like(weight)  # of the weight's type: a LayerNorm takes no other
     signs[1::2] = -1
     length = 1e3  # epsilon is nothing beside it, and bfloat16 holds it exactly
-    up, down = norm(length * signs).float(), norm(-length * signs).float()
+    up, down = compute(length * signs).float(), compute(-length * signs).float()
     gain, bias = (up - down) / 2 * signs.float(), (up + down) / 2
     tried = torch.linspace(-1, 3, len(signs), device=weight.device).to(weight.dtype) * signs
     for centres in (False, True):
         found = Normalisation(centres, epsilon, gain)
-        expected = norm(tried).float()
+        expected = compute(tried).float()
         error = (found.normalised(tried) * gain + bias - expected).abs().max()
         if bool(error <= AGREEMENT_TOLERANCE * expected.abs().max()):
             return found

@@ -2,12 +2,14 @@
 
 Rows of one batch may differ in prompt, arm, strength and sample; none sees another. With the
 cache on, the hook sees the whole opening once and then one token per step, so "skip position 0"
-would skip every generated token: the mask of each pass selects where to act.
+would skip every generated token: the mask of each pass selects where to act. The first generated
+token is drawn after the last one of the opening, which is steered as part of the opening.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +23,29 @@ from loopscope.numerics.model.hooks import HookPlace, steered
 from loopscope.numerics.model.logits import KEPT_MAX, LargestLogits
 from loopscope.numerics.statistics.sampling import SamplingRule, choose_among, choose_tokens
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.kept import Keeper, Kept
 from loopscope.numerics.steering.passes import Steering, checked_last, read_openings
+from loopscope.numerics.steering.reach import Reach
 
 STATES_PER_CHUNK = 256
 """States whose next tokens are drawn together, where all are known beforehand."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What each row generated, without EOS, and how far steering reached.
+
+    ``after_steered`` counts the tokens of each row that were drawn after one on which the hook
+    acted, ``opening_steered`` the tokens of its opening on which it did, as seen by the hook.
+    ``after_opening`` are the final states from which the first tokens were drawn; ``kept`` is what
+    was seen below the hook, where that was asked for.
+    """
+
+    tokens: list[list[int]]
+    after_steered: list[int]
+    opening_steered: list[int]
+    after_opening: Float[Tensor, "rows d_model"]
+    kept: Kept | None = None
 
 
 @dataclass
@@ -32,16 +53,29 @@ class _Rows:
     """What each row has generated so far; EOS ends a row and is not kept."""
 
     tokens: list[list[int]]
+    after_steered: list[int]
     finished: Bool[Tensor, " rows"]
 
-    def add(self, chosen: Int[Tensor, " rows"], eos_tokens: frozenset[int]) -> None:
-        for row, token in enumerate(chosen.tolist()):
+    @staticmethod
+    def empty(rows: int) -> _Rows:
+        finished = torch.zeros(rows, dtype=torch.bool)
+        return _Rows([[] for _ in range(rows)], [0] * rows, finished)
+
+    def add(
+        self,
+        chosen: Int[Tensor, " rows"],
+        acted: Bool[Tensor, " rows"],
+        eos_tokens: frozenset[int],
+    ) -> None:
+        """Take in a token of each row, and whether the one that it was drawn after was steered."""
+        for row, (token, after) in enumerate(zip(chosen.tolist(), acted.tolist(), strict=True)):
             if self.finished[row]:
                 continue
             if token in eos_tokens:
                 self.finished[row] = True
             else:
                 self.tokens[row].append(token)
+                self.after_steered[row] += after
 
 
 @torch.no_grad()
@@ -55,30 +89,51 @@ def generate(
     *,
     eos_tokens: frozenset[int],
     pad_token: int,
+    reach: Reach | None = None,
+    largest: LargestLogits | None = None,
+    keep: Sequence[HookPlace] | None = None,
     on_step: Callable[[int], None] = lambda step: None,
-) -> list[list[int]]:
+) -> Generated:
     """Return the tokens that each row generates after its opening, without EOS.
 
-    ``openings`` start with BOS, which is never steered; the number of steps is the width of
-    ``draws``; ``on_step(done)`` is called after each. A zero vector that clears no latent is the
-    unsteered model.
-    Raises HookNeverFired and NotFinite.
+    ``openings`` start with BOS, which is never steered; all other tokens are, or those of
+    ``reach``. The number of steps is the width of ``draws``; ``on_step(done)`` is called after
+    each. A zero vector that clears no latent is the unsteered model. ``largest`` is the head as
+    ``prepared_head`` gives it. With ``keep`` the rows can be read again without steering, at these
+    places too. Raises HookNeverFired and NotFinite.
     """
+    reach = reach or Reach.everywhere(openings)
     device = intervention.vectors.device
-    largest = LargestLogits.of(model.head) if _keeps_few(rule) else LargestLogits(model.head)
-    steering = Steering(intervention)
-    rows = _Rows([[] for _ in openings], torch.zeros(len(openings), dtype=torch.bool))
-    read = read_openings(model, place, openings, steering, pad_token, use_cache=True)
-    last, cache, mask, positions = read.last, read.cache, read.mask, read.positions
+    largest = largest or prepared_head(model, rule)
+    first, which = _beginning_alike(openings, intervention, reach, device)
+    steering, opening_steering = Steering(intervention), Steering(intervention[first])
+    rows = _Rows.empty(len(openings))
+    keeper = None if keep is None else Keeper(model, place, keep)
+    read = read_openings(
+        model, place, [openings[row] for row in first], opening_steering, pad_token,
+        use_cache=True, reach=reach.of(first), keeper=keeper,
+    )  # fmt: skip
+    read = read.of_rows(which)
+    if keeper is not None:
+        keeper.repeat(which)
+    last, cache, mask, positions = read.last, read.cache, read.mask, read.positions[:, -1:]
+    acted = opening_steering.acted[which.to(opening_steering.acted.device)]
+    opening_steered, after_steered = acted.sum(dim=1).tolist(), acted[:, -1]
     one_more = torch.ones(len(openings), 1, dtype=torch.bool, device=device)
-    steering.set_mask(one_more)
-    with steered(model, place, steering):
+    steering.set_mask(reach.next_tokens().to(device))
+    with ExitStack() as stack:
+        if keeper is not None:
+            stack.enter_context(keeper.watching())
+        stack.enter_context(steered(model, place, steering))
         for step in range(draws.shape[1]):
             chosen = _drawn(largest, last, draws[:, step], rule)
-            rows.add(chosen, eos_tokens)
+            rows.add(chosen, after_steered, eos_tokens)
             on_step(step + 1)
-            if bool(rows.finished.all()) or step + 1 == draws.shape[1]:
+            is_last = step + 1 == draws.shape[1]
+            if bool(rows.finished.all()) or (is_last and keeper is None):
                 break
+            if is_last and keeper is not None:  # no token is drawn after it, but it is read
+                stack.enter_context(keeper.ending())
             mask = torch.cat([mask, one_more], dim=1)
             positions = positions + 1
             output = model.body(
@@ -88,9 +143,42 @@ def generate(
                 past_key_values=cache,
                 use_cache=True,
             )
-            cache = output.past_key_values
-            last = checked_last(output.last_hidden_state, steering, step + 2)
-    return rows.tokens
+            if not is_last:
+                cache = output.past_key_values
+                last = checked_last(output.last_hidden_state, steering, step + 1)
+                after_steered = steering.acted[:, -1]
+    kept = None
+    if keeper is not None:
+        kept = keeper.kept(read.mask, read.positions, [len(tokens) for tokens in rows.tokens])
+    return Generated(rows.tokens, rows.after_steered, opening_steered, read.last, kept)
+
+
+def _beginning_alike(
+    openings: Sequence[Sequence[int]],
+    intervention: Intervention,
+    reach: Reach,
+    device: torch.device,
+) -> tuple[list[int], Int[Tensor, " rows"]]:
+    """Return the rows whose openings no earlier one has, steered alike, and each row's among them.
+
+    The samples of an opening under one arm and strength differ only in what they draw.
+    """
+    found: dict[tuple[object, ...], int] = {}
+    first: list[int] = []
+    which: list[int] = []
+    steered_by = intervention.keys()
+    for row, opening in enumerate(openings):
+        key = (tuple(opening), steered_by[row], reach.places[row], reach.generated[row])
+        if key not in found:
+            found[key] = len(first)
+            first.append(row)
+        which.append(found[key])
+    return first, torch.tensor(which, device=device)
+
+
+def prepared_head(model: CausalModel, rule: SamplingRule) -> LargestLogits:
+    """Return the head as tokens are chosen with it by this rule; many batches may share it."""
+    return LargestLogits.of(model.head) if _keeps_few(rule) else LargestLogits(model.head)
 
 
 def _keeps_few(rule: SamplingRule) -> bool:
@@ -124,6 +212,7 @@ def drawn_again(
     rule: SamplingRule,
     *,
     pad_token: int,
+    reach: Reach | None = None,
 ) -> list[list[int]]:
     """Return what each row draws after its opening and each beginning of what it has generated.
 
@@ -135,7 +224,7 @@ def drawn_again(
     texts = [[*o, *g[: steps - 1]] for o, g in zip(openings, generated, strict=True)]
     batch = pad(texts, pad_token, "right", device)
     steering = Steering(intervention)
-    steering.set_mask(batch.without_bos)
+    steering.set_mask((reach or Reach.everywhere(openings)).mask(batch))
     with steered(model, place, steering):
         hidden = model.body(
             input_ids=batch.tokens,

@@ -98,6 +98,13 @@ class Intervention:
             ablation = replace(ablation, member=ablation.member[rows])
         return Intervention(self.vectors[rows], ablation)
 
+    def keys(self) -> list[bytes]:
+        """Return for each row what stands for its intervention: equal for equal ones."""
+        ablation = self.ablation
+        parts = [self.vectors] if ablation is None else [self.vectors, ablation.member]
+        rows = torch.cat([part.float().cpu() for part in parts], dim=1).numpy()
+        return [row.tobytes() for row in rows]
+
     def to(self, device: torch.device | str) -> Intervention:
         """Return the same intervention on ``device``."""
         ablation = self.ablation

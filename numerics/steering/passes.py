@@ -21,18 +21,24 @@ from loopscope.numerics.model.causal_model import CausalModel
 from loopscope.numerics.model.hooks import HookPlace, steered
 from loopscope.numerics.model.skipping import parts_of_output, skipped
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.kept import Keeper
+from loopscope.numerics.steering.reach import Reach
 
 
 class Steering:
-    """An intervention at the masked positions of each forward pass."""
+    """An intervention at the masked positions of each forward pass.
+
+    ``acted`` are those of the last pass in which the hook fired, [rows, width].
+    """
 
     def __init__(self, intervention: Intervention) -> None:
         self.intervention = intervention
         self.firings = 0
+        self.acted: Bool[Tensor, "rows width"] = torch.zeros(len(intervention), 0, dtype=torch.bool)
         self._mask: Tensor | None = None
 
     def set_mask(self, mask: Bool[Tensor, "rows width"]) -> None:
-        """Set where the next forward pass is steered: real tokens without BOS."""
+        """Set where the next forward pass is steered: real tokens, never BOS."""
         self._mask = mask
 
     def __call__(self, hidden: Float[Tensor, "rows width d_model"]) -> Tensor:
@@ -40,6 +46,7 @@ class Steering:
         self.firings += 1
         if self._mask is None or self._mask.shape != (len(self.intervention), hidden.shape[1]):
             raise NotFinite(f"no steering mask fits a residual of shape {tuple(hidden.shape)}")
+        self.acted = self._mask
         return self.intervention.applied(hidden, self._mask)
 
 
@@ -60,14 +67,22 @@ def checked_last(
 class OpeningsRead:
     """Openings as the steered model has read them.
 
-    ``last`` are the final states after each; cache, mask and position ids are what the next pass
-    needs, None for a cache that was not asked for.
+    ``last`` are the final states after each; cache, mask and position ids are those of the
+    openings, None for a cache that was not asked for.
     """
 
     last: Float[Tensor, "rows d_model"]
     cache: Any
     mask: Bool[Tensor, "rows width"]
-    positions: Int[Tensor, "rows 1"]
+    positions: Int[Tensor, "rows width"]
+
+    def of_rows(self, which: Int[Tensor, " rows"]) -> OpeningsRead:
+        """Return the same for rows that each have one of these openings, by its number."""
+        if len(which) == len(self.last):
+            return self
+        if self.cache is not None:
+            self.cache.batch_select_indices(which)
+        return OpeningsRead(self.last[which], self.cache, self.mask[which], self.positions[which])
 
 
 @dataclass(frozen=True)
@@ -92,12 +107,19 @@ def read_openings(
     pad_token: int,
     *,
     use_cache: bool,
+    reach: Reach | None = None,
+    keeper: Keeper | None = None,
 ) -> OpeningsRead:
-    """Read each row's opening; BOS is not steered. Raises HookNeverFired and NotFinite."""
+    """Read each row's opening, steered where ``reach`` says, by default at all tokens but BOS.
+
+    ``keeper`` watches the pass over all rows. Raises HookNeverFired and NotFinite.
+    """
     device = steering.intervention.vectors.device
     batch = pad(openings, pad_token, "left", device)
-    below = _read_below(model, place, openings, pad_token, device)
-    steering.set_mask(batch.without_bos)
+    below = None
+    if keeper is None or keeper.first_block >= place.block:  # it sees each block that it watches
+        below = _read_below(model, place, openings, pad_token, device)
+    steering.set_mask((reach or Reach.everywhere(openings)).mask(batch))
     with ExitStack() as stack:
         if below is not None:
             entering = below.entering[below.which]
@@ -105,6 +127,8 @@ def read_openings(
             stack.enter_context(skipped(blocks, below.output_parts))
             before = HookPlace(place.block, "resid_pre")
             stack.enter_context(steered(model, before, lambda _hidden: entering))
+        if keeper is not None:
+            stack.enter_context(keeper.watching())
         stack.enter_context(steered(model, place, steering))
         output = _body(model, batch, use_cache=use_cache)
     last = checked_last(output.last_hidden_state, steering, 1)
@@ -113,7 +137,7 @@ def read_openings(
         for layer in range(place.block):
             cache.layers[layer] = below.cache.layers[layer]
             cache.layers[layer].batch_select_indices(below.which)
-    return OpeningsRead(last, cache, batch.mask, batch.position_ids[:, -1:])
+    return OpeningsRead(last, cache, batch.mask, batch.position_ids)
 
 
 def _read_below(

@@ -1,10 +1,14 @@
-"""The unsteered model's reading of generated text: fluency and residual streams in one pass."""
+"""The unsteered model's reading of generated text: fluency and residual streams in one pass.
+
+A text that was decoded after the same opening is read from its hook on (``read_kept``), any other
+one as a whole (``read_whole``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +19,7 @@ from loopscope.numerics.model.capture import HookNeverFired, NotFinite
 from loopscope.numerics.model.causal_model import CausalModel
 from loopscope.numerics.model.hooks import HookPlace, steered, width_at
 from loopscope.numerics.model.skipping import parts_of_output, skipped
+from loopscope.numerics.steering.kept import Kept, Recorder
 from loopscope.numerics.steering.scores import token_nll
 
 TEXTS_PER_PASS = 256
@@ -43,18 +48,19 @@ class Reading:
     lengths: list[int]
 
 
-@dataclass
-class _Recorder:
-    """Keeps what the last forward pass had at one place and changes nothing."""
+@dataclass(frozen=True)
+class TextsRead:
+    """What the unsteered model has for some texts, one after the other.
 
-    seen: list[Tensor] = field(default_factory=list)
+    ``predicting`` are the final states before each generated token, ``states`` the stream at each
+    place after it.
+    """
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        self.seen = [*self.seen, hidden]
-        return hidden
+    texts: Sequence[Continuation]
+    predicting: Float[Tensor, "tokens d_model"]
+    states: dict[HookPlace, Float[Tensor, "tokens d_model"]]
 
 
-@torch.no_grad()
 def read_continuations(
     model: CausalModel,
     openings: Sequence[Sequence[int]],
@@ -65,34 +71,52 @@ def read_continuations(
 ) -> Reading:
     """Read each text after its opening (with BOS), the openings of a pass once each.
 
-    What stands before a token of several texts of an opening is unembedded once. Raises
-    HookNeverFired and NotFinite, and ``ValueError`` for a text without tokens.
+    Raises HookNeverFired and NotFinite, and ``ValueError`` for a text without tokens.
     """
-    if any(not len(text.tokens) for text in texts):
-        raise ValueError("a text without tokens cannot be read")
-    nll = [torch.zeros(0, dtype=torch.float64)]
-    states = {place: [torch.zeros(0, width_at(model, place), device=device)] for place in places}
-    for start in range(0, len(texts), TEXTS_PER_PASS):
-        part = texts[start : start + TEXTS_PER_PASS]
-        means, found = _read(model, openings, part, places, pad_token, device)
-        nll.append(means.cpu())
-        for place in places:
-            states[place].append(found[place])
-    return Reading(
-        torch.cat(nll),
-        {place: torch.cat(parts) for place, parts in states.items()},
-        [len(text.tokens) for text in texts],
-    )
+    parts = [texts[n : n + TEXTS_PER_PASS] for n in range(0, len(texts), TEXTS_PER_PASS)]
+    read = [read_whole(model, openings, part, places, pad_token, device) for part in parts]
+    return reading_of(model, read, places)
 
 
-def _read(
+@torch.no_grad()
+def reading_of(
+    model: CausalModel, read: Sequence[TextsRead], places: Sequence[HookPlace]
+) -> Reading:
+    """Return what all texts read together come to.
+
+    What stands before a token of several texts of an opening is unembedded once. Raises NotFinite.
+    """
+    texts = [text for part in read for text in part.texts]
+    device = model.head.weight.device
+    if not texts:
+        none = {place: torch.zeros(0, width_at(model, place), device=device) for place in places}
+        return Reading(torch.zeros(0, dtype=torch.float64), none, [])
+    lengths = [len(text.tokens) for text in texts]
+    first, state_of = _shared_beginnings(texts)
+    predicting = torch.cat([part.predicting for part in read])
+    tokens = torch.tensor([t for text in texts for t in text.tokens], device=device)
+    nll = token_nll(model.head, predicting[first.to(device)], tokens, state_of.to(device))
+    means = torch.stack([part.mean() for part in torch.split(nll, lengths)])
+    if not bool(torch.isfinite(means).all()):
+        raise NotFinite("the unsteered model gave NaN or infinity on a generated text")
+    states = {place: torch.cat([part.states[place] for part in read]) for place in places}
+    return Reading(means.cpu(), states, lengths)
+
+
+@torch.no_grad()
+def read_whole(
     model: CausalModel,
     openings: Sequence[Sequence[int]],
     texts: Sequence[Continuation],
     places: Sequence[HookPlace],
     pad_token: int,
     device: torch.device | str,
-) -> tuple[Tensor, dict[HookPlace, Tensor]]:
+) -> TextsRead:
+    """Read texts after their openings in one pass over the whole model, each opening once.
+
+    Raises HookNeverFired, and ``ValueError`` for a text without tokens.
+    """
+    _check_tokens(texts)
     numbers = {n: place for place, n in enumerate(dict.fromkeys(text.opening for text in texts))}
     which = torch.tensor([numbers[text.opening] for text in texts], device=device)
     prefix = pad([openings[number] for number in numbers], pad_token, "left", device)
@@ -105,7 +129,7 @@ def _read(
     batch = pad([text.tokens for text in texts], pad_token, "right", device)
     cache = before.past_key_values
     cache.batch_select_indices(which)
-    recorders = {place: _Recorder() for place in places}
+    recorders = {place: Recorder() for place in places}
     with ExitStack() as hooks:
         for place, recorder in recorders.items():
             hooks.enter_context(steered(model, place, recorder))
@@ -117,18 +141,61 @@ def _read(
             use_cache=True,
         ).last_hidden_state
     predicting = torch.cat([before.last_hidden_state[:, -1:][which], after[:, :-1]], dim=1)
-    first, state_of = _shared_beginnings(texts)
-    nll = torch.zeros(batch.tokens.shape, dtype=torch.float64, device=predicting.device)
-    nll[batch.mask] = token_nll(
-        model.head,
-        predicting[batch.mask][first.to(device)],
-        batch.tokens[batch.mask],
-        state_of.to(device),
-    )
-    means = nll.sum(dim=1) / batch.mask.sum(dim=1)
-    if not bool(torch.isfinite(means).all()):
-        raise NotFinite("the unsteered model gave NaN or infinity on a generated text")
-    return means, {place: _seen_once(r)[batch.mask] for place, r in recorders.items()}
+    states = {place: _seen_once(r)[batch.mask] for place, r in recorders.items()}
+    return TextsRead(texts, predicting[batch.mask], states)
+
+
+@torch.no_grad()
+def read_kept(
+    model: CausalModel,
+    kept: Kept,
+    rows: Sequence[int],
+    texts: Sequence[Continuation],
+    places: Sequence[HookPlace],
+) -> TextsRead:
+    """Read texts that were decoded, each by its row: only the blocks behind the hook run.
+
+    The places are among those that were kept or stand behind the hook. Raises HookNeverFired, and
+    ``ValueError`` for a text without tokens.
+    """
+    _check_tokens(texts)
+    device = kept.mask.device
+    chosen = torch.tensor(rows, device=device)
+    opening = int(kept.mask[chosen, : kept.opening_width].sum(dim=1).max())
+    first = kept.opening_width - opening  # before it all of these rows are padding
+    last = kept.opening_width + max(len(text.tokens) for text in texts)
+    mask = kept.mask[chosen, first:last]
+    entering = kept.streams[kept.start][chosen, first:last]
+    recorders = {p: Recorder() for p in places if p not in kept.streams}
+    if not all(kept.seen_behind(place) for place in recorders):
+        raise HookNeverFired("a place below the hook was not kept while decoding")
+    below = list(model.blocks)[: kept.start.first_block_above]
+    with ExitStack() as stack:
+        stack.enter_context(skipped(below, [kept.output_parts]))
+        stack.enter_context(steered(model, kept.start, lambda _hidden: entering))
+        for place, recorder in recorders.items():
+            stack.enter_context(steered(model, place, recorder))
+        hidden = model.body(
+            input_ids=torch.zeros(mask.shape, dtype=torch.long, device=device),
+            attention_mask=mask.long(),
+            position_ids=kept.positions[chosen, first:last],
+            use_cache=False,
+        ).last_hidden_state
+    own = mask[:, opening:]
+    states = {
+        place: (
+            _seen_once(recorders[place])[:, opening:][own]
+            if place in recorders
+            else kept.streams[place][chosen, kept.opening_width : last][own]
+        )
+        for place in places
+    }
+    return TextsRead(texts, hidden[:, opening - 1 : -1][own], states)
+
+
+def _check_tokens(texts: Sequence[Continuation]) -> None:
+    if any(not len(text.tokens) for text in texts):
+        raise ValueError("a text without tokens cannot be read")
 
 
 def _shared_beginnings(
@@ -172,7 +239,7 @@ def streams_of(
     device: torch.device | str = "cpu",
 ) -> dict[HookPlace, Float[Tensor, "tokens width"]]:
     """Return several streams of one sequence alone from one pass, BOS included, in float32."""
-    recorders = {place: _Recorder() for place in places}
+    recorders = {place: Recorder() for place in places}
     with ExitStack() as hooks:
         for place, recorder in recorders.items():
             hooks.enter_context(steered(model, place, recorder))
@@ -185,7 +252,7 @@ def residuals_of(
     model: CausalModel, place: HookPlace, batch: TokenBatch
 ) -> Float[Tensor, "rows width d_model"]:
     """Return the residual stream of a batch in float32; the blocks behind the place do not run."""
-    recorder, parts = _Recorder(), list[int]()
+    recorder, parts = Recorder(), list[int]()
     blocks = list(model.blocks)
     with ExitStack() as stack:
         stack.enter_context(steered(model, place, recorder))
@@ -200,7 +267,7 @@ def residuals_of(
     return _seen_once(recorder).float()
 
 
-def _seen_once(recorder: _Recorder) -> Tensor:
+def _seen_once(recorder: Recorder) -> Tensor:
     if len(recorder.seen) != 1:
         raise HookNeverFired(f"a reading hook fired {len(recorder.seen)} times in one pass")
     return recorder.seen[0]

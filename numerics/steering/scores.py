@@ -118,18 +118,21 @@ def text_kl_of_prefixes(
 ) -> list[Float[Tensor, "prefixes positions"]]:
     """Return KL(clean ‖ prefixed) of the next token at each text's positions, in nats.
 
-    ``prefixed`` [texts, prefixes] are the texts with something between BOS and their first token,
-    measured at the same tokens (``read_prefixed``). Raises NotFinite.
+    ``prefixed`` [texts, prefixes] are the texts behind something else, measured at the same tokens
+    (``read_prefixed``). Raises NotFinite.
     """
     moved = [torch.stack([other.states for other in of_text]) for of_text in prefixed]
     return _checked_kl(model, texts, moved)
 
 
-def read_prefixed(model: CausalModel, text: FixedText, prefix: Sequence[int]) -> FixedText:
-    """Return ``text`` as the unsteered model reads it after ``prefix``, which follows BOS."""
-    bos, *tokens = text.tokens
-    positions = [position + len(prefix) for position in text.positions]
-    return read_text(model, text.place, [bos, *prefix, *tokens], positions, text.residual.device)
+def read_prefixed(model: CausalModel, text: FixedText, prefixed: Sequence[int]) -> FixedText:
+    """Return ``text`` as the unsteered model reads it at the end of the tokens ``prefixed``.
+
+    Both end in the same tokens, from the first measured one on.
+    """
+    more = len(prefixed) - len(text.tokens)
+    positions = [position + more for position in text.positions]
+    return read_text(model, text.place, prefixed, positions, text.residual.device)
 
 
 def _beside_clean(

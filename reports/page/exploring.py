@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from markupsafe import Markup
 
+from loopscope.reports.page.policy import script
+from loopscope.reports.page.rating_data import rating_data
+from loopscope.reports.page.sections.gate_settings import GateSettings
 from loopscope.reports.page.sections.latents import Latents
 from loopscope.specs.artifacts.gate import Directions
-from loopscope.specs.artifacts.mapping import DIRECTIONS, PAIRS
+from loopscope.specs.artifacts.mapping import DIRECTIONS, GATE, GATE_DRAWS, PAIRS
 from loopscope.specs.json_values import Json
 from loopscope.views.experiment import ExperimentView
+from loopscope.views.gate_sensitivity import gate_by_min_subfeatures, steering_note
 from loopscope.views.numbers import is_missing
 from loopscope.views.sensitivity import Range
 
-SCRIPT = Path(__file__).parent / "script" / "explore.js"
+SCRIPTS = ("elements.js", "parquet.js", "explore.js", "settings.js", "rating.js", "paths.js")
+"""Files of ``script/`` that make the page's one script."""
 PAIR_COLUMNS = (
     *("coarse", "fine", "cosine", "correlation", "correlation_within_target"),
     *("correlation_within_condition", "reading", "child"),
 )
-STATIC_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,17 @@ class Exploring:
     data: Markup
 
 
-def exploring(view: ExperimentView, latents: Latents, sensitivity: Sequence[Range]) -> Exploring:
+def exploring(
+    view: ExperimentView,
+    latents: Latents,
+    sensitivity: Sequence[Range],
+    settings: GateSettings,
+    paths: Json,
+) -> Exploring:
     """Return script, data and policy. Equal views give equal bytes."""
-    script = _script()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
-    )
-    return Exploring(policy, Markup(script), inline_json(_data(view, latents, sensitivity)))
+    own = script(*SCRIPTS)
+    data = {**_data(view, latents, sensitivity, settings), "paths": paths}
+    return Exploring(own.policy, own.text, inline_json(data))
 
 
 def inline_json(value: Json) -> Markup:
@@ -55,13 +57,9 @@ def inline_json(value: Json) -> Markup:
     return Markup(escaped)
 
 
-@functools.cache
-def _script() -> str:
-    """Return the script as the page holds it: what the browser hashes, with single newlines."""
-    return SCRIPT.read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _data(view: ExperimentView, latents: Latents, sensitivity: Sequence[Range]) -> Json:
+def _data(
+    view: ExperimentView, latents: Latents, sensitivity: Sequence[Range], settings: GateSettings
+) -> dict[str, Json]:
     mapping, steering = view.stage("mapping"), view.stage("steering")
     pairs: list[Json] = []
     if mapping.available:
@@ -73,6 +71,8 @@ def _data(view: ExperimentView, latents: Latents, sensitivity: Sequence[Range]) 
         ]
     return {
         "name": view.name,
+        "origin": _origin(view),
+        "units": {column.name: column.unit for column in PAIRS.columns if column.unit},
         "latents": [[one.side, one.latent, one.role] for one in latents.shown],
         "pairColumns": list(PAIR_COLUMNS),
         "pairs": pairs,
@@ -81,8 +81,46 @@ def _data(view: ExperimentView, latents: Latents, sensitivity: Sequence[Range]) 
         "sensitivity": [
             {"low": one.low, "high": one.high, "verdict": one.verdict} for one in sensitivity
         ],
-        "declared": {"minDifference": steering.spec.get("minDifference")},
+        "gateByCount": [] if settings.moved else _gate_by_count(view),
+        "gateSettings": settings.data,
+        "rating": rating_data(view),
+        "declared": {
+            "minDifference": steering.spec.get("minDifference"),
+            "minSubfeatures": mapping.document(GATE)["minSubfeatures"]
+            if mapping.available
+            else None,
+        },
     }
+
+
+def _origin(view: ExperimentView) -> Json:
+    """Return what a table that the page saves says of itself: the artifacts that it may be from."""
+    digests: dict[str, Json] = {
+        name: stage.artifact.digest
+        for name, stage in view.stages.items()
+        if stage.artifact is not None
+    }
+    return {
+        "experiment": view.name,
+        "namespace": view.experiment.key.namespace,
+        "digests": digests,
+    }
+
+
+def _gate_by_count(view: ExperimentView) -> list[Json]:
+    mapping = view.stage("mapping")
+    if not mapping.available:
+        return []
+    gate = mapping.document(GATE)
+    return [
+        {
+            "low": one.low,
+            "high": one.high,
+            "verdict": one.verdict,
+            "note": steering_note(one, gate, mapping.spec["gate"]["policy"]),
+        }
+        for one in gate_by_min_subfeatures(gate, mapping.table(GATE_DRAWS))
+    ]
 
 
 def _arms(directions: Directions) -> dict[str, Json]:

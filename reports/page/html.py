@@ -13,14 +13,19 @@ from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from loopscope.reports.page.exploring import STATIC_POLICY, exploring
+from loopscope.reports.page.exploring import exploring
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
 from loopscope.reports.page.figures.steering import arm_class
-from loopscope.reports.page.in_short import in_short
+from loopscope.reports.page.first_screen import first_screen
+from loopscope.reports.page.glossary import Explained
+from loopscope.reports.page.grid import effect
+from loopscope.reports.page.policy import STATIC_POLICY, script
 from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.gate_settings import gate_settings
 from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
+from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
@@ -28,23 +33,44 @@ from loopscope.specs.artifacts.steering import SCORES, VERDICT
 from loopscope.specs.spec_json import SteeringJson
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
+from loopscope.views.comparison import ComparisonView
+from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
 from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.labels import NOWHERE, Described
+from loopscope.views.ratings import HEAD, Ratings, ratings_of
 from loopscope.views.sensitivity import Range, verdict_by_min_difference
 from loopscope.views.several import COLUMNS, Several
+from loopscope.views.sweeps import Sweep
 
 TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = {
+    "headline": {},
+    "status": {"status": "Status"},
+    "anchors": {"anchors": "Anchors"},
+    "mapping": {"mapping": "Mapping", "gate": "Gate"},
+    "latents": {"latents": "Latents"},
+    "navigator": {"navigator": "Navigator"},
+    "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "ratings": {},
+    "provenance": {"provenance": "Provenance"},
+}
+"""The templates of the report in their order, and the places in each that the top links to."""
 
 
-def render_report(view: ExperimentView, *, explorable: bool = True) -> str:
+def render_report(
+    view: ExperimentView, *, explorable: bool = True, described: Described = NOWHERE
+) -> str:
     """Return the report of an experiment as a self-contained HTML page.
 
-    Without ``explorable`` it has no script and the same content. Equal views give equal bytes: no
-    clock is read. A stage without an artifact is shown as missing, with the reason. Raises Corrupt
-    when a whole artifact holds other tables or fields than this version reads.
+    Without ``explorable`` it has no script and the same content. ``described`` is what others say
+    of the latents: links, which ask nothing until they are followed, and labels. Equal views give
+    equal bytes: no clock is read. A stage without an artifact is shown as missing, with the
+    reason. Raises Corrupt when a whole artifact holds other tables or fields than this version
+    reads.
     """
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     try:
-        return template.render(**_sections(view, explorable))
+        return template.render(**_sections(view, explorable, described))
     except _UNREADABLE as error:
         raise Corrupt(
             f"an artifact of {view.experiment.key} does not hold what this version reads "
@@ -54,24 +80,50 @@ def render_report(view: ExperimentView, *, explorable: bool = True) -> str:
 
 def render_several(title: str, found: Several) -> str:
     """Return the verdicts of several experiments as a self-contained HTML page."""
-    template = _environment().get_template("several.html.j2")
+    template = environment().get_template("several.html.j2")
     return template.render(title=title, found=found, columns=COLUMNS)
+
+
+def render_sweep(sweep: Sweep) -> str:
+    """Return a sweep as a self-contained HTML page: its grid, and what its axes set."""
+    template = environment().get_template("sweep.html.j2")
+    return template.render(
+        sweep=sweep, script=script("grid.js"), effects=effect([cell.row for cell in sweep.cells])
+    )
+
+
+def render_comparison(comparison: ComparisonView) -> str:
+    """Return two experiments side by side as a self-contained HTML page without a script."""
+    template = environment().get_template("compare.html.j2")
+    parts = comparison_parts(comparison)
+    return template.render(
+        comparison=comparison,
+        sentences=comparison_sentences(comparison),
+        parts=list(reversed(parts)),
+        static_policy=STATIC_POLICY,
+    )
 
 
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, UndefinedError)
 """What wrong columns, names or types inside a whole artifact lead to."""
 
 
-def _sections(view: ExperimentView, explorable: bool) -> dict[str, object]:
-    shown, sensitivity = latents(view), _sensitivity(view.stage("steering"))
+def _sections(view: ExperimentView, explorable: bool, described: Described) -> dict[str, object]:
+    shown, sensitivity = latents(view, described), _sensitivity(view.stage("steering"))
+    settings, plane = gate_settings(view), navigator_section(view)
+    exploring_ = exploring(view, shown, sensitivity, settings, plane.data) if explorable else None
     return {
-        "exploring": exploring(view, shown, sensitivity) if explorable else None,
+        "sections": SECTIONS,
+        "exploring": exploring_,
+        "gate_settings": settings,
         "static_policy": STATIC_POLICY,
         "latents": shown,
+        "navigator": plane,
         "sensitivity": sensitivity,
         "view": view,
         "headline": headline(view),
-        "in_short": in_short(view, shown, sensitivity),
+        "first": first_screen(view, shown, sensitivity, settings),
+        "explain": Explained(shown.places),
         "status": status(view),
         "capture": capture(view),
         "coarse": candidates(view, "coarse"),
@@ -79,9 +131,16 @@ def _sections(view: ExperimentView, explorable: bool) -> dict[str, object]:
         "confirmation": view.confirmation,
         "mapping": mapping(view),
         "steering": steering(view),
+        "ratings": _ratings(view),
+        "rating_head": HEAD,
         "provenance": provenance(view),
         "readings": READINGS,
     }
+
+
+def _ratings(view: ExperimentView) -> Ratings:
+    steered = view.stage("steering")
+    return ratings_of(view.rated, steered) if steered.available else Ratings()
 
 
 def _sensitivity(steered: StageView) -> list[Range]:
@@ -92,7 +151,8 @@ def _sensitivity(steered: StageView) -> list[Range]:
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what templates are rendered with: each text in them is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -198,19 +198,41 @@ def assay_sentence(verdict: Verdict) -> str:
     )
 
 
-def cautions(view: ExperimentView) -> list[str]:
-    """Return what a reader must not conclude, from what this run was and was not."""
+def doubts(view: ExperimentView) -> list[str]:
+    """Return what this run's own answers leave in doubt."""
     found = []
     if view.stage("mapping").available:
-        found.extend(_mapping_cautions(view))
+        found.extend(_mapping_doubts(view))
     if view.stage("steering").available:
-        found.extend(_steering_cautions(view))
+        found.extend(_steering_doubts(view))
     quantised = model_facts(view).get("quantised")
     if quantised:
         found.append(
             f"Nothing here is about the original weights: the model is {quantised}, which is "
             "another model than the published one."
         )
+    found.extend(f"{one.object.name}: {one.words}." for one in view.quantised)
+    return found
+
+
+def cautions(view: ExperimentView) -> list[str]:
+    """Return what a reader must not conclude from any such run."""
+    found = []
+    if view.stage("mapping").available:
+        found += [
+            "A correlation over target and neutral prompts together is high for any two latents "
+            "that follow the concept; the column within target asks whether they agree among "
+            "target prompts.",
+            "Candidates were chosen and mapped on the same prompts, so their numbers look better "
+            f"than they would on new prompts ({view.confirmation}).",
+        ]
+    if view.stage("steering").available:
+        found += [
+            "The best strength of an arm was seen on the openings that score it; it is a pointer "
+            "to samples worth reading, not a result.",
+            "The concept score counts texts with a word of the lexicon; it does not judge their "
+            "sense.",
+        ]
     if view.stage("coarse").available:
         found.append(
             "L0 and FVU below are those of the captured rows "
@@ -282,7 +304,7 @@ def _missing(view: ExperimentView, about: str, name: NodeName) -> Answer:
     return Answer(about, str(summary.get("verdict", "not available")), [sentence(stage.problem)])
 
 
-def _mapping_cautions(view: ExperimentView) -> list[str]:
+def _mapping_doubts(view: ExperimentView) -> list[str]:
     gate = view.stage("mapping").document(GATE)
     found = []
     if gate["verdict"] == "GO" and (gate.get("share_of_all") or 0) > RARE_SHARE:
@@ -306,14 +328,6 @@ def _mapping_cautions(view: ExperimentView) -> list[str]:
             "cosine 1, as where one dictionary is a part of the other: each counts as a child of "
             "itself, and what is steered along its children holds it as well."
         )
-    found.append(
-        "A correlation over target and neutral prompts together is high for any two latents that "
-        "follow the concept; the column within target asks whether they agree among target prompts."
-    )
-    found.append(
-        "Candidates were chosen and mapped on the same prompts, so their numbers look better than "
-        f"they would on new prompts ({view.confirmation})."
-    )
     return found
 
 
@@ -323,7 +337,7 @@ def _anchors_in_both(view: ExperimentView) -> int:
     return int(pairs["coarse"][pairs["cosine"] >= SAME_DIRECTION_COSINE].nunique())
 
 
-def _steering_cautions(view: ExperimentView) -> list[str]:
+def _steering_doubts(view: ExperimentView) -> list[str]:
     verdict = view.stage("steering").document(VERDICT)
     found = []
     if verdict["verdict"] == "Inconclusive":
@@ -340,13 +354,6 @@ def _steering_cautions(view: ExperimentView) -> list[str]:
             "The contrast compares arms at equal norms, which are not equal disturbances: in the "
             "figure, compare arms at equal KL."
         )
-    found.append(
-        "The best strength of an arm was seen on the openings that score it; it is a pointer to "
-        "samples worth reading, not a result."
-    )
-    found.append(
-        "The concept score counts texts with a word of the lexicon; it does not judge their sense."
-    )
     return found
 
 

@@ -6,22 +6,40 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from loopscope.reports.page.html import render_report, render_several
+from loopscope.reports.page.html import (
+    render_comparison,
+    render_report,
+    render_several,
+    render_sweep,
+)
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace
+from loopscope.views.comparison import ComparisonView
 from loopscope.views.experiment import ExperimentView
+from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.several import Several
+from loopscope.views.sweeps import Sweep
 
 
-def write_report(view: ExperimentView, path: Path) -> Path:
+def write_report(view: ExperimentView, path: Path, described: Described = NOWHERE) -> Path:
     """Write the report to a file, replacing an older one in one step; return its path."""
-    return _write_page(path, lambda: render_report(view))
+    return _write_page(path, lambda: render_report(view, described=described))
 
 
 def write_several(title: str, found: Several, path: Path) -> Path:
     """Write the report on several experiments to a file, as ``write_report`` does."""
     return _write_page(path, lambda: render_several(title, found))
+
+
+def write_sweep(sweep: Sweep, path: Path) -> Path:
+    """Write the report of a sweep to a file, as ``write_report`` does."""
+    return _write_page(path, lambda: render_sweep(sweep))
+
+
+def write_comparison(comparison: ComparisonView, path: Path) -> Path:
+    """Write two experiments side by side to a file, as ``write_report`` does."""
+    return _write_page(path, lambda: render_comparison(comparison))
 
 
 def _write_page(path: Path, render: Callable[[], str]) -> Path:

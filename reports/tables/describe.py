@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
+from loopscope.views.forecasts import Forecast
 from loopscope.views.numbers import (
     NOT_RECORDED,
     age,
     byte_size,
+    duration,
     iso,
     magnitude,
     testable,
 )
+from loopscope.views.quantisation import Quantisation
 
 WIDTH = 24
 VALUE_CHARACTERS_MAX = 160
@@ -30,10 +33,17 @@ def describe_text(
     *,
     now: float,
     children: Sequence[ObjectRecord] = (),
+    took: float | None = None,
+    foreseen: Forecast | None = None,
+    quantised: Sequence[Quantisation] = (),
+    rated: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
-    Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length.
+    Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length. With
+    the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
+    is what quantising a model did to its dictionaries, and ``rated`` the table of what people said
+    of a steering's texts, with its head.
     """
     lines = [
         *_metadata(record, now),
@@ -42,8 +52,11 @@ def describe_text(
         "Status:",
         *_status(record, now),
         *_artifact(record, artifact, now),
+        *_time(took, foreseen),
+        *(_line("Quantised", f"{one.object.name}: {one.words}") for one in quantised),
         *_children(children),
-        *_verdicts(children),
+        *_grid(record, children),
+        *_rated(rated),
         *_jobs(jobs, now),
         *_events(events, now),
     ]
@@ -70,21 +83,25 @@ def _metadata(record: ObjectRecord, now: float) -> Iterator[str]:
     yield _line("Resource version", str(record.resource_version))
 
 
+def condition_rows(record: ObjectRecord, now: float) -> list[list[str]]:
+    """Return type, status, reason, age and message of each condition; stale ones say so."""
+    return [
+        [
+            c.type,
+            c.status if c.observed_generation == record.generation else f"{c.status} (stale)",
+            c.reason,
+            age(now - c.last_transition_time),
+            c.message,
+        ]
+        for c in record.status.conditions
+    ]
+
+
 def _status(record: ObjectRecord, now: float) -> Iterator[str]:
     if record.status.conditions:
         yield "  Conditions:"
         heads = ("TYPE", "STATUS", "REASON", "AGE", "MESSAGE")
-        rows = [
-            (
-                c.type,
-                c.status if c.observed_generation == record.generation else f"{c.status} (stale)",
-                c.reason,
-                age(now - c.last_transition_time),
-                c.message,
-            )
-            for c in record.status.conditions
-        ]
-        yield from _columns([heads, *rows], 4)
+        yield from _columns([heads, *condition_rows(record, now)], 4)
     else:
         yield "  Conditions:           <none yet>"
     summary = testable(record.status.summary)
@@ -114,6 +131,16 @@ def _artifact(record: ObjectRecord, artifact: ArtifactRecord | None, now: float)
     )
 
 
+def _time(took: float | None, foreseen: Forecast | None) -> Iterator[str]:
+    if not took:
+        return
+    if foreseen is None or foreseen.seconds is None:
+        yield _line("  Took", duration(took))
+    else:
+        predicted = f"predicted {duration(foreseen.seconds)} {foreseen.basis}"
+        yield _line("  Took", f"{duration(took)} ({predicted})")
+
+
 def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
     if not children:
         return
@@ -127,19 +154,25 @@ def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
     yield from _columns(rows, 2)
 
 
-def _verdicts(children: Sequence[ObjectRecord]) -> Iterator[str]:
-    """Yield the cells' verdicts, corrected and pooled; nothing without several of them."""
-    if not any(child.key.kind == "Experiment" for child in children):
+def _grid(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[str]:
+    """Yield a sweep's cells with their axes, verdicts and effects, corrected and pooled."""
+    if "matrix" not in record.spec:
         return
-    from loopscope.views.several import several, several_lines  # late: numpy takes its time
+    from loopscope.views.sweeps import sweep_of  # late: numpy takes its time
 
-    found = several(children)
-    if found is None:
-        return
-    yield "Verdicts:"
-    head, *rows = several_lines(found)
-    yield from _columns([[title.upper() for title in head], *rows], 2)
-    yield from (f"  {sentence}" for sentence in found.sentences)
+    sweep = sweep_of(record, children)
+    yield "Grid:"
+    head = ("CELL", *(title.upper() for title in sweep.columns))
+    yield from _columns([head, *((cell.name, *cell.cells) for cell in sweep.cells)], 2)
+    if sweep.together is not None:
+        yield from (f"  {sentence}" for sentence in sweep.together.sentences)
+
+
+def _rated(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if rows:
+        yield "Ratings:"
+        head, *others = rows
+        yield from _columns([[word.upper() for word in head], *others], 2)
 
 
 def _jobs(jobs: Sequence[JobHead], now: float) -> Iterator[str]:
@@ -184,6 +217,8 @@ def _tree(value: Mapping[str, Any], depth: int, longest: int) -> Iterator[str]:
 def _texts_counted(item: Mapping[str, Any]) -> str:
     """Return how many texts there are, and what is known of where they come from."""
     parts = [item["file"]] if item.get("file") else []
+    if resolved := item.get("resolved"):
+        parts.append(f"{item['dataset']} at {resolved['commit'][:12]}")
     if counted := item.get("counted"):
         parts.append(f"{counted['matching']:,} of {counted['read']:,} read")
         parts += [f"{counted['duplicates']:,} duplicates"] if counted["duplicates"] else []

@@ -23,6 +23,7 @@ from loopscope.views.stages import stage_word
 
 Children = Mapping[str, Sequence[ObjectRecord]]
 Column = Callable[[ObjectRecord, Mapping[str, ObjectRecord]], str]
+TEXT_CHARACTERS_MAX = 40
 _PLAIN = str.maketrans({MISSING: "-", MINUS: "-"})
 """A terminal's table is also read by programs: ASCII signs there."""
 
@@ -144,6 +145,19 @@ def _owner(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     return str(record.owner) if record.owner else MISSING
 
 
+def _asked(record: ObjectRecord) -> str:
+    """Return what a question asks of its text: how many latents, or which arm how strongly."""
+    if "steered" in record.spec:
+        steered = record.spec["steered"]
+        return f"{steered['arm']} at {steered['strength']:g}"
+    return f"{sum(map(len, record.spec['latents'].values()))} latents"
+
+
+def _beginning(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= TEXT_CHARACTERS_MAX else f"{words[: TEXT_CHARACTERS_MAX - 2]} …"
+
+
 _STATE: dict[str, Column] = {"READY": _ready, "REASON": _reason}
 _PROVENANCE: dict[str, Column] = {
     "GENERATION": lambda record, _: str(record.generation),
@@ -184,6 +198,12 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "PASS-OF-ALL": _summary("share_of_all", percent),
         "PASS-OF-FIRING": _summary("share_of_firing", percent),
     },
+    "Evidence": {
+        **_STATE,
+        "LATENTS": _summary("latents", count),
+        "PROMPTS": _summary("prompts", count),
+        "TOKENS": _summary("tokens", count),
+    },
     "Steering": {
         **_STATE,
         "VERDICT": _summary("verdict"),
@@ -191,6 +211,20 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "ESTIMATE": _summary("estimate", signed),
         "INTERVAL": _interval,
         "N": _summary("n", count),
+    },
+    "Trace": {
+        **_STATE,
+        "TEXTS": _summary("texts", count),
+        "TOKENS": _summary("tokens", count),
+        "FOLLOWED": _summary("followed", count),
+        "STEPS": _summary("steps", count),
+    },
+    "Question": {
+        **_STATE,
+        "ASKED": lambda record, _: _asked(record),
+        "TOKENS": _summary("tokens", count),
+        "FIRINGS": _summary("firings", count),
+        "TEXT": lambda record, _: _beginning(str(record.spec.get("text", ""))),
     },
 }
 _WIDE: dict[str, dict[str, Column]] = {

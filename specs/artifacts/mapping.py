@@ -202,6 +202,35 @@ GATE_DRAWS = Table(
         ),
     ),
 )
+GATE_SETTINGS = Table(
+    name="gate_settings.parquet",
+    about="what the gate rests on at other settings, each combination of a few cosines, "
+    "correlations and q's a row; how many children it asks for is left open",
+    where="with `gate.sensitivity`, unless the geometry lists too few pairs at `minCosine`",
+    bundled="",
+    columns=(
+        *alike(
+            ("min_cosine", "min_correlation", "max_q"),
+            Column("", "float64", "the setting; one row has the declared ones"),
+        ),
+        Column("candidates", "list of int32", "coarse latents that the selection takes, in order"),
+        Column("children_of", "list of int32", "how many children each candidate has", "latents"),
+        Column("children", "list of int32", "these children, candidate after candidate"),
+        Column("best_count", "int64", "the largest number of children of a candidate", "latents"),
+        Column("mean_rank", "float64", "as in `gate.json`; NaN without anchors", "0 to 100"),
+        Column("percentile", "float64", "of that mean rank; NaN without anchors", "0 to 100"),
+        Column("null_anchors", "int64", "how many matched anchors each candidate has", "latents"),
+        Column("control_p", "float64", "the largest p of the controls that decide"),
+        Column("needed", "int64", "perfect latents that would have to pass together", "latents"),
+        Column("half_counts", "list of int32", "`best_count` in each half of the prompts"),
+        Column("half_passes", "list of int32", "1 where a half's percentile reaches minPercentile"),
+        Column(
+            "half_powerless",
+            "list of int32",
+            "1 where nothing was selected in a half and nothing could have been",
+        ),
+    ),
+)
 DIRECTIONS_VECTORS = Tensors(
     name="directions.safetensors",
     about="unit vectors of the arms, those that exist",
@@ -241,6 +270,7 @@ FILES = (
     COARSE_SUMMARY,
     GATE,
     GATE_DRAWS,
+    GATE_SETTINGS,
     DIRECTIONS_VECTORS,
     DIRECTIONS,
 )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
-from loopscope.specs.actions import Stage
+from loopscope.specs.actions import CODE_REVISIONS, Stage
 from loopscope.specs.artifact_files import ArtifactFile
-from loopscope.specs.artifacts import capture, decomposition, geometry, mapping, steering
+
+
+def _files_of(stage: Stage) -> tuple[ArtifactFile, ...]:
+    files: tuple[ArtifactFile, ...] = import_module(f"loopscope.specs.artifacts.{stage}").FILES
+    return files
+
 
 FILES_BY_STAGE: Mapping[Stage, tuple[ArtifactFile, ...]] = {
-    "capture": capture.FILES,
-    "decomposition": decomposition.FILES,
-    "geometry": geometry.FILES,
-    "mapping": mapping.FILES,
-    "steering": steering.FILES,
+    stage: _files_of(stage) for stage in CODE_REVISIONS
 }
+"""The ``FILES`` of the module of each stage's name."""

@@ -122,6 +122,26 @@ ARMS = Table(
                 "hook, b on the unsteered one; NaN where nothing fires",
             ),
         ),
+        Column(
+            "generated_tokens",
+            "int64",
+            "how many tokens were generated, over all texts, their ends not counted; this and the "
+            "next two are missing in older artifacts",
+            "tokens",
+        ),
+        Column(
+            "steered_tokens",
+            "int64",
+            "of these, how many were drawn after a steered token, counted by the hook while "
+            "decoding; fewer than all where `steering.positions` leaves some out",
+            "tokens",
+        ),
+        Column(
+            "steered_opening_tokens",
+            "int64",
+            "tokens of the openings that were steered, over all texts",
+            "tokens",
+        ),
     ),
 )
 NEUTRAL_TEXT = Table(

@@ -1,24 +1,25 @@
-"""The five kinds, one module each: Experiment, Capture, Decomposition, Mapping, Steering.
+"""The kinds, one module each.
 
-An Experiment is what people write; it owns one object of each other kind (two
-Decompositions). Every kind can also be applied on its own. What an Experiment and one of its
-objects both say, such as the rules of a mapping, is a part of its own: ``rules``, ``sources``,
-``splits``.
+An Experiment is what people write; it owns one object of each kind of the pipeline that it asks
+for (two Decompositions). Every kind can also be applied on its own, and Question only so.
+What an Experiment and one of its objects both say, such as the rules of a mapping, is a part of
+its own: ``rules``, ``sources``, ``splits``.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from loopscope.specs.fields import Spec
-from loopscope.specs.kinds.capture import CaptureSpec
-from loopscope.specs.kinds.decomposition import DecompositionSpec
-from loopscope.specs.kinds.experiment import ExperimentSpec
-from loopscope.specs.kinds.mapping import MappingSpec
-from loopscope.specs.kinds.steering import SteeringSpec
+from loopscope.specs.pipeline import STAGE_KINDS
+
+
+def _spec_of(kind: str) -> type[Spec]:
+    spec: type[Spec] = getattr(import_module(f"{__name__}.{kind.lower()}"), f"{kind}Spec")
+    return spec
+
 
 SPEC_BY_KIND: dict[str, type[Spec]] = {
-    "Experiment": ExperimentSpec,
-    "Capture": CaptureSpec,
-    "Decomposition": DecompositionSpec,
-    "Mapping": MappingSpec,
-    "Steering": SteeringSpec,
+    kind: _spec_of(kind) for kind in ("Experiment", *STAGE_KINDS)
 }
+"""The spec of each kind: ``<Kind>Spec`` in the module of its name."""

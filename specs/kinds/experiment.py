@@ -6,12 +6,20 @@ from typing import Annotated, cast
 
 from pydantic import Field, model_validator
 
-from loopscope.specs.chat import Positions, check_positions
+from loopscope.specs.chat import Positions, check_positions, check_steered
 from loopscope.specs.chat_words import SEVERAL
 from loopscope.specs.fields import HookName, Spec, Texts, Unit
 from loopscope.specs.kinds.capture import PromptSets
 from loopscope.specs.kinds.decomposition import Aggregation
-from loopscope.specs.rules import Expected, Gate, MappingRules, Selection, SteeringRules
+from loopscope.specs.rules import (
+    EvidenceRules,
+    Expected,
+    Gate,
+    MappingRules,
+    Selection,
+    SteeringRules,
+    TraceRules,
+)
 from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
@@ -77,8 +85,16 @@ class ExperimentSpec(Spec):
     """When a fine latent belongs to a coarse one."""
     gate: Gate = Gate()
     """When the pair of dictionaries counts as resolving the concept further."""
+    evidence: EvidenceRules | None = None
+    """Shows in the report what the latents fire on, token by token, with their nearest latents and
+    the tokens that they push; ``{}`` asks for it with its defaults. It runs some of the capture's
+    prompts again, and nothing rests on it; leave out to go without."""
     steering: SteeringRules | None = None
     """How to steer; leave out to stop after the mapping."""
+    trace: TraceRules | None = None
+    """Shows in the report which tokens are steered, and the path of the residual stream through
+    some texts under each arm; ``{}`` asks for it with its defaults. It reads the texts that were
+    generated once more, and nothing rests on it; leave out to go without."""
     matrix: Matrix | None = None
     """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
     (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
@@ -89,17 +105,14 @@ class ExperimentSpec(Spec):
         if self.aggregation != "last" and self.positions not in SEVERAL:
             raise ValueError(f"aggregation {self.aggregation} needs positions: all")
         check_positions(self.positions, self.prompts.chat, self.prompts.conditions)
+        if self.steering is not None:
+            check_steered(self.steering.positions, self.prompts.chat is not None)
         return self
 
     @model_validator(mode="after")
-    def _system_prompt_is_plain(self) -> ExperimentSpec:
-        plain = self.steering.system_prompt if self.steering is not None else None
-        if plain is not None and self.prompts.chat is not None:
-            raise ValueError(
-                "steering.systemPrompt stands before plain openings and does not go with "
-                "prompts.chat yet; leave it out, or write the system message of all arms into "
-                "prompts.chat.system"
-            )
+    def _trace_has_texts(self) -> ExperimentSpec:
+        if self.trace is not None and self.steering is None:
+            raise ValueError("trace reads what was generated under steering, which is not given")
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from loopscope.specs.payloads.references import DictionaryReference, Preflights, UpstreamArtifact
+from loopscope.specs.payloads.capture import CapturePayload
+from loopscope.specs.payloads.references import (
+    DictionaryReference,
+    Preflights,
+    UpstreamArtifact,
+)
 from loopscope.specs.spec_json import ExpectedJson
 
 
@@ -21,7 +26,16 @@ class DecompositionWork(TypedDict):
     calibration: NotRequired[ExpectedJson]
 
 
-class DecompositionPayload(DecompositionWork):
+class TextsAgain(TypedDict):
+    """The capture's own payload, for a dictionary that reads the tokens before as well.
+
+    Its texts are read again.
+    """
+
+    captured: NotRequired[CapturePayload]
+
+
+class DecompositionPayload(DecompositionWork, TextsAgain):
     """What a decomposition is made from."""
 
     capture: UpstreamArtifact
@@ -29,7 +43,11 @@ class DecompositionPayload(DecompositionWork):
 
 
 class DecompositionMetrics(TypedDict):
-    """The numbers of a decomposition; a fraction of no variance is None."""
+    """The numbers of a decomposition; a fraction of no variance is None.
+
+    Only where ``text_fvu`` is above 1: ``nearby_fvu``, by hook on some prompts (empty where that
+    could not be found out), and ``nearby``, the same in words.
+    """
 
     l0: float
     fvu: float | None
@@ -46,3 +64,5 @@ class DecompositionMetrics(TypedDict):
     text_l0: float
     text_fvu: float | None
     preflights: Preflights
+    nearby_fvu: NotRequired[dict[str, float]]
+    nearby: NotRequired[str]

@@ -25,6 +25,8 @@ class ObservedModel(TypedDict):
     parallel: NotRequired[bool]
     architecture: str
     quantised: NotRequired[str | None]
+    block_weights: NotRequired[int | None]
+    vocabulary: NotRequired[int | None]
     chat_template: NotRequired[str]
 
 

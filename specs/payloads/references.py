@@ -59,6 +59,8 @@ class ModelReference(TypedDict):
     """A resolved model: ``files`` maps each name to its sha256.
 
     ``identity`` alone enters digests; the rest is the present way to the same bytes.
+    ``bos_token`` begins plain text where the spec names one; it is part of the identity then. So is
+    how weights are ``quantised`` while they are loaded; ``unquantised`` is the identity without.
     """
 
     name: str
@@ -66,16 +68,24 @@ class ModelReference(TypedDict):
     identity: str
     source: ModelPlace
     files: dict[str, str]
+    bos_token: NotRequired[str]
+    quantised: NotRequired[str]
+    unquantised: NotRequired[str]
 
 
 class DictionaryReading(TypedDict, total=False):
     """Numbers beside the tensors of a layout whose config workers do not read; part of identity.
 
     ``k`` latents are active where an architecture chooses so many; ``threshold`` is that of every
-    latent; the input is multiplied by ``input_scale`` before it is encoded.
+    latent; the input is multiplied by ``input_scale`` before it is encoded, what the encoder reads
+    of it by ``encoder_scale``. A dictionary that attends does so with ``heads``, and ``epsilon`` is
+    added to the length of what it predicts.
     """
 
     k: int
+    heads: int
+    epsilon: float
+    encoder_scale: float
     threshold: float
     input_scale: float
     apply_b_dec_to_input: bool

@@ -13,7 +13,7 @@ from loopscope.specs.payloads.references import (
     Preflights,
     UpstreamArtifact,
 )
-from loopscope.specs.spec_json import SamplingJson
+from loopscope.specs.spec_json import SamplingJson, SteeredPositionsJson
 
 Side = Literal["coarse", "fine"]
 """One of the two resolutions: under its name a payload refers to its decomposition."""
@@ -29,9 +29,11 @@ class Opening(TypedDict):
 
 
 class DeclaredSteering(TypedDict):
-    """The fields that are taken over from the spec as they stand. ``method`` add is left out.
+    """The fields that are taken over from the spec as they stand.
 
-    ``chat`` is that of the capture's prompts.
+    ``method`` add and ``positions`` all are left out.
+
+    ``chat`` is that of the capture's prompts; with it the system prompt is a system message.
     """
 
     arms: list[str]
@@ -45,8 +47,10 @@ class DeclaredSteering(TypedDict):
     maxArmCosine: float
     systemPrompt: NotRequired[str]
     systemPromptSeparator: NotRequired[str]
+    systemPromptAs: NotRequired[Literal["systemMessage"]]
     placeboPrompt: NotRequired[str]
     method: NotRequired[Literal["clamp"]]
+    positions: NotRequired[SteeredPositionsJson]
     probeHook: NotRequired[str]
     chat: NotRequired[ChatWork]
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loopscope.specs.texts.dataset import DATASETS
 from loopscope.specs.texts.in_place import IN_PLACE
 from loopscope.specs.texts.plain_file import AS_LINES, PLAIN_FILE
 from loopscope.specs.texts.source import TextSource
 from loopscope.specs.texts.tables import TABLES
 from loopscope.specs.texts.templates import TEMPLATES
 
-TEXT_SOURCES: tuple[TextSource, ...] = (PLAIN_FILE, AS_LINES, *TABLES, TEMPLATES, IN_PLACE)
+_OF_FILES = (PLAIN_FILE, AS_LINES, *TABLES)
+TEXT_SOURCES: tuple[TextSource, ...] = (*_OF_FILES, *DATASETS, TEMPLATES, IN_PLACE)
 SOURCE_FIELDS = tuple(dict.fromkeys(source.field for source in TEXT_SOURCES))
 """The fields by which texts are given; each excludes the others."""
 NAMING_FIELDS = tuple(name for name in SOURCE_FIELDS if name != IN_PLACE.field)
 """Those that name what is read; the texts that were read are stored beside them."""
 OPTIONS = tuple(dict.fromkeys(option for source in TEXT_SOURCES for option in source.options))
 """The fields that say how it is read."""
-READING_FIELDS = (*NAMING_FIELDS, "format", *OPTIONS, "counted")
+WRITTEN_FIELDS = ("counted", "resolved")
+"""The fields that Loopscope writes when texts are read."""
+READING_FIELDS = (*NAMING_FIELDS, "format", *OPTIONS, *WRITTEN_FIELDS)
 """All that is beside texts which were read and says where they come from."""
 
 

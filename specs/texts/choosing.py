@@ -1,4 +1,4 @@
-"""Which of the texts that were read are taken: each once, and a sample of them."""
+"""The choice among texts that were read: each once, and a sample of them."""
 
 from __future__ import annotations
 

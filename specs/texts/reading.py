@@ -15,6 +15,9 @@ def is_value_or_values(asked: Any) -> bool:
     return bool(values) and all(isinstance(one, str | int | float | bool) for one in values)
 
 
+_NAMES = ("column", "revision", "dataFiles", "config", "split")
+
+
 def is_readable(data: dict[str, Any]) -> bool:
     """Whether what says how texts are read is of the right types; else its own checks say so."""
     templates, lists, where = (data.get(name) for name in ("templates", "lists", "where"))
@@ -22,7 +25,7 @@ def is_readable(data: dict[str, Any]) -> bool:
     sample = data.get("sample")
     return (
         isinstance(lists, dict | None)
-        and isinstance(data.get("column"), str | None)
+        and all(isinstance(data.get(name), str | None) for name in _NAMES)
         and (where is None or (isinstance(where, dict) and bool(where)
              and all(map(is_value_or_values, where.values()))))
         and all(found is None or _is_list_of_texts(found) for found in words)
@@ -51,6 +54,8 @@ def with_texts(data: dict[str, Any], source: TextSource, files: TextFiles) -> di
         seed = int(sample.get("seed", 0))
         taken = sampled(taken, int(sample["size"]), seed, normalised)
     given = {**data, "texts": taken.texts}
+    if found.resolved is not None:
+        given["resolved"] = found.resolved
     if found.read is not None or sample is not None:
         given["counted"] = {
             "read": matching if found.read is None else found.read,

@@ -1,4 +1,4 @@
-"""When two texts count as the same, and what of a text can be seen."""
+"""Sameness of texts, and the visible part of one."""
 
 from __future__ import annotations
 

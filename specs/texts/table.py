@@ -37,9 +37,17 @@ def table_source(format_: str, reader: Reader) -> TextSource:
 
 
 def rows_of(
-    given: Mapping[str, Any], name: str, columns_of: Callable[[Sequence[str]], Columns]
+    given: Mapping[str, Any],
+    name: str,
+    columns_of: Callable[[Sequence[str]], Columns],
+    place_of: Callable[[int], tuple[str, int]] | None = None,
 ) -> ReadTexts:
-    """Return the texts of the rows that a set of texts asks for, with the labels of its groups."""
+    """Return the texts of the rows that a set of texts asks for, with the labels of its groups.
+
+    ``place_of`` says in which file, and there in which row, a row stands: ``name`` has them all
+    where it is left out.
+    """
+    place = place_of or (lambda row: (name, row))
     column = given.get("column")
     if not isinstance(column, str):
         raise ValueError(f"column is needed: the one of {name} that holds the texts")
@@ -50,8 +58,8 @@ def rows_of(
     columns = columns_of(list(dict.fromkeys([column, *where, *labels])))
     rows = len(columns[column])
     chosen = _matching(columns, where, rows, name)
-    texts = [_text(columns[column][row], name, row, column) for row in chosen]
-    found = {one: [_label(columns[one][row], name, row, one) for row in chosen] for one in labels}
+    texts = [_text(columns[column][row], *place(row), column) for row in chosen]
+    found = {one: [_label(columns[one][row], *place(row), one) for row in chosen] for one in labels}
     return ReadTexts(texts, found, rows)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from loopscope.specs.texts.plain_file import decoded
 from loopscope.specs.texts.table import (
     Columns,
+    Reader,
     check_rows,
     refuse_row,
     table_source,
@@ -169,8 +170,11 @@ def _values(values: pyarrow.Array, file: str, name: str) -> list[object]:
         raise ValueError(f"{file}, column {name} cannot be read: {error}") from None
 
 
-CSV = table_source("csv", separated)
-TSV = table_source("tsv", partial(separated, delimiter="\t"))
-JSON_LINES = table_source("jsonl", json_lines)
-PARQUET = table_source("parquet", parquet)
-TABLES = (CSV, TSV, JSON_LINES, PARQUET)
+READERS: dict[str, Reader] = {
+    "csv": separated,
+    "tsv": partial(separated, delimiter="\t"),
+    "jsonl": json_lines,
+    "parquet": parquet,
+}
+"""By the value of ``format``."""
+TABLES = tuple(table_source(format_, reader) for format_, reader in READERS.items())

@@ -22,7 +22,8 @@ STORE_FIELDS = (
     "managedFields",
 )
 """Fields of ``metadata`` that the store writes. In a file they are ignored."""
-_STORE_ANNOTATIONS = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
+STORE_ANNOTATIONS = (SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION)
+"""Annotations that the store writes. In a file they are ignored."""
 _LIST_KINDS = ("List", *(f"{kind}List" for kind in SPEC_BY_KIND))
 _LIST_FIELDS = ("apiVersion", "kind", "metadata", "items")
 
@@ -38,7 +39,7 @@ def as_written(metadata: JsonObject) -> JsonObject:
     kept = {name: value for name, value in metadata.items() if name not in STORE_FIELDS}
     notes = kept.get("annotations")
     if isinstance(notes, dict):
-        kept["annotations"] = {k: v for k, v in notes.items() if k not in _STORE_ANNOTATIONS}
+        kept["annotations"] = {k: v for k, v in notes.items() if k not in STORE_ANNOTATIONS}
     return kept
 
 

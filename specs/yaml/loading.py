@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, cast
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from loopscope.specs import sweep
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.fields import FileReader, Spec
-from loopscope.specs.files import RootedFiles, read_at_most, read_stream
+from loopscope.specs.files import DatasetReader, RootedFiles, read_at_most, read_stream
 from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import API_VERSION
@@ -26,7 +26,7 @@ from loopscope.specs.yaml.errors import decoding_problem
 from loopscope.specs.yaml.exported import as_written, is_exported, objects_in
 from loopscope.specs.yaml.messages import message_of, short
 from loopscope.specs.yaml.nodes import Document, Place, read_documents
-from loopscope.specs.yaml.spec_sources import STANDARD_INPUT, SpecSource, files_of
+from loopscope.specs.yaml.spec_sources import REQUEST, STANDARD_INPUT, SpecSource, files_of
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 _ENVELOPE = ("apiVersion", "kind", "metadata", "spec")
@@ -62,33 +62,37 @@ class LoadedObject:
 
     @property
     def source(self) -> Path | None:
-        """The absolute path of the file that it stands in; None for standard input.
+        """The absolute path of the file that it stands in; None for what came in no file.
 
         Links stay links: where one leads may change, as a deployment swaps it.
         """
         file = Path(self.document.file)
-        return None if file == STANDARD_INPUT else file.absolute()
+        return None if file in (STANDARD_INPUT, REQUEST) else file.absolute()
 
     def problem(self, field: str, message: str) -> Problem:
         """Point at ``field`` (dotted YAML path) of this object's file."""
         return self.document.problem(tuple(field.split(".")), message)
 
 
-def load_path(path: Path, root: Path) -> list[LoadedObject]:
+def load_path(path: Path, root: Path, datasets: DatasetReader | None = None) -> list[LoadedObject]:
     """Load a file, or every ``*.yaml`` and ``*.yml`` below a folder, in name order.
 
     Raises InvalidSpec with every problem of every file; then nothing of it may be used.
     """
-    return load_all([SpecSource(path, root)])
+    return load_all([SpecSource(path, root)], datasets=datasets)
 
 
-def load_all(sources: Sequence[SpecSource], namespace: str | None = None) -> list[LoadedObject]:
-    """Load every file that the paths stand for, each once; ``namespace`` as for ``load_file``.
+def load_all(
+    sources: Sequence[SpecSource],
+    namespace: str | None = None,
+    datasets: DatasetReader | None = None,
+) -> list[LoadedObject]:
+    """Load every file that the paths stand for, each once; the rest as for ``load_file``.
 
     Raises InvalidSpec with every problem of every file; then nothing of it may be used.
     """
     roots = files_of(sources)
-    loaded, problems = load_files(roots, namespace)
+    loaded, problems = load_files(roots, namespace, datasets)
     if not problems and not loaded:
         paths = ", ".join(str(source.path) for source in sources)
         problems.append(nothing_found(paths, list(roots)))
@@ -104,25 +108,33 @@ def nothing_found(path: str, files: Sequence[Path]) -> Problem:
 
 
 def load_files(
-    roots: Mapping[Path, Path], namespace: str | None = None
+    roots: Mapping[Path, Path],
+    namespace: str | None = None,
+    datasets: DatasetReader | None = None,
 ) -> tuple[list[LoadedObject], list[Problem]]:
     """Load YAML files, each with its root; return what they hold, and every problem found."""
     loaded: list[LoadedObject] = []
     problems: list[Problem] = []
     for file, root in roots.items():
         try:
-            loaded.extend(load_file(file, root, namespace))
+            loaded.extend(load_file(file, root, namespace, datasets))
         except InvalidSpec as invalid:
             problems.extend(invalid.problems)
     problems.extend(_named_twice(loaded))
     return loaded, problems
 
 
-def load_file(file: Path, root: Path, namespace: str | None = None) -> list[LoadedObject]:
+def load_file(
+    file: Path,
+    root: Path,
+    namespace: str | None = None,
+    datasets: DatasetReader | None = None,
+) -> list[LoadedObject]:
     """Load the documents of one YAML file; files that it names must lie under ``root``.
 
     Paths in standard input are relative to the current folder. ``namespace`` is that of objects
-    which name none; those which name another are refused.
+    which name none; those which name another are refused. Without ``datasets`` no data set of the
+    hub can be named.
     """
     content, name, folder = b"", str(file), file.parent
     try:
@@ -140,16 +152,26 @@ def load_file(file: Path, root: Path, namespace: str | None = None) -> list[Load
         raise InvalidSpec([Problem(name, 0, 0, "", f"{error}; split it")]) from None
     except OSError as error:
         raise InvalidSpec([Problem(name, 0, 0, "", error.strerror or str(error))]) from None
-    return load_text(text, name, RootedFiles(folder, root), namespace)
+    return load_text(text, name, RootedFiles(folder, root, datasets), namespace)
 
 
 def load_text(
     text: str, file: str, files: FileReader, namespace: str | None = None
 ) -> list[LoadedObject]:
     """Load the documents of a YAML text; raise InvalidSpec with all of its problems."""
+    return load_documents(
+        (one for document in read_documents(text, file) for one in objects_in(document)),
+        files,
+        namespace,
+    )
+
+
+def load_documents(
+    documents: Iterable[Document], files: FileReader, namespace: str | None = None
+) -> list[LoadedObject]:
+    """Load objects that were read; raise InvalidSpec with all of their problems."""
     loaded: list[LoadedObject] = []
     problems: list[Problem] = []
-    documents = (one for document in read_documents(text, file) for one in objects_in(document))
     for document in documents:
         found = list(_envelope_problems(document))
         manifest = None if found else _validated(document, files, namespace, found)

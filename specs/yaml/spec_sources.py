@@ -11,6 +11,8 @@ from loopscope.specs.yaml.spec_files import spec_files
 
 STANDARD_INPUT = Path("/dev/stdin")
 """What ``-f -`` stands for."""
+REQUEST = Path("a request")
+"""What stands for the file of an object that came through the API."""
 
 
 class SpecSource(NamedTuple):

@@ -12,6 +12,7 @@ from loopscope.specs.fields import FileReader, Texts
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.spec_json import MatrixJson
 from loopscope.specs.sweep import CELLS_MAX, Cell, Location
+from loopscope.specs.texts.source import DatasetAsked, FoundDataset
 
 NAME_CHARACTERS_MAX = 52
 INVALID_CELLS_MAX = 16
@@ -35,12 +36,19 @@ class RememberedFiles:
 
     files: FileReader
     _contents: dict[str, bytes] = field(default_factory=dict)
+    _datasets: dict[DatasetAsked, FoundDataset] = field(default_factory=dict)
 
     def content(self, file: str) -> bytes:
         """Return the bytes of a text file."""
         if file not in self._contents:
             self._contents[file] = self.files.content(file)
         return self._contents[file]
+
+    def dataset(self, asked: DatasetAsked) -> FoundDataset:
+        """Return files of a hub data set."""
+        if asked not in self._datasets:
+            self._datasets[asked] = self.files.dataset(asked)
+        return self._datasets[asked]
 
     def locate(self, path: str) -> str:
         """Return the absolute path of a file or folder."""

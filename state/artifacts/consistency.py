@@ -190,7 +190,7 @@ def _look_for_missing(rows: _Rows, found: set[tuple[str, str]], seen: Comparison
         if (record.stage, record.digest) not in found:
             subject = f"{record.stage}/{record.digest[:12]}"
             repair = partial(_forget, record.digest)
-            what = "the database knows it, and there is no folder"
+            what = "the database knows it, and it is not there"
             seen.findings.append(Finding("ArtifactMissing", subject, what, repair=repair))
     for item in rows.objects:
         artifact = item.status.artifact

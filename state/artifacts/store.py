@@ -31,6 +31,16 @@ class Differs(Corrupt):
     """A stored artifact is not the one that was recorded; it may be whole by itself."""
 
 
+class Unreachable(OSError):
+    """A store that is not on this machine gives no answer: nothing was learned of any artifact."""
+
+
+def unusable(error: Corrupt | OSError) -> str:
+    """Return why an artifact cannot be used, beginning with a reason."""
+    reason = "ArtifactsUnreachable" if isinstance(error, Unreachable) else "ArtifactDamaged"
+    return f"{reason}: {error}"
+
+
 NOT_DAMAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
 """Errors that concern this process, not the file that it could not read."""
 
@@ -100,6 +110,11 @@ class ArtifactStore(Protocol):
     def disk(self) -> Path:
         """A folder on the disk where payloads and shards are made: where space can run out."""
 
+    @property
+    def place(self) -> str:
+        """Where artifacts are kept, for messages."""
+        return str(self.disk)
+
     # -- put once ----------------------------------------------------------------------------
 
     def staging_folder(self, digest: str, token: int) -> Path:
@@ -157,6 +172,10 @@ class ArtifactStore(Protocol):
         ``check_presence`` finds what is wrong if this is False.
         """
 
+    def fallen(self, records: Collection[ArtifactRecord]) -> set[str]:
+        """Return the digests of the artifacts that do not stand. Raises OSError."""
+        return {record.digest for record in records if not self.stands(record)}
+
     def signature(self, record: ArtifactRecord) -> Signature:
         """Return what differs once an artifact or a file of it is another one."""
 
@@ -192,6 +211,10 @@ class ArtifactStore(Protocol):
 
     def fetch_file(self, record: ArtifactRecord, name: str) -> Path:
         """Return the local path of one verified file of an artifact. Raises Corrupt and OSError."""
+
+    def let_go(self) -> None:
+        """Take in that this process is done with the folders that it fetched until now."""
+        return  # a store whose folders stay has nothing to do
 
     # -- shards of unfinished jobs -------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, String, bindparam, cast, delete, exists, func, select
@@ -81,6 +81,30 @@ def get(connection: Connection, key: Key, uid: str) -> AppliedRecord | None:
     )
     row = connection.execute(query).first()
     return _record(row) if row else None
+
+
+def of_uids(connection: Connection, uids: Sequence[str]) -> dict[str, AppliedRecord]:
+    """Return what the last applies asked for of the objects with these uids, by uid."""
+    found: dict[str, AppliedRecord] = {}
+    for start in range(0, len(uids), _ROWS_PER_STATEMENT):
+        some = uids[start : start + _ROWS_PER_STATEMENT]
+        query = select(tables.applied).where(tables.applied.c.uid.in_(some))
+        found |= {row.uid: _record(row) for row in connection.execute(query)}
+    return found
+
+
+def between(connection: Connection, first: Key, last: Key) -> dict[str, AppliedRecord]:
+    """Return the same of all objects of a kind from one to another in key order, by uid.
+
+    Where these are in two namespaces, of all objects in both and between: a few more.
+    """
+    a = tables.applied.c
+    query = select(tables.applied).where(a.kind == first.kind)
+    if first.namespace == last.namespace:
+        query = query.where(a.namespace == first.namespace, a.name.between(first.name, last.name))
+    else:
+        query = query.where(a.namespace.between(first.namespace, last.namespace))
+    return {row.uid: _record(row) for row in connection.execute(query)}
 
 
 def of_manager(connection: Connection, manager: str) -> list[Key]:

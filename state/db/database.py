@@ -9,10 +9,11 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from loopscope.state import failpoints
+from loopscope.state.db import tables
 from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.failures import TerminalFailure
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -78,8 +79,12 @@ class Database:
                     f"{HEAD_REVISION}; upgrade",
                 )
             if current is not None:
+                self.dialect.may_pause(connection)  # a large one is copied for minutes
                 self.dialect.back_up(f"before-{HEAD_REVISION}-from-{current}")
-            _upgrade(connection)
+            if current is None and not self.dialect.begins_with_the_first_schema:
+                make_tables(connection)
+            else:
+                _upgrade(connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -114,6 +119,15 @@ def schema_revision(connection: Connection) -> str | None:
         return None
     row = connection.execute(text("select version_num from alembic_version")).first()
     return str(row[0]) if row else None
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the tables of this version where there are none, and note the version."""
+    tables.metadata.create_all(connection)
+    connection.execute(tables.counters.insert(), [{"name": n, "value": 0} for n in tables.COUNTED])
+    version = "create table alembic_version (version_num varchar(32) not null primary key)"
+    connection.execute(text(version))
+    connection.execute(text("insert into alembic_version values (:it)"), {"it": HEAD_REVISION})
 
 
 def _upgrade(connection: Connection) -> None:

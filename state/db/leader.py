@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Connection, delete, select
 
 from loopscope.state.db import tables
-from loopscope.state.db.dialect.statements import upsert
+from loopscope.state.db.dialect.statements import lease_holder, upsert
 from loopscope.state.processes import process_exists
 from loopscope.state.records import LeaderRecord, WorkerRecord
 
@@ -32,9 +32,12 @@ def get(connection: Connection) -> LeaderRecord | None:
 
 
 def living(connection: Connection) -> LeaderRecord | None:
-    """Return the leader, if its process lives."""
+    """Return the leader, if its process lives, or its lease where it may be on another machine."""
     found = get(connection)
-    return found if found is not None and process_exists(found.process) else None
+    if found is None:
+        return None
+    lives = lease_holder(connection) == found.process or process_exists(found.process)
+    return found if lives else None
 
 
 def note_worker(

@@ -23,7 +23,7 @@ from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import PROTECT_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state import failpoints
-from loopscope.state.db import applied, tables
+from loopscope.state.db import applied, revisions, tables
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import ChangeRecord, ObjectRecord
 
@@ -73,7 +73,7 @@ _RAISE = (
 def get(connection: Connection, key: Key) -> ObjectRecord | None:
     """Return one object, or None."""
     row = connection.execute(_BY_KEY, key._asdict()).first()
-    return _record(row) if row else None
+    return record_of(row) if row else None
 
 
 def listed(
@@ -85,7 +85,7 @@ def listed(
         query = query.where(tables.objects.c.kind == kind)
     if namespace is not None:
         query = query.where(tables.objects.c.namespace == namespace)
-    return [_record(row) for row in connection.execute(query)]
+    return [record_of(row) for row in connection.execute(query)]
 
 
 def get_all(connection: Connection, wanted: Collection[Key]) -> list[ObjectRecord]:
@@ -113,7 +113,7 @@ def all_keys(connection: Connection) -> list[Key]:
 
 def owned_by(connection: Connection, uid: str) -> list[ObjectRecord]:
     """Return the objects that name ``uid`` as their owner."""
-    return [_record(row) for row in connection.execute(_BY_OWNER, {"uid": uid})]
+    return [record_of(row) for row in connection.execute(_BY_OWNER, {"uid": uid})]
 
 
 def wanting(connection: Connection, digest: str) -> list[Key]:
@@ -148,6 +148,8 @@ def apply(
     same_spec = canonical_json(old.spec) == canonical_json(spec)
     if same_spec and (old.labels, old.annotations) == (fields["labels"], fields["annotations"]):
         return "unchanged"
+    if not same_spec:
+        revisions.keep(connection, old, now=now)
     connection.execute(
         update(tables.objects)
         .where(_is(key))
@@ -164,10 +166,10 @@ def apply(
 def owned_by_another(old: ObjectRecord, owner: ObjectRecord | None) -> TerminalFailure:
     """Return the refusal to apply an object that belongs to another owner."""
     belongs = str(old.owner) if old.owner else "no one"
-    wants = str(owner.key) if owner else "no one"
+    other = f", not to {owner.key}" if owner else ""
     return TerminalFailure(
         "OwnedByAnother",
-        f"{old.key} belongs to {belongs}, not to {wants}; edit the owner, or choose another name",
+        f"{old.key} belongs to {belongs}{other}; edit the owner, or choose another name",
     )
 
 
@@ -248,13 +250,19 @@ def remove(connection: Connection, key: Key, *, now: float) -> list[Key]:
     record = get(connection, key)
     if record is None:
         raise KeyError(str(key))
+    doomed = refuse_protected(connection, record)
+    return [one.key for one in doomed if _remove_one(connection, one, now)]
+
+
+def refuse_protected(connection: Connection, record: ObjectRecord) -> list[ObjectRecord]:
+    """Return what would go with an object, itself first; raises Protected if one is protected."""
     doomed = _with_what_it_owns(connection, record)
     for one in doomed:
         if one.annotations.get(PROTECT_ANNOTATION) == "true":
             raise Protected(
                 "Protected", f'{one.key} carries {PROTECT_ANNOTATION}: "true"; remove it first'
             )
-    return [one.key for one in doomed if _remove_one(connection, one, now)]
+    return doomed
 
 
 def _with_what_it_owns(connection: Connection, record: ObjectRecord) -> list[ObjectRecord]:
@@ -269,6 +277,7 @@ def _remove_one(connection: Connection, record: ObjectRecord, now: float) -> boo
         failpoints.reach("object-delete")
         connection.execute(delete(tables.objects).where(_is(record.key)))
         applied.forget(connection, record.key)
+        revisions.forget(connection, record.uid)
         _log(connection, "DELETED", record.key)
         return True
     if record.deletion_timestamp is None:
@@ -287,7 +296,17 @@ def resource_version(connection: Connection) -> int:
 
 
 def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
-    """Return every change after ``version``, oldest first.
+    """Return every change after ``version``, oldest first. Raises Gone as ``refuse_gone`` does."""
+    if version == refuse_gone(connection, version):
+        return []
+    return [
+        ChangeRecord(row.resource_version, row.type, Key(row.kind, row.namespace, row.name))
+        for row in connection.execute(_CHANGES_AFTER, {"version": version})
+    ]
+
+
+def refuse_gone(connection: Connection, version: int) -> int:
+    """Return the newest version, if every change between both is known.
 
     Raises Gone when the log does not reach back that far, or not up to there: then an older
     database was put in this one's place.
@@ -298,12 +317,7 @@ def changes_since(connection: Connection, version: int) -> list[ChangeRecord]:
         raise Gone(f"version {version} was never reached; the newest is {newest}")
     if version < newest and (oldest is None or version < oldest - 1):
         raise Gone(f"changes before {oldest} are no longer kept")
-    if version == newest:
-        return []
-    return [
-        ChangeRecord(row.resource_version, row.type, Key(row.kind, row.namespace, row.name))
-        for row in connection.execute(_CHANGES_AFTER, {"version": version})
-    ]
+    return newest
 
 
 def raise_counter(connection: Connection, name: str) -> int:
@@ -361,7 +375,8 @@ def _is(key: Key) -> ColumnElement[bool]:
     return and_(o.kind == key.kind, o.namespace == key.namespace, o.name == key.name)
 
 
-def _record(row: Row[Any]) -> ObjectRecord:
+def record_of(row: Row[Any]) -> ObjectRecord:
+    """Return a row of the table as a record."""
     return ObjectRecord(
         key=Key(row.kind, row.namespace, row.name),
         uid=row.uid,

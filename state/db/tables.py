@@ -10,30 +10,29 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    String,
     Table,
-    UniqueConstraint,
 )
 
-from loopscope.state.db.dialect.statements import only_where
+from loopscope.state.db.dialect.statements import LONG, Text, only_where, unique_together
 
 metadata = MetaData()
 
 counters = Table(
     "counters",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("value", Integer, nullable=False),
 )
-"""``resource_version`` and ``fencing_token``: database-wide, only ever raised."""
+"""Database-wide, only ever raised."""
+COUNTED = ("fencing_token", "resource_version")
 
 objects = Table(
     "objects",
     metadata,
-    Column("kind", String, primary_key=True),
-    Column("namespace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("uid", String, nullable=False, unique=True),
+    Column("kind", Text, primary_key=True),
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
     Column("generation", Integer, nullable=False),
     Column("resource_version", Integer, nullable=False),
     Column("spec", JSON, nullable=False),
@@ -41,10 +40,10 @@ objects = Table(
     Column("labels", JSON, nullable=False),
     Column("annotations", JSON, nullable=False),
     Column("finalizers", JSON, nullable=False),
-    Column("owner_kind", String),
-    Column("owner_name", String),
-    Column("owner_uid", String),
-    Column("wanted_digest", String),
+    Column("owner_kind", Text),
+    Column("owner_name", Text),
+    Column("owner_uid", Text),
+    Column("wanted_digest", Text),
     Column("creation_timestamp", Float, nullable=False),
     Column("deletion_timestamp", Float),
 )
@@ -54,11 +53,11 @@ Index("objects_by_wanted_digest", objects.c.wanted_digest)
 applied = Table(
     "applied",
     metadata,
-    Column("kind", String, primary_key=True),
-    Column("namespace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("uid", String, nullable=False),
-    Column("manager", String, nullable=False),
+    Column("kind", Text, primary_key=True),
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("uid", Text, nullable=False),
+    Column("manager", Text, nullable=False),
     Column("fields", JSON, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("annotations", JSON, nullable=False),
@@ -66,21 +65,33 @@ applied = Table(
 """Who applies an object, and what the last apply asked for: the base of the three-way merge."""
 Index("applied_by_manager", applied.c.manager)
 
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("spec", JSON, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("replaced_at", Float, nullable=False),
+)
+"""Earlier specs of objects without an owner."""
+Index("revisions_by_time", revisions.c.replaced_at)
+
 sources = Table(
     "sources",
     metadata,
-    Column("path", String, primary_key=True),
-    Column("fingerprint", String, nullable=False),
-    Column("named", String, nullable=False),
-    Column("objects", String, nullable=False),
+    Column("path", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("named", Text, nullable=False),
+    Column("objects", Text, nullable=False),
 )
 """Files as they were when they were last applied; lost, they are only read again."""
 
 marks = Table(
     "marks",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("value", String, nullable=False),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 """``reconciled_by``: the code under which everything was last seen to be as it should be."""
 
@@ -88,38 +99,38 @@ changes = Table(
     "changes",
     metadata,
     Column("resource_version", Integer, primary_key=True),
-    Column("type", String, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("namespace", String, nullable=False),
-    Column("name", String, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("name", Text, nullable=False),
 )
 
 events = Table(
     "events",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("namespace", String, nullable=False),
-    Column("name", String, nullable=False),
-    Column("type", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("message", String, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False, info=LONG),
     Column("count", Integer, nullable=False),
     Column("first_seen_at", Float, nullable=False),
     Column("last_seen_at", Float, nullable=False),
-    UniqueConstraint("kind", "namespace", "name", "reason", "message", name="events_once"),
+    unique_together("events_once", "kind", "namespace", "name", "reason", "message"),
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("stage", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("state", String, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("namespace", String, nullable=False),
-    Column("name", String, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("name", Text, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("losses", Integer, nullable=False, server_default="0"),
@@ -128,15 +139,15 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("token", Integer, nullable=False, server_default="0"),
-    Column("worker", String),
+    Column("worker", Text),
     Column("lease_expires_at", Float),
-    Column("reason", String),
-    Column("message", String),
+    Column("reason", Text),
+    Column("message", Text),
     Column("code_revision", Integer),
-    Column("model", String),
-    Column("passes", String),
+    Column("model", Text),
+    Column("passes", Text),
     Column("inputs", JSON),
-    Column("way", String),
+    Column("way", Text),
     Column("payload", JSON, nullable=False),
     CheckConstraint(
         "state in ('pending','running','succeeded','failed','cancelled')", name="jobs_state"
@@ -167,10 +178,10 @@ progress = Table(
     "progress",
     metadata,
     Column("job_id", Integer, primary_key=True),
-    Column("phase", String, nullable=False),
+    Column("phase", Text, nullable=False),
     Column("done", Integer, nullable=False),
     Column("total", Integer, nullable=False),
-    Column("unit", String, nullable=False),
+    Column("unit", Text, nullable=False),
     Column("phase_started_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     Column("tokens", Integer),
@@ -179,9 +190,9 @@ progress = Table(
 artifacts = Table(
     "artifacts",
     metadata,
-    Column("digest", String, primary_key=True),
-    Column("stage", String, nullable=False),
-    Column("content_digest", String, nullable=False),
+    Column("digest", Text, primary_key=True),
+    Column("stage", Text, nullable=False),
+    Column("content_digest", Text, nullable=False),
     Column("files", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -190,12 +201,12 @@ artifacts = Table(
 inputs = Table(
     "inputs",
     metadata,
-    Column("reference_digest", String, primary_key=True),
-    Column("kind", String, nullable=False),
+    Column("reference_digest", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
     Column("reference", JSON, nullable=False),
     Column("facts", JSON),
-    Column("reason", String),
-    Column("message", String),
+    Column("reason", Text),
+    Column("message", Text),
     Column("terminal", Integer, nullable=False),
     Column("observed_at", Float, nullable=False),
 )
@@ -203,7 +214,7 @@ inputs = Table(
 pauses = Table(
     "pauses",
     metadata,
-    Column("scope", String, primary_key=True),
+    Column("scope", Text, primary_key=True),
     Column("created_at", Float, nullable=False),
 )
 """What is paused: ``all``, ``stage/<stage>`` or ``<kind>/<namespace>/<name>``; lower-case kinds."""
@@ -211,8 +222,8 @@ pauses = Table(
 controllers = Table(
     "controllers",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("process", String, nullable=False),
+    Column("name", Text, primary_key=True),
+    Column("process", Text, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("settings", JSON, nullable=False),
 )
@@ -221,8 +232,8 @@ controllers = Table(
 workers = Table(
     "workers",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("device", String, nullable=False),
-    Column("model", String),
+    Column("name", Text, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("model", Text),
 )
 """Where each worker that was given a job computes, and the model that it holds since."""

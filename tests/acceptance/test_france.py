@@ -9,41 +9,32 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-import yaml
 
 from tests.acceptance.comparison import Comparison
+from tests.acceptance.shipped import bundle_of, cut, shipped
+from tests.tree import ROOT
 
 pytestmark = pytest.mark.acceptance
 
-REPOSITORY = Path(__file__).parents[2]
-FRANCE = REPOSITORY / "examples" / "france"
+FRANCE = ROOT / "examples" / "france"
 
 
 @pytest.fixture(scope="module")
 def spec() -> dict:
-    document = yaml.safe_load((FRANCE / "experiment.yaml").read_text())
-    for place in (document["spec"]["prompts"], document["spec"]["steering"]):
-        for source in place.values():
-            if isinstance(source, dict) and "file" in source:
-                source["file"] = str(FRANCE / source["file"])
-    for dictionary in document["spec"]["dictionaries"].values():
-        dictionary["path"] = str((FRANCE / dictionary["path"]).resolve())
+    document = shipped(FRANCE)
     steering = document["spec"]["steering"]
     document["spec"]["splits"] = {"test": 0}  # the other computation is over all prompts
     steering |= {"arms": ["none", "coarse", "fine", "multi", "random"], "randomDraws": 1}
     steering |= {"strengths": [0.1], "maxNewTokens": 8}
-    del steering["systemPrompt"]
-    for name, kept in (("prompts", 4), ("neutralText", 1)):
-        lines = Path(steering[name]["file"]).read_text().splitlines()[:kept]
-        steering[name] = {"texts": lines}
+    del steering["systemPrompt"]  # nothing here looks at it, nor at these
+    del document["spec"]["evidence"], document["spec"]["trace"]
+    cut(steering, prompts=4, neutralText=1)
     return document
 
 
@@ -59,20 +50,7 @@ def compare() -> Iterator[Comparison]:
 @pytest.fixture(scope="module")
 def bundle(spec: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The evidence bundle of a real run."""
-    folder = tmp_path_factory.mktemp("france")
-    (folder / "france.yaml").write_text(yaml.safe_dump(spec))
-    root = ("--root", str(REPOSITORY))
-    for words in (("run", "france.yaml", *root), ("export", "france", "bundle")):
-        done = subprocess.run(
-            [sys.executable, "-m", "loopscope", *words],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "bundle"
+    return bundle_of(spec, tmp_path_factory.mktemp("france"))
 
 
 @pytest.fixture(scope="module")

@@ -256,6 +256,27 @@ class DatabaseConformance(ABC):
             numbers = sorted(n for found in pool.map(write, range(4)) for n in found)
         assert numbers == list(range(1, 101))
 
+    # -- a copy and back -----------------------------------------------------------------------
+
+    def test_a_copy_is_one_moment_in_one_file_and_can_take_the_place(self, tmp_path: Path) -> None:
+        self.raise_version(self.database)
+        first = self.enqueue(self.database, "first")
+        copy = tmp_path / "copy"
+        writer = self.another()
+        with writer.write() as connection:
+            raise_counter(connection, "resource_version")
+            writer.dialect.may_pause(connection)
+            self.database.dialect.copy_to(copy)
+        assert self.version() == 2
+        for opened in (self.database, self.another()):
+            opened.close()
+        assert self.database.dialect.set_aside() is not None
+        self.database.dialect.restore_from(copy)
+        assert not copy.exists()
+        self.database = open_database(self.dialect(self.place))
+        assert self.version() == 1, "what was not committed yet is not in it"
+        assert self.enqueue(self.database, "second") > first, "numbers go on behind its rows"
+
     # -- the change marker -------------------------------------------------------------------
 
     def test_the_marker_moves_with_each_commit_whoever_committed(self) -> None:

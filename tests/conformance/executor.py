@@ -118,6 +118,11 @@ class ExecutorConformance(ABC):
         self.ended(worker, order.job)
         assert warm in self.executor.places()
 
+    def test_without_a_limit_time_is_never_up(self):
+        worker, job = self.started()
+        self.ended(worker, job)
+        assert not self.executor.time_is_up() and self.executor.places()
+
     # -- liveness -----------------------------------------------------------------------------
 
     def test_a_worker_is_alive_at_work_and_idle_also_for_those_who_look_from_outside(self):

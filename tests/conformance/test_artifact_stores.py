@@ -1,12 +1,16 @@
-"""Every artifact store passes the suite of its port: folders, and a toy to show that it is one."""
+"""Every artifact store passes the suite of its port: folders, a bucket, and a toy."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from obstore.store import MemoryStore
+
+from loopscope.state.artifacts.bucket.client import Bucket
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
 from tests.conformance.artifact_store import StoreConformance
+from tests.conformance.bucket import BucketConformance
 from tests.conformance.dictionary_store import DictionaryStore
 
 
@@ -38,3 +42,11 @@ class TestDictionaryStore(StoreConformance):
 
     def shard_place(self, digest: str, name: str) -> str:
         return f"work/{digest}/{name}"
+
+
+class TestBucketStore(BucketConformance):
+    """In memory; real servers are in ``tests/cluster``."""
+
+    def bucket(self) -> Bucket:
+        self.memory = getattr(self, "memory", None) or MemoryStore()
+        return Bucket(self.memory, self.memory, "memory", "a/prefix")

@@ -98,6 +98,6 @@ def _without_consequences() -> Iterator[None]:
 
     with (
         mock.patch("loopscope.controller.runtime.running_controller", refuse),
-        mock.patch("loopscope.commands.wait.time.sleep", refuse),
+        mock.patch("loopscope.commands.objects.wait.time.sleep", refuse),
     ):
         yield

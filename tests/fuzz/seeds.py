@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from loopscope.specs.pipeline import ALONE, PIPELINE
+
 HOOK = "blocks.1.hook_resid_post"
 D_IN, D_SAE = 6, 20
 MODEL = {"name": "tiny", "source": {"folder": "model"}}
@@ -21,7 +23,11 @@ STEERING = {
     "lexicon": {"texts": ["France", "Paris"]},
     "sampling": {"temperature": 0.8, "topK": 5},
 }
-SPECS: dict[str, dict[str, Any]] = {
+REFERENCES: dict[str, dict[str, Any]] = {
+    node.kind: {field: {"name": name} for field, name in node.upstream.items()}
+    for node in (*PIPELINE, *ALONE)
+}
+SPECS = REFERENCES | {
     "Experiment": {
         "model": MODEL,
         "hook": HOOK,
@@ -30,12 +36,21 @@ SPECS: dict[str, dict[str, Any]] = {
         "selection": {"minSelectivity": 0.5, "top": 3},
         "mapping": {"minCosine": 0.3},
         "gate": {"rule": "strict", "policy": "enforce"},
+        "evidence": {"topPrompts": 2},
         "steering": STEERING,
     },
     "Capture": {"model": MODEL, "hook": HOOK, "prompts": PROMPTS, "positions": "all"},
-    "Decomposition": {"captureRef": {"name": "c"}, "dictionary": {"path": "coarse"}},
-    "Mapping": {"coarseRef": {"name": "a"}, "fineRef": {"name": "b"}, "gate": {}},
-    "Steering": {"captureRef": {"name": "c"}, "mappingRef": {"name": "m"}, **STEERING},
+    "Decomposition": {**REFERENCES["Decomposition"], "dictionary": {"path": "coarse"}},
+    "Mapping": {**REFERENCES["Mapping"], "gate": {}},
+    "Evidence": {**REFERENCES["Evidence"], "topPrompts": 2},
+    "Steering": {**REFERENCES["Steering"], **STEERING},
+    "Trace": {**REFERENCES["Trace"], "openings": 2},
+    "Question": {
+        "captureRef": {"name": "c"},
+        "mappingRef": {"name": "m"},
+        "text": "Paris is",
+        "latents": {"coarse": [1, 2]},
+    },
 }
 
 

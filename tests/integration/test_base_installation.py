@@ -111,6 +111,14 @@ def test_the_base_shows_and_plans_what_other_machines_computed(base, computed, w
     assert done.stdout
 
 
+def test_the_base_exports_a_bundle_and_verifies_it(base, computed, tmp_path):
+    done = call(base, computed, "export", "tiny", str(tmp_path / "bundle"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = call(base, computed, "verify", str(tmp_path / "bundle"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not re-computed:" in done.stdout and "differ" not in done.stdout
+
+
 def test_the_base_reads_tables_and_fills_chat_templates(base, computed):
     spec = yaml.safe_load((computed / "specs" / "tiny.yaml").read_text())
     (computed / "texts" / "rows.jsonl").write_text('{"text": "the food in lyon"}\n')
@@ -123,7 +131,7 @@ def test_the_base_reads_tables_and_fills_chat_templates(base, computed):
         spec["spec"]["prompts"][condition] = table
     spec["spec"]["prompts"]["chat"] = {"template": "../texts/t.jinja", "system": "Be brief."}
     (computed / "specs" / "chat.yaml").write_text(yaml.safe_dump(spec))
-    words = ("apply", "-f", "specs/chat.yaml", "--root", ".", "--dry-run")
+    words = ("apply", "-f", "specs/chat.yaml", "--root", ".", "--dry-run", "--confirm")
     done = call(base, computed, *words)
     assert (done.returncode, done.stderr) == (0, "") and "experiment/tiny configured" in done.stdout
     (computed / "specs" / "chat.yaml").unlink()
@@ -138,7 +146,13 @@ def test_dictionaries_need_the_registry_of_saelens_and_their_protections_do_not(
 
 @pytest.mark.parametrize(
     "words",
-    [("run", "specs"), ("controller",), ("tokens", "-f", "specs")],
+    [
+        ("run", "specs"),
+        ("controller",),
+        ("tokens", "-f", "specs"),
+        ("fetch", "-f", "specs"),
+        ("export", "vector", "tiny", "--arm", "multi", "file"),
+    ],
     ids=lambda words: words[0],
 )
 def test_what_computes_is_refused_in_one_line_before_anything_is_stored(base, tmp_path, words):

@@ -34,6 +34,8 @@ def test_the_last_line_says_what_is_kept_and_how_to_go_on(tmp_path, sign, code):
     last = output.splitlines()[-1]
     assert "kept: " in last and " of 5 stages" in last
     assert not workers_of(place)
+    first = place.jobs()[0]
+    assert first["attempts"] == 0 and first["state"] in ("pending", "succeeded")
     words = ["get", "cap", "tiny", "-o", "jsonpath={.status.conditions[0].reason}"]
     reason, table = place.call(*words)[1].strip(), place.call("get", "exp")[1]
     queue = json.loads(place.call("queue", "-o", "json")[1])

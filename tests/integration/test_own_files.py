@@ -11,7 +11,7 @@ from tests.tiny_experiment import make_experiment
 from tests.tree import ROOMS
 
 pytestmark = pytest.mark.integration
-SECONDS_MAX = 180
+SECONDS_MAX = 600
 LOOKED_FOR = """
 import os, sys
 

@@ -1,20 +1,19 @@
 """The planted example, end to end: what was planted is found, and success is called success."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import loopscope
+from tests.command_line import succeeded
+from tests.tree import ROOT
 
 pytestmark = pytest.mark.integration
-REPOSITORY = Path(__file__).parents[2]
-PLANTED = REPOSITORY / "examples" / "planted"
+PLANTED = ROOT / "examples" / "planted"
 SECONDS_MAX = 900
 
 
@@ -23,16 +22,8 @@ def ran(tmp_path_factory):
     """The state folder of ``loopscope run examples/planted``, and what its report says."""
     folder = tmp_path_factory.mktemp("planted")
     report = folder / "report.html"
-    for words in (("run", str(PLANTED)), ("report", "planted", "-o", str(report))):
-        done = subprocess.run(
-            [sys.executable, "-m", "loopscope", "--state", str(folder / "state"), *words],
-            cwd=REPOSITORY,
-            env={**os.environ, "LOOPSCOPE_CACHE": str(folder / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_MAX,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    for words in (("run", PLANTED), ("report", "planted", "-o", report)):
+        succeeded("--state", folder / "state", *words, LOOPSCOPE_CACHE=str(folder / "cache"))
     return loopscope.open(folder / "state").experiments["planted"], report.read_text()
 
 

@@ -16,7 +16,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             f"numerics/latents/{name}.py"
             for name in ("features", "permutation", "same_cosine", "splits")
         ),
-        *(f"numerics/steering/{name}.py" for name in ("budget", "budget_error", "scores", "shift")),
+        *(f"numerics/steering/{name}.py" for name in ("budget", "scores", "shift")),
     ),
     "worker": tuple(
         f"worker/{name}.py"

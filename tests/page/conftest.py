@@ -41,7 +41,7 @@ def chromium() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def view(tmp_path_factory: pytest.TempPathFactory) -> ExperimentView:
-    return ExperimentView.load(*build(tmp_path_factory.mktemp("state")))
+    return ExperimentView.load(*build(tmp_path_factory.mktemp("state"), evidence=True, trace=True))
 
 
 @pytest.fixture(scope="session")

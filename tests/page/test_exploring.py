@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from loopscope.reports.page.html import render_report
-from loopscope.specs.artifacts.mapping import PAIRS
+from loopscope.specs.artifacts.evidence import FIRINGS
+from loopscope.specs.artifacts.mapping import GATE, GATE_DRAWS, PAIRS
 from loopscope.views.experiment import ExperimentView
+from loopscope.views.gate_sensitivity import gate_by_min_subfeatures
 from tests.unit.reports_payloads import HOSTILE
 
 
@@ -131,6 +133,63 @@ def test_kept_pairs_are_saved_whole_with_unrounded_numbers(opened, pairs, tmp_pa
     assert [float(row["cosine"]) for row in rows] == pytest.approx(pairs["cosine"].tolist())
 
 
+def test_a_heatmap_is_saved_with_all_its_cells(opened, pairs, tmp_path):
+    figure = opened.page.locator("#mapping figure", has=opened.page.locator("svg rect.heat")).first
+    with opened.page.expect_download() as waiting:
+        figure.locator("button", has_text="CSV").click()
+    path = tmp_path / "cells.csv"
+    waiting.value.save_as(path)
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    anchors, fine = {row["coarse"] for row in rows}, {row["fine"] for row in rows}
+    assert len(rows) == len(anchors) * len(fine) > len(pairs)
+    found = {(int(row["coarse"]), int(row["fine"])): float(row["value"]) for row in rows}
+    for row in pairs.itertuples():
+        if (row.coarse, row.fine) in found:
+            assert found[row.coarse, row.fine] == pytest.approx(row.cosine, abs=1e-5)
+
+
+def test_the_slider_of_the_gate_gives_what_python_gives_and_greys_another_steering(opened, view):
+    stage = view.stage("mapping")
+    ranges = gate_by_min_subfeatures(stage.document(GATE), stage.table(GATE_DRAWS))
+    declared = stage.document(GATE)["minSubfeatures"]
+    line = opened.page.locator("#gate .slider")
+    assert "(as declared): GO" in line.locator("output").inner_text()
+    for one in ranges:
+        line.locator("input").fill(str(one.low))
+        said = line.locator("output").inner_text()
+        own = " (as declared)" if one.low == declared else ""
+        assert said.startswith(f"{one.low}{own}: {one.verdict}")
+        moved = one.anchor != stage.document(GATE)["steered"]
+        assert ("needs another steering run" in said) == moved
+    assert {one.verdict for one in ranges} == {"GO", "NO-GO"}
+
+
+def test_tokens_are_coloured_by_their_activation_and_say_it(opened, view):
+    table = view.stage("evidence").table(FIRINGS)
+    latent = opened.page.locator("#latents details").first
+    row = latent.locator("tbody tr").first
+    strongest, weaker = row.locator(".f9"), row.locator("td.tokens span").first
+    own = table[
+        (table["side"] == "coarse") & (table["latent"] == int(latent.get_attribute("data-coarse")))
+    ]
+    assert float(strongest.get_attribute("title")) == pytest.approx(
+        own["activation"].max(), rel=5e-3
+    )
+    colour = "element => getComputedStyle(element).backgroundColor"
+    assert strongest.evaluate(colour) != weaker.evaluate(colour) != "rgba(0, 0, 0, 0)"
+    assert row.locator("td").nth(3).inner_text().startswith(strongest.inner_text().strip())
+
+
+def test_a_control_is_chosen_as_any_latent_is(opened):
+    control = opened.page.locator("#latents details").last.get_attribute("data-coarse")
+    opened.page.locator(".explore select").select_option(f"latent=coarse/{control}")
+    assert opened.count("#latents details:not([hidden])") == 1
+    assert (
+        opened.page.locator("#latents details:not([hidden]) summary").inner_text().startswith("C-")
+    )
+
+
 @pytest.mark.parametrize("kind", ["SVG", "PNG"])
 def test_a_picture_is_saved(opened, tmp_path, kind):
     with opened.page.expect_download() as waiting:
@@ -142,8 +201,8 @@ def test_a_picture_is_saved(opened, tmp_path, kind):
 
 
 def test_an_arm_that_is_unticked_has_no_samples_shown(opened):
-    opened.page.locator(".arms input").first.uncheck()
-    arm = opened.page.locator(".arms label").first.inner_text().strip()
+    opened.page.locator("#samples .arms input").first.uncheck()
+    arm = opened.page.locator("#samples .arms label").first.inner_text().strip()
     assert opened.count(f'#samples tr[data-arm="{arm}"]:not([hidden])') == 0
     assert opened.count("#samples tr[data-arm]:not([hidden])") > 0
 
@@ -178,3 +237,11 @@ def test_nothing_serious_stands_in_the_way_of_assistive_technology(opened):
         if one["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+def test_a_heading_that_one_jumps_to_is_not_behind_the_bar(opened):
+    opened.page.wait_for_selector(".explore")
+    opened.page.locator("nav a[href='#latents']").click()
+    bar = opened.page.locator(".explore").bounding_box()
+    heading = opened.page.locator("#latents-title").bounding_box()
+    assert heading["y"] >= bar["y"] + bar["height"]

@@ -7,11 +7,17 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from loopscope.controller import controller
 from loopscope.controller.controller import Controller
 from loopscope.controller.jobs import scheduling
 from loopscope.controller.jobs.leases import LeaseWatch
-from loopscope.controller.reconcile import commit, converged, snapshots, verification, work_queue
+from loopscope.controller.reconcile import (
+    commit,
+    converged,
+    reconciling,
+    snapshots,
+    verification,
+    work_queue,
+)
 from loopscope.controller.sources.folder_source import FolderSource
 from loopscope.reconcilers import decomposition, experiment, mapping, stage, steering
 from loopscope.specs.actions import Action
@@ -344,7 +350,7 @@ def plan_in_two_commits() -> list[Patch]:
         return real(connection, store, replace(snapshot, object=record), plan, now)
 
     real = commit.commit
-    return [(controller, "commit", in_two)]
+    return [(reconciling, "commit", in_two)]
 
 
 # -- wake-ups ------------------------------------------------------------------------------

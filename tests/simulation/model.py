@@ -235,6 +235,7 @@ class Model:
             "model": {"identity": self._identity_of(self.specs[capture_key]["model"]["name"])},
             "strengths": spec["strengths"],
             "openings": openings,
+            "minDifference": spec["minDifference"],
         }
         return self._run("steering", payload)
 

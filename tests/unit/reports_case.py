@@ -24,6 +24,7 @@ KINDS = {
     "mapping": "Mapping",
     "steering": "Steering",
 }
+OPTIONAL = {"evidence": "Evidence", "trace": "Trace"}
 
 
 def build(
@@ -33,6 +34,8 @@ def build(
     stages: tuple[str, ...] = tuple(KINDS),
     steering: bool = True,
     steering_rules: dict[str, Any] | None = None,
+    evidence: bool = False,
+    trace: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> tuple[StateFolder, Key]:
     """Return a state folder in which ``stages`` are Ready and the rest is under way.
@@ -43,15 +46,19 @@ def build(
     state = open_state(path / "state")
     key = Key("Experiment", "default", "france")
     spec = experiment_spec(sizes, steering, steering_rules or {}) | (changes or {})
+    if evidence:
+        spec["evidence"] = {"topPrompts": 4, "randomPrompts": 2}
+    if trace:
+        spec["trace"] = {"openings": 2}
     with state.database.write() as connection:
         objects.apply(connection, key, spec, now=NOW, annotations={"note": HOSTILE})
     payloads = Payloads(sizes, spec)
     references: dict[str, dict[str, str]] = {}
-    for stage in KINDS:
-        if stage == "steering" and not steering:
+    for stage in KINDS | OPTIONAL:
+        if (stage == "steering" and not steering) or (stage in OPTIONAL and stage not in spec):
             continue
         artifact = None
-        if stage in stages:
+        if stage in (*stages, *OPTIONAL):
             artifact = publish(state, stage, payloads)
             references[stage] = {
                 "digest": artifact.digest,
@@ -131,7 +138,9 @@ def inputs_of(stage: str, references: dict[str, dict[str, str]]) -> dict[str, An
         "coarse": ("capture",),
         "fine": ("capture",),
         "mapping": ("capture", "coarse", "fine"),
+        "evidence": ("capture", "coarse", "fine", "mapping"),
         "steering": ("capture", "mapping"),
+        "trace": ("capture", "coarse", "fine", "mapping", "steering"),
     }[stage]
     inputs: dict[str, Any] = {name: references[name] for name in wanted if name in references}
     if stage in ("coarse", "fine"):
@@ -147,7 +156,7 @@ def set_stage(
     inputs: dict[str, Any],
     payloads: Payloads,
 ) -> None:
-    key = Key(KINDS[stage], "default", f"{owner_key.name}-{stage}")
+    key = Key((KINDS | OPTIONAL)[stage], "default", f"{owner_key.name}-{stage}")
     with state.database.write() as connection:
         owner = objects.get(connection, owner_key)
         assert owner is not None
@@ -175,6 +184,10 @@ def stage_spec(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
         return {"dictionary": spec["dictionaries"][stage], "selection": spec["selection"]}
     if stage == "mapping":
         return {**spec["mapping"], "gate": spec["gate"]}
+    if stage == "evidence":
+        return {**spec["evidence"], "selection": spec["selection"]}
+    if stage == "trace":
+        return dict(spec["trace"])
     return {**spec["steering"], "gatePolicy": spec["gate"]["policy"]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,25 @@ from safetensors.numpy import save_file
 from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.capture import CAPTURED_PROMPTS
 from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS
-from loopscope.specs.artifacts.mapping import COARSE_SUMMARY, COSINE_HISTOGRAM, GATE_DRAWS, PAIRS
+from loopscope.specs.artifacts.evidence import (
+    COSINES,
+    FIRINGS,
+    LENS,
+    NEAREST,
+    SHOWN_LATENTS,
+    SHOWN_PROMPTS,
+    TOKENS,
+)
+from loopscope.specs.artifacts.mapping import (
+    COARSE_SUMMARY,
+    COSINE_HISTOGRAM,
+    GATE_DRAWS,
+    GATE_SETTINGS,
+    PAIRS,
+)
 from loopscope.specs.artifacts.steering import ARMS, DISTRIBUTION_SHIFT, SAMPLES, SCORES
 from loopscope.specs.rules import Selection
+from loopscope.specs.shown_latents import LATENTS_MAX, ShownLatent, drawn_order, shown_latents
 from loopscope.worker.stages.tables import ARROW_TYPES, write_table
 from tests.unit.reports_numbers import correlation, disturbance, features, reading
 
@@ -147,7 +164,7 @@ class Payloads:
         return noise.astype(np.float32)
 
     def write(self, stage: str, out: Path) -> dict[str, Any]:
-        name = stage if stage in ("capture", "mapping", "steering") else "decomposition"
+        name = "decomposition" if stage in ("coarse", "fine") else stage
         return getattr(self, f"_{name}")(stage, out)
 
     def _capture(self, _: str, out: Path) -> dict[str, Any]:
@@ -241,6 +258,7 @@ class Payloads:
             },
             **CALIBRATION,
             "selection": SELECTION_POWER,
+            "steered": self.candidates[0],
             "confirmed": None,
             "confirmation": "not confirmed: no test split",
             "readings": dict.fromkeys(READINGS, 4),
@@ -252,14 +270,15 @@ class Payloads:
         table(
             out,
             GATE_DRAWS,
-            source=["matched anchors", "random dictionary", "resample"],
-            draw=[0, 0, 0],
-            best_count=[1, 0, 4],
-            mean_rank=[48.0, np.nan, 91.0],
-            percentile=[np.nan, np.nan, 99.0],
+            source=["matched anchors", "random dictionary", *["resample"] * 200],
+            draw=[0, 0, *range(200)],
+            best_count=[1, 0, *[4] * 200],
+            mean_rank=[48.0, np.nan, *[91.0] * 200],
+            percentile=[np.nan, np.nan, *[80.0] * 14, *[99.0] * 186],
         )
-        unit = np.eye(self.sizes.d_model, dtype=np.float32)[0]
-        save_file({"coarse": unit, "fine": unit, "multi": unit}, out / "directions.safetensors")
+        if self.spec["gate"].get("sensitivity"):
+            self._gate_settings(out)
+        save_file(unit_vectors(self.sizes.d_model), out / "directions.safetensors")
         arms = {name: f"the {name} direction" for name in ("coarse", "fine", "multi")}
         directions = {"anchor": self.candidates[0], "children": [0], "arms": arms, "missing": {}}
         document(out / "directions.json", directions)
@@ -284,6 +303,82 @@ class Payloads:
             "anchor_rank": 97.1,
             "reason": gate["reason"],
         }
+
+    def _gate_settings(self, out: Path) -> None:
+        """Higher cosines have fewer children, and without a test another candidate is first."""
+        rows: list[dict[str, Any]] = []
+        for cosine in (0.3, 0.6, 0.7, 0.8):
+            for q in (0.05, 1.0):
+                candidates = self.candidates[:: 1 if q < 1 else -1]
+                children = [np.flatnonzero(self.cosines[c] >= cosine).tolist() for c in candidates]
+                most = max(map(len, children))
+                rows.append(
+                    {
+                        "min_cosine": cosine, "min_correlation": 0.2, "max_q": q,
+                        "candidates": candidates, "children_of": [len(c) for c in children],
+                        "children": [one for c in children for one in c], "best_count": most,
+                        "mean_rank": 91.3, "percentile": 98.5 if cosine < 0.8 else 60.0,
+                        "null_anchors": 500, "control_p": 0.01, "needed": 1,
+                        "half_counts": [most] * 200, "half_passes": [0] * 14 + [1] * 186,
+                        "half_powerless": [0] * 200,
+                    }
+                )  # fmt: skip
+        table(out, GATE_SETTINGS, **{name: [row[name] for row in rows] for name in rows[0]})
+
+    def _evidence(self, _: str, out: Path) -> dict[str, Any]:
+        """Each prompt's words are its tokens; a latent fires on the last, half as much before."""
+        anchors = [self._anchor(coarse) for coarse in self.candidates]
+        shown = [
+            *shown_latents(anchors, self.fine_candidates)[:LATENTS_MAX],
+            ShownLatent("coarse", self.control, "control", self.candidates[0]),
+        ]
+        latents, chosen, firings, nearest, lens = [], [], [], [], []
+        ids, texts = self.prompts["prompt_id"], self.prompts["text"]
+        words = {name: re.findall(r"\s*\S+", text) for name, text in zip(ids, texts, strict=True)}
+        for one in shown:
+            key = (one.side, one.latent)
+            latents.append((*key, one.role, -1 if one.anchor is None else one.anchor))
+            found = getattr(self, one.side)[:, one.latent]
+            top = [int(p) for p in np.argsort(-found, kind="stable")[:4] if found[p] > 0]
+            random = [p for p in drawn_order(texts) if p not in top][:2]
+            for why, numbers in (("top", top), ("random", random)):
+                for rank, p in enumerate(numbers):
+                    chosen.append((*key, ids[p], why, rank, found[p]))
+                    last = len(words[ids[p]])
+                    for place, part in ((last - 1, 0.5), (last, 1.0)):
+                        if found[p] > 0 and place > 0:
+                            firings.append((*key, ids[p], place, found[p] * np.float32(part)))
+            nearest.append((*key, (one.latent + 1) % 16, 0.5))
+            for direction, sign in (("up", 1), ("down", -1)):
+                for rank in range(3):
+                    token = HOSTILE if rank == 1 else f" {direction}{rank}"
+                    lens.append((*key, direction, rank, token, sign * (3.0 - rank)))
+        tokens = [
+            (name, place, word, place == len(words[name]))
+            for name in sorted({row[2] for row in chosen})
+            for place, word in enumerate(words[name], start=1)
+        ]
+        fines = sorted({*self._pairs()["fine"], *(o.latent for o in shown if o.side == "fine")})
+        cosines = [
+            (one.latent, int(fine), self.cosines[one.latent, fine])
+            for one in shown
+            if one.side == "coarse"
+            for fine in fines
+        ]
+        for declared, rows in (
+            (SHOWN_LATENTS, latents), (SHOWN_PROMPTS, chosen), (TOKENS, tokens),
+            (FIRINGS, firings), (NEAREST, nearest), (COSINES, cosines), (LENS, lens),
+        ):  # fmt: skip
+            columns = zip(*rows, strict=True)
+            names = [column.name for column in declared.columns]
+            table(out, declared, **dict(zip(names, map(list, columns), strict=True)))
+        return {"latents": len(shown), "prompts": 9, "tokens": 40, "firings": len(firings),
+                "largest_difference": 1e-6, "lens": None}  # fmt: skip
+
+    @property
+    def control(self) -> int:
+        """A coarse latent that is no candidate."""
+        return next(n for n in range(self.sizes.coarse) if n not in self.candidates)
 
     def _anchor(self, coarse: int) -> dict[str, Any]:
         children = [int(f) for f in np.argsort(-self.cosines[coarse]) if self.above(coarse, f)]
@@ -364,6 +459,7 @@ class Payloads:
             "strength": [r[2] for r in rows],
             "sample": [r[3] for r in rows],
         }
+        self.texts = [row[:5] for row in rows]
         table(out, SAMPLES, **key, text=[r[4] for r in rows], tokens=[r[5] for r in rows])
         concept = np.asarray([float(r[6]) for r in rows])
         kl = np.asarray([disturbance(r[1], r[2]) for r in rows])
@@ -412,6 +508,11 @@ class Payloads:
         document(out / "verdict.json", verdict)
         return {k: verdict[k] for k in METRICS}
 
+    def _trace(self, _: str, out: Path) -> dict[str, Any]:
+        from tests.unit.reports_trace import write_trace
+
+        return write_trace(self, self.texts, out)
+
     def _shifts(self, cells: list[tuple[str, float]], openings: int) -> dict[str, Any]:
         rows = [
             {
@@ -444,12 +545,23 @@ class Payloads:
             "intact": [0.75] * len(cells),
             "targetedness": [0.25] * len(cells),
             "norm": [100.0 * strength for _, strength in cells],
+            "generated_tokens": [1_240] * len(cells),
+            "steered_tokens": [0 if arm == "none" else 1_200 for arm, _ in cells],
+            "steered_opening_tokens": [0 if arm == "none" else 90 for arm, _ in cells],
             "concept_rate": np.asarray(rates, dtype=float),
             "concept_low": [max(0.0, r - 0.2) for r in rates],
             "concept_high": [min(1.0, r + 0.2) for r in rates],
             "median_perplexity": [7 + value for value in kl],
             "kl": kl,
         }
+
+
+def unit_vectors(width: int) -> dict[str, np.ndarray]:
+    """Return the directions of the arms: coarse and fine have the cosine 0.6."""
+    first, second = np.eye(width, dtype=np.float32)[:2]
+    fine = np.float32(0.6) * first + np.float32(0.8) * second
+    both = first + fine
+    return {"coarse": first, "fine": fine, "multi": both / np.linalg.norm(both)}
 
 
 FILLERS = {"text": "", "bool": False, "float64": math.nan}

@@ -84,6 +84,37 @@ def test_what_others_set_stays_and_what_the_file_says_holds(loopscope, write, tm
     assert stored(tmp_path).spec["topK"] == 7, "a second apply does not forget the others' field"
 
 
+def test_an_object_of_which_no_file_is_recorded_becomes_what_the_file_says(
+    loopscope, write, tmp_path
+):
+    spec = {**yaml.safe_load(mapping(topK=3, minCosine=0.7))["spec"]}
+    with open_state(tmp_path / "state").database.write() as connection:
+        objects.apply(connection, KEY, spec, now=0.0, labels={"of": "others"})
+    assert loopscope("apply", "-f", write("m.yaml", mapping(topK=7)))[0] == 0
+    found = stored(tmp_path)
+    assert found.spec["topK"] == 7 and found.spec["minCosine"] == 0.3 and found.labels == {}
+
+
+def test_what_get_printed_of_an_object_that_is_gone_makes_it_anew(loopscope, write, tmp_path):
+    loopscope("apply", "-f", write("m.yaml", mapping(topK=7)))
+    printed = loopscope("get", "mapping", "m", "-o", "yaml")[1]
+    loopscope("delete", "mapping", "m")
+    assert names(tmp_path) == set()
+    assert loopscope("apply", "-f", write("back.yaml", printed)) == (0, "mapping/m created\n", "")
+    assert stored(tmp_path).spec["topK"] == 7
+
+
+def test_what_get_printed_of_a_child_that_is_gone_is_left_to_its_owner(loopscope, write, tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply()
+    simulation.step()
+    printed = loopscope("get", "mapping", "france-mapping", "-o", "yaml")[1]
+    simulation.delete()
+    code, _, err = loopscope("apply", "-f", write("child.yaml", printed))
+    assert code == 1 and "OwnedByAnother" in err and "apply the owner" in err
+    assert names(tmp_path) == set()
+
+
 def test_what_the_file_drops_falls_back_to_its_default(loopscope, write, tmp_path):
     loopscope("apply", "-f", write("m.yaml", mapping(minCosine=0.4, labels={"team": "a"})))
     loopscope("apply", "-f", write("m.yaml", mapping()))

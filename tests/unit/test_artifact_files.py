@@ -1,10 +1,16 @@
-"""What a stage writes is what is declared of it, file by file, column by column, key by key."""
+"""What a stage writes is what is declared of it, file by file, column by column, key by key.
+
+What was declared once is promised: ``python -m tests.unit.test_artifact_files`` adds what is new to
+``PROMISES``, and takes nothing away.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import pyarrow
 import pyarrow.parquet
@@ -15,6 +21,7 @@ from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.artifact_files import Document, Table, Tensors
 from loopscope.specs.artifacts.mapping import COSINE_HISTOGRAM
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
+from loopscope.state.artifacts.manifests import Manifest
 from loopscope.worker.stages.tables import write_table
 from tests.artifact_world import run_stages
 from tests.stage_world import World
@@ -25,8 +32,9 @@ ARROW_WORDS = {
     "string": "text", "double": "float64", "float": "float32", "int32": "int32", "int64": "int64",
     "bool": "bool", "list<element: int32>": "list of int32", "list<item: int32>": "list of int32",
 }  # fmt: skip
-PROMISED = json.loads((ROOT / "tests/data/artifact_names.json").read_text(encoding="utf-8"))
-"""By stage and file, written by hand: names are added, none is taken away."""
+PROMISES = ROOT / "tests/data/artifact_names.json"
+PROMISED = json.loads(PROMISES.read_text(encoding="utf-8"))
+"""By stage and file: names are added, none is taken away."""
 KEYS = [(stage, file.name) for stage, files in FILES_BY_STAGE.items() for file in files]
 
 
@@ -72,16 +80,57 @@ def promised(file):
     return {"bundled": file.bundled, "names": names}
 
 
+def promised_keys(declared):
+    return {"bundled": None, "names": dict.fromkeys(sorted(get_type_hints(declared)), "key")}
+
+
+def metrics_of(stage):
+    payloads = import_module(f"loopscope.specs.payloads.{stage}")
+    return getattr(payloads, f"{stage.title()}Metrics")
+
+
 DECLARED = {
-    f"{stage}/{file.name}": promised(file)
-    for stage, files in FILES_BY_STAGE.items()
-    for file in files
+    **{
+        f"{stage}/{file.name}": promised(file)
+        for stage, files in FILES_BY_STAGE.items()
+        for file in files
+    },
+    **{f"{stage}/metrics": promised_keys(metrics_of(stage)) for stage in FILES_BY_STAGE},
+    "every stage/manifest.json": promised_keys(Manifest),
 }
 
 
 @pytest.mark.parametrize("file", sorted(PROMISED.keys() | DECLARED.keys()))
 def test_no_file_column_tensor_or_key_is_renamed_moved_or_gone_and_a_new_one_is_promised(file):
     assert DECLARED.get(file) == PROMISED.get(file)
+
+
+def with_what_is_new(promised, declared):
+    """Return the promises and what is declared besides; raises ValueError for a broken one."""
+    for file, found in promised.items():
+        now = declared.get(file, {"bundled": None, "names": {}})
+        kept = found["names"].items() <= now["names"].items()
+        if not kept or found["bundled"] != now["bundled"]:
+            raise ValueError(
+                f"{file}: what was promised of it is gone, elsewhere or called otherwise"
+            )
+    return promised | {
+        file: now | {"names": promised.get(file, now)["names"] | now["names"]}
+        for file, now in declared.items()
+    }
+
+
+def test_what_is_new_is_added_to_the_promises_and_what_is_gone_is_refused():
+    file = "mapping/gate_draws.parquet"
+    kept = PROMISED[file]["names"]
+    more = {**PROMISED[file], "names": {"first": "int64", **kept}}
+    new = {"bundled": None, "names": {"prompt_id": "key"}}
+    grown = with_what_is_new(PROMISED, DECLARED | {file: more, "new/new.json": new})
+    assert list(grown[file]["names"]) == [*kept, "first"]
+    assert {**grown, file: PROMISED[file]} == {**PROMISED, "new/new.json": new}
+    for less in ({**more, "names": {}}, {**more, "bundled": "elsewhere"}):
+        with pytest.raises(ValueError, match="what was promised"):
+            with_what_is_new(PROMISED, DECLARED | {file: less})
 
 
 @pytest.mark.parametrize("stage", FILES_BY_STAGE)
@@ -121,7 +170,10 @@ def test_a_document_has_the_declared_keys_with_values_of_their_types(worlds, sta
         assert misfits(json.loads(path.read_text()), file.shape, file.name) == []
 
 
-ROOMS = ("controller", "inputs", "loopscope", "reconcilers", "reports", "state", "views", "worker")
+ROOMS = (
+    "controller", "inputs", "loopscope", "reconcilers", "reports", "server", "state", "views",
+    "worker",
+)  # fmt: skip
 
 
 def string_constants(path):
@@ -165,3 +217,8 @@ def test_a_table_other_than_declared_is_not_written(tmp_path, columns, complaint
 def test_a_table_without_rows_needs_no_types(tmp_path):
     write_table(tmp_path, COSINE_HISTOGRAM, {name: [] for name in HISTOGRAM})
     assert pyarrow.parquet.read_table(tmp_path / COSINE_HISTOGRAM.name).num_rows == 0
+
+
+if __name__ == "__main__":
+    grown = with_what_is_new(PROMISED, DECLARED)
+    PROMISES.write_text(json.dumps(grown, indent=1) + "\n", encoding="utf-8")

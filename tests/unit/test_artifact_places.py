@@ -113,6 +113,15 @@ def copied_in(queue, tmp_path):
     return lambda: shutil.copytree(tmp_path / "backup", folder)
 
 
+def test_what_a_worker_published_survives_a_power_cut_with_the_folders_in_it(queue, disk):
+    faulty = disk()
+    with faulty.watched():
+        queue.publish(b"rows")
+        faulty.cut_power(lambda: False)
+    assert queue.bytes() == b"rows"
+    queue.state.artifacts.verify(queue.known())
+
+
 def test_what_was_copied_in_is_forced_to_the_disk_before_it_is_taken_over(queue, tmp_path, disk):
     copy = copied_in(queue, tmp_path)
     faulty = disk()

@@ -1,6 +1,7 @@
 """``docs/artifacts.md`` has the files, columns and keys that are declared."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import get_args, get_type_hints, is_typeddict
 
@@ -41,6 +42,15 @@ def test_every_stage_and_every_table_has_its_place():
     wanted = {("files", stage) for stage in FILES_BY_STAGE}
     wanted |= {("columns", name.replace("features.", "features_coarse.")) for name in tables}
     assert places == wanted
+
+
+@pytest.mark.parametrize("stage", FILES_BY_STAGE)
+def test_every_metric_of_a_stage_is_explained_and_no_other(stage):
+    metrics = getattr(import_module(f"loopscope.specs.payloads.{stage}"), f"{stage.title()}Metrics")
+    table = section(f"{stage}/\n").partition("| metric | meaning |\n|---|---|\n")[2]
+    rows = [line.split(" | ")[0] for line in table.partition("\n\n")[0].splitlines()]
+    named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(get_type_hints(metrics))
 
 
 def test_every_file_that_is_bundled_stands_in_the_listing_of_the_bundle():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopscope.controller.apply.admission import check_inputs
+from loopscope.controller.apply.admission import check_chat, check_inputs
 from loopscope.controller.apply.unchanged import named_by
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.reconcilers.references import InputReference, input_references
@@ -187,11 +187,77 @@ def test_an_edit_of_a_template_file_is_seen(tmp_path):
     assert ("file", str(tmp_path / "t.jinja")) in named_by(item)
 
 
-def test_a_plain_system_prompt_does_not_go_with_a_chat():
+def steered(chat, **rules):
     spec = experiment_spec()
-    steering = {**spec["steering"], "systemPrompt": "Be brief."}
-    with pytest.raises(ValueError, match=r"does not go with prompts\.chat"):
-        experiment_spec(prompts=prompts(FILE), steering=steering)
+    given = {"prompts": prompts(chat)} if chat else {}
+    return experiment_spec(**given, steering={**spec["steering"], **rules})
+
+
+def test_a_system_prompt_is_a_system_message_in_a_chat_and_only_there(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    rules = {"systemPrompt": "Speak of Lyon."}
+    for chat, said in ((FILE, "systemMessage"), (None, None)):
+        simulation.apply(steered(chat, **rules))
+        simulation.settle()
+        work = payload(simulation, "steering")
+        assert work.get("systemPromptAs") == said and work["systemPrompt"] == "Speak of Lyon."
+    simulation.apply(steered(FILE))
+    simulation.settle()
+    assert "systemPromptAs" not in payload(simulation, "steering")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (DROPS_SYSTEM, "the chat template drops the system message; leave it out"),
+        (GEMMA, "System role not supported; without a system message"),
+        (CHATML, None),
+    ],
+)
+def test_a_template_without_a_place_for_the_system_prompt_is_refused_before_anything_runs(
+    template, words
+):
+    chat = {"template": "t", "templateText": template}
+    assert check_chat(steered(chat)) == [], "without the arm it can be used"
+    problems = check_chat(steered(chat, systemPrompt="Speak of Lyon."))
+    assert [field for field, _ in problems] == (["spec.steering.systemPrompt"] if words else [])
+    assert not words or words in problems[0][1]
+
+
+@pytest.mark.parametrize(
+    ("positions", "chat", "words"),
+    [
+        ("generatd", FILE, "found 'generatd'; did you mean 'generated'?"),
+        ("lastPrompt", FILE, "expected all, opening, generated, assistant, last, lastContent"),
+        ({"tokn": "is"}, FILE, "tokn: unknown field; expected all, opening"),
+        ("assistant", None, "steering.positions assistant needs prompts.chat"),
+        ("afterTemplate", None, "steering.positions afterTemplate needs prompts.chat"),
+        ({"token": " Lyon"}, FILE, "positions.token ' Lyon' is not in text 1 of prompts ("),
+    ],
+)
+def test_a_place_that_cannot_be_steered_is_refused_in_one_line(positions, chat, words):
+    given = experiment_spec(**({"prompts": prompts(chat)} if chat else {}))
+    given["steering"] = {**given["steering"], "positions": positions}
+    with pytest.raises(ValueError) as error:
+        SPEC_BY_KIND["Experiment"].model_validate(given)
+    (problem,) = error.value.errors()
+    assert words in problem["msg"] and problem["msg"].count("Value error") == 1
+
+
+def test_a_token_that_an_opening_does_not_hold_is_named_with_its_file_and_number(tmp_path):
+    (tmp_path / "openings.txt").write_text("We went to Lyon\nWe saw Rome\n")
+    given = {**experiment_spec()["steering"], "prompts": {"file": "openings.txt"}}
+    (tmp_path / "x.yaml").write_text(document(steering={**given, "positions": {"token": "Lyon"}}))
+    with pytest.raises(InvalidSpec) as error:
+        load_path(tmp_path / "x.yaml", tmp_path)
+    (problem,) = error.value.problems
+    expected = "positions.token 'Lyon' is not in text 2 of openings.txt ('We saw Rome')"
+    assert expected in str(problem)
+
+
+def test_only_the_assistants_tokens_need_no_prefix_to_be_steered():
+    spec = steered(FILE, positions="assistant")
+    assert spec["steering"]["positions"] == "assistant"
 
 
 @pytest.mark.parametrize("chat", [None, {"templateText": CHATML}, {"template": "model"}])

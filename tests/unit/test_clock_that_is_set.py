@@ -97,6 +97,18 @@ def test_a_job_that_never_failed_waits_for_no_date(capture):
     assert capture.jobs()[-1].not_before <= capture.clock.now()
 
 
+def test_a_job_that_waits_as_long_as_its_failures_ask_for_is_left_as_it_is(capture):
+    capture.workers.failures["capture"] = ("Odd", True)
+    for _ in range(4):
+        capture.clock.advance(HOUR)
+        capture.step_until_running()
+        capture.workers.complete()
+    (job,) = capture.jobs()
+    assert job.not_before > capture.clock.now() + RetryPolicy().wait_seconds
+    with capture.state.database.read() as connection:
+        assert not clock_repair.is_due(connection, capture.clock.reading(), RetryPolicy())
+
+
 # -- leases ------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ WORDS = (
 
 def test_the_report_gives_no_word_of_gate_and_verdict_a_look_of_its_own(tmp_path):
     page = render_report(ExperimentView.load(*build(tmp_path)))
-    answers = re.findall(r'<div class="(answer(?: [^"]*)?)">', page)
+    answers = re.findall(r'<div class="(answer(?: [^"]*)?)"[^>]*>', page)
     assert len(answers) == 3, "the gate twice, the verdict once"
     assert set(answers) == {"answer"}
     selectors = re.findall(r"([^{}]+)\{", CSS)

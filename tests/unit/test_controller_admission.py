@@ -188,3 +188,14 @@ def test_a_decomposition_is_checked_alone_and_against_its_capture_later(spec, me
     assert check_decomposition_inputs(narrow) == [], "a memo is not needed"
     gone = {"dictionary": {"path": str(tmp_path / "nowhere")}}
     assert only(check_decomposition_inputs(gone, memo))[0] == "spec.dictionary.path"
+
+
+def test_the_cells_of_a_sweep_are_checked_and_what_is_wrong_is_named_where_it_stands(spec, memo):
+    hooks = {"l1": {"hook": HOOK}, "l9": {"hook": "blocks.9.hook_resid_post"}}
+    chosen = {"prompts": experiment_spec()["prompts"], "selection": {"maxQ": 1.0}}
+    swept = {**spec, **chosen, "matrix": {"hook": hooks}}
+    for dictionary in swept["dictionaries"].values():
+        dictionary["usableAt"] = "any"
+    field, message = only(check_inputs("Experiment", swept, memo))
+    assert field == "spec.matrix.hook.l9.hook" and "2 layers" in message
+    assert check_inputs("Experiment", swept) == [(field, message)], "a memo is not needed"

@@ -80,3 +80,15 @@ def test_a_worker_of_another_revision_refuses_too(tmp_path, monkeypatch):
     (job,) = simulation.jobs()
     assert (job.state, job.reason) == ("pending", "CodeChanged")
     assert not list(simulation.state.artifacts.root.glob("capture/*"))
+
+
+def test_a_job_that_waits_for_another_cause_asks_for_no_restart(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.workers.failures["capture"] = ("HubBusy", True)
+    simulation.apply(capture_spec(), "cap", "Capture")
+    simulation.step_until_running()
+    simulation.workers.complete()
+    simulation.step()
+    (job,) = simulation.jobs()
+    assert (job.state, job.reason) == ("pending", "HubBusy")
+    assert "CodeChanged" not in simulation.event_reasons("cap")

@@ -1,6 +1,9 @@
 """The file of limits: what it may say, and what is refused with its place."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from loopscope.controller.config import Config, config_beside, load_config
 from loopscope.controller.settings import Settings
@@ -39,6 +42,12 @@ def test_every_field_reaches_the_settings(tmp_path):
     assert (settings.burst, settings.slots_per_experiment) == (10, 2)
     assert settings.limits.aging_seconds == 600
     assert Settings.from_json(settings.to_json()).limits == settings.limits
+
+
+def test_the_page_of_commands_shows_every_field():
+    page = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
+    shown = page.partition("Limits can be written")[2].split("```yaml\n")[1].partition("```")[0]
+    assert set(yaml.safe_load(shown)) == {field.alias for field in Config.model_fields.values()}
 
 
 def test_an_empty_file_says_nothing(tmp_path):

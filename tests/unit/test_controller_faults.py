@@ -3,11 +3,11 @@
 import shutil
 import threading
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from loopscope.controller.jobs.limits import WINDOW_SECONDS
+from loopscope.controller.observer import Unobserved
 from loopscope.controller.reconcile.adoption import StillHashing
 from loopscope.controller.reconcile.commit import commit
 from loopscope.controller.reconcile.resolution import resolve
@@ -299,8 +299,10 @@ def processed(tmp_path):
     simulation = Simulation(tmp_path / "state")
     controller, key = simulation.controller, Key("Capture", "default", "cap")
     simulation.apply(capture_spec(), "cap", "Capture")
-    controller.observer = SimpleNamespace(reconciled=lambda *a: seen.append((a[0], a[1])))
     seen = []
+    watching = Unobserved()
+    watching.reconciled = lambda *a: seen.append((a[0], a[1]))
+    controller.watch_with(watching)
 
     def process(end):
         def reconcile(key):
@@ -308,10 +310,10 @@ def processed(tmp_path):
                 raise end
             return Plan(Status(), result=end)
 
-        controller._reconcile = reconcile
+        controller._reconciling._reconcile = reconcile
         raised = None
         try:
-            controller._process(key)
+            controller._reconciling.process(key)
         except Exception as error:
             raised = error
         at_once = controller.queue.take()

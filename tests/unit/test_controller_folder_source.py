@@ -143,7 +143,9 @@ def test_a_file_that_names_someones_child_is_refused_and_the_rest_applied(world)
     world.write("a.yaml", name="france-mapping")
     world.write("b.yaml")
     assert world.scan() == {"b": "created"}
-    assert "france" in world.source.problems[0].message
+    (problem,) = world.source.problems
+    assert "france" in problem.message
+    assert str(problem) == f"{world.folder / 'a.yaml'}: {problem.message}"
     owned = Key("Mapping", "default", "france-mapping")
     assert world.simulation.get(owned.name).owner is not None
 

@@ -96,6 +96,8 @@ def test_a_silent_worker_is_ended_when_it_may_hold_the_write_lock(capture, reaso
 
     with failpoints.handled_by(no_transaction):
         capture.step()
+        assert capture.workers.assigned, "another process may be writing"
+        capture.look_on(capture.settings.lease_seconds + 1)
     assert (capture.workers.assigned == {}) is ended
     assert capture.settle() == ["capture"]
 

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from loopscope.controller.runtime import Runtime
-from tests.simulated import VirtualClock
+from loopscope.controller import runtime as runtime_module
+from loopscope.controller.runtime import Runtime, running_controller
+from loopscope.controller.settings import Settings
+from tests.simulated import VirtualClock, new_state
 
 
 class Controller:
@@ -60,3 +62,14 @@ def test_a_wake_up_during_a_step_is_not_lost_and_counts_once():
     loop.controller.on_step = lambda: loop.wake.set() if loop.controller.steps == 1 else None
     loop.run_until(lambda: loop.controller.steps == 2)
     assert [was_set for _, was_set in loop.wake.waited] == [True, False]
+
+
+def test_of_the_disks_of_database_and_artifacts_the_fuller_one_counts(tmp_path, monkeypatch):
+    state = new_state(tmp_path / "state")
+    state.artifacts.disk.mkdir(parents=True, exist_ok=True)
+    free = {state.path: 7, state.artifacts.disk: 5}
+    monkeypatch.setattr(runtime_module, "free_bytes", free.__getitem__)
+    with running_controller(state, Settings()) as running:
+        assert running.controller.free_bytes() == 5
+        free[state.path] = 3
+        assert running.controller.free_bytes() == 3

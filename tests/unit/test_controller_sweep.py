@@ -14,7 +14,7 @@ from loopscope.specs.fields import FileReader
 from loopscope.specs.keys import Key
 from loopscope.specs.yaml.loading import load_text
 from loopscope.state.db import objects
-from tests.simulated import Simulation, experiment_spec, texts
+from tests.simulated import Simulation, copy_state, experiment_spec, texts
 
 FRANCE = {"target": texts("Paris is", "Lyon is"), "neutral": texts("Rome is", "Oslo is")}
 WEATHER = {"target": texts("Rain is", "Snow is"), "neutral": texts("Wood is", "Iron is")}
@@ -73,7 +73,7 @@ def settled_once():
 
 def settled_sweep(path):
     """Return a settled sweep of 2 concepts x 2 hooks x 2 poolings, 1000 s after it was applied."""
-    shutil.copytree(settled_once(), path)
+    copy_state(settled_once(), path)
     world = Simulation(path, slots=8, job_starts_per_minute=10_000)
     world.clock.time += 1000
     return world

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from loopscope.controller import controller as controller_module
+from loopscope.controller.reconcile import reconciling
 from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS, Converged
 from loopscope.reconcilers.plan import Done, LookAgain, Plan, Snapshot
 from loopscope.state.artifacts import index as artifact_index
@@ -33,13 +33,13 @@ def quiet(tmp_path) -> Simulation:
 def read(monkeypatch) -> list:
     """The keys that were read since."""
     seen: list = []
-    original = controller_module.read_snapshot
+    original = reconciling.read_snapshot
 
     def noted(connection, key, now):
         seen.append(key)
         return original(connection, key, now)
 
-    monkeypatch.setattr(controller_module, "read_snapshot", noted)
+    monkeypatch.setattr(reconciling, "read_snapshot", noted)
     return seen
 
 

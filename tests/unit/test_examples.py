@@ -52,6 +52,8 @@ def without_network(monkeypatch):
 
 def test_the_promised_examples_are_there():
     promised = {"gemma-2-2b", "gemma-3-270m-scope", "gpt2-small", "planted", *EMBEDDED}
+    promised |= {"llama-scope", "gemma-scope-attention", "gemma-scope-2-transcoder", "pythia-70m"}
+    promised |= {"france-chat"}
     assert {file.parent.name for file in FILES} >= promised
     assert {file.stem for file in FILES if file.parent.name == "studies"} == set(EMBEDDED)
 

@@ -22,10 +22,20 @@ class Copy:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
 
+    def bring(self, *names: str) -> None:
+        """Copy files and folders beside the source."""
+        for name in names:
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, self.folder / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, self.folder / name)
+
     def add(self, page: str, file: str) -> None:
         """Write a file that the page shows: the first code after its name."""
-        shown = self._after(page, f"`{file}`:")
-        (self.folder / file).write_text(shown)
+        path = self.folder / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(self._after(page, f"`{file}`:"))
 
     def insert(self, page: str, file: str, before: str, shown_after: str) -> None:
         """Put what the page shows after some words before a line of a file."""
@@ -44,19 +54,22 @@ class Copy:
         path.write_text(text.replace(before, lines + before))
 
     def python(self, script: str) -> None:
+        self.run("-c", script)
+
+    def run(self, *words: str) -> None:
         path = os.pathsep.join(map(str, (self.folder, ROOT)))  # the copy first, then the tests
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-c", script]
+        command = [sys.executable, *words]
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stdout[-6000:]}{done.stderr}"
 
     def _after(self, page: str, words: str) -> str:
         text = (ROOT / "docs/extending" / page).read_text(encoding="utf-8")
         _, found, rest = text.partition(words)
         assert found, f"{page} does not say {words!r}"
-        return re.search(r"```python\n(.*?)```", rest, re.DOTALL)[1]
+        return re.search(r"```(?:python|md)\n(.*?)```", rest, re.DOTALL)[1]
 
 
 @pytest.fixture
@@ -232,3 +245,97 @@ def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(cop
     )
     copy.put(package, "}\n\n\ndef measured", ', "shouting": shouting')
     copy.python(SHOUTING)
+
+
+WALKING = (
+    "specs_pipeline",
+    "spec_json",
+    "specs_payloads",
+    "specs_schema",
+    "artifact_files",
+    "artifacts_page",
+    "golden_digests",
+    "reports_listing",
+)
+"""They walk all kinds, nodes and stages."""
+
+
+def test_a_kind_is_what_is_found_by_its_name_and_a_line_in_each_table(copy):
+    copy.bring("docs", "tests", "pyproject.toml", "ARCHITECTURE.md")
+    page = "kind.md"
+    for file in (
+        "specs/kinds/lengths.py",
+        "specs/payloads/lengths.py",
+        "specs/artifacts/lengths.py",
+        "reconcilers/lengths.py",
+        "worker/stages/lengths/stage.py",
+    ):
+        copy.add(page, file)
+    (copy.folder / "worker/stages/lengths/__init__.py").write_text('"""Lengths."""\n')
+    copy.put("specs/pipeline.py", "]\n\n\n@dataclass(frozen=True)\nclass Node", ', "lengths"')
+    copy.insert(
+        page, "specs/pipeline.py", ")\n\n\n@dataclass(frozen=True)\nclass Shared", "The node:"
+    )
+    copy.put("specs/actions.py", '"question"\n]', '"lengths", ')
+    copy.put("specs/actions.py", '}\n"""Raise', '    "lengths": 1,\n')
+    copy.put("specs/actions.py", '}\n"""What a revision', '    "lengths": {},\n')
+    experiment = "specs/kinds/experiment.py"
+    copy.insert(page, experiment, "    steering: SteeringRules |", "An Experiment has the rules")
+    copy.put(
+        experiment,
+        "from loopscope.specs.rules import",
+        "from loopscope.specs.kinds.lengths import LengthsRules\n",
+    )
+    stored = "specs/spec_json.py"
+    copy.insert(page, stored, "class DictionariesJson", "The stored form")
+    copy.put(stored, "    matrix: NotRequired", "    lengths: NotRequired[LengthsRulesJson]\n")
+    registry = "reconcilers/registry.py"
+    copy.put(
+        registry, "from loopscope.reconcilers.plan", "from loopscope.reconcilers import lengths\n"
+    )
+    copy.put(registry, '    "Question": question', '    "Lengths": lengths.desired,\n')
+    copy.put(registry, '}\n"""What an Experiment says', '    "Lengths": lengths.owned,\n')
+    columns = '    "Lengths": {**_STATE, "TOKENS": _summary("tokens", count)},\n'
+    copy.put("reports/tables/listing.py", '    "Question": {', columns)
+    copy.insert(page, "docs/artifacts.md", "### steering/\n", "In `docs/artifacts.md`:")
+    copy.put("ARCHITECTURE.md", "| question | model identity", "| lengths | the capture |\n")
+    world = "tests/artifact_world.py"
+    copy.put(
+        world,
+        "from loopscope.worker.stages.mapping",
+        "from loopscope.worker.stages.lengths import stage as lengths\n",
+    )
+    asked = '    world.run(lengths, {"longest": 2, "capture": {"digest": "c"}}, "lengths")\n'
+    copy.put(world, "    world.run(steering,", asked)
+    copy.put(
+        world, '        "question": world.folder', '        "lengths": world.folder / "lengths",\n'
+    )
+
+    for script in sorted((ROOT / "docs").glob("generate_*.py")):
+        if "dictionary" not in script.name:
+            copy.run(f"docs/{script.name}")
+    copy.run("-m", "loopscope", "schema", "-o", "docs/schema")
+    for module in ("test_artifact_files", "test_golden_digests"):
+        copy.run("-m", f"tests.unit.{module}")
+    asking = [f"tests/unit/test_{name}.py" for name in WALKING]
+    others = ["-k", "not every_example"]  # that stay outside
+    copy.run("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *others, *asking)
+
+
+def test_a_command_is_a_module_a_line_in_the_table_and_a_section_of_the_page(copy):
+    copy.bring("docs", "tests", "pyproject.toml", "README.md")
+    copy.add("command.md", "loopscope/commands/state_folder/where.py")
+    table = '        "state_folder.snapshot":'
+    copy.insert("command.md", "loopscope/commands/__init__.py", table, "its line in the table:")
+    places = "<!-- options of loopscope where -->\n<!-- end -->\n"
+    copy.put("docs/commands.md", "### loopscope top\n", f"### loopscope where\n\n{places}\n")
+    copy.run("docs/generate_command_reference.py")
+    page = (copy.folder / "docs/commands.md").read_text()
+    assert "`--absolute`" in page and "From the root on." in page
+    chosen = "where or one_place or options_on or every_command or help_lists or every_example"
+    asking = [
+        "tests/unit/test_help.py",
+        "tests/unit/test_quick_start.py",
+        "tests/unit/test_docs.py",
+    ]
+    copy.run("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-k", chosen, *asking)

@@ -19,7 +19,7 @@ from loopscope.state.failures import PASSING
 from tests.fault_seams import SEAMS, Fault, failing
 from tests.simulated import Simulation, experiment_spec, settled_experiment
 
-STRIDE = {"begin": 9, "execute": 50, "failpoint": 6, "commit": 2, "open to read": 2}
+STRIDE = {"begin": 9, "execute": 50, "failpoint": 6, "commit": 2, "open to read": 5}
 """Every how many calls one is made to fail in ``make test``; the others: every call."""
 RESYNC_SECONDS = 1000.0
 """So far apart that no resync comes to the rescue of a wake-up that was lost."""

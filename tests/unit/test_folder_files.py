@@ -88,9 +88,9 @@ def read(monkeypatch) -> list[str]:
     seen: list[str] = []
     original = folder_source.load_admitted
 
-    def noted(file, root):
+    def noted(file, *more):
         seen.append(file.name)
-        return original(file, root)
+        return original(file, *more)
 
     monkeypatch.setattr(folder_source, "load_admitted", noted)
     return seen

@@ -137,9 +137,9 @@ def test_an_edit_behind_a_link_is_no_reading_of_all(deployed, tmp_path, monkeypa
     read = []
     original = folder_source.load_admitted
 
-    def noted(path, root):
+    def noted(path, *more):
         read.append(path.name)
-        return original(path, root)
+        return original(path, *more)
 
     monkeypatch.setattr(folder_source, "load_admitted", noted)
     real = tmp_path / "one" / "specs" / "a.yaml"

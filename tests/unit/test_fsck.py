@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from loopscope.controller.maintenance.fsck import examine, repair_findings
 from loopscope.controller.runtime import AnotherController
+from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.consistency import ADVICE
@@ -189,6 +190,16 @@ def test_a_controller_at_work_is_not_disturbed_by_a_repair(settled):
     assert everything_below(settled.state.path) == before
 
 
+def test_numbers_that_were_edited_and_sealed_anew_are_not_those_of_the_index(settled):
+    path = settled.folders["steering"] / MANIFEST
+    sealed = json.loads(path.read_text().replace("Supported", "Refuted"))
+    rest = {name: value for name, value in sealed.items() if name != "manifestDigest"}
+    path.write_text(json.dumps({**rest, "manifestDigest": digest(rest)}))
+    (finding,) = examine(settled.state.path).findings
+    assert finding.problem == "ArtifactCorrupt"
+    assert finding.what == "its numbers are not those that were recorded"
+
+
 def test_shards_that_a_job_may_go_on_from_are_not_leftovers(tmp_path):
     simulation = Simulation(tmp_path / "state")
     simulation.apply()
@@ -289,6 +300,8 @@ def test_a_database_that_cannot_be_read_is_told_and_left_alone(settled, damage, 
     seen = repair_findings(path, NOW).after if repair else examine(path)
     expected = "DatabaseMissing" if damage is Path.unlink else "DatabaseDamaged"
     assert problems(seen) == [expected] and len(seen.whole) == 6
+    if damage is overwrite:
+        assert seen.findings[0].what == "SQLite cannot read it"
     settled.state.leader_lock.unlink(missing_ok=True)
     assert everything_below(path) == before
 
@@ -310,7 +323,8 @@ def test_a_lease_that_is_taken_back_counts_as_a_loss_and_is_told(settled):
         assert (job.state, job.losses) == ("pending", 1)
         key = Key("Steering", "default", "france-steering")
         assert objects.get(connection, key) is not None
-    assert "WorkerLost" in settled.event_reasons("france-steering")
+    (lost,) = [row for row in settled.rows()["events"] if row[5] == "WorkerLost"]
+    assert "lost its worker; it is queued again" in str(lost)
 
 
 # -- words -----------------------------------------------------------------------------------

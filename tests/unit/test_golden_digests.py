@@ -11,18 +11,38 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.actions import CODE_REVISIONS
-from loopscope.specs.pipeline import SHARED
+from loopscope.specs.pipeline import PIPELINE, SHARED
 from loopscope.state.db import jobs
 from loopscope.state.records import JobRecord
-from tests.simulated import Simulation, experiment_spec
+from tests.simulated import Simulation, canonical, experiment_spec
 
+ASKED_OF = {
+    "captureRef": {"name": "france-capture"},
+    "mappingRef": {"name": "france-mapping"},
+    "text": "We went to",
+}
+QUESTIONS = {
+    "latents": {"latents": {"coarse": [1], "fine": [2, 3]}},
+    "steered": {
+        "steeringRef": {"name": "france-steering"},
+        "steered": {"arm": "multi", "strength": 0.5},
+    },
+}
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_digests.json"
 
 
 def of_now(folder: Path) -> dict[str, Any]:
-    """Return, for each job of a small experiment, its digest and the shape of its payload."""
+    """Return, for each job of a small experiment, its digest and the shape of its payload.
+
+    The experiment has all nodes, and two questions are asked of it: no stage is missing.
+    """
     simulation = Simulation(folder / "state")
-    simulation.apply(experiment_spec())
+    spec = experiment_spec()
+    optional = [node.name for node in PIPELINE if node.optional]
+    simulation.apply(experiment_spec(**{name: spec.get(name, {}) for name in optional}))
+    simulation.settle()
+    for name, asked in QUESTIONS.items():
+        simulation.apply(canonical("Question", ASKED_OF | asked), name, "Question")
     simulation.settle()
     with simulation.state.database.read() as connection:
         ended = [
@@ -33,7 +53,8 @@ def of_now(folder: Path) -> dict[str, Any]:
     return {
         "revisions": dict(CODE_REVISIONS),
         "jobs": {
-            _name(job): {"digest": job.digest, "payload": shape(job.payload)} for job in ended
+            _name(job): {"stage": job.stage, "digest": job.digest, "payload": shape(job.payload)}
+            for job in ended
         },
     }
 
@@ -54,6 +75,7 @@ def shape(value: Any) -> Any:
 
 def test_digests_and_payloads_are_those_of_before(tmp_path):
     known, found = json.loads(GOLDEN.read_text()), of_now(tmp_path)
+    assert {job["stage"] for job in found["jobs"].values()} == set(CODE_REVISIONS)
     assert found["revisions"] == known["revisions"], "a revision was raised: write GOLDEN anew"
     assert found["jobs"] == known["jobs"], "this would make finished work be done again"
 

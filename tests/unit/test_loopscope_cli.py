@@ -71,10 +71,15 @@ def test_a_duplicate_key_is_refused_and_what_was_stored_stays(loopscope, experim
     loopscope("apply", "-f", experiment())
     before = loopscope("get", "exp", "x", "-o", "yaml")[1]
     path = experiment(text=lambda text: text + f"  hook: {HOOK}\n")
-    for command in ("apply", "diff", "run"):
-        code, _, err = loopscope(command, *(["-f"] if command != "run" else []), path)
+    for words in (["apply", "-f"], ["diff", "-f"], ["run", "-f"], ["run"]):
+        code, _, err = loopscope(*words, path)
         assert code == 2 and "given twice" in err
     assert loopscope("get", "exp", "x", "-o", "yaml")[1] == before
+
+
+def test_a_run_of_nothing_says_how_to_name_what_to_run(loopscope):
+    code, _, err = loopscope("run")
+    assert code == 2 and "PATH, or -f PATH" in err
 
 
 def test_one_bad_file_keeps_the_whole_folder_out(loopscope, experiment):
@@ -140,9 +145,9 @@ def test_documents_are_yaml_and_json_with_the_same_content(loopscope, settled):
     [
         (["get", "thing"], "unknown kind 'thing'"),
         (["get", "exp", "nobody"], "france"),
-        (["get", "exp", "a", "b"], "expected KIND NAME"),
-        (["get", "exp", "-o", "xml"], "json, yaml, name, wide or jsonpath"),
-        (["describe", "exp"], "needs a name"),
+        (["get", "exp", "a", "b"], "no experiment named 'a'"),
+        (["retry", "exp", "a", "b"], "expected KIND NAME"),
+        (["get", "exp", "-o", "xml"], "json, yaml, name, wide, jsonpath"),
         (["delete", "exp"], "name the experiment"),
         (["retry", "dec"], "needs a name"),
         (["events", "dec", "france"], "france-coarse, france-fine"),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from loopscope.numerics.steering.budget_error import (
+from loopscope.numerics.verdict.budget_error import (
     TEXT_SD,
     ArmAtBudgets,
     budget_error,
@@ -69,7 +69,9 @@ def test_a_slope_that_was_seen_flat_by_chance_keeps_its_error():
     assert slopes(arm, None) == pytest.approx([error] * 2)
 
 
-@pytest.mark.parametrize(("rate", "before"), [(0.5, 0.02), (0.3, 0.0), (0.9, 0.1), (0.1, 0.1)])
+@pytest.mark.parametrize(
+    ("rate", "before"), [(0.5, 0.02), (0.3, 0.0), (0.3, 0.02), (0.9, 0.1), (0.1, 0.1)]
+)
 def test_one_strength_allows_a_score_in_proportion_and_one_with_log_odds_along_the_norm(
     rate, before
 ):

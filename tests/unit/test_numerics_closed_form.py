@@ -75,7 +75,7 @@ def test_sampled_tokens_have_the_frequencies_of_the_closed_form(norm):
     found = generate(
         MODEL, PLACE, [[BOS, 2]] * rows, Intervention(vectors), draws, SamplingRule(),
         eos_tokens=frozenset(), pad_token=BOS,
-    )  # fmt: skip
+    ).tokens  # fmt: skip
     counts = np.bincount([row[0] for row in found], minlength=VOCABULARY)
     expected = closed_form(2, norm) * rows
     assert scipy.stats.chisquare(counts, expected).pvalue > 0.001
@@ -86,7 +86,7 @@ def test_greedy_text_follows_the_argmax_of_the_closed_form_step_by_step():
     (found,) = generate(
         MODEL, PLACE, [[BOS, 2]], Intervention(1.2 * DIRECTION[None]), draws,
         SamplingRule(greedy=True), eos_tokens=frozenset(), pad_token=BOS,
-    )  # fmt: skip
+    ).tokens  # fmt: skip
     token, expected = 2, []
     for _ in range(6):
         token = int(closed_form(token, 1.2).argmax())

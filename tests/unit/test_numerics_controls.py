@@ -9,6 +9,7 @@ from loopscope.numerics.gate.controls import (
     DOUBT_NATS,
     Control,
     RowLaw,
+    _compared,
     _Norms,
     _suffix,
     deciding_p,
@@ -87,6 +88,27 @@ def test_rows_of_the_law_have_mean_and_covariance_of_the_decoder_once_both_are_u
     drawn = law.mean + (z * np.sqrt(law.variances)) @ law.axes.T
     for found, expected in zip(moments(drawn), moments(rows), strict=True):
         np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_a_row_that_reaches_the_cut_exactly_reaches_it():
+    y, norm = np.array([[0.3], [0.29]]), np.ones(2)
+    surely, perhaps = _compared(y, norm, norm, 0.3)
+    assert surely.tolist() == [[True], [False]] and not perhaps.any()
+
+
+def test_rows_keep_what_all_of_them_have_in_common_although_it_never_varies():
+    """On a circle around an axis, in five dimensions: the mean lies outside of what varies."""
+    generator = np.random.default_rng(0)
+    around = generator.normal(size=(500, 5))
+    around *= 0.18 / np.linalg.norm(around, axis=1, keepdims=True)
+    rows = np.concatenate([around, np.full((500, 1), np.sqrt(1 - 0.18**2))], axis=1)
+    law = RowLaw.of_decoder(torch.from_numpy(rows))
+    assert len(law.variances) == 5
+    z = generator.normal(size=(20_000, 5))
+    drawn = law.mean + (z * np.sqrt(law.variances)) @ law.axes.T
+    (mean, covariance), (expected_mean, expected) = moments(drawn), moments(rows)
+    np.testing.assert_allclose(mean, expected_mean, atol=0.005)
+    assert np.trace(covariance) == pytest.approx(np.trace(expected), rel=0.05)
 
 
 def test_the_law_of_the_stream_has_its_covariance_and_no_mean():

@@ -46,7 +46,11 @@ def random_dictionary(architecture: str, d_in: int = 12, d_sae: int = 50) -> Spa
     writes = "transcoder" in architecture
     if writes:
         tensors |= {"w_dec": normal(d_sae, 5), "b_dec": normal(5), "w_skip": normal(5, d_in)}
-    settings = {"k": 6} if architecture == "topk" else {}
+    for name, width in {"query": 4, "key": 4, "value": d_sae, "mixed": d_sae}.items():
+        tensors |= {f"w_{name}": 0.2 * normal(width, d_sae), f"b_{name}": 0.2 * normal(width)}
+    settings = {"k": 6} if architecture in ("topk", "temporal") else {}
+    if architecture == "temporal":
+        settings |= {"heads": 2, "epsilon": 1e-6}
     return dictionary_of(architecture, tensors, settings, apply_b_dec_to_input=not writes)
 
 
@@ -55,6 +59,8 @@ def slow_activations(dictionary: SparseDictionary, x: torch.Tensor) -> np.ndarra
     w_enc, b_enc = dictionary.w_enc.double().numpy(), dictionary.b_enc.double().numpy()
     result = np.zeros((len(x), dictionary.d_sae))
     shift = dictionary.b_dec.double().numpy() if dictionary.apply_b_dec_to_input else 0.0
+    if dictionary.reads_context:  # what was predicted stands beside each row
+        x = x[:, : dictionary.d_in] - x[:, dictionary.d_in :]
     for row, vector in enumerate(x.double().numpy() - shift):
         hidden = [float(vector @ w_enc[:, i] + b_enc[i]) for i in range(dictionary.d_sae)]
         chosen = range(dictionary.d_sae)
@@ -82,8 +88,12 @@ def test_encoding_equals_a_slow_float64_reference(architecture, apply_b_dec):
         with pytest.raises(ValueError, match="takes no decoder bias"):
             replace(random_dictionary(architecture), apply_b_dec_to_input=True)
         return
+    if not apply_b_dec and architecture == "temporal":
+        with pytest.raises(ValueError, match="takes its decoder bias"):
+            replace(random_dictionary(architecture), apply_b_dec_to_input=False)
+        return
     dictionary = replace(random_dictionary(architecture), apply_b_dec_to_input=apply_b_dec)
-    x = rows(20)
+    x = dictionary.in_context(rows(20))
     found = encode(dictionary, x, 1000, 1000)
     np.testing.assert_allclose(found.toarray(), slow_activations(dictionary, x), atol=1e-5)
     assert found.nnz == np.count_nonzero(slow_activations(dictionary, x))
@@ -93,8 +103,9 @@ def test_encoding_equals_a_slow_float64_reference(architecture, apply_b_dec):
 @pytest.mark.parametrize(("row_block", "latent_block"), [(1, 1), (3, 7), (20, 13), (7, 50)])
 def test_blocks_change_nothing(architecture, row_block, latent_block):
     dictionary = random_dictionary(architecture)
-    whole = encode(dictionary, rows(20), 1000, 1000)
-    parts = encode(dictionary, rows(20), row_block, latent_block)
+    x = dictionary.in_context(rows(20))
+    whole = encode(dictionary, x, 1000, 1000)
+    parts = encode(dictionary, x, row_block, latent_block)
     np.testing.assert_array_equal(parts.indptr, whole.indptr)
     np.testing.assert_array_equal(parts.indices, whole.indices)
     np.testing.assert_allclose(parts.data, whole.data, atol=1e-5)
@@ -158,7 +169,8 @@ def test_the_threshold_itself_stays_silent():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_rows_encode_to_no_rows(architecture):
-    assert encode(random_dictionary(architecture), rows(0), 4, 4).shape == (0, 50)
+    dictionary = random_dictionary(architecture)
+    assert encode(dictionary, dictionary.in_context(rows(0)), 4, 4).shape == (0, 50)
 
 
 def test_a_block_never_holds_more_elements_than_int32_counts():

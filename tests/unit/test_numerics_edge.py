@@ -95,7 +95,8 @@ def test_a_gate_that_hardly_opens_is_near_the_edge_however_large_the_magnitude()
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_counting_changes_no_activation(architecture):
-    dictionary, x = random_dictionary(architecture), rows(40)
+    dictionary = random_dictionary(architecture)
+    x = dictionary.in_context(rows(40))
     expected = encode(dictionary, x, 7, 13)
     found, _ = encode_to_the_edge(dictionary, x, 7, 13, encoder_norms(dictionary))
     for part in ("indptr", "indices", "data"):

@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from loopscope.numerics.gate import rule
 from loopscope.numerics.gate.calibration import (
     Counts,
     Question,
+    described,
     resample,
     select_candidates,
+    selected_at,
     selection_power,
 )
 from loopscope.numerics.gate.matching import Comparison, Covariates
@@ -25,9 +28,10 @@ from loopscope.numerics.gate.rule import (
     selective_latents,
     steered_first,
 )
-from loopscope.numerics.latents.features import latent_statistics
+from loopscope.numerics.latents.features import latent_statistics, latents_tested
 from loopscope.numerics.statistics.keyed import keyed_generator
 from loopscope.numerics.statistics.multiple_tests import exceedance
+from loopscope.reports.page.figures import mapping as mapping_figure
 from loopscope.specs.rules import Gate, Selection
 from tests.rows import discover_rows
 
@@ -203,6 +207,26 @@ def test_candidates_of_a_resample_come_by_the_rule_of_the_spec(top):
     assert len(expected) == min(top, 3)
 
 
+@pytest.mark.parametrize("q_max", [0.05, 0.5, 1.0])
+def test_leaving_out_untested_latents_changes_no_candidate(q_max):
+    generator = np.random.default_rng(1)
+    fires = generator.random((60, 400)) < generator.choice([0.02, 0.1, 0.4], 400)
+    fires[:30, :5] |= generator.random((30, 5)) < 0.9
+    fires[:3, 5] = True  # on too few prompts for a test
+    rows = discover_rows(fires * generator.exponential(1, fires.shape), np.arange(60) < 30)
+    loose = SelectionThresholds(0.1, 0.05, 1.0, q_max)
+    statistics = latent_statistics(rows)
+    tested = np.flatnonzero(~np.isnan(statistics.p_value))
+    assert 5 < len(tested) < 400 and latents_tested(rows).tolist() == tested.tolist()
+    expected = select_candidates(statistics, loose, 50)
+    assert len(expected) >= 3
+    latents, some = described(rows, q_max)
+    question = replace(QUESTION, selection=loose, top=50)
+    found = selected_at(q_max, some, rows, question, latents)
+    assert found.candidates.tolist() == expected.tolist()
+    assert found.power == selected_at(q_max, statistics, rows, question).power
+
+
 def counts_of(children: np.ndarray) -> Counts:
     """Return counts of latents that are alike in all that they are matched on."""
     alike = np.ones(len(children))
@@ -215,7 +239,11 @@ def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
     rows = discover_rows(planted(), IS_TARGET)
     counts = counts_of(np.arange(30)[::-1].copy())
     one = resample(rows, counts, QUESTION, 7)
-    assert one == resample(rows, counts, QUESTION, 7)
+    again = resample(rows, counts, QUESTION, 7)
+    assert [found.candidates.tolist() for found in one.selected] == [
+        found.candidates.tolist() for found in again.selected
+    ]
+    assert replace(one, selected=()) == replace(again, selected=())
     assert one.best_count == 29
     assert one.outcome == "stands out"
     assert one.percentile == pytest.approx(100 * (1 - 1 / 28), abs=0.5)
@@ -288,3 +316,7 @@ def test_each_pair_lies_in_one_of_the_readings_and_each_reading_has_its_pairs():
         "unrelated", "unobserved",
     ]  # fmt: skip
     assert set(found.tolist()) == set(READINGS)
+
+
+def test_the_page_knows_every_reading_of_a_pair_and_no_other():
+    assert rule.READINGS == mapping_figure.READINGS

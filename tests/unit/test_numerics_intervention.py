@@ -113,7 +113,12 @@ def random_dictionary(architecture, width=32, latents=24):
         "b_mag": torch.randn(latents, generator=generator) / 10,
         "w_skip": torch.randn(width, width, generator=generator),
     }
-    settings = {"k": 4} if architecture == "topk" else {}
+    for name, size in {"query": 4, "key": 4, "value": latents, "mixed": latents}.items():
+        for part, shape in (("w", (size, latents)), ("b", (size,))):
+            tensors[f"{part}_{name}"] = torch.randn(shape, generator=generator) / 10
+    settings = {"k": 4} if architecture in ("topk", "temporal") else {}
+    if architecture == "temporal":
+        settings |= {"heads": 2, "epsilon": 1e-6}
     writes = "transcoder" in architecture
     return dictionary_of(architecture, tensors, settings, apply_b_dec_to_input=not writes)
 
@@ -122,6 +127,7 @@ def random_dictionary(architecture, width=32, latents=24):
 def test_chosen_latents_read_as_in_a_full_encoding(architecture):
     dictionary = random_dictionary(architecture)
     x = torch.randn(50, 32, generator=torch.Generator().manual_seed(1))
+    x = dictionary.in_context(x)
     chosen = [7, 2, 19]
     reader = LatentReader.of(dictionary, chosen)
     full = activations(dictionary, x)[:, chosen]
@@ -168,7 +174,7 @@ def run(model, openings, arms, draws, place, rule):
     return generate(
         model.causal, place, openings, arms, draws, rule, eos_tokens=frozenset(),
         pad_token=model.pad_token,
-    )  # fmt: skip
+    ).tokens  # fmt: skip
 
 
 @pytest.mark.parametrize("architecture", ["standard", "topk"])

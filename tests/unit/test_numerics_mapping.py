@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from loopscope.numerics.gate.counting import count_children
 from loopscope.numerics.gate.rule import (
     READINGS,
     ChildThresholds,
     SelectionThresholds,
     behaves_like_child,
-    count_children,
     readings,
     selective_latents,
 )
@@ -24,6 +24,7 @@ from loopscope.numerics.latents.mapping import (
     cosine_block_shape,
     cosine_blocks,
     coverages,
+    made_unit,
     pair_correlations,
     top_latents,
 )
@@ -35,6 +36,19 @@ from tests.rows import discover_rows
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+def test_rows_are_made_unit_in_space_that_is_used_again():
+    space = torch.full((700, 5), torch.nan)
+    for length in (700, 300):  # more than are scaled at once
+        rows = torch.randn(length, 5, generator=torch.Generator().manual_seed(length))
+        rows[3] = 0.0
+        given = rows.clone()
+        found = made_unit(rows, space)
+        assert found.data_ptr() == space.data_ptr() and torch.equal(rows, given)
+        assert torch.equal(found[3], torch.zeros(5))
+        wanted = torch.nn.functional.normalize(rows, dim=1)
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
 
 
 def random_activations(seed: int, latents: int, prompts: int = 40) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from loopscope.numerics.statistics.lattice import bootstrap_law, lattice, sign_flip_law
+from loopscope.numerics.statistics.lattice import Law, bootstrap_law, lattice, sign_flip_law
 from loopscope.numerics.statistics.paired import (
+    Z_POWER_80,
     Resampled,
     detectable_difference,
     openings_without_a_case,
@@ -297,3 +298,27 @@ def test_values_that_all_agree_leave_no_doubt_about_their_mean():
     assert alike.interval(0.95) == (0.5, 0.5)
     assert (alike.p_above(0.4), alike.p_above(0.5), alike.p_above(0.6)) == (0.0, 1.0, 1.0)
     assert (alike.p_below(0.4), alike.p_below(0.5), alike.p_below(0.6)) == (1.0, 1.0, 0.0)
+
+
+def test_the_law_of_differences_that_are_all_below_zero_mirrors_that_of_their_opposites():
+    values = np.array([0.1234567, 0.7654321, 1.2345671])
+    above, below = bootstrap_law(values), bootstrap_law(-values)
+    assert len(above.mass) == len(below.mass)
+    for tail in (0.025, 0.2, 0.4):
+        low, high = above.interval(tail)
+        assert below.interval(tail) == pytest.approx((-high, -low), abs=1e-6)
+
+
+def test_where_openings_do_not_differ_and_nothing_bounds_the_outcome_nothing_is_surely_above():
+    found = paired_contrast("a-b", np.full(5, 0.3), np.zeros(5), span=None)
+    assert (found.p_above_zero, found.p_below_zero) == (1.0, 1.0)
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_the_power_asked_for_is_the_quantile_of_the_normal_law():
+    assert scipy.stats.norm.cdf(Z_POWER_80) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_a_value_that_a_law_holds_is_among_those_at_least_as_large():
+    coin = Law(np.array([0.25, 0.75]), offset=0.0, step=1.0)
+    assert (coin.at_least(0.0), coin.at_least(1.0), coin.at_least(2.0)) == (1.0, 0.75, 0.0)

@@ -218,3 +218,10 @@ def test_whole_groups_are_paired_best_with_the_chance_that_their_ties_allow():
         assert _log_chance_of_best(left, right) == pytest.approx(math.log(2) - math.log(6))
     constant = np.ones((3, 2))
     assert _log_chance_of_best(constant, distinct) == pytest.approx(0.0)
+
+
+def test_the_smallest_p_is_that_of_a_latent_which_no_permutation_reaches_alone_or_searched():
+    left = sparse_noise(13, 1)
+    right = np.concatenate([left, sparse_noise(14, 3)], axis=1)
+    found = edge_test(columns(left), columns(right), 0, 99, seed=0)
+    assert (found.alone[0], found.searched[0]) == (0.01, 0.01)

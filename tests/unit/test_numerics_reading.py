@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from loopscope.numerics.model.batching import pad
-from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.model.capture import HookNeverFired
+from loopscope.numerics.model.hooks import HookPlace, NoSuchPlace, width_at
+from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.numerics.steering import reading
+from loopscope.numerics.steering.generation import generate
+from loopscope.numerics.steering.intervention import Intervention
 from loopscope.numerics.steering.reading import (
     Continuation,
     read_continuations,
+    read_kept,
+    reading_of,
     residuals_of,
     text_means,
 )
@@ -110,3 +116,70 @@ def test_a_pass_that_ends_at_a_place_has_what_a_whole_pass_has_there(any_model, 
         ).hidden_states[place.first_block_above]
     found = residuals_of(any_model.causal, place, batch)
     assert torch.allclose(found[batch.mask], states[batch.mask], rtol=1e-4, atol=1e-4)
+
+
+HOOKS = [
+    HookPlace(1, "resid_post"), HookPlace(1, "resid_pre"), HookPlace(1, "resid_mid"),
+    HookPlace(1, "mlp_out"), HookPlace(0, "resid_post"), HookPlace(0, "resid_pre"),
+]  # fmt: skip
+DECODED = ["a child", "the capital of japan is", "a child", "the old house near the sea"]
+
+
+def decoded(model, hook, places, steps=6, eos=frozenset()):
+    """Four steered rows, two of one opening, with what decoding kept of them."""
+    openings = [model.encode(text) for text in DECODED]
+    vectors = torch.randn(4, model.d_model, generator=torch.Generator().manual_seed(3)) * 3
+    draws = torch.stack([torch.from_numpy(uniforms(n, "d", 0, steps)) for n in range(4)])
+    found = generate(
+        model.causal, hook, openings, Intervention(vectors), draws, SamplingRule(0.9, 20),
+        eos_tokens=eos, pad_token=model.pad_token, keep=places,
+    )  # fmt: skip
+    return openings, found
+
+
+def both_ways(model, hook, places, eos=frozenset()):
+    openings, found = decoded(model, hook, places, eos=eos)
+    rows = [row for row, tokens in enumerate(found.tokens) if tokens]
+    texts = [Continuation(row, tuple(found.tokens[row])) for row in rows]
+    whole = read_continuations(model.causal, openings, texts, places, model.pad_token)
+    kept = read_kept(model.causal, found.kept, rows, texts, places)
+    return texts, whole, reading_of(model.causal, [kept], places)
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: f"{hook.block}-{hook.stream}")
+def test_a_steered_text_reads_from_its_hook_on_as_it_reads_whole(any_model, hook):
+    try:
+        width_at(any_model.causal, hook)
+    except NoSuchPlace:
+        pytest.skip("this model's blocks have no such place")
+    last = HookPlace(len(any_model.causal.blocks) - 1, "resid_post")
+    places = [HookPlace(1, "resid_post"), HookPlace(0, "resid_post"), last]
+    _, whole, kept = both_ways(any_model, hook, places)
+    assert kept.lengths == whole.lengths
+    assert torch.allclose(kept.nll, whole.nll, rtol=1e-4)
+    for place in places:
+        assert torch.allclose(kept.states[place], whole.states[place], rtol=1e-4, atol=1e-4)
+
+
+def test_texts_that_end_early_read_from_their_hook_on_as_whole(any_model):
+    hook = HookPlace(1, "resid_post")
+    _, found = decoded(any_model, hook, [])
+    eos = frozenset({found.tokens[0][2], found.tokens[1][4]})
+    texts, whole, kept = both_ways(any_model, hook, [hook], eos)
+    assert min(len(text.tokens) for text in texts) < 6
+    assert torch.allclose(kept.nll, whole.nll, rtol=1e-4)
+    assert torch.allclose(kept.states[hook], whole.states[hook], rtol=1e-4, atol=1e-4)
+
+
+def test_keeping_what_is_seen_changes_no_text(any_model):
+    hook = HookPlace(1, "resid_post")
+    assert decoded(any_model, hook, [hook])[1].tokens == decoded(any_model, hook, None)[1].tokens
+
+
+def test_a_place_that_was_not_kept_is_not_read_as_something_else(any_model):
+    hook, below = HookPlace(1, "resid_post"), HookPlace(0, "resid_post")
+    _, found = decoded(any_model, hook, [hook])
+    with pytest.raises(HookNeverFired, match="not kept"):
+        read_kept(
+            any_model.causal, found.kept, [0], [Continuation(0, tuple(found.tokens[0]))], [below]
+        )

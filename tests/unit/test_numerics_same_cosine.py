@@ -66,7 +66,7 @@ def test_an_edge_is_compared_with_the_nearest_pairs_on_both_sides(monkeypatch):
     """By hand: of pairs at these cosines the four nearest to 0.5 have these correlations."""
     monkeypatch.setattr(same_cosine, "PAIRS_MAX", 4)
     cosines = np.array([0.470, 0.488, 0.494, 0.499, 0.503, 0.509, 0.515, 0.530])
-    found = np.array([9.0, 9.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.0])
+    found = np.array([9.0, 9.0, 0.1, 0.2, 0.3, 0.25, 9.0, 9.0])
     monkeypatch.setattr(same_cosine, "correlations", lambda *a: found[a[3]][None])
     fine = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
     decoders = torch.tensor([[1.0, 0.0]]), torch.from_numpy(fine)
@@ -74,5 +74,5 @@ def test_an_edge_is_compared_with_the_nearest_pairs_on_both_sides(monkeypatch):
     pairs = SameCosine(decoders, columns, columns, np.array([0]), np.arange(len(fine)))
     p, number = pairs.compared(np.array([0.5, 0.5, 0.9]), np.array([0.3, np.nan, 0.3]))
     assert number.tolist() == [4, 4, 0]
-    assert p[0] == pytest.approx((1 + 2) / (1 + 4))
+    assert p[0] == pytest.approx((1 + 1) / (1 + 4))
     assert np.isnan(p[1]) and np.isnan(p[2])

@@ -138,3 +138,14 @@ def test_the_loss_of_a_text_rises_by_what_two_plain_forward_passes_say(any_model
         moved = any_model.causal.head(steered).double()
     losses = [-torch.log_softmax(z, dim=-1).gather(1, following)[:, 0] for z in (clean, moved)]
     assert torch.allclose(found[1], losses[1] - losses[0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_long_text_is_measured_in_parts_and_comes_out_the_same(any_model, monkeypatch):
+    tokens = any_model.encode("the old market in the quiet city sold bread")
+    vectors = torch.randn(2, any_model.d_model, generator=torch.Generator().manual_seed(0)) * 3
+    text = read_text(any_model.causal, PLACE, tokens, range(1, len(tokens) - 1))
+    (whole,) = scores.text_kl(any_model.causal, [text], Intervention(vectors))
+    monkeypatch.setattr(scores, "STATES_PER_CHUNK", 7)
+    (parts,) = scores.text_kl(any_model.causal, [text], Intervention(vectors))
+    assert whole.shape == (2, len(tokens) - 2) and float(whole.max()) > 0
+    assert torch.allclose(parts, whole, rtol=1e-4, atol=1e-7)

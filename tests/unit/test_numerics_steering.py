@@ -40,7 +40,7 @@ def run(model, openings, vectors, draws, rule=SAMPLED, place=PLACES[0], eos=froz
     return generate(
         model.causal, place, openings, Intervention(vectors), draws, rule, eos_tokens=eos,
         pad_token=model.pad_token,
-    )  # fmt: skip
+    ).tokens  # fmt: skip
 
 
 def alone(model, openings, vectors, place=PLACES[0]):
@@ -122,6 +122,17 @@ def test_a_row_stops_at_eos_and_its_neighbours_go_on(any_model):
     expected = [row[: row.index(end)] if end in row else row for row in free]
     assert_drawn_alike(stopped, expected, alone(any_model, openings, vectors), draws, SAMPLED)
     assert len(stopped[0]) <= 2
+
+
+def test_tokens_are_counted_up_to_the_end_of_each_row(any_model):
+    openings, vectors, draws = rows_of(any_model)
+    end = run(any_model, openings, vectors, draws)[0][2]
+    found = generate(
+        any_model.causal, PLACES[0], openings, Intervention(vectors), draws, SAMPLED,
+        eos_tokens=frozenset({end}), pad_token=any_model.pad_token,
+    )  # fmt: skip
+    assert found.after_steered == [len(tokens) for tokens in found.tokens]
+    assert found.opening_steered == [len(opening) - 1 for opening in openings]
 
 
 def test_generation_ends_when_every_row_has_ended(any_model):
@@ -253,3 +264,19 @@ def test_reading_a_head_roughly_first_generates_the_same_texts(any_model, monkey
     monkeypatch.setattr(logits, "_multiplies_bfloat16", lambda: True)
     rough = run(any_model, openings, vectors, draws)
     assert_drawn_alike(rough, plain, alone(any_model, openings, vectors), draws, SAMPLED)
+
+
+def test_samples_of_an_opening_begin_together_and_write_what_each_writes_alone(any_model):
+    texts = [TEXTS[0], TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]]
+    openings = [any_model.encode(text) for text in texts]
+    one, other = torch.randn(2, any_model.d_model, generator=torch.Generator().manual_seed(3)) * 3
+    vectors = torch.stack([one, one, one, other, one])
+    draws = torch.stack([torch.from_numpy(uniforms(0, "s", n, STEPS)) for n in range(5)])
+    found = run(any_model, openings, vectors, draws)
+    assert found[0] != found[1], "they draw differently"
+    reference = alone(any_model, openings, vectors)
+    single = [
+        run(any_model, openings[n : n + 1], vectors[n : n + 1], draws[n : n + 1])[0]
+        for n in range(5)
+    ]
+    assert_drawn_alike(found, single, reference, draws, SAMPLED)

@@ -96,6 +96,21 @@ def test_an_arm_that_moved_the_score_on_few_openings_is_not_said_to_have_done_no
     assert "] reaches 0; use more openings or samples" in found["reason"]
 
 
+class Touching(Evidence):
+    """Every interval begins at 0 exactly, as on a lattice it may."""
+
+    def contrast(self, first, second, margin=None):
+        return replace(super().contrast(first, second, margin), low=0.0)
+
+
+def test_an_effect_whose_interval_begins_at_zero_is_not_above_it():
+    arms = {arm: column(flat(60, rate)) for arm, rate in (("coarse", 0.2), ("fine", 0.3))}
+    concept = {**arms, "multi": column(flat(60, 0.6)), "none": column(np.zeros(60))}
+    for kind, doubted in ((Evidence, False), (Touching, True)):
+        assay = judge(kind(concept, COSINES), RULES).assay
+        assert ("reaches 0" in assay.doubt) is doubted
+
+
 def test_no_verdict_where_there_is_no_headroom():
     full = np.ones(126)
     found = verdict(full, np.repeat([1.0, 0.0], [63, 63]), full)
@@ -210,6 +225,13 @@ def test_a_difference_at_the_edge_is_called_none_in_at_most_five_percent(coarse,
     rate = said.count("NoPracticalDifference") / len(said)
     assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(said))
     assert rate >= 0.01, "a rule that never says it would pass as well"
+
+
+def test_a_gain_is_small_for_sure_only_if_its_interval_ends_below_the_smallest_difference():
+    gain = paired_contrast("multi-fine", 0.05 + noise(60, 0.02), np.zeros(60), margin=0.15)
+    for limit, small in ((gain.high + 1e-9, True), (gain.high, False)):
+        word, reason = _judge((gain, gain), gain, limit)
+        assert word == "Supported" and ("by less than" in reason) is small
 
 
 def test_few_noisy_openings_are_inconclusive_and_say_what_is_needed():
@@ -388,6 +410,19 @@ def test_support_without_any_intact_text_is_no_support():
     found = verdict(**arms, intact=none_of_multi)
     assert found["verdict"] == "Inconclusive"
     assert "no opening for which two arms both wrote an intact text" in found["reason"]
+
+
+def test_where_every_text_is_intact_the_contrasts_of_these_are_those_of_all():
+    for arms in (
+        {"coarse": flat(30, 0.2), "fine": flat(30, 0.3), "multi": flat(30, 0.6)},
+        {arm: np.full(30, rate) for arm, rate in (("coarse", 0.2), ("fine", 0.3), ("multi", 0.6))},
+    ):
+        found = verdict(**arms, intact=arms)
+        assert len(found["intact"]) == 2
+        for intact in found["intact"]:
+            (of_all,) = [one for one in found["contrasts"] if one["contrast"] == intact["contrast"]]
+            for number in ("estimate", "low", "high"):
+                assert intact[number] == pytest.approx(of_all[number], abs=1e-9)
 
 
 def test_openings_without_an_intact_text_are_left_out_of_that_contrast():

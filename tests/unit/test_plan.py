@@ -114,11 +114,13 @@ def test_estimates_come_from_the_runs_before(loopscope, experiment, settled):
     assert "about 3m20s" in loopscope("plan", "-f", path)[1]
 
 
-def test_without_a_past_run_the_plan_says_so(loopscope, experiment, tmp_path):
+def test_without_a_past_run_the_plan_says_so(loopscope, experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPSCOPE_CACHE", str(tmp_path / "cache"))
     found = stages(loopscope, experiment())
     assert found["x-capture"]["state"] == "to do"
     assert found["x-capture"]["why"][-1] == "nothing was made for it yet"
-    assert {s["estimatedFrom"] for s in found.values()} == {"no past run"}
+    assert all(s["estimatedFrom"].startswith("no past run; ") for s in found.values())
+    assert {s["estimatedSeconds"] for s in found.values()} == {None}
     assert not (tmp_path / "state").exists()
 
 
@@ -171,12 +173,36 @@ def test_an_object_of_its_own_that_rests_on_an_edited_one_is_in_the_plan(
     assert states(loopscope, path)["own"] == "unknown"
 
 
+@pytest.mark.parametrize("note", ["", "# a note\n"], ids=["unchanged", "read again"])
+def test_what_rests_on_an_edited_object_is_planned_once_and_after_it_whichever_file_comes_first(
+    loopscope, experiment, settled, note
+):
+    own = {
+        "apiVersion": "loopscope.dev/v1alpha1",
+        "kind": "Mapping",
+        "metadata": {"name": "own"},
+        "spec": {"coarseRef": {"name": "x-coarse"}, "fineRef": {"name": "x-fine"}},
+    }
+    path = experiment(lambda spec: (with_steering(spec), spec.update(maxTokens=99)))
+    first = path.with_name("a.yaml")
+    first.write_text(yaml.safe_dump(own))
+    loopscope("apply", "-f", first)
+    settled.settle()
+    first.write_text(first.read_text() + note)
+    out = loopscope("plan", "-f", path.parent, "--root", path.parents[1], "-o", "json")[1]
+    found = [(stage["name"], stage["state"]) for stage in json.loads(out)["stages"]]
+    assert found.count(("own", "unknown")) == 1 and ("own", "cached") not in found
+
+
 # -- plan files --------------------------------------------------------------------------
 
 
 def test_a_plan_file_is_applied_when_nothing_moved(loopscope, experiment, settled):
     path = experiment(lambda spec: (with_steering(spec), spec.update(mapping={"minCosine": 0.5})))
     assert loopscope("plan", "-f", path, "-o", "plan.json")[0] == 0
+    (planned,) = json.loads((path.parents[1] / "plan.json").read_text())["objects"]
+    edit = {"field": "spec.mapping.minCosine", "before": 0.3, "after": 0.5, "defaultChanged": False}
+    assert planned["changes"] == [edit]
     assert loopscope("apply", "--plan", "plan.json") == (0, "experiment/x configured\n", "")
     assert settled.settle() == ["mapping", "steering"]
 

@@ -1,8 +1,18 @@
 """Changes in words, as ``plan`` and ``why`` give them."""
 
+from dataclasses import replace
+
 import pytest
 
-from loopscope.controller.plan.reasons import change_words, changed_names, short, spec_changes
+from loopscope.controller.plan.reasons import (
+    change_words,
+    changed_names,
+    declared_before,
+    reasons,
+    short,
+    spec_changes,
+)
+from loopscope.reconcilers.plan import Blocked, Observed, Snapshot
 from tests.hand_built import stored
 
 
@@ -34,12 +44,14 @@ def test_only_the_values_that_differ_are_named():
     [
         ("topK", 5, 6, "topK: 5 -> 6"),
         ("capture", "a", "b", "the content of the capture changed"),
+        ("sides", ["a"], ["b"], "the decompositions changed"),
         ("rules", {"a": 1, "b": {"c": 2, "e": 0}}, {"a": 1, "b": {"c": 3, "e": 0}},
          "rules.b.c: 2 -> 3"),
         ("rules", {"a": 1}, {"b": 2}, "rules.a: 1 -> (not set), rules.b: (not set) -> 2"),
         ("arms", ["a", "b", "c"], ["a", "c", "b"], 'arms: ["a", "b", "c"] -> ["a", "c", "b"]'),
         ("arms", list("abcd"), list("abe"), "arms: 1 new, 2 gone, of 3"),
         ("texts", [{"a": 1}], [{"a": 2}], "texts: 1 new, 1 gone, of 1"),
+        ("gate", {}, {"rule": "cosine"}, 'gate.rule: (not set) -> "cosine"'),
     ],
 )  # fmt: skip
 def test_a_change_is_said_by_its_name_and_its_values(name, before, after, words):
@@ -55,3 +67,23 @@ def test_of_a_spec_the_changed_fields_are_named_and_of_a_new_one_nothing():
         "spec.refs.b: (not set) -> 1",
     )
     assert spec_changes(old, old) == spec_changes(None, new) == ()
+
+
+def test_of_an_edit_before_anything_was_made_both_are_said():
+    old = stored("Mapping", "m", {"topK": 5})
+    waits = Blocked("InputsNotReady", "waits for decomposition/c")
+    for topk, said in ((6, ("spec.topK: 5 -> 6",)), (5, ())):
+        snapshot = Snapshot(stored("Mapping", "m", {"topK": topk}), 5.0, {})
+        words = reasons(None, None, old, snapshot, waits, Observed())
+        assert words == (*said, "nothing was made for it yet")
+
+
+def test_what_work_was_made_from_is_derived_again_or_read_from_its_newest_job(settled):
+    record, now = settled.get("france-mapping"), settled.clock.now()
+    job = next(job for job in settled.jobs() if job.stage == "capture")
+    with settled.state.database.read() as connection:
+        values, how = declared_before(connection, record, now)
+        assert how == "declared" and values["minCosine"] == record.spec["minCosine"]
+        elsewhere = replace(record, wanted_digest=job.digest)
+        assert declared_before(connection, elsewhere, now) == (job.payload, "payload")
+        assert declared_before(connection, replace(record, wanted_digest="d" * 64), now) is None

@@ -4,7 +4,7 @@ import pytest
 
 from loopscope.controller.apply.planned import FieldChange, Planned, PlannedObject, PlannedStage
 from loopscope.controller.plan.plan_files import MOVED_SHOWN_MAX, refuse_if_moved, request_of
-from loopscope.controller.plan.upgrade_words import NAMED_MAX, confirmation_words
+from loopscope.controller.plan.upgrade_words import NAMED_MAX, confirmation_words, default_words
 from loopscope.specs.keys import Key
 from loopscope.state.failures import TerminalFailure
 
@@ -38,6 +38,12 @@ def test_before_work_is_made_again_its_rule_its_cost_and_what_rests_on_it_are_na
         f"{RULE} (mapping/a, mapping/b); spec.topK: 5 -> 6 (the default changed) (experiment/y); "
         "and what rests on these (mapping/c, mapping/d, mapping/g)"
     )
+
+
+def test_a_default_of_a_new_field_is_not_called_changed():
+    change = FieldChange("spec.shape", None, "wide", is_default=True)
+    words = default_words(change)
+    assert words == 'spec.shape: (not set) -> "wide" (the field is new, with this default)'
 
 
 def test_of_many_objects_the_first_are_named():

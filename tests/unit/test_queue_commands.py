@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import jobs, pauses
 from tests.simulated import Simulation, capture_spec, experiment_spec, settled_experiment, texts
@@ -120,6 +121,15 @@ def test_a_pause_is_seen_at_once_and_not_at_the_next_resync(loopscope, queued):
     assert suspended(queued, "france") is not None
 
 
+def test_a_pause_and_its_end_are_seen_at_once_also_by_what_only_waits(loopscope, simulation):
+    simulation.step_until_running()
+    simulation.step()
+    for word, is_held in (("pause", True), ("resume", False)):
+        loopscope(word, "exp", "france")
+        simulation.step()
+        assert (suspended(simulation, "france-coarse") is not None) is is_held
+
+
 def test_what_runs_goes_on(loopscope, simulation):
     simulation.step_until_running()
     loopscope("pause", "--all")
@@ -217,7 +227,7 @@ def test_rerun_makes_a_stage_and_those_after_it_again(loopscope, tmp_path, start
 
 def test_rerun_of_an_unknown_stage_names_the_known_ones(loopscope, queued):
     code, _, err = loopscope("rerun", "france", "--from", "coarsefine")
-    assert code == 2 and "capture, coarse, fine, mapping, steering" in err
+    assert code == 2 and ", ".join(NODE_NAMES) in err
     assert "is not done yet" in loopscope("rerun", "france")[1]
 
 

@@ -11,7 +11,11 @@ from typer.main import get_command
 from loopscope.cli import application
 from loopscope.commands import MODULES
 
-HEAVY = ("loopscope.specs.kinds", "torch", "numpy", "pandas", "pyarrow", "jinja2", "watchfiles")
+HEAVY = (
+    *("loopscope.specs.kinds", "loopscope.reconcilers.experiment", "psutil"),
+    *("torch", "numpy", "pandas", "pyarrow", "jinja2", "watchfiles"),
+    "sqlalchemy.dialects.postgresql",
+)
 
 
 def names(*words: str) -> list[str]:
@@ -19,7 +23,7 @@ def names(*words: str) -> list[str]:
 
 
 def test_each_module_adds_the_commands_that_it_is_listed_with():
-    assert names() == [command for commands in MODULES.values() for command in commands]
+    assert sorted(names()) == sorted(c for commands in MODULES.values() for c in commands)
 
 
 @pytest.mark.parametrize("command", [c for commands in MODULES.values() for c in commands])
@@ -44,3 +48,30 @@ def test_looking_imports_nothing_heavy(words, tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip().endswith("[]"), done.stdout
+
+
+def test_the_program_looks_for_garbage_once_it_has_started():
+    script = (
+        "import gc, sys, loopscope.start\n"
+        "sys.argv = ['loopscope', 'version']\n"
+        "try: loopscope.start.main()\n"
+        "except SystemExit: pass\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().endswith("True True"), done.stdout
+
+
+def test_a_server_holds_no_table_library_that_it_does_not_need():
+    pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
+    script = (
+        "import sys, loopscope.commands.process.serve, loopscope.server.application\n"
+        "heavy = ('torch', 'numpy', 'pandas', 'pyarrow', 'scipy')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

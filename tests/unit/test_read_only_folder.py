@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from loopscope.state.db import applied
+from loopscope.specs.keys import Key
+from loopscope.state.db import applied, objects
 from loopscope.state.db.database import Database
-from loopscope.state.db.dialect.sqlite.reading import SqliteCopy
+from loopscope.state.db.dialect.sqlite.reading import SqliteAsItLies, SqliteCopy
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.read_only import open_to_read
-from tests.simulated import new_state
+from tests.simulated import capture_spec, new_state
 
 ROOT = Path(__file__).parents[2]
 OLDER = ROOT / "tests" / "data" / "schemas" / "0003.sql"
@@ -210,3 +211,16 @@ def test_a_copy_of_a_database_holds_what_the_file_and_its_log_hold(tmp_path):
         assert applied.mark(connection, "seen") == "yes"
     copy.close()
     assert sorted(path.name for path in state.path.iterdir()) == before
+
+
+def test_a_database_that_is_read_as_it_lies_shows_one_moment(tmp_path):
+    state = new_state(tmp_path / "state")
+    as_it_lies = Database(SqliteAsItLies(state.path / "state.db"))
+    key = Key("Capture", "default", "c")
+    with as_it_lies.read() as connection:
+        assert objects.listed(connection) == []
+        with state.database.write() as other:
+            objects.apply(other, key, capture_spec(), now=0.0)
+        assert objects.listed(connection) == [], "the moment at which it was opened"
+    with as_it_lies.read() as connection:
+        assert [record.key for record in objects.listed(connection)] == [key]

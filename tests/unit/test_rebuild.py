@@ -102,6 +102,16 @@ def test_a_damaged_artifact_is_set_aside_and_only_that_is_made_again(world):
     assert world.run_again() == ["mapping"] and world.after == world.before
 
 
+def test_a_bit_that_flipped_in_an_artifact_is_found_although_nothing_else_shows_it(world):
+    world.database.unlink()
+    (file,) = (world.state / "artifacts" / "mapping").glob("*/pairs.json")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    (damaged,) = world.rebuild().damaged
+    assert damaged.subject.startswith("mapping/")
+
+
 def test_a_healthy_database_is_only_set_aside_when_told_so(world):
     before = world.database.read_bytes()
     with pytest.raises(TerminalFailure) as refused:

@@ -273,6 +273,19 @@ def test_a_dictionary_that_does_not_fit_needs_a_human(facts, spec, words):
     assert desired.reason == "InputMismatch" and desired.terminal and words in desired.message
 
 
+def test_a_dictionary_that_reads_whole_texts_gets_what_its_capture_was_made_from():
+    plain = decomposition.desired(decomposition_snapshot()).action
+    assert "captured" not in plain.payload
+    of_capture = capture.desired(capture_snapshot()).action
+    upstream = made_ready(
+        stored("Capture", "cap", capture_spec()), CAPTURED, inputs={"model": MODEL}
+    )
+    facts = {**DICTIONARY, "architecture": "temporal"}
+    found = decomposition.desired(decomposition_snapshot(upstream, facts)).action
+    assert found.payload == {**plain.payload, "captured": of_capture.payload}
+    assert found.declared == {**plain.declared, "captured": of_capture.declared}
+
+
 def test_a_dictionary_of_another_model_needs_a_human_or_leave_to_use_it():
     other = capture_spec(model={"name": "google/gemma-3-270m"})
     upstream = made_ready(stored("Capture", "cap", other), CAPTURED)
@@ -282,6 +295,55 @@ def test_a_dictionary_of_another_model_needs_a_human_or_leave_to_use_it():
     dictionary = {**DECOMPOSITION["dictionary"], "usableOn": "any"}
     spec = {**DECOMPOSITION, "dictionary": dictionary}
     assert decomposition.desired(decomposition_snapshot(upstream, facts, spec)).action
+
+
+def decomposed(metrics, model="google/gemma-2-2b-it", **source):
+    """Plan a finished decomposition with a dictionary of Gemma 2 2B on a model."""
+    spec = capture_spec(model={"name": model, **({"source": source} if source else {})})
+    upstream = made_ready(stored("Capture", "cap", spec), CAPTURED)
+    facts = {**DICTIONARY, "model_names": ["gemma-2-2b", "google/gemma-2-2b"]}
+    dictionary = {**DECOMPOSITION["dictionary"], "usableOn": "any"}
+    snapshot = decomposition_snapshot(upstream, facts, {**DECOMPOSITION, "dictionary": dictionary})
+    desired = decomposition.desired(snapshot)
+    made = artifact("decomposition", desired.action.digest, metrics=metrics)
+    return plan_stage(snapshot, desired, Observed(artifact=made))
+
+
+MEASURED = {"text_fvu": 0.31, "text_l0": 71.2, "text_tokens": 2412}
+
+
+def test_on_another_model_a_condition_says_with_numbers_whether_the_dictionary_still_fits():
+    made = decomposed(MEASURED)
+    fits = made.status.condition("DictionaryFits")
+    assert (fits.status, fits.reason) == ("True", "Reconstructs")
+    assert fits.message == (
+        "trained on gemma-2-2b, applied to google/gemma-2-2b-it: FVU 0.31 and L0 71.2 on 2,412 "
+        "tokens of calibration text: it explains 69% of the variance; how much on its own model "
+        "was not measured"
+    )
+    assert [event.reason for event in made.events] == ["Ready"]
+
+
+def test_a_model_that_was_tuned_at_home_is_told_as_well_and_the_same_one_in_a_folder_is_not():
+    fits = decomposed(MEASURED, "mine", folder="/models/mine").status.condition("DictionaryFits")
+    assert fits.message.startswith("trained on gemma-2-2b, applied to mine: FVU 0.31 and L0 71.2")
+    same = decomposed(MEASURED, "gemma-2-2b", folder="/models/x")
+    assert same.status.condition("DictionaryFits") is None
+
+
+def test_a_dictionary_that_does_not_reconstruct_is_a_condition_and_a_warning():
+    there = "it would reconstruct at blocks.3.hook_resid_post"
+    for model in ("google/gemma-2-2b-it", "google/gemma-2-2b"):
+        made = decomposed({**MEASURED, "text_fvu": 1.7, "nearby": there}, model)
+        fits = made.status.condition("DictionaryFits")
+        assert (fits.status, fits.reason) == ("False", "DoesNotReconstruct")
+        assert fits.message.endswith(f"worse than the mean vector; {there}")
+        assert [event.reason for event in made.events] == ["Ready", "DoesNotReconstruct"]
+
+
+def test_on_its_own_model_a_dictionary_that_reconstructs_is_no_condition():
+    assert decomposed(MEASURED, "google/gemma-2-2b").status.condition("DictionaryFits") is None
+    assert decomposed({}).status.condition("DictionaryFits") is None, "measured before that was"
 
 
 def test_a_dictionary_of_another_hook_may_be_used_by_leave():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loopscope.reconcilers import experiment, mapping, steering
-from loopscope.reconcilers.plan import Answered, Done, Observed, Snapshot
+from loopscope.reconcilers.plan import Answered, Blocked, Done, Observed, Snapshot
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.canonical import digest
@@ -59,7 +59,13 @@ def test_a_mapping_runs_again_when_candidates_or_the_rule_that_chose_them_change
 
 def test_the_gates_policy_is_no_reason_to_map_again_and_its_rule_is():
     base = digest_of(mapping.desired(mapping_snapshot()))
-    for change, same in (({"policy": "enforce"}, True), ({"rule": "strict"}, False)):
+    changes = (
+        ({"policy": "enforce"}, True),
+        ({"sensitivity": False}, True),
+        ({"sensitivity": True}, False),
+        ({"rule": "strict"}, False),
+    )
+    for change, same in changes:
         spec = {**MAPPING, "gate": {**MAPPING["gate"], **change}}
         assert (digest_of(mapping.desired(mapping_snapshot(spec))) == base) == same
     assert digest_of(mapping.desired(mapping_snapshot({**MAPPING, "minCosine": 0.4}))) != base
@@ -145,9 +151,38 @@ def test_clamping_is_other_work_than_adding():
     assert clamped.payload == {**added.payload, "method": "clamp"}
 
 
+@pytest.mark.parametrize("positions", ["generated", "opening", "last", {"index": 0}])
+def test_steering_other_tokens_is_other_work_than_steering_all(positions):
+    every = steering.desired(steering_snapshot()).action
+    assert steering.desired(steering_snapshot(rules={"positions": "all"})).action == every
+    narrow = steering.desired(steering_snapshot(rules={"positions": positions})).action
+    assert narrow.digest != every.digest
+    assert narrow.declared == {**every.declared, "positions": positions}
+    assert narrow.payload == {**every.payload, "positions": positions}
+
+
+@pytest.mark.parametrize("positions", ["assistant", "afterTemplate"])
+def test_tokens_of_a_template_cannot_be_steered_after_a_capture_of_plain_text(positions):
+    found = steering.desired(steering_snapshot(rules={"positions": positions}))
+    assert found == Blocked(
+        "InputMismatch",
+        f"steering.positions {positions} needs prompts.chat: there is no template without",
+        terminal=True,
+    )
+
+
+def test_nothing_is_steered_along_latents_that_read_the_tokens_before(monkeypatch):
+    fine = {**SIDES["fine"], "dictionary": {"identity": "x", "architecture": "temporal"}}
+    monkeypatch.setitem(SIDES, "fine", fine)
+    found = steering.desired(steering_snapshot())
+    assert isinstance(found, Blocked) and (found.reason, found.terminal) == ("InputMismatch", True)
+    assert "fine of mapping/map: the latents of a temporal dictionary read the" in found.message
+
+
 def test_a_spec_that_was_stored_before_there_was_clamping_adds():
     now = steering_snapshot()
-    older = {name: value for name, value in now.object.spec.items() if name != "method"}
+    new = ("method", "positions")
+    older = {name: value for name, value in now.object.spec.items() if name not in new}
     before = replace(now, object=replace(now.object, spec=older))
     assert digest_of(steering.desired(before)) == digest_of(steering.desired(now))
 
@@ -192,6 +227,33 @@ def test_a_system_prompt_brings_a_placebo_and_nothing_else_does():
 def test_only_an_enforced_gate_keeps_from_steering(gate, policy, reason):
     desired = steering.desired(steering_snapshot(gate, policy=policy))
     assert (desired.reason if isinstance(desired, Answered) else None) == reason
+
+
+@pytest.mark.parametrize(("name", "key"), [("capture", "cap"), ("mapping", "map")])
+def test_a_steering_keeps_its_work_while_what_it_rests_on_is_made_again_as_it_was(name, key):
+    ready = steering_snapshot()
+    plan = plan_stage(ready, steering.desired(ready), Observed())
+    record = replace(ready.object, status=plan.status, wanted_digest=plan.wanted_digest)
+    references = {
+        one.key: replace(one, status=Status(1)) if one.key.name == key else one
+        for one in ready.references.values()
+    }
+    waiting = replace(ready, object=record, references=references)
+    assert steering.desired(waiting).keep_wanted, name
+
+
+def test_an_answer_that_rests_on_work_of_older_rules_says_so():
+    snapshot = steering_snapshot("NO-GO", policy="enforce")
+    answer = steering.desired(snapshot)
+    assert condition_of(plan_stage(snapshot, answer, Observed()), "RulesCurrent") is None
+    older = Condition("RulesCurrent", "False", "RulesChanged", "mapping revision 1 -> 2", 1)
+    references = {
+        key: replace(one, status=replace(one.status, conditions=(*one.status.conditions, older)))
+        for key, one in snapshot.references.items()
+    }
+    made = plan_stage(replace(snapshot, references=references), answer, Observed())
+    assert condition_of(made, "RulesCurrent") == ("False", "RulesChanged")
+    assert condition_of(made, "InputsReady") == ("True", "InputsResolved")
 
 
 def test_without_a_direction_the_answer_is_not_testable():

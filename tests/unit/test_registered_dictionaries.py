@@ -12,6 +12,9 @@ from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.registered import is_at, registered_dictionaries
 from loopscope.specs.hooks import Hook
+from tests.layouts import REPOSITORIES
+
+TEMPORAL = "temporal-sae-gemma-2-2b"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,20 @@ def test_each_kind_of_answer_is_that_which_a_spec_gets(everything):
 
 def test_what_is_refused_says_why_in_short_and_in_full(everything):
     assert all(bool(one.reason) == bool(one.cause) == (not one.usable) for one in everything)
+
+
+def test_most_of_every_loader_and_of_nearly_every_model_can_be_used(everything):
+    usable = [one for one in everything if one.usable]
+    assert len(usable) >= 0.85 * len(everything)
+    assert {one.loader for one in everything} == {one.loader for one in usable}
+    of_model, served = (Counter(one.model for one in some) for some in (everything, usable))
+    assert len(of_model) == 38
+    assert sum(served[model] >= 0.8 * number for model, number in of_model.items()) >= 30
+
+
+def test_each_loader_that_can_be_used_is_compared_with_saelens_own(everything):
+    loaders = {one.loader for one in everything if one.usable}
+    assert {name.partition("-")[0] for name in REPOSITORIES} == loaders
 
 
 def test_hooks_are_known_without_a_file_but_for_few(everything):
@@ -100,3 +117,11 @@ def test_the_list_needs_neither_torch_nor_sae_lens():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_a_usable_one_that_cannot_be_steered_says_so(loopscope):
+    told = json.loads(loopscope("dictionaries", "--release", TEMPORAL, "-o", "json")[1])
+    assert [(one["usable"], one["steered"]) for one in told] == [(True, False)]
+    assert "no steering" in loopscope("dictionaries", "--release", TEMPORAL)[1]
+    plain = loopscope("dictionaries", "--release", "gpt2-small-hook-z-kk", "-o", "json")[1]
+    assert all(one["steered"] for one in json.loads(plain))

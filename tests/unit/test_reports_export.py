@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -13,30 +15,32 @@ from loopscope.specs.artifacts.capture import NORMS, TOKENS
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.kinds.experiment import ExperimentSpec
+from loopscope.specs.pipeline import NODES
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.failures import TerminalFailure
 from loopscope.views.experiment import ExperimentView, StageView
-from loopscope.worker.stages.tables import check_columns
+from loopscope.worker.stages.tables import ARROW_TYPES, check_columns
 from tests.hand_built import artifact, stored
-from tests.unit.reports_case import build
+from tests.unit.reports_case import KINDS, OPTIONAL, build
 from tests.unit.reports_payloads import HOSTILE, Payloads
 
 OUTSIDE_ARTIFACTS = {
-    "spec.yaml", "status.json", "report.html", "report-static.html",
+    "spec.yaml", "status.json", "report.html", "report-static.html", "citation.txt",
+    "ro-crate-metadata.json",
     "features_coarse.parquet", "features_fine.parquet",
-    *(f"manifests/{name}.json" for name in ("capture", "coarse", "fine", "mapping", "steering")),
+    *(f"manifests/{name}.json" for name in KINDS | OPTIONAL),
 }  # fmt: skip
 BUNDLED = {
     f"{file.bundled}/{file.name}".lstrip("/"): file
-    for files in FILES_BY_STAGE.values()
-    for file in files
+    for stage in sorted({NODES[name].stage for name in KINDS | OPTIONAL})
+    for file in FILES_BY_STAGE[stage]
     if file.bundled is not None
 }
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("whole"))
+    return build(tmp_path_factory.mktemp("whole"), evidence=True, trace=True)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +66,20 @@ def test_what_an_artifact_need_not_hold_is_in_the_bundle_where_it_does(tmp_path,
         metrics = write(payloads, stage, out)
         name = "decomposition" if stage in ("coarse", "fine") else stage
         for file in FILES_BY_STAGE[name]:
-            if not (out / file.name).exists():
+            if (out / file.name).exists():
+                continue
+            if isinstance(file, Table):
+                empty = {c.name: pa.array([], ARROW_TYPES[c.type]) for c in file.columns}
+                pq.write_table(pa.table(empty), out / file.name)
+            else:
                 shown = '{"prompts": []}'  # what the report reads
                 (out / file.name).write_text(shown if file is TOKENS else "it is there")
         return metrics
 
     monkeypatch.setattr(Payloads, "write", with_everything)
-    bundle = export_bundle(ExperimentView.load(*build(tmp_path)), tmp_path / "bundle")
+    bundle = export_bundle(
+        ExperimentView.load(*build(tmp_path, evidence=True, trace=True)), tmp_path / "bundle"
+    )
     assert files_in(bundle) == OUTSIDE_ARTIFACTS | set(BUNDLED)
 
 
@@ -83,6 +94,29 @@ def test_a_feature_table_of_the_bundle_says_last_which_latents_are_candidates(bu
     table = pq.read_table(bundle / bundled_features(side))
     check_columns(FEATURES, table.drop_columns([CANDIDATE.name]))
     assert table.column_names[-1] == CANDIDATE.name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(p for p, file in BUNDLED.items() if isinstance(file, Table)),
+        *(bundled_features(side) for side in ("coarse", "fine")),
+    ],
+)
+def test_every_table_of_the_bundle_says_where_it_comes_from(case, bundle, path):
+    if not (bundle / path).exists():
+        assert BUNDLED[path].can_lack
+        return
+    view = ExperimentView.load(*case)
+    said = pandas.read_parquet(bundle / path).attrs
+    assert (said["experiment"], said["namespace"]) == (view.name, "default")
+    own = [s for s in view.stages.values() if s.artifact and s.artifact.digest == said["digest"]]
+    assert own[0].artifact.stage == said["stage"]
+    assert own[0].artifact.files[said["file"]].sha256 == said["sha256"]
+    (declared,) = (one for one in FILES_BY_STAGE[said["stage"]] if one.name == said["file"])
+    there = set(pq.read_schema(bundle / path).names)
+    units = {column.name: column.unit for column in declared.columns if column.unit}
+    assert said["units"] == {name: unit for name, unit in units.items() if name in there}
 
 
 def test_the_bundle_holds_the_documents_of_the_contract(bundle):

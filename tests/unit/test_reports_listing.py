@@ -9,6 +9,7 @@ import yaml
 from loopscope.reports.tables.describe import describe_text
 from loopscope.reports.tables.listing import listing
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import NODE_NAMES
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects
 from loopscope.state.records import EventRecord, JobRecord, Progress
@@ -17,7 +18,7 @@ from loopscope.views.documents.queue import job_document
 from loopscope.views.jobs import remaining_seconds
 from loopscope.views.numbers import MINUS, age
 from loopscope.views.stages import by_owner
-from tests.unit.reports_case import NOW, build
+from tests.unit.reports_case import KINDS, NOW, build
 
 LATER = NOW + 300
 
@@ -49,11 +50,7 @@ def test_experiments_are_listed_stage_by_stage(records):
     assert table(records, "Experiment") == [
         {
             "NAME": "france",
-            "CAPTURE": "Ready",
-            "COARSE": "Ready",
-            "FINE": "Ready",
-            "MAPPING": "Ready",
-            "STEERING": "Ready",
+            **{name.upper(): "Ready" if name in KINDS else "-" for name in NODE_NAMES},
             "READY": "True",
             "GATE": "GO",
             "VERDICT": "Inconclusive",

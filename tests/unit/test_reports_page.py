@@ -156,33 +156,6 @@ def test_prompts_on_which_both_fire_are_those_with_the_largest_product(case):
             assert together[texts.index(found[0])] == together.max()
 
 
-def test_the_first_screen_answers_what_a_reader_asks_first(page):
-    (short,) = re.findall(r'<dl class="short">(.*?)</dl>', page, re.DOTALL)
-    asked = re.findall(r"<dt>(.*?)</dt>", short)
-    said = [html.unescape(answer) for answer in re.findall(r"<dd>(.*?)</dd>", short, re.DOTALL)]
-    assert [question.split()[0] for question in asked] == [
-        "Which",
-        "What",
-        "How",
-        "Does",
-        "Do",
-        "What",
-    ]
-    which, fires, sure, gate, steering, change = said
-    assert "C-0 with F-0" in which
-    assert re.match(
-        r"C-0 fires on \d+ of 20 target and \d+ of 20 neutral prompts, most on “", fires
-    )
-    assert sure == "Not confirmed: no test split."
-    assert gate == (
-        "GO: 4 fine latents belong to an anchor, and the anchors rank at percentile 98.5 among "
-        "latents of their kind."
-    )
-    steering = steering.replace(MINUS, "-")
-    assert steering.startswith("Inconclusive: multi - fine -0.05 [-0.25, +0.15] over 3 openings.")
-    assert "126 openings with 1 sample each would detect a difference of 0.15" in change
-
-
 def test_the_page_loads_nothing_and_runs_no_attribute(page):
     elements = parsed(page)
     tags = {tag for tag, _ in elements.found}
@@ -233,11 +206,12 @@ def test_the_page_says_how_many_active_latents_lie_within_rounding_of_the_edge(p
 def test_every_section_and_picture_is_there(page):
     sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]
-    assert sections[4:] == ["gate", "latents", "steering", "shifts", "samples", "provenance"]
+    assert sections[4:7] == ["gate", "latents", "navigator"]
+    assert sections[7:] == ["steering", "shifts", "samples", "provenance"]
     densities = page.count("<figcaption>Density</figcaption>")
     assert densities == page.count('<details id="latent=')
-    # heatmaps, histograms, graph, scatter, arms
-    assert page.count("<svg") == 2 + 3 + 1 + 1 + 1 + densities
+    # first screen, heatmaps, histograms, graph, scatter, arms, planes
+    assert page.count("<svg") == 1 + 2 + 3 + 1 + 1 + 1 + 2 + densities
     assert "geometric-only: 4 pairs" in page
     assert "0.24" in page
 
@@ -288,7 +262,7 @@ def test_a_stage_that_is_not_ready_says_so_and_why(tmp_path):
     assert "Not available. JobRunning: mapping job 4 is running" in text
     assert "Not available. JobRunning: fine job 4 is running" in text
     assert "C-0" in text
-    assert "<svg" not in page
+    assert page.count("<svg") == 1 and "No directions are drawn" in text  # the prompts' plane
 
 
 def test_an_experiment_nothing_has_looked_at_yet_has_a_report(tmp_path):
@@ -299,7 +273,7 @@ def test_an_experiment_nothing_has_looked_at_yet_has_a_report(tmp_path):
 def test_without_steering_the_report_ends_at_the_mapping(tmp_path):
     page = render_report(ExperimentView.load(*build(tmp_path, steering=False)))
     assert "the spec does not ask for it" in page
-    assert page.count("<svg") == 7 + page.count("<figcaption>Density</figcaption>")
+    assert page.count("<svg") == 10 + page.count("<figcaption>Density</figcaption>")
 
 
 def test_a_steering_that_the_gate_forbade_is_an_answer(tmp_path):
@@ -402,6 +376,26 @@ def test_whole_words_of_the_lexicon_are_marked(text, opening, expected):
     assert marked(text, pattern, opening) == expected
 
 
+@pytest.mark.parametrize(
+    ("shared", "steered", "expected"),
+    [
+        (0, (2, 8), "<i>in</i><i> <mark>Paris</mark></i>, <mark>France</mark>"),
+        (0, (2, 5, 16), "<i>in</i><i> <mark>Pa</mark></i><i><mark>ris</mark>, "
+         "<mark>France</mark></i>"),
+        (0, (2, 2, 2), "<i>in</i> <mark>Paris</mark>, <mark>France</mark>"),
+        (2, (2, 8), '<span class="same"><i>in</i></span><i> <mark>Paris</mark></i>, '
+         "<mark>France</mark>"),
+        (4, (2, 8), '<span class="same"><i>in</i></span><i> <mark>Paris</mark></i>, '
+         "<mark>France</mark>"),
+        (16, (8,), '<span class="same"><i>in <mark>Paris</mark></i>, <mark>France</mark></span>'),
+        (3, (), '<span class="same">in </span><mark>Paris</mark>, <mark>France</mark>'),
+    ],
+)  # fmt: skip
+def test_each_steered_token_is_an_element_of_its_own(shared, steered, expected):
+    pattern = lexicon_pattern(["Paris", "France"])
+    assert marked("in Paris, France", pattern, shared=shared, steered=steered) == expected
+
+
 def test_no_template_switches_escaping_off():
     for path in (Path(__file__).parents[2] / "reports" / "page" / "templates").iterdir():
         assert "|safe" not in path.read_text().replace(" ", "")
@@ -482,7 +476,9 @@ def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypat
             new = ["p_smallest", "p_same_cosine", "same_cosine_pairs", "edge"]
             pq.write_table(pairs.drop_columns(new), out / "pairs.parquet")
         if (out / "arms.parquet").exists():
-            arms = pq.read_table(out / "arms.parquet").drop_columns(["intact"])
+            arms = pq.read_table(out / "arms.parquet")
+            new = ["intact", "generated_tokens", "steered_tokens", "steered_opening_tokens"]
+            arms = arms.drop_columns(new)
             pq.write_table(arms, out / "arms.parquet")
         return metrics
 
@@ -491,10 +487,30 @@ def test_what_was_made_before_these_rules_shows_none_of_them(tmp_path, monkeypat
     assert "Verdict: Inconclusive" in text
     for absent in (
         "Assay", "intact", "power of the selection", "but the last", "budgets rest", "placebo",
-        "Error of the equal", "beside the system",
+        "Error of the equal", "beside the system", "drawn after a steered",
     ):  # fmt: skip
         assert absent not in text
     assert "99 dictionaries of random directions" in text
+
+
+def test_the_page_counts_what_was_steered_of_what_was_generated(page):
+    text = words_of(page)
+    assert "generated tokens that were drawn after a steered token" in text
+    assert "1,200 of 1,240" in text and "0 of 1,240" in text
+    assert "Steered: " in text and "on neutral text all tokens are" not in text
+
+
+@pytest.mark.parametrize(
+    ("positions", "words"),
+    [
+        ("generated", "a generated one is drawn after, from the last of the opening on"),
+        ({"token": "e"}, "Steered: the token that ends 'e' in an opening, and no other"),
+        ({"index": -1}, "Steered: the token with the index -1 of an opening, and no other"),
+    ],
+)
+def test_the_page_says_which_tokens_are_steered(tmp_path, positions, words):
+    view = ExperimentView.load(*build(tmp_path, steering_rules={"positions": positions}))
+    assert f"{words}; on neutral text all tokens are." in words_of(render_report(view))
 
 
 def test_the_page_says_where_transcoders_write(tmp_path, page):

@@ -9,6 +9,7 @@ from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.specs.status import Condition, Status
 from loopscope.state.db import objects
 from loopscope.state.folder import open_state
+from loopscope.views.numbers import MISSING
 from loopscope.worker.stages.steering.tables import _metrics
 from loopscope.worker.stages.steering.verdict_record import decision_record
 from tests.unit.reports_case import experiment_spec, set_status
@@ -57,7 +58,7 @@ def state(tmp_path):
 def swept(state):
     """A sweep s of four cells: one sure, one lucky, one in doubt, one not tested."""
     key = Key("Experiment", "default", "s")
-    spec = {**experiment_spec(Sizes(), True, {}), "matrix": {"cell": {"a": {}, "b": {}}}}
+    spec = {**experiment_spec(Sizes(), True, {}), "matrix": {"cell": {name: {} for name in "abcd"}}}
     with state.database.write() as connection:
         objects.apply(connection, key, spec, now=NOW)
         owner = objects.get(connection, key)
@@ -76,9 +77,10 @@ def row_of(text, name):
 
 def test_describe_of_a_sweep_shows_each_word_beside_the_one_that_stays(swept, loopscope):
     _, out, _ = loopscope("describe", "experiment", "s")
-    assert row_of(out, "s-a")[1:4] == ["GO", "Supported", "Supported"]
-    assert row_of(out, "s-b")[1:4] == ["GO", "Supported", "Inconclusive"]
-    assert row_of(out, "s-d")[1:4] == ["NO-GO", "NotTestable", "NotTestable"]
+    grid = out.partition("Grid:\n")[2]
+    assert row_of(grid, "s-a")[1:7] == ["a", "Ready", "GO", MISSING, "Supported", "Supported"]
+    assert row_of(grid, "s-b")[1:7] == ["b", "Ready", "GO", MISSING, "Supported", "Inconclusive"]
+    assert row_of(grid, "s-d")[5:7] == ["NotTestable", "NotTestable"]
     assert "Corrected over 4 verdicts by Holm, finished or not: 1 of 2 words stay said." in out
     assert "Pooled over 3 tested cells: Inconclusive" in out
 
@@ -92,7 +94,7 @@ def test_the_report_of_a_sweep_holds_all_cells_and_the_pooled_row(swept, loopsco
     code, out, _ = loopscope("report", "s", "-o", tmp_path / "s.html")
     page = (tmp_path / "s.html").read_text()
     assert code == 0 and out == f"report: {tmp_path / 's.html'}\n"
-    assert all(f">s-{name}<" in page for name in "abcd")
+    assert all(f'data-cell="s-{name}"' in page for name in "abcd")
     assert "Pooled over 3 tested cells" in page and "after Holm" in page
 
 

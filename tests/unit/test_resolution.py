@@ -3,9 +3,17 @@
 import pytest
 
 from loopscope.controller.reconcile import resolution
-from loopscope.controller.reconcile.resolution import is_local, resolve
+from loopscope.controller.reconcile.resolution import (
+    TRIES_MAX,
+    Resolution,
+    Resolver,
+    is_local,
+    resolve,
+)
 from loopscope.inputs.errors import InputRefused, ResolutionPending
 from loopscope.reconcilers.references import InputReference
+from loopscope.state.records import UNAVAILABLE
+from tests.simulated import Immediately
 
 MODEL = InputReference("model", {"name": "x"})
 
@@ -47,3 +55,24 @@ def test_a_look_that_fails_has_a_reason_and_only_a_refusal_is_final(
 )
 def test_only_what_lies_on_this_machine_is_looked_at_without_a_network(reference, local):
     assert is_local(reference) is local
+
+
+def test_what_an_earlier_version_found_out_is_kept_under_the_name_that_this_one_looks_for():
+    """Else an upgrade would ask for every model and dictionary anew, which may need a network."""
+    assert MODEL.digest == "26e607226f642d98548c83c64cf21113e80eee82ff9b5506d346dcb7f40666b7"
+
+
+@pytest.mark.parametrize(
+    "reason", ["HubUnreachable", "HubBusy", "InputUnreadable", "InputChanging"]
+)
+def test_after_some_tries_in_vain_an_input_is_unavailable_unless_a_writer_is_at_work(reason):
+    def answer(reference):
+        return Resolution(reference, None, reason, "no answer")
+
+    resolver, found = Resolver(Immediately(), lambda: None, answer), []
+    for _ in range(TRIES_MAX):
+        resolver.request(MODEL)
+        found += resolver.finished()
+    assert {one.reason for one in found[:-1]} == {reason}
+    last = reason if reason == "InputChanging" else UNAVAILABLE
+    assert (found[-1].reason, reason in (found[-1].message or "")) == (last, last != reason)

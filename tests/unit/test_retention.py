@@ -28,7 +28,14 @@ from loopscope.state.artifacts.trash import Trash
 from loopscope.state.db import objects
 from loopscope.state.invariants import see
 from tests.history import History
-from tests.simulated import Crash, Simulation, experiment_spec, settled_experiment, texts
+from tests.simulated import (
+    Crash,
+    Simulation,
+    copy_state,
+    experiment_spec,
+    settled_experiment,
+    texts,
+)
 
 EVERYTHING = ["capture", "decomposition", "decomposition", "mapping", "steering"]
 OTHER = {"target": texts("Paris is", "Nice is"), "neutral": texts("Rome is", "Oslo is")}
@@ -49,7 +56,7 @@ def edited_once():
 @pytest.fixture
 def edited(tmp_path):
     """The experiment has other prompts now; what was made of the old ones is unneeded."""
-    shutil.copytree(edited_once(), tmp_path / "state")
+    copy_state(edited_once(), tmp_path / "state")
     world = Simulation(tmp_path / "state")
     world.clock.time += 5000
     return world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from loopscope.inputs.dictionaries import describe_dictionary
+from loopscope.inputs.errors import InputRefused
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.dictionaries import load_dictionary
 from loopscope.worker.mapped_weights import MappedFile
@@ -107,7 +109,7 @@ def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
             zipped({"a/data.pkl": b"\x80\x02cposix\nsystem\n."}),
             "'posix system', which is no tensor",
         ),
-        (zipped({"a/data.pkl": pickle.dumps(Path, 4)}), "STACK_GLOBAL"),
+        (zipped({"a/data.pkl": pickle.dumps(Path, 4)}), r"pathlib Path \(STACK_GLOBAL\)"),
         (zipped({"a/data.pkl": b"\xff"}), "damaged"),
         (checkpoint([1, 2]), "expected named tensors"),
         (checkpoint({"a": 1}), "holds 0 named tensors"),
@@ -120,6 +122,12 @@ def test_what_is_no_plain_checkpoint_of_tensors_is_refused_in_one_line(tmp_path,
     with pytest.raises(TerminalFailure, match=message) as failed:
         convert(tmp_path, data)
     assert failed.value.reason == "UnsafeWeights" and kept(tmp_path) == []
+
+
+def test_a_listed_global_is_refused_where_another_opcode_than_pytorch_s_names_it(tmp_path):
+    named = zipped({"a/data.pkl": pickle.dumps(collections.OrderedDict(), 4)})
+    with pytest.raises(TerminalFailure, match=r"collections OrderedDict \(STACK_GLOBAL\)"):
+        convert(tmp_path, named)
 
 
 def test_a_conversion_is_used_again_and_made_again_when_it_was_damaged(tmp_path):
@@ -237,6 +245,6 @@ def test_a_dictionary_is_loaded_through_the_child_and_code_in_its_place_runs_now
     assert torch.equal(dictionary.w_enc, drawn()["w_enc"])
     assert set(kept(tmp_path)) == {"tensors.safetensors", "source.json"}
     (folder / "ae.pt").write_bytes(checkpoint({**TENSORS, "bias": Planted(mark)}))
-    with pytest.raises(TerminalFailure, match="UnsafeWeights"):
-        load_dictionary(describe_dictionary(named).ref)
+    with pytest.raises(InputRefused, match=r"ae\.pt is no pickle of tensors alone: it names"):
+        describe_dictionary(named)
     assert not mark.exists()

@@ -1,13 +1,19 @@
 """Whether so many prompts could find anything is said before anything is computed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import scipy.sparse
 
+from loopscope.controller.plan.selection_power import selection_warnings
 from loopscope.numerics.latents.features import mann_whitney
 from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfect_p_value
+from loopscope.reconcilers.references import InputReference
+from loopscope.specs.yaml.loading import load_path
+from loopscope.state.db import inputs
+from tests.simulated import new_state
 
 
 @pytest.mark.parametrize("targets", [5, 6, 10, 37, 200])
@@ -61,3 +67,18 @@ def test_only_prompts_that_choose_count(loopscope, experiment, tmp_path):
     half = {"discover": 0.5, "test": 0.5}
     path = experiment(lambda spec: spec.update(selection={"top": 1}, splits=half))
     assert "5 target and 5 neutral prompts" in loopscope("plan", "-f", path)[2]
+
+
+def test_a_dictionary_that_is_not_here_is_as_wide_as_it_was_found_to_be(experiment, tmp_path):
+    path = experiment(lambda spec: spec.update(selection={"top": 1, "maxQ": 0.05}))
+    loaded, state = load_path(path, tmp_path), new_state(tmp_path / "state")
+    shutil.rmtree(tmp_path / "coarse")
+    (note,) = selection_warnings(state, loaded)
+    assert "16,384 latents (how many is not known)" in note.message
+    named = loaded[0].manifest.canonical_spec()["dictionaries"]["coarse"]
+    reference = InputReference("dictionary", named)
+    for facts, said in ((None, "(how many is not known)"), ({"d_sae": 4096}, "all 4,096 latents")):
+        with state.database.write() as connection:
+            inputs.record(connection, reference.digest, "dictionary", named, now=0.0, facts=facts)
+        (note,) = selection_warnings(state, loaded)
+        assert said in note.message

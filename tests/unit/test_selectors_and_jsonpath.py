@@ -3,7 +3,7 @@
 import pytest
 
 from loopscope.jsonpath import render
-from loopscope.selectors import parse_selector
+from loopscope.views.selectors import parse_selector
 
 LABELS = {"team": "a", "loopscope.dev/sweep": "s", "empty": ""}
 

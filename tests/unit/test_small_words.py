@@ -1,6 +1,5 @@
 """Small things that people write, and what they are told."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -109,15 +108,13 @@ def test_a_model_without_bos_is_refused_and_the_way_out_works(tmp_path, one_torc
 
     folder = save_rope_model(tmp_path / "model", with_bos=False)
     model = {"name": "tiny", "source": {"folder": str(folder)}}
-    with pytest.raises(InputRefused, match=r"tokenizer_config\.json says that one as bos_token"):
+    with pytest.raises(InputRefused, match=r"name in model\.bosToken the token"):
         describe_model(model, memo=HashMemo())
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "bos_token": "<eos>"}))
-    ref = describe_model(model, memo=HashMemo()).ref
+    ref = describe_model({**model, "bosToken": "<eos>"}, memo=HashMemo()).ref
     loaded = load_model(ref, tmp_path, "cpu", lambda *_: None)
     tokens = loaded.encode("the river in france")
-    assert tokens[0] == loaded.bos_token == loaded.tokenizer.eos_token_id
-    assert tokens.count(loaded.bos_token) == 1 and len(tokens) == 5
+    assert tokens[0] == loaded.plain_bos == loaded.tokenizer.eos_token_id
+    assert tokens.count(loaded.plain_bos) == 1 and len(tokens) == 5
 
 
 # -- a verdict that is none ---------------------------------------------------------------
@@ -154,6 +151,6 @@ def test_one_thing_is_not_told_as_several():
 
 
 def test_the_way_on_from_a_timeout_has_none(monkeypatch):
-    for limit in (["--timeout", "40s"], ["--timeout=40s"]):
+    for limit in (["--timeout", "40s"], ["--timeout=40s"], ["--stop-before", "4h"]):
         monkeypatch.setattr("sys.argv", ["loopscope", "run", *limit, "a folder"])
         assert how_to_go_on() == "Go on with: loopscope run 'a folder'"

@@ -79,7 +79,7 @@ def test_a_file_that_changes_appears_or_goes_is_noticed_and_no_other(package):
     names = ["models", "new", "warm", "runner", "stages", "nowhere"]
     changed = [name for name in names if source.has_changed(f"loopscope.worker.{name}")]
     assert changed == ["models", "new", "warm"]
-    foreign = ("json", "torch.nn", "loopscope", "loopscope.commands.queue")
+    foreign = ("json", "torch.nn", "loopscope", "loopscope.commands.jobs.queue")
     assert not any(source.has_changed(name) for name in foreign)
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from loopscope.specs import chat, rules, sources, spec_json, splits
 from loopscope.specs.fields import Counted, GroupedTexts, Groups, Reference, Sample, Texts
-from loopscope.specs.kinds import capture, decomposition, experiment, mapping, steering
+from loopscope.specs.kinds import SPEC_BY_KIND, capture, experiment, question
 from tests.simulated import experiment_spec, settled_experiment, texts
 from tests.typed_json import ANY_JSON, misfits, required_keys
 
+BY_KIND = {kind: getattr(spec_json, f"{kind}Json") for kind in SPEC_BY_KIND}
 MODELS = {
     spec_json.ModelSourceJson: sources.ModelSource,
     spec_json.ModelJson: sources.Model,
@@ -27,23 +28,15 @@ MODELS = {
     spec_json.ExpectedJson: rules.Expected,
     spec_json.MappingRulesJson: rules.MappingRules,
     spec_json.GateJson: rules.Gate,
+    spec_json.EvidenceRulesJson: rules.EvidenceRules,
     spec_json.SamplingJson: rules.Sampling,
     spec_json.SteeringRulesJson: rules.SteeringRules,
     spec_json.ReferenceJson: Reference,
-    spec_json.CaptureJson: capture.CaptureSpec,
-    spec_json.DecompositionJson: decomposition.DecompositionSpec,
-    spec_json.MappingJson: mapping.MappingSpec,
-    spec_json.SteeringJson: steering.SteeringSpec,
+    spec_json.AskedLatentsJson: question.AskedLatents,
+    spec_json.SteeredJson: question.Steered,
     spec_json.DictionariesJson: experiment.Dictionaries,
     spec_json.CalibrationJson: experiment.Calibration,
-    spec_json.ExperimentJson: experiment.ExperimentSpec,
-}
-BY_KIND = {
-    "Experiment": spec_json.ExperimentJson,
-    "Capture": spec_json.CaptureJson,
-    "Decomposition": spec_json.DecompositionJson,
-    "Mapping": spec_json.MappingJson,
-    "Steering": spec_json.SteeringJson,
+    **{BY_KIND[kind]: SPEC_BY_KIND[kind] for kind in SPEC_BY_KIND},
 }
 
 
@@ -76,6 +69,7 @@ def test_a_spec_with_all_that_may_be_left_out_is_stored_as_declared():
             "coarse": {"l0": [0, 9], "fvu": [0, 1]},
             "fine": {"l0": [0, 9], "fvu": [0, 1]},
         },
+        evidence={},
         steering={**spec["steering"], "prompts": grouped, "systemPrompt": "Speak of Paris."},
         matrix={"hook": {"one": {"hook": "blocks.1.hook_resid_post"}}},
     )

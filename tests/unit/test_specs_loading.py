@@ -324,7 +324,7 @@ def test_file_and_texts_together_are_refused(problem, texts):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (with_prompts(target=()), "none of file, templates, texts is given"),
+        (with_prompts(target=()), "none of file, dataset, templates, texts is given"),
         (with_prompts(target=("a", " ")), "text 2 is blank"),
         (with_prompts(target=("a", "b", "A ")), "texts 1 and 3"),
         (with_prompts(target=("a", "b"), neutral=(" B", "c")), "in both sets"),

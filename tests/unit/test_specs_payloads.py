@@ -7,15 +7,23 @@ import pytest
 
 from loopscope.controller.reconcile.resolution import resolve
 from loopscope.specs.actions import CODE_REVISIONS, Stage
-from loopscope.specs.pipeline import PIPELINE, SHARED
+from loopscope.specs.pipeline import ALONE, PIPELINE, SHARED
 from loopscope.worker.stages.steering import stage as steering
 from tests.artifact_world import run_stages
-from tests.simulated import Simulation, experiment_spec, texts
+from tests.simulated import Simulation, canonical, experiment_spec, texts
 from tests.stage_world import World, steering_payload
 from tests.typed_json import misfits
 from tests.unit.conftest import HOOK
 
 STAGES = get_args(Stage)
+NAMED = {"captureRef": {"name": "france-capture"}, "mappingRef": {"name": "france-mapping"}}
+LATENTS = {**NAMED, "text": "Paris is", "latents": {"coarse": [1], "fine": [2, 3]}}
+STEERED = {
+    **NAMED,
+    "steeringRef": {"name": "france-steering"},
+    "text": "We went to",
+    "steered": {"arm": "multi", "strength": 1.0},
+}
 
 
 def types_of(stage):
@@ -33,7 +41,7 @@ def payloads_of(simulation):
 def planned(tmp_path, experiment):
     """Plan an experiment of real files to its end; return the payload of each stage."""
 
-    def plan(**changes):
+    def plan(questions=(), **changes):
         simulation = Simulation(tmp_path / "state")
         simulation.inputs.resolve = resolve
         simulation.restart()
@@ -43,6 +51,9 @@ def planned(tmp_path, experiment):
         }
         simulation.apply(experiment_spec(hook=HOOK, **{**files, **changes}))
         simulation.settle()
+        for asked in questions:
+            simulation.apply(canonical("Question", asked), name="q", kind="Question")
+        simulation.settle()
         return payloads_of(simulation)
 
     return plan
@@ -50,17 +61,28 @@ def planned(tmp_path, experiment):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_declares_its_payload_and_its_metrics(stage):
-    assert stage in CODE_REVISIONS and stage in {node.stage for node in (*PIPELINE, *SHARED)}
+    assert stage in CODE_REVISIONS and stage in {
+        node.stage for node in (*PIPELINE, *SHARED, *ALONE)
+    }
     for declared in types_of(stage):
         assert is_typeddict(declared)
         assert declared.__module__ == f"loopscope.specs.payloads.{stage}"
 
 
 def test_what_the_reconcilers_build_is_what_the_stages_declare(planned):
-    payloads = planned()
-    assert set(payloads) == set(STAGES)
+    given = experiment_spec()
+    payloads = planned(
+        **{node.name: given.get(node.name, {}) for node in PIPELINE if node.optional}
+    )
+    assert set(payloads) == set(STAGES) - {alone.stage for alone in ALONE}
     for stage, payload in payloads.items():
         assert misfits(payload, types_of(stage)[0]) == []
+
+
+@pytest.mark.parametrize("asked", [LATENTS, STEERED], ids=["latents", "steered"])
+def test_what_a_question_builds_is_what_its_stage_declares(planned, asked):
+    payload = planned(questions=[asked])["question"]
+    assert misfits(payload, types_of("question")[0]) == []
 
 
 def test_what_an_experiment_may_ask_for_besides_is_declared_as_well(planned):
@@ -73,17 +95,20 @@ def test_what_an_experiment_may_ask_for_besides_is_declared_as_well(planned):
             "coarse": {"l0": [0, 9], "fvu": [0, 1]},
             "fine": {"l0": [0, 9], "fvu": [0, 1]},
         },
+        evidence={"topPrompts": 3},
         steering={
             **spec["steering"],
             "prompts": {**texts("We went to", "We saw"), "groups": {"labels": ["a", "a"]}},
             "systemPrompt": "Speak of Paris.",
             "siblings": texts("rome"),
             "method": "clamp",
+            "positions": {"token": "We"},
             "probeHook": HOOK,
         },
     )
     assert {"splits", "groups", "calibration"} <= payloads["decomposition"].keys()
     optional = {"systemPrompt", "systemPromptSeparator", "placeboPrompt", "method", "probeHook"}
+    optional |= {"positions"}
     assert optional <= payloads["steering"].keys()
     for stage, payload in payloads.items():
         assert misfits(payload, types_of(stage)[0]) == []

@@ -1,6 +1,7 @@
 """Artifact folders: sealed, published, verified, set aside."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -228,11 +229,34 @@ def test_corrupt_artifacts_are_set_aside_side_by_side(store):
     assert not store.quarantine("mapping", DIGEST)
 
 
+def test_what_was_set_aside_lies_there_since_then_whenever_it_was_made(store):
+    published(store)
+    os.utime(store.folder("mapping", DIGEST), (5.0, 5.0))
+    store.quarantine("mapping", DIGEST)
+    (thing,) = store.contents()
+    assert (thing.kind, thing.group) == ("quarantine", "mapping")
+    assert thing.since > 1_000_000_000, "the date of now, not that of the folder"
+
+
+def test_what_lies_in_a_store_is_listed_by_its_place(store):
+    for stage, digest in (("mapping", "b"), ("capture", "c"), ("mapping", "a"), ("capture", "d")):
+        (store.root / stage / (digest * 64)).mkdir(parents=True)
+    places = [thing.place for thing in store.contents()]
+    assert len(places) == 4 and places == sorted(places)
+
+
 def test_shards_of_a_published_action_are_removed_and_no_others(store):
     for digest in (DIGEST, "e" * 64):
         store.work_folder(digest).mkdir(parents=True)
     store.discard_work(DIGEST)
     store.discard_work(DIGEST)
+    assert not store.work_folder(DIGEST).exists() and store.work_folder("e" * 64).is_dir()
+
+
+def test_shards_that_a_worker_left_behind_when_it_had_published_are_removed_and_no_others(store):
+    for digest in (DIGEST, "e" * 64):
+        store.work_folder(digest).mkdir(parents=True)
+    store.discard_finished_work({DIGEST, "f" * 64})
     assert not store.work_folder(DIGEST).exists() and store.work_folder("e" * 64).is_dir()
 
 

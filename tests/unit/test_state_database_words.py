@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from loopscope.state.db.dialect.sqlite.words import failure_of
 from loopscope.state.db.objects import raise_counter
 from loopscope.state.failures import Failure, TransientFailure
 from tests.fault_seams import Fault, failing
@@ -43,6 +44,13 @@ def test_an_io_error_on_a_disk_without_room_is_a_full_disk_and_no_damage(tmp_pat
     with pytest.raises(TransientFailure, match="bytes are free at") as full, database.read():
         raise planted
     assert full.value.reason == "DiskFull"
+
+
+def test_a_file_that_is_not_there_yet_but_could_be_may_be_opened_later(tmp_path):
+    said = sqlite3.OperationalError("unable to open database file")
+    found = failure_of(said, tmp_path / "state.db", 1.0)
+    assert isinstance(found, TransientFailure) and found.reason == "DatabaseUnreadable"
+    assert failure_of(said, tmp_path / "gone" / "state.db", 1.0).reason == "StateNotWritable"
 
 
 def test_a_commit_that_fails_gives_the_write_lock_back(tmp_path):

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, text, update
 
-from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.specs.pipeline import SHARED, nodes_of
 from loopscope.state import invariants
 from loopscope.state.db import jobs, objects, tables
 from tests import promises
 from tests.history import History, payloads_are_those_of, pruned_only_its_own
-from tests.simulated import Simulation, capture_spec
+from tests.simulated import Simulation, capture_spec, experiment_spec
 
 CHILD = Key("Decomposition", "default", "france-fine")
 
@@ -43,7 +43,9 @@ def object_row(key=CHILD):
 
 def test_a_healthy_folder_breaks_none(settled, running):
     digests = see(settled).artifacts.keys()
-    assert {see(settled).artifacts[digest].stage for digest in digests} == set(CODE_REVISIONS)
+    stages = {see(settled).artifacts[digest].stage for digest in digests}
+    asked = {node.stage for node in nodes_of(experiment_spec())}
+    assert stages == asked | {shared.stage for shared in SHARED}
     started = len(settled.jobs())
     assert promises.violations(settled.state, hash_digests=digests, starts_per_minute=started) == []
     assert promises.violations(running.state, starts_per_minute=1) == []

@@ -6,6 +6,7 @@ import sqlalchemy
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state.db import job_ways, jobs, tables
+from loopscope.state.db.job_queue import used_seconds
 from loopscope.state.db.jobs import Fenced
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
@@ -339,3 +340,10 @@ def test_the_last_word_on_an_action_leaves_out_failures_of_others_on_another_way
     assert moved.digest == ACTION.digest and moved.way != ACTION.way
     assert last(ACTION, KEY) == last(moved, KEY) == last(ACTION, other) == second.id
     assert last(moved, other) == first
+
+
+def test_an_experiment_is_charged_for_what_started_after_the_moment(queue):
+    queue.start(queue.add(), now=100.0)
+    with queue.database.read() as connection:
+        assert used_seconds(connection, 99.0, 130.0) == {KEY: 30.0}
+        assert used_seconds(connection, 100.0, 130.0) == {}

@@ -37,10 +37,11 @@ def test_describe_shows_the_cells(swept, loopscope):
     assert "Cells:\n" in out and "experiment/s-weather-l2-max" in out and "Stages:" not in out
 
 
-def test_a_sweep_without_steering_has_no_verdicts_to_report(swept, loopscope):
-    code, _, err = loopscope("report", "s")
-    assert code == 2 and "fewer than two experiments with a steering part" in err
-    assert "name one of them: s-france-l1-last" in err
+def test_a_sweep_without_steering_has_a_report_of_its_gates(swept, loopscope, tmp_path):
+    code, _, _ = loopscope("report", "s", "-o", tmp_path / "s.html")
+    page = (tmp_path / "s.html").read_text()
+    assert code == 0 and "8 cells" in page and "after Holm" in page
+    assert page.count("data-cell=") == 8
 
 
 def test_a_hook_that_the_dictionary_was_not_trained_at_is_refused_where_it_stands(

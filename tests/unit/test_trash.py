@@ -1,6 +1,7 @@
 """The trash: nothing is lost on its way in, nothing is replaced on its way back."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.moments import power_fails, somebody
 from tests.simulated import Crash
 from tests.simulation.faulty_disk import FaultyDisk
 
+ROOT = Path(__file__).parents[2]
 DIGEST = "d" * 64
 
 
@@ -55,6 +57,13 @@ def test_what_is_thrown_away_again_takes_the_place_of_what_lay_there_before(bin)
     bin.make("rows").put(now=7.0)
     assert words(bin.entry) == WHOLE and not bin.place.exists()
     assert [(entry.path, entry.since) for entry in bin.trash.entries()] == [(bin.entry, 7.0)]
+
+
+def test_what_was_thrown_away_lies_where_the_manual_says(bin):
+    page = (ROOT / "docs/how-to/collect-garbage.md").read_text(encoding="utf-8")
+    bin.make().put()
+    assert words(bin.artifacts / ".trash" / "capture" / DIGEST) == WHOLE
+    assert "`artifacts/.trash`" in page
 
 
 def test_what_is_not_there_is_not_thrown_away(bin):

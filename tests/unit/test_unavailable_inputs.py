@@ -1,9 +1,5 @@
 """An outage and a typo: what could not be checked is said, and nobody waits for ever."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from loopscope.controller.reconcile.resolution import TRIES_MAX
@@ -13,8 +9,8 @@ from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import describe_model
 from loopscope.state.records import UNAVAILABLE
 from loopscope.views.settled import family, waits_for_unavailable
+from tests.command_line import called
 from tests.fake_hub import FakeHub
-from tests.integration.real import REPOSITORY
 from tests.simulated import Simulation, capture_spec, experiment_spec
 from tests.tiny_experiment import make_experiment
 
@@ -100,11 +96,8 @@ def test_as_long_as_something_moves_nothing_is_given_up(cut_off):
 
 def command(folder, *words, **environment):
     own = {"LOOPSCOPE_CACHE": str(folder / "cache"), "HF_HOME": str(folder / "hf")}
-    done = subprocess.run(
-        [sys.executable, "-m", "loopscope", "--state", str(folder / "state"), *words],
-        env={**os.environ, **own, "HF_HUB_OFFLINE": "0", **environment},
-        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    own |= {"HF_HUB_OFFLINE": "0", **environment}
+    done = called("--state", folder / "state", *words, **own)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -136,6 +129,14 @@ def test_a_run_ends_when_its_time_is_over(tmp_path, specs):
     assert code == 124
     assert "experiment/tiny is not done: ChildrenNotReady" in out
     assert error.splitlines()[-1].startswith("timed out after 2s; kept: 0 of 5 stages")
+
+
+def test_a_run_stops_before_its_limit_with_a_status_that_says_go_on(tmp_path, specs):
+    limit = ("--stop-before", "17s")  # 15 of them are kept for stopping
+    code, _, error = command(tmp_path, "run", *specs, *limit, HF_ENDPOINT=NOWHERE)
+    assert code == 75
+    assert "stopped before the time limit; kept: 0 of 5 stages. Go on with" in error
+    assert "--stop-before" not in error.splitlines()[-1]
 
 
 def test_a_timeout_that_is_no_duration_is_refused(tmp_path, specs):

@@ -1,17 +1,37 @@
 """A file that did not change is not read again; one that did, or what it names, always is."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from loopscope.controller.apply.appliers import Applier, set_manager
 from loopscope.controller.apply.code_identity import files_that_decide
+from loopscope.controller.apply.unchanged import named_by
+from loopscope.controller.plan import cached
+from loopscope.controller.plan.cached import cached_families
 from loopscope.controller.plan.requests import Request, fulfil, read_files
+from loopscope.specs.actions import CODE_REVISIONS, REVISION_NOTES
+from loopscope.specs.errors import InvalidSpec
 from loopscope.specs.keys import Key
+from loopscope.specs.yaml.loading import load_path
 from loopscope.specs.yaml.spec_sources import SpecSource
-from loopscope.state.db import objects
+from loopscope.state.db import applied, objects
+from loopscope.state.failures import TerminalFailure
 from loopscope.state.folder import open_state
+from tests.simulated import Simulation
+
+CAPTURE = """apiVersion: loopscope.dev/v1alpha1
+kind: Capture
+metadata: {name: c}
+spec:
+  model: {name: tiny, source: {WEIGHTS}}
+  hook: blocks.1.hook_resid_post
+  prompts: {target: {texts: [A is]}, neutral: {texts: [B is]}}
+"""
+X = Key("Experiment", "default", "x")
 
 
 @pytest.fixture
@@ -112,8 +132,89 @@ def test_a_prompt_file_that_is_younger_than_the_apply_is_not_trusted(world, tmp_
 
 def test_a_second_definition_beside_an_unchanged_file_is_refused(world):
     (world.path.parent / "y.yaml").write_text(world.path.read_text())
-    with pytest.raises(Exception, match="also defined in another file"):
+    with pytest.raises(InvalidSpec, match="also defined in another file") as refused:
         world()
+    (problem,) = refused.value.problems
+    assert Path(problem.file).name == "y.yaml" and problem.field == "metadata.name"
+    assert problem.line > 1, "where the name stands"
+
+
+def test_a_second_definition_is_refused_although_both_files_were_applied_before(world):
+    moved = world.path.rename(world.path.with_name("y.yaml"))
+    fulfil(world.state, world(), now=world.later)
+    assert parsed(world()) == [], "the file has another name now, and is known by it"
+    world.path.write_text(moved.read_text())
+    with pytest.raises(InvalidSpec, match="also defined in another file"):
+        world()
+
+
+def test_what_one_set_applied_is_read_again_for_another(world, tmp_path):
+    source = (SpecSource(world.path.parent, tmp_path),)
+    other = Request(source, Applier(set_manager("others")))
+    assert parsed(read_files(world.state, other, now=world.later)) == ["experiment/x"]
+
+
+@pytest.mark.parametrize("named", ["folder: tiny", "gguf: tiny.gguf"])
+def test_whatever_a_spec_calls_its_weights_they_are_looked_at(tmp_path, named):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny.gguf").touch()
+    path = tmp_path / "capture.yaml"
+    path.write_text(CAPTURE.replace("WEIGHTS", named))
+    (item,) = load_path(path, tmp_path)
+    kind, _, name = named.partition(": ")
+    assert (kind, str(tmp_path / name)) in named_by(item)
+
+
+# -- what did not change and is done -------------------------------------------------------
+
+
+@pytest.fixture
+def done(world):
+    """The same once a controller made everything; it notes that it saw all of it."""
+    simulation = Simulation(world.state.path)
+    simulation.settle()
+    return simulation
+
+
+def families(world, *keys):
+    with world.state.database.read() as connection:
+        return cached_families(connection, world.state.artifacts, keys)
+
+
+def test_an_experiment_that_is_done_is_known_to_need_no_work_by_a_few_columns(world, done):
+    found, editions = families(world, X, Key("Experiment", "default", "nobody"))
+    names = ["x-capture", "x-coarse", "x-fine", "x-mapping"]
+    assert sorted(stage.key.name for stage in found[X]) == names
+    assert {stage.state for stage in found[X]} == {"cached"} and list(found) == [X]
+    assert {key.name for key in editions} == {"x", *names}
+    shutil.rmtree(done.artifact_folder("x-fine"))
+    assert families(world, X) == ({}, {}), "an artifact is gone: look closely"
+
+
+def test_while_no_controller_of_this_code_saw_everything_nothing_is_known_by_a_few_columns(
+    world, done, monkeypatch
+):
+    monkeypatch.setattr(cached, "code_identity", lambda: "another")
+    assert families(world, X) == ({}, {})
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["not looked", "looked"])
+def test_after_an_upgrade_a_file_that_did_not_change_asks_whether_a_controller_looked_or_not(
+    world, done, monkeypatch, looked
+):
+    monkeypatch.setitem(CODE_REVISIONS, "mapping", 99)
+    monkeypatch.setitem(REVISION_NOTES, "mapping", {99: "another mapping"})
+    monkeypatch.setattr(cached, "code_identity", lambda: "another")
+    if looked:
+        done.restart()
+        assert done.settle() == [] and done.resync() == []
+        with world.state.database.write() as connection:
+            applied.set_mark(connection, cached.RECONCILED_BY, "another")
+    reading = world()
+    assert parsed(reading) == [], "it is as it was"
+    with pytest.raises(TerminalFailure, match="another mapping") as refused:
+        fulfil(world.state, reading, now=world.later)
+    assert refused.value.reason == "ConfirmationNeeded"
 
 
 def test_the_code_that_reads_files_is_all_of_its_rooms_packages_within_them_too():

@@ -111,6 +111,8 @@ def test_apply_asks_first_and_plan_names_each_object_with_its_rule_and_its_cost(
     assert (code, out) == (1, "") and "ConfirmationNeeded" in err
     assert "another mapping (mapping/x-mapping)" in err
     assert "another steering (steering/x-steering)" in err
+    assert loopscope("apply", "-f", path, "--dry-run") == (code, out, err)
+    assert loopscope("apply", "-f", path, "--dry-run", "--confirm")[0] == 0
     assert settled.rows() == rows
 
 
@@ -123,6 +125,7 @@ def test_confirmed_it_runs_once_and_rests_on_the_rules_of_now(
     code, out, _ = loopscope("apply", "-f", path, "--confirm")
     assert code == 0 and "mapping/x-mapping is made again: mapping revision" in out
     assert "RulesConfirmed" in settled.event_reasons("x-mapping")
+    assert settled.words()["x-mapping"].startswith("False RulesChanged: it is made again: mapping")
     assert settled.settle()[0] == "mapping"
     assert {rules(settled, name) for name in (*STAGE_NAMES, "x")} == {None}
     assert all(settled.get(name).ready for name in STAGE_NAMES)
@@ -367,6 +370,7 @@ def test_why_names_the_rule_before_and_after_it_was_confirmed(
     after_upgrade(settled)
     out = loopscope("why", "experiment", "x")[1]
     assert "because mapping/x-mapping: of older rules" in out and "another mapping" in out
+    assert "condition  RulesCurrent=False RulesChanged" in out
     assert "next (you): nothing runs before that is confirmed" in out
     loopscope("apply", "-f", path, "--confirm")
     settled.step_until_running()

@@ -1,128 +1,153 @@
-"""Hashing in turns: what looked damaged once is looked at again before anything is moved."""
+"""What counts as the same, and what a damaged or hostile bundle can do to ``verify``: nothing."""
 
+import json
+import math
+import os
+
+import numpy as np
 import pytest
 
-from loopscope.controller.reconcile.verification import Verifier
-from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.folder_store import FolderStore
-from loopscope.state.artifacts.store import Corrupt
-from tests.fault_seams import Fault, failing
-from tests.simulated import Simulation, settled_experiment
+from loopscope.reports.bundle import export_bundle
+from loopscope.reports.crate import METADATA, sealed, written
+from loopscope.reports.verification.files import SIZES, check_files
+from loopscope.reports.verification.findings import Findings, is_same
+from loopscope.reports.verification.opened import OpenBundle
+from loopscope.reports.verification.verify import verify
+from loopscope.specs.canonical import digest
+from loopscope.state.failures import TerminalFailure
+from loopscope.views.experiment import ExperimentView
+from tests.tampering import copied
+from tests.unit.reports_case import build
 
-NAME = "residual.safetensors"
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """A bundle with numbers out of thin air: nothing follows from anything."""
+    folder = tmp_path_factory.mktemp("made-up")
+    return export_bundle(ExperimentView.load(*build(folder)), folder / "bundle")
 
 
 @pytest.fixture
-def world(tmp_path):
-    return settled_experiment(tmp_path / "state")
+def bundle(made_up, tmp_path):
+    return copied(made_up, tmp_path / "bundle")
 
 
-def aside(simulation):
-    root = simulation.state.artifacts.root / ".quarantine"
-    return [path for path in root.rglob("*") if path.name == "manifest.json"]
+def files_found(bundle):
+    findings = Findings()
+    check_files(OpenBundle(bundle), findings)
+    return findings
 
 
-def known(simulation, digest):
-    with simulation.state.database.read() as connection:
-        return artifact_index.get(connection, digest)
+def places(findings):
+    return [one.place for one in findings.differences]
 
 
-def looks_damaged(monkeypatch, digest, times):
-    """Let the first looks at an artifact find damage, as a bad cable or a half copy would."""
-    real, left = FolderStore.verifying, [times]
-
-    def verifying(self, record):
-        if record.digest == digest and left[0] > 0:
-            left[0] -= 1
-            raise Corrupt("sha256 differs")
-        yield from real(self, record)
-
-    monkeypatch.setattr(FolderStore, "verifying", verifying)
-    return left
-
-
-def test_what_looks_damaged_once_and_whole_the_next_moment_stays(world, monkeypatch):
-    folder = world.artifact_folder("france-capture")
-    before = {record.key: record for record in world.objects()}
-    left = looks_damaged(monkeypatch, folder.name, 1)
-    assert world.resync() == []
-    assert left == [0], "the first look found damage"
-    assert known(world, folder.name) is not None and aside(world) == []
-    assert {record.key: record for record in world.objects()} == before
-    assert "ArtifactDamaged" not in world.event_reasons("france-capture")
+@pytest.mark.parametrize(
+    ("recorded", "computed", "same"),
+    [
+        (0.1 + 0.2, 0.3, True),
+        (1.0, 1.00001, False),
+        (1e-300, 0.0, True),
+        (None, math.nan, True),
+        (None, 0.0, False),
+        (True, 1, False),
+        (3, 3.0, True),
+        ("GO", "GO", True),
+        ("GO", "NO-GO", False),
+        ("1", 1, False),
+        (np.float64(2.0), 2, True),
+        (np.bool_(True), True, True),
+        ([1], 1, False),
+    ],
+)
+def test_values_are_the_same_within_rounding_and_of_one_kind(recorded, computed, same):
+    assert is_same(recorded, computed) is same
 
 
-def test_what_is_damaged_at_both_looks_is_set_aside_and_made_again(world):
-    folder = world.artifact_folder("france-capture")
-    data = bytearray((folder / NAME).read_bytes())
-    data[0] ^= 1
-    (folder / NAME).write_bytes(data)
-    assert world.resync() == ["capture"]
-    assert len(aside(world)) == 1
-    assert "ArtifactDamaged" in world.event_reasons("france-capture")
-    assert all(record.ready for record in world.objects())
+def test_a_key_more_or_less_is_a_difference():
+    findings = Findings()
+    findings.same("c", "p", {"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3], "c": 4})
+    assert places(findings) == ["p.b[1]", "p.c"]
+    assert findings.compared == {"c": 4}
 
 
-def test_what_was_made_again_between_the_looks_stays(world, monkeypatch):
-    """As by a worker that publishes while the controller hashes."""
-    folder = world.artifact_folder("france-capture")
-    whole = (folder / NAME).read_bytes()
-    (folder / NAME).write_bytes(b"x" * len(whole))
-    real, healed = FolderStore.verifying, []
-
-    def verifying(self, record):
-        try:
-            yield from real(self, record)
-        except Corrupt:
-            (folder / NAME).write_bytes(whole)
-            healed.append(record.digest)
-            raise
-
-    monkeypatch.setattr(FolderStore, "verifying", verifying)
-    assert world.resync() == []
-    assert healed == [folder.name], "the first look found damage"
-    assert known(world, folder.name) is not None and aside(world) == []
-    assert world.get("france").ready
+def test_a_column_of_another_length_is_one_difference_and_rows_are_named():
+    findings = Findings()
+    findings.column("c", "p", [1.0, math.nan, 3.0], np.array([1.0, math.nan, 4.0]))
+    findings.column("c", "q", [1.0], np.array([1.0, 2.0]))
+    assert places(findings) == ["p[2]", "q, rows"]
 
 
-def test_damage_is_remembered_when_it_cannot_be_set_aside_now(world):
-    """A full disk at the wrong moment: the next step does it."""
-    folder = world.artifact_folder("france-capture")
-    whole = (folder / NAME).read_bytes()
-    (folder / NAME).write_bytes(b"x" * len(whole))
-    world.clock.advance(world.settings.resync_seconds + 1)
-    with failing("rename", Fault(1, "ENOSPC"), folder) as fault:
-        world.step()
-    assert fault.fired and folder.exists() and world.controller.trouble is not None
-    world.workers.complete()
-    assert "capture" in world.settle()
-    assert len(aside(world)) == 1 and world.get("france").ready
+def test_what_breaks_inside_a_part_is_a_difference_of_that_part():
+    findings = Findings()
+    with findings.part("c", "p"):
+        raise KeyError("gone")
+    assert places(findings) == ["p"] and "KeyError" in findings.differences[0].computed
 
 
-def test_every_artifact_has_its_turn_however_small_the_budget(tmp_path):
-    settled_experiment(tmp_path / "state").state.database.close()
-    simulation = Simulation(tmp_path / "state", verify_bytes_per_resync=1)
-    simulation.clock.time += 5000
-    assert [simulation.resync() for _ in range(6)] == [[]] * 6, "everything had a turn"
-    folder = simulation.artifact_folder("france-steering")
-    (folder / "scores.json").write_bytes(b"x" * (folder / "scores.json").stat().st_size)
-    ran = [stage for _ in range(30) for stage in simulation.resync()]
-    assert ran == ["steering"] and len(aside(simulation)) == 1
+def test_all_bytes_of_a_bundle_are_as_it_says(bundle):
+    findings = files_found(bundle)
+    assert findings.differences == []
+    assert findings.compared[SIZES] > 40
 
 
-def test_a_second_look_that_cannot_be_had_now_is_not_under_way(world, monkeypatch):
-    folder = world.artifact_folder("france-capture")
-    left = looks_damaged(monkeypatch, folder.name, 1)
-    verifier = Verifier(world.state.artifacts, world.clock, 1 << 40, 1e9)
-    one, real = [], FolderStore.verifying
+def test_numbers_out_of_thin_air_are_refused_without_a_crash(bundle):
+    found = verify(bundle)
+    assert {one.check.partition(":")[0] for one in found.differences} >= {"gate", "verdict"}
 
-    def unreadable(self, record):
-        if record.digest == folder.name and left == [0] and not one:
-            one.append(record)
-            raise OSError("no handle is left")
-        yield from real(self, record)
 
-    monkeypatch.setattr(FolderStore, "verifying", unreadable)
-    with pytest.raises(OSError, match="no handle"):
-        verifier.verify_some(world.state.database)
-    assert not verifier.suspicious
+def test_a_folder_without_a_description_is_no_bundle(tmp_path):
+    with pytest.raises(TerminalFailure, match="holds no ro-crate"):
+        verify(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"@graph": [{}]}', b"[" * 10**5])
+def test_a_description_that_cannot_be_read_is_a_difference(bundle, content):
+    (bundle / METADATA).write_bytes(content)
+    found = verify(bundle)
+    assert not found.holds and found.identifier is None
+
+
+def test_nothing_outside_of_a_bundle_is_read(bundle, tmp_path):
+    (tmp_path / "secret").write_text("not yours")
+    crate = json.loads((bundle / METADATA).read_text())
+    entity = next(one for one in crate["@graph"] if one["@id"] == "gate.json")
+    entity["@id"] = "../secret"
+    (bundle / METADATA).write_text(written(sealed(crate["@graph"][1:])))
+    found = files_found(bundle)
+    assert sorted(one.place for one in found.differences) == ["../secret", "gate.json"]
+    assert all("yours" not in one.computed for one in found.differences)
+
+
+def test_links_and_pipes_are_no_files_of_a_bundle(bundle, tmp_path):
+    whole = bundle / "gate.json"
+    elsewhere = tmp_path / "gate.json"
+    whole.rename(elsewhere)
+    whole.symlink_to(elsewhere)
+    os.mkfifo(bundle / "pipe")
+    (bundle / "nowhere").symlink_to(tmp_path / "is-not-there")
+    assert {"gate.json", "pipe", "nowhere"} <= set(places(files_found(bundle)))
+
+
+@pytest.mark.parametrize("name", ["gate.json", "verdict.json", "status.json", "spec.yaml"])
+@pytest.mark.parametrize("content", [b"", b"null", b"[1, 2]", b"\x00\xff", b"{" * 10**5])
+def test_a_document_of_another_shape_ends_in_differences(bundle, name, content):
+    (bundle / name).write_bytes(content)
+    assert any(name in one.place for one in verify(bundle).differences)
+
+
+@pytest.mark.parametrize("name", ["steering_scores.parquet", "features_coarse.parquet"])
+def test_a_table_that_is_none_ends_in_differences(bundle, name):
+    (bundle / name).write_bytes(b"PAR1 is not enough")
+    assert not verify(bundle).holds
+
+
+def test_what_other_rules_made_is_left_out_and_not_called_different(bundle):
+    path = bundle / "manifests" / "mapping.json"
+    manifest = json.loads(path.read_text())
+    rest = {key: value for key, value in manifest.items() if key != "manifestDigest"}
+    rest["codeRevision"] -= 1
+    path.write_text(json.dumps({**rest, "manifestDigest": digest(rest)}))
+    found = verify(bundle)
+    assert "made by other rules (mapping revision" in found.left_out["the mapping"]
+    assert not any(one.check.startswith("gate") for one in found.differences)

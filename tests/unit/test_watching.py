@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from loopscope.commands.logs import WorkerLogReader
 from loopscope.state.db import jobs, objects
 from loopscope.state.records import Progress
 from loopscope.terminal import watching
 from loopscope.terminal.watching import WatchedTable, changes_of
+from loopscope.views.worker_logs import WorkerLogReader
 from tests.simulated import Simulation, capture_spec, experiment_spec
 
 
@@ -149,7 +149,7 @@ def test_a_line_belongs_to_the_job_that_was_started_last(tmp_path):
         stream.write("ne\n")
     assert list(reader.new_lines({"b" * 64})) == ["half a line"]
     again = list(WorkerLogReader(log).new_lines({"b" * 64}))
-    assert again[1:] == ["one of b ?", "two of b", "half a line"]
+    assert again[1:] == ["one of b \x07", "two of b", "half a line"]
 
 
 def test_a_log_that_moved_away_is_read_on_from_its_start(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from loopscope.controller.runtime import leadership
+from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from tests.simulated import Simulation, canonical, experiment_spec, settled_experiment
 
@@ -20,7 +21,7 @@ def why(loopscope, monkeypatch):
     """Ask while a controller works; return the names of the chain, the last link, the answer."""
 
     def asked(simulation, *words, controlled=True):
-        monkeypatch.setattr("loopscope.commands.why.now", simulation.clock.now)
+        monkeypatch.setattr("loopscope.commands.objects.why.now", simulation.clock.now)
         if controlled:
             with leadership(simulation.state):
                 code, out, err = loopscope("why", *words, "-o", "json")
@@ -47,6 +48,7 @@ def test_a_waiting_stage_is_followed_to_the_job_that_it_waits_for(why, simulatio
     assert (last["state"], last["job"]["state"]) == ("running", "running")
     assert answer["who"] == "worker" and "job 1" in answer["next"]
     assert last["digest"] == simulation.get("france-capture").wanted_digest
+    assert last["upstream"] == {"model": digest("tiny")}
     names, *_ = why(simulation, "exp", "france")
     assert names == ["france", "france-capture"]
 

@@ -26,14 +26,18 @@ def chat(template, **more):
 def models(tmp_path_factory):
     """A tiny model of each family by its template; of ChatML one whose BOS begins each turn."""
 
-    def model(template, bos="<bos>"):
+    def model(template, bos="<bos>", plain_bos=None):
         folder = tmp_path_factory.mktemp("model")
         turns = TURNS.get(template, TURNS[CHATML])
         ref = folder_reference(save_chat_model(folder, template, turns, bos))
+        ref |= {"bos_token": plain_bos} if plain_bos else {}
         return load_model(ref, folder, "cpu", lambda *_: None)
 
     found = {template: model(template) for template in (CHATML, GEMMA, LLAMA3)}
-    return found | {"turn is bos": model(CHATML, "<|im_start|>")}
+    return found | {
+        "turn is bos": model(CHATML, "<|im_start|>"),
+        "plain text begins with eos": model(CHATML, "<|im_start|>", "<eos>"),
+    }
 
 
 def read(model, encoded, positions):
@@ -57,6 +61,22 @@ def test_a_bos_that_begins_every_turn_is_not_put_before_the_first(models):
     (found,) = encoded_texts(model, chat(CHATML), [TEXT])
     assert found.tokens[0] == model.bos_token != found.tokens[1]
     assert found.tokens.count(model.bos_token) == 2, "the turns of user and assistant"
+
+
+def test_a_token_that_is_named_begins_plain_text_and_no_chat(models):
+    model, other = models["plain text begins with eos"], models["turn is bos"]
+    eos = model.tokenizer.eos_token_id
+    assert model.encode(TEXT) == [eos, *other.encode(TEXT)[1:]]
+    assert model.encode(TEXT)[0] != other.encode(TEXT)[0]
+    (found,), (same,) = (encoded_texts(one, chat(CHATML), [TEXT]) for one in (model, other))
+    assert found == same
+
+
+@pytest.mark.parametrize("start", ["<eos>", "<|im_start|>"])
+def test_a_text_that_begins_with_either_token_is_refused(models, start):
+    with pytest.raises(TerminalFailure) as failure:
+        models["plain text begins with eos"].encode(start + TEXT)
+    assert failure.value.reason == "DoubledBos"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The lease of a running job: it is kept through trouble, but not for ever, and stops in time."""
 
 import errno
+import math
 import threading
 import time
 
@@ -135,6 +136,54 @@ def test_a_job_that_reports_is_not_stuck_however_long_it_takes(held, clock):
             seen = len(beats)
             held.until(lambda seen=seen: len(beats) > seen + 1)
     assert not held.exits.is_set() and held.job().state == "running"
+
+
+# -- a known end -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealing(held, tmp_path):
+    """A lease whose shards take 60 s each, with 100 s left."""
+    lease, shards = held.lease(), Shards(ShardFolder(tmp_path / "work"))
+    lease.may_finish, lease.overruns = shards.ends_within, shards.overruns
+    held.stop.ends_at = time.monotonic() + 100.0
+    return lease, shards
+
+
+def seal(clock, shards, name, seconds):
+    assert shards.sealed(name) is None
+    clock[0] += seconds
+    shards.seal(name, lambda path: path.write_bytes(b"rows"))
+
+
+def test_a_shard_that_would_end_after_the_time_that_is_left_is_not_begun(held, clock, sealing):
+    lease, shards = sealing
+    seal(clock, shards, "a", 60.0)
+    lease.check()
+    assert not held.stop.asked, "what takes no shard may go on"
+    assert shards.sealed("b") is None
+    with pytest.raises(JobStopped, match="the next shard would end after"):
+        lease.check()
+    assert held.stop.asked and held.stop.out_of_time, "the process takes no other job"
+
+
+def test_shards_that_end_in_time_are_made_to_the_last_second(held, clock, sealing):
+    lease, shards = sealing
+    for name in "abcd":
+        seal(clock, shards, name, 20.0)
+        lease.check()
+    assert shards.sealed("e") is None
+    clock[0] += 19.0
+    lease.check()
+    assert not held.stop.asked
+
+
+def test_without_a_known_end_no_shard_is_too_long(held, clock, sealing):
+    lease, shards = sealing
+    held.stop.ends_at = math.inf
+    seal(clock, shards, "a", 1e6)
+    assert shards.sealed("b") is None
+    lease.check()
 
 
 # -- stops ---------------------------------------------------------------------------

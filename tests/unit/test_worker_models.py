@@ -147,6 +147,22 @@ def test_a_tokenizer_without_bos_is_refused(tmp_path, one_torch_thread):
     assert reason_of(lambda: load_model(ref, tmp_path, "cpu", quiet)) == "TokenizerWithoutBos"
 
 
+def test_a_tokenizer_without_bos_begins_texts_with_the_token_that_the_spec_names(
+    tmp_path, one_torch_thread
+):
+    folder = save_rope_model(tmp_path / "model", with_bos=False)
+    model = load_model({**folder_reference(folder), "bos_token": "<eos>"}, tmp_path, "cpu", quiet)
+    assert model.encode("the wine")[0] == model.tokenizer.eos_token_id
+
+
+def test_a_token_that_the_tokenizer_lacks_is_refused_with_those_that_it_has(
+    tmp_path, one_torch_thread
+):
+    ref = {**folder_reference(save_rope_model(tmp_path / "model")), "bos_token": "<start>"}
+    with pytest.raises(TerminalFailure, match=r"'<start>' is no token of tiny/model.*'<bos>'"):
+        load_model(ref, tmp_path, "cpu", quiet)
+
+
 def test_a_changed_file_is_noticed_also_after_it_was_hashed(copied_folder, tmp_path):
     ref = folder_reference(copied_folder)
     assert local_model_folder(ref, tmp_path, quiet) == copied_folder

@@ -13,6 +13,7 @@ from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.capture import forward_passes
 from loopscope.worker.stages.capture import preflights as capture_preflights
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.steering import generating
 from loopscope.worker.stages.steering import stage as steering
 from tests.stage_world import capture_payload, steering_payload
 from tests.unit.worker_bench import Bench
@@ -142,13 +143,13 @@ def test_replayed_rows_are_the_same_in_another_batch(steering_world):
 
 
 def test_a_text_that_depends_on_its_batch_is_caught(steering_world, monkeypatch):
-    real = steering.generate
+    real = generating.generate
 
     def depending(model, place, openings, vectors, draws, *rest, **named):
         moved = (draws + 0.37 * (len(openings) % 2 + len(openings) / 100)) % 1
         return real(model, place, openings, vectors, moved.to(torch.float64), *rest, **named)
 
-    monkeypatch.setattr(steering, "generate", depending)
+    monkeypatch.setattr(generating, "generate", depending)
     with pytest.raises(TerminalFailure, match="replayed rows that differ") as failure:
         steering_world.run(steering, steering_payload())
     assert failure.value.reason == "PreflightFailed"

@@ -2,11 +2,14 @@
 
 import errno
 import json
+import shutil
+import time
 import types
 from dataclasses import replace
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.keys import Key
@@ -37,6 +40,7 @@ class Shop:
     def __init__(self, folder, monkeypatch):
         self.state = new_state(folder / "state")
         self.runner = Runner(self.state, "cpu")
+        self.stop = StopRequest(lambda: None)
         self.divisors, self.stage = [], lambda payload, context, out: {}
         module = types.SimpleNamespace(run=self._run)
         monkeypatch.setattr(runner_module.importlib, "import_module", lambda name: module)
@@ -59,7 +63,7 @@ class Shop:
     def run(self):
         with self.state.database.write() as connection:
             job = jobs.claim(connection, self.id, "w", 30.0, now=2.0)
-        lease = Lease(self.state.database, job.id, job.token, 30.0, StopRequest(lambda: None))
+        lease = Lease(self.state.database, job.id, job.token, 30.0, self.stop)
         self.runner.run(job.id, job.token, lease)
         with self.state.database.read() as connection:
             return jobs.get(connection, self.id)
@@ -157,6 +161,45 @@ def test_each_failure_has_its_name_and_publishes_nothing(shop, error, state, rea
     assert not shop.runner.memory_ran_out
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_fails_in_a_job_that_was_taken_away_is_not_called_unexpected(shop, taken):
+    def stage(_payload, _context, out):
+        if taken:
+            with shop.state.database.write() as connection:
+                jobs.cancel(connection, shop.id, "Unwanted", "an edit", now=3.0)
+        shutil.rmtree(out)
+        raise RuntimeError("I/O error: No such file or directory")
+
+    shop.stage = stage
+    with capture_logs() as lines:
+        job = shop.run()
+    assert job.state == ("cancelled" if taken else "failed")
+    assert ("unexpected" in [line["event"] for line in lines]) is not taken
+
+
+def test_a_job_whose_next_shard_would_end_too_late_is_given_back_with_its_shards(shop, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shop.stop.ends_at = 250.0
+
+    def stage(payload, context, out):
+        for name in "abc":
+            context.progress("Capturing", 0, 3, "prompts")
+            if context.shards.sealed(name) is None:
+                context.progress("Capturing", 0, 3, "prompts")
+                now[0] += 60.0
+                context.shards.seal(name, lambda path: path.write_bytes(b"rows"))
+        return {}
+
+    shop.stage = stage
+    job = shop.run()
+    assert (job.state, job.attempts, job.losses) == ("pending", 0, 0)
+    assert shop.stop.out_of_time
+    assert len(shop.state.artifacts.shards(DIGEST).names()) == 2
+    shop.stop = StopRequest(lambda: None)
+    assert shop.run().state == "succeeded" and now[0] == 280.0, "only the third was made again"
+
+
 def test_the_manifest_of_an_undisturbed_run_says_so(shop):
     assert shop.run().state == "succeeded"
     manifest = shop.state.artifacts.manifest("capture", DIGEST)
@@ -170,9 +213,11 @@ def test_the_manifest_of_an_undisturbed_run_says_so(shop):
 def test_a_manifest_counts_what_is_as_long_as_the_prompts():
     payload = {
         "calibrationText": ["a", "b"], "splits": ["test"] * 3, "groups": [0, 0, 2], "hook": "h",
+        "openings": ["a"], "captured": {"prompts": ["a", "b"], "hook": "h"},
     }  # fmt: skip
     assert manifest_of(replace(job("running"), payload=payload), {}, "cpu", 1.0, 2.0)["inputs"] == {
         "calibrationText": "2 texts", "splits": "3 prompts", "groups": "3 prompts", "hook": "h",
+        "openings": "1 texts", "captured": {"prompts": "2 texts", "hook": "h"},
     }  # fmt: skip
 
 

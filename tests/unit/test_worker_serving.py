@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import queue
 import sys
@@ -13,7 +14,7 @@ import pytest
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
-from loopscope.state.orders import Order
+from loopscope.state.orders import EXIT_OUT_OF_TIME, Order
 from loopscope.state.source_code import CodeChanged, source_at_start
 from loopscope.worker import __main__ as program
 from loopscope.worker import runner as runner_module
@@ -190,11 +191,35 @@ def test_the_program_takes_its_options_and_exits_with_how_it_went(
             {
                 "state": Path("s"), "device": "cpu",
                 "lease_seconds": 30.0, "progress_timeout_seconds": 1800.0,
+                "seconds_left": math.inf,
             },
             "answers",
         ),
     ]  # fmt: skip
     assert ("ValueError: odd" in capsys.readouterr().err) is (trouble is not None)
+
+
+def test_a_program_that_is_short_of_time_says_so_with_its_status(monkeypatch):
+    def work(arguments, orders, answers, stop):
+        left.append(stop.seconds_left)
+        stop.begin_for_lack_of_time()
+
+    def end(status):
+        raise Exit(status)
+
+    left = []
+    monkeypatch.setattr(sys, "argv", ["worker", "--state", "s", "--seconds-left", "60"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(program, "ImportGuard", lambda source: Namespace(install=lambda: None))
+    monkeypatch.setattr(program, "start_guardian", lambda seconds: None)
+    monkeypatch.setattr(program, "_take_standard_output", lambda: "answers")
+    monkeypatch.setattr(program, "StopRequest", lambda: StopRequest(lambda: None))
+    monkeypatch.setattr(program, "on_terminate", lambda act: None)
+    monkeypatch.setattr(program, "_work", work)
+    monkeypatch.setattr(program.os, "_exit", end)
+    with pytest.raises(Exit, match=str(EXIT_OUT_OF_TIME)):
+        program.main()
+    assert 0 < left[0] <= 60
 
 
 # -- what is kept warm ---------------------------------------------------------------------

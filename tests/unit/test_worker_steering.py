@@ -13,10 +13,9 @@ from loopscope.numerics.statistics.sampling import SamplingRule, uniforms
 from loopscope.specs.hooks import Hook
 from loopscope.state.failures import JobStopped, TerminalFailure
 from loopscope.worker.stages.capture import stage as capture
-from loopscope.worker.stages.steering import shift
+from loopscope.worker.stages.steering import generating, shift
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.cells import plan_rows
-from loopscope.worker.stages.steering.outcomes import rereading
 from loopscope.worker.stages.steering.run import prepare
 from tests.drawn import adding, assert_drawn_alike, next_logits
 from tests.stage_world import (
@@ -143,7 +142,7 @@ def texts_of(folder, arms=None):
 def test_a_resumed_steering_has_the_bytes_of_an_undisturbed_one(
     steering_world, monkeypatch, stop_at
 ):
-    monkeypatch.setattr(steering, "ROWS_PER_BATCH_MAX", 22)
+    monkeypatch.setattr(generating, "ROWS_PER_BATCH_MAX", 22)
     payload = steering_payload()
     whole = contents(steering_world.run(steering, payload)[0])
     assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole
@@ -152,8 +151,7 @@ def test_a_resumed_steering_has_the_bytes_of_an_undisturbed_one(
 def test_a_run_that_stops_after_each_shard_has_the_bytes_of_an_undisturbed_one(
     steering_world, monkeypatch
 ):
-    monkeypatch.setattr(steering, "ROWS_PER_BATCH_MAX", 22)
-    monkeypatch.setattr(rereading, "ROWS_PER_SHARD", 1)
+    monkeypatch.setattr(generating, "ROWS_PER_BATCH_MAX", 22)
     monkeypatch.setattr(shift, "ROWS_PER_SHARD", 1)
     payload = steering_payload(strengthUnit="nextTokenKl", strengths=[0.05])
     whole = contents(steering_world.run(steering, payload)[0])
@@ -260,7 +258,7 @@ def test_a_resumed_clamped_steering_has_the_bytes_of_an_undisturbed_one(steering
         method="clamp", strengthUnit="nextTokenKl", strengths=[0.5], samplesPerPrompt=1
     )
     whole = contents(steering_world.run(steering, payload)[0])
-    for stop_at in (3, 12):
+    for stop_at in (3, 9):
         assert interrupted_and_resumed(steering_world, steering, payload, stop_at) == whole
 
 

@@ -71,6 +71,22 @@ def test_every_arm_reaches_the_wanted_divergence_on_all_texts(steering_world):
         assert again == pytest.approx(kl, rel=1e-3)
 
 
+def test_strengths_of_an_arm_begin_at_one_norm_that_is_measured_once(steering_world):
+    together, _ = steering_world.run(steering, budget_payload(), "both", "both")
+    first = json.loads((steering_world.folder / "shards/both/budget-01-000.json").read_text())
+    assert [len(cells) for cells in first] == [5] * len(NEUTRAL_TEXT), (
+        "one of each arm, whatever its strengths"
+    )
+    both = table(together / "arms.parquet")
+    known = dict(zip(zip(both["arm"], both["strength"], strict=True), both["norm"], strict=True))
+    for strength in (0.002, 0.01):
+        payload = budget_payload(strengths=[strength])
+        alone, _ = steering_world.run(steering, payload, f"s{strength}", f"s{strength}")
+        arms = table(alone / "arms.parquet")
+        for arm, at, norm in zip(arms["arm"], arms["strength"], arms["norm"], strict=True):
+            assert known[arm, at] == pytest.approx(norm, rel=1e-4)
+
+
 def test_arms_can_be_made_equal_in_fluency_loss(steering_world):
     payload = budget_payload(strengthUnit="fluencyLoss", strengths=[0.01])
     folder, _ = steering_world.run(steering, payload)
@@ -276,7 +292,9 @@ def test_the_separator_stands_between_system_prompt_and_opening(steering_world, 
     )
     run = prepare(payload, steering_world.context("a"))
     expected = run.model.encode(f"people liked wine{separator}")[1:]
-    assert run.prefixes == {"systemPrompt": expected}
+    bos, *tokens = run.openings[0]
+    assert run.prompted.keys() == {"systemPrompt"}
+    assert run.prompted["systemPrompt"].openings[0] == [bos, *expected, *tokens]
 
 
 def test_a_system_prompt_works_by_standing_before_the_text(steering_world):
@@ -329,7 +347,10 @@ def test_a_placebo_has_as_many_tokens_as_the_system_prompt_and_its_separator(ste
     for placebo in ("sea", "the quiet teacher bought a large red house near the river in spain"):
         payload = budget_payload(**PROMPTED, placeboPrompt=placebo)
         run = prepare(payload, steering_world.context("a"))
-        prompt, other = run.prefixes["systemPrompt"], run.prefixes["placeboPrompt"]
+        prompt, other = (
+            run.prompted[arm].openings[0][1 : 1 - len(run.openings[0])]
+            for arm in ("systemPrompt", "placeboPrompt")
+        )
         assert len(other) == len(prompt)
         assert other[-1] == prompt[-1], "what stands between it and the opening is the same"
         text = run.model.encode(placebo)[1:]

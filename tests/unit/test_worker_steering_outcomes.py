@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from loopscope.numerics.steering.fixed_text import hashed_positions
+from loopscope.worker.stages.steering import generating
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.steering.run import prepare
 from tests.stage_world import (
@@ -161,6 +163,22 @@ def test_the_shift_table_is_that_of_plain_hugging_face(found):
     assert seen >= 3 * 10
 
 
+def test_texts_that_are_still_to_be_read_count_as_left(steering_world, monkeypatch):
+    real, seen = generating.read_again, []
+
+    def read_again(*arguments):
+        seen.append(steering_world.calls[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(generating, "read_again", read_again)
+    monkeypatch.setattr(generating, "ROWS_PER_BATCH_MAX", 4)
+    steering_world.run(steering, payload())
+    counted = [call[:3] for call in steering_world.calls if call[0] == "Generating"]
+    assert len(seen) == 3 and [phase for phase, *_ in seen] == ["Generating"] * 3
+    assert [done / total for _, done, total, _ in seen] == [1 / 6, 3 / 6, 5 / 6]
+    assert counted == sorted(counted) and counted[-1][1] == counted[-1][2]
+
+
 @pytest.mark.parametrize("before_the_end", [2, 6])
 def test_a_resumed_reading_has_the_bytes_of_an_undisturbed_one(steering_world, before_the_end):
     steering_world.calls = []
@@ -170,12 +188,13 @@ def test_a_resumed_reading_has_the_bytes_of_an_undisturbed_one(steering_world, b
 
 
 def test_a_text_without_tokens_has_no_outcomes_of_reading(steering_world, monkeypatch):
-    real = steering.generate
+    real = generating.generate
 
     def silent_first(*arguments, **named):
-        return [[], *real(*arguments, **named)[1:]]
+        found = real(*arguments, **named)
+        return replace(found, tokens=[[], *found.tokens[1:]])
 
-    monkeypatch.setattr(steering, "generate", silent_first)
+    monkeypatch.setattr(generating, "generate", silent_first)
     monkeypatch.setattr(steering, "replay_preflight", lambda *_: {})  # it would find that out
     folder, _ = steering_world.run(steering, payload())
     scores = table(folder / "steering_scores.parquet")

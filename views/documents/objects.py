@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
-from loopscope.specs.keys import API_VERSION, SOURCE_ANNOTATION, SOURCE_PROBLEM_ANNOTATION
+from loopscope.specs.keys import (
+    API_VERSION,
+    SOURCE_ANNOTATION,
+    SOURCE_PROBLEM_ANNOTATION,
+    Key,
+)
 from loopscope.specs.status import ConditionJson, StatusJson
 from loopscope.specs.texts import READING_FIELDS
 from loopscope.state.records import ObjectRecord
@@ -84,7 +89,7 @@ def object_document(record: ObjectRecord) -> ObjectDocument:
     return {
         "apiVersion": API_VERSION,
         "kind": record.key.kind,
-        "metadata": _metadata(record),
+        "metadata": metadata_document(record),
         "spec": record.spec,
         "status": _status(record),
     }
@@ -114,7 +119,7 @@ def applicable_document(record: ObjectRecord) -> ApplicableDocument:
         "apiVersion": API_VERSION,
         "kind": record.key.kind,
         "metadata": metadata,
-        "spec": _without_files(record.spec),
+        "spec": texts_in_place(record.spec),
     }
 
 
@@ -122,7 +127,8 @@ def _own(values: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in values.items() if name not in _MACHINE}
 
 
-def _metadata(record: ObjectRecord) -> Metadata:
+def metadata_document(record: ObjectRecord) -> Metadata:
+    """Return what an object is called, how old it is and to whom it belongs."""
     metadata: Metadata = {
         "name": record.key.name,
         "namespace": record.key.namespace,
@@ -138,16 +144,19 @@ def _metadata(record: ObjectRecord) -> Metadata:
     if record.finalizers:
         metadata["finalizers"] = list(record.finalizers)
     if record.owner is not None:
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": API_VERSION,
-                "kind": record.owner.kind,
-                "name": record.owner.name,
-                "uid": record.owner_uid,
-                "controller": True,
-            }
-        ]
+        metadata["ownerReferences"] = [owner_document(record.owner, record.owner_uid)]
     return metadata
+
+
+def owner_document(owner: Key, uid: str | None) -> OwnerDocument:
+    """Return how an object names its owner."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": uid,
+        "controller": True,
+    }
 
 
 def _status(record: ObjectRecord) -> StatusDocument:
@@ -159,11 +168,12 @@ def _status(record: ObjectRecord) -> StatusDocument:
     return {**status, "conditions": conditions}
 
 
-def _without_files(value: Any) -> Any:
+def texts_in_place(value: Any) -> Any:
+    """Return a spec with its texts alone, without where and how they were read."""
     if isinstance(value, dict):
         dropped = {*READING_FIELDS} if "texts" in value else set()
         dropped |= {"template"} if "templateText" in value else set()
-        return {name: _without_files(v) for name, v in value.items() if name not in dropped}
+        return {name: texts_in_place(v) for name, v in value.items() if name not in dropped}
     if isinstance(value, list):
-        return [_without_files(item) for item in value]
+        return [texts_in_place(item) for item in value]
     return value

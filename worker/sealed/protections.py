@@ -1,4 +1,4 @@
-"""What a process gives up before it reads a pickle; ``python -m`` of it prints what holds here.
+"""Rights that a process gives up before it reads a pickle; ``python -m`` of it prints which.
 
 Each protection is tried, and named if it holds: namespaces and Landlock are Linux', and a container
 may forbid them. The limits on resources hold on every POSIX system.

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from loopscope.reports.page.figures.svg import Canvas, compact, linear, ticks
+from loopscope.reports.page.figures.svg import Canvas, cells, compact, linear, ticks
 from loopscope.views.numbers import count
 
 BINS = 24
@@ -52,7 +52,8 @@ def density(by_condition: Mapping[str, NDArray[np.float32]], title: str) -> Mark
                     width=x(float(edges[place + 1])) - x(float(edges[place])) - 1,
                     height=height,
                     css="bar above" if name == "target" else "bar",
+                    data_cells=cells(name, float(edges[place]), float(edges[place + 1]), share),
                 )
     for mark in ticks(0.0, largest, 5):
         canvas.text(x(mark), canvas.height - 8, compact(mark), "tick", text_anchor="middle")
-    return canvas.picture()
+    return canvas.picture(data_columns="condition,low,high,share")

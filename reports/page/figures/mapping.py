@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from loopscope.reports.page.figures.svg import (
     Canvas,
     Frame,
+    cells,
     compact,
     decades,
     linear,
@@ -21,7 +23,7 @@ from loopscope.reports.page.figures.svg import (
 from loopscope.views.numbers import MISSING, count, decimal, is_missing
 
 POINTS_MAX = 3000
-HEATMAP_COLUMNS_MAX = 22
+NOT_KEPT = "not among the kept pairs"
 READINGS = ("match", "partial", "co-occurring", "geometric-only", "unrelated", "unobserved")
 
 
@@ -52,13 +54,14 @@ def cosine_histogram(table: pandas.DataFrame, coarse: int, cut_off: float, above
             width=max(right - left - 1, 0.5),
             height=frame.bottom - top,
             css="bar above" if row.bin_low >= cut_off - 1e-9 else "bar",
+            data_cells=cells(float(row.bin_low), float(row.bin_high), int(row.count)),
         )
     canvas.line(frame.x(cut_off), 20, frame.x(cut_off), frame.bottom, "cut")
     label = f"{count(above)} at or above {cut_off:g}"
     anchor = "end" if frame.x(cut_off) > 300 else "start"
     shift = -5 if anchor == "end" else 5
     canvas.text(frame.x(cut_off) + shift, 32, label, "label strong", text_anchor=anchor)
-    return canvas.picture()
+    return canvas.picture(data_columns="bin_low,bin_high,count")
 
 
 def pair_scatter(pairs: pandas.DataFrame, rules: Mapping[str, Any], empty_corner: int) -> Markup:
@@ -102,39 +105,29 @@ def pair_scatter(pairs: pandas.DataFrame, rules: Mapping[str, Any], empty_corner
     return canvas.picture()
 
 
-def heatmap(pairs: pandas.DataFrame, column: str, name: str) -> Markup:
-    """Return anchors x fine latents coloured by ``column``; a pair that was not kept is blank."""
-    fines = heatmap_columns(pairs)
-    anchors = list(dict.fromkeys(pairs["coarse"].tolist()))
+def heatmap(
+    anchors: Sequence[int],
+    fine: Sequence[int],
+    values: NDArray[np.float64],
+    name: str,
+    absent: str,
+) -> Markup:
+    """Return anchors x fine latents coloured by ``values``; a NaN is blank and ``absent``."""
     cell, left, top = 40, 84, 74
-    canvas = Canvas(
-        left + cell * len(fines) + 24, top + 30 * len(anchors) + 8, f"Heatmap of {name}"
-    )
-    values = {(row.coarse, row.fine): getattr(row, column) for row in pairs.itertuples()}
-    for place, fine in enumerate(fines):
-        x = left + cell * place + cell / 2
+    canvas = Canvas(left + cell * len(fine) + 24, top + 30 * len(anchors) + 8, f"Heatmap of {name}")
+    for column, latent in enumerate(fine):
+        x = left + cell * column + cell / 2
         turn = f"rotate(-50 {x:.1f} {top - 8})"
-        canvas.text(x, top - 8, f"F-{fine}", "tick", transform=turn, data_fine=str(fine))
-    for line, coarse in enumerate(anchors):
-        y = top + 30 * line
-        latent = str(coarse)
-        place_of = {"text_anchor": "end", "data_coarse": latent}
-        canvas.text(left - 8, y + 19, f"C-{latent}", "label", **place_of)
-        for place, fine in enumerate(fines):
-            value = values.get((coarse, fine))
-            x, tip = left + cell * place, f"C-{coarse}, F-{fine}: {name}"
-            _cell(canvas, x, y, value, tip, data_coarse=str(coarse), data_fine=str(fine))
+        canvas.text(x, top - 8, f"F-{latent}", "tick", transform=turn, data_fine=str(latent))
+    for row, coarse in enumerate(anchors):
+        y = top + 30 * row
+        place_of = {"text_anchor": "end", "data_coarse": str(coarse)}
+        canvas.text(left - 8, y + 19, f"C-{coarse}", "label", **place_of)
+        for column, latent in enumerate(fine):
+            tip, x = f"C-{coarse}, F-{latent}: {name}", left + cell * column
+            latents = {"data_coarse": str(coarse), "data_fine": str(latent)}
+            _cell(canvas, x, y, float(values[row, column]), tip, absent, **latents)
     return canvas.picture()
-
-
-def heatmap_columns(pairs: pandas.DataFrame) -> list[int]:
-    """Return the fine latents with the largest cosines, grouped by the anchor they belong to."""
-    best = pairs.sort_values("cosine", ascending=False, kind="stable").drop_duplicates("fine")
-    chosen = best.head(HEATMAP_COLUMNS_MAX)
-    order = {coarse: place for place, coarse in enumerate(dict.fromkeys(pairs["coarse"].tolist()))}
-    grouped = chosen.assign(anchor=chosen["coarse"].map(order))
-    rows = grouped.sort_values(["anchor", "cosine"], ascending=[True, False], kind="stable")
-    return [int(fine) for fine in rows["fine"]]
 
 
 def reading_class(reading: str) -> str:
@@ -143,37 +136,27 @@ def reading_class(reading: str) -> str:
 
 
 def _cell(
-    canvas: Canvas, x: float, y: float, value: float | None, tip: str, **latents: str
+    canvas: Canvas, x: float, y: float, value: float, tip: str, absent: str, **latents: str
 ) -> None:
-    if value is None:
-        canvas.add(
-            "rect",
-            tip=f"{tip} not among the kept pairs",
-            x=x + 1,
-            y=y + 1,
-            width=38,
-            height=28,
-            css="blank",
-            **latents,
-        )
-        return
-    unseen = is_missing(value)
-    strength = 0.0 if unseen else min(1.0, abs(value))
-    css = "blank" if unseen else ("heat" if value >= 0 else "heat negative")
+    unknown = is_missing(value)
+    strength = 0.0 if unknown else min(1.0, abs(value))
     canvas.add(
         "rect",
-        tip=f"{tip} {'not observed' if unseen else decimal(value, 3)}",
+        tip=f"{tip} {absent if unknown else decimal(value, 3)}",
         x=x + 1,
         y=y + 1,
         width=38,
         height=28,
-        css=css,
-        fill_opacity=None if unseen else float(strength),
+        css="blank" if unknown else ("heat" if value >= 0 else "heat negative"),
+        fill_opacity=None if unknown else float(strength),
+        data_value=None if unknown else f"{value:.6g}",
         **latents,
     )
-    words = MISSING if unseen else decimal(value, 2)
+    if unknown and absent == NOT_KEPT:
+        return
+    shown = MISSING if unknown else decimal(value, 2)
     css = "cell on" if strength > 0.85 else "cell"
-    canvas.text(x + 20, y + 19, words, css, text_anchor="middle", **latents)
+    canvas.text(x + 20, y + 19, shown, css, text_anchor="middle", **latents)
 
 
 def _range(values: pandas.Series, low: float, high: float) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from loopscope.reports.page.figures.svg import (
     Canvas,
     Frame,
+    cells,
     compact,
     decades,
     linear,
@@ -76,7 +77,8 @@ def concept_against_kl(arms: pandas.DataFrame) -> Markup:
     for arm, rows in steered.groupby("arm", sort=False):
         labels.append(_arm(frame, str(arm), rows.sort_values("strength")))
     _labels(canvas, labels, taken)
-    return canvas.picture()
+    columns = "arm,strength,kl,concept_rate,concept_low,concept_high"
+    return canvas.picture(data_columns=columns)
 
 
 def arm_class(arm: str) -> str:
@@ -93,7 +95,11 @@ def _arm(frame: Frame, arm: str, rows: pandas.DataFrame) -> Label:
         frame.canvas.line(
             x, frame.y(row.concept_low), x, frame.y(row.concept_high), f"whisker {css}"
         )
-        frame.canvas.add("circle", tip=_tip(row), cx=x, cy=y, r=5, css=f"dot {css}")
+        numbers = (row.strength, row.kl, row.concept_rate, row.concept_low, row.concept_high)
+        told = cells(arm, *map(float, numbers))
+        frame.canvas.add(
+            "circle", tip=_tip(row), cx=x, cy=y, r=5, css=f"dot {css}", data_cells=told
+        )
     x, y = line[-1]
     return Label(x + 10, y, arm)
 

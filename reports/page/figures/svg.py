@@ -6,6 +6,7 @@ and follows the reader's light or dark theme. Hovering shows each mark's ``<titl
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,21 +40,38 @@ class Canvas:
             Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), _attributes(attributes), inner)
         )
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, css: str, **more: str) -> None:
+    def line(
+        self,
+        x1: float,
+        y1: float,
+        x2: float,
+        y2: float,
+        css: str,
+        tip: str | None = None,
+        **more: str,
+    ) -> None:
         """Append a straight line."""
-        self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, css=css, **more)
+        self.add("line", tip=tip, x1=x1, y1=y1, x2=x2, y2=y2, css=css, **more)
 
     def text(self, x: float, y: float, words: str, css: str = "label", **more: str) -> None:
         """Append text at its baseline."""
         self.add("text", text=words, x=x, y=y, css=css, **more)
 
-    def picture(self) -> Markup:
+    def marks(self) -> Markup:
+        """Return what was drawn so far, for an element around it."""
+        return Markup("").join(self._parts)
+
+    def picture(self, **attributes: str) -> Markup:
         """Return the finished ``<svg>``; it scales with its column, up to its own width."""
         return Markup(
             '<svg role="img" viewBox="0 0 {0} {1}" style="max-width:{0}px" '
-            'aria-label="{2}">{3}</svg>'
+            'aria-label="{2}"{3}>{4}</svg>'
         ).format(
-            _number(self.width), _number(self.height), self.title, Markup("").join(self._parts)
+            _number(self.width),
+            _number(self.height),
+            self.title,
+            _attributes(attributes),
+            self.marks(),
         )
 
 
@@ -128,6 +146,15 @@ def compact(value: float) -> str:
 def points(pairs: Sequence[tuple[float, float]]) -> str:
     """Return coordinates as a ``points`` attribute."""
     return " ".join(f"{_number(x)},{_number(y)}" for x, y in pairs)
+
+
+def cells(*values: str | float | None) -> str:
+    """Return a mark's row of the figure's table, for ``data_cells``.
+
+    The picture names its columns in ``data_columns``, and the page saves both.
+    """
+    rounded = (float(f"{one:.6g}") if isinstance(one, float) else one for one in values)
+    return json.dumps([None if one != one else one for one in rounded], ensure_ascii=False)
 
 
 def _attributes(values: Mapping[str, str | float | None]) -> Markup:

@@ -3,12 +3,6 @@
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("explore-data").textContent);
-  const make = (tag, text, attributes = {}) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text;
-    for (const name in attributes) element.setAttribute(name, attributes[name]);
-    return element;
-  };
 
   // --- one chosen latent, everywhere ---
   const pairs = data.pairs;
@@ -101,27 +95,31 @@
     samples.querySelector("details").before(box);
   }
 
-  // --- what another smallest practical difference would say: looked up, never computed ---
-  const wanted = document.getElementById("sensitivity-verdict");
-  if (wanted && data.sensitivity.length) {
+  // --- what other settings would say: looked up, never computed ---
+  const slide = (table, name, ranges, declared, step, digits) => {
+    const wanted = document.getElementById(table);
+    if (!wanted || !ranges.length) return;
     const line = make("p", undefined, { class: "slider" });
-    const label = make("label", "minDifference ");
-    const first = data.sensitivity[0].low, last = data.sensitivity.at(-1).high;
-    const slider = make("input", undefined, { type: "range", min: first, max: last, step: 0.01 });
-    slider.value = data.declared.minDifference;
+    const label = make("label", `${name} `);
+    const first = ranges[0].low, last = ranges.at(-1).high;
+    const slider = make("input", undefined, { type: "range", min: first, max: last, step });
+    slider.value = declared;
     const answer = make("output");
     const tell = () => {
       const value = Number(slider.value);
-      const found = data.sensitivity.find((one) => value <= one.high + 1e-9);
-      const own = Math.abs(value - data.declared.minDifference) < 1e-9 ? " (as declared)" : "";
-      answer.textContent = `${value.toFixed(2)}${own}: ${found.verdict}`;
+      const found = ranges.find((one) => value <= one.high + 1e-9);
+      const own = Math.abs(value - declared) < 1e-9 ? " (as declared)" : "";
+      answer.textContent = `${value.toFixed(digits)}${own}: ${found.verdict}${found.note ? `; ${found.note}` : ""}`;
+      answer.classList.toggle("other-run", Boolean(found.note));
     };
     slider.addEventListener("input", tell);
     label.append(slider, " ", answer);
     line.append(label);
     wanted.before(line);
     tell();
-  }
+  };
+  slide("sensitivity-verdict", "minDifference", data.sensitivity, data.declared.minDifference, 0.01, 2);
+  slide("sensitivity-gate", "minSubfeatures", data.gateByCount, data.declared.minSubfeatures, 1, 0);
 
   // --- saving: a table as CSV, a picture as SVG or PNG ---
   const save = (name, blob) => {
@@ -135,7 +133,7 @@
     const safe = /^[=+@]|^-(?![\d.])/.test(words) ? `'${words}` : words;
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  const csv = (rows) => rows.map((row) => row.map((cell) => quoted(String(cell))).join(",")).join("\n") + "\n";
+  const csv = (rows) => rows.map((row) => row.map((cell) => quoted(String(cell ?? ""))).join(",")).join("\n") + "\n";
   const ofTable = (table) => [...table.rows].filter((row) => !row.hidden)
     .map((row) => [...row.cells].map((cell) => cell.textContent));
   const button = (word, about, act) => {
@@ -143,19 +141,40 @@
     made.addEventListener("click", act);
     return made;
   };
+  const asParquet = (about, rows) => button("Parquet", about, () => {
+    const table = rows(), units = Object.entries(data.units).filter(([name]) => table[0].includes(name));
+    const attributes = { ...data.origin, table: about, units: Object.fromEntries(units) };
+    save(`${named(about)}.parquet`, new Blob([parquet(table, attributes)], { type: "application/vnd.apache.parquet" }));
+  });
+  // A table's cells are words: a column of numbers, as they are written here, is read as one.
+  const number = (text) => Number(text.replaceAll(",", "").replace("\u2212", "-"));
+  const typed = ([names, ...rows]) => {
+    const cells = rows.map((row) => names.map((_, at) => {
+      const words = (row[at] ?? "").trim().replace(/\s+/g, " ");
+      return words === "" || words === "\u2013" ? null : words;
+    }));
+    names.forEach((_, at) => {
+      const known = cells.map((row) => row[at]).filter((cell) => cell !== null);
+      if (known.length && known.every((cell) => !Number.isNaN(number(cell)))) {
+        for (const row of cells) if (row[at] !== null) row[at] = number(row[at]);
+      }
+    });
+    return [names.map((name) => name.trim()), ...cells];
+  };
   const named = (text) => `${data.name}-${text.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60)}`;
   for (const region of document.querySelectorAll(".scroll")) {
     const about = region.getAttribute("aria-label"), table = region.querySelector("table");
     const line = make("p", undefined, { class: "save" });
     line.append("save ", button("CSV", about, () =>
-      save(`${named(about)}.csv`, new Blob([csv(ofTable(table))], { type: "text/csv" }))));
+      save(`${named(about)}.csv`, new Blob([csv(ofTable(table))], { type: "text/csv" }))),
+      " ", asParquet(about, () => typed(ofTable(table))));
     region.after(line);
   }
   const styled = (svg) => {
     const copy = svg.cloneNode(true), from = svg.querySelectorAll("*"), to = copy.querySelectorAll("*");
     from.forEach((element, at) => {
       const style = getComputedStyle(element);
-      for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "fill-opacity", "font-size", "font-weight"]) {
+      for (const name of ["fill", "stroke", "stroke-width", "paint-order", "stroke-dasharray", "opacity", "fill-opacity", "font-size", "font-weight"]) {
         to[at].setAttribute(name, style.getPropertyValue(name));
       }
       to[at].removeAttribute("class");
@@ -186,9 +205,32 @@
     line.append("save ",
       button("SVG", about, () => save(`${named(about)}.svg`, new Blob([styled(svg).text], { type: "image/svg+xml" }))),
       " ", button("PNG", about, () => png(svg, about)));
-    if (svg.querySelector("[data-coarse][data-fine]")) {
+    const cells = [...svg.querySelectorAll("[data-value]")];
+    if (cells.length) {
+      const rows = cells.map(({ dataset }) => [dataset.coarse, dataset.fine, dataset.value]);
+      const told = rows.map((row) => row.map((cell) => (cell === "" ? null : Number(cell))));
       line.append(" ", button("CSV", about, () =>
-        save(`${named(about)}.csv`, new Blob([csv([data.pairColumns, ...pairs])], { type: "text/csv" }))));
+        save(`${named(about)}.csv`, new Blob([csv([["coarse", "fine", "value"], ...rows])], { type: "text/csv" }))),
+        " ", asParquet(about, () => [["coarse", "fine", "value"], ...told]));
+    } else if (svg.dataset.columns) {
+      const rows = [svg.dataset.columns.split(","), ...[...svg.querySelectorAll("[data-cells]")].map(({ dataset }) => JSON.parse(dataset.cells))];
+      line.append(" ", button("CSV", about, () =>
+        save(`${named(about)}.csv`, new Blob([csv(rows)], { type: "text/csv" }))), " ", asParquet(about, () => rows));
+    } else if (svg.dataset.plane) {
+      const rows = [["prompt_id", "arm", "strength", "step", "token", "steered", "x", "y", "x_before", "y_before"],
+        ...data.paths.texts.flatMap(({ opening, arm, strength, tokens, steered, behind, before }) => tokens.map((token, step) =>
+          [opening, arm, strength, step, token, steered[step], ...behind[svg.dataset.plane][step], ...before[svg.dataset.plane][step]]))];
+      line.append(" ", button("CSV", about, () =>
+        save(`${named(about)}.csv`, new Blob([csv(rows)], { type: "text/csv" }))), " ", asParquet(about, () => rows));
+    } else if (svg.querySelector("[data-prompt]")) {
+      const rows = [["prompt_id", "condition", "x", "y"], ...[...svg.querySelectorAll("[data-prompt]")]
+        .map(({ dataset }) => [dataset.prompt, dataset.condition, Number(dataset.x), Number(dataset.y)])];
+      line.append(" ", button("CSV", about, () =>
+        save(`${named(about)}.csv`, new Blob([csv(rows)], { type: "text/csv" }))), " ", asParquet(about, () => rows));
+    } else if (svg.querySelector("[data-coarse][data-fine]")) {
+      line.append(" ", button("CSV", about, () =>
+        save(`${named(about)}.csv`, new Blob([csv([data.pairColumns, ...pairs])], { type: "text/csv" }))),
+        " ", asParquet(about, () => [data.pairColumns, ...pairs]));
     }
     svg.after(line);
   }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas
@@ -12,14 +11,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from loopscope.reports.page.figures.density import density
+from loopscope.reports.page.sections.evidence import Evidence, Piece, Pushed, evidence
 from loopscope.specs.artifacts.decomposition import ACTIVATIONS, PROMPTS
 from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.artifacts.mapping import GATE, PAIRS
 from loopscope.specs.payloads.steering import Side
+from loopscope.specs.shown_latents import LATENTS_MAX, ShownLatent, drawn_order, shown_latents
 from loopscope.views.activations import prompt_activations
 from loopscope.views.experiment import ExperimentView
+from loopscope.views.labels import NOWHERE, Described, Label
 
-LATENTS_MAX = 40
 TOP_PROMPTS = 8
 OTHER_PROMPTS = 4
 RELATIVES_MAX = 8
@@ -27,12 +28,19 @@ RELATIVES_MAX = 8
 
 @dataclass(frozen=True)
 class Fired:
-    """A prompt on which a latent fires; ``share`` is of its largest activation."""
+    """A prompt of a latent; ``share`` is of its largest activation.
+
+    ``pieces`` are the text with the activation of each token, one piece where that is not known;
+    ``strongest`` is the token with the ``largest``.
+    """
 
     text: str
     condition: str
     activation: float
     share: float
+    pieces: list[Piece]
+    strongest: str
+    largest: float
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,14 @@ class Latent:
     density: Markup
     relatives: list[Relative]
     relatives_hidden: int
+    nearest: list[tuple[int, float]]
+    """Latents of the same dictionary, with the cosine of the two decoder rows."""
+    up: list[Pushed]
+    down: list[Pushed]
+    page: str | None = None
+    """Its page elsewhere, if there is one."""
+    label: Label | None = None
+    """What is said of it there, if that was fetched."""
 
     @property
     def name(self) -> str:
@@ -78,32 +94,62 @@ class Latents:
 
     problem: str
     aggregation: str
+    evidence: Evidence
     shown: list[Latent]
     hidden: int
     both: list[tuple[int, int, list[str]]]
     """Coarse and fine latent of a kept pair, and prompts on which both fire, strongest first."""
 
     @property
-    def places(self) -> set[tuple[str, int]]:
+    def places(self) -> set[tuple[Side, int]]:
         """Side and latent of those that have a place in the page."""
         return {(one.side, one.latent) for one in self.shown}
 
 
-def latents(view: ExperimentView) -> Latents:
-    """Return what anchors, their children and the fine candidates fire on, in that order."""
+@dataclass(frozen=True)
+class _Prompts:
+    """The prompts of an experiment, one entry each."""
+
+    ids: list[str]
+    texts: list[str]
+    conditions: list[str]
+
+    @cached_property
+    def drawn(self) -> list[int]:
+        """Their numbers in an order that has nothing to do with what they say."""
+        return drawn_order(self.texts)
+
+
+def shown_on(view: ExperimentView) -> list[ShownLatent]:
+    """Return the latents that the page shows; none while stages are missing."""
+    if not all(view.stage(name).available for name in ("coarse", "fine", "mapping")):
+        return []
+    anchors = view.stage("mapping").document(GATE)["anchors"]
+    return [
+        *shown_latents(anchors, view.candidates("fine"))[:LATENTS_MAX],
+        *evidence(view).controls,
+    ]
+
+
+def latents(view: ExperimentView, described: Described = NOWHERE) -> Latents:
+    """Return what anchors, their children and the fine candidates fire on, then the controls.
+
+    ``described`` says what others say of them, beside it.
+    """
     stages = [view.stage(name) for name in ("coarse", "fine", "mapping")]
     problem = next((stage.problem for stage in stages if not stage.available), "")
-    aggregation = str(view.experiment.spec["aggregation"])
+    aggregation, seen = str(view.experiment.spec["aggregation"]), evidence(view)
     if problem:
-        return Latents(problem, aggregation, [], 0, [])
+        return Latents(problem, aggregation, seen, [], 0, [])
     gate, pairs = view.stage("mapping").document(GATE), view.stage("mapping").table(PAIRS)
-    wanted = _wanted(view, gate)
-    shown = wanted[:LATENTS_MAX]
-    prompts = view.prompts.table(PROMPTS)
+    wanted = shown_latents(gate["anchors"], view.candidates("fine"))
+    shown = [*wanted[:LATENTS_MAX], *seen.controls]
+    table = view.prompts.table(PROMPTS)
+    prompts = _Prompts(*(table[name].tolist() for name in ("prompt_id", "text", "condition")))
     activations: dict[Side, dict[int, NDArray[np.float32]]] = {
         side: prompt_activations(
             view.stage(side).path(ACTIVATIONS.name),
-            {latent for place, latent, _ in shown if place == side}
+            {one.latent for one in shown if one.side == side}
             | set(pairs["coarse" if side == "coarse" else "fine"].tolist()),
         )
         for side in ("coarse", "fine")
@@ -111,65 +157,98 @@ def latents(view: ExperimentView) -> Latents:
     return Latents(
         "",
         aggregation,
-        [_latent(*one, activations[one[0]][one[1]], prompts, pairs) for one in shown],
-        len(wanted) - len(shown),
-        _both(pairs, activations["coarse"], activations["fine"], prompts["text"].tolist()),
+        seen,
+        [
+            _elsewhere(
+                _latent(
+                    one, _role(one, gate), activations[one.side][one.latent], prompts, pairs, seen
+                ),
+                described,
+            )
+            for one in shown
+        ],
+        len(wanted[LATENTS_MAX:]),
+        _both(pairs, activations["coarse"], activations["fine"], prompts.texts),
     )
 
 
-def _wanted(view: ExperimentView, gate: Gate) -> list[tuple[Side, int, str]]:
-    """Return side, latent and role, each latent once, under its first role."""
-    found: dict[tuple[Side, int], str] = {}
-    for entry in gate["anchors"]:
-        role = "anchor, steered" if entry["steered"] else "anchor"
-        found.setdefault(("coarse", entry["coarse"]), role)
-    for entry in gate["anchors"]:
-        for child in entry["children"]:
-            found.setdefault(("fine", child), f"child of C-{entry['coarse']}")
-    for latent in view.candidates("fine"):
-        found.setdefault(("fine", latent), "fine candidate")
-    return [(side, latent, role) for (side, latent), role in found.items()]
+def _role(one: ShownLatent, gate: Gate) -> str:
+    """Return in words why a latent is shown."""
+    match one.role:
+        case "anchor":
+            steered = {entry["coarse"] for entry in gate["anchors"] if entry["steered"]}
+            return "anchor, steered" if one.latent in steered else "anchor"
+        case "child":
+            return f"child of C-{one.anchor}"
+        case "control":
+            return f"control of C-{one.anchor}"
+        case "candidate":
+            return "fine candidate"
+
+
+def _elsewhere(latent: Latent, described: Described) -> Latent:
+    """Return a latent with what others say of it."""
+    known = described.get(latent.side)
+    if known is None:
+        return latent
+    return replace(latent, page=known.page(latent.latent), label=known.labels.get(latent.latent))
 
 
 def _latent(
-    side: Side,
-    latent: int,
+    one: ShownLatent,
     role: str,
     activations: NDArray[np.float32],
-    prompts: pandas.DataFrame,
+    prompts: _Prompts,
     pairs: pandas.DataFrame,
+    seen: Evidence,
 ) -> Latent:
-    texts, conditions = prompts["text"].tolist(), prompts["condition"].tolist()
-    largest = float(activations.max(initial=0.0))
-    firing = np.flatnonzero(activations > 0)
-    order = firing[np.argsort(-activations[firing], kind="stable")]
-
-    def fired(rows: Sequence[int]) -> list[Fired]:
-        return [
-            Fired(texts[row], conditions[row], float(activations[row]), activations[row] / largest)
-            for row in rows
-        ]
-
-    rest = sorted(order[TOP_PROMPTS:].tolist(), key=lambda row: _drawn(texts[row]))
-    names = list(dict.fromkeys(conditions))
-    by_condition = {name: activations[np.array(conditions) == name] for name in names}
+    side, latent, key = one.side, one.latent, (one.side, one.latent)
+    if key in seen.chosen:
+        number = {name: place for place, name in enumerate(prompts.ids)}
+        top, others = ([number[n] for n in seen.chosen[key][why]] for why in ("top", "random"))
+    else:
+        firing = np.flatnonzero(activations > 0)
+        top = firing[np.argsort(-activations[firing], kind="stable")][:TOP_PROMPTS].tolist()
+        left = set(firing.tolist()) - set(top)
+        others = [number for number in prompts.drawn if number in left][:OTHER_PROMPTS]
+    names = list(dict.fromkeys(prompts.conditions))
+    by_condition = {name: activations[np.array(prompts.conditions) == name] for name in names}
     relatives = _relatives(side, latent, pairs)
     return Latent(
         side=side,
         latent=latent,
         role=role,
-        top=fired(order[:TOP_PROMPTS].tolist()),
-        others=fired(rest[:OTHER_PROMPTS]),
+        top=[_fired(one, number, activations, prompts, seen) for number in top],
+        others=[_fired(one, number, activations, prompts, seen) for number in others],
         fires=[(name, int((found > 0).sum()), len(found)) for name, found in by_condition.items()],
         density=density(by_condition, f"Activations of {side} latent {latent} by condition"),
         relatives=relatives[:RELATIVES_MAX],
         relatives_hidden=max(0, len(relatives) - RELATIVES_MAX),
+        nearest=seen.nearest.get(key, []),
+        up=seen.up.get(key, []),
+        down=seen.down.get(key, []),
     )
 
 
-def _drawn(text: str) -> str:
-    """Return an order that has nothing to do with what a text says, and is always the same."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def _fired(
+    one: ShownLatent,
+    number: int,
+    activations: NDArray[np.float32],
+    prompts: _Prompts,
+    seen: Evidence,
+) -> Fired:
+    text, activation = prompts.texts[number], float(activations[number])
+    largest = float(activations.max(initial=0.0))
+    tokens = seen.text(one.side, one.latent, prompts.ids[number])
+    return Fired(
+        text=text,
+        condition=prompts.conditions[number],
+        activation=activation,
+        share=activation / largest if largest else 0.0,
+        pieces=[Piece(text)] if tokens is None else tokens.pieces,
+        strongest="" if tokens is None else tokens.strongest,
+        largest=0.0 if tokens is None else tokens.largest,
+    )
 
 
 def _relatives(side: Side, latent: int, pairs: pandas.DataFrame) -> list[Relative]:

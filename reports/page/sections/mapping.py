@@ -9,7 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from loopscope.reports.page.figures.graph import GraphAnchor, decomposition_graph
-from loopscope.reports.page.figures.mapping import cosine_histogram, heatmap, pair_scatter
+from loopscope.reports.page.figures.mapping import (
+    NOT_KEPT,
+    cosine_histogram,
+    heatmap,
+    pair_scatter,
+)
+from loopscope.reports.page.sections.cells import ANCHORS_MAX, cells
 from loopscope.reports.page.sections.missing import Missing
 from loopscope.reports.page.story import NamedControl, controls, share_sentence
 from loopscope.specs.artifacts.gate import Directions, Gate, SelectionPower
@@ -18,21 +24,26 @@ from loopscope.specs.artifacts.mapping import (
     COSINE_HISTOGRAM,
     DIRECTIONS,
     GATE,
+    GATE_DRAWS,
     PAIRS,
 )
 from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.gate_sensitivity import GateRange, gate_by_min_subfeatures, steering_note
 
 HISTOGRAMS_MAX = 6
 PAIRS_SHOWN_MAX = 60
-ANCHORS_DRAWN_MAX = 8
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The pictures of a mapping; ``histograms`` by anchor."""
+    """The pictures of a mapping; ``histograms`` by anchor.
+
+    ``is_complete``: the heatmap of cosines has all cells, not only those of kept pairs.
+    """
 
     cosine_heatmap: Markup
     correlation_heatmap: Markup
+    is_complete: bool
     histograms: list[tuple[int, Markup]]
     graph: Markup
     scatter: Markup
@@ -59,6 +70,8 @@ class MappingSection:
     pairs_hidden: int
     figures: Figures | None
     directions: Directions
+    by_count: list[tuple[GateRange, str]]
+    """The gate by other values of ``minSubfeatures``; why this run's steering is another, or ""."""
 
 
 def mapping(view: ExperimentView) -> MappingSection | Missing:
@@ -66,33 +79,41 @@ def mapping(view: ExperimentView) -> MappingSection | Missing:
     stage = view.stage("mapping")
     if not stage.available:
         return Missing(stage)
-    gate = stage.document(GATE)
+    gate, policy = stage.document(GATE), stage.spec["gate"]["policy"]
     pairs = stage.table(PAIRS)
     return MappingSection(
         stage=stage,
         gate=gate,
         power=gate.get("selection"),
         controls=controls(gate),
-        gate_policy=stage.spec["gate"]["policy"],
+        gate_policy=policy,
         share_sentence=share_sentence(gate),
         rules=stage.spec,
         readings=stage.metrics.get("readings", {}),
         pairs=pairs.head(PAIRS_SHOWN_MAX).to_dict("records"),
         pairs_hidden=max(0, len(pairs) - PAIRS_SHOWN_MAX),
-        figures=_figures(stage, gate) if len(pairs) else None,
+        figures=_figures(view, gate) if len(pairs) else None,
         directions=stage.document(DIRECTIONS),
+        by_count=[
+            (one, steering_note(one, gate, policy))
+            for one in gate_by_min_subfeatures(gate, stage.table(GATE_DRAWS))
+        ],
     )
 
 
-def _figures(stage: StageView, gate: Gate) -> Figures:
+def _figures(view: ExperimentView, gate: Gate) -> Figures:
+    stage = view.stage("mapping")
     pairs, rules = stage.table(PAIRS), stage.spec
     histogram = stage.table(COSINE_HISTOGRAM)
     summary = stage.table(COARSE_SUMMARY).set_index("coarse")
     order = [entry["coarse"] for entry in gate["anchors"]]
-    drawn = pairs[pairs["coarse"].isin(order[:ANCHORS_DRAWN_MAX])]
+    drawn = cells(view, order)
     return Figures(
-        cosine_heatmap=heatmap(drawn, "cosine", "decoder cosine"),
-        correlation_heatmap=heatmap(drawn, "correlation", "activation correlation"),
+        cosine_heatmap=heatmap(drawn.anchors, drawn.fine, drawn.cosine, "decoder cosine", NOT_KEPT),
+        correlation_heatmap=heatmap(
+            drawn.anchors, drawn.fine, drawn.correlation, "activation correlation", "not observed"
+        ),
+        is_complete=drawn.is_complete,
         histograms=[
             (
                 coarse,
@@ -107,7 +128,7 @@ def _figures(stage: StageView, gate: Gate) -> Figures:
         ],
         graph=decomposition_graph(_graph_anchors(stage, gate)),
         scatter=pair_scatter(pairs, rules, gate["empty_corner_count"]),
-        anchors_hidden=max(0, len(order) - ANCHORS_DRAWN_MAX),
+        anchors_hidden=max(0, len(order) - ANCHORS_MAX),
         histograms_hidden=max(0, len(order) - HISTOGRAMS_MAX),
     )
 
@@ -125,5 +146,5 @@ def _graph_anchors(stage: StageView, gate: Gate) -> list[GraphAnchor]:
                 "cosine", ascending=False, kind="stable"
             ),
         )
-        for entry in gate["anchors"][:ANCHORS_DRAWN_MAX]
+        for entry in gate["anchors"][:ANCHORS_MAX]
     ]

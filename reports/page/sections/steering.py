@@ -19,6 +19,7 @@ from loopscope.reports.text_table import TextTable
 from loopscope.specs.artifacts.capture import NORMS
 from loopscope.specs.artifacts.steering import ARMS, VERDICT
 from loopscope.specs.artifacts.verdict import ContrastRecord, Verdict
+from loopscope.specs.spec_json import SteeredPositionsJson
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import (
     MINUS,
@@ -29,6 +30,7 @@ from loopscope.views.numbers import (
     signed,
     signed_interval,
 )
+from loopscope.views.trace import cut
 
 OUTCOMES = (
     *ARMS.named("probe", "target_latent", "sibling", "targetedness"),
@@ -76,6 +78,13 @@ class SteeringSection:
     unit: StrengthUnit
     clamps: bool
     place: str
+    tokens: str
+    steers_generated: bool
+    """Whether each generated token of a steered arm is drawn after a steered one."""
+    steers_opening: bool
+    """Whether all of an opening is steered but its first token."""
+    no_tokens: str
+    """Why no token is marked by itself; empty where each is."""
 
 
 def steering(view: ExperimentView) -> SteeringSection | Missing:
@@ -86,7 +95,8 @@ def steering(view: ExperimentView) -> SteeringSection | Missing:
     arms = stage.table(ARMS)
     verdict = stage.document(VERDICT)
     budget = verdict.get("budget")
-    openings, hidden = samples_by_opening(stage)
+    tokens = cut(view)
+    openings, hidden = samples_by_opening(stage, tokens)
     shifts, shifts_hidden = shifts_by_opening(stage)
     return SteeringSection(
         stage=stage,
@@ -110,7 +120,31 @@ def steering(view: ExperimentView) -> SteeringSection | Missing:
         unit=_strength_unit(view, stage),
         clamps=stage.spec.get("method") == "clamp",
         place="the write hook" if "writeHook" in view.experiment.spec else "the hook",
+        tokens=_steered_tokens(stage.spec.get("positions", "all")),
+        steers_generated=stage.spec.get("positions", "all") in ("all", "generated", "assistant"),
+        steers_opening=stage.spec.get("positions", "all") == "all",
+        no_tokens=tokens.problem,
     )
+
+
+_TOKENS = {
+    "all": "",
+    "opening": "all tokens of an opening but the first and none that is generated",
+    "generated": "the tokens that a generated one is drawn after, from the last of the opening on",
+    "assistant": "the tokens that decide the assistant's words, from the last of the template on",
+    "last": "the last token of an opening and no other",
+    "lastContent": "the last token of an opening's own text and no other",
+    "afterTemplate": "the last token of the template and no other",
+}
+
+
+def _steered_tokens(positions: SteeredPositionsJson) -> str:
+    """Return which tokens are steered, in words; empty where all are."""
+    if isinstance(positions, str):
+        return _TOKENS[positions]
+    if "token" in positions:
+        return f"the token that ends {positions['token']!r} in an opening, and no other"
+    return f"the token with the index {positions['index']} of an opening, and no other"
 
 
 _CONTRAST: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -12,11 +14,17 @@ from sqlalchemy import Connection, Engine
 from loopscope.state.failures import Failure
 
 
+class LeaderElsewhere(Exception):
+    """Another process leads the controllers of this database."""
+
+
 class Dialect(Protocol):
     """A database of some kind, known by its place; nothing is opened before it is asked for."""
 
     kind: ClassVar[str]
     """Its name in messages."""
+    begins_with_the_first_schema: ClassVar[bool]
+    """Whether a new database is made by all migrations, else with the tables of now."""
 
     @property
     def place(self) -> str:
@@ -55,6 +63,25 @@ class Dialect(Protocol):
         """
         ...
 
+    def may_pause(self, connection: Connection) -> None:
+        """Let an open write transaction wait for something else for as long as that takes.
+
+        Others wait for it meanwhile. Without it a writer that says nothing may lose its turn.
+        """
+        ...
+
+    def leading(self, process: str) -> AbstractContextManager[None]:
+        """Lead the controllers of this database while the context lasts.
+
+        Raises LeaderElsewhere. Where a lease can be lost, a write of this object raises
+        TerminalFailure once another process leads, however long this one was stopped.
+        """
+        ...
+
+    def is_led(self) -> bool:
+        """Whether any process leads now."""
+        ...
+
     def marker(self) -> int:
         """Return a number that changes with each commit, of any process."""
         ...
@@ -67,6 +94,21 @@ class Dialect(Protocol):
         """Copy the last commit, whole and durable, to a place whose name holds ``note``.
 
         A copy never replaces a different one. Called inside a write transaction.
+        """
+        ...
+
+    def copy_to(self, path: Path) -> None:
+        """Write the last commit, whole, into one new file. Others may write meanwhile."""
+        ...
+
+    def check_place(self) -> None:
+        """Raise TerminalFailure where a database would not be safe; make nothing."""
+        ...
+
+    def restore_from(self, copy: Path) -> None:
+        """Take a file that ``copy_to`` wrote as the database, which was set aside before.
+
+        The file lies where a rename reaches this place, and is gone afterwards.
         """
         ...
 

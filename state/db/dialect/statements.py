@@ -1,25 +1,62 @@
-"""Statements that databases know under different names.
+"""Statements and column types that databases know under different names.
 
-A second kind is recognised by ``connection.dialect.name``; where no connection is at hand yet, by a
+A kind is recognised by ``connection.dialect.name``; where no connection is at hand yet, by a
 ``compiles`` rule of SQLAlchemy or, for an index, by an option of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
 from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    String,
     Table,
     TableValuedAlias,
+    UniqueConstraint,
     column,
+    event,
     func,
+    literal,
     text,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex
+from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+Text = String().with_variant(sqlalchemy.Text(collation="C"), "postgresql")
+"""Text that is ordered by code points, as Python orders it."""
+_CONDITION = "only_where"
+LONG = {"long": True}
+"""The ``info`` of a text column that may be longer than an index of PostgreSQL takes."""
+
+
+class _JsonItems(GenericFunction[Any]):
+    """The items of the list under a name of a JSON document, one a row, as ``value``."""
+
+    name = "loopscope_json_items"
+    inherit_cache = True
+
+
+@compiles(_JsonItems, "sqlite")
+def _items_of_sqlite(element: _JsonItems, compiler: SQLCompiler, **how: Any) -> str:
+    document, name = (compiler.process(part, **how) for part in element.clauses)
+    return f"json_each({document}, '$.\"' || {name} || '\"')"
+
+
+@compiles(_JsonItems, "postgresql")
+def _items_of_postgresql(element: _JsonItems, compiler: SQLCompiler, **how: Any) -> str:
+    document, name = (compiler.process(part, **how) for part in element.clauses)
+    items = f"{document} -> {name}::text"
+    return f"json_array_elements(case json_typeof({items}) when 'array' then {items} else '[]' end)"
 
 
 def upsert(
@@ -35,18 +72,20 @@ def upsert(
     are set in a row that is there, and nothing else.
     """
     names = list(key if key is not None else table.primary_key.columns.keys())
-    statement, new = insert(table).values(rows[0]), rows[0]
+    statement, new = _insert(connection, table).values(rows[0]), rows[0]
     if len(rows) > 1:
-        statement = insert(table).values(list(rows))
+        statement = _insert(connection, table).values(list(rows))
         new = {name: statement.excluded[name] for name in rows[0]}
     new = again or {name: value for name, value in new.items() if name not in names}
-    connection.execute(statement.on_conflict_do_update(index_elements=names, set_=new))
+    known = [_indexed(connection, table.c[name]) for name in names]
+    connection.execute(statement.on_conflict_do_update(index_elements=known, set_=new))
 
 
 def insert_missing(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Write a row unless one of its key is there; return whether it was written."""
-    statement = insert(table).values(row).on_conflict_do_nothing()
-    return bool(connection.execute(statement).rowcount)
+    statement = _insert(connection, table).values(row).on_conflict_do_nothing()
+    written = statement.returning(*table.primary_key.columns)  # a count is not always given
+    return connection.execute(written).first() is not None
 
 
 def items(document: ColumnElement[Any], name: str) -> TableValuedAlias:
@@ -54,9 +93,61 @@ def items(document: ColumnElement[Any], name: str) -> TableValuedAlias:
 
     A missing, null or empty list gives no row.
     """
-    return func.json_each(document, f'$."{name}"').table_valued(column("value", JSON))
+    return _JsonItems(document, literal(name)).table_valued(column("value", JSON))
+
+
+def unique_together(name: str, *columns: str) -> UniqueConstraint:
+    """Return the constraint that these columns are unique together, long ones by their hash."""
+    plain = UniqueConstraint(*columns, name=name).ddl_if(dialect="sqlite")
+
+    def index(_constraint: object, table: Table) -> None:
+        parts = (f"md5({c})" if table.c[c].info.get("long") else c for c in columns)
+        made = f"create unique index {name} on {table.name} ({', '.join(parts)})"
+
+        def create(_table: Table, connection: Connection, **_: object) -> None:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(made))
+
+        event.listen(table, "after_create", create)
+
+    event.listen(plain, "after_parent_attach", index)
+    return plain
 
 
 def only_where(condition: str) -> dict[str, Any]:
-    """Return the options of an index that holds only the rows that fulfil a condition."""
-    return {"sqlite_where": text(condition)}
+    """Return the options of an index that holds only the rows that fulfil a condition.
+
+    By an option of its own: those of SQLAlchemy load the dialects that they are named after.
+    """
+    return {"info": {_CONDITION: condition}}
+
+
+@compiles(CreateIndex)
+def _create_index(element: CreateIndex, compiler: DDLCompiler, **how: Any) -> str:
+    made: str = compiler.visit_create_index(element, **how)  # type: ignore[no-untyped-call]
+    condition = element.element.info.get(_CONDITION)
+    return f"{made} WHERE {condition}" if condition else made
+
+
+def lease_holder(connection: Connection) -> str | None:
+    """Return the process whose lease on leading is good; None where the database keeps none."""
+    if connection.dialect.name != "postgresql":
+        return None
+    from loopscope.state.db.dialect.postgresql.leadership import ALIVE  # late: it needs the driver
+
+    return connection.execute(text(ALIVE)).scalar()
+
+
+def _indexed(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    is_hashed = connection.dialect.name == "postgresql" and column.info.get("long")
+    return func.md5(column) if is_hashed else column
+
+
+def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # late: a short command needs but one of them
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)

@@ -7,6 +7,7 @@ to its readers. Every statement of an engine passes here.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine, event
 
@@ -18,7 +19,12 @@ Row = dict[str, object] | tuple[object, ...]
 
 def keep_to_utf8(engine: Engine) -> None:
     """Let every statement of this engine store and look for UTF-8 only."""
-    event.listen(engine, "before_cursor_execute", _only_what_can_be_stored, retval=True)
+    _listen(engine, is_encodable, encodable)
+
+
+def without_nul(engine: Engine) -> None:
+    """Let every statement of this engine write the sign of number 0 out; text may not hold it."""
+    _listen(engine, lambda text: "\0" not in text, lambda text: text.replace("\0", "\\x00"))
 
 
 def json_text(value: object) -> str:
@@ -30,27 +36,30 @@ def json_text(value: object) -> str:
     return text if is_encodable(plain) else encodable(plain, backslash="\\\\")
 
 
-def _only_what_can_be_stored(
-    _connection: Connection,
-    _cursor: object,
-    statement: str,
-    parameters: Row | list[Row],
-    _context: object,
-    _many: bool,
-) -> tuple[str, Row | list[Row]]:
-    rows = parameters if isinstance(parameters, list) else [parameters]
-    values = (value for row in rows for value in (row.values() if isinstance(row, dict) else row))
-    if all(is_encodable(value) for value in values if isinstance(value, str)):
-        return statement, parameters
-    clean = [_stored_row(row) for row in rows]
-    return statement, clean if isinstance(parameters, list) else clean[0]
+def _listen(engine: Engine, is_fine: Callable[[str], bool], clean: Callable[[str], str]) -> None:
+    """Let the texts of every execution that are not fine be written another way."""
 
+    def cleaned(value: object) -> object:
+        return clean(value) if isinstance(value, str) and not is_fine(value) else value
 
-def _stored_row(row: Row) -> Row:
-    if isinstance(row, dict):
-        return {name: _stored(value) for name, value in row.items()}
-    return tuple(_stored(value) for value in row)
+    def row_of(row: Row) -> Row:
+        if isinstance(row, dict):
+            return {name: cleaned(value) for name, value in row.items()}
+        return tuple(cleaned(value) for value in row)
 
+    def before(
+        _connection: Connection,
+        _cursor: object,
+        statement: str,
+        parameters: Row | list[Row],
+        _context: object,
+        _many: bool,
+    ) -> tuple[str, Row | list[Row]]:
+        rows = parameters if isinstance(parameters, list) else [parameters]
+        values = (one for row in rows for one in (row.values() if isinstance(row, dict) else row))
+        if all(is_fine(value) for value in values if isinstance(value, str)):
+            return statement, parameters
+        written = [row_of(row) for row in rows]
+        return statement, written if isinstance(parameters, list) else written[0]
 
-def _stored(value: object) -> object:
-    return encodable(value) if isinstance(value, str) else value
+    event.listen(engine, "before_cursor_execute", before, retval=True)

@@ -45,7 +45,7 @@ def capture_preflights(
     """
     # a template may begin every turn with the token that is its BOS
     counts = (
-        leading_bos(model, one) if in_template else one.count(model.bos_token) for one in tokens
+        leading_bos(model, one) if in_template else one.count(model.plain_bos) for one in tokens
     )
     begin_tokens = list(counts)
     lengths = [len(prompt) for prompt in tokens]

@@ -71,14 +71,14 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
     kept_places = read_places(payload, encoded)
     write_shown(model, payload, encoded, kept_places, out)
     ids = [prompt["id"] for prompt in prompts]
-    shards = _capture_all(model, payload["hook"], tokens, ids, context)
-    rows = _in_prompt_order(shards, len(prompts))
+    shards = captured_shards(model, payload["hook"], tokens, ids, context)
+    rows = in_prompt_order(shards, len(prompts))
     norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
     preflights, reference = capture_preflights(
         model, payload["hook"], tokens, rows, norms, in_template="chat" in payload
     )
     _write_reference(kept_places, reference, out)
-    pieces = _calibration_pieces(model, payload)
+    pieces = calibration_pieces(model, payload)
     text_tokens = _write_calibration(model, payload["hook"], pieces, context, out)
     d_write: WrittenWidth = {}
     if "writeHook" in payload:
@@ -104,7 +104,7 @@ def run(payload: CapturePayload, context: StageContext, out: Path) -> CaptureMet
 
 def _write_reference(places: Sequence[Sequence[int]], found: dict[int, Tensor], out: Path) -> None:
     """Write what plain Hugging Face has for the kept rows of a few prompts, in their order."""
-    kept = {i: _kept_rows(row, places[i]) for i, row in found.items()}
+    kept = {i: kept_rows(row, places[i]) for i, row in found.items()}
     index = torch.tensor([i for i, row in kept.items() for _ in row], dtype=torch.int32)
     residual = torch.cat(list(kept.values())).contiguous()
     save_file({"prompt_index": index, "residual": residual}, out / REFERENCE.name)
@@ -119,7 +119,8 @@ def _write_calibration(
     return len(rows)
 
 
-def _calibration_pieces(model: LoadedModel, payload: CapturePayload) -> Pieces:
+def calibration_pieces(model: LoadedModel, payload: CapturePayload) -> Pieces:
+    """Return the calibration text in the pieces in which it is captured, in their order."""
     return [
         (f"calibration-{number:04d}", tokens)
         for number, text in enumerate(payload["calibrationText"])
@@ -131,8 +132,8 @@ def _calibration_rows(
     model: LoadedModel, hook: str, pieces: Pieces, context: StageContext, prefix: str = ""
 ) -> Tensor:
     ids, tokens = [one for one, _ in pieces], [tokens for _, tokens in pieces]
-    shards = _capture_all(model, hook, tokens, ids, context, "calibration", prefix)
-    return torch.cat(_in_prompt_order(shards, len(pieces)))
+    shards = captured_shards(model, hook, tokens, ids, context, "calibration", prefix)
+    return torch.cat(in_prompt_order(shards, len(pieces)))
 
 
 def _write_written(
@@ -150,12 +151,12 @@ def _write_written(
     The texts run once more: what stands at one hook depends on no other.
     """
     ids = [prompt["id"] for prompt in payload["prompts"]]
-    shards = _capture_all(model, hook, tokens, ids, context, "capture", WRITTEN_SHARDS)
-    rows = _in_prompt_order(shards, len(tokens))
+    shards = captured_shards(model, hook, tokens, ids, context, "capture", WRITTEN_SHARDS)
+    rows = in_prompt_order(shards, len(tokens))
     norms = norm_statistics(torch.cat(_contrasted(payload["prompts"], rows)))
     checks, _ = capture_preflights(model, hook, tokens, rows, norms, in_template="chat" in payload)
     calibration = _calibration_rows(model, hook, pieces, context, WRITTEN_SHARDS)
-    kept = torch.cat([_kept_rows(row, one) for row, one in zip(rows, places, strict=True)])
+    kept = torch.cat([kept_rows(row, one) for row, one in zip(rows, places, strict=True)])
     save_file({"residual": kept, "calibration": calibration}, out / WRITTEN.name)
     named = {f"{name}, at the write hook": numbers for name, numbers in checks.items()}
     return norms, named, int(kept.shape[1])
@@ -213,7 +214,7 @@ def _tokens_max(model: LoadedModel, tokens_max: int) -> int:
     return min(tokens_max, (model.context_tokens_max or tokens_max + 1) - 1)
 
 
-def _capture_all(
+def captured_shards(
     model: LoadedModel,
     hook: str,
     tokens: list[list[int]],
@@ -224,7 +225,9 @@ def _capture_all(
 ) -> list[Path]:
     """Return the sealed shards, named after ``kind``, that hold every prompt's vectors.
 
-    Shards with a ``prefix`` are of another hook than the capture's own: no other capture has them.
+    A shard has the vectors [tokens, width] of a prompt, without BOS, under its number in eight
+    digits. Shards with a ``prefix`` are of another hook than the capture's own, or of another
+    stage: no other capture has them.
     """
     batches = plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX)
     groups = [batches[i : i + BATCHES_PER_SHARD] for i in range(0, len(batches), BATCHES_PER_SHARD)]
@@ -251,7 +254,7 @@ def _capture_all(
     return shards
 
 
-def _in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
+def in_prompt_order(shards: list[Path], n_prompts: int) -> list[Tensor]:
     """Return each prompt's vectors ``[tokens, d_model]``, without BOS."""
     found: dict[str, Tensor] = {}
     for path in shards:
@@ -270,7 +273,7 @@ def _write(
     """Write residual, mean, norms and prompts; return the vectors of all tokens."""
     lengths = [len(row) for row in rows]
     every = torch.cat(rows)
-    residual = torch.cat([_kept_rows(row, kept) for row, kept in zip(rows, places, strict=True)])
+    residual = torch.cat([kept_rows(row, kept) for row, kept in zip(rows, places, strict=True)])
     index = torch.arange(len(rows), dtype=torch.int32)
     counts = torch.tensor([len(kept) for kept in places])
     save_file(
@@ -296,7 +299,7 @@ def _contrasted(prompts: list[CapturedPrompt], rows: list[Tensor]) -> list[Tenso
     ]
 
 
-def _kept_rows(rows: Tensor, places: Sequence[int]) -> Tensor:
+def kept_rows(rows: Tensor, places: Sequence[int]) -> Tensor:
     """Return the vectors at these places, BOS being 0; ``rows`` begin behind BOS."""
     return rows[torch.tensor(places) - 1]
 

@@ -1,4 +1,4 @@
-"""What stands where a dictionary writes: at the hook itself, or at a transcoder's write hook."""
+"""Vectors where a dictionary writes: at the hook itself, or at a transcoder's write hook."""
 
 from __future__ import annotations
 

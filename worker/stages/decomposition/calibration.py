@@ -24,10 +24,13 @@ SAME_LATENTS_MIN = 0.9
 """Least share of the latents active in one of two computations that are active in both."""
 
 
-def calibration_preflight(payload: DecompositionPayload, on_text: ReconstructionSums) -> Preflights:
+def calibration_preflight(
+    payload: DecompositionPayload, on_text: ReconstructionSums, nearby: str | None = None
+) -> Preflights:
     """Check L0 and FVU on all tokens of the calibration text, where ranges are given.
 
-    Last tokens of prompts do not characterise a dictionary: it was not trained on them.
+    Last tokens of prompts do not characterise a dictionary: it was not trained on them. ``nearby``
+    says at which hook it would do, where that was tried.
     Raises TerminalFailure ``PreflightFailed`` outside of a range.
     """
     if "calibration" not in payload:
@@ -40,7 +43,7 @@ def calibration_preflight(payload: DecompositionPayload, on_text: Reconstruction
                 measured,
                 low,
                 high,
-                ALIKE if math.isnan(measured) else ADVICE,
+                ALIKE if math.isnan(measured) else nearby or ADVICE,
             )
             for name, measured, (low, high) in (
                 ("L0", on_text.l0, ranges["l0"]),

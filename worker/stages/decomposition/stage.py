@@ -8,16 +8,12 @@ other statistics run over prompts, after aggregation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import scipy.sparse
-import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from loopscope.numerics.dictionaries.edge import encode_to_the_edge, encoder_norms
@@ -28,18 +24,18 @@ from loopscope.numerics.dictionaries.sparse import (
     block_shape,
 )
 from loopscope.numerics.latents.features import aggregate_prompts, latent_statistics
-from loopscope.specs.artifacts.capture import CALIBRATION, CAPTURED_PROMPTS, REFERENCE, RESIDUAL
 from loopscope.specs.artifacts.decomposition import ACTIVATIONS, FEATURES, PROMPTS
 from loopscope.specs.payloads.decomposition import DecompositionMetrics, DecompositionPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.stages.capture.written import written_rows
 from loopscope.worker.stages.decomposition.calibration import (
     calibration_preflight,
     latents_preflight,
 )
+from loopscope.worker.stages.decomposition.captured import CapturedRows, RowsRead
+from loopscope.worker.stages.decomposition.nearby import nearby
 from loopscope.worker.stages.prompts import prompt_rows
-from loopscope.worker.stages.tables import read_columns, read_sparse, write_sparse, write_table
+from loopscope.worker.stages.tables import read_sparse, write_sparse, write_table
 
 SHARD_MULTIPLICATIONS = 10**11
 """Encoder work of one shard: about two seconds on two cores, whatever the widths."""
@@ -47,30 +43,11 @@ ROWS_PER_SHARD_MIN, ROWS_PER_SHARD_MAX = 32, 8192
 _PHASES = {"counted": "Encoding", "text": "Calibrating"}
 
 
-@dataclass(frozen=True)
-class CapturedRows:
-    """The rows of a capture: residual f32 [rows, d_in], their prompt and position.
+class Tried(TypedDict, total=False):
+    """The metrics that only a dictionary which does not reconstruct has."""
 
-    ``written`` f32 [rows, d_out] is what stands where the dictionary writes: the same, but for a
-    transcoder.
-
-    ``prompts`` are the columns of the capture's table of them.
-    """
-
-    residual: Tensor
-    written: Tensor
-    prompt_index: NDArray[np.int32]
-    position: NDArray[np.int32]
-    prompts: dict[str, NDArray[Any]]
-
-    @property
-    def population(self) -> str:
-        """Name the rows, for example ``400 last tokens`` or ``5,812 tokens``."""
-        rows = len(self.prompt_index)
-        if rows != len(self.prompts["prompt_id"]):
-            return f"{rows:,} tokens"
-        are_last = np.array_equal(self.position, self.prompts["n_tokens"][self.prompt_index])
-        return f"{rows:,} last tokens" if are_last else f"{rows:,} tokens, one of each prompt"
+    nearby_fvu: dict[str, float]
+    nearby: str
 
 
 def run(payload: DecompositionPayload, context: StageContext, out: Path) -> DecompositionMetrics:
@@ -79,7 +56,7 @@ def run(payload: DecompositionPayload, context: StageContext, out: Path) -> Deco
     Raises TerminalFailure ``DictionaryMismatch``, ``NotFinite`` or ``PreflightFailed``.
     """
     capture = context.artifact("capture", payload["capture"]["digest"])
-    rows = _read_capture(capture)
+    rows = CapturedRows.read(capture)
     dictionary = context.dictionary(payload["dictionary"]).to(context.device)
     if dictionary.d_in != rows.residual.shape[1]:
         raise TerminalFailure(
@@ -88,15 +65,15 @@ def run(payload: DecompositionPayload, context: StageContext, out: Path) -> Deco
             f"{rows.residual.shape[1]}; name a dictionary that was trained on this hook",
         )
     _check_written(dictionary, rows.written)
-    text_rows = load_file(capture / CALIBRATION.name)["residual"]
-    text_written = written_rows(capture, "calibration", text_rows)
-    _, on_text, _ = _encode_in_shards(text_rows, text_written, dictionary, context, "text")
+    read = RowsRead.of(dictionary, payload, capture, rows, context)
+    _, on_text, _ = _encode_in_shards(read.text, rows.text_written, dictionary, context, "text")
+    tried = nearby(dictionary, capture, context) if on_text.fvu > 1 else None
     preflights = {
-        **calibration_preflight(payload, on_text),
-        **latents_preflight(dictionary, *_compared_rows(capture, rows), context),
+        **calibration_preflight(payload, on_text, tried.words if tried else None),
+        **latents_preflight(dictionary, *read.compared, context),
     }
     activations, sums, near_edge = _encode_in_shards(
-        rows.residual, rows.written, dictionary, context
+        read.captured, rows.written, dictionary, context
     )
     aggregation = payload["aggregation"]
     table = {**rows.prompts, "split": np.asarray(payload["splits"])}
@@ -135,29 +112,12 @@ def run(payload: DecompositionPayload, context: StageContext, out: Path) -> Deco
         "text_l0": on_text.l0,
         "text_fvu": _known(on_text.fvu),
         "preflights": preflights,
+        **(Tried(nearby_fvu=dict(tried.fvu), nearby=tried.words) if tried else Tried()),
     }
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _read_capture(folder: Path) -> CapturedRows:
-    tensors = load_file(folder / RESIDUAL.name)
-    residual = tensors["residual"]
-    written = written_rows(folder, "residual", residual)
-    if not all(bool(torch.isfinite(one).all()) for one in (residual, written)):
-        raise TerminalFailure(
-            "NotFinite",
-            "the captured residual holds NaN or infinite numbers; capture again in float32",
-        )
-    return CapturedRows(
-        residual=residual,
-        written=written,
-        prompt_index=tensors["prompt_index"].numpy(),
-        position=tensors["position"].numpy(),
-        prompts=read_columns(folder / CAPTURED_PROMPTS.name),
-    )
 
 
 def _check_written(dictionary: SparseDictionary, written: Tensor) -> None:
@@ -169,15 +129,8 @@ def _check_written(dictionary: SparseDictionary, written: Tensor) -> None:
         )
 
 
-def _compared_rows(capture: Path, rows: CapturedRows) -> tuple[Tensor, Tensor]:
-    """Return captured rows of a few prompts, and the same as plain Hugging Face has them."""
-    reference = load_file(capture / REFERENCE.name)
-    chosen = np.isin(rows.prompt_index, reference["prompt_index"].numpy())
-    return rows.residual[torch.from_numpy(chosen)], reference["residual"]
-
-
 def _encode_in_shards(
-    residual: Tensor,
+    read: Tensor,
     written: Tensor,
     dictionary: SparseDictionary,
     context: StageContext,
@@ -185,12 +138,12 @@ def _encode_in_shards(
 ) -> tuple[scipy.sparse.csr_array, ReconstructionSums, int]:
     """Encode all rows, shard by sealed shard named after ``kind``: a crash costs one shard.
 
-    ``written`` are the rows that are reconstructed.
+    ``read`` are as the dictionary takes them, ``written`` the rows that are reconstructed.
 
     Returns the activations, the sums, and how many active latents lie near the edge.
     """
     size = rows_per_shard(dictionary.d_in, dictionary.d_sae)
-    total, near_edge = residual.shape[0], 0
+    total, near_edge = read.shape[0], 0
     norms = encoder_norms(dictionary)
     blocks = []
     sums = ReconstructionSums.empty(dictionary.d_out, dictionary.d_sae)
@@ -199,7 +152,7 @@ def _encode_in_shards(
         # shards of before the counting were called encoded-…: they are made again
         name = f"{kind}-{start:09d}.safetensors"
         part = slice(start, start + size)
-        write = partial(_write_shard, residual[part], written[part], dictionary, norms, context)
+        write = partial(_write_shard, read[part], written[part], dictionary, norms, context)
         path = context.shards.sealed(name) or context.shards.seal(name, write)
         block, shard_sums, shard_near_edge = _read_shard(path)
         blocks.append(block)

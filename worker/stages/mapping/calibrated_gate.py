@@ -13,6 +13,7 @@ from loopscope.numerics.gate.calibration import (
     Calibration,
     Counts,
     Question,
+    Selected,
     best,
     calibrate,
 )
@@ -40,6 +41,10 @@ class CalibratedGate:
     expected: list[float | None]
     """Children that a latent of the candidate's rate over text, norm and density has."""
     record: records.Comparison
+    covariates: Covariates
+    question: Question
+    halves: list[tuple[Selected, ...]]
+    """What each half of the prompts selects: by the declared q, then by each other one."""
 
 
 def calibrated_gate(
@@ -63,7 +68,14 @@ def calibrated_gate(
         if rules.rule == "cosine"
         else Counts(children.strict, Comparison.of(children.correlated, covariates))
     )
-    question = Question(rules.selection, rules.top, rules.gate, rules.resamples, rules.seed)
+    question = Question(
+        rules.selection,
+        rules.top,
+        rules.gate,
+        rules.resamples,
+        rules.seed,
+        other_q=rules.other_q,
+    )
     found = calibrate(
         coarse.rows,
         candidates,
@@ -81,6 +93,9 @@ def calibrated_gate(
         [_known(rank) for rank in found.null.ranks],
         [None if expected is None else float(expected[latent]) for latent in candidates],
         _record(found, rules.gate, best(counts.compared.children, candidates)),
+        covariates,
+        question,
+        [drawn.selected for drawn in found.resamples],
     )
 
 

@@ -48,7 +48,7 @@ def gate_controls(
     cosine rule. ``cosines`` is [anchors, fine].
     """
     if not anchors:
-        return [Control("decoder rows", 0, np.zeros(CONTROL_DRAWS, dtype=np.int64), decides=True)]
+        return gate_without_anchors()
     strict = rules.rule == "strict"
     rows = coarse.decoder[torch.tensor([anchor.coarse for anchor in anchors], dtype=torch.long)]
     aligned = cosines >= rules.child.cosine_min
@@ -80,10 +80,42 @@ def gate_controls(
     ]
     context.progress("Controlling", CONTROL_DRAWS, CONTROL_DRAWS, "dictionaries")
     dealt = behaves if strict else correlated
-    counts = permuted_pair_counts(aligned, dealt, (rules.seed,))
-    best = counts.max(axis=1, initial=0)
-    matches = _largest((aligned & dealt).sum(axis=1))
-    return [*drawn, Control("permuted pairs", matches, best, decides=strict)]
+    return [*drawn, _permuted(aligned, dealt, rules.seed, decides=strict)]
+
+
+def deciding_controls(
+    rows: torch.Tensor,
+    aligned: NDArray[np.bool_],
+    behaves: NDArray[np.bool_],
+    law: RowLaw,
+    cosine_min: float,
+    rules: Rules,
+) -> list[Control]:
+    """Return the controls that decide for some anchors at some setting, as ``gate_controls`` does.
+
+    ``rows`` [anchors, d_in] are their decoder rows; ``aligned`` and ``behaves`` [anchors, fine].
+    """
+    if not len(rows):
+        return gate_without_anchors()
+    key = ("decoder rows", rules.seed)
+    counts = drawn_row_counts(rows, behaves, law, cosine_min, key)
+    most = _largest((aligned & behaves).sum(axis=1))
+    found = [Control("decoder rows", most, counts, decides=True)]
+    if rules.rule == "strict":
+        found.append(_permuted(aligned, behaves, rules.seed, decides=True))
+    return found
+
+
+def gate_without_anchors() -> list[Control]:
+    """Return the control of no anchor: nothing was beaten."""
+    return [Control("decoder rows", 0, np.zeros(CONTROL_DRAWS, dtype=np.int64), decides=True)]
+
+
+def _permuted(
+    aligned: NDArray[np.bool_], dealt: NDArray[np.bool_], seed: int, *, decides: bool
+) -> Control:
+    best = permuted_pair_counts(aligned, dealt, (seed,)).max(axis=1, initial=0)
+    return Control("permuted pairs", _largest((aligned & dealt).sum(axis=1)), best, decides=decides)
 
 
 @dataclass(frozen=True)

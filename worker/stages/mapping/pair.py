@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from loopscope.numerics.gate.controls import RowLaw
-from loopscope.numerics.gate.rule import ChildCounts, count_children, count_pairs
+from loopscope.numerics.gate.counting import count_children, count_pairs
+from loopscope.numerics.gate.rule import ChildCounts
 from loopscope.numerics.latents.mapping import (
     COSINE_BYTES_MAX,
     CosineBlock,
     Indices,
     cosine_block_shape,
     inverse_norms,
+    made_unit,
 )
 from loopscope.numerics.latents.neighbours import Neighbours
 from loopscope.numerics.statistics.multiple_tests import Floats
@@ -65,9 +67,10 @@ def candidate_cosines(
     rows = coarse.decoder[torch.from_numpy(candidates)]
     unit = rows * inverse_norms(rows)[:, None]
     found = np.empty((len(candidates), len(fine.decoder)), dtype=np.float32)
+    space = torch.empty_like(fine.decoder[:FINE_PER_BLOCK])
     for start in range(0, len(fine.decoder), FINE_PER_BLOCK):
-        block = fine.decoder[start : start + FINE_PER_BLOCK]
-        cosines = (unit @ (block * inverse_norms(block)[:, None]).T).clamp_(-1.0, 1.0)
+        block = made_unit(fine.decoder[start : start + FINE_PER_BLOCK], space)
+        cosines = (unit @ block.T).clamp_(-1.0, 1.0)
         found[:, start : start + FINE_PER_BLOCK] = cosines.cpu().numpy()
         fine.release()
         context.progress("ComparingCandidates", start, len(fine.decoder), "latents")
@@ -123,10 +126,11 @@ def _count_anew(
         rows = coarse.decoder[torch.from_numpy(chosen)]
         unit = rows * inverse_norms(rows)[:, None]
         left = coarse.all_prompts.taken(chosen)
+        space = torch.empty_like(fine.decoder[:width])
         for first in range(0, len(fine.decoder), width):
             context.progress("ComparingDecoders", done, total, "blocks")
-            block = fine.decoder[first : first + width]
-            cosines = (unit @ (block * inverse_norms(block)[:, None]).T).clamp_(-1.0, 1.0)
+            block = made_unit(fine.decoder[first : first + width], space)
+            cosines = (unit @ block.T).clamp_(-1.0, 1.0)
             fine.release()
             found = count_children(
                 CosineBlock(0, first, cosines),

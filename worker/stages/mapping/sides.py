@@ -23,6 +23,9 @@ from loopscope.worker.context import StageContext
 from loopscope.worker.stages.prompts import prompt_rows
 from loopscope.worker.stages.tables import read_columns, read_sparse
 
+OTHER_Q = (0.001, 0.01, 0.05, 0.1, 0.2, 1.0)
+"""Values of maxQ that are asked for beside the declared one; 1 asks for no test."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -38,6 +41,13 @@ class Rules:
     top: int
     permutations: int
     seed: int
+    sensitivity: bool
+
+    @property
+    def other_q(self) -> tuple[float, ...]:
+        """Return the values of maxQ that are asked for beside the declared one."""
+        own = self.selection.q_max
+        return tuple(q for q in OTHER_Q if q != own) if self.sensitivity else ()
 
     @staticmethod
     def of(payload: MappingPayload) -> Rules:
@@ -68,6 +78,7 @@ class Rules:
             top=selection["top"],
             permutations=payload["permutations"],
             seed=payload["seed"],
+            sensitivity=gate.get("sensitivity", False),
         )
 
 

@@ -39,6 +39,7 @@ from loopscope.worker.stages.mapping.calibrated_gate import calibrated_gate
 from loopscope.worker.stages.mapping.confirmation import confirm, hard_negative_cautions
 from loopscope.worker.stages.mapping.gate_controls import gate_controls
 from loopscope.worker.stages.mapping.gate_report import gate_report
+from loopscope.worker.stages.mapping.gate_settings import write_gate_settings
 from loopscope.worker.stages.mapping.pair import Pair, candidate_cosines, children_of_all
 from loopscope.worker.stages.mapping.sides import Rules, Side, read_side
 from loopscope.worker.stages.tables import joined, write_document, write_table
@@ -73,6 +74,8 @@ def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMet
     confirmation = confirm(coarse, fine, candidates, children, rules, out)
     controls = gate_controls(coarse, anchors, cosines, pair, capture, rules, context)
     calibrated = calibrated_gate(coarse, candidates, controls, counts, pair, rules, context, out)
+    if rules.sensitivity:
+        write_gate_settings(coarse, fine, candidates, pair, calibrated, rules, context, out)
     cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
     order = _steered_first(coarse.statistics, anchors, rules.gate.subfeatures_min)
     steered = order[0] if order else None

@@ -37,12 +37,12 @@ class Chosen:
 def choose_cells(run: SteeringRun, texts: NeutralTexts) -> Chosen:
     """Return the cells of the run, each with the norm that its strength means."""
     payload = run.payload
-    unsteered = unsteered_cells(payload["arms"], list(run.prefixes))
+    unsteered = unsteered_cells(payload["arms"], list(run.prompted))
     wanted = [
         Cell(arm, float(strength)) for arm in run.arms.vectors for strength in payload["strengths"]
     ]
-    if payload["strengthUnit"] not in BUDGETS:
-        scale = _scale(run)
+    scale = _scale(run)
+    if scale is not None:
         steered = [Cell(c.arm, c.strength, c.strength * scale) for c in wanted]
         return Chosen([*unsteered, *steered], {})
     solution, floor = _solve(run, texts, wanted)
@@ -68,8 +68,16 @@ def _why_missing(cell: Cell, floor: float, unit: str) -> str:
     return f"no norm brings this {unit}"
 
 
-def _scale(run: SteeringRun) -> float:
+def norm_at(run: SteeringRun, strength: float) -> float | None:
+    """Return the norm that a strength means; None where strengths are budgets, to be measured."""
+    scale = _scale(run)
+    return None if scale is None else strength * scale
+
+
+def _scale(run: SteeringRun) -> float | None:
     unit = run.payload["strengthUnit"]
+    if unit in BUDGETS:
+        return None
     if unit == "absolute":
         return 1.0
     return run.norms()["median_norm" if unit == "residualNorm" else "median_centred_norm"]
@@ -92,11 +100,17 @@ def _solve(run: SteeringRun, texts: NeutralTexts, wanted: list[Cell]) -> tuple[S
     ) -> NDArray[np.float64]:
         nonlocal passes
         passes += 1
+        alike: dict[tuple[str, float], list[int]] = {}  # all strengths of an arm begin at one norm
+        for row, (cell, norm) in enumerate(zip(cells.tolist(), tried.tolist(), strict=True)):
+            alike.setdefault((wanted[cell].arm, norm), []).append(row)
         trial = [
-            Cell(wanted[cell].arm, wanted[cell].strength, norm)
-            for cell, norm in zip(cells.tolist(), tried.tolist(), strict=True)
+            Cell(arm, wanted[cells[own[0]]].strength, norm) for (arm, norm), own in alike.items()
         ]
-        return texts.effects(trial, places.tolist(), f"budget-{passes:02d}", unit, report)
+        found = texts.effects(trial, places.tolist(), f"budget-{passes:02d}", unit, report)
+        effects = np.empty((len(cells), len(places)))
+        for row_of_trial, own in zip(found, alike.values(), strict=True):
+            effects[own] = row_of_trial
+        return effects
 
     everything = np.arange(len(texts))
     floor = np.zeros((len(wanted), len(texts)))

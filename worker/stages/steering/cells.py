@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,33 @@ class Row:
     opening: int
     sample: int
     cell: int
+
+
+class TextOutcomes(TypedDict):
+    """What the unsteered model makes of a text; None where it is not known.
+
+    ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation
+    of the steered anchor).
+    """
+
+    log_perplexity: float | None
+    probe: float | None
+    target_latent: float | None
+
+
+class GeneratedText(TypedDict):
+    """A row's tokens, and how many were drawn after a token that was steered.
+
+    ``opening_steered`` counts the steered tokens of its opening. Both as the hook saw them.
+    ``outcomes`` is what reading the text again found. ``after_opening`` is the final state from
+    which its first token was drawn, as ``shift`` writes it: of the first sample alone.
+    """
+
+    tokens: list[int]
+    after_steered: int
+    opening_steered: int
+    outcomes: TextOutcomes
+    after_opening: str | None
 
 
 def unsteered_cells(arms: Sequence[str], prompts: Sequence[str]) -> list[Cell]:

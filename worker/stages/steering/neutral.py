@@ -110,7 +110,14 @@ class NeutralTexts:
                 f"text {number + 1} of neutralText has {len(tokens) - 1} token, and fluencyLoss "
                 "needs two; make it longer or take it out",
             )
-        positions = hashed_positions(text, 1, last)
+        first = self.run.shared_from(number)
+        if first > last:
+            raise TerminalFailure(
+                "EmptyText",
+                f"text {number + 1} of neutralText has no token that stands alike with and without "
+                "systemPrompt; make it longer or take it out",
+            )
+        positions = hashed_positions(text, first, last)
         model, place_of_hook = self.run.model.causal, self.run.place
         return read_text(model, place_of_hook, tokens, positions, self.run.context.device)
 
@@ -210,12 +217,14 @@ class NeutralTexts:
         self, cells: Sequence[Cell], wanted: Sequence[int], places: Sequence[int]
     ) -> EffectsOfTexts:
         prefixed = {
-            (arm, place): read_prefixed(self.run.model.causal, self.text(place), prefix)
-            for arm, prefix in self.run.prefixes.items()
+            (arm, place): read_prefixed(
+                self.run.model.causal, self.text(place), texts.neutral_texts[self.order[place]]
+            )
+            for arm, texts in self.run.prompted.items()
             for place in places
         }
         kl = np.zeros((len(wanted), len(places)))
-        prompts = [arm for arm in self.run.prefixes if any(cells[i].arm == arm for i in wanted)]
+        prompts = [arm for arm in self.run.prompted if any(cells[i].arm == arm for i in wanted)]
         if prompts:
             nats = text_kl_of_prefixes(
                 self.run.model.causal,
@@ -250,7 +259,7 @@ class NeutralTexts:
     ) -> CollateralOfTexts:
         """Return Σ |a − b| of each cell and Σ b over some texts' positions, for each dictionary."""
         rows = torch.cat([self._read_by_latents(self.text(place)) for place in places])
-        steered = [cell for cell in cells if cell.arm not in self.run.prefixes]
+        steered = [cell for cell in cells if cell.arm not in self.run.prompted]
         everywhere = torch.ones(len(steered), len(rows), dtype=torch.bool, device=rows.device)
         if self.run.read_place == self.run.place:
             moved = iter(self.run.intervention(steered).applied(rows[None], everywhere))
@@ -258,7 +267,7 @@ class NeutralTexts:
             moved = iter(rows.expand(len(steered), *rows.shape))
         states: list[Tensor] = [
             torch.cat([self._read_by_latents(prefixed[cell.arm, place]) for place in places])
-            if cell.arm in self.run.prefixes
+            if cell.arm in self.run.prompted
             else next(moved)
             for cell in cells
         ]

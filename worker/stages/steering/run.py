@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from loopscope.numerics.model.capture import HookNeverFired, NotFinite
 from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.model.logits import LargestLogits
 from loopscope.numerics.statistics.sampling import SamplingRule
+from loopscope.numerics.steering.generation import prepared_head
 from loopscope.numerics.steering.intervention import Intervention
+from loopscope.numerics.steering.reach import Reach
 from loopscope.specs.artifacts.capture import NORMS, Norms
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
-from loopscope.worker.encoding import encoded_texts
+from loopscope.worker.encoding import EncodedText, encoded_texts
 from loopscope.worker.models import LoadedModel
-from loopscope.worker.stages.steering.arms import PLACEBO_PROMPT, SYSTEM_PROMPT, Arms, build_arms
+from loopscope.worker.stages.steering.arms import Arms, build_arms
 from loopscope.worker.stages.steering.cells import Cell, added_vectors
 from loopscope.worker.stages.steering.clamp import ClampedLatents, clamped_latents
+from loopscope.worker.stages.steering.prompted import Prompted, prompted_texts, shared_from
 from loopscope.worker.stages.tables import read_document
 
 Kept = TypeVar("Kept")
 """JSON: what is computed is what is read back."""
+WITHOUT_SPANS = ("all", "opening", "generated", "last")
+"""Positions for which nobody needs to know which characters a token stands for."""
 
 
 @dataclass(frozen=True)
 class SteeringRun:
     """One job: what to generate, with what, and where pieces of it are kept.
 
-    ``openings`` and ``neutral_texts`` are tokens with BOS, in the spec's order; ``prefixes`` maps
-    each arm that is words before the opening to their tokens, without BOS.
+    ``openings`` and ``neutral_texts`` are tokens with BOS, in the spec's order; ``prompted`` maps
+    each arm that is words to the same texts with them. ``steered`` has the places of each opening
+    that are steered; ``steers_generated`` says whether what follows is.
     """
 
     payload: SteeringPayload
@@ -41,8 +48,10 @@ class SteeringRun:
     model: LoadedModel
     arms: Arms
     openings: list[list[int]]
-    prefixes: dict[str, list[int]]
     neutral_texts: list[list[int]]
+    prompted: dict[str, Prompted]
+    steered: list[list[int]]
+    steers_generated: bool
     clamped: ClampedLatents | None = None
     """The latents that arms ablate before their vector is added; None where they only add."""
 
@@ -57,9 +66,14 @@ class SteeringRun:
         return self.model.place(self.payload.get("readHook", self.payload["hook"]))
 
     def tokens_before(self, opening: int, arm: str) -> list[int]:
-        """Return BOS and an opening's tokens, after the words where that is what the arm is."""
-        bos, *tokens = self.openings[opening]
-        return [bos, *self.prefixes.get(arm, ()), *tokens]
+        """Return an opening's tokens with BOS, and with the words where that is what the arm is."""
+        texts = self.prompted.get(arm)
+        return (self.openings if texts is None else texts.openings)[opening]
+
+    def shared_from(self, number: int) -> int:
+        """Return the first token of a neutral text from which on every arm reads the same ones."""
+        others = [texts.neutral_texts[number] for texts in self.prompted.values()]
+        return shared_from(self.neutral_texts[number], others)
 
     def intervention(self, cells: Sequence[Cell]) -> Intervention:
         """Return what each cell does to the residual stream, on the device of the run."""
@@ -71,11 +85,28 @@ class SteeringRun:
         """Return whether the cell changes the residual stream."""
         return cell.norm > 0 or (self.clamped is not None and cell.arm in self.clamped.members)
 
+    def reach(self, rows: Sequence[tuple[int, Cell]]) -> Reach:
+        """Return where each row is steered: openings (their index) under cells; nowhere if idle."""
+        acts = [self.steers(cell) for _, cell in rows]
+        return Reach(
+            tuple(len(self.tokens_before(opening, cell.arm)) for opening, cell in rows),
+            tuple(
+                tuple(self.steered[opening]) if acting else ()
+                for (opening, _), acting in zip(rows, acts, strict=True)
+            ),
+            tuple(acting and self.steers_generated for acting in acts),
+        )
+
     @property
     def sampling(self) -> SamplingRule:
         """How tokens are drawn."""
         rules = self.payload["sampling"]
         return SamplingRule(rules["temperature"], rules["topK"], rules["topP"], rules["greedy"])
+
+    @cached_property
+    def largest_logits(self) -> LargestLogits:
+        """The output head, made ready once for the tokens of all batches."""
+        return prepared_head(self.model.causal, self.sampling)
 
     def kept(self, name: str, compute: Callable[[], Kept]) -> Kept:
         """Return the JSON shard ``name``, computing and sealing it if it is not there."""
@@ -100,27 +131,56 @@ class SteeringRun:
 def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:
     """Load the model and build the arms.
 
-    Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, and what ``encode`` refuses.
+    Raises TerminalFailure ``NothingToSteer``, ``PromptTooLong``, ``NoSuchPosition``, and what
+    ``encode`` refuses.
     """
     model = context.model(payload["model"])
     arms = build_arms(payload, context, model.width(payload["hook"]))
-    prefixes = _prefixes(payload, model)
-    if not arms.vectors and "none" not in payload["arms"] and not prefixes:
+    encoded = _encoded_openings(payload, model)
+    openings = [one.tokens for one in encoded]
+    neutral_texts = tokens_of(payload, model, payload["neutralText"])
+    prompted = prompted_texts(payload, model, openings, neutral_texts)
+    if not arms.vectors and "none" not in payload["arms"] and not prompted:
         raise TerminalFailure(
             "NothingToSteer", f"no arm can be built ({'; '.join(arms.missing.values())})"
         )
+    steered = _steered(payload, encoded)
     run = SteeringRun(
         payload=payload,
         context=context,
         model=model,
         arms=arms,
-        openings=tokens_of(payload, model, [one["text"] for one in payload["openings"]]),
-        neutral_texts=tokens_of(payload, model, payload["neutralText"]),
-        prefixes=prefixes,
+        openings=openings,
+        neutral_texts=neutral_texts,
+        prompted=prompted,
+        steered=[places for places, _ in steered],
+        steers_generated=all(generated for _, generated in steered),
         clamped=clamped_latents(payload, context, arms),
     )
     _check_lengths(run)
     return run
+
+
+def _encoded_openings(payload: SteeringPayload, model: LoadedModel) -> list[EncodedText]:
+    texts = [opening["text"] for opening in payload["openings"]]
+    spans = payload.get("positions", "all") not in WITHOUT_SPANS
+    return encoded_texts(model, payload.get("chat"), texts, spans=spans)
+
+
+def _steered(
+    payload: SteeringPayload, openings: Sequence[EncodedText]
+) -> list[tuple[list[int], bool]]:
+    """Return what is steered of each opening, and whether what it generates is."""
+    positions, found = payload.get("positions", "all"), []
+    for opening, one in zip(payload["openings"], openings, strict=True):
+        try:
+            found.append(one.steered(positions))
+        except ValueError as error:
+            raise TerminalFailure(
+                "NoSuchPosition",
+                f"opening {opening['id']} has no position {positions!r} to be steered: {error}",
+            ) from None
+    return found
 
 
 def tokens_of(
@@ -131,42 +191,25 @@ def tokens_of(
     return [one.tokens for one in encoded]
 
 
-def _prefixes(payload: SteeringPayload, model: LoadedModel) -> dict[str, list[int]]:
-    """Return the tokens of the system prompt and of its placebo, each kept apart from what follows.
-
-    The placebo has as many tokens: its text is cut, or begun again, and ends in what separates the
-    system prompt from the opening. Empty without a system prompt.
-    """
-    if "systemPrompt" not in payload:
-        return {}
-    alone = model.encode(payload["systemPrompt"])[1:]
-    prefix = model.encode(payload["systemPrompt"] + payload["systemPromptSeparator"])[1:]
-    prefixes = {SYSTEM_PROMPT: prefix}
-    if payload.get("placeboPrompt"):
-        own = sum(1 for _ in itertools.takewhile(_equal, zip(alone, prefix, strict=False)))
-        text = itertools.cycle(model.encode(payload["placeboPrompt"])[1:])
-        prefixes[PLACEBO_PROMPT] = [*itertools.islice(text, own), *prefix[own:]]
-    return prefixes
-
-
-def _equal(pair: tuple[int, int]) -> bool:
-    return pair[0] == pair[1]
-
-
 def _check_lengths(run: SteeringRun) -> None:
     limit = run.model.context_tokens_max
-    before = max((len(prefix) for prefix in run.prefixes.values()), default=0)
-    for opening, tokens in zip(run.payload["openings"], run.openings, strict=True):
-        needed = before + len(tokens) + run.payload["maxNewTokens"]
-        if limit is not None and needed > limit:
+    if limit is None:
+        return
+    arms = ["none", *run.prompted]
+    for number, opening in enumerate(run.payload["openings"]):
+        longest = max(len(run.tokens_before(number, arm)) for arm in arms)
+        needed = longest + run.payload["maxNewTokens"]
+        if needed > limit:
             raise TerminalFailure(
                 "PromptTooLong",
-                f"opening {opening['id']} has {len(tokens)} tokens; with maxNewTokens and the "
-                f"system prompt that makes {needed}, above the model's {limit}",
+                f"opening {opening['id']} has {len(run.openings[number])} tokens; with "
+                f"maxNewTokens and the system prompt that makes {needed}, above the model's "
+                f"{limit}",
             )
-    for number, tokens in enumerate(run.neutral_texts, start=1):
-        needed = before + len(tokens)
-        if limit is not None and needed > limit:
+    versions = [run.neutral_texts, *(texts.neutral_texts for texts in run.prompted.values())]
+    for number, texts in enumerate(zip(*versions, strict=True), start=1):
+        needed = max(map(len, texts))
+        if needed > limit:
             raise TerminalFailure(
                 "PromptTooLong",
                 f"text {number} of neutralText has {needed} tokens with BOS and the system prompt, "

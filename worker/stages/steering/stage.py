@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from loopscope.numerics.model.batching import in_parts
 from loopscope.numerics.model.capture import NotFinite
+from loopscope.numerics.model.packing import packed_layers
 from loopscope.numerics.statistics.keyed import keyed_generator
-from loopscope.numerics.statistics.sampling import uniforms
-from loopscope.numerics.steering.generation import drawn_again, generate
+from loopscope.numerics.steering.generation import drawn_again
 from loopscope.specs.payloads.references import Preflights
 from loopscope.specs.payloads.steering import SteeringMetrics, SteeringPayload
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.preflights import Preflight, require
 from loopscope.worker.stages.steering.budget import Chosen, choose_cells
-from loopscope.worker.stages.steering.cells import Cell, Row, plan_rows
+from loopscope.worker.stages.steering.cells import Cell, Row
+from loopscope.worker.stages.steering.generating import (
+    ROWS_PER_BATCH_MAX,
+    draws_of,
+    generate_texts,
+)
 from loopscope.worker.stages.steering.neutral import NeutralScores, NeutralTexts
 from loopscope.worker.stages.steering.outcomes.measures import measured
-from loopscope.worker.stages.steering.outcomes.rereading import read_outcomes
+from loopscope.worker.stages.steering.outcomes.probing import described, fitted_probe
+from loopscope.worker.stages.steering.outcomes.rereading import outcomes_of
 from loopscope.worker.stages.steering.run import SteeringRun, not_finite, prepare
 from loopscope.worker.stages.steering.scored import Scored
 from loopscope.worker.stages.steering.shift import distribution_shifts
 from loopscope.worker.stages.steering.tables import write_results
 
-ROWS_PER_BATCH_MAX = 256
-"""Rows decoded together. A step of a 262,144-word model is one to three seconds on two cores;
-fewer rows make the unembedding slower per row (40 against 55 GFLOP/s at 125 and 250 rows)."""
 REPLAY_SHARE = 0.05
 """Rows that are generated twice to see that they can be."""
 REPLAY_DIFFERING_MAX = 0.05
@@ -47,6 +47,11 @@ def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringM
     Raises TerminalFailure ``NothingToSteer``, ``HookNeverFired``, ``NotFinite``, ``EmptyText``.
     """
     run = prepare(payload, context)
+    with packed_layers(run.model.causal.blocks):
+        return _run(run, out)
+
+
+def _run(run: SteeringRun, out: Path) -> SteeringMetrics:
     texts = NeutralTexts(run)
     preflights = texts.check_carried_on()
     chosen = choose_cells(run, texts)
@@ -54,25 +59,26 @@ def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringM
     if not cells:
         why = _listed(chosen.missing)
         raise TerminalFailure("NothingToSteer", f"no arm can be steered ({why})")
-    generated = _generate_all(run, cells)
+    probe = fitted_probe(run)
+    texts_of_rows = generate_texts(run, cells, probe)
+    generated = {row: found["tokens"] for row, found in texts_of_rows.items()}
     preflights |= replay_preflight(run, cells, generated)
-    outcomes, probe = read_outcomes(run, generated)
     reread = Scored(
-        payload=payload,
+        payload=run.payload,
         cells=cells,
         rows=sorted(generated, key=lambda row: (row.opening, row.cell, row.sample)),
-        tokens=generated,
+        generated=texts_of_rows,
         texts={
             row: run.model.continuation(run.openings[row.opening], tokens)
             for row, tokens in generated.items()
         },
-        outcomes=outcomes,
-        probe=probe,
+        outcomes=outcomes_of(texts_of_rows),
+        probe=described(probe),
         anchor=run.arms.anchor,
         neutral_order=texts.order,
         budget=chosen.budget,
         neutral=_score_neutral_texts(run, texts, chosen),
-        shifts=distribution_shifts(run, cells),
+        shifts=distribution_shifts(run, cells, texts_of_rows),
         special_tokens=run.model.special_tokens - run.model.eos_tokens,
         arm_cosines=run.arms.cosines(),
         missing={**run.arms.missing, **chosen.missing},
@@ -83,26 +89,6 @@ def run(payload: SteeringPayload, context: StageContext, out: Path) -> SteeringM
 
 def _listed(reasons: dict[str, str]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in reasons.items())
-
-
-def _generate_all(run: SteeringRun, cells: list[Cell]) -> dict[Row, list[int]]:
-    """Return the tokens of every row; one sealed shard per batch."""
-    lengths = [len(tokens) for tokens in run.openings]
-    batches = plan_rows(lengths, run.payload["samplesPerPrompt"], len(cells), ROWS_PER_BATCH_MAX)
-    steps = run.payload["maxNewTokens"]
-    total = steps * sum(len(batch) for batch in batches)
-    generated: dict[Row, list[int]] = {}
-    done = 0
-    run.context.progress("Generating", done, total, "tokens")
-    for number, batch in enumerate(batches):
-        found = run.kept(
-            f"generation-{number:05d}.json",
-            partial(_generate_in_parts, run, cells, batch, done, total),
-        )
-        generated |= dict(zip(batch, found, strict=True))
-        done += steps * len(batch)
-        run.context.progress("Generating", done, total, "tokens")
-    return generated
 
 
 def replay_preflight(
@@ -154,62 +140,14 @@ def _drawn_again(
                 [run.tokens_before(row.opening, cells[row.cell].arm) for row in part],
                 [generated[row] for row in part],
                 run.intervention([cells[row.cell] for row in part]),
-                _draws(run, part),
+                draws_of(run, part),
                 run.sampling,
                 pad_token=run.model.pad_token,
+                reach=run.reach([(row.opening, cells[row.cell]) for row in part]),
             )
         except NotFinite as error:
             raise not_finite(error, [cells[row.cell] for row in part]) from error
     return found
-
-
-def _generate_in_parts(
-    run: SteeringRun,
-    cells: list[Cell],
-    batch: list[Row],
-    done: int,
-    total: int,
-) -> list[list[int]]:
-    """Generate a batch, in two passes after memory ran out."""
-    found: list[list[int]] = []
-    for part in in_parts(batch, run.context.batch_divisor):
-        before = done + run.payload["maxNewTokens"] * len(found)
-        try:
-            found += _generate_batch(run, cells, part, before, total)
-        except NotFinite as error:
-            raise not_finite(error, [cells[row.cell] for row in part]) from error
-    return found
-
-
-def _generate_batch(
-    run: SteeringRun,
-    cells: list[Cell],
-    batch: Sequence[Row],
-    done: int,
-    total: int,
-) -> list[list[int]]:
-    def on_step(step: int) -> None:
-        run.context.progress("Generating", done + step * len(batch), total, "tokens")
-
-    return generate(
-        run.model.causal,
-        run.place,
-        [run.tokens_before(row.opening, cells[row.cell].arm) for row in batch],
-        run.intervention([cells[row.cell] for row in batch]),
-        _draws(run, batch),
-        run.sampling,
-        eos_tokens=run.model.eos_tokens,
-        pad_token=run.model.pad_token,
-        on_step=on_step,
-    )
-
-
-def _draws(run: SteeringRun, rows: Sequence[Row]) -> Tensor:
-    """Return the uniforms [rows, steps] of each row, the same for every arm."""
-    seed, steps = run.payload["sampling"]["seed"], run.payload["maxNewTokens"]
-    ids = [opening["id"] for opening in run.payload["openings"]]
-    draws = np.stack([uniforms(seed, ids[r.opening], r.sample, steps) for r in rows])
-    return torch.from_numpy(draws).to(run.context.device)
 
 
 def _score_neutral_texts(run: SteeringRun, texts: NeutralTexts, chosen: Chosen) -> NeutralScores:
@@ -222,7 +160,7 @@ def _score_neutral_texts(run: SteeringRun, texts: NeutralTexts, chosen: Chosen) 
     if chosen.budget is not None and run.payload["strengthUnit"] == "nextTokenKl":
         known = chosen.budget.copy()
     idle = [
-        i for i, c in enumerate(chosen.cells) if not run.steers(c) and c.arm not in run.prefixes
+        i for i, c in enumerate(chosen.cells) if not run.steers(c) and c.arm not in run.prompted
     ]
     known[idle] = 0.0
     found = texts.scores(chosen.cells, known, report)

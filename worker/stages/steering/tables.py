@@ -12,7 +12,10 @@ import pyarrow
 from numpy.typing import NDArray
 
 from loopscope.numerics.statistics.paired import rate_interval
-from loopscope.numerics.verdict.decision import Evidence, VerdictRules
+from loopscope.numerics.verdict.cells import PRIMARY_ARMS, ScoredCells
+from loopscope.numerics.verdict.decision import VerdictRules
+from loopscope.numerics.verdict.evidence import evidence_of
+from loopscope.numerics.verdict.fairness import budget_errors, prompt_fairness
 from loopscope.specs.artifacts.steering import (
     ARMS,
     DISTRIBUTION_SHIFT,
@@ -23,15 +26,13 @@ from loopscope.specs.artifacts.steering import (
 )
 from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.specs.payloads.steering import Interval, SteeringResults
-from loopscope.worker.stages.steering.arms import PRIMARY
-from loopscope.worker.stages.steering.cells import Row
+from loopscope.worker.stages.steering.cells import GeneratedText, Row
 from loopscope.worker.stages.steering.fairness import (
-    budget_errors,
     budget_record,
     largest_budget_sd,
     system_prompt_record,
 )
-from loopscope.worker.stages.steering.scored import RANDOM, Scored
+from loopscope.worker.stages.steering.scored import Scored
 from loopscope.worker.stages.steering.verdict_record import decision_record
 from loopscope.worker.stages.tables import Columns, write_document, write_table
 
@@ -48,7 +49,8 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
             **keys,
             "text": [scored.texts[row] for row in scored.rows],
             "tokens": pyarrow.array(
-                [scored.tokens[row] for row in scored.rows], type=pyarrow.list_(pyarrow.int32())
+                [scored.generated[row]["tokens"] for row in scored.rows],
+                type=pyarrow.list_(pyarrow.int32()),
             ),
         },
     )
@@ -59,10 +61,11 @@ def write_results(scored: Scored, out: Path) -> SteeringResults:
     columns["kl"] = np.array([scored.divergence[row.cell] for row in scored.rows])
     write_table(out, SCORES, {**keys, **columns})
     write_table(out, NEUTRAL_TEXT, _neutral_columns(scored))
-    arms = _arm_rows(scored, outcomes)
+    run = scored.by_cell()
+    arms = _arm_rows(scored, run)
     write_table(out, ARMS, _arm_columns(arms, scored, outcomes))
     write_table(out, DISTRIBUTION_SHIFT, _shift_columns(scored.shifts))
-    verdict = _verdict(scored, outcomes)
+    verdict = _verdict(scored, run)
     write_document(out, VERDICT, verdict)
     metrics = _metrics(verdict, arms)
     if scored.payload.get("method") == "clamp":
@@ -117,19 +120,18 @@ class ArmRow(TypedDict):
     norm: float
 
 
-def _arm_rows(scored: Scored, outcomes: Outcomes) -> list[ArmRow]:
+def _arm_rows(scored: Scored, run: ScoredCells) -> list[ArmRow]:
     """Return one row per arm and strength; rates carry Wilson's 95 % interval."""
     found: list[ArmRow] = []
     for index, cell in enumerate(scored.cells):
-        rows = [row for row in scored.rows if row.cell == index]
-        concept = scored.by_text(outcomes["concept"], index)
-        low, high = rate_interval(concept, group=scored.group)
-        perplexity = np.exp([outcomes["log_perplexity"][row] for row in rows])
+        concept = run.outcomes["concept"][index]
+        low, high = rate_interval(concept, group=run.group)
+        perplexity = np.exp(run.outcomes["log_perplexity"][index].ravel())
         found.append(
             {
                 "arm": cell.arm,
                 "strength": cell.strength,
-                "n": len(rows),
+                "n": concept.size,
                 "concept_rate": float(concept.mean()),
                 "concept_low": low,
                 "concept_high": high,
@@ -157,6 +159,21 @@ def _arm_columns(
             f"fixed_text_change_{side}": change.tolist()
             for side, change in scored.neutral.collateral.items()
         },
+        **_token_counts(scored),
+    }
+
+
+def _token_counts(scored: Scored) -> Columns:
+    """Return how many tokens each cell generated and steered, over all of its texts."""
+    by_cell: list[list[GeneratedText]] = [[] for _ in scored.cells]
+    for row in scored.rows:
+        by_cell[row.cell].append(scored.generated[row])
+    return {
+        "generated_tokens": [sum(len(one["tokens"]) for one in found) for found in by_cell],
+        "steered_tokens": [sum(one["after_steered"] for one in found) for found in by_cell],
+        "steered_opening_tokens": [
+            sum(one["opening_steered"] for one in found) for found in by_cell
+        ],
     }
 
 
@@ -171,48 +188,18 @@ def _over_known(
     return float(summary(known)) if known.size else float("nan")
 
 
-def _verdict(scored: Scored, outcomes: Outcomes) -> Verdict:
+def _verdict(scored: Scored, run: ScoredCells) -> Verdict:
     """Return the verdict on the concept score; the other outcomes stand beside it."""
-    concept = outcomes["concept"]
-    errors = budget_errors(scored, concept)
-    shared = {name: error.shared_sd for name, error in errors.items()}
-    random = f"multi-{RANDOM}"
-    shared[random] = math.hypot(shared.get(random, 0.0), scored.random_spread(concept))
-    evidence = Evidence(
-        scored.by_arm(concept),
-        scored.arm_cosines,
-        scored.missing,
-        group=scored.group,
-        strengths=max(1, len(scored.common_strengths())),
-        intact=_rate_among_intact(scored, outcomes),
-        shared_sd=shared,
-        secondary={
-            name: {arm: texts.mean(axis=1) for arm, texts in scored.by_arm(values).items()}
-            for name, values in outcomes.items()
-            if name not in ("concept", "sibling", "intact")
-        },
-    )
+    errors = budget_errors(run)
+    evidence = evidence_of(run, scored.arm_cosines, scored.missing, errors)
     rules = VerdictRules(scored.payload["minDifference"], scored.payload["maxArmCosine"])
     return {
         **decision_record(evidence, rules),
         "anchor": scored.anchor,
         "budget": budget_record(scored, errors),
-        "system_prompt": system_prompt_record(scored, concept),
+        "system_prompt": system_prompt_record(prompt_fairness(run)),
         "probe": scored.probe,
     }
-
-
-def _rate_among_intact(scored: Scored, outcomes: Outcomes) -> dict[str, NDArray[np.float64]]:
-    """Return each arm's concept rate of each opening among its intact texts, NaN without any."""
-    concept, intact = outcomes["concept"], outcomes["intact"]
-    hits = scored.by_arm({row: concept[row] * intact[row] for row in scored.rows})
-    texts = scored.by_arm(intact)
-    rates = {}
-    for arm, hit in hits.items():
-        share = texts[arm].mean(axis=1)
-        known = share > 0
-        rates[arm] = np.where(known, hit.mean(axis=1) / np.where(known, share, 1.0), np.nan)
-    return rates
 
 
 def _metrics(verdict: Verdict, arms: Sequence[ArmRow]) -> SteeringResults:
@@ -233,7 +220,7 @@ def _metrics(verdict: Verdict, arms: Sequence[ArmRow]) -> SteeringResults:
     if verdict["budget"] is not None:
         metrics["budget_texts"] = verdict["budget"]["texts"]
         metrics["budget_sd"] = largest_budget_sd(verdict["budget"])
-    steered = [arm for arm in arms if arm["arm"] in PRIMARY]
+    steered = [arm for arm in arms if arm["arm"] in PRIMARY_ARMS]
     if steered:
         best = max(steered, key=lambda arm: (arm["concept_rate"], -arm["kl"]))
         metrics["best_arm"] = best["arm"]

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, text
 
+from loopscope.state.db.dialect.contract import LeaderElsewhere
 from loopscope.state.db.dialect.sqlite import whole_files
 from loopscope.state.db.dialect.sqlite.connections import bare_connection, cursor_of, engine_of
 from loopscope.state.db.dialect.sqlite.file_systems import refuse_network_file_system
 from loopscope.state.db.dialect.sqlite.open_files import OpenFiles
 from loopscope.state.db.dialect.sqlite.words import failure_of
 from loopscope.state.failures import Failure
+from loopscope.state.files import durable_replace
 
 BUSY_TIMEOUT_SECONDS = 60.0
+LEADER_LOCK = "controller.lock"
 
 
 class SqliteFile:
     """One file with its log. A writer waits for others, ``BUSY_TIMEOUT_SECONDS`` by default."""
 
     kind: ClassVar[str] = "SQLite"
+    begins_with_the_first_schema: ClassVar[bool] = True
 
     def __init__(self, path: Path, *, patience_seconds: float | None = None) -> None:
         self.path = path
@@ -54,7 +62,7 @@ class SqliteFile:
 
     def prepare(self) -> None:
         """Make folder and file, open to their user alone, unless the file system is none for it."""
-        refuse_network_file_system(self.path)
+        self.check_place()
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         whole_files.close_to_others(self.path)
 
@@ -75,6 +83,33 @@ class SqliteFile:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         self._files.check()
 
+    def may_pause(self, connection: Connection) -> None:
+        """Any writer may: the lock ends with its process alone."""
+
+    @contextmanager
+    def leading(self, process: str) -> Iterator[None]:
+        """Hold a lock beside the file: one machine writes to it, and gives back what died held."""
+        lock = FileLock(self.path.with_name(LEADER_LOCK))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LeaderElsewhere(f"another controller holds {lock.lock_file}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_led(self) -> bool:
+        """Whether a process holds the lock."""
+        try:
+            with self.path.with_name(LEADER_LOCK).open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def marker(self) -> int:
         """Return a number that changes with each commit, of any process."""
         if self._marker is None:
@@ -89,6 +124,19 @@ class SqliteFile:
     def back_up(self, note: str) -> None:
         """Copy the database beside itself, whole and durable."""
         whole_files.back_up(self.path, note)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the database, with what its log holds, into one file."""
+        whole_files.copy_whole(self.path, path)
+
+    def check_place(self) -> None:
+        """Raise TerminalFailure on a file system whose locks are not safe."""
+        refuse_network_file_system(self.path)
+
+    def restore_from(self, copy: Path) -> None:
+        """Rename a copy to be the file."""
+        durable_replace(copy, self.path)
+        whole_files.close_to_others(self.path)
 
     def complaints(self, connection: Connection) -> list[str]:
         """Return what SQLite's examination finds."""

@@ -43,7 +43,7 @@ def back_up(path: Path, note: str) -> None:
     copy = path.with_name(f"{path.name}.copying")
     copy.unlink(missing_ok=True)
     try:
-        _copy_whole(path, copy)
+        copy_whole(path, copy)
         name = f"{path.name}.{note}-{file_sha256(copy)[:12]}"
         durable_replace(copy, path.with_name(name))
     finally:
@@ -62,7 +62,7 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def _copy_whole(path: Path, copy: Path) -> None:
+def copy_whole(path: Path, copy: Path) -> None:
     """Write what the last commit left, wherever it lies, into one file. Refuses damaged ones."""
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)

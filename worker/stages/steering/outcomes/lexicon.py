@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from loopscope.specs.lexicon import Mention, folded, lexicon_pattern, mentions
+from loopscope.specs.lexicon import (
+    Mention,
+    lexicon_pattern,
+    mentions,
+    promoted_beginnings,
+    word_values,
+)
+from loopscope.specs.outcomes import DISTINCT_MIN
 from loopscope.worker.stages.steering.cells import Row
 from loopscope.worker.stages.steering.scored import Scored
-
-DISTINCT_MIN = 0.7
-"""A text with a smaller share of distinct pairs of tokens goes round in a loop."""
-PROMOTED_TOKENS = 10
-PROMOTED_LETTERS_MIN = 2
-"""A promoted token with fewer letters begins too many words to stand for one."""
 
 
 def word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
@@ -26,17 +27,12 @@ def word_outcomes(scored: Scored) -> dict[str, dict[Row, float]]:
     """
     found = _found(scored, scored.payload["lexicon"])
     promoted = promoted_tokens(scored)
+    values = {row: word_values(words, promoted[row.cell]) for row, words in found.items()}
     outcomes = {
-        "concept": {row: float(bool(words)) for row, words in found.items()},
-        "different_words": {
-            row: float(len({mention.word for mention in words})) for row, words in found.items()
-        },
-        "concept_unpromoted": {
-            row: float(any(not m.word.startswith(promoted[row.cell]) for m in words))
-            for row, words in found.items()
-        },
-        "intact": {row: float(_is_intact(scored, row)) for row in scored.rows},
+        name: {row: own[name] for row, own in values.items()}
+        for name in ("concept", "different_words", "concept_unpromoted")
     }
+    outcomes["intact"] = {row: float(_is_intact(scored, row)) for row in scored.rows}
     if scored.payload["siblings"]:
         siblings = _found(scored, scored.payload["siblings"])
         outcomes["sibling"] = {row: float(bool(words)) for row, words in siblings.items()}
@@ -65,17 +61,10 @@ def _is_intact(scored: Scored, row: Row) -> bool:
 def promoted_tokens(scored: Scored) -> list[tuple[str, ...]]:
     """Return for each cell the beginnings of words that its arm promotes most, folded.
 
-    The ten tokens whose probability right after the openings it raises most, summed over the
-    openings, among the likeliest before and after; tokens of less than two letters are left out.
+    They are chosen among the likeliest tokens right after the openings, before and after.
     """
     raised: dict[tuple[str, float], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for shift in scored.shifts:
         rise = shift["probability_after"] - shift["probability_before"]
         raised[shift["arm"], shift["strength"]][shift["text"]] += rise
-    promoted = []
-    for cell in scored.cells:
-        rises = raised.get((cell.arm, cell.strength), {})
-        most = sorted((-rise, text) for text, rise in rises.items() if rise > 0)[:PROMOTED_TOKENS]
-        words = {folded(text).strip().casefold() for _, text in most}
-        promoted.append(tuple(sorted(w for w in words if len(w) >= PROMOTED_LETTERS_MIN)))
-    return promoted
+    return [promoted_beginnings(raised.get((c.arm, c.strength), {})) for c in scored.cells]

@@ -2,131 +2,101 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopscope.numerics.model.batching import pad, plan_batches
-from loopscope.numerics.model.capture import check_residual, rows_without_bos
-from loopscope.numerics.statistics.keyed import keyed_generator
+from loopscope.numerics.model.hooks import HookPlace
+from loopscope.numerics.steering.generation import Generated
 from loopscope.numerics.steering.intervention import LatentReader
-from loopscope.numerics.steering.outcomes import (
-    LinearProbe,
-    distinct_share,
-    probe_auroc,
-    probe_interval,
-)
+from loopscope.numerics.steering.outcomes import LinearProbe, distinct_share
 from loopscope.numerics.steering.reading import (
     Continuation,
     Reading,
-    read_continuations,
-    residuals_of,
+    TextsRead,
+    read_kept,
+    read_whole,
+    reading_of,
     text_means,
 )
-from loopscope.specs.artifacts.verdict import Probe
-from loopscope.specs.hooks import Hook
-from loopscope.worker.stages.capture.stage import TOKENS_PER_BATCH_MAX
-from loopscope.worker.stages.prompts import read_prompts
-from loopscope.worker.stages.steering.cells import Row
-from loopscope.worker.stages.steering.run import SteeringRun, tokens_of
+from loopscope.worker.stages.steering.cells import Cell, GeneratedText, Row, TextOutcomes
+from loopscope.worker.stages.steering.outcomes.probing import FittedProbe
+from loopscope.worker.stages.steering.run import SteeringRun
 
 Outcomes = dict[str, dict[Row, float]]
-ROWS_PER_SHARD = 64
-"""Texts that are read in one shard, at least those of an opening."""
-PROBE_PROMPTS_MAX = 100
-"""Prompts of each condition that the probe is fitted to, drawn by their text if there are more."""
+UNREAD = TextOutcomes(log_perplexity=None, probe=None, target_latent=None)
+"""What is known of a text that was not read again."""
 
 
-class FittedProbe(Probe):
-    """A probe with its weights [d_model] and its bias."""
-
-    weight: list[float]
-    bias: float
-
-
-def read_outcomes(run: SteeringRun, generated: dict[Row, list[int]]) -> tuple[Outcomes, Probe]:
-    """Return each outcome of each row (NaN where unknown), and what the probe is.
-
-    ``log_perplexity`` (nats per token), ``probe`` (P(target)), ``target_latent`` (mean activation
-    of the steered anchor), ``distinct_2``.
-    """
-    probe = _probe(run)
-    found: list[dict[str, float | None]] = []
-    rows: list[Row] = []
-    at_once = max(1, ROWS_PER_SHARD * len(run.openings) // max(1, len(generated)))
-    for number, start in enumerate(range(0, len(run.openings), at_once)):
-        run.context.progress("ReadingTexts", start, len(run.openings), "openings")
-        openings = range(start, start + at_once)
-        part = sorted(
-            (row for row in generated if row.opening in openings),
-            key=lambda r: (r.opening, r.sample, r.cell),
-        )
-        compute = partial(_read_texts, run, probe, part, generated)
-        found.extend(run.kept(f"reading-{number:05d}.json", compute))
-        rows.extend(part)
-    run.context.progress("ReadingTexts", len(run.openings), len(run.openings), "openings")
-    names = list(found[0]) if found else []
-    outcomes = {
-        name: {row: _number(record[name]) for row, record in zip(rows, found, strict=True)}
-        for name in names
+def outcomes_of(generated: dict[Row, GeneratedText]) -> Outcomes:
+    """Return each outcome of each row, NaN where unknown; ``distinct_2`` beside those read."""
+    found: Outcomes = {
+        name: {row: _number(text["outcomes"][name]) for row, text in generated.items()}
+        for name in ("log_perplexity", "probe", "target_latent")
     }
-    outcomes["distinct_2"] = {row: distinct_share(generated[row]) for row in rows}
-    return outcomes, {
-        "hook": probe["hook"],
-        "auroc": probe["auroc"],
-        "auroc_low": probe["auroc_low"],
-        "auroc_high": probe["auroc_high"],
-        "prompts": probe["prompts"],
-    }
+    found["distinct_2"] = {row: distinct_share(text["tokens"]) for row, text in generated.items()}
+    return found
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def read_places(run: SteeringRun, probe: FittedProbe) -> list[HookPlace]:
+    """Return where texts are read: for the steered anchor and for the probe."""
+    return [*{run.read_place: None, run.model.place(probe["hook"]): None}]
 
 
-def _read_texts(
+def read_again(
     run: SteeringRun,
+    cells: list[Cell],
+    rows: Sequence[Row],
+    found: Generated,
     probe: FittedProbe,
-    rows: list[Row],
-    generated: dict[Row, list[int]],
-) -> list[dict[str, float | None]]:
-    """Return the outcomes of all rows of some openings; equal texts of one are read once."""
-    distinct = sorted(
-        {Continuation(row.opening, tuple(generated[row])) for row in rows if generated[row]},
-        key=lambda text: (len(text.tokens), text.opening, text.tokens),
-    )
-    probe_place = run.model.place(probe["hook"])
-    reading = read_continuations(
-        run.model.causal,
-        run.openings,
-        distinct,
-        [*{run.read_place: None, probe_place: None}],
-        run.model.pad_token,
-        run.context.device,
-    )
+) -> list[TextOutcomes]:
+    """Return what the unsteered model makes of each row; equal texts of an opening are read once.
+
+    A text that followed its opening alone is read from what decoding kept, one that followed a
+    prompt as a whole, without it.
+    """
+    texts = [
+        Continuation(row.opening, tuple(tokens))
+        for row, tokens in zip(rows, found.tokens, strict=True)
+    ]
+    decoded: dict[Continuation, int] = {}
+    whole: list[Continuation] = []
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        if text.tokens and cells[row.cell].arm not in run.prompted:
+            decoded.setdefault(text, number)
+    whole = [text for text in dict.fromkeys(texts) if text.tokens and text not in decoded]
+    places = read_places(run, probe)
+    read: list[TextsRead] = []
+    model, pad_token = run.model.causal, run.model.pad_token
+    if decoded and found.kept is not None:
+        read.append(read_kept(model, found.kept, [*decoded.values()], [*decoded], places))
+    if whole:
+        read.append(read_whole(model, run.openings, whole, places, pad_token, run.context.device))
+    made = _outcomes(run, probe, reading_of(model, read, places))
+    of_text = dict(zip([*decoded, *whole], made, strict=True))
+    return [of_text.get(text, UNREAD) for text in texts]
+
+
+def _outcomes(run: SteeringRun, probe: FittedProbe, reading: Reading) -> list[TextOutcomes]:
+    if not reading.lengths:
+        return []
     fitted = LinearProbe(np.array(probe["weight"]), probe["bias"])
+    means = text_means(reading.states[run.model.place(probe["hook"])], reading.lengths)
+    scores = fitted.score(means.cpu().numpy())
     target = _target_activations(run, reading)
-    means = text_means(reading.states[probe_place], reading.lengths) if distinct else None
-    scores = fitted.score(means.cpu().numpy()) if means is not None else np.zeros(0)
-    place = {text: number for number, text in enumerate(distinct)}
-    records = []
-    for row in rows:
-        number = place.get(Continuation(row.opening, tuple(generated[row])))
-        record: dict[str, float | None] = dict.fromkeys(
-            ("log_perplexity", "probe", "target_latent")
-        )
-        if number is not None:
-            record["log_perplexity"] = float(reading.nll[number])
-            record["probe"] = float(scores[number])
-            record["target_latent"] = None if target is None else float(target[number])
-        records.append(record)
-    return records
+    return [
+        {
+            "log_perplexity": float(nll),
+            "probe": float(scores[number]),
+            "target_latent": None if target is None else float(target[number]),
+        }
+        for number, nll in enumerate(reading.nll)
+    ]
 
 
 def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float64] | None:
@@ -141,60 +111,3 @@ def _target_activations(run: SteeringRun, reading: Reading) -> NDArray[np.float6
     starts = np.cumsum([0, *reading.lengths[:-1]])
     sums = np.add.reduceat(tokens, starts) if reading.lengths else np.zeros(0)
     return np.asarray(sums / np.array(reading.lengths), dtype=np.float64)
-
-
-def _probe(run: SteeringRun) -> FittedProbe:
-    """Fit the probe to discover prompts, at its own hook; kept as a shard."""
-    hook = run.payload.get("probeHook") or _default_probe_hook(run)
-    return run.kept("probe.json", partial(_fit_probe, run, hook))
-
-
-def _default_probe_hook(run: SteeringRun) -> str:
-    last = run.model.n_layers - 1
-    return str(Hook(min(last, (run.place.block + 1 + last) // 2), "resid_post"))
-
-
-def _fit_probe(run: SteeringRun, hook: str) -> FittedProbe:
-    prompts = read_prompts(run.payload["coarse"], run.context)
-    discover = prompts["split"] == "discover"
-    chosen = {
-        condition: _drawn(prompts["text"][discover & (prompts["condition"] == condition)].tolist())
-        for condition in ("target", "neutral")
-    }
-    target, neutral = (_prompt_means(run, hook, texts) for texts in chosen.values())
-    fitted = LinearProbe.fit(target, neutral)
-    auroc = probe_auroc(target, neutral, run.payload["sampling"]["seed"])
-    low, high = probe_interval(auroc, len(target), len(neutral))
-    return {
-        "hook": hook,
-        "weight": fitted.weight.tolist(),
-        "bias": fitted.bias,
-        "auroc": _known(auroc),
-        "auroc_low": _known(low),
-        "auroc_high": _known(high),
-        "prompts": [len(target), len(neutral)],
-    }
-
-
-def _drawn(texts: list[str]) -> list[str]:
-    """Return at most ``PROBE_PROMPTS_MAX`` of the texts, in a random order that is their own."""
-    ranked = sorted(texts, key=lambda text: float(keyed_generator("probe", text).random()))
-    return ranked[:PROBE_PROMPTS_MAX]
-
-
-def _prompt_means(run: SteeringRun, hook: str, texts: list[str]) -> NDArray[np.float64]:
-    """Return the mean stream over each prompt's tokens without BOS, [prompts, width]."""
-    place = run.model.place(hook)  # refuses a hook that the model does not have
-    tokens = tokens_of(run.payload, run.model, texts)
-    width = run.model.width(hook)
-    means = np.zeros((len(texts), width))
-    done = 0
-    for batch in plan_batches([len(t) for t in tokens], TOKENS_PER_BATCH_MAX):
-        run.context.progress("FittingProbe", done, len(texts), "prompts")
-        padded = pad([tokens[i] for i in batch], run.model.pad_token, "right", run.model.device)
-        residual = residuals_of(run.model.causal, place, padded)
-        check_residual(residual, padded, width, hook)
-        for i, row in zip(batch, rows_without_bos(residual, padded), strict=True):
-            means[i] = row.double().mean(dim=0).cpu().numpy()
-        done += len(batch)
-    return means

@@ -1,0 +1,1 @@
+"""Jobs: which of them run or wait, who does them, and what holds them back or ends them."""

@@ -1,0 +1,92 @@
+"""``describe``: one object, or all of a kind, at length."""
+
+from __future__ import annotations
+
+import typer
+
+from loopscope.commands.objects.get import Words
+from loopscope.commands.selection import (
+    EverywhereOption,
+    FieldSelectorOption,
+    SelectorOption,
+    selection_of,
+)
+from loopscope.context import forecaster_of_this_machine, now
+from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.db import events, jobs, objects
+from loopscope.state.db.connection import Connection
+from loopscope.state.folder import StateFolder
+from loopscope.state.records import ObjectRecord
+from loopscope.terminal.printable import printable
+from loopscope.views.present import present, present_jobs
+
+EXAMPLES = {
+    "describe": ("describe experiment france", "describe mappings -l loopscope.dev/sweep=layers"),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("describe")(describe)
+
+
+def describe(
+    context: typer.Context,
+    words: Words,
+    selector: SelectorOption = None,
+    field_selector: FieldSelectorOption = None,
+    everywhere: EverywhereOption = False,
+) -> None:
+    """Print objects with their conditions, artifact, jobs and events; without NAME all of KIND."""
+    wanted = selection_of(context.obj, words, selector, field_selector, everywhere=everywhere)
+    state = context.obj.open_to_read()
+    with state.database.read() as connection:
+        texts = [_described(state, connection, record) for record in wanted.records(connection)]
+    if not texts:
+        print(wanted.nothing_found)
+        return
+    print(printable("\n".join(texts)), end="")
+
+
+def _described(state: StateFolder, connection: Connection, record: ObjectRecord) -> str:
+    from loopscope.reports.tables.describe import describe_text  # late: `get` must stay quick
+    from loopscope.views.forecasts import Stored
+    from loopscope.views.past_runs import PastRuns
+    from loopscope.views.quantisation import quantisations
+
+    digest = record.wanted_digest
+    ours = [j for j in jobs.listed(connection, ended=True) if j.digest == digest]
+    artifact = artifact_index.get(connection, digest) if digest else None
+    took = foreseen = None
+    if artifact is not None:
+        took = PastRuns(connection, state.artifacts).seconds(artifact)
+        foreseen = forecaster_of_this_machine(Stored(connection)).of(record)
+    owned = objects.owned_by(connection, record.uid)
+    return describe_text(
+        record,
+        events.listed(connection, record.key),
+        present_jobs(connection, ours),
+        artifact,
+        now=now(),
+        children=present(connection, owned),
+        took=took,
+        foreseen=foreseen,
+        quantised=quantisations(connection, (record, *owned)),
+        rated=_rated(state, record),
+    )
+
+
+def _rated(state: StateFolder, record: ObjectRecord) -> list[list[str]]:
+    """Return the table of what people said of a steering's texts; empty without any."""
+    made = record.status.artifact
+    if record.key.kind != "Steering" or made is None or record.owner is None:
+        return []
+    if not (state.ratings / made.content_digest).is_dir():
+        return []
+    from loopscope.views.experiment import ExperimentView  # late: tables take a second
+    from loopscope.views.ratings import HEAD, ratings_of
+
+    view = ExperimentView.load(state, record.owner)
+    stage = view.stage("steering")
+    rows = list(ratings_of(view.rated, stage).rows()) if stage.available else []
+    return [list(HEAD), *rows] if rows else []

@@ -1,0 +1,1 @@
+"""The program itself: which version it is, what its machine can do, how a shell completes it."""

@@ -1,0 +1,1 @@
+"""Results: reports, bundles, comparisons and answers, and what people said of them."""

@@ -1,0 +1,108 @@
+"""``export``: what came out, to be taken elsewhere: a bundle, or the vector of one arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loopscope.commands.object_words import complete_experiment
+from loopscope.commands.options import DeviceOption
+from loopscope.context import CommandError, Globals, experiment_names, find_experiment
+from loopscope.specs.vectors import FORMATS
+
+VECTOR = "vector"
+EXAMPLES = {
+    "export": (
+        "export experiment/france bundle/france",
+        "export vector experiment/france --arm multi france-multi.safetensors",
+        "export vector steering/france-steering --arm fine --format gguf france-fine.gguf",
+    ),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("export")(export)
+
+
+def export(
+    context: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[vector] NAME",
+            help="An experiment; behind the word vector it may also be a steering.",
+            autocompletion=complete_experiment,
+        ),
+    ],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="A folder that does not exist yet; of a vector, such a file."
+        ),
+    ],
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial", help="Write what there is, also when stages are not finished."
+        ),
+    ] = False,
+    arm: Annotated[
+        str | None, typer.Option("--arm", help="Whose vector: coarse, fine, multi, random-0, …")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help="In the steering's unit; default: its largest."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--format", help=f"Of the vector: {', '.join(FORMATS)}. Default: the first."),
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Write the evidence bundle of an experiment, or the vector of one of its arms.
+
+    The bundle holds spec, manifests, tables and report; the vector is one file that says what it
+    is, what it does and how to see that it is applied as it should be.
+    """
+    if words[0] == VECTOR and len(words) > 1:
+        from loopscope.commands.results.vectors import write_vector_of
+
+        if partial:
+            raise CommandError("--allow-partial is about bundles; a vector is there or not")
+        if arm is None:
+            raise CommandError("name the arm whose vector is wanted: --arm multi")
+        write_vector_of(context.obj, words[1:], path, arm, strength, layout, device)
+        return
+    of_vectors = {"--arm": arm, "--strength": strength, "--format": layout}
+    given = [name for name, value in of_vectors.items() if value is not None]
+    if given:
+        raise CommandError(
+            f"{', '.join(given)} is about a vector: loopscope export vector NAME --arm ARM FILE"
+        )
+    _write_bundle(context.obj, words, path, allow_partial=partial)
+
+
+def _write_bundle(
+    given: Globals, words: list[str], directory: Path, *, allow_partial: bool
+) -> None:
+    from loopscope.reports.bundle import export_bundle
+    from loopscope.specs.registration import BrokenChain
+    from loopscope.state.register import extract
+    from loopscope.views.experiment import ExperimentView
+
+    names = experiment_names(words, "export")
+    if len(names) > 1:
+        raise CommandError(f"export writes one experiment; found {' '.join(names)!r}")
+    state = given.open_to_read()
+    with state.database.read() as connection:
+        key = find_experiment(connection, given.namespace, names[0]).key
+    try:
+        registered = extract(state.register, f"{key.namespace}/{key.name}")
+    except BrokenChain as broken:
+        raise CommandError(f"{broken}; a bundle would say that nobody changed it", 1) from None
+    view = ExperimentView.load(state, key)
+    export_bundle(view, directory, allow_partial=allow_partial, registered=registered)
+    print(f"bundle: {directory}")

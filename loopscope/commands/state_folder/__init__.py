@@ -1,0 +1,1 @@
+"""The state folder: its copy, what of it can go, whether it is whole, and how it is made again."""

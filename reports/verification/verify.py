@@ -1,0 +1,84 @@
+"""``verify``: everything that a bundle says, held against what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopscope.reports.crate import METADATA
+from loopscope.reports.verification.files import check_files, identifier_of
+from loopscope.reports.verification.findings import Difference, Findings
+from loopscope.reports.verification.gate import check_gate
+from loopscope.reports.verification.latents import check_latents
+from loopscope.reports.verification.opened import OpenBundle
+from loopscope.reports.verification.registered import check_registered
+from loopscope.reports.verification.stated import check_stated
+from loopscope.reports.verification.steering import check_steering
+from loopscope.reports.verification.texts import check_texts
+from loopscope.specs.pipeline import NodeName
+from loopscope.state.failures import TerminalFailure
+
+_PAGES = "report.html, report-static.html and citation.txt"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found: values compared by check, differences, what was left out and why.
+
+    ``answers`` say what came of what was registered, ``deviations`` what was done otherwise.
+    ``identifier`` is the digest by which the bundle is cited, None where it has none.
+    """
+
+    identifier: str | None
+    compared: dict[str, int]
+    differences: list[Difference]
+    left_out: dict[str, str]
+    deviations: list[str]
+    answers: list[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+def verify(folder: Path) -> Verification:
+    """Hold a bundle against itself. Raises TerminalFailure ``NoBundle``."""
+    if not (folder / METADATA).is_file():
+        raise TerminalFailure(
+            "NoBundle",
+            f"{folder} holds no {METADATA}: it is no bundle, or one of a version that wrote none; "
+            "export it again",
+        )
+    bundle, findings = OpenBundle(folder), Findings()
+    check_files(bundle, findings)
+    check_stated(bundle, findings)
+    with findings.part("rules", "manifests"):
+        _check_numbers(bundle, findings)
+    check_registered(bundle, findings)
+    findings.leave_out(_PAGES, "they are compared by their hashes alone")
+    return Verification(
+        identifier_of(bundle),
+        dict(findings.compared),
+        list(findings.differences),
+        dict(findings.left_out),
+        list(findings.deviations),
+        list(findings.answers),
+    )
+
+
+def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
+    """Compute again what was made by the rules of this version; other rules give other numbers."""
+    parts = {
+        "mapping": (check_latents, check_gate),
+        "steering": (check_texts, check_steering),
+    }
+    nodes: tuple[NodeName, ...] = ("mapping", "steering")
+    for node in nodes:
+        if bundle.manifest(node) is None:
+            findings.leave_out(f"the {node}", "it is not in this bundle")
+        elif changed := bundle.changed_rules(node):
+            findings.leave_out(f"the {node}", f"it was made by other rules ({'; '.join(changed)})")
+        else:
+            for check in parts[node]:
+                check(bundle, findings)

@@ -1,0 +1,130 @@
+"""Registrations: what was meant to be found out, written down before anybody knew.
+
+Each is sealed with a digest that covers the digest of the one before it, so none can be edited,
+taken out or put in between without all that follow. Keys are written in snake_case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, TypedDict, cast
+
+from loopscope.specs.canonical import digest
+
+LAYOUT = "loopscope registration 1"
+FIXED = "fixed: all openings and samples of the spec, then one verdict"
+NOTE_CHARACTERS_MAX = 4_000
+_HYPOTHESIS = re.compile(r"\s*([A-Za-z]+-[A-Za-z]+)\s*([<>])\s*0\s*")
+
+
+class Hypothesis(TypedDict):
+    """The expected sign of a contrast between two arms in an outcome."""
+
+    contrast: str
+    sign: Literal["greater", "less"]
+    outcome: str
+
+
+class RegisteredPlan(TypedDict):
+    """How much is to be generated and scored, and when it is enough."""
+
+    openings: int
+    samples_per_opening: int
+    arms: list[str]
+    strengths: list[float]
+    strength_unit: str
+    min_difference: float
+    stopping: str
+
+
+class RegisteredCode(TypedDict):
+    """By what the numbers are to be made: version, revisions of the stages, and a source hash."""
+
+    loopscope: str
+    revisions: dict[str, int]
+    sources: str
+
+
+class Intention(TypedDict):
+    """What is registered.
+
+    ``spec`` has a digest of the spec of each stage, ``inputs`` the identity of the model and of
+    both dictionaries, ``known`` the content digests of the stages that were done already: not
+    those that hold an outcome.
+    """
+
+    experiment: str
+    spec: dict[str, str]
+    hypotheses: list[Hypothesis]
+    plan: RegisteredPlan
+    inputs: dict[str, str]
+    code: RegisteredCode
+    known: dict[str, str]
+    note: str
+
+
+class Registration(Intention):
+    """An intention in its place of the chain; ``digest`` covers everything else."""
+
+    layout: str
+    number: int
+    previous: str | None
+    registered_at: str
+    digest: str
+
+
+class RegisterExtract(TypedDict):
+    """What a bundle holds of a register: the digests of the whole chain, and its own records."""
+
+    chain: list[str]
+    records: list[Registration]
+
+
+class BrokenChain(Exception):
+    """A register was edited, or lacks a record."""
+
+
+def hypothesis_of(word: str, arms: Sequence[str]) -> Hypothesis:
+    """Read ``multi-fine>0``. Raises ValueError for a contrast that no verdict holds."""
+    match = _HYPOTHESIS.fullmatch(word)
+    known = [*(f"multi-{arm}" for arm in arms if arm != "multi"), "coarse-none", "fine-none"]
+    if match is None or match[1] not in known:
+        raise ValueError(
+            f"{word!r} is no hypothesis; expected for example multi-fine>0, of {', '.join(known)}"
+        )
+    return {
+        "contrast": match[1],
+        "sign": "greater" if match[2] == ">" else "less",
+        "outcome": "concept",
+    }
+
+
+def placed(
+    intention: Intention, number: int, previous: str | None, registered_at: str
+) -> Registration:
+    """Return an intention in its place of the chain, sealed."""
+    content = {
+        **intention,
+        "layout": LAYOUT,
+        "number": number,
+        "previous": previous,
+        "registered_at": registered_at,
+    }
+    return cast(Registration, {**content, "digest": digest(content)})
+
+
+def seal_of(record: Registration) -> str:
+    """Return the digest that a record ought to have."""
+    return digest({key: value for key, value in record.items() if key != "digest"})
+
+
+def check_chain(records: Sequence[Registration]) -> None:
+    """Raise BrokenChain where a record is not what it was, or not where it was."""
+    previous: str | None = None
+    for place, record in enumerate(records, start=1):
+        if not isinstance(record, dict) or record.get("digest") != seal_of(record):
+            raise BrokenChain(f"registration {place} was edited after it was written")
+        if record.get("number") != place or record.get("previous") != previous:
+            raise BrokenChain(f"registration {place} does not follow the one before it")
+        previous = record["digest"]

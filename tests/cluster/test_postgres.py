@@ -1,0 +1,113 @@
+"""PostgreSQL passes the suite of databases, on a server of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, text
+
+from loopscope.state.db import database
+from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.dialect.postgresql import server
+from loopscope.state.db.dialect.postgresql.address import Address, address_of
+from loopscope.state.db.dialect.postgresql.server import PostgresSchema
+from loopscope.state.db.dialect.sqlite.reading import SqliteAsItLies
+from loopscope.state.db.rows import RowsInSqlite
+from loopscope.state.failures import TransientFailure
+from tests.conformance.database import DatabaseConformance
+from tests.postgres_server import PostgresServer
+
+IDLE_LIMIT = text("show idle_in_transaction_session_timeout")
+
+
+class RowsThatNoteTheLimit(RowsInSqlite):
+    """Notes how long the last writer may say nothing, while a file is written or read."""
+
+    writer: Connection | None = None
+
+    def __init__(self) -> None:
+        self.limits: list[str] = []
+
+    def write_file(self, source: Connection, path: Path) -> None:
+        assert self.writer is not None
+        self.limits.append(self.writer.execute(IDLE_LIMIT).scalar_one())
+        super().write_file(source, path)
+
+    def read_file(self, path: Path, target: Connection) -> None:
+        self.limits.append(target.execute(IDLE_LIMIT).scalar_one())
+        super().read_file(path, target)
+
+
+class SchemaWithAKnownWriter(PostgresSchema):
+    def __init__(self, address: Address, folder: Path, rows: RowsThatNoteTheLimit) -> None:
+        super().__init__(address, folder, rows)
+        self.known_rows = rows
+
+    def begin_write(self, connection: Connection) -> None:
+        super().begin_write(connection)
+        self.known_rows.writer = connection
+
+
+class TestPostgres(DatabaseConformance):
+    @pytest.fixture(autouse=True)
+    def _open(self, tmp_path: Path, postgres: PostgresServer) -> None:
+        self.server = postgres
+        self.place = tmp_path
+        self.database = open_database(self.dialect(tmp_path))
+
+    def dialect(self, place: Path, patience_seconds: float | None = None) -> PostgresSchema:
+        schema = f"s{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+        address = address_of(f"{self.server.url('postgres')}&schema={schema}")
+        return PostgresSchema(address, place, RowsInSqlite(), patience_seconds=patience_seconds)
+
+    def fill_up(self, connection: Connection) -> None:
+        connection.execute(
+            text(
+                "create function full_disk() returns trigger language plpgsql as "
+                "$$ begin raise exception 'no space left' using errcode = '53100'; end $$"
+            )
+        )
+        connection.execute(
+            text(
+                "create trigger full_disk before insert on marks "
+                "for each row execute function full_disk()"
+            )
+        )
+
+    def backups(self, place: Path) -> list[Database]:
+        return [Database(SqliteAsItLies(copy)) for copy in sorted(place.glob("state.db.before-*"))]
+
+    def known(self) -> SchemaWithAKnownWriter:
+        return SchemaWithAKnownWriter(
+            self.dialect(self.place).address, self.place, RowsThatNoteTheLimit()
+        )
+
+    def test_a_writer_loses_its_turn_only_where_nothing_else_is_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with self.database.write() as connection:
+            assert connection.execute(IDLE_LIMIT).scalar_one() == f"{server.IDLE_WRITER_SECONDS}s"
+        dialect = self.known()
+        monkeypatch.setattr(database, "HEAD_REVISION", "9998")
+        with pytest.raises(Exception, match="9998"):  # no migration leads there
+            open_database(dialect)
+        assert dialect.known_rows.limits == ["0"], "a copy before a migration takes its time"
+
+    def test_a_restored_file_may_be_migrated_for_as_long_as_that_takes(self) -> None:
+        copy = self.place / "copy"
+        self.database.dialect.copy_to(copy)
+        self.database.close()
+        dialect = self.known()
+        dialect.set_aside()
+        dialect.restore_from(copy)
+        assert dialect.known_rows.limits == ["0"]
+        self.database = open_database(dialect)
+
+    def test_a_writer_that_stood_still_is_not_told_of_another(self) -> None:
+        lost = psycopg.errors.IdleInTransactionSessionTimeout("terminating connection")
+        failure = self.database.dialect.failure(lost)
+        assert isinstance(failure, TransientFailure) and failure.reason == "DatabaseBusy"
+        assert "stood still" in failure.message and "another process" not in failure.message

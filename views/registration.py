@@ -1,0 +1,34 @@
+"""Contents of a registration: digests of the stages of a spec, and how much it asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopscope.reconcilers.registry import OWNED_BY_KIND
+from loopscope.reconcilers.steering import scored_openings
+from loopscope.specs.canonical import digest
+from loopscope.specs.pipeline import nodes_of
+from loopscope.specs.registration import FIXED, RegisteredPlan
+from loopscope.specs.spec_json import ExperimentJson, SteeringJson
+from loopscope.views.documents.objects import texts_in_place
+
+
+def spec_digests(spec: ExperimentJson) -> dict[str, str]:
+    """Return a digest of the spec of each stage: of the texts, not of where they were read."""
+    given: Any = texts_in_place(spec)
+    return {
+        node.name: digest(OWNED_BY_KIND[node.kind](given, node.name)) for node in nodes_of(given)
+    }
+
+
+def plan_of(steering: SteeringJson) -> RegisteredPlan:
+    """Return how much a steering's spec asks for."""
+    return {
+        "openings": len(scored_openings(steering)),
+        "samples_per_opening": steering["samplesPerPrompt"],
+        "arms": list(steering["arms"]),
+        "strengths": list(steering["strengths"]),
+        "strength_unit": steering["strengthUnit"],
+        "min_difference": steering["minDifference"],
+        "stopping": FIXED,
+    }

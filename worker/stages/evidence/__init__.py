@@ -1,0 +1,1 @@
+"""Stage *evidence*: a few prompts token by token, and what the decoder rows of latents say."""
