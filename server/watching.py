@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from loopscope.server.answers import Refused, encoded
 from loopscope.server.beginning import Beginnings
@@ -100,6 +100,8 @@ class Watches:
         self._reader = ChangeReader(state)
         self._beginnings = Beginnings(state, self._reader, now)
         self._watchers: set[Watcher] = set()
+        self._own_thread = CapacityLimiter(1)
+        """Not one of the requests': those may all wait, for a minute, for a lock of the database."""
         self._open = False
         self.ended = asyncio.Event()
         """Set when the server stops: other streams end as well."""
@@ -111,13 +113,13 @@ class Watches:
 
     async def begin(self) -> None:
         """Read what there is; only then watches may be opened, so that they miss nothing."""
-        await run_in_threadpool(self._reader.begin)
+        await to_thread.run_sync(self._reader.begin, limiter=self._own_thread)
         self._open = True
 
     async def run(self) -> None:
-        """Read the change log until cancelled, and hand on what is new. Comes after ``begin``."""
+        """Read the change log until the end, and hand on what is new. Comes after ``begin``."""
         try:
-            while True:
+            while not self.ended.is_set():
                 await asyncio.sleep(self._settings.poll_seconds)
                 await self._look()
         finally:
@@ -125,16 +127,15 @@ class Watches:
 
     async def _look(self) -> None:
         try:
-            batch = await run_in_threadpool(self._reader.look)
+            if not self._open:
+                await self.begin()
+            self._hand_on(await to_thread.run_sync(self._reader.look, limiter=self._own_thread))
         except objects.Gone as gone:
             log.warning("the change log no longer fits; watches end", why=str(gone))
             self._open = False
             self._end(expired=True)
-            await self.begin()
         except (Failure, OSError) as failure:
             log.warning("the change log could not be read; trying again", why=str(failure))
-        else:
-            self._hand_on(batch)
 
     def end(self) -> None:
         """End all watches, and refuse new ones: the server stops."""
