@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -14,6 +14,7 @@ from loopscope.server.beginning import Beginnings
 from loopscope.server.changes import Batch, Change, ChangeReader, word_for
 from loopscope.server.choosing import Choice, whole_number
 from loopscope.server.documents import META, Shape
+from loopscope.server.lines import Lines
 from loopscope.server.settings import ServerSettings
 from loopscope.server.streams import in_pieces
 from loopscope.specs.json_values import JsonObject
@@ -99,9 +100,10 @@ class Watches:
         self._now = now
         self._reader = ChangeReader(state)
         self._beginnings = Beginnings(state, self._reader, now)
+        self._lines_made = Lines()
         self._watchers: set[Watcher] = set()
         self._own_thread = CapacityLimiter(1)
-        """Not one of the requests': those may all wait, for a minute, for a lock of the database."""
+        """Not one of the requests': those may all wait for a lock of the database, for a minute."""
         self._open = False
         self.ended = asyncio.Event()
         """Set when the server stops: other streams end as well."""
@@ -214,7 +216,7 @@ class Watches:
         for change in changes:
             word = word_for(change, request.choice)
             if word is not None:
-                yield change.line(word, request.shape, now=now)
+                yield self._lines_made.line(change, word, request.shape, now=now)
 
     def _bookmark(self, request: WatchRequest, version: int, *, initial_end: bool = False) -> bytes:
         metadata: JsonObject = {"resourceVersion": str(version)}
@@ -269,7 +271,7 @@ class Sent:
             if change.type == "DELETED" and not knew:
                 continue  # it came and went: who saw neither needs to hear of neither
             again = change.type == "ADDED" and knew
-            found.append(Change("MODIFIED", change.object) if again else change)
+            found.append(replace(change, type="MODIFIED", came=None) if again else change)
         self.upto = batch.upto
         if batch.upto >= self.until:
             self.keys.clear()

@@ -168,12 +168,12 @@ def _changes(batch: Batch) -> JsonObject:
 
 
 def _change(one: Change) -> JsonObject:
-    record = one.object.record
+    text = one.now.text
     return {
-        **key_json(record.key),
+        **key_json(text.key),
         "type": one.type,
-        "uid": record.uid,
-        "owner": record.owner_uid,
+        "uid": text.uid,
+        "owner": text.owner_uid,
     }
 
 

@@ -72,7 +72,7 @@ def test_what_a_failed_look_was_told_is_read_again(live, world, failure):
 
 def test_what_was_asked_of_a_lost_server_is_not_waited_for(live, world):
     held = []
-    live.page.route("**/page/tree/nodes*", lambda route: held.append(route), times=1)
+    live.page.route("**/page/tree/nodes*", lambda route: held.append(route), times=1)  # noqa: PLW0108 - Playwright looks at its parameters
     edit(world, 1)
     until(live, lambda: held)
     port = world.api.port
