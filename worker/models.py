@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from loopscope.numerics.model.causal_model import CausalModel, OutputHead
+from loopscope.numerics.model.half_precision import widen_products
 from loopscope.numerics.model.hooks import HookPlace, NoSuchPlace, width_at
 from loopscope.specs.hooks import Hook
 from loopscope.specs.payloads.references import ModelReference
@@ -177,6 +178,8 @@ def _load_twice_share_once(
     for model in (bridge, plain):
         model.eval()
         model.requires_grad_(requires_grad=False)
+    for model in (bridge.original_model, plain):
+        widen_products(model)
     return bridge, plain
 
 
