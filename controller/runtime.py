@@ -14,6 +14,7 @@ import structlog
 from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.clock import SystemClock
 from loopscope.controller.controller import Controller
+from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
@@ -120,30 +121,52 @@ def running_controller(
     wake = wake or threading.Event()
     with leadership(state):
         _announce(state, settings)
-        clock, stop_at = SystemClock(), settings.stop_at
+        clock = SystemClock()
         threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
-        executor = LocalProcesses(
-            state.path,
-            state.logs,
-            settings.slot_devices,
-            wake.set,
-            lease_seconds=settings.lease_seconds,
-            progress_timeout_seconds=settings.progress_timeout_seconds,
-            seconds_left=None if stop_at is None else lambda: stop_at - clock.elapsed(),
-        )
         resolver = Resolver(threads, wake.set)
         places = (state.path, state.artifacts.disk)  # artifacts may lie on a disk of their own
-        controller = Controller(
-            state,
-            settings,
-            clock,
-            executor,
-            resolver,
-            lambda: min(free_bytes(place) for place in places if place.exists()),
-        )
         try:
-            with _measured(controller, settings.metrics_port):
-                yield Runtime(controller, settings, wake)
+            with _executing(state, settings, clock, wake.set) as executor:
+                controller = Controller(
+                    state,
+                    settings,
+                    clock,
+                    executor,
+                    resolver,
+                    lambda: min(free_bytes(place) for place in places if place.exists()),
+                )
+                with _measured(controller, settings.metrics_port):
+                    yield Runtime(controller, settings, wake)
         finally:
-            executor.stop()
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _executing(
+    state: StateFolder, settings: Settings, clock: SystemClock, wake: Callable[[], None]
+) -> Iterator[Executor]:
+    """Yield the executor of the settings, whose workers end with the context."""
+    stop_at = settings.stop_at
+    seconds_left = None if stop_at is None else lambda: stop_at - clock.elapsed()
+    if settings.executor == "ray":
+        # late: only who asks for it needs Ray
+        from loopscope.controller.jobs.on_ray.making import ray_actors
+
+        with state.database.write() as connection:
+            epoch = leader.number(connection)
+        with ray_actors(state, settings, wake, epoch, seconds_left) as actors:
+            yield actors
+        return
+    processes = LocalProcesses(
+        state.path,
+        state.logs,
+        settings.slot_devices,
+        wake,
+        lease_seconds=settings.lease_seconds,
+        progress_timeout_seconds=settings.progress_timeout_seconds,
+        seconds_left=seconds_left,
+    )
+    try:
+        yield processes
+    finally:
+        processes.stop()
