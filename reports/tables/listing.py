@@ -212,6 +212,16 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "INTERVAL": _interval,
         "N": _summary("n", count),
     },
+    "Scoring": {
+        **_STATE,
+        "VERDICT": _summary("verdict"),
+        "PRIMARY": _summary("primary"),
+        "ESTIMATE": _summary("estimate", signed),
+        "INTERVAL": _interval,
+        "N": _summary("n", count),
+        "FOUND": _summary("secondary_found", count),
+        "OF": _summary("secondary", count),
+    },
     "Trace": {
         **_STATE,
         "TEXTS": _summary("texts", count),
