@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, Literal, TypedDict, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -46,9 +46,19 @@ def _once(value: Any) -> Any:
     return value
 
 
+def ray_address(text: str) -> str:
+    """Return the address of a Ray cluster. Raises ValueError for what Ray reads in another way."""
+    host, _, port = text.rpartition(":")
+    is_named = text in ("auto", "local")
+    if not is_named and not (host and port.isdigit() and "/" not in text):
+        raise ValueError("expected HOST:PORT of the cluster's head, auto, or local")
+    return text
+
+
 Once = BeforeValidator(_once)
 Device = Annotated[str, AfterValidator(device_name)]
 Size = Annotated[int, BeforeValidator(_size)]
+ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_:.]{0,62}$")]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
@@ -73,6 +83,9 @@ class GivenSettings(TypedDict, total=False):
     burst: int
     device: str
     slots_by_device: Mapping[str, int]
+    executor: Literal["processes", "ray"]
+    ray_address: str
+    ray_resources: Mapping[str, float]
     slots_per_experiment: int
     memory_bytes: Mapping[str, int]
     stage_memory_bytes: Mapping[str, int]
@@ -113,6 +126,9 @@ class Config(Given):
     job_starts_per_minute: Annotated[int, Field(ge=1, le=10_000)] | None = None
     burst: Annotated[int, Field(ge=1, le=10_000)] | None = None
     slots: Annotated[dict[Device, Annotated[int, Field(ge=1, le=64)]], Once] | None = None
+    executor: Literal["processes", "ray"] | None = None
+    ray_address: Annotated[str, AfterValidator(ray_address)] | None = None
+    ray_resources: dict[ResourceName, Annotated[float, Field(gt=0, strict=False)]] | None = None
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[dict[Device, Size], Once] | None = None
     stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None

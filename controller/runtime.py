@@ -16,6 +16,7 @@ from loopscope.controller.apply.code_identity import code_identity
 from loopscope.controller.clock import Clock, SystemClock
 from loopscope.controller.controller import Controller
 from loopscope.controller.endpoint.health import Health
+from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.notifications.notices import Noticing
 from loopscope.controller.notifications.notifier import Notifier
@@ -151,33 +152,55 @@ def running_controller(
     health = health or Health(clock)
     with leadership(state):
         _announce(state, settings)
-        stop_at = settings.stop_at
         threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
-        executor = LocalProcesses(
-            state.path,
-            state.logs,
-            settings.slot_devices,
-            wake.set,
-            lease_seconds=settings.lease_seconds,
-            progress_timeout_seconds=settings.progress_timeout_seconds,
-            seconds_left=None if stop_at is None else lambda: stop_at - clock.elapsed(),
-        )
         resolver = Resolver(threads, wake.set)
-        controller = Controller(
-            state,
-            settings,
-            clock,
-            executor,
-            resolver,
-            lambda: free_to_write(state.path),
-            notifier=_notifier(state, settings, clock),
-        )
         try:
-            health.leads(controller)
-            _measure(controller, endpoint)
-            with nullcontext() if controller.notifier is None else controller.notifier.running():
-                yield Runtime(controller, settings, wake, health)
+            with _executing(state, settings, clock, wake.set) as executor:
+                controller = Controller(
+                    state,
+                    settings,
+                    clock,
+                    executor,
+                    resolver,
+                    lambda: free_to_write(state.path),
+                    notifier=_notifier(state, settings, clock),
+                )
+                health.leads(controller)
+                _measure(controller, endpoint)
+                notifying = controller.notifier
+                with nullcontext() if notifying is None else notifying.running():
+                    yield Runtime(controller, settings, wake, health)
         finally:
             health.steps_aside()
-            executor.stop()
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _executing(
+    state: StateFolder, settings: Settings, clock: SystemClock, wake: Callable[[], None]
+) -> Iterator[Executor]:
+    """Yield the executor of the settings, whose workers end with the context."""
+    stop_at = settings.stop_at
+    seconds_left = None if stop_at is None else lambda: stop_at - clock.elapsed()
+    if settings.executor == "ray":
+        # late: only who asks for it needs Ray
+        from loopscope.controller.jobs.on_ray.making import ray_actors
+
+        with state.database.write() as connection:
+            epoch = leader.number(connection)
+        with ray_actors(state, settings, wake, epoch, seconds_left) as actors:
+            yield actors
+        return
+    processes = LocalProcesses(
+        state.path,
+        state.logs,
+        settings.slot_devices,
+        wake,
+        lease_seconds=settings.lease_seconds,
+        progress_timeout_seconds=settings.progress_timeout_seconds,
+        seconds_left=seconds_left,
+    )
+    try:
+        yield processes
+    finally:
+        processes.stop()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from loopscope.specs.status import ConditionType
 from loopscope.state.retry_policy import RetryPolicy
+
+ExecutorName = Literal["processes", "ray"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ class Settings:
     """Where workers compute: ``cpu`` or ``cuda:0``."""
     slots_by_device: Mapping[str, int] = field(default_factory=dict)
     """Worker processes by device, instead of ``slots`` on ``device``."""
+    executor: ExecutorName = "processes"
+    """What places jobs: processes of this machine, or actors of a Ray cluster."""
+    ray_address: str = "auto"
+    """The cluster: ``HOST:PORT``, ``auto`` for the one that this machine is part of, ``local`` for
+    one that the controller starts on this machine and ends with itself."""
+    ray_resources: Mapping[str, float] = field(default_factory=dict)
+    """What each slot asks of a node by Ray's names, beside its card and its memory."""
     slots_per_experiment: int | None = None
     """Jobs of one experiment at once; None: no limit."""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)

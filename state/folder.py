@@ -7,6 +7,7 @@ artifacts lie below the folder, or in a bucket that its file ``artifact-store`` 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pwd
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from loopscope.state.artifact_place import COPIES
 from loopscope.state.artifacts.bucket.address import address_of as artifact_address_of
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.artifacts.store import ArtifactStore
+from loopscope.state.clock_reading import boot_id
 from loopscope.state.db import applied
 from loopscope.state.db.database import Database, open_database
 from loopscope.state.db.dialect.contract import Dialect
@@ -178,7 +180,7 @@ def keep_database_at(path: Path, url: str) -> None:
         )
     _on_a_server(path, url).size_bytes()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    written = path / f"{SERVER}.new"
+    written = path / f"{SERVER}.{os.getpid()}.new"  # others may do the same beside us
     written.touch(mode=0o600)  # it may hold a password
     written.write_text(f"{url}\n")
     durable_replace(written, path / SERVER)
@@ -191,6 +193,54 @@ def free_to_write(path: Path) -> int:
     """
     places = (path, path / ARTIFACTS, path / COPIES)
     return min(free_bytes(place) for place in places if place.exists())
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a state lies, in words that mean the same on another machine."""
+
+    folder: Path
+    boot: str
+    """Of the machine that the folder was named on."""
+    database: str | None
+    """The URL of its server; None for a file of the folder."""
+    artifacts: str | None
+    """The bucket, as ``KeptPlace.named``; None for a folder."""
+
+    @property
+    def on_one_disk(self) -> bool:
+        """Whether something of it can only be reached where the folder is."""
+        return self.database is None or self.artifacts is None
+
+
+def whereabouts(path: Path) -> Whereabouts:
+    """Return where the state of a folder lies. Raises TerminalFailure where a file is no help."""
+    kept = artifact_place.kept_at(path)
+    return Whereabouts(path.resolve(), boot_id(), server_of(path), kept.named() if kept else None)
+
+
+def brought_here(state: Whereabouts, folders: Path) -> Path:
+    """Return a folder of this machine for a state: the very one, or one of ours in ``folders``.
+
+    Ours names the same server and bucket, so what is kept in it are copies. Raises TerminalFailure
+    for a state that lies on the disk of another machine.
+    """
+    kept = artifact_place.kept_at(state.folder)
+    there = server_of(state.folder), kept.named() if kept else None
+    is_it = state.boot == boot_id() or state.database is not None
+    if is_it and there == (state.database, state.artifacts) and has_database(state.folder):
+        return state.folder
+    if state.database is None or state.artifacts is None:
+        raise TerminalFailure(
+            "StateOnAnotherMachine",
+            f"{state.folder} is not on this machine, and its database or its artifacts are files "
+            "of it; a state for several machines has a server and a bucket (docs/scale-out.md)",
+        )
+    name = hashlib.sha256(f"{state.database} {state.artifacts}".encode()).hexdigest()[:16]
+    bucket = artifact_address_of(state.artifacts)
+    artifact_place.keep(folders / name, artifact_place.KeptPlace(bucket, str(bucket.owner)))
+    keep_database_at(folders / name, state.database)
+    return folders / name
 
 
 def has_database(path: Path) -> bool:

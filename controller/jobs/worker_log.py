@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import IO
@@ -38,3 +39,14 @@ class WorkerLog:
                 self._tail = (self._tail + chunk)[-4 * LAST_LINE_CHARACTERS_MAX :]
                 with contextlib.suppress(OSError):  # a full disk: the worker must not wait for us
                     append(self._path, chunk)
+
+
+def obituary(status: int, log: WorkerLog) -> str:
+    """Return how a process ended, as the end of a sentence that starts with "the worker"."""
+    if status == -signal.SIGKILL:
+        return "was killed by signal 9, probably by the system because memory ran out"
+    if status < 0:
+        return f"was ended by signal {-status}"
+    last_line = log.last_line()
+    last_words = f"; its last words: {last_line}" if last_line else ""
+    return f"exited with status {status}{last_words}"

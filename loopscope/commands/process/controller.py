@@ -13,7 +13,9 @@ import typer
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
+    ExecutorOption,
     MemoryOption,
+    RayAddressOption,
     ShareOption,
     SlotsOption,
     settings_from,
@@ -55,6 +57,8 @@ def controller(
     slots_per_experiment: ShareOption = None,
     memory: MemoryOption = None,
     device: DeviceOption = None,
+    executor: ExecutorOption = None,
+    ray_address: RayAddressOption = None,
     free_space_floor: FloorOption = None,
     metrics_port: Annotated[
         int | None,
@@ -89,7 +93,6 @@ def controller(
     from loopscope.state.artifacts.collection import RetentionPolicy
 
     context.obj.refuse_namespace("controller")
-    refuse_without_workers("controller")
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
     settings = Settings(
@@ -99,6 +102,7 @@ def controller(
         metrics_port=metrics_port,
         metrics_address=metrics_address,
     )
+    refuse_without_workers("controller", settings)
     state = context.obj.open()
     log_to_stderr(logging.INFO, log_format, also=state.logs / "controller.log")
     stop, wake = threading.Event(), threading.Event()
