@@ -12,7 +12,7 @@ from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
 from loopscope.controller.settings import Settings
 from loopscope.state.db import job_queue, jobs, leader, pauses, roots
 from loopscope.state.db.connection import Connection
-from loopscope.state.files import free_bytes
+from loopscope.state.folder import free_to_write
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
 from loopscope.state.workers import worker_lives
 from loopscope.views.present import present, present_jobs
@@ -31,7 +31,7 @@ def read_view(
     alive = leader.living(connection)
     if alive is not None:
         settings = Settings.from_json(alive.settings)
-    low = below_floor(free_bytes(state_path), settings.free_space_floor_bytes)
+    low = below_floor(free_to_write(state_path), settings.free_space_floor_bytes)
     listed = present_jobs(connection, jobs.listed(connection, ended=ended))
     snapshot = read_queue(connection, settings, (), now, low_space=low)
     lost = {job.id for job in listed if job.state == "pending"}
