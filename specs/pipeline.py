@@ -165,7 +165,7 @@ NODE_NAMES: tuple[NodeName, ...] = tuple(node.name for node in PIPELINE)
 STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in _OBJECTS))
 """The kinds that a stage makes, in the order of the work."""
 OWNER_KINDS: tuple[str, ...] = ("Experiment", "Study")
-"""The kinds that have no work of their own: they own objects of others. A Study owns Experiments."""
+"""The kinds that have no work of their own: they own objects. A Study owns Experiments."""
 SHORT_BY_KIND: Mapping[str, str] = {
     "Experiment": "exp",
     "Study": "st",

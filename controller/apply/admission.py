@@ -90,7 +90,9 @@ def _check_concepts(spec: JsonObject, memo: HashMemo) -> list[Refusal]:
             place = study.origin(one.name, tuple(field.split(".")[1:]))
             where = ".".join(("spec", *map(str, place)))
             concept_by_refusal.setdefault((where, message), one.name)
-    return [(where, f"{message} (in {name})") for (where, message), name in concept_by_refusal.items()]
+    return [
+        (where, f"{message} (in {name})") for (where, message), name in concept_by_refusal.items()
+    ]
 
 
 def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) -> list[Refusal]:

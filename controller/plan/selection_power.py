@@ -16,8 +16,8 @@ from loopscope.reconcilers.references import InputReference
 from loopscope.specs import study, sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.json_values import JsonObject
-from loopscope.specs.spec_json import DictionaryJson, ExperimentJson
 from loopscope.specs.pipeline import OWNER_KINDS
+from loopscope.specs.spec_json import DictionaryJson, ExperimentJson
 from loopscope.specs.splits import Splits, prompts_of
 from loopscope.specs.yaml.loading import LoadedObject
 from loopscope.state.db import inputs

@@ -72,8 +72,8 @@ def named_inputs(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputRefere
     if kind == "Study":
         for one in study.concept_experiments(spec)[:1]:  # they are the same for all
             for field, reference in named_inputs("Experiment", one.spec):
-                place = study.origin(one.name, tuple(field.split(".")[1:]))
-                yield ".".join(("spec", *map(str, place))), reference
+                where = study.origin(one.name, tuple(field.split(".")[1:]))
+                yield ".".join(("spec", *map(str, where))), reference
         return
     if kind == "Experiment" and "matrix" in spec:
         for cell in sweep.cells(spec):

@@ -81,9 +81,9 @@ def _answer(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> tuple[st
     """Return a study's word, and its difference with the interval, once all concepts are ready."""
     if not record.ready:
         return MISSING, MISSING
-    from loopscope.views.studies import study_of  # late: numpy takes its time
+    from loopscope.views.studies import study_of_records  # late: numpy takes its time
 
-    answer = study_of(record, list(cells.values())).answer
+    answer = study_of_records(record, list(cells.values())).answer
     return answer.word, answer.difference
 
 

@@ -1,7 +1,8 @@
 """The kinds, one module each.
 
 An Experiment is what people write; it owns one object of each kind of the pipeline that it asks
-for (two Decompositions). A Study owns one for each of its concepts. Every kind can also be applied on its own, and Question only so.
+for (two Decompositions). A Study owns one Experiment for each of its concepts. Every kind can also
+be applied on its own, and Question only so.
 What an Experiment and one of its objects both say, such as the rules of a mapping, is a part of
 its own: ``rules``, ``sources``, ``splits``.
 """

@@ -44,7 +44,8 @@ class Family(Spec):
         for template in templates:
             if places_of(template) != [WORD_PLACE]:
                 raise ValueError(
-                    f"expected {{{WORD_PLACE}}} and no other name in braces; found {template[:60]!r}"
+                    f"expected {{{WORD_PLACE}}} and no other name in braces; found "
+                    f"{template[:60]!r}"
                 )
         return templates
 
@@ -96,7 +97,9 @@ class StudySpec(Spec):
         made = [(name, one) for one, f in (self.families or {}).items() for name in f.concepts]
         for name, family in made:
             if name in listed:
-                raise ValueError(f"the concept {name} of family {family} is there already; keep one")
+                raise ValueError(
+                    f"the concept {name} of family {family} is there already; keep one"
+                )
             listed.append(name)
         if not listed:
             raise ValueError("expected families or concepts; found no concept")
