@@ -211,7 +211,7 @@ def test_it_settles_by_itself_while_workers_actors_a_raylet_and_a_node_are_kille
     record_property("kills", kills)
     assert running.returncode == 0, output + on_ray.worker_log()
     assert on_ray.payloads() == on_disk
-    assert kills >= 2 and sum(job["losses"] for job in on_ray.jobs()) >= 1
+    assert kills >= 2 and len(on_ray.rows()["job_starts"]) > len(on_ray.jobs())
 
 
 def node_of(worker: psutil.Process, nodes: Nodes) -> Any:
