@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import SHORT_BY_KIND
+from loopscope.specs.pipeline import PLURAL_BY_KIND, SHORT_BY_KIND
 from loopscope.specs.suggest import closest
 from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 from loopscope.state.db import objects
@@ -53,7 +53,7 @@ MAKING_SECONDS_MAX = 3.0
 KIND_BY_WORD = {
     word: kind
     for kind, short in SHORT_BY_KIND.items()
-    for word in (kind.lower(), f"{kind.lower()}s", short)
+    for word in (kind.lower(), PLURAL_BY_KIND[kind], short)
 }
 """Words that people type for a kind: singular, plural, short."""
 

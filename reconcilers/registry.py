@@ -10,6 +10,7 @@ from loopscope.reconcilers import (
     evidence,
     mapping,
     question,
+    scoring,
     steering,
     trace,
 )
@@ -23,6 +24,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Mapping": mapping.desired,
     "Evidence": evidence.desired,
     "Steering": steering.desired,
+    "Scoring": scoring.desired,
     "Trace": trace.desired,
     "Question": question.desired,
 }
@@ -32,6 +34,7 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Mapping": mapping.owned,
     "Evidence": evidence.owned,
     "Steering": steering.owned,
+    "Scoring": scoring.owned,
     "Trace": trace.owned,
 }
 """What an Experiment says of an object that it owns: its spec without what it refers to."""

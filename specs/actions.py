@@ -14,8 +14,9 @@ from typing import Literal
 from loopscope.specs.canonical import digest
 
 Stage = Literal[
-    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "trace", "question"
-]
+    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "scores", "scoring",
+    "trace", "question",
+]  # fmt: skip
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
@@ -24,6 +25,8 @@ CODE_REVISIONS: dict[Stage, int] = {
     "mapping": 6,
     "evidence": 1,
     "steering": 9,
+    "scores": 1,
+    "scoring": 1,
     "trace": 1,
     "question": 1,
 }
@@ -52,6 +55,8 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         8: "products in other orders and batches: other last digits; the verdict names its anchor",
         9: "texts are read again from their hook on, products are packed: other last digits",
     },
+    "scores": {},
+    "scoring": {},
     "trace": {},
     "question": {},
 }

@@ -11,7 +11,7 @@ from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
 from loopscope.specs.sizes import byte_count
 from loopscope.state.db import job_queue, jobs, leader, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import QueuedJob, Wanting, WorkerRecord
+from loopscope.state.records import UNPLACEABLE, QueuedJob, Wanting, WorkerRecord
 
 FAIR_SHARE_SECONDS = 3600.0
 """How far back worker time counts. Starts are remembered for as long."""
@@ -70,6 +70,7 @@ def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> Pen
         memory_bytes=_memory_bytes(job, settings),
         paused_by=_paused_by(job, paused),
         why=f"{job.reason}: {job.message}" if job.reason else "",
+        refusal=job.message if job.reason == UNPLACEABLE else None,
     )
 
 

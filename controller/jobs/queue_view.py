@@ -10,9 +10,10 @@ from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
 from loopscope.controller.settings import Settings
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import job_queue, jobs, leader, pauses, roots
 from loopscope.state.db.connection import Connection
-from loopscope.state.files import free_bytes
+from loopscope.state.folder import free_to_write
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
 from loopscope.state.workers import worker_lives
 from loopscope.views.present import present, present_jobs
@@ -31,7 +32,7 @@ def read_view(
     alive = leader.living(connection)
     if alive is not None:
         settings = Settings.from_json(alive.settings)
-    low = below_floor(free_bytes(state_path), settings.free_space_floor_bytes)
+    low = below_floor(free_to_write(state_path), settings.free_space_floor_bytes)
     listed = present_jobs(connection, jobs.listed(connection, ended=ended))
     snapshot = read_queue(connection, settings, (), now, low_space=low)
     lost = {job.id for job in listed if job.state == "pending"}
@@ -117,7 +118,7 @@ def _with_places(
 def _upstream(record: ObjectRecord) -> Upstream | None:
     """Return what keeps an object without a job waiting; None for one that waits for no other."""
     ready = record.status.condition("Ready")
-    if record.key.kind == "Experiment" or ready is None or record.stalled:
+    if record.key.kind in OWNER_KINDS or ready is None or record.stalled:
         return None
     if ready.status != "False" or ready.reason not in WAITING_FOR_OTHERS:
         return None

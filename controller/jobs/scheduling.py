@@ -20,7 +20,7 @@ from loopscope.controller.settings import Limits
 from loopscope.state.db import pauses
 
 WaitReason = Literal[
-    "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"
+    "Suspended", "Backoff", "FreeSpace", "Unplaceable", "Slot", "FairShare", "Memory", "RateLimit"
 ]
 
 
@@ -48,6 +48,8 @@ class PendingJob:
     """The pause that holds it back; only if every object that wants the job is paused."""
     why: str = ""
     """For what it is tried again."""
+    refusal: str | None = None
+    """Why no worker could hold it."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ def _held_back(snapshot: QueueSnapshot, job: PendingJob) -> Wait | None:
         return Wait("Backoff", job.why, job.not_before)
     if snapshot.low_space is not None:
         return Wait("FreeSpace", snapshot.low_space)
+    if job.refusal is not None:
+        return Wait("Unplaceable", job.refusal)
     most = snapshot.limits.slots_per_experiment
     if most is None or not job.experiments:
         return None

@@ -26,6 +26,7 @@ from loopscope.reports.page.sections.gate_settings import gate_settings
 from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
+from loopscope.reports.page.sections.outcomes import outcomes
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
@@ -51,6 +52,7 @@ SECTIONS = {
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "outcomes": {},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
 }
@@ -131,6 +133,7 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "confirmation": view.confirmation,
         "mapping": mapping(view),
         "steering": steering(view),
+        "outcomes": outcomes(view),
         "ratings": _ratings(view),
         "rating_head": HEAD,
         "provenance": provenance(view),

@@ -20,6 +20,7 @@ from loopscope.specs.rules import (
     SteeringRules,
     TraceRules,
 )
+from loopscope.specs.scoring import ScoringRules
 from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
@@ -95,6 +96,9 @@ class ExperimentSpec(Spec):
     """Shows in the report which tokens are steered, and the path of the residual stream through
     some texts under each arm; ``{}`` asks for it with its defaults. It reads the texts that were
     generated once more, and nothing rests on it; leave out to go without."""
+    scoring: ScoringRules | None = None
+    """Further outcomes of the texts that steering generates, and which of all answers. It reads the
+    texts: nothing is generated again where it changes."""
     matrix: Matrix | None = None
     """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
     (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
@@ -110,9 +114,11 @@ class ExperimentSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _trace_has_texts(self) -> ExperimentSpec:
+    def _there_are_texts(self) -> ExperimentSpec:
         if self.trace is not None and self.steering is None:
             raise ValueError("trace reads what was generated under steering, which is not given")
+        if self.scoring is not None and self.steering is None:
+            raise ValueError("scoring reads what was generated under steering, which is not given")
         return self
 
     @model_validator(mode="after")
