@@ -214,6 +214,17 @@ def experiment_names(words: list[str], command: str) -> list[str]:
     return [_experiment_name(word, command) for word in words]
 
 
+def study_named(words: list[str]) -> str | None:
+    """Return the name in ``study animals`` or ``study/animals``; None for anything else."""
+    kind, slash, name = words[0].partition("/")
+    if slash and not name:
+        return None
+    parts = [name, *words[1:]] if slash else words[1:]
+    if KIND_BY_WORD.get(kind.lower()) != "Study" or (slash and Path(words[0]).exists()):
+        return None
+    return parts[0] if len(parts) == 1 else None
+
+
 def _experiment_name(word: str, command: str) -> str:
     kind, slash, name = word.partition("/")
     if not (slash and name) or kind.lower() not in KIND_BY_WORD or Path(word).is_dir():

@@ -393,6 +393,7 @@ class FamilyJson(TypedDict):
     """Templates, and the words of the concepts that they are filled with."""
 
     templates: list[str]
+    siblings: NotRequired[list[str]]
     concepts: dict[str, ConceptWordsJson]
 
 

@@ -106,9 +106,8 @@ def generated(families: Mapping[str, FamilyJson]) -> dict[str, JsonObject]:
 
 def _concept(name: str, family: FamilyJson) -> JsonObject:
     own = family["concepts"][name]
-    others = [words for other, words in family["concepts"].items() if other != name]
     targets = len(family["templates"]) * len(own["words"])
-    neutral = [word for words in others for word in words["words"]]
+    neutral, siblings = _siblings(name, family)
     size = min(targets, len(family["templates"]) * len(neutral))
     return {
         "prompts": {
@@ -119,8 +118,17 @@ def _concept(name: str, family: FamilyJson) -> JsonObject:
             },
         },
         "lexicon": {"texts": [*own["words"], *own["forms"]]},
-        "siblings": {"texts": [w for words in others for w in (*words["words"], *words["forms"])]},
+        "siblings": {"texts": siblings},
     }
+
+
+def _siblings(name: str, family: FamilyJson) -> tuple[list[str], list[str]]:
+    """Return the words that fill neutral prompts, and the siblings' lexicon."""
+    if "siblings" in family:
+        return [*family["siblings"]], [*family["siblings"]]
+    others = [words for other, words in family["concepts"].items() if other != name]
+    neutral = [word for words in others for word in words["words"]]
+    return neutral, [word for words in others for word in (*words["words"], *words["forms"])]
 
 
 def _filled(templates: list[str], words: list[str]) -> JsonObject:

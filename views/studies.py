@@ -45,7 +45,8 @@ PENDING = "pending"
 class ConceptRow:
     """A concept: how far it is, its own answer, and its difference drawn towards the mean.
 
-    ``state`` is ``Ready``, else the reason why not, and ``message`` explains it. ``shown`` is the
+    ``state`` is ``Ready``, else the reason why not, and ``message`` explains it; ``reason`` is that
+    of its verdict. ``shown`` is the
     contrast that the study's answer is about, with its own interval, and ``drawn`` the same in the
     light of all concepts; None where the concept was not tested.
     """
@@ -55,6 +56,7 @@ class ConceptRow:
     state: str
     message: str
     row: Row
+    reason: str
     shown: Interval | None
     drawn: Interval | None
 
@@ -126,6 +128,11 @@ class Study:
         return sum(one.row.gate == "GO" for one in self.concepts)
 
     @property
+    def untested(self) -> list[ConceptRow]:
+        """The concepts that could not be tested, with the reasons."""
+        return [one for one in self.concepts if one.row.word == NOT_TESTABLE]
+
+    @property
     def sentences(self) -> list[str]:
         """The answer in words, with everything that qualifies it."""
         return list(_sentences(self))
@@ -190,6 +197,7 @@ def study_of_records(record: ObjectRecord, owned: Sequence[ObjectRecord]) -> Stu
                 family,
                 *_state(one),
                 _row(name, one, word, p),
+                str(answer_of(one).get("reason") or "") if one is not None else "",
                 cell.primary[answer.contrast] if tested and answer.contrast else None,
                 next(drawn, None) if tested else None,
             )

@@ -37,7 +37,7 @@ Z_TWO_SIDED_95 = 1.959963984540054
 _GRID = 400
 _ERROR_MIN = 1e-12
 _TAIL = 0.025
-_BISECTIONS = 60
+_BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -157,15 +157,16 @@ def spread(found: Sequence[Interval]) -> Spread | None:
     share = _posterior(estimate, weight, mean)
     typical = typical_variance(error)
     sd_new = np.sqrt(1 / whole + tau**2)
+    kept = tau**2 / (tau**2 + error[:, None] ** 2)  # [cells, grid]
+    centre = kept * estimate[:, None] + (1 - kept) * mean
+    own_sd = np.sqrt(kept * error[:, None] ** 2 + (1 - kept) ** 2 / whole)
+    (new,) = _mixtures(share, mean[None], sd_new[None])
     return Spread(
         tau=_of_grid(tau, share),
         i_square=float(share @ (tau**2 / (tau**2 + typical))),
-        new=_mixture(share, mean, sd_new),
+        new=new,
         above=float(share @ scipy.special.ndtr(mean / sd_new)),
-        cells=tuple(
-            _mixture(share, *_drawn(estimate[i], error[i], tau, mean, whole))
-            for i in range(len(found))
-        ),
+        cells=tuple(_mixtures(share, centre, own_sd)),
     )
 
 
@@ -199,33 +200,27 @@ def _posterior(estimate: Floats, weight: Floats, mean: Floats) -> Floats:
     return np.asarray(density / density.sum(), dtype=np.float64)
 
 
-def _drawn(
-    estimate: float, error: float, tau: Floats, mean: Floats, whole: Floats
-) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation [grid] of a cell's true difference, mu integrated out."""
-    kept = tau**2 / (tau**2 + error**2)
-    centre = kept * estimate + (1 - kept) * mean
-    return centre, np.sqrt(kept * error**2 + (1 - kept) ** 2 / whole)
-
-
 def _of_grid(value: Floats, share: Floats) -> Interval:
     below = np.cumsum(share)
     low, middle, high = (float(np.interp(q, below, value)) for q in (_TAIL, 0.5, 1 - _TAIL))
     return Interval(middle, low, high)
 
 
-def _mixture(share: Floats, mean: Floats, sd: Floats) -> Interval:
-    """Return mean and 95 % interval of a mixture of normal laws."""
+def _mixtures(share: Floats, mean: Floats, sd: Floats) -> list[Interval]:
+    """Return mean and 95 % interval of mixtures of normal laws; mean and sd are [laws, grid]."""
     sd = np.maximum(sd, _ERROR_MIN)
-    ends = float((mean - 9 * sd).min()), float((mean + 9 * sd).max())
-    bounds = []
-    for tail in (_TAIL, 1 - _TAIL):
-        low, high = ends
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            if float(share @ scipy.special.ndtr((middle - mean) / sd)) < tail:
-                low = middle
-            else:
-                high = middle
-        bounds.append((low + high) / 2)
-    return Interval(float(share @ mean), *bounds)
+    low, high = (mean - 9 * sd).min(axis=1), (mean + 9 * sd).max(axis=1)
+    bounds = [_quantile(share, mean, sd, low, high, tail) for tail in (_TAIL, 1 - _TAIL)]
+    centre = mean @ share
+    return [Interval(*map(float, each)) for each in zip(centre, *bounds, strict=True)]
+
+
+def _quantile(
+    share: Floats, mean: Floats, sd: Floats, low: Floats, high: Floats, tail: float
+) -> Floats:
+    """Return where each mixture has ``tail`` below it, between ``low`` and ``high``."""
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        below = scipy.special.ndtr((middle[:, None] - mean) / sd) @ share < tail
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2

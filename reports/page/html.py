@@ -14,6 +14,7 @@ from typing import cast
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
 from loopscope.reports.page.exploring import exploring
+from loopscope.reports.page.figures.forest import forest
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
 from loopscope.reports.page.figures.steering import arm_class
 from loopscope.reports.page.first_screen import first_screen
@@ -41,6 +42,8 @@ from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
 from loopscope.views.sensitivity import Range, verdict_by_min_difference
 from loopscope.views.several import COLUMNS, Several
+from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
+from loopscope.views.studies import Study
 from loopscope.views.sweeps import Sweep
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -91,6 +94,14 @@ def render_sweep(sweep: Sweep) -> str:
     template = environment().get_template("sweep.html.j2")
     return template.render(
         sweep=sweep, script=script("grid.js"), effects=effect([cell.row for cell in sweep.cells])
+    )
+
+
+def render_study(study: Study) -> str:
+    """Return a study as a self-contained HTML page without a script."""
+    template = environment().get_template("study.html.j2")
+    return template.render(
+        study=study, forest=forest(study), columns=STUDY_COLUMNS, static_policy=STATIC_POLICY
     )
 
 

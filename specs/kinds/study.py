@@ -33,10 +33,14 @@ class Family(Spec):
 
     templates: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
     """Prompts with ``{word}`` in them. Filled with a concept's words they are its target prompts;
-    as many of those with the words of the family's other concepts are its neutral ones. Prompts of
-    one word belong together."""
-    concepts: Annotated[dict[StudyWord, ConceptWords], Field(min_length=2)]
-    """The concepts by name; the words of the others are a concept's ``siblings``."""
+    as many of those with words of siblings are its neutral ones. Prompts of one word belong
+    together."""
+    siblings: Words | None = None
+    """Words of the kind that belong to none of the concepts, such as other countries. Left out, a
+    concept's siblings are the words of the family's other concepts; a concept that is added is
+    then a sibling of the others, so that these run again as well."""
+    concepts: Annotated[dict[StudyWord, ConceptWords], Field(min_length=1)]
+    """The concepts by name."""
 
     @field_validator("templates")
     @classmethod
@@ -48,6 +52,12 @@ class Family(Spec):
                     f"{template[:60]!r}"
                 )
         return templates
+
+    @model_validator(mode="after")
+    def _has_siblings(self) -> Family:
+        if self.siblings is None and len(self.concepts) == 1:
+            raise ValueError("a family of one concept needs siblings: nothing else is neutral")
+        return self
 
 
 class Concept(Spec):
