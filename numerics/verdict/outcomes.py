@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loopscope.numerics.statistics.auroc import auroc_interval
 from loopscope.numerics.verdict.cells import NONE, PRIMARY_ARMS, ScoredCells
-from loopscope.numerics.verdict.decision import Evidence
+from loopscope.numerics.verdict.decision import Decision, Evidence, VerdictRules, decide
 from loopscope.numerics.verdict.evidence import CONCEPT, INTACT, evidence_of
 from loopscope.numerics.verdict.fairness import budget_errors
 
@@ -22,6 +22,8 @@ VALID_AUROC = 0.9
 """Least lower bound of the AUROC against people's ratings of an outcome that may answer."""
 VALID_OPENINGS = 20
 """Openings that need a text of either sort, rated by people."""
+UNKNOWN_SHARE_MAX = 0.2
+"""An outcome without a number of a larger share of the texts does not answer."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,32 @@ def evidence_on(
     }
     evidence = evidence_of(known, arm_cosines, {**missing, **lost}, budget_errors(known))
     return replace(evidence, intact=intact), unknown
+
+
+def decide_on(
+    evidence: Evidence, rules: VerdictRules, primary: str, doubt: str | None = None
+) -> Decision:
+    """Return the verdict on an outcome; ``NotTestable`` where a ``doubt`` silences it."""
+    decision = decide(evidence, rules)
+    if not doubt:
+        return decision
+    reason = f"{primary} may not answer: {doubt}"
+    silent = replace(decision.judgement, verdict="NotTestable", reason=reason, p=None)
+    return replace(decision, judgement=silent, design=None)
+
+
+def unknown_doubt(unknown: int, texts: int) -> str:
+    """Return why an outcome without a number of some texts may not answer; empty where it may."""
+    if unknown <= UNKNOWN_SHARE_MAX * texts:
+        return ""
+    return f"it has no number of {unknown:,} of {texts:,} texts"
+
+
+def against_ratings(values: Floats, rating: Floats) -> Separation:
+    """Return how well an outcome tells apart what people say, both [cells, openings, samples]."""
+    both = ~np.isnan(values) & ~np.isnan(rating)
+    openings = np.broadcast_to(np.arange(values.shape[1])[None, :, None], values.shape)[both]
+    return separation(values[both].tolist(), (rating[both] > 0.5).tolist(), openings.tolist())
 
 
 def _all_missing(run: ScoredCells, primary: str) -> dict[str, str]:

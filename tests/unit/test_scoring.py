@@ -155,7 +155,7 @@ def test_files_of_ratings_are_read_beside_the_spec(tmp_path):
     spec = {"steeringRef": {"name": "x"}, "ratings": {"files": ["a.json"]}}
     (tmp_path / "s.yaml").write_text(json.dumps({**scoring, "spec": spec}))
     (found,) = load_path(tmp_path / "s.yaml", tmp_path)
-    assert json.loads(found.manifest.spec["ratings"]["sets"][0])["rater"] == "ada"
+    assert json.loads(found.manifest.spec.ratings.sets[0])["rater"] == "ada"
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(InvalidSpec, match=r"a.json: format"):
         load_path(tmp_path / "s.yaml", tmp_path)

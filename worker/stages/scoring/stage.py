@@ -16,9 +16,10 @@ from loopscope.numerics.verdict.decision import VerdictRules
 from loopscope.numerics.verdict.outcomes import (
     VALID_AUROC,
     VALID_OPENINGS,
-    Separation,
+    against_ratings,
+    decide_on,
     evidence_on,
-    separation,
+    unknown_doubt,
 )
 from loopscope.specs.artifacts.scores import JUDGE_ANSWERS, OUTCOME, OUTCOME_SCORES
 from loopscope.specs.artifacts.scoring import (
@@ -44,8 +45,6 @@ from loopscope.worker.stages.tables import (
 
 RATING = "rating"
 LEVEL = 0.05
-UNKNOWN_SHARE_MAX = 0.2
-"""A judge that cannot be read on more of its texts does not answer."""
 
 
 def run(payload: ScoringPayload, context: StageContext, out: Path) -> ScoringMetrics:
@@ -100,29 +99,23 @@ def _scoring(
 ) -> tuple[Scoring, int]:
     """Return the verdict on the primary outcome, and how many texts it has no number of."""
     before = read_document(steered, VERDICT)
-    column = leading_column(payload["primary"])
+    primary = payload["primary"]
+    column = leading_column(primary)
     evidence, unknown = evidence_on(cells, column, before["arm_cosines"], before["missing"])
     rules = VerdictRules(payload["minDifference"], payload["maxArmCosine"])
-    validation = _validation(payload["primary"], cells)
+    validation = _validation(primary, cells)
+    doubt = validation["doubt"] if validation is not None else None
+    if primary == "judge":
+        doubt = unknown_doubt(unknown, cells.outcomes[column].size)
+    decided = decide_on(evidence, rules, primary, doubt)
     scoring: Scoring = {
-        **decision_record(evidence, rules),
-        "primary": payload["primary"],
+        **decision_record(evidence, rules, decided),
+        "primary": primary,
         "outcomes": [read_document(folder, OUTCOME) for folder in folders],
         "agreement": agreements(cells, payload["openings"]),
         "validation": validation,
     }
-    texts = cells.outcomes[column].size
-    if validation is not None and validation["doubt"] is not None:
-        _silence(scoring, f"{payload['primary']} may not answer: {validation['doubt']}")
-    elif payload["primary"] == "judge" and unknown > UNKNOWN_SHARE_MAX * texts:
-        _silence(scoring, f"the judge could not be read on {unknown:,} of {texts:,} texts")
     return scoring, unknown
-
-
-def _silence(scoring: Scoring, why: str) -> None:
-    """Take the answer back where the outcome that it rests on may not give one."""
-    scoring["verdict"], scoring["reason"], scoring["p"] = "NotTestable", why, None
-    scoring["n_needed"] = scoring["samples_needed"] = None
 
 
 def _validation(primary: str, cells: ScoredCells) -> ValidationRecord | None:
@@ -130,9 +123,10 @@ def _validation(primary: str, cells: ScoredCells) -> ValidationRecord | None:
     outcome = OF_TEXTS.get(primary)
     if outcome is None or not outcome.validated:
         return None
-    found = _against_ratings(cells, outcome.columns[0].name)
+    name = outcome.columns[0].name
+    found = against_ratings(cells.outcomes[name], cells.outcomes[RATING])
     return {
-        "outcome": outcome.columns[0].name,
+        "outcome": name,
         "auroc": _known(found.auroc),
         "low": _known(found.low),
         "high": _known(found.high),
@@ -142,13 +136,6 @@ def _validation(primary: str, cells: ScoredCells) -> ValidationRecord | None:
         "needed_openings": VALID_OPENINGS,
         "doubt": found.doubt or None,
     }
-
-
-def _against_ratings(cells: ScoredCells, column: str) -> Separation:
-    values, rating = cells.outcomes[column], cells.outcomes[RATING]
-    both = ~np.isnan(values) & ~np.isnan(rating)
-    openings = np.broadcast_to(np.arange(values.shape[1])[None, :, None], values.shape)[both]
-    return separation(values[both].tolist(), (rating[both] > 0.5).tolist(), openings.tolist())
 
 
 def _metrics(scoring: Scoring, unknown: int) -> ScoringMetrics:
