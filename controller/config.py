@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from loopscope.controller.settings import NotificationSettings
+from loopscope.controller.settings import SLOTS, STORAGE, NotificationSettings
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
@@ -59,6 +59,7 @@ Once = BeforeValidator(_once)
 Device = Annotated[str, AfterValidator(device_name)]
 Size = Annotated[int, BeforeValidator(_size)]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_:.]{0,62}$")]
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
@@ -93,6 +94,7 @@ class GivenSettings(TypedDict, total=False):
     aging_seconds: float
     free_space_floor_bytes: int
     notifications: NotificationSettings
+    resource_quotas: Mapping[str, Mapping[str, int]]
 
 
 class Given(BaseModel):
@@ -120,6 +122,24 @@ class Notifications(Given):
         )
 
 
+class Hard(Given):
+    """What a namespace may hold at most."""
+
+    slots: Annotated[int, Field(ge=0)] | None = None
+    requests_storage: Size | None = Field(default=None, alias="requests.storage")
+
+
+class ResourceQuota(Given):
+    """The quota of a namespace, with the field names of Kubernetes' ResourceQuota."""
+
+    hard: Hard
+
+    def settings(self) -> Mapping[str, int]:
+        """Return what ``Settings`` has of it."""
+        limits = {SLOTS: self.hard.slots, STORAGE: self.hard.requests_storage}
+        return {name: value for name, value in limits.items() if value is not None}
+
+
 class Config(Given):
     """The content of a config file. A field that is left out has the default of ``Settings``."""
 
@@ -136,12 +156,16 @@ class Config(Given):
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
     notifications: Notifications | None = None
+    resource_quotas: dict[Namespace, ResourceQuota] | None = None
 
     def settings(self) -> GivenSettings:
         """Return the fields that the file sets, under the names of ``Settings``."""
         given = {name: value for name, value in dict(self).items() if value is not None}
         if self.notifications is not None:
             given["notifications"] = self.notifications.settings()
+        if self.resource_quotas is not None:
+            quotas = self.resource_quotas.items()
+            given["resource_quotas"] = {name: quota.settings() for name, quota in quotas}
         named = {_SETTING_BY_FIELD.get(name, name): value for name, value in given.items()}
         return cast(GivenSettings, named)
 

@@ -12,6 +12,10 @@ from loopscope.state.retry_policy import RetryPolicy
 ExecutorName = Literal["processes", "ray"]
 
 
+SLOTS, STORAGE = "slots", "requests.storage"
+"""What a quota may limit: jobs that run at once, and bytes of artifacts that objects rest on."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What may run at once, and how fast it may start. None means without a limit."""
@@ -22,6 +26,8 @@ class Limits:
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """Budget by device; a device that is missing has none."""
     aging_seconds: float = 600.0
+    resource_quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """``hard`` of each namespace that has a quota: ``slots``, and ``requests.storage`` in bytes."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class Settings:
     """What each slot asks of a node by Ray's names, beside its card and its memory."""
     slots_per_experiment: int | None = None
     """Jobs of one experiment at once; None: no limit."""
+    resource_quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What a namespace may hold at most; one that is missing has no quota."""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """What jobs may use at once, by device; a device that is missing has no budget."""
     stage_memory_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -114,6 +122,7 @@ class Settings:
             slots_per_experiment=self.slots_per_experiment,
             memory_bytes=self.memory_bytes,
             aging_seconds=self.aging_seconds,
+            resource_quotas=self.resource_quotas,
         )
 
     def to_json(self) -> dict[str, object]:

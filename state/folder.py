@@ -25,7 +25,7 @@ from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.db.dialect.sqlite.file import LEADER_LOCK, SqliteFile
 from loopscope.state.db.rows import RowsInSqlite
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.files import durable_replace, free_bytes
+from loopscope.state.files import durable_replace, free_bytes, fsync_path
 
 DATABASE = "state.db"
 SERVER = "database"
@@ -126,8 +126,7 @@ def _name_of_user(uid: int) -> str:
 
 def database_of(path: Path) -> Dialect:
     """Return the database of a state folder, which may not exist yet. Raises TerminalFailure."""
-    url = server_of(path)
-    return SqliteFile(path / DATABASE) if url is None else _on_a_server(path, url)
+    return database_at(path, server_of(path))
 
 
 def _on_a_server(path: Path, url: str) -> Dialect:
@@ -180,6 +179,20 @@ def keep_database_at(path: Path, url: str) -> None:
         )
     _on_a_server(path, url).size_bytes()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name_database(path, url)
+
+
+def database_at(path: Path, url: str | None) -> Dialect:
+    """Return the database that a folder would have on a server, or (``None``) as its file."""
+    return SqliteFile(path / DATABASE) if url is None else _on_a_server(path, url)
+
+
+def name_database(path: Path, url: str | None) -> None:
+    """Let a folder have its database on a server from now on, or (``None``) in its file."""
+    if url is None:
+        (path / SERVER).unlink(missing_ok=True)
+        fsync_path(path)
+        return
     written = path / f"{SERVER}.{os.getpid()}.new"  # others may do the same beside us
     written.touch(mode=0o600)  # it may hold a password
     written.write_text(f"{url}\n")
@@ -269,8 +282,8 @@ def keep_artifacts_at(path: Path, url: str) -> None:
     if standing is None and any(FolderStore(path / ARTIFACTS).contents()):
         raise TerminalFailure(
             "AnotherArtifactStore",
-            f"{path} has artifacts in {path / ARTIFACTS}; work in another folder, or move that one "
-            "out of the way first, to make them again",
+            f"{path} has artifacts in {path / ARTIFACTS}; take them along: `loopscope "
+            f"migrate-state --to {address}`, or work in another folder",
         )
     named = _named_before(path)
     marked = artifact_address_of(named).owner if named else None
@@ -278,6 +291,15 @@ def keep_artifacts_at(path: Path, url: str) -> None:
     is_new = standing is None and marked is None
     artifact_place.keep(path, artifact_place.claimed(address, ours, is_new=is_new))
     open_state(path).database.close()  # the database takes note of it
+
+
+def note_artifacts(database: Database, kept: artifact_place.KeptPlace | None) -> None:
+    """Let a database know its artifacts to be in a bucket, or below the folder."""
+    with database.write() as connection:
+        if kept is None:
+            applied.drop_mark(connection, ARTIFACT_STORE)
+        else:
+            applied.set_mark(connection, ARTIFACT_STORE, kept.named())
 
 
 def named_artifacts(database: Database) -> str | None:
@@ -322,20 +344,6 @@ def _note_artifacts(path: Path, database: Database) -> None:
         return
     with database.write() as connection:
         applied.set_mark(connection, ARTIFACT_STORE, kept.named())
-
-
-def note_artifacts_in(copy: Path, path: Path) -> None:
-    """Let a copied database know its artifacts to be where a folder keeps its own."""
-    kept = artifact_place.kept_at(path)
-    database = Database(SqliteFile(copy))
-    try:
-        with database.write() as connection:
-            if kept is None:
-                applied.drop_mark(connection, ARTIFACT_STORE)
-            else:
-                applied.set_mark(connection, ARTIFACT_STORE, kept.named())
-    finally:
-        database.close()
 
 
 def may_hold_artifacts(path: Path) -> bool:

@@ -22,7 +22,8 @@ from loopscope.state.artifacts.carrying import Carried, carry
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import disk_full_words, durable_replace, is_disk_full
-from loopscope.state.folder import StateFolder, artifacts_of, note_artifacts_in
+from loopscope.state.folder import StateFolder, artifacts_of
+from loopscope.state.moves import note_artifacts_in
 from loopscope.state.read_only import look_at
 from loopscope.state.records import ArtifactRecord
 

@@ -88,16 +88,21 @@ def save(state: StateFolder, target: Path, *, now: float, lineage: str, force: b
 @contextmanager
 def taken(state: StateFolder, *, now: float, lineage: str) -> Iterator[tuple[Snapshot, Path]]:
     """Copy the database of this moment into a file that lasts as long as the context."""
-    with state.database.read() as connection:
-        is_named = applied.mark(connection, LINEAGE) is not None
-    if not is_named:
-        with state.database.write() as connection:
-            if applied.mark(connection, LINEAGE) is None:  # still, now that no other process writes
-                applied.set_mark(connection, LINEAGE, lineage)
+    give_lineage(state, lineage)
     with tempfile.TemporaryDirectory(prefix=".snapshot-", dir=state.path) as folder:
         copy = Path(folder) / DATABASE
         state.database.dialect.copy_to(copy)
         yield described(copy, now), copy
+
+
+def give_lineage(state: StateFolder, lineage: str) -> None:
+    """Let a database have the name that it shares with its copies, unless it has one."""
+    with state.database.read() as connection:
+        if applied.mark(connection, LINEAGE) is not None:
+            return
+    with state.database.write() as connection:
+        if applied.mark(connection, LINEAGE) is None:  # still, now that no other process writes
+            applied.set_mark(connection, LINEAGE, lineage)
 
 
 def restore(
@@ -166,21 +171,25 @@ def _name_of(connection: Connection) -> tuple[str, int]:
 
 
 def _content(folder: Path) -> str:
+    database = look_at(folder).database
+    try:
+        return content_of(database)
+    finally:
+        database.close()
+
+
+def content_of(database: Database) -> str:
     """Return a digest of the objects of a database.
 
     Two states that grew out of one snapshot may reach the same version by other changes.
     """
     found = hashlib.sha256()
-    database = look_at(folder).database
-    try:
-        with database.read() as connection:
-            for kind in SPEC_BY_KIND:
-                after: tuple[str, str] | None = None
-                while rows := pages.texts(connection, kind, None, after=after, rows_max=500):
-                    found.update(json.dumps(rows).encode())
-                    after = (rows[-1].key.namespace, rows[-1].key.name)
-    finally:
-        database.close()
+    with database.read() as connection:
+        for kind in SPEC_BY_KIND:
+            after: tuple[str, str] | None = None
+            while rows := pages.texts(connection, kind, None, after=after, rows_max=500):
+                found.update(json.dumps(rows).encode())
+                after = (rows[-1].key.namespace, rows[-1].key.name)
     return found.hexdigest()
 
 
@@ -296,14 +305,20 @@ def _standing(path: Path) -> tuple[str, int] | None:
     """Return lineage and version of the state that would be replaced, None if it holds nothing."""
     if not database_of(path).size_bytes():
         return None
-    database: Database = look_at(path).database
+    database = look_at(path).database
+    try:
+        return standing_of(database)
+    finally:
+        database.close()
+
+
+def standing_of(database: Database) -> tuple[str, int] | None:
+    """Return lineage and version of what a database holds, None if it has no object."""
     try:
         with database.read() as connection:
             return _name_of(connection) if objects.all_keys(connection) else None
     except Failure:
         return ("", 0)  # damaged or of another version: not ours to replace unasked
-    finally:
-        database.close()
 
 
 def _refuse_to_lose(path: Path, there: tuple[str, int], snapshot: Snapshot) -> None:

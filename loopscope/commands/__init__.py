@@ -61,6 +61,7 @@ GROUPS = {
     },
     "The state folder": {
         "state_folder.backup": ["backup", "restore", "snapshot"],
+        "state_folder.migrate_state": ["migrate-state"],
         "state_folder.gc": ["gc"],
         "state_folder.fsck": ["fsck"],
         "state_folder.rebuild": ["rebuild"],
