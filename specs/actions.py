@@ -14,7 +14,15 @@ from typing import Literal
 from loopscope.specs.canonical import digest
 
 Stage = Literal[
-    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "trace", "question"
+    "capture",
+    "decomposition",
+    "geometry",
+    "mapping",
+    "evidence",
+    "steering",
+    "trace",
+    "drift",
+    "question",
 ]
 
 CODE_REVISIONS: dict[Stage, int] = {
@@ -25,6 +33,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "evidence": 1,
     "steering": 9,
     "trace": 1,
+    "drift": 1,
     "question": 1,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
@@ -53,6 +62,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         9: "texts are read again from their hook on, products are packed: other last digits",
     },
     "trace": {},
+    "drift": {},
     "question": {},
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""

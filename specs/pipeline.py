@@ -12,7 +12,7 @@ from typing import Literal
 
 from loopscope.specs.actions import Stage
 
-NodeName = Literal["capture", "coarse", "fine", "mapping", "evidence", "steering", "trace"]
+NodeName = Literal["capture", "coarse", "fine", "mapping", "evidence", "steering", "trace", "drift"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,16 @@ PIPELINE: tuple[Node, ...] = (
         "trace",
         "the trace",
         "tr",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
+    Node(
+        "drift",
+        "Drift",
+        "drift",
+        "the drift",
+        "dr",
         {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
         sees=("coarse", "fine"),
         optional=True,

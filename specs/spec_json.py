@@ -242,6 +242,19 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
+class DriftRulesJson(TypedDict):
+    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
+
+    distances: list[int]
+    fillerText: NotRequired[TextsJson]
+    fillers: int
+    arm: NotRequired[str]
+    strength: NotRequired[float]
+    temperatures: list[float]
+    newTokens: int
+    seed: int
+
+
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -298,6 +311,14 @@ class SteeringJson(SteeringRulesJson):
 
 class TraceJson(TraceRulesJson):
     """The spec of a Trace."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
+class DriftJson(DriftRulesJson):
+    """The spec of a Drift."""
 
     captureRef: ReferenceJson
     mappingRef: ReferenceJson
@@ -368,4 +389,5 @@ class ExperimentJson(TypedDict):
     evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
+    drift: NotRequired[DriftRulesJson]
     matrix: NotRequired[MatrixJson]

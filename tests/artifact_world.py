@@ -10,9 +10,11 @@ import torch
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.transcoder import Transcoder
 from loopscope.specs.actions import Stage
+from loopscope.specs.payloads.drift import ANCHORS
 from loopscope.specs.rules import Gate, Selection
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.drift import stage as drift
 from loopscope.worker.stages.evidence import stage as evidence
 from loopscope.worker.stages.geometry import stage as geometry
 from loopscope.worker.stages.mapping import stage as mapping
@@ -65,6 +67,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     work = {**_steering_payload(everything), "neutralText": [], "lexicon": [], "siblings": []}
     followed = {"openings": 1, "work": work, "steered": {"digest": "s"}}
     world.run(trace, followed, "trace", "trace")
+    world.run(drift, drift_payload(everything), "drift", "drift")
     world.run(question, question_payload(world, everything), "question", "question")
     return {
         "capture": world.folder / "capture",
@@ -74,6 +77,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "evidence": world.folder / "evidence",
         "steering": world.folder / "steering",
         "trace": world.folder / "trace",
+        "drift": world.folder / "drift",
         "question": world.folder / "question",
     }
 
@@ -111,6 +115,21 @@ def evidence_payload(everything: bool) -> dict[str, Any]:
         "positions": "lastContent" if everything else "last", "topPrompts": 2, "randomPrompts": 1,
         "selection": Selection().canonical(), "mapping": {"digest": "m"},
         "geometry": {"digest": "g"}, **sides,
+    }  # fmt: skip
+
+
+def drift_payload(everything: bool) -> dict[str, Any]:
+    rules: dict[str, Any] = {
+        "distances": [0, 3, 9], "fillers": 2, "temperatures": [0.5, 1.0] if everything else [],
+        "newTokens": 3, "seed": 0, **({} if everything else {"arm": "random-0"}),
+    }  # fmt: skip
+    work = {**_steering_payload(everything), "neutralText": [], "siblings": []}
+    words = {"systemPrompt": "people liked wine", "systemPromptSeparator": "",
+             "placeboPrompt": "people sold bread"}  # fmt: skip
+    return {
+        "rules": rules, "fillerText": ["the quiet city sold old bread", "a garden in summer"],
+        "otherWords": "the old house", "anchors": list(ANCHORS),
+        "work": {**work, **words}, "steered": {"digest": "s"},
     }  # fmt: skip
 
 
