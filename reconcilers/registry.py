@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from loopscope.reconcilers import (
     capture,
     decomposition,
+    drift,
     evidence,
     mapping,
     question,
@@ -26,6 +27,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Steering": steering.desired,
     "Scoring": scoring.desired,
     "Trace": trace.desired,
+    "Drift": drift.desired,
     "Question": question.desired,
 }
 OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, object]]] = {
@@ -36,5 +38,6 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Steering": steering.owned,
     "Scoring": scoring.owned,
     "Trace": trace.owned,
+    "Drift": drift.owned,
 }
 """What an Experiment says of an object that it owns: its spec without what it refers to."""

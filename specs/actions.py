@@ -14,9 +14,18 @@ from typing import Literal
 from loopscope.specs.canonical import digest
 
 Stage = Literal[
-    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "scores", "scoring",
-    "trace", "question",
-]  # fmt: skip
+    "capture",
+    "decomposition",
+    "geometry",
+    "mapping",
+    "evidence",
+    "steering",
+    "scores",
+    "scoring",
+    "trace",
+    "drift",
+    "question",
+]
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
@@ -28,6 +37,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "scores": 1,
     "scoring": 1,
     "trace": 1,
+    "drift": 1,
     "question": 1,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
@@ -58,6 +68,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
     "scores": {},
     "scoring": {},
     "trace": {},
+    "drift": {},
     "question": {},
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""

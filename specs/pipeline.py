@@ -13,7 +13,7 @@ from typing import Literal
 from loopscope.specs.actions import Stage
 
 NodeName = Literal[
-    "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "trace"
+    "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "trace", "drift"
 ]
 
 
@@ -115,6 +115,16 @@ PIPELINE: tuple[Node, ...] = (
         "trace",
         "the trace",
         "tr",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
+    Node(
+        "drift",
+        "Drift",
+        "drift",
+        "the drift",
+        "dr",
         {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
         sees=("coarse", "fine"),
         optional=True,

@@ -246,6 +246,19 @@ class ScoringRulesJson(TypedDict):
     ratings: NotRequired[HumanRatingsJson]
 
 
+class DriftRulesJson(TypedDict):
+    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
+
+    distances: list[int]
+    fillerText: NotRequired[TextsJson]
+    fillers: int
+    arm: NotRequired[str]
+    strength: NotRequired[float]
+    temperatures: list[float]
+    newTokens: int
+    seed: int
+
+
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -314,6 +327,14 @@ class ScoringJson(ScoringRulesJson):
     steeringRef: ReferenceJson
 
 
+class DriftJson(DriftRulesJson):
+    """The spec of a Drift."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
 class AskedLatentsJson(TypedDict):
     """Latents by their index, of each dictionary."""
 
@@ -379,6 +400,7 @@ class ExperimentJson(TypedDict):
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
     scoring: NotRequired[ScoringRulesJson]
+    drift: NotRequired[DriftRulesJson]
     matrix: NotRequired[MatrixJson]
 
 
