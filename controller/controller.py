@@ -241,13 +241,14 @@ class Controller:
             to_read = self._converged.to_read(connection, everything, self.clock.elapsed())
             running = jobs.running(connection)
             published = artifact_index.digests(connection)
+            newest = objects.counter(connection, "fencing_token")
         self._verify_due = True
         for key in to_read:
             self.queue.add(key, "low")
         for reference in self._dependants.inputs():
             if is_local(reference):
                 self.resolver.request(reference)
-        self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
+        self.state.artifacts.discard_staging({job.token for job in running}, newest)
         self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
 
     def _quarantine_damaged(self) -> None:

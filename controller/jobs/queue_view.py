@@ -10,6 +10,7 @@ from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
 from loopscope.controller.settings import SLOTS, STORAGE, Settings
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import job_queue, jobs, leader, pauses, roots
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import free_to_write
@@ -127,7 +128,7 @@ def _with_places(
 def _upstream(record: ObjectRecord) -> Upstream | None:
     """Return what keeps an object without a job waiting; None for one that waits for no other."""
     ready = record.status.condition("Ready")
-    if record.key.kind == "Experiment" or ready is None or record.stalled:
+    if record.key.kind in OWNER_KINDS or ready is None or record.stalled:
         return None
     if ready.status != "False" or ready.reason not in WAITING_FOR_OTHERS:
         return None
