@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.json_values import JsonObject
+from loopscope.specs.texts_json import CountedJson as CountedJson
+from loopscope.specs.texts_json import GroupedTextsJson as GroupedTextsJson
+from loopscope.specs.texts_json import GroupsJson as GroupsJson
+from loopscope.specs.texts_json import SampleJson as SampleJson
+from loopscope.specs.texts_json import TextsJson as TextsJson
 
 
 class ModelSourceJson(TypedDict, total=False):
@@ -44,64 +49,6 @@ class DictionaryJson(TypedDict, total=False):
     prefix: int
     usableAt: str
     usableOn: str
-
-
-class SampleJson(TypedDict):
-    """How many of the texts that were read are taken."""
-
-    size: int
-    seed: int
-
-
-class CountedJson(TypedDict):
-    """How many texts were read and taken."""
-
-    read: int
-    matching: int
-    duplicates: int
-    taken: int
-
-
-class ResolvedJson(TypedDict):
-    """What the revision of a data set led to."""
-
-    commit: str
-    files: dict[str, str]
-
-
-class TextsJson(TypedDict):
-    """Texts, and where they were read from."""
-
-    texts: list[str]
-    file: NotRequired[str]
-    format: NotRequired[str]
-    column: NotRequired[str]
-    where: NotRequired[JsonObject]
-    dataset: NotRequired[str]
-    revision: NotRequired[str]
-    dataFiles: NotRequired[str]
-    config: NotRequired[str]
-    split: NotRequired[str]
-    templates: NotRequired[list[str]]
-    lists: NotRequired[dict[str, list[str]]]
-    sample: NotRequired[SampleJson]
-    counted: NotRequired[CountedJson]
-    resolved: NotRequired[ResolvedJson]
-
-
-class GroupsJson(TypedDict):
-    """Which texts belong together."""
-
-    by: NotRequired[str]
-    file: NotRequired[str]
-    column: NotRequired[str]
-    labels: list[str]
-
-
-class GroupedTextsJson(TextsJson):
-    """Texts of which some may belong together."""
-
-    groups: NotRequired[GroupsJson]
 
 
 class ChatJson(TypedDict):
@@ -242,6 +189,76 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
+class WordsJson(TypedDict):
+    """A lexicon with word forms and negation."""
+
+    lexicon: TextsJson
+    forms: Literal["exact", "inflected"]
+    negations: NotRequired[TextsJson]
+    negationReach: int
+
+
+class EmbeddingJson(TypedDict):
+    """A concept among its siblings, in sentences."""
+
+    concept: TextsJson
+    siblings: TextsJson
+    threshold: float
+
+
+class PriceJson(TypedDict):
+    """What a million tokens cost."""
+
+    input: float
+    output: float
+
+
+class JudgeJson(TypedDict):
+    """A language model that is asked about texts, and how."""
+
+    endpoint: str
+    model: str
+    question: str
+    prompt: str
+    maxAnswerTokens: int
+    apiKeyVariable: NotRequired[str]
+    requestsPerMinute: int
+    maxRequests: int
+    price: NotRequired[PriceJson]
+    maxCost: NotRequired[float]
+
+
+class HumanRatingsJson(TypedDict):
+    """Ratings by people, as reports saved them."""
+
+    files: list[str]
+    sets: list[str]
+
+
+class ScoringRulesJson(TypedDict):
+    """By which outcomes texts are told apart, and which one leads."""
+
+    primary: Literal["concept", "words", "embedding", "judge", "ratings"]
+    repetition: bool
+    words: NotRequired[WordsJson]
+    embedding: NotRequired[EmbeddingJson]
+    judge: NotRequired[JudgeJson]
+    ratings: NotRequired[HumanRatingsJson]
+
+
+class DriftRulesJson(TypedDict):
+    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
+
+    distances: list[int]
+    fillerText: NotRequired[TextsJson]
+    fillers: int
+    arm: NotRequired[str]
+    strength: NotRequired[float]
+    temperatures: list[float]
+    newTokens: int
+    seed: int
+
+
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -298,6 +315,20 @@ class SteeringJson(SteeringRulesJson):
 
 class TraceJson(TraceRulesJson):
     """The spec of a Trace."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
+class ScoringJson(ScoringRulesJson):
+    """The spec of a Scoring."""
+
+    steeringRef: ReferenceJson
+
+
+class DriftJson(DriftRulesJson):
+    """The spec of a Drift."""
 
     captureRef: ReferenceJson
     mappingRef: ReferenceJson
@@ -368,4 +399,39 @@ class ExperimentJson(TypedDict):
     evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
+    scoring: NotRequired[ScoringRulesJson]
+    drift: NotRequired[DriftRulesJson]
     matrix: NotRequired[MatrixJson]
+
+
+class ConceptWordsJson(TypedDict):
+    """The words of a concept of a family."""
+
+    words: list[str]
+    forms: list[str]
+
+
+class FamilyJson(TypedDict):
+    """Templates, and the words of the concepts that they are filled with."""
+
+    templates: list[str]
+    siblings: NotRequired[list[str]]
+    concepts: dict[str, ConceptWordsJson]
+
+
+class ConceptJson(TypedDict):
+    """What of an experiment belongs to a concept."""
+
+    family: str
+    prompts: PromptSetsJson
+    lexicon: TextsJson
+    siblings: NotRequired[TextsJson]
+
+
+class StudyJson(TypedDict):
+    """The spec of a Study. ``experiment`` is an ExperimentJson without its concept's fields."""
+
+    experiment: JsonObject
+    concepts: dict[str, ConceptJson]
+    minTestable: int
+    families: NotRequired[dict[str, FamilyJson]]
