@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from loopscope.reconcilers import (
     capture,
     decomposition,
+    drift,
     evidence,
     mapping,
     question,
+    scoring,
     steering,
     trace,
 )
@@ -23,7 +25,9 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Mapping": mapping.desired,
     "Evidence": evidence.desired,
     "Steering": steering.desired,
+    "Scoring": scoring.desired,
     "Trace": trace.desired,
+    "Drift": drift.desired,
     "Question": question.desired,
 }
 OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, object]]] = {
@@ -32,6 +36,8 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Mapping": mapping.owned,
     "Evidence": evidence.owned,
     "Steering": steering.owned,
+    "Scoring": scoring.owned,
     "Trace": trace.owned,
+    "Drift": drift.owned,
 }
 """What an Experiment says of an object that it owns: its spec without what it refers to."""

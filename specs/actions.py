@@ -14,7 +14,17 @@ from typing import Literal
 from loopscope.specs.canonical import digest
 
 Stage = Literal[
-    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "trace", "question"
+    "capture",
+    "decomposition",
+    "geometry",
+    "mapping",
+    "evidence",
+    "steering",
+    "scores",
+    "scoring",
+    "trace",
+    "drift",
+    "question",
 ]
 
 CODE_REVISIONS: dict[Stage, int] = {
@@ -24,7 +34,10 @@ CODE_REVISIONS: dict[Stage, int] = {
     "mapping": 6,
     "evidence": 1,
     "steering": 9,
+    "scores": 1,
+    "scoring": 1,
     "trace": 1,
+    "drift": 1,
     "question": 1,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
@@ -52,7 +65,10 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         8: "products in other orders and batches: other last digits; the verdict names its anchor",
         9: "texts are read again from their hook on, products are packed: other last digits",
     },
+    "scores": {},
+    "scoring": {},
     "trace": {},
+    "drift": {},
     "question": {},
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""

@@ -12,7 +12,9 @@ from typing import Literal
 
 from loopscope.specs.actions import Stage
 
-NodeName = Literal["capture", "coarse", "fine", "mapping", "evidence", "steering", "trace"]
+NodeName = Literal[
+    "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "trace", "drift"
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,15 @@ PIPELINE: tuple[Node, ...] = (
         optional=True,
     ),
     Node(
+        "scoring",
+        "Scoring",
+        "scoring",
+        "the scoring",
+        "sc",
+        {"steeringRef": "steering"},
+        optional=True,
+    ),
+    Node(
         "trace",
         "Trace",
         "trace",
@@ -108,12 +119,22 @@ PIPELINE: tuple[Node, ...] = (
         sees=("coarse", "fine"),
         optional=True,
     ),
+    Node(
+        "drift",
+        "Drift",
+        "drift",
+        "the drift",
+        "dr",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A step that belongs to no object: what it makes depends on what it ``loads`` alone.
+    """A step that belongs to no object: what it makes depends on what it ``loads`` or ``reads``.
 
     The nodes named in ``needed_by`` wait for it; it is made once for all that have the same inputs.
     """
@@ -123,6 +144,8 @@ class Shared:
     needed_by: tuple[NodeName, ...]
     loads: tuple[NodeName, ...]
     """The nodes whose dictionaries it compares."""
+    reads: tuple[NodeName, ...] = ()
+    """The nodes whose artifacts it reads."""
 
 
 SHARED: tuple[Shared, ...] = (
@@ -132,6 +155,7 @@ SHARED: tuple[Shared, ...] = (
         ("mapping", "evidence"),
         ("coarse", "fine"),
     ),
+    Shared("scores", "the scores of texts by one outcome", ("scoring",), (), ("steering",)),
 )
 
 

@@ -189,6 +189,76 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
+class WordsJson(TypedDict):
+    """A lexicon with word forms and negation."""
+
+    lexicon: TextsJson
+    forms: Literal["exact", "inflected"]
+    negations: NotRequired[TextsJson]
+    negationReach: int
+
+
+class EmbeddingJson(TypedDict):
+    """A concept among its siblings, in sentences."""
+
+    concept: TextsJson
+    siblings: TextsJson
+    threshold: float
+
+
+class PriceJson(TypedDict):
+    """What a million tokens cost."""
+
+    input: float
+    output: float
+
+
+class JudgeJson(TypedDict):
+    """A language model that is asked about texts, and how."""
+
+    endpoint: str
+    model: str
+    question: str
+    prompt: str
+    maxAnswerTokens: int
+    apiKeyVariable: NotRequired[str]
+    requestsPerMinute: int
+    maxRequests: int
+    price: NotRequired[PriceJson]
+    maxCost: NotRequired[float]
+
+
+class HumanRatingsJson(TypedDict):
+    """Ratings by people, as reports saved them."""
+
+    files: list[str]
+    sets: list[str]
+
+
+class ScoringRulesJson(TypedDict):
+    """By which outcomes texts are told apart, and which one leads."""
+
+    primary: Literal["concept", "words", "embedding", "judge", "ratings"]
+    repetition: bool
+    words: NotRequired[WordsJson]
+    embedding: NotRequired[EmbeddingJson]
+    judge: NotRequired[JudgeJson]
+    ratings: NotRequired[HumanRatingsJson]
+
+
+class DriftRulesJson(TypedDict):
+    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
+
+    distances: list[int]
+    fillerText: NotRequired[TextsJson]
+    fillers: int
+    arm: NotRequired[str]
+    strength: NotRequired[float]
+    temperatures: list[float]
+    newTokens: int
+    seed: int
+
+
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -245,6 +315,20 @@ class SteeringJson(SteeringRulesJson):
 
 class TraceJson(TraceRulesJson):
     """The spec of a Trace."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
+class ScoringJson(ScoringRulesJson):
+    """The spec of a Scoring."""
+
+    steeringRef: ReferenceJson
+
+
+class DriftJson(DriftRulesJson):
+    """The spec of a Drift."""
 
     captureRef: ReferenceJson
     mappingRef: ReferenceJson
@@ -315,6 +399,8 @@ class ExperimentJson(TypedDict):
     evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
+    scoring: NotRequired[ScoringRulesJson]
+    drift: NotRequired[DriftRulesJson]
     matrix: NotRequired[MatrixJson]
 
 

@@ -8,7 +8,7 @@ numbers, and their errors would be alike.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -114,20 +114,21 @@ def _concept(name: str, family: FamilyJson) -> JsonObject:
             },
         },
         "lexicon": {"texts": [*own["words"], *own["forms"]]},
-        "siblings": {"texts": [*siblings]},
+        "siblings": {"texts": siblings},
     }
 
 
-def _siblings(name: str, family: FamilyJson) -> tuple[list[str], list[str]]:
+def _siblings(name: str, family: FamilyJson) -> tuple[list[Json], list[Json]]:
     """Return the words that fill neutral prompts, and the siblings' lexicon."""
     if "siblings" in family:
         return [*family["siblings"]], [*family["siblings"]]
     others = [words for other, words in family["concepts"].items() if other != name]
     neutral = [word for words in others for word in words["words"]]
-    return neutral, [word for words in others for word in (*words["words"], *words["forms"])]
+    lexicon = [word for words in others for word in (*words["words"], *words["forms"])]
+    return [*neutral], [*lexicon]
 
 
-def _filled(templates: list[str], words: list[str]) -> JsonObject:
+def _filled(templates: Sequence[str], words: Sequence[Json]) -> JsonObject:
     return {
         "templates": [*templates],
         "lists": {WORD_PLACE: [*words]},

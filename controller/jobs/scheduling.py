@@ -16,11 +16,20 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from loopscope.controller.jobs.limits import start_allowed_at
+from loopscope.controller.jobs.quotas import over_quota
 from loopscope.controller.settings import Limits
 from loopscope.state.db import pauses
 
 WaitReason = Literal[
-    "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"
+    "Suspended",
+    "Backoff",
+    "FreeSpace",
+    "Unplaceable",
+    "Slot",
+    "FairShare",
+    "Quota",
+    "Memory",
+    "RateLimit",
 ]
 
 
@@ -48,6 +57,10 @@ class PendingJob:
     """The pause that holds it back; only if every object that wants the job is paused."""
     why: str = ""
     """For what it is tried again."""
+    refusal: str | None = None
+    namespaces: tuple[str, ...] = ()
+    """Those of the objects that want it; the first is charged for it."""
+    """Why no worker could hold it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class RunningJob:
     device: str
     experiment: str = ""
     memory_bytes: int = 0
+    namespace: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,8 @@ class QueueSnapshot:
     """When jobs started in the last minute, oldest first."""
     used_seconds: Mapping[str, float] = field(default_factory=dict)
     """Worker time by experiment in the last hour."""
+    stored_bytes: Mapping[str, int] = field(default_factory=dict)
+    """What the artifacts of a namespace take, where a quota limits that."""
     low_space: str | None = None
     """Why nothing may start while so little of the disk is free."""
     reserved_for: int | None = None
@@ -151,6 +167,11 @@ def _held_back(snapshot: QueueSnapshot, job: PendingJob) -> Wait | None:
         return Wait("Backoff", job.why, job.not_before)
     if snapshot.low_space is not None:
         return Wait("FreeSpace", snapshot.low_space)
+    if job.refusal is not None:
+        return Wait("Unplaceable", job.refusal)
+    full = _over_quota(snapshot, job)
+    if full is not None:
+        return Wait("Quota", full)
     most = snapshot.limits.slots_per_experiment
     if most is None or not job.experiments:
         return None
@@ -161,6 +182,16 @@ def _held_back(snapshot: QueueSnapshot, job: PendingJob) -> Wait | None:
     if min(busy.values()) >= most:
         return Wait("FairShare", f"{job.experiments[0]} has {most} of {most} slots")
     return None
+
+
+def _over_quota(snapshot: QueueSnapshot, job: PendingJob) -> str | None:
+    quotas = snapshot.limits.resource_quotas
+    if not quotas:
+        return None
+    holders: dict[str, list[str]] = {}
+    for running in snapshot.running:
+        holders.setdefault(running.namespace, []).append(running.experiment)
+    return over_quota(job.namespaces, quotas, holders, snapshot.stored_bytes)
 
 
 def _place_for(snapshot: QueueSnapshot, job: PendingJob) -> Place | None:
@@ -208,7 +239,8 @@ def _with_started(snapshot: QueueSnapshot, job: PendingJob, place: Place) -> Que
     places = list(snapshot.places)
     places.remove(place)
     charged = job.experiments[0] if job.experiments else ""
-    started = RunningJob(job.id, place.device, charged, job.memory_bytes)
+    namespace = job.namespaces[0] if job.namespaces else ""
+    started = RunningJob(job.id, place.device, charged, job.memory_bytes, namespace)
     return replace(
         snapshot,
         places=tuple(places),

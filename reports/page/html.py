@@ -23,10 +23,13 @@ from loopscope.reports.page.grid import effect
 from loopscope.reports.page.policy import STATIC_POLICY, script
 from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
+from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
 from loopscope.reports.page.sections.gate_settings import gate_settings
 from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
+from loopscope.reports.page.sections.outcomes import outcomes
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
@@ -54,6 +57,8 @@ SECTIONS = {
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "outcomes": {},
+    "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
 }
@@ -142,6 +147,10 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "confirmation": view.confirmation,
         "mapping": mapping(view),
         "steering": steering(view),
+        "outcomes": outcomes(view),
+        "drift": drift_section(view),
+        "drift_columns": DRIFT_COLUMNS,
+        "drift_grid_columns": GRID_COLUMNS,
         "ratings": _ratings(view),
         "rating_head": HEAD,
         "provenance": provenance(view),

@@ -171,6 +171,16 @@ def _asked(record: ObjectRecord) -> str:
     return f"{sum(map(len, record.spec['latents'].values()))} latents"
 
 
+def _half_life(record: ObjectRecord, anchor: str) -> str:
+    """Return the half-life of an anchor in tokens, or what is said where it has none."""
+    found = record.status.summary.get("anchors", {}).get(anchor) if record.ready else None
+    if found is None:
+        return MISSING
+    if found["fade"] == "no effect":
+        return "no effect"
+    return "not reached" if found["half_life"] is None else decimal(found["half_life"], 0)
+
+
 def _beginning(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= TEXT_CHARACTERS_MAX else f"{words[: TEXT_CHARACTERS_MAX - 2]} …"
@@ -237,12 +247,31 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "INTERVAL": _interval,
         "N": _summary("n", count),
     },
+    "Scoring": {
+        **_STATE,
+        "VERDICT": _summary("verdict"),
+        "PRIMARY": _summary("primary"),
+        "ESTIMATE": _summary("estimate", signed),
+        "INTERVAL": _interval,
+        "N": _summary("n", count),
+        "FOUND": _summary("secondary_found", count),
+        "OF": _summary("secondary", count),
+    },
     "Trace": {
         **_STATE,
         "TEXTS": _summary("texts", count),
         "TOKENS": _summary("tokens", count),
         "FOLLOWED": _summary("followed", count),
         "STEPS": _summary("steps", count),
+    },
+    "Drift": {
+        **_STATE,
+        "ARM": _summary("arm"),
+        "SYSTEMPROMPT": lambda record, _: _half_life(record, "systemPrompt"),
+        "STEEREDPREFIX": lambda record, _: _half_life(record, "steeredPrefix"),
+        "STEERING": lambda record, _: _half_life(record, "steering"),
+        "OPENINGS": _summary("openings", count),
+        "TOKENS": _summary("tokens", count),
     },
     "Question": {
         **_STATE,

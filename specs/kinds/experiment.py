@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 
 from loopscope.specs.chat import Positions, check_positions, check_steered
 from loopscope.specs.chat_words import SEVERAL
+from loopscope.specs.drift import why_no_drift
 from loopscope.specs.fields import HookName, Spec, Texts, Unit
 from loopscope.specs.kinds.capture import PromptSets
 from loopscope.specs.kinds.decomposition import Aggregation
 from loopscope.specs.rules import (
+    DriftRules,
     EvidenceRules,
     Expected,
     Gate,
@@ -20,6 +22,7 @@ from loopscope.specs.rules import (
     SteeringRules,
     TraceRules,
 )
+from loopscope.specs.scoring import ScoringRules
 from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
@@ -95,6 +98,13 @@ class ExperimentSpec(Spec):
     """Shows in the report which tokens are steered, and the path of the residual stream through
     some texts under each arm; ``{}`` asks for it with its defaults. It reads the texts that were
     generated once more, and nothing rests on it; leave out to go without."""
+    scoring: ScoringRules | None = None
+    """Further outcomes of the texts that steering generates, and which of all answers. It reads the
+    texts: nothing is generated again where it changes."""
+    drift: DriftRules | None = None
+    """Measures how fast the anchoring by ``steering.systemPrompt`` and by steering fades over
+    neutral text, and how far samples at a temperature wander from it; ``{}`` asks for it with its
+    defaults. Nothing rests on it; leave out to go without."""
     matrix: Matrix | None = None
     """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
     (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
@@ -110,9 +120,27 @@ class ExperimentSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _trace_has_texts(self) -> ExperimentSpec:
+    def _there_are_texts(self) -> ExperimentSpec:
         if self.trace is not None and self.steering is None:
             raise ValueError("trace reads what was generated under steering, which is not given")
+        if self.scoring is not None and self.steering is None:
+            raise ValueError("scoring reads what was generated under steering, which is not given")
+        return self
+
+    @model_validator(mode="after")
+    def _drift_has_anchors(self) -> ExperimentSpec:
+        if self.drift is None:
+            return self
+        if self.steering is None:
+            raise ValueError(
+                "drift needs openings, lexicon and vectors of steering, which is not given"
+            )
+        if why := why_no_drift(
+            chat=self.prompts.chat is not None,
+            lexicon=self.steering.lexicon.texts,
+            filler_text=self.drift.filler_text.texts if self.drift.filler_text else None,
+        ):
+            raise ValueError(why)
         return self
 
     @model_validator(mode="after")

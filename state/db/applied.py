@@ -201,6 +201,11 @@ def set_mark(connection: Connection, name: str, value: str) -> None:
     upsert(connection, tables.marks, {"name": name, "value": value})
 
 
+def drop_mark(connection: Connection, name: str) -> None:
+    """Remove a mark, if it is there."""
+    connection.execute(delete(tables.marks).where(tables.marks.c.name == name))
+
+
 def _record(row: Row[Any]) -> AppliedRecord:
     return AppliedRecord(
         key=Key(row.kind, row.namespace, row.name),
