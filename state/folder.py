@@ -265,8 +265,13 @@ def artifacts_of(path: Path) -> ArtifactStore:
     """Return the artifact store of a state folder; the one place that chooses it."""
     kept = artifact_place.kept_at(path)
     if kept is None:
-        return FolderStore(path / ARTIFACTS)
+        return folder_store(path)
     return artifact_place.store_at(path, kept)
+
+
+def folder_store(path: Path) -> ArtifactStore:
+    """Return the store below a state folder, whether it is the one in use or not."""
+    return FolderStore(path / ARTIFACTS)
 
 
 def keep_artifacts_at(path: Path, url: str) -> None:
