@@ -46,7 +46,7 @@ def _once(value: Any) -> Any:
     return value
 
 
-def ray_address(text: str) -> str:
+def cluster_address(text: str) -> str:
     """Return the address of a Ray cluster. Raises ValueError for what Ray reads in another way."""
     host, _, port = text.rpartition(":")
     is_named = text in ("auto", "local")
@@ -147,7 +147,7 @@ class Config(Given):
     burst: Annotated[int, Field(ge=1, le=10_000)] | None = None
     slots: Annotated[dict[Device, Annotated[int, Field(ge=1, le=64)]], Once] | None = None
     executor: Literal["processes", "ray"] | None = None
-    ray_address: Annotated[str, AfterValidator(ray_address)] | None = None
+    ray_address: Annotated[str, AfterValidator(cluster_address)] | None = None
     ray_resources: dict[ResourceName, Annotated[float, Field(gt=0, strict=False)]] | None = None
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[dict[Device, Size], Once] | None = None

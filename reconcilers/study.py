@@ -19,7 +19,7 @@ def plan(snapshot: Snapshot) -> Plan:
 
 
 def concept_manifests(record: ObjectRecord) -> list[ChildManifest]:
-    """Return the experiments that a study's spec stands for, in the order of the work."""
+    """Return the experiments that a study's spec stands for."""
     key = record.key
     return [
         ChildManifest(

@@ -8,8 +8,7 @@ numbers, and their errors would be alike.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -52,10 +51,7 @@ def study_of(spec: Mapping[str, Json]) -> StudyJson:
 
 
 def concept_experiments(spec: Mapping[str, Json]) -> list[ConceptExperiment]:
-    """Return what a stored study stands for: the first of each family, then the second, and so on.
-
-    So that a study which is not finished has something of each family.
-    """
+    """Return what a stored study stands for, by family and name."""
     study = study_of(spec)
     return [
         ConceptExperiment(
@@ -67,7 +63,7 @@ def concept_experiments(spec: Mapping[str, Json]) -> list[ConceptExperiment]:
                 seed_of(_seed(study["experiment"]), name),
             ),
         )
-        for name, concept in _in_turns(study["concepts"])
+        for name, concept in _by_family(study["concepts"])
     ]
 
 
@@ -118,7 +114,7 @@ def _concept(name: str, family: FamilyJson) -> JsonObject:
             },
         },
         "lexicon": {"texts": [*own["words"], *own["forms"]]},
-        "siblings": {"texts": siblings},
+        "siblings": {"texts": [*siblings]},
     }
 
 
@@ -140,12 +136,8 @@ def _filled(templates: Sequence[str], words: Sequence[Json]) -> JsonObject:
     }
 
 
-def _in_turns(concepts: Mapping[str, ConceptJson]) -> Iterator[tuple[str, ConceptJson]]:
-    families: dict[str, list[tuple[str, ConceptJson]]] = {}
-    for name, concept in sorted(concepts.items()):
-        families.setdefault(concept["family"], []).append((name, concept))
-    turns = itertools.zip_longest(*(families[family] for family in sorted(families)))
-    return (one for turn in turns for one in turn if one is not None)
+def _by_family(concepts: Mapping[str, ConceptJson]) -> list[tuple[str, ConceptJson]]:
+    return sorted(concepts.items(), key=lambda item: (item[1]["family"], item[0]))
 
 
 def _seed(template: JsonObject) -> int:

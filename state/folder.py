@@ -187,6 +187,11 @@ def database_at(path: Path, url: str | None) -> Dialect:
     return SqliteFile(path / DATABASE) if url is None else _on_a_server(path, url)
 
 
+def database_in(file: Path) -> Dialect:
+    """Return the database that one file holds: a copy of it, or that of a folder on a server."""
+    return SqliteFile(file)
+
+
 def name_database(path: Path, url: str | None) -> None:
     """Let a folder have its database on a server from now on, or (``None``) in its file."""
     if url is None:
@@ -261,17 +266,17 @@ def has_database(path: Path) -> bool:
     return database_of(path).size_bytes() is not None
 
 
+def artifacts_below(path: Path) -> ArtifactStore:
+    """Return the store that a folder has below itself, whatever place it names."""
+    return FolderStore(path / ARTIFACTS)
+
+
 def artifacts_of(path: Path) -> ArtifactStore:
     """Return the artifact store of a state folder; the one place that chooses it."""
     kept = artifact_place.kept_at(path)
     if kept is None:
-        return folder_store(path)
+        return artifacts_below(path)
     return artifact_place.store_at(path, kept)
-
-
-def folder_store(path: Path) -> ArtifactStore:
-    """Return the store below a state folder, whether it is the one in use or not."""
-    return FolderStore(path / ARTIFACTS)
 
 
 def keep_artifacts_at(path: Path, url: str) -> None:
@@ -284,7 +289,7 @@ def keep_artifacts_at(path: Path, url: str) -> None:
     standing = artifact_place.kept_at(path)
     if standing is not None and standing.address.written() == address.written():
         return
-    if standing is None and any(FolderStore(path / ARTIFACTS).contents()):
+    if standing is None and any(artifacts_below(path).contents()):
         raise TerminalFailure(
             "AnotherArtifactStore",
             f"{path} has artifacts in {path / ARTIFACTS}; take them along: `loopscope "

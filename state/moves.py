@@ -19,7 +19,13 @@ from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db.database import Database, open_database
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace, fsync_path
-from loopscope.state.folder import database_at, database_of, folder_store, note_artifacts
+from loopscope.state.folder import (
+    DATABASE,
+    artifacts_below,
+    database_in,
+    database_of,
+    note_artifacts,
+)
 
 MOVE = "artifact-store.moving"
 """The file of a move that is under way: where to, and whether all is there."""
@@ -38,12 +44,12 @@ class Move:
 
 def set_file_aside(path: Path) -> str | None:
     """Set aside the file of a folder whose database is on a server; return its place, if any."""
-    return database_at(path, None).set_aside()
+    return database_in(path / DATABASE).set_aside()
 
 
 def note_artifacts_in(copy: Path, path: Path) -> None:
     """Let a copied database know its artifacts to be where a folder keeps its own."""
-    database = Database(database_at(copy.parent, None))
+    database = Database(database_in(copy))
     try:
         note_artifacts(database, kept_at(path))
     finally:
@@ -75,7 +81,7 @@ def is_there(path: Path, move: Move) -> bool:
 def target_of(path: Path, move: Move) -> ArtifactStore:
     """Return the store that a move fills; a bucket is ours from now on. Raises TerminalFailure."""
     if move.kept is None:
-        return folder_store(path)
+        return artifacts_below(path)
     address = replace(move.kept.address, owner=move.kept.owner)
     kept = artifact_place.claimed(address, {move.kept.owner}, is_new=True)
     return artifact_place.store_at(path, kept)

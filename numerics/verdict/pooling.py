@@ -35,7 +35,7 @@ POSTERIOR_CELLS_MIN = 3
 """Under flat priors tau has no posterior with fewer."""
 Z_TWO_SIDED_95 = 1.959963984540054
 _GRID = 400
-_ERROR_MIN = 1e-12
+_ERROR_MIN = 1e-6
 _TAIL = 0.025
 _BISECTIONS = 40
 
