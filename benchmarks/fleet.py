@@ -41,6 +41,8 @@ SECONDS = {
 SPREAD = 0.5
 """Durations are drawn between these shares below and above the usual ones."""
 APPLIED_AT_ONCE = 500
+STILL_STEPS = 3
+"""A fleet is done when nothing moved in so many steps."""
 PARTS = (
     "_resync_if_due", "_read_changes", "_process_due", "_collect_ended_jobs", "_start_jobs",
     "_cancel_unwanted_jobs", "_take_back_lost_leases", "_notice_commands",
@@ -117,10 +119,8 @@ class Fleet:
 
     def lose_nodes(self) -> int:
         """Kill all workers of a tenth of the nodes; return how many jobs they had."""
-        workers, lost = (
-            self.simulation.workers,
-            set(range(int(self.slots / SLOTS_PER_NODE * NODES_LOST))),
-        )
+        workers = self.simulation.workers
+        lost = set(range(max(1, int(self.slots / SLOTS_PER_NODE * NODES_LOST))))
         gone = [name for name in self.ends if self.node_of[name] in lost]
         self.lost_jobs = {workers.assigned[name][0] for name in gone}
         self.lost_at = self.simulation.clock.time
@@ -181,13 +181,15 @@ def run(path: Path, number: int, slots: int) -> dict[str, object]:
     fleet = Fleet(simulation, slots, random.Random(0))
     total, began, wall, lost = 5 * number, simulation.clock.time, time.perf_counter(), 0
     held: list[Counter[str]] = []
+    still = 0
     while True:
         fleet.step()
         done = sum(fleet.stages.values())
         if fleet.lost_at is None and done >= total // 2:
             held.append(running_by_tenant(simulation))
             lost = fleet.lose_nodes()
-        if not simulation.workers.assigned and simulation.controller.idle:
+        still = still + 1 if not simulation.workers.assigned and simulation.controller.idle else 0
+        if still == STILL_STEPS:
             break
         if fleet.steps % 50 == 0:
             clock.write_text(f"{simulation.clock.time}")
