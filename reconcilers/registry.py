@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from loopscope.reconcilers import (
     capture,
+    damage,
     decomposition,
     evidence,
     mapping,
@@ -25,6 +26,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Evidence": evidence.desired,
     "Steering": steering.desired,
     "Scoring": scoring.desired,
+    "Damage": damage.desired,
     "Trace": trace.desired,
     "Question": question.desired,
 }
@@ -35,6 +37,7 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Evidence": evidence.owned,
     "Steering": steering.owned,
     "Scoring": scoring.owned,
+    "Damage": damage.owned,
     "Trace": trace.owned,
 }
 """What an Experiment says of an object that it owns: its spec without what it refers to."""

@@ -15,7 +15,7 @@ from loopscope.specs.canonical import digest
 
 Stage = Literal[
     "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "scores", "scoring",
-    "trace", "question",
+    "damage", "trace", "question",
 ]  # fmt: skip
 
 CODE_REVISIONS: dict[Stage, int] = {
@@ -27,6 +27,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "steering": 9,
     "scores": 1,
     "scoring": 1,
+    "damage": 1,
     "trace": 1,
     "question": 1,
 }
@@ -57,6 +58,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
     },
     "scores": {},
     "scoring": {},
+    "damage": {},
     "trace": {},
     "question": {},
 }

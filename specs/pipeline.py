@@ -13,8 +13,9 @@ from typing import Literal
 from loopscope.specs.actions import Stage
 
 NodeName = Literal[
-    "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "trace"
-]
+    "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "damage",
+    "trace",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,16 @@ PIPELINE: tuple[Node, ...] = (
         "the scoring",
         "sc",
         {"steeringRef": "steering"},
+        optional=True,
+    ),
+    Node(
+        "damage",
+        "Damage",
+        "damage",
+        "the damage",
+        "dmg",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
         optional=True,
     ),
     Node(

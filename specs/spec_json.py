@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.json_values import JsonObject
+from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
+from loopscope.specs.texts_json import GroupedTextsJson, TextsJson
 
 
 class ModelSourceJson(TypedDict, total=False):
@@ -44,64 +46,6 @@ class DictionaryJson(TypedDict, total=False):
     prefix: int
     usableAt: str
     usableOn: str
-
-
-class SampleJson(TypedDict):
-    """How many of the texts that were read are taken."""
-
-    size: int
-    seed: int
-
-
-class CountedJson(TypedDict):
-    """How many texts were read and taken."""
-
-    read: int
-    matching: int
-    duplicates: int
-    taken: int
-
-
-class ResolvedJson(TypedDict):
-    """What the revision of a data set led to."""
-
-    commit: str
-    files: dict[str, str]
-
-
-class TextsJson(TypedDict):
-    """Texts, and where they were read from."""
-
-    texts: list[str]
-    file: NotRequired[str]
-    format: NotRequired[str]
-    column: NotRequired[str]
-    where: NotRequired[JsonObject]
-    dataset: NotRequired[str]
-    revision: NotRequired[str]
-    dataFiles: NotRequired[str]
-    config: NotRequired[str]
-    split: NotRequired[str]
-    templates: NotRequired[list[str]]
-    lists: NotRequired[dict[str, list[str]]]
-    sample: NotRequired[SampleJson]
-    counted: NotRequired[CountedJson]
-    resolved: NotRequired[ResolvedJson]
-
-
-class GroupsJson(TypedDict):
-    """Which texts belong together."""
-
-    by: NotRequired[str]
-    file: NotRequired[str]
-    column: NotRequired[str]
-    labels: list[str]
-
-
-class GroupedTextsJson(TextsJson):
-    """Texts of which some may belong together."""
-
-    groups: NotRequired[GroupsJson]
 
 
 class ChatJson(TypedDict):
@@ -242,63 +186,6 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
-class WordsJson(TypedDict):
-    """A lexicon with word forms and negation."""
-
-    lexicon: TextsJson
-    forms: Literal["exact", "inflected"]
-    negations: NotRequired[TextsJson]
-    negationReach: int
-
-
-class EmbeddingJson(TypedDict):
-    """A concept among its siblings, in sentences."""
-
-    concept: TextsJson
-    siblings: TextsJson
-    threshold: float
-
-
-class PriceJson(TypedDict):
-    """What a million tokens cost."""
-
-    input: float
-    output: float
-
-
-class JudgeJson(TypedDict):
-    """A language model that is asked about texts, and how."""
-
-    endpoint: str
-    model: str
-    question: str
-    prompt: str
-    maxAnswerTokens: int
-    apiKeyVariable: NotRequired[str]
-    requestsPerMinute: int
-    maxRequests: int
-    price: NotRequired[PriceJson]
-    maxCost: NotRequired[float]
-
-
-class HumanRatingsJson(TypedDict):
-    """Ratings by people, as reports saved them."""
-
-    files: list[str]
-    sets: list[str]
-
-
-class ScoringRulesJson(TypedDict):
-    """By which outcomes texts are told apart, and which one leads."""
-
-    primary: Literal["concept", "words", "embedding", "judge", "ratings"]
-    repetition: bool
-    words: NotRequired[WordsJson]
-    embedding: NotRequired[EmbeddingJson]
-    judge: NotRequired[JudgeJson]
-    ratings: NotRequired[HumanRatingsJson]
-
-
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -361,9 +248,17 @@ class TraceJson(TraceRulesJson):
     steeringRef: ReferenceJson
 
 
-class ScoringJson(ScoringRulesJson):
+class ScoringJson(ScoringRulesJson, TypedDict):
     """The spec of a Scoring."""
 
+    steeringRef: ReferenceJson
+
+
+class DamageJson(DamageRulesJson, TypedDict):
+    """The spec of a Damage."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
     steeringRef: ReferenceJson
 
 
@@ -432,4 +327,5 @@ class ExperimentJson(TypedDict):
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
     scoring: NotRequired[ScoringRulesJson]
+    damage: NotRequired[DamageRulesJson]
     matrix: NotRequired[MatrixJson]

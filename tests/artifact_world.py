@@ -11,9 +11,11 @@ import torch
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.transcoder import Transcoder
 from loopscope.specs.actions import Stage
+from loopscope.specs.choices import choices
 from loopscope.specs.rules import Gate, Selection
 from loopscope.specs.scoring import JUDGE_PROMPT
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.damage import stage as damage
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.evidence import stage as evidence
 from loopscope.worker.stages.geometry import stage as geometry
@@ -71,6 +73,11 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     work = {**_steering_payload(everything), "neutralText": [], "lexicon": [], "siblings": []}
     followed = {"openings": 1, "work": work, "steered": {"digest": "s"}}
     world.run(trace, followed, "trace", "trace")
+    tried = {
+        "texts": NEUTRAL, "choices": choices(["france"])[::9], "sides": {"japan": ["japan"]},
+        "work": work, "steered": {"digest": "s"},
+    }  # fmt: skip
+    world.run(damage, tried, "damage", "damage")
     world.run(question, question_payload(world, everything), "question", "question")
     _run_scoring(world, everything)
     return {
@@ -82,6 +89,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "steering": world.folder / "steering",
         "scores": world.folder / ("scores-judge" if everything else "scores-repetition"),
         "scoring": world.folder / "scoring",
+        "damage": world.folder / "damage",
         "trace": world.folder / "trace",
         "question": world.folder / "question",
     }

@@ -22,6 +22,7 @@ from loopscope.reports.page.grid import effect
 from loopscope.reports.page.policy import STATIC_POLICY, script
 from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.gate_settings import gate_settings
 from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
@@ -53,6 +54,7 @@ SECTIONS = {
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
     "outcomes": {},
+    "damage": {},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
 }
@@ -134,6 +136,7 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "mapping": mapping(view),
         "steering": steering(view),
         "outcomes": outcomes(view),
+        "damage": damage(view),
         "ratings": _ratings(view),
         "rating_head": HEAD,
         "provenance": provenance(view),
