@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from loopscope.reconcilers import (
     capture,
+    damage,
     decomposition,
     drift,
     evidence,
@@ -26,6 +27,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Evidence": evidence.desired,
     "Steering": steering.desired,
     "Scoring": scoring.desired,
+    "Damage": damage.desired,
     "Trace": trace.desired,
     "Drift": drift.desired,
     "Question": question.desired,
@@ -37,6 +39,7 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Evidence": evidence.owned,
     "Steering": steering.owned,
     "Scoring": scoring.owned,
+    "Damage": damage.owned,
     "Trace": trace.owned,
     "Drift": drift.owned,
 }

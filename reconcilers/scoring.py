@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from loopscope.reconcilers.after_steering import content_of
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import (
@@ -71,7 +72,7 @@ def desired(snapshot: Snapshot) -> Desired:
         "minDifference": steering["minDifference"],
         "maxArmCosine": steering["maxArmCosine"],
         "scores": {name: action.digest for name, action in needs.items()},
-        "steered": _content(made, _COMPARED),
+        "steered": content_of(made, _COMPARED),
     }
     inputs = {"steering": {"object": record.key.name, **reference_json(made)}}
     return Wanted(Action("scoring", declared, payload), inputs, tuple(needs.values()))
@@ -99,16 +100,11 @@ def _scores(
         "outcome": name,
         "asked": payload["asked"],
         "openings": texts,
-        "texts": _content(made, (SAMPLES.name,)),
+        "texts": content_of(made, (SAMPLES.name,)),
     }
     if outcome.revision > 1:
         declared[revision_field(name)] = outcome.revision
     return Action("scores", declared, payload)
-
-
-def _content(made: ArtifactRecord, names: Sequence[str]) -> list[str | None]:
-    """Return the content of some files; None for one that an earlier version did not write."""
-    return [made.files[name].sha256 if name in made.files else None for name in names]
 
 
 def _foreign_ratings(spec: ScoringJson, made: ArtifactRecord) -> str | None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 from loopscope.specs.artifact_files import Column
+from loopscope.specs.outcomes_json import ScoringRulesJson
 from loopscope.specs.scoring import NEGATIONS
-from loopscope.specs.spec_json import ScoringRulesJson, SteeringJson
+from loopscope.specs.spec_json import SteeringJson
 
 DISTINCT_MIN = 0.7
 """A text with a smaller share of distinct pairs of tokens goes round in a loop."""

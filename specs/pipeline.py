@@ -13,7 +13,16 @@ from typing import Literal
 from loopscope.specs.actions import Stage
 
 NodeName = Literal[
-    "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "trace", "drift"
+    "capture",
+    "coarse",
+    "fine",
+    "mapping",
+    "evidence",
+    "steering",
+    "scoring",
+    "damage",
+    "trace",
+    "drift",
 ]
 
 
@@ -107,6 +116,16 @@ PIPELINE: tuple[Node, ...] = (
         "the scoring",
         "sc",
         {"steeringRef": "steering"},
+        optional=True,
+    ),
+    Node(
+        "damage",
+        "Damage",
+        "damage",
+        "the damage",
+        "dmg",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
         optional=True,
     ),
     Node(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.json_values import JsonObject
+from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
 from loopscope.specs.texts_json import CountedJson as CountedJson
 from loopscope.specs.texts_json import GroupedTextsJson as GroupedTextsJson
 from loopscope.specs.texts_json import GroupsJson as GroupsJson
@@ -189,63 +190,6 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
-class WordsJson(TypedDict):
-    """A lexicon with word forms and negation."""
-
-    lexicon: TextsJson
-    forms: Literal["exact", "inflected"]
-    negations: NotRequired[TextsJson]
-    negationReach: int
-
-
-class EmbeddingJson(TypedDict):
-    """A concept among its siblings, in sentences."""
-
-    concept: TextsJson
-    siblings: TextsJson
-    threshold: float
-
-
-class PriceJson(TypedDict):
-    """What a million tokens cost."""
-
-    input: float
-    output: float
-
-
-class JudgeJson(TypedDict):
-    """A language model that is asked about texts, and how."""
-
-    endpoint: str
-    model: str
-    question: str
-    prompt: str
-    maxAnswerTokens: int
-    apiKeyVariable: NotRequired[str]
-    requestsPerMinute: int
-    maxRequests: int
-    price: NotRequired[PriceJson]
-    maxCost: NotRequired[float]
-
-
-class HumanRatingsJson(TypedDict):
-    """Ratings by people, as reports saved them."""
-
-    files: list[str]
-    sets: list[str]
-
-
-class ScoringRulesJson(TypedDict):
-    """By which outcomes texts are told apart, and which one leads."""
-
-    primary: Literal["concept", "words", "embedding", "judge", "ratings"]
-    repetition: bool
-    words: NotRequired[WordsJson]
-    embedding: NotRequired[EmbeddingJson]
-    judge: NotRequired[JudgeJson]
-    ratings: NotRequired[HumanRatingsJson]
-
-
 class DriftRulesJson(TypedDict):
     """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
 
@@ -321,9 +265,17 @@ class TraceJson(TraceRulesJson):
     steeringRef: ReferenceJson
 
 
-class ScoringJson(ScoringRulesJson):
+class ScoringJson(ScoringRulesJson, TypedDict):
     """The spec of a Scoring."""
 
+    steeringRef: ReferenceJson
+
+
+class DamageJson(DamageRulesJson, TypedDict):
+    """The spec of a Damage."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
     steeringRef: ReferenceJson
 
 
@@ -401,6 +353,7 @@ class ExperimentJson(TypedDict):
     trace: NotRequired[TraceRulesJson]
     scoring: NotRequired[ScoringRulesJson]
     drift: NotRequired[DriftRulesJson]
+    damage: NotRequired[DamageRulesJson]
     matrix: NotRequired[MatrixJson]
 
 

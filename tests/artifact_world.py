@@ -11,10 +11,12 @@ import torch
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.transcoder import Transcoder
 from loopscope.specs.actions import Stage
+from loopscope.specs.choices import choices
 from loopscope.specs.payloads.drift import ANCHORS
 from loopscope.specs.rules import Gate, Selection
 from loopscope.specs.scoring import JUDGE_PROMPT
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.damage import stage as damage
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.drift import stage as drift
 from loopscope.worker.stages.evidence import stage as evidence
@@ -73,6 +75,11 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     work = {**_steering_payload(everything), "neutralText": [], "lexicon": [], "siblings": []}
     followed = {"openings": 1, "work": work, "steered": {"digest": "s"}}
     world.run(trace, followed, "trace", "trace")
+    tried = {
+        "texts": NEUTRAL, "choices": choices(["france"])[::9], "sides": {"japan": ["japan"]},
+        "work": work, "steered": {"digest": "s"},
+    }  # fmt: skip
+    world.run(damage, tried, "damage", "damage")
     world.run(drift, drift_payload(everything), "drift", "drift")
     world.run(question, question_payload(world, everything), "question", "question")
     _run_scoring(world, everything)
@@ -85,6 +92,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "steering": world.folder / "steering",
         "scores": world.folder / ("scores-judge" if everything else "scores-repetition"),
         "scoring": world.folder / "scoring",
+        "damage": world.folder / "damage",
         "trace": world.folder / "trace",
         "drift": world.folder / "drift",
         "question": world.folder / "question",

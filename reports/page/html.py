@@ -23,6 +23,7 @@ from loopscope.reports.page.grid import effect
 from loopscope.reports.page.policy import STATIC_POLICY, script
 from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
 from loopscope.reports.page.sections.gate_settings import gate_settings
@@ -58,6 +59,7 @@ SECTIONS = {
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
     "outcomes": {},
+    "damage": {},
     "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
@@ -148,6 +150,7 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "mapping": mapping(view),
         "steering": steering(view),
         "outcomes": outcomes(view),
+        "damage": damage(view),
         "drift": drift_section(view),
         "drift_columns": DRIFT_COLUMNS,
         "drift_grid_columns": GRID_COLUMNS,

@@ -257,6 +257,16 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "FOUND": _summary("secondary_found", count),
         "OF": _summary("secondary", count),
     },
+    "Damage": {
+        **_STATE,
+        "TEXTS": _summary("texts", count),
+        "ITEMS": _summary("items", count),
+        "NEXT-TOKEN": _summary("next_token", percent),
+        "LOSS": _summary("multi_next_token_loss", percent),
+        "CHOICES": _summary("choices", percent),
+        "CHOICES-LOSS": _summary("multi_choices_loss", percent),
+        "HOLDS": _summary("holds", lambda value: "yes" if value else "no"),
+    },
     "Trace": {
         **_STATE,
         "TEXTS": _summary("texts", count),

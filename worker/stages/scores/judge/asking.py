@@ -12,8 +12,8 @@ from typing import NotRequired, TypedDict, cast
 
 from loopscope.inputs.files import default_cache
 from loopscope.specs.artifacts.scores import JudgeRecord
+from loopscope.specs.outcomes_json import PriceJson
 from loopscope.specs.payloads.scores import ScoresPayload
-from loopscope.specs.spec_json import PriceJson
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.context import StageContext
 from loopscope.worker.stages.scores.judge.endpoint import Clock, Endpoint
