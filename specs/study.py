@@ -114,7 +114,7 @@ def _concept(name: str, family: FamilyJson) -> JsonObject:
             },
         },
         "lexicon": {"texts": [*own["words"], *own["forms"]]},
-        "siblings": {"texts": [*siblings]},
+        "siblings": {"texts": siblings},
     }
 
 

@@ -63,6 +63,7 @@ def running_cluster() -> Iterator[Nodes]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "300",
         }
         from ray.cluster_utils import Cluster  # late: it reads these when it is imported
 

@@ -328,9 +328,10 @@ def _sentences(study: Study) -> Iterator[str]:
     )
     said = [one for one in study.concepts if one.row.p is not None]
     kept = sum(one.row.word == one.row.corrected for one in said)
+    words = f"{kept} of {len(said)} stay said" if said else "none has more than Inconclusive"
     yield (
-        f"Words of single concepts are corrected over all {total} by {METHOD}: {kept} of "
-        f"{len(said)} stay said. The study's own answer is one test and needs no correction."
+        f"Words of single concepts are corrected over all {total} by {METHOD}: {words}. "
+        "The study's own answer is one test and needs no correction."
     )
 
 

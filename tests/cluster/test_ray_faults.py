@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +154,19 @@ def test_the_late_result_of_a_worker_that_ray_called_dead_does_not_count(
 class OnRay(Place):
     """A tiny experiment whose jobs run on the cluster."""
 
-    address = ""
+    def __init__(self, folder: Path, address: str) -> None:
+        super().__init__(folder)
+        self.address = address
+        self.running: list[subprocess.Popen[str]] = []
 
     def words(self, *more: str) -> tuple[str, ...]:
         ray = ("--executor", "ray", "--ray-address", self.address, "--slots", "2")
         return ("run", str(self.specs), "--root", str(self.folder), *ray, *more)
+
+    def begun(self) -> subprocess.Popen[str]:
+        """Start a run, which ends with the test at the latest."""
+        self.running.append(self.start(*self.words()))
+        return self.running[-1]
 
     def at_work(self) -> list[psutil.Process]:
         """Return the workers, if a job is under way."""
@@ -165,11 +175,12 @@ class OnRay(Place):
 
 
 @pytest.fixture
-def on_ray(ray_nodes: Nodes, tmp_path: Path) -> OnRay:
-    place = OnRay(tmp_path)
-    place.address = ray_nodes.address
+def on_ray(ray_nodes: Nodes, tmp_path: Path) -> Iterator[OnRay]:
+    place = OnRay(tmp_path, ray_nodes.address)
     place.write()
-    return place
+    yield place
+    for process in place.running:
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +203,7 @@ def test_the_artifacts_are_those_of_processes_of_this_machine_and_nothing_is_lef
 def test_it_settles_by_itself_while_workers_actors_a_raylet_and_a_node_are_killed(
     on_ray, on_disk, ray_nodes, record_property
 ):
-    running = on_ray.start(*on_ray.words())
+    running = on_ray.begun()
     kills = 0
     for way in WAYS:
         if way is stop_raylet:
@@ -221,7 +232,7 @@ def node_of(worker: psutil.Process, nodes: Nodes) -> Any:
 
 
 def test_a_controller_that_comes_after_a_killed_one_goes_on_with_its_workers(on_ray, on_disk):
-    running = on_ray.start(*on_ray.words())
+    running = on_ray.begun()
     eventually(lambda: "job starts" in on_ray.worker_log())
     assert workers_in(on_ray.state)
     running.send_signal(signal.SIGKILL)

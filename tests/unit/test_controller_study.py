@@ -86,7 +86,9 @@ def _settled_once():
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     world = Simulation(folder / "state", slots=8, job_starts_per_minute=10_000)
     apply(world, study_spec())
-    world.settle(400)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(fake_stages._RUN, "steering", planted(TRUTH))
+        world.settle(400)
     world.state.database.close()
     return folder / "state"
 

@@ -10,7 +10,7 @@ from tests.unit.test_controller_study import TEMPLATES, settled_study
 
 
 @pytest.fixture
-def studied(tmp_path, monkeypatch):
+def studied(tmp_path):
     """A settled study s in the state folder of the commands."""
     return settled_study(tmp_path / "state")
 
@@ -85,8 +85,7 @@ def refused(loopscope, experiment):
         def as_study(document):
             spec = dict(document)
             document.clear()
-            own = dict(spec["steering"])
-            own.pop("lexicon")
+            own = {"strengths": [0.5], "prompts": {"texts": ["We went to"]}}
             del spec["prompts"]
             concepts = {name: {"words": [f"{name} one"]} for name in ("cats", "dogs")}
             document["experiment"] = {**spec, "steering": own}
