@@ -8,6 +8,7 @@ from loopscope.reconcilers import (
     capture,
     damage,
     decomposition,
+    drift,
     evidence,
     mapping,
     question,
@@ -28,6 +29,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Scoring": scoring.desired,
     "Damage": damage.desired,
     "Trace": trace.desired,
+    "Drift": drift.desired,
     "Question": question.desired,
 }
 OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, object]]] = {
@@ -39,5 +41,6 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Scoring": scoring.owned,
     "Damage": damage.owned,
     "Trace": trace.owned,
+    "Drift": drift.owned,
 }
 """What an Experiment says of an object that it owns: its spec without what it refers to."""

@@ -14,9 +14,19 @@ from typing import Literal
 from loopscope.specs.canonical import digest
 
 Stage = Literal[
-    "capture", "decomposition", "geometry", "mapping", "evidence", "steering", "scores", "scoring",
-    "damage", "trace", "question",
-]  # fmt: skip
+    "capture",
+    "decomposition",
+    "geometry",
+    "mapping",
+    "evidence",
+    "steering",
+    "scores",
+    "scoring",
+    "damage",
+    "trace",
+    "drift",
+    "question",
+]
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
@@ -29,6 +39,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "scoring": 1,
     "damage": 1,
     "trace": 1,
+    "drift": 1,
     "question": 1,
 }
 """Raise a stage's number by hand when its code changes what it computes, and describe the change
@@ -60,6 +71,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
     "scoring": {},
     "damage": {},
     "trace": {},
+    "drift": {},
     "question": {},
 }
 """What a revision of a stage's code changed, in one phrase; the oldest ones are left out."""

@@ -14,7 +14,7 @@ from loopscope.specs.actions import Stage
 
 NodeName = Literal[
     "capture", "coarse", "fine", "mapping", "evidence", "steering", "scoring", "damage",
-    "trace",
+    "trace", "drift",
 ]  # fmt: skip
 
 
@@ -130,6 +130,16 @@ PIPELINE: tuple[Node, ...] = (
         sees=("coarse", "fine"),
         optional=True,
     ),
+    Node(
+        "drift",
+        "Drift",
+        "drift",
+        "the drift",
+        "dr",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
 )
 
 
@@ -189,10 +199,17 @@ NODES: Mapping[str, Node] = {node.name: node for node in PIPELINE}
 NODE_NAMES: tuple[NodeName, ...] = tuple(node.name for node in PIPELINE)
 STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in _OBJECTS))
 """The kinds that a stage makes, in the order of the work."""
+OWNER_KINDS: tuple[str, ...] = ("Experiment", "Study")
+"""The kinds that have no work of their own: they own objects. A Study owns Experiments."""
 SHORT_BY_KIND: Mapping[str, str] = {
     "Experiment": "exp",
+    "Study": "st",
     **{node.kind: node.short for node in _OBJECTS},
 }
+PLURAL_BY_KIND: Mapping[str, str] = {
+    kind: "studies" if kind == "Study" else f"{kind.lower()}s" for kind in SHORT_BY_KIND
+}
+"""What several objects of a kind are called on the command line and in addresses."""
 REFERENCE_KINDS: Mapping[str, str] = {
     field: NODES[name].kind for node in _OBJECTS for field, name in node.upstream.items()
 }

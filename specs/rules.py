@@ -214,6 +214,45 @@ class DamageRules(Spec):
     accuracy on ordinary text, or on the questions, with its whole 95 % interval."""
 
 
+Distance = Annotated[int, Field(ge=0, le=100_000)]
+Temperature = Annotated[float, Field(gt=0.0, le=10.0)]
+
+
+class DriftRules(Spec):
+    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
+
+    distances: Annotated[
+        tuple[Distance, ...], Field(min_length=2, max_length=50), Unit("tokens")
+    ] = (0, 16, 64, 128, 256, 512, 1000, 2000)
+    """Tokens of neutral filler between the anchor and the opening, rising."""
+    filler_text: Texts | None = None
+    """Neutral texts that fillers are made of; by default the paragraphs and sentences that come
+    with Loopscope, less those with a word of the lexicon."""
+    fillers: Annotated[int, Field(ge=2, le=64), Unit("fillers")] = 8
+    """Different fillers. Openings are dealt to them, and those that share one count as one unit:
+    with fewer than six no test can say that anything fades."""
+    arm: Arm | None = None
+    """The steering's arm whose vector anchors; by default ``multi``, or ``coarse`` without it."""
+    strength: Annotated[Strength, Unit("`strengthUnit`")] | None = None
+    """One of the steering's strengths; by default the largest that the arm has."""
+    temperatures: Annotated[tuple[Temperature, ...], Field(max_length=20)] = (0.3, 0.7, 1.0, 1.5)
+    """Temperatures at which each anchor is sampled right after it; none leaves the grid out."""
+    new_tokens: Annotated[int, Field(ge=1, le=512), Unit("tokens")] = 12
+    """Tokens drawn of each sample."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the draws."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> DriftRules:
+        if list(self.distances) != sorted(set(self.distances)):
+            raise ValueError("distances must rise, each given once")
+        if len(set(self.temperatures)) != len(self.temperatures):
+            raise ValueError("temperatures holds a value twice; keep one")
+        if self.arm in ("none", "random"):
+            raise ValueError(f"arm {self.arm} anchors nothing; name an arm with one vector")
+        return self
+
+
 class Sampling(Spec):
     """How the next token is drawn. Equal draws for all arms of a prompt and sample."""
 

@@ -10,7 +10,11 @@ from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
-from loopscope.specs.texts_json import GroupedTextsJson, TextsJson
+from loopscope.specs.texts_json import CountedJson as CountedJson
+from loopscope.specs.texts_json import GroupedTextsJson as GroupedTextsJson
+from loopscope.specs.texts_json import GroupsJson as GroupsJson
+from loopscope.specs.texts_json import SampleJson as SampleJson
+from loopscope.specs.texts_json import TextsJson as TextsJson
 
 
 class ModelSourceJson(TypedDict, total=False):
@@ -186,6 +190,19 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
+class DriftRulesJson(TypedDict):
+    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
+
+    distances: list[int]
+    fillerText: NotRequired[TextsJson]
+    fillers: int
+    arm: NotRequired[str]
+    strength: NotRequired[float]
+    temperatures: list[float]
+    newTokens: int
+    seed: int
+
+
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -262,6 +279,14 @@ class DamageJson(DamageRulesJson, TypedDict):
     steeringRef: ReferenceJson
 
 
+class DriftJson(DriftRulesJson):
+    """The spec of a Drift."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
 class AskedLatentsJson(TypedDict):
     """Latents by their index, of each dictionary."""
 
@@ -328,4 +353,38 @@ class ExperimentJson(TypedDict):
     trace: NotRequired[TraceRulesJson]
     scoring: NotRequired[ScoringRulesJson]
     damage: NotRequired[DamageRulesJson]
+    drift: NotRequired[DriftRulesJson]
     matrix: NotRequired[MatrixJson]
+
+
+class ConceptWordsJson(TypedDict):
+    """The words of a concept of a family."""
+
+    words: list[str]
+    forms: list[str]
+
+
+class FamilyJson(TypedDict):
+    """Templates, and the words of the concepts that they are filled with."""
+
+    templates: list[str]
+    siblings: NotRequired[list[str]]
+    concepts: dict[str, ConceptWordsJson]
+
+
+class ConceptJson(TypedDict):
+    """What of an experiment belongs to a concept."""
+
+    family: str
+    prompts: PromptSetsJson
+    lexicon: TextsJson
+    siblings: NotRequired[TextsJson]
+
+
+class StudyJson(TypedDict):
+    """The spec of a Study. ``experiment`` is an ExperimentJson without its concept's fields."""
+
+    experiment: JsonObject
+    concepts: dict[str, ConceptJson]
+    minTestable: int
+    families: NotRequired[dict[str, FamilyJson]]

@@ -1,4 +1,4 @@
-"""Texts as they are stored in a spec, and where they were read from."""
+"""Sets of texts as they are stored: a part of ``spec_json``, which has the kinds."""
 
 from __future__ import annotations
 

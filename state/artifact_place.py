@@ -93,11 +93,11 @@ def claimed(address: Address, ours: Collection[str | None], *, is_new: bool) -> 
     if there is None and not is_new:
         raise TerminalFailure(
             "AnotherArtifactStore",
-            f"the artifacts of this state lie elsewhere, and none of them at {address}; copy all "
-            "of them there first, with the names that they have",
+            f"the artifacts of this state lie elsewhere, and none of them at {address}; move "
+            "them there: `loopscope migrate-state --to URL`",
         )
     if there is None:
-        mine = json.dumps({"format": 1, "owner": uuid.uuid4().hex}).encode()
+        mine = json.dumps({"format": 1, "owner": address.owner or uuid.uuid4().hex}).encode()
         bucket.create(OWNER, mine)
         if bucket.create(OWNER, mine):
             bucket.delete([OWNER])

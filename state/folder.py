@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from loopscope.state.db.dialect.contract import Dialect
 from loopscope.state.db.dialect.sqlite.file import LEADER_LOCK, SqliteFile
 from loopscope.state.db.rows import RowsInSqlite
 from loopscope.state.failures import TerminalFailure
-from loopscope.state.files import durable_replace
+from loopscope.state.files import durable_replace, free_bytes, fsync_path
 
 DATABASE = "state.db"
 SERVER = "database"
@@ -74,16 +75,58 @@ def open_state(path: Path) -> StateFolder:
             "StateNotWritable",
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
+    refuse_other_user(path)
     database = open_database(database_of(path))  # first: it may refuse the file system
     _make_private(path)
     _note_artifacts(path, database)
     return StateFolder(path, database, artifacts_of(path))
 
 
+def owner_of(path: Path) -> int | None:
+    """Return the uid of the system user whose state a folder holds, None where it holds none.
+
+    Raises OSError where one may not look.
+    """
+    for name in (DATABASE, SERVER):
+        with contextlib.suppress(FileNotFoundError):
+            return (path / name).stat().st_uid
+    return None
+
+
+def refuse_other_user(path: Path) -> None:
+    """Raise TerminalFailure when a state belongs to another system user, whatever this one may do.
+
+    What a second user wrote (root above all) the first could not read, change or collect.
+    """
+    try:
+        owner = owner_of(path)
+    except PermissionError:
+        raise TerminalFailure(
+            "StateOfAnotherUser",
+            f"{path} is private to {_name_of_user(path.stat().st_uid)}; ask for a report or a "
+            "bundle, or work in a folder of your own with --state",
+        ) from None
+    if owner is not None and owner != os.geteuid():
+        name = _name_of_user(owner)
+        raise TerminalFailure(
+            "StateOfAnotherUser",
+            f"{path} is the state of {name}, and this process runs as "
+            f"{_name_of_user(os.geteuid())}; run it as {name} (in a container: --user {owner}), or "
+            "work in a folder of your own with --state. Several users work on one state through "
+            "`loopscope serve --write`, as the user whose state it is",
+        )
+
+
+def _name_of_user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
 def database_of(path: Path) -> Dialect:
     """Return the database of a state folder, which may not exist yet. Raises TerminalFailure."""
-    url = server_of(path)
-    return SqliteFile(path / DATABASE) if url is None else _on_a_server(path, url)
+    return database_at(path, server_of(path))
 
 
 def _on_a_server(path: Path, url: str) -> Dialect:
@@ -131,15 +174,43 @@ def keep_database_at(path: Path, url: str) -> None:
         there = f"has its database at {path / SERVER if standing else path / DATABASE}"
         raise TerminalFailure(
             "AnotherDatabase",
-            f"{path} {there}; work in another folder, or move it: `loopscope snapshot FILE`, then "
-            "`loopscope --state URL restore FILE` in a new one",
+            f"{path} {there}; work in another folder, or move it: "
+            "`loopscope migrate-state --to URL`",
         )
     _on_a_server(path, url).size_bytes()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name_database(path, url)
+
+
+def database_at(path: Path, url: str | None) -> Dialect:
+    """Return the database that a folder would have on a server, or (``None``) as its file."""
+    return SqliteFile(path / DATABASE) if url is None else _on_a_server(path, url)
+
+
+def database_in(file: Path) -> Dialect:
+    """Return the database that one file holds: a copy of it, or that of a folder on a server."""
+    return SqliteFile(file)
+
+
+def name_database(path: Path, url: str | None) -> None:
+    """Let a folder have its database on a server from now on, or (``None``) in its file."""
+    if url is None:
+        (path / SERVER).unlink(missing_ok=True)
+        fsync_path(path)
+        return
     written = path / f"{SERVER}.{os.getpid()}.new"  # others may do the same beside us
     written.touch(mode=0o600)  # it may hold a password
     written.write_text(f"{url}\n")
     durable_replace(written, path / SERVER)
+
+
+def free_to_write(path: Path) -> int:
+    """Return how many bytes can still be written where a state lies; of several disks the fullest.
+
+    Artifacts, or the copies of those in a bucket, may lie on a disk of their own.
+    """
+    places = (path, path / ARTIFACTS, path / COPIES)
+    return min(free_bytes(place) for place in places if place.exists())
 
 
 @dataclass(frozen=True)
@@ -195,11 +266,16 @@ def has_database(path: Path) -> bool:
     return database_of(path).size_bytes() is not None
 
 
+def artifacts_below(path: Path) -> ArtifactStore:
+    """Return the store that a folder has below itself, whatever place it names."""
+    return FolderStore(path / ARTIFACTS)
+
+
 def artifacts_of(path: Path) -> ArtifactStore:
     """Return the artifact store of a state folder; the one place that chooses it."""
     kept = artifact_place.kept_at(path)
     if kept is None:
-        return FolderStore(path / ARTIFACTS)
+        return artifacts_below(path)
     return artifact_place.store_at(path, kept)
 
 
@@ -213,11 +289,11 @@ def keep_artifacts_at(path: Path, url: str) -> None:
     standing = artifact_place.kept_at(path)
     if standing is not None and standing.address.written() == address.written():
         return
-    if standing is None and any(FolderStore(path / ARTIFACTS).contents()):
+    if standing is None and any(artifacts_below(path).contents()):
         raise TerminalFailure(
             "AnotherArtifactStore",
-            f"{path} has artifacts in {path / ARTIFACTS}; work in another folder, or move that one "
-            "out of the way first, to make them again",
+            f"{path} has artifacts in {path / ARTIFACTS}; take them along: `loopscope "
+            f"migrate-state --to {address}`, or work in another folder",
         )
     named = _named_before(path)
     marked = artifact_address_of(named).owner if named else None
@@ -225,6 +301,15 @@ def keep_artifacts_at(path: Path, url: str) -> None:
     is_new = standing is None and marked is None
     artifact_place.keep(path, artifact_place.claimed(address, ours, is_new=is_new))
     open_state(path).database.close()  # the database takes note of it
+
+
+def note_artifacts(database: Database, kept: artifact_place.KeptPlace | None) -> None:
+    """Let a database know its artifacts to be in a bucket, or below the folder."""
+    with database.write() as connection:
+        if kept is None:
+            applied.drop_mark(connection, ARTIFACT_STORE)
+        else:
+            applied.set_mark(connection, ARTIFACT_STORE, kept.named())
 
 
 def named_artifacts(database: Database) -> str | None:

@@ -12,11 +12,13 @@ from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.transcoder import Transcoder
 from loopscope.specs.actions import Stage
 from loopscope.specs.choices import choices
+from loopscope.specs.payloads.drift import ANCHORS
 from loopscope.specs.rules import Gate, Selection
 from loopscope.specs.scoring import JUDGE_PROMPT
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.damage import stage as damage
 from loopscope.worker.stages.decomposition import stage as decomposition
+from loopscope.worker.stages.drift import stage as drift
 from loopscope.worker.stages.evidence import stage as evidence
 from loopscope.worker.stages.geometry import stage as geometry
 from loopscope.worker.stages.mapping import stage as mapping
@@ -78,6 +80,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "work": work, "steered": {"digest": "s"},
     }  # fmt: skip
     world.run(damage, tried, "damage", "damage")
+    world.run(drift, drift_payload(everything), "drift", "drift")
     world.run(question, question_payload(world, everything), "question", "question")
     _run_scoring(world, everything)
     return {
@@ -91,6 +94,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "scoring": world.folder / "scoring",
         "damage": world.folder / "damage",
         "trace": world.folder / "trace",
+        "drift": world.folder / "drift",
         "question": world.folder / "question",
     }
 
@@ -151,6 +155,21 @@ def evidence_payload(everything: bool) -> dict[str, Any]:
         "positions": "lastContent" if everything else "last", "topPrompts": 2, "randomPrompts": 1,
         "selection": Selection().canonical(), "mapping": {"digest": "m"},
         "geometry": {"digest": "g"}, **sides,
+    }  # fmt: skip
+
+
+def drift_payload(everything: bool) -> dict[str, Any]:
+    rules: dict[str, Any] = {
+        "distances": [0, 3, 9], "fillers": 2, "temperatures": [0.5, 1.0] if everything else [],
+        "newTokens": 3, "seed": 0, **({} if everything else {"arm": "random-0"}),
+    }  # fmt: skip
+    work = {**_steering_payload(everything), "neutralText": [], "siblings": []}
+    words = {"systemPrompt": "people liked wine", "systemPromptSeparator": "",
+             "placeboPrompt": "people sold bread"}  # fmt: skip
+    return {
+        "rules": rules, "fillerText": ["the quiet city sold old bread", "a garden in summer"],
+        "otherWords": "the old house", "anchors": list(ANCHORS),
+        "work": {**work, **words}, "steered": {"digest": "s"},
     }  # fmt: skip
 
 

@@ -165,6 +165,11 @@ def _trace(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str
     return {"steps.json": _json(seen)}, {"texts": 6, "tokens": 30, "followed": 3, "steps": 15}
 
 
+def _drift(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    arms = upstream("steering", payload["steered"]["digest"], "arms.parquet")
+    return {"points.json": _json([_sha256(arms), payload["rules"]])}, {"openings": 3, "tokens": 9}
+
+
 def _question(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     seen = [payload["text"], payload.get("latents"), payload.get("steered", {}).get("asked")]
     steered = "steered" in payload
@@ -189,6 +194,7 @@ _RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]
     "evidence": _evidence,
     "steering": _steering,
     "trace": _trace,
+    "drift": _drift,
     "question": _question,
 }
 """What others read of a stage, or count on; a stage that is not here is ``_plain``."""

@@ -8,9 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+from loopscope.controller.settings import Settings
+from loopscope.state.db import leader
+from loopscope.state.folder import StateFolder
+
+if TYPE_CHECKING:
+    from loopscope.controller.jobs.on_ray.actors import RayActors
 
 NODES = 2
 CPUS = 8
@@ -22,7 +29,7 @@ class Nodes:
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
-        self._nodes: list[Any] = []
+        self.nodes: list[Any] = []
 
     @property
     def address(self) -> str:
@@ -33,7 +40,7 @@ class Nodes:
         node = self._cluster.add_node(
             num_cpus=CPUS, num_gpus=0, resources=resources, object_store_memory=80 * 2**20
         )
-        self._nodes.append(node)
+        self.nodes.append(node)
         return node
 
     def raylet(self, node: Any) -> psutil.Process:
@@ -42,7 +49,7 @@ class Nodes:
 
     def remove(self, node: Any) -> None:
         """Kill everything that Ray started for a node."""
-        self._nodes.remove(node)
+        self.nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
 
 
@@ -75,3 +82,24 @@ def running_cluster() -> Iterator[Nodes]:
             yield nodes
         finally:
             cluster.shutdown()
+
+
+def executor_on(cluster: Any, state: StateFolder, settings: Settings, *command: str) -> RayActors:
+    """Return the executor of a controller that has just begun to lead."""
+    from loopscope.controller.jobs.on_ray.making import actors_on
+
+    with state.database.write() as connection:
+        epoch = leader.number(connection)
+    return actors_on(cluster, state, settings, lambda: None, epoch, command=command)
+
+
+def workers_in(folder: Path) -> list[psutil.Process]:
+    """Return the living worker processes that have a folder, or one below it, in their command."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        is_worker = "loopscope.worker" in words or ("-S" in words and "-I" not in words)
+        is_there = any(word.startswith(str(folder)) for word in words)
+        if is_worker and is_there and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found

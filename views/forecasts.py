@@ -160,6 +160,8 @@ def _work_of(record: ObjectRecord, known: Known) -> Work:
             )
         case "Trace":
             raise _NotKnown("it reads some of the generated texts once more, up to the hook")
+        case "Drift":
+            raise _NotKnown("it reads neutral text behind anchors, and samples at temperatures")
         case "Question":
             raise _NotKnown("it reads or goes on with one text, once the model is loaded")
         case "Steering":

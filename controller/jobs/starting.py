@@ -18,7 +18,7 @@ from loopscope.controller.jobs.scheduling import (
     Decision,
     Place,
     QueueSnapshot,
-    next_start,
+    first_start,
     schedule,
 )
 from loopscope.controller.settings import Settings
@@ -91,10 +91,10 @@ class Starter:
             with self.state.database.read() as connection:
                 queue = read_queue(connection, self.settings, places, now, low_space=low)
                 queue = self._without_held(connection, queue)
-            decisions = schedule(queue)
-            self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
-            chosen = next_start(decisions)
+            chosen = first_start(queue)
             if chosen is None or chosen.place is None:
+                decisions = schedule(queue)
+                self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
                 self._refused = question
                 self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
                 return
@@ -108,6 +108,7 @@ class Starter:
             memory = next(job.memory_bytes for job in queue.pending if job.id == chosen.job_id)
             worker = self.executor.free_worker(chosen.place, memory)
             if worker is None:
+                self._next_start_at = self.clock.elapsed() + _next_start_at(schedule(queue)) - now
                 return
             yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
 

@@ -40,10 +40,10 @@ def _executor(text: str | None) -> str | None:
 
 
 def _ray_address(text: str | None) -> str | None:
-    from loopscope.controller.config import ray_address  # late: help must stay quick
+    from loopscope.controller.config import cluster_address  # late: help must stay quick
 
     try:
-        return ray_address(text) if text is not None else None
+        return cluster_address(text) if text is not None else None
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}") from None
 

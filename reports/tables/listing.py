@@ -64,9 +64,27 @@ def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     ready = record.status.condition("Ready")
     if ready is None or record.status.observed_generation != record.generation:
         return "Unknown"
-    if "matrix" in record.spec and "cells" in record.status.summary:
-        return f"{record.status.summary['ready']}/{record.status.summary['cells']}"
+    summary = record.status.summary
+    of = "concepts" if record.key.kind == "Study" else "cells"
+    if of in summary:
+        return f"{summary['ready']}/{summary[of]}"
     return ready.status
+
+
+def _share_of_ready(record: ObjectRecord, name: str) -> str:
+    """Return how many of a study's concepts that have an answer are counted under a name."""
+    summary = record.status.summary
+    return f"{summary[name]}/{summary['ready']}" if summary.get("ready") else MISSING
+
+
+def _answer(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> tuple[str, str]:
+    """Return a study's word, and its difference with the interval, once all concepts are ready."""
+    if not record.ready:
+        return MISSING, MISSING
+    from loopscope.views.studies import study_of_records  # late: numpy takes its time
+
+    answer = study_of_records(record, list(cells.values())).answer
+    return answer.word, answer.difference
 
 
 def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
@@ -153,6 +171,16 @@ def _asked(record: ObjectRecord) -> str:
     return f"{sum(map(len, record.spec['latents'].values()))} latents"
 
 
+def _half_life(record: ObjectRecord, anchor: str) -> str:
+    """Return the half-life of an anchor in tokens, or what is said where it has none."""
+    found = record.status.summary.get("anchors", {}).get(anchor) if record.ready else None
+    if found is None:
+        return MISSING
+    if found["fade"] == "no effect":
+        return "no effect"
+    return "not reached" if found["half_life"] is None else decimal(found["half_life"], 0)
+
+
 def _beginning(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= TEXT_CHARACTERS_MAX else f"{words[: TEXT_CHARACTERS_MAX - 2]} …"
@@ -171,6 +199,13 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "READY": _ready,
         "GATE": _stage_summary("mapping", "verdict"),
         "VERDICT": _stage_summary("steering", "verdict"),
+    },
+    "Study": {
+        "READY": _ready,
+        "TESTABLE": lambda record, _: _share_of_ready(record, "testable"),
+        "GATE-OPEN": lambda record, _: _share_of_ready(record, "gateOpen"),
+        "ANSWER": lambda record, cells: _answer(record, cells)[0],
+        "DIFFERENCE": lambda record, cells: _answer(record, cells)[1],
     },
     "Capture": {
         **_STATE,
@@ -239,6 +274,15 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "FOLLOWED": _summary("followed", count),
         "STEPS": _summary("steps", count),
     },
+    "Drift": {
+        **_STATE,
+        "ARM": _summary("arm"),
+        "SYSTEMPROMPT": lambda record, _: _half_life(record, "systemPrompt"),
+        "STEEREDPREFIX": lambda record, _: _half_life(record, "steeredPrefix"),
+        "STEERING": lambda record, _: _half_life(record, "steering"),
+        "OPENINGS": _summary("openings", count),
+        "TOKENS": _summary("tokens", count),
+    },
     "Question": {
         **_STATE,
         "ASKED": lambda record, _: _asked(record),
@@ -255,5 +299,6 @@ _WIDE: dict[str, dict[str, Column]] = {
         "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
         "GENERATION": lambda record, _: str(record.generation),
     },
+    "Study": {"REASON": _reason, "GENERATION": lambda record, _: str(record.generation)},
     **dict.fromkeys(STAGE_KINDS, _PROVENANCE),
 }

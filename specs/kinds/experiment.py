@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 
 from loopscope.specs.chat import Positions, check_positions, check_steered
 from loopscope.specs.chat_words import SEVERAL
+from loopscope.specs.drift import why_no_drift
 from loopscope.specs.fields import HookName, Spec, Texts, Unit
 from loopscope.specs.kinds.capture import PromptSets
 from loopscope.specs.kinds.decomposition import Aggregation
 from loopscope.specs.rules import (
     DamageRules,
+    DriftRules,
     EvidenceRules,
     Expected,
     Gate,
@@ -105,6 +107,10 @@ class ExperimentSpec(Spec):
     """What the arms take from the model beside what they are for: the next token on ordinary text,
     easy questions, other concepts, openings moved the wrong way; ``{}`` asks for it with its
     defaults. Nothing rests on it; leave out to go without."""
+    drift: DriftRules | None = None
+    """Measures how fast the anchoring by ``steering.systemPrompt`` and by steering fades over
+    neutral text, and how far samples at a temperature wander from it; ``{}`` asks for it with its
+    defaults. Nothing rests on it; leave out to go without."""
     matrix: Matrix | None = None
     """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
     (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
@@ -127,6 +133,22 @@ class ExperimentSpec(Spec):
             raise ValueError("scoring reads what was generated under steering, which is not given")
         if self.damage is not None and self.steering is None:
             raise ValueError("damage tries the arms of steering, which is not given")
+        return self
+
+    @model_validator(mode="after")
+    def _drift_has_anchors(self) -> ExperimentSpec:
+        if self.drift is None:
+            return self
+        if self.steering is None:
+            raise ValueError(
+                "drift needs openings, lexicon and vectors of steering, which is not given"
+            )
+        if why := why_no_drift(
+            chat=self.prompts.chat is not None,
+            lexicon=self.steering.lexicon.texts,
+            filler_text=self.drift.filler_text.texts if self.drift.filler_text else None,
+        ):
+            raise ValueError(why)
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ KINDS = {
     "mapping": "Mapping",
     "steering": "Steering",
 }
-OPTIONAL = {"evidence": "Evidence", "trace": "Trace"}
+OPTIONAL = {"evidence": "Evidence", "trace": "Trace", "drift": "Drift"}
 
 
 def build(
@@ -36,6 +36,7 @@ def build(
     steering_rules: dict[str, Any] | None = None,
     evidence: bool = False,
     trace: bool = False,
+    drift: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> tuple[StateFolder, Key]:
     """Return a state folder in which ``stages`` are Ready and the rest is under way.
@@ -50,6 +51,8 @@ def build(
         spec["evidence"] = {"topPrompts": 4, "randomPrompts": 2}
     if trace:
         spec["trace"] = {"openings": 2}
+    if drift:
+        spec["drift"] = {"seed": 1}
     with state.database.write() as connection:
         objects.apply(connection, key, spec, now=NOW, annotations={"note": HOSTILE})
     payloads = Payloads(sizes, spec)
@@ -141,6 +144,7 @@ def inputs_of(stage: str, references: dict[str, dict[str, str]]) -> dict[str, An
         "evidence": ("capture", "coarse", "fine", "mapping"),
         "steering": ("capture", "mapping"),
         "trace": ("capture", "coarse", "fine", "mapping", "steering"),
+        "drift": ("capture", "coarse", "fine", "mapping", "steering"),
     }[stage]
     inputs: dict[str, Any] = {name: references[name] for name in wanted if name in references}
     if stage in ("coarse", "fine"):
@@ -186,8 +190,8 @@ def stage_spec(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
         return {**spec["mapping"], "gate": spec["gate"]}
     if stage == "evidence":
         return {**spec["evidence"], "selection": spec["selection"]}
-    if stage == "trace":
-        return dict(spec["trace"])
+    if stage in ("trace", "drift"):
+        return dict(spec[stage])
     return {**spec["steering"], "gatePolicy": spec["gate"]["policy"]}
 
 

@@ -513,6 +513,11 @@ class Payloads:
 
         return write_trace(self, self.texts, out)
 
+    def _drift(self, _: str, out: Path) -> dict[str, Any]:
+        from tests.unit.reports_drift import write_drift
+
+        return write_drift(self.sizes.openings, out)
+
     def _shifts(self, cells: list[tuple[str, float]], openings: int) -> dict[str, Any]:
         rows = [
             {

@@ -35,6 +35,7 @@ def ray_actors(
     wake: Callable[[], None],
     epoch: int,
     seconds_left: Callable[[], float] | None,
+    command: tuple[str, ...] = (),
 ) -> Iterator[Executor]:
     """Join the cluster of the settings and yield its executor, whose workers end with it.
 
@@ -43,9 +44,8 @@ def ray_actors(
     _check_devices(settings.slot_devices)
     _tell_ray(settings.ray_address, state.path / TOKEN)
     try:
-        from loopscope.controller.jobs.on_ray.cluster import (
-            joined,
-        )  # late: Ray reads what it was told
+        # late: Ray reads what it was told when it is imported
+        from loopscope.controller.jobs.on_ray.cluster import joined
     except ModuleNotFoundError as missing:
         raise TerminalFailure(
             "DriverMissing",
@@ -53,7 +53,7 @@ def ray_actors(
             "pip install 'loopscope[ray]'",
         ) from None
     with joined(settings.ray_address) as cluster:
-        executor = actors_on(cluster, state, settings, wake, epoch, seconds_left)
+        executor = actors_on(cluster, state, settings, wake, epoch, seconds_left, command)
         try:
             yield executor
         finally:

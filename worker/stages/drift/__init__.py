@@ -1,0 +1,1 @@
+"""Stage *drift*: anchors over ever longer filler, and samples at several temperatures."""
