@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from loopscope.reconcilers import (
+    ablation,
     capture,
     decomposition,
     drift,
@@ -23,6 +24,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Decomposition": decomposition.desired,
     "Mapping": mapping.desired,
     "Evidence": evidence.desired,
+    "Ablation": ablation.desired,
     "Steering": steering.desired,
     "Trace": trace.desired,
     "Drift": drift.desired,
@@ -33,6 +35,7 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Decomposition": decomposition.owned,
     "Mapping": mapping.owned,
     "Evidence": evidence.owned,
+    "Ablation": ablation.owned,
     "Steering": steering.owned,
     "Trace": trace.owned,
     "Drift": drift.owned,

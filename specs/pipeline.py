@@ -12,7 +12,9 @@ from typing import Literal
 
 from loopscope.specs.actions import Stage
 
-NodeName = Literal["capture", "coarse", "fine", "mapping", "evidence", "steering", "trace", "drift"]
+NodeName = Literal[
+    "capture", "coarse", "fine", "mapping", "evidence", "ablation", "steering", "trace", "drift"
+]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,16 @@ PIPELINE: tuple[Node, ...] = (
         optional=True,
     ),
     Node(
+        "ablation",
+        "Ablation",
+        "ablation",
+        "the ablation",
+        "abl",
+        {"captureRef": "capture", "mappingRef": "mapping"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
+    Node(
         "steering",
         "Steering",
         "steering",
@@ -139,7 +151,7 @@ SHARED: tuple[Shared, ...] = (
     Shared(
         "geometry",
         "the geometry of the two dictionaries",
-        ("mapping", "evidence"),
+        ("mapping", "evidence", "ablation"),
         ("coarse", "fine"),
     ),
 )

@@ -242,6 +242,15 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
+class AblationRulesJson(TypedDict):
+    """On how many target prompts latents are taken out, and beside how many matched ones."""
+
+    prompts: int
+    draws: int
+    lexicon: NotRequired[TextsJson]
+    seed: int
+
+
 class DriftRulesJson(TypedDict):
     """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
 
@@ -317,6 +326,13 @@ class TraceJson(TraceRulesJson):
     steeringRef: ReferenceJson
 
 
+class AblationJson(AblationRulesJson):
+    """The spec of an Ablation."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+
+
 class DriftJson(DriftRulesJson):
     """The spec of a Drift."""
 
@@ -389,5 +405,6 @@ class ExperimentJson(TypedDict):
     evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
+    ablation: NotRequired[AblationRulesJson]
     drift: NotRequired[DriftRulesJson]
     matrix: NotRequired[MatrixJson]

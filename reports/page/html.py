@@ -21,6 +21,8 @@ from loopscope.reports.page.glossary import Explained
 from loopscope.reports.page.grid import effect
 from loopscope.reports.page.policy import STATIC_POLICY, script
 from loopscope.reports.page.provenance import provenance
+from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
+from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
@@ -53,6 +55,7 @@ SECTIONS = {
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "ablation": {"ablation": "Necessity"},
     "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
@@ -134,6 +137,9 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "confirmation": view.confirmation,
         "mapping": mapping(view),
         "steering": steering(view),
+        "ablation": ablation_section(view),
+        "ablation_columns": ABLATION_COLUMNS,
+        "ablation_answer_columns": ANSWER_COLUMNS,
         "drift": drift_section(view),
         "drift_columns": DRIFT_COLUMNS,
         "drift_grid_columns": GRID_COLUMNS,

@@ -109,7 +109,9 @@ def test_a_stage_is_made_again_with_all_that_rests_on_it_the_last_first():
     for first in NODE_NAMES:
         resting = [name for name in reversed(NODE_NAMES) if rests_on(name, first)]
         assert list(made_again_with(first)) == resting
-    assert made_again_with("mapping") == ("drift", "trace", "steering", "evidence", "mapping")
+    assert made_again_with("mapping") == (
+        "drift", "trace", "steering", "ablation", "evidence", "mapping",
+    )  # fmt: skip
     assert made_again_with("steering") == ("drift", "trace", "steering")
     with pytest.raises(KeyError):
         made_again_with("nothing")
