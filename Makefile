@@ -22,8 +22,8 @@
 # make test-page  opens reports in a browser (needs a chromium on the path; installs playwright)
 # make test-quantised  computes with weights in few bits (installs bitsandbytes)
 # make test-api  lets kubectl and the Python client speak to `loopscope serve` (installs both)
-# make test-cluster  state on PostgreSQL and artifacts in buckets, on servers that it starts itself
-#               (installs them)
+# make test-cluster  state on PostgreSQL, artifacts in buckets and jobs on a Ray cluster, on servers that it
+#               starts itself (installs them)
 # make test-upgrade  opens states of earlier versions, and goes on in them; `make test` does so as well
 # make chaos-test  kills real processes at every failpoint, at random for two minutes, stops them past
 #               their leases and loses the power twice; `make test` has a short dose of it
@@ -157,11 +157,12 @@ test-chat: $(INSTALLED)
 
 # State on PostgreSQL: the suite of databases, leader election, a run that outlives its server, and the
 # tests of controller and store once more. Artifacts in buckets: the suite of stores, the planted example
-# and what a network does, on two S3 servers. The tests start the servers themselves; without one they
+# and what a network does, on two S3 servers. Jobs on Ray: the suite of executors on a cluster of a head and
+# two nodes, whose workers, raylets and nodes are killed. The tests start the servers themselves; without one they
 # are skipped, and fail with CI=1.
 test-cluster: $(INSTALLED) $(MOTO)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[postgresql,s3,cluster-test]'
+		--constraint constraints.txt --editable '.[postgresql,s3,ray,cluster-test]'
 	$(BIN)/python -m pytest -q tests/cluster
 	LOOPSCOPE_TEST_DATABASE=postgresql $(BIN)/python -m pytest -q $(ON_A_SERVER)
 

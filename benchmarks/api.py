@@ -45,6 +45,7 @@ REPOSITORY = Path(__file__).parents[1]
 JSON = "application/json"
 PATH = "/apis/loopscope.dev/v1alpha1/namespaces/default/mappings"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+VERSION = re.compile(rb'"resourceVersion": "([0-9]+)"')
 ROUNDS, CHANGES, AT_ONCE = 2, 200, 10
 WATCHES_MAX = ServerSettings().watchers_max
 LIST_SECONDS, SERVER_BYTES, PATIENCE_SECONDS = 0.3, 200e6, 120.0
@@ -138,6 +139,9 @@ async def measured(path: Path, number: int, watchers: int) -> int:
         size = largest_megabytes(server)
         missed += told("server, at its largest", f"{size:.0f} MB", size * 1e6 < SERVER_BYTES)
         missed += await crowded(server, state)
+    for together in (1, min(50, watchers)):
+        async with running(path) as server:
+            missed += await all_at_once(server, state, number, together)
     return missed
 
 
@@ -318,14 +322,43 @@ async def resumed(server: Running, state: StateFolder, watchers: int) -> int:
     return told(f"{watchers} watchers come back, {CHANGES} changes behind", text, right)
 
 
-async def listen(stream: Opened, into: Heard) -> None:
+async def all_at_once(server: Running, state: StateFolder, number: int, watchers: int) -> int:
+    """Change every object in one commit, and see what watchers hear, and in what memory."""
+    with state.database.read() as connection:
+        version = objects.resource_version(connection)
+    path = f"{PATH}?watch=1&resourceVersion={version}"
+    streams = [await server.opened(path) for _ in range(watchers)]
+    heard = [Heard() for _ in streams]
+    listening = [
+        asyncio.create_task(listen(one, into, number))
+        for one, into in zip(streams, heard, strict=True)
+    ]
+    before, began = megabytes(server), processor_seconds(server)
+    made = await asyncio.to_thread(changed, state, range(number))
+    await asyncio.wait_for(asyncio.gather(*listening), 10 * PATIENCE_SECONDS)
+    for one in streams:
+        one.writer.close()
+    last = max(into.at[-1] for into in heard) - max(made.values())
+    right = all(one.versions == sorted(made) for one in heard)
+    size, spent = largest_megabytes(server), processor_seconds(server) - began
+    text = (
+        f"once and in order, within {last:.0f} s and {spent:.0f} s of the server's processor "
+        f"time; {before:.0f} MB before, {size:.0f} MB at its largest"
+    )
+    what = f"one commit changes {number:,} objects, {watchers} watchers"
+    return told(what, text, right and size * 1e6 < SERVER_BYTES)
+
+
+async def listen(stream: Opened, into: Heard, number: int = CHANGES) -> None:
     """Read a watch until it has told of so many changes."""
     rest = b""
-    while len(into.versions) < CHANGES:
+    while len(into.versions) < number:
         rest += await stream.chunk()
         *lines, rest = rest.split(b"\n")
         for line in lines:
-            into.versions.append(int(json.loads(line)["object"]["metadata"]["resourceVersion"]))
+            found = VERSION.search(line)
+            assert found is not None
+            into.versions.append(int(found[1]))
             into.at.append(time.time())
 
 

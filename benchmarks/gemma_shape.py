@@ -179,6 +179,7 @@ def run(folder: Path) -> dict[str, Any]:
     stages = loopscope.open(folder / "state").experiments["gemma-shape"].artifacts
     return {
         "this call": round(time.monotonic() - began, 1),
+        "processor": round(used.ru_utime + used.ru_stime, 1),
         "seconds": {name: one.manifest["seconds"] for name, one in stages.items()},
         "resident GiB": round(used.ru_maxrss / 2**20, 2),
     }

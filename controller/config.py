@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, Literal, TypedDict, cast
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from loopscope.controller.settings import SLOTS, STORAGE, NotificationSettings
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.devices import device_name
 from loopscope.specs.errors import InvalidSpec, Problem
 from loopscope.specs.files import read_at_most
+from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.sizes import byte_count
+from loopscope.specs.status import ConditionType
 from loopscope.specs.yaml.nodes import Document, read_documents
 
 FILE_BYTES_MAX = 256 * 1024
@@ -42,10 +46,35 @@ def _once(value: Any) -> Any:
     return value
 
 
+def cluster_address(text: str) -> str:
+    """Return the address of a Ray cluster. Raises ValueError for what Ray reads in another way."""
+    host, _, port = text.rpartition(":")
+    is_named = text in ("auto", "local")
+    if not is_named and not (host and port.isdigit() and "/" not in text):
+        raise ValueError("expected HOST:PORT of the cluster's head, auto, or local")
+    return text
+
+
 Once = BeforeValidator(_once)
 Device = Annotated[str, AfterValidator(device_name)]
 Size = Annotated[int, BeforeValidator(_size)]
+ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_:.]{0,62}$")]
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("expected https://host/path, or http, without a user in it")
+    return value
+
+
+def _kinds(value: list[str]) -> list[str]:
+    unknown = sorted(set(value) - set(SPEC_BY_KIND))
+    if unknown:
+        raise ValueError(f"unknown kind {unknown[0]!r}; expected one of {', '.join(SPEC_BY_KIND)}")
+    return value
 
 
 class GivenSettings(TypedDict, total=False):
@@ -55,32 +84,88 @@ class GivenSettings(TypedDict, total=False):
     burst: int
     device: str
     slots_by_device: Mapping[str, int]
+    executor: Literal["processes", "ray"]
+    ray_address: str
+    ray_resources: Mapping[str, float]
     slots_per_experiment: int
     memory_bytes: Mapping[str, int]
     stage_memory_bytes: Mapping[str, int]
     priority_classes: Mapping[str, int]
     aging_seconds: float
     free_space_floor_bytes: int
+    notifications: NotificationSettings
+    resource_quotas: Mapping[str, Mapping[str, int]]
 
 
-class Config(BaseModel):
-    """The content of a config file. A field that is left out has the default of ``Settings``."""
+class Given(BaseModel):
+    """A mapping of a config file: camelCase, and nothing that is not known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, strict=True)
+
+
+class Notifications(Given):
+    """A webhook that is told when conditions change."""
+
+    url: Annotated[str, AfterValidator(_web_url)]
+    secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    conditions: Annotated[list[ConditionType], Field(min_length=1)] | None = None
+    kinds: Annotated[list[str], Field(min_length=1), AfterValidator(_kinds)] | None = None
+
+    def settings(self) -> NotificationSettings:
+        """Return what ``Settings`` has of it."""
+        usual = NotificationSettings(self.url, self.secret_env)
+        return NotificationSettings(
+            self.url,
+            self.secret_env,
+            tuple(self.conditions or usual.conditions),
+            tuple(self.kinds or usual.kinds),
+        )
+
+
+class Hard(Given):
+    """What a namespace may hold at most."""
+
+    slots: Annotated[int, Field(ge=0)] | None = None
+    requests_storage: Size | None = Field(default=None, alias="requests.storage")
+
+
+class ResourceQuota(Given):
+    """The quota of a namespace, with the field names of Kubernetes' ResourceQuota."""
+
+    hard: Hard
+
+    def settings(self) -> Mapping[str, int]:
+        """Return what ``Settings`` has of it."""
+        limits = {SLOTS: self.hard.slots, STORAGE: self.hard.requests_storage}
+        return {name: value for name, value in limits.items() if value is not None}
+
+
+class Config(Given):
+    """The content of a config file. A field that is left out has the default of ``Settings``."""
 
     job_starts_per_minute: Annotated[int, Field(ge=1, le=10_000)] | None = None
     burst: Annotated[int, Field(ge=1, le=10_000)] | None = None
     slots: Annotated[dict[Device, Annotated[int, Field(ge=1, le=64)]], Once] | None = None
+    executor: Literal["processes", "ray"] | None = None
+    ray_address: Annotated[str, AfterValidator(cluster_address)] | None = None
+    ray_resources: dict[ResourceName, Annotated[float, Field(gt=0, strict=False)]] | None = None
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[dict[Device, Size], Once] | None = None
     stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None
     priority_classes: dict[ClassName, Annotated[int, Field(ge=-1000, le=1000)]] | None = None
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
+    notifications: Notifications | None = None
+    resource_quotas: dict[Namespace, ResourceQuota] | None = None
 
     def settings(self) -> GivenSettings:
         """Return the fields that the file sets, under the names of ``Settings``."""
         given = {name: value for name, value in dict(self).items() if value is not None}
+        if self.notifications is not None:
+            given["notifications"] = self.notifications.settings()
+        if self.resource_quotas is not None:
+            quotas = self.resource_quotas.items()
+            given["resource_quotas"] = {name: quota.settings() for name, quota in quotas}
         named = {_SETTING_BY_FIELD.get(name, name): value for name, value in given.items()}
         return cast(GivenSettings, named)
 

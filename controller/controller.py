@@ -19,6 +19,7 @@ from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
 from loopscope.controller.jobs.starting import Starter
+from loopscope.controller.notifications.notifier import Notifier
 from loopscope.controller.observer import Observer, Unobserved
 from loopscope.controller.plan.cached import ReconciledMark
 from loopscope.controller.plan.older_rules import plan_of_owner
@@ -71,6 +72,8 @@ class Controller:
     free_bytes: Callable[[], int] = field(default=lambda: sys.maxsize)
     """How many bytes can still be written where the state folder lies."""
     observer: Observer = field(default_factory=Unobserved)
+    notifier: Notifier | None = None
+    """Who is told which conditions changed."""
     queue: WorkQueue = field(init=False)
     _adoption: Adoption = field(init=False)
     _artifacts: ArtifactObserver = field(init=False)
@@ -214,6 +217,8 @@ class Controller:
             self._dependants.forget(key)
         for record in records:
             self._dependants.learn(record)
+        if self.notifier is not None:
+            self.notifier.look(records, version)
         for key in sorted(touched):
             self.queue.add(key)
         self._version = version  # last: after an error the same changes are read again
@@ -227,19 +232,23 @@ class Controller:
     def _resync(self) -> None:
         with self.state.database.read() as connection:
             if not self._version:  # at the start, no change announces what is there already
-                self._dependants.replace(objects.listed(connection))
-                self._version = objects.resource_version(connection)
+                records, version = objects.listed(connection), objects.resource_version(connection)
+                self._dependants.replace(records)
+                if self.notifier is not None:
+                    self.notifier.begin(connection, records, version)
+                self._version = version
             everything = objects.all_keys(connection)
             to_read = self._converged.to_read(connection, everything, self.clock.elapsed())
             running = jobs.running(connection)
             published = artifact_index.digests(connection)
+            newest = objects.counter(connection, "fencing_token")
         self._verify_due = True
         for key in to_read:
             self.queue.add(key, "low")
         for reference in self._dependants.inputs():
             if is_local(reference):
                 self.resolver.request(reference)
-        self.state.artifacts.discard_staging(keep_tokens={job.token for job in running})
+        self.state.artifacts.discard_staging({job.token for job in running}, newest)
         self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
 
     def _quarantine_damaged(self) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import structlog
 
-from loopscope.controller.runtime import AnotherController, Runtime, running_controller
+from loopscope.controller.clock import SystemClock
+from loopscope.controller.endpoint.health import Health
+from loopscope.controller.runtime import (
+    AnotherController,
+    Runtime,
+    measured,
+    running_controller,
+)
 from loopscope.controller.settings import Settings
 from loopscope.state.folder import StateFolder
+
+if TYPE_CHECKING:
+    from loopscope.controller.endpoint.answers import Endpoint
 
 log = structlog.get_logger("controller")
 
@@ -21,10 +32,23 @@ def leading(
     state: StateFolder, settings: Settings, stop: threading.Event, wake: threading.Event
 ) -> Iterator[Runtime]:
     """Yield a running controller once, as soon as no other controls; nothing if stopped before."""
+    health = Health(SystemClock())
+    with measured(health, settings) as endpoint:
+        yield from _leading(state, settings, stop, wake, health, endpoint)
+
+
+def _leading(
+    state: StateFolder,
+    settings: Settings,
+    stop: threading.Event,
+    wake: threading.Event,
+    health: Health,
+    endpoint: Endpoint | None,
+) -> Iterator[Runtime]:
     standing_by = False
     while not stop.is_set():
         try:
-            with running_controller(state, settings, wake) as runtime:
+            with running_controller(state, settings, wake, health, endpoint) as runtime:
                 if standing_by:
                     log.info("took over")
                 yield runtime

@@ -6,21 +6,35 @@ Imported only when ``--metrics-port`` is given. Labels name no object: their num
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from loopscope.controller.clock import Clock
 from loopscope.controller.observer import Result
 from loopscope.specs.keys import Key
 
-LOOPBACK = "127.0.0.1"
 QUEUE = "controller"
 DURATION_BUCKETS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0)
-JobCounts = Callable[[], dict[tuple[str, str], int]]
-"""How many jobs there are, by state and stage."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a state stands at one moment."""
+
+    jobs: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many there are, by state and stage."""
+    objects: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many there are, by kind and by the status of their Ready condition."""
+    stalled: dict[str, int] = field(default_factory=dict)
+    """How many need a human, by kind."""
+    oldest_pending_seconds: float = 0.0
+    """For how long the oldest job has waited."""
+    free_bytes: int | None = None
+    """How many bytes can still be written; None where that was not found out."""
+    free_bytes_floor: int = 0
+    """Below so many nothing starts."""
 
 
 @dataclass(eq=False)  # a registry keeps its collectors by identity
@@ -28,7 +42,7 @@ class Metrics:
     """The ``Observer`` for Prometheus; gauges are computed when they are scraped."""
 
     clock: Clock
-    count_jobs: JobCounts
+    look: Callable[[], Standing]
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _waiting: dict[Key, float] = field(default_factory=dict)
     _processing: dict[Key, float] = field(default_factory=dict)
@@ -99,22 +113,39 @@ class Metrics:
             gauge = GaugeMetricFamily(name, text, labels=["name"])
             gauge.add_metric([QUEUE], value)
             yield gauge
-        counted = GaugeMetricFamily("loopscope_jobs", "Jobs", labels=["state", "stage"])
-        for (state, stage), number in sorted(self.count_jobs().items()):
-            counted.add_metric([state, stage], number)
-        yield counted
+        yield from _gauges(self.look())
 
 
-@contextmanager
-def served(metrics: Metrics, port: int) -> Iterator[int]:
-    """Answer scrapes on a port of this machine only; yield the port (0 chooses a free one).
-
-    Raises OSError when the port is taken.
-    """
-    server, thread = start_http_server(port, addr=LOOPBACK, registry=metrics.registry)
-    try:
-        yield int(server.server_port)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def _gauges(standing: Standing) -> Iterator[Metric]:
+    counted = GaugeMetricFamily("loopscope_jobs", "Jobs", labels=["state", "stage"])
+    for (state, stage), number in sorted(standing.jobs.items()):
+        counted.add_metric([state, stage], number)
+    yield counted
+    ready = GaugeMetricFamily(
+        "loopscope_objects", "Objects by their Ready condition", labels=["kind", "ready"]
+    )
+    for (kind, status), number in sorted(standing.objects.items()):
+        ready.add_metric([kind, status], number)
+    yield ready
+    stalled = GaugeMetricFamily(
+        "loopscope_objects_stalled", "Objects that need a human", labels=["kind"]
+    )
+    for kind, number in sorted(standing.stalled.items()):
+        stalled.add_metric([kind], number)
+    yield stalled
+    yield GaugeMetricFamily(
+        "loopscope_oldest_pending_job_seconds",
+        "How long the oldest job has waited",
+        standing.oldest_pending_seconds,
+    )
+    if standing.free_bytes is not None:
+        yield GaugeMetricFamily(
+            "loopscope_free_bytes",
+            "Bytes that can still be written on the fuller disk of the state",
+            standing.free_bytes,
+        )
+        yield GaugeMetricFamily(
+            "loopscope_free_bytes_floor",
+            "Below so many free bytes no job starts",
+            standing.free_bytes_floor,
+        )

@@ -6,25 +6,33 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
 from loopscope.controller.apply.code_identity import code_identity
-from loopscope.controller.clock import SystemClock
+from loopscope.controller.clock import Clock, SystemClock
 from loopscope.controller.controller import Controller
+from loopscope.controller.endpoint.health import Health
+from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.local_processes import LocalProcesses
+from loopscope.controller.notifications.notices import Noticing
+from loopscope.controller.notifications.notifier import Notifier
+from loopscope.controller.notifications.webhook import Webhook, secret_of
 from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.state import failpoints
-from loopscope.state.db import job_queue, leader
+from loopscope.state.db import leader
 from loopscope.state.db.dialect.contract import LeaderElsewhere
 from loopscope.state.failures import TransientFailure
-from loopscope.state.files import free_bytes
-from loopscope.state.folder import StateFolder
+from loopscope.state.folder import StateFolder, free_to_write
 from loopscope.state.processes import process_name
 from loopscope.state.source_code import source_at_start
+
+if TYPE_CHECKING:
+    from loopscope.controller.endpoint.answers import Endpoint
 
 log = structlog.get_logger("controller")
 
@@ -40,36 +48,55 @@ class Runtime:
     controller: Controller
     settings: Settings
     wake: threading.Event
+    health: Health
 
     def run_until(self, finished: Callable[[], bool]) -> None:
         """Step until ``finished()``; sleeps at most ``poll_seconds`` between steps."""
         while not _is_true(finished):
             due_at = self.controller.step()
+            self.health.stepped()
             wait = due_at - self.controller.clock.elapsed()
             self.wake.wait(max(0.0, min(wait, self.settings.poll_seconds)))
             self.wake.clear()
 
 
+def measured(health: Health, settings: Settings) -> AbstractContextManager[Endpoint | None]:
+    """Serve health, and metrics once there are any, if a port is given. Raises PortInUse."""
+    return nullcontext() if settings.metrics_port is None else _serving(health, settings)
+
+
 @contextmanager
-def _measured(controller: Controller, port: int | None) -> Iterator[None]:
-    """Serve metrics while the context lasts, if a port is given."""
-    if port is None:
-        yield
+def _serving(health: Health, settings: Settings) -> Iterator[Endpoint]:
+    from loopscope.controller.endpoint.answers import (  # late: they are rarely asked for
+        Endpoint,
+        served,
+    )
+
+    endpoint, host = Endpoint(health), settings.metrics_address
+    with served(endpoint, host, settings.metrics_port or 0) as port:
+        log.info("metrics", address=f"http://{host}:{port}/metrics")
+        yield endpoint
+
+
+def _measure(controller: Controller, endpoint: Endpoint | None) -> None:
+    """Let an endpoint have the metrics of the controller that leads now."""
+    if endpoint is None:
         return
-    from loopscope.controller.metrics import Metrics, served  # late: they are rarely asked for
+    from loopscope.controller.endpoint.standing import standing_of
+    from loopscope.controller.metrics import Metrics
 
-    def count_jobs() -> dict[tuple[str, str], int]:
-        try:
-            with controller.state.database.read() as connection:
-                return job_queue.counts(connection)
-        except TransientFailure:
-            return {}  # the next scrape looks again
-
-    metrics = Metrics(controller.clock, count_jobs)
+    metrics = Metrics(controller.clock, lambda: standing_of(controller))
     controller.watch_with(metrics)
-    with served(metrics, port) as chosen:
-        log.info("metrics", address=f"http://127.0.0.1:{chosen}/metrics")
-        yield
+    endpoint.registry = metrics.registry
+
+
+def _notifier(state: StateFolder, settings: Settings, clock: Clock) -> Notifier | None:
+    """Return who is told of conditions, if the limits name one. Raises SecretMissing."""
+    wanted = settings.notifications
+    if wanted is None:
+        return None
+    webhook = Webhook(wanted.url, secret_of(wanted))
+    return Notifier(Noticing(wanted), webhook.send, state.database, clock)
 
 
 def _announce(state: StateFolder, settings: Settings) -> None:
@@ -111,39 +138,69 @@ def leadership(state: StateFolder) -> Iterator[None]:
 
 @contextmanager
 def running_controller(
-    state: StateFolder, settings: Settings, wake: threading.Event | None = None
+    state: StateFolder,
+    settings: Settings,
+    wake: threading.Event | None = None,
+    health: Health | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Iterator[Runtime]:
     """Take the leader lock and yield a controller; its workers end with it.
 
     Raises AnotherController when the lock is taken.
     """
-    wake = wake or threading.Event()
+    wake, clock = wake or threading.Event(), SystemClock()
+    health = health or Health(clock)
     with leadership(state):
         _announce(state, settings)
-        clock, stop_at = SystemClock(), settings.stop_at
         threads = ThreadPoolExecutor(1, thread_name_prefix="resolve")
-        executor = LocalProcesses(
-            state.path,
-            state.logs,
-            settings.slot_devices,
-            wake.set,
-            lease_seconds=settings.lease_seconds,
-            progress_timeout_seconds=settings.progress_timeout_seconds,
-            seconds_left=None if stop_at is None else lambda: stop_at - clock.elapsed(),
-        )
         resolver = Resolver(threads, wake.set)
-        places = (state.path, state.artifacts.disk)  # artifacts may lie on a disk of their own
-        controller = Controller(
-            state,
-            settings,
-            clock,
-            executor,
-            resolver,
-            lambda: min(free_bytes(place) for place in places if place.exists()),
-        )
         try:
-            with _measured(controller, settings.metrics_port):
-                yield Runtime(controller, settings, wake)
+            with _executing(state, settings, clock, wake.set) as executor:
+                controller = Controller(
+                    state,
+                    settings,
+                    clock,
+                    executor,
+                    resolver,
+                    lambda: free_to_write(state.path),
+                    notifier=_notifier(state, settings, clock),
+                )
+                health.leads(controller)
+                _measure(controller, endpoint)
+                notifying = controller.notifier
+                with nullcontext() if notifying is None else notifying.running():
+                    yield Runtime(controller, settings, wake, health)
         finally:
-            executor.stop()
+            health.steps_aside()
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _executing(
+    state: StateFolder, settings: Settings, clock: SystemClock, wake: Callable[[], None]
+) -> Iterator[Executor]:
+    """Yield the executor of the settings, whose workers end with the context."""
+    stop_at = settings.stop_at
+    seconds_left = None if stop_at is None else lambda: stop_at - clock.elapsed()
+    if settings.executor == "ray":
+        # late: only who asks for it needs Ray
+        from loopscope.controller.jobs.on_ray.making import ray_actors
+
+        with state.database.write() as connection:
+            epoch = leader.number(connection)
+        with ray_actors(state, settings, wake, epoch, seconds_left) as actors:
+            yield actors
+        return
+    processes = LocalProcesses(
+        state.path,
+        state.logs,
+        settings.slot_devices,
+        wake,
+        lease_seconds=settings.lease_seconds,
+        progress_timeout_seconds=settings.progress_timeout_seconds,
+        seconds_left=seconds_left,
+    )
+    try:
+        yield processes
+    finally:
+        processes.stop()

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from loopscope.specs.status import ConditionType
 from loopscope.state.retry_policy import RetryPolicy
+
+ExecutorName = Literal["processes", "ray"]
+
+
+SLOTS, STORAGE = "slots", "requests.storage"
+"""What a quota may limit: jobs that run at once, and bytes of artifacts that objects rest on."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,20 @@ class Limits:
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """Budget by device; a device that is missing has none."""
     aging_seconds: float = 600.0
+    resource_quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """``hard`` of each namespace that has a quota: ``slots``, and ``requests.storage`` in bytes."""
+
+
+@dataclass(frozen=True)
+class NotificationSettings:
+    """A webhook, and the changes of conditions that it is told."""
+
+    url: str
+    secret_env: str
+    """The environment variable that holds the secret; the secret is written down nowhere."""
+    conditions: tuple[ConditionType, ...] = ("Ready", "Stalled")
+    kinds: tuple[str, ...] = ()
+    """Kinds of objects; without any, all objects that no other owns."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +67,17 @@ class Settings:
     """Where workers compute: ``cpu`` or ``cuda:0``."""
     slots_by_device: Mapping[str, int] = field(default_factory=dict)
     """Worker processes by device, instead of ``slots`` on ``device``."""
+    executor: ExecutorName = "processes"
+    """What places jobs: processes of this machine, or actors of a Ray cluster."""
+    ray_address: str = "auto"
+    """The cluster: ``HOST:PORT``, ``auto`` for the one that this machine is part of, ``local`` for
+    one that the controller starts on this machine and ends with itself."""
+    ray_resources: Mapping[str, float] = field(default_factory=dict)
+    """What each slot asks of a node by Ray's names, beside its card and its memory."""
     slots_per_experiment: int | None = None
     """Jobs of one experiment at once; None: no limit."""
+    resource_quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What a namespace may hold at most; one that is missing has no quota."""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """What jobs may use at once, by device; a device that is missing has no budget."""
     stage_memory_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -66,10 +96,14 @@ class Settings:
     resolve_retry_seconds: float = 30.0
     """How soon an input that could not be resolved is tried again."""
     metrics_port: int | None = None
-    """Port of this machine on which Prometheus metrics are served; None: not at all."""
+    """Port on which Prometheus metrics and health are served; None: not at all."""
+    metrics_address: str = "127.0.0.1"
+    """Address of this machine on which that port is open."""
     stop_at: float | None = None
     """When work stops at the latest (``Clock.elapsed``); None: it goes on. What is under way then
     has the usual grace; a shard that would end later is not begun."""
+    notifications: NotificationSettings | None = None
+    """Who is told when conditions change; None: nobody."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     """Retries of jobs."""
 
@@ -88,11 +122,15 @@ class Settings:
             slots_per_experiment=self.slots_per_experiment,
             memory_bytes=self.memory_bytes,
             aging_seconds=self.aging_seconds,
+            resource_quotas=self.resource_quotas,
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings as a controller announces them to ``loopscope queue``."""
-        return asdict(self)
+        """Return the settings as a controller announces them to ``loopscope queue``.
+
+        Not to whom it sends notifications: a URL may be a secret by itself.
+        """
+        return {name: value for name, value in asdict(self).items() if name != "notifications"}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Settings:

@@ -17,6 +17,7 @@ from loopscope.specs.artifact_files import ArtifactFile, Column, Table, Tensor, 
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
 from loopscope.specs.artifacts.mapping import FEATURES_TEST
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
+from loopscope.specs.outcomes import OF_TEXTS
 
 PAGE = Path(__file__).parent / "artifacts.md"
 PLACE = re.compile(r"<!-- (files|columns) of (\S+) -->\n(?:\n(?:\|.*\n)+)?")
@@ -29,6 +30,7 @@ COLUMNS: dict[str, Sequence[Column]] = {
         if isinstance(file, Table)
     },
     bundled_features("coarse"): (*FEATURES.columns, CANDIDATE),
+    "OF_TEXTS": [column for outcome in OF_TEXTS.values() for column in outcome.columns],
     FEATURES_TEST.name: [one for one in FEATURES_TEST.columns if one not in FEATURES.columns],
 }
 """Of each table its columns; what the test prompts share with the table of all latents is left out.

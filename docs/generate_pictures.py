@@ -63,6 +63,8 @@ def pipeline() -> Iterator[str]:
         yield f'  {shared.stage}["<b>{shared.stage}</b><br/><i>shared</i>"]'
         for loaded in shared.loads:
             yield f"  {loaded}_{NODES[loaded].loads} --> {shared.stage}"
+        for read in shared.reads:
+            yield f"  {read} -.-> {shared.stage}"
         for waiting in shared.needed_by:
             yield f"  {shared.stage} --> {waiting}"
     for alone in ALONE:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import SHORT_BY_KIND
+from loopscope.specs.pipeline import PLURAL_BY_KIND, SHORT_BY_KIND
 from loopscope.specs.suggest import closest
 from loopscope.specs.yaml.spec_sources import STANDARD_INPUT
 from loopscope.state.db import objects
@@ -53,7 +53,7 @@ MAKING_SECONDS_MAX = 3.0
 KIND_BY_WORD = {
     word: kind
     for kind, short in SHORT_BY_KIND.items()
-    for word in (kind.lower(), f"{kind.lower()}s", short)
+    for word in (kind.lower(), PLURAL_BY_KIND[kind], short)
 }
 """Words that people type for a kind: singular, plural, short."""
 
@@ -212,6 +212,17 @@ def experiment_names(words: list[str], command: str) -> list[str]:
         _refuse_other_kind(words[0], command)
         words = words[1:]
     return [_experiment_name(word, command) for word in words]
+
+
+def study_named(words: list[str]) -> str | None:
+    """Return the name in ``study animals`` or ``study/animals``; None for anything else."""
+    kind, slash, name = words[0].partition("/")
+    if slash and not name:
+        return None
+    parts = [name, *words[1:]] if slash else words[1:]
+    if KIND_BY_WORD.get(kind.lower()) != "Study" or (slash and Path(words[0]).exists()):
+        return None
+    return parts[0] if len(parts) == 1 else None
 
 
 def _experiment_name(word: str, command: str) -> str:

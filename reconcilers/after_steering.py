@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -64,6 +64,11 @@ def after_steering(
         return made
     work = steering.wanted(cast(SteeringJson, record.spec), found).action.payload
     return AfterSteering(record, made, cast(SteeringPayload, work))
+
+
+def content_of(made: ArtifactRecord, names: Sequence[str]) -> list[str | None]:
+    """Return the content of some files; None for one that an earlier version did not write."""
+    return [made.files[name].sha256 if name in made.files else None for name in names]
 
 
 def narrowed(work: SteeringPayload, **changes: object) -> SteeringPayload:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from loopscope.reconcilers import sweep
+from loopscope.reconcilers import study, sweep
+from loopscope.reconcilers.cells import inherited_labels
 from loopscope.reconcilers.owned import of_older_rules, taken_name, to_apply
 from loopscope.reconcilers.plan import ChildManifest, Observed, Plan, PlannedEvent, Snapshot
 from loopscope.reconcilers.references import child_key
@@ -18,8 +19,13 @@ from loopscope.state.records import ObjectRecord
 
 
 def plan(snapshot: Snapshot) -> Plan:
-    """Return the children that the experiment needs, and its status from theirs."""
+    """Return the children that the experiment needs, and its status from theirs.
+
+    The same for an object that owns experiments.
+    """
     record = snapshot.object
+    if record.key.kind == "Study":
+        return study.plan(snapshot)
     if "matrix" in record.spec:
         return sweep.plan(snapshot)
     taken = taken_name(snapshot)
@@ -44,10 +50,17 @@ def plan(snapshot: Snapshot) -> Plan:
     return Plan(status=status, apply=apply, remove=remove, events=_events(snapshot, status))
 
 
+def owned_experiments(record: ObjectRecord) -> list[ChildManifest] | None:
+    """Return the experiments that a sweep or a study stands for; None for what owns stages."""
+    if record.key.kind == "Study":
+        return study.concept_manifests(record)
+    return sweep.cell_manifests(record) if "matrix" in record.spec else None
+
+
 def child_manifests(record: ObjectRecord) -> list[ChildManifest]:
     """Return the children that an experiment's spec stands for."""
     spec, name = cast(ExperimentJson, record.spec), record.key.name
-    labels = sweep.inherited_labels(record)
+    labels = inherited_labels(record)
     return [
         ChildManifest(
             child_key(record.key, node.name),

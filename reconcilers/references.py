@@ -10,6 +10,7 @@ from loopscope.specs.canonical import digest
 from loopscope.specs.chat_words import CHAT_TEMPLATE, needs_template
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import LOADED_BY_KIND, NODES, REFERENCE_KINDS, nodes_of
+from loopscope.specs.study import concept_names
 from loopscope.specs.sweep import cell_names
 from loopscope.state.records import ObjectRecord
 
@@ -34,6 +35,9 @@ def child_key(experiment: Key, name: str) -> Key:
 
 def object_references(record: ObjectRecord) -> list[Key]:
     """Return the keys of the objects that a spec names; an experiment names its children."""
+    if record.key.kind == "Study":
+        namespace, name = record.key.namespace, record.key.name
+        return [Key("Experiment", namespace, one) for one in concept_names(name, record.spec)]
     if record.key.kind == "Experiment" and "matrix" in record.spec:
         namespace, name = record.key.namespace, record.key.name
         return [Key("Experiment", namespace, cell) for cell in cell_names(name, record.spec)]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from loopscope.reconcilers import (
     ablation,
     capture,
+    damage,
     decomposition,
     drift,
     evidence,
     mapping,
     question,
+    scoring,
     steering,
     trace,
 )
@@ -26,6 +28,8 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Evidence": evidence.desired,
     "Ablation": ablation.desired,
     "Steering": steering.desired,
+    "Scoring": scoring.desired,
+    "Damage": damage.desired,
     "Trace": trace.desired,
     "Drift": drift.desired,
     "Question": question.desired,
@@ -37,6 +41,8 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Evidence": evidence.owned,
     "Ablation": ablation.owned,
     "Steering": steering.owned,
+    "Scoring": scoring.owned,
+    "Damage": damage.owned,
     "Trace": trace.owned,
     "Drift": drift.owned,
 }

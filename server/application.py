@@ -21,7 +21,7 @@ from loopscope.server.answers import GROUP, Refused, as_json, in_pieces, refusal
 from loopscope.server.choosing import Choice, choice_of
 from loopscope.server.core_watching import CoreWatches
 from loopscope.server.documents import Shape, shape_of, shaped
-from loopscope.server.guard import OPEN_PATHS, Guard, body_of
+from loopscope.server.guard import OPEN_PATHS, READY_PATH, Guard, body_of
 from loopscope.server.page import panels
 from loopscope.server.page.site import Site
 from loopscope.server.requests import Write
@@ -31,6 +31,7 @@ from loopscope.server.watching import Watches, watch_request
 from loopscope.server.writing import Writer, Written, warning_headers
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import API_VERSION
+from loopscope.state.db import objects
 from loopscope.state.failures import Failure
 from loopscope.state.folder import StateFolder
 
@@ -70,7 +71,8 @@ class Api:
         """Return the routes of discovery, core and the kinds."""
         named = f"{KINDS}/namespaces/{{namespace}}/{{plural}}"
         reading_only = [
-            *(Route(path, _healthy) for path in OPEN_PATHS),
+            *(Route(path, _healthy) for path in OPEN_PATHS if path != READY_PATH),
+            Route(READY_PATH, self._ready),
             Route("/version", _version),
             Route("/api", _api),
             Route("/api/v1", self._core),
@@ -97,6 +99,14 @@ class Api:
             Route(f"{named}/{{name}}", self._change, methods=["PUT", "PATCH"]),
             Route(f"{named}/{{name}}", self._delete, methods=["DELETE"]),
         ]
+
+    def _ready(self, _: Request) -> Response:
+        try:
+            with self.state.database.read() as connection:
+                objects.resource_version(connection)
+        except Failure as failure:
+            return PlainTextResponse(f"[-]database failed: {failure.reason}\n", 503)
+        return PlainTextResponse("ok")
 
     def _core(self, _: Request) -> Response:
         return as_json(resources.core_resources(writable=self.settings.writable))

@@ -14,10 +14,10 @@ from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 
-from loopscope.server.answers import Refused
-from loopscope.server.changes import Batch, Change, ChangeReader
+from loopscope.server.answers import Refused, encoded
+from loopscope.server.changes import Batch, ChangeReader
 from loopscope.server.choosing import Choice
-from loopscope.server.documents import Shape, seen
+from loopscope.server.documents import Shape, seen, shaped
 from loopscope.server.stored import stored_wholes
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects, pages
@@ -90,7 +90,10 @@ class Beginnings:
         fitting = [record for record in records if choice.holds(record)]
         shown = seen(connection, fitting, with_owned=shape.as_table)
         now = self._now()
-        lines = [Change("ADDED", one).line("ADDED", shape, now=now) for one in shown]
+        lines = [
+            encoded({"type": "ADDED", "object": shaped(one, shape, now=now)}) + b"\n"
+            for one in shown
+        ]
         versions = {record.key: record.resource_version for record in fitting}
         return [record.key for record in records], versions, lines
 

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from loopscope.server.answers import encoded
 from loopscope.server.choosing import Choice
-from loopscope.server.documents import Seen, Shape, seen, shaped
+from loopscope.server.documents import Seen, seen
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.status import Status
 from loopscope.state.db import objects, pages
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
-from loopscope.state.records import ChangeRecord, ObjectRecord, ObjectText
+from loopscope.state.records import AppliedRecord, ChangeRecord, ObjectRecord, ObjectText
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
 ROWS_MAX = 500
@@ -31,52 +30,61 @@ REMEMBERED_MAX = 1000
 
 
 class Kept(NamedTuple):
-    """An object as it was, without its spec, which may hold thousands of texts; in little room."""
+    """An object at one moment in little room: its spec and status may hold thousands of texts."""
 
     text: ObjectText
+    """Without spec and status."""
+    spec: bytes
+    """Compressed, as is the status: most are never asked for. Empty when it is not kept."""
     status: bytes
-    """Of the text, which holds none: compressed, for most are never asked for."""
 
     @staticmethod
     def of(text: ObjectText) -> Kept:
         """Keep an object."""
-        return Kept(text._replace(spec="{}", status=""), zlib.compress(text.status.encode(), 1))
+        spec, status = (zlib.compress(one.encode(), 1) for one in (text.spec, text.status))
+        return Kept(text._replace(spec="", status=""), spec, status)
+
+    @property
+    def without_spec(self) -> Kept:
+        """The same object in less room; its spec is empty then."""
+        return self._replace(spec=b"")
 
     @property
     def record(self) -> ObjectRecord:
         """The object as it was."""
-        return self.text._replace(status=zlib.decompress(self.status).decode()).record
+        spec = zlib.decompress(self.spec).decode() if self.spec else "{}"
+        status = zlib.decompress(self.status).decode()
+        return self.text._replace(spec=spec, status=status).record
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one object."""
+    """What became of one object. All of a commit lie in memory for as long as one watcher waits."""
 
     type: ChangeType
-    object: Seen
-    """As it is now; of a deleted one, as it was, with the version of the deletion."""
+    now: Kept
+    """The object as it is; of a deleted one, as it was, with the version of the deletion."""
     before: Kept | None = None
     came: int | None = None
     """The version that created it, if that is among the changes of the same look."""
-    _lines: dict[tuple[str, Shape], bytes] = field(default_factory=dict, repr=False, compare=False)
+    applied: AppliedRecord | None = None
+    owned: Mapping[str, Sequence[Kept]] = field(default_factory=dict)
 
     @property
     def version(self) -> int:
         """The version that the change made."""
-        return self.object.record.resource_version
+        return self.now.text.resource_version
 
     @property
     def key(self) -> Key:
         """The object's name."""
-        return self.object.record.key
+        return self.now.text.key
 
-    def line(self, word: str, shape: Shape, *, now: float) -> bytes:
-        """Return the line of a watch; made once for all watchers that asked for this form."""
-        found = self._lines.get((word, shape))
-        if found is None:
-            document = {"type": word, "object": shaped(self.object, shape, now=now)}
-            found = self._lines[word, shape] = encoded(document) + b"\n"
-        return found
+    @property
+    def object(self) -> Seen:
+        """The object with what its documents need; made anew each time."""
+        owned = {uid: [one.record for one in found] for uid, found in self.owned.items()}
+        return Seen(self.now.record, self.applied, owned)
 
 
 @dataclass(frozen=True)
@@ -91,22 +99,26 @@ def word_for(change: Change, choice: Choice) -> ChangeType | None:
     """Return what a change is to a watcher of this choice; None if it is nothing to it."""
     if not choice.may_hold(change.key):
         return None
-    fits_now = change.type != "DELETED" and choice.holds(change.object.record)
+    fits_now = change.type != "DELETED" and _fits(change.now, choice)
     match change.type:
         case "ADDED":
             return "ADDED" if fits_now else None
         case "DELETED":
             known = change.before
-            return "DELETED" if known is None or choice.holds(known.record) else None
+            return "DELETED" if known is None or _fits(known, choice) else None
         case "MODIFIED":
             if not choice.changes_with_time:
                 return "MODIFIED"
             if change.before is None:  # not known: who never had it loses nothing
                 return "MODIFIED" if fits_now else "DELETED"
-            fitted = choice.holds(change.before.record)
+            fitted = _fits(change.before, choice)
             if fits_now:
                 return "MODIFIED" if fitted else "ADDED"
             return "DELETED" if fitted else None
+
+
+def _fits(kept: Kept, choice: Choice) -> bool:
+    return choice.holds(kept.record) if choice.fields else choice.holds_text(kept.text)
 
 
 class ChangeReader:
@@ -128,7 +140,7 @@ class ChangeReader:
                 while rows := pages.texts(
                     connection, kind, None, after=after, rows_max=ROWS_MAX, with_specs=False
                 ):
-                    known.update({row.key: Kept.of(row) for row in rows})
+                    known.update({row.key: Kept.of(row).without_spec for row in rows})
                     after = (rows[-1].key.namespace, rows[-1].key.name)
         self._known = known
 
@@ -138,13 +150,13 @@ class ChangeReader:
             newest = objects.resource_version(connection)
             if newest == self.version:
                 return Batch(newest, ())
-            logged = objects.changes_since(connection, self.version)
-            now = _seen_by_key(connection, logged)
-        changes = [one for life in _lives(logged) for one in self._change(life, now)]
-        for key in {one.key for one in logged}:
+            lives = _lives(objects.changes_since(connection, self.version))
+            now = _kept_by_key(connection, lives)
+        changes = tuple(self._change(life, now) for life in lives)
+        for key in {life.key for life in lives}:
             self._remember(key, now.get(key))
         self.version = newest
-        return Batch(newest, tuple(changes))
+        return Batch(newest, changes)
 
     def since(self, choice: Choice, version: int) -> Batch:
         """Return what happened to the chosen objects after a version. Raises Gone.
@@ -154,31 +166,30 @@ class ChangeReader:
         with self._state.database.read() as connection:
             newest = objects.resource_version(connection)
             logged = objects.changes_since(connection, version)
-            logged = [one for one in logged if choice.may_hold(one.key)]
-            now = _seen_by_key(connection, logged)
+            lives = _lives([one for one in logged if choice.may_hold(one.key)])
+            now = _kept_by_key(connection, lives)
         changes: list[Change] = []
-        for life in _lives(logged):
+        for life in lives:
             found = None if life.ended else now.get(life.key)
             if found is not None:
-                changes.append(Change("ADDED" if life.came else "MODIFIED", found))
+                changes.append(replace(found, type="ADDED" if life.came else "MODIFIED"))
             elif not life.came:
                 known = self._deleted.get(life.key)
                 changes.append(Change("DELETED", _gone(known, life), known))
         return Batch(newest, tuple(changes))
 
-    def _change(self, life: Life, now: Mapping[Key, Seen]) -> Iterator[Change]:
+    def _change(self, life: Life, now: Mapping[Key, Change]) -> Change:
         known = None if life.came else self._known.get(life.key)
         found = None if life.ended else now.get(life.key)
         if found is None:
-            yield Change("DELETED", _gone(known, life), known, life.came)
-        elif life.came:
-            yield Change("ADDED", found, came=life.came)
-        else:
-            yield Change("MODIFIED", found, known)
+            return Change("DELETED", _gone(known, life), known, life.came)
+        if life.came:
+            return replace(found, type="ADDED", came=life.came)
+        return replace(found, before=known)
 
-    def _remember(self, key: Key, found: Seen | None) -> None:
+    def _remember(self, key: Key, found: Change | None) -> None:
         if found is not None:
-            self._known[key] = Kept.of(ObjectText.of(replace(found.record, spec={})))
+            self._known[key] = found.now.without_spec
             return
         known = self._known.pop(key, None)
         if known is not None:
@@ -188,10 +199,11 @@ class ChangeReader:
                 self._deleted.popitem(last=False)
 
 
-def _gone(known: Kept | None, life: Life) -> Seen:
-    if known is not None:
-        return Seen(replace(known.record, resource_version=life.last))
-    return Seen(ObjectRecord(life.key, "", 0, life.last, {}, Status(), 0.0))
+def _gone(known: Kept | None, life: Life) -> Kept:
+    if known is None:
+        record = ObjectRecord(life.key, "", 0, life.last, {}, Status(), 0.0)
+        return Kept.of(ObjectText.of(record))
+    return known._replace(text=known.text._replace(resource_version=life.last))
 
 
 @dataclass(frozen=True)
@@ -223,6 +235,25 @@ def _lives(logged: Sequence[ChangeRecord]) -> list[Life]:
     return sorted([*ended, *open_.values()], key=lambda one: one.last)
 
 
-def _seen_by_key(connection: Connection, logged: Sequence[ChangeRecord]) -> Mapping[Key, Seen]:
-    records = objects.get_all(connection, {one.key for one in logged})
-    return {one.record.key: one for one in seen(connection, records, with_owned=True)}
+def _kept_by_key(connection: Connection, lives: Sequence[Life]) -> Mapping[Key, Change]:
+    """Return each object that is there as a change of it, read in pages that leave only that."""
+    wanted = sorted({life.key for life in lives})
+    found: dict[Key, Change] = {}
+    for start in range(0, len(wanted), ROWS_MAX):
+        records = pages.of_keys(connection, wanted[start : start + ROWS_MAX])
+        for one in seen(connection, records, with_owned=True):
+            found[one.record.key] = _changed(one)
+    return found
+
+
+def _changed(one: Seen) -> Change:
+    owned: dict[str, Sequence[Kept]] = {}
+    uids = [one.record.uid]
+    while uids:
+        uid = uids.pop()
+        below = (one.owned or {}).get(uid, ())
+        if below:
+            owned[uid] = [Kept.of(ObjectText.of(record)) for record in below]
+        uids += [record.uid for record in below]
+    now = Kept.of(ObjectText.of(one.record))
+    return Change("MODIFIED", now, applied=one.applied, owned=owned)

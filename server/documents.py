@@ -11,6 +11,7 @@ from loopscope.reports.tables.listing import listing
 from loopscope.server.answers import Refused
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import API_VERSION
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import applied
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import AppliedRecord, ObjectRecord
@@ -65,7 +66,7 @@ def seen(
     asked = applied.of_uids(connection, [record.uid for record in found])
     owned: Mapping[str, Sequence[ObjectRecord]] = {}
     if with_owned:
-        owners = [record for record in found if record.key.kind == "Experiment"]
+        owners = [record for record in found if record.key.kind in OWNER_KINDS]
         owned = by_owner(present(connection, descendants(connection, owners)))
     return [Seen(record, asked.get(record.uid), owned) for record in found]
 

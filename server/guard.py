@@ -21,7 +21,8 @@ from loopscope.server.settings import ServerSettings
 
 HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 """The names of loopback, with or without a port."""
-OPEN_PATHS = ("/healthz", "/livez", "/readyz")
+READY_PATH = "/readyz"
+OPEN_PATHS = ("/healthz", "/livez", READY_PATH)
 """They say that the server lives, to anyone."""
 SHELL_PATHS = ("/page/static/", "/page/reports/")
 """Below them lie the page's own files, which tell nothing, and reports, whose addresses are secret:

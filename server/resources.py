@@ -8,7 +8,7 @@ from loopscope.server.answers import GROUP, VERSION, Refused
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
-from loopscope.specs.pipeline import SHORT_BY_KIND
+from loopscope.specs.pipeline import PLURAL_BY_KIND, SHORT_BY_KIND
 
 READING = ("get", "list", "watch")
 WRITING = ("create", "delete", "patch", "update")
@@ -26,7 +26,7 @@ class Resource(NamedTuple):
 
 
 RESOURCES = {
-    f"{kind.lower()}s": Resource(kind, f"{kind.lower()}s", SHORT_BY_KIND[kind])
+    PLURAL_BY_KIND[kind]: Resource(kind, PLURAL_BY_KIND[kind], SHORT_BY_KIND[kind])
     for kind in SPEC_BY_KIND
 }
 """By the word in a path."""

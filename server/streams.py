@@ -51,6 +51,7 @@ class WatchResponse:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for text in self._lines:
             await send({"type": "http.response.body", "body": text, "more_body": True})
+            await asyncio.sleep(0)  # others are sent the same, while it is made
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

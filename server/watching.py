@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from loopscope.server.answers import Refused, encoded
 from loopscope.server.beginning import Beginnings
 from loopscope.server.changes import Batch, Change, ChangeReader, word_for
 from loopscope.server.choosing import Choice, whole_number
 from loopscope.server.documents import META, Shape
+from loopscope.server.lines import Lines
 from loopscope.server.settings import ServerSettings
 from loopscope.server.streams import in_pieces
 from loopscope.specs.json_values import JsonObject
@@ -99,7 +100,10 @@ class Watches:
         self._now = now
         self._reader = ChangeReader(state)
         self._beginnings = Beginnings(state, self._reader, now)
+        self._lines_made = Lines()
         self._watchers: set[Watcher] = set()
+        self._own_thread = CapacityLimiter(1)
+        """Not one of the requests': those may all wait for a lock of the database, for a minute."""
         self._open = False
         self.ended = asyncio.Event()
         """Set when the server stops: other streams end as well."""
@@ -111,13 +115,13 @@ class Watches:
 
     async def begin(self) -> None:
         """Read what there is; only then watches may be opened, so that they miss nothing."""
-        await run_in_threadpool(self._reader.begin)
+        await to_thread.run_sync(self._reader.begin, limiter=self._own_thread)
         self._open = True
 
     async def run(self) -> None:
-        """Read the change log until cancelled, and hand on what is new. Comes after ``begin``."""
+        """Read the change log until the end, and hand on what is new. Comes after ``begin``."""
         try:
-            while True:
+            while not self.ended.is_set():
                 await asyncio.sleep(self._settings.poll_seconds)
                 await self._look()
         finally:
@@ -125,16 +129,15 @@ class Watches:
 
     async def _look(self) -> None:
         try:
-            batch = await run_in_threadpool(self._reader.look)
+            if not self._open:
+                await self.begin()
+            self._hand_on(await to_thread.run_sync(self._reader.look, limiter=self._own_thread))
         except objects.Gone as gone:
             log.warning("the change log no longer fits; watches end", why=str(gone))
             self._open = False
             self._end(expired=True)
-            await self.begin()
         except (Failure, OSError) as failure:
             log.warning("the change log could not be read; trying again", why=str(failure))
-        else:
-            self._hand_on(batch)
 
     def end(self) -> None:
         """End all watches, and refuse new ones: the server stops."""
@@ -213,7 +216,7 @@ class Watches:
         for change in changes:
             word = word_for(change, request.choice)
             if word is not None:
-                yield change.line(word, request.shape, now=now)
+                yield self._lines_made.line(change, word, request.shape, now=now)
 
     def _bookmark(self, request: WatchRequest, version: int, *, initial_end: bool = False) -> bytes:
         metadata: JsonObject = {"resourceVersion": str(version)}
@@ -268,7 +271,7 @@ class Sent:
             if change.type == "DELETED" and not knew:
                 continue  # it came and went: who saw neither needs to hear of neither
             again = change.type == "ADDED" and knew
-            found.append(Change("MODIFIED", change.object) if again else change)
+            found.append(replace(change, type="MODIFIED", came=None) if again else change)
         self.upto = batch.upto
         if batch.upto >= self.until:
             self.keys.clear()

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 from loopscope.controller.apply.appliers import Applier, api_manager
 from loopscope.controller.apply.deletion import would_come_back
 from loopscope.controller.apply.intents import Intent, intents
-from loopscope.controller.plan.editing import load_edited, refuse_costly_edit, store_edited
+from loopscope.controller.plan.editing import load_edited, store_edited, would_store
 from loopscope.controller.plan.selection_power import selection_warnings
 from loopscope.controller.plan.unchecked import unchecked_inputs
 from loopscope.server.answers import GROUP, Refused, not_found, status
@@ -190,17 +190,14 @@ class Writer:
 
     def _dry(self, write: Write, item: LoadedObject, applier: Applier) -> JsonObject:
         """Return the object as it would be; raises what storing it would raise."""
-        with self.state.database.read() as connection:
-            try:
-                (intent,) = intents(connection, [item], applier)
-            except (InvalidSpec, TerminalFailure) as failure:
-                raise self._refusal(failure, write, item, applier, None) from None
-            last = None if intent.stored is None else intent.record
-            record = self._as_it_would_be(intent)
-        refuse_costly_edit(
-            self.state, [item], now=self.now(), applier=applier, confirm=write.confirm
-        )
-        return whole(Seen(record, last))
+        try:
+            (intent,) = would_store(
+                self.state, [item], now=self.now(), applier=applier, confirm=write.confirm
+            )
+        except (InvalidSpec, TerminalFailure) as failure:
+            raise self._refusal(failure, write, item, applier, None) from None
+        last = None if intent.stored is None else intent.record
+        return whole(Seen(self._as_it_would_be(intent), last))
 
     def _as_it_would_be(self, intent: Intent) -> ObjectRecord:
         labels, annotations = intent.labels, intent.annotations

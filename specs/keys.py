@@ -13,6 +13,10 @@ PRIORITY_ANNOTATION = "loopscope.dev/priority"
 MEMORY_ANNOTATION = "loopscope.dev/memory"
 AUTHOR_ANNOTATION = "loopscope.dev/author"
 LICENCE_ANNOTATION = "loopscope.dev/license"
+SWEEP_LABEL = "loopscope.dev/sweep"
+AXIS_LABEL_PREFIX = "sweep.loopscope.dev/"
+STUDY_LABEL = "loopscope.dev/study"
+FAMILY_LABEL = "study.loopscope.dev/family"
 
 
 class Key(NamedTuple):

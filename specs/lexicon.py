@@ -30,6 +30,29 @@ def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(_whole, ordered)), re.IGNORECASE)
 
 
+def inflected(words: Sequence[str]) -> list[str]:
+    """Return the words with the regular English plural of their last one.
+
+    ``baker``: ``bakers``; ``city``: ``cities``; ``box``: ``boxes``. What does not end in a letter,
+    and what begins with a capital, has none: ``Frances`` is no plural of ``France``. A genitive
+    (``baker's``) holds the word itself.
+    """
+    found: dict[str, None] = {}
+    for word in words:
+        found[word] = None
+        if word[-1:].isalpha() and not word.split()[-1][:1].isupper():
+            found[_plural(word)] = None
+    return list(found)
+
+
+def _plural(word: str) -> str:
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in ("", *"aeiou"):
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
 def _whole(phrase: str) -> str:
     before = rf"(?<!{LETTER_OR_DIGIT})" if re.match(LETTER_OR_DIGIT, phrase) else ""
     after = rf"(?!{LETTER_OR_DIGIT})" if re.match(LETTER_OR_DIGIT, phrase[-1]) else ""

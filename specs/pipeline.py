@@ -13,7 +13,17 @@ from typing import Literal
 from loopscope.specs.actions import Stage
 
 NodeName = Literal[
-    "capture", "coarse", "fine", "mapping", "evidence", "ablation", "steering", "trace", "drift"
+    "capture",
+    "coarse",
+    "fine",
+    "mapping",
+    "evidence",
+    "ablation",
+    "steering",
+    "scoring",
+    "damage",
+    "trace",
+    "drift",
 ]
 
 
@@ -111,6 +121,25 @@ PIPELINE: tuple[Node, ...] = (
         optional=True,
     ),
     Node(
+        "scoring",
+        "Scoring",
+        "scoring",
+        "the scoring",
+        "sc",
+        {"steeringRef": "steering"},
+        optional=True,
+    ),
+    Node(
+        "damage",
+        "Damage",
+        "damage",
+        "the damage",
+        "dmg",
+        {"captureRef": "capture", "mappingRef": "mapping", "steeringRef": "steering"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
+    Node(
         "trace",
         "Trace",
         "trace",
@@ -135,7 +164,7 @@ PIPELINE: tuple[Node, ...] = (
 
 @dataclass(frozen=True)
 class Shared:
-    """A step that belongs to no object: what it makes depends on what it ``loads`` alone.
+    """A step that belongs to no object: what it makes depends on what it ``loads`` or ``reads``.
 
     The nodes named in ``needed_by`` wait for it; it is made once for all that have the same inputs.
     """
@@ -145,6 +174,8 @@ class Shared:
     needed_by: tuple[NodeName, ...]
     loads: tuple[NodeName, ...]
     """The nodes whose dictionaries it compares."""
+    reads: tuple[NodeName, ...] = ()
+    """The nodes whose artifacts it reads."""
 
 
 SHARED: tuple[Shared, ...] = (
@@ -154,6 +185,7 @@ SHARED: tuple[Shared, ...] = (
         ("mapping", "evidence", "ablation"),
         ("coarse", "fine"),
     ),
+    Shared("scores", "the scores of texts by one outcome", ("scoring",), (), ("steering",)),
 )
 
 
@@ -186,10 +218,17 @@ NODES: Mapping[str, Node] = {node.name: node for node in PIPELINE}
 NODE_NAMES: tuple[NodeName, ...] = tuple(node.name for node in PIPELINE)
 STAGE_KINDS: tuple[str, ...] = tuple(dict.fromkeys(node.kind for node in _OBJECTS))
 """The kinds that a stage makes, in the order of the work."""
+OWNER_KINDS: tuple[str, ...] = ("Experiment", "Study")
+"""The kinds that have no work of their own: they own objects. A Study owns Experiments."""
 SHORT_BY_KIND: Mapping[str, str] = {
     "Experiment": "exp",
+    "Study": "st",
     **{node.kind: node.short for node in _OBJECTS},
 }
+PLURAL_BY_KIND: Mapping[str, str] = {
+    kind: "studies" if kind == "Study" else f"{kind.lower()}s" for kind in SHORT_BY_KIND
+}
+"""What several objects of a kind are called on the command line and in addresses."""
 REFERENCE_KINDS: Mapping[str, str] = {
     field: NODES[name].kind for node in _OBJECTS for field, name in node.upstream.items()
 }

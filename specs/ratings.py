@@ -54,6 +54,11 @@ class RatingSet:
         return {"format": FORMAT, **common, "ratings": rows}
 
     @property
+    def canonical_text(self) -> str:
+        """The same as one line of JSON, which ``read_ratings`` reads."""
+        return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+
+    @property
     def digest(self) -> str:
         """Stands for all that it says."""
         return digest(self.to_json())

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from loopscope.specs.chat import SteeredPositions, check_part
-from loopscope.specs.fields import Cosine, GroupedTexts, HookName, Share, Spec, Texts, Unit
+from loopscope.specs.fields import (
+    Cosine,
+    GroupedTexts,
+    HookName,
+    ListName,
+    Share,
+    Spec,
+    Texts,
+    Unit,
+)
 from loopscope.specs.lexicon import check_apart, check_free_of_words
 from loopscope.specs.neutral import packaged_neutral_texts
 
@@ -243,6 +252,19 @@ class AblationRules(Spec):
     """Words of the concept; by default those of ``steering``."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the matched latents."""
+
+
+class DamageRules(Spec):
+    """What is tried under each arm and strength of a steering, beside what it is for."""
+
+    text: Texts | None = None
+    """Ordinary text on which the next token is predicted, at up to eight places of each; default:
+    the packaged calibration text, less its lines with a word of the lexicon."""
+    sides: Annotated[dict[ListName, Texts], Field(max_length=20)] | None = None
+    """Word lists of other concepts, by name: in how many of the steered texts each shows up."""
+    max_loss: Annotated[float, Field(gt=0.0, le=1.0), Unit("accuracy")] | None = None
+    """The verdict is asked to hold (``holds``): at no strength may multi lose as much of the
+    accuracy on ordinary text, or on the questions, with its whole 95 % interval."""
 
 
 class Sampling(Spec):

@@ -9,6 +9,12 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from loopscope.specs.json_values import JsonObject
+from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
+from loopscope.specs.texts_json import CountedJson as CountedJson
+from loopscope.specs.texts_json import GroupedTextsJson as GroupedTextsJson
+from loopscope.specs.texts_json import GroupsJson as GroupsJson
+from loopscope.specs.texts_json import SampleJson as SampleJson
+from loopscope.specs.texts_json import TextsJson as TextsJson
 
 
 class ModelSourceJson(TypedDict, total=False):
@@ -44,64 +50,6 @@ class DictionaryJson(TypedDict, total=False):
     prefix: int
     usableAt: str
     usableOn: str
-
-
-class SampleJson(TypedDict):
-    """How many of the texts that were read are taken."""
-
-    size: int
-    seed: int
-
-
-class CountedJson(TypedDict):
-    """How many texts were read and taken."""
-
-    read: int
-    matching: int
-    duplicates: int
-    taken: int
-
-
-class ResolvedJson(TypedDict):
-    """What the revision of a data set led to."""
-
-    commit: str
-    files: dict[str, str]
-
-
-class TextsJson(TypedDict):
-    """Texts, and where they were read from."""
-
-    texts: list[str]
-    file: NotRequired[str]
-    format: NotRequired[str]
-    column: NotRequired[str]
-    where: NotRequired[JsonObject]
-    dataset: NotRequired[str]
-    revision: NotRequired[str]
-    dataFiles: NotRequired[str]
-    config: NotRequired[str]
-    split: NotRequired[str]
-    templates: NotRequired[list[str]]
-    lists: NotRequired[dict[str, list[str]]]
-    sample: NotRequired[SampleJson]
-    counted: NotRequired[CountedJson]
-    resolved: NotRequired[ResolvedJson]
-
-
-class GroupsJson(TypedDict):
-    """Which texts belong together."""
-
-    by: NotRequired[str]
-    file: NotRequired[str]
-    column: NotRequired[str]
-    labels: list[str]
-
-
-class GroupedTextsJson(TextsJson):
-    """Texts of which some may belong together."""
-
-    groups: NotRequired[GroupsJson]
 
 
 class ChatJson(TypedDict):
@@ -333,6 +281,20 @@ class AblationJson(AblationRulesJson):
     mappingRef: ReferenceJson
 
 
+class ScoringJson(ScoringRulesJson, TypedDict):
+    """The spec of a Scoring."""
+
+    steeringRef: ReferenceJson
+
+
+class DamageJson(DamageRulesJson, TypedDict):
+    """The spec of a Damage."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
+    steeringRef: ReferenceJson
+
+
 class DriftJson(DriftRulesJson):
     """The spec of a Drift."""
 
@@ -406,5 +368,40 @@ class ExperimentJson(TypedDict):
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
     ablation: NotRequired[AblationRulesJson]
+    scoring: NotRequired[ScoringRulesJson]
     drift: NotRequired[DriftRulesJson]
+    damage: NotRequired[DamageRulesJson]
     matrix: NotRequired[MatrixJson]
+
+
+class ConceptWordsJson(TypedDict):
+    """The words of a concept of a family."""
+
+    words: list[str]
+    forms: list[str]
+
+
+class FamilyJson(TypedDict):
+    """Templates, and the words of the concepts that they are filled with."""
+
+    templates: list[str]
+    siblings: NotRequired[list[str]]
+    concepts: dict[str, ConceptWordsJson]
+
+
+class ConceptJson(TypedDict):
+    """What of an experiment belongs to a concept."""
+
+    family: str
+    prompts: PromptSetsJson
+    lexicon: TextsJson
+    siblings: NotRequired[TextsJson]
+
+
+class StudyJson(TypedDict):
+    """The spec of a Study. ``experiment`` is an ExperimentJson without its concept's fields."""
+
+    experiment: JsonObject
+    concepts: dict[str, ConceptJson]
+    minTestable: int
+    families: NotRequired[dict[str, FamilyJson]]

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.fields import Groups, Spec, Unit, Weight
-from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
+from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.texts.same import normalised
+from loopscope.specs.texts_json import GroupedTextsJson
 
 PromptSplit = Literal["discover", "test"]
 OpeningSplit = Literal["calibrate", "test"]

@@ -8,6 +8,7 @@ other's work, and a state that was moved without saying so would make all of it 
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def kept_at(path: Path) -> KeptPlace | None:
 def keep(path: Path, kept: KeptPlace) -> None:
     """Write down which bucket a state folder has."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    written = path / f"{STORE}.new"
+    written = path / f"{STORE}.{os.getpid()}.new"  # others may do the same beside us
     written.write_text(json.dumps({"url": kept.address.written(), "owner": kept.owner}) + "\n")
     durable_replace(written, path / STORE)
 
@@ -92,11 +93,11 @@ def claimed(address: Address, ours: Collection[str | None], *, is_new: bool) -> 
     if there is None and not is_new:
         raise TerminalFailure(
             "AnotherArtifactStore",
-            f"the artifacts of this state lie elsewhere, and none of them at {address}; copy all "
-            "of them there first, with the names that they have",
+            f"the artifacts of this state lie elsewhere, and none of them at {address}; move "
+            "them there: `loopscope migrate-state --to URL`",
         )
     if there is None:
-        mine = json.dumps({"format": 1, "owner": uuid.uuid4().hex}).encode()
+        mine = json.dumps({"format": 1, "owner": address.owner or uuid.uuid4().hex}).encode()
         bucket.create(OWNER, mine)
         if bucket.create(OWNER, mine):
             bucket.delete([OWNER])

@@ -21,6 +21,7 @@ from loopscope.state.folder import (
     database_of,
     has_database,
     open_state,
+    owner_of,
     server_of,
 )
 
@@ -33,7 +34,8 @@ def open_to_read(path: Path) -> StateFolder:
     it is read only if no writer can be seen. Raises TerminalFailure.
     """
     database = path / DATABASE
-    if server_of(path) or (os.access(path, os.W_OK) and os.access(database, os.W_OK)):
+    may_write = os.access(path, os.W_OK) and os.access(database, os.W_OK)
+    if server_of(path) or (may_write and owner_of(path) in (None, os.geteuid())):
         return open_state(path)
     refuse_where_others_may_write(database)
     state = look_at(path)

@@ -19,6 +19,8 @@ WAITS_FOR_SPACE = ("DiskFull", "LowDiskSpace")
 
 UNAVAILABLE = "InputUnavailable"
 """Reason of an input that was asked for many times without an answer; it may still come."""
+UNPLACEABLE = "Unplaceable"
+"""Reason of a pending job that no node could hold, however idle all of them were."""
 CODE_CHANGED = "CodeChanged"
 """Reason of a pending job that no worker may run before the controller was started again."""
 

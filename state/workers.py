@@ -33,11 +33,6 @@ def log_path(folder: Path, slot: int) -> Path:
     return folder / f"worker-{slot}.log"
 
 
-def log_before(path: Path) -> Path:
-    """Return where a log lies that grew too large, until the next one does."""
-    return path.with_name(f"{path.name}.1")
-
-
 def log_paths(folder: Path) -> list[Path]:
     """Return the logs of all slots that there are."""
     return sorted(folder.glob("worker-*.log"))

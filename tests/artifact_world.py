@@ -6,23 +6,31 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from loopscope.numerics.architectures.standard import Standard
 from loopscope.numerics.architectures.transcoder import Transcoder
 from loopscope.specs.actions import Stage
+from loopscope.specs.choices import choices
 from loopscope.specs.payloads.drift import ANCHORS
 from loopscope.specs.rules import Gate, Selection
+from loopscope.specs.scoring import JUDGE_PROMPT
 from loopscope.worker.stages.ablation import stage as ablation
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.damage import stage as damage
 from loopscope.worker.stages.decomposition import stage as decomposition
 from loopscope.worker.stages.drift import stage as drift
 from loopscope.worker.stages.evidence import stage as evidence
 from loopscope.worker.stages.geometry import stage as geometry
 from loopscope.worker.stages.mapping import stage as mapping
 from loopscope.worker.stages.question import stage as question
+from loopscope.worker.stages.scores import stage as scores
+from loopscope.worker.stages.scores.judge.endpoint import ALLOWED_VARIABLE
+from loopscope.worker.stages.scoring import stage as scoring
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.trace import stage as trace
+from tests.judge_endpoint import judging, says
 from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, steering_payload, table
 
 HARD_NEGATIVES = ["the capital of spain is madrid", "people in rome drank wine"]
@@ -70,8 +78,14 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     work = {**_steering_payload(everything), "neutralText": [], "lexicon": [], "siblings": []}
     followed = {"openings": 1, "work": work, "steered": {"digest": "s"}}
     world.run(trace, followed, "trace", "trace")
+    tried = {
+        "texts": NEUTRAL, "choices": choices(["france"])[::9], "sides": {"japan": ["japan"]},
+        "work": work, "steered": {"digest": "s"},
+    }  # fmt: skip
+    world.run(damage, tried, "damage", "damage")
     world.run(drift, drift_payload(everything), "drift", "drift")
     world.run(question, question_payload(world, everything), "question", "question")
+    _run_scoring(world, everything)
     return {
         "capture": world.folder / "capture",
         "decomposition": world.folder / "decomposition-c",
@@ -80,10 +94,36 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "evidence": world.folder / "evidence",
         "ablation": world.folder / "ablation",
         "steering": world.folder / "steering",
+        "scores": world.folder / ("scores-judge" if everything else "scores-repetition"),
+        "scoring": world.folder / "scoring",
+        "damage": world.folder / "damage",
         "trace": world.folder / "trace",
         "drift": world.folder / "drift",
         "question": world.folder / "question",
     }
+
+
+def _run_scoring(world: World, everything: bool) -> None:
+    """Score the texts by repetition, and with everything by a judge that always says A."""
+    openings = _steering_payload(everything)["openings"]
+    common = {"openings": openings, "steered": {"digest": "s"}}
+    asked: dict[str, dict[str, Any]] = {"repetition": {}}
+    if everything:
+        asked["judge"] = {
+            "model": "judge", "question": "Is it?", "prompt": JUDGE_PROMPT, "maxAnswerTokens": 1,
+        }  # fmt: skip
+    with judging(says("A")) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOPSCOPE_CACHE", str(world.folder / "cache"))
+        patch.setenv(ALLOWED_VARIABLE, server.address)
+        way = {"endpoint": server.address, "requestsPerMinute": 60_000, "maxRequests": 10_000}
+        for name, own in asked.items():
+            payload = {"outcome": name, "asked": own, "beside": way, **common}
+            world.run(scores, payload, f"scores-{name}", f"scores-{name}")
+    payload = {
+        "primary": "judge" if everything else "concept", "minDifference": 0.15,
+        "maxArmCosine": 0.98, "scores": {name: {"digest": name} for name in asked}, **common,
+    }  # fmt: skip
+    world.run(scoring, payload, "scoring", "scoring")
 
 
 def _dictionary(world: World, latents: int, made: type[Standard]) -> Standard:

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -135,6 +136,9 @@ class SimulatedWorkers:
     """Whether one gave its job back because its time was too short for more."""
     models: dict[str, str | None] = field(default_factory=dict)
     """The workers that were given a job and live, with the model that each holds."""
+    lacking: str = "no node has so much memory"
+    memory_bytes_max: float = math.inf
+    """What a job may need; ``lacking`` says why one that needs more has no place."""
     _ended: list[int] = field(default_factory=list)
     _spawned: int = 0
 
@@ -147,7 +151,10 @@ class SimulatedWorkers:
         warm = [Place("cpu", worker, self.models[worker]) for worker in idle[:free]]
         return (*warm, *[Place("cpu")] * (free - len(warm)))
 
-    def free_worker(self, place: Place) -> str | None:
+    def refusal(self, memory_bytes: int) -> str | None:
+        return self.lacking if memory_bytes > self.memory_bytes_max else None
+
+    def free_worker(self, place: Place, memory_bytes: int = 0) -> str | None:
         if place not in self.places():
             return None
         self._spawned += place.worker is None

@@ -12,7 +12,13 @@ from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition
 from loopscope.state.db import inputs, jobs, objects
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import CODE_CHANGED, WAITS_FOR_SPACE, JobHead, Progress
+from loopscope.state.records import (
+    CODE_CHANGED,
+    UNPLACEABLE,
+    WAITS_FOR_SPACE,
+    JobHead,
+    Progress,
+)
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 """Who must do what happens next."""
@@ -95,6 +101,8 @@ def _next_step(connection: Connection, link: Link, now: float) -> tuple[str, Who
 def _pending(connection: Connection, job: JobHead, now: float) -> tuple[str, Who]:
     if job.reason in WAITS_FOR_SPACE:
         return f"free some disk space: {job.reason}: {job.message}", "you"
+    if job.reason == UNPLACEABLE:
+        return f"add a node that has it, or ask for less: {job.message}", "you"
     if job.reason == CODE_CHANGED:
         return f"restart the controller: {job.message}", "you"
     if job.not_before > now:

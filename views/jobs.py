@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from loopscope.state.records import CODE_CHANGED, WAITS_FOR_SPACE, JobHead, Progress
+from loopscope.state.records import (
+    CODE_CHANGED,
+    UNPLACEABLE,
+    WAITS_FOR_SPACE,
+    JobHead,
+    Progress,
+)
 from loopscope.views.numbers import age
 
 
@@ -18,7 +24,7 @@ def job_detail(
             return f"{progress.phase} {done}{_speed_words(progress)}{eta}"
         case "running":
             return "a worker starts"
-        case "pending" if job.reason == CODE_CHANGED:
+        case "pending" if job.reason in (CODE_CHANGED, UNPLACEABLE):
             return f"{job.reason}: {job.message}"
         case "pending" if job.not_before > now:
             return f"retry in {age(job.not_before - now)} after {job.reason}: {job.message}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
@@ -35,7 +36,7 @@ class Row:
     @property
     def is_stage(self) -> bool:
         """Whether it has work of its own; an experiment has its stages'."""
-        return self.key.kind != "Experiment"
+        return self.key.kind not in OWNER_KINDS
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class QueueView:
     starts: Starts
     memory: Mapping[str, Usage]
     """Bytes by device; a device without a budget is missing."""
+    quotas: Mapping[str, Mapping[str, Usage]]
+    """By namespace what its quota limits: ``slots``, and ``requests.storage`` in bytes."""
     paused: Mapping[str, float]
     """Since when each scope is paused."""
     jobs: tuple[JobInQueue, ...]

@@ -115,14 +115,14 @@ def _pooled_sentence(row: Pooled) -> str:
     return f"Pooled over {row.cells} tested cells: {row.word}: {numbers}."
 
 
-def _answer(record: ObjectRecord) -> Mapping[str, Any]:
+def answer_of(record: ObjectRecord) -> Mapping[str, Any]:
     """Return an experiment's summary; empty while it answers an earlier spec."""
     current = record.status.observed_generation == record.generation
     return record.status.summary if current else {}
 
 
 def _cell(record: ObjectRecord) -> Cell:
-    summary = _answer(record)
+    summary = answer_of(record)
     p = summary.get("p")
     primary: dict[str, dict[str, float | None]] = summary.get("primary") or {}
     intervals = {
@@ -140,7 +140,7 @@ def _cell(record: ObjectRecord) -> Cell:
 
 def row_of(record: ObjectRecord, corrected: str | None = "", p: float | None = None) -> Row:
     """Return an experiment's row, by default without a word after correction."""
-    summary = _answer(record)
+    summary = answer_of(record)
     shown = testable(summary)
     return Row(
         name=record.key.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import pages
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
@@ -20,7 +21,7 @@ def stage_word(record: ObjectRecord | None) -> str:
 
 def object_word(record: ObjectRecord) -> str:
     """Return one word for how far an object is, be it a stage or an experiment."""
-    if record.key.kind != "Experiment":
+    if record.key.kind not in OWNER_KINDS:
         return record.stage_word
     return "Ready" if record.ready else "Stalled" if record.stalled else "Reconciling"
 

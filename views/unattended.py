@@ -15,6 +15,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import plan_stage, ready_reference
 from loopscope.specs.actions import Action, Stage
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.specs.status import Status
 from loopscope.state.db import jobs, objects, pauses
 from loopscope.state.db.connection import Connection
@@ -39,7 +40,7 @@ class Unattended:
     def _one(self, record: ObjectRecord, job: JobHead | None) -> ObjectRecord:
         if record.ready or record.status.observed_generation != record.generation:
             return record
-        if record.key.kind == "Experiment":
+        if record.key.kind in OWNER_KINDS:
             return self._experiment(record)
         if _waits_for_others(record):
             return self._behind(record)
@@ -86,7 +87,7 @@ class Unattended:
         return _with_conditions(record, experiment.plan(snapshot).status)
 
     def _paused_by(self, record: ObjectRecord) -> str | None:
-        stage = None if record.key.kind == "Experiment" else record.key.kind.lower()
+        stage = None if record.key.kind in OWNER_KINDS else record.key.kind.lower()
         return pauses.holding(self.paused, record.key, record.owner, stage)
 
 

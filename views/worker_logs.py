@@ -11,7 +11,7 @@ from pathlib import Path
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
-from loopscope.state.workers import log_before
+from loopscope.state.log_files import log_before
 from loopscope.views.settled import family
 
 LINE_BYTES_MAX = 64 * 1024

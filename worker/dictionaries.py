@@ -39,6 +39,7 @@ from loopscope.specs.payloads.references import (
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.converted_dictionaries import (
     CONVERTED_BYTES_MIN,
+    MEBIBYTE,
     convert,
     folder_of,
     open_converted,
@@ -80,14 +81,14 @@ def load_dictionary(
     copied = open_converted(folder)
     if copied is not None:
         file, about = copied
-        return _built(Weights(tensors=file.tensors, mapped=file, **about), ref)
+        return _built(Weights(tensors=file.tensors, mapped=file, **about), ref, progress)
     paths = {name: _verified(ref, name) for name in ref["files"]}
     if loader is not None:
         weights = loader(paths)
     else:
         assert layout is not None  # one of the two
         weights = _load_stored(layout, ref, paths)
-    dictionary = _built(weights, ref)  # refused before it is written
+    dictionary = _built(weights, ref, progress)  # refused before it is written
     parts = {name: getattr(dictionary, name) for name in dictionary.required_tensors}
     in_memory = (_in_memory(tensors, weights.mapped) for tensors in (weights.tensors, parts))
     if max(in_memory) < CONVERTED_BYTES_MIN:
@@ -98,7 +99,7 @@ def load_dictionary(
         "apply_b_dec_to_input": weights.apply_b_dec_to_input,
     }
     file = convert(folder, parts, about, progress, dictionary.release)
-    return _built(replace(weights, tensors=file.tensors, mapped=file), ref)
+    return _built(replace(weights, tensors=file.tensors, mapped=file), ref, progress)
 
 
 def _in_memory(tensors: Mapping[str, Tensor], mapped: MappedFile | None) -> int:
@@ -271,10 +272,12 @@ def _config(path: Path, read: Callable[[JsonObject], Config]) -> Config:
         raise TerminalFailure("UnsupportedDictionary", f"{path.name}: {error}") from error
 
 
-def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
+def _built(
+    weights: Weights, ref: DictionaryReference, progress: ProgressReport
+) -> SparseDictionary:
     tensors = {name: tensor.float().contiguous() for name, tensor in weights.tensors.items()}
     release = weights.mapped.release if weights.mapped is not None else lambda: None
-    broken = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor, release))
+    broken = _not_finite(tensors, release, progress)
     if broken:
         raise TerminalFailure("NotFinite", f"{', '.join(broken)} hold NaN or infinite numbers")
     try:
@@ -300,11 +303,21 @@ def _built(weights: Weights, ref: DictionaryReference) -> SparseDictionary:
     return dictionary
 
 
-def _is_finite(tensor: Tensor, release: Callable[[], None]) -> bool:
-    """Whether no weight is NaN or infinite, looked at piece by piece."""
-    flat = tensor.reshape(-1)
-    for start in range(0, flat.numel(), CHECKED_ELEMENTS):
-        if not bool(flat[start : start + CHECKED_ELEMENTS].isfinite().all()):
-            return False
-        release()
-    return True
+def _not_finite(
+    tensors: Mapping[str, Tensor], release: Callable[[], None], progress: ProgressReport
+) -> list[str]:
+    """Return the names of tensors with NaN or infinity, looked at piece by piece.
+
+    How far it is is said of what is large enough to lie in a file.
+    """
+    total, done, broken = sum(tensor.nbytes for tensor in tensors.values()), 0, []
+    for name, tensor in sorted(tensors.items()):
+        for piece in torch.split(tensor.reshape(-1), CHECKED_ELEMENTS):
+            if total >= CONVERTED_BYTES_MIN:
+                progress("CheckingDictionary", done // MEBIBYTE, total // MEBIBYTE, "MiB")
+            if not bool(piece.isfinite().all()):
+                broken.append(name)
+                break
+            release()
+            done += piece.nbytes
+    return broken

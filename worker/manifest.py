@@ -56,8 +56,16 @@ def manifest_of(
         "createdAt": created_at,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processor": processor_of(device),
         "libraries": {name: _version(name) for name in _LIBRARIES},
     }
+
+
+def processor_of(device: str) -> str:
+    """Return what computes on a device, as torch calls it: ``AVX2``, or the name of a card."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _without_texts(payload: Mapping[str, object]) -> dict[str, object]:

@@ -7,6 +7,7 @@ goes along.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import shutil
@@ -88,6 +89,45 @@ def _view(mapped: mmap.mmap, name: str, entry: Mapping[str, object], start: int)
         return content.clone().view(dtype).reshape(shape)
     flat = torch.frombuffer(mapped, dtype=dtype, count=prod(shape), offset=place)
     return flat.reshape(shape)
+
+
+@dataclass(frozen=True)
+class FilePages:
+    """Which addresses of this process are pages of files, at one moment.
+
+    Empty where the system does not tell (it is Linux that does, in ``/proc/self/maps``).
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def now() -> FilePages:
+        """Read the process's map."""
+        try:
+            lines = Path("/proc/self/maps").read_text().splitlines()
+        except OSError:
+            return FilePages(())
+        fields = [line.split(maxsplit=5) for line in lines]
+        of_files = [one[0].split("-") for one in fields if len(one) == 6 and one[5][:1] == "/"]
+        return FilePages(tuple((int(begin, 16), int(end, 16)) for begin, end in of_files))
+
+    def release(self, tensor: Tensor) -> None:
+        """Give back the pages of a tensor that nobody wrote to: the next look reads them again.
+
+        Only whole pages of a file; a tensor in other memory stays as it is.
+        """
+        if tensor.device.type != "cpu" or not tensor.is_contiguous():
+            return
+        begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        if any(first <= begin and end <= last for first, last in self.ranges):
+            begin, end = -(-begin // mmap.PAGESIZE), end // mmap.PAGESIZE
+            size = max(0, end - begin) * mmap.PAGESIZE
+            _madvise(ctypes.c_void_p(begin * mmap.PAGESIZE), size, mmap.MADV_DONTNEED)
+
+
+def _madvise(begin: ctypes.c_void_p, size: int, advice: int) -> None:
+    if size:
+        ctypes.CDLL(None).madvise(begin, ctypes.c_size_t(size), advice)  # advice: it may fail
 
 
 def mapped_npz(path: Path, folder: Path) -> MappedFile:

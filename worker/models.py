@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from loopscope.numerics.model.causal_model import CausalModel, OutputHead
+from loopscope.numerics.model.half_precision import widen_products
 from loopscope.numerics.model.hooks import HookPlace, NoSuchPlace, width_at
 from loopscope.specs.hooks import Hook
 from loopscope.specs.payloads.references import ModelReference
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.block_parts import block_parts
+from loopscope.worker.mapped_weights import FilePages
 from loopscope.worker.model_sources import ModelView, local_model_folder, only_its_files
 from loopscope.worker.progress import ProgressReport
 from loopscope.worker.quantised import (
@@ -30,6 +32,9 @@ from loopscope.worker.tokenizers import TextEncoder, load_tokenizer, loading
 
 AGREEMENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest accepted difference between bridge and Hugging Face logits, relative to the largest."""
+
+COMPARED_TOGETHER = 4 * 2**20
+"""Numbers of two copies of a weight that are held against each other at a time."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,8 @@ def _load_twice_share_once(
     for model in (bridge, plain):
         model.eval()
         model.requires_grad_(requires_grad=False)
+    for model in (bridge.original_model, plain):
+        widen_products(model)
     return bridge, plain
 
 
@@ -216,12 +223,12 @@ def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:
         key.replace("._original_component", ""): tensor
         for key, tensor in bridged.named_parameters(remove_duplicate=False)
     }
-    shared = 0
+    shared, pages = 0, FilePages.now()
     for key, own in list(plain.named_parameters(remove_duplicate=False)):
         other = of_bridge.get(key)
         if other is None:
             continue
-        if other.shape != own.shape or not torch.equal(other, own):
+        if other.shape != own.shape or not _same(other, own, pages):
             if not bool(torch.isfinite(own).all()):
                 raise TerminalFailure("NotFinite", f"{name}: {key} holds NaN or infinity")
             raise TerminalFailure("WeightsProcessed", f"{name}: {key} differs from the file's")
@@ -229,6 +236,19 @@ def share_weights(plain: nn.Module, bridged: nn.Module, name: str) -> int:
         setattr(plain.get_submodule(owner), attribute, other)
         shared += 1
     return shared
+
+
+def _same(of_bridge: Tensor, own: Tensor, pages: FilePages) -> bool:
+    """Compare two tensors of one shape; what was seen of ``own`` is given back as it goes along.
+
+    Else both maps of a file would be resident at once.
+    """
+    flat = [torch.split(one.reshape(-1), COMPARED_TOGETHER) for one in (of_bridge, own)]
+    for kept, seen in zip(*flat, strict=True):
+        if not torch.equal(kept, seen):
+            return False
+        pages.release(seen)
+    return True
 
 
 def _blocks(bridge: Any, plain: Any, ref: ModelReference) -> list[nn.Module]:

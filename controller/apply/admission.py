@@ -22,7 +22,7 @@ from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.inputs.models import ModelFacts, describe_model
 from loopscope.reconcilers.chat import chat_of, with_system_prompt
-from loopscope.specs import sweep
+from loopscope.specs import study, sweep
 from loopscope.specs.chat_words import needs_template
 from loopscope.specs.contextual import why_not_steered
 from loopscope.specs.hooks import Hook
@@ -47,6 +47,8 @@ OFFLINE = Hub(offline=True)
 def check_inputs(kind: str, spec: JsonObject, memo: HashMemo | None = None) -> list[Refusal]:
     """Return what is wrong with the inputs of an object's spec; kinds without inputs have none."""
     match kind:
+        case "Study":
+            return _check_concepts(spec, memo or HashMemo())
         case "Experiment" if "matrix" in spec:
             return _check_cells(spec, memo or HashMemo())
         case "Experiment":
@@ -72,6 +74,25 @@ def _check_cells(spec: JsonObject, memo: HashMemo) -> list[Refusal]:
             where = field if place is None else ".".join(("spec", *map(str, place)))
             cell_by_refusal.setdefault((where, message), cell.suffix)
     return [(where, f"{message} (in {cell})") for (where, message), cell in cell_by_refusal.items()]
+
+
+def _check_concepts(spec: JsonObject, memo: HashMemo) -> list[Refusal]:
+    """Return the problems of the inputs of a study's concepts, each of them once."""
+    concept_by_refusal: dict[Refusal, str] = {}
+    seen = False
+    for one in study.concept_experiments(spec):
+        experiment = cast(ExperimentJson, one.spec)
+        problems = [*check_prompts(experiment), *check_chat(experiment, memo)]
+        if not seen:  # model and dictionaries are the same for all
+            problems += check_experiment_inputs(experiment, memo)
+        seen = True
+        for field, message in problems:
+            place = study.origin(one.name, tuple(field.split(".")[1:]))
+            where = ".".join(("spec", *map(str, place)))
+            concept_by_refusal.setdefault((where, message), one.name)
+    return [
+        (where, f"{message} (in {name})") for (where, message), name in concept_by_refusal.items()
+    ]
 
 
 def check_experiment_inputs(spec: ExperimentJson, memo: HashMemo | None = None) -> list[Refusal]:

@@ -18,3 +18,11 @@ def would_come_back(connection: Connection, keys: Sequence[Key]) -> str | None:
                 f"delete {record.owner}, or edit its spec"
             )
     return None
+
+
+def would_remove(connection: Connection, key: Key) -> list[Key]:
+    """Return what ``objects.remove`` would delete; raises what it would raise."""
+    record = objects.get(connection, key)
+    if record is None:
+        raise KeyError(str(key))
+    return [one.key for one in objects.refuse_protected(connection, record) if not one.finalizers]

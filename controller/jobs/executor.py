@@ -19,8 +19,18 @@ class Executor(Protocol):
     def places(self) -> tuple[Place, ...]:
         """Return the idle workers, and the slots that are empty."""
 
-    def free_worker(self, place: Place) -> str | None:
-        """Return the worker of a place, starting one in an empty slot; None if there is none."""
+    def refusal(self, memory_bytes: int) -> str | None:
+        """Return what is missing for any worker to hold a job of this size, None if nothing is.
+
+        As things stand, and whatever else runs. None for ever where jobs are just let run.
+        """
+        return None
+
+    def free_worker(self, place: Place, memory_bytes: int = 0) -> str | None:
+        """Return the worker of a place, starting one in an empty slot; None if there is none.
+
+        Where memory is reserved, it has as much as this.
+        """
 
     def start(self, worker: str, order: Order, model: str | None = None) -> None:
         """Hand a claimed job to a worker, which then holds the model that the job needs.

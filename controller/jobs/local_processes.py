@@ -18,7 +18,7 @@ import psutil
 
 from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.scheduling import Place
-from loopscope.controller.jobs.worker_log import WorkerLog
+from loopscope.controller.jobs.worker_log import WorkerLog, obituary
 from loopscope.state import failpoints
 from loopscope.state.child_processes import child_environment
 from loopscope.state.orders import EXIT_OUT_OF_TIME, STOP_GRACE_SECONDS, Order
@@ -42,6 +42,23 @@ OBITUARIES_MAX = 64
 def missing_worker_libraries() -> tuple[str, ...]:
     """Return which libraries a worker on this machine would lack; none is imported for it."""
     return tuple(name for name in WORKER_LIBRARIES if importlib.util.find_spec(name) is None)
+
+
+def worker_words(
+    state: Path,
+    device: str,
+    lease_seconds: float,
+    progress_timeout_seconds: float,
+    seconds_left: float | None,
+) -> list[str]:
+    """Return what a worker is told when it starts, behind its command."""
+    left = [] if seconds_left is None else ["--seconds-left", str(seconds_left)]
+    return [
+        *("--state", str(state), "--device", device),
+        *("--lease-seconds", str(lease_seconds)),
+        *("--progress-timeout-seconds", str(progress_timeout_seconds)),
+        *left,
+    ]
 
 
 @dataclass
@@ -92,7 +109,7 @@ class LocalProcesses(Executor):
             return tuple(idle)
         return (*idle, *(Place(self.slot_devices[slot]) for slot in self._empty_slots()))
 
-    def free_worker(self, place: Place | None = None) -> str | None:
+    def free_worker(self, place: Place | None = None, memory_bytes: int = 0) -> str | None:
         """Return the warm worker of a place (default: the first), or a new one in a slot."""
         places = self.places()
         place = place or next(iter(places), None)
@@ -173,14 +190,15 @@ class LocalProcesses(Executor):
         failpoints.reach("worker-spawn")
         self.log_folder.mkdir(parents=True, exist_ok=True)
         slot = next(n for n in self._empty_slots() if self.slot_devices[n] == device)
-        left = [] if self.seconds_left is None else ["--seconds-left", str(self.seconds_left())]
+        words = worker_words(
+            self.state_folder,
+            device,
+            self.lease_seconds,
+            self.progress_timeout_seconds,
+            None if self.seconds_left is None else self.seconds_left(),
+        )
         process = subprocess.Popen(
-            [
-                *(*WORKER_COMMAND, "--state", str(self.state_folder), "--device", device),
-                *("--lease-seconds", str(self.lease_seconds)),
-                *("--progress-timeout-seconds", str(self.progress_timeout_seconds)),
-                *left,
-            ],
+            [*WORKER_COMMAND, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -230,7 +248,7 @@ class LocalProcesses(Executor):
             self._note_crash(worker)
             self._time_is_up |= worker.process.returncode == EXIT_OUT_OF_TIME
             if worker.job_id is not None:
-                self._obituaries[name] = _obituary(worker)
+                self._obituaries[name] = obituary(worker.process.returncode, worker.log)
                 if len(self._obituaries) > OBITUARIES_MAX:
                     self._obituaries.pop(next(iter(self._obituaries)))
                 with self._lock:
@@ -250,15 +268,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):  # deep in a system call; it cannot publish
         process.wait(1.0)
-
-
-def _obituary(worker: _Process) -> str:
-    """Return how a process ended, as the end of a sentence that starts with "the worker"."""
-    status = worker.process.returncode
-    if status == -signal.SIGKILL:
-        return "was killed by signal 9, probably by the system because memory ran out"
-    if status < 0:
-        return f"was ended by signal {-status}"
-    last_line = worker.log.last_line()
-    last_words = f"; its last words: {last_line}" if last_line else ""
-    return f"exited with status {status}{last_words}"

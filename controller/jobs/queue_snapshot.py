@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from loopscope.controller.jobs.limits import WINDOW_SECONDS
+from loopscope.controller.jobs.quotas import Quotas
 from loopscope.controller.jobs.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
-from loopscope.controller.settings import Settings
+from loopscope.controller.settings import STORAGE, Settings
 from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
 from loopscope.specs.sizes import byte_count
+from loopscope.state.artifacts import index as artifacts_of
 from loopscope.state.db import job_queue, jobs, leader, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import QueuedJob, Wanting, WorkerRecord
+from loopscope.state.records import UNPLACEABLE, QueuedJob, Wanting, WorkerRecord
 
 FAIR_SHARE_SECONDS = 3600.0
 """How far back worker time counts. Starts are remembered for as long."""
@@ -39,8 +41,15 @@ def read_queue(
         places=places,
         starts=tuple(jobs.starts_since(connection, now - WINDOW_SECONDS)),
         used_seconds={_name(key): seconds for key, seconds in used.items()},
+        stored_bytes=stored_bytes(connection, settings.resource_quotas),
         low_space=low_space,
     )
+
+
+def stored_bytes(connection: Connection, quotas: Quotas) -> dict[str, int]:
+    """Return what the artifacts of each namespace take whose quota limits that."""
+    limited = [name for name, hard in quotas.items() if STORAGE in hard]
+    return artifacts_of.bytes_by_namespace(connection, limited) if limited else {}
 
 
 def priority_of(job: QueuedJob, settings: Settings) -> tuple[str, int]:
@@ -65,18 +74,21 @@ def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> Pen
         queued_at=job.created_at,
         not_before=job.not_before,
         experiments=_experiments(job),
+        namespaces=_namespaces(job),
         priority=priority_of(job, settings)[1],
         model=job.model,
         memory_bytes=_memory_bytes(job, settings),
         paused_by=_paused_by(job, paused),
         why=f"{job.reason}: {job.message}" if job.reason else "",
+        refusal=job.message if job.reason == UNPLACEABLE else None,
     )
 
 
 def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRecord]) -> RunningJob:
     worker = workers.get(job.worker or "")
     device = worker.device if worker else settings.slot_devices[0]
-    return RunningJob(job.id, device, _experiments(job)[0], _memory_bytes(job, settings))
+    memory = _memory_bytes(job, settings)
+    return RunningJob(job.id, device, _experiments(job)[0], memory, job.object.namespace)
 
 
 def _experiments(job: QueuedJob) -> tuple[str, ...]:
@@ -84,6 +96,12 @@ def _experiments(job: QueuedJob) -> tuple[str, ...]:
     charged = next((_owner(w) for w in job.wanted_by if w.key == job.object), job.object)
     others = [_owner(wanting) for wanting in job.wanted_by]
     return tuple(dict.fromkeys(_name(key) for key in (charged, *others)))
+
+
+def _namespaces(job: QueuedJob) -> tuple[str, ...]:
+    """Return the namespaces that want the job; that of the object that queued it is charged."""
+    wanting = (wanting.key.namespace for wanting in job.wanted_by)
+    return tuple(dict.fromkeys((job.object.namespace, *wanting)))
 
 
 def _paused_by(job: QueuedJob, paused: Collection[str]) -> str | None:

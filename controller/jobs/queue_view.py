@@ -9,10 +9,11 @@ from pathlib import Path
 from loopscope.controller.jobs.limits import below_floor
 from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
-from loopscope.controller.settings import Settings
+from loopscope.controller.settings import SLOTS, STORAGE, Settings
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import job_queue, jobs, leader, pauses, roots
 from loopscope.state.db.connection import Connection
-from loopscope.state.files import free_bytes
+from loopscope.state.folder import free_to_write
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
 from loopscope.state.workers import worker_lives
 from loopscope.views.present import present, present_jobs
@@ -31,7 +32,7 @@ def read_view(
     alive = leader.living(connection)
     if alive is not None:
         settings = Settings.from_json(alive.settings)
-    low = below_floor(free_bytes(state_path), settings.free_space_floor_bytes)
+    low = below_floor(free_to_write(state_path), settings.free_space_floor_bytes)
     listed = present_jobs(connection, jobs.listed(connection, ended=ended))
     snapshot = read_queue(connection, settings, (), now, low_space=low)
     lost = {job.id for job in listed if job.state == "pending"}
@@ -47,6 +48,7 @@ def read_view(
             device: Usage(_memory_taken(snapshot, device), budget)
             for device, budget in settings.memory_bytes.items()
         },
+        quotas=_quotas(snapshot, settings),
         paused=pauses.listed(connection),
         jobs=_jobs(connection, listed, snapshot, settings, "Next" if alive else "Controller"),
         upstream=tuple(
@@ -94,6 +96,15 @@ def _slots(snapshot: QueueSnapshot, settings: Settings) -> dict[str, Usage]:
     return {name: Usage(taken[name], total[name]) for name in {**total, **taken}}
 
 
+def _quotas(snapshot: QueueSnapshot, settings: Settings) -> dict[str, dict[str, Usage]]:
+    slots = Counter(one.namespace for one in snapshot.running)
+    used = {SLOTS: slots, STORAGE: snapshot.stored_bytes}
+    return {
+        namespace: {name: Usage(used[name].get(namespace, 0), most) for name, most in hard.items()}
+        for namespace, hard in settings.resource_quotas.items()
+    }
+
+
 def _memory_taken(snapshot: QueueSnapshot, device: str) -> int:
     return sum(one.memory_bytes for one in snapshot.running if one.device == device)
 
@@ -117,7 +128,7 @@ def _with_places(
 def _upstream(record: ObjectRecord) -> Upstream | None:
     """Return what keeps an object without a job waiting; None for one that waits for no other."""
     ready = record.status.condition("Ready")
-    if record.key.kind == "Experiment" or ready is None or record.stalled:
+    if record.key.kind in OWNER_KINDS or ready is None or record.stalled:
         return None
     if ready.status != "False" or ready.reason not in WAITING_FOR_OTHERS:
         return None

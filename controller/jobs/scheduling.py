@@ -11,16 +11,27 @@ that used the least worker time lately, then the oldest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from loopscope.controller.jobs.limits import start_allowed_at
+from loopscope.controller.jobs.quotas import over_quota
 from loopscope.controller.settings import Limits
 from loopscope.state.db import pauses
 
 WaitReason = Literal[
-    "Suspended", "Backoff", "FreeSpace", "Slot", "FairShare", "Memory", "RateLimit"
+    "Suspended",
+    "Backoff",
+    "FreeSpace",
+    "Unplaceable",
+    "Slot",
+    "FairShare",
+    "Quota",
+    "Memory",
+    "RateLimit",
 ]
 
 
@@ -48,6 +59,10 @@ class PendingJob:
     """The pause that holds it back; only if every object that wants the job is paused."""
     why: str = ""
     """For what it is tried again."""
+    refusal: str | None = None
+    namespaces: tuple[str, ...] = ()
+    """Those of the objects that want it; the first is charged for it."""
+    """Why no worker could hold it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class RunningJob:
     device: str
     experiment: str = ""
     memory_bytes: int = 0
+    namespace: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,10 +89,38 @@ class QueueSnapshot:
     """When jobs started in the last minute, oldest first."""
     used_seconds: Mapping[str, float] = field(default_factory=dict)
     """Worker time by experiment in the last hour."""
+    stored_bytes: Mapping[str, int] = field(default_factory=dict)
+    """What the artifacts of a namespace take, where a quota limits that."""
     low_space: str | None = None
     """Why nothing may start while so little of the disk is free."""
     reserved_for: int | None = None
     """The job that has waited so long for memory that no other takes any before it."""
+
+    @cached_property
+    def held_models(self) -> frozenset[str | None]:
+        """The models that idle workers hold."""
+        return frozenset(place.model for place in self.places)
+
+    @cached_property
+    def slots_taken(self) -> Mapping[str, int]:
+        """How many jobs of each experiment run."""
+        return Counter(one.experiment for one in self.running)
+
+    @cached_property
+    def holders(self) -> Mapping[str, list[str]]:
+        """The experiments of the jobs that run, by the namespace that is charged."""
+        found: dict[str, list[str]] = {}
+        for one in self.running:
+            found.setdefault(one.namespace, []).append(one.experiment)
+        return found
+
+    @cached_property
+    def memory_taken(self) -> Mapping[str, int]:
+        """What the jobs that run take of each device's memory."""
+        found: Counter[str] = Counter()
+        for one in self.running:
+            found[one.device] += one.memory_bytes
+        return found
 
 
 @dataclass(frozen=True)
@@ -99,20 +143,31 @@ class Decision:
 
 def schedule(snapshot: QueueSnapshot) -> list[Decision]:
     """Return the decision about each pending job, in the order in which they are next."""
-    decisions = []
+    return list(deciding(snapshot))
+
+
+def deciding(snapshot: QueueSnapshot) -> Iterator[Decision]:
+    """Yield the decision about each pending job, in the order in which they are next.
+
+    Who wants the next start alone need not have all of them made.
+    """
     for job in sorted(snapshot.pending, key=lambda job: _rank(snapshot, job)):
         decision = _decide(snapshot, job)
-        decisions.append(decision)
+        yield decision
         if decision.place is not None:
             snapshot = _with_started(snapshot, job, decision.place)
         elif decision.wait is not None and _keeps_memory(snapshot, job, decision.wait):
             snapshot = replace(snapshot, reserved_for=snapshot.reserved_for or job.id)
-    return decisions
 
 
-def next_start(decisions: list[Decision]) -> Decision | None:
+def next_start(decisions: Iterable[Decision]) -> Decision | None:
     """Return the first job that may start now, or None."""
     return next((one for one in decisions if one.place is not None), None)
+
+
+def first_start(snapshot: QueueSnapshot) -> Decision | None:
+    """Return the first job that may start now, or None, and decide about no job behind it."""
+    return next_start(deciding(snapshot))
 
 
 def level(job: PendingJob, limits: Limits, now: float) -> int:
@@ -121,8 +176,7 @@ def level(job: PendingJob, limits: Limits, now: float) -> int:
 
 
 def _rank(snapshot: QueueSnapshot, job: PendingJob) -> tuple[int, bool, float, float, int]:
-    held = {place.model for place in snapshot.places}
-    loads_a_model = job.model is not None and job.model not in held
+    loads_a_model = job.model is not None and job.model not in snapshot.held_models
     used = min((snapshot.used_seconds.get(name, 0.0) for name in job.experiments), default=0.0)
     standing = -level(job, snapshot.limits, snapshot.now)
     return standing, loads_a_model, used, job.queued_at, job.id
@@ -151,21 +205,30 @@ def _held_back(snapshot: QueueSnapshot, job: PendingJob) -> Wait | None:
         return Wait("Backoff", job.why, job.not_before)
     if snapshot.low_space is not None:
         return Wait("FreeSpace", snapshot.low_space)
+    if job.refusal is not None:
+        return Wait("Unplaceable", job.refusal)
+    full = _over_quota(snapshot, job)
+    if full is not None:
+        return Wait("Quota", full)
     most = snapshot.limits.slots_per_experiment
     if most is None or not job.experiments:
         return None
-    busy = dict.fromkeys(job.experiments, 0)
-    for running in snapshot.running:
-        if running.experiment in busy:
-            busy[running.experiment] += 1
-    if min(busy.values()) >= most:
+    if min(snapshot.slots_taken.get(name, 0) for name in job.experiments) >= most:
         return Wait("FairShare", f"{job.experiments[0]} has {most} of {most} slots")
     return None
 
 
+def _over_quota(snapshot: QueueSnapshot, job: PendingJob) -> str | None:
+    quotas = snapshot.limits.resource_quotas
+    if not quotas:
+        return None
+    return over_quota(job.namespaces, quotas, snapshot.holders, snapshot.stored_bytes)
+
+
 def _place_for(snapshot: QueueSnapshot, job: PendingJob) -> Place | None:
     """Return the best place with memory enough: holds the model, holds none, holds another."""
-    fitting = [place for place in snapshot.places if _fits(snapshot, job, place.device)]
+    room = {name: _fits(snapshot, job, name) for name in {p.device for p in snapshot.places}}
+    fitting = (place for place in snapshot.places if room[place.device])
     return min(fitting, key=lambda place: _cost(place, job), default=None)
 
 
@@ -181,7 +244,7 @@ def _cost(place: Place, job: PendingJob) -> int:
 def _fits(snapshot: QueueSnapshot, job: PendingJob, device: str) -> bool:
     """Whether the budget has room; a job that alone is over it may run alone."""
     budget = snapshot.limits.memory_bytes.get(device)
-    used = sum(one.memory_bytes for one in snapshot.running if one.device == device)
+    used = snapshot.memory_taken.get(device, 0)
     if budget is None or not job.memory_bytes or not used:
         return True
     return snapshot.reserved_for is None and used + job.memory_bytes <= budget
@@ -208,7 +271,8 @@ def _with_started(snapshot: QueueSnapshot, job: PendingJob, place: Place) -> Que
     places = list(snapshot.places)
     places.remove(place)
     charged = job.experiments[0] if job.experiments else ""
-    started = RunningJob(job.id, place.device, charged, job.memory_bytes)
+    namespace = job.namespaces[0] if job.namespaces else ""
+    started = RunningJob(job.id, place.device, charged, job.memory_bytes, namespace)
     return replace(
         snapshot,
         places=tuple(places),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -17,13 +18,22 @@ from loopscope.controller.jobs.scheduling import (
     Decision,
     Place,
     QueueSnapshot,
-    next_start,
+    first_start,
     schedule,
 )
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
-from loopscope.state.db import clock_repair, job_queue, job_ways, jobs, leader, objects, space_marks
+from loopscope.state.db import (
+    clock_repair,
+    job_queue,
+    job_ways,
+    jobs,
+    leader,
+    objects,
+    refusals,
+    space_marks,
+)
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.knowledge import Knowledge, knowledge
 from loopscope.state.folder import StateFolder
@@ -58,6 +68,8 @@ class Starter:
     _next_start_at: float = 0.0
     _refused: Question | None = None
     _refused_until: float = 0.0
+    _any_refused: bool = True
+    """Another controller may have marked some, whose executor was another one."""
     _held: dict[int, Knowledge] = field(default_factory=dict)
     """Jobs that no object ordered any more; checked again when the database has changed."""
 
@@ -71,6 +83,7 @@ class Starter:
             now = self._right_time()
             low, held = self._mark_low_space(now)
             yield held
+            yield self._mark_refused(now)
             places = self.executor.places()
             question = (self.state.database.marker(), places, low is not None)
             if not places or (question == self._refused and self._still_refused()):
@@ -78,10 +91,10 @@ class Starter:
             with self.state.database.read() as connection:
                 queue = read_queue(connection, self.settings, places, now, low_space=low)
                 queue = self._without_held(connection, queue)
-            decisions = schedule(queue)
-            self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
-            chosen = next_start(decisions)
+            chosen = first_start(queue)
             if chosen is None or chosen.place is None:
+                decisions = schedule(queue)
+                self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
                 self._refused = question
                 self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
                 return
@@ -92,8 +105,10 @@ class Starter:
             if not isinstance(present, Present):
                 yield present
                 continue
-            worker = self.executor.free_worker(chosen.place)
+            memory = next(job.memory_bytes for job in queue.pending if job.id == chosen.job_id)
+            worker = self.executor.free_worker(chosen.place, memory)
             if worker is None:
+                self._next_start_at = self.clock.elapsed() + _next_start_at(schedule(queue)) - now
                 return
             yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
 
@@ -168,6 +183,22 @@ class Starter:
             if low is not None:
                 return low, space_marks.hold_back(connection, low, now=now)
             return None, space_marks.let_go(connection)
+
+    def _mark_refused(self, now: float) -> list[Key]:
+        """Mark the jobs that no worker could hold; return the objects concerned."""
+        if self.executor.refusal(sys.maxsize) is None and not self._any_refused:
+            return []  # whatever the size: most executors
+        with self.state.database.read() as connection:
+            pending = read_queue(connection, self.settings, (), now).pending
+            before = refusals.marked(connection)
+        sizes = {job.id: job.memory_bytes for job in pending if not job.why or job.refusal}
+        answers = {size: self.executor.refusal(size) for size in set(sizes.values())}
+        why = {job: said for job, size in sizes.items() if (said := answers[size]) is not None}
+        self._any_refused = bool(why)
+        if why == before:
+            return []
+        with self.state.database.write() as connection:
+            return refusals.mark(connection, why)
 
     def _hand_over(self, job: JobHead, worker: str) -> None:
         try:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import IO
 
-from loopscope.state.workers import log_before
+from loopscope.state.log_files import append
 
-LOG_BYTES_MAX = 8 * 1024 * 1024
-"""A larger log moves to ``<name>.1``, in the place of the one before: 16 MiB per worker."""
 CHUNK_BYTES = 64 * 1024
 LAST_LINE_CHARACTERS_MAX = 200
 DRAIN_SECONDS = 1.0
@@ -39,12 +38,15 @@ class WorkerLog:
             while chunk := os.read(self._source.fileno(), CHUNK_BYTES):
                 self._tail = (self._tail + chunk)[-4 * LAST_LINE_CHARACTERS_MAX :]
                 with contextlib.suppress(OSError):  # a full disk: the worker must not wait for us
-                    self._write(chunk)
+                    append(self._path, chunk)
 
-    def _write(self, chunk: bytes) -> None:
-        # opened each time: a log that was removed or moved is created again
-        with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_size + len(chunk) > LOG_BYTES_MAX:
-                self._path.replace(log_before(self._path))
-        with self._path.open("ab") as log:
-            log.write(chunk)
+
+def obituary(status: int, log: WorkerLog) -> str:
+    """Return how a process ended, as the end of a sentence that starts with "the worker"."""
+    if status == -signal.SIGKILL:
+        return "was killed by signal 9, probably by the system because memory ran out"
+    if status < 0:
+        return f"was ended by signal {-status}"
+    last_line = log.last_line()
+    last_words = f"; its last words: {last_line}" if last_line else ""
+    return f"exited with status {status}{last_words}"

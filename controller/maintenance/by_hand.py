@@ -9,19 +9,21 @@ from collections.abc import Sequence
 
 from loopscope.controller.maintenance.rerunning import rerun_stages
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import events, jobs, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import CANCELLED, ObjectRecord
+from loopscope.views.stages import descendants
 
 
 def with_work(connection: Connection, found: Sequence[ObjectRecord]) -> list[ObjectRecord]:
-    """Return objects that have jobs: stages themselves, of an experiment what it owns."""
+    """Return objects that have jobs: stages themselves, of an owner those below it."""
     kept: list[ObjectRecord] = []
     for one in found:
-        own = objects.owned_by(connection, one.uid) if one.key.kind == "Experiment" else [one]
-        kept.extend(own)
+        below = descendants(connection, [one]) if one.key.kind in OWNER_KINDS else [one]
+        kept.extend(stage for stage in below if stage.key.kind not in OWNER_KINDS)
     return kept
 
 

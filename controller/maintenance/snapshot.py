@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -76,28 +78,42 @@ def save(state: StateFolder, target: Path, *, now: float, lineage: str, force: b
     ``lineage`` names a database that no snapshot was taken of before. Raises TerminalFailure when
     ``target`` holds anything but an older snapshot of this state, unless ``force``.
     """
-    with state.database.read() as connection:
-        is_named = applied.mark(connection, LINEAGE) is not None
-    if not is_named:
-        with state.database.write() as connection:
-            if applied.mark(connection, LINEAGE) is None:  # still, now that no other process writes
-                applied.set_mark(connection, LINEAGE, lineage)
-    with tempfile.TemporaryDirectory(prefix=".snapshot-", dir=state.path) as folder:
-        copy = Path(folder) / DATABASE
-        state.database.dialect.copy_to(copy)
-        snapshot = _described(copy, now)
+    with taken(state, now=now, lineage=lineage) as (snapshot, copy):
         if not force:
-            _refuse_to_replace(target, snapshot, copy)
-        _write(target, snapshot, copy)
+            refuse_to_replace(target, snapshot, copy)
+        write(target, snapshot, copy)
     return snapshot
 
 
-def restore(path: Path, source: Path, *, force: bool) -> Restored:
+@contextmanager
+def taken(state: StateFolder, *, now: float, lineage: str) -> Iterator[tuple[Snapshot, Path]]:
+    """Copy the database of this moment into a file that lasts as long as the context."""
+    give_lineage(state, lineage)
+    with tempfile.TemporaryDirectory(prefix=".snapshot-", dir=state.path) as folder:
+        copy = Path(folder) / DATABASE
+        state.database.dialect.copy_to(copy)
+        yield described(copy, now), copy
+
+
+def give_lineage(state: StateFolder, lineage: str) -> None:
+    """Let a database have the name that it shares with its copies, unless it has one."""
+    with state.database.read() as connection:
+        if applied.mark(connection, LINEAGE) is not None:
+            return
+    with state.database.write() as connection:
+        if applied.mark(connection, LINEAGE) is None:  # still, now that no other process writes
+            applied.set_mark(connection, LINEAGE, lineage)
+
+
+def restore(
+    path: Path, source: Path, *, force: bool, bring: Callable[[Path], None] | None = None
+) -> Restored:
     """Let the state folder at ``path`` have the database of a snapshot; set aside what was there.
 
-    Nothing is changed before the whole snapshot was read and examined. Raises TerminalFailure when
-    it is damaged, or when the folder holds another or a newer state, unless ``force``; and
-    AnotherController while one works there.
+    Nothing is changed before the whole snapshot was read and examined. ``bring``, given the copy
+    of the database, brings what belongs to it before that is put into its place. Raises
+    TerminalFailure when it is damaged, or when the folder holds another or a newer state, unless
+    ``force``; and AnotherController while one works there.
     """
     _said_by(source)  # before a folder is made for what is no snapshot
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -105,7 +121,8 @@ def restore(path: Path, source: Path, *, force: bool) -> Restored:
     with tempfile.TemporaryDirectory(prefix=".snapshot-", dir=path) as folder:
         copy = Path(folder) / DATABASE
         snapshot = _extracted(source, copy)
-        _refuse_other_artifacts(path, copy, source)
+        if bring is None:
+            _refuse_other_artifacts(path, copy, source)
         with leadership(look_at(path)):
             there = None if force else _standing(path)
             if there is not None and there != (snapshot.lineage, snapshot.version):
@@ -113,7 +130,11 @@ def restore(path: Path, source: Path, *, force: bool) -> Restored:
             if there == (snapshot.lineage, snapshot.version):
                 if _content(path) != _content(copy.parent):
                     _refuse_to_lose(path, there, snapshot)
+                if bring is not None:
+                    bring(copy)
                 return Restored(snapshot, is_new=False)
+            if bring is not None:
+                bring(copy)
             dialect = database_of(path)
             aside = dialect.set_aside()
             dialect.restore_from(copy)
@@ -129,7 +150,7 @@ def _refuse_other_artifacts(path: Path, copy: Path, source: Path) -> None:
         database.close()
 
 
-def _described(copy: Path, now: float) -> Snapshot:
+def described(copy: Path, now: float) -> Snapshot:
     """Examine a copy and return what there is to say of it. Raises TerminalFailure."""
     database = look_at(copy.parent).database
     with database.read() as connection:
@@ -150,25 +171,30 @@ def _name_of(connection: Connection) -> tuple[str, int]:
 
 
 def _content(folder: Path) -> str:
+    database = look_at(folder).database
+    try:
+        return content_of(database)
+    finally:
+        database.close()
+
+
+def content_of(database: Database) -> str:
     """Return a digest of the objects of a database.
 
     Two states that grew out of one snapshot may reach the same version by other changes.
     """
     found = hashlib.sha256()
-    database = look_at(folder).database
-    try:
-        with database.read() as connection:
-            for kind in SPEC_BY_KIND:
-                after: tuple[str, str] | None = None
-                while rows := pages.texts(connection, kind, None, after=after, rows_max=500):
-                    found.update(json.dumps(rows).encode())
-                    after = (rows[-1].key.namespace, rows[-1].key.name)
-    finally:
-        database.close()
+    with database.read() as connection:
+        for kind in SPEC_BY_KIND:
+            after: tuple[str, str] | None = None
+            while rows := pages.texts(connection, kind, None, after=after, rows_max=500):
+                found.update(json.dumps(rows).encode())
+                after = (rows[-1].key.namespace, rows[-1].key.name)
     return found.hexdigest()
 
 
-def _refuse_to_replace(target: Path, snapshot: Snapshot, copy: Path) -> None:
+def refuse_to_replace(target: Path, snapshot: Snapshot, copy: Path) -> None:
+    """Raise TerminalFailure when a file holds anything but an older snapshot of the same state."""
     if not target.exists():
         return
     with target.open("rb") as stream:
@@ -194,7 +220,8 @@ def _differs(target: Path, copy: Path) -> bool:
         return _content(Path(folder)) != _content(copy.parent)
 
 
-def _write(target: Path, snapshot: Snapshot, copy: Path) -> None:
+def write(target: Path, snapshot: Snapshot, copy: Path) -> None:
+    """Put a copy with its first line into place, durably. Raises TerminalFailure."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     head = json.dumps({"loopscopeSnapshot": FORMAT, **asdict(snapshot)}).encode() + b"\n"
     try:
@@ -267,7 +294,7 @@ def _extracted(source: Path, copy: Path) -> Snapshot:
             "NewerDatabase",
             f"{source} has schema {snapshot.schema}, this Loopscope knows {HEAD_REVISION}; upgrade",
         )
-    if _described(copy, snapshot.saved_at) != snapshot:
+    if described(copy, snapshot.saved_at) != snapshot:
         raise TerminalFailure(
             "SnapshotDamaged", f"{source} holds another state than it says; use another copy"
         )
@@ -278,14 +305,20 @@ def _standing(path: Path) -> tuple[str, int] | None:
     """Return lineage and version of the state that would be replaced, None if it holds nothing."""
     if not database_of(path).size_bytes():
         return None
-    database: Database = look_at(path).database
+    database = look_at(path).database
+    try:
+        return standing_of(database)
+    finally:
+        database.close()
+
+
+def standing_of(database: Database) -> tuple[str, int] | None:
+    """Return lineage and version of what a database holds, None if it has no object."""
     try:
         with database.read() as connection:
             return _name_of(connection) if objects.all_keys(connection) else None
     except Failure:
         return ("", 0)  # damaged or of another version: not ours to replace unasked
-    finally:
-        database.close()
 
 
 def _refuse_to_lose(path: Path, there: tuple[str, int], snapshot: Snapshot) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loopscope.controller.apply.appliers import Applier, api_manager
+from loopscope.controller.apply.intents import Intent, intents
 from loopscope.controller.apply.unchanged import FileMemory, Unchanged
 from loopscope.controller.plan.applying import admitted
 from loopscope.controller.plan.requests import Done, Reading, Request, fulfil, refuse_costly
@@ -47,19 +48,19 @@ def store_edited(
     return fulfil(state, reading, now=now, expected=expected)
 
 
-def refuse_costly_edit(
+def would_store(
     state: StateFolder,
     loaded: list[LoadedObject],
     *,
     now: float,
     applier: Applier = EDITOR,
     confirm: bool = False,
-) -> None:
-    """Refuse what ``store_edited`` would refuse for the finished work it discards.
-
-    Raises TerminalFailure.
-    """
+) -> list[Intent]:
+    """Return what ``store_edited`` would make of objects; raises what it would raise."""
+    with state.database.read() as connection:
+        found = intents(connection, loaded, applier)
     refuse_costly(state, _reading(loaded, now, applier, confirm), now=now)
+    return found
 
 
 def _reading(loaded: list[LoadedObject], now: float, applier: Applier, confirm: bool) -> Reading:

@@ -18,6 +18,7 @@ from loopscope.controller.reconcile.snapshots import (
     known_of,
     read_snapshot,
 )
+from loopscope.reconcilers.experiment import owned_experiments
 from loopscope.reconcilers.newest_job import edited_since, needs_a_human
 from loopscope.reconcilers.plan import (
     Answered,
@@ -34,7 +35,7 @@ from loopscope.reconcilers.references import (
 )
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import NODE_NAMES
+from loopscope.specs.pipeline import NODE_NAMES, OWNER_KINDS
 from loopscope.specs.revisions import newer_rules
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import jobs
@@ -80,7 +81,7 @@ class _Explainer:
         snapshot = read_snapshot(self.connection, key, self.now)
         if snapshot is None:
             raise KeyError(str(key))
-        if key.kind == "Experiment":
+        if key.kind in OWNER_KINDS:
             return self._experiment(snapshot)
         desired = DESIRED_BY_KIND[key.kind](snapshot)
         observed = self.observer.observe(snapshot, desired, known_of(self.connection, desired, key))
@@ -112,8 +113,14 @@ class _Explainer:
         record = snapshot.object
         condition = self._present(record).status.condition("Ready")
         children = {child.key: child for child in snapshot.children}
-        for stage in NODE_NAMES:
-            child = children.get(child_key(record.key, stage))
+        owned = owned_experiments(record)
+        in_order = (
+            [child_key(record.key, stage) for stage in NODE_NAMES]
+            if owned is None
+            else [cell.key for cell in owned]
+        )
+        for key in in_order:
+            child = children.get(key)
             if child is not None and not child.ready:
                 return Link(record.key, "waits", condition), child.key
         if record.status.observed_generation != record.generation:

@@ -16,6 +16,7 @@ from loopscope.controller.reconcile.snapshots import Observer
 from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import Plan, Snapshot
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.specs.status import Condition, Status, with_transition_times
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, events, objects
@@ -115,5 +116,5 @@ def _family(connection: Connection, key: Key) -> list[ObjectRecord]:
     record = objects.get(connection, key)
     if record is None:
         return []
-    owned = objects.owned_by(connection, record.uid) if key.kind == "Experiment" else []
+    owned = objects.owned_by(connection, record.uid) if key.kind in OWNER_KINDS else []
     return [record, *(one for child in owned for one in _family(connection, child.key))]

@@ -16,7 +16,7 @@ from loopscope.controller.plan.overlay import Overlay
 from loopscope.controller.plan.reasons import reasons, spec_changes
 from loopscope.controller.reconcile.adoption import AtOnce
 from loopscope.controller.reconcile.snapshots import Observer, known_of, read_snapshot
-from loopscope.reconcilers import experiment, sweep
+from loopscope.reconcilers import experiment
 from loopscope.reconcilers.plan import (
     Answered,
     Blocked,
@@ -31,7 +31,7 @@ from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import STAGE_KINDS
+from loopscope.specs.pipeline import OWNER_KINDS, STAGE_KINDS
 from loopscope.specs.status import Status
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, jobs, objects
@@ -127,7 +127,7 @@ class _Planner:
 
     def take(self, key: Key) -> None:
         """Look at an object and everything that it owns."""
-        if key.kind != "Experiment":
+        if key.kind not in OWNER_KINDS:
             self.root_of[key] = key
         else:
             self._take_owned(key, key)
@@ -152,8 +152,9 @@ class _Planner:
                 self.dropped.append(
                     PlannedStage(gone, root, "no work", words, discards_seconds=lost)
                 )
-        if "matrix" in snapshot.object.spec:
-            for child in sweep.cell_manifests(snapshot.object):
+        inner = experiment.owned_experiments(snapshot.object)
+        if inner is not None:
+            for child in inner:
                 self._take_owned(child.key, root)
             return
         for child in experiment.child_manifests(snapshot.object):

@@ -13,9 +13,10 @@ from loopscope.inputs.files import HashMemo
 from loopscope.inputs.hub import Hub
 from loopscope.numerics.statistics.perfect import perfect_latents_needed, perfect_p_value
 from loopscope.reconcilers.references import InputReference
-from loopscope.specs import sweep
+from loopscope.specs import study, sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.json_values import JsonObject
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.specs.spec_json import DictionaryJson, ExperimentJson
 from loopscope.specs.splits import Splits, prompts_of
 from loopscope.specs.yaml.loading import LoadedObject
@@ -31,16 +32,19 @@ def selection_warnings(state: StateFolder | None, loaded: Sequence[LoadedObject]
     memo = HashMemo()
     notes: dict[Problem, None] = {}
     for item in loaded:
-        if item.manifest.kind == "Experiment":
-            for spec in _experiments(item.manifest.canonical_spec()):
+        if item.manifest.kind in OWNER_KINDS:
+            for spec in _experiments(item.manifest.kind, item.manifest.canonical_spec()):
                 words = _words(state, spec, memo)
                 if words is not None:
-                    notes[item.problem("spec.prompts", words)] = None
+                    field = "spec.concepts" if item.manifest.kind == "Study" else "spec.prompts"
+                    notes[item.problem(field, words)] = None
     return list(notes)
 
 
-def _experiments(spec: JsonObject) -> Iterator[ExperimentJson]:
-    if "matrix" not in spec:
+def _experiments(kind: str, spec: JsonObject) -> Iterator[ExperimentJson]:
+    if kind == "Study":
+        yield from (cast(ExperimentJson, one.spec) for one in study.concept_experiments(spec))
+    elif "matrix" not in spec:
         yield cast(ExperimentJson, spec)
     else:
         yield from (cast(ExperimentJson, cell.spec) for cell in sweep.cells(spec))

@@ -8,7 +8,7 @@ from typing import cast
 from loopscope.controller.reconcile.resolution import is_local
 from loopscope.inputs.fetched import fetched
 from loopscope.reconcilers.references import InputReference, model_reference
-from loopscope.specs import sweep
+from loopscope.specs import study, sweep
 from loopscope.specs.errors import Problem
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.payloads.steering import SIDES
@@ -69,6 +69,12 @@ def input_name(reference: InputReference) -> str:
 
 def named_inputs(kind: str, spec: JsonObject) -> Iterator[tuple[str, InputReference]]:
     """Yield the models and dictionaries that a spec names, with the field that names each."""
+    if kind == "Study":
+        for one in study.concept_experiments(spec)[:1]:  # they are the same for all
+            for field, reference in named_inputs("Experiment", one.spec):
+                where = study.origin(one.name, tuple(field.split(".")[1:]))
+                yield ".".join(("spec", *map(str, where))), reference
+        return
     if kind == "Experiment" and "matrix" in spec:
         for cell in sweep.cells(spec):
             for field, reference in named_inputs(kind, cell.spec):

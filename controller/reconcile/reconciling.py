@@ -21,6 +21,7 @@ from loopscope.reconcilers.plan import Desired, Failed, LookAgain, Observed, Pla
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state import failpoints
 from loopscope.state.artifacts.store import Unreachable
 from loopscope.state.db import events
@@ -108,7 +109,7 @@ class Reconciling:
                 self.dependants.forget(key)
                 return None
             self.dependants.learn(snapshot.object)
-            of_stage = key.kind != "Experiment"
+            of_stage = key.kind not in OWNER_KINDS
             desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
             known = known_of(connection, desired, key) if desired is not None else Known()
         if desired is None:

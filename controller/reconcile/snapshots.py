@@ -19,6 +19,7 @@ from loopscope.reconcilers.references import InputReference, input_references, o
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.specs.revisions import Rule, newer_rules, revisions_of
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -122,7 +123,7 @@ def _paused(connection: Connection, record: ObjectRecord) -> tuple[str | None, d
         for stage in CODE_REVISIONS
         if (scope := pauses.holding(scopes, record.key, record.owner, stage)) is not None
     }
-    own = None if record.key.kind == "Experiment" else record.key.kind.lower()
+    own = None if record.key.kind in OWNER_KINDS else record.key.kind.lower()
     return pauses.holding(scopes, record.key, record.owner, own), by_stage
 
 

@@ -60,7 +60,8 @@ GROUPS = {
         "process.serve": ["serve"],
     },
     "The state folder": {
-        "state_folder.snapshot": ["snapshot", "restore"],
+        "state_folder.backup": ["backup", "restore", "snapshot"],
+        "state_folder.migrate_state": ["migrate-state"],
         "state_folder.gc": ["gc"],
         "state_folder.fsck": ["fsck"],
         "state_folder.rebuild": ["rebuild"],

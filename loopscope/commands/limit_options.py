@@ -31,6 +31,38 @@ MemoryOption = Annotated[
     list[str] | None,
     typer.Option("--memory", metavar="[DEVICE=]SIZE", help="What jobs may use at once."),
 ]
+
+
+def _executor(text: str | None) -> str | None:
+    if text not in (None, "processes", "ray"):
+        raise typer.BadParameter(f"{text!r} is not an executor; expected processes or ray")
+    return text
+
+
+def _ray_address(text: str | None) -> str | None:
+    from loopscope.controller.config import cluster_address  # late: help must stay quick
+
+    try:
+        return cluster_address(text) if text is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from None
+
+
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", metavar="NAME", help="What places jobs: processes or ray.", callback=_executor
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Head of the Ray cluster; auto: this machine's; local: a new one on this machine.",
+        callback=_ray_address,
+    ),
+]
 ShareOption = Annotated[
     int | None,
     typer.Option("--slots-per-experiment", min=1, help="Jobs of one experiment at once."),
@@ -42,6 +74,8 @@ _SETTING_BY_OPTION = {
     "burst": "burst",
     "slots_per_experiment": "slots_per_experiment",
     "free_space_floor": "free_space_floor_bytes",
+    "executor": "executor",
+    "ray_address": "ray_address",
 }
 
 

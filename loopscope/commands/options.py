@@ -33,6 +33,23 @@ RootOption = Annotated[
     Path | None,
     typer.Option("--root", help="Folder that files named in specs must lie under."),
 ]
+
+
+def _dry_run_form(form: str) -> str:
+    if form not in ("none", "client", "server"):
+        raise typer.BadParameter(f"{form!r} is not known; expected client, server or none")
+    return form
+
+
+DryRunOption = Annotated[
+    str,
+    typer.Option(
+        "--dry-run",
+        metavar="[client|server|none]",
+        help="Check only, store nothing. client and server are the same.",
+        callback=_dry_run_form,
+    ),
+]
 OUTPUTS = ("json", "yaml", "name", "wide", "jsonpath=", "custom-columns=")
 OutputOption = Annotated[
     str | None,

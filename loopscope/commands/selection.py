@@ -10,6 +10,7 @@ import typer
 
 from loopscope.context import Asked, CommandError, Globals, NotFound, asked_for, find
 from loopscope.jsonpath import find as values_at
+from loopscope.specs.pipeline import PLURAL_BY_KIND
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
@@ -58,7 +59,7 @@ class Selection:
     @property
     def nothing_found(self) -> str:
         """The sentence for a selection that no object fits."""
-        what = f"{self.kinds[0].lower()}s" if len(self.kinds) == 1 else "objects"
+        what = PLURAL_BY_KIND[self.kinds[0]] if len(self.kinds) == 1 else "objects"
         return f"No {what} found{f' in namespace {self.namespace}' if self.namespace else ''}."
 
     def by_kind(

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from loopscope.context import CommandError
 
+if TYPE_CHECKING:
+    from loopscope.controller.settings import Settings
 
-def refuse_without_workers(command: str) -> None:
-    """Raise CommandError where the libraries of a worker are not installed."""
+
+def refuse_without_workers(command: str, settings: Settings | None = None) -> None:
+    """Raise CommandError where the libraries of a worker are not installed, and needed here.
+
+    Where the settings let a cluster compute, this machine need not be able to.
+    """
+    if settings is not None and settings.executor != "processes":
+        return
     from loopscope.controller.jobs.local_processes import (
         missing_worker_libraries,  # late: help must stay quick
     )

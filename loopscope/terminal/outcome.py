@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.artifacts.store import Unreachable
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
@@ -49,7 +50,7 @@ def kept_line(state: StateFolder, keys: Sequence[Key], *, what: str) -> str:
         records = present(connection, family(connection, keys))
         wanted = {record.wanted_digest for record in records}
         active = [job for job in jobs.listed(connection) if job.digest in wanted]
-    stages = [record for record in records if record.key.kind != "Experiment"]
+    stages = [record for record in records if record.key.kind not in OWNER_KINDS]
     done = sum(record.ready for record in stages)
     kept = [f"{done} of {len(stages)} stages"] if stages else []
     for job in active:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 import scipy.sparse
-import scipy.stats
 from numpy.typing import NDArray
 
+from loopscope.numerics.statistics.auroc import auroc_interval
 from loopscope.numerics.statistics.keyed import keyed_generator
 
 Floats = NDArray[np.float64]
@@ -82,32 +81,6 @@ def probe_interval(auroc: float, target: int, neutral: int) -> tuple[float, floa
     return auroc_interval(auroc, target / stray, neutral / stray)
 
 
-def auroc_interval(
-    auroc: float, target: float, neutral: float, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Return the interval of an AUROC over these numbers of target and neutral prompts, in [0, 1].
-
-    All values whose own standard error does not set them apart from what was found (Newcombe
-    2006, method 5), the variance that of exponential scores (Hanley and McNeil 1982). So it has
-    a width at 1, too: ten separated prompts a side are only a sample of prompts. NaN for NaN.
-    """
-    if np.isnan(auroc):
-        return float("nan"), float("nan")
-    quantile = float(scipy.stats.norm.ppf((1 + confidence) / 2))
-    mean_count = (target + neutral) / 2 - 1
-
-    def apart(value: float) -> float:
-        ties = (1 - value) / (2 - value) + value / (1 + value)
-        variance = value * (1 - value) * (1 + mean_count * ties) / (target * neutral)
-        return (value - auroc) ** 2 - quantile**2 * variance
-
-    edge = 1e-9  # at 0 and 1 nothing strays, and the value found is a root that is none
-    inner = min(max(auroc, edge), 1 - edge)
-    low = 0.0 if auroc <= 0 else float(scipy.optimize.brentq(apart, 0.0, inner))
-    high = 1.0 if auroc >= 1 else float(scipy.optimize.brentq(apart, inner, 1.0))
-    return low, high
-
-
 def changed_activation(
     steered: scipy.sparse.csr_array, unsteered: scipy.sparse.csr_array, targets: Sequence[int]
 ) -> tuple[float, float]:
@@ -127,3 +100,14 @@ def distinct_share(tokens: Sequence[int], length: int = 2) -> float:
     """Return the share of distinct n-grams (distinct-n, Li et al. 2016); NaN without any."""
     grams = [tuple(tokens[i : i + length]) for i in range(len(tokens) - length + 1)]
     return len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def sibling_margin(texts: Floats, concept: Floats, siblings: Floats) -> Floats:
+    """Return each text's cosine to a concept minus the mean of its cosines to the siblings.
+
+    Rows of ``texts`` [texts, width], ``concept`` and ``siblings`` are unit vectors; the concept is
+    the direction of the mean of its rows.
+    """
+    middle = concept.mean(axis=0)
+    middle /= np.linalg.norm(middle)
+    return np.asarray(texts @ middle - (texts @ siblings.T).mean(axis=1), dtype=np.float64)

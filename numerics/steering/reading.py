@@ -252,19 +252,31 @@ def residuals_of(
     model: CausalModel, place: HookPlace, batch: TokenBatch
 ) -> Float[Tensor, "rows width d_model"]:
     """Return the residual stream of a batch in float32; the blocks behind the place do not run."""
-    recorder, parts = Recorder(), list[int]()
-    blocks = list(model.blocks)
+    return streams_of_batch(model, [place], batch)[place]
+
+
+@torch.no_grad()
+def streams_of_batch(
+    model: CausalModel, places: Sequence[HookPlace], batch: TokenBatch
+) -> dict[HookPlace, Float[Tensor, "rows width d"]]:
+    """Return several streams of a batch from one pass, in float32; padding holds anything.
+
+    The blocks behind the last place do not run. Raises HookNeverFired.
+    """
+    recorders, parts = {place: Recorder() for place in places}, list[int]()
+    blocks, last = list(model.blocks), max(place.block for place in places)
     with ExitStack() as stack:
-        stack.enter_context(steered(model, place, recorder))
-        stack.enter_context(parts_of_output(blocks[place.block], parts))
-        stack.enter_context(skipped(blocks[place.block + 1 :], parts))
+        for place, recorder in recorders.items():
+            stack.enter_context(steered(model, place, recorder))
+        stack.enter_context(parts_of_output(blocks[last], parts))
+        stack.enter_context(skipped(blocks[last + 1 :], parts))
         model.body(
             input_ids=batch.tokens,
             attention_mask=batch.mask.long(),
             position_ids=batch.position_ids,
             use_cache=False,
         )
-    return _seen_once(recorder).float()
+    return {place: _seen_once(recorder).float() for place, recorder in recorders.items()}
 
 
 def _seen_once(recorder: Recorder) -> Tensor:

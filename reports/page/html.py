@@ -14,6 +14,7 @@ from typing import cast
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
 from loopscope.reports.page.exploring import exploring
+from loopscope.reports.page.figures.forest import forest
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
 from loopscope.reports.page.figures.steering import arm_class
 from loopscope.reports.page.first_screen import first_screen
@@ -24,12 +25,14 @@ from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
 from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
 from loopscope.reports.page.sections.gate_settings import gate_settings
 from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
+from loopscope.reports.page.sections.outcomes import outcomes
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
@@ -44,6 +47,8 @@ from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
 from loopscope.views.sensitivity import Range, verdict_by_min_difference
 from loopscope.views.several import COLUMNS, Several
+from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
+from loopscope.views.studies import Study
 from loopscope.views.sweeps import Sweep
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -56,6 +61,8 @@ SECTIONS = {
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
     "ablation": {"ablation": "Necessity"},
+    "outcomes": {},
+    "damage": {},
     "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
@@ -95,6 +102,14 @@ def render_sweep(sweep: Sweep) -> str:
     template = environment().get_template("sweep.html.j2")
     return template.render(
         sweep=sweep, script=script("grid.js"), effects=effect([cell.row for cell in sweep.cells])
+    )
+
+
+def render_study(study: Study) -> str:
+    """Return a study as a self-contained HTML page without a script."""
+    template = environment().get_template("study.html.j2")
+    return template.render(
+        study=study, forest=forest(study), columns=STUDY_COLUMNS, static_policy=STATIC_POLICY
     )
 
 
@@ -140,6 +155,8 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "ablation": ablation_section(view),
         "ablation_columns": ABLATION_COLUMNS,
         "ablation_answer_columns": ANSWER_COLUMNS,
+        "outcomes": outcomes(view),
+        "damage": damage(view),
         "drift": drift_section(view),
         "drift_columns": DRIFT_COLUMNS,
         "drift_grid_columns": GRID_COLUMNS,

@@ -10,6 +10,7 @@ from loopscope.reports.page.html import (
     render_comparison,
     render_report,
     render_several,
+    render_study,
     render_sweep,
 )
 from loopscope.state import failpoints
@@ -19,6 +20,7 @@ from loopscope.views.comparison import ComparisonView
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.several import Several
+from loopscope.views.studies import Study
 from loopscope.views.sweeps import Sweep
 
 
@@ -35,6 +37,11 @@ def write_several(title: str, found: Several, path: Path) -> Path:
 def write_sweep(sweep: Sweep, path: Path) -> Path:
     """Write the report of a sweep to a file, as ``write_report`` does."""
     return _write_page(path, lambda: render_sweep(sweep))
+
+
+def write_study(study: Study, path: Path) -> Path:
+    """Write the report of a study to a file, as ``write_report`` does."""
+    return _write_page(path, lambda: render_study(study))
 
 
 def write_comparison(comparison: ComparisonView, path: Path) -> Path:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from loopscope.specs.keys import STUDY_LABEL
 from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
 from loopscope.views.forecasts import Forecast
 from loopscope.views.numbers import (
@@ -145,7 +146,8 @@ def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
     if not children:
         return
     cells = children[0].key.kind == "Experiment"
-    yield "Cells:" if cells else "Stages:"
+    of_study = STUDY_LABEL in children[0].labels
+    yield ("Concepts:" if of_study else "Cells:") if cells else "Stages:"
     rows = [("OBJECT", "READY", "REASON", "MESSAGE")]
     for child in children:
         ready = child.status.condition("Ready")
@@ -156,6 +158,8 @@ def _children(children: Sequence[ObjectRecord]) -> Iterator[str]:
 
 def _grid(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[str]:
     """Yield a sweep's cells with their axes, verdicts and effects, corrected and pooled."""
+    if record.key.kind == "Study":
+        yield from _concepts(record, children)
     if "matrix" not in record.spec:
         return
     from loopscope.views.sweeps import sweep_of  # late: numpy takes its time
@@ -166,6 +170,19 @@ def _grid(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[st
     yield from _columns([head, *((cell.name, *cell.cells) for cell in sweep.cells)], 2)
     if sweep.together is not None:
         yield from (f"  {sentence}" for sentence in sweep.together.sentences)
+
+
+def _concepts(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[str]:
+    """Yield a study's concepts with what each came to, and the one answer."""
+    from loopscope.views.studies import study_lines, study_of_records  # late: as above
+
+    study = study_of_records(record, children)
+    head, *rows = study_lines(study)
+    yield "Answers:"
+    yield from _columns([[title.upper() for title in head], *rows], 2)
+    yield from (f"  {one.name} is not testable: {one.reason}" for one in study.untested)
+    yield "Answer:"
+    yield from (f"  {sentence}" for sentence in study.sentences)
 
 
 def _rated(rows: Sequence[Sequence[str]]) -> Iterator[str]:

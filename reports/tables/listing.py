@@ -64,9 +64,27 @@ def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
     ready = record.status.condition("Ready")
     if ready is None or record.status.observed_generation != record.generation:
         return "Unknown"
-    if "matrix" in record.spec and "cells" in record.status.summary:
-        return f"{record.status.summary['ready']}/{record.status.summary['cells']}"
+    summary = record.status.summary
+    of = "concepts" if record.key.kind == "Study" else "cells"
+    if of in summary:
+        return f"{summary['ready']}/{summary[of]}"
     return ready.status
+
+
+def _share_of_ready(record: ObjectRecord, name: str) -> str:
+    """Return how many of a study's concepts that have an answer are counted under a name."""
+    summary = record.status.summary
+    return f"{summary[name]}/{summary['ready']}" if summary.get("ready") else MISSING
+
+
+def _answer(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> tuple[str, str]:
+    """Return a study's word, and its difference with the interval, once all concepts are ready."""
+    if not record.ready:
+        return MISSING, MISSING
+    from loopscope.views.studies import study_of_records  # late: numpy takes its time
+
+    answer = study_of_records(record, list(cells.values())).answer
+    return answer.word, answer.difference
 
 
 def _best(record: ObjectRecord, cells: Mapping[str, ObjectRecord]) -> str:
@@ -188,6 +206,13 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "GATE": _stage_summary("mapping", "verdict"),
         "VERDICT": _stage_summary("steering", "verdict"),
     },
+    "Study": {
+        "READY": _ready,
+        "TESTABLE": lambda record, _: _share_of_ready(record, "testable"),
+        "GATE-OPEN": lambda record, _: _share_of_ready(record, "gateOpen"),
+        "ANSWER": lambda record, cells: _answer(record, cells)[0],
+        "DIFFERENCE": lambda record, cells: _answer(record, cells)[1],
+    },
     "Capture": {
         **_STATE,
         "PROMPTS": _summary("prompts", count),
@@ -235,6 +260,26 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "INTERVAL": _interval,
         "N": _summary("n", count),
     },
+    "Scoring": {
+        **_STATE,
+        "VERDICT": _summary("verdict"),
+        "PRIMARY": _summary("primary"),
+        "ESTIMATE": _summary("estimate", signed),
+        "INTERVAL": _interval,
+        "N": _summary("n", count),
+        "FOUND": _summary("secondary_found", count),
+        "OF": _summary("secondary", count),
+    },
+    "Damage": {
+        **_STATE,
+        "TEXTS": _summary("texts", count),
+        "ITEMS": _summary("items", count),
+        "NEXT-TOKEN": _summary("next_token", percent),
+        "LOSS": _summary("multi_next_token_loss", percent),
+        "CHOICES": _summary("choices", percent),
+        "CHOICES-LOSS": _summary("multi_choices_loss", percent),
+        "HOLDS": _summary("holds", lambda value: "yes" if value else "no"),
+    },
     "Trace": {
         **_STATE,
         "TEXTS": _summary("texts", count),
@@ -267,5 +312,6 @@ _WIDE: dict[str, dict[str, Column]] = {
         "HOOK": lambda record, _: str(record.spec.get("hook", MISSING)),
         "GENERATION": lambda record, _: str(record.generation),
     },
+    "Study": {"REASON": _reason, "GENERATION": lambda record, _: str(record.generation)},
     **dict.fromkeys(STAGE_KINDS, _PROVENANCE),
 }

@@ -31,6 +31,14 @@ def queue_lines(view: QueueView) -> list[str]:
     for device, memory in view.memory.items():
         used = f"{byte_size(memory.taken)} of {byte_size(memory.total)}"
         lines.append(f"Memory on {device}: {used}.")
+    for namespace, quota in view.quotas.items():
+        held = [
+            f"{usage.taken} of {usage.total} slots"
+            if name == "slots"
+            else f"{byte_size(usage.taken)} of {byte_size(usage.total)} stored"
+            for name, usage in quota.items()
+        ]
+        lines.append(f"Quota of {namespace}: {', '.join(held) or 'nothing is limited'}.")
     for scope, since in view.paused.items():
         lines.append(f"Paused: {pauses.in_words(scope)}, for {age(view.now - since)}.")
     if view.needs_restart:

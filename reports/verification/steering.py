@@ -22,6 +22,7 @@ from loopscope.specs.artifacts.gate import Directions
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
 from loopscope.specs.artifacts.steering import ARMS, NEUTRAL_TEXT, SAMPLES, SCORES, VERDICT
 from loopscope.specs.artifacts.verdict import ContrastRecord, Verdict
+from loopscope.specs.artifacts.verdict import Decision as Records
 from loopscope.views.scored_cells import scored_cells
 from loopscope.views.tensors import read_tensors
 
@@ -46,7 +47,7 @@ def check_steering(bundle: OpenBundle, findings: Findings) -> None:
     if verdict is None or scores is None or arms is None:
         return
     with findings.part(WORD, VERDICT.name):
-        run = _run(bundle, scores)
+        run = run_of(bundle, scores)
         with findings.part(RATES, ARMS.name):
             _check_arms(bundle, run, arms, findings)
         errors = _check_budgets(bundle, run, verdict, findings)
@@ -56,7 +57,7 @@ def check_steering(bundle: OpenBundle, findings: Findings) -> None:
         )
         evidence = evidence_of(run, verdict["arm_cosines"], verdict["missing"], errors)
         decision = decide(evidence, rules)
-        _check_decision(decision, rules, verdict, findings)
+        check_decision(decision, rules, verdict, findings)
         _check_prompt(run, verdict, findings)
         _check_cosines(bundle, verdict, findings)
         _check_anchor(bundle, verdict, findings)
@@ -69,7 +70,8 @@ def check_steering(bundle: OpenBundle, findings: Findings) -> None:
     findings.leave_out("cosines of controls", "their vectors are not in a bundle")
 
 
-def _run(bundle: OpenBundle, scores: pandas.DataFrame) -> ScoredCells:
+def run_of(bundle: OpenBundle, scores: pandas.DataFrame) -> ScoredCells:
+    """Return the scores of a bundle's steering by its cells."""
     run = scored_cells(scores, bundle.spec("steering"), bundle.table(NEUTRAL_TEXT))
     outcomes = {name: values for name, values in run.outcomes.items() if name != "perplexity"}
     outcomes["log_perplexity"] = np.log(run.outcomes["perplexity"])
@@ -148,9 +150,10 @@ def _check_budgets(
     return errors
 
 
-def _check_decision(
-    decision: Decision, rules: VerdictRules, verdict: Verdict, findings: Findings
+def check_decision(
+    decision: Decision, rules: VerdictRules, verdict: Records, findings: Findings
 ) -> None:
+    """Compare a verdict with the one that was computed again."""
     judgement, design = decision.judgement, decision.design
     binding = judgement.binding
     findings.same(WORD, "verdict", verdict["verdict"], judgement.verdict)

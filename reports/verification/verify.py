@@ -12,6 +12,7 @@ from loopscope.reports.verification.gate import check_gate
 from loopscope.reports.verification.latents import check_latents
 from loopscope.reports.verification.opened import OpenBundle
 from loopscope.reports.verification.registered import check_registered
+from loopscope.reports.verification.scoring import check_scoring
 from loopscope.reports.verification.stated import check_stated
 from loopscope.reports.verification.steering import check_steering
 from loopscope.reports.verification.texts import check_texts
@@ -72,9 +73,12 @@ def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
     parts = {
         "mapping": (check_latents, check_gate),
         "steering": (check_texts, check_steering),
+        "scoring": (check_scoring,),
     }
-    nodes: tuple[NodeName, ...] = ("mapping", "steering")
+    nodes: tuple[NodeName, ...] = ("mapping", "steering", "scoring")
     for node in nodes:
+        if node == "scoring" and "scoring" not in bundle.experiment:
+            continue
         if bundle.manifest(node) is None:
             findings.leave_out(f"the {node}", "it is not in this bundle")
         elif changed := bundle.changed_rules(node):

@@ -8,6 +8,7 @@ from loopscope.reports.tables.listing import listing
 from loopscope.server.page.site import key_json
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
@@ -32,13 +33,13 @@ def nodes(
     ``progress`` holds how far those are of which that was read.
     """
     shown = present(connection, records)
-    owners = [one for one in shown if one.key.kind == "Experiment"]
+    owners = [one for one in shown if one.key.kind in OWNER_KINDS]
     owned = by_owner(present(connection, descendants(connection, owners)))
     paused = pauses.listed(connection)
     made: list[JsonObject] = []
     for record in shown:
         node = _node(record, owned, now=now)
-        stage = None if record.key.kind == "Experiment" else record.key.kind.lower()
+        stage = None if record.key.kind in OWNER_KINDS else record.key.kind.lower()
         held = pauses.holding(paused, record.key, record.owner, stage)
         node["pausedBy"] = pauses.in_words(held) if held is not None else None
         node["paused"] = pauses.scope_of(record.key) in paused

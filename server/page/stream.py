@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -70,6 +70,7 @@ class Commits:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._own_thread = CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
         self._listeners = 0
         self.count = 0
@@ -91,7 +92,9 @@ class Commits:
         seen: int | None = None
         while True:
             with suppress(Failure, OSError):
-                marker = await run_in_threadpool(self._site.state.database.marker)
+                marker = await to_thread.run_sync(
+                    self._site.state.database.marker, limiter=self._own_thread
+                )
                 self.count += marker != seen
                 seen = marker
             await asyncio.sleep(self._site.settings.poll_seconds)
@@ -165,12 +168,12 @@ def _changes(batch: Batch) -> JsonObject:
 
 
 def _change(one: Change) -> JsonObject:
-    record = one.object.record
+    text = one.now.text
     return {
-        **key_json(record.key),
+        **key_json(text.key),
         "type": one.type,
-        "uid": record.uid,
-        "owner": record.owner_uid,
+        "uid": text.uid,
+        "owner": text.owner_uid,
     }
 
 

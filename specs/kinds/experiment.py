@@ -15,6 +15,7 @@ from loopscope.specs.kinds.capture import PromptSets
 from loopscope.specs.kinds.decomposition import Aggregation
 from loopscope.specs.rules import (
     AblationRules,
+    DamageRules,
     DriftRules,
     EvidenceRules,
     Expected,
@@ -24,11 +25,13 @@ from loopscope.specs.rules import (
     SteeringRules,
     TraceRules,
 )
+from loopscope.specs.scoring import ScoringRules
 from loopscope.specs.sources import Dictionary, Model
-from loopscope.specs.spec_json import GroupedTextsJson, PromptSetsJson
+from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.sweep import Matrix
 from loopscope.specs.texts.same import normalised
+from loopscope.specs.texts_json import GroupedTextsJson
 from loopscope.specs.transcoding import CLAMP_NEEDS_ONE_PLACE, check_write_hook
 
 
@@ -103,6 +106,13 @@ class ExperimentSpec(Spec):
     """Measures how much of the concept target prompts lose where the steered anchor, its children
     or both are taken out of the stream, beside matched latents; ``{}`` asks for it with its
     defaults. Nothing rests on it; leave out to go without."""
+    scoring: ScoringRules | None = None
+    """Further outcomes of the texts that steering generates, and which of all answers. It reads the
+    texts: nothing is generated again where it changes."""
+    damage: DamageRules | None = None
+    """What the arms take from the model beside what they are for: the next token on ordinary text,
+    easy questions, other concepts, openings moved the wrong way; ``{}`` asks for it with its
+    defaults. Nothing rests on it; leave out to go without."""
     drift: DriftRules | None = None
     """Measures how fast the anchoring by ``steering.systemPrompt`` and by steering fades over
     neutral text, and how far samples at a temperature wander from it; ``{}`` asks for it with its
@@ -122,9 +132,13 @@ class ExperimentSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _trace_has_texts(self) -> ExperimentSpec:
+    def _there_are_texts(self) -> ExperimentSpec:
         if self.trace is not None and self.steering is None:
             raise ValueError("trace reads what was generated under steering, which is not given")
+        if self.scoring is not None and self.steering is None:
+            raise ValueError("scoring reads what was generated under steering, which is not given")
+        if self.damage is not None and self.steering is None:
+            raise ValueError("damage tries the arms of steering, which is not given")
         return self
 
     @model_validator(mode="after")

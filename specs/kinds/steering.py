@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from loopscope.specs.fields import Reference
 from loopscope.specs.rules import SteeringRules
-from loopscope.specs.spec_json import GroupedTextsJson
 from loopscope.specs.splits import Splits, labelled
+from loopscope.specs.texts_json import GroupedTextsJson
 
 
 class SteeringSpec(SteeringRules):

@@ -18,10 +18,11 @@ from loopscope.specs.git_lfs import ADVICE, is_pointer
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import API_VERSION
 from loopscope.specs.kinds import SPEC_BY_KIND
+from loopscope.specs.kinds.study import StudySpec
 from loopscope.specs.objects import Metadata, ObjectManifest
 from loopscope.specs.reference import kind_facts
 from loopscope.specs.suggest import closest, did_you_mean
-from loopscope.specs.yaml import sweep_loading
+from loopscope.specs.yaml import study_loading, sweep_loading
 from loopscope.specs.yaml.errors import decoding_problem
 from loopscope.specs.yaml.exported import as_written, is_exported, objects_in
 from loopscope.specs.yaml.messages import message_of, short
@@ -257,7 +258,9 @@ def _of_another_namespace(document: Document, namespace: str) -> Iterator[Proble
 def _with_cells_checked(
     manifest: ObjectManifest, document: Document, files: FileReader, problems: list[Problem]
 ) -> ObjectManifest | None:
-    """Return a sweep with its matrix as it is stored; anything else as it is."""
+    """Return a sweep or a study as it is stored; anything else as it is."""
+    if isinstance(manifest.spec, StudySpec):
+        return _with_concepts_checked(manifest, manifest.spec, document, files, problems)
     matrix = getattr(manifest.spec, "matrix", None)
     if matrix is None:
         return manifest
@@ -273,6 +276,32 @@ def _with_cells_checked(
     if invalid:
         return None
     return replace(manifest, spec=manifest.spec.model_copy(update={"matrix": stored}))
+
+
+def _with_concepts_checked(
+    manifest: ObjectManifest,
+    spec: StudySpec,
+    document: Document,
+    files: FileReader,
+    problems: list[Problem],
+) -> ObjectManifest | None:
+    found = list(study_loading.name_problems(manifest.metadata.name, spec))
+    problems.extend(document.problem(("spec", *place), message) for place, message in found)
+    if found:
+        return None
+    stored = study_loading.canonical_study(
+        spec, _envelope(document)["spec"], files, exported=is_exported(document.value)
+    )
+    known: dict[tuple[Place, str], Problem] = {}
+    for one in stored.invalid:
+        for item in one.error.errors(include_url=False):
+            place = one.place(item["loc"])
+            message = message_of(item, kind_facts("Experiment"), ("spec", *item["loc"]))
+            where: Place = ("spec", *place)
+            words = f"{message} (in {one.name})"
+            known.setdefault((where, message), document.problem(where, words))
+    problems.extend(known.values())
+    return replace(manifest, spec=stored.spec) if not stored.invalid else None
 
 
 def _problems_of_cells(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from loopscope.state.artifacts.store import (
     Signature,
     Stored,
     StoredKind,
+    is_left,
     reading,
 )
 from loopscope.state.artifacts.trash import Trash
@@ -110,12 +112,12 @@ class FolderStore(ArtifactStore):
         for folder in (self.root / record.stage, self.root, self.root.parent):
             fsync_path(folder)  # the process that made these may have died before they were durable
 
-    def discard_staging(self, keep_tokens: set[int]) -> None:
+    def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
         """Remove what attempts left behind that no longer hold their job."""
         failpoints.reach("staging-discard")
         for folder in (self.root / _STAGING).glob("*-*"):
             token = folder.name.rpartition("-")[2]
-            if not token.isdigit() or int(token) not in keep_tokens:
+            if not token.isdigit() or is_left(int(token), keep_tokens, newest_token):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def shards(self, digest: str) -> ShardFolder:

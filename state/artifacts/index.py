@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select
@@ -41,6 +42,27 @@ def following(connection: Connection, digest: str, most: int) -> list[ArtifactRe
 def digests(connection: Connection) -> set[str]:
     """Return the action digests of all known artifacts."""
     return set(connection.execute(select(tables.artifacts.c.digest)).scalars())
+
+
+def bytes_by_namespace(connection: Connection, namespaces: Collection[str]) -> dict[str, int]:
+    """Return what the artifacts take that objects of some namespaces rest on or wait for.
+
+    One that several objects of a namespace want counts once there, and in each such namespace.
+    """
+    o, a = tables.objects.c, tables.artifacts.c
+    query = (
+        select(o.namespace, a.digest, a.files)
+        .join(tables.artifacts, a.digest == o.wanted_digest)
+        .where(o.namespace.in_(namespaces))
+    )
+    sizes = {
+        (row.namespace, row.digest): sum(file["bytes"] for file in row.files.values())
+        for row in connection.execute(query)
+    }
+    total = dict.fromkeys(namespaces, 0)
+    for (namespace, _), size in sizes.items():
+        total[namespace] += size
+    return total
 
 
 def record(connection: Connection, artifact: ArtifactRecord) -> None:

@@ -56,6 +56,8 @@ class Manifest(TypedDict, total=False):
     seconds: float
     python: str
     machine: str
+    processor: str
+    """The instruction set that torch used, or the card: last bits differ between two of them."""
     libraries: Mapping[str, str | None]
 
 

@@ -9,6 +9,7 @@ pass ``tests/conformance/artifact_store.py``.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Differs(Corrupt):
 
 class Unreachable(OSError):
     """A store that is not on this machine gives no answer: nothing was learned of any artifact."""
+
+
+def is_left(token: int | None, keep_tokens: Collection[int], newest_token: int) -> bool:
+    """Whether an attempt of this token, None for no attempt, can be known to have lost its job."""
+    return token is None or (token not in keep_tokens and token <= newest_token)
 
 
 def unusable(error: Corrupt | OSError) -> str:
@@ -227,8 +233,11 @@ class ArtifactStore(Protocol):
     def discard_finished_work(self, published: Collection[str]) -> None:
         """Remove shards that a worker left behind which died right after publishing."""
 
-    def discard_staging(self, keep_tokens: set[int]) -> None:
-        """Remove what attempts left behind that no longer hold their job."""
+    def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
+        """Remove what attempts left behind that no longer hold their job.
+
+        One with a token above the newest that the caller knows of may hold it.
+        """
 
     # -- list, set aside, collect ----------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, String, bindparam, cast, delete, exists, func, select
 
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import tables
 from loopscope.state.db.dialect.statements import items, upsert
 from loopscope.state.records import AppliedRecord, SourceRecord, edition
@@ -68,7 +69,7 @@ _WANTED_WORK = (
         *_KEY, func.coalesce(_o.owner_uid, _o.uid), _o.wanted_digest, _o.uid, _o.generation,
         _METADATA,
     )
-    .where(_o.kind != "Experiment")
+    .where(_o.kind.not_in(OWNER_KINDS))
     .order_by(*_KEY)
 )  # fmt: skip
 
@@ -198,6 +199,11 @@ def mark(connection: Connection, name: str) -> str | None:
 def set_mark(connection: Connection, name: str, value: str) -> None:
     """Write or replace a mark."""
     upsert(connection, tables.marks, {"name": name, "value": value})
+
+
+def drop_mark(connection: Connection, name: str) -> None:
+    """Remove a mark, if it is there."""
+    connection.execute(delete(tables.marks).where(tables.marks.c.name == name))
 
 
 def _record(row: Row[Any]) -> AppliedRecord:

@@ -50,6 +50,13 @@ def counts(connection: Connection) -> dict[tuple[str, str], int]:
     return {(state, stage): int(number) for state, stage, number in connection.execute(query)}
 
 
+def oldest_pending(connection: Connection) -> float | None:
+    """Return when the oldest job that waits was queued (Unix seconds); None where none waits."""
+    query = select(func.min(tables.jobs.c.created_at)).where(tables.jobs.c.state == "pending")
+    found: float | None = connection.execute(query).scalar_one()
+    return found
+
+
 def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, float]:
     """Return for how long jobs that started after ``since`` ran, by experiment.
 

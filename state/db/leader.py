@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, select
 
 from loopscope.state.db import tables
 from loopscope.state.db.dialect.statements import lease_holder, upsert
+from loopscope.state.db.objects import raise_counter
 from loopscope.state.processes import process_exists
 from loopscope.state.records import LeaderRecord, WorkerRecord
 
@@ -23,6 +24,11 @@ def announce(
     upsert(connection, tables.controllers, row)
     connection.execute(delete(tables.workers))
     return before
+
+
+def number(connection: Connection) -> int:
+    """Return a number for a controller that is higher than that of any before it."""
+    return raise_counter(connection, "fencing_token")
 
 
 def get(connection: Connection) -> LeaderRecord | None:

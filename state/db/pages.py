@@ -39,6 +39,19 @@ def page(
     return [record_of(row) for row in rows]
 
 
+def of_keys(connection: Connection, wanted: Sequence[Key]) -> list[ObjectRecord]:
+    """Return those of some hundred objects that exist, kind by kind."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for key in wanted:
+        names.setdefault((key.kind, key.namespace), []).append(key.name)
+    found: list[ObjectRecord] = []
+    for (kind, namespace), some in names.items():
+        here = _o.kind == kind, _o.namespace == namespace, _o.name.in_(some)
+        query = select(tables.objects).where(*here).order_by(_o.name)
+        found.extend(record_of(row) for row in connection.execute(query))
+    return found
+
+
 def texts(
     connection: Connection,
     kind: str,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, String, cast, func, or_, select
+from sqlalchemy import Connection, String, cast, exists, func, or_, select
 
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
 from loopscope.state.db import tables
+from loopscope.state.db.dialect.statements import items
 from loopscope.state.db.objects import record_of
 from loopscope.state.records import ObjectRecord
 
@@ -65,6 +66,32 @@ def speaking_of(
     query = select(tables.objects).where(or_(*(text.contains(f'"{word}"') for word in words)))
     query = query.order_by(_o.creation_timestamp, _o.kind, _o.namespace, _o.name).limit(rows_max)
     return [record_of(row) for row in connection.execute(query)]
+
+
+def counted_by_ready(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return how many objects there are, by kind and by the status of their Ready condition.
+
+    One that was not reconciled yet counts as Unknown.
+    """
+    ready = func.coalesce(_o.status[("conditions", 0, "status")].as_string(), "Unknown")
+    query = select(_o.kind, ready.label("ready"), func.count()).group_by(_o.kind, "ready")
+    return {(kind, status): int(number) for kind, status, number in connection.execute(query)}
+
+
+def counted_stalled(connection: Connection) -> dict[str, int]:
+    """Return how many objects need a human, by kind; one that was edited since does not count."""
+    condition = items(_o.status, "conditions")
+    of_type = condition.c.value["type"].as_string() == "Stalled"
+    holds = condition.c.value["status"].as_string() == "True"
+    query = (
+        select(_o.kind, func.count())
+        .where(
+            _o.status["observedGeneration"].as_integer() == _o.generation,
+            exists().select_from(condition).where(of_type, holds),
+        )
+        .group_by(_o.kind)
+    )
+    return {str(kind): int(number) for kind, number in connection.execute(query)}
 
 
 def counted(connection: Connection) -> dict[str, int]:

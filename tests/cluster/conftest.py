@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.ray_cluster import Nodes, running_cluster
 from tests.s3_servers import KEYS, Kind, S3Server, has_server, running_server
 
 
@@ -46,3 +48,21 @@ def moto() -> Iterator[S3Server]:
 def s3(request: pytest.FixtureRequest) -> S3Server:
     """Each of the two."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[Nodes]:
+    """A Ray cluster of a head and two nodes."""
+    if importlib.util.find_spec("ray") is None and not os.environ.get("CI"):
+        pytest.skip("no Ray here; `make test-cluster` installs it")
+    with running_cluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(ray_nodes: Nodes) -> Iterator[object]:
+    """The same, which this process is part of."""
+    from loopscope.controller.jobs.on_ray.cluster import joined
+
+    with joined(ray_nodes.address) as cluster:
+        yield cluster

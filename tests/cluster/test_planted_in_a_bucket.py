@@ -75,7 +75,12 @@ def sealed_in(place: Planted) -> set[str]:
 def killed_once_it_sealed(place: Planted) -> set[str]:
     """Run, kill everything once some shards are sealed; return those that are left."""
     running = place.start(*place.words())
-    sealed = eventually(lambda: len(found := sealed_in(place)) >= FIRST_SHARDS and found)
+    sealed = eventually(
+        lambda: (
+            (len(found := sealed_in(place)) >= FIRST_SHARDS and found) or running.poll() is not None
+        )
+    )
+    assert running.poll() is None, running.communicate()[0]
     running.send_signal(signal.SIGKILL)
     running.communicate()
     for worker in workers_of(place):
@@ -106,7 +111,7 @@ def test_the_bytes_are_those_of_a_run_on_disk_also_when_it_is_killed_and_goes_on
 
 
 def test_another_machine_with_the_same_database_goes_on_where_the_first_one_was_lost(
-    postgres, tmp_path, on_disk
+    postgres, localbucket, tmp_path, on_disk
 ):
     with running_server("localbucket") as server:  # its log holds the shards of this test alone
         database = postgres.new_database()

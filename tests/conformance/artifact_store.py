@@ -272,6 +272,13 @@ class StoreConformance(ABC):
             self.store.remove(left)
         assert self.things("staging") == []
 
+    def test_who_knows_an_older_state_of_things_leaves_what_came_after_it(self):
+        """A controller that was stopped, and that another one has followed, may still collect."""
+        for token in (1, 3):
+            (self.store.staging_folder(DIGEST, token) / "x").write_bytes(b"half")
+        self.store.discard_staging(keep_tokens=set(), newest_token=2)
+        assert self.thing("staging").name == f"{DIGEST}-3"
+
     # -- foreign things and the trash ----------------------------------------------------------
 
     def test_what_does_not_belong_there_is_seen_and_set_aside(self):

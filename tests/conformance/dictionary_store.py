@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from loopscope.state.artifacts.store import (
     Signature,
     Stored,
     StoredKind,
+    is_left,
 )
 from loopscope.state.records import ArtifactRecord
 
@@ -154,9 +156,9 @@ class DictionaryStore(ArtifactStore):
         for digest in published:
             self.discard_work(digest)
 
-    def discard_staging(self, keep_tokens: set[int]) -> None:
+    def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
         for folder in (self.local / "staging").glob("*"):
-            if int(folder.name.rpartition("-")[2]) not in keep_tokens:
+            if is_left(int(folder.name.rpartition("-")[2]), keep_tokens, newest_token):
                 shutil.rmtree(folder)
 
     # -- list, set aside, collect --------------------------------------------------------------

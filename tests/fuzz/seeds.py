@@ -39,6 +39,21 @@ SPECS = REFERENCES | {
         "evidence": {"topPrompts": 2},
         "steering": STEERING,
     },
+    "Study": {
+        "experiment": {
+            "model": MODEL,
+            "hook": HOOK,
+            "dictionaries": {"coarse": {"path": "coarse"}, "fine": {"path": "fine"}},
+            "selection": {"maxQ": 1},
+            "steering": {name: value for name, value in STEERING.items() if name != "lexicon"},
+        },
+        "families": {
+            "places": {
+                "templates": ["It is {word} that", "We saw {word}"],
+                "concepts": {"france": {"words": ["Paris"]}, "spain": {"words": ["Madrid"]}},
+            }
+        },
+    },
     "Capture": {"model": MODEL, "hook": HOOK, "prompts": PROMPTS, "positions": "all"},
     "Decomposition": {**REFERENCES["Decomposition"], "dictionary": {"path": "coarse"}},
     "Mapping": {**REFERENCES["Mapping"], "gate": {}},

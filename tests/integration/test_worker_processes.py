@@ -13,7 +13,7 @@ import pytest
 
 from loopscope.controller.jobs import local_processes
 from loopscope.controller.jobs.local_processes import LocalProcesses
-from loopscope.controller.jobs.worker_log import LOG_BYTES_MAX
+from loopscope.state.log_files import LOG_BYTES_MAX
 from loopscope.state.orders import Order
 from loopscope.state.processes import process_name
 from tests.integration.real import eventually

@@ -94,7 +94,10 @@ class Fleet:
         idle = [Place("cpu", hand.name, hand.model) for hand in self.mine if hand.worker is None]
         return (*idle, *[Place("cpu")] * max(0, self.slots - len(self.mine)))
 
-    def free_worker(self, place: Place) -> str | None:
+    def refusal(self, memory_bytes: int) -> str | None:
+        return None
+
+    def free_worker(self, place: Place, memory_bytes: int = 0) -> str | None:
         if place not in self.places():
             return None
         if place.worker is not None:

@@ -13,6 +13,9 @@ EVERYTHING = """
 jobStartsPerMinute: 60
 burst: 10
 slots: {"cuda:0": 2, cpu: 1}
+executor: ray
+rayAddress: head.example:6379
+rayResources: {CPU: 4, fast_disk: 0.5}
 slotsPerExperiment: 2
 memory: {"cuda:0": 24GiB}
 stageMemory: {capture: 6GiB, steering: 500MB}
@@ -39,6 +42,8 @@ def test_every_field_reaches_the_settings(tmp_path):
     assert settings.slot_devices == ("cuda:0", "cuda:0", "cpu")
     assert settings.memory_bytes == {"cuda:0": 24 * 2**30}
     assert settings.stage_memory_bytes == {"capture": 6 * 2**30, "steering": 500 * 10**6}
+    assert (settings.executor, settings.ray_address) == ("ray", "head.example:6379")
+    assert settings.ray_resources == {"CPU": 4, "fast_disk": 0.5}
     assert (settings.burst, settings.slots_per_experiment) == (10, 2)
     assert settings.limits.aging_seconds == 600
     assert Settings.from_json(settings.to_json()).limits == settings.limits
@@ -48,6 +53,12 @@ def test_the_page_of_commands_shows_every_field():
     page = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
     shown = page.partition("Limits can be written")[2].split("```yaml\n")[1].partition("```")[0]
     assert set(yaml.safe_load(shown)) == {field.alias for field in Config.model_fields.values()}
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:port", "6379", ""])
+def test_an_address_that_ray_would_read_in_another_way_is_refused(tmp_path, address):
+    (problem,) = refused(tmp_path, f"rayAddress: '{address}'")
+    assert "expected HOST:PORT of the cluster's head, auto, or local" in problem
 
 
 def test_an_empty_file_says_nothing(tmp_path):

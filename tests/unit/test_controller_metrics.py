@@ -9,11 +9,13 @@ import urllib.request
 import pytest
 import structlog
 
-from loopscope.controller.metrics import Metrics, served
+from loopscope.controller.endpoint.answers import Endpoint, served
+from loopscope.controller.endpoint.health import Health
+from loopscope.controller.endpoint.standing import standing_of
+from loopscope.controller.metrics import Metrics, Standing
 from loopscope.controller.reconcile.work_queue import WorkQueue
 from loopscope.logs import log_to_stderr
 from loopscope.specs.keys import Key
-from loopscope.state.db import job_queue
 from tests.simulated import Simulation, VirtualClock
 
 NAMES = {
@@ -28,6 +30,11 @@ NAMES = {
     "controller_runtime_reconcile_time_seconds_bucket",
     "controller_runtime_reconcile_errors_total",
     "loopscope_jobs",
+    "loopscope_objects",
+    "loopscope_objects_stalled",
+    "loopscope_oldest_pending_job_seconds",
+    "loopscope_free_bytes",
+    "loopscope_free_bytes_floor",
 }
 
 
@@ -35,11 +42,7 @@ NAMES = {
 def measured(tmp_path):
     simulation = Simulation(tmp_path / "state")
 
-    def count_jobs():
-        with simulation.state.database.read() as connection:
-            return job_queue.counts(connection)
-
-    metrics = Metrics(simulation.clock, count_jobs)
+    metrics = Metrics(simulation.clock, lambda: standing_of(simulation.controller))
     simulation.controller.watch_with(metrics)
     return simulation, metrics.registry.get_sample_value
 
@@ -47,6 +50,7 @@ def measured(tmp_path):
 def test_every_name_is_there_after_a_run_with_a_failure(measured):
     simulation, _ = measured
     metrics = simulation.controller.observer
+    simulation.workers.failures["steering"] = ("Odd", False)
     simulation.apply()
     simulation.settle()
     metrics.reconciled(Key("Capture", "default", "x"), "error", 0.1)
@@ -69,7 +73,7 @@ def test_reconciles_and_jobs_are_counted(measured):
 
 def test_the_queue_is_measured_on_the_clock():
     clock = VirtualClock()
-    metrics = Metrics(clock, dict)
+    metrics = Metrics(clock, Standing)
     queue, value = WorkQueue(clock, metrics), metrics.registry.get_sample_value
     key, other = Key("Capture", "default", "a"), Key("Capture", "default", "b")
     own = {"name": "controller"}
@@ -91,7 +95,8 @@ def test_the_queue_is_measured_on_the_clock():
 
 def test_they_are_served_on_this_machine_only(measured):
     simulation, _ = measured
-    with served(simulation.controller.observer, 0) as port:
+    endpoint = Endpoint(Health(simulation.clock), simulation.controller.observer.registry)
+    with served(endpoint, "127.0.0.1", 0) as port:
         address = f"http://127.0.0.1:{port}/metrics"
         with urllib.request.urlopen(address, timeout=10) as answer:
             text = answer.read().decode()
@@ -145,7 +150,7 @@ def test_on_a_console_it_is_one_line_too(tmp_path, capsys, log_as):
 
 
 def test_only_reconciles_that_end_in_an_error_count_as_errors():
-    metrics = Metrics(VirtualClock(), dict)
+    metrics = Metrics(VirtualClock(), Standing)
     key, value = Key("Capture", "default", "a"), metrics.registry.get_sample_value
     for result in ("success", "requeue", "error", "requeue_after", "error"):
         metrics.reconciled(key, result, 2.0)

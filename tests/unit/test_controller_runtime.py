@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from loopscope.controller import runtime as runtime_module
+from loopscope.controller.endpoint.health import Health
 from loopscope.controller.runtime import Runtime, running_controller
 from loopscope.controller.settings import Settings
+from loopscope.state import folder
 from tests.simulated import VirtualClock, new_state
 
 
@@ -39,7 +40,12 @@ class Wake(threading.Event):
 
 
 def runtime(due_in, poll_seconds=10.0):
-    return Runtime(Controller(due_in), SimpleNamespace(poll_seconds=poll_seconds), Wake())
+    return Runtime(
+        Controller(due_in),
+        SimpleNamespace(poll_seconds=poll_seconds),
+        Wake(),
+        Health(VirtualClock()),
+    )
 
 
 def test_the_loop_steps_until_it_is_finished_and_not_once_more():
@@ -68,7 +74,7 @@ def test_of_the_disks_of_database_and_artifacts_the_fuller_one_counts(tmp_path, 
     state = new_state(tmp_path / "state")
     state.artifacts.disk.mkdir(parents=True, exist_ok=True)
     free = {state.path: 7, state.artifacts.disk: 5}
-    monkeypatch.setattr(runtime_module, "free_bytes", free.__getitem__)
+    monkeypatch.setattr(folder, "free_bytes", free.__getitem__)
     with running_controller(state, Settings()) as running:
         assert running.controller.free_bytes() == 5
         free[state.path] = 3

@@ -6,11 +6,11 @@ import pytest
 import yaml
 
 from loopscope.controller.jobs.leases import BEATS_PER_LEASE
-from loopscope.controller.jobs.worker_log import LOG_BYTES_MAX
 from loopscope.controller.maintenance.retention import LOOK_SECONDS
 from loopscope.controller.reconcile.verification import SHARE
 from loopscope.controller.settings import Settings
 from loopscope.state.db.objects import CHANGES_KEPT
+from loopscope.state.log_files import LOG_BYTES_MAX
 from loopscope.state.orders import STOP_GRACE_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from loopscope.numerics.architectures.standard import Standard
+from loopscope.numerics.dictionaries.sparse import ReconstructionSums, encode
 from loopscope.numerics.steering.reading import streams_of
 from loopscope.specs.hooks import STREAMS, Hook
 from loopscope.state.failures import TerminalFailure
 from loopscope.worker.stages.capture import stage as capture
+from loopscope.worker.stages.decomposition import nearby
 from loopscope.worker.stages.decomposition import stage as decomposition
 from tests.stage_world import NEUTRAL, TARGET, capture_payload
 
@@ -125,3 +127,55 @@ def test_a_model_that_cannot_be_loaded_any_more_costs_the_advice_and_nothing_els
     monkeypatch.setattr(world, "context", context)
     metrics = decompose("blocks.1.hook_resid_pre")
     assert metrics["nearby_fvu"] == {} and metrics["nearby"] == "hooks nearby could not be tried"
+
+
+@pytest.mark.parametrize("divisor", [1, 2])
+def test_all_hooks_in_one_batch_have_the_fvu_that_prompts_one_by_one_have(
+    decompose, world, monkeypatch, divisor
+):
+    monkeypatch.setattr(nearby, "TOKENS_PER_BATCH_MAX", 32)
+    world.batch_divisor = divisor
+    found = decompose("blocks.1.hook_resid_pre")["nearby_fvu"]
+    assert len(found) > 4
+    for hook, fvu in found.items():
+        assert fvu == pytest.approx(one_by_one(world, hook), rel=1e-4, abs=1e-9), hook
+
+
+def one_by_one(world, hook):
+    """The FVU of a dictionary at a hook, each text run and encoded by itself, in float64."""
+    dictionary, place = world.dictionaries["d"], world.model.place(hook)
+    sums = ReconstructionSums.empty(dictionary.d_out, dictionary.d_sae)
+    for text in TARGET + NEUTRAL:
+        x = streams_of(world.model.causal, [place], world.model.encode(text))[place][1:]
+        activations = encode(dictionary, x, 1, dictionary.d_sae)
+        rebuilt = torch.from_numpy(activations.toarray()).double() @ dictionary.w_dec.double()
+        sums = sums.merge(ReconstructionSums.of(x, rebuilt + dictionary.b_dec, activations))
+    return sums.fvu
+
+
+def test_a_wide_dictionary_is_tried_on_few_tokens_and_a_narrow_one_on_all_that_are_asked():
+    class Widths:
+        d_in, d_sae = 2_304, 262_144
+
+    for hooks in (1, 9):
+        work = nearby.tokens_max(Widths, hooks) * hooks * Widths.d_in * Widths.d_sae
+        assert nearby.MULTIPLICATIONS_MAX / 2 < work <= nearby.MULTIPLICATIONS_MAX
+    Widths.d_sae = 512
+    assert nearby.tokens_max(Widths, 9) == nearby.TOKENS_MAX
+    Widths.d_sae = 2**40
+    assert nearby.tokens_max(Widths, 9) == nearby.TOKENS_MIN
+
+
+def test_whole_texts_are_taken_as_long_as_they_fit_and_the_last_is_cut():
+    texts = [[1, 5, 6], [1, 7, 8, 9], [1, 4]]
+    assert nearby.beginnings(texts, 100) == texts
+    assert nearby.beginnings(texts, 4) == [[1, 5, 6], [1, 7, 8]]
+    assert nearby.beginnings(texts, 2) == [[1, 5, 6]]
+
+
+def test_each_block_of_latents_that_is_done_is_said(decompose, world, monkeypatch):
+    monkeypatch.setattr(nearby, "block_shape", lambda rows, latents, bytes_max: (rows, 10))
+    decompose("blocks.1.hook_resid_pre")
+    said = [(done, total) for phase, done, total, *_ in world.calls if phase == nearby.PHASE]
+    blocks = -(-world.dictionaries["d"].d_sae // 10)
+    assert blocks > 2 and said == [(done, blocks) for done in range(blocks + 1)]

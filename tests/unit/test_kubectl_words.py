@@ -176,6 +176,30 @@ def test_a_dry_run_of_none_is_none_and_another_word_is_refused(loopscope, experi
     assert loopscope("apply", "-f", path, "--dry-run=none")[1] == "experiment/x created\n"
 
 
+CHANGES = [
+    ("delete", "experiment", "x"),
+    ("delete", "experiments", "--all"),
+    ("patch", "experiment", "x", "-p", "{spec: {maxTokens: 64}}"),
+    ("patch", "experiment", "x", "-p", "{spec: {maxTokens: many}}"),
+    ("label", "experiment", "x", "team=geo"),
+    ("annotate", "experiment", "x", "team=geo"),
+]
+
+
+@pytest.mark.parametrize("words", CHANGES)
+@pytest.mark.parametrize("protected", ["true", "false"])
+def test_a_dry_run_says_what_a_change_would_say_and_changes_nothing(
+    loopscope, experiment, words, protected
+):
+    assert loopscope("apply", "-f", experiment())[0] == 0
+    assert loopscope("annotate", "experiment", "x", f"loopscope.dev/protect={protected}")[0] == 0
+    before = loopscope("get", "experiment", "x", "-o", "json")
+    code, said, refused = loopscope(*words, "--dry-run")
+    assert loopscope("get", "experiment", "x", "-o", "json") == before
+    assert loopscope(*words) == (code, said.replace(" (dry run)", ""), refused)
+    assert said.count("(dry run)") == (0 if code else 1)
+
+
 def test_standard_input_is_read_with_paths_from_here(loopscope, experiment, typed_in):
     text = experiment().read_text().replace("../", "")
     typed_in(text)

@@ -45,7 +45,7 @@ def imports():
                 names = [node.module]
             tops = {name.partition(".")[0] for name in names} - {"loopscope", "_typeshed"}
             for top in tops - set(sys.stdlib_module_names):
-                library = plain(distributions[top][0])
+                library = plain(distributions.get(top, [top])[0])  # an extra may be missing
                 yield COMES_WITH.get(library, library), place
 
 

@@ -11,9 +11,9 @@ from loopscope.controller.jobs import local_processes
 from loopscope.controller.jobs.local_processes import (
     SPAWN_PAUSE_SECONDS_MAX,
     LocalProcesses,
-    _obituary,
 )
 from loopscope.controller.jobs.scheduling import Place
+from loopscope.controller.jobs.worker_log import obituary
 from loopscope.state.orders import EXIT_OUT_OF_TIME
 
 
@@ -35,7 +35,7 @@ def ended(status, last_line="", has_begun=False):
     ],
 )
 def test_a_worker_that_ended_is_described_by_its_signal_or_its_status_and_last_words(worker, words):
-    found = _obituary(worker)
+    found = obituary(worker.process.returncode, worker.log)
     assert found.startswith(words) if "probably" in words else found == words
 
 

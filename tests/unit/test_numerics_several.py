@@ -74,17 +74,17 @@ def test_the_pooled_mean_is_that_of_statsmodels():
     for seed in range(8):
         generator = np.random.default_rng(seed)
         error = generator.uniform(0.03, 0.1, 7)
-        estimate = generator.normal(0.1, 0.2, 7)
-        theirs = meta.combine_effects(estimate, error**2, method_re="dl")
+        estimate = generator.normal(0.1, 0.2 if seed % 2 else 0.03, 7)
+        theirs = meta.combine_effects(estimate, error**2, method_re="iterated")
         found = [interval(*each) for each in zip(estimate, error, strict=True)]
         ours = random_effects(found, range(7))
-        assert ours.tau**2 == pytest.approx(theirs.tau2, rel=1e-4)
-        assert ours.estimate == pytest.approx(theirs.mean_effect_re, rel=1e-5)
+        assert ours.tau**2 == pytest.approx(theirs.tau2, rel=1e-3, abs=1e-7)
+        assert ours.estimate == pytest.approx(theirs.mean_effect_re, rel=1e-4)
         expected = max(theirs.sd_eff_w_re_hksj, theirs.sd_eff_w_re)
         assert ours.error == pytest.approx(expected, rel=1e-4)
         bounds = scipy.stats.t.interval(0.95, 6, theirs.mean_effect_re, expected)
         assert ours.interval() == pytest.approx(bounds, rel=1e-4)
-        factors.append(theirs.sd_eff_w_re_hksj > theirs.sd_eff_w_re)
+        factors.append(theirs.tau2 > 0)
     assert set(factors) == {True, False}
 
 

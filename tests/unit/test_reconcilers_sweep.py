@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from loopscope.reconcilers.cells import _conditions
 from loopscope.reconcilers.plan import Snapshot
-from loopscope.reconcilers.sweep import BEST_MAX, _conditions, _summary
+from loopscope.reconcilers.sweep import BEST_MAX, _summary
 from loopscope.specs.status import Condition, Status
 from tests.hand_built import stored
 
@@ -54,7 +55,7 @@ STALLED_TOO = cell("d", "False", "Other", "x", stalled=True)
     ],
 )  # fmt: skip
 def test_a_sweep_says_how_many_cells_are_ready_and_what_stops_it(found, fresh, expected):
-    conditions = _conditions(SNAPSHOT, found, fresh=fresh)
+    conditions = _conditions(SNAPSHOT, found, "cells", fresh=fresh)
     assert [(c.type, c.status, c.reason, c.message) for c in conditions] == expected
 
 

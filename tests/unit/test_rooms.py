@@ -28,6 +28,15 @@ def test_at_most_nine_files_lie_flat(room):
     assert len(list((ROOT / room).glob("*.py"))) <= 9
 
 
+def test_each_room_is_linked_from_the_one_name():
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"loopscope", "tests"}
+    linked = {path.name: path for path in (ROOT / "loopscope").iterdir() if path.is_symlink()}
+    assert linked.keys() == rooms
+    assert {path.readlink().as_posix() for path in linked.values()} == {
+        f"../{one}" for one in rooms
+    }
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_says_what_it_is_and_imports_nothing(package):
     tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))

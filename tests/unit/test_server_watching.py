@@ -7,12 +7,14 @@ from sqlalchemy import update
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects, tables
+from loopscope.state.failures import TransientFailure
 from loopscope.state.folder import open_state
 
 pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
 
 from loopscope.server.changes import ChangeReader
 from loopscope.server.watching import Sent
+from loopscope.server.writing import Writer
 from tests.served import HERE, KINDS, TABLE, served
 
 MAPPINGS = f"{HERE}/mappings"
@@ -123,6 +125,65 @@ def test_what_was_deleted_before_a_resume_is_known_as_it_was(state, tmp_path):
         red = api.watch(path + "%3Dred").rest()
         assert [one["object"]["metadata"]["uid"] for one in red] == [uid]
         assert api.watch(path + "%3Dblue").rest() == []
+
+
+def test_requests_that_wait_hold_up_no_watch(state, tmp_path, monkeypatch):
+    waits, go = threading.Semaphore(0), threading.Event()
+
+    def stuck(*_words):
+        waits.release()
+        go.wait()
+        raise TransientFailure("DatabaseBusy", "another process holds the lock")
+
+    monkeypatch.setattr(Writer, "create", stuck)
+    start = put(state, "a", 1)
+    limits = {"poll_seconds": 0.01, "threads_max": 2, "writable": True}
+    with served(state, tmp_path, lambda: 2.0, **limits) as api:
+        watch = api.watch(f"{MAPPINGS}?watch=1&resourceVersion={start}")
+        stream = api.watch(f"/page/stream?since={start}")
+        assert stream.next()["type"] == "begin"
+        asked = [threading.Thread(target=api, args=(MAPPINGS, "POST", {})) for _ in range(2)]
+        for one in asked:
+            one.start()
+            waits.acquire()
+        try:
+            put(state, "b", 1)
+            assert short(watch.next()) == ("ADDED", "b")
+            while (told := stream.next())["type"] != "objects":
+                assert told["type"] == "commit"
+            assert told["changed"][0]["name"] == "b"
+        finally:
+            go.set()
+            for one in asked:
+                one.join()
+
+
+def test_a_log_that_no_longer_fits_and_cannot_be_read_is_read_again(state, tmp_path, monkeypatch):
+    refused = threading.Semaphore(0)
+    begin = ChangeReader.begin
+
+    def refuses_once(reader):
+        monkeypatch.setattr(ChangeReader, "begin", begin)
+        refused.release()
+        raise TransientFailure("DatabaseBusy", "another process holds the lock")
+
+    put(state, "a", 1)
+    version = put(state, "a", 2)
+    with served(state, tmp_path, lambda: 2.0, poll_seconds=0.01) as api:
+        watch = api.watch(f"{MAPPINGS}?watch=1&resourceVersion={version}")
+        monkeypatch.setattr(ChangeReader, "begin", refuses_once)
+        with state.database.write() as connection:
+            earlier = update(tables.counters).where(tables.counters.c.name == "resource_version")
+            connection.execute(earlier.values(value=1))
+        assert [one["object"]["code"] for one in watch.rest()] == [410]
+        assert refused.acquire(timeout=60)
+        for _ in range(1000):
+            again = api.watch(f"{MAPPINGS}?watch=1")
+            if again.code != 503:
+                break
+            again.close()
+        assert short(again.next()) == ("ADDED", "a")
+        again.close()
 
 
 @pytest.fixture

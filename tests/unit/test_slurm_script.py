@@ -31,10 +31,10 @@ def test_a_job_that_is_out_of_time_asks_to_go_on_and_the_next_begins_with_its_sn
     assert (first.status, first.asked_to_go_on) == (75, True), first.log
     (run, save) = calls(cluster)
     assert run[:4] == ["run", "specs/", "--root", "."] and run[4] == "--stop-before"
-    assert save == ["snapshot", snapshot]
+    assert save == ["backup", "--records-only", snapshot]
     second = cluster.sbatch("specs/")
     assert (second.status, second.asked_to_go_on) == (0, False), second.log
-    assert [words[0] for words in calls(cluster)[2:]] == ["restore", "run", "snapshot"]
+    assert [words[0] for words in calls(cluster)[2:]] == ["restore", "run", "backup"]
     for number in range(2):
         assert list(cluster.node(number).iterdir()) == [], "nothing is left on a node"
 
@@ -55,12 +55,12 @@ def test_time_to_save_is_kept_before_the_limit(cluster):
 def test_what_needs_a_human_is_not_queued_again(cluster, status):
     job = cluster.sbatch("specs/", RUN_STATUS=status)
     assert (job.status, job.asked_to_go_on) == (int(status), False)
-    assert calls(cluster)[-1][0] == "snapshot"
+    assert calls(cluster)[-1][0] == "backup"
 
 
 def test_without_its_snapshot_a_job_does_not_begin_and_does_not_ask_to_go_on(cluster):
     cluster.sbatch("specs/", RUN_STATUS="75")
-    for fails, last in (("restore", "restore"), ("snapshot", "snapshot")):
+    for fails, last in (("restore", "restore"), ("backup", "backup")):
         job = cluster.sbatch("specs/", RUN_STATUS="75", FAILS=fails)
         assert (job.status, job.asked_to_go_on) == (1, False)
         assert calls(cluster)[-1][0] == last

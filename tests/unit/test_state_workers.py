@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from loopscope.state.db import jobs
+from loopscope.state.log_files import log_before
 from loopscope.state.processes import process_name
 from loopscope.state.workers import (
     WORKER_GONE,
-    log_before,
     log_path,
     log_paths,
     without_lost_worker,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from loopscope.inputs.headers import HeaderError
 from loopscope.numerics.dictionaries.sparse import encode
 from loopscope.state.failures import JobStopped, TerminalFailure
 from loopscope.worker import converted_dictionaries, dictionaries
 from loopscope.worker.dictionaries import load_dictionary
-from loopscope.worker.mapped_weights import MappedFile, mapped_npz, write_float32
+from loopscope.worker.mapped_weights import FilePages, MappedFile, mapped_npz, write_float32
 from tests.unit.test_worker_dictionaries import D_SAE, gemma_scope_arrays, normal, npz_ref
 
 
@@ -97,11 +98,12 @@ def test_a_wide_npz_is_converted_once_with_progress_and_reads_the_same(cache, np
     reports = []
     plain = {**npz_ref(npz), "identity": "pair"}
     first = load_dictionary(plain, lambda *report: reports.append(report))
-    assert {phase for phase, *_ in reports} == {"ConvertingDictionary"}
+    assert {phase for phase, *_ in reports} == {"CheckingDictionary", "ConvertingDictionary"}
+    assert all(0 <= done <= total for _, done, total, _ in reports)
     reports.clear()
     npz.unlink()  # nothing but the copy is read any more
     second = load_dictionary(plain, lambda *report: reports.append(report))
-    assert reports == []
+    assert {phase for phase, *_ in reports} == {"CheckingDictionary"}
     rows = normal(9, first.d_in, seed=3)
     arrays = gemma_scope_arrays()
     assert np.array_equal(first.w_dec.numpy(), arrays["W_dec"])
@@ -158,3 +160,34 @@ def test_a_float32_file_that_needs_no_copy_gets_none(cache, tmp_path):
     ref = {**npz_ref(path), "format": "gemma-scope-safetensors", "identity": "pair"}
     assert load_dictionary(ref).d_sae == D_SAE
     assert not (cache / "pair").exists()
+
+
+def resident_bytes_of(path):
+    """Return how much of a file this process has in memory, over all of its maps."""
+    found, here = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            here = line.endswith(str(path))
+        elif here and line.startswith("Rss:"):
+            found += 1024 * int(line.split()[1])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells")
+def test_pages_of_another_librarys_map_are_given_back_and_read_again(tmp_path):
+    path = tmp_path / "x.safetensors"
+    saved = torch.randn(2**20)
+    save_file({"a": saved}, path)
+    tensor = load_file(path)["a"]
+    assert torch.equal(tensor, saved) and resident_bytes_of(path) >= tensor.nbytes
+    FilePages.now().release(tensor)
+    assert resident_bytes_of(path) < tensor.nbytes / 8
+    assert torch.equal(tensor, saved)
+
+
+def test_memory_of_no_file_is_not_given_back():
+    own = torch.arange(2**20)
+    FilePages.now().release(own)
+    FilePages.now().release(own[1::2])
+    FilePages(()).release(own)
+    assert torch.equal(own, torch.arange(2**20))

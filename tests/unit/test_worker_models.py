@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from loopscope.inputs.file_stamps import FileStamp
 from loopscope.inputs.files import HashMemo, default_cache
+from loopscope.numerics.model import half_precision
 from loopscope.state.failures import JobStopped, TerminalFailure
 from loopscope.worker.model_sources import MARKER, local_model_folder, sha256_of
 from loopscope.worker.models import load_model, share_weights
@@ -72,6 +73,18 @@ def test_a_loaded_model_is_frozen_and_in_evaluation_mode(any_model):
     for part in (any_model.bridge, any_model.hf_model):
         assert not part.training
         assert not any(p.requires_grad for p in part.parameters())
+
+
+def test_half_precision_is_multiplied_in_float32_where_the_processor_has_no_instructions_for_it(
+    rope_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(half_precision, "is_slow", lambda weight: weight.dtype == torch.bfloat16)
+    ref = {**folder_reference(rope_model_folder), "dtype": "bfloat16"}
+    model = load_model(ref, tmp_path, "cpu", quiet)  # bridge and plain model were compared
+    for part in (model.bridge.original_model, model.hf_model):
+        layers = [one for one in part.modules() if isinstance(one, torch.nn.Linear)]
+        assert layers and all(isinstance(one, half_precision.WideLinear) for one in layers)
+        assert all(one.weight.dtype == torch.bfloat16 for one in layers)
 
 
 def test_a_loaded_model_knows_its_shape(rope_model, learned_position_model):

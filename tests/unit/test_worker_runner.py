@@ -203,6 +203,7 @@ def test_a_job_whose_next_shard_would_end_too_late_is_given_back_with_its_shards
 def test_the_manifest_of_an_undisturbed_run_says_so(shop):
     assert shop.run().state == "succeeded"
     manifest = shop.state.artifacts.manifest("capture", DIGEST)
+    assert manifest["processor"] == torch.backends.cpu.get_cpu_capability()
     assert (manifest["batchDivisor"], manifest["codeRevision"]) == (1, CODE_REVISIONS["capture"])
     named = {
         "torch", "transformers", "transformer-lens", "sae-lens", "numpy", "scipy", "loopscope",

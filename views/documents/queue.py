@@ -94,6 +94,13 @@ class UpstreamDocument(TypedDict):
     message: str
 
 
+class QuotaDocument(TypedDict):
+    """A quota with the field names of Kubernetes' ResourceQuota; storage is in bytes."""
+
+    hard: dict[str, int]
+    used: dict[str, int]
+
+
 class QueueDocument(TypedDict):
     """The queue with its limits; ``memoryBytes`` holds the budgets."""
 
@@ -101,6 +108,7 @@ class QueueDocument(TypedDict):
     slots: dict[str, SlotsDocument]
     starts: StartsDocument
     memoryBytes: dict[str, int]
+    resourceQuotas: dict[str, QuotaDocument]
     paused: list[PauseDocument]
     jobs: list[QueuedJobDocument]
     upstream: list[UpstreamDocument]
@@ -120,6 +128,13 @@ def queue_document(view: QueueView) -> QueueDocument:
             "burst": starts.burst,
         },
         "memoryBytes": {device: usage.total for device, usage in view.memory.items()},
+        "resourceQuotas": {
+            name: {
+                "hard": {limited: usage.total for limited, usage in quota.items()},
+                "used": {limited: usage.taken for limited, usage in quota.items()},
+            }
+            for name, quota in view.quotas.items()
+        },
         "paused": [{"scope": scope, "since": iso(at)} for scope, at in view.paused.items()],
         "jobs": [_queued(one) for one in view.jobs],
         "upstream": [

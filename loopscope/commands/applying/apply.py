@@ -14,6 +14,7 @@ from loopscope.commands.options import (
     AllowEmptyOption,
     ApplySetOption,
     ConfirmOption,
+    DryRunOption,
     FilesOption,
     FilesOrElseOption,
     ForceOption,
@@ -26,6 +27,7 @@ from loopscope.state.folder import StateFolder, has_database
 from loopscope.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from loopscope.controller.apply.intents import Intent
     from loopscope.controller.plan.requests import Done, Reading, Request
 
 EXAMPLES = {
@@ -44,25 +46,11 @@ def register(app: typer.Typer) -> None:
     app.command("diff")(diff)
 
 
-def _dry_run_form(form: str) -> str:
-    if form not in ("none", "client", "server"):
-        raise typer.BadParameter(f"{form!r} is not known; expected client, server or none")
-    return form
-
-
 def apply(
     context: typer.Context,
     filename: FilesOrElseOption = None,
     root: RootOption = None,
-    dry_run: Annotated[
-        str,
-        typer.Option(
-            "--dry-run",
-            metavar="[client|server|none]",
-            help="Check only, store nothing. client and server are the same.",
-            callback=_dry_run_form,
-        ),
-    ] = "none",
+    dry_run: DryRunOption = "none",
     apply_set: ApplySetOption = None,
     prune: PruneOption = False,
     allow_empty: AllowEmptyOption = False,
@@ -183,7 +171,7 @@ def _dry_run(state: StateFolder | None, request: Request) -> None:
     else:
         with state.database.read() as connection:
             wanted = intents(connection, reading.loaded, request.applier)
-            lines = [f"{intent.key} {intent.outcome} (dry run)" for intent in wanted]
+            lines = dry_lines(wanted)
             lines += [f"{key} unchanged (dry run)" for key in reading.unchanged.objects]
             lines += [f"{key} pruned (dry run)" for key in doomed_by(connection, reading)]
         refuse_costly(state, reading, now=now())
@@ -214,6 +202,11 @@ def _apply_plan(options: Globals, file: Path, *, confirm: bool) -> Done:
 
 def _print_done(done: Done) -> None:
     print(printable("\n".join(done_lines(done))))
+
+
+def dry_lines(wanted: Sequence[Intent]) -> list[str]:
+    """Return a line for each object that would be stored."""
+    return [f"{intent.key} {intent.outcome} (dry run)" for intent in wanted]
 
 
 def done_lines(done: Done) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from loopscope.commands.object_words import complete_object
-from loopscope.commands.options import FilesOrElseOption, RootOption
+from loopscope.commands.options import DryRunOption, FilesOrElseOption, RootOption
 from loopscope.commands.selection import Selection, SelectorOption, selection_of
 from loopscope.context import CommandError, Globals, now, root_of
-from loopscope.controller.apply.deletion import would_come_back
+from loopscope.controller.apply.deletion import would_come_back, would_remove
 from loopscope.specs.keys import Key
 from loopscope.specs.yaml.spec_sources import SpecSource
 from loopscope.state.db import objects
@@ -22,7 +22,7 @@ EXAMPLES = {
     "delete": (
         "delete experiment france",
         "delete -f specs/france.yaml",
-        "delete experiments -l team=geo",
+        "delete experiments -l team=geo --dry-run",
     ),
 }
 
@@ -44,18 +44,21 @@ def delete(
     all_: Annotated[
         bool, typer.Option("--all", help="All objects of the kind in the namespace.")
     ] = False,
+    dry_run: DryRunOption = "none",
 ) -> None:
     """Delete objects and what they own; applying them again finds their artifacts."""
     if filename and (words or selector or all_):
         raise CommandError("name what to delete: either KIND NAME or -f PATH")
     described = _described(context.obj, filename, root) if filename else None
     wanted = None if filename else _wanted(context.obj, words or [], selector, all_)
-    with context.obj.open_existing().database.write() as connection:
+    dry = dry_run != "none"
+    state = context.obj.open_to_read() if dry else context.obj.open_existing()
+    with state.database.read() if dry else state.database.write() as connection:
         keys = [r.key for r in wanted.records(connection)] if wanted else described or []
         refusal = would_come_back(connection, keys)
         if refusal is not None:
             raise CommandError(refusal)
-        lines = _remove(connection, keys)
+        lines = _remove(connection, keys, dry=dry)
     if wanted is not None and not keys:
         lines = [wanted.nothing_found]
     for line in lines:  # only now is it true: a refusal takes everything back
@@ -85,18 +88,24 @@ def _wanted(given: Globals, words: list[str], selector: str | None, everything: 
     return wanted
 
 
-def _remove(connection: Connection, keys: Sequence[Key]) -> list[str]:
-    """Delete objects; return what to say of each. What went with its owner is not missed."""
+def _remove(connection: Connection, keys: Sequence[Key], *, dry: bool) -> list[str]:
+    """Delete objects; return what to say of each. What went with its owner is not missed.
+
+    ``dry``: raise and say the same, and delete nothing.
+    """
     gone: list[Key] = []
     lines = []
     for key in keys:
         if key in gone:
             continue
         try:
-            removed = objects.remove(connection, key, now=now())
+            if dry:
+                removed = would_remove(connection, key)
+            else:
+                removed = objects.remove(connection, key, now=now())
         except KeyError:
             lines.append(f"{key} not found")
         else:
             gone += removed
-            lines.extend(f"{one} deleted" for one in removed)
+            lines.extend(f"{one} deleted{' (dry run)' if dry else ''}" for one in removed)
     return lines

@@ -8,14 +8,14 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from loopscope.commands.object_words import complete_object
-from loopscope.commands.options import ConfirmOption
+from loopscope.commands.options import ConfirmOption, DryRunOption
 from loopscope.commands.selection import SelectorOption, selection_of
 from loopscope.context import CommandError, Globals, find_one, now, root_of, split_name
 from loopscope.specs.errors import InvalidSpec
@@ -111,6 +111,7 @@ def patch(
         str, typer.Option("--type", help="merge: a JSON merge patch, in which null takes away.")
     ] = "merge",
     confirm: ConfirmOption = False,
+    dry_run: DryRunOption = "none",
 ) -> None:
     """Change some fields of an object."""
     from loopscope.specs.merging import merge_patched
@@ -130,7 +131,8 @@ def patch(
         )
     state, record = _named(context.obj, words, "patch")
     document = cast(JsonObject, merge_patched(editable(record), read[0]))
-    store_documents(state, [document], {record.key: record}, confirm=confirm)
+    before = {record.key: record}
+    store_documents(state, [document], before, confirm=confirm, dry=dry_run != "none")
 
 
 def label(
@@ -139,9 +141,11 @@ def label(
     selector: SelectorOption = None,
     all_: AllOption = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = "none",
 ) -> None:
     """Set labels of objects (a=b), or take them away (a-)."""
-    _change(context.obj, words, selector, "labels", everything=all_, overwrite=overwrite)
+    how = Changing(everything=all_, overwrite=overwrite, dry=dry_run != "none")
+    _change(context.obj, words, selector, "labels", how)
 
 
 def annotate(
@@ -150,9 +154,20 @@ def annotate(
     selector: SelectorOption = None,
     all_: AllOption = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = "none",
 ) -> None:
     """Set annotations of objects (a=b), or take them away (a-)."""
-    _change(context.obj, words, selector, "annotations", everything=all_, overwrite=overwrite)
+    how = Changing(everything=all_, overwrite=overwrite, dry=dry_run != "none")
+    _change(context.obj, words, selector, "annotations", how)
+
+
+@dataclass(frozen=True)
+class Changing:
+    """How labels or annotations are changed."""
+
+    everything: bool
+    overwrite: bool
+    dry: bool
 
 
 def _change(
@@ -160,16 +175,14 @@ def _change(
     words: Sequence[str],
     selector: str | None,
     field: Literal["labels", "annotations"],
-    *,
-    everything: bool,
-    overwrite: bool,
+    how: Changing,
 ) -> None:
     changes, rest = _read_changes(words, field)
     wanted = selection_of(given, rest, selector)
     unnamed = any(one.name is None for one in wanted.asked)
-    if unnamed and everything == (selector is not None):
+    if unnamed and how.everything == (selector is not None):
         raise CommandError("name the objects, or give one of --selector and --all")
-    if not unnamed and (everything or selector is not None):
+    if not unnamed and (how.everything or selector is not None):
         raise CommandError("give names, or --selector, or --all")
     state = given.open_existing()
     with state.database.read() as connection:
@@ -182,9 +195,9 @@ def _change(
         document = editable(record)
         metadata = cast(JsonObject, document["metadata"])
         before = record.labels if field == "labels" else record.annotations
-        metadata[field] = cast(Json, _changed(record.key, before, changes, field, overwrite))
+        metadata[field] = cast(Json, _changed(record.key, before, changes, field, how.overwrite))
         edited.append(document)
-    store_documents(state, edited, {record.key: record for record in records})
+    store_documents(state, edited, {record.key: record for record in records}, dry=how.dry)
 
 
 def _read_changes(words: Sequence[str], field: str) -> tuple[dict[str, str | None], list[str]]:
@@ -295,10 +308,14 @@ def store_documents(
     before: Mapping[Key, ObjectRecord],
     *,
     confirm: bool = False,
+    dry: bool = False,
 ) -> None:
-    """Store edited documents, all or none, and print what became of each object."""
+    """Store edited documents, all or none, and print what became of each object.
+
+    ``dry``: print and refuse the same, and store nothing.
+    """
     documents = [one for document in edited for one in _documents(yaml_text(document))]
-    _store(state, documents, before, confirm=confirm)
+    _store(state, documents, before, confirm=confirm, dry=dry)
 
 
 def _store(
@@ -307,10 +324,11 @@ def _store(
     before: Mapping[Key, ObjectRecord],
     *,
     confirm: bool = False,
+    dry: bool = False,
 ) -> None:
     """Store edited objects, and print what became of each."""
-    from loopscope.commands.applying.apply import done_lines
-    from loopscope.controller.plan.editing import load_edited, store_edited
+    from loopscope.commands.applying.apply import done_lines, dry_lines
+    from loopscope.controller.plan.editing import load_edited, store_edited, would_store
 
     sources = {record.annotations.get(SOURCE_ANNOTATION) for record in before.values()}
     source = sources.pop() if len(sources) == 1 else None
@@ -321,6 +339,9 @@ def _store(
     if other or len(loaded) != len(before):
         what = other[0].problem("metadata.name", "kind, namespace and name cannot be changed")
         raise InvalidSpec([what])
+    if dry:
+        print("\n".join(dry_lines(would_store(state, loaded, now=now(), confirm=confirm))))
+        return
     try:
         done = store_edited(state, loaded, before, now=now(), confirm=confirm)
     except TerminalFailure as failure:

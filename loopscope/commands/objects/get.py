@@ -19,6 +19,7 @@ from loopscope.commands.selection import (
     selection_of,
 )
 from loopscope.context import CommandError, NotFound
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
@@ -140,9 +141,9 @@ def _owned(
     connection: Connection, records: list[ObjectRecord], wanted: Selection
 ) -> dict[str, list[ObjectRecord]]:
     """Return what experiments own, by their uid; nothing else owns anything."""
-    if not any(record.key.kind == "Experiment" for record in records):
+    if not any(record.key.kind in OWNER_KINDS for record in records):
         return {}
-    if any(one.kind == "Experiment" and one.name is None for one in wanted.asked):
+    if any(one.kind in OWNER_KINDS and one.name is None for one in wanted.asked):
         everything = objects.listed(connection, namespace=wanted.namespace)
         return by_owner(present(connection, everything))
     return by_owner(present(connection, descendants(connection, records)))

@@ -22,7 +22,7 @@ from loopscope.jsonpath import find as values_at
 from loopscope.jsonpath import text_of
 from loopscope.reconcilers.references import child_key
 from loopscope.specs.keys import Key
-from loopscope.specs.pipeline import nodes_of
+from loopscope.specs.pipeline import OWNER_KINDS, nodes_of
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import has_database
@@ -138,18 +138,20 @@ def _makers(connection: Connection, kind: str, namespace: str, name: str) -> lis
     """Return the experiments and sweeps that are about to make an object of that name."""
     return [
         one
-        for one in objects.listed(connection, "Experiment", namespace)
+        for owner in OWNER_KINDS
+        for one in objects.listed(connection, owner, namespace)
         if any(key.kind == kind and name in (key.name, one.key.name) for key in _to_make(one))
     ]
 
 
 def _to_make(record: ObjectRecord) -> Iterator[Key]:
     """Yield the objects that an experiment's spec stands for, those of its cells as well."""
-    from loopscope.reconcilers.sweep import cell_manifests
+    from loopscope.reconcilers.experiment import owned_experiments
 
     owners = [(record.key, record.spec)]
-    if "matrix" in record.spec:
-        owners = [(cell.key, cell.spec) for cell in cell_manifests(record)]
+    cells = owned_experiments(record)
+    if cells is not None:
+        owners = [(cell.key, cell.spec) for cell in cells]
         yield from (key for key, _ in owners)
     for key, spec in owners:
         yield from (child_key(key, node.name) for node in nodes_of(spec))

@@ -13,7 +13,9 @@ import typer
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
+    ExecutorOption,
     MemoryOption,
+    RayAddressOption,
     ShareOption,
     SlotsOption,
     settings_from,
@@ -55,11 +57,16 @@ def controller(
     slots_per_experiment: ShareOption = None,
     memory: MemoryOption = None,
     device: DeviceOption = None,
+    executor: ExecutorOption = None,
+    ray_address: RayAddressOption = None,
     free_space_floor: FloorOption = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Serve Prometheus metrics on 127.0.0.1; 0: any port."),
+        typer.Option(min=0, max=65535, help="Serve metrics and health on this port; 0: any."),
     ] = None,
+    metrics_address: Annotated[
+        str, typer.Option(help="Address on which that port is open; all may ask there.")
+    ] = "127.0.0.1",
     log_format: LogFormatOption = "console",
     resync_seconds: Annotated[
         float, typer.Option(min=1.0, help="How often reality is looked at again.")
@@ -86,17 +93,18 @@ def controller(
     from loopscope.state.artifacts.collection import RetentionPolicy
 
     context.obj.refuse_namespace("controller")
-    refuse_without_workers("controller")
     if watch is not None and not watch.is_dir():
         raise CommandError(f"--watch {watch} is not a folder")
-    log_to_stderr(logging.INFO, log_format)
     settings = Settings(
         **settings_from(context),
         resync_seconds=resync_seconds,
         lease_seconds=lease_seconds,
         metrics_port=metrics_port,
+        metrics_address=metrics_address,
     )
+    refuse_without_workers("controller", settings)
     state = context.obj.open()
+    log_to_stderr(logging.INFO, log_format, also=state.logs / "controller.log")
     stop, wake = threading.Event(), threading.Event()
 
     def end(*_: object) -> None:

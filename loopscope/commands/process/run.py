@@ -16,7 +16,9 @@ from loopscope.commands.applying.apply import done_lines, existing, print_notes,
 from loopscope.commands.limit_options import (
     BurstOption,
     ConfigOption,
+    ExecutorOption,
     MemoryOption,
+    RayAddressOption,
     ShareOption,
     SlotsOption,
     settings_from,
@@ -88,6 +90,8 @@ def run(
     slots_per_experiment: ShareOption = None,
     memory: MemoryOption = None,
     device: DeviceOption = None,
+    executor: ExecutorOption = None,
+    ray_address: RayAddressOption = None,
     free_space_floor: FloorOption = None,
     force_conflicts: ForceOption = False,
     confirm: ConfirmOption = False,
@@ -107,10 +111,10 @@ def run(
     paths = [*([path] if path is not None else []), *(files or [])]
     if not paths:
         raise CommandError("name what to run: PATH, or -f PATH")
-    refuse_without_workers("run")
     log_to_stderr(logging.INFO if verbose else logging.CRITICAL, log_format)
     stop_at = SystemClock().elapsed() + stop_before if stop_before is not None else None
     settings = Settings(**settings_from(context), stop_at=stop_at)
+    refuse_without_workers("run", settings)
     deadline = time.monotonic() + timeout if timeout is not None else math.inf
     with last_line_if_stopped(lambda what: f"{what}: no work was begun. {how_to_go_on()}"):
         request = request_of(context.obj, paths, root, force=force_conflicts, confirm=confirm)

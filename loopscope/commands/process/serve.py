@@ -83,8 +83,8 @@ def serve(
     from loopscope.server.identity import identity_in, write_kubeconfig
     from loopscope.server.process import Server, bound_socket
 
-    log_to_stderr(logging.INFO, log_format)
     state = context.obj.open_existing() if write else context.obj.open_to_read()
+    log_to_stderr(logging.INFO, log_format, also=state.logs / "serve.log")
     settings = ServerSettings(writable=write, folder=Path.cwd(), root=root_of(STANDARD_INPUT, root))
     identity = identity_in(state.path / "server", now())
     listening = bound_socket(port)

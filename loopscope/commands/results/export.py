@@ -9,13 +9,21 @@ import typer
 
 from loopscope.commands.object_words import complete_experiment
 from loopscope.commands.options import DeviceOption
-from loopscope.context import CommandError, Globals, experiment_names, find_experiment
+from loopscope.context import (
+    CommandError,
+    Globals,
+    experiment_names,
+    find_experiment,
+    find_one,
+    study_named,
+)
 from loopscope.specs.vectors import FORMATS
 
 VECTOR = "vector"
 EXAMPLES = {
     "export": (
         "export experiment/france bundle/france",
+        "export study/animals animals",
         "export vector experiment/france --arm multi france-multi.safetensors",
         "export vector steering/france-steering --arm fine --format gguf france-fine.gguf",
     ),
@@ -33,7 +41,7 @@ def export(
         list[str],
         typer.Argument(
             metavar="[vector] NAME",
-            help="An experiment; behind the word vector it may also be a steering.",
+            help="An experiment or study/NAME; behind the word vector also a steering.",
             autocompletion=complete_experiment,
         ),
     ],
@@ -64,7 +72,8 @@ def export(
 ) -> None:
     """Write the evidence bundle of an experiment, or the vector of one of its arms.
 
-    The bundle holds spec, manifests, tables and report; the vector is one file that says what it
+    The bundle holds spec, manifests, tables and report, that of a study the table of its concepts,
+    its answer and report; the vector is one file that says what it
     is, what it does and how to see that it is applied as it should be.
     """
     if words[0] == VECTOR and len(words) > 1:
@@ -82,7 +91,20 @@ def export(
         raise CommandError(
             f"{', '.join(given)} is about a vector: loopscope export vector NAME --arm ARM FILE"
         )
+    named = study_named(words)
+    if named is not None:
+        _write_study(context.obj, named, path)
+        return
     _write_bundle(context.obj, words, path, allow_partial=partial)
+
+
+def _write_study(given: Globals, name: str, directory: Path) -> None:
+    from loopscope.reports.page.study_folder import write_study_folder
+    from loopscope.views.studies import load_study
+
+    with given.open_to_read().database.read() as connection:
+        study = load_study(connection, find_one(connection, "Study", given.namespace, name).key)
+    print(f"study: {write_study_folder(study, directory)}")
 
 
 def _write_bundle(

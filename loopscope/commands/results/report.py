@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loopscope.commands.object_words import complete_experiment
-from loopscope.context import CommandError, experiment_names, find_one
+from loopscope.context import CommandError, experiment_names, find_one, study_named
 from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loopscope.views.sweeps import Sweep
 
 EXAMPLES = {
-    "report": ("report france", "report france rome -o both.html"),
+    "report": ("report france", "report france rome -o both.html", "report study/animals"),
 }
 
 
@@ -36,7 +36,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="An experiment, a sweep, several of them, or a folder of specs.",
+            help="An experiment, a sweep, several of them, a folder of specs, or study/NAME.",
             autocompletion=complete_experiment,
         ),
     ],
@@ -44,7 +44,11 @@ def report(
         Path | None, typer.Option("--output", "-o", help="Where to write the HTML file.")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML file about an experiment, a sweep, or several verdicts."""
+    """Write one self-contained HTML file about an experiment, a sweep, a study or verdicts."""
+    named = study_named(words)
+    if named is not None:
+        _study(context, named, output)
+        return
     names = experiment_names(words, "report")
     state = context.obj.open_to_read()
     with state.database.read() as connection:
@@ -53,10 +57,7 @@ def report(
         single = len(names) == 1 and len(asked) == 1 and asked[0].key.name == names[0]
         sweep = _sweep(connection, context.obj.namespace, names[0]) if len(names) == 1 else None
     title = names[0] if len(names) == 1 else "several"
-    path = output or context.obj.state_path / "reports" / f"{Path(title).resolve().name}.html"
-    if output is None:
-        with contextlib.suppress(PermissionError):  # the refusal below has the remedy
-            path.parent.mkdir(exist_ok=True)
+    path = output or _usual_place(context, Path(title).resolve().name)
     if sweep is not None:
         from loopscope.reports.page.writing import write_sweep  # late: templates take a second
 
@@ -65,6 +66,24 @@ def report(
         print(f"report: {_one(state, asked[0], path)}")
     else:
         print(f"report: {_several(title, asked, path)}")
+
+
+def _usual_place(context: typer.Context, name: str) -> Path:
+    path: Path = context.obj.state_path / "reports" / f"{name}.html"
+    with contextlib.suppress(PermissionError):  # who writes there is refused with the remedy
+        path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def _study(context: typer.Context, name: str, output: Path | None) -> None:
+    from loopscope.reports.page.writing import write_study  # late: templates take a second
+    from loopscope.views.studies import load_study
+
+    state = context.obj.open_to_read()
+    with state.database.read() as connection:
+        key = find_one(connection, "Study", context.obj.namespace, name).key
+        study = load_study(connection, key)
+    print(f"report: {write_study(study, output or _usual_place(context, f'study-{name}'))}")
 
 
 def _named(connection: Connection, namespace: str, name: str) -> list[ObjectRecord]:

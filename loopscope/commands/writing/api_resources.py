@@ -10,7 +10,7 @@ import typer
 from loopscope.context import CommandError
 from loopscope.reports.text_table import TextTable
 from loopscope.specs.keys import API_VERSION
-from loopscope.specs.pipeline import SHORT_BY_KIND
+from loopscope.specs.pipeline import PLURAL_BY_KIND, SHORT_BY_KIND
 from loopscope.terminal.columns import show
 
 EXAMPLES = {
@@ -33,7 +33,7 @@ def api_resources(
     if output not in (None, "json", "name"):
         raise CommandError(f"unknown output {output!r}; expected json or name")
     rows = [
-        [f"{kind.lower()}s", short, API_VERSION, "true", kind]
+        [PLURAL_BY_KIND[kind], short, API_VERSION, "true", kind]
         for kind, short in SHORT_BY_KIND.items()
     ]
     if output == "name":

@@ -104,9 +104,9 @@ def steering(view: ExperimentView) -> SteeringSection | Missing:
         arms=arms.to_dict("records"),
         verdict=verdict,
         assay=assay_sentence(verdict),
-        contrasts=_contrasts(verdict.get("contrasts")),
-        intact=_contrasts(verdict.get("intact")),
-        secondary=_contrasts(verdict.get("secondary")),
+        contrasts=contrast_table(verdict.get("contrasts")),
+        intact=contrast_table(verdict.get("intact")),
+        secondary=contrast_table(verdict.get("secondary")),
         budgets=fairness.budget_errors(verdict),
         budget_texts=budget.get("texts") if budget else None,
         beside_prompt=fairness.beside_prompt(verdict),
@@ -158,7 +158,7 @@ _CONTRAST: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
-def _contrasts(entries: Sequence[ContrastRecord] | None) -> TextTable:
+def contrast_table(entries: Sequence[ContrastRecord] | None) -> TextTable:
     """Return what of the contrasts fits a page, as columns and rows of text; verdict.json has all.
 
     A p that was corrected stands in place of the plain one.

@@ -19,6 +19,11 @@ export class Refusal extends Error {
     super(message);
     this.code = code;
   }
+
+  // Whether the same may be answered at another time.
+  get mayPass() {
+    return this.code >= 500 || this.code === 429;
+  }
 }
 
 // -- requests ---------------------------------------------------------------------------------
@@ -51,8 +56,16 @@ export async function refusalOf(response) {
   return new Refusal(response.status, message);
 }
 
-export async function read(path, signal) {
-  const response = await fetch(path, { headers: headers(), signal, cache: "no-store" });
+let reading = new AbortController();
+
+// Give up what is being read: who reads is told so.
+export function forsake() {
+  reading.abort();
+  reading = new AbortController();
+}
+
+export async function read(path) {
+  const response = await fetch(path, { headers: headers(), signal: reading.signal, cache: "no-store" });
   if (!response.ok) throw await refusalOf(response);
   return response.json();
 }

@@ -1,31 +1,34 @@
 // The page: which panel is shown, what it is told, and what is said at the top.
 
-import { Refusal, element, read, token } from "./core.js";
+import { Refusal, element, forsake, read, token } from "./core.js";
 import { PANELS } from "./panels.js";
 import { Stream } from "./stream.js";
 
 const [main, nav, said, connection] = ["main", "nav", "said", "connection"].map((id) => document.getElementById(id));
-const [GAP_MS, GAP_MS_MAX, ECHO_MS] = [250, 1000, 500];
+const [GAP_MS, GAP_MS_MAX, ECHO_MS, AGAIN_MS] = [250, 1000, 500, 2000];
 
 // One panel is open at a time. It is asked to look again when something changed: never twice at
 // once, and with a pause that grows with what a look takes, up to a second. A commit of which no
 // more is known waits: mostly it is the one that changed the objects that were just read, and what
-// changes next goes first.
+// changes next goes first. A look that failed is made again, at everything: what it was told is
+// told no second time.
 class Shown {
   constructor(panel, words, about) {
     this.root = element("div", { class: panel.name });
-    this.panel = panel.open(this.root, words, { about, say });
     this.wanted = [];
     this.busy = false;
     this.closed = false;
+    const everything = () => this.look({ type: "all" });
+    this.panel = panel.open(this.root, words, { about, say, everything });
     main.replaceChildren(this.root);
     this.look({ type: "all" });
   }
 
   async look(event) {
+    if (document.hidden) return; // it looks at everything once it is seen again
     this.wanted.push(event);
     if (event.type !== "commit") this.hurry?.();
-    if (this.busy || document.hidden) return;
+    if (this.busy) return;
     this.busy = true;
     while (this.wanted.length && !this.closed) {
       if (this.wanted.every((one) => one.type === "commit")) {
@@ -36,14 +39,17 @@ class Shown {
       }
       const events = this.wanted.splice(0);
       const began = performance.now();
+      let pause;
       try {
         await this.panel.look(events);
         this.root.querySelector(":scope > .trouble")?.remove();
+        pause = Math.min(GAP_MS_MAX, Math.max(GAP_MS, 2 * (performance.now() - began)));
       } catch (error) {
         if (!this.closed) this.trouble(error);
+        if (!(error instanceof Refusal) || error.mayPass) this.wanted.unshift({ type: "all" });
+        pause = error.name === "AbortError" ? GAP_MS : AGAIN_MS;
       }
-      const took = performance.now() - began;
-      await new Promise((done) => setTimeout(done, Math.min(GAP_MS_MAX, Math.max(GAP_MS, 2 * took))));
+      await new Promise((done) => setTimeout(done, pause));
     }
     this.busy = false;
   }
@@ -126,6 +132,8 @@ async function begin() {
   });
   new Stream(
     (state, words) => {
+      // what was asked while a connection was lost may wait for its answer for ever
+      if (connection.dataset.state && state !== connection.dataset.state) forsake();
       connection.dataset.state = state;
       connection.textContent = words;
       if (state === "refused") ask(words);

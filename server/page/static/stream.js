@@ -5,6 +5,12 @@ import { clock, headers, refusalOf } from "./core.js";
 const WAITS = [500, 1000, 2000, 4000];
 const BEATS_MISSED = 3;
 
+// A browser has six connections to a server, for all of its tabs: one that is not seen has none.
+const seen = () => new Promise((done) => {
+  if (!document.hidden) return done();
+  document.addEventListener("visibilitychange", () => done(seen()), { once: true });
+});
+
 export class Stream {
   // `said(state, words)` hears how the connection is; `heard(event)` what changed. An event of type
   // "all" means that everything may have changed.
@@ -23,10 +29,12 @@ export class Stream {
 
   async run() {
     for (;;) {
+      await seen();
       try {
         await this.listen();
         this.lost();
       } catch (error) {
+        if (document.hidden) continue;
         if (error.code === 401) return this.said("refused", error.message);
         if (error.code === 410) this.version = undefined;
         else this.lost();
@@ -44,8 +52,9 @@ export class Stream {
 
   async listen() {
     const again = this.version === undefined || this.lostAt !== undefined;
-    const from = this.version === undefined ? await this.newest() : this.version;
     const silence = new AbortController();
+    const hide = () => document.hidden && silence.abort();
+    document.addEventListener("visibilitychange", hide);
     let timer;
     const alive = (seconds) => {
       clearTimeout(timer);
@@ -54,6 +63,7 @@ export class Stream {
     alive(10);
     let beat = 5;
     try {
+      const from = this.version ?? await this.newest(silence.signal);
       const response = await fetch(`/page/stream?since=${from}`, {
         headers: headers(), signal: silence.signal, cache: "no-store",
       });
@@ -82,11 +92,12 @@ export class Stream {
       }
     } finally {
       clearTimeout(timer);
+      document.removeEventListener("visibilitychange", hide);
     }
   }
 
-  async newest() {
-    const response = await fetch("/page/tree?limit=1", { headers: headers(), cache: "no-store" });
+  async newest(signal) {
+    const response = await fetch("/page/tree?limit=1", { headers: headers(), signal, cache: "no-store" });
     if (!response.ok) throw await refusalOf(response);
     return (await response.json()).version;
   }

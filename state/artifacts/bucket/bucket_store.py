@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from loopscope.state.artifacts.store import (
     Signature,
     Stored,
     Unreachable,
+    is_left,
 )
 from loopscope.state.records import ArtifactRecord
 
@@ -305,16 +307,16 @@ class BucketStore(ArtifactStore):
         for digest in self.bucket.folders(keys.SHARDS) & set(published):
             self.discard_work(digest)
 
-    def discard_staging(self, keep_tokens: set[int]) -> None:
+    def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
         """Remove what attempts left behind, here and in the bucket, that do not hold their job."""
         failpoints.reach("staging-discard")
         for folder in self.copies.staging.glob("*-*"):
             token = folder.name.rpartition("-")[2]
-            if not token.isdigit() or int(token) not in keep_tokens:
+            if not token.isdigit() or is_left(int(token), keep_tokens, newest_token):
                 shutil.rmtree(folder, ignore_errors=True)
         for key in self.bucket.listed(keys.UPLOADING):
             _, stage, digest, attempt = key.split("/")
-            if keys.token_of(attempt) not in keep_tokens:
+            if is_left(keys.token_of(attempt), keep_tokens, newest_token):
                 self._moved.remove_attempt(stage, digest, attempt)
 
     # -- list, set aside, collect ----------------------------------------------------------------

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 from loopscope.numerics.statistics.paired import Contrast
-from loopscope.numerics.verdict.decision import Assay, Evidence, VerdictRules, decide
+from loopscope.numerics.verdict.decision import Assay, Decision, Evidence, VerdictRules, decide
 from loopscope.numerics.verdict.words import WordP
 from loopscope.specs.artifacts import verdict as records
 
 
-def decision_record(evidence: Evidence, rules: VerdictRules) -> records.Decision:
+def decision_record(
+    evidence: Evidence, rules: VerdictRules, decided: Decision | None = None
+) -> records.Decision:
     """Return what is decided, with the evidence and the rules that it rests on."""
-    decision = decide(evidence, rules)
+    decision = decided or decide(evidence, rules)
     judgement, design = decision.judgement, decision.design
     binding = judgement.binding
     return {

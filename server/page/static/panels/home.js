@@ -30,11 +30,11 @@ function inShort(found) {
 
 export const home = {
   path: "", title: "Experiments", inNav: true, name: "home",
-  open(root) {
+  open(root, words, { everything }) {
     const top = element("section", { class: "now" });
     const below = element("section");
     root.append(top, below);
-    const tree = new Tree(below);
+    const tree = new Tree(below, everything);
     let seen;
     async function now() {
       const found = await read("/page/now");

@@ -9,13 +9,17 @@ const PAGE = 200;
 const AGAIN_MAX = 150;
 
 export class Tree {
-  constructor(root) {
+  // `everything()` asks for a look at everything.
+  constructor(root, everything) {
+    this.everything = everything;
     this.rows = new Map(); // uid -> {node, row, depth, open, children}
     this.part = "";
+    this.asked = new Set(); // of what a person asked for, and what changed meanwhile
+    this.turn = 0;
     this.next = "";
     this.body = element("tbody");
     this.count = element("p", { class: "soft", role: "status" });
-    this.more = element("button", { type: "button", hidden: true, onclick: () => this.page() }, "Show more");
+    this.more = element("button", { type: "button", hidden: true, onclick: () => this.between(() => this.page()) }, "Show more");
     const filter = element("input", { type: "search", id: "part", placeholder: "part of a name  ( / )", oninput: () => this.filter(filter.value) });
     root.append(
       element("div", { class: "bar" }, element("h2", {}, "Experiments"), element("label", { for: "part", class: "soft" }, "Name "), filter, this.count),
@@ -24,20 +28,37 @@ export class Tree {
           element("thead", {}, element("tr", {}, COLUMNS.map((name) => element("th", { scope: "col" }, name)))), this.body)),
       this.more);
     new IntersectionObserver((seen) => {
-      if (seen.some((one) => one.isIntersecting) && !this.more.hidden) this.page();
+      if (seen.some((one) => one.isIntersecting) && !this.more.hidden) this.between(() => this.page());
     }, { rootMargin: "600px" }).observe(this.more);
   }
 
   filter(text) {
     this.part = text.trim();
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.begin(), 150);
+    this.timer = setTimeout(() => this.between(() => this.begin()), 150);
+  }
+
+  // Do what a person asked for, while looks go on. What it reads may come behind a change of which
+  // it knows nothing: what it shows of what changed meanwhile is read again.
+  async between(what) {
+    const told = new Set();
+    this.asked.add(told);
+    try {
+      await what();
+      await this.again([...told]);
+    } catch {
+      this.everything(); // no answer: it is looked at with all else, once there is one
+    } finally {
+      this.asked.delete(told);
+    }
   }
 
   async begin() {
+    const turn = ++this.turn;
     const asked = this.part;
-    const found = await read(`/page/tree${query({ limit: String(FIRST_PAGE), name: asked })}`);
-    if (asked !== this.part) return;
+    const found = await this.first(asked, this.named === asked ? this.roots().length : 0);
+    if (turn !== this.turn) return; // it was asked for again meanwhile
+    this.named = asked;
     const open = [...this.rows.values()].filter((one) => one.open).map((one) => one.node.uid);
     const before = this.rows;
     this.rows = new Map();
@@ -52,16 +73,35 @@ export class Tree {
     if (focused && document.activeElement === document.body) this.rows.get(held)?.row.querySelector(tag)?.focus({ preventScroll: true });
   }
 
+  // The first page, and as many more as were shown.
+  async first(name, shown) {
+    const found = await read(`/page/tree${query({ limit: String(FIRST_PAGE), name })}`);
+    while (found.continue && found.nodes.length < shown) {
+      const more = await read(`/page/tree${query({ limit: String(PAGE), name, continue: found.continue })}`);
+      found.nodes.push(...more.nodes);
+      found.continue = more.continue;
+    }
+    return found;
+  }
+
   async page() {
     if (this.paging || !this.next) return;
+    const turn = this.turn;
     this.paging = true;
     try {
       const found = await read(`/page/tree${query({ limit: String(PAGE), name: this.part, continue: this.next })}`);
-      this.body.append(...found.nodes.filter((node) => !this.rows.has(node.uid)).map((node) => this.add(node, 0).row));
-      this.after(found);
+      if (turn === this.turn) { // else it continues what is shown no more
+        this.body.append(...found.nodes.filter((node) => !this.rows.has(node.uid)).map((node) => this.add(node, 0).row));
+        this.after(found);
+      }
     } finally {
       this.paging = false;
     }
+    if (turn !== this.turn) await this.page();
+  }
+
+  roots() {
+    return [...this.rows.values()].filter((one) => one.depth === 0);
   }
 
   after(found) {
@@ -69,7 +109,7 @@ export class Tree {
     this.more.hidden = !this.next;
     const all = this.counted ? Object.values(this.counted).reduce((sum, one) => sum + one, 0) : 0;
     const experiments = this.counted?.Experiment ?? 0;
-    const roots = [...this.rows.values()].filter((one) => one.depth === 0).length;
+    const roots = this.roots().length;
     this.count.textContent = !roots ? (this.part ? "no object has such a name" : "nothing was applied yet: loopscope apply -f FILE")
       : `${roots.toLocaleString("en")} shown${this.next ? ", more below" : ""} · ${many(experiments, "experiment")}, ${many(all, "object")} in all`;
   }
@@ -91,7 +131,7 @@ export class Tree {
     const focused = one.row.contains(document.activeElement) ? document.activeElement.tagName : null;
     const opener = node.owns ? element("button", {
       type: "button", class: "opener", "aria-expanded": String(one.open), "aria-label": `What ${node.name} owns`,
-      onclick: () => (one.open ? this.close(one) : this.open(one)),
+      onclick: () => (one.open ? this.close(one) : this.between(() => this.open(one))),
     }, one.open ? "▾" : "▸") : undefined;
     one.row.replaceChildren(...cellsOf(node, one.depth, opener, one.owner));
     one.row.dataset.uid = node.uid;
@@ -144,19 +184,29 @@ export class Tree {
     const changed = events.filter((one) => one.type === "objects").flatMap((one) => one.changed);
     for (const one of changed) if (one.type === "DELETED") this.remove(one.uid);
     const isNew = changed.some((one) => one.type === "ADDED" && !one.owner && !this.rows.has(one.uid));
-    const concerned = new Set(changed.flatMap((one) => [one.uid, one.owner]).filter((uid) => this.rows.has(uid)));
-    if (isNew || concerned.size > AGAIN_MAX) return this.begin();
+    const told = changed.flatMap((one) => [one.uid, one.owner]);
+    for (const one of this.asked) told.forEach((uid) => one.add(uid));
+    if (isNew) return this.begin();
+    await this.again(told);
+    for (const cell of this.body.querySelectorAll("[data-created]")) cell.textContent = since(Number(cell.dataset.created));
+  }
+
+  // Read again what is shown of some objects.
+  async again(uids) {
+    const concerned = new Set(uids.filter((uid) => this.rows.has(uid)));
+    if (concerned.size > AGAIN_MAX) return this.begin();
     if (concerned.size) {
       const found = await read(`/page/tree/nodes${query({ uid: [...concerned] })}`);
-      for (const node of found.nodes) {
-        const one = this.rows.get(node.uid);
-        if (one && one.depth === 0) this.draw(one, node);
+      const there = new Map(found.nodes.map((node) => [node.uid, node]));
+      for (const uid of concerned) {
+        const [one, node] = [this.rows.get(uid), there.get(uid)];
+        if (!node) this.remove(uid);
+        else if (one?.depth === 0) this.draw(one, node);
       }
     }
     // stages have their progress from what owns them
     const working = [...this.rows.values()].filter((one) => one.open && (
       concerned.has(one.node.uid) || one.node.word === "Reconciling"));
     for (const one of working) if (this.rows.get(one.node.uid) === one) await this.open(one);
-    for (const cell of this.body.querySelectorAll("[data-created]")) cell.textContent = since(Number(cell.dataset.created));
   }
 }

@@ -1,0 +1,1 @@
+"""Endpoint of a controller's process: whether it lives and can work, and what it counts."""
