@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from loopscope.specs.anchoring_json import AblationRulesJson, DriftRulesJson
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
 from loopscope.specs.texts_json import CountedJson as CountedJson
@@ -188,28 +189,6 @@ class TraceRulesJson(TypedDict):
     """Which texts of a steering are followed step by step."""
 
     openings: int
-
-
-class AblationRulesJson(TypedDict):
-    """On how many target prompts latents are taken out, and beside how many matched ones."""
-
-    prompts: int
-    draws: int
-    lexicon: NotRequired[TextsJson]
-    seed: int
-
-
-class DriftRulesJson(TypedDict):
-    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
-
-    distances: list[int]
-    fillerText: NotRequired[TextsJson]
-    fillers: int
-    arm: NotRequired[str]
-    strength: NotRequired[float]
-    temperatures: list[float]
-    newTokens: int
-    seed: int
 
 
 class ReferenceJson(TypedDict):
