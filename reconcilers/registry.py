@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from loopscope.reconcilers import (
+    ablation,
     capture,
     damage,
     decomposition,
@@ -25,6 +26,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Decomposition": decomposition.desired,
     "Mapping": mapping.desired,
     "Evidence": evidence.desired,
+    "Ablation": ablation.desired,
     "Steering": steering.desired,
     "Scoring": scoring.desired,
     "Damage": damage.desired,
@@ -37,6 +39,7 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Decomposition": decomposition.owned,
     "Mapping": mapping.owned,
     "Evidence": evidence.owned,
+    "Ablation": ablation.owned,
     "Steering": steering.owned,
     "Scoring": scoring.owned,
     "Damage": damage.owned,

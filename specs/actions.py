@@ -19,6 +19,7 @@ Stage = Literal[
     "geometry",
     "mapping",
     "evidence",
+    "ablation",
     "steering",
     "scores",
     "scoring",
@@ -34,6 +35,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "geometry": 1,
     "mapping": 6,
     "evidence": 1,
+    "ablation": 1,
     "steering": 9,
     "scores": 1,
     "scoring": 1,
@@ -60,6 +62,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         6: "cosines of all pairs are those of the shared geometry: the same within rounding",
     },
     "evidence": {},
+    "ablation": {},
     "steering": {
         6: "no verdict without a working assay; exact intervals",
         7: "budgets on all neutral texts with their error; placebo prompt; "

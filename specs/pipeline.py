@@ -18,6 +18,7 @@ NodeName = Literal[
     "fine",
     "mapping",
     "evidence",
+    "ablation",
     "steering",
     "scoring",
     "damage",
@@ -101,6 +102,16 @@ PIPELINE: tuple[Node, ...] = (
         optional=True,
     ),
     Node(
+        "ablation",
+        "Ablation",
+        "ablation",
+        "the ablation",
+        "abl",
+        {"captureRef": "capture", "mappingRef": "mapping"},
+        sees=("coarse", "fine"),
+        optional=True,
+    ),
+    Node(
         "steering",
         "Steering",
         "steering",
@@ -171,7 +182,7 @@ SHARED: tuple[Shared, ...] = (
     Shared(
         "geometry",
         "the geometry of the two dictionaries",
-        ("mapping", "evidence"),
+        ("mapping", "evidence", "ablation"),
         ("coarse", "fine"),
     ),
     Shared("scores", "the scores of texts by one outcome", ("scoring",), (), ("steering",)),

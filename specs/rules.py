@@ -217,7 +217,7 @@ class DriftRules(Spec):
     with Loopscope, less those with a word of the lexicon."""
     fillers: Annotated[int, Field(ge=2, le=64), Unit("fillers")] = 8
     """Different fillers. Openings are dealt to them, and those that share one count as one unit:
-    with fewer than six no test can say that anything fades."""
+    with fewer than eight no corrected test can say that anything fades."""
     arm: Arm | None = None
     """The steering's arm whose vector anchors; by default ``multi``, or ``coarse`` without it."""
     strength: Annotated[Strength, Unit("`strengthUnit`")] | None = None
@@ -238,6 +238,20 @@ class DriftRules(Spec):
         if self.arm in ("none", "random"):
             raise ValueError(f"arm {self.arm} anchors nothing; name an arm with one vector")
         return self
+
+
+class AblationRules(Spec):
+    """On how many target prompts latents are taken out, and beside how many matched ones."""
+
+    prompts: Annotated[int, Field(ge=8, le=10_000), Unit("prompts")] = 100
+    """Target prompts that are read: the held-out ones where there are any, of more than this many
+    those whose hash comes first."""
+    draws: Annotated[int, Field(ge=1, le=100), Unit("sets")] = 5
+    """Sets of matched latents of each sort, each ablated in the place of the concept's."""
+    lexicon: Texts | None = None
+    """Words of the concept; by default those of ``steering``."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the matched latents."""
 
 
 class DamageRules(Spec):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from loopscope.specs.anchoring_json import AblationRulesJson, DriftRulesJson
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
 from loopscope.specs.texts_json import CountedJson as CountedJson
@@ -190,19 +191,6 @@ class TraceRulesJson(TypedDict):
     openings: int
 
 
-class DriftRulesJson(TypedDict):
-    """How far from an anchor it is looked for, and at which temperatures samples are drawn."""
-
-    distances: list[int]
-    fillerText: NotRequired[TextsJson]
-    fillers: int
-    arm: NotRequired[str]
-    strength: NotRequired[float]
-    temperatures: list[float]
-    newTokens: int
-    seed: int
-
-
 class ReferenceJson(TypedDict):
     """The name of another object in the same namespace."""
 
@@ -263,6 +251,13 @@ class TraceJson(TraceRulesJson):
     captureRef: ReferenceJson
     mappingRef: ReferenceJson
     steeringRef: ReferenceJson
+
+
+class AblationJson(AblationRulesJson):
+    """The spec of an Ablation."""
+
+    captureRef: ReferenceJson
+    mappingRef: ReferenceJson
 
 
 class ScoringJson(ScoringRulesJson, TypedDict):
@@ -351,6 +346,7 @@ class ExperimentJson(TypedDict):
     evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]
+    ablation: NotRequired[AblationRulesJson]
     scoring: NotRequired[ScoringRulesJson]
     drift: NotRequired[DriftRulesJson]
     damage: NotRequired[DamageRulesJson]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from loopscope.specs.choices import choices
 from loopscope.specs.payloads.drift import ANCHORS
 from loopscope.specs.rules import Gate, Selection
 from loopscope.specs.scoring import JUDGE_PROMPT
+from loopscope.worker.stages.ablation import stage as ablation
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.damage import stage as damage
 from loopscope.worker.stages.decomposition import stage as decomposition
@@ -71,6 +73,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         mapped["gate"]["sensitivity"] = True
     world.run(mapping, mapped, "mapping", "mapping")
     world.run(evidence, evidence_payload(everything), "evidence", "evidence")
+    world.run(ablation, ablation_payload(world, everything), "ablation", "ablation")
     world.run(steering, _steering_payload(everything), "steering", "steering")
     work = {**_steering_payload(everything), "neutralText": [], "lexicon": [], "siblings": []}
     followed = {"openings": 1, "work": work, "steered": {"digest": "s"}}
@@ -89,6 +92,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "geometry": world.folder / "geometry",
         "mapping": world.folder / "mapping",
         "evidence": world.folder / "evidence",
+        "ablation": world.folder / "ablation",
         "steering": world.folder / "steering",
         "scores": world.folder / ("scores-judge" if everything else "scores-repetition"),
         "scoring": world.folder / "scoring",
@@ -154,6 +158,23 @@ def evidence_payload(everything: bool) -> dict[str, Any]:
         "model": {}, "hook": HOOK, **({"writeHook": WRITE_HOOK} if everything else {}),
         "positions": "lastContent" if everything else "last", "topPrompts": 2, "randomPrompts": 1,
         "selection": Selection().canonical(), "mapping": {"digest": "m"},
+        "geometry": {"digest": "g"}, **sides,
+    }  # fmt: skip
+
+
+def ablation_payload(world: World, everything: bool) -> dict[str, Any]:
+    """Return what is taken out: what the mapping found, or an anchor without children."""
+    alone = world.folder / "mapping-alone"
+    alone.mkdir()
+    found = {"anchor": 0, "anchors": [0], "children": [], "children_of_all": []}
+    (alone / "directions.json").write_text(json.dumps(found))
+    sides = {
+        side: {"digest": name, "dictionary": {"identity": name}}
+        for side, name in (("coarse", "c"), ("fine", "f"))
+    }
+    return {
+        "prompts": 8, "draws": 2, "seed": 0, "lexicon": ["france", "paris"], "hook": HOOK,
+        "model": {}, "mapping": {"digest": "m" if everything else "alone"},
         "geometry": {"digest": "g"}, **sides,
     }  # fmt: skip
 

@@ -165,6 +165,12 @@ def _trace(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str
     return {"steps.json": _json(seen)}, {"texts": 6, "tokens": 30, "followed": 3, "steps": 15}
 
 
+def _ablation(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    seen = _sha256(upstream("mapping", payload["mapping"]["digest"], "directions.json"))
+    found = {"prompts": 4, "tokens": 12}
+    return {"losses.json": _json([seen, payload["seed"], payload["lexicon"]])}, found
+
+
 def _drift(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     arms = upstream("steering", payload["steered"]["digest"], "arms.parquet")
     return {"points.json": _json([_sha256(arms), payload["rules"]])}, {"openings": 3, "tokens": 9}
@@ -195,6 +201,7 @@ _RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]
     "steering": _steering,
     "trace": _trace,
     "drift": _drift,
+    "ablation": _ablation,
     "question": _question,
 }
 """What others read of a stage, or count on; a stage that is not here is ``_plain``."""

@@ -155,10 +155,14 @@ def seal_again(folder: Path) -> None:
     (folder / METADATA).write_text(written(sealed(crate["@graph"][1:])), encoding="utf-8")
 
 
+IN_FOLDERS = ("capture", "evidence", "ablation", "trace", "drift")
+"""Stages whose files lie in a folder of a bundle that has their name."""
+
+
 def _is_of(path: Path, folder: Path, stage: str, name: str) -> bool:
     """Whether a bundle's file is that of a stage's artifact, as it is."""
     place = path.relative_to(folder).as_posix()
-    return place == (f"{stage}/{name}" if stage in ("capture", "evidence", "trace") else name)
+    return place == (f"{stage}/{name}" if stage in IN_FOLDERS else name)
 
 
 def copied(folder: Path, to: Path) -> Path:

@@ -158,6 +158,8 @@ def _work_of(record: ObjectRecord, known: Known) -> Work:
                 "which latents it shows is known after the mapping; "
                 "it runs some of the capture's prompts again"
             )
+        case "Ablation":
+            raise _NotKnown("it reads some target prompts with latents taken out of the stream")
         case "Trace":
             raise _NotKnown("it reads some of the generated texts once more, up to the hook")
         case "Drift":

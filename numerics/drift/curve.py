@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopscope.numerics.statistics.multiple_tests import holm
-from loopscope.numerics.statistics.paired import SPREAD_MIN, Contrast, Resampled, paired_contrast
+from loopscope.numerics.statistics.paired import (
+    SPREAD_MIN,
+    Contrast,
+    Resampled,
+    paired_contrast,
+    without_gaps,
+)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -60,7 +66,8 @@ class Fade:
 
 def band(values: Floats, group: Integers, *, span: float | None = None) -> Contrast:
     """Return the mean of ``values`` over units with its interval. Raises ValueError without any."""
-    return paired_contrast("mean", values, np.zeros(len(values)), group=group, span=span)
+    mean = paired_contrast("mean", values, np.zeros(len(values)), group=group, span=span)
+    return without_gaps(mean)
 
 
 def half_life(distances: Sequence[int], values: Floats, group: Integers) -> HalfLife:
@@ -124,7 +131,8 @@ def fades(effects: Sequence[Effect], group: Integers) -> list[Fade]:
     none: the interval of the difference says how large one may be.
     """
     differences = [
-        paired_contrast("fade", one.first, one.last, group=group, span=one.span) for one in effects
+        without_gaps(paired_contrast("fade", one.first, one.last, group=group, span=one.span))
+        for one in effects
     ]
     starts = [band(one.first, group, span=one.span) for one in effects]
     falling = holm(np.array([one.p_gain for one in differences]))

@@ -31,24 +31,6 @@ def log_probabilities(
 
 
 @torch.no_grad()
-def concept_log_mass(
-    head: OutputHead, states: Float[Tensor, "rows d_model"], concept: Sequence[int]
-) -> Float[Tensor, " rows"]:
-    """Return the logarithm of the probability that the next token is one of ``concept``, float64.
-
-    Raises NotFinite with the row.
-    """
-    found = []
-    for start in range(0, len(states), STATES_PER_CHUNK):
-        try:
-            logs = log_probabilities(head, states[start : start + STATES_PER_CHUNK])
-        except NotFinite as error:
-            raise NotFinite(str(error), start + (error.row or 0)) from None
-        found.append(torch.logsumexp(logs[:, list(concept)], dim=1))
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
-
-
-@torch.no_grad()
 def beside(
     head: OutputHead, states: Float[Tensor, "rows d_model"], concept: Sequence[int]
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
@@ -56,7 +38,13 @@ def beside(
 
     Both float64; rounding of a divergence below zero is cut to 0. Raises NotFinite with the row.
     """
-    logs = log_probabilities(head, states)
-    first = logs[:1]
-    kl = (first.exp() * (first - logs)).sum(dim=1).clamp(min=0.0)
-    return kl, logs[:, list(concept)].exp().sum(dim=1)
+    first = log_probabilities(head, states[:1])
+    kl, mass = [], []
+    for start in range(0, len(states), STATES_PER_CHUNK):
+        try:
+            logs = log_probabilities(head, states[start : start + STATES_PER_CHUNK])
+        except NotFinite as error:
+            raise NotFinite(str(error), start + (error.row or 0)) from None
+        kl.append((first.exp() * (first - logs)).sum(dim=1).clamp(min=0.0))
+        mass.append(logs[:, list(concept)].exp().sum(dim=1))
+    return torch.cat(kl), torch.cat(mass)

@@ -7,7 +7,7 @@ samples of one opening are averaged first, and whole groups are resampled and fl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.special
@@ -316,6 +316,17 @@ def paired_contrast(
         p_above_margin=1.0 if margin is None else above(-margin),
         p_below_margin=1.0 if margin is None else below(margin),
     )
+
+
+def without_gaps(contrast: Contrast) -> Contrast:
+    """Return the contrast with an interval of no width where nothing bounds it: all values agree.
+
+    Its p stay at 1, so that nothing is said to be above or below 0.
+    """
+    if not math.isnan(contrast.low):
+        return contrast
+    mean = contrast.estimate
+    return replace(contrast, low=mean, high=mean, low_90=mean, high_90=mean)
 
 
 def rate_interval(

@@ -22,6 +22,8 @@ from loopscope.reports.page.glossary import Explained
 from loopscope.reports.page.grid import effect
 from loopscope.reports.page.policy import STATIC_POLICY, script
 from loopscope.reports.page.provenance import provenance
+from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
+from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
 from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
@@ -58,6 +60,7 @@ SECTIONS = {
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "ablation": {"ablation": "Necessity"},
     "outcomes": {},
     "damage": {},
     "drift": {"drift": "Drift"},
@@ -149,6 +152,9 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "confirmation": view.confirmation,
         "mapping": mapping(view),
         "steering": steering(view),
+        "ablation": ablation_section(view),
+        "ablation_columns": ABLATION_COLUMNS,
+        "ablation_answer_columns": ANSWER_COLUMNS,
         "outcomes": outcomes(view),
         "damage": damage(view),
         "drift": drift_section(view),

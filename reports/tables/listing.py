@@ -171,6 +171,12 @@ def _asked(record: ObjectRecord) -> str:
     return f"{sum(map(len, record.spec['latents'].values()))} latents"
 
 
+def _lost(record: ObjectRecord, part: str) -> str:
+    """Return the nats that a part is worth, and what is said of it."""
+    found = record.status.summary.get("parts", {}).get(part) if record.ready else None
+    return MISSING if found is None else f"{decimal(found['loss'], 3)} ({found['answer']})"
+
+
 def _half_life(record: ObjectRecord, anchor: str) -> str:
     """Return the half-life of an anchor in tokens, or what is said where it has none."""
     found = record.status.summary.get("anchors", {}).get(anchor) if record.ready else None
@@ -238,6 +244,13 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "LATENTS": _summary("latents", count),
         "PROMPTS": _summary("prompts", count),
         "TOKENS": _summary("tokens", count),
+    },
+    "Ablation": {
+        **_STATE,
+        "ANCHOR": lambda record, _: _lost(record, "anchor"),
+        "CHILDREN": lambda record, _: _lost(record, "children"),
+        "BOTH": lambda record, _: _lost(record, "both"),
+        "PROMPTS": _summary("prompts", count),
     },
     "Steering": {
         **_STATE,

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from pydantic import Field, model_validator
 
+from loopscope.specs.ablation import why_not_ablated
 from loopscope.specs.chat import Positions, check_positions, check_steered
 from loopscope.specs.chat_words import SEVERAL
 from loopscope.specs.drift import why_no_drift
@@ -13,6 +14,7 @@ from loopscope.specs.fields import HookName, Spec, Texts, Unit
 from loopscope.specs.kinds.capture import PromptSets
 from loopscope.specs.kinds.decomposition import Aggregation
 from loopscope.specs.rules import (
+    AblationRules,
     DamageRules,
     DriftRules,
     EvidenceRules,
@@ -100,6 +102,10 @@ class ExperimentSpec(Spec):
     """Shows in the report which tokens are steered, and the path of the residual stream through
     some texts under each arm; ``{}`` asks for it with its defaults. It reads the texts that were
     generated once more, and nothing rests on it; leave out to go without."""
+    ablation: AblationRules | None = None
+    """Measures how much of the concept target prompts lose where the steered anchor, its children
+    or both are taken out of the stream, beside matched latents; ``{}`` asks for it with its
+    defaults. Nothing rests on it; leave out to go without."""
     scoring: ScoringRules | None = None
     """Further outcomes of the texts that steering generates, and which of all answers. It reads the
     texts: nothing is generated again where it changes."""
@@ -148,6 +154,16 @@ class ExperimentSpec(Spec):
             lexicon=self.steering.lexicon.texts,
             filler_text=self.drift.filler_text.texts if self.drift.filler_text else None,
         ):
+            raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
+    def _ablation_has_words(self) -> ExperimentSpec:
+        if self.ablation is None:
+            return self
+        if self.ablation.lexicon is None and self.steering is None:
+            raise ValueError("ablation needs the words of the concept: give ablation.lexicon")
+        if why := why_not_ablated(write_hook=self.write_hook is not None):
             raise ValueError(why)
         return self
 

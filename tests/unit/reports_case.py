@@ -24,7 +24,7 @@ KINDS = {
     "mapping": "Mapping",
     "steering": "Steering",
 }
-OPTIONAL = {"evidence": "Evidence", "trace": "Trace", "drift": "Drift"}
+OPTIONAL = {"evidence": "Evidence", "ablation": "Ablation", "trace": "Trace", "drift": "Drift"}
 
 
 def build(
@@ -37,6 +37,7 @@ def build(
     evidence: bool = False,
     trace: bool = False,
     drift: bool = False,
+    ablation: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> tuple[StateFolder, Key]:
     """Return a state folder in which ``stages`` are Ready and the rest is under way.
@@ -51,6 +52,8 @@ def build(
         spec["evidence"] = {"topPrompts": 4, "randomPrompts": 2}
     if trace:
         spec["trace"] = {"openings": 2}
+    if ablation:
+        spec["ablation"] = {"prompts": 8}
     if drift:
         spec["drift"] = {"seed": 1}
     with state.database.write() as connection:
@@ -142,6 +145,7 @@ def inputs_of(stage: str, references: dict[str, dict[str, str]]) -> dict[str, An
         "fine": ("capture",),
         "mapping": ("capture", "coarse", "fine"),
         "evidence": ("capture", "coarse", "fine", "mapping"),
+        "ablation": ("capture", "coarse", "fine", "mapping"),
         "steering": ("capture", "mapping"),
         "trace": ("capture", "coarse", "fine", "mapping", "steering"),
         "drift": ("capture", "coarse", "fine", "mapping", "steering"),
@@ -190,7 +194,7 @@ def stage_spec(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
         return {**spec["mapping"], "gate": spec["gate"]}
     if stage == "evidence":
         return {**spec["evidence"], "selection": spec["selection"]}
-    if stage in ("trace", "drift"):
+    if stage in ("trace", "drift", "ablation"):
         return dict(spec[stage])
     return {**spec["steering"], "gatePolicy": spec["gate"]["policy"]}
 

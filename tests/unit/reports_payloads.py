@@ -513,6 +513,11 @@ class Payloads:
 
         return write_trace(self, self.texts, out)
 
+    def _ablation(self, _: str, out: Path) -> dict[str, Any]:
+        from tests.unit.reports_ablation import write_ablation
+
+        return write_ablation(out)
+
     def _drift(self, _: str, out: Path) -> dict[str, Any]:
         from tests.unit.reports_drift import write_drift
 

@@ -5,7 +5,12 @@ import pytest
 from loopscope.specs.kinds.experiment import ExperimentSpec
 from tests.simulated import experiment_spec, settled_experiment
 
-MORE = {"evidence": {"topPrompts": 20}, "trace": {"openings": 5}, "drift": {"seed": 5}}
+MORE = {
+    "evidence": {"topPrompts": 20},
+    "trace": {"openings": 5},
+    "drift": {"seed": 5},
+    "ablation": {"seed": 5},
+}
 """What makes each of them again."""
 
 pytestmark = pytest.mark.parametrize("name", MORE)

@@ -207,7 +207,9 @@ def test_every_section_and_picture_is_there(page):
     sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]
     assert sections[4:7] == ["gate", "latents", "navigator"]
-    assert sections[7:] == ["steering", "shifts", "samples", "provenance"]
+    assert sections[7:] == [
+        "steering", "shifts", "samples", "ablation", "drift", "provenance",
+    ]  # fmt: skip
     densities = page.count("<figcaption>Density</figcaption>")
     assert densities == page.count('<details id="latent=')
     # first screen, heatmaps, histograms, graph, scatter, arms, planes

@@ -110,7 +110,7 @@ def test_a_stage_is_made_again_with_all_that_rests_on_it_the_last_first():
         resting = [name for name in reversed(NODE_NAMES) if rests_on(name, first)]
         assert list(made_again_with(first)) == resting
     assert made_again_with("mapping") == (
-        "drift", "trace", "damage", "scoring", "steering", "evidence", "mapping",
+        "drift", "trace", "damage", "scoring", "steering", "ablation", "evidence", "mapping",
     )  # fmt: skip
     assert made_again_with("steering") == ("drift", "trace", "damage", "scoring", "steering")
     with pytest.raises(KeyError):

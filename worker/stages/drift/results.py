@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopscope.numerics.drift.curve import Effect, Fade, HalfLife, band, fades, half_life
-from loopscope.numerics.statistics.paired import Contrast, paired_contrast, rate_interval
+from loopscope.numerics.statistics.paired import paired_contrast, rate_interval, without_gaps
 from loopscope.specs.artifacts.drift import (
     CURVE,
     POINTS,
@@ -163,7 +163,8 @@ def _cell(
         for name in ("wander", "surprisal", "concept", "concept_mass")
     )
     before = np.array([one["concept_mass"] for one in unanchored], dtype=np.float64)
-    far: Contrast = paired_contrast("wander", wander, np.zeros(len(own)), group=groups, span=None)
+    nothing = np.zeros(len(own))
+    far = without_gaps(paired_contrast("wander", wander, nothing, group=groups, span=None))
     gain = paired_contrast("gain", mass, before, group=groups)
     low, high = rate_interval(concept[:, None], group=groups)
     return [
