@@ -253,7 +253,7 @@ class TraceJson(TraceRulesJson):
     steeringRef: ReferenceJson
 
 
-class AblationJson(AblationRulesJson):
+class AblationJson(AblationRulesJson, TypedDict):
     """The spec of an Ablation."""
 
     captureRef: ReferenceJson
@@ -274,7 +274,7 @@ class DamageJson(DamageRulesJson, TypedDict):
     steeringRef: ReferenceJson
 
 
-class DriftJson(DriftRulesJson):
+class DriftJson(DriftRulesJson, TypedDict):
     """The spec of a Drift."""
 
     captureRef: ReferenceJson
