@@ -9,6 +9,7 @@ from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.canonical import digest as digest_of
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds.experiment import ExperimentSpec
+from loopscope.specs.rules import AblationRules, DriftRules
 from loopscope.specs.status import ArtifactReference, Condition, Status
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects
@@ -53,9 +54,9 @@ def build(
     if trace:
         spec["trace"] = {"openings": 2}
     if ablation:
-        spec["ablation"] = {"prompts": 8}
+        spec["ablation"] = AblationRules(prompts=8).canonical()
     if drift:
-        spec["drift"] = {"seed": 1}
+        spec["drift"] = DriftRules(seed=1).canonical()
     with state.database.write() as connection:
         objects.apply(connection, key, spec, now=NOW, annotations={"note": HOSTILE})
     payloads = Payloads(sizes, spec)

@@ -236,7 +236,8 @@ def test_an_outcome_is_a_module_a_line_in_two_tables_and_a_field_of_the_spec(cop
     copy.add("outcome.md", "worker/stages/steering/outcomes/shouting.py")
     copy.insert("outcome.md", "specs/rules.py", "    probe_hook: HookName", "The field:")
     copy.insert("outcome.md", "specs/outcomes.py", "OUTCOMES: Mapping", "The outcome:")
-    copy.put("specs/outcomes.py", "}\n\n\ndef revision_field", ', "shouting": SHOUTING')
+    end_of_table = "}\n\n\n@dataclass(frozen=True)\nclass OutcomeOfTexts"
+    copy.put("specs/outcomes.py", end_of_table, ', "shouting": SHOUTING')
     package = "worker/stages/steering/outcomes/measures.py"
     copy.put(
         package,
@@ -272,11 +273,12 @@ def test_a_kind_is_what_is_found_by_its_name_and_a_line_in_each_table(copy):
     ):
         copy.add(page, file)
     (copy.folder / "worker/stages/lengths/__init__.py").write_text('"""Lengths."""\n')
-    copy.put("specs/pipeline.py", "]\n\n\n@dataclass(frozen=True)\nclass Node", ', "lengths"')
+    end_of_names = "]\n\n\n@dataclass(frozen=True)\nclass Node"
+    copy.put("specs/pipeline.py", end_of_names, '    "lengths",\n')
     copy.insert(
         page, "specs/pipeline.py", ")\n\n\n@dataclass(frozen=True)\nclass Shared", "The node:"
     )
-    copy.put("specs/actions.py", '"question"\n]', '"lengths", ')
+    copy.put("specs/actions.py", '    "question",\n]', '    "lengths",\n')
     copy.put("specs/actions.py", '}\n"""Raise', '    "lengths": 1,\n')
     copy.put("specs/actions.py", '}\n"""What a revision', '    "lengths": {},\n')
     experiment = "specs/kinds/experiment.py"
@@ -325,7 +327,7 @@ def test_a_kind_is_what_is_found_by_its_name_and_a_line_in_each_table(copy):
 def test_a_command_is_a_module_a_line_in_the_table_and_a_section_of_the_page(copy):
     copy.bring("docs", "tests", "pyproject.toml", "README.md")
     copy.add("command.md", "loopscope/commands/state_folder/where.py")
-    table = '        "state_folder.snapshot":'
+    table = '        "state_folder.backup":'
     copy.insert("command.md", "loopscope/commands/__init__.py", table, "its line in the table:")
     places = "<!-- options of loopscope where -->\n<!-- end -->\n"
     copy.put("docs/commands.md", "### loopscope top\n", f"### loopscope where\n\n{places}\n")

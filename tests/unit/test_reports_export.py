@@ -24,6 +24,7 @@ from tests.hand_built import artifact, stored
 from tests.unit.reports_case import KINDS, OPTIONAL, build
 from tests.unit.reports_payloads import HOSTILE, Payloads
 
+WHOLE = dict.fromkeys(OPTIONAL, True)
 OUTSIDE_ARTIFACTS = {
     "spec.yaml", "status.json", "report.html", "report-static.html", "citation.txt",
     "ro-crate-metadata.json",
@@ -40,7 +41,7 @@ BUNDLED = {
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("whole"), evidence=True, trace=True)
+    return build(tmp_path_factory.mktemp("whole"), **WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,7 @@ def test_what_an_artifact_need_not_hold_is_in_the_bundle_where_it_does(tmp_path,
         return metrics
 
     monkeypatch.setattr(Payloads, "write", with_everything)
-    bundle = export_bundle(
-        ExperimentView.load(*build(tmp_path, evidence=True, trace=True)), tmp_path / "bundle"
-    )
+    bundle = export_bundle(ExperimentView.load(*build(tmp_path, **WHOLE)), tmp_path / "bundle")
     assert files_in(bundle) == OUTSIDE_ARTIFACTS | set(BUNDLED)
 
 

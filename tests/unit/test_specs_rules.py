@@ -193,7 +193,8 @@ def test_what_is_no_place_that_can_be_steered_cannot_be_hooked(hook):
 def test_every_field_of_every_kind_is_documented():
     for kind, model in SPEC_BY_KIND.items():
         whole = model.model_json_schema()
-        for schema in (whole, *whole["$defs"].values()):
+        parts = (schema for name, schema in whole["$defs"].items() if name != "JsonValue")
+        for schema in (whole, *parts):
             assert schema["description"], f"{kind}: {schema['title']}"
             for name, field in schema["properties"].items():
                 documented = "description" in field or "$ref" in field
