@@ -1,4 +1,4 @@
-"""What the steered model says next on fixed text, and which of a few ways to go on it prefers."""
+"""Answers of a steered model: the next token of fixed text, and the likeliest of a few options."""
 
 from __future__ import annotations
 

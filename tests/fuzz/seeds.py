@@ -59,7 +59,10 @@ SPECS = REFERENCES | {
     "Mapping": {**REFERENCES["Mapping"], "gate": {}},
     "Evidence": {**REFERENCES["Evidence"], "topPrompts": 2},
     "Steering": {**REFERENCES["Steering"], **STEERING},
+    "Ablation": {**REFERENCES["Ablation"], "lexicon": {"texts": ["France", "Paris"]}, "draws": 2},
+    "Damage": {**REFERENCES["Damage"], "sides": {"japan": {"texts": ["Tokyo"]}}, "maxLoss": 0.1},
     "Trace": {**REFERENCES["Trace"], "openings": 2},
+    "Drift": {**REFERENCES["Drift"], "distances": [0, 8], "temperatures": [0.5]},
     "Question": {
         "captureRef": {"name": "c"},
         "mappingRef": {"name": "m"},

@@ -193,13 +193,18 @@ def staged(simulation):
 
 def test_a_resync_leaves_a_running_job_its_staging_and_removes_what_others_left(capture):
     capture.step_until_running()
+    (lost,) = capture.jobs()
+    with capture.state.database.write() as connection:
+        jobs.release(connection, lost.id, lost.token)
+    capture.workers.assigned.clear()
+    capture.step_until_running()
     (job,) = capture.jobs()
     worker = FakeWorker(capture.state, capture.clock, job.id, job.token)
     steps = worker.steps()
     while next(steps) != "publish":
         if not any(path.is_file() for path in capture.state.artifacts.root.rglob("*")):
             continue
-        capture.state.artifacts.staging_folder("e" * 64, job.token + 1)
+        capture.state.artifacts.staging_folder(job.digest, lost.token)
         (capture.state.artifacts.root / ".staging" / "odd-name").mkdir(exist_ok=True)
         capture.clock.advance(capture.settings.resync_seconds + 1)
         worker.heartbeat()

@@ -182,7 +182,8 @@ def test_kinds_are_listed_with_their_short_names(loopscope):
     assert "steerings" in loopscope("api-resources")[1]
     assert loopscope("api-resources", "-o", "name")[1].split()[0] == "experiments"
     documents = json.loads(loopscope("api-resources", "-o", "json")[1])
-    assert documents[1]["shortName"] == "cap" and documents[1]["namespaced"] is True
+    (capture,) = (one for one in documents if one["kind"] == "Capture")
+    assert capture["shortName"] == "cap" and capture["namespaced"] is True
 
 
 def test_workers_are_shown_with_what_they_hold_and_do(loopscope, tmp_path):

@@ -245,9 +245,9 @@ def test_an_edit_between_the_look_and_the_claim_is_seen(tmp_path):
     simulation.inputs.identity["copy"] = "tiny"
     find_worker, outcomes = simulation.workers.free_worker, []
 
-    def edited_meanwhile(place):
+    def edited_meanwhile(place, memory_bytes):
         outcomes.append(simulation.apply(moved, "cap", "Capture"))
-        return find_worker(place)
+        return find_worker(place, memory_bytes)
 
     simulation.workers.free_worker = edited_meanwhile
     resumed(simulation, "all")

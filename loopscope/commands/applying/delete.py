@@ -22,7 +22,7 @@ EXAMPLES = {
     "delete": (
         "delete experiment france",
         "delete -f specs/france.yaml",
-        "delete experiments -l team=geo --dry-run",
+        "delete experiments -l team=geo --dry-run=client",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Which latents are taken out: the anchor, its children, both, and matched ones in their places."""
+"""Latents that are taken out: the anchor, its children, both, and matched ones in their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people said of texts, as the mean over raters."""
+"""Ratings of texts by people, as the mean over raters."""
 
 from __future__ import annotations
 

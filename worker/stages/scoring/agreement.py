@@ -1,4 +1,4 @@
-"""How far outcomes agree with the word list, and with people."""
+"""Agreement of outcomes with the word list, and with people."""
 
 from __future__ import annotations
 
