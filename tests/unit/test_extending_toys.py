@@ -334,7 +334,7 @@ def test_a_command_is_a_module_a_line_in_the_table_and_a_section_of_the_page(cop
     copy.run("docs/generate_command_reference.py")
     page = (copy.folder / "docs/commands.md").read_text()
     assert "`--absolute`" in page and "From the root on." in page
-    chosen = "where or one_place or options_on or every_command or help_lists or every_example"
+    chosen = "[where or one_place or options_on or every_command or help_lists or every_example"
     asking = [
         "tests/unit/test_help.py",
         "tests/unit/test_quick_start.py",
