@@ -325,7 +325,7 @@ def test_a_kind_is_what_is_found_by_its_name_and_a_line_in_each_table(copy):
 
 
 def test_a_command_is_a_module_a_line_in_the_table_and_a_section_of_the_page(copy):
-    copy.bring("docs", "tests", "pyproject.toml", "README.md", "Makefile")
+    copy.bring("docs", "tests", "pyproject.toml", "README.md")
     copy.add("command.md", "loopscope/commands/state_folder/where.py")
     table = '        "state_folder.backup":'
     copy.insert("command.md", "loopscope/commands/__init__.py", table, "its line in the table:")
