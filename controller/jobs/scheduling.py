@@ -60,9 +60,9 @@ class PendingJob:
     why: str = ""
     """For what it is tried again."""
     refusal: str | None = None
+    """Why no worker could hold it."""
     namespaces: tuple[str, ...] = ()
     """Those of the objects that want it; the first is charged for it."""
-    """Why no worker could hold it."""
 
 
 @dataclass(frozen=True)
