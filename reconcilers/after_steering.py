@@ -1,4 +1,4 @@
-"""The beginning of traces and questions about arms: a steering that rests on the same mapping."""
+"""The steering beneath traces, drifts, damages and questions: one on the same mapping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from loopscope.reconcilers import steering
 from loopscope.reconcilers.after_mapping import AfterMapping
 from loopscope.reconcilers.plan import Blocked, Snapshot
 from loopscope.reconcilers.references import object_references
-from loopscope.reconcilers.stage import artifact_of, last_used, ready_reference
+from loopscope.reconcilers.stage import (
+    artifact_of,
+    last_used,
+    ready_reference,
+    reference_json,
+)
 from loopscope.specs.payloads.steering import SIDES, SteeringPayload
 from loopscope.specs.spec_json import SteeringJson
 from loopscope.state.records import ArtifactRecord, ObjectRecord
@@ -31,6 +36,16 @@ class AfterSteering:
     record: ObjectRecord
     made: ArtifactRecord
     work: SteeringPayload
+
+    def inputs(self, found: AfterMapping) -> dict[str, object]:
+        """Return what the status shows of whatever is made from a steering's arms and texts."""
+        return {
+            "capture": found.mapping.status.inputs["capture"],
+            "mapping": reference_json(found.mapped),
+            "coarse": self.work["coarse"],
+            "fine": self.work["fine"],
+            "steering": {"object": self.record.key.name, **reference_json(self.made)},
+        }
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,7 @@ def desired(snapshot: Snapshot) -> Desired:
         "model": work["model"]["identity"],
         "steered": content_of(steered.made, _TRIED),
     }
-    inputs = {
-        "capture": found.mapping.status.inputs["capture"],
-        "mapping": reference_json(found.mapped),
-        "coarse": work["coarse"],
-        "fine": work["fine"],
-        "steering": {"object": steered.record.key.name, **reference_json(steered.made)},
-    }
-    return Wanted(Action("damage", declared, payload), inputs)
+    return Wanted(Action("damage", declared, payload), steered.inputs(found))
 
 
 def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:

@@ -69,14 +69,7 @@ def desired(snapshot: Snapshot) -> Desired:
         "model": work["model"]["identity"],
         "norms": steered.made.files[ARMS.name].sha256,
     }
-    inputs = {
-        "capture": found.mapping.status.inputs["capture"],
-        "mapping": reference_json(found.mapped),
-        "coarse": work["coarse"],
-        "fine": work["fine"],
-        "steering": {"object": steered.record.key.name, **reference_json(steered.made)},
-    }
-    return Wanted(Action("drift", declared, payload), inputs)
+    return Wanted(Action("drift", declared, payload), steered.inputs(found))
 
 
 def _words(lexicon: Sequence[str]) -> dict[str, str]:

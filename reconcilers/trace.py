@@ -49,14 +49,7 @@ def desired(snapshot: Snapshot) -> Desired:
         "model": work["model"]["identity"],
         "texts": [steered.made.files[table.name].sha256 for table in (SAMPLES, ARMS)],
     }
-    inputs = {
-        "capture": found.mapping.status.inputs["capture"],
-        "mapping": reference_json(found.mapped),
-        "coarse": work["coarse"],
-        "fine": work["fine"],
-        "steering": {"object": steered.record.key.name, **reference_json(steered.made)},
-    }
-    return Wanted(Action("trace", declared, payload), inputs)
+    return Wanted(Action("trace", declared, payload), steered.inputs(found))
 
 
 def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
