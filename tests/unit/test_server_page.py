@@ -151,6 +151,19 @@ def test_what_needs_a_human_is_named_with_what_to_do(stalled):
     assert "No controller runs" in found["lines"][-1]
 
 
+def test_what_stands_behind_something_else_needs_nobody(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.workers.failures["capture"] = ("ModelNotFound", False)
+    simulation.apply()
+    simulation.settle()
+    with served(simulation.state, tmp_path / "folder", simulation.clock.now) as api:
+        found = api("/page/now").body
+        assert [one["object"]["words"] for one in found["attention"]] == ["capture/france-capture"]
+        assert found["stuck"] == 1 and simulation.get("france-mapping").stalled
+        whole = api("/page/objects/Experiment/default/france").body["whole"]
+        assert whole == "0 of 5 stages done, 0 %, 5 stages wait for a human"
+
+
 def test_queue_workers_and_events_are_the_tables_of_the_commands(stalled):
     simulation, api = stalled
     with simulation.state.database.write() as connection:
