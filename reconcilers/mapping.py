@@ -24,7 +24,9 @@ from loopscope.specs.rules import Gate, MappingRules
 from loopscope.specs.spec_json import ExperimentJson, GateRulesJson, MappingJson, MappingRulesJson
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
-_RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
+_RULES = (
+    "minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed", "anchor",
+)  # fmt: skip
 
 
 def desired(snapshot: Snapshot) -> Desired:
@@ -38,12 +40,27 @@ def desired(snapshot: Snapshot) -> Desired:
         if isinstance(artifact, Blocked):
             return artifact
         sides[name] = (record, artifact)
-    return _mismatch(sides) or _wanted(cast(MappingJson, snapshot.object.spec), sides)
+    spec = cast(MappingJson, snapshot.object.spec)
+    return _mismatch(sides) or _no_candidate(spec, sides["coarse"][0]) or _wanted(spec, sides)
 
 
 def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
     """Return the spec, without its references, of the mapping that an experiment owns."""
     return {**experiment["mapping"], "gate": experiment["gate"]}
+
+
+def _no_candidate(spec: MappingJson, coarse: ObjectRecord) -> Blocked | None:
+    """Return why the anchor that the spec names cannot be steered, if it cannot."""
+    candidates = coarse.status.summary["candidates"]
+    if "anchor" not in spec or spec["anchor"] in candidates:
+        return None
+    known = ", ".join(str(latent) for latent in candidates) or "there are none"
+    return Blocked(
+        "InputMismatch",
+        f"mapping.anchor {spec['anchor']} is no candidate of {coarse.key}: {known}; name one of "
+        "these, or leave it out",
+        terminal=True,
+    )
 
 
 def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:

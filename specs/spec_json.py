@@ -123,6 +123,7 @@ class MappingRulesJson(TypedDict):
     topK: int
     permutations: int
     seed: int
+    anchor: NotRequired[int]
 
 
 class GateRulesJson(TypedDict):
