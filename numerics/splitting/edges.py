@@ -63,6 +63,11 @@ class Edges:
         """Return how many edges there are."""
         return len(self.correlation)
 
+    def taken(self, chosen: Bools) -> Edges:
+        """Return some of the edges, as they are."""
+        pairs, correlation = self.pairs.taken(chosen), self.correlation[chosen]
+        return Edges(pairs, correlation, self.direct[chosen], self.twin[chosen])
+
     @property
     def kept(self) -> NearPairs:
         """The direct edges."""
