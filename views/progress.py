@@ -16,7 +16,7 @@ from loopscope.views.forecasts import Forecaster, Stored
 from loopscope.views.jobs import job_detail, remaining_seconds
 from loopscope.views.numbers import age, counted
 from loopscope.views.past_runs import PastRuns
-from loopscope.views.settled import family
+from loopscope.views.settled import Family
 from loopscope.views.stages import DONE_WORDS, object_word
 
 FORESEEN_MAX = 50
@@ -81,13 +81,17 @@ class RunProgress:
     slots: int = 1
     rates: MachineRates | None = None
     """What this machine does, by which stages are foreseen that never ran before."""
+    _family: Family = field(init=False)
     _expected: dict[Key, float | None] = field(default_factory=dict)
     _expected_at: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        self._family = Family(self.keys)
 
     def read(self, now: float) -> tuple[list[Row], Whole]:
         """Return a row for each object, owners first, and the whole."""
         with self.state.database.read() as connection:
-            records = family(connection, self.keys)
+            records = self._family.read(connection)
             progress = jobs.progress_of(connection)
             active = {job.digest: job for job in jobs.listed(connection)}
             self._learn(connection, records)

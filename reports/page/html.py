@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
@@ -33,19 +32,23 @@ from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
+from loopscope.reports.page.sections.sensitivity import sensitivity_section
+from loopscope.reports.page.sections.splitting import (
+    COARSE_COLUMNS,
+    FINE_COLUMNS,
+    splitting_section,
+)
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
-from loopscope.specs.artifacts.steering import SCORES, VERDICT
-from loopscope.specs.spec_json import SteeringJson
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
-from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
-from loopscope.views.sensitivity import Range, verdict_by_min_difference
+from loopscope.views.sensitivity.looks import Looks, looks_at
 from loopscope.views.several import COLUMNS, Several
 from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
 from loopscope.views.studies import Study
@@ -57,9 +60,11 @@ SECTIONS = {
     "status": {"status": "Status"},
     "anchors": {"anchors": "Anchors"},
     "mapping": {"mapping": "Mapping", "gate": "Gate"},
+    "splitting": {"splitting": "Splitting"},
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "sensitivity": {"sensitivity": "Sensitivity"},
     "ablation": {"ablation": "Necessity"},
     "outcomes": {},
     "damage": {},
@@ -71,19 +76,24 @@ SECTIONS = {
 
 
 def render_report(
-    view: ExperimentView, *, explorable: bool = True, described: Described = NOWHERE
+    view: ExperimentView,
+    *,
+    explorable: bool = True,
+    described: Described = NOWHERE,
+    looks: Looks | None = None,
 ) -> str:
     """Return the report of an experiment as a self-contained HTML page.
 
     Without ``explorable`` it has no script and the same content. ``described`` is what others say
-    of the latents: links, which ask nothing until they are followed, and labels. Equal views give
-    equal bytes: no clock is read. A stage without an artifact is shown as missing, with the
-    reason. Raises Corrupt when a whole artifact holds other tables or fields than this version
-    reads.
+    of the latents: links, which ask nothing until they are followed, and labels; ``looks`` is what
+    ``looks_at`` found, if that is known. Equal views give equal bytes: no clock is read. A stage
+    without an artifact is shown as missing, with the reason. Raises Corrupt when a whole artifact
+    holds other tables or fields than this version reads.
     """
     template = environment().get_template("report.html.j2")
     try:
-        return template.render(**_sections(view, explorable, described))
+        known = looks if looks is not None else looks_at(view)
+        return template.render(**_sections(view, explorable, described, known))
     except _UNREADABLE as error:
         raise Corrupt(
             f"an artifact of {view.experiment.key} does not hold what this version reads "
@@ -129,10 +139,12 @@ _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErr
 """What wrong columns, names or types inside a whole artifact lead to."""
 
 
-def _sections(view: ExperimentView, explorable: bool, described: Described) -> dict[str, object]:
-    shown, sensitivity = latents(view, described), _sensitivity(view.stage("steering"))
+def _sections(
+    view: ExperimentView, explorable: bool, described: Described, looks: Looks
+) -> dict[str, object]:
+    shown = latents(view, described)
     settings, plane = gate_settings(view), navigator_section(view)
-    exploring_ = exploring(view, shown, sensitivity, settings, plane.data) if explorable else None
+    exploring_ = exploring(view, shown, looks.ranges, settings, plane.data) if explorable else None
     return {
         "sections": SECTIONS,
         "exploring": exploring_,
@@ -140,10 +152,10 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "static_policy": STATIC_POLICY,
         "latents": shown,
         "navigator": plane,
-        "sensitivity": sensitivity,
+        "sensitivity": sensitivity_section(view, looks),
         "view": view,
         "headline": headline(view),
-        "first": first_screen(view, shown, sensitivity, settings),
+        "first": first_screen(view, shown, looks, settings),
         "explain": Explained(shown.places),
         "status": status(view),
         "capture": capture(view),
@@ -151,6 +163,9 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "fine": candidates(view, "fine"),
         "confirmation": view.confirmation,
         "mapping": mapping(view),
+        "splitting": splitting_section(view),
+        "splitting_coarse_columns": COARSE_COLUMNS,
+        "splitting_fine_columns": FINE_COLUMNS,
         "steering": steering(view),
         "ablation": ablation_section(view),
         "ablation_columns": ABLATION_COLUMNS,
@@ -170,13 +185,6 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
 def _ratings(view: ExperimentView) -> Ratings:
     steered = view.stage("steering")
     return ratings_of(view.rated, steered) if steered.available else Ratings()
-
-
-def _sensitivity(steered: StageView) -> list[Range]:
-    if not steered.available:
-        return []
-    scores, verdict = steered.table(SCORES), steered.document(VERDICT)
-    return verdict_by_min_difference(scores, verdict, cast("SteeringJson", steered.spec))
 
 
 @functools.cache

@@ -198,6 +198,12 @@ def _lost(record: ObjectRecord, part: str) -> str:
     return MISSING if found is None else f"{decimal(found['loss'], 3)} ({found['answer']})"
 
 
+def _fates(record: ObjectRecord, side: str) -> str:
+    """Return how many latents of a side had each fate, those that none had left out."""
+    found = record.status.summary.get(side, {}) if record.ready else {}
+    return ", ".join(f"{number} {fate}" for fate, number in found.items() if number) or MISSING
+
+
 def _half_life(record: ObjectRecord, anchor: str) -> str:
     """Return the half-life of an anchor in tokens, or what is said where it has none."""
     found = record.status.summary.get("anchors", {}).get(anchor) if record.ready else None
@@ -259,6 +265,14 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "CONFIRMED": lambda record, _: _confirmed(record),
         "PASS-OF-ALL": _summary("share_of_all", percent),
         "PASS-OF-FIRING": _summary("share_of_firing", percent),
+    },
+    "Splitting": {
+        **_STATE,
+        "COARSE": lambda record, _: _fates(record, "coarse"),
+        "FINE": lambda record, _: _fates(record, "fine"),
+        "EDGES": _summary("edges", count),
+        "BY-CHANCE": _summary("by_chance", lambda value: decimal(value, 1)),
+        "STABILITY": _summary("stability", lambda value: percent(value, 0)),
     },
     "Evidence": {
         **_STATE,
