@@ -106,8 +106,9 @@ def _gate(view: ExperimentView, gate: Gate) -> str:
         if gate["rule"] == "strict"
         else ""
     )
+    has = "an anchor has" if best >= gate["minSubfeatures"] else "no anchor has more than"
     why = [
-        f"no anchor has more than {count(best)} {'child' if best == 1 else 'children'} (fine "
+        f"{has} {count(best)} {'child' if best == 1 else 'children'} (fine "
         f"latents with a cosine of at least {decimal(rules['minCosine'])}{also} to it), and "
         f"{count(gate['minSubfeatures'])} were asked for"
     ]

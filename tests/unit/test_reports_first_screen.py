@@ -73,7 +73,7 @@ def test_eight_questions_are_answered(section):
     )
     assert sure == "Not confirmed: no test split."
     assert gate == (
-        "GO: no anchor has more than 4 children (fine latents with a cosine of at least 0.30 to "
+        "GO: an anchor has 4 children (fine latents with a cosine of at least 0.30 to "
         "it), and 3 were asked for; ranked by such counts the anchors stand above 98 % of sets of "
         "coarse latents that are as frequent in text."
     )
