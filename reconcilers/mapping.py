@@ -31,6 +31,15 @@ _RULES = (
 
 def desired(snapshot: Snapshot) -> Desired:
     """Return the mapping that the spec asks for, once both decompositions are Ready."""
+    sides = both_sides(snapshot)
+    if isinstance(sides, Blocked):
+        return sides
+    spec = cast(MappingJson, snapshot.object.spec)
+    return _no_candidate(spec, sides["coarse"][0]) or _wanted(spec, sides)
+
+
+def both_sides(snapshot: Snapshot) -> dict[str, tuple[ObjectRecord, ArtifactRecord]] | Blocked:
+    """Return two decompositions that fit each other, or why the object waits or cannot go on."""
     sides: dict[str, tuple[ObjectRecord, ArtifactRecord]] = {}
     for name, key in zip(("coarse", "fine"), object_references(snapshot.object), strict=True):
         record = ready_reference(snapshot, key, last_used(snapshot, name))
@@ -40,8 +49,7 @@ def desired(snapshot: Snapshot) -> Desired:
         if isinstance(artifact, Blocked):
             return artifact
         sides[name] = (record, artifact)
-    spec = cast(MappingJson, snapshot.object.spec)
-    return _mismatch(sides) or _no_candidate(spec, sides["coarse"][0]) or _wanted(spec, sides)
+    return _mismatch(sides) or sides
 
 
 def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
@@ -76,7 +84,7 @@ def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactReco
         "selection": coarse.spec["selection"],
     }
     candidates = coarse.status.summary["candidates"]
-    references = {name: _reference(*side) for name, side in sides.items()}
+    references = {name: decomposition_reference(*side) for name, side in sides.items()}
     geometry = geometry_of(references["coarse"], references["fine"])
     declared = {
         **work,
@@ -124,7 +132,10 @@ def geometry_of(coarse: DecompositionReference, fine: DecompositionReference) ->
     return Action("geometry", identities, payload)
 
 
-def _reference(record: ObjectRecord, artifact: ArtifactRecord) -> DecompositionReference:
+def decomposition_reference(
+    record: ObjectRecord, artifact: ArtifactRecord
+) -> DecompositionReference:
+    """Return how a payload refers to a decomposition and the dictionary that it was made with."""
     return {**reference_json(artifact), "dictionary": record.status.inputs["dictionary"]["ref"]}
 
 

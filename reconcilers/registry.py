@@ -14,6 +14,7 @@ from loopscope.reconcilers import (
     mapping,
     question,
     scoring,
+    splitting,
     steering,
     trace,
 )
@@ -25,6 +26,7 @@ DESIRED_BY_KIND: dict[str, Callable[[Snapshot], Desired]] = {
     "Capture": capture.desired,
     "Decomposition": decomposition.desired,
     "Mapping": mapping.desired,
+    "Splitting": splitting.desired,
     "Evidence": evidence.desired,
     "Ablation": ablation.desired,
     "Steering": steering.desired,
@@ -38,6 +40,7 @@ OWNED_BY_KIND: Mapping[str, Callable[[ExperimentJson, NodeName], Mapping[str, ob
     "Capture": capture.owned,
     "Decomposition": decomposition.owned,
     "Mapping": mapping.owned,
+    "Splitting": splitting.owned,
     "Evidence": evidence.owned,
     "Ablation": ablation.owned,
     "Steering": steering.owned,

@@ -18,6 +18,7 @@ Stage = Literal[
     "decomposition",
     "geometry",
     "mapping",
+    "splitting",
     "evidence",
     "ablation",
     "steering",
@@ -34,6 +35,7 @@ CODE_REVISIONS: dict[Stage, int] = {
     "decomposition": 3,
     "geometry": 1,
     "mapping": 6,
+    "splitting": 1,
     "evidence": 1,
     "ablation": 1,
     "steering": 9,
@@ -61,6 +63,7 @@ REVISION_NOTES: dict[Stage, dict[int, str]] = {
         5: "anchors matched on text; mean rank; controls with the decoder's covariance",
         6: "cosines of all pairs are those of the shared geometry: the same within rounding",
     },
+    "splitting": {},
     "evidence": {},
     "ablation": {},
     "steering": {

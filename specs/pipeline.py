@@ -17,6 +17,7 @@ NodeName = Literal[
     "coarse",
     "fine",
     "mapping",
+    "splitting",
     "evidence",
     "ablation",
     "steering",
@@ -90,6 +91,15 @@ PIPELINE: tuple[Node, ...] = (
         "map",
         {"coarseRef": "coarse", "fineRef": "fine"},
         sees=("capture",),
+    ),
+    Node(
+        "splitting",
+        "Splitting",
+        "splitting",
+        "the splitting graph",
+        "split",
+        {"coarseRef": "coarse", "fineRef": "fine"},
+        optional=True,
     ),
     Node(
         "evidence",
@@ -182,7 +192,7 @@ SHARED: tuple[Shared, ...] = (
     Shared(
         "geometry",
         "the geometry of the two dictionaries",
-        ("mapping", "evidence", "ablation"),
+        ("mapping", "splitting", "evidence", "ablation"),
         ("coarse", "fine"),
     ),
     Shared("scores", "the scores of texts by one outcome", ("scoring",), (), ("steering",)),

@@ -11,6 +11,7 @@ from typing import Literal, NotRequired, TypedDict
 from loopscope.specs.anchoring_json import AblationRulesJson, DriftRulesJson
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
+from loopscope.specs.splitting_json import SplittingRulesJson as SplittingRulesJson
 from loopscope.specs.texts_json import CountedJson as CountedJson
 from loopscope.specs.texts_json import GroupedTextsJson as GroupedTextsJson
 from loopscope.specs.texts_json import GroupsJson as GroupsJson
@@ -229,6 +230,15 @@ class MappingJson(MappingRulesJson):
     gate: GateJson
 
 
+class SplittingJson(SplittingRulesJson, TypedDict):
+    """The spec of a Splitting."""
+
+    coarseRef: ReferenceJson
+    fineRef: ReferenceJson
+    minCosine: float
+    minCorrelation: float
+
+
 class EvidenceJson(EvidenceRulesJson):
     """The spec of an Evidence."""
 
@@ -344,6 +354,7 @@ class ExperimentJson(TypedDict):
     selection: SelectionJson
     mapping: MappingRulesJson
     gate: GateJson
+    splitting: NotRequired[SplittingRulesJson]
     evidence: NotRequired[EvidenceRulesJson]
     steering: NotRequired[SteeringRulesJson]
     trace: NotRequired[TraceRulesJson]

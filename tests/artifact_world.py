@@ -16,6 +16,7 @@ from loopscope.specs.choices import choices
 from loopscope.specs.payloads.drift import ANCHORS
 from loopscope.specs.rules import Gate, Selection
 from loopscope.specs.scoring import JUDGE_PROMPT
+from loopscope.specs.splitting import SplittingRules
 from loopscope.worker.stages.ablation import stage as ablation
 from loopscope.worker.stages.capture import stage as capture
 from loopscope.worker.stages.damage import stage as damage
@@ -28,6 +29,7 @@ from loopscope.worker.stages.question import stage as question
 from loopscope.worker.stages.scores import stage as scores
 from loopscope.worker.stages.scores.judge.endpoint import ALLOWED_VARIABLE
 from loopscope.worker.stages.scoring import stage as scoring
+from loopscope.worker.stages.splitting import stage as splitting
 from loopscope.worker.stages.steering import stage as steering
 from loopscope.worker.stages.trace import stage as trace
 from tests.judge_endpoint import judging, says
@@ -72,6 +74,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
     if everything:
         mapped["gate"]["sensitivity"] = True
     world.run(mapping, mapped, "mapping", "mapping")
+    world.run(splitting, splitting_payload([0, 1] if everything else []), "splitting", "splitting")
     world.run(evidence, evidence_payload(everything), "evidence", "evidence")
     world.run(ablation, ablation_payload(world, everything), "ablation", "ablation")
     world.run(steering, _steering_payload(everything), "steering", "steering")
@@ -91,6 +94,7 @@ def run_stages(world: World, *, everything: bool) -> dict[Stage, Path]:
         "decomposition": world.folder / "decomposition-c",
         "geometry": world.folder / "geometry",
         "mapping": world.folder / "mapping",
+        "splitting": world.folder / "splitting",
         "evidence": world.folder / "evidence",
         "ablation": world.folder / "ablation",
         "steering": world.folder / "steering",
@@ -147,6 +151,15 @@ def mapping_payload(candidates: list[int]) -> dict[str, Any]:
         "partialCosine": 0.1, "minCorrelation": 0.2, "topK": 2, "permutations": 19, "seed": 0,
         "gate": gate,
     }  # fmt: skip
+
+
+def splitting_payload(candidates: list[int]) -> dict[str, Any]:
+    sides = {
+        side: {"digest": name, "dictionary": {"identity": name}, "candidates": candidates}
+        for side, name in (("coarse", "c"), ("fine", "f"))
+    }
+    rules = SplittingRules(draws=20, resamples=20).canonical()
+    return {**sides, "geometry": {"digest": "g"}, **rules, "minCosine": 0.3, "minCorrelation": 0.2}
 
 
 def evidence_payload(everything: bool) -> dict[str, Any]:

@@ -171,6 +171,14 @@ def _ablation(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[
     return {"losses.json": _json([seen, payload["seed"], payload["lexicon"]])}, found
 
 
+def _splitting(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
+    seen = [
+        _sha256(upstream("geometry", payload["geometry"]["digest"], "neighbours.json")),
+        *(payload[side]["candidates"] for side in ("coarse", "fine")),
+    ]
+    return {"splitting.json": _json([seen, payload["seed"]])}, {"edges": 4}
+
+
 def _drift(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:
     arms = upstream("steering", payload["steered"]["digest"], "arms.parquet")
     return {"points.json": _json([_sha256(arms), payload["rules"]])}, {"openings": 3, "tokens": 9}
@@ -202,6 +210,7 @@ _RUN: dict[str, Callable[[dict[str, Any], Upstream], tuple[Files, dict[str, Any]
     "trace": _trace,
     "drift": _drift,
     "ablation": _ablation,
+    "splitting": _splitting,
     "question": _question,
 }
 """What others read of a stage, or count on; a stage that is not here is ``_plain``."""

@@ -155,7 +155,7 @@ def seal_again(folder: Path) -> None:
     (folder / METADATA).write_text(written(sealed(crate["@graph"][1:])), encoding="utf-8")
 
 
-IN_FOLDERS = ("capture", "evidence", "ablation", "trace", "drift")
+IN_FOLDERS = ("capture", "splitting", "evidence", "ablation", "trace", "drift")
 """Stages whose files lie in a folder of a bundle that has their name."""
 
 

@@ -153,6 +153,8 @@ def _work_of(record: ObjectRecord, known: Known) -> Work:
             where = cast(DecompositionJson, side.spec)["captureRef"]
             captured = cast(CaptureJson, _named(side, where, "Capture", known).spec)
             return mapping_work(coarse, fine, _prompts(captured).count)
+        case "Splitting":
+            raise _NotKnown("it compares what the decompositions and the geometry hold: seconds")
         case "Evidence":
             raise _NotKnown(
                 "which latents it shows is known after the mapping; "

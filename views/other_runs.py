@@ -23,7 +23,10 @@ AXIS_OF: Mapping[str, Choice] = {
     "gate": "anchor",
 }
 """Fields of an Experiment by the choice that they are part of."""
-BESIDE = ("evidence", "trace", "ablation", "scoring", "damage", "drift", "matrix", HOLD_OVER)
+BESIDE = (
+    *("splitting", "evidence", "trace", "ablation", "scoring", "damage", "drift"),
+    *("matrix", HOLD_OVER),
+)
 """Parts on which no verdict rests."""
 _COSTS_NOTHING = ("policy", "sensitivity")
 

@@ -33,6 +33,11 @@ from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
 from loopscope.reports.page.sections.sensitivity import sensitivity_section
+from loopscope.reports.page.sections.splitting import (
+    COARSE_COLUMNS,
+    FINE_COLUMNS,
+    splitting_section,
+)
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
@@ -55,6 +60,7 @@ SECTIONS = {
     "status": {"status": "Status"},
     "anchors": {"anchors": "Anchors"},
     "mapping": {"mapping": "Mapping", "gate": "Gate"},
+    "splitting": {"splitting": "Splitting"},
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
@@ -157,6 +163,9 @@ def _sections(
         "fine": candidates(view, "fine"),
         "confirmation": view.confirmation,
         "mapping": mapping(view),
+        "splitting": splitting_section(view),
+        "splitting_coarse_columns": COARSE_COLUMNS,
+        "splitting_fine_columns": FINE_COLUMNS,
         "steering": steering(view),
         "ablation": ablation_section(view),
         "ablation_columns": ABLATION_COLUMNS,

@@ -29,6 +29,7 @@ from loopscope.specs.scoring import ScoringRules
 from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
+from loopscope.specs.splitting import SplittingRules, why_not_split
 from loopscope.specs.sweep import AXES_MAX, AxisName, Matrix
 from loopscope.specs.texts.same import normalised
 from loopscope.specs.texts_json import GroupedTextsJson
@@ -92,6 +93,10 @@ class ExperimentSpec(Spec):
     """When a fine latent belongs to a coarse one."""
     gate: Gate = Gate()
     """When the pair of dictionaries counts as resolving the concept further."""
+    splitting: SplittingRules | None = None
+    """Follows the coarse candidates to the fine latents, with ``mapping``'s limits: which split,
+    merged, were absorbed, and which fine ones are born; ``{}`` asks for it with its defaults.
+    Nothing rests on it; leave out to go without."""
     evidence: EvidenceRules | None = None
     """Shows in the report what the latents fire on, token by token, with their nearest latents and
     the tokens that they push; ``{}`` asks for it with its defaults. It runs some of the capture's
@@ -178,6 +183,12 @@ class ExperimentSpec(Spec):
         if self.ablation.lexicon is None and self.steering is None:
             raise ValueError("ablation needs the words of the concept: give ablation.lexicon")
         if why := why_not_ablated(write_hook=self.write_hook is not None):
+            raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
+    def _splitting_is_listed(self) -> ExperimentSpec:
+        if self.splitting is not None and (why := why_not_split(self.mapping.min_cosine)):
             raise ValueError(why)
         return self
 

@@ -10,6 +10,7 @@ from loopscope.specs.canonical import digest as digest_of
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds.experiment import ExperimentSpec
 from loopscope.specs.rules import AblationRules, DriftRules
+from loopscope.specs.splitting import SplittingRules
 from loopscope.specs.status import ArtifactReference, Condition, Status
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.db import objects
@@ -25,7 +26,13 @@ KINDS = {
     "mapping": "Mapping",
     "steering": "Steering",
 }
-OPTIONAL = {"evidence": "Evidence", "ablation": "Ablation", "trace": "Trace", "drift": "Drift"}
+OPTIONAL = {
+    "splitting": "Splitting",
+    "evidence": "Evidence",
+    "ablation": "Ablation",
+    "trace": "Trace",
+    "drift": "Drift",
+}
 
 
 def build(
@@ -39,6 +46,7 @@ def build(
     trace: bool = False,
     drift: bool = False,
     ablation: bool = False,
+    splitting: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> tuple[StateFolder, Key]:
     """Return a state folder in which ``stages`` are Ready and the rest is under way.
@@ -53,6 +61,8 @@ def build(
         spec["evidence"] = {"topPrompts": 4, "randomPrompts": 2}
     if trace:
         spec["trace"] = {"openings": 2}
+    if splitting:
+        spec["splitting"] = SplittingRules().canonical()
     if ablation:
         spec["ablation"] = AblationRules(prompts=8).canonical()
     if drift:
@@ -145,6 +155,7 @@ def inputs_of(stage: str, references: dict[str, dict[str, str]]) -> dict[str, An
         "coarse": ("capture",),
         "fine": ("capture",),
         "mapping": ("capture", "coarse", "fine"),
+        "splitting": ("coarse", "fine"),
         "evidence": ("capture", "coarse", "fine", "mapping"),
         "ablation": ("capture", "coarse", "fine", "mapping"),
         "steering": ("capture", "mapping"),
@@ -193,6 +204,8 @@ def stage_spec(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
         return {"dictionary": spec["dictionaries"][stage], "selection": spec["selection"]}
     if stage == "mapping":
         return {**spec["mapping"], "gate": spec["gate"]}
+    if stage == "splitting":
+        return {**spec["splitting"], "minCosine": 0.3, "minCorrelation": 0.2}
     if stage == "evidence":
         return {**spec["evidence"], "selection": spec["selection"]}
     if stage in ("trace", "drift", "ablation"):

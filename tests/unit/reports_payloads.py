@@ -513,6 +513,11 @@ class Payloads:
 
         return write_trace(self, self.texts, out)
 
+    def _splitting(self, _: str, out: Path) -> dict[str, Any]:
+        from tests.unit.reports_splitting import write_splitting
+
+        return write_splitting(out)
+
     def _ablation(self, _: str, out: Path) -> dict[str, Any]:
         from tests.unit.reports_ablation import write_ablation
 

@@ -206,8 +206,8 @@ def test_the_page_says_how_many_active_latents_lie_within_rounding_of_the_edge(p
 def test_every_section_and_picture_is_there(page):
     sections = [a["id"] for tag, a in parsed(page).found if tag == "section"]
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]
-    assert sections[4:7] == ["gate", "latents", "navigator"]
-    assert sections[7:] == [
+    assert sections[4:8] == ["gate", "splitting", "latents", "navigator"]
+    assert sections[8:] == [
         "steering", "shifts", "samples", "sensitivity", "ablation", "drift", "provenance",
     ]  # fmt: skip
     densities = page.count("<figcaption>Density</figcaption>")

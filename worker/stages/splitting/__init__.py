@@ -1,0 +1,1 @@
+"""Stage *splitting*: the graph from the coarse latents of a concept to the fine ones."""
