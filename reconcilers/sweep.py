@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import cast
+
 from loopscope.reconcilers.cells import plan_of_cells
+from loopscope.reconcilers.holding import Held, held_over
 from loopscope.reconcilers.plan import ChildManifest, Plan, Snapshot
+from loopscope.specs.json_values import Json
 from loopscope.specs.keys import AXIS_LABEL_PREFIX, SWEEP_LABEL, Key
-from loopscope.specs.sweep import cells
+from loopscope.specs.sweep import HOLD_OVER, cells, combinations, matrix_of
 from loopscope.state.records import ObjectRecord
 
 BEST_MAX = 3
@@ -17,7 +22,12 @@ _TOLD = ("gate", "percentile", "verdict", "contrast", "estimate")
 
 def plan(snapshot: Snapshot) -> Plan:
     """Return the cells that the sweep needs, and its status from theirs."""
-    return plan_of_cells(snapshot, cell_manifests(snapshot.object), _summary, "cells")
+    spec = snapshot.object.spec
+
+    def summary(name: str, found: list[ObjectRecord | None]) -> dict[str, object]:
+        return {**_summary(name, found), **_held(spec, found)}
+
+    return plan_of_cells(snapshot, cell_manifests(snapshot.object), summary, "cells")
 
 
 def cell_manifests(record: ObjectRecord) -> list[ChildManifest]:
@@ -56,6 +66,20 @@ def _summary(name: str, found: list[ObjectRecord | None]) -> dict[str, object]:
             for cell in best[:BEST_MAX]
         ],
     }
+
+
+def _held(spec: Mapping[str, Json], found: Sequence[ObjectRecord | None]) -> dict[str, list[Held]]:
+    """Return where the verdict holds over the axes that the spec asks about; empty without any."""
+    axes = cast("list[str]", spec.get(HOLD_OVER) or [])
+    if not axes:
+        return {}
+    words = [
+        str(cell.status.summary["verdict"])
+        if cell is not None and cell.ready and "verdict" in cell.status.summary
+        else None
+        for cell in found
+    ]
+    return {"holds": held_over(axes, [*combinations(matrix_of(spec))], words)}
 
 
 def _rank(cell: ObjectRecord) -> tuple[int, int, float, float, str]:

@@ -363,6 +363,7 @@ class ExperimentJson(TypedDict):
     drift: NotRequired[DriftRulesJson]
     damage: NotRequired[DamageRulesJson]
     matrix: NotRequired[MatrixJson]
+    holdOver: NotRequired[list[str]]
 
 
 class ConceptWordsJson(TypedDict):

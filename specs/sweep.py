@@ -33,6 +33,9 @@ FieldPath = Annotated[
 Axis = Annotated[dict[ValueName, dict[FieldPath, Any]], Field(min_length=1)]
 Matrix = Annotated[dict[AxisName, Axis], Field(min_length=1, max_length=AXES_MAX)]
 
+Combination = tuple[tuple[str, str], ...]
+"""A value of each axis, as pairs of both, by axis."""
+HOLD_OVER = "holdOver"
 Step = int | str
 Location = tuple[Step, ...]
 
@@ -66,7 +69,7 @@ def count(matrix: MatrixJson) -> int:
     return math.prod(len(values) for values in matrix.values())
 
 
-def combinations(matrix: MatrixJson) -> Iterator[tuple[tuple[str, str], ...]]:
+def combinations(matrix: MatrixJson) -> Iterator[Combination]:
     """Yield each combination as pairs of axis and value, in name order."""
     axes = [[(axis, value) for value in sorted(matrix[axis])] for axis in sorted(matrix)]
     yield from itertools.product(*axes)
@@ -84,7 +87,7 @@ def cell_names(name: str, spec: Mapping[str, Json]) -> list[str]:
 def cells(spec: Mapping[str, Json]) -> list[Cell]:
     """Return what a spec with a matrix stands for, in name order."""
     matrix = matrix_of(spec)
-    without = {name: value for name, value in spec.items() if name != "matrix"}
+    without = {name: value for name, value in spec.items() if name not in ("matrix", HOLD_OVER)}
     found = []
     for values in combinations(matrix):
         filled = without

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loopscope.specs.sweep import HOLD_OVER
 from loopscope.state.records import ObjectRecord
 
 Choice = Literal["lexicon", "strength", "sampling", "openings", "anchor"]
@@ -22,7 +23,10 @@ AXIS_OF: Mapping[str, Choice] = {
     "gate": "anchor",
 }
 """Fields of an Experiment by the choice that they are part of."""
-BESIDE = ("evidence", "trace", "ablation", "scoring", "damage", "drift", "matrix")
+BESIDE = (
+    *("splitting", "evidence", "trace", "ablation", "scoring", "damage", "drift"),
+    *("matrix", HOLD_OVER),
+)
 """Parts on which no verdict rests."""
 _COSTS_NOTHING = ("policy", "sensitivity")
 

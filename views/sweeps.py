@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from loopscope.numerics.verdict.several import METHOD
+from loopscope.reconcilers.holding import Held
 from loopscope.specs.keys import Key
-from loopscope.specs.sweep import combinations, matrix_of, suffix_of
+from loopscope.specs.sweep import HOLD_OVER, combinations, matrix_of, suffix_of
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
@@ -75,6 +76,8 @@ class Sweep:
     axes: tuple[Axis, ...]
     cells: tuple[GridCell, ...]
     together: Several | None
+    held: tuple[str, ...] = ()
+    """A sentence for each place where the verdict is asked to hold over some axes."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -142,7 +145,25 @@ def sweep_of(record: ObjectRecord, owned: Sequence[ObjectRecord]) -> Sweep:
     together = several([known[name] for name in wanted if name in known])
     rows = {row.name: row for row in together.rows} if together else {}
     cells = tuple(_cell(name, values, known.get(name), rows) for name, values in wanted.items())
-    return Sweep(record.key.name, axes, cells, together)
+    held = held_sentences(record.spec, record.status.summary)
+    return Sweep(record.key.name, axes, cells, together, held)
+
+
+def held_sentences(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return whether the verdict holds over the axes that a spec asks about, in words."""
+    axes = " and ".join(spec.get(HOLD_OVER) or ())
+    return tuple(_held_sentence(axes, one) for one in summary.get("holds", ()))
+
+
+def _held_sentence(axes: str, one: Held) -> str:
+    where = ", ".join(f"{axis} {value}" for axis, value in one["where"].items())
+    place = f"With {where} the" if where else "The"
+    told = "; ".join(f"{word} at {', '.join(cells)}" for word, cells in one["words"].items())
+    if one["holds"]:
+        return f"{place} verdict holds over {axes}: {one['verdict']} in every cell."
+    if one["holds"] is None:
+        return f"{place} verdict is asked to hold over {axes}; not all cells have one yet."
+    return f"{place} verdict does not hold over {axes}: {told}."
 
 
 def sweep_lines(sweep: Sweep) -> Iterator[tuple[str, ...]]:
@@ -179,7 +200,7 @@ def sweep_document(sweep: Sweep) -> SweepDocument:
             }
             for cell in sweep.cells
         ],
-        "sentences": sweep.together.sentences if sweep.together else [],
+        "sentences": [*(sweep.together.sentences if sweep.together else []), *sweep.held],
     }
 
 

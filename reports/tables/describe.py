@@ -175,6 +175,7 @@ def _grid(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[st
     yield from _columns([head, *((cell.name, *cell.cells) for cell in sweep.cells)], 2)
     if sweep.together is not None:
         yield from (f"  {sentence}" for sentence in sweep.together.sentences)
+    yield from (f"  {sentence}" for sentence in sweep.held)
 
 
 def _concepts(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[str]:

@@ -30,7 +30,7 @@ from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.splitting import SplittingRules, why_not_split
-from loopscope.specs.sweep import Matrix
+from loopscope.specs.sweep import AXES_MAX, AxisName, Matrix
 from loopscope.specs.texts.same import normalised
 from loopscope.specs.texts_json import GroupedTextsJson
 from loopscope.specs.transcoding import CLAMP_NEEDS_ONE_PLACE, check_write_hook
@@ -126,6 +126,11 @@ class ExperimentSpec(Spec):
     """Makes this a sweep: axis, value, then the fields that the value sets, each by its path
     (``hook``, ``steering.lexicon``) and as a whole. Each combination becomes an Experiment
     ``<name>-<value>-<value>``, values in the order of their axes' names."""
+    hold_over: Annotated[tuple[AxisName, ...], Field(min_length=1, max_length=AXES_MAX)] | None = (
+        None
+    )
+    """Axes of the matrix over which the verdict is asked to hold (sampling rules, openings). It
+    does where cells say the same word at every value of these axes; the status says where."""
 
     @model_validator(mode="after")
     def _aggregation_fits_positions(self) -> ExperimentSpec:
@@ -134,6 +139,15 @@ class ExperimentSpec(Spec):
         check_positions(self.positions, self.prompts.chat, self.prompts.conditions)
         if self.steering is not None:
             check_steered(self.steering.positions, self.prompts.chat is not None)
+        return self
+
+    @model_validator(mode="after")
+    def _holds_over_axes(self) -> ExperimentSpec:
+        known = sorted(self.matrix or {})
+        unknown = [axis for axis in self.hold_over or () if axis not in known]
+        if unknown:
+            axes = f"its axes are {', '.join(known)}" if known else "which is not given"
+            raise ValueError(f"holdOver names the axis {unknown[0]} of matrix: {axes}")
         return self
 
     @model_validator(mode="after")

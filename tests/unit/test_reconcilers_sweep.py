@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from loopscope.reconcilers import sweep
 from loopscope.reconcilers.cells import _conditions
+from loopscope.reconcilers.holding import held_over
 from loopscope.reconcilers.plan import Snapshot
 from loopscope.reconcilers.sweep import BEST_MAX, _summary
 from loopscope.specs.status import Condition, Status
@@ -88,3 +90,58 @@ def test_a_sweep_counts_its_cells_and_tells_of_the_best_only_what_is_known():
         "cells": 4, "ready": 1, "stalled": 1,
         "best": [{"cell": "a", "gate": "GO", "estimate": 0.5}],
     }  # fmt: skip
+
+
+CELLS = [
+    (("openings", openings), ("sampling", sampling))
+    for openings in ("own", "templated")
+    for sampling in ("greedy", "t08")
+]
+
+
+def test_a_verdict_holds_over_axes_where_every_cell_along_them_says_the_same_word():
+    words = ["Supported", "Supported", "Supported", "Inconclusive"]
+    first, second = held_over(["sampling"], CELLS, words)
+    assert first == {
+        "where": {"openings": "own"},
+        "holds": True,
+        "verdict": "Supported",
+        "words": {"Supported": ["greedy", "t08"]},
+    }
+    assert (second["holds"], second["verdict"]) == (False, None)
+    assert second["words"] == {"Supported": ["greedy"], "Inconclusive": ["t08"]}
+    (over_all,) = held_over(["sampling", "openings"], CELLS, words)
+    assert (over_all["where"], over_all["holds"]) == ({}, False)
+    assert over_all["words"]["Inconclusive"] == ["templated-t08"]
+
+
+@pytest.mark.parametrize(
+    ("words", "holds", "verdict"),
+    [
+        (["Refuted"] * 4, True, "Refuted"),
+        (["Inconclusive"] * 4, True, "Inconclusive"),
+        (["NotTestable"] * 4, False, "NotTestable"),
+        (["Supported", "Supported", "Supported", None], None, None),
+        ([None] * 4, None, None),
+        (["Supported", "Refuted", None, None], False, None),
+    ],
+)
+def test_what_is_not_known_yet_or_was_not_testable_does_not_hold(words, holds, verdict):
+    (found,) = held_over(["openings", "sampling"], CELLS, words)
+    assert (found["holds"], found["verdict"]) == (holds, verdict)
+
+
+def test_a_sweep_says_in_its_status_where_its_verdict_holds():
+    values = {"greedy": {"steering.sampling.greedy": True}, "t08": {}}
+    record = stored("Experiment", "s", {"matrix": {"sampling": values}, "holdOver": ["sampling"]})
+    wanted = sweep.cell_manifests(record)
+    assert all("holdOver" not in one.spec for one in wanted)
+    ready = Status(1, (Condition("Ready", "True", "ChildrenReady", "", 1),), {"verdict": "Refuted"})
+    children = tuple(
+        replace(stored("Experiment", one.key.name, one.spec), status=ready) for one in wanted
+    )
+    (held,) = sweep.plan(Snapshot(record, 1.0, {}, children=children)).status.summary["holds"]
+    assert (held["holds"], held["verdict"]) == (True, "Refuted")
+    without = replace(record, spec={"matrix": {"sampling": values}})
+    summary = sweep.plan(Snapshot(without, 1.0, {}, children=children)).status.summary
+    assert "holds" not in summary

@@ -165,3 +165,13 @@ def test_a_matrix_that_cannot_be_expanded_is_refused(refused, matrix, field, wor
 
 def test_a_sweep_without_cells_is_no_sweep():
     assert sweep.cell_names("france", experiment_spec()) == []
+
+
+def test_a_verdict_is_asked_to_hold_over_axes_of_the_matrix_alone(load, refused):
+    spec = load(holdOver=["pooling", "hook"])
+    assert spec["holdOver"] == ["pooling", "hook"]
+    assert all("holdOver" not in cell.spec for cell in sweep.cells(spec))
+    ((_, message),) = refused(holdOver=["pooling", "sampling"])
+    assert (
+        "holdOver names the axis sampling of matrix: its axes are concept, hook, pooling" in message
+    )

@@ -5,7 +5,13 @@ import pytest
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects
 from loopscope.state.folder import open_state
-from loopscope.views.sweeps import NOT_CREATED, load_sweep, sweep_document, sweep_lines
+from loopscope.views.sweeps import (
+    NOT_CREATED,
+    held_sentences,
+    load_sweep,
+    sweep_document,
+    sweep_lines,
+)
 from tests.unit.test_controller_sweep import settled_sweep
 from tests.unit.test_reports_several import add, said, state
 
@@ -82,3 +88,22 @@ def test_a_sweep_without_steering_still_has_its_gates(tmp_path):
         found = load_sweep(connection, Key("Experiment", "default", "s"))
     assert len(found.cells) == found.ready == 8 and found.together is None
     assert "GO" in {cell.row.gate for cell in found.cells}
+
+
+def test_a_verdict_that_is_asked_to_hold_is_told_in_a_sentence_for_each_place():
+    words = {"Supported": ["greedy"], "Refuted": ["t08", "t10"]}
+    one = {"where": {"openings": "own"}, "holds": True, "verdict": "Supported", "words": {}}
+    summary = {
+        "holds": [
+            one,
+            {**one, "where": {}, "holds": False, "verdict": None, "words": words},
+            {**one, "where": {}, "holds": None, "verdict": None},
+        ]
+    }
+    spec = {"holdOver": ["sampling"]}
+    assert held_sentences(spec, summary) == (
+        "With openings own the verdict holds over sampling: Supported in every cell.",
+        "The verdict does not hold over sampling: Supported at greedy; Refuted at t08, t10.",
+        "The verdict is asked to hold over sampling; not all cells have one yet.",
+    )
+    assert held_sentences({}, {}) == ()

@@ -131,9 +131,10 @@ def _without_one(worded: Worded) -> Iterator[Look]:
     if (more := len(deciding) - WORDS_MAX) > 0:
         note = f"only the {WORDS_MAX} words that decide most texts were taken out"
         yield not_run("lexicon", f"without any one of {more:,} more words", note)
-    idle = len({_name(word) for word in worded.words} - set(deciding))
+    idle = [word for word in worded.words if _name(word) not in deciding]
     if idle:
-        setting = f"without any one of the {idle:,} other words" if idle > 1 else "without the rest"
+        several = f"without any one of the {len(idle):,} other words"
+        setting = several if len(idle) > 1 else f"without {idle[0]!r}"
         note = "no text rests on one of them alone"
         yield worded.look(setting, worded.declared, note)
 
