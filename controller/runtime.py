@@ -17,6 +17,7 @@ from loopscope.controller.clock import Clock, SystemClock
 from loopscope.controller.controller import Controller
 from loopscope.controller.endpoint.health import Health
 from loopscope.controller.jobs.executor import Executor
+from loopscope.controller.jobs.leases import give_back
 from loopscope.controller.jobs.local_processes import LocalProcesses
 from loopscope.controller.notifications.notices import Noticing
 from loopscope.controller.notifications.notifier import Notifier
@@ -203,4 +204,4 @@ def _executing(
     try:
         yield processes
     finally:
-        processes.stop()
+        give_back(state.database, processes.stop())

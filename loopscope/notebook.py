@@ -41,10 +41,11 @@ from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import testable
 from loopscope.views.origin import origin_of
 from loopscope.views.present import present
-from loopscope.views.several import several
+from loopscope.views.sensitivity.looks import looks_at
 from loopscope.views.stages import by_owner, stage_word
 from loopscope.views.sweeps import sweep_of
 from loopscope.views.tensors import read_tensors
+from loopscope.views.together import verdicts_together
 
 Side = Literal["coarse", "fine"]
 _OVERVIEW = ("gate", "verdict", "contrast", "estimate", "low", "high", "n")
@@ -161,7 +162,7 @@ class Experiments(Mapping[str, "Experiment"]):
             record, owned = records[name]
             cells = owned if "matrix" in record.spec else [record]
             asked |= {cell.key.name: cell for cell in cells}
-        return _verdicts(list(asked.values()))
+        return verdicts_together(list(asked.values()))
 
     def _records(self) -> list[tuple[ObjectRecord, list[ObjectRecord]]]:
         namespace = self._state.namespace
@@ -170,31 +171,6 @@ class Experiments(Mapping[str, "Experiment"]):
         owned = by_owner(everything)
         found = [record for record in everything if record.key.kind == "Experiment"]
         return [(record, owned.get(record.uid, [])) for record in found]
-
-
-def _verdicts(records: list[ObjectRecord]) -> pandas.DataFrame:
-    found = several(records)
-    if found is None:
-        raise LookupError("fewer than two experiments with a steering part: nothing to correct")
-    rows = [
-        {
-            "name": row.name,
-            "gate": row.gate or None,
-            "verdict": row.word or None,
-            "corrected": row.corrected or None,
-            "p": row.p,
-            "contrast": row.contrast or None,
-            "estimate": row.estimate,
-            "low": row.low,
-            "high": row.high,
-        }
-        for row in found.rows
-    ]
-    if found.pooled is not None:
-        contrast, mean = min(found.pooled.primary.items(), key=lambda item: item[1].estimate)
-        pooled = {"name": "pooled", "verdict": found.pooled.word, "contrast": contrast}
-        rows.append(pooled | {"estimate": mean.estimate, "low": mean.low, "high": mean.high})
-    return pandas.DataFrame(rows).set_index("name")
 
 
 @dataclass(frozen=True)
@@ -339,6 +315,19 @@ class Experiment:
     def verdict(self) -> Verdict:
         """Return the verdict on steering with every contrast (``verdict.json``)."""
         return cast(Verdict, self.document(VERDICT.name))
+
+    def sensitivity(self) -> pandas.DataFrame:
+        """Return the verdict under other choices than declared, one row a choice.
+
+        The columns are those of ``sensitivity.parquet``; runs that nobody made have rows without
+        numbers. Raises LookupError where nothing was steered.
+        """
+        stage, looks = self._view.stage("steering"), looks_at(self._view)
+        if not looks.rows:
+            raise LookupError(f"{self.name} has no verdict on steering: {stage.problem}")
+        frame = looks.table()
+        frame.attrs = self._origin(stage)
+        return frame
 
     def table(self, name: str) -> pandas.DataFrame:
         """Return any table of ``docs/artifacts.md`` by its file name in the evidence bundle."""

@@ -24,7 +24,9 @@ from loopscope.specs.rules import Gate, MappingRules
 from loopscope.specs.spec_json import ExperimentJson, GateRulesJson, MappingJson, MappingRulesJson
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
-_RULES = ("minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed")
+_RULES = (
+    "minCosine", "partialCosine", "minCorrelation", "topK", "permutations", "seed", "anchor",
+)  # fmt: skip
 
 
 def desired(snapshot: Snapshot) -> Desired:
@@ -32,7 +34,8 @@ def desired(snapshot: Snapshot) -> Desired:
     sides = both_sides(snapshot)
     if isinstance(sides, Blocked):
         return sides
-    return _wanted(cast(MappingJson, snapshot.object.spec), sides)
+    spec = cast(MappingJson, snapshot.object.spec)
+    return _no_candidate(spec, sides["coarse"][0]) or _wanted(spec, sides)
 
 
 def both_sides(snapshot: Snapshot) -> dict[str, tuple[ObjectRecord, ArtifactRecord]] | Blocked:
@@ -52,6 +55,20 @@ def both_sides(snapshot: Snapshot) -> dict[str, tuple[ObjectRecord, ArtifactReco
 def owned(experiment: ExperimentJson, _: NodeName) -> Mapping[str, object]:
     """Return the spec, without its references, of the mapping that an experiment owns."""
     return {**experiment["mapping"], "gate": experiment["gate"]}
+
+
+def _no_candidate(spec: MappingJson, coarse: ObjectRecord) -> Blocked | None:
+    """Return why the anchor that the spec names cannot be steered, if it cannot."""
+    candidates = coarse.status.summary["candidates"]
+    if "anchor" not in spec or spec["anchor"] in candidates:
+        return None
+    known = ", ".join(str(latent) for latent in candidates) or "there are none"
+    return Blocked(
+        "InputMismatch",
+        f"mapping.anchor {spec['anchor']} is no candidate of {coarse.key}: {known}; name one of "
+        "these, or leave it out",
+        terminal=True,
+    )
 
 
 def _wanted(spec: MappingJson, sides: dict[str, tuple[ObjectRecord, ArtifactRecord]]) -> Wanted:

@@ -77,7 +77,9 @@ def resolved_input(snapshot: Snapshot, reference: InputReference) -> InputRecord
         return Blocked(UNAVAILABLE, record.message or "", keep_wanted=True)
     if record.facts is None:
         reason = "InputRefused" if record.terminal else "Resolving"
-        message = f"{record.reason}: {record.message}"
+        message = str(record.message or "")
+        if record.reason != reason:
+            message = f"{record.reason}: {message}"
         return Blocked(reason, message, terminal=record.terminal, keep_wanted=not record.terminal)
     return record
 

@@ -18,6 +18,7 @@ from loopscope.reports.page.provenance import spec_yaml
 from loopscope.reports.page.writing import check_writable_place
 from loopscope.specs.artifact_files import ArtifactFile, Table
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.pipeline import PIPELINE, NodeName
 from loopscope.specs.registration import RegisterExtract
@@ -30,6 +31,7 @@ from loopscope.state.records import ArtifactRecord
 from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.origin import PANDAS_ATTRIBUTES, origin_of
+from loopscope.views.sensitivity.looks import Looks, looks_at
 
 
 def export_bundle(
@@ -93,8 +95,9 @@ def _check_finished(view: ExperimentView) -> None:
 
 def _fill(view: ExperimentView, folder: Path) -> None:
     (folder / "spec.yaml").write_text(spec_yaml(view), encoding="utf-8")
-    (folder / "report.html").write_text(render_report(view), encoding="utf-8")
-    static = render_report(view, explorable=False)
+    looks = looks_at(view)
+    (folder / "report.html").write_text(render_report(view, looks=looks), encoding="utf-8")
+    static = render_report(view, explorable=False, looks=looks)
     (folder / "report-static.html").write_text(static, encoding="utf-8")
     _write_status(view, folder / "status.json")
     (folder / "manifests").mkdir()
@@ -108,6 +111,28 @@ def _fill(view: ExperimentView, folder: Path) -> None:
     _copy(view, view.prompts.name, (PROMPTS,), folder)
     for side in ("coarse", "fine"):
         _write_features(view, side, folder / bundled_features(side))
+    _write_looks(view, looks, folder / SENSITIVITY.name)
+
+
+_KINDS = {
+    "text": pyarrow.string(),
+    "float64": pyarrow.float64(),
+    "int64": pyarrow.int64(),
+    "bool": pyarrow.bool_(),
+}
+
+
+def _write_looks(view: ExperimentView, looks: Looks, path: Path) -> None:
+    """Write what would have changed the answer; nothing where nothing was steered."""
+    steered = view.stage("steering").artifact
+    if looks.rows and steered is not None:
+        kinds = [(column.name, _KINDS[column.type]) for column in SENSITIVITY.columns]
+        table = pyarrow.Table.from_pandas(
+            looks.table(), schema=pyarrow.schema(kinds), preserve_index=False
+        )
+        origin = json.dumps(origin_of(view.experiment.key, steered), sort_keys=True)
+        table = table.replace_schema_metadata({PANDAS_ATTRIBUTES: origin})
+        pyarrow.parquet.write_table(table, path, compression="zstd")
 
 
 def _write_status(view: ExperimentView, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loopscope.specs.artifacts.decomposition import FEATURES, bundled_features
+from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.canonical import digest
 from loopscope.specs.json_values import Json, JsonObject
@@ -47,6 +48,7 @@ _ABOUT = {
     "report-static.html": "the same page without any script",
     CITATION: "how to cite this bundle",
     REGISTER: "what was expected, written down before the outcome existed",
+    SENSITIVITY.name: SENSITIVITY.about,
     **{bundled_features(side): FEATURES.about for side in ("coarse", "fine")},
     **{f"manifests/{name}.json": f"how {node.words} was made" for name, node in NODES.items()},
     **{

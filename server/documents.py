@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from loopscope.controller.apply.appliers import field_manager
-from loopscope.reports.tables.listing import listing
+from loopscope.reports.tables.listing import column_names, listing
 from loopscope.server.answers import Refused
 from loopscope.specs.json_values import Json, JsonObject
 from loopscope.specs.keys import API_VERSION
@@ -83,8 +83,7 @@ def table(
     """Return the table that ``loopscope get -o wide`` prints; its wide columns have priority 1."""
     records = [one.record for one in rows]
     owned = {uid: found for one in rows for uid, found in (one.owned or {}).items()}
-    sweeps = [record for record in records if "matrix" in record.spec]  # they add a column
-    narrow = set(listing(kind, sweeps[:1], now=now).columns)
+    narrow = set(column_names(kind, records))
     made = listing(kind, records, now=now, children=owned, wide=True)
     columns: list[Json] = [
         {

@@ -125,6 +125,9 @@ class MappingRules(Spec):
     edge's p; 0 tests nothing."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the permutations, and of what the gate draws."""
+    anchor: Annotated[int, Field(ge=0), Unit("coarse latent")] | None = None
+    """Steer this candidate in place of the one that the gate puts first. For a look at the others:
+    an anchor that is chosen after texts were read is no choice made beforehand."""
 
     @model_validator(mode="after")
     def _ordered(self) -> MappingRules:

@@ -124,6 +124,7 @@ class MappingRulesJson(TypedDict):
     topK: int
     permutations: int
     seed: int
+    anchor: NotRequired[int]
 
 
 class GateRulesJson(TypedDict):

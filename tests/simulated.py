@@ -182,9 +182,11 @@ class SimulatedWorkers:
         self.assigned.pop(worker, None)
         self.models.pop(worker, None)
 
-    def stop(self) -> None:
+    def stop(self) -> list[str]:
+        stopped = list(self.models)
         self.assigned.clear()
         self.models.clear()
+        return stopped
 
     # -- what tests make them do -------------------------------------------------
 

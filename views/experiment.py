@@ -27,6 +27,7 @@ from loopscope.state.artifacts.store import ArtifactStore, Corrupt, unusable
 from loopscope.state.db import objects
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.other_runs import OtherRun, other_runs
 from loopscope.views.present import present
 from loopscope.views.quantisation import Quantisation, quantisations
 
@@ -115,6 +116,8 @@ class ExperimentView:
     """What quantising the model's weights did to the dictionaries, where a spec asks for that."""
     rated: Sequence[RatingSet] = ()
     """What people said of the texts of its steering."""
+    others: Sequence[OtherRun] = ()
+    """Experiments of its namespace that differ from it in one choice alone."""
 
     @staticmethod
     def load(state: StateFolder, key: Key) -> ExperimentView:
@@ -128,20 +131,22 @@ class ExperimentView:
             )
             children = {child.key.name: child for child in owned}
             records = {stage: children.get(f"{key.name}-{stage}") for stage in NODE_NAMES}
-            known = {
+            artifacts = {
                 stage: artifact_index.get(connection, record.status.artifact.digest)
                 for stage, record in records.items()
                 if record is not None and record.status.artifact is not None
             }
             quantised = quantisations(connection, records.values())
+            known = objects.listed(connection, kind="Experiment", namespace=key.namespace)
+            others = other_runs(experiment, known)
         stages: dict[NodeName, StageView] = {}
         for name in NODE_NAMES:
             if not NODES[name].is_in(experiment.spec):
                 continue
-            stages[name] = _stage(name, records, known.get(name), state.artifacts)
+            stages[name] = _stage(name, records, artifacts.get(name), state.artifacts)
         steered = stages["steering"].artifact if "steering" in stages else None
         rated = ratings.stored(state.ratings, steered.content_digest) if steered else ()
-        return ExperimentView(experiment, MappingProxyType(stages), quantised, rated)
+        return ExperimentView(experiment, MappingProxyType(stages), quantised, rated, others)
 
     @property
     def name(self) -> str:

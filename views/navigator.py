@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from loopscope.specs.artifacts.capture import CAPTURED_PROMPTS, RESIDUAL
@@ -135,14 +136,20 @@ def principal(centred: Floats) -> Floats:
     """
     prompts, width = centred.shape
     if prompts <= width:
-        vectors = np.linalg.eigh(centred @ centred.T)[1][:, :-3:-1]
-        basis = vectors.T @ centred
+        basis = _last_two(centred @ centred.T) @ centred
     else:
-        basis = np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1].T
+        basis = _last_two(centred.T @ centred)
     length = np.linalg.norm(basis, axis=1, keepdims=True)
     basis = basis / np.where(length > 0, length, 1.0)
     largest = basis[np.arange(2), np.abs(basis).argmax(axis=1)]
     return np.asarray(basis * np.where(largest < 0, -1.0, 1.0)[:, None])
+
+
+def _last_two(product: Floats) -> Floats:
+    """Return the eigenvectors [2, width] of the largest eigenvalues, the largest first."""
+    width = len(product)
+    found = scipy.linalg.eigh(product, subset_by_index=(width - 2, width - 1))[1]
+    return np.asarray(found[:, ::-1].T)
 
 
 def spanned(first: Floats, second: Floats) -> Floats | None:

@@ -14,9 +14,9 @@ from loopscope.state.machine_rates import MachineRates
 from loopscope.state.records import JobHead, ObjectRecord, Progress
 from loopscope.views.forecasts import Forecaster, Stored
 from loopscope.views.jobs import job_detail, remaining_seconds
-from loopscope.views.numbers import age
+from loopscope.views.numbers import age, counted
 from loopscope.views.past_runs import PastRuns
-from loopscope.views.settled import family
+from loopscope.views.settled import Family
 from loopscope.views.stages import DONE_WORDS, object_word
 
 FORESEEN_MAX = 50
@@ -41,19 +41,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Whole:
-    """The stages of a run together; ``unknown`` of those that are left never ran before."""
+    """The stages of a run together; ``unknown`` of those that are left never ran before.
+
+    Of ``stuck`` ones it is not known when a human will act: what is left is without them.
+    """
 
     done: int
     stages: int
     share: float
     left_seconds: float | None
     unknown: int
+    stuck: int = 0
 
     @property
     def left(self) -> str:
         """The time left in words."""
         if self.done == self.stages:
             return "nothing left to do"
+        if self.done + self.stuck == self.stages:
+            waits = "waits" if self.stuck == 1 else "wait"
+            return f"{counted(self.stuck, 'stage')} {waits} for a human"
         if self.left_seconds is None:
             return "time left not known yet"
         if self.unknown:
@@ -74,13 +81,17 @@ class RunProgress:
     slots: int = 1
     rates: MachineRates | None = None
     """What this machine does, by which stages are foreseen that never ran before."""
+    _family: Family = field(init=False)
     _expected: dict[Key, float | None] = field(default_factory=dict)
     _expected_at: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        self._family = Family(self.keys)
 
     def read(self, now: float) -> tuple[list[Row], Whole]:
         """Return a row for each object, owners first, and the whole."""
         with self.state.database.read() as connection:
-            records = family(connection, self.keys)
+            records = self._family.read(connection)
             progress = jobs.progress_of(connection)
             active = {job.digest: job for job in jobs.listed(connection)}
             self._learn(connection, records)
@@ -132,11 +143,12 @@ class RunProgress:
     def _whole(self, stages: Sequence[Row]) -> Whole:
         done = sum(row.word in DONE_WORDS for row in stages)
         shares = sum(min(row.share or 0.0, 1.0) for row in stages)
+        stuck = sum(row.word == "Stalled" for row in stages)
         left = [r for r in stages if r.word not in (*DONE_WORDS, "Stalled")]
         known = [row.left_seconds for row in left if row.left_seconds is not None]
         seconds = sum(known) / self.slots if known or not left else None
         share = shares / len(stages) if stages else 0.0
-        return Whole(done, len(stages), share, seconds, len(left) - len(known))
+        return Whole(done, len(stages), share, seconds, len(left) - len(known), stuck)
 
 
 def _of_owned(row: Row, rows: Sequence[Row], records: Sequence[ObjectRecord]) -> Row:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from loopscope.reconcilers.references import object_references
 from loopscope.specs.keys import Key
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, ObjectRecord
@@ -13,13 +15,36 @@ from loopscope.state.records import UNAVAILABLE, ObjectRecord
 
 def family(connection: Connection, keys: Iterable[Key]) -> list[ObjectRecord]:
     """Return the objects of these keys and all that they own."""
+    records = (objects.get(connection, key) for key in keys)
+    return _with_owned(connection, (record for record in records if record is not None))
+
+
+def _with_owned(connection: Connection, records: Iterable[ObjectRecord]) -> list[ObjectRecord]:
     found: list[ObjectRecord] = []
-    for key in keys:
-        record = objects.get(connection, key)
-        if record is not None:
-            children = objects.owned_by(connection, record.uid)
-            found.extend([record, *family(connection, [child.key for child in children])])
+    for record in records:
+        found.append(record)
+        if record.key.kind in OWNER_KINDS:
+            found.extend(_with_owned(connection, objects.owned_by(connection, record.uid)))
     return found
+
+
+@dataclass
+class Family:
+    """The objects of some keys and all that they own, read again once an object changed.
+
+    For those who look often: a study owns hundreds.
+    """
+
+    keys: Sequence[Key]
+    _version: int | None = None
+    _records: list[ObjectRecord] = field(default_factory=list)
+
+    def read(self, connection: Connection) -> list[ObjectRecord]:
+        """Return them as they are in this transaction."""
+        version = objects.resource_version(connection)
+        if version != self._version:
+            self._records, self._version = family(connection, self.keys), version
+        return self._records
 
 
 def waits_for_unavailable(connection: Connection, records: Iterable[ObjectRecord]) -> bool:

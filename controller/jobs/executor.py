@@ -56,5 +56,8 @@ class Executor(Protocol):
     def kill(self, worker: str) -> None:
         """End a worker that hangs, with its job; of one that is gone, free the slot."""
 
-    def stop(self) -> None:
-        """Let all workers stop after their batch, keeping sealed shards, and exit."""
+    def stop(self) -> list[str]:
+        """Let all workers stop after their batch, keeping sealed shards, and exit.
+
+        Returns their names; none lives any more, whether it gave its job back or not.
+        """

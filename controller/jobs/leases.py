@@ -9,7 +9,7 @@ another process writes for long. So one is ended only once no process could writ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -152,6 +152,17 @@ def take_back(
     )
     events.record(connection, job.object, "Warning", "WorkerLost", message, now=now)
     return [job.object]
+
+
+def give_back(database: Database, stopped: Sequence[str]) -> None:
+    """Queue the jobs again that stopped workers did not give back in time: a stop is no loss."""
+    try:
+        with database.write() as connection:
+            for job in jobs.running(connection):
+                if job.worker in stopped:
+                    jobs.release(connection, job.id, job.token)
+    except TransientFailure as trouble:
+        log.warning("jobs not given back; the next controller takes them", trouble=str(trouble))
 
 
 def _renewal(job: JobHead) -> tuple[int, int, float | None]:

@@ -172,8 +172,8 @@ class LocalProcesses(Executor):
             with contextlib.suppress(psutil.Error):
                 psutil.Process(int(worker.split("@")[0])).kill()
 
-    def stop(self) -> None:
-        """Close the pipes, wait for the grace period, kill what is left."""
+    def stop(self) -> list[str]:
+        """Close the pipes, wait for the grace period, kill what is left; return who it was."""
         for worker in self._workers.values():
             with contextlib.suppress(BrokenPipeError):
                 if worker.process.stdin is not None:
@@ -184,7 +184,9 @@ class LocalProcesses(Executor):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 _end(worker.process)
+        stopped = list(self._workers)
         self._workers.clear()
+        return stopped
 
     def _spawn(self, device: str) -> str:
         failpoints.reach("worker-spawn")

@@ -22,6 +22,8 @@ from loopscope.views.stages import by_owner
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 5.0
 """A line that differs in its progress only is printed this often."""
+ABSENT = "-"
+"""A cell of a column that an object has nothing in."""
 
 Select = Callable[[Connection], list[ObjectRecord]]
 
@@ -64,14 +66,18 @@ class ChangedRows:
     slow: Sequence[str] = ("PROGRESS",)
     _shown: dict[Hashable, list[str]] = field(default_factory=dict)
     _shown_at: dict[Hashable, float] = field(default_factory=dict)
+    _columns: list[str] = field(default_factory=list)
     _widths: list[int] = field(default_factory=list)
 
     def lines(
         self, table: TextTable, keys: Sequence[Hashable], farewell: Callable[[Hashable], str]
     ) -> Iterator[str]:
         """Return the lines that are due; ``farewell`` says what became of a key that is gone."""
-        if not self._widths:
-            yield from self._first(table, keys)
+        if not self._columns and self.only_changes:
+            self._shown = dict(zip(keys, table.rows, strict=True))
+            self._shown_at = dict.fromkeys(keys, time.monotonic())
+        if self._columns != table.columns:
+            yield from self._head(table)
         for key in [key for key in self._shown if key not in keys]:
             del self._shown[key]
             yield farewell(key)
@@ -81,15 +87,17 @@ class ChangedRows:
                 self._shown[key], self._shown_at[key] = row, time.monotonic()
                 yield self._line(row)
 
-    def _first(self, table: TextTable, keys: Sequence[Hashable]) -> Iterator[str]:
+    def _head(self, table: TextTable) -> Iterator[str]:
+        """Begin a table, and another one where what there is now has other columns."""
+        for key, row in self._shown.items():
+            before = dict(zip(self._columns or table.columns, row, strict=True))
+            self._shown[key] = [before.get(column, ABSENT) for column in table.columns]
+        self._columns = table.columns
         self._widths = [len(column) if self.headers else 0 for column in table.columns]
         for row in table.rows:
             self._widen(row)
         if self.headers:
             yield self._line(table.columns)
-        if self.only_changes:
-            self._shown = dict(zip(keys, table.rows, strict=True))
-            self._shown_at = dict.fromkeys(keys, time.monotonic())
 
     def _is_due(self, key: Hashable, row: list[str], columns: Sequence[str]) -> bool:
         before = self._shown.get(key)

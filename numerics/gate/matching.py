@@ -255,10 +255,18 @@ def matched_anchors(
     for place, latent in enumerate(candidates):
         generator = keyed_generator("gate null", seed, int(latent))
         shuffled = generator.permutation(eligible)
-        distance = np.square(near[shuffled] - near[latent]).sum(axis=1)
+        distance = squared_distances(near, int(latent))[shuffled]
         pool = np.argpartition(distance, draws - 1)[:draws]
         anchors[place] = generator.permutation(shuffled[np.sort(pool)])
     return anchors, int(eligible.size)
+
+
+def squared_distances(points: Floats, place: int) -> Floats:
+    """Return the squared distance of every point [points, axes] to one of them, [points]."""
+    distance = np.zeros(len(points))
+    for axis in points.T:  # a sum over a short last axis takes eight times as long
+        distance += np.square(axis - axis[place])
+    return distance
 
 
 def ranked(

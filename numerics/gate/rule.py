@@ -178,14 +178,19 @@ def _rank_doubts(evidence: GateEvidence, rules: GateRules) -> list[str]:
     ]
 
 
-def steered_first(score: Floats, children: NDArray[np.int64], least: int) -> NDArray[np.int64]:
+def steered_first(
+    score: Floats, children: NDArray[np.int64], least: int, named: int | None = None
+) -> NDArray[np.int64]:
     """Return the order of candidates in which the one to steer comes first, the next best second.
 
     It is that with the largest ``score`` (selectivity times target firing rate) of those with at
     least ``least`` children, and of all where none has them; equal ones stay as they are. So the
-    gate's count and the steering speak of one anchor, chosen without a generated text.
+    gate's count and the steering speak of one anchor, chosen without a generated text. ``named`` is
+    the place of one that the spec names: it comes before all others.
     """
-    return np.lexsort((np.arange(len(score)), -score, children < least))
+    places = np.arange(len(score))
+    is_other = np.zeros(len(score), dtype=bool) if named is None else places != named
+    return np.lexsort((places, -score, children < least, is_other))
 
 
 def _without_power(power: SelectionPower) -> str:

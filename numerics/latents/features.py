@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from loopscope.numerics.latents.splits import DiscoverRows, HeldOutRows, require_discover
@@ -251,7 +251,7 @@ def mann_whitney(
     deviation = np.sqrt(np.maximum(variance, 0))
     excess = tested - n_target * n_neutral / 2 - 0.5
     z = np.divide(excess, deviation, out=np.full(latents, -np.inf), where=deviation > 0)
-    return u_target / (n_target * n_neutral), np.minimum(sides * scipy.stats.norm.sf(z), 1.0)
+    return u_target / (n_target * n_neutral), np.minimum(sides * scipy.special.ndtr(-z), 1.0)
 
 
 def _clean(activations: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

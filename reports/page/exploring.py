@@ -18,7 +18,7 @@ from loopscope.specs.json_values import Json
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.gate_sensitivity import gate_by_min_subfeatures, steering_note
 from loopscope.views.numbers import is_missing
-from loopscope.views.sensitivity import Range
+from loopscope.views.sensitivity.min_difference import Range
 
 SCRIPTS = ("elements.js", "parquet.js", "explore.js", "settings.js", "rating.js", "paths.js")
 """Files of ``script/`` that make the page's one script."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -17,7 +16,7 @@ from loopscope.specs.artifacts.steering import ARMS, VERDICT
 from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.numbers import MINUS, count, decimal, percent, signed, signed_interval
-from loopscope.views.sensitivity import Range
+from loopscope.views.sensitivity.looks import Looks
 
 ANCHORS_DRAWN_MAX = 4
 
@@ -43,14 +42,14 @@ class FirstScreen:
 def first_screen(
     view: ExperimentView,
     latents: Latents,
-    sensitivity: Sequence[Range],
+    looks: Looks,
     settings: GateSettings,
 ) -> FirstScreen:
     """Return what a reader sees before anything else."""
     return FirstScreen(
         _answer(view, latents),
         _picture(view, latents),
-        in_short(view, latents, sensitivity, settings),
+        in_short(view, latents, looks, settings),
         in_doubt(view),
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
@@ -35,6 +34,7 @@ from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
+from loopscope.reports.page.sections.sensitivity import sensitivity_section
 from loopscope.reports.page.sections.splitting import (
     COARSE_COLUMNS,
     FINE_COLUMNS,
@@ -43,17 +43,15 @@ from loopscope.reports.page.sections.splitting import (
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
-from loopscope.specs.artifacts.steering import SCORES, VERDICT
-from loopscope.specs.spec_json import SteeringJson
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.chain import Chain
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
-from loopscope.views.experiment import ExperimentView, StageView
+from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
-from loopscope.views.sensitivity import Range, verdict_by_min_difference
+from loopscope.views.sensitivity.looks import Looks, looks_at
 from loopscope.views.several import COLUMNS, Several
 from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
 from loopscope.views.studies import Study
@@ -69,6 +67,7 @@ SECTIONS = {
     "latents": {"latents": "Latents"},
     "navigator": {"navigator": "Navigator"},
     "steering": {"steering": "Steering", "shifts": "Next tokens", "samples": "Samples"},
+    "sensitivity": {"sensitivity": "Sensitivity"},
     "ablation": {"ablation": "Necessity"},
     "outcomes": {},
     "damage": {},
@@ -80,19 +79,24 @@ SECTIONS = {
 
 
 def render_report(
-    view: ExperimentView, *, explorable: bool = True, described: Described = NOWHERE
+    view: ExperimentView,
+    *,
+    explorable: bool = True,
+    described: Described = NOWHERE,
+    looks: Looks | None = None,
 ) -> str:
     """Return the report of an experiment as a self-contained HTML page.
 
     Without ``explorable`` it has no script and the same content. ``described`` is what others say
-    of the latents: links, which ask nothing until they are followed, and labels. Equal views give
-    equal bytes: no clock is read. A stage without an artifact is shown as missing, with the
-    reason. Raises Corrupt when a whole artifact holds other tables or fields than this version
-    reads.
+    of the latents: links, which ask nothing until they are followed, and labels; ``looks`` is what
+    ``looks_at`` found, if that is known. Equal views give equal bytes: no clock is read. A stage
+    without an artifact is shown as missing, with the reason. Raises Corrupt when a whole artifact
+    holds other tables or fields than this version reads.
     """
     template = environment().get_template("report.html.j2")
     try:
-        return template.render(**_sections(view, explorable, described))
+        known = looks if looks is not None else looks_at(view)
+        return template.render(**_sections(view, explorable, described, known))
     except _UNREADABLE as error:
         raise Corrupt(
             f"an artifact of {view.experiment.key} does not hold what this version reads "
@@ -143,10 +147,12 @@ _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErr
 """What wrong columns, names or types inside a whole artifact lead to."""
 
 
-def _sections(view: ExperimentView, explorable: bool, described: Described) -> dict[str, object]:
-    shown, sensitivity = latents(view, described), _sensitivity(view.stage("steering"))
+def _sections(
+    view: ExperimentView, explorable: bool, described: Described, looks: Looks
+) -> dict[str, object]:
+    shown = latents(view, described)
     settings, plane = gate_settings(view), navigator_section(view)
-    exploring_ = exploring(view, shown, sensitivity, settings, plane.data) if explorable else None
+    exploring_ = exploring(view, shown, looks.ranges, settings, plane.data) if explorable else None
     return {
         "sections": SECTIONS,
         "exploring": exploring_,
@@ -154,10 +160,10 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
         "static_policy": STATIC_POLICY,
         "latents": shown,
         "navigator": plane,
-        "sensitivity": sensitivity,
+        "sensitivity": sensitivity_section(view, looks),
         "view": view,
         "headline": headline(view),
-        "first": first_screen(view, shown, sensitivity, settings),
+        "first": first_screen(view, shown, looks, settings),
         "explain": Explained(shown.places),
         "status": status(view),
         "capture": capture(view),
@@ -187,13 +193,6 @@ def _sections(view: ExperimentView, explorable: bool, described: Described) -> d
 def _ratings(view: ExperimentView) -> Ratings:
     steered = view.stage("steering")
     return ratings_of(view.rated, steered) if steered.available else Ratings()
-
-
-def _sensitivity(steered: StageView) -> list[Range]:
-    if not steered.available:
-        return []
-    scores, verdict = steered.table(SCORES), steered.document(VERDICT)
-    return verdict_by_min_difference(scores, verdict, cast("SteeringJson", steered.spec))
 
 
 @functools.cache

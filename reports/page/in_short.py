@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopscope.reports.page.sections.gate_settings import GateSettings
@@ -15,7 +14,7 @@ from loopscope.specs.artifacts.verdict import Verdict
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.gate_sensitivity import gate_by_min_subfeatures
 from loopscope.views.numbers import MINUS, count, decimal, percent, signed, signed_interval
-from loopscope.views.sensitivity import Range
+from loopscope.views.sensitivity.looks import Looks
 
 CHILDREN_NAMED_MAX = 6
 NOTHING_OF_ITS_OWN = "Nothing beside what no such run can tell; that stands below."
@@ -37,7 +36,7 @@ class Short:
 def in_short(
     view: ExperimentView,
     latents: Latents,
-    sensitivity: Sequence[Range],
+    looks: Looks,
     settings: GateSettings,
 ) -> list[Short]:
     """Return the answers that the finished stages give, in the order in which they are asked."""
@@ -54,7 +53,7 @@ def in_short(
         verdict = view.stage("steering").document(VERDICT)
         found.append(Short("Do both together steer better than one?", _steering(view, verdict)))
     if found:
-        found.append(Short("What would change that?", _change(view, sensitivity, settings)))
+        found.append(Short("What would change that?", _change(view, looks, settings)))
     return found
 
 
@@ -137,14 +136,14 @@ def _steering(view: ExperimentView, verdict: Verdict) -> str:
     return f"{word}. Texts with a word of the concept: {rates}."
 
 
-def _change(view: ExperimentView, sensitivity: Sequence[Range], settings: GateSettings) -> str:
+def _change(view: ExperimentView, looks: Looks, settings: GateSettings) -> str:
     parts = _gate_changes(view, settings)
     if view.stage("steering").available:
-        parts += _verdict_changes(view.stage("steering").document(VERDICT), sensitivity)
+        parts += _verdict_changes(view.stage("steering").document(VERDICT), looks)
     return sentence("; ".join(parts or ["nothing that can be computed from what is stored"]))
 
 
-def _verdict_changes(verdict: Verdict, sensitivity: Sequence[Range]) -> list[str]:
+def _verdict_changes(verdict: Verdict, looks: Looks) -> list[str]:
     parts = []
     if verdict.get("n_needed"):
         openings, samples = count(verdict["n_needed"]), verdict.get("samples_needed") or 1
@@ -152,10 +151,17 @@ def _verdict_changes(verdict: Verdict, sensitivity: Sequence[Range]) -> list[str
             f"{openings} openings with {samples} sample{'s' if samples > 1 else ''} each would "
             f"detect a difference of {decimal(verdict['min_difference'])}"
         )
-    for one in sensitivity:
+    for one in looks.ranges:
         if one.verdict != verdict["verdict"]:
             span = decimal(one.low) + (f" to {decimal(one.high)}" if one.high > one.low else "")
             parts.append(f"a smallest difference that matters of {span} gives {one.verdict}")
+    others = [one for one in looks.changing if one.axis != "minDifference"]
+    tried = sum(one.axis != "minDifference" for one in looks.judged)
+    if tried:
+        parts.append(
+            f"{count(len(others))} of {count(tried)} other choices of words, outcome, strength, "
+            "sampling, openings or anchor give another word"
+        )
     return parts
 
 

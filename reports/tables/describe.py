@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopscope.specs.keys import STUDY_LABEL
 from loopscope.state.records import ArtifactRecord, EventRecord, JobHead, ObjectRecord
@@ -19,6 +19,9 @@ from loopscope.views.numbers import (
     testable,
 )
 from loopscope.views.quantisation import Quantisation
+
+if TYPE_CHECKING:
+    from loopscope.views.sensitivity.rows import ShownLooks
 
 WIDTH = 24
 VALUE_CHARACTERS_MAX = 160
@@ -38,13 +41,14 @@ def describe_text(
     foreseen: Forecast | None = None,
     quantised: Sequence[Quantisation] = (),
     rated: Sequence[Sequence[str]] = (),
+    looked_at: ShownLooks | None = None,
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
     Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length. With
     the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
-    is what quantising a model did to its dictionaries, and ``rated`` the table of what people said
-    of a steering's texts, with its head.
+    is what quantising a model did to its dictionaries, ``rated`` the table of what people said of a
+    steering's texts, with its head, and ``looked_at`` the verdict under other choices.
     """
     lines = [
         *_metadata(record, now),
@@ -58,6 +62,7 @@ def describe_text(
         *_children(children),
         *_grid(record, children),
         *_rated(rated),
+        *_looked_at(looked_at),
         *_jobs(jobs, now),
         *_events(events, now),
     ]
@@ -183,6 +188,19 @@ def _concepts(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterato
     yield from (f"  {one.name} is not testable: {one.reason}" for one in study.untested)
     yield "Answer:"
     yield from (f"  {sentence}" for sentence in study.sentences)
+
+
+def _looked_at(found: ShownLooks | None) -> Iterator[str]:
+    """Yield what would have changed a verdict."""
+    if found is None or not found.rows:
+        return
+    from loopscope.views.sensitivity.rows import HEAD  # late: numpy takes its time
+
+    yield "Sensitivity:"
+    yield from _columns([[title.upper() for title in HEAD], *found.rows], 2)
+    if found.hidden:
+        yield f"  {found.hidden} more words, each taken out alone, leave the word as it is"
+    yield from (f"  {sentence}" for sentence in found.sentences)
 
 
 def _rated(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopscope.reports.text_table import TextTable
-from loopscope.specs.pipeline import NODE_NAMES, STAGE_KINDS
+from loopscope.specs.pipeline import PIPELINE, STAGE_KINDS
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import (
     MINUS,
@@ -40,16 +40,19 @@ def listing(
     """Return the table of ``get`` for objects of one kind.
 
     ``children`` maps the uid of an Experiment to its stages (see ``by_owner``); ``wide`` adds
-    columns, ``namespaces`` puts the namespace first. Raises KeyError for an unknown kind.
+    columns, ``namespaces`` puts the namespace first. A stage that none of the experiments asks for
+    has a column only if ``wide``. Raises KeyError for an unknown kind.
     """
-    columns: dict[str, Column] = {"NAME": lambda record, _: record.key.name, **_COLUMNS[kind]}
-    if namespaces:
-        columns = {"NAMESPACE": lambda record, _: record.key.namespace, **columns}
-    if kind == "Experiment" and any("matrix" in record.spec for record in records):
-        columns["BEST"] = _best
-    columns["AGE"] = lambda record, _: age(now - record.creation_timestamp)
-    if wide:
-        columns |= _WIDE[kind]
+    cells: dict[str, Column] = {
+        "NAMESPACE": lambda record, _: record.key.namespace,
+        "NAME": lambda record, _: record.key.name,
+        **_COLUMNS[kind],
+        "BEST": _best,
+        "AGE": lambda record, _: age(now - record.creation_timestamp),
+        **_WIDE[kind],
+    }
+    names = column_names(kind, records, wide=wide, namespaces=namespaces)
+    columns = {name: cells[name] for name in names}
     rows = []
     for record in records:
         prefix = f"{record.key.name}-"
@@ -57,6 +60,24 @@ def listing(
         stages = {child.key.name.removeprefix(prefix): child for child in owned}
         rows.append([column(record, stages).translate(_PLAIN) for column in columns.values()])
     return TextTable(list(columns), rows)
+
+
+def column_names(
+    kind: str, records: Sequence[ObjectRecord], *, wide: bool = False, namespaces: bool = False
+) -> list[str]:
+    """Return the columns that the table of ``get`` has, in their order; see ``listing``."""
+    specs = [record.spec for record in records] if kind == "Experiment" else []
+    unasked: set[str] = set()
+    if kind == "Experiment" and not wide:
+        unasked = {n.name.upper() for n in PIPELINE if not any(map(n.is_in, specs)) and n.optional}
+    return [
+        *(["NAMESPACE"] if namespaces else []),
+        "NAME",
+        *(name for name in _COLUMNS[kind] if name not in unasked),
+        *(["BEST"] if any("matrix" in spec for spec in specs) else []),
+        "AGE",
+        *(_WIDE[kind] if wide else []),
+    ]
 
 
 def _ready(record: ObjectRecord, _: Mapping[str, ObjectRecord]) -> str:
@@ -207,7 +228,7 @@ _PROVENANCE: dict[str, Column] = {
 }
 _COLUMNS: dict[str, dict[str, Column]] = {
     "Experiment": {
-        **{name.upper(): _stage(name) for name in NODE_NAMES},
+        **{node.name.upper(): _stage(node.name) for node in PIPELINE},
         "READY": _ready,
         "GATE": _stage_summary("mapping", "verdict"),
         "VERDICT": _stage_summary("steering", "verdict"),

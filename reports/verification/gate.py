@@ -128,7 +128,9 @@ def _check_anchors(tables: _Tables, candidates: list[int], findings: Findings) -
         for c in candidates
     ]
     counts = np.array(tables.counts(candidates), dtype=np.int64)
-    order = steered_first(np.array(scores), counts, least)
+    wanted = tables.bundle.experiment["mapping"].get("anchor")
+    place_named = candidates.index(wanted) if wanted in candidates else None
+    order = steered_first(np.array(scores), counts, least, place_named)
     confirmed = _confirmed(tables)
     for place, one in enumerate(gate["anchors"]):
         latent, where = one["coarse"], f"anchors[{place}]"

@@ -10,6 +10,7 @@ from loopscope.reports.verification.files import check_files, identifier_of
 from loopscope.reports.verification.findings import Difference, Findings
 from loopscope.reports.verification.gate import check_gate
 from loopscope.reports.verification.latents import check_latents
+from loopscope.reports.verification.looks import check_looks
 from loopscope.reports.verification.opened import OpenBundle
 from loopscope.reports.verification.registered import check_registered
 from loopscope.reports.verification.scoring import check_scoring
@@ -72,7 +73,7 @@ def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
     """Compute again what was made by the rules of this version; other rules give other numbers."""
     parts = {
         "mapping": (check_latents, check_gate),
-        "steering": (check_texts, check_steering),
+        "steering": (check_texts, check_steering, check_looks),
         "scoring": (check_scoring,),
     }
     nodes: tuple[NodeName, ...] = ("mapping", "steering", "scoring")

@@ -1,4 +1,4 @@
-"""Documents made of artifacts: the report of an experiment, and two experiments side by side."""
+"""Documents made of artifacts: reports of experiments and studies, and two side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from loopscope.server.answers import Refused, as_json
 from loopscope.server.page.apart import Apart
 from loopscope.server.page.objects import report_version
-from loopscope.server.page.site import PREFIX, Site, found, named_key
+from loopscope.server.page.site import PREFIX, Site, found, key_of, named_key
 from loopscope.specs.keys import Key
 from loopscope.state.db.connection import Connection
 from loopscope.views.stages import descendants
@@ -36,7 +36,7 @@ def routes(site: Site) -> list[Route]:
     """Return the routes of reports and comparisons."""
     documents = Documents(site)
     return [
-        Route(f"{PREFIX}/reports/{{capability}}/{{namespace}}/{{name}}", documents.report),
+        Route(f"{PREFIX}/reports/{{capability}}/{{kind}}/{{namespace}}/{{name}}", documents.report),
         Route(f"{PREFIX}/compare", documents.comparison),
     ]
 
@@ -50,17 +50,17 @@ class Documents:
         self._kept: OrderedDict[Key, tuple[str, Path]] = OrderedDict()
 
     async def report(self, request: Request) -> Response:
-        """Return the report of an experiment as of now; its address is enough to read it."""
-        words = request.path_params
-        namespace, name = words["namespace"], words["name"]
-        if not self._site.allows(words["capability"], "report", namespace, name):
+        """Return a report as of now; its address is enough to read it."""
+        key = key_of(request)
+        if not self._site.allows(request.path_params["capability"], "report", *key):
             raise Refused(404, "the server could not find the requested resource")
-        key = named_key("Experiment", namespace, name)
         version = await run_in_threadpool(self._version, key)
         kept = self._kept.get(key)
         if kept is None or kept[0] != version:
             path = self._site.scratch_folder / f"{self._site.capability(*key)}.html"
-            await self._apart.run("report", name, "--namespace", namespace, "--output", str(path))
+            name = key.name if key.kind == "Experiment" else f"{key.kind.lower()}/{key.name}"
+            place = ("--namespace", key.namespace, "--output", str(path))
+            await self._apart.run("report", name, *place)
             self._keep(key, version, path)
         _, path = self._kept[key]
         return FileResponse(path, media_type="text/html", headers=REPORT_HEADERS)

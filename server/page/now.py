@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loopscope.controller.jobs.queue_view import read_view
+from loopscope.controller.jobs.queue_view import BEHIND, read_view
 from loopscope.controller.plan.explaining import explain
 from loopscope.reports.tables.queue import queue_lines
 from loopscope.server.answers import as_json
@@ -84,11 +84,18 @@ def _running(one: JobInQueue, view: QueueView) -> JsonObject:
 
 
 def _stuck(connection: Connection) -> list[ObjectRecord]:
-    """Return the objects at which a human must act; the innermost of a family alone."""
+    """Return the objects at which a human must act, not those that stand behind them."""
     maybe = present(connection, roots.speaking_of(connection, ["Stalled"], rows_max=LOOKED_AT_MAX))
     found = [record for record in maybe if record.stalled]
     owners = {record.owner_uid for record in found}
-    return [record for record in found if record.uid not in owners]
+    innermost = [record for record in found if record.uid not in owners]
+    causes = [record for record in innermost if not _waits_for_another(record)]
+    return causes or innermost
+
+
+def _waits_for_another(record: ObjectRecord) -> bool:
+    stalled = record.status.condition("Stalled")
+    return stalled is not None and stalled.reason == BEHIND
 
 
 def _attention(

@@ -17,6 +17,7 @@ from loopscope.server.page.site import PREFIX, Site, as_table, found, key_of
 from loopscope.server.page.tables import events_table
 from loopscope.server.page.tree import as_object, owned_nodes
 from loopscope.specs.json_values import Json, JsonObject
+from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state.db import events, jobs
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
@@ -100,12 +101,12 @@ def _jobs(connection: Connection, family: list[ObjectRecord], now: float) -> Jso
 
 def _report(site: Site, record: ObjectRecord, family: list[ObjectRecord]) -> Json:
     """Return where the report lies, and what changes when it would be another."""
-    if record.key.kind != "Experiment":
+    if record.key.kind not in OWNER_KINDS:
         return None
-    _, namespace, name = record.key
-    capability = site.capability("report", namespace, name)
+    kind, namespace, name = record.key
+    capability = site.capability("report", kind, namespace, name)
     return {
-        "address": f"{PREFIX}/reports/{capability}/{namespace}/{name}",
+        "address": f"{PREFIX}/reports/{capability}/{kind}/{namespace}/{name}",
         "version": report_version(family),
     }
 

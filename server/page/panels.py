@@ -13,13 +13,17 @@ from loopscope.server.page import (
     questions,
     shell,
     stream,
+    studies,
     sweeps,
     tables,
     tree,
 )
 from loopscope.server.page.site import Site
 
-PANELS = (shell, stream, now, tree, objects, tables, logs, documents, sweeps, questions, actions)
+PANELS = (
+    *(shell, stream, now, tree, objects, tables, logs, documents, sweeps, studies),
+    *(questions, actions),
+)
 """A new one is a line here and one in ``static/panels.js``."""
 
 

@@ -179,5 +179,5 @@ class ExecutorConformance(ABC):
 
     def test_after_a_stop_nobody_works(self):
         workers = [self.started()[0] for _ in range(2)]
-        self.executor.stop()
+        assert sorted(self.executor.stop()) == sorted(workers)
         assert not any(self.executor.is_alive(worker) for worker in workers)

@@ -99,8 +99,9 @@ def test_a_latent_is_chosen_by_keyboard_alone(opened):
     assert "Showing what belongs to coarse latent" in opened.page.locator(".explore p").inner_text()
 
 
-def test_under_the_pointer_stand_the_prompts_on_which_both_fire(opened):
-    mark = opened.page.locator("#mapping svg circle[data-coarse][data-fine]").first
+@pytest.mark.parametrize("mark", ["circle", "rect.heat"])
+def test_under_the_pointer_stand_the_prompts_on_which_both_fire(opened, mark):
+    mark = opened.page.locator(f"#mapping svg {mark}[data-coarse][data-fine]").first
     mark.scroll_into_view_if_needed()
     mark.hover()
     words = opened.page.locator(".under").inner_text()

@@ -75,3 +75,22 @@ def test_a_heatmap_is_saved_cell_by_cell(opened, tmp_path):
     assert table.column_names == ["coarse", "fine", "value"]
     assert table["value"].to_pylist() == [float(one) if one else None for one in values]
     assert str(table.schema.types[0]) == "int64"
+
+
+def test_a_heading_between_rows_is_saved_as_a_column(opened, tmp_path):
+    region = opened.page.locator("#latents .scroll").first
+    button = opened.page.locator("#latents .save button", has_text="Parquet").first
+    table = saved(opened, button, tmp_path / "t.parquet").to_pandas()
+    bodies = [body.locator("tr").count() for body in region.locator("tbody").all()]
+    heading = region.locator("thead").nth(1).inner_text().strip()
+    assert table["part"].tolist() == ["Top prompts"] * bodies[0] + [heading] * bodies[1]
+    assert table["prompt"].notna().all() and bodies[1]
+
+
+def test_no_table_has_two_columns_of_one_name(opened):
+    tables = opened.page.locator(".scroll table")
+    heads = tables.evaluate_all(
+        "found => found.map((one) => [...one.tHead.rows[0].cells].map((cell) => cell.textContent))"
+    )
+    assert len(heads) > 10
+    assert [head for head in heads if len({*head}) < len(head)] == []

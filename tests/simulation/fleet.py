@@ -140,9 +140,10 @@ class Fleet:
             if hand.name == worker:
                 hand.alive = False
 
-    def stop(self) -> None:
+    def stop(self) -> list[str]:
         for hand in self.mine:
             hand.die()
+        return [hand.name for hand in self.mine]
 
     def _reap(self) -> None:
         for hand in [hand for hand in self.mine if not hand.alive]:

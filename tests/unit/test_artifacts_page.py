@@ -9,6 +9,7 @@ import pytest
 
 from loopscope.specs.artifact_files import Document, Table
 from loopscope.specs.artifacts.gate import Gate
+from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.artifacts.verdict import Verdict
 from tests.unit.test_docs import generator
@@ -41,6 +42,7 @@ def test_every_stage_and_every_table_has_its_place():
     tables = {file.name for file in FILES if isinstance(file, Table)}
     wanted = {("files", stage) for stage in FILES_BY_STAGE}
     wanted |= {("columns", name.replace("features.", "features_coarse.")) for name in tables}
+    wanted.add(("columns", SENSITIVITY.name))  # of the bundle: no stage writes it
     wanted.add(("columns", "OF_TEXTS"))  # what the outcomes in a column of names stand for
     assert places == wanted
 
@@ -56,7 +58,8 @@ def test_every_metric_of_a_stage_is_explained_and_no_other(stage):
 
 def test_every_file_that_is_bundled_stands_in_the_listing_of_the_bundle():
     listing = PAGE.partition("## The evidence bundle")[2].split("```")[1]
-    assert {f.name for f in FILES if f.bundled is not None} - set(listing.split()) == set()
+    bundled = {f.name for f in (*FILES, SENSITIVITY) if f.bundled is not None}
+    assert bundled - set(listing.split()) == set()
 
 
 @pytest.mark.parametrize(("name", "shape"), [("gate.json", Gate), ("verdict.json", Verdict)])

@@ -117,7 +117,8 @@ def test_each_stage_says_from_what_it_was_made_and_what_it_made(bundle):
     ]  # fmt: skip
     assert len(by_stage) == len(set(by_stage)), "each file is made once"
     others = files_in(bundle) - {METADATA} - {unquote(name) for name in by_stage}
-    assert others == {"spec.yaml", "status.json", "report.html", "report-static.html", CITATION}
+    pages = {"report.html", "report-static.html"}
+    assert others == {"spec.yaml", "status.json", "sensitivity.parquet", CITATION} | pages
 
 
 def test_the_seal_covers_every_entity(bundle):

@@ -8,6 +8,7 @@ from loopscope.controller.jobs.leases import (
     LOOK_SECONDS,
     Leases,
     LeaseWatch,
+    give_back,
     take_back,
 )
 from loopscope.specs.actions import Action
@@ -237,3 +238,26 @@ def test_a_job_that_names_no_worker_may_hold_no_lock(world, refused):
         connection.execute(update(tables.jobs).values(worker=None))
     refused()
     assert refused(seconds=LEASE_SECONDS) == []
+
+
+def test_the_job_of_a_worker_that_could_not_give_it_back_at_a_stop_waits_again(world):
+    give_back(world.database, ["w", "another"])
+    with world.database.read() as connection:
+        job = jobs.head(connection, world.job.id)
+    assert (job.state, job.worker, job.losses, job.attempts) == ("pending", None, 0, 0)
+
+
+def test_a_stop_gives_back_no_job_of_the_worker_of_another(world):
+    give_back(world.database, ["another"])
+    with world.database.read() as connection:
+        assert jobs.head(connection, world.job.id).worker == "w"
+
+
+def test_a_stop_that_cannot_write_leaves_the_job_to_the_next_controller(world, monkeypatch):
+    def fails(*args):
+        raise TransientFailure("DatabaseBusy", "x")
+
+    monkeypatch.setattr(jobs, "release", fails)
+    give_back(world.database, ["w"])
+    with world.database.read() as connection:
+        assert jobs.head(connection, world.job.id).state == "running"

@@ -73,6 +73,7 @@ def test_a_line_tells_percent_and_time_left_of_a_job_and_of_the_run():
     ]
     assert "time left not known yet" in str(Whole(0, 5, 0.0, None, 5))
     assert "at least 60s left" in str(Whole(1, 5, 0.0, 60.0, 2))
+    assert str(Whole(4, 5, 0.8, 0.0, 0, 1)).endswith("80 %, 1 stage waits for a human")
 
 
 @pytest.fixture

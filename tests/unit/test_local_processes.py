@@ -144,7 +144,7 @@ def test_workers_are_asked_to_stop_together_and_those_that_do_not_are_killed(pro
     quick, slow = Process(stubborn=False), Process(stubborn=True)
     for name, process in (("slow", slow), ("quick", quick)):
         processes._workers[name] = SimpleNamespace(process=process, slot=0)
-    processes.stop()
+    assert processes.stop() == ["slow", "quick"]
     assert quick.did == ["closed", "waited"]
     assert slow.did == ["closed", "waited", "killed", "waited"]
     assert processes._workers == {}

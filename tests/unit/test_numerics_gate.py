@@ -114,6 +114,7 @@ def test_steered_is_the_best_of_those_that_have_the_children():
     assert steered_first(score, np.array([0, 3, 2, 5]), 3).tolist() == [3, 1, 0, 2]
     assert steered_first(score, np.array([0, 2, 2, 1]), 3).tolist() == [0, 2, 3, 1]
     assert steered_first(np.array([0.5, 0.5]), np.array([3, 4]), 3).tolist() == [0, 1]
+    assert steered_first(score, np.array([0, 3, 2, 5]), 3, named=2).tolist() == [2, 3, 1, 0]
 
 
 IS_TARGET = np.arange(100) % 2 == 0

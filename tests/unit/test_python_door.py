@@ -11,6 +11,7 @@ import loopscope
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES
+from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.state.db import objects
 from loopscope.state.failures import TerminalFailure
@@ -104,6 +105,9 @@ def test_status_spec_and_artifacts_are_those_that_get_prints(france):
     assert (mapping.folder / "pairs.parquet").is_file() and "pairs.parquet" in mapping.files
     assert mapping.manifest["contentDigest"] == mapping.content_digest
     assert france.gate()["verdict"] and france.verdict()["verdict"]
+    looks = france.sensitivity()
+    assert list(looks) == [column.name for column in SENSITIVITY.columns]
+    assert looks["verdict"].iloc[0] == france.verdict()["verdict"]
     assert france.confirmation() == "not confirmed: no test split"
 
 

@@ -43,6 +43,20 @@ def test_a_capture_waits_until_its_model_is_known():
     assert (desired.reason, desired.terminal, desired.keep_wanted) == ("Resolving", False, True)
 
 
+@pytest.mark.parametrize(
+    ("reason", "terminal", "said"),
+    [
+        ("InputRefused", True, "InputRefused: there is no /m"),
+        ("HubUnreachable", False, "Resolving: HubUnreachable: there is no /m"),
+    ],
+)
+def test_a_reason_is_not_said_twice(reason, terminal, said):
+    record = stored("Capture", "cap", capture_spec())
+    answer = {"reason": reason, "message": "there is no /m", "terminal": terminal}
+    desired = capture.desired(Snapshot(record, 5.0, inputs=with_inputs(record, None, **answer)))
+    assert f"{desired.reason}: {desired.message}" == said
+
+
 def test_what_identifies_a_capture_enters_its_digest_and_nothing_else_does():
     base = digest_of(capture.desired(capture_snapshot()))
     moved = {**MODEL, "ref": {"identity": "model-id", "folder": "/elsewhere"}}

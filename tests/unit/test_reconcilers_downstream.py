@@ -71,6 +71,15 @@ def test_the_gates_policy_is_no_reason_to_map_again_and_its_rule_is():
     assert digest_of(mapping.desired(mapping_snapshot({**MAPPING, "minCosine": 0.4}))) != base
 
 
+def test_an_anchor_that_the_spec_names_is_part_of_what_a_mapping_is_and_must_be_a_candidate():
+    base = digest_of(mapping.desired(mapping_snapshot()))
+    assert digest_of(mapping.desired(mapping_snapshot({**MAPPING, "anchor": 1}))) != base
+    refused = mapping.desired(mapping_snapshot({**MAPPING, "anchor": 2}))
+    assert refused.reason == "InputMismatch" and refused.terminal
+    assert "mapping.anchor 2 is no candidate" in refused.message
+    assert "3, 1; name one of these" in refused.message
+
+
 def test_decompositions_of_different_captures_cannot_be_mapped():
     desired = mapping.desired(mapping_snapshot(capture="another"))
     assert desired.reason == "InputMismatch" and desired.terminal

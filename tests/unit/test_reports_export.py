@@ -13,7 +13,9 @@ from loopscope.reports.bundle import export_bundle
 from loopscope.specs.artifact_files import Table
 from loopscope.specs.artifacts.capture import NORMS, TOKENS
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
+from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
+from loopscope.specs.artifacts.steering import VERDICT
 from loopscope.specs.kinds.experiment import ExperimentSpec
 from loopscope.specs.pipeline import NODES
 from loopscope.state.artifacts.store import Corrupt
@@ -27,7 +29,7 @@ from tests.unit.reports_payloads import HOSTILE, Payloads
 WHOLE = dict.fromkeys(OPTIONAL, True)
 OUTSIDE_ARTIFACTS = {
     "spec.yaml", "status.json", "report.html", "report-static.html", "citation.txt",
-    "ro-crate-metadata.json",
+    "ro-crate-metadata.json", "sensitivity.parquet",
     "features_coarse.parquet", "features_fine.parquet",
     *(f"manifests/{name}.json" for name in KINDS | OPTIONAL),
 }  # fmt: skip
@@ -80,6 +82,16 @@ def test_what_an_artifact_need_not_hold_is_in_the_bundle_where_it_does(tmp_path,
     monkeypatch.setattr(Payloads, "write", with_everything)
     bundle = export_bundle(ExperimentView.load(*build(tmp_path, **WHOLE)), tmp_path / "bundle")
     assert files_in(bundle) == OUTSIDE_ARTIFACTS | set(BUNDLED)
+
+
+def test_what_would_have_changed_the_answer_stands_there_and_says_where_it_comes_from(case, bundle):
+    check_columns(SENSITIVITY, pq.read_table(bundle / SENSITIVITY.name))
+    found = pandas.read_parquet(bundle / SENSITIVITY.name)
+    view = ExperimentView.load(*case)
+    steered = view.stage("steering")
+    assert steered.artifact is not None
+    assert (found.attrs["stage"], found.attrs["digest"]) == ("steering", steered.artifact.digest)
+    assert found["verdict"].iloc[0] == steered.document(VERDICT)["verdict"]
 
 
 @pytest.mark.parametrize("path", [p for p, file in BUNDLED.items() if isinstance(file, Table)])

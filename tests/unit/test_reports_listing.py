@@ -50,13 +50,25 @@ def test_experiments_are_listed_stage_by_stage(records):
     assert table(records, "Experiment") == [
         {
             "NAME": "france",
-            **{name.upper(): "Ready" if name in KINDS else "-" for name in NODE_NAMES},
+            **{name.upper(): "Ready" for name in KINDS},
             "READY": "True",
             "GATE": "GO",
             "VERDICT": "Inconclusive",
             "AGE": "5m",
         }
     ]
+
+
+def test_a_stage_that_nobody_asks_for_has_a_column_only_in_the_wide_table(records):
+    (experiment,) = of_kind(records, "Experiment")
+    asks = replace(experiment, spec={**experiment.spec, "damage": {}})
+    alone, together = (
+        listing("Experiment", given, now=LATER).columns
+        for given in ([experiment], [experiment, asks])
+    )
+    stages = {name.upper() for name in NODE_NAMES}
+    assert [c for c in together if c in stages] == [*(c for c in alone if c in stages), "DAMAGE"]
+    assert stages <= set(listing("Experiment", [experiment], now=LATER, wide=True).columns)
 
 
 def test_an_unfinished_experiment_shows_no_gate_and_no_verdict(unfinished):

@@ -208,12 +208,12 @@ def test_every_section_and_picture_is_there(page):
     assert sections[:4] == ["headline", "status", "anchors", "mapping"]
     assert sections[4:8] == ["gate", "splitting", "latents", "navigator"]
     assert sections[8:] == [
-        "steering", "shifts", "samples", "ablation", "drift", "provenance",
+        "steering", "shifts", "samples", "sensitivity", "ablation", "drift", "provenance",
     ]  # fmt: skip
     densities = page.count("<figcaption>Density</figcaption>")
     assert densities == page.count('<details id="latent=')
-    # first screen, heatmaps, histograms, graph, scatter, arms, planes
-    assert page.count("<svg") == 1 + 2 + 3 + 1 + 1 + 1 + 2 + densities
+    # first screen, heatmaps, histograms, graph, scatter, arms, planes, looks
+    assert page.count("<svg") == 1 + 2 + 3 + 1 + 1 + 1 + 2 + 1 + densities
     assert "geometric-only: 4 pairs" in page
     assert "0.24" in page
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from xml.etree import ElementTree
 
 import pytest
 
@@ -13,6 +14,7 @@ pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
 
 from tests.served import TOKEN, served
 from tests.unit.reports_case import build
+from tests.unit.test_controller_study import settled_study, study_spec
 
 OWN = {"X_Loopscope_Page": "1"}
 
@@ -61,6 +63,7 @@ def test_the_shell_is_open_and_holds_nothing_of_the_folder(api, world):
 PATHS = (
     *("/page/about", "/page/now", "/page/tree", "/page/tree/nodes", "/page/queue"),
     *("/page/workers", "/page/events", "/page/stream", "/page/compare?a=x&b=y"),
+    "/page/studies/default/s",
     *("/page/objects/Experiment/default/france", "/page/logs/Experiment/default/france"),
 )
 
@@ -87,6 +90,7 @@ def test_without_the_token_the_page_is_told_nothing(api, path):
         "/page/objects/Experiment/default/nobody",
         "/page/logs/Experiment/default/%2e%2e",
         "/page/sweeps/default/france",
+        "/page/studies/default/france",
     ],
 )
 def test_a_path_leads_to_what_the_page_has_or_nowhere(api, path):
@@ -147,6 +151,19 @@ def test_what_needs_a_human_is_named_with_what_to_do(stalled):
     assert "No controller runs" in found["lines"][-1]
 
 
+def test_what_stands_behind_something_else_needs_nobody(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.workers.failures["capture"] = ("ModelNotFound", False)
+    simulation.apply()
+    simulation.settle()
+    with served(simulation.state, tmp_path / "folder", simulation.clock.now) as api:
+        found = api("/page/now").body
+        assert [one["object"]["words"] for one in found["attention"]] == ["capture/france-capture"]
+        assert found["stuck"] == 1 and simulation.get("france-mapping").stalled
+        whole = api("/page/objects/Experiment/default/france").body["whole"]
+        assert whole == "0 of 5 stages done, 0 %, 5 stages wait for a human"
+
+
 def test_queue_workers_and_events_are_the_tables_of_the_commands(stalled):
     simulation, api = stalled
     with simulation.state.database.write() as connection:
@@ -180,6 +197,33 @@ def test_a_sweep_is_a_grid_with_its_axes_as_columns(tmp_path):
         assert [row[0] for row in found["rows"]] == ["high", "low"]
         assert [one["name"] for one in found["objects"]] == ["sweep-high", "sweep-low"]
         assert found["document"]["cells"][0]["verdict"] == "Supported"
+
+
+def test_a_study_says_its_answer_and_names_each_concept(tmp_path):
+    simulation = settled_study(tmp_path / "state")
+    with served(simulation.state, tmp_path, simulation.clock.now) as api:
+        found = api("/page/studies/default/s").body
+        assert (found["ready"], found["testable"], found["answer"]) == (5, 5, "Supported")
+        assert found["sentences"][0] == "Supported."
+        names = ["birds", "cats", "dogs", "rain", "snow"]
+        assert [row[0] for row in found["table"]["rows"]] == names
+        assert [one["name"] for one in found["table"]["objects"]] == [f"s-{one}" for one in names]
+        picture = ElementTree.fromstring(found["picture"])
+        circles = picture.findall("{http://www.w3.org/2000/svg}circle")
+        assert len(circles) == 5 and all(one.get("class") == "dot arm-multi" for one in circles)
+        address = api("/page/objects/Study/default/s").body["report"]["address"]
+        assert api(address, Authorization="").body.decode().count("<circle") == 5
+        assert api("/page/studies/default/nobody").code == 404
+
+
+def test_a_study_whose_concepts_are_not_there_yet_has_no_answer_and_no_links(tmp_path):
+    simulation = Simulation(tmp_path / "state")
+    simulation.apply(study_spec(), "s", "Study")
+    with served(simulation.state, tmp_path, simulation.clock.now) as api:
+        found = api("/page/studies/default/s").body
+        assert (found["ready"], found["answer"], found["picture"]) == (0, "", None)
+        assert found["sentences"][0].startswith("No answer yet")
+        assert found["table"]["objects"] == [None] * 5
 
 
 def test_logs_are_those_of_the_jobs_of_the_object(stalled):

@@ -186,12 +186,14 @@ def test_a_page_that_comes_after_the_change_log_moved_on_is_expired(tmp_path, wo
 def test_a_table_has_the_columns_and_cells_of_get(api):
     table = api(f"{HERE}/experiments", Accept=TABLE).body
     columns = [one["name"] for one in table["columnDefinitions"] if one["priority"] == 0]
-    nodes = [name.capitalize() for name in NODE_NAMES]
-    assert columns == ["Name", *nodes, "Ready", "Gate", "Verdict", "Age"]
+    asked = ["Capture", "Coarse", "Fine", "Mapping", "Steering"]
+    assert columns == ["Name", *asked, "Ready", "Gate", "Verdict", "Age"]
     wide = [one["name"] for one in table["columnDefinitions"] if one["priority"] == 1]
-    assert wide == ["Reason", "Confirmed", "Model", "Hook", "Generation"]
+    unasked = [name.capitalize() for name in NODE_NAMES if name.capitalize() not in asked]
+    assert wide == [*unasked, "Reason", "Confirmed", "Model", "Hook", "Generation"]
     (row,) = table["rows"]
-    cells = dict(zip(columns, row["cells"], strict=False))
+    names = [one["name"] for one in table["columnDefinitions"]]
+    cells = dict(zip(names, row["cells"], strict=True))
     assert (cells["Name"], cells["Capture"], cells["Ready"]) == ("france", "Ready", "True")
     assert (cells["Gate"], cells["Verdict"]) == ("GO", "Supported")
     assert row["object"]["kind"] == "PartialObjectMetadata" and "spec" not in row["object"]

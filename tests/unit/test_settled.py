@@ -7,7 +7,7 @@ import pytest
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
 from loopscope.state.retry_policy import RetryPolicy
-from loopscope.views.settled import family, is_settled
+from loopscope.views.settled import Family, family, is_settled
 from tests.simulated import experiment_spec
 
 FRANCE = Key("Experiment", "default", "france")
@@ -90,3 +90,32 @@ def test_a_stalled_object_is_settled(settled):
     settled.apply(experiment_spec(mapping={"minCosine": 0.5}))
     settled.settle()
     assert settled.get("france-mapping").stalled and settled_by_itself(settled)
+
+
+def test_whoever_looks_often_reads_a_family_again_only_once_an_object_changed(settled, monkeypatch):
+    """At each step of a run of many experiments."""
+    looked, reads = Family([FRANCE]), []
+    monkeypatch.setattr(objects, "owned_by", reading(reads, objects.owned_by))
+
+    def now():
+        with settled.state.database.read() as connection:
+            assert looked.read(connection) == family(connection, [FRANCE])
+            reads.clear()
+            return looked.read(connection)
+
+    assert {record.ready for record in now()} == {True} and reads == []
+    settled.apply(experiment_spec(maxTokens=99))
+    assert now()[0].generation == 2 and reads == []
+
+
+def test_only_what_can_own_something_is_asked_what_it_owns(settled, monkeypatch):
+    reads = []
+    monkeypatch.setattr(objects, "owned_by", reading(reads, objects.owned_by))
+    with settled.state.database.read() as connection:
+        found = family(connection, [FRANCE])
+    assert len(found) > 4 and reads == [found[0].uid]
+
+
+def reading(reads, owned_by):
+    """Return the reader of what an object owns that notes whom it was asked of."""
+    return lambda connection, uid: reads.append(uid) or owned_by(connection, uid)

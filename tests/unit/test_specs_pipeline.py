@@ -64,7 +64,7 @@ def test_a_kind_that_no_experiment_owns_has_everything_but_a_column(alone):
     assert alone.stage not in {node.stage for node in PIPELINE}
     assert set(alone.upstream.values()) <= set(NODE_NAMES)
     assert callable(importlib.import_module(f"loopscope.worker.stages.{alone.stage}.stage").run)
-    assert alone.kind.upper() not in listing.listing("Experiment", [], now=0.0).columns
+    assert alone.kind.upper() not in listing.column_names("Experiment", [], wide=True)
     assert (ROOT / "docs/schema" / f"{alone.kind.lower()}.json").exists()
 
 
@@ -74,7 +74,7 @@ def test_no_table_lacks_a_node(node):
     assert node.kind in OWNED_BY_KIND
     assert node.stage in CODE_REVISIONS and node.stage in REVISION_NOTES
     assert callable(importlib.import_module(f"loopscope.worker.stages.{node.stage}.stage").run)
-    assert node.name.upper() in listing.listing("Experiment", [], now=0.0).columns
+    assert node.name.upper() in listing.column_names("Experiment", [], wide=True)
     assert change_words(node.name, "a", "b").endswith("changed")
     assert (node.name in _TITLES) == (node.loads is not None)
     assert (ROOT / "docs/schema" / f"{node.kind.lower()}.json").exists()

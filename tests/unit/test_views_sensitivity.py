@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from loopscope.numerics.verdict.decision import Evidence, VerdictRules, judge
-from loopscope.views.sensitivity import STEPS, verdict_by_min_difference
+from loopscope.views.sensitivity.min_difference import STEPS, verdict_by_min_difference
 from loopscope.worker.stages.steering.verdict_record import decision_record
 
 ARMS = {"none": 0.05, "coarse": 0.4, "fine": 0.5, "multi": 0.5}

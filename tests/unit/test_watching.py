@@ -45,6 +45,16 @@ def test_get_watch_prints_what_changes_and_nothing_else(settled, loopscope, inte
     assert first != second and gone == "mapping/france-mapping deleted"
 
 
+def test_get_watch_begins_a_table_anew_where_a_column_comes(settled, loopscope, interrupted):
+    other = experiment_spec(matrix={"cut": {"low": {"mapping.minCosine": 0.3}}})
+    interrupted(lambda: None, lambda: settled.apply(other, "sweep"), lambda: None)
+    code, out, err = loopscope("get", "experiments", "-w")
+    assert code == 130, err
+    heads = [line for line in out.splitlines() if line.startswith("NAME")]
+    assert ["BEST" in head for head in heads] == [False, True]
+    assert out.count("\nfrance ") == 1, "what did not change is not said again"
+
+
 def test_get_watch_in_another_form_prints_each_changed_object(settled, loopscope, interrupted):
     interrupted(lambda: settled.apply(experiment_spec(gate={"policy": "enforce"})), lambda: None)
     template = "jsonpath={.metadata.name} {.metadata.generation}"

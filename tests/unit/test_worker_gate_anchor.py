@@ -85,9 +85,9 @@ class TwoCandidates(Bench):
         )
 
     def mapped(
-        self, candidates: list[int]
+        self, candidates: list[int], **changes: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        payload = mapping_payload(candidates)
+        payload: Any = {**mapping_payload(candidates), **changes}
         out = self.out("mapping", "m")
         self.compare_decoders()
         metrics = mapping.run(payload, self.context("m"), out)
@@ -114,6 +114,14 @@ def test_steered_is_the_candidate_that_has_the_children(tmp_path, candidates):
     assert (steered["coarse"], len(steered["children"])) == (1, 3)
     assert metrics["anchor_rank"] == steered["rank"] > 95
     assert "steered is coarse latent 1 with 3 children, rank" in gate["reason"]
+
+
+def test_a_candidate_that_the_spec_names_is_steered_in_place_of_the_first(tmp_path):
+    metrics, gate, directions = TwoCandidates(tmp_path, {0: 3, 1: 3}).mapped([0, 1], anchor=1)
+    assert gate["steered"] == directions["anchor"] == metrics["anchor"] == 1
+    assert directions["anchors"] == [1, 0]
+    assert [entry["steered"] for entry in gate["anchors"]] == [False, True]
+    assert gate["verdict"] == "GO", "the gate asks of all candidates"
 
 
 def test_of_two_that_have_the_children_the_better_one_is_steered(tmp_path):

@@ -290,7 +290,7 @@ class RayActors(Executor):
             actor.is_killed = True
             actor.gone.set()
 
-    def stop(self) -> None:
+    def stop(self) -> list[str]:
         """Let all workers stop, wait for the grace period, end what is left, and the actors."""
         actors = list(self._actors.values())
         for actor in actors:
@@ -302,6 +302,7 @@ class RayActors(Executor):
                 actor.gone.wait(max(0.0, deadline - time.monotonic()))
             self.kill(actor.name)
         self._actors.clear()
+        return [actor.name for actor in actors]
 
     def _left(self, worker: str) -> ActorHandle | None:
         """Return the actor of a worker that another controller had, if it is there still."""

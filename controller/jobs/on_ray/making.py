@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopscope.controller.jobs.executor import Executor
+from loopscope.controller.jobs.leases import give_back
 from loopscope.controller.jobs.on_ray.needs import needs_of
 from loopscope.controller.jobs.on_ray.stand import Post
 from loopscope.controller.settings import Settings
@@ -57,7 +58,7 @@ def ray_actors(
         try:
             yield executor
         finally:
-            executor.stop()
+            give_back(state.database, executor.stop())
 
 
 def actors_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from loopscope.commands.objects.get import Words
@@ -19,6 +21,9 @@ from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 from loopscope.terminal.printable import printable
 from loopscope.views.present import present, present_jobs
+
+if TYPE_CHECKING:
+    from loopscope.views.sensitivity.rows import ShownLooks
 
 EXAMPLES = {
     "describe": ("describe experiment france", "describe mappings -l loopscope.dev/sweep=layers"),
@@ -41,14 +46,19 @@ def describe(
     wanted = selection_of(context.obj, words, selector, field_selector, everywhere=everywhere)
     state = context.obj.open_to_read()
     with state.database.read() as connection:
-        texts = [_described(state, connection, record) for record in wanted.records(connection)]
+        records = wanted.records(connection)
+        texts = [
+            _described(state, connection, record, alone=len(records) == 1) for record in records
+        ]
     if not texts:
         print(wanted.nothing_found)
         return
     print(printable("\n".join(texts)), end="")
 
 
-def _described(state: StateFolder, connection: Connection, record: ObjectRecord) -> str:
+def _described(
+    state: StateFolder, connection: Connection, record: ObjectRecord, *, alone: bool
+) -> str:
     from loopscope.reports.tables.describe import describe_text  # late: `get` must stay quick
     from loopscope.views.forecasts import Stored
     from loopscope.views.past_runs import PastRuns
@@ -73,7 +83,24 @@ def _described(state: StateFolder, connection: Connection, record: ObjectRecord)
         foreseen=foreseen,
         quantised=quantisations(connection, (record, *owned)),
         rated=_rated(state, record),
+        looked_at=_looked_at(state, record) if alone else None,
     )
+
+
+def _looked_at(state: StateFolder, record: ObjectRecord) -> ShownLooks | None:
+    """Return what would have changed a verdict."""
+    owner = {"Experiment": record.key, "Steering": record.owner}.get(record.key.kind)
+    if owner is None or "verdict" not in record.status.summary or "matrix" in record.spec:
+        return None
+    from loopscope.state.artifacts.store import Corrupt
+    from loopscope.views.experiment import ExperimentView  # late: tables take a second
+    from loopscope.views.sensitivity.looks import looks_at
+    from loopscope.views.sensitivity.rows import told_looks
+
+    try:
+        return told_looks(looks_at(ExperimentView.load(state, owner)))
+    except (Corrupt, LookupError):
+        return None  # a damaged artifact: its object must be shown all the same
 
 
 def _rated(state: StateFolder, record: ObjectRecord) -> list[list[str]]:

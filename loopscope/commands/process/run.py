@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,7 +59,7 @@ from loopscope.terminal.stopping import last_line_if_stopped
 from loopscope.views.numbers import age
 from loopscope.views.present import present
 from loopscope.views.progress import RunProgress
-from loopscope.views.settled import family, is_settled, waits_for_unavailable
+from loopscope.views.settled import Family, family, is_settled, waits_for_unavailable
 
 if TYPE_CHECKING:
     from loopscope.controller.runtime import Runtime
@@ -167,6 +167,10 @@ class Running:
     view: LiveView
     deadline: float
     """On the monotonic clock."""
+    _family: Family = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._family = Family(self.keys)
 
     def until_ended(self) -> Ending:
         """Work, or watch another controller work, and return how it ended."""
@@ -214,7 +218,7 @@ class Running:
 
     def _ending(self) -> Ending | None:
         with self.state.database.read() as connection:
-            records = family(connection, self.keys)
+            records = self._family.read(connection)
             settled = is_settled(connection, records)
             stuck = not settled and waits_for_unavailable(connection, records)
         self.view.refresh()

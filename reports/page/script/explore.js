@@ -134,8 +134,19 @@
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const csv = (rows) => rows.map((row) => row.map((cell) => quoted(String(cell ?? ""))).join(",")).join("\n") + "\n";
-  const ofTable = (table) => [...table.rows].filter((row) => !row.hidden)
-    .map((row) => [...row.cells].map((cell) => cell.textContent));
+  // A heading between rows becomes a column: it says of which part the rows below it are.
+  const ofTable = (table) => {
+    const [head, ...rows] = [...table.querySelectorAll("tr")].filter((row) => !row.hidden);
+    const cells = (row) => [...row.cells].flatMap((cell) => [cell.textContent, ...Array(cell.colSpan - 1).fill("")]);
+    const parts = table.querySelectorAll("thead").length > 1;
+    let part = parts ? table.caption.textContent : "";
+    const found = [[...cells(head), ...(parts ? ["part"] : [])]];
+    for (const row of rows) {
+      if (row.closest("thead")) part = row.textContent;
+      else found.push([...cells(row), ...(parts ? [part] : [])]);
+    }
+    return found;
+  };
   const button = (word, about, act) => {
     const made = make("button", word, { type: "button", "aria-label": `${about} as ${word}` });
     made.addEventListener("click", act);

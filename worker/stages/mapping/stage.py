@@ -77,7 +77,9 @@ def run(payload: MappingPayload, context: StageContext, out: Path) -> MappingMet
     if rules.sensitivity:
         write_gate_settings(coarse, fine, candidates, pair, calibrated, rules, context, out)
     cautions = hard_negative_cautions(coarse.statistics, candidates, payload["selection"])
-    order = _steered_first(coarse.statistics, anchors, rules.gate.subfeatures_min)
+    order = _steered_first(
+        coarse.statistics, anchors, rules.gate.subfeatures_min, payload.get("anchor")
+    )
     steered = order[0] if order else None
     gate = gate_report(
         coarse.statistics, anchors, steered, summary, rules, confirmation, calibrated, cautions
@@ -173,12 +175,15 @@ def _write_directions(
     return description
 
 
-def _steered_first(statistics: LatentStatistics, anchors: list[Anchor], least: int) -> list[int]:
-    """Return the places of the anchors, that of the steered one first."""
+def _steered_first(
+    statistics: LatentStatistics, anchors: list[Anchor], least: int, named: int | None
+) -> list[int]:
+    """Return the places of the anchors, that of the steered one first; ``named`` is its latent."""
     latents = [anchor.coarse for anchor in anchors]
     scores = statistics.selectivity[latents] * statistics.firing_rate_target[latents]
     children = np.array([len(anchor.children) for anchor in anchors], dtype=np.int64)
-    return [int(place) for place in steered_first(scores, children, least)]
+    wanted = None if named is None else latents.index(named)
+    return [int(place) for place in steered_first(scores, children, least, wanted)]
 
 
 def _missing_arms(found: set[str], anchor: int, children: int, rule: str) -> dict[str, str]:

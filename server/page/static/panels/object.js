@@ -2,6 +2,7 @@
 
 import { bar, element, linkTo, read, send, show, table, word } from "../core.js";
 import { COLUMNS, cellsOf } from "./rows.js";
+import { answerOf } from "./study.js";
 
 const REPORT_GAP_MS = 10000;
 
@@ -86,7 +87,7 @@ export const object = {
     function embed(found) {
       if (!found) return;
       if (!embedded.isConnected) {
-        embedded.open = node.word === "Ready" && !node.sweep;
+        embedded.open = kind === "Experiment" && node.word === "Ready" && !node.sweep;
         report.append(embedded);
       }
       alone.href = found.address;
@@ -113,7 +114,8 @@ export const object = {
         }
         const owned = found.owned.map((one) => element("tr", {}, cellsOf(one, 0, undefined, name)));
         show(stages,
-          owned.length ? [element("h2", {}, node.sweep ? "Cells" : "Stages"), node.sweep ? element("p", {}, element("a", { href: `#/sweep/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}` }, "As a grid that can be sorted and narrowed")) : "",
+          kind === "Study" ? answerOf(await read(`/page/studies/${namespace}/${name}`))
+            : owned.length ? [element("h2", {}, node.sweep ? "Cells" : "Stages"), node.sweep ? element("p", {}, element("a", { href: `#/sweep/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}` }, "As a grid that can be sorted and narrowed")) : "",
             element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "What it owns" }, element("table", { class: "tree" },
               element("thead", {}, element("tr", {}, COLUMNS.map((one) => element("th", { scope: "col" }, one)))), element("tbody", {}, owned)))]
             : element("p", { class: "facts" }, cellsOf(node, 0)[2].childNodes.length ? [...cellsOf(node, 0)[2].childNodes] : ""));
