@@ -1,1 +1,1 @@
-"""How latents of one resolution become latents of the next: edges, fates, and what chance makes."""
+"""Latents of one resolution that become latents of the next: edges, fates, what chance makes."""

@@ -1,4 +1,4 @@
-"""What becomes of each latent from one resolution to the next, read off the edges between them.
+"""Fates of latents from one resolution to the next, read off the edges between them.
 
 Splitting: Bricken et al. 2023, *Towards Monosemanticity*. Absorption: Chanin et al. 2024, *A is for
 Absorption* (arXiv 2409.14507): a latent stays, but is silent where a narrower one fires.
