@@ -7,10 +7,13 @@
     python train.py train --only fine --work WORKDIR
     python train.py evaluate --work WORKDIR
 
+    python train.py all --matryoshka --work WORKDIR  # one of prefixes 256, 1,024, 4,096
+
 ``--subject gemma`` (the default) or ``smollm2``; of a chat model ``answers`` comes first: its own
 answers, kept in the repository. WORKDIR, one for each subject, caches the wheels, the converted
 model and the residuals (about 2.5 GB). The results go to ``coarse/`` and ``fine/`` beside this
-file (SmolLM2's below ``smollm2/``), Gemma's calibration text to Loopscope's packaged text. Needs
+file (SmolLM2's below ``smollm2/``; a Matryoshka one to ``WORKDIR/matryoshka/``, with numbers of
+each prefix in its ``training.json``), Gemma's calibration text to Loopscope's packaged text. Needs
 ``sae-lens``, ``transformers``, ``gguf`` and the package of the model.
 """
 
@@ -55,6 +58,14 @@ class Recipe:
     decoder_init_norm: float = 0.1
 
 
+@dataclass(frozen=True)
+class Matryoshka(Recipe):
+    """The same for a dictionary whose first latents are dictionaries as well, at these widths."""
+
+    widths: tuple[int, ...] = (256, 1024, 4096)
+
+
+MATRYOSHKA = Matryoshka(d_sae=4096, seed=3)
 RECIPES = {"coarse": Recipe(d_sae=1024, seed=1), "fine": Recipe(d_sae=4096, seed=2)}
 
 
@@ -114,28 +125,41 @@ def shuffled(rows: torch.Tensor, batch: int, seed: int) -> Iterator[torch.Tensor
 
 
 def new_sae(subject: Subject, recipe: Recipe, mean: torch.Tensor, scale: float) -> Any:
-    """An untrained SAELens TopK SAE whose decoder bias is the scaled mean residual."""
+    """An untrained SAELens TopK SAE whose decoder bias is the scaled mean residual.
+
+    A Matryoshka one is BatchTopK, and is saved as JumpReLU.
+    """
     from fast_topk import FastTopKTrainingSAE
-    from sae_lens import TopKTrainingSAEConfig
+    from sae_lens import (
+        MatryoshkaBatchTopKTrainingSAE,
+        MatryoshkaBatchTopKTrainingSAEConfig,
+        TopKTrainingSAEConfig,
+    )
     from sae_lens.saes.sae import SAEMetadata
 
     torch.manual_seed(recipe.seed)
-    config = TopKTrainingSAEConfig(
-        d_in=len(mean),
-        d_sae=recipe.d_sae,
-        k=recipe.k,
-        apply_b_dec_to_input=True,
-        normalize_activations="none",
-        decoder_init_norm=recipe.decoder_init_norm,
-        aux_loss_coefficient=recipe.aux_coefficient,
-        metadata=SAEMetadata(
+    rules: dict[str, Any] = {
+        "d_in": len(mean),
+        "d_sae": recipe.d_sae,
+        "k": recipe.k,
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "decoder_init_norm": recipe.decoder_init_norm,
+        "aux_loss_coefficient": recipe.aux_coefficient,
+        "metadata": SAEMetadata(
             model_name=subject.model,
             hook_name=subject.hook,
             prepend_bos=True,
             context_size=corpus.MAX_TOKENS + 1,
         ),
-    )
-    sae = FastTopKTrainingSAE(config)
+    }
+    sae: Any
+    if isinstance(recipe, Matryoshka):
+        widths = list(recipe.widths)
+        nested = MatryoshkaBatchTopKTrainingSAEConfig(**rules, matryoshka_widths=widths)
+        sae = MatryoshkaBatchTopKTrainingSAE(nested)
+    else:
+        sae = FastTopKTrainingSAE(TopKTrainingSAEConfig(**rules))
     sae.b_dec.data = mean * scale
     return sae
 
@@ -185,7 +209,8 @@ def ship(trained: Path, target: Path) -> None:
     target.mkdir(exist_ok=True, parents=True)
     save_file(weights, target / "sae_weights.safetensors")
     config = json.loads((trained / "cfg.json").read_text())
-    config["rescale_acts_by_decoder_norm"] = False  # rows of W_dec are unit vectors already
+    if "rescale_acts_by_decoder_norm" in config:
+        config["rescale_acts_by_decoder_norm"] = False  # rows of W_dec are unit vectors already
     (target / "cfg.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -209,6 +234,42 @@ def run_train(subject: Subject, name: str, work: Path) -> None:
     print(f"{name}: held-out FVU {evaluate.fvu(heldout, outputs):.4f}, {seconds} s", flush=True)
 
 
+def prefix_numbers(trained: Path, rows: Rows, widths: tuple[int, ...]) -> dict[str, Any]:
+    """L0 and FVU on `rows` of each prefix of a JumpReLU folder, read as Loopscope reads one."""
+    parts = load_file(trained / "sae_weights.safetensors")
+    config = json.loads((trained / "cfg.json").read_text())
+    inputs = torch.from_numpy(rows)
+    if config["apply_b_dec_to_input"]:
+        inputs = inputs - parts["b_dec"]
+    found = {}
+    for width in widths:
+        pre = inputs @ parts["W_enc"][:, :width] + parts["b_enc"][:width]
+        active = pre * (pre > parts["threshold"][:width])
+        output = active @ parts["W_dec"][:width] + parts["b_dec"]
+        l0 = float((active > 0).sum(1).double().mean())
+        found[str(width)] = {
+            "l0": round(l0, 4), "fvu": round(evaluate.fvu(rows, output.numpy()), 5)
+        }  # fmt: skip
+    return found
+
+
+def run_matryoshka(subject: Subject, work: Path, recipe: Matryoshka = MATRYOSHKA) -> Path:
+    """Train the Matryoshka dictionary and ship it under `work`; return its folder."""
+    rows = torch.from_numpy(np.load(work / "train.npy"))
+    started = time.monotonic()
+    sae = fit(subject, recipe, rows)
+    seconds = round(time.monotonic() - started)
+    trained, target = work / "matryoshka-float32", work / "matryoshka"
+    sae.save_inference_model(trained)
+    ship(trained, target)
+    heldout: Rows = np.load(work / "heldout.npy")
+    measured = prefix_numbers(trained, heldout, recipe.widths)
+    facts = {"recipe": asdict(recipe), "wall_seconds": seconds, "heldout_by_prefix": measured}
+    (target / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    print(json.dumps(measured, indent=2), flush=True)
+    return target
+
+
 def main() -> None:
     """Command line."""
     layout = argparse.RawTextHelpFormatter
@@ -218,6 +279,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="cache folder")
     parser.add_argument("--model", type=Path, help="converted model (default: made under --work)")
     parser.add_argument("--only", choices=sorted(RECIPES), help="train this dictionary only")
+    parser.add_argument(
+        "--matryoshka", action="store_true", help="train one Matryoshka dictionary in place of both"
+    )
     parser.add_argument("--processes", type=int, default=2, help="for the capture; one thread each")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -229,6 +293,10 @@ def main() -> None:
         answers.write(folder, args.work, subject.answers)
     if args.step in ("all", "capture"):
         run_capture(subject, args.work, folder, args.processes)
+    if args.matryoshka:
+        if args.step in ("all", "train"):
+            run_matryoshka(subject, args.work)
+        return
     if args.step in ("all", "train"):
         for name in names:
             run_train(subject, name, args.work)

@@ -1,4 +1,4 @@
-"""Write the planted world: a toy language model, two dictionaries of it, and all texts.
+"""Write the planted world: a toy language model, three dictionaries of it, and all texts.
 
 Every weight follows from a hierarchy that is known, so that gate, mapping and verdict have a right
 answer. Run it again to write the same files:
@@ -27,12 +27,13 @@ def write(folder: Path) -> None:
     """Write the whole world under ``folder``."""
     world = build()
     _write_model(folder / "model", world.model)
-    for name in ("coarse", "fine"):
+    for name in ("coarse", "middle", "fine"):
         _write_dictionary(folder / name, getattr(world, name))
     (folder / "texts").mkdir(exist_ok=True)
     for name, lines in grammar.texts().items():
         (folder / "texts" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _write_json(folder / "truth.json", {"parent": PLANTED, "children": world.children})
+    truth = {"parent": PLANTED, "children": world.children, "middle": world.groups}
+    _write_json(folder / "truth.json", truth)
 
 
 def _write_model(folder: Path, weights: dict[str, Floats]) -> None:

@@ -1,4 +1,4 @@
-"""The planted world: the weights of a toy language model and of two dictionaries, from a hierarchy.
+"""The planted world: the weights of a toy language model and of dictionaries, from a hierarchy.
 
 Nothing is trained. The residual stream has an axis for the concept (the parent) and one for each of
 its children; words of the concept lie along both, the second block speaks of the concept where it
@@ -7,6 +7,7 @@ finds both, and decoder rows lie along them as coarse and fine latents should.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grammar
@@ -33,6 +34,13 @@ NEVER = 0.002
 
 COARSE, FINE, PLANTED = 160, 480, 101
 """Latents of the two dictionaries, and the coarse one that is the parent."""
+MIDDLE = 300
+"""Latents of the dictionary between the two."""
+GROUPS = ((0, 1, 2), (3, 4))
+"""The children that each planted latent of the one in between stands for."""
+MIDDLE_COSINE, MIDDLE_LEVEL = 0.6, 0.75
+"""Decoder cosine of such a latent with the parent; it fires above this share of what its own words
+bring, since the parent alone brings more than half of that."""
 CHILD_COSINE = 0.55
 """Decoder cosine of a planted child with its parent."""
 DECOY_CHILDREN = ((0, 0.15), (1, 0.5), (2, 0.3), (3, 0.05))
@@ -65,7 +73,10 @@ class World:
     model: dict[str, Floats]
     coarse: dict[str, Floats]
     fine: dict[str, Floats]
+    middle: dict[str, Floats]
     children: list[int]
+    groups: dict[int, list[int]]
+    """The planted latents of the dictionary in between, each with its fine children."""
 
 
 def build() -> World:
@@ -75,12 +86,16 @@ def build() -> World:
     topics = _topics(generator)
     embedding = _embedding(generator, topics)
     rows = _residuals(embedding)
-    coarse, fine, children = _decoders(generator, topics)
+    coarse, fine, place = _decoders(generator, topics)
+    middle, planted = _between(generator, topics, coarse)
+    groups = {one: sorted(place[child] for child in GROUPS[n]) for n, one in enumerate(planted)}
     return World(
         _model(embedding, rotation),
         _dictionary(coarse, rows, rotation),
         _dictionary(fine, rows, rotation),
-        children,
+        _dictionary(middle, rows, rotation, planted),
+        sorted(place),
+        groups,
     )
 
 
@@ -153,7 +168,7 @@ def _normalised(x: Floats) -> Floats:
 
 
 def _decoders(generator: np.random.Generator, topics: Floats) -> tuple[Floats, Floats, list[int]]:
-    """Return the unit rows of both dictionaries, and which fine rows are the parent's children."""
+    """Return the unit rows of both dictionaries, and the fine row of each child of the parent."""
     axes = np.eye(WIDTH)
     classes = axes[CLASS : CLASS + len(grammar.CLASSES)]
     coarse = np.concatenate([classes, topics])
@@ -171,8 +186,25 @@ def _decoders(generator: np.random.Generator, topics: Floats) -> tuple[Floats, F
         rows.append(_apart(generator, coarse, axes[PARENT], 0.0))
     order = generator.permutation(FINE)
     place = np.argsort(order)
-    planted = sorted(int(place[len(classes) + child]) for child in range(len(CHILDREN)))
+    planted = [int(place[len(classes) + child]) for child in range(len(CHILDREN))]
     return coarse, np.stack(rows)[order], planted
+
+
+def _between(
+    generator: np.random.Generator, topics: Floats, coarse: Floats
+) -> tuple[Floats, list[int]]:
+    """Return the unit rows of the dictionary in between, and where its planted latents are."""
+    axes = np.eye(WIDTH)
+    classes = axes[CLASS : CLASS + len(grammar.CLASSES)]
+    shared = np.stack([axes[[CHILD + child for child in group]].sum(axis=0) for group in GROUPS])
+    rows = [*classes, *_beside(axes[PARENT], shared, MIDDLE_COSINE)]
+    for topic in topics:
+        rows.append(_apart(generator, coarse, topic, generator.uniform(0.75, 0.95)))
+    while len(rows) < MIDDLE:
+        rows.append(_apart(generator, coarse, axes[PARENT], 0.0))
+    order = generator.permutation(MIDDLE)
+    place = np.argsort(order)
+    return np.stack(rows)[order], [int(place[len(classes) + n]) for n in range(len(GROUPS))]
 
 
 def _beside(row: Floats, away: Floats, cosine: float) -> Floats:
@@ -192,15 +224,20 @@ def _apart(generator: np.random.Generator, coarse: Floats, row: Floats, cosine: 
             return np.asarray(found)
 
 
-def _dictionary(rows: Floats, residual: Floats, rotation: Floats) -> dict[str, Floats]:
+def _dictionary(
+    rows: Floats, residual: Floats, rotation: Floats, choosy: Sequence[int] = ()
+) -> dict[str, Floats]:
     """Return a ReLU dictionary with these decoder rows, thresholds taken from the text.
 
     A latent reads along its own row and fires above the level that separates the token with its
-    feature from those without: half of what a feature of that direction brings at most.
+    feature from those without: half of what a feature of that direction brings at most, and more
+    for ``choosy`` ones.
     """
     mean = residual.mean(axis=0)
     along = (residual - mean) @ rows.T
-    level = np.maximum(np.quantile(along, 0.999, axis=0) / 2, np.quantile(along, 0.95, axis=0))
+    most = np.quantile(along, 0.999, axis=0)
+    level = np.maximum(most / 2, np.quantile(along, 0.95, axis=0))
+    level[list(choosy)] = MIDDLE_LEVEL * most[list(choosy)]
     gain = _gains(np.maximum(along - level, 0.0), rows, residual - mean)
     return {
         "W_enc": gain * (rows @ rotation).T,

@@ -8,6 +8,7 @@ only ever text. The static page has no script at all.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
@@ -24,6 +25,7 @@ from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
 from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
+from loopscope.reports.page.sections.chain import FATE_COLUMNS, STEERED_COLUMNS, chain_section
 from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
@@ -43,6 +45,7 @@ from loopscope.reports.page.sections.steering import steering
 from loopscope.reports.page.story import headline, sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
+from loopscope.views.chain import Chain
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
 from loopscope.views.experiment import ExperimentView
@@ -107,11 +110,16 @@ def render_several(title: str, found: Several) -> str:
     return template.render(title=title, found=found, columns=COLUMNS)
 
 
-def render_sweep(sweep: Sweep) -> str:
-    """Return a sweep as a self-contained HTML page: its grid, and what its axes set."""
+def render_sweep(sweep: Sweep, chains: Sequence[Chain] = ()) -> str:
+    """Return a sweep as a self-contained HTML page: its grid, its chains, what its axes set."""
     template = environment().get_template("sweep.html.j2")
     return template.render(
-        sweep=sweep, script=script("grid.js"), effects=effect([cell.row for cell in sweep.cells])
+        sweep=sweep,
+        script=script("grid.js"),
+        effects=effect([cell.row for cell in sweep.cells]),
+        chains=[chain_section(one) for one in chains],
+        chain_columns=STEERED_COLUMNS,
+        fate_columns=FATE_COLUMNS,
     )
 
 

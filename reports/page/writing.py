@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loopscope.reports.page.html import (
@@ -16,6 +16,7 @@ from loopscope.reports.page.html import (
 from loopscope.state import failpoints
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import durable_replace
+from loopscope.views.chain import Chain
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
@@ -34,9 +35,9 @@ def write_several(title: str, found: Several, path: Path) -> Path:
     return _write_page(path, lambda: render_several(title, found))
 
 
-def write_sweep(sweep: Sweep, path: Path) -> Path:
-    """Write the report of a sweep to a file, as ``write_report`` does."""
-    return _write_page(path, lambda: render_sweep(sweep))
+def write_sweep(sweep: Sweep, path: Path, chains: Sequence[Chain] = ()) -> Path:
+    """Write the report of a sweep and of its chains to a file, as ``write_report`` does."""
+    return _write_page(path, lambda: render_sweep(sweep, chains))
 
 
 def write_study(study: Study, path: Path) -> Path:

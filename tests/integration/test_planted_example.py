@@ -1,11 +1,14 @@
 """The planted example, end to end: what was planted is found, and success is called success."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 import loopscope
@@ -66,3 +69,23 @@ def test_the_script_writes_the_world_that_is_in_the_folder(tmp_path):
                 np.testing.assert_allclose(new_tensors[name], tensor, rtol=2e-3, atol=2e-3)
         elif path.suffix in (".txt", ".py") or path.name in ("truth.json", "cfg.json"):
             assert new.read_text() == kept.read_text(), path
+
+
+def test_the_edges_of_a_planted_chain_are_those_that_are_found(tmp_path):
+    shutil.copytree(PLANTED, tmp_path / "planted")
+    spec = yaml.safe_load((ROOT / "examples/resolution/experiment.yaml").read_text())
+    del spec["spec"]["steering"]
+    (tmp_path / "resolution").mkdir()
+    file = tmp_path / "resolution" / "experiment.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    report, state = tmp_path / "report.html", tmp_path / "state"
+    for words in (("run", file, "--root", tmp_path), ("report", "resolution", "-o", report)):
+        succeeded("--state", state, *words, LOOPSCOPE_CACHE=str(tmp_path / "cache"))
+    truth = json.loads((PLANTED / "truth.json").read_text())
+    groups = {int(one): children for one, children in truth["middle"].items()}
+    planted = {(truth["parent"], one) for one in groups}
+    planted |= {(one, child) for one, children in groups.items() for child in children}
+    page = report.read_text()
+    found = re.findall(r"<title>(\d+) to (\d+): cosine", page)
+    assert {(int(one), int(other)) for one, other in found} == planted
+    assert "Resolution: 160 latents → 300 latents → 480 latents" in page

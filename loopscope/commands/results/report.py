@@ -18,6 +18,7 @@ from loopscope.state.records import ObjectRecord
 from loopscope.views.present import present
 
 if TYPE_CHECKING:
+    from loopscope.views.chain import Chain
     from loopscope.views.sweeps import Sweep
 
 EXAMPLES = {
@@ -61,7 +62,7 @@ def report(
     if sweep is not None:
         from loopscope.reports.page.writing import write_sweep  # late: templates take a second
 
-        print(f"report: {write_sweep(sweep, path)}")
+        print(f"report: {write_sweep(sweep, path, _chains(state, asked))}")
     elif single:
         print(f"report: {_one(state, asked[0], path)}")
     else:
@@ -115,6 +116,17 @@ def _sweep(connection: Connection, namespace: str, name: str) -> Sweep | None:
     from loopscope.views.sweeps import load_sweep  # late: numpy takes its time
 
     return load_sweep(connection, stored.key)
+
+
+def _chains(state: StateFolder, cells: list[ObjectRecord]) -> list[Chain]:
+    """Return the chains of dictionaries that the cells of a sweep make up."""
+    asked = [cell for cell in cells if "splitting" in cell.spec]
+    if len(asked) < 2:
+        return []
+    from loopscope.views.chain import chains
+    from loopscope.views.experiment import ExperimentView
+
+    return chains([ExperimentView.load(state, cell.key) for cell in asked])
 
 
 def _lies_in(record: ObjectRecord, folder: Path) -> bool:

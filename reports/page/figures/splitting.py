@@ -11,11 +11,13 @@ from loopscope.reports.page.figures.svg import Canvas, cells
 from loopscope.views.numbers import decimal, percent
 from loopscope.views.splitting import GraphEdge, GraphLatent
 
-ROW, TOP, STEP, LEFT = 22.0, 44.0, 300.0, 150.0
+ROW, TOP, STEP, LEFT = 28.0, 44.0, 300.0, 150.0
 SHOWN_MAX = 60
 """Latents of one level that are drawn, those with relatives first."""
 STABLE_MIN = 0.8
 """Share of the halves below which an edge is dashed: what the gate asks for by default."""
+LABEL_PLACES = {"end": (-12.0, 4.0), "start": (12.0, 4.0), "middle": (0.0, -9.0)}
+"""Where a label stands beside its latent, by how it is anchored."""
 FATE_CSS = {
     "kept": "reading-match", "twin": "reading-match", "split": "arm-multi", "part": "arm-multi",
     "absorbed": "reading-geometric-only", "merged": "arm-coarse", "born": "arm-fine",
@@ -54,7 +56,9 @@ def splitting_picture(levels: Sequence[Level], steps: Sequence[Sequence[GraphEdg
         x = LEFT + STEP * number
         canvas.text(x, 20, level.name, "label strong", text_anchor="middle")
         for latent, y in places[number].items():
-            _node(canvas, level.latents[latent], x, y, last=number == len(levels) - 1)
+            between = 0 < number < len(levels) - 1
+            side = "middle" if between else "end" if number == 0 else "start"
+            _node(canvas, level.latents[latent], x, y, side)
         if (hidden := len(orders[number]) - SHOWN_MAX) > 0:
             y = TOP + ROW * (SHOWN_MAX + 0.5)
             canvas.text(x, y, f"and {hidden} more", "tick", text_anchor="middle")
@@ -103,10 +107,10 @@ def _edge(
     )
 
 
-def _node(canvas: Canvas, latent: GraphLatent, x: float, y: float, *, last: bool) -> None:
-    css = FATE_CSS.get(latent.fate, "reading-unrelated")
+def _node(canvas: Canvas, latent: GraphLatent, x: float, y: float, side: str) -> None:
+    css = FATE_CSS.get(latent.fate.rpartition(" ")[2], "reading-unrelated")
     tip = f"fires on {percent(latent.firing_rate_target, 0)} of the target prompts"
     canvas.add("circle", tip=tip, cx=x, cy=y, r=7 if latent.candidate else 4, css=f"dot {css}")
     words = f"{latent.latent} {latent.fate}"
-    anchor = "start" if last else "end"
-    canvas.text(x + (12 if last else -12), y + 4, words, "label", text_anchor=anchor)
+    across, down = LABEL_PLACES[side]  # edges leave and reach a level in between on both sides
+    canvas.text(x + across, y + down, words, "label", text_anchor=side)
