@@ -20,7 +20,7 @@ from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.scheduling import Place
 from loopscope.controller.jobs.worker_log import WorkerLog, obituary
 from loopscope.state import failpoints
-from loopscope.state.child_processes import child_environment
+from loopscope.state.child_processes import computing_environment
 from loopscope.state.orders import EXIT_OUT_OF_TIME, STOP_GRACE_SECONDS, Order
 from loopscope.state.processes import process_exists, process_name
 from loopscope.state.workers import log_path
@@ -205,7 +205,7 @@ class LocalProcesses(Executor):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the controller only; it decides
-            env=child_environment(TOKENIZERS_PARALLELISM="false"),
+            env=computing_environment(),
         )
         try:
             failpoints.reach("worker-spawned")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from loopscope.controller.jobs.local_processes import ANSWER_BYTES_MAX, WORKER_COMMAND, worker_words
 from loopscope.inputs.files import default_cache
-from loopscope.state.child_processes import child_environment
+from loopscope.state.child_processes import computing_environment
 from loopscope.state.folder import Whereabouts, brought_here
 from loopscope.state.orders import STOP_GRACE_SECONDS
 
@@ -217,7 +217,7 @@ class Stand:
 def _started(post: Post) -> subprocess.Popen[bytes]:
     state = brought_here(post.state, default_cache() / "loopscope/states")
     open_ones = {name: post.environment[name] for name in post.environment.keys() - os.environ}
-    environment = child_environment(**open_ones, TOKENIZERS_PARALLELISM="false")
+    environment = computing_environment(**open_ones)
     environment.pop("OMP_NUM_THREADS", None)  # Ray sets it for what runs within an actor
     words = worker_words(
         state, post.device, post.lease_seconds, post.progress_timeout_seconds, post.seconds_left

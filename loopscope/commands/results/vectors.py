@@ -125,7 +125,7 @@ def _request(
 
 def _write(path: Path, request: dict[str, object]) -> None:
     """Have the file written beside its place, and put it there when it is whole."""
-    from loopscope.state.child_processes import child_environment
+    from loopscope.state.child_processes import computing_environment
 
     temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -135,7 +135,7 @@ def _write(path: Path, request: dict[str, object]) -> None:
             capture_output=True,
             encoding="utf-8",
             check=False,
-            env=child_environment(TOKENIZERS_PARALLELISM="false"),
+            env=computing_environment(),
         )
         try:
             answer = json.loads(done.stdout)

@@ -130,7 +130,7 @@ def _fetched(resolved: list[Resolution]) -> set[int]:
 
 def _answers(resolved: list[Resolution]) -> Iterator[tuple[Resolution, Any]]:
     """Yield what the process that fetches says of each, in order."""
-    from loopscope.state.child_processes import child_environment
+    from loopscope.state.child_processes import computing_environment
 
     asked = [{"kind": one.reference.kind, "ref": one.facts["ref"]} for one in resolved if one.facts]
     if not asked:
@@ -140,7 +140,7 @@ def _answers(resolved: list[Resolution]) -> Iterator[tuple[Resolution, Any]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
-        env=child_environment(TOKENIZERS_PARALLELISM="false"),
+        env=computing_environment(),
     ) as process:  # its standard error is ours: the bars of downloads
         assert process.stdin is not None and process.stdout is not None  # opened as pipes
         process.stdin.write(json.dumps(asked))

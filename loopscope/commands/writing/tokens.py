@@ -138,7 +138,7 @@ def _sets(spec: Any, count: int) -> list[dict[str, Any]]:
 
 
 def _answered(request: dict[str, object]) -> Any:
-    from loopscope.state.child_processes import child_environment
+    from loopscope.state.child_processes import computing_environment
 
     done = subprocess.run(
         [sys.executable, *LISTING],
@@ -146,7 +146,7 @@ def _answered(request: dict[str, object]) -> Any:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        env=child_environment(TOKENIZERS_PARALLELISM="false"),
+        env=computing_environment(),
     )
     try:
         answer = json.loads(done.stdout)
