@@ -196,6 +196,20 @@ def test_like_stands_by_like_whatever_the_order_was():
     assert section_cells.like_to_like(rows[:2]) == [0, 1]
 
 
+def test_the_tree_joins_neighbours_in_the_order_of_the_picture_until_one_group_is_left():
+    rows = np.array([[0.0], [10.0], [0.5], [11.0], [4.0]])
+    ordered = rows[section_cells.like_to_like(rows)]
+    found = section_cells.joins(rows)
+    assert [one.distance for one in found] == sorted(one.distance for one in found)
+    assert [abs(float(ordered[one.first, 0] - ordered[one.last, 0])) for one in found][:2] == [
+        0.5,
+        1.0,
+    ]
+    assert (found[-1].first, found[-1].last, len(found)) == (0, 4, 4)
+    assert all(one.left[0] < one.right[0] and one.left[1] <= one.distance for one in found)
+    assert section_cells.joins(rows[:2]) == ()
+
+
 def test_a_complete_heatmap_has_no_blank_cosine(page):
     figure = page[page.index('aria-label="Heatmap of decoder cosine"') :]
     assert 'class="blank"' not in figure[: figure.index("</svg>")]

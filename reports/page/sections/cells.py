@@ -10,6 +10,7 @@ import pandas
 import scipy.cluster.hierarchy
 from numpy.typing import NDArray
 
+from loopscope.reports.page.figures.tree import Join
 from loopscope.specs.artifacts.decomposition import ACTIVATIONS, PROMPTS
 from loopscope.specs.artifacts.evidence import COSINES
 from loopscope.specs.artifacts.mapping import PAIRS
@@ -28,7 +29,7 @@ class Cells:
 
     ``cosine`` and ``correlation`` [anchors, fine] are NaN where they are not known or, of a latent
     that does not vary, not defined; ``kept`` are the pairs that the mapping kept. ``is_complete``:
-    all cosines are known, not only those of kept pairs.
+    all cosines are known, not only those of kept pairs; ``joins`` make a tree of the columns then.
     """
 
     anchors: list[int]
@@ -37,6 +38,7 @@ class Cells:
     correlation: Floats
     kept: NDArray[np.bool_]
     is_complete: bool
+    joins: tuple[Join, ...] = ()
 
 
 def cells(view: ExperimentView, anchors: Sequence[int]) -> Cells:
@@ -72,6 +74,7 @@ def cells(view: ExperimentView, anchors: Sequence[int]) -> Cells:
         correlation[order],
         ~np.isnan(kept)[order],
         complete,
+        joins(cosine.T) if complete else (),
     )
 
 
@@ -83,8 +86,30 @@ def like_to_like(rows: Floats) -> list[int]:
     """
     if len(rows) < 3:
         return list(range(len(rows)))
-    tree = scipy.cluster.hierarchy.linkage(rows, method="average", optimal_ordering=True)
-    return [int(place) for place in scipy.cluster.hierarchy.leaves_list(tree)]
+    return [int(place) for place in scipy.cluster.hierarchy.leaves_list(_tree(rows))]
+
+
+def joins(rows: Floats) -> tuple[Join, ...]:
+    """Return what becomes one in the tree behind ``like_to_like``, the nearest first.
+
+    Places are those of that order, in which each group is a stretch; none of fewer than three rows.
+    """
+    if len(rows) < 3:
+        return ()
+    made: list[Join] = []
+    tree = _tree(rows)
+    places = np.argsort(scipy.cluster.hierarchy.leaves_list(tree)).tolist()
+    groups = [(float(place), 0.0, place, place) for place in places]
+    for one, other, distance, _ in tree:
+        left, right = sorted((groups[int(one)], groups[int(other)]))
+        made.append(Join(left[:2], right[:2], float(distance), left[2], right[3]))
+        groups.append(((left[0] + right[0]) / 2, float(distance), left[2], right[3]))
+    return tuple(made)
+
+
+def _tree(rows: Floats) -> Floats:
+    found = scipy.cluster.hierarchy.linkage(rows, method="average", optimal_ordering=True)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _columns(pairs: pandas.DataFrame, anchors: Sequence[int]) -> list[int]:

@@ -15,6 +15,7 @@ from loopscope.reports.page.figures.mapping import (
     heatmap,
     pair_scatter,
 )
+from loopscope.reports.page.figures.tree import tree
 from loopscope.reports.page.sections.cells import ANCHORS_MAX, cells
 from loopscope.reports.page.sections.missing import Missing
 from loopscope.reports.page.story import NamedControl, controls, share_sentence
@@ -43,6 +44,7 @@ class Figures:
 
     cosine_heatmap: Markup
     correlation_heatmap: Markup
+    tree: Markup | None
     is_complete: bool
     histograms: list[tuple[int, Markup]]
     graph: Markup
@@ -113,6 +115,7 @@ def _figures(view: ExperimentView, gate: Gate) -> Figures:
         correlation_heatmap=heatmap(
             drawn.anchors, drawn.fine, drawn.correlation, "activation correlation", "not observed"
         ),
+        tree=tree(drawn.fine, drawn.joins),
         is_complete=drawn.is_complete,
         histograms=[
             (
