@@ -74,7 +74,7 @@ def folded(text: str) -> str:
     So that ``Nîmes`` and ``Nimes``, ``Saint-Tropez`` with any hyphen, and either apostrophe count
     as the same word.
     """
-    return "".join(letter for letter, _ in _folded_letters(text))
+    return _folded(text)[0]
 
 
 def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> list[Mention]:
@@ -82,9 +82,7 @@ def mentions(pattern: re.Pattern[str], text: str, opening: str = "") -> list[Men
 
     The opening never counts: a text that goes on with its last word begins with a fragment of it.
     """
-    letters = _folded_letters(text)
-    plain = "".join(letter for letter, _ in letters)
-    places = [place for _, place in letters] + [len(text)]
+    plain, places = _folded(text)
     begins = 0
     if re.search(rf"{LETTER_OR_DIGIT}\Z", folded(opening)):
         fragment = re.match(rf"{LETTER_OR_DIGIT}+", plain)
@@ -121,14 +119,18 @@ def promoted_beginnings(rises: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(word for word in words if len(word) >= PROMOTED_LETTERS_MIN))
 
 
-def _folded_letters(text: str) -> list[tuple[str, int]]:
-    """Return each letter of the folded text with its place in ``text``."""
-    return [
+def _folded(text: str) -> tuple[str, Sequence[int]]:
+    """Return the folded text, and where in ``text`` each of its letters and its end stand."""
+    if text.isascii():  # most texts, and nothing in them is folded
+        return text, range(len(text) + 1)
+    letters = [
         (letter.translate(DASHES | APOSTROPHES), place)
         for place, character in enumerate(text)
         for letter in unicodedata.normalize("NFKD", character)
         if not unicodedata.combining(letter)
     ]
+    plain = "".join(letter for letter, _ in letters)
+    return plain, [*(place for _, place in letters), len(text)]
 
 
 def check_free_of_words(

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas
@@ -139,6 +139,7 @@ def _without_one(worded: Worded) -> Iterator[Look]:
         yield worded.look(setting, worded.declared, note)
 
 
+@lru_cache(maxsize=4_096)
 def _name(word: str) -> str:
     return " ".join(folded(word).casefold().split())
 
