@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopscope.reports.crate import METADATA
+from loopscope.reports.verification.ablation import check_ablation
+from loopscope.reports.verification.damage import check_damage
+from loopscope.reports.verification.drift import check_drift
 from loopscope.reports.verification.files import check_files, identifier_of
 from loopscope.reports.verification.findings import Difference, Findings
 from loopscope.reports.verification.gate import check_gate
@@ -75,10 +78,15 @@ def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
         "mapping": (check_latents, check_gate),
         "steering": (check_texts, check_steering, check_looks),
         "scoring": (check_scoring,),
+        "ablation": (check_ablation,),
+        "damage": (check_damage,),
+        "drift": (check_drift,),
     }
-    nodes: tuple[NodeName, ...] = ("mapping", "steering", "scoring")
+    nodes: tuple[NodeName, ...] = (
+        "mapping", "steering", "scoring", "ablation", "damage", "drift",
+    )  # fmt: skip
     for node in nodes:
-        if node == "scoring" and "scoring" not in bundle.experiment:
+        if node not in ("mapping", "steering") and node not in bundle.experiment:
             continue
         if bundle.manifest(node) is None:
             findings.leave_out(f"the {node}", "it is not in this bundle")

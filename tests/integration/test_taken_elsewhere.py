@@ -37,6 +37,11 @@ OTHERS = {
         },
         "evidence": lambda _: {"topPrompts": 2, "randomPrompts": 1},
     },
+    "necessary": {
+        "ablation": lambda _: {"prompts": 8, "draws": 2},
+        "damage": lambda _: {},
+        "drift": lambda _: {"distances": [0, 4, 16], "temperatures": [1.0], "newTokens": 2},
+    },
     "silent": {"selection": lambda spec: spec["selection"] | {"minSelectivity": 1.0}},
     "unsteered": {"steering": lambda spec: spec["steering"] | {"arms": ["coarse", "fine"]}},
 }  # fmt: skip
@@ -179,6 +184,30 @@ def test_other_experiments_hold_what_their_bundles_say(place, tmp_path, name):
     assert found.differences == []
     assert found.compared["gate: word and doubts"] >= 1
     assert ("the steering" in found.left_out) == (name == "silent")
+
+
+@pytest.mark.parametrize(
+    ("file", "at", "check"),
+    [
+        ("ablation/ablation.json", ("answers", 0, "loss"), "ablation"),
+        ("ablation/ablation.json", ("contrasts", 1, "p_holm"), "ablation"),
+        ("drift/drift.json", ("outcomes", 0, "near"), "drift: half-lives"),
+        ("drift/drift_curve.parquet", ("kl", 2), "drift: the curve"),
+        ("drift/wander_grid.parquet", ("gain", 1), "drift: means"),
+        ("damage/damage.parquet", ("share", -1), "damage"),
+    ],
+)
+def test_what_rests_on_a_steering_is_computed_again_too(place, tmp_path, file, at, check):
+    folder = tmp_path / "necessary"
+    assert place.call("export", "necessary", str(folder))[0] == 0
+    draw = random.Random(0)
+    if file.endswith(".json"):
+        altered_leaf(folder / file, at, draw)
+    else:
+        rows = pyarrow.parquet.read_table(folder / file).num_rows
+        altered_cell(folder / file, at[0], at[1] % rows, draw)
+    seal_again(folder)
+    assert any(one.check.startswith(check) for one in verify(folder).differences)
 
 
 def test_what_was_registered_before_the_run_stands_in_the_bundle_with_its_answer(place, bundle):
