@@ -41,7 +41,7 @@ class Look:
 def judged(axis: Axis, setting: str, found: Judgement, note: str = "", doubt: str = "") -> Look:
     """Return the look of a verdict on the same texts; a ``doubt`` silences its word."""
     binding = found.binding
-    untested = found.reason if found.verdict == "NotTestable" else ""
+    untested = without_advice(found.reason) if found.verdict == "NotTestable" else ""
     return Look(
         axis,
         setting,
@@ -54,6 +54,11 @@ def judged(axis: Axis, setting: str, found: Judgement, note: str = "", doubt: st
         binding.n if binding else None,
         note="; ".join(one for one in (note, doubt or untested) if one),
     )
+
+
+def without_advice(reason: str) -> str:
+    """Return the reason of a verdict without what to do: that stands beside the declared one."""
+    return reason.partition("; use ")[0]
 
 
 def not_run(axis: Axis, setting: str, note: str) -> Look:

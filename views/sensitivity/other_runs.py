@@ -9,7 +9,7 @@ import pandas
 from loopscope.specs.artifacts.gate import Gate
 from loopscope.specs.spec_json import SamplingJson, SteeringRulesJson
 from loopscope.views.other_runs import OtherRun
-from loopscope.views.sensitivity.look import Look, not_run
+from loopscope.views.sensitivity.look import Look, not_run, without_advice
 
 TEMPERATURES = (0.3, 0.8, 1.0)
 """Sampling rules that are named beside greedy, whether somebody tried them or not."""
@@ -112,7 +112,7 @@ def _anchor(latent: int | None, children: int) -> str:
 
 def _ran(run: OtherRun, setting: str) -> Look:
     found = run.summary
-    told = found.get("reason", "") if found["verdict"] == "NotTestable" else ""
+    told = without_advice(found.get("reason", "")) if found["verdict"] == "NotTestable" else ""
     return Look(
         run.axis,
         setting,
