@@ -113,6 +113,11 @@ def sealed(entities: list[Entity]) -> JsonObject:
     for entity in entities:
         if entity["@id"] == SEAL:
             entity["value"] = value
+    return around(graph)
+
+
+def around(graph: list[Any]) -> JsonObject:
+    """Return the description that holds a graph, and nothing else."""
     return {"@context": f"{SPECIFICATION}/context", "@graph": graph}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from loopscope.reports.crate import METADATA, SEAL, files_of, seal_of, written
+from loopscope.reports.crate import METADATA, SEAL, around, files_of, seal_of, written
 from loopscope.reports.verification.findings import Findings
 from loopscope.reports.verification.opened import OpenBundle
 from loopscope.specs.artifacts.decomposition import FEATURES, PROMPTS, bundled_features
@@ -57,8 +57,9 @@ def _is_seal(entity: Mapping[str, Any]) -> bool:
 def _check_description(bundle: OpenBundle, findings: Findings) -> None:
     text = (bundle.folder / METADATA).read_bytes().decode("utf-8")
     crate = json.loads(text)
-    if text != written(crate):
-        findings.differs(DESCRIPTION, METADATA, "other white space or escapes", "as it is written")
+    if text != written(around(crate["@graph"])):
+        other = "other white space, escapes or names beside the graph"
+        findings.differs(DESCRIPTION, METADATA, other, "as it is written")
     findings.same(DESCRIPTION, SEAL, identifier_of(bundle), seal_of(crate["@graph"]))
     entities = [one for one in crate["@graph"] if one["@type"] == "File"]
     described = {unquote(one["@id"]): one for one in entities}

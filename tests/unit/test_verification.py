@@ -42,6 +42,18 @@ def places(findings):
     return [one.place for one in findings.differences]
 
 
+def test_no_byte_of_the_description_before_its_graph_can_be_another_one(bundle):
+    """What the seal does not cover: the name and the value of the context."""
+    path = bundle / METADATA
+    text = path.read_bytes()
+    unnoticed = []
+    for at in range(text.index(b'"@graph"')):
+        path.write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
+        if not files_found(bundle).differences:
+            unnoticed.append(at)
+    assert unnoticed == []
+
+
 @pytest.mark.parametrize(
     ("recorded", "computed", "same"),
     [
