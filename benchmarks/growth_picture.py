@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 60, 170, 16, 44
+LEFT, RIGHT, TOP, BOTTOM = 60, 170, 32, 44
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 """Those of Okabe and Ito, which the colour-blind can tell apart."""
 LEAST = 1e-3
@@ -49,7 +49,7 @@ def drawn(series: Series, axis: str, unit: str) -> str:
         )
         parts.append(_text(WIDTH - RIGHT + 30, row, name, "start"))
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts += [_text(middle, HEIGHT - 8, axis), _text(6, TOP + 8, unit, "start"), "</svg>"]
+    parts += [_text(middle, HEIGHT - 8, axis), _text(6, TOP - 16, unit, "start"), "</svg>"]
     return "\n".join(parts) + "\n"
 
 
