@@ -21,7 +21,7 @@ from loopscope.state import failpoints
 from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.db.database import Database
-from loopscope.state.failures import TransientFailure
+from loopscope.state.failures import Failure, TransientFailure
 from loopscope.state.records import JobHead
 from loopscope.state.retry_policy import RetryPolicy
 
@@ -161,7 +161,7 @@ def give_back(database: Database, stopped: Sequence[str]) -> None:
             for job in jobs.running(connection):
                 if job.worker in stopped:
                     jobs.release(connection, job.id, job.token)
-    except TransientFailure as trouble:
+    except (Failure, OSError) as trouble:  # also when another controller leads by now
         log.warning("jobs not given back; the next controller takes them", trouble=str(trouble))
 
 

@@ -173,7 +173,7 @@ class LocalProcesses(Executor):
                 psutil.Process(int(worker.split("@")[0])).kill()
 
     def stop(self) -> list[str]:
-        """Close the pipes, wait for the grace period, kill what is left; return who it was."""
+        """Close the pipes, wait for the grace period, kill what is left; return all names."""
         for worker in self._workers.values():
             with contextlib.suppress(BrokenPipeError):
                 if worker.process.stdin is not None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loopscope.numerics.drift.curve import Effect, band, fades, half_life
 from loopscope.reports.verification.findings import Findings
 from loopscope.reports.verification.opened import OpenBundle
-from loopscope.specs.artifacts.drift import CURVE, DRIFT, POINTS, WANDER_GRID, WANDER_SAMPLES
+from loopscope.specs.artifacts.drift import CURVE, DRIFT, POINTS, WANDER_GRID, WANDER_SAMPLES, Drift
 
 CURVES = "drift: the curve of each anchor"
 FADES = "drift: half-lives and tests"
@@ -29,7 +29,9 @@ def check_drift(bundle: OpenBundle, findings: Findings) -> None:
     with findings.part(CURVES, CURVE.name):
         _check_curve(points, curve, findings)
     with findings.part(FADES, DRIFT.name):
-        _check_outcomes(bundle, points, findings)
+        _check_outcomes(document, points, findings)
+        stated = bundle.manifest("drift")["metrics"]["anchors"]
+        findings.same(FADES, "status", stated, _numbers(document))
     with findings.part(GRID, WANDER_GRID.name):
         _check_grid(bundle, findings)
     findings.leave_out(
@@ -51,9 +53,7 @@ def _check_curve(points: pandas.DataFrame, curve: pandas.DataFrame, findings: Fi
     findings.same(CURVES, "rows", len(curve), len(by))
 
 
-def _check_outcomes(bundle: OpenBundle, points: pandas.DataFrame, findings: Findings) -> None:
-    document = bundle.document(DRIFT)
-    assert document is not None  # the caller read it
+def _check_outcomes(document: Drift, points: pandas.DataFrame, findings: Findings) -> None:
     named = [(one["anchor"], one["outcome"]) for one in document["outcomes"]]
     tables = [_effects(points, *one) for one in named]
     filler = tables[0][1]
@@ -80,7 +80,11 @@ def _check_outcomes(bundle: OpenBundle, points: pandas.DataFrame, findings: Find
         }  # fmt: skip
         recorded = {name: dict(stated)[name] for name in computed}
         findings.same(FADES, f"{stated['anchor']}, {stated['outcome']}", recorded, computed)
-    numbers = {
+
+
+def _numbers(document: Drift) -> dict[str, object]:
+    """Return what the status says of each anchor."""
+    return {
         one["anchor"]: {
             **{name: dict(one)[name] for name in ("near", "far", "fade")},
             **{name: dict(one)[name] for name in ("half_life", "half_life_low", "half_life_high")},
@@ -89,7 +93,6 @@ def _check_outcomes(bundle: OpenBundle, points: pandas.DataFrame, findings: Find
         for one in document["outcomes"]
         if one["outcome"] == "kl"
     }
-    findings.same(FADES, "status", bundle.manifest("drift")["metrics"]["anchors"], numbers)
 
 
 def _effects(points: pandas.DataFrame, anchor: str, outcome: str) -> tuple[Floats, Integers]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from loopscope.reports.verification.texts import check_texts
 from loopscope.specs.pipeline import NodeName
 from loopscope.state.failures import TerminalFailure
 
+Check = Callable[[OpenBundle, Findings], None]
 _PAGES = "report.html, report-static.html and citation.txt"
 
 
@@ -74,7 +76,7 @@ def verify(folder: Path) -> Verification:
 
 def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
     """Compute again what was made by the rules of this version; other rules give other numbers."""
-    parts = {
+    parts: dict[NodeName, tuple[Check, ...]] = {
         "mapping": (check_latents, check_gate),
         "steering": (check_texts, check_steering, check_looks),
         "scoring": (check_scoring,),
@@ -82,10 +84,7 @@ def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
         "damage": (check_damage,),
         "drift": (check_drift,),
     }
-    nodes: tuple[NodeName, ...] = (
-        "mapping", "steering", "scoring", "ablation", "damage", "drift",
-    )  # fmt: skip
-    for node in nodes:
+    for node, checks in parts.items():
         if node not in ("mapping", "steering") and node not in bundle.experiment:
             continue
         if bundle.manifest(node) is None:
@@ -93,5 +92,5 @@ def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
         elif changed := bundle.changed_rules(node):
             findings.leave_out(f"the {node}", f"it was made by other rules ({'; '.join(changed)})")
         else:
-            for check in parts[node]:
+            for check in checks:
                 check(bundle, findings)

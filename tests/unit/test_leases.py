@@ -14,7 +14,7 @@ from loopscope.controller.jobs.leases import (
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.state.db import events, jobs, objects, tables
-from loopscope.state.failures import TransientFailure
+from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.retry_policy import RetryPolicy
 from tests.moments import somebody
 from tests.simulated import VirtualClock, capture_spec, new_state
@@ -253,9 +253,14 @@ def test_a_stop_gives_back_no_job_of_the_worker_of_another(world):
         assert jobs.head(connection, world.job.id).worker == "w"
 
 
-def test_a_stop_that_cannot_write_leaves_the_job_to_the_next_controller(world, monkeypatch):
+@pytest.mark.parametrize(
+    "trouble", [TransientFailure("DatabaseBusy", "x"), TerminalFailure("NoLongerLeader", "x")]
+)
+def test_a_stop_that_cannot_write_leaves_the_job_to_the_next_controller(
+    world, monkeypatch, trouble
+):
     def fails(*args):
-        raise TransientFailure("DatabaseBusy", "x")
+        raise trouble
 
     monkeypatch.setattr(jobs, "release", fails)
     give_back(world.database, ["w"])
