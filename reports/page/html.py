@@ -25,7 +25,7 @@ from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
 from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
-from loopscope.reports.page.sections.chain import FATE_COLUMNS, STEERED_COLUMNS, chain_section
+from loopscope.reports.page.sections.chain import chain_section
 from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
@@ -46,6 +46,8 @@ from loopscope.reports.page.story import headline, sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.chain import Chain
+from loopscope.views.chain_levels import FATE_COLUMNS
+from loopscope.views.chain_rows import STEERED_COLUMNS
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
 from loopscope.views.experiment import ExperimentView

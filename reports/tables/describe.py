@@ -21,6 +21,7 @@ from loopscope.views.numbers import (
 from loopscope.views.quantisation import Quantisation
 
 if TYPE_CHECKING:
+    from loopscope.views.chain import Chain
     from loopscope.views.sensitivity.rows import ShownLooks
 
 WIDTH = 24
@@ -42,13 +43,15 @@ def describe_text(
     quantised: Sequence[Quantisation] = (),
     rated: Sequence[Sequence[str]] = (),
     looked_at: ShownLooks | None = None,
+    chained: Sequence[Chain] = (),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
     Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length. With
     the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
     is what quantising a model did to its dictionaries, ``rated`` the table of what people said of a
-    steering's texts, with its head, and ``looked_at`` the verdict under other choices.
+    steering's texts, with its head, ``looked_at`` the verdict under other choices, and ``chained``
+    the chains of dictionaries that the cells of a sweep make up.
     """
     lines = [
         *_metadata(record, now),
@@ -61,6 +64,7 @@ def describe_text(
         *(_line("Quantised", f"{one.object.name}: {one.words}") for one in quantised),
         *_children(children),
         *_grid(record, children),
+        *(line for chain in chained for line in _chain(chain)),
         *_rated(rated),
         *_looked_at(looked_at),
         *_jobs(jobs, now),
@@ -176,6 +180,22 @@ def _grid(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[st
     if sweep.together is not None:
         yield from (f"  {sentence}" for sentence in sweep.together.sentences)
     yield from (f"  {sentence}" for sentence in sweep.held)
+
+
+def _chain(chain: Chain) -> Iterator[str]:
+    """Yield a chain: what becomes of latents from one dictionary to the next, steering at each."""
+    from loopscope.views.chain_levels import FATE_COLUMNS
+    from loopscope.views.chain_rows import (
+        STEERED_COLUMNS,
+        fate_rows,
+        steered_rows,
+    )  # late: as above
+
+    yield f"Chain: {chain.words}"
+    for head, rows in ((FATE_COLUMNS, fate_rows(chain)), (STEERED_COLUMNS, steered_rows(chain))):
+        if rows:
+            yield from _columns([[title.upper() for title in head], *rows], 2)
+    yield from (f"  {one}" for one in chain.missing)
 
 
 def _concepts(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[str]:
