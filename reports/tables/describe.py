@@ -42,13 +42,15 @@ def describe_text(
     quantised: Sequence[Quantisation] = (),
     rated: Sequence[Sequence[str]] = (),
     looked_at: ShownLooks | None = None,
+    robust: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
     Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length. With
     the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
     is what quantising a model did to its dictionaries, ``rated`` the table of what people said of a
-    steering's texts, with its head, and ``looked_at`` the verdict under other choices.
+    steering's texts, with its head, and ``looked_at`` the verdict under other choices, and
+    ``robust`` the arms under other sampling rules and openings, with its head.
     """
     lines = [
         *_metadata(record, now),
@@ -61,8 +63,9 @@ def describe_text(
         *(_line("Quantised", f"{one.object.name}: {one.words}") for one in quantised),
         *_children(children),
         *_grid(record, children),
-        *_rated(rated),
+        *_headed("Ratings", rated),
         *_looked_at(looked_at),
+        *_headed("Robustness", robust),
         *_jobs(jobs, now),
         *_events(events, now),
     ]
@@ -204,9 +207,9 @@ def _looked_at(found: ShownLooks | None) -> Iterator[str]:
     yield from (f"  {sentence}" for sentence in found.sentences)
 
 
-def _rated(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _headed(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
     if rows:
-        yield "Ratings:"
+        yield f"{title}:"
         head, *others = rows
         yield from _columns([[word.upper() for word in head], *others], 2)
 

@@ -84,7 +84,23 @@ def _described(
         quantised=quantisations(connection, (record, *owned)),
         rated=_rated(state, record),
         looked_at=_looked_at(state, record) if alone else None,
+        robust=_robust(state, record) if alone else (),
     )
+
+
+def _robust(state: StateFolder, record: ObjectRecord) -> list[list[str]]:
+    """Return the arms under other sampling rules and openings; empty where nobody ran any."""
+    if record.key.kind != "Experiment" or "matrix" in record.spec:
+        return []
+    from loopscope.state.artifacts.store import Corrupt
+    from loopscope.views.experiment import ExperimentView  # late: tables take a second
+    from loopscope.views.robustness import HEAD, robustness_of, robustness_rows
+
+    try:
+        rows = robustness_rows(robustness_of(ExperimentView.load(state, record.key)))
+    except (Corrupt, LookupError):
+        return []  # a damaged artifact: its object must be shown all the same
+    return [list(HEAD), *rows] if rows else []
 
 
 def _looked_at(state: StateFolder, record: ObjectRecord) -> ShownLooks | None:
