@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,28 @@ class Evidence:
         group = None if self.group is None else self.group[order]
         return group_differences((self.means(first) - self.means(second))[order], group)
 
+    @cached_property
+    def intact_contrasts(self) -> tuple[Contrast, ...]:
+        """The primary contrasts over the openings where both arms wrote intact texts.
+
+        The error of the budgets moves them as it moves the contrasts over all texts.
+        """
+        if self.intact is None:
+            return ()
+        found = (
+            contrast_over_known(
+                f"{a}-{b}",
+                self.intact,
+                a,
+                b,
+                self.group,
+                span=1.0,
+                shared_sd=self.shared_sd.get(f"{a}-{b}", 0.0),
+            )
+            for a, b in PRIMARY
+        )
+        return tuple(contrast for contrast in found if contrast is not None)
+
 
 @dataclass(frozen=True)
 class VerdictRules:
@@ -168,7 +191,7 @@ def judge(evidence: Evidence, rules: VerdictRules) -> Judgement:
     primary = _primary(evidence, rules)
     binding = min(primary, key=lambda c: c.estimate) if len(primary) == len(PRIMARY) else None
     assay = _assay(evidence, rules)
-    intact = _intact_contrasts(evidence)
+    intact = evidence.intact_contrasts
     verdict, reason = _untestable(evidence, rules, assay)
     p, bets = None, None
     if not verdict:
@@ -316,28 +339,6 @@ def _judge(
             f"({small.contrast} stays below that), nor worse than either by as much: {seen}",
         )
     return word, f"the data allow more than one answer: {seen}"
-
-
-def _intact_contrasts(evidence: Evidence) -> tuple[Contrast, ...]:
-    """Return the primary contrasts over the openings where both arms wrote intact texts.
-
-    The error of the budgets moves them as it moves the contrasts over all texts.
-    """
-    if evidence.intact is None:
-        return ()
-    found = (
-        contrast_over_known(
-            f"{a}-{b}",
-            evidence.intact,
-            a,
-            b,
-            evidence.group,
-            span=1.0,
-            shared_sd=evidence.shared_sd.get(f"{a}-{b}", 0.0),
-        )
-        for a, b in PRIMARY
-    )
-    return tuple(contrast for contrast in found if contrast is not None)
 
 
 def _rests_on_degenerate_texts(evidence: Evidence, intact: Sequence[Contrast]) -> str:
