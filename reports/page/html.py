@@ -34,6 +34,7 @@ from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
+from loopscope.reports.page.sections.robustness import robustness_section
 from loopscope.reports.page.sections.sensitivity import sensitivity_section
 from loopscope.reports.page.sections.splitting import (
     COARSE_COLUMNS,
@@ -53,6 +54,7 @@ from loopscope.views.comparison_rows import comparison_parts, comparison_sentenc
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
+from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import Looks, looks_at
 from loopscope.views.several import COLUMNS, Several
 from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
@@ -73,6 +75,7 @@ SECTIONS = {
     "ablation": {"ablation": "Necessity"},
     "outcomes": {},
     "damage": {},
+    "robustness": {},
     "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
@@ -182,6 +185,7 @@ def _sections(
         "ablation_answer_columns": ANSWER_COLUMNS,
         "outcomes": outcomes(view),
         "damage": damage(view),
+        "robustness": robustness_section(robustness_of(view)),
         "drift": drift_section(view),
         "drift_columns": DRIFT_COLUMNS,
         "drift_grid_columns": GRID_COLUMNS,

@@ -44,14 +44,16 @@ def describe_text(
     rated: Sequence[Sequence[str]] = (),
     looked_at: ShownLooks | None = None,
     chained: Sequence[Chain] = (),
+    robust: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
     Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length. With
     the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
     is what quantising a model did to its dictionaries, ``rated`` the table of what people said of a
-    steering's texts, with its head, ``looked_at`` the verdict under other choices, and ``chained``
-    the chains of dictionaries that the cells of a sweep make up.
+    steering's texts, with its head, ``looked_at`` the verdict under other choices, ``chained`` the
+    chains of dictionaries that the cells of a sweep make up, and ``robust`` the arms under other
+    sampling rules and openings, with its head.
     """
     lines = [
         *_metadata(record, now),
@@ -65,8 +67,9 @@ def describe_text(
         *_children(children),
         *_grid(record, children),
         *(line for chain in chained for line in _chain(chain)),
-        *_rated(rated),
+        *_headed("Ratings", rated),
         *_looked_at(looked_at),
+        *_headed("Robustness", robust),
         *_jobs(jobs, now),
         *_events(events, now),
     ]
@@ -224,9 +227,9 @@ def _looked_at(found: ShownLooks | None) -> Iterator[str]:
     yield from (f"  {sentence}" for sentence in found.sentences)
 
 
-def _rated(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _headed(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
     if rows:
-        yield "Ratings:"
+        yield f"{title}:"
         head, *others = rows
         yield from _columns([[word.upper() for word in head], *others], 2)
 

@@ -87,6 +87,7 @@ def _described(
         rated=_rated(state, record),
         looked_at=_looked_at(state, record) if alone else None,
         chained=_chained(state, record, owned) if alone else (),
+        robust=_robust(state, record) if alone else (),
     )
 
 
@@ -105,6 +106,21 @@ def _chained(
         return chains([ExperimentView.load(state, key) for key in asked])
     except (Corrupt, LookupError):
         return ()  # a damaged artifact: its object must be shown all the same
+
+
+def _robust(state: StateFolder, record: ObjectRecord) -> list[list[str]]:
+    """Return the arms under other sampling rules and openings; empty where nobody ran any."""
+    if record.key.kind != "Experiment" or "matrix" in record.spec:
+        return []
+    from loopscope.state.artifacts.store import Corrupt
+    from loopscope.views.experiment import ExperimentView  # late: tables take a second
+    from loopscope.views.robustness import HEAD, robustness_of, robustness_rows
+
+    try:
+        rows = robustness_rows(robustness_of(ExperimentView.load(state, record.key)))
+    except (Corrupt, LookupError):
+        return []  # a damaged artifact: its object must be shown all the same
+    return [list(HEAD), *rows] if rows else []
 
 
 def _looked_at(state: StateFolder, record: ObjectRecord) -> ShownLooks | None:
