@@ -41,6 +41,7 @@ from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import testable
 from loopscope.views.origin import origin_of
 from loopscope.views.present import present
+from loopscope.views.replication.axes import load_replicated, replicated_table
 from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import looks_at
 from loopscope.views.stages import by_owner, stage_word
@@ -144,6 +145,15 @@ class Experiments(Mapping[str, "Experiment"]):
             rows.append(row)
         columns = ["name", "ready", *NODE_NAMES, *_OVERVIEW]
         return pandas.DataFrame(rows, columns=columns).set_index("name")
+
+    def replicated(self, name: str) -> pandas.DataFrame:
+        """Return one row a value of each axis along which an experiment was replicated.
+
+        Raises KeyError for an experiment that does not exist.
+        """
+        with looking_at(self._state.path) as folder:
+            key = Key("Experiment", self._state.namespace, name)
+            return replicated_table(load_replicated(folder, key))
 
     def together(self, names: Iterable[str] | None = None) -> pandas.DataFrame:
         """Return the verdicts of several experiments, corrected together (Holm), one row each.

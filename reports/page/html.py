@@ -34,6 +34,7 @@ from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
+from loopscope.reports.page.sections.replication import replication_section
 from loopscope.reports.page.sections.robustness import robustness_section
 from loopscope.reports.page.sections.sensitivity import sensitivity_section
 from loopscope.reports.page.sections.splitting import (
@@ -54,6 +55,8 @@ from loopscope.views.comparison_rows import comparison_parts, comparison_sentenc
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
+from loopscope.views.replication.axes import Replicated
+from loopscope.views.replication.pairs import Pairs
 from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import Looks, looks_at
 from loopscope.views.several import COLUMNS, Several
@@ -115,14 +118,20 @@ def render_several(title: str, found: Several) -> str:
     return template.render(title=title, found=found, columns=COLUMNS)
 
 
-def render_sweep(sweep: Sweep, chains: Sequence[Chain] = ()) -> str:
-    """Return a sweep as a self-contained HTML page: its grid, its chains, what its axes set."""
+def render_sweep(
+    sweep: Sweep, chains: Sequence[Chain] = (), replicated: tuple[Replicated, Pairs] | None = None
+) -> str:
+    """Return a sweep as a self-contained HTML page: its grid, its chains, what its axes set.
+
+    ``replicated`` is what it tries again, where it does, with the pairs of dictionaries.
+    """
     template = environment().get_template("sweep.html.j2")
     return template.render(
         sweep=sweep,
         script=script("grid.js"),
         effects=effect([cell.row for cell in sweep.cells]),
         chains=[chain_section(one) for one in chains],
+        replicated=replication_section(*replicated) if replicated is not None else None,
         chain_columns=STEERED_COLUMNS,
         fate_columns=FATE_COLUMNS,
     )
