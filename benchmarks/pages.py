@@ -4,7 +4,7 @@ Run with ``.venv/bin/python benchmarks/pages.py [--postgresql] [objects ...]`` (
 unless told otherwise). Captures of ten namespaces are applied a thousand a transaction, then
 listed in pages of 500 as the API lists them. Prints processor seconds of this process, and wall
 time of the pages; with ``--postgresql`` on a server that it starts (``make test-cluster``
-installs one).
+installs one). With ``--copied`` one object is applied and its row copied, for very many.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sqlalchemy import insert, select
+
 from loopscope.specs.keys import Key
-from loopscope.state.db import objects, pages
+from loopscope.state.db import objects, pages, tables
 from loopscope.state.folder import StateFolder, keep_database_at, open_state
 from tests.postgres_server import running_server
 from tests.simulated import capture_spec, texts
@@ -39,6 +41,20 @@ def filled(state: StateFolder, number: int) -> float:
     return time.process_time() - began
 
 
+def copied(state: StateFolder, number: int) -> None:
+    """Fill the table with rows that differ in their names alone."""
+    filled(state, 1)
+    with state.database.write() as connection:
+        row = dict(connection.execute(select(tables.objects)).mappings().one())
+        for start in range(1, number, APPLIED_AT_ONCE):
+            names = range(start, min(number, start + APPLIED_AT_ONCE))
+            rows = [
+                {**row, "namespace": f"team-{n % NAMESPACES}", "name": f"c{n:06d}", "uid": f"u{n}"}
+                for n in names
+            ]
+            connection.execute(insert(tables.objects), rows)
+
+
 def page_times(state: StateFolder) -> tuple[list[float], list[float]]:
     """Return wall and processor seconds of each page of all objects."""
     wall, worked, after = [], [], None
@@ -53,16 +69,17 @@ def page_times(state: StateFolder) -> tuple[list[float], list[float]]:
         after = (rows[-1].key.namespace, rows[-1].key.name)
 
 
-def measure(path: Path, number: int, database: str) -> None:
+def measure(path: Path, number: int, database: str, *, by_copying: bool = False) -> None:
     """Print one line."""
     state = open_state(path)
     try:
-        applying = filled(state, number)
+        applying = copied(state, number) if by_copying else filled(state, number)
         wall, worked = page_times(state)
     finally:
         state.database.close()
+    stored = "copied" if applying is None else f"applied at {1e6 * applying / number:.0f} us each"
     print(
-        f"{database} {number:,} objects: applied at {1e6 * applying / number:.0f} us each; "
+        f"{database} {number:,} objects: {stored}; "
         f"pages of {PAGE}: {1000 * statistics.median(worked):.1f} ms of the processor, "
         f"median {1000 * statistics.median(wall):.1f} ms, slowest {1000 * max(wall):.1f} ms",
         flush=True,
@@ -79,7 +96,8 @@ def main(words: list[str]) -> None:
                 path = Path(folder) / "state"
                 if server is not None:
                     keep_database_at(path, server.new_database())
-                measure(path, number, "PostgreSQL" if on_server else "SQLite")
+                kind = "PostgreSQL" if on_server else "SQLite"
+                measure(path, number, kind, by_copying="--copied" in words)
 
 
 if __name__ == "__main__":

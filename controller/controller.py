@@ -38,6 +38,7 @@ from loopscope.controller.sources.outside_writes import OutsideWrites
 from loopscope.specs.keys import Key
 from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.publication import discard_finished_work
 from loopscope.state.db import jobs, objects
 from loopscope.state.db.objects import Gone
 from loopscope.state.folder import StateFolder
@@ -249,7 +250,9 @@ class Controller:
             if is_local(reference):
                 self.resolver.request(reference)
         self.state.artifacts.discard_staging({job.token for job in running}, newest)
-        self.state.artifacts.discard_finished_work(published - {job.digest for job in running})
+        finished = published - {job.digest for job in running}
+        for digest in self.state.artifacts.worked_on() & finished:
+            discard_finished_work(self.state.database, self.state.artifacts, digest)
 
     def _quarantine_damaged(self) -> None:
         """Hash a budget of artifacts again; what is corrupt loses its place and is remade."""

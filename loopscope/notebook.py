@@ -42,6 +42,7 @@ from loopscope.views.numbers import testable
 from loopscope.views.origin import origin_of
 from loopscope.views.present import present
 from loopscope.views.replication.axes import load_replicated, replicated_table
+from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import looks_at
 from loopscope.views.stages import by_owner, stage_word
 from loopscope.views.sweeps import sweep_of
@@ -337,6 +338,15 @@ class Experiment:
             raise LookupError(f"{self.name} has no verdict on steering: {stage.problem}")
         frame = looks.table()
         frame.attrs = self._origin(stage)
+        return frame
+
+    def robustness(self) -> pandas.DataFrame:
+        """Return each arm under every sampling rule and set of openings that was run.
+
+        The columns are those of ``robustness.parquet``; empty where there is no other run.
+        """
+        frame = robustness_of(self._view).arms
+        frame.attrs = self._origin(self._view.stage("steering"))
         return frame
 
     def table(self, name: str) -> pandas.DataFrame:

@@ -21,9 +21,10 @@ from loopscope.numerics.gate.calibration import (
     calibrate,
     select_candidates,
 )
-from loopscope.numerics.gate.controls import CONTROL_DRAWS, Control, RowLaw, drawn_row_counts
+from loopscope.numerics.gate.controls import CONTROL_DRAWS, Control, drawn_row_counts
 from loopscope.numerics.gate.counting import count_children
 from loopscope.numerics.gate.matching import Comparison, Covariates, matched_null
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.numerics.gate.rule import (
     ChildThresholds,
     GateRules,

@@ -67,13 +67,13 @@ def running_cluster() -> Iterator[Nodes]:
         }
         from ray.cluster_utils import Cluster  # late: it reads these when it is imported
 
-        from loopscope.controller.jobs.on_ray.cluster import QUICK_HEALTH_CHECKS
+        from loopscope.controller.jobs.on_ray.cluster import CONFIGURATION
 
         head = {
             "num_cpus": 0,
             "object_store_memory": 80 * 2**20,
             "include_dashboard": False,
-            "_system_config": QUICK_HEALTH_CHECKS,
+            "_system_config": CONFIGURATION,
         }
         cluster = Cluster(initialize_head=True, head_node_args=head)
         nodes = Nodes(cluster)

@@ -313,10 +313,12 @@ def new_state(path: Path) -> StateFolder:
 class Simulation:
     """One state folder with its controller, workers and clock."""
 
-    def __init__(self, path: Path, *, slots: int = 1, **settings: Any) -> None:
+    def __init__(
+        self, path: Path, *, slots: int = 1, clock: VirtualClock | None = None, **settings: Any
+    ) -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         self.state = open_state(path) if path.exists() else new_state(path)
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self.inputs = Inputs()
         self.workers = SimulatedWorkers(self.state, self.clock, slots, gone=self.inputs.gone)
         self.settings = Settings(**settings)

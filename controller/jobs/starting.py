@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -18,7 +18,7 @@ from loopscope.controller.jobs.scheduling import (
     Decision,
     Place,
     QueueSnapshot,
-    first_start,
+    deciding,
     schedule,
 )
 from loopscope.controller.settings import Settings
@@ -55,6 +55,23 @@ ROUNDING_SECONDS = 0.001
 
 
 @dataclass
+class _Look:
+    """One reading of the queue, by which several jobs start."""
+
+    queue: QueueSnapshot
+    starts: list[float]
+    """When jobs started in the last minute, with those of this look."""
+    known: Knowledge | None = None
+    """The state of the database right after the last start: nothing else has happened since."""
+    may_go_on: bool = True
+
+    @property
+    def started(self) -> int:
+        """How many jobs were started by it."""
+        return len(self.starts) - len(self.queue.starts)
+
+
+@dataclass
 class Starter:
     """Starts what may start now."""
 
@@ -75,42 +92,63 @@ class Starter:
 
     def start_jobs(self) -> Iterator[list[Key]]:
         """Start jobs until none may; yield the objects to look at again, after each change."""
-        while True:
-            with self.state.database.read() as connection:
-                pending = job_queue.any_pending(connection)
-            if not pending:
-                return
-            now = self._right_time()
-            low, held = self._mark_low_space(now)
-            yield held
-            yield self._mark_refused(now)
-            places = self.executor.places()
-            question = (self.state.database.marker(), places, low is not None)
-            if not places or (question == self._refused and self._still_refused()):
-                return
-            with self.state.database.read() as connection:
-                queue = read_queue(connection, self.settings, places, now, low_space=low)
-                queue = self._without_held(connection, queue)
-            chosen = first_start(queue)
-            if chosen is None or chosen.place is None:
-                decisions = schedule(queue)
-                self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
-                self._refused = question
-                self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
-                return
-            with self.state.database.read() as connection:
-                present = present_order(connection, chosen.job_id, now)
-                if not isinstance(present, Present):
-                    self._held[chosen.job_id] = knowledge(connection)
-            if not isinstance(present, Present):
-                yield present
+        while (yield from self._start_some()):
+            pass
+
+    def _start_some(self) -> Generator[list[Key], None, bool]:
+        """Start jobs by one reading of the queue; return whether to read it again."""
+        with self.state.database.read() as connection:
+            pending = job_queue.any_pending(connection)
+        if not pending:
+            return False
+        now = self._right_time()
+        low, held = self._mark_low_space(now)
+        yield held
+        yield self._mark_refused(now)
+        places = self.executor.places()
+        question = (self.state.database.marker(), places, low is not None)
+        if not places or (question == self._refused and self._still_refused()):
+            return False
+        with self.state.database.read() as connection:
+            queue = read_queue(connection, self.settings, places, now, low_space=low)
+            queue = self._without_held(connection, queue)
+        look = _Look(queue, list(queue.starts))
+        for chosen in deciding(queue):
+            if chosen.place is None:
                 continue
-            memory = next(job.memory_bytes for job in queue.pending if job.id == chosen.job_id)
-            worker = self.executor.free_worker(chosen.place, memory)
-            if worker is None:
-                self._next_start_at = self.clock.elapsed() + _next_start_at(schedule(queue)) - now
-                return
-            yield from self._start(chosen.job_id, present, chosen.place, worker, queue)
+            if not (yield from self._start_chosen(chosen.job_id, chosen.place, look)):
+                return look.may_go_on
+            if look.started == len(places):
+                return True  # of the others none need be decided about
+        if look.started:
+            return True
+        decisions = schedule(queue)
+        self._next_start_at = self.clock.elapsed() + _next_start_at(decisions) - now
+        self._refused = question
+        self._refused_until = self.clock.elapsed() + _asked_again_at(decisions) - now
+        return False
+
+    def _start_chosen(
+        self, job_id: int, place: Place, look: _Look
+    ) -> Generator[list[Key], None, bool]:
+        """Start one job, if what the look rests on still holds; return whether that was done."""
+        queue = look.queue
+        with self.state.database.read() as connection:
+            present = present_order(connection, job_id, queue.now)
+            if not isinstance(present, Present):
+                self._held[job_id] = knowledge(connection)
+        if not isinstance(present, Present):
+            yield present
+            return False
+        if look.known not in (None, present.known):
+            return False  # something else happened since the last start
+        memory = next(job.memory_bytes for job in queue.pending if job.id == job_id)
+        worker = self.executor.free_worker(place, memory)
+        if worker is None:
+            self._next_start_at = self.clock.elapsed() + _next_start_at(schedule(queue)) - queue.now
+            look.may_go_on = False
+            return False
+        return (yield from self._start(job_id, present, place, worker, look))
 
     def _without_held(self, connection: Connection, queue: QueueSnapshot) -> QueueSnapshot:
         """Leave out jobs that could not start when the database was in its present state."""
@@ -130,27 +168,29 @@ class Starter:
         return self._next_start_at if self._next_start_at > self.clock.elapsed() else None
 
     def _start(
-        self, job_id: int, present: Present, place: Place, worker: str, queue: QueueSnapshot
-    ) -> Iterator[list[Key]]:
-        idle = [one.worker for one in queue.places if one.worker]
-        since, lease_seconds = queue.now - WINDOW_SECONDS, self.settings.lease_seconds
+        self, job_id: int, present: Present, place: Place, worker: str, look: _Look
+    ) -> Generator[list[Key], None, bool]:
+        idle = [one.worker for one in look.queue.places if one.worker]
+        since, lease_seconds = look.queue.now - WINDOW_SECONDS, self.settings.lease_seconds
         try:
             with self.state.database.write() as connection:
-                if jobs.starts_since(connection, since) != list(queue.starts):
-                    return  # another controller started a job meanwhile: count again
+                if jobs.starts_since(connection, since) != look.starts:
+                    return False  # another controller started a job meanwhile: count again
                 clock = self.clock.reading()  # now, not before the write lock was waited for
                 if clock_repair.is_due(connection, clock, self.settings.retry):
-                    return  # the clock was set meanwhile
+                    return False  # the clock was set meanwhile
                 if knowledge(connection) != present.known:
-                    return  # the database changed meanwhile: ask again
+                    return False  # the database changed meanwhile: ask again
                 action, key = present.action, present.key
                 job_ways.renew(connection, job_id, action, key, present.generation)
                 job = jobs.claim(connection, job_id, worker, lease_seconds, now=clock.now)
                 clock_repair.note(connection, clock)
                 leader.note_worker(connection, worker, place.device, job.model, idle)
                 keys = objects.wanting(connection, job.digest)
+                look.known = knowledge(connection)
         except jobs.Fenced:
-            return
+            return False
+        look.starts.append(clock.now)
         log.info(
             "job started",
             job=job.id, stage=job.stage, object=str(job.object), generation=job.generation,
@@ -158,6 +198,7 @@ class Starter:
         )  # fmt: skip
         yield keys
         self._hand_over(job, worker)
+        return True
 
     def _right_time(self) -> float:
         """Return the date, once the dates that it is compared with were put right."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from loopscope.numerics.gate.controls import Control, deciding_p
-from loopscope.numerics.gate.matching import Comparison, MatchedNull, matched_null
+from loopscope.numerics.gate.matching import Comparison, MatchedNull, MatchedNulls, matched_null
 from loopscope.numerics.gate.rule import (
     GateEvidence,
     GateRules,
@@ -122,22 +122,36 @@ class Question:
     other_q: tuple[float, ...] = ()
 
 
-def resample(rows: DiscoverRows, counts: Counts, question: Question, number: int) -> Resample:
-    """Select again on half of the prompts of each condition, whole groups, and ask the gate.
+class Halves:
+    """Selection and gate on halves of the prompts of each condition, whole groups.
 
     Halves without replacement vary about the whole as bootstrap resamples do (Meinshausen and
     Buhlmann 2010, section 2), but no prompt counts twice: a test on them is a test on as many
     prompts as there are, where duplicates would make every p too small. Children, rates over text
     and decoders stay: they do not depend on the prompts.
     """
-    drawn = rows.halved(keyed_generator("gate resample", question.seed, number))
-    gate, asked = question.gate, (question.selection.q_max, *question.other_q)
-    latents, statistics = described(drawn, max(asked))
-    selected, *others = (selected_at(q, statistics, drawn, question, latents) for q in asked)
-    null = matched_null(counts.compared, selected.candidates, gate.null_anchors, question.seed)
-    count = best(counts.rule, selected.candidates)
-    outcome = outcome_of(count, null.percentile, gate, powerless=selected.powerless)
-    return Resample(count, null.mean_rank, null.percentile, outcome, (selected, *others))
+
+    def __init__(self, rows: DiscoverRows, counts: Counts, question: Question) -> None:
+        """Leave out the latents that no half can choose, since all prompts cannot."""
+        self._counts, self._question = counts, question
+        self._asked = question.selection.q_max, *question.other_q
+        self._latents, self._rows = choosable(rows, max(self._asked))
+        self._nulls = MatchedNulls(question.gate.null_anchors, question.seed)
+
+    def answer(self, number: int) -> Resample:
+        """Select again on the half of this number, and ask the gate."""
+        counts, question = self._counts, self._question
+        drawn = self._rows.halved(keyed_generator("gate resample", question.seed, number))
+        within, drawn = choosable(drawn, max(self._asked))
+        statistics, latents = latent_statistics(drawn), self._latents[within]
+        selected, *others = (
+            selected_at(q, statistics, drawn, question, latents) for q in self._asked
+        )
+        null = self._nulls.of(counts.compared, selected.candidates)
+        count = best(counts.rule, selected.candidates)
+        powerless = selected.powerless
+        outcome = outcome_of(count, null.percentile, question.gate, powerless=powerless)
+        return Resample(count, null.mean_rank, null.percentile, outcome, (selected, *others))
 
 
 def selected_at(
@@ -159,16 +173,16 @@ def selected_at(
     )
 
 
-def described(rows: DiscoverRows, q_max: float) -> tuple[Indices, LatentStatistics]:
-    """Return the latents that a selection at this q or a smaller one may choose, described.
+def choosable(rows: DiscoverRows, q_max: float) -> tuple[Indices, DiscoverRows]:
+    """Return the latents that a selection at this q or a smaller one may choose, and their rows.
 
     Where it asks for a test, latents that fire on too few prompts for one cannot be candidates, and
     q is over the tested ones alone: most of a wide dictionary need not be looked at.
     """
     if q_max >= 1:
-        return np.arange(rows.activations.shape[1]), latent_statistics(rows)
+        return np.arange(rows.activations.shape[1]), rows
     tested = latents_tested(rows)
-    return tested, latent_statistics(rows.latents(tested))
+    return tested, rows.latents(tested)
 
 
 @dataclass(frozen=True)
@@ -196,10 +210,10 @@ def calibrate(
     gate = question.gate
     null = matched_null(counts.compared, candidates, gate.null_anchors, question.seed)
     count = best(counts.rule, candidates)
-    resamples = []
+    halves, resamples = Halves(rows, counts, question), []
     for number in range(question.resamples):
         on_resample(number)
-        resamples.append(resample(rows, counts, question, number))
+        resamples.append(halves.answer(number))
     power = selection_power(rows, question.selection.q_max, question.top)
     powerless = not candidates.size and power.is_missing
     outcome = outcome_of(count, null.percentile, gate, powerless=powerless)

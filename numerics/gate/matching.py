@@ -261,6 +261,25 @@ def matched_anchors(
     return anchors, int(eligible.size)
 
 
+class MatchedNulls:
+    """The null of each set of candidates, whose anchors are drawn once however often it is asked.
+
+    For comparisons that match by the same covariates: only the counts of children differ.
+    """
+
+    def __init__(self, draws_max: int, seed: int) -> None:
+        """Begin without any anchors."""
+        self._draws_max, self._seed = draws_max, seed
+        self._drawn: dict[tuple[int, ...], tuple[Indices, int]] = {}
+
+    def of(self, comparison: Comparison, candidates: Indices) -> MatchedNull:
+        """Return what ``matched_null`` does."""
+        key = tuple(candidates.tolist())
+        if key not in self._drawn:
+            self._drawn[key] = matched_anchors(comparison, candidates, self._draws_max, self._seed)
+        return ranked(comparison, candidates, *self._drawn[key])
+
+
 def squared_distances(points: Floats, place: int) -> Floats:
     """Return the squared distance of every point [points, axes] to one of them, [points]."""
     distance = np.zeros(len(points))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from loopscope.numerics.gate.calibration import Counts, Question, Selected, best
 from loopscope.numerics.gate.controls import Control, deciding_p
 from loopscope.numerics.gate.counting import PAIRS_PER_BLOCK
-from loopscope.numerics.gate.matching import Comparison, matched_anchors, ranked
+from loopscope.numerics.gate.matching import Comparison, MatchedNulls
 from loopscope.numerics.gate.rule import ChildCounts
 from loopscope.numerics.latents.mapping import ActivationColumns, Indices, pair_correlations
 from loopscope.numerics.statistics.multiple_tests import Floats
@@ -64,14 +64,10 @@ def gate_at(
     with what it selects in all prompts and in every half. ``children`` and ``controls`` are asked
     once for each pair of limits and each set of candidates.
     """
-    draws_max, seed = question.gate.null_anchors, question.seed
-    drawn: dict[tuple[int, ...], tuple[Indices, int]] = {}
+    nulls = MatchedNulls(question.gate.null_anchors, question.seed)
 
     def null(compared: Comparison, candidates: Indices) -> tuple[float, float, int]:
-        key = tuple(candidates.tolist())
-        if key not in drawn:
-            drawn[key] = matched_anchors(compared, candidates, draws_max, seed)
-        found = ranked(compared, candidates, *drawn[key])
+        found = nulls.of(compared, candidates)
         return found.mean_rank, found.percentile, found.draws
 
     settings: list[GateAt] = []

@@ -115,21 +115,20 @@ def correlations(
     fine: ActivationColumns,
     coarse_latents: Indices,
     fine_latents: Indices,
-    bytes_max: int = COLUMN_BYTES_MAX,
 ) -> Floats:
     """Return Pearson r over prompts, float64 [coarse latents, fine latents], in [-1, 1].
 
     Of columns centred within their condition it is the partial correlation given the condition.
+    Costs what the non-zero fine entries cost.
 
     NaN where either latent is constant over these prompts: nothing was observed.
     """
-    left = coarse.standardised(coarse_latents).T
+    left, spread = coarse.standardised(coarse_latents), fine.spread[fine_latents]
+    # the left side sums to 0 in each group but for rounding, which counts beside a large mean
+    sums = np.eye(len(fine.mean))[fine.group].T @ left
+    products = fine.values[:, fine_latents].T @ left - fine.mean[:, fine_latents].T @ sums
     result = np.full((len(coarse_latents), len(fine_latents)), np.nan)
-    varying = np.flatnonzero(fine.spread[fine_latents] > 0)
-    width = max(1, bytes_max // (8 * max(1, fine.values.shape[0])))
-    for start in range(0, varying.size, width):
-        columns = varying[start : start + width]
-        result[:, columns] = left @ fine.standardised(fine_latents[columns])
+    np.divide(products.T, spread, out=result, where=spread > 0)
     return np.asarray(np.clip(result, -1.0, 1.0), dtype=np.float64)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,20 +96,22 @@ def binned(cosines: Float[Tensor, "rows columns"]) -> Int64[Tensor, "rows bins"]
 
     A cosine within float32 rounding of an edge may be counted on its other side.
     """
-    if cosines.device.type == "cpu":  # a few rows stay in cache, and so does one row's count
-        parts = (bins_of(part) for part in torch.split(cosines, ROWS_PER_COUNT))
-        rows = (row for part in parts for row in part)
-        return torch.stack([torch.bincount(row, minlength=HISTOGRAM_BINS) for row in rows])
-    bins = bins_of(cosines)
-    offsets = torch.arange(len(bins), device=bins.device)[:, None] * HISTOGRAM_BINS
-    flat = torch.bincount((bins + offsets).flatten(), minlength=len(bins) * HISTOGRAM_BINS)
-    return flat.reshape(len(bins), HISTOGRAM_BINS)
+    on_cpu = cosines.device.type == "cpu"  # there a few rows at a time stay in cache
+    parts = torch.split(cosines, ROWS_PER_COUNT) if on_cpu else (cosines,)
+    space = torch.empty_like(parts[0])
+    return torch.cat([_counted(part, space[: len(part)]) for part in parts])
 
 
-def bins_of(cosines: Float[Tensor, "rows columns"]) -> UInt8[Tensor, "rows columns"]:
-    """Return the bin of each cosine."""
+def _counted(
+    cosines: Float[Tensor, "rows columns"], space: Float[Tensor, "rows columns"]
+) -> Int64[Tensor, "rows bins"]:
+    """Count the bins of all rows at once; ``space`` is written over."""
     half = HISTOGRAM_BINS / 2
-    return cosines.mul(half).add_(half).clamp_(0, HISTOGRAM_BINS - 1).to(torch.uint8)
+    torch.mul(cosines, half, out=space).add_(half).clamp_(0, HISTOGRAM_BINS - 1)
+    first = torch.arange(len(space), dtype=torch.int32, device=space.device) * HISTOGRAM_BINS
+    places = space.to(torch.int32).add_(first[:, None])
+    counts = torch.bincount(places.flatten(), minlength=len(space) * HISTOGRAM_BINS)
+    return counts.reshape(len(space), HISTOGRAM_BINS)
 
 
 @dataclass

@@ -7,10 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
-from loopscope.numerics.statistics.auroc import auroc_interval
+from loopscope.numerics.statistics.auroc import auroc_interval, average_ranks
 from loopscope.numerics.verdict.cells import NONE, PRIMARY_ARMS, ScoredCells
 from loopscope.numerics.verdict.decision import Decision, Evidence, VerdictRules, decide
 from loopscope.numerics.verdict.evidence import CONCEPT, INTACT, evidence_of
@@ -72,7 +71,7 @@ def separation(
     n = int(positive.sum()), int((~positive).sum())
     if not min(n):
         return Separation(math.nan, math.nan, math.nan, len(scores), counts)
-    ranks = scipy.stats.rankdata(scores)
+    ranks = average_ranks(scores)
     auroc = float((ranks[positive].sum() - n[0] * (n[0] + 1) / 2) / (n[0] * n[1]))
     return Separation(auroc, *auroc_interval(auroc, *counts), len(scores), counts)
 
@@ -169,6 +168,7 @@ def _over_known_texts(run: ScoredCells) -> tuple[ScoredCells | None, Mapping[str
         kl=run.kl[cells],
         budget=None if run.budget is None else run.budget[cells],
         group=None if run.group is None else run.group[kept],
+        turn=None if run.turn is None else run.turn[kept],
     )
     by_arm = zip(found.by_arm(hits).items(), found.by_arm(share).values(), strict=True)
     rates = {

@@ -25,7 +25,7 @@ from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
 from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
-from loopscope.reports.page.sections.chain import FATE_COLUMNS, STEERED_COLUMNS, chain_section
+from loopscope.reports.page.sections.chain import chain_section
 from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
@@ -35,6 +35,7 @@ from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
 from loopscope.reports.page.sections.replication import replication_section
+from loopscope.reports.page.sections.robustness import robustness_section
 from loopscope.reports.page.sections.sensitivity import sensitivity_section
 from loopscope.reports.page.sections.splitting import (
     COARSE_COLUMNS,
@@ -47,6 +48,8 @@ from loopscope.reports.page.story import headline, sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.chain import Chain
+from loopscope.views.chain_levels import FATE_COLUMNS
+from loopscope.views.chain_rows import STEERED_COLUMNS
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
 from loopscope.views.experiment import ExperimentView
@@ -54,6 +57,7 @@ from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
 from loopscope.views.replication.axes import Replicated
 from loopscope.views.replication.pairs import Pairs
+from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import Looks, looks_at
 from loopscope.views.several import COLUMNS, Several
 from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
@@ -74,6 +78,7 @@ SECTIONS = {
     "ablation": {"ablation": "Necessity"},
     "outcomes": {},
     "damage": {},
+    "robustness": {},
     "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
@@ -189,6 +194,7 @@ def _sections(
         "ablation_answer_columns": ANSWER_COLUMNS,
         "outcomes": outcomes(view),
         "damage": damage(view),
+        "robustness": robustness_section(robustness_of(view)),
         "drift": drift_section(view),
         "drift_columns": DRIFT_COLUMNS,
         "drift_grid_columns": GRID_COLUMNS,

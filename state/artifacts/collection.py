@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection
-
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.reachability import Reachability, waited_for
 from loopscope.state.artifacts.store import Corrupt, Stored
+from loopscope.state.db.connection import Connection, check_open
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord
 
@@ -88,6 +87,7 @@ def collect(
             reachable, waited = reachability.reachable(connection), waited_for(connection)
             moved = [thing for thing in batch if not _is_needed(thing, reachable, waited)]
             for thing in moved:
+                check_open(connection)
                 _move(connection, state, thing, now)
         gone.extend(moved)
     return gone

@@ -5,11 +5,12 @@ A reader accepts nothing without a manifest and verifies hashes before use.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,9 @@ class FolderStore(ArtifactStore):
             shutil.rmtree(staging, ignore_errors=True)
             return before.record
         if os.path.lexists(final):
+            if _folder_in(self.signature(record)) != _folder_in(before.signature):
+                what = "was published by another attempt meanwhile; it is taken over"
+                raise OSError(errno.EAGAIN, f"{record.stage}/{record.digest[:12]} {what}")
             self.quarantine(record.stage, record.digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         failpoints.reach("artifact-rename")
@@ -124,16 +128,14 @@ class FolderStore(ArtifactStore):
         """Return the shards of an action."""
         return ShardFolder(self.work_folder(digest))
 
+    def worked_on(self) -> set[str]:
+        """Return the digests of the actions that have shards here."""
+        return {folder.name for folder in _entries(self.root / _WORK)}
+
     def discard_work(self, digest: str) -> None:
-        """Remove the shards of an action whose artifact is published."""
+        """Remove the shards of an action."""
         failpoints.reach("work-discard")
         shutil.rmtree(self.work_folder(digest), ignore_errors=True)
-
-    def discard_finished_work(self, published: Collection[str]) -> None:
-        """Remove shards that a worker left behind which died right after publishing."""
-        for folder in (self.root / _WORK).glob("*"):
-            if folder.name in published:
-                self.discard_work(folder.name)
 
     def holds(self, stage: str, digest: str) -> bool:
         """Whether anything lies in the place of an artifact; a dead link is nothing."""
@@ -370,6 +372,12 @@ def _stat(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
+
+
+def _folder_in(signature: Signature) -> object:
+    """Return which folder a signature is of, whatever became of its files."""
+    (of_folder, *_) = signature
+    return of_folder[:1] if isinstance(of_folder, tuple) else None
 
 
 def _is_linked(folder: Path, file: str) -> bool:

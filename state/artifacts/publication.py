@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.artifacts.store import Corrupt
+from loopscope.state.artifacts.store import ArtifactStore, Corrupt
 from loopscope.state.db import jobs
+from loopscope.state.db.database import Database
+from loopscope.state.failures import PASSING
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, JobHead
 
@@ -40,4 +43,17 @@ def publish(
         failpoints.reach("artifact-renamed")
         artifact_index.record(connection, published)
     failpoints.reach("artifact-committed")
-    state.artifacts.discard_work(job.digest)
+    with suppress(*PASSING):  # a resync finds what is left
+        discard_finished_work(state.database, state.artifacts, job.digest)
+
+
+def discard_finished_work(database: Database, artifacts: ArtifactStore, digest: str) -> None:
+    """Remove the shards of an action, if its artifact is published and no job makes it again.
+
+    That is seen in the transaction in which they go: whoever was stopped since it looked, and lost
+    its place, removes nothing of the work of others.
+    """
+    with database.write() as connection:
+        is_published = artifact_index.get(connection, digest) is not None
+        if is_published and jobs.find_active(connection, digest) is None:
+            artifacts.discard_work(digest)

@@ -227,11 +227,14 @@ class ArtifactStore(Protocol):
     def shards(self, digest: str) -> KeptShards:
         """Return the shards of an action; they stay until its artifact is published."""
 
-    def discard_work(self, digest: str) -> None:
-        """Remove the shards of an action whose artifact is published."""
+    def worked_on(self) -> set[str]:
+        """Return the digests of the actions that have shards here; cheap. Raises OSError."""
 
-    def discard_finished_work(self, published: Collection[str]) -> None:
-        """Remove shards that a worker left behind which died right after publishing."""
+    def discard_work(self, digest: str) -> None:
+        """Remove the shards of an action.
+
+        Call inside the transaction that sees that its artifact is published and no job wants them.
+        """
 
     def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
         """Remove what attempts left behind that no longer hold their job.

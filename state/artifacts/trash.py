@@ -7,6 +7,7 @@ thrown away is its folder's modification time.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -82,17 +83,23 @@ class Trash:
         """Remove for good what was thrown away at ``until`` or before."""
         for entry in list(self.entries()):
             if entry.since <= until:
-                self._remove(entry.path)
+                self._remove(entry.path, until)
         shutil.rmtree(self.root / EMPTYING, ignore_errors=True)  # what a crash left there
 
-    def _remove(self, path: Path) -> None:
-        """Remove an entry in one step for others: half an artifact is never taken back."""
+    def _remove(self, path: Path, until: float = math.inf) -> None:
+        """Remove an entry in one step for others: half an artifact is never taken back.
+
+        What was thrown away under its name after ``until`` stays: who empties may have been stopped
+        since it looked.
+        """
         if not os.path.lexists(path):
             return
         doomed = self.root / EMPTYING / f"{path.parent.name}-{path.name}"
         doomed.parent.mkdir(parents=True, exist_ok=True)
         _delete(doomed)
         failpoints.reach("trash-empty")
+        if path.lstat().st_mtime > until:
+            return
         path.rename(doomed)
         _delete(doomed)
 

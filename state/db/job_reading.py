@@ -13,11 +13,12 @@ from loopscope.state.records import JobHead, JobRecord, Progress
 
 ACTIVE = ("pending", "running")
 _j = tables.jobs.c
-_HEAD = select(
+HEAD_COLUMNS = (
     _j.id, _j.stage, _j.digest, _j.state, _j.kind, _j.namespace, _j.name, _j.generation,
     _j.attempts, _j.losses, _j.not_before, _j.created_at, _j.started_at, _j.finished_at, _j.token,
     _j.worker, _j.lease_expires_at, _j.reason, _j.message, _j.model, _j.code_revision, _j.way,
 )  # fmt: skip
+_HEAD = select(*HEAD_COLUMNS)
 _ALL = _HEAD.order_by(_j.id)
 _BY_ID = select(tables.jobs).where(_j.id == bindparam("id"))
 _HEAD_BY_ID = _HEAD.where(_j.id == bindparam("id"))
@@ -42,44 +43,44 @@ _ACTIVE_DIGESTS = select(_j.id, _j.digest).where(_j.state.in_(ACTIVE))
 def get(connection: Connection, job_id: int) -> JobRecord | None:
     """Return one job with its payload, or None. For its worker; all others read its head."""
     row = connection.execute(_BY_ID, {"id": job_id}).first()
-    return JobRecord(**vars(_head(row)), payload=row.payload) if row else None
+    return JobRecord(**vars(head_in(row)), payload=row.payload) if row else None
 
 
 def head(connection: Connection, job_id: int) -> JobHead | None:
     """Return one job without its payload, or None."""
     row = connection.execute(_HEAD_BY_ID, {"id": job_id}).first()
-    return _head(row) if row else None
+    return head_in(row) if row else None
 
 
 def find_active(connection: Connection, digest: str) -> JobHead | None:
     """Return the pending or running job of a digest; there is at most one."""
     row = connection.execute(_ACTIVE_OF, {"digest": digest}).first()
-    return _head(row) if row else None
+    return head_in(row) if row else None
 
 
 def find_latest(connection: Connection, digest: str) -> JobHead | None:
     """Return the newest job of a digest in whatever state."""
     row = connection.execute(_LATEST, {"digest": digest}).first()
-    return _head(row) if row else None
+    return head_in(row) if row else None
 
 
 def of_digest(connection: Connection, digest: str) -> Iterator[JobHead]:
     """Yield the jobs of a digest, newest first."""
     for row in connection.execute(_NEWEST_FIRST, {"digest": digest}):
-        yield _head(row)
+        yield head_in(row)
 
 
 def latest_of(connection: Connection, digests: Collection[str]) -> dict[str, JobHead]:
     """Return the newest job of each digest that has one."""
     newest = select(func.max(_j.id)).where(_j.digest.in_(digests)).group_by(_j.digest)
     found = connection.execute(_HEAD.where(_j.id.in_(newest)))
-    return {row.digest: _head(row) for row in found}
+    return {row.digest: head_in(row) for row in found}
 
 
 def listed(connection: Connection, *, ended: bool = False) -> list[JobHead]:
     """Return active jobs, or with ``ended`` all jobs, by id."""
     query = _ALL if ended else _ALL_ACTIVE
-    return [_head(row) for row in connection.execute(query)]
+    return [head_in(row) for row in connection.execute(query)]
 
 
 def active_digests(connection: Connection) -> dict[int, str]:
@@ -105,7 +106,7 @@ def failed_with(connection: Connection, reason: str) -> list[JobHead]:
 
 def running(connection: Connection) -> list[JobHead]:
     """Return the running jobs by id."""
-    return [_head(row) for row in connection.execute(_RUNNING)]
+    return [head_in(row) for row in connection.execute(_RUNNING)]
 
 
 def starts_since(connection: Connection, since: float) -> list[float]:
@@ -125,7 +126,8 @@ def progress_of(connection: Connection) -> dict[int, Progress]:
     return {row.job_id: Progress(*row) for row in connection.execute(query)}
 
 
-def _head(row: Row[*tuple[Any, ...]]) -> JobHead:
+def head_in(row: Row[*tuple[Any, ...]]) -> JobHead:
+    """Return the job of a row of ``HEAD_COLUMNS``."""
     key = Key(row.kind, row.namespace, row.name)
     return JobHead(object=key, **{name: getattr(row, name) for name in _PLAIN})
 

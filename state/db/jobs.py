@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, case, delete, insert, update
+from sqlalchemy import Connection, bindparam, case, delete, insert, update
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
@@ -17,6 +17,7 @@ from loopscope.state.db import tables
 from loopscope.state.db.dialect.statements import upsert
 from loopscope.state.db.job_reading import (
     ACTIVE,
+    HEAD_COLUMNS,
     active_digests,
     active_inputs,
     failed_with,
@@ -24,6 +25,7 @@ from loopscope.state.db.job_reading import (
     find_latest,
     get,
     head,
+    head_in,
     latest_of,
     listed,
     progress_of,
@@ -42,6 +44,28 @@ __all__ = [
     "head", "heartbeat", "latest_of", "listed", "lose", "postpone", "progress_of", "release",
     "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
 ]  # fmt: skip
+
+STARTS_KEPT_SECONDS = 3600
+_j = tables.jobs.c
+_CLAIM = (
+    update(tables.jobs)
+    .where(_j.id == bindparam("job"), _j.state == "pending")
+    .values(
+        state="running",
+        token=bindparam("token"),
+        worker=bindparam("worker"),
+        started_at=bindparam("now"),
+        lease_expires_at=bindparam("until"),
+        reason=case((_j.reason == "OutOfMemory", _j.reason), else_=None),
+        message=case((_j.reason == "OutOfMemory", _j.message), else_=None),
+    )
+    .returning(*HEAD_COLUMNS)
+)
+_FORGET_STARTS = delete(tables.job_starts).where(
+    tables.job_starts.c.started_at < bindparam("until")
+)
+_FORGET_PROGRESS = delete(tables.progress).where(tables.progress.c.job_id == bindparam("job"))
+"""Built once: a claim holds the write lock."""
 
 
 class Fenced(Exception):
@@ -78,28 +102,14 @@ def claim(
     That the try before ran out of memory stays written: it makes the worker take less.
     """
     token = raise_counter(connection, "fencing_token")
-    j = tables.jobs.c
-    changed = connection.execute(
-        update(tables.jobs)
-        .where(j.id == job_id, j.state == "pending")
-        .values(
-            state="running",
-            token=token,
-            worker=worker,
-            started_at=now,
-            lease_expires_at=now + lease_seconds,
-            reason=case((j.reason == "OutOfMemory", j.reason), else_=None),
-            message=case((j.reason == "OutOfMemory", j.message), else_=None),
-        )
-    )
-    if changed.rowcount != 1:
+    how = {"token": token, "worker": worker, "now": now, "until": now + lease_seconds}
+    claimed = connection.execute(_CLAIM, {"job": job_id, **how}).first()
+    if claimed is None:
         raise Fenced(f"job {job_id} is not pending")
     connection.execute(insert(tables.job_starts).values(token=token, job_id=job_id, started_at=now))
-    connection.execute(delete(tables.job_starts).where(tables.job_starts.c.started_at < now - 3600))
-    connection.execute(delete(tables.progress).where(tables.progress.c.job_id == job_id))
-    job = head(connection, job_id)
-    assert job is not None  # just updated in this transaction
-    return job
+    connection.execute(_FORGET_STARTS, {"until": now - STARTS_KEPT_SECONDS})
+    connection.execute(_FORGET_PROGRESS, {"job": job_id})
+    return head_in(claimed)
 
 
 def heartbeat(

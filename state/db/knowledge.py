@@ -16,15 +16,17 @@ _ACTIVE = (
     .where(_j.state.in_(jobs.ACTIVE))
     .order_by(_j.id)
 )
-_ENDED = select(_j.state, func.count(), func.max(_j.id), func.sum(_j.finished_at)).group_by(
-    _j.state
-)
+_NEWEST = select(func.max(_j.id))
 _ARTIFACTS = select(func.count(), func.sum(_a.created_at))
 _INPUTS = select(func.count(), func.sum(_i.observed_at))
 
 
 def knowledge(connection: Connection) -> Knowledge:
-    """Return the versions of objects and leases, the jobs' states, and counts of the rest."""
-    queries = (_COUNTERS, _ACTIVE, _ENDED, _ARTIFACTS, _INPUTS)
+    """Return the versions of objects and leases, the active jobs, and counts of the rest.
+
+    A job that ended is seen as one that is active no more; of one that came and went, the number
+    stays.
+    """
+    queries = (_COUNTERS, _ACTIVE, _NEWEST, _ARTIFACTS, _INPUTS)
     found = (tuple(tuple(row) for row in connection.execute(query)) for query in queries)
     return (*found, tuple(pauses.listed(connection).items()))

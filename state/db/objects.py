@@ -66,6 +66,7 @@ _RAISE = (
     update(tables.counters)
     .where(_counted.name == bindparam("counter"))
     .values(value=_counted.value + 1)
+    .returning(_counted.value)
 )
 """Built once: these are most of all statements, and building one takes longer than running it."""
 
@@ -322,8 +323,7 @@ def refuse_gone(connection: Connection, version: int) -> int:
 
 def raise_counter(connection: Connection, name: str) -> int:
     """Raise a database-wide counter inside the running write transaction."""
-    connection.execute(_RAISE, {"counter": name})
-    return counter(connection, name)
+    return int(connection.execute(_RAISE, {"counter": name}).scalar_one())
 
 
 def counter(connection: Connection, name: str) -> int:

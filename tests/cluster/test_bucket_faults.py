@@ -107,7 +107,7 @@ USES: dict[str, Callable[[BucketStore, ArtifactRecord], object]] = {
     "take_back": lambda store, record: store.take_back("mapping", "e" * 64),
     "quarantine": lambda store, record: store.quarantine("mapping", "e" * 64),
     "discard_staging": lambda store, record: store.discard_staging(set()),
-    "discard_finished_work": lambda store, record: store.discard_finished_work({DIGEST}),
+    "worked_on": lambda store, record: store.worked_on(),
     "sealed": lambda store, record: store.shards("e" * 64).sealed("part"),
     "names": lambda store, record: store.shards("e" * 64).names(),
 }

@@ -254,13 +254,13 @@ class StoreConformance(ABC):
         for digest in (DIGEST, OTHER):
             self.store.shards(digest).seal("part", lambda part: part.write_bytes(b"piece"))
         assert {thing.name for thing in self.things("shards")} == {DIGEST, OTHER}
+        assert self.store.worked_on() == {DIGEST, OTHER}
         for _ in range(2):
             self.store.discard_work(DIGEST)
         assert self.thing("shards").name == OTHER
-        self.store.discard_finished_work({DIGEST})
         assert self.store.shards(OTHER).sealed("part") is not None
-        self.store.discard_finished_work({DIGEST, OTHER})
-        assert self.things("shards") == []
+        self.store.discard_work(OTHER)
+        assert self.things("shards") == [] and self.store.worked_on() == set()
 
     def test_what_attempts_left_behind_goes_unless_they_still_hold_their_job(self):
         for token in (1, 2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,12 +149,11 @@ class DictionaryStore(ArtifactStore):
     def shards(self, digest: str) -> KeptShards:
         return DictionaryShards(self, f"work/{digest}")
 
+    def worked_on(self) -> set[str]:
+        return {place.split("/")[1] for place in self.files if place.startswith("work/")}
+
     def discard_work(self, digest: str) -> None:
         self._drop(f"work/{digest}")
-
-    def discard_finished_work(self, published: Collection[str]) -> None:
-        for digest in published:
-            self.discard_work(digest)
 
     def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
         for folder in (self.local / "staging").glob("*"):

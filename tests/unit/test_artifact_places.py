@@ -6,6 +6,7 @@ import pytest
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
+from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.consistency import compare
 from loopscope.state.artifacts.publication import publish
@@ -98,6 +99,37 @@ def test_a_worker_that_lost_its_job_changes_nothing_about_the_place(queue):
     with pytest.raises(jobs.Fenced):
         publish(queue.state, job, *sealed, now=queue.now)
     assert queue.known() == before and queue.bytes() == b"rows"
+
+
+def test_a_worker_that_was_stopped_before_it_published_leaves_what_another_published_meanwhile(
+    queue,
+):
+    """On a server it can lose its transaction while it is stopped, and goes on where it was."""
+    job = queue.claimed()
+    staging, record = queue.sealed(job, b"late")
+    store = queue.state.artifacts
+    earlier = store.prepare(staging, record)
+    with queue.state.database.write() as connection:
+        jobs.cancel(connection, job.id, "Superseded", "an edit", now=queue.now)
+    queue.publish(b"rows")
+    with pytest.raises(OSError, match="another attempt"):
+        store.publish(staging, record, earlier)
+    assert queue.bytes() == b"rows"
+    store.verify(queue.known())
+
+
+def test_a_worker_that_was_stopped_after_it_published_removes_no_shards_of_the_next(queue):
+    def made_again(name):
+        if name == "artifact-committed":
+            with queue.state.database.write() as connection:
+                artifact_index.forget(connection, ACTION.digest)
+            again = queue.claimed()
+            shards = queue.state.artifacts.shards(again.digest)
+            shards.seal("part", lambda part: part.write_bytes(b"piece"))
+
+    with failpoints.handled_by(made_again):
+        queue.publish(b"rows")
+    assert queue.state.artifacts.shards(ACTION.digest).names() == ["part"]
 
 
 # -- durable in its place ----------------------------------------------------------------------

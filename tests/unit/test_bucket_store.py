@@ -153,6 +153,20 @@ def test_shards_in_the_trash_are_found_by_a_job_that_comes_again(store):
     assert again.names() == ["next", "part"]
 
 
+def test_shards_that_a_job_takes_out_of_the_trash_while_it_is_emptied_stay(store):
+    shards = store.shards(DIGEST)
+    shards.seal("part", lambda part: part.write_bytes(b"piece"))
+    store.throw_away(next(store.contents()), now=7.0)
+    again = store.shards(DIGEST)
+
+    def seal() -> None:
+        again.seal("next", lambda part: part.write_bytes(b"piece"))
+
+    with failpoints.handled_by(at("trash-empty", seal)):
+        store.empty_trash(9.0)
+    assert again.names() == ["next", "part"]
+
+
 def test_a_copy_is_enough_while_the_bucket_gives_no_answer(store, monkeypatch):
     record = published(store)
     store.fetch_file(record, "table")

@@ -18,13 +18,14 @@ from loopscope.reconcilers.plan import Done, Failed, LookAgain, Plan
 from loopscope.reconcilers.references import InputReference
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Status
+from loopscope.state import failpoints
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import Corrupt
-from loopscope.state.db import jobs, objects
+from loopscope.state.db import jobs, objects, pauses
 from loopscope.state.failures import TransientFailure
 from loopscope.worker.lease import Lease
 from loopscope.worker.stop import StopRequest
-from tests.simulated import Simulation, capture_spec, experiment_spec
+from tests.simulated import Simulation, capture_spec, experiment_spec, texts
 
 PRODUCES = {
     "capture": "capture",
@@ -349,3 +350,25 @@ def test_an_object_is_reconciled_again_as_its_plan_or_its_trouble_asks(
     assert (result, error is not None) == (word, raised)
     assert (was_at_once, was_later) == (at_once, later)
     assert reasons.count("ReconcileError") == events
+
+
+def test_of_jobs_that_start_together_none_starts_after_everything_was_paused(tmp_path):
+    """One reading of the queue serves several starts; what happens in between counts."""
+    simulation = Simulation(tmp_path / "state", slots=3)
+    for number in range(3):
+        spec = capture_spec(prompts={"target": texts(f"a {number}"), "neutral": texts("b")})
+        simulation.apply(spec, name=f"cap{number}", kind="Capture")
+
+    def pause_everything(name):
+        if name == "job-claimed":
+            with simulation.state.database.write() as connection:
+                pauses.pause(connection, pauses.EVERYTHING, now=simulation.clock.now())
+
+    with failpoints.handled_by(pause_everything):
+        simulation.step_until_running()
+        simulation.step()
+    assert len(simulation.workers.assigned) == 1
+    with simulation.state.database.write() as connection:
+        pauses.resume(connection)
+    simulation.step()
+    assert len(simulation.workers.assigned) == 3

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from loopscope.numerics.gate.calibration import Counts, Question, calibrate, select_candidates
-from loopscope.numerics.gate.controls import RowLaw, drawn_row_counts
+from loopscope.numerics.gate.controls import drawn_row_counts
 from loopscope.numerics.gate.matching import Comparison, Covariates, matched_null
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.numerics.latents.features import latent_statistics
 from tests.acceptance.independent_draws import control_counts, outcomes_of_halves
 from tests.acceptance.independent_gate import Anchored, check_gate, within

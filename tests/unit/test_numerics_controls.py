@@ -6,17 +6,20 @@ import scipy.stats
 import torch
 
 from loopscope.numerics.gate.controls import (
-    DOUBT_NATS,
     Control,
-    RowLaw,
-    _compared,
-    _Norms,
-    _suffix,
     deciding_p,
     drawn_row_counts,
     exceedance,
     permuted_pair_counts,
 )
+from loopscope.numerics.gate.near_rows import (
+    DOUBT_NATS,
+    NearRows,
+    _compared,
+    _suffix,
+    long_normals,
+)
+from loopscope.numerics.gate.row_law import RowLaw
 
 LIMIT = 0.05
 """p of a control above which the gate stays shut (minPercentile 95)."""
@@ -72,6 +75,37 @@ def test_rows_that_are_hardly_drawn_have_the_law_of_rows_made_in_full(name, offs
         assert scipy.stats.ks_2samp(made, found, method="asymp").pvalue > 0.001
         error = 4 * np.std(made) * np.sqrt(2 / 300)
         assert np.mean(found) == pytest.approx(np.mean(made), abs=error + 0.01)
+
+
+@pytest.mark.parametrize(("width", "length"), [(1, 1.5), (3, 0.0), (3, 2.0), (5, 3.5), (5, -1.0)])
+def test_long_normal_vectors_are_those_that_a_look_at_all_would_keep(width, length):
+    """As many, as long, in all directions, and at places that are all as likely."""
+    rows, times = 500, 400
+    generator = np.random.default_rng(0)
+    every = generator.standard_normal((times, rows, width))
+    kept = np.linalg.norm(every, axis=2) >= length
+    drawn = [long_normals(generator, rows, width, length) for _ in range(times)]
+    vectors = np.concatenate([found for _, found in drawn])
+    assert np.linalg.norm(vectors, axis=1).min() >= max(0.0, length) * (1 - 1e-12)
+    numbers = [len(found) for _, found in drawn]
+    error = 4 * kept.sum(axis=1).std() * np.sqrt(2 / times) + 1e-9
+    assert np.mean(numbers) == pytest.approx(kept.sum(axis=1).mean(), abs=error)
+    if length > 0:
+        assert np.std(numbers) == pytest.approx(kept.sum(axis=1).std(), rel=0.2)
+    for axis in range(width):
+        told = scipy.stats.ks_2samp(vectors[:, axis], every[kept][:, axis], method="asymp")
+        assert told.pvalue > 0.001
+    for places, found in drawn:
+        assert len(set(places.tolist())) == len(places) == len(found)
+    often = np.bincount(np.concatenate([places for places, _ in drawn]), minlength=rows)
+    assert often.std() <= 1.3 * np.sqrt(max(1e-9, often.mean() * (1 - len(vectors) / rows / times)))
+
+
+def test_no_row_is_drawn_where_none_can_be_long_enough():
+    generator = np.random.default_rng(0)
+    assert [len(part) for part in long_normals(generator, 10**9, 5, 40.0)] == [0, 0]
+    assert long_normals(generator, 9, 0, 1.0)[1].shape == (0, 0)
+    assert long_normals(generator, 9, 0, 0.0)[1].shape == (9, 0)
 
 
 def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -240,7 +274,7 @@ def test_the_least_norm_that_is_assumed_without_a_look_is_below_every_bound(spre
     scale = np.ones(400) if spread == "even" else 1 / (1 + np.arange(400.0))
     rows = torch.from_numpy((generator.normal(size=(4000, 400)) * scale).astype(np.float32))
     anchors = np.linalg.qr(generator.normal(size=(400, 3)))[0].T
-    norms = _Norms.of(anchors, RowLaw.of_decoder(rows))
+    norms = NearRows.of(anchors, RowLaw.of_decoder(rows))
     u = generator.normal(size=(2000, norms.shares.shape[1])) * generator.uniform(0, 9, (2000, 1))
     for suffix in norms.suffixes:
         assert (suffix.bounds(u)[0] >= suffix.squared_norm_min - 1e-12).all()

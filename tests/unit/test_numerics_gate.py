@@ -8,9 +8,9 @@ import pytest
 from loopscope.numerics.gate import rule
 from loopscope.numerics.gate.calibration import (
     Counts,
+    Halves,
     Question,
-    described,
-    resample,
+    choosable,
     select_candidates,
     selected_at,
     selection_power,
@@ -221,9 +221,9 @@ def test_leaving_out_untested_latents_changes_no_candidate(q_max):
     assert 5 < len(tested) < 400 and latents_tested(rows).tolist() == tested.tolist()
     expected = select_candidates(statistics, loose, 50)
     assert len(expected) >= 3
-    latents, some = described(rows, q_max)
+    latents, some = choosable(rows, q_max)
     question = replace(QUESTION, selection=loose, top=50)
-    found = selected_at(q_max, some, rows, question, latents)
+    found = selected_at(q_max, latent_statistics(some), some, question, latents)
     assert found.candidates.tolist() == expected.tolist()
     assert found.power == selected_at(q_max, statistics, rows, question).power
 
@@ -239,8 +239,8 @@ def counts_of(children: np.ndarray) -> Counts:
 def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
     rows = discover_rows(planted(), IS_TARGET)
     counts = counts_of(np.arange(30)[::-1].copy())
-    one = resample(rows, counts, QUESTION, 7)
-    again = resample(rows, counts, QUESTION, 7)
+    halves = Halves(rows, counts, QUESTION)
+    one, again = halves.answer(7), Halves(rows, counts, QUESTION).answer(7)
     assert [found.candidates.tolist() for found in one.selected] == [
         found.candidates.tolist() for found in again.selected
     ]
@@ -249,6 +249,27 @@ def test_a_resample_keeps_the_conditions_and_is_the_same_for_the_same_number():
     assert one.outcome == "stands out"
     assert one.percentile == pytest.approx(100 * (1 - 1 / 28), abs=0.5)
     assert one.mean_rank > 90
+    assert replace(halves.answer(7), selected=()) == replace(one, selected=())
+
+
+@pytest.mark.parametrize("other_q", [(), (0.2,), (1.0,)])
+def test_a_half_chooses_what_a_look_at_all_of_its_latents_chooses(other_q):
+    """Whatever else is asked of it, and although latents that fire too seldom are left out."""
+    generator = np.random.default_rng(3)
+    fires = generator.random((80, 300)) < generator.choice([0.01, 0.03, 0.3], 300)
+    fires[:40, :4] |= generator.random((40, 4)) < 0.8
+    rows = discover_rows(fires * generator.exponential(1, fires.shape), np.arange(80) < 40)
+    question = replace(QUESTION, other_q=other_q)
+    halves = Halves(rows, counts_of(np.arange(300)), question)
+    asked, chosen = (SELECTION.q_max, *other_q), []
+    for number in range(12):
+        half = rows.halved(keyed_generator("gate resample", question.seed, number))
+        for q_max, found in zip(asked, halves.answer(number).selected, strict=True):
+            whole = selected_at(q_max, latent_statistics(half), half, question)
+            assert found.candidates.tolist() == whole.candidates.tolist()
+            assert found.power == whole.power
+            chosen.append(len(whole.candidates))
+    assert max(chosen) >= 2
 
 
 def noise(side: int, seed: int, latents: int = 100):
@@ -291,9 +312,8 @@ def test_a_half_that_could_not_have_found_anything_is_no_agreement():
     rows = with_a_perfect_latent(9, 0)  # nine a side can find it, five cannot
     assert not selection_power(rows, SELECTION.q_max, top=5).is_missing
     nothing = counts_of(np.zeros(400, dtype=int))
-    assert {resample(rows, nothing, QUESTION, number).outcome for number in range(5)} == {
-        "untestable"
-    }
+    halves = Halves(rows, nothing, QUESTION)
+    assert {halves.answer(number).outcome for number in range(5)} == {"untestable"}
 
 
 def test_a_latent_that_barely_passes_makes_the_gate_unstable():
@@ -304,7 +324,8 @@ def test_a_latent_that_barely_passes_makes_the_gate_unstable():
     rows = discover_rows(activations, IS_TARGET)
     counts = counts_of(np.eye(30, dtype=int)[0] * 9)
     asked = replace(QUESTION, selection=loose)
-    outcomes = [resample(rows, counts, asked, number).outcome for number in range(60)]
+    halves = Halves(rows, counts, asked)
+    outcomes = [halves.answer(number).outcome for number in range(60)]
     assert 0.2 < np.mean([outcome == "fails" for outcome in outcomes]) < 0.8
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from loopscope.numerics.statistics.auroc import average_ranks
 from loopscope.numerics.verdict.cells import ScoredCells
 from loopscope.numerics.verdict.decision import VerdictRules, decide
 from loopscope.numerics.verdict.outcomes import evidence_on, separation
@@ -89,6 +90,12 @@ def test_an_auroc_is_u_of_mann_and_whitney(seed):
     u = scipy.stats.mannwhitneyu(values[about], values[~about]).statistic
     assert found.auroc == pytest.approx(u / (about.sum() * (~about).sum()))
     assert found.low < found.auroc < found.high
+
+
+@pytest.mark.parametrize("values", [[], [2.0], [1.0, 1.0, 1.0], [3.0, -1.0, 3.0, 0.0, -1.0, 3.0]])
+def test_equal_values_share_the_mean_of_their_ranks(values):
+    found = average_ranks(np.array(values))
+    np.testing.assert_array_equal(found, scipy.stats.rankdata(values))
 
 
 def test_texts_of_one_opening_count_as_one():

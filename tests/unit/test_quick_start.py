@@ -64,6 +64,17 @@ def test_the_program_looks_for_garbage_once_it_has_started():
     assert done.stdout.strip().endswith("True True"), done.stdout
 
 
+def test_a_page_needs_no_distributions_of_scipy():
+    script = (
+        "import sys, loopscope.reports.page.writing, loopscope.views.experiment\n"
+        "print([name for name in ('scipy.stats', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]", "importing them takes as long as the rest of a report"
+
+
 def test_a_server_holds_no_table_library_that_it_does_not_need():
     pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
     script = (

@@ -253,13 +253,6 @@ def test_shards_of_a_published_action_are_removed_and_no_others(store):
     assert not store.work_folder(DIGEST).exists() and store.work_folder("e" * 64).is_dir()
 
 
-def test_shards_that_a_worker_left_behind_when_it_had_published_are_removed_and_no_others(store):
-    for digest in (DIGEST, "e" * 64):
-        store.work_folder(digest).mkdir(parents=True)
-    store.discard_finished_work({DIGEST, "f" * 64})
-    assert not store.work_folder(DIGEST).exists() and store.work_folder("e" * 64).is_dir()
-
-
 def test_the_index_gives_back_what_was_recorded_and_forgets(store, tmp_path):
     database = new_state(tmp_path / "state").database
     record = published(store)

@@ -12,7 +12,8 @@ import torch
 
 from loopscope.numerics.architectures import dictionary_of
 from loopscope.numerics.dictionaries.sparse import block_shape, encode
-from loopscope.numerics.gate.controls import RowLaw, drawn_row_counts
+from loopscope.numerics.gate.controls import drawn_row_counts
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.numerics.latents.neighbours import COSINE_FLOOR, neighbours_of
 from loopscope.numerics.model.causal_model import OutputHead
 from loopscope.numerics.model.hooks import HookPlace

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from loopscope.state import failpoints
 from loopscope.state.artifacts.trash import Trash
 from tests.moments import power_fails, somebody
 from tests.simulated import Crash
@@ -155,6 +156,21 @@ def test_emptying_takes_what_is_old_enough_to_the_second_and_nothing_younger(bin
     assert words(bin.entry) == WHOLE
     bin.trash.empty(5.0)
     assert list(bin.trash.entries()) == []
+
+
+def test_what_is_thrown_away_again_while_the_trash_is_emptied_stays(bin):
+    """Who empties was stopped between its look and the removal."""
+    bin.make("old").put(now=5.0)
+    comings = []
+
+    def put_again(name):
+        if name == "trash-empty" and not comings:
+            comings.append(name)
+            bin.make().put(now=9.0)
+
+    with failpoints.handled_by(put_again):
+        bin.trash.empty(7.0)
+    assert comings and words(bin.entry) == WHOLE
 
 
 def test_what_was_thrown_away_survives_a_power_cut_in_the_trash(bin, tmp_path):

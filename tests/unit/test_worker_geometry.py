@@ -9,8 +9,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from loopscope.numerics.architectures.standard import Standard
-from loopscope.numerics.gate.controls import RowLaw
 from loopscope.numerics.gate.matching import crowding
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.specs.artifacts.geometry import DECODERS, NEIGHBOURS
 from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.failures import JobStopped, TerminalFailure

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from loopscope.controller.jobs.on_ray.actors import RayActors
     from loopscope.controller.jobs.on_ray.cluster import Cluster
 
+NODE_STARTS_SECONDS = 180
+"""Ray's 30 are too few on a busy machine."""
 TOKEN = "ray-token"
 """The file with the token of a cluster that the controller starts."""
 PASSED_ON = "LOOPSCOPE_"
@@ -108,6 +110,7 @@ def _tell_ray(address: str, token_file: Path) -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(NODE_STARTS_SECONDS))
     if address == "local":
         token_file.touch(mode=0o600)
         token_file.write_text(secrets.token_hex(32))

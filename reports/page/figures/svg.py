@@ -23,7 +23,8 @@ class Canvas:
     width: float
     height: float
     title: str
-    _parts: list[Markup] = field(default_factory=list)
+    _parts: list[str] = field(default_factory=list)
+    """Elements, whose texts and attributes are escaped as they are added."""
 
     def add(
         self,
@@ -33,12 +34,9 @@ class Canvas:
         **attributes: str | float | None,
     ) -> None:
         """Append an element: ``css`` is its class, ``_`` becomes ``-``, None is left out."""
-        inner = Markup("<title>{}</title>").format(tip) if tip else Markup("")
-        if text is not None:
-            inner += escape(text)
-        self._parts.append(
-            Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), _attributes(attributes), inner)
-        )
+        title = f"<title>{escape(tip)}</title>" if tip else ""
+        words = escape(text) if text is not None else ""
+        self._parts.append(f"<{tag}{_attributes(attributes)}>{title}{words}</{tag}>")
 
     def line(
         self,
@@ -59,7 +57,7 @@ class Canvas:
 
     def marks(self) -> Markup:
         """Return what was drawn so far, for an element around it."""
-        return Markup("").join(self._parts)
+        return Markup("".join(self._parts))
 
     def picture(self, **attributes: str) -> Markup:
         """Return the finished ``<svg>``; it scales with its column, up to its own width."""
@@ -70,7 +68,7 @@ class Canvas:
             _number(self.width),
             _number(self.height),
             self.title,
-            _attributes(attributes),
+            Markup(_attributes(attributes)),
             self.marks(),
         )
 
@@ -157,15 +155,16 @@ def cells(*values: str | float | None) -> str:
     return json.dumps([None if one != one else one for one in rounded], ensure_ascii=False)
 
 
-def _attributes(values: Mapping[str, str | float | None]) -> Markup:
+def _attributes(values: Mapping[str, str | float | None]) -> str:
+    """Return attributes as they stand in a tag, their values escaped."""
     parts = []
     for name, value in values.items():
         if value is None:
             continue
         written = "class" if name == "css" else name.replace("_", "-")
-        shown = value if isinstance(value, str) else _number(value)
-        parts.append(Markup(' {}="{}"').format(Markup(written), shown))
-    return Markup("").join(parts)
+        shown = escape(value) if isinstance(value, str) else _number(value)
+        parts.append(f' {written}="{shown}"')
+    return "".join(parts)
 
 
 def _number(value: float) -> str:

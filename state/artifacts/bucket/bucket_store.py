@@ -296,16 +296,15 @@ class BucketStore(ArtifactStore):
         """Return the shards of an action."""
         return BucketShards(self.bucket, self.copies, digest)
 
+    def worked_on(self) -> set[str]:
+        """Return the digests of the actions that have shards in the bucket."""
+        return self.bucket.folders(keys.SHARDS)
+
     def discard_work(self, digest: str) -> None:
-        """Remove the shards of an action whose artifact is published."""
+        """Remove the shards of an action."""
         failpoints.reach("work-discard")
         self.bucket.delete(self.bucket.listed(keys.shards_of(digest)))
         self.copies.drop("shards", digest)
-
-    def discard_finished_work(self, published: Collection[str]) -> None:
-        """Remove shards that a worker left behind which died right after publishing."""
-        for digest in self.bucket.folders(keys.SHARDS) & set(published):
-            self.discard_work(digest)
 
     def discard_staging(self, keep_tokens: set[int], newest_token: int = sys.maxsize) -> None:
         """Remove what attempts left behind, here and in the bucket, that do not hold their job."""

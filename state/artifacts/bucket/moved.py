@@ -108,10 +108,15 @@ class Moved:
         self.bucket.delete([keys.uploading(stage, digest, attempt)])
 
     def _doom(self, thrown: str) -> None:
-        """Put something in the trash beyond reach. What it names is removed afterwards."""
+        """Put something in the trash beyond reach. What it names is removed afterwards.
+
+        Shards that a job has taken out of the trash meanwhile stay.
+        """
         _, kind, *rest = thrown.split("/")
         if kind == keys.SHARDS:
-            self.bucket.delete(self.bucket.listed(keys.shards_of(rest[0])))
+            found = self.bucket.listed(keys.shards_of(rest[0]))
+            if self.bucket.entry(thrown) is not None:
+                self.bucket.delete(found)
         elif kind != keys.QUARANTINE:
             self.bucket.put(f"{keys.EMPTYING}/{kind}/{'/'.join(rest[:-1])}", b"")
         elif rest[0] != keys.FOREIGN:

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from loopscope.numerics.dictionaries.sparse import SparseDictionary
-from loopscope.numerics.gate.controls import RowLaw
 from loopscope.numerics.gate.matching import crowding
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.numerics.latents.mapping import COSINE_BYTES_MAX, row_norms
 from loopscope.numerics.latents.neighbours import Neighbours, joined, neighbours_of
 from loopscope.specs.artifacts.geometry import DECODERS, NEIGHBOURS

@@ -17,10 +17,10 @@ from loopscope.numerics.gate.controls import (
     CONTROL_DRAWS,
     Control,
     ControlKind,
-    RowLaw,
     drawn_row_counts,
     permuted_pair_counts,
 )
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.numerics.latents.mapping import Indices
 from loopscope.specs.artifacts.capture import CALIBRATION
 from loopscope.specs.artifacts.gate import DecidingControl, GateControl

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from loopscope.numerics.gate.controls import RowLaw
 from loopscope.numerics.gate.counting import count_children, count_pairs
+from loopscope.numerics.gate.row_law import RowLaw
 from loopscope.numerics.gate.rule import ChildCounts
 from loopscope.numerics.latents.mapping import (
     COSINE_BYTES_MAX,
@@ -37,10 +37,14 @@ FINE_PER_BLOCK = 4_096
 
 @dataclass(frozen=True)
 class Pair:
-    """What a geometry holds: neighbours, norm and crowding of coarse rows, law of the fine ones."""
+    """What a geometry holds: neighbours, norms, crowding of the coarse rows, law of the fine ones.
+
+    ``coarse_norm`` and ``fine_norm`` are one entry a latent, the latter in float32.
+    """
 
     neighbours: Neighbours
     coarse_norm: Floats
+    fine_norm: NDArray[np.float32]
     crowding: Floats
     law: RowLaw
 
@@ -52,6 +56,7 @@ class Pair:
         return Pair(
             neighbours=Neighbours(**load_file(folder / NEIGHBOURS.name)),
             coarse_norm=decoders["coarse_norm"].astype(np.float64),
+            fine_norm=decoders["fine_norm"].astype(np.float32),
             crowding=decoders["crowding"],
             law=RowLaw(decoders["law_mean"], decoders["law_axes"], decoders["law_variances"]),
         )
@@ -67,13 +72,14 @@ def candidate_cosines(
     rows = coarse.decoder[torch.from_numpy(candidates)]
     unit = rows * inverse_norms(rows)[:, None]
     found = np.empty((len(candidates), len(fine.decoder)), dtype=np.float32)
-    space = torch.empty_like(fine.decoder[:FINE_PER_BLOCK])
     for start in range(0, len(fine.decoder), FINE_PER_BLOCK):
-        block = made_unit(fine.decoder[start : start + FINE_PER_BLOCK], space)
-        cosines = (unit @ block.T).clamp_(-1.0, 1.0)
-        found[:, start : start + FINE_PER_BLOCK] = cosines.cpu().numpy()
+        span = slice(start, start + FINE_PER_BLOCK)
+        found[:, span] = (unit @ fine.decoder[span].T).cpu().numpy()
         fine.release()
         context.progress("ComparingCandidates", start, len(fine.decoder), "latents")
+    norm = pair.fine_norm
+    np.divide(found, norm, out=found, where=norm > 0)
+    np.clip(found, -1.0, 1.0, out=found)
     for row, latent in zip(found, candidates, strict=True):
         floor = pair.neighbours.floor[latent]
         row[row >= floor] = np.nextafter(floor, np.float32(-2))
