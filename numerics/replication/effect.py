@@ -1,4 +1,4 @@
-"""Whether two runs have the same effect: a contrast, paired where they share openings.
+"""Equivalence of two runs: the same contrast in both, paired where they share openings.
 
 Two one-sided tests (Schuirmann 1987): the effects are the same where the 90 % interval of their
 difference lies within ± the smallest practical difference. Else they differ where its 95 % interval

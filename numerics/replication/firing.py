@@ -1,4 +1,4 @@
-"""How two decompositions of the same rows differ: thresholds of another precision, folded norms.
+"""Differences of two decompositions of the same rows: thresholds rounded, norms folded.
 
 Read off counts and sums of activations alone, which any table of features has. A threshold that is
 rounded lets a latent fire, or not, where its activation lies between the two thresholds: so what a

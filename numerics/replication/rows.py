@@ -1,4 +1,4 @@
-"""How two captures of the same prompts differ: what turns the rows of one into those of the other.
+"""Differences of two captures of the same prompts: what turns the rows of one into the other's.
 
 Each candidate is fitted and judged by what it leaves: ‖left‖ / ‖difference‖ over all rows.
 """

@@ -236,3 +236,46 @@ def test_a_name_that_is_taken_is_not_overwritten(loopscope, experiment, tmp_path
     assert loopscope("apply", "-f", taken)[0] == 0
     code, _, err = loopscope("replicate", "x", "--axis", "seed", "--no-run")
     assert code != 0 and "another object" in err
+
+
+def test_thresholds_are_read_from_a_dictionary_s_file_and_from_no_other_place(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from loopscope.inputs.thresholds import thresholds_of
+
+    values = torch.tensor([0.5, 1.25, 3.0])
+    for name, dtype in (("single", torch.float32), ("brain", torch.bfloat16)):
+        (tmp_path / name).mkdir()
+        tensors = {"W_enc": torch.zeros(2, 3), "threshold": values.to(dtype)}
+        save_file(tensors, tmp_path / name / "sae_weights.safetensors")
+        place = {"kind": "folder", "path": str(tmp_path / name)}
+        assert thresholds_of({"source": place}).tolist() == values.tolist()
+    np.savez(tmp_path / "params.npz", threshold=values.numpy())
+    place = {"kind": "file", "path": str(tmp_path / "params.npz")}
+    assert thresholds_of({"source": place}).tolist() == values.tolist()
+    (tmp_path / "none").mkdir()
+    save_file({"W_enc": torch.zeros(2, 3)}, tmp_path / "none" / "sae_weights.safetensors")
+    assert thresholds_of({"source": {"kind": "folder", "path": str(tmp_path / "none")}}) is None
+    assert thresholds_of({"source": {"kind": "folder", "path": str(tmp_path / "gone")}}) is None
+    assert thresholds_of({"source": {"kind": "hub", "repo": "a/b", "revision": "c"}}) is None
+
+
+def test_two_that_ask_for_the_same_at_once_are_both_answered(loopscope, experiment, tmp_path):
+    from loopscope.controller.plan import replicating
+    from loopscope.specs.keys import Key
+    from loopscope.state.db import objects
+    from loopscope.state.folder import open_state
+
+    assert loopscope("apply", "-f", experiment())[0] == 0
+    state = open_state(tmp_path / "state")
+    key = Key("Experiment", "default", "x")
+    with state.database.read() as connection:
+        record = objects.get(connection, key)
+    first = replicating.store_sweep(state, record, "dtype", [], now=1.0)
+    with state.database.read() as connection:
+        stored = objects.get(connection, first)
+    document = replicating_sweep("x", "default", record.spec, "dtype", [], {})
+    replicating._store(state, document, "the other's", tmp_path, first, None, 2.0)
+    with state.database.read() as connection:
+        assert objects.get(connection, first) == stored

@@ -1,4 +1,4 @@
-"""What parted two captures of the same prompts: tokens, place, weights or precision."""
+"""Two captures of the same prompts, and what parted them: tokens, place, weights, precision."""
 
 from __future__ import annotations
 

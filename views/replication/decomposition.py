@@ -1,4 +1,4 @@
-"""What parted two decompositions of the same rows: the dictionary, its thresholds or its norms."""
+"""Two decompositions of the same rows, and what parted them: dictionary, thresholds, norms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two steerings have the same effect: equivalence of each primary contrast."""
+"""Effects of two steerings, held against each other: equivalence of each primary contrast."""
 
 from __future__ import annotations
 

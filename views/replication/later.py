@@ -1,4 +1,4 @@
-"""What parted two mappings and two steerings."""
+"""Two mappings, and two steerings: what parted them."""
 
 from __future__ import annotations
 
