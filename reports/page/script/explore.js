@@ -173,12 +173,12 @@
     return [names.map((name) => name.trim()), ...cells];
   };
   const named = (text) => `${data.name}-${text.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60)}`;
+  const asCsv = (about, rows) => button("CSV", about, () =>
+    save(`${named(about)}.csv`, new Blob([csv(rows())], { type: "text/csv" })));
   for (const region of document.querySelectorAll(".scroll")) {
     const about = region.getAttribute("aria-label"), table = region.querySelector("table");
     const line = make("p", undefined, { class: "save" });
-    line.append("save ", button("CSV", about, () =>
-      save(`${named(about)}.csv`, new Blob([csv(ofTable(table))], { type: "text/csv" }))),
-      " ", asParquet(about, () => typed(ofTable(table))));
+    line.append("save ", asCsv(about, () => ofTable(table)), " ", asParquet(about, () => typed(ofTable(table))));
     region.after(line);
   }
   const styled = (svg) => {
@@ -210,39 +210,32 @@
     };
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(drawn.text)}`;
   };
+  // What a picture was drawn of, with a head; nothing where it has no table of its own.
+  const ofPicture = (svg) => {
+    const marks = (wanted) => [...svg.querySelectorAll(wanted)].map(({ dataset }) => dataset);
+    const cells = marks("[data-value]"), prompts = marks("[data-prompt]"), plane = svg.dataset.plane;
+    if (cells.length) {
+      const numbers = ({ coarse, fine, value }) => [coarse, fine, value].map((cell) => (cell === "" ? null : Number(cell)));
+      return [["coarse", "fine", "value"], ...cells.map(numbers)];
+    }
+    if (svg.dataset.columns) return [svg.dataset.columns.split(","), ...marks("[data-cells]").map((one) => JSON.parse(one.cells))];
+    if (plane) {
+      return [["prompt_id", "arm", "strength", "step", "token", "steered", "x", "y", "x_before", "y_before"],
+        ...data.paths.texts.flatMap(({ opening, arm, strength, tokens, steered, behind, before }) => tokens.map((token, step) =>
+          [opening, arm, strength, step, token, steered[step], ...behind[plane][step], ...before[plane][step]]))];
+    }
+    if (prompts.length) {
+      return [["prompt_id", "condition", "x", "y"], ...prompts.map(({ prompt, condition, x, y }) => [prompt, condition, Number(x), Number(y)])];
+    }
+    return svg.querySelector("[data-coarse][data-fine]") ? [data.pairColumns, ...pairs] : null;
+  };
   for (const svg of document.querySelectorAll("figure > svg")) {
-    const about = svg.getAttribute("aria-label");
+    const about = svg.getAttribute("aria-label"), rows = ofPicture(svg);
     const line = make("p", undefined, { class: "save" });
     line.append("save ",
       button("SVG", about, () => save(`${named(about)}.svg`, new Blob([styled(svg).text], { type: "image/svg+xml" }))),
       " ", button("PNG", about, () => png(svg, about)));
-    const cells = [...svg.querySelectorAll("[data-value]")];
-    if (cells.length) {
-      const rows = cells.map(({ dataset }) => [dataset.coarse, dataset.fine, dataset.value]);
-      const told = rows.map((row) => row.map((cell) => (cell === "" ? null : Number(cell))));
-      line.append(" ", button("CSV", about, () =>
-        save(`${named(about)}.csv`, new Blob([csv([["coarse", "fine", "value"], ...rows])], { type: "text/csv" }))),
-        " ", asParquet(about, () => [["coarse", "fine", "value"], ...told]));
-    } else if (svg.dataset.columns) {
-      const rows = [svg.dataset.columns.split(","), ...[...svg.querySelectorAll("[data-cells]")].map(({ dataset }) => JSON.parse(dataset.cells))];
-      line.append(" ", button("CSV", about, () =>
-        save(`${named(about)}.csv`, new Blob([csv(rows)], { type: "text/csv" }))), " ", asParquet(about, () => rows));
-    } else if (svg.dataset.plane) {
-      const rows = [["prompt_id", "arm", "strength", "step", "token", "steered", "x", "y", "x_before", "y_before"],
-        ...data.paths.texts.flatMap(({ opening, arm, strength, tokens, steered, behind, before }) => tokens.map((token, step) =>
-          [opening, arm, strength, step, token, steered[step], ...behind[svg.dataset.plane][step], ...before[svg.dataset.plane][step]]))];
-      line.append(" ", button("CSV", about, () =>
-        save(`${named(about)}.csv`, new Blob([csv(rows)], { type: "text/csv" }))), " ", asParquet(about, () => rows));
-    } else if (svg.querySelector("[data-prompt]")) {
-      const rows = [["prompt_id", "condition", "x", "y"], ...[...svg.querySelectorAll("[data-prompt]")]
-        .map(({ dataset }) => [dataset.prompt, dataset.condition, Number(dataset.x), Number(dataset.y)])];
-      line.append(" ", button("CSV", about, () =>
-        save(`${named(about)}.csv`, new Blob([csv(rows)], { type: "text/csv" }))), " ", asParquet(about, () => rows));
-    } else if (svg.querySelector("[data-coarse][data-fine]")) {
-      line.append(" ", button("CSV", about, () =>
-        save(`${named(about)}.csv`, new Blob([csv([data.pairColumns, ...pairs])], { type: "text/csv" }))),
-        " ", asParquet(about, () => [data.pairColumns, ...pairs]));
-    }
+    if (rows) line.append(" ", asCsv(about, () => rows), " ", asParquet(about, () => rows));
     svg.after(line);
   }
 
