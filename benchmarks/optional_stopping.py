@@ -1,7 +1,8 @@
 """How often is a wrong word said by who looks after every opening and stops when it suits?
 
 Run with ``.venv/bin/python benchmarks/optional_stopping.py "MACHINE" [--worlds 20000]``; it writes
-``docs/optional-stopping.md``.
+``docs/optional-stopping.md``. What a steering with ``stopEarly`` does is played with the functions
+that it calls, in fewer worlds (``--whole-worlds``).
 
 A world is that of ``verdict_errors.py``: scores of 0 or 1, arms of one opening correlated by its
 difficulty, none and coarse below fine unless they are twins, multi at fine plus the truth. One
@@ -22,7 +23,10 @@ import scipy.special
 from numpy.typing import NDArray
 
 from loopscope.numerics.statistics.paired import rate_interval
-from loopscope.numerics.verdict.sequential import NEEDED, word_e
+from loopscope.numerics.verdict.cells import ScoredCells
+from loopscope.numerics.verdict.decision import VerdictRules
+from loopscope.numerics.verdict.looks import Look, look
+from loopscope.numerics.verdict.sequential import NEEDED, word_e, word_so_far
 
 Floats = NDArray[np.float64]
 
@@ -34,8 +38,11 @@ DIFFICULTY_SD = 0.5
 PORTION = 1_000
 WORDS = ("Supported", "Refuted", "NoPracticalDifference")
 LEVELS = {"Supported": 0.025, "Refuted": 0.025, "NoPracticalDifference": 0.05}
-RULES = ("e-values, a look after each opening", "t test, a look after each opening",
+EVERY = 20
+STOP_EARLY = f"stopEarly, a look after each {EVERY} openings"
+RULES = ("e-values, a look after each opening", STOP_EARLY, "t test, a look after each opening",
          "t test, one look at 400")  # fmt: skip
+COSINES = {"coarse~multi": 0.5, "fine~multi": 0.5}
 
 
 HEAD = """# Optional stopping
@@ -47,7 +54,9 @@ commit {commit}, {machine}; {worlds:,} worlds a line.
 The e-values are those of `numerics/verdict/sequential.py`: bets against each null, with stakes that
 know earlier openings alone, so a wrong word is said at *any* look with at most its level (Ville
 1939; Waudby-Smith and Ramdas 2024). Beside them stand paired t tests, looked at as often, and once,
-at the end. A world is that of [verdict errors](verdict-errors.md): scores of 0 or 1, one sample,
+at the end; *stopEarly* is what [steering does](how-to/stop-early.md): the same e-values, with the
+verdict of a fixed number of openings beside them (`numerics/verdict/looks.py`), in {whole:,} worlds
+a line. A world is that of [verdict errors](verdict-errors.md): scores of 0 or 1, one sample,
 fine 0.45, coarse 0.20 (*twins*: 0.45), multi at fine plus the truth. A word is wrong when the truth
 denies it; its share is then **bold**. Levels: 2.5 %, 2.5 %, 5 %.
 
@@ -92,15 +101,52 @@ def _rate(mean: float) -> float:
     return (low + high) / 2
 
 
-def differences(case: Case, worlds: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return multi minus coarse and minus fine [worlds, openings]."""
+def arms(case: Case, worlds: int, rng: np.random.Generator) -> list[Floats]:
+    """Return the scores of coarse, fine, multi [worlds, openings]."""
     difficulty = rng.normal(0.0, DIFFICULTY_SD, (worlds, LAST_LOOK))
     rates = (FINE if case.twins else COARSE, FINE, FINE + case.truth)
-    coarse, fine, multi = (
+    return [
         (rng.random(difficulty.shape) < scipy.special.expit(_rate(rate) + difficulty)).astype(float)
         for rate in rates
-    )
+    ]
+
+
+def differences(case: Case, worlds: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return multi minus coarse and minus fine [worlds, openings]."""
+    coarse, fine, multi = arms(case, worlds, rng)
     return multi - coarse, multi - fine
+
+
+def stopped_early(case: Case, worlds: int) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the same as ``played`` of a steering that stops early; unsteered text never hits."""
+    rng = np.random.default_rng([18, CASES.index(case)])
+    scores = np.stack([np.zeros((worlds, LAST_LOOK)), *arms(case, worlds, rng)])
+    said: dict[str, list[int]] = {word: [] for word in WORDS}
+    for world in range(worlds):
+        found = _decided(scores[:, world])
+        if found is not None:
+            said[found.verdict].append(found.openings)
+    return {
+        (STOP_EARLY, word): (len(after) / worlds, float(np.mean(after)) if after else float("nan"))
+        for word, after in said.items()
+    }
+
+
+def _decided(scores: Floats) -> Look | None:
+    """Return the look that ended one steering, of scores [arms, openings]; None where none did."""
+    cells = [("none", 0.0), ("coarse", 1.0), ("fine", 1.0), ("multi", 1.0)]
+    outcomes = {"concept": scores[:, :, None], "intact": np.ones((*scores.shape, 1))}
+    order = np.arange(scores.shape[1])
+    run = ScoredCells(cells, outcomes, np.zeros((len(cells), 1)), None, None, order)
+    coarse, fine = (scores[3] - scores[arm] for arm in (1, 2))
+    for openings in range(EVERY, LAST_LOOK + 1, EVERY):
+        bets = word_so_far(coarse[:openings], fine[:openings], DELTA)
+        if bets.word == "Inconclusive":  # a look says no word that they do not say
+            continue
+        found = look(run, openings, COSINES, {}, VerdictRules(DELTA, 0.98))
+        if found.decides:
+            return found
+    return None
 
 
 def t_p(values: Floats, null: float) -> Floats:
@@ -124,7 +170,7 @@ def t_words(coarse: Floats, fine: Floats) -> dict[str, Floats]:
     }
 
 
-def played(case: Case, worlds: int) -> dict[tuple[str, str], tuple[float, float]]:
+def played(case: Case, worlds: int, whole: int) -> dict[tuple[str, str], tuple[float, float]]:
     """Return, of each rule and word, in how many worlds it is said and after how many openings."""
     said: dict[tuple[str, str], list[Floats]] = {}
     rng = np.random.default_rng([17, CASES.index(case)])
@@ -139,7 +185,7 @@ def played(case: Case, worlds: int) -> dict[tuple[str, str], tuple[float, float]
             float((at > 0).mean()),
             float(stopped.mean()) if stopped.size else float("nan"),
         )
-    return found
+    return found | stopped_early(case, whole)
 
 
 def _looks(coarse: Floats, fine: Floats) -> Iterator[tuple[str, str, Floats]]:
@@ -149,25 +195,26 @@ def _looks(coarse: Floats, fine: Floats) -> Iterator[tuple[str, str, Floats]]:
     p_values = t_words(coarse, fine)
     for word in WORDS:
         yield RULES[0], word, _first(e_values[word][:, looks] >= NEEDED[word])
-        yield RULES[1], word, _first(p_values[word][:, looks] <= LEVELS[word])
-        yield RULES[2], word, LAST_LOOK * (p_values[word][:, -1] <= LEVELS[word]).astype(float)
+        yield RULES[2], word, _first(p_values[word][:, looks] <= LEVELS[word])
+        yield RULES[3], word, LAST_LOOK * (p_values[word][:, -1] <= LEVELS[word]).astype(float)
 
 
 def _first(said: NDArray[np.bool_]) -> Floats:
     return np.where(said.any(axis=1), FIRST_LOOK + said.argmax(axis=1), 0).astype(float)
 
 
-def page(machine: str, worlds: int) -> str:
-    """Play all worlds; return the page."""
-    found = {case: played(case, worlds) for case in CASES}
-    return "\n".join([*_head(machine, worlds), *_worst(found, worlds), *_table(found)]) + "\n"
+def page(machine: str, worlds: int, whole: int) -> str:
+    """Play all worlds, ``whole`` of them with all that a steering does; return the page."""
+    found = {case: played(case, worlds, whole) for case in CASES}
+    lines = [*_head(machine, worlds, whole), *_worst(found, worlds, whole), *_table(found)]
+    return "\n".join(lines) + "\n"
 
 
 Found = dict[Case, dict[tuple[str, str], tuple[float, float]]]
 """Of each world, rule and word: how often it is said, and after how many openings."""
 
 
-def _head(machine: str, worlds: int) -> Iterator[str]:
+def _head(machine: str, worlds: int, whole: int) -> Iterator[str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -178,11 +225,12 @@ def _head(machine: str, worlds: int) -> Iterator[str]:
         commit=commit,
         machine=machine,
         worlds=worlds,
+        whole=whole,
     )
 
 
 def _worst(
-    found: dict[Case, dict[tuple[str, str], tuple[float, float]]], worlds: int
+    found: dict[Case, dict[tuple[str, str], tuple[float, float]]], worlds: int, whole: int
 ) -> Iterator[str]:
     yield "## In short\n"
     yield "| rule | word | wrong at worst | its 95 % interval |"
@@ -190,8 +238,9 @@ def _worst(
     for rule in RULES:
         for word in WORDS:
             share = max(one[rule, word][0] for case, one in found.items() if case.wrong(word))
-            hits = np.zeros((worlds, 1))
-            hits[: round(share * worlds)] = 1.0
+            n = whole if rule == STOP_EARLY else worlds
+            hits = np.zeros((n, 1))
+            hits[: round(share * n)] = 1.0
             low, high = rate_interval(hits)
             yield f"| {rule} | {word} | {share:.2%} | {low:.2%} to {high:.2%} |"
     yield ""
@@ -217,8 +266,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("machine")
     parser.add_argument("--worlds", type=int, default=20_000)
+    parser.add_argument("--whole-worlds", type=int, default=1_000)
     asked = parser.parse_args()
-    PAGE.write_text(page(asked.machine, asked.worlds), encoding="utf-8")
+    text = page(asked.machine, asked.worlds, asked.whole_worlds)
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from loopscope.specs.artifact_files import ArtifactFile, Column, Table, Tensor, Tensors
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, bundled_features
 from loopscope.specs.artifacts.mapping import FEATURES_TEST
+from loopscope.specs.artifacts.robustness import ROBUSTNESS, ROBUSTNESS_TEXTS
 from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.outcomes import OF_TEXTS
@@ -31,7 +32,7 @@ COLUMNS: dict[str, Sequence[Column]] = {
         if isinstance(file, Table)
     },
     bundled_features("coarse"): (*FEATURES.columns, CANDIDATE),
-    SENSITIVITY.name: SENSITIVITY.columns,
+    **{one.name: one.columns for one in (SENSITIVITY, ROBUSTNESS, ROBUSTNESS_TEXTS)},
     "OF_TEXTS": [column for outcome in OF_TEXTS.values() for column in outcome.columns],
     FEATURES_TEST.name: [one for one in FEATURES_TEST.columns if one not in FEATURES.columns],
 }

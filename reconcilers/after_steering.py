@@ -16,8 +16,9 @@ from loopscope.reconcilers.stage import (
     ready_reference,
     reference_json,
 )
-from loopscope.specs.payloads.steering import SIDES, SteeringPayload
+from loopscope.specs.payloads.steering import SIDES, Opening, SteeringPayload
 from loopscope.specs.spec_json import SteeringJson
+from loopscope.specs.stopping import steered_openings
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 
 NOTHING_SCORED: dict[str, list[str]] = {"neutralText": [], "lexicon": [], "siblings": []}
@@ -78,7 +79,16 @@ def after_steering(
     if isinstance(made, Blocked):
         return made
     work = steering.wanted(cast(SteeringJson, record.spec), found).action.payload
-    return AfterSteering(record, made, cast(SteeringPayload, work))
+    whole = cast(SteeringPayload, work)
+    return AfterSteering(record, made, {**whole, "openings": openings_steered(record)})
+
+
+def openings_steered(record: ObjectRecord) -> list[Opening]:
+    """Return the scored openings of a steering that ran: not those that it stopped before."""
+    spec = cast(SteeringJson, record.spec)
+    openings, rule = steering.scored_openings(spec), spec.get("stopEarly")
+    n = int(record.status.summary["n"]) if rule is not None else len(openings)
+    return steered_openings(openings, rule, spec["sampling"]["seed"], n)
 
 
 def content_of(made: ArtifactRecord, names: Sequence[str]) -> list[str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from loopscope.reconcilers.after_steering import content_of
+from loopscope.reconcilers.after_steering import content_of, openings_steered
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Snapshot, Wanted
 from loopscope.reconcilers.references import object_references
 from loopscope.reconcilers.stage import (
@@ -15,7 +15,6 @@ from loopscope.reconcilers.stage import (
     ready_reference,
     reference_json,
 )
-from loopscope.reconcilers.steering import scored_openings
 from loopscope.specs.actions import Action
 from loopscope.specs.artifacts.steering import (
     NEUTRAL_TEXT,
@@ -26,11 +25,12 @@ from loopscope.specs.artifacts.steering import (
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.outcomes import OF_TEXTS, asked_of_texts, revision_field
 from loopscope.specs.payloads.scores import ScoresPayload
-from loopscope.specs.payloads.scoring import ScoringPayload
+from loopscope.specs.payloads.scoring import Looked, ScoringPayload
 from loopscope.specs.payloads.steering import Opening
 from loopscope.specs.pipeline import NodeName
 from loopscope.specs.ratings import read_ratings
 from loopscope.specs.spec_json import ExperimentJson, ScoringJson, SteeringJson
+from loopscope.specs.stopping import turns_of
 from loopscope.state.records import ArtifactRecord
 
 _COMPARED = (SAMPLES.name, SCORES.name, NEUTRAL_TEXT.name, VERDICT.name)
@@ -56,7 +56,9 @@ def desired(snapshot: Snapshot) -> Desired:
     if (foreign := _foreign_ratings(spec, made)) is not None:
         return Blocked("InputMismatch", foreign, terminal=True)
     steering = cast(SteeringJson, record.spec)
-    openings = scored_openings(steering)
+    openings = openings_steered(record)
+    turns = turns_of(openings, steering.get("stopEarly"), steering["sampling"]["seed"])
+    looked: Looked = {} if turns is None else {"turns": turns}
     needs = {name: _scores(name, spec, openings, made) for name in asked_of_texts(spec)}
     payload: ScoringPayload = {
         "primary": spec["primary"],
@@ -64,6 +66,7 @@ def desired(snapshot: Snapshot) -> Desired:
         "minDifference": steering["minDifference"],
         "maxArmCosine": steering["maxArmCosine"],
         "scores": {name: needed_json(action) for name, action in needs.items()},
+        **looked,
         "steered": reference_json(made),
     }
     declared = {
@@ -72,6 +75,7 @@ def desired(snapshot: Snapshot) -> Desired:
         "minDifference": steering["minDifference"],
         "maxArmCosine": steering["maxArmCosine"],
         "scores": {name: action.digest for name, action in needs.items()},
+        **looked,
         "steered": content_of(made, _COMPARED),
     }
     inputs = {"steering": {"object": record.key.name, **reference_json(made)}}

@@ -43,6 +43,7 @@ _RULES = (
     "minDifference",
     "maxArmCosine",
     "probeHook",
+    "stopEarly",
 )
 _GATE_REASONS = {"NO-GO": "GateNoGo", "INCONCLUSIVE": "GateInconclusive"}
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 
@@ -18,6 +19,7 @@ from loopscope.reports.page.provenance import spec_yaml
 from loopscope.reports.page.writing import check_writable_place
 from loopscope.specs.artifact_files import ArtifactFile, Table
 from loopscope.specs.artifacts.decomposition import CANDIDATE, FEATURES, PROMPTS, bundled_features
+from loopscope.specs.artifacts.robustness import ROBUSTNESS, ROBUSTNESS_TEXTS
 from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.pipeline import PIPELINE, NodeName
@@ -31,6 +33,7 @@ from loopscope.state.records import ArtifactRecord
 from loopscope.views.documents.objects import object_document
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.origin import PANDAS_ATTRIBUTES, origin_of
+from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import Looks, looks_at
 
 
@@ -111,7 +114,7 @@ def _fill(view: ExperimentView, folder: Path) -> None:
     _copy(view, view.prompts.name, (PROMPTS,), folder)
     for side in ("coarse", "fine"):
         _write_features(view, side, folder / bundled_features(side))
-    _write_looks(view, looks, folder / SENSITIVITY.name)
+    _write_looks(view, looks, folder)
 
 
 _KINDS = {
@@ -122,17 +125,27 @@ _KINDS = {
 }
 
 
-def _write_looks(view: ExperimentView, looks: Looks, path: Path) -> None:
+def _write_looks(view: ExperimentView, looks: Looks, folder: Path) -> None:
     """Write what would have changed the answer; nothing where nothing was steered."""
+    if looks.rows:
+        _write_computed(view, SENSITIVITY, looks.table(), folder)
+    found = robustness_of(view)
+    if not found.arms.empty:
+        _write_computed(view, ROBUSTNESS, found.arms, folder)
+        _write_computed(view, ROBUSTNESS_TEXTS, found.texts, folder)
+
+
+def _write_computed(
+    view: ExperimentView, table: Table, found: pandas.DataFrame, folder: Path
+) -> None:
+    """Write a table that rests on a steering and that no stage writes."""
     steered = view.stage("steering").artifact
-    if looks.rows and steered is not None:
-        kinds = [(column.name, _KINDS[column.type]) for column in SENSITIVITY.columns]
-        table = pyarrow.Table.from_pandas(
-            looks.table(), schema=pyarrow.schema(kinds), preserve_index=False
-        )
-        origin = json.dumps(origin_of(view.experiment.key, steered), sort_keys=True)
-        table = table.replace_schema_metadata({PANDAS_ATTRIBUTES: origin})
-        pyarrow.parquet.write_table(table, path, compression="zstd")
+    assert steered is not None, "it was computed from one"
+    kinds = [(column.name, _KINDS[column.type]) for column in table.columns]
+    written = pyarrow.Table.from_pandas(found, schema=pyarrow.schema(kinds), preserve_index=False)
+    origin = json.dumps(origin_of(view.experiment.key, steered), sort_keys=True)
+    written = written.replace_schema_metadata({PANDAS_ATTRIBUTES: origin})
+    pyarrow.parquet.write_table(written, folder / table.name, compression="zstd")
 
 
 def _write_status(view: ExperimentView, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loopscope.specs.artifacts.decomposition import FEATURES, bundled_features
+from loopscope.specs.artifacts.robustness import ROBUSTNESS, ROBUSTNESS_TEXTS
 from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.canonical import digest
@@ -48,7 +49,7 @@ _ABOUT = {
     "report-static.html": "the same page without any script",
     CITATION: "how to cite this bundle",
     REGISTER: "what was expected, written down before the outcome existed",
-    SENSITIVITY.name: SENSITIVITY.about,
+    **{one.name: one.about for one in (SENSITIVITY, ROBUSTNESS, ROBUSTNESS_TEXTS)},
     **{bundled_features(side): FEATURES.about for side in ("coarse", "fine")},
     **{f"manifests/{name}.json": f"how {node.words} was made" for name, node in NODES.items()},
     **{

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopscope.server.answers import Refused
 from loopscope.server.settings import ServerSettings
@@ -47,9 +47,9 @@ class Guard:
             except Refused as refused:
                 await refused.response()(scope, receive, send)
                 return
-        elif scope["type"] != "lifespan":
-            return
-        await self._app(scope, receive, send)
+            await _answered(self._app, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
 
     def _check(self, scheme: str, path: str, method: str, headers: Headers) -> None:
         _check_host(headers)
@@ -72,6 +72,23 @@ class Guard:
                 "file of `loopscope serve --kubeconfig FILE` does",
                 headers={"WWW-Authenticate": 'Bearer realm="loopscope"'},
             )
+
+
+async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request; what the server's end cuts off is told so, if nothing was said yet."""
+    is_begun = False
+
+    async def say(message: Message) -> None:
+        nonlocal is_begun
+        is_begun = True
+        await send(message)
+
+    try:
+        await app(scope, receive, say)
+    except asyncio.CancelledError:
+        if not is_begun:
+            stopped = Refused(503, "the server was stopped; ask again once it is back")
+            await stopped.response()(scope, receive, send)
 
 
 def _check_host(headers: Headers) -> None:

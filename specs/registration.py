@@ -14,6 +14,10 @@ from loopscope.specs.canonical import digest
 
 LAYOUT = "loopscope registration 1"
 FIXED = "fixed: all openings and samples of the spec, then one verdict"
+EARLY = (
+    "early: a look after each {every} openings or a few more, and a word where the e-values say it "
+    "(Supported {supported:g}, Refuted {refuted:g}, NoPracticalDifference {no_difference:g})"
+)
 NOTE_CHARACTERS_MAX = 4_000
 _HYPOTHESIS = re.compile(r"\s*([A-Za-z]+-[A-Za-z]+)\s*([<>])\s*0\s*")
 

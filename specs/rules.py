@@ -20,6 +20,7 @@ from loopscope.specs.fields import (
 )
 from loopscope.specs.lexicon import check_apart, check_free_of_words
 from loopscope.specs.neutral import packaged_neutral_texts
+from loopscope.specs.stopping import StopEarly
 
 Arm = Literal[
     "none",
@@ -352,6 +353,9 @@ class SteeringRules(Spec):
     """Smallest difference in concept score that counts as practical."""
     max_arm_cosine: Cosine = 0.98
     """Above this cosine two arms' vectors are the same and the contrast is not testable."""
+    stop_early: StopEarly | None = None
+    """Steers the openings in blocks, looks after each, and stops where a word may be said by
+    e-values, which hold at any number of looks; ``{}`` asks for it with its defaults."""
 
     @model_validator(mode="after")
     def _distinct(self) -> SteeringRules:

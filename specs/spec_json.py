@@ -12,6 +12,8 @@ from loopscope.specs.anchoring_json import AblationRulesJson, DriftRulesJson
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.outcomes_json import DamageRulesJson, ScoringRulesJson
 from loopscope.specs.splitting_json import SplittingRulesJson as SplittingRulesJson
+from loopscope.specs.steering_json import SamplingJson as SamplingJson
+from loopscope.specs.steering_json import StopEarlyJson as StopEarlyJson
 from loopscope.specs.texts_json import CountedJson as CountedJson
 from loopscope.specs.texts_json import GroupedTextsJson as GroupedTextsJson
 from loopscope.specs.texts_json import GroupsJson as GroupsJson
@@ -146,16 +148,6 @@ class GateJson(GateRulesJson):
     policy: str
 
 
-class SamplingJson(TypedDict):
-    """How the next token is drawn."""
-
-    temperature: float
-    topK: int
-    topP: float
-    greedy: bool
-    seed: int
-
-
 class SteeringRulesJson(TypedDict):
     """How generation is steered and scored."""
 
@@ -178,6 +170,7 @@ class SteeringRulesJson(TypedDict):
     probeHook: NotRequired[str]
     minDifference: float
     maxArmCosine: float
+    stopEarly: NotRequired[StopEarlyJson]
 
 
 class EvidenceRulesJson(TypedDict):

@@ -151,7 +151,7 @@ def divided(
     """
     conditions = conditions or [""] * len(texts)
     wanted = {name: _count(n, share) for name, n in Counter(conditions).items()}
-    ranks = [_rank(seed, text) for text in texts] if any(wanted.values()) else [""] * len(texts)
+    ranks = [rank_of(seed, text) for text in texts] if any(wanted.values()) else [""] * len(texts)
     members: dict[Hashable, list[int]] = {}
     for place, label in enumerate(groups or [None] * len(texts)):
         members.setdefault(("alone", place) if label is None else label, []).append(place)
@@ -198,6 +198,7 @@ def _units(openings: Sequence[Labelled]) -> int:
     return len(set(numbered([label for _, label in openings]) or range(len(openings))))
 
 
-def _rank(seed: int, text: str) -> str:
+def rank_of(seed: int, text: str) -> str:
+    """Return by what a text is put in an order that depends on the seed and the text alone."""
     key = canonical_json(["split", seed, normalised(text)])
     return hashlib.sha256(key.encode()).hexdigest()

@@ -6,7 +6,7 @@ its splitting graph and its arms; beside one another they are resolution as an a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas
 
 from loopscope.numerics.statistics.paired import paired_contrast
 from loopscope.specs.artifacts.steering import ARMS, SCORES
+from loopscope.views.chain_levels import ChainLevel, Ends, ends_of, in_one_line, joined
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.scored_cells import groups_of
 from loopscope.views.splitting import SplittingView, splitting
@@ -25,19 +26,6 @@ SAME_RULES = (
     "neutralText", "lexicon", "method", "positions",
 )  # fmt: skip
 """What of two steerings must agree for their texts to be compared opening by opening."""
-
-
-@dataclass(frozen=True)
-class ChainLevel:
-    """A dictionary of a chain, and how many latents it has."""
-
-    identity: str
-    latents: int
-
-    @property
-    def words(self) -> str:
-        """What it is called in tables and pictures."""
-        return f"{self.latents:,} latents"
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,11 @@ class Chain:
     steered: tuple[Steered, ...]
 
     @property
+    def words(self) -> str:
+        """The dictionaries in one line."""
+        return in_one_line(self.levels)
+
+    @property
     def missing(self) -> list[str]:
         """The pairs whose graph is not there, each with the reason."""
         pairs = zip(self.pairs, self.graphs, strict=True)
@@ -78,54 +71,17 @@ class Chain:
 
 
 def chains(views: Sequence[ExperimentView]) -> list[Chain]:
-    """Return the chains of at least two pairs among experiments that ask for a splitting graph.
-
-    Pairs of one chain read the same capture. A fork, where two pairs begin with one dictionary, is
-    followed along the pair whose name comes first.
-    """
-    known = [(view, ends) for view in views for ends in _ends(view)]
-    starts: dict[tuple[str, str], list[tuple[ExperimentView, _Ends]]] = {}
-    for view, ends in sorted(known, key=lambda one: one[0].name):
-        starts.setdefault((ends.capture, ends.coarse.identity), []).append((view, ends))
-    reached = {(ends.capture, ends.fine.identity) for _, ends in known}
-    found = []
-    for place, several in starts.items():
-        if place in reached:
-            continue
-        way: list[tuple[ExperimentView, _Ends]] = []
-        here = several
-        while here:
-            way.append(here[0])
-            following = starts.get((place[0], here[0][1].fine.identity), [])
-            here = [one for one in following if one not in way]
-        if len(way) > 1:
-            found.append(_chain(way))
-    return found
+    """Return the chains among experiments that ask for a splitting graph (see ``joined``)."""
+    by_name = {view.name: view for view in views}
+    ends = {
+        name: known
+        for name, view in by_name.items()
+        if (known := ends_of(view.stage("splitting").record, view.stage("coarse").record))
+    }
+    return [_chain([(by_name[name], ends[name]) for name in way]) for way in joined(ends)]
 
 
-@dataclass(frozen=True)
-class _Ends:
-    capture: str
-    coarse: ChainLevel
-    fine: ChainLevel
-
-
-def _ends(view: ExperimentView) -> list[_Ends]:
-    """Return what a pair begins and ends with; nothing while that is not known."""
-    record = view.stage("splitting").record
-    used: Mapping[str, Any] = record.status.inputs if record is not None else {}
-    coarse = view.stage("coarse").record
-    captured = coarse.status.inputs.get("capture", {}) if coarse is not None else {}
-    if "dictionary" not in used.get("coarse", {}) or "contentDigest" not in captured:
-        return []
-    coarse_level, fine_level = (
-        ChainLevel(str(one["identity"]), int(one["d_sae"]))
-        for one in (used[side]["dictionary"] for side in ("coarse", "fine"))
-    )
-    return [_Ends(str(captured["contentDigest"]), coarse_level, fine_level)]
-
-
-def _chain(way: Sequence[tuple[ExperimentView, _Ends]]) -> Chain:
+def _chain(way: Sequence[tuple[ExperimentView, Ends]]) -> Chain:
     levels = (way[0][1].coarse, *(ends.fine for _, ends in way))
     pairs = tuple(view for view, _ in way)
     graphs = tuple(splitting(view) for view in pairs)

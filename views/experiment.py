@@ -25,6 +25,7 @@ from loopscope.state import ratings
 from loopscope.state.artifacts import index as artifact_index
 from loopscope.state.artifacts.store import ArtifactStore, Corrupt, unusable
 from loopscope.state.db import objects
+from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
 from loopscope.views.other_runs import OtherRun, other_runs
@@ -118,6 +119,8 @@ class ExperimentView:
     """What people said of the texts of its steering."""
     others: Sequence[OtherRun] = ()
     """Experiments of its namespace that differ from it in one choice alone."""
+    others_steered: Mapping[str, StageView] = field(default_factory=dict)
+    """The steering of those that draw, or open, otherwise, by the experiment's name."""
 
     @staticmethod
     def load(state: StateFolder, key: Key) -> ExperimentView:
@@ -139,6 +142,7 @@ class ExperimentView:
             quantised = quantisations(connection, records.values())
             known = objects.listed(connection, kind="Experiment", namespace=key.namespace)
             others = other_runs(experiment, known)
+            drawn = _steered(connection, key, others)
         stages: dict[NodeName, StageView] = {}
         for name in NODE_NAMES:
             if not NODES[name].is_in(experiment.spec):
@@ -146,7 +150,12 @@ class ExperimentView:
             stages[name] = _stage(name, records, artifacts.get(name), state.artifacts)
         steered = stages["steering"].artifact if "steering" in stages else None
         rated = ratings.stored(state.ratings, steered.content_digest) if steered else ()
-        return ExperimentView(experiment, MappingProxyType(stages), quantised, rated, others)
+        own, nobody = MappingProxyType(stages), dict.fromkeys(NODE_NAMES)
+        elsewhere = {
+            name: _stage("steering", {**nobody, "steering": record}, made, state.artifacts)
+            for name, (record, made) in drawn.items()
+        }
+        return ExperimentView(experiment, own, quantised, rated, others, elsewhere)
 
     @property
     def name(self) -> str:
@@ -199,6 +208,23 @@ class ExperimentView:
             return [int(latent) for latent in recorded]
         columns = {name: features[name].tolist() for name in features.columns}
         return Selection.model_validate(stage.spec["selection"]).candidates(columns)
+
+
+Steered = tuple[ObjectRecord, ArtifactRecord | None]
+OTHERS_MAX = 20
+"""Other runs whose texts are read."""
+
+
+def _steered(connection: Connection, key: Key, others: Sequence[OtherRun]) -> dict[str, Steered]:
+    """Return the steering of each run that draws, or opens, otherwise, with its artifact."""
+    found: dict[str, Steered] = {}
+    beside = [one for one in others if one.axis in ("sampling", "openings")]
+    for one in beside[:OTHERS_MAX]:
+        record = objects.get(connection, Key("Steering", key.namespace, f"{one.name}-steering"))
+        reference = None if record is None else record.status.artifact
+        if record is not None and reference is not None:
+            found[one.name] = record, artifact_index.get(connection, reference.digest)
+    return found
 
 
 def _stage(

@@ -63,6 +63,8 @@ class Whole:
             return f"{counted(self.stuck, 'stage')} {waits} for a human"
         if self.left_seconds is None:
             return "time left not known yet"
+        if self.left_seconds < 1:
+            return "done in a moment" if not self.unknown else "time left not known yet"
         if self.unknown:
             return f"at least {age(self.left_seconds)} left"
         return f"about {age(self.left_seconds)} left"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopscope.numerics.verdict.sequential import NEEDED
 from loopscope.reconcilers.registry import OWNED_BY_KIND
 from loopscope.reconcilers.steering import scored_openings
 from loopscope.specs.canonical import digest
 from loopscope.specs.pipeline import nodes_of
-from loopscope.specs.registration import FIXED, RegisteredPlan
+from loopscope.specs.registration import EARLY, FIXED, RegisteredPlan
 from loopscope.specs.spec_json import ExperimentJson, SteeringJson
 from loopscope.views.documents.objects import texts_in_place
 
@@ -30,5 +31,17 @@ def plan_of(steering: SteeringJson) -> RegisteredPlan:
         "strengths": list(steering["strengths"]),
         "strength_unit": steering["strengthUnit"],
         "min_difference": steering["minDifference"],
-        "stopping": FIXED,
+        "stopping": _stopping(steering),
     }
+
+
+def _stopping(steering: SteeringJson) -> str:
+    """Return when the registered number of openings is enough, in words that are compared."""
+    if (rule := steering.get("stopEarly")) is None:
+        return FIXED
+    return EARLY.format(
+        every=rule["every"],
+        supported=NEEDED["Supported"],
+        refuted=NEEDED["Refuted"],
+        no_difference=NEEDED["NoPracticalDifference"],
+    )

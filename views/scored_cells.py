@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from loopscope.numerics.verdict.cells import Floats, ScoredCells
 from loopscope.reconcilers.steering import scored_openings
 from loopscope.specs.spec_json import SteeringJson
+from loopscope.specs.stopping import turns_of
 
 _KEYS = ("prompt_id", "arm", "strength", "sample")
 NOT_SCORES = {*_KEYS, "kl"}
@@ -40,6 +41,7 @@ def scored_cells(
         kl,
         budget,
         groups_of(spec, openings),
+        turns_of_openings(spec, openings),
     )
 
 
@@ -55,6 +57,16 @@ def groups_of(spec: SteeringJson, openings: Sequence[str]) -> NDArray[np.int64] 
         raise ValueError(f"{unknown[0]} is no opening that the spec scores")
     numbers = [groups[opening] for opening in openings]
     return None if None in numbers else np.array(numbers, dtype=np.int64)
+
+
+def turns_of_openings(spec: SteeringJson, openings: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the place of each opening in the order of the looks; None without looks."""
+    scored = scored_openings(spec)
+    turns = turns_of(scored, spec.get("stopEarly"), spec["sampling"]["seed"])
+    if turns is None:
+        return None
+    by_id = {opening["id"]: turn for opening, turn in zip(scored, turns, strict=True)}
+    return np.array([by_id[opening] for opening in openings], dtype=np.int64)
 
 
 def _places(

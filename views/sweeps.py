@@ -134,8 +134,10 @@ def sweep_of(record: ObjectRecord, owned: Sequence[ObjectRecord]) -> Sweep:
     """
     matrix = matrix_of(record.spec)
     axes = tuple(
-        Axis(axis, tuple(_value(value, matrix[axis][value]) for value in sorted(matrix[axis])))
-        for axis in sorted(matrix)
+        Axis(
+            axis, tuple(_value(one, fields, record.spec) for one, fields in sorted(values.items()))
+        )
+        for axis, values in sorted(matrix.items())
     )
     known = {one.key.name: one for one in owned}
     wanted = {
@@ -204,8 +206,37 @@ def sweep_document(sweep: Sweep) -> SweepDocument:
     }
 
 
-def _value(name: str, fields: Mapping[str, Any]) -> AxisValue:
-    return AxisValue(name, tuple((path, in_brief(fields[path])) for path in sorted(fields)))
+def _value(name: str, fields: Mapping[str, Any], spec: Mapping[str, Any]) -> AxisValue:
+    return AxisValue(
+        name, tuple(one for path in sorted(fields) for one in _sets(path, fields, spec))
+    )
+
+
+def _sets(
+    path: str, fields: Mapping[str, Any], spec: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield what a field is set to; of a part of the spec the fields that differ from the sweep's.
+
+    A part is set as a whole, so mostly to defaults: cut short, two values would read the same.
+    """
+    own: Any = spec
+    for step in path.split("."):
+        own = (own or {}).get(step)
+    found, before = dict(_leaves(path, fields[path])), dict(_leaves(path, own))
+    if path in found:
+        yield path, in_brief(found[path])
+        return
+    for leaf in sorted({*found, *before} - {path}):
+        if found.get(leaf) != before.get(leaf):
+            yield leaf, in_brief(found.get(leaf))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value or "texts" in value:
+        yield path, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{path}.{name}", inner)
 
 
 def _cell(

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from loopscope.state.artifacts.store import Corrupt
 
 HEADER_BYTES_MAX = 2**20
+Tensors = dict[str, NDArray[np.generic]]
+"""Tensors by name."""
 _DTYPES = {"I64": "<i8", "I32": "<i4", "F32": "<f4", "F64": "<f8"}
 
 
-def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:
+def read_tensors(path: Path) -> Tensors:
     """Return the tensors of a file by name, each with its shape. Raises Corrupt."""
     try:
         return _tensors(path)
@@ -22,7 +24,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:
         raise Corrupt(f"{path} cannot be read: {error}") from None
 
 
-def _tensors(path: Path) -> dict[str, NDArray[np.generic]]:
+def _tensors(path: Path) -> Tensors:
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_BYTES_MAX:

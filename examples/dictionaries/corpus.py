@@ -137,7 +137,7 @@ class Sequence:
 def sequences(text: str, tokenizer: Any, first_token: str) -> list[Sequence]:
     """`text` in pieces of at most 127 tokens, each after `first_token`."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    first: int = tokenizer.get_vocab()[first_token]
+    first: int = tokenizer.convert_tokens_to_ids(first_token)
     return [Sequence([first, *ids[i : i + MAX_TOKENS]]) for i in range(0, len(ids), MAX_TOKENS)]
 
 

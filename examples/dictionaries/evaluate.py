@@ -113,13 +113,13 @@ def firing_counts(dictionary: Dictionary, rows: Rows) -> NDArray[np.int64]:
     return counts
 
 
-def agreement(work: Path, name: str, dictionary: Dictionary) -> dict[str, float]:
+def agreement(work: Path, own: Path, name: str, dictionary: Dictionary) -> dict[str, float]:
     """The shipped float16 formula against the outputs SAELens gave at the end of training.
 
     `relative_change` is the rms difference of the two outputs over the rms centred residual.
     """
     rows: Rows = np.load(work / "heldout.npy")
-    trained: Rows = np.load(work / f"{name}-heldout-outputs.npy")
+    trained: Rows = np.load(own / f"{name}-heldout-outputs.npy")
     shipped = np.concatenate([dictionary.decode(dictionary.encode(p)) for p in chunks(rows)])
     change = ((trained.astype(np.float64) - shipped) ** 2).sum()
     spread = ((rows - rows.astype(np.float64).mean(0)) ** 2).sum()
@@ -233,8 +233,11 @@ def provenance(subject: Subject, facts: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def run(subject: Subject, work: Path, model_folder: Path, names: list[str]) -> None:
-    """Measure the shipped dictionaries `names` and write a training.json beside each."""
+def run(subject: Subject, work: Path, model_folder: Path, names: list[str], own: Path) -> None:
+    """Measure the shipped dictionaries `names` and write a training.json beside each.
+
+    Rows are those of `work`; `own` holds what training left of this pair.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     facts = json.loads((work / "capture.json").read_text())
@@ -252,13 +255,13 @@ def run(subject: Subject, work: Path, model_folder: Path, names: list[str]) -> N
     training: Rows = np.load(work / "train.npy", mmap_mode="r")
     order = np.sort(np.random.default_rng(0).permutation(len(training))[:DEAD_ROWS])
     for name, dictionary in dictionaries.items():
-        own = json.loads((work / f"{name}.json").read_text())
+        trained = json.loads((own / f"{name}.json").read_text())
         norms = np.linalg.norm(dictionary.w_dec.astype(np.float64), axis=1)
         counts = firing_counts(dictionary, training[order])
         measured = {
             "calibration": reconstruction(dictionary, np.load(work / "calibration.npy")),
             "heldout": reconstruction(dictionary, np.load(work / "heldout.npy")),
-            "float16": agreement(work, name, dictionary),
+            "float16": agreement(work, own, name, dictionary),
             "dead_share": round(float((counts == 0).mean()), 4),
             "dead_rule": f"fires on none of {len(order):,} training tokens",
             **in_nats(entropy, name),
@@ -268,7 +271,7 @@ def run(subject: Subject, work: Path, model_folder: Path, names: list[str]) -> N
             rows = np.load(work / "heldout-chat.npy")
             measured["heldout_chat"] = reconstruction(dictionary, rows) | in_nats(chats, name)
         units = "raw residuals in and out; the training scale is folded into the weights"
-        result = {"measured": measured, "training": own, "units": units}
+        result = {"measured": measured, "training": trained, "units": units}
         result |= provenance(subject, facts)
         result["format"] = "weights float16, arithmetic float32, W_dec rows of unit norm"
         (subject.target / name / "training.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -8,12 +8,15 @@
     python train.py evaluate --work WORKDIR
 
     python train.py all --matryoshka --work WORKDIR  # one of prefixes 256, 1,024, 4,096
+    python train.py all --seed 1 2 3 --work WORKDIR  # three more pairs, of other seeds
 
 ``--subject gemma`` (the default) or ``smollm2``; of a chat model ``answers`` comes first: its own
 answers, kept in the repository. WORKDIR, one for each subject, caches the wheels, the converted
 model and the residuals (about 2.5 GB). The results go to ``coarse/`` and ``fine/`` beside this
 file (SmolLM2's below ``smollm2/``; a Matryoshka one to ``WORKDIR/matryoshka/``, with numbers of
-each prefix in its ``training.json``), Gemma's calibration text to Loopscope's packaged text. Needs
+each prefix in its ``training.json``; pairs of other seeds to ``WORKDIR/pairs/1/`` and so on, and a
+pair that is there is not trained again), Gemma's calibration text to Loopscope's packaged text.
+``--tokens`` trains on fewer, for a trial; such a WORKDIR is one of its own. Needs
 ``sae-lens``, ``transformers``, ``gguf`` and the package of the model.
 """
 
@@ -23,7 +26,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,12 @@ class Matryoshka(Recipe):
 
 MATRYOSHKA = Matryoshka(d_sae=4096, seed=3)
 RECIPES = {"coarse": Recipe(d_sae=1024, seed=1), "fine": Recipe(d_sae=4096, seed=2)}
+"""Those of the shipped pair, which is pair 0."""
+
+
+def recipes(pair: int) -> dict[str, Recipe]:
+    """The recipes of another pair: the same but for the seeds, which no two pairs share."""
+    return {name: replace(one, seed=10 * pair + one.seed) for name, one in RECIPES.items()}
 
 
 def chats(subject: Subject, tokenizer: Any) -> tuple[list[corpus.Sequence], list[corpus.Sequence]]:
@@ -80,21 +89,29 @@ def chats(subject: Subject, tokenizer: Any) -> tuple[list[corpus.Sequence], list
     return drawn[: -subject.heldout_answers], drawn[-subject.heldout_answers :]
 
 
-def run_capture(subject: Subject, work: Path, model_folder: Path, processes: int) -> None:
+def run_capture(
+    subject: Subject, work: Path, model_folder: Path, processes: int, *, ships: bool
+) -> None:
     """Write raw float32 rows to NAME.npy for train, heldout, calibration, and capture.json.
 
-    Of a chat model ``heldout-chat.npy`` as well.
+    Of a chat model ``heldout-chat.npy`` as well. ``ships``: the calibration text becomes the one
+    that Loopscope packages. Raises SystemExit where ``work`` holds rows of another budget.
     """
     from transformers import AutoTokenizer
 
     if (work / "capture.json").exists():
+        known = json.loads((work / "capture.json").read_text()).get("plain_tokens")
+        if known not in (None, subject.plain_tokens):
+            raise SystemExit(
+                f"{work} holds {known} tokens, not {subject.plain_tokens}: name another"
+            )
         return
     tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
     text = corpus.build(
         work, tokenizer, subject.first_token, subject.plain_tokens, HELDOUT_DOCUMENTS,
         CALIBRATION_LINES,
     )  # fmt: skip
-    if subject.answers is None:
+    if ships and subject.answers is None:
         evaluate.CALIBRATION.write_text("\n".join(text.calibration) + "\n", encoding="utf-8")
     lines = evaluate.calibration_sequences(tokenizer, subject.first_token)
     asked, held_chats = chats(subject, tokenizer)
@@ -102,7 +119,9 @@ def run_capture(subject: Subject, work: Path, model_folder: Path, processes: int
     if held_chats:
         parts["heldout-chat"] = held_chats
     started = time.monotonic()
-    facts: dict[str, Any] = {"tokens_by_package": text.counts}
+    facts: dict[str, Any] = {
+        "tokens_by_package": text.counts, "plain_tokens": subject.plain_tokens
+    }  # fmt: skip
     facts["chat"] = {"answers": len(asked), "tokens": sum(one.counted for one in asked)}
     for name, sequences in parts.items():
         rows = capture.residuals_parallel(model_folder, subject.layer, sequences, processes, work)
@@ -214,22 +233,24 @@ def ship(trained: Path, target: Path) -> None:
     (target / "cfg.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def run_train(subject: Subject, name: str, work: Path) -> None:
-    """Train dictionary `name`, keep it in float32 under `work`, ship it in float16."""
-    recipe = RECIPES[name]
+def run_train(subject: Subject, name: str, work: Path, recipe: Recipe, own: Path) -> None:
+    """Train dictionary `name` on the rows of `work`, and ship it in float16.
+
+    What training leaves, the weights in float32 among it, goes to `own`, a folder of this pair.
+    """
     rows = torch.from_numpy(np.load(work / "train.npy"))
     started = time.monotonic()
     sae = fit(subject, recipe, rows)
     seconds = round(time.monotonic() - started)
-    trained = work / f"{name}-float32"
+    trained = own / f"{name}-float32"
     sae.save_inference_model(trained)
     heldout: Rows = np.load(work / "heldout.npy")
     with torch.no_grad():
         parts = [sae(torch.from_numpy(part)).numpy() for part in evaluate.chunks(heldout)]
     outputs = np.concatenate(parts)
-    np.save(work / f"{name}-heldout-outputs.npy", outputs)
+    np.save(own / f"{name}-heldout-outputs.npy", outputs)
     facts = {"recipe": asdict(recipe), "wall_seconds": seconds}
-    (work / f"{name}.json").write_text(json.dumps(facts, indent=2))
+    (own / f"{name}.json").write_text(json.dumps(facts, indent=2))
     ship(trained, subject.target / name)
     print(f"{name}: held-out FVU {evaluate.fvu(heldout, outputs):.4f}, {seconds} s", flush=True)
 
@@ -270,8 +291,24 @@ def run_matryoshka(subject: Subject, work: Path, recipe: Matryoshka = MATRYOSHKA
     return target
 
 
-def main() -> None:
-    """Command line."""
+def run_pair(
+    subject: Subject, pair: int, work: Path, folder: Path, names: list[str], step: str
+) -> None:
+    """Train and measure a pair of other seeds than the shipped one, below `work`, once."""
+    own = work / "pairs" / str(pair)
+    own.mkdir(parents=True, exist_ok=True)
+    there = replace(subject, target=own)
+    missing = [name for name in names if not (own / name / "training.json").exists()]
+    if step in ("all", "train"):
+        for name in missing:
+            run_train(there, name, work, recipes(pair)[name], own)
+    if step in ("all", "evaluate") and missing:
+        evaluate.run(there, work, folder, missing, own)
+    print(f"pair {pair}: {own}", flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
     layout = argparse.RawTextHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("step", choices=["all", "answers", "capture", "train", "evaluate"])
@@ -282,26 +319,47 @@ def main() -> None:
     parser.add_argument(
         "--matryoshka", action="store_true", help="train one Matryoshka dictionary in place of both"
     )
+    parser.add_argument(
+        "--seed", type=int, nargs="+", default=[], help="train pairs of these numbers, from 1 on"
+    )
+    parser.add_argument("--tokens", type=int, help="plain tokens to train on (default: subject's)")
     parser.add_argument("--processes", type=int, default=2, help="for the capture; one thread each")
     args = parser.parse_args()
+    if any(pair < 1 for pair in args.seed):
+        parser.error("--seed: expected numbers from 1 on; the shipped pair is 0")
+    if args.tokens is not None and not (args.seed or args.matryoshka):
+        parser.error("--tokens goes with --seed or --matryoshka: the shipped pair has its budget")
+    return args
+
+
+def main() -> None:
+    """Command line."""
+    args = arguments()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
     subject = SUBJECTS[args.subject]
+    if args.tokens is not None:
+        subject = replace(subject, plain_tokens=args.tokens)
     folder = args.model or capture.convert_model(subject, args.work / "model")
     names = [args.only] if args.only else list(RECIPES)
     if subject.answers is not None and (args.step == "answers" or not subject.answers.exists()):
         answers.write(folder, args.work, subject.answers)
     if args.step in ("all", "capture"):
-        run_capture(subject, args.work, folder, args.processes)
+        ships = not args.seed and args.tokens is None
+        run_capture(subject, args.work, folder, args.processes, ships=ships)
     if args.matryoshka:
         if args.step in ("all", "train"):
             run_matryoshka(subject, args.work)
         return
+    for pair in args.seed:
+        run_pair(subject, pair, args.work, folder, names, args.step)
+    if args.seed:
+        return
     if args.step in ("all", "train"):
         for name in names:
-            run_train(subject, name, args.work)
+            run_train(subject, name, args.work, RECIPES[name], args.work)
     if args.step in ("all", "evaluate"):
-        evaluate.run(subject, args.work, folder, names)
+        evaluate.run(subject, args.work, folder, names, args.work)
 
 
 if __name__ == "__main__":

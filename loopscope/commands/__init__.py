@@ -52,6 +52,7 @@ GROUPS = {
         "results.export": ["export"],
         "results.verify": ["verify"],
         "results.compare": ["compare"],
+        "results.replicate": ["replicate"],
         "results.ask": ["ask"],
         "results.rate": ["rate"],
         "results.labels": ["labels"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ class ScoredCells:
     ``outcomes`` maps an outcome to its values [cells, openings, samples], NaN where unknown; ``kl``
     [cells, texts] is what each cell does to each neutral text, ``budget`` what was made equal
     between arms (NaN for cells that are not steered; None where strengths are norms). ``group``
-    [openings] numbers the openings that belong together, None where each stands for itself.
+    [openings] numbers the openings that belong together, None where each stands for itself;
+    ``turn`` [openings] rises in the order in which they were looked at, None where all were scored
+    before anybody looked.
     """
 
     cells: Sequence[tuple[str, float]]
@@ -32,11 +34,23 @@ class ScoredCells:
     kl: Floats
     budget: Floats | None
     group: Integers | None
+    turn: Integers | None = None
 
     @property
     def arms(self) -> list[str]:
         """The arms that have a cell; all random directions are one."""
         return list(self._draws())
+
+    def first(self, openings: int) -> ScoredCells:
+        """Return the run with those openings alone that were looked at first."""
+        assert self.turn is not None, "nobody looked at all openings but in one turn"
+        kept = np.sort(np.argsort(self.turn)[:openings])
+        return replace(
+            self,
+            outcomes={name: values[:, kept] for name, values in self.outcomes.items()},
+            group=None if self.group is None else self.group[kept],
+            turn=self.turn[kept],
+        )
 
     @property
     def samples(self) -> int:

@@ -23,6 +23,13 @@ from loopscope.numerics.statistics.power import (
     cheapest_design,
     split_variance,
 )
+from loopscope.numerics.verdict.known import contrast_over_known
+from loopscope.numerics.verdict.sequential import (
+    WordE,
+    at_any_time,
+    group_differences,
+    word_so_far,
+)
 from loopscope.numerics.verdict.words import LEVEL_ONE_SIDED, WordP, word_of, word_p
 
 Floats = NDArray[np.float64]
@@ -44,6 +51,7 @@ class Evidence:
     texts that are not degenerate, NaN where an opening has none; ``arm_cosines`` maps
     ``"coarse~multi"`` to the cosine of two arms' vectors, ``missing`` an arm that could not be
     built to the reason. ``group`` [openings] numbers the openings that belong together,
+    ``turn`` [openings] is their place in the order in which they were looked at (None: in none),
     ``shared_sd`` maps a contrast to the standard deviation that the error of the arms' budgets
     gives it, ``secondary`` further outcomes to their scores [openings] (NaN where unknown).
     """
@@ -54,6 +62,7 @@ class Evidence:
     strengths: int = 1
     intact: Scores | None = None
     group: Integers | None = None
+    turn: Integers | None = None
     shared_sd: Mapping[str, float] = field(default_factory=dict)
     secondary: Mapping[str, Scores] = field(default_factory=dict)
 
@@ -74,6 +83,17 @@ class Evidence:
             margin=margin,
         )
 
+    def differences_in_turn(self, first: str, second: str) -> Floats:
+        """Return the differences of two arms [units] in the order in which they were looked at.
+
+        A group is one unit. Raises ValueError where nobody looked.
+        """
+        if self.turn is None:
+            raise ValueError("all openings were scored before anybody looked")
+        order = np.argsort(self.turn)
+        group = None if self.group is None else self.group[order]
+        return group_differences((self.means(first) - self.means(second))[order], group)
+
     @cached_property
     def intact_contrasts(self) -> tuple[Contrast, ...]:
         """The primary contrasts over the openings where both arms wrote intact texts.
@@ -83,7 +103,7 @@ class Evidence:
         if self.intact is None:
             return ()
         found = (
-            _over_known(
+            contrast_over_known(
                 f"{a}-{b}",
                 self.intact,
                 a,
@@ -125,7 +145,8 @@ class Judgement:
 
     ``primary`` are the contrasts with the single resolutions, ``intact`` the same among texts that
     are not degenerate, ``binding`` the smaller primary one (None where an arm is missing), ``p``
-    the p of each word, None where nothing is testable.
+    the p of each word, None where nothing is testable. ``bets`` are the e-values of who looked
+    early; each p is at least 1/e then, and None where nobody did.
     """
 
     verdict: str
@@ -135,6 +156,7 @@ class Judgement:
     binding: Contrast | None
     assay: Assay | None
     p: WordP | None
+    bets: WordE | None = None
 
 
 @dataclass(frozen=True)
@@ -166,22 +188,40 @@ class Decision:
 
 def judge(evidence: Evidence, rules: VerdictRules) -> Judgement:
     """Return the verdict alone: no contrast that it does not need, no design of a larger run."""
-    primary = tuple(
-        evidence.contrast(a, b, rules.min_difference)
-        for a, b in PRIMARY
-        if {a, b} <= set(evidence.concept)
-    )
+    primary = _primary(evidence, rules)
     binding = min(primary, key=lambda c: c.estimate) if len(primary) == len(PRIMARY) else None
     assay = _assay(evidence, rules)
     intact = evidence.intact_contrasts
     verdict, reason = _untestable(evidence, rules, assay)
-    p = None
+    p, bets = None, None
     if not verdict:
         assert binding is not None, "all arms are there"
         doubt = _rests_on_degenerate_texts(evidence, intact)
-        verdict, reason = _judge(primary, binding, rules.min_difference, doubt)
-        p = word_p(primary, intact if evidence.intact is not None else None)
-    return Judgement(verdict, reason, primary, intact, binding, assay, p)
+        bets = _bets(evidence, rules)
+        verdict, reason = _judge(primary, binding, rules.min_difference, doubt, bets)
+        fixed = word_p(primary, intact if evidence.intact is not None else None)
+        p = bets.held_against(fixed) if bets is not None else fixed
+    return Judgement(verdict, reason, primary, intact, binding, assay, p, bets)
+
+
+def _primary(evidence: Evidence, rules: VerdictRules) -> tuple[Contrast, ...]:
+    """Return multi minus each single arm that is there; who looked early gets other intervals."""
+    found = (
+        (a, b, evidence.contrast(a, b, rules.min_difference))
+        for a, b in PRIMARY
+        if {a, b} <= set(evidence.concept)
+    )
+    if evidence.turn is None:
+        return tuple(contrast for _, _, contrast in found)
+    return tuple(at_any_time(one, evidence.differences_in_turn(a, b)) for a, b, one in found)
+
+
+def _bets(evidence: Evidence, rules: VerdictRules) -> WordE | None:
+    """Return the e-values of the words by now, None where all was scored before anybody looked."""
+    if evidence.turn is None:
+        return None
+    coarse, fine = (evidence.differences_in_turn(a, b) for a, b in PRIMARY)
+    return word_so_far(coarse, fine, rules.min_difference)
 
 
 def decide(evidence: Evidence, rules: VerdictRules) -> Decision:
@@ -269,14 +309,17 @@ def _judge(
     binding: Contrast,
     min_difference: float,
     doubt: str = "",
+    bets: WordE | None = None,
 ) -> tuple[str, str]:
     """Return verdict and reason. A verdict needs agreement of the interval and the sign-flip test.
 
-    ``doubt`` is what intact texts show, where they do not show a gain.
+    ``doubt`` is what intact texts show, where they do not show a gain; ``bets`` must agree, where
+    somebody looked early.
     """
     numbers = ", ".join(f"{c.contrast} {_numbers(c)}" for c in primary)
-    seen = f"{numbers} over {binding.n} openings"
-    word = word_of(word_p(primary))
+    seen = f"{numbers} over {binding.n} openings{f' ({bets.in_words})' if bets else ''}"
+    fixed = word_p(primary)
+    word = word_of(bets.held_against(fixed) if bets else fixed)
     if word == "Supported" and doubt:
         return (
             "Inconclusive",
@@ -284,8 +327,8 @@ def _judge(
         )
     if word == "Supported":
         size = f", by less than {min_difference:g}" if binding.high < min_difference else ""
-        p = _intersection_union_p(primary)
-        return word, f"multi beats coarse and fine{size}: {seen}, p {p:.2g}"
+        p = "" if bets else f", p {_intersection_union_p(primary):.2g}"
+        return word, f"multi beats coarse and fine{size}: {seen}{p}"
     if word == "Refuted":
         return word, f"multi is worse than a single resolution: {seen}"
     if word == "NoPracticalDifference":
@@ -315,34 +358,13 @@ def _secondary(evidence: Evidence) -> list[SecondaryContrast]:
         (outcome, contrast)
         for outcome, scores in sorted(evidence.secondary.items())
         for a, b in PRIMARY
-        if (contrast := _over_known(f"{a}-{b}", scores, a, b, evidence.group, span=None))
+        if (contrast := contrast_over_known(f"{a}-{b}", scores, a, b, evidence.group, span=None))
     ]
     adjusted = holm(np.array([contrast.p_two_sided for _, contrast in found], dtype=np.float64))
     return [
         SecondaryContrast(outcome, contrast, p)
         for (outcome, contrast), p in zip(found, adjusted.tolist(), strict=True)
     ]
-
-
-def _over_known(
-    name: str,
-    scores: Scores,
-    a: str,
-    b: str,
-    group: Integers | None,
-    *,
-    span: float | None,
-    shared_sd: float = 0.0,
-) -> Contrast | None:
-    """Return the contrast over the openings where both arms are known; None without any."""
-    if a not in scores or b not in scores:
-        return None
-    known = ~(np.isnan(scores[a]) | np.isnan(scores[b]))
-    if not known.any():
-        return None
-    kept = None if group is None else group[known]
-    first, second = scores[a][known], scores[b][known]
-    return paired_contrast(name, first, second, group=kept, span=span, shared_sd=shared_sd)
 
 
 def _intersection_union_p(primary: Sequence[Contrast]) -> float:

@@ -35,6 +35,7 @@ def evidence_of(
         arm_cosines,
         missing,
         group=run.group,
+        turn=run.turn,
         strengths=max(1, len(run.common_strengths())),
         intact=rate_among_intact(run),
         shared_sd=shared,

@@ -168,6 +168,7 @@ def _over_known_texts(run: ScoredCells) -> tuple[ScoredCells | None, Mapping[str
         kl=run.kl[cells],
         budget=None if run.budget is None else run.budget[cells],
         group=None if run.group is None else run.group[kept],
+        turn=None if run.turn is None else run.turn[kept],
     )
     by_arm = zip(found.by_arm(hits).items(), found.by_arm(share).values(), strict=True)
     rates = {

@@ -25,7 +25,7 @@ from loopscope.reports.page.provenance import provenance
 from loopscope.reports.page.sections.ablation import ANSWER_COLUMNS, ablation_section
 from loopscope.reports.page.sections.ablation import COLUMNS as ABLATION_COLUMNS
 from loopscope.reports.page.sections.anchors import candidates, capture
-from loopscope.reports.page.sections.chain import FATE_COLUMNS, STEERED_COLUMNS, chain_section
+from loopscope.reports.page.sections.chain import chain_section
 from loopscope.reports.page.sections.damage import damage
 from loopscope.reports.page.sections.drift import COLUMNS as DRIFT_COLUMNS
 from loopscope.reports.page.sections.drift import GRID_COLUMNS, drift_section
@@ -34,6 +34,8 @@ from loopscope.reports.page.sections.latents import latents
 from loopscope.reports.page.sections.mapping import mapping
 from loopscope.reports.page.sections.navigator import navigator_section
 from loopscope.reports.page.sections.outcomes import outcomes
+from loopscope.reports.page.sections.replication import replication_section
+from loopscope.reports.page.sections.robustness import robustness_section
 from loopscope.reports.page.sections.sensitivity import sensitivity_section
 from loopscope.reports.page.sections.splitting import (
     COARSE_COLUMNS,
@@ -46,11 +48,16 @@ from loopscope.reports.page.story import headline, sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.chain import Chain
+from loopscope.views.chain_levels import FATE_COLUMNS
+from loopscope.views.chain_rows import STEERED_COLUMNS
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.comparison_rows import comparison_parts, comparison_sentences
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
 from loopscope.views.ratings import HEAD, Ratings, ratings_of
+from loopscope.views.replication.axes import Replicated
+from loopscope.views.replication.pairs import Pairs
+from loopscope.views.robustness import robustness_of
 from loopscope.views.sensitivity.looks import Looks, looks_at
 from loopscope.views.several import COLUMNS, Several
 from loopscope.views.studies import COLUMNS as STUDY_COLUMNS
@@ -71,6 +78,7 @@ SECTIONS = {
     "ablation": {"ablation": "Necessity"},
     "outcomes": {},
     "damage": {},
+    "robustness": {},
     "drift": {"drift": "Drift"},
     "ratings": {},
     "provenance": {"provenance": "Provenance"},
@@ -110,14 +118,20 @@ def render_several(title: str, found: Several) -> str:
     return template.render(title=title, found=found, columns=COLUMNS)
 
 
-def render_sweep(sweep: Sweep, chains: Sequence[Chain] = ()) -> str:
-    """Return a sweep as a self-contained HTML page: its grid, its chains, what its axes set."""
+def render_sweep(
+    sweep: Sweep, chains: Sequence[Chain] = (), replicated: tuple[Replicated, Pairs] | None = None
+) -> str:
+    """Return a sweep as a self-contained HTML page: its grid, its chains, what its axes set.
+
+    ``replicated`` is what it tries again, where it does, with the pairs of dictionaries.
+    """
     template = environment().get_template("sweep.html.j2")
     return template.render(
         sweep=sweep,
         script=script("grid.js"),
         effects=effect([cell.row for cell in sweep.cells]),
         chains=[chain_section(one) for one in chains],
+        replicated=replication_section(*replicated) if replicated is not None else None,
         chain_columns=STEERED_COLUMNS,
         fate_columns=FATE_COLUMNS,
     )
@@ -180,6 +194,7 @@ def _sections(
         "ablation_answer_columns": ANSWER_COLUMNS,
         "outcomes": outcomes(view),
         "damage": damage(view),
+        "robustness": robustness_section(robustness_of(view)),
         "drift": drift_section(view),
         "drift_columns": DRIFT_COLUMNS,
         "drift_grid_columns": GRID_COLUMNS,

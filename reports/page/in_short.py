@@ -15,6 +15,7 @@ from loopscope.views.experiment import ExperimentView
 from loopscope.views.gate_sensitivity import gate_by_min_subfeatures
 from loopscope.views.numbers import MINUS, count, decimal, percent, signed, signed_interval
 from loopscope.views.sensitivity.looks import Looks
+from loopscope.views.stopping import stopping_sentence
 
 CHILDREN_NAMED_MAX = 6
 NOTHING_OF_ITS_OWN = "Nothing beside what no such run can tell; that stands below."
@@ -134,6 +135,8 @@ def _steering(view: ExperimentView, verdict: Verdict) -> str:
             f"{signed_interval(verdict.get('low'), verdict.get('high'))} over "
             f"{count(verdict['n'])} openings"
         )
+    if stopped := stopping_sentence(verdict):
+        word += f". {stopped.partition(': the e-value')[0]}"
     return f"{word}. Texts with a word of the concept: {rates}."
 
 

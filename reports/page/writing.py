@@ -20,6 +20,8 @@ from loopscope.views.chain import Chain
 from loopscope.views.comparison import ComparisonView
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.labels import NOWHERE, Described
+from loopscope.views.replication.axes import Replicated
+from loopscope.views.replication.pairs import Pairs
 from loopscope.views.several import Several
 from loopscope.views.studies import Study
 from loopscope.views.sweeps import Sweep
@@ -35,9 +37,14 @@ def write_several(title: str, found: Several, path: Path) -> Path:
     return _write_page(path, lambda: render_several(title, found))
 
 
-def write_sweep(sweep: Sweep, path: Path, chains: Sequence[Chain] = ()) -> Path:
-    """Write the report of a sweep and of its chains to a file, as ``write_report`` does."""
-    return _write_page(path, lambda: render_sweep(sweep, chains))
+def write_sweep(
+    sweep: Sweep,
+    path: Path,
+    chains: Sequence[Chain] = (),
+    replicated: tuple[Replicated, Pairs] | None = None,
+) -> Path:
+    """Write the report of a sweep, of its chains and of what it replicates to a file."""
+    return _write_page(path, lambda: render_sweep(sweep, chains, replicated))
 
 
 def write_study(study: Study, path: Path) -> Path:

@@ -21,6 +21,7 @@ from loopscope.views.numbers import (
 from loopscope.views.quantisation import Quantisation
 
 if TYPE_CHECKING:
+    from loopscope.views.chain import Chain
     from loopscope.views.sensitivity.rows import ShownLooks
 
 WIDTH = 24
@@ -42,13 +43,17 @@ def describe_text(
     quantised: Sequence[Quantisation] = (),
     rated: Sequence[Sequence[str]] = (),
     looked_at: ShownLooks | None = None,
+    chained: Sequence[Chain] = (),
+    robust: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
     Ages count back from ``now`` (Unix seconds). Long texts are shortened, with their length. With
     the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
     is what quantising a model did to its dictionaries, ``rated`` the table of what people said of a
-    steering's texts, with its head, and ``looked_at`` the verdict under other choices.
+    steering's texts, with its head, ``looked_at`` the verdict under other choices, ``chained`` the
+    chains of dictionaries that the cells of a sweep make up, and ``robust`` the arms under other
+    sampling rules and openings, with its head.
     """
     lines = [
         *_metadata(record, now),
@@ -61,8 +66,10 @@ def describe_text(
         *(_line("Quantised", f"{one.object.name}: {one.words}") for one in quantised),
         *_children(children),
         *_grid(record, children),
-        *_rated(rated),
+        *(line for chain in chained for line in _chain(chain)),
+        *_headed("Ratings", rated),
         *_looked_at(looked_at),
+        *_headed("Robustness", robust),
         *_jobs(jobs, now),
         *_events(events, now),
     ]
@@ -178,6 +185,22 @@ def _grid(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[st
     yield from (f"  {sentence}" for sentence in sweep.held)
 
 
+def _chain(chain: Chain) -> Iterator[str]:
+    """Yield a chain: what becomes of latents from one dictionary to the next, steering at each."""
+    from loopscope.views.chain_levels import FATE_COLUMNS
+    from loopscope.views.chain_rows import (
+        STEERED_COLUMNS,
+        fate_rows,
+        steered_rows,
+    )  # late: as above
+
+    yield f"Chain: {chain.words}"
+    for head, rows in ((FATE_COLUMNS, fate_rows(chain)), (STEERED_COLUMNS, steered_rows(chain))):
+        if rows:
+            yield from _columns([[title.upper() for title in head], *rows], 2)
+    yield from (f"  {one}" for one in chain.missing)
+
+
 def _concepts(record: ObjectRecord, children: Sequence[ObjectRecord]) -> Iterator[str]:
     """Yield a study's concepts with what each came to, and the one answer."""
     from loopscope.views.studies import study_lines, study_of_records  # late: as above
@@ -204,9 +227,9 @@ def _looked_at(found: ShownLooks | None) -> Iterator[str]:
     yield from (f"  {sentence}" for sentence in found.sentences)
 
 
-def _rated(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _headed(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
     if rows:
-        yield "Ratings:"
+        yield f"{title}:"
         head, *others = rows
         yield from _columns([[word.upper() for word in head], *others], 2)
 

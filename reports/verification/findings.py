@@ -30,7 +30,8 @@ class Findings:
     """The counts of compared values by check, the differences, and what could not be computed.
 
     ``left_out`` maps what was not computed again to the reason. ``answers`` say what came of what
-    was registered, ``deviations`` what was done otherwise.
+    was registered, ``deviations`` what was done otherwise; ``ended`` how a steering that might stop
+    early came to its end.
     """
 
     compared: dict[str, int] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Findings:
     left_out: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    ended: str = ""
 
     def same(self, check: str, place: str, recorded: Any, computed: Any) -> None:
         """Compare a value, or a document with all that is in it."""

@@ -17,6 +17,7 @@ from loopscope.numerics.verdict.evidence import evidence_of
 from loopscope.numerics.verdict.fairness import BesidePrompt, budget_errors, prompt_fairness
 from loopscope.reports.verification.findings import Findings
 from loopscope.reports.verification.opened import OpenBundle
+from loopscope.reports.verification.stopping import check_stopping
 from loopscope.reports.verification.texts import MODEL
 from loopscope.specs.artifacts.gate import Directions
 from loopscope.specs.artifacts.mapping import DIRECTIONS, DIRECTIONS_VECTORS
@@ -58,6 +59,7 @@ def check_steering(bundle: OpenBundle, findings: Findings) -> None:
         evidence = evidence_of(run, verdict["arm_cosines"], verdict["missing"], errors)
         decision = decide(evidence, rules)
         check_decision(decision, rules, verdict, findings)
+        check_stopping(bundle, run, rules, verdict, findings)
         _check_prompt(run, verdict, findings)
         _check_cosines(bundle, verdict, findings)
         _check_anchor(bundle, verdict, findings)

@@ -14,6 +14,7 @@ from loopscope.reports.verification.opened import OpenBundle
 from loopscope.specs.artifacts.steering import DISTRIBUTION_SHIFT, SAMPLES, SCORES
 from loopscope.specs.lexicon import lexicon_pattern, mentions, promoted_beginnings, word_values
 from loopscope.specs.outcomes import DISTINCT_MIN
+from loopscope.specs.stopping import steered_openings
 
 KEYS = ("prompt_id", "arm", "strength", "sample")
 ROWS = "texts: one row for each opening, arm, strength and sample"
@@ -30,8 +31,8 @@ def check_texts(bundle: OpenBundle, findings: Findings) -> None:
     with findings.part(ROWS, SAMPLES.name):
         for name in KEYS:
             findings.column(ROWS, name, samples[name].to_numpy(), scores[name].to_numpy())
-        openings = [opening["id"] for opening in scored_openings(bundle.spec("steering"))]
-        findings.same(ROWS, "openings", sorted(scores["prompt_id"].unique()), sorted(openings))
+        found = sorted(scores["prompt_id"].unique())
+        findings.same(ROWS, "openings", found, sorted(_openings_of(bundle, len(found))))
     with findings.part(WORDS, SCORES.name):
         _check_words(bundle, samples, scores, findings)
     with findings.part(VARIETY, SCORES.name):
@@ -39,6 +40,14 @@ def check_texts(bundle: OpenBundle, findings: Findings) -> None:
     findings.leave_out("the texts themselves", f"generating them again: {MODEL}")
     findings.leave_out("perplexity, probe and target latent of texts", MODEL)
     findings.leave_out("which degenerate texts hold a special token", "it needs the tokenizer")
+
+
+def _openings_of(bundle: OpenBundle, n: int) -> list[str]:
+    """Return the openings that a spec has steered where ``n`` were: whole blocks of them."""
+    spec = bundle.spec("steering")
+    rule, seed = spec.get("stopEarly"), spec["sampling"]["seed"]
+    steered = steered_openings(scored_openings(spec), rule, seed, n)
+    return [opening["id"] for opening in steered]
 
 
 def _check_words(

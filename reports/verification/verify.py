@@ -17,6 +17,7 @@ from loopscope.reports.verification.latents import check_latents
 from loopscope.reports.verification.looks import check_looks
 from loopscope.reports.verification.opened import OpenBundle
 from loopscope.reports.verification.registered import check_registered
+from loopscope.reports.verification.robustness import check_robustness
 from loopscope.reports.verification.scoring import check_scoring
 from loopscope.reports.verification.stated import check_stated
 from loopscope.reports.verification.steering import check_steering
@@ -33,6 +34,7 @@ class Verification:
     """What was found: values compared by check, differences, what was left out and why.
 
     ``answers`` say what came of what was registered, ``deviations`` what was done otherwise.
+    ``ended`` says how a steering that might stop early came to its end, empty where none might;
     ``identifier`` is the digest by which the bundle is cited, None where it has none.
     """
 
@@ -42,6 +44,7 @@ class Verification:
     left_out: dict[str, str]
     deviations: list[str]
     answers: list[str]
+    ended: str
 
     @property
     def holds(self) -> bool:
@@ -71,6 +74,7 @@ def verify(folder: Path) -> Verification:
         dict(findings.left_out),
         list(findings.deviations),
         list(findings.answers),
+        findings.ended,
     )
 
 
@@ -78,7 +82,7 @@ def _check_numbers(bundle: OpenBundle, findings: Findings) -> None:
     """Compute again what was made by the rules of this version; other rules give other numbers."""
     parts: dict[NodeName, tuple[Check, ...]] = {
         "mapping": (check_latents, check_gate),
-        "steering": (check_texts, check_steering, check_looks),
+        "steering": (check_texts, check_steering, check_looks, check_robustness),
         "scoring": (check_scoring,),
         "ablation": (check_ablation,),
         "damage": (check_damage,),

@@ -41,6 +41,7 @@ class Apart:
             finally:
                 with suppress(ProcessLookupError):
                     process.kill()
+                await process.wait()
         if process.returncode == 0:
             return said
         text = refused.decode(errors="replace").strip()[-WORDS_MAX:]

@@ -22,6 +22,7 @@ from loopscope.views.progress import RunProgress
 
 ROWS_MAX = 200
 UIDS_MAX = 200
+NAMES_MAX = 1_000
 KINDS = tuple(SHORT_BY_KIND)
 """Experiments first."""
 
@@ -33,6 +34,7 @@ def routes(site: Site) -> list[Route]:
         Route(f"{PREFIX}/tree", tree.page),
         Route(f"{PREFIX}/tree/nodes", tree.again),
         Route(f"{PREFIX}/tree/owned", tree.owned),
+        Route(f"{PREFIX}/tree/names", tree.names),
     ]
 
 
@@ -77,6 +79,13 @@ class Tree:
             if not owners:
                 raise Refused(404, "the object is gone")
         return as_json({"nodes": owned_nodes(self._site, owners[0])})
+
+    def names(self, request: Request) -> Response:
+        """Return the experiments of a namespace that are no sweeps, also those with an owner."""
+        namespace = request.query_params.get("namespace", "default")
+        with self._site.state.database.read() as connection:
+            found: list[Json] = [*roots.names_of_single(connection, namespace, NAMES_MAX)]
+        return as_json({"names": found})
 
 
 def owned_nodes(site: Site, owner: ObjectRecord) -> list[Json]:

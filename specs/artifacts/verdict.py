@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class ContrastRecord(TypedDict):
@@ -123,6 +123,35 @@ class Decision(TypedDict):
     missing: dict[str, str]
 
 
+class WordsE(TypedDict):
+    """The largest e-value of each word by a look."""
+
+    supported: float
+    refuted: float
+    no_difference: float
+
+
+class LookRecord(TypedDict):
+    """What a look said of the openings by then; ``e`` is null where nothing was testable."""
+
+    openings: int
+    verdict: str
+    e: WordsE | None
+
+
+class StoppingRecord(TypedDict):
+    """How a steering that may stop early came to its end, look by look."""
+
+    declared: int
+    looks: list[LookRecord]
+
+
+class Stopping(TypedDict):
+    """What a verdict holds of the looks; nothing where nobody could look early."""
+
+    stopping: NotRequired[StoppingRecord]
+
+
 class SteeredAnchor(TypedDict):
     """The coarse latent behind the arms, and how many fine ones are its children."""
 
@@ -130,7 +159,7 @@ class SteeredAnchor(TypedDict):
     children: int
 
 
-class Verdict(Decision):
+class Verdict(Decision, Stopping):
     """``verdict.json``: the verdict on steering; what is not known is null."""
 
     anchor: SteeredAnchor | None

@@ -30,6 +30,7 @@ from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
 from loopscope.specs.splitting import SplittingRules, why_not_split
+from loopscope.specs.stopping import why_not_early
 from loopscope.specs.sweep import AXES_MAX, AxisName, Matrix
 from loopscope.specs.texts.same import normalised
 from loopscope.specs.texts_json import GroupedTextsJson
@@ -148,6 +149,17 @@ class ExperimentSpec(Spec):
         if unknown:
             axes = f"its axes are {', '.join(known)}" if known else "which is not given"
             raise ValueError(f"holdOver names the axis {unknown[0]} of matrix: {axes}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_not_pooled(self) -> ExperimentSpec:
+        early = self.steering is not None and self.steering.stop_early is not None
+        values = [value for axis in (self.matrix or {}).values() for value in axis.values()]
+        paths = [path for value in values for path in value]
+        if self.matrix is not None and (
+            early or any(path.startswith("steering.stopEarly") for path in paths)
+        ):
+            raise ValueError(why_not_early("a matrix"))
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from loopscope.specs.fields import Spec, Texts, Unit
 from loopscope.specs.kinds.capture import PromptSets
+from loopscope.specs.stopping import why_not_early
 from loopscope.specs.study import CONCEPT_FIELDS, CONCEPTS_MAX, WORD_PLACE
 from loopscope.specs.texts.templates import places_of
 
@@ -94,6 +95,8 @@ class StudySpec(Spec):
         steering = given.get("steering")
         if not isinstance(steering, dict):
             raise ValueError("expected steering: without it there is nothing to pool")
+        if "stopEarly" in steering:
+            raise ValueError(why_not_early("a study"))
         for path in (*CONCEPT_FIELDS, ("matrix",)):
             inside = steering if len(path) > 1 else given
             if path[-1] in inside:

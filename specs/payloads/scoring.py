@@ -9,7 +9,13 @@ from loopscope.specs.payloads.references import NeededArtifact, UpstreamArtifact
 from loopscope.specs.payloads.steering import Opening
 
 
-class ScoringPayload(TypedDict):
+class Looked(TypedDict, total=False):
+    """The place of each opening in the order of the looks, where a steering could stop early."""
+
+    turns: list[int]
+
+
+class ScoringPayload(Looked):
     """What a scoring is made from; ``scores`` are by the names of their outcomes."""
 
     primary: str

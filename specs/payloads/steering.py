@@ -13,7 +13,7 @@ from loopscope.specs.payloads.references import (
     Preflights,
     UpstreamArtifact,
 )
-from loopscope.specs.spec_json import SamplingJson, SteeredPositionsJson
+from loopscope.specs.spec_json import SamplingJson, SteeredPositionsJson, StopEarlyJson
 
 Side = Literal["coarse", "fine"]
 """One of the two resolutions: under its name a payload refers to its decomposition."""
@@ -53,6 +53,7 @@ class DeclaredSteering(TypedDict):
     positions: NotRequired[SteeredPositionsJson]
     probeHook: NotRequired[str]
     chat: NotRequired[ChatWork]
+    stopEarly: NotRequired[StopEarlyJson]
 
 
 class SteeredPlaces(TypedDict):
@@ -92,7 +93,7 @@ class SteeringResults(TypedDict):
 
     ``p`` and ``primary`` (by contrast) are there where something was tested, ``budget_…`` where
     strengths are budgets, ``best_…`` where a direction was steered, ``unsteered_…`` with the arm
-    ``none``.
+    ``none``; ``n_declared`` and ``looks`` where it might stop before all openings were steered.
     """
 
     verdict: str
@@ -115,6 +116,8 @@ class SteeringResults(TypedDict):
     unsteered_concept_rate: NotRequired[float]
     unsteered_median_perplexity: NotRequired[float | None]
     method: NotRequired[Literal["clamp"]]
+    n_declared: NotRequired[int]
+    looks: NotRequired[int]
 
 
 class SteeringMetrics(SteeringResults):

@@ -45,6 +45,13 @@ def of_uids(connection: Connection, uids: list[str]) -> list[ObjectRecord]:
     return [record_of(row) for row in connection.execute(query)]
 
 
+def names_of_single(connection: Connection, namespace: str, rows_max: int) -> list[str]:
+    """Return the experiments of a namespace that are no sweeps, whoever owns them, by name."""
+    query = select(_o.name).where(_o.kind == "Experiment", _o.namespace == namespace)
+    query = query.where(_o.spec["matrix"].as_string().is_(None)).order_by(_o.name)
+    return list(connection.scalars(query.limit(rows_max)))
+
+
 def statuses(connection: Connection, kind: str) -> list[tuple[Key, int, Status]]:
     """Return key, generation and status of all objects of a kind, without their specs."""
     query = select(_o.namespace, _o.name, _o.generation, _o.status).where(_o.kind == kind)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import loopscope
-from loopscope.notebook import Experiment
+from loopscope.notebook_experiment import Experiment
 from tests.integration.real import REPOSITORY, Place
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import loopscope
-from loopscope.notebook import Experiment
+from loopscope.notebook_experiment import Experiment
 from tests.chat_templates import CHATML, TURNS
 from tests.integration.real import Place
 from tests.layouts import normal, temporal

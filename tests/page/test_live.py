@@ -378,6 +378,45 @@ def test_the_report_is_embedded_as_of_an_origin_of_its_own(chromium, tmp_path):
         live.context.close()
 
 
+def test_a_report_that_could_not_be_made_is_made_once_it_can_be(chromium, tmp_path):
+    state, _ = build(tmp_path)
+
+    def refuse(route):
+        message = '{"message": "the server was stopped"}'
+        route.fulfill(status=503, content_type="application/json", body=message)
+
+    with served(state, tmp_path, time.time) as api:
+        live = Live(chromium, api)
+        for fails in (refuse, lambda route: route.abort()):
+            live.page.route("**/page/reports/**", fails)
+            live.go("object/Experiment/default/france")
+            live.page.get_by_text("No report: the server").wait_for()
+            assert live.page.locator("iframe").get_attribute("src") is None
+            live.page.unroute("**/page/reports/**")
+            frame = live.page.frame_locator("iframe")
+            frame.locator(".explore").wait_for(timeout=120_000)
+            live.go("")
+        live.context.close()
+
+
+def test_an_action_without_an_answer_says_what_to_look_at(live):
+    live.go("object/Experiment/default/france")
+    live.page.route("**/page/actions", lambda route: route.abort())
+    live.page.get_by_role("button", name="Retry").click()
+    live.page.get_by_text("The server did not answer: once it is back, look").wait_for()
+
+
+def test_the_page_offers_what_sweeps_made_to_be_asked_and_compared(live):
+    live.go("object/Experiment/default/sweep-high")
+    live.page.get_by_role("link", name="Ask the model").click()
+    for path, field in (("ask", "Experiment"), ("compare", "Experiment")):
+        live.go(path)
+        live.page.get_by_label(field, exact=True).wait_for()
+        option = live.page.locator('#names option[value="sweep-high"]')
+        option.wait_for(state="attached")
+        assert live.page.locator('#names option[value="sweep"]').count() == 0
+
+
 # -- who reads it ----------------------------------------------------------------------------
 
 PLACES = [
@@ -418,7 +457,7 @@ def test_no_panel_is_wider_than_a_narrow_window(chromium, world, path):
 
 def test_two_experiments_stand_side_by_side_and_long_values_are_folded(chromium, world):
     live = Live(chromium, world.api, "compare/default/france/oslo")
-    live.page.wait_for_selector("main h2")
+    live.page.wait_for_selector("main h2", timeout=120_000)
     heads = live.page.locator("main h2").all_inner_texts()
     assert heads[0] == "Verdict" and "Spec: what differs" in heads
     assert live.page.evaluate("document.documentElement.scrollHeight") < 4_000

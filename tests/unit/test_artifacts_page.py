@@ -9,6 +9,7 @@ import pytest
 
 from loopscope.specs.artifact_files import Document, Table
 from loopscope.specs.artifacts.gate import Gate
+from loopscope.specs.artifacts.robustness import ROBUSTNESS, ROBUSTNESS_TEXTS
 from loopscope.specs.artifacts.sensitivity import SENSITIVITY
 from loopscope.specs.artifacts.stages import FILES_BY_STAGE
 from loopscope.specs.artifacts.verdict import Verdict
@@ -16,6 +17,10 @@ from tests.unit.test_docs import generator
 
 PAGE = (Path(__file__).parents[2] / "docs/artifacts.md").read_text(encoding="utf-8")
 FILES = [file for files in FILES_BY_STAGE.values() for file in files]
+
+
+OF_BUNDLES = (SENSITIVITY, ROBUSTNESS, ROBUSTNESS_TEXTS)
+"""Tables that no stage writes."""
 
 
 def section(title):
@@ -42,7 +47,7 @@ def test_every_stage_and_every_table_has_its_place():
     tables = {file.name for file in FILES if isinstance(file, Table)}
     wanted = {("files", stage) for stage in FILES_BY_STAGE}
     wanted |= {("columns", name.replace("features.", "features_coarse.")) for name in tables}
-    wanted.add(("columns", SENSITIVITY.name))  # of the bundle: no stage writes it
+    wanted |= {("columns", one.name) for one in OF_BUNDLES}
     wanted.add(("columns", "OF_TEXTS"))  # what the outcomes in a column of names stand for
     assert places == wanted
 
@@ -58,7 +63,7 @@ def test_every_metric_of_a_stage_is_explained_and_no_other(stage):
 
 def test_every_file_that_is_bundled_stands_in_the_listing_of_the_bundle():
     listing = PAGE.partition("## The evidence bundle")[2].split("```")[1]
-    bundled = {f.name for f in (*FILES, SENSITIVITY) if f.bundled is not None}
+    bundled = {f.name for f in (*FILES, *OF_BUNDLES) if f.bundled is not None}
     assert bundled - set(listing.split()) == set()
 
 

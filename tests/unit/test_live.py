@@ -72,6 +72,8 @@ def test_a_line_tells_percent_and_time_left_of_a_job_and_of_the_run():
         "run: 2 of 5 stages done, 52 %, about 5m10s left",
     ]
     assert "time left not known yet" in str(Whole(0, 5, 0.0, None, 5))
+    assert str(Whole(1, 5, 0.9, 0.4, 2)).endswith("90 %, time left not known yet")
+    assert str(Whole(4, 5, 0.9, 0.4, 0)).endswith("90 %, done in a moment")
     assert "at least 60s left" in str(Whole(1, 5, 0.0, 60.0, 2))
     assert str(Whole(4, 5, 0.8, 0.0, 0, 1)).endswith("80 %, 1 stage waits for a human")
 

@@ -14,6 +14,7 @@ from loopscope.state.folder import open_state
 
 pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
 
+from loopscope.server.guard import Guard
 from loopscope.server.identity import identity_in, kubeconfig, write_kubeconfig
 from loopscope.server.process import TLS_READ_BYTES, bound_socket
 from loopscope.state.failures import TerminalFailure
@@ -51,6 +52,38 @@ def head(method="GET", path=KINDS, **headers):
     given = {"Host": "127.0.0.1", "Authorization": f"Bearer {TOKEN}", **headers}
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def told(*parts):
+    """Return what a client hears of an answer that says ``parts``, then is cut off by the end."""
+    heard = []
+
+    async def app(scope, receive, send):
+        for part in parts:
+            await send(part)
+        await asyncio.Event().wait()
+
+    async def hear(message):
+        heard.append(message)
+
+    async def ended():
+        headers = [(b"host", b"127.0.0.1")]
+        scope = {"type": "http", "scheme": "http", "path": "/", "method": "GET", "headers": headers}
+        running = asyncio.create_task(Guard(app, None)(scope, None, hear))
+        await asyncio.sleep(0)
+        running.cancel()
+        await running
+
+    asyncio.run(ended())
+    return heard
+
+
+def test_what_the_end_of_the_server_cuts_off_is_told_so():
+    begin, body = told()
+    assert begin["status"] == 503
+    assert b"ask again once it is back" in body["body"]
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    assert told(start) == [start], "an answer that has begun is not begun again"
 
 
 # -- hosts, origins, tokens ----------------------------------------------------------------

@@ -199,6 +199,18 @@ def test_a_sweep_is_a_grid_with_its_axes_as_columns(tmp_path):
         assert found["document"]["cells"][0]["verdict"] == "Supported"
 
 
+def test_the_names_of_experiments_are_those_of_sweeps_and_studies_too_but_no_sweeps(tmp_path):
+    simulation = settled_study(tmp_path / "state")
+    matrix = {"cosine": {"low": {"mapping.minCosine": 0.3}, "high": {"mapping.minCosine": 0.5}}}
+    simulation.apply(experiment_spec(matrix=matrix), name="matrix")
+    simulation.settle(200)
+    with served(simulation.state, tmp_path, simulation.clock.now) as api:
+        cells = ["matrix-high", "matrix-low"]
+        concepts = [f"s-{one}" for one in ("birds", "cats", "dogs", "rain", "snow")]
+        assert api("/page/tree/names").body == {"names": [*cells, *concepts]}
+        assert api("/page/tree/names?namespace=other").body == {"names": []}
+
+
 def test_a_study_says_its_answer_and_names_each_concept(tmp_path):
     simulation = settled_study(tmp_path / "state")
     with served(simulation.state, tmp_path, simulation.clock.now) as api:

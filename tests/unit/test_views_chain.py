@@ -7,8 +7,11 @@ import pytest
 
 from loopscope.reports.page.html import render_sweep
 from loopscope.reports.page.sections.chain import chain_section
+from loopscope.reports.tables.describe import describe_text
 from loopscope.specs.keys import Key
 from loopscope.views.chain import CHILDREN, ONE_LATENT, chains
+from loopscope.views.chain_levels import told_chains
+from loopscope.views.chain_rows import fate_rows
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.several import row_of
 from loopscope.views.sweeps import Axis, AxisValue, GridCell, Sweep
@@ -107,3 +110,47 @@ def test_the_page_of_a_sweep_has_its_chain(view):
     assert "Resolution: 128 latents → 256 latents → 512 latents" in page
     assert page.count('<th scope="row">256 latents</th>') == 1 + 2 * 3, "one of fates, two at three"
     assert "Resolution:" not in render_sweep(sweep)
+
+
+def test_the_statuses_of_a_chain_tell_the_fates_that_its_graphs_do(view):
+    pairs = [pair(view, "ab"), pair(view, "bc")]
+    (chain,) = chains(pairs)
+    (told,) = told_chains([one for view in pairs for one in owned(view)])
+    assert told.words == chain.words
+    assert told.fates == fate_rows(chain)
+    assert told.missing == ()
+
+
+def test_a_graph_that_is_not_there_yet_is_named_with_the_reason(view):
+    first, (graph, coarse) = owned(pair(view, "ab")), owned(pair(view, "bc"))
+    waiting = replace(graph.status, observed_generation=graph.generation - 1)
+    (told,) = told_chains([*first, replace(graph, status=waiting), coarse])
+    assert [row[:2] for row in told.fates] == [["128 latents", "256 latents"]]
+    (why,) = told.missing
+    assert why.startswith(f"{graph.key}: ")
+
+
+def test_a_sweep_is_described_with_its_chain(view):
+    (chain,) = chains([pair(view, "ab"), pair(view, "bc")])
+    text = describe_text(view.experiment, (), (), None, now=0.0, chained=[chain])
+    lines = text.splitlines()
+    at = lines.index("Chain: 128 latents → 256 latents → 512 latents")
+    assert lines[at + 1].split()[:2] == ["FROM", "TO"]
+    assert "1 lost, 1 split" in lines[at + 2] and "512 latents" in lines[at + 3]
+    assert "LESS THE FIRST ROW" in lines[at + 4]
+
+
+def owned(view):
+    """The Splitting of a pair and its coarse Decomposition, by names of their own."""
+    name = f"{view.name}-coarse"
+    graph, coarse = view.stage("splitting").record, view.stage("coarse").record
+    inputs = {**graph.status.inputs}
+    inputs["coarse"] = {**inputs["coarse"], "object": name}
+    return [
+        replace(
+            graph,
+            key=Key("Splitting", "default", f"{view.name}-splitting"),
+            status=replace(graph.status, inputs=inputs),
+        ),
+        replace(coarse, key=Key("Decomposition", "default", name)),
+    ]

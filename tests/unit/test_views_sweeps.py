@@ -50,6 +50,25 @@ def test_axes_and_values_come_by_name_with_what_they_set(sweep):
     assert concept.values[1].sets == (("steering.lexicon", "2 texts (r.txt)"),)
 
 
+def test_of_a_part_that_is_set_as_a_whole_stands_what_differs_from_the_sweeps_own(state):
+    key = Key("Experiment", "default", "parts")
+    own = {"minCosine": 0.3, "topK": 4, "inner": {"depth": 1, "words": {"texts": ["a"]}}}
+    whole = {"minCosine": 0.3, "topK": 9, "inner": {"depth": 2, "words": {"texts": ["a"]}}}
+    values = {"own": {"mapping": own}, "bare": {"mapping": {"minCosine": 0.3}}}
+    matrix = {"part": {**values, "whole": {"mapping": whole}}, "new": {"made": {"damage": own}}}
+    with state.database.write() as connection:
+        objects.apply(connection, key, {"mapping": own, "matrix": matrix}, now=0.0)
+    with state.database.read() as connection:
+        new, part = load_sweep(connection, key).axes
+    sets = {value.name: dict(value.sets) for value in part.values}
+    assert sets["own"] == {}
+    assert sets["whole"] == {"mapping.inner.depth": "2", "mapping.topK": "9"}
+    assert sets["bare"] == {
+        "mapping.inner.depth": "-", "mapping.inner.words": "-", "mapping.topK": "-"
+    }  # fmt: skip
+    assert dict(new.values[0].sets)["damage.inner.words"] == "1 texts"
+
+
 def test_every_combination_has_a_cell_and_no_other_experiment_has(sweep):
     assert [cell.values for cell in sweep.cells] == [
         ("own", "high"), ("own", "low"), ("rain", "high"), ("rain", "low"),

@@ -80,11 +80,15 @@ def sampling_words(rule: SamplingJson) -> str:
     )
 
 
+def openings_words(texts: Sequence[str]) -> str:
+    """Return a set of openings in words."""
+    return f"{len(texts)} openings, the first {texts[0]!r}"
+
+
 def _openings(runs: Sequence[OtherRun]) -> Iterator[Look]:
     there = [run for run in runs if run.axis == "openings"]
     for run in there:
-        texts = run.setting["steering.prompts"]["texts"]
-        yield _ran(run, f"{len(texts)} openings, the first {texts[0]!r}")
+        yield _ran(run, openings_words(run.setting["steering.prompts"]["texts"]))
     if not there:
         lines = "write steering.prompts: {file: …}, or {templates: […], lists: {…}}"
         yield not_run("openings", "paraphrased or templated openings", lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,6 +24,7 @@ from loopscope.terminal.printable import printable
 from loopscope.views.present import present, present_jobs
 
 if TYPE_CHECKING:
+    from loopscope.views.chain import Chain
     from loopscope.views.sensitivity.rows import ShownLooks
 
 EXAMPLES = {
@@ -84,7 +86,41 @@ def _described(
         quantised=quantisations(connection, (record, *owned)),
         rated=_rated(state, record),
         looked_at=_looked_at(state, record) if alone else None,
+        chained=_chained(state, record, owned) if alone else (),
+        robust=_robust(state, record) if alone else (),
     )
+
+
+def _chained(
+    state: StateFolder, record: ObjectRecord, cells: Sequence[ObjectRecord]
+) -> Sequence[Chain]:
+    """Return the chains of dictionaries that the cells of a sweep make up."""
+    asked = [one.key for one in cells if "matrix" in record.spec and "splitting" in one.spec]
+    if len(asked) < 2:
+        return ()
+    from loopscope.state.artifacts.store import Corrupt
+    from loopscope.views.chain import chains
+    from loopscope.views.experiment import ExperimentView  # late: tables take a second
+
+    try:
+        return chains([ExperimentView.load(state, key) for key in asked])
+    except (Corrupt, LookupError):
+        return ()  # a damaged artifact: its object must be shown all the same
+
+
+def _robust(state: StateFolder, record: ObjectRecord) -> list[list[str]]:
+    """Return the arms under other sampling rules and openings; empty where nobody ran any."""
+    if record.key.kind != "Experiment" or "matrix" in record.spec:
+        return []
+    from loopscope.state.artifacts.store import Corrupt
+    from loopscope.views.experiment import ExperimentView  # late: tables take a second
+    from loopscope.views.robustness import HEAD, robustness_of, robustness_rows
+
+    try:
+        rows = robustness_rows(robustness_of(ExperimentView.load(state, record.key)))
+    except (Corrupt, LookupError):
+        return []  # a damaged artifact: its object must be shown all the same
+    return [list(HEAD), *rows] if rows else []
 
 
 def _looked_at(state: StateFolder, record: ObjectRecord) -> ShownLooks | None:

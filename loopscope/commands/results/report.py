@@ -10,7 +10,7 @@ import typer
 
 from loopscope.commands.object_words import complete_experiment
 from loopscope.context import CommandError, experiment_names, find_one, study_named
-from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.specs.keys import REPLICATES_LABEL, SOURCE_ANNOTATION, Key
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
@@ -19,6 +19,8 @@ from loopscope.views.present import present
 
 if TYPE_CHECKING:
     from loopscope.views.chain import Chain
+    from loopscope.views.replication.axes import Replicated
+    from loopscope.views.replication.pairs import Pairs
     from loopscope.views.sweeps import Sweep
 
 EXAMPLES = {
@@ -62,7 +64,8 @@ def report(
     if sweep is not None:
         from loopscope.reports.page.writing import write_sweep  # late: templates take a second
 
-        print(f"report: {write_sweep(sweep, path, _chains(state, asked))}")
+        replicated = _replicated(state, context.obj.namespace, names[0])
+        print(f"report: {write_sweep(sweep, path, _chains(state, asked), replicated)}")
     elif single:
         print(f"report: {_one(state, asked[0], path)}")
     else:
@@ -127,6 +130,22 @@ def _chains(state: StateFolder, cells: list[ObjectRecord]) -> list[Chain]:
     from loopscope.views.experiment import ExperimentView
 
     return chains([ExperimentView.load(state, cell.key) for cell in asked])
+
+
+def _replicated(state: StateFolder, namespace: str, name: str) -> tuple[Replicated, Pairs] | None:
+    """Return what a sweep tries again; None for any other sweep, and where that is gone."""
+    with state.database.read() as connection:
+        stored = objects.get(connection, Key("Experiment", namespace, name))
+        wanted = stored.labels.get(REPLICATES_LABEL) if stored is not None else None
+        first = Key("Experiment", namespace, str(wanted))
+        if wanted is None or objects.get(connection, first) is None:
+            return None
+    from loopscope.inputs.thresholds import thresholds_of
+    from loopscope.views.replication.axes import load_replicated
+    from loopscope.views.replication.pairs import load_pairs
+
+    found = load_replicated(state, first, thresholds_of=thresholds_of)
+    return found, load_pairs(state, first)
 
 
 def _lies_in(record: ObjectRecord, folder: Path) -> bool:

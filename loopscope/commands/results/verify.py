@@ -63,6 +63,7 @@ def _document(found: Verification, *, cited: bool) -> dict[str, object]:
             for d in found.differences
         ],
         "notRecomputed": found.left_out,
+        "ended": found.ended,
         "registered": found.answers,
         "afterRegistration": found.deviations,
     }
@@ -84,6 +85,7 @@ def _print(found: Verification, *, cited: bool) -> None:
     for what, why in found.left_out.items():
         print(printable(f"  {what}: {why}"))
     for title, lines in (
+        ("looks", [found.ended] if found.ended else []),
         ("registered", found.answers),
         ("otherwise than registered", found.deviations),
     ):

@@ -7,23 +7,9 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from loopscope.reports.page.figures.splitting import Level, splitting_picture
-from loopscope.views.chain import Chain, Steered
-from loopscope.views.numbers import (
-    MISSING,
-    decimal,
-    interval,
-    percent,
-    signed,
-    signed_interval,
-    small,
-)
-from loopscope.views.splitting import GraphLatent, SplittingView
-
-FATE_COLUMNS = ("from", "to", "coarse candidates", "fine latents", "edges", "by chance", "p")
-STEERED_COLUMNS = (
-    "dictionary", "along", "strength", "rate", "95 % interval", "less the first row",
-    "interval of that",
-)  # fmt: skip
+from loopscope.views.chain import Chain
+from loopscope.views.chain_rows import fate_rows, steered_rows
+from loopscope.views.splitting import GraphLatent
 
 
 @dataclass(frozen=True)
@@ -38,18 +24,14 @@ class ChainSection:
     @property
     def words(self) -> str:
         """The dictionaries in one line."""
-        return " → ".join(level.words for level in self.seen.levels)
+        return self.seen.words
 
 
 def chain_section(chain: Chain) -> ChainSection:
     """Return a chain as the page shows it."""
     steps = [[edge for edge in graph.edges if edge.direct] for graph in chain.graphs]
     figure = splitting_picture(_levels(chain), steps)
-    rows = zip(chain.levels, chain.levels[1:], chain.graphs, strict=False)
-    fates = [
-        [before.words, after.words, *_fates(graph)] for before, after, graph in rows if graph.told
-    ]
-    return ChainSection(chain, figure, fates, [_row(one) for one in chain.steered])
+    return ChainSection(chain, figure, fate_rows(chain), steered_rows(chain))
 
 
 def _levels(chain: Chain) -> list[Level]:
@@ -68,30 +50,3 @@ def _levels(chain: Chain) -> list[Level]:
             level[one.latent] = replace(one, fate=words)
     names = [level.words for level in chain.levels]
     return [Level(name, latents) for name, latents in zip(names, found, strict=True)]
-
-
-def _fates(graph: SplittingView) -> list[str]:
-    told = graph.told
-    assert told is not None  # asked only where there is a graph
-    return [
-        *(_counted(told[side]) for side in ("coarse", "fine")),
-        str(told["edges"]),
-        decimal(graph.by_chance, 1),
-        small(told["p"]),
-    ]
-
-
-def _counted(fates: dict[str, int]) -> str:
-    return ", ".join(f"{number} {fate}" for fate, number in fates.items() if number) or MISSING
-
-
-def _row(one: Steered) -> list[str]:
-    return [
-        one.level.words,
-        one.what,
-        f"{one.strength:g}",
-        percent(one.rate, 0),
-        interval(one.rate_low, one.rate_high),
-        signed(one.against),
-        signed_interval(one.low, one.high),
-    ]

@@ -30,6 +30,7 @@ from loopscope.views.numbers import (
     signed,
     signed_interval,
 )
+from loopscope.views.stopping import HEAD, look_rows, stopping_sentence
 from loopscope.views.trace import cut
 
 OUTCOMES = (
@@ -62,6 +63,8 @@ class SteeringSection:
     arms: list[dict[str, object]]
     verdict: Verdict
     assay: str
+    stopping: str
+    looks: TextTable
     contrasts: TextTable
     intact: TextTable
     secondary: TextTable
@@ -104,6 +107,8 @@ def steering(view: ExperimentView) -> SteeringSection | Missing:
         arms=arms.to_dict("records"),
         verdict=verdict,
         assay=assay_sentence(verdict),
+        stopping=stopping_sentence(verdict),
+        looks=TextTable(HEAD, list(look_rows(verdict))),
         contrasts=contrast_table(verdict.get("contrasts")),
         intact=contrast_table(verdict.get("intact")),
         secondary=contrast_table(verdict.get("secondary")),

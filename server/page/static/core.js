@@ -72,7 +72,9 @@ export async function read(path) {
 
 export async function send(path, body) {
   const given = headers({ "Content-Type": "application/json", "X-Loopscope-Page": "1" });
-  const response = await fetch(path, { method: "POST", headers: given, body: JSON.stringify(body) });
+  const response = await fetch(path, { method: "POST", headers: given, body: JSON.stringify(body) }).catch(() => {
+    throw new Error("The server did not answer: once it is back, look whether it was done before you ask again.");
+  });
   if (!response.ok) throw await refusalOf(response);
   return response.json();
 }

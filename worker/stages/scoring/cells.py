@@ -47,8 +47,16 @@ class Places:
         return found
 
 
-def cells_of(steered: Path, openings: Sequence[Opening], further: Sequence[Path]) -> ScoredCells:
-    """Return what a steering scored of each cell, with the columns of further outcomes."""
+def cells_of(
+    steered: Path,
+    openings: Sequence[Opening],
+    further: Sequence[Path],
+    turns: Sequence[int] | None = None,
+) -> ScoredCells:
+    """Return what a steering scored of each cell, with the columns of further outcomes.
+
+    ``turns`` are the places of the openings in the order of the looks, None without looks.
+    """
     scores = read_columns(steered / SCORES.name)
     places = Places.of(scores, openings)
     outcomes = {
@@ -66,7 +74,8 @@ def cells_of(steered: Path, openings: Sequence[Opening], further: Sequence[Path]
     kl, budget = _effects(steered / NEUTRAL_TEXT.name, places)
     groups = [opening.get("group") for opening in openings]
     group = None if None in groups else np.array(groups, dtype=np.int64)
-    return ScoredCells(places.cells, outcomes, kl, budget, group)
+    turn = None if turns is None else np.array(turns, dtype=np.int64)
+    return ScoredCells(places.cells, outcomes, kl, budget, group, turn)
 
 
 def _effects(path: Path, places: Places) -> tuple[Floats, Floats | None]:

@@ -54,7 +54,7 @@ def run(payload: ScoringPayload, context: StageContext, out: Path) -> ScoringMet
         name: context.artifact("scores", one["digest"]) for name, one in payload["scores"].items()
     }
     further = [folder / OUTCOME_SCORES.name for folder in folders.values()]
-    cells = cells_of(steered, payload["openings"], further)
+    cells = cells_of(steered, payload["openings"], further, payload.get("turns"))
     _write_texts(out, further)
     _write_arms(out, cells, folders)
     for folder in folders.values():

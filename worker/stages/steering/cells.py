@@ -75,14 +75,20 @@ def added_vectors(arms: Arms, cells: Sequence[Cell], width: int) -> Float[Tensor
 
 
 def plan_rows(
-    opening_lengths: Sequence[int], samples: int, n_cells: int, rows_max: int
+    opening_lengths: Sequence[int],
+    samples: int,
+    n_cells: int,
+    rows_max: int,
+    openings: Sequence[int] | None = None,
 ) -> list[list[Row]]:
     """Return the rows of each generation batch, a function of the payload alone.
 
     All cells of one sample of one opening ride together (a group larger than ``rows_max`` is
-    split); openings of similar length share a batch; batches are about equally large.
+    split); openings of similar length share a batch; batches are about equally large. ``openings``
+    are those of a block (their places), by default all.
     """
-    order = sorted(range(len(opening_lengths)), key=lambda i: (opening_lengths[i], i))
+    asked = range(len(opening_lengths)) if openings is None else openings
+    order = sorted(asked, key=lambda i: (opening_lengths[i], i))
     groups = [
         [Row(opening, sample, cell) for cell in range(n_cells)]
         for opening in order

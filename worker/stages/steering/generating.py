@@ -5,7 +5,7 @@ What decoding saw below the hook is at hand then, and is kept no longer than a b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -27,26 +27,33 @@ ROWS_PER_BATCH_MAX = 256
 fewer rows make the unembedding slower per row (40 against 55 GFLOP/s at 125 and 250 rows)."""
 
 
-def generate_texts(
-    run: SteeringRun, cells: list[Cell], probe: FittedProbe
-) -> dict[Row, GeneratedText]:
-    """Return what every row generates and what reading it again finds; a sealed shard per batch."""
+def texts_by_block(
+    run: SteeringRun, cells: list[Cell], probe: FittedProbe, blocks: Sequence[Sequence[int]]
+) -> Iterator[dict[Row, GeneratedText]]:
+    """Yield after each block of openings what every row generated and what reading it found.
+
+    A batch is a sealed shard, and lies within a block. What follows is generated when it is asked.
+    """
     lengths = [len(tokens) for tokens in run.openings]
-    batches = plan_rows(lengths, run.payload["samplesPerPrompt"], len(cells), ROWS_PER_BATCH_MAX)
+    samples = run.payload["samplesPerPrompt"]
+    planned = [
+        plan_rows(lengths, samples, len(cells), ROWS_PER_BATCH_MAX, block) for block in blocks
+    ]
     each = _tokens_of_a_row(run, probe)
-    total = each * sum(len(batch) for batch in batches)
-    generated: dict[Row, GeneratedText] = {}
-    done = 0
+    total = each * sum(len(batch) for batches in planned for batch in batches)
+    done, number = 0, 0
     run.context.progress("Generating", done, total, "tokens")
-    for number, batch in enumerate(batches):
-        found = run.kept(
-            f"generated-{number:05d}.json",
-            partial(generate_in_parts, run, cells, batch, probe, done, total),
-        )
-        generated |= dict(zip(batch, found, strict=True))
-        done += each * len(batch)
-        run.context.progress("Generating", done, total, "tokens")
-    return generated
+    for batches in planned:
+        generated: dict[Row, GeneratedText] = {}
+        for batch in batches:
+            found = run.kept(
+                f"generated-{number:05d}.json",
+                partial(generate_in_parts, run, cells, batch, probe, done, total),
+            )
+            generated |= dict(zip(batch, found, strict=True))
+            done, number = done + each * len(batch), number + 1
+            run.context.progress("Generating", done, total, "tokens")
+        yield generated
 
 
 def _tokens_of_a_row(run: SteeringRun, probe: FittedProbe | None) -> int:

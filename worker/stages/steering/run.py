@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -40,7 +40,8 @@ class SteeringRun:
 
     ``openings`` and ``neutral_texts`` are tokens with BOS, in the spec's order; ``prompted`` maps
     each arm that is words to the same texts with them. ``steered`` has the places of each opening
-    that are steered; ``steers_generated`` says whether what follows is.
+    that are steered; ``steers_generated`` says whether what follows is. ``declared`` counts the
+    openings of the spec, of which a run that stopped early has the first blocks.
     """
 
     payload: SteeringPayload
@@ -52,6 +53,7 @@ class SteeringRun:
     prompted: dict[str, Prompted]
     steered: list[list[int]]
     steers_generated: bool
+    declared: int
     clamped: ClampedLatents | None = None
     """The latents that arms ablate before their vector is added; None where they only add."""
 
@@ -108,6 +110,20 @@ class SteeringRun:
         """The output head, made ready once for the tokens of all batches."""
         return prepared_head(self.model.causal, self.sampling)
 
+    def only(self, openings: Sequence[int]) -> SteeringRun:
+        """Return the run of some of its openings alone (their places), as if no other were."""
+        prompted = {
+            arm: replace(texts, openings=[texts.openings[place] for place in openings])
+            for arm, texts in self.prompted.items()
+        }
+        return replace(
+            self,
+            payload={**self.payload, "openings": [self.payload["openings"][p] for p in openings]},
+            openings=[self.openings[place] for place in openings],
+            prompted=prompted,
+            steered=[self.steered[place] for place in openings],
+        )
+
     def kept(self, name: str, compute: Callable[[], Kept]) -> Kept:
         """Return the JSON shard ``name``, computing and sealing it if it is not there."""
         path = self.context.shards.sealed(name)
@@ -155,6 +171,7 @@ def prepare(payload: SteeringPayload, context: StageContext) -> SteeringRun:
         prompted=prompted,
         steered=[places for places, _ in steered],
         steers_generated=all(generated for _, generated in steered),
+        declared=len(openings),
         clamped=clamped_latents(payload, context, arms),
     )
     _check_lengths(run)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from loopscope.numerics.verdict.cells import ScoredCells
 from loopscope.specs.artifacts.verdict import Probe, SteeredAnchor
 from loopscope.specs.payloads.steering import SteeringPayload
+from loopscope.specs.stopping import turns_of
 from loopscope.worker.stages.steering.cells import Cell, GeneratedText, Row
 from loopscope.worker.stages.steering.neutral import NeutralScores
 from loopscope.worker.stages.steering.shift import ShiftRecord
@@ -21,7 +22,8 @@ class Scored:
 
     ``outcomes`` maps an outcome to its value for each row, NaN where unknown. ``neutral`` and
     ``budget`` (what was made equal, NaN for cells that are not steered; None where strengths are
-    norms) have a column for each neutral text, ``neutral_order`` its number in the payload.
+    norms) have a column for each neutral text, ``neutral_order`` its number in the payload. The
+    payload has the openings that were steered, of as many as were ``declared``.
     """
 
     payload: SteeringPayload
@@ -39,6 +41,7 @@ class Scored:
     special_tokens: frozenset[int]
     arm_cosines: dict[str, float]
     missing: dict[str, str]
+    declared: int
 
     @property
     def tokens(self) -> dict[Row, list[int]]:
@@ -50,6 +53,13 @@ class Scored:
         """The number of each opening's group; None where each stands for itself."""
         numbers = [opening.get("group") for opening in self.payload["openings"]]
         return None if None in numbers else np.array(numbers, dtype=np.int64)
+
+    @property
+    def turn(self) -> NDArray[np.int64] | None:
+        """The place of each opening in the order of the looks; None where nobody looks early."""
+        rule, seed = self.payload.get("stopEarly"), self.payload["sampling"]["seed"]
+        turns = turns_of(self.payload["openings"], rule, seed)
+        return None if turns is None else np.array(turns, dtype=np.int64)
 
     @property
     def divergence(self) -> list[float]:
@@ -69,4 +79,5 @@ class Scored:
             self.neutral.kl,
             self.budget,
             self.group,
+            self.turn,
         )

@@ -23,14 +23,12 @@ from loopscope.worker.stages.steering.cells import Cell, Row
 from loopscope.worker.stages.steering.generating import (
     ROWS_PER_BATCH_MAX,
     draws_of,
-    generate_texts,
 )
+from loopscope.worker.stages.steering.looking import read_once, steered_texts
 from loopscope.worker.stages.steering.neutral import NeutralScores, NeutralTexts
 from loopscope.worker.stages.steering.outcomes.measures import measured
-from loopscope.worker.stages.steering.outcomes.probing import described, fitted_probe
-from loopscope.worker.stages.steering.outcomes.rereading import outcomes_of
+from loopscope.worker.stages.steering.outcomes.probing import fitted_probe
 from loopscope.worker.stages.steering.run import SteeringRun, not_finite, prepare
-from loopscope.worker.stages.steering.scored import Scored
 from loopscope.worker.stages.steering.shift import distribution_shifts
 from loopscope.worker.stages.steering.tables import write_results
 
@@ -60,28 +58,15 @@ def _run(run: SteeringRun, out: Path) -> SteeringMetrics:
         why = _listed(chosen.missing)
         raise TerminalFailure("NothingToSteer", f"no arm can be steered ({why})")
     probe = fitted_probe(run)
-    texts_of_rows = generate_texts(run, cells, probe)
+    run, texts_of_rows = steered_texts(run, chosen, probe)
     generated = {row: found["tokens"] for row, found in texts_of_rows.items()}
     preflights |= replay_preflight(run, cells, generated)
-    reread = Scored(
-        payload=run.payload,
-        cells=cells,
-        rows=sorted(generated, key=lambda row: (row.opening, row.cell, row.sample)),
-        generated=texts_of_rows,
-        texts={
-            row: run.model.continuation(run.openings[row.opening], tokens)
-            for row, tokens in generated.items()
-        },
-        outcomes=outcomes_of(texts_of_rows),
-        probe=described(probe),
-        anchor=run.arms.anchor,
+    reread = read_once(run, chosen, texts_of_rows, probe)
+    reread = replace(
+        reread,
         neutral_order=texts.order,
-        budget=chosen.budget,
         neutral=_score_neutral_texts(run, texts, chosen),
         shifts=distribution_shifts(run, cells, texts_of_rows),
-        special_tokens=run.model.special_tokens - run.model.eos_tokens,
-        arm_cosines=run.arms.cosines(),
-        missing={**run.arms.missing, **chosen.missing},
     )
     scored = replace(reread, outcomes={**measured(reread, run), **reread.outcomes})
     return {**write_results(scored, out), "preflights": preflights}

@@ -16,6 +16,7 @@ from loopscope.numerics.verdict.cells import PRIMARY_ARMS, ScoredCells
 from loopscope.numerics.verdict.decision import VerdictRules
 from loopscope.numerics.verdict.evidence import evidence_of
 from loopscope.numerics.verdict.fairness import budget_errors, prompt_fairness
+from loopscope.numerics.verdict.looks import looks
 from loopscope.specs.artifacts.steering import (
     ARMS,
     DISTRIBUTION_SHIFT,
@@ -24,8 +25,9 @@ from loopscope.specs.artifacts.steering import (
     SCORES,
     VERDICT,
 )
-from loopscope.specs.artifacts.verdict import Verdict
+from loopscope.specs.artifacts.verdict import Stopping, Verdict
 from loopscope.specs.payloads.steering import Interval, SteeringResults
+from loopscope.specs.stopping import blocks_of
 from loopscope.worker.stages.steering.cells import GeneratedText, Row
 from loopscope.worker.stages.steering.fairness import (
     budget_record,
@@ -33,7 +35,7 @@ from loopscope.worker.stages.steering.fairness import (
     system_prompt_record,
 )
 from loopscope.worker.stages.steering.scored import Scored
-from loopscope.worker.stages.steering.verdict_record import decision_record
+from loopscope.worker.stages.steering.verdict_record import decision_record, stopping_record
 from loopscope.worker.stages.tables import Columns, write_document, write_table
 
 Outcomes = dict[str, dict[Row, float]]
@@ -199,7 +201,18 @@ def _verdict(scored: Scored, run: ScoredCells) -> Verdict:
         "budget": budget_record(scored, errors),
         "system_prompt": system_prompt_record(prompt_fairness(run)),
         "probe": scored.probe,
+        **_stopping(scored, run, rules),
     }
+
+
+def _stopping(scored: Scored, run: ScoredCells, rules: VerdictRules) -> Stopping:
+    """Return what each look said; nothing of a run that could not stop early."""
+    rule, seed = scored.payload.get("stopEarly"), scored.payload["sampling"]["seed"]
+    if rule is None:
+        return {}
+    blocks = blocks_of(scored.payload["openings"], rule, seed)
+    seen = looks(run, blocks, scored.arm_cosines, scored.missing, rules)
+    return {"stopping": stopping_record(scored.declared, seen)}
 
 
 def _metrics(verdict: Verdict, arms: Sequence[ArmRow]) -> SteeringResults:
@@ -217,6 +230,9 @@ def _metrics(verdict: Verdict, arms: Sequence[ArmRow]) -> SteeringResults:
     if verdict["p"]:  # what a verdict among several is corrected and pooled by
         metrics["p"] = verdict["p"]
         metrics["primary"] = _primary(verdict)
+    if "stopping" in verdict:
+        metrics["n_declared"] = verdict["stopping"]["declared"]
+        metrics["looks"] = len(verdict["stopping"]["looks"])
     if verdict["budget"] is not None:
         metrics["budget_texts"] = verdict["budget"]["texts"]
         metrics["budget_sd"] = largest_budget_sd(verdict["budget"])

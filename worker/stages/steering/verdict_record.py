@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from loopscope.numerics.statistics.paired import Contrast
 from loopscope.numerics.verdict.decision import Assay, Decision, Evidence, VerdictRules, decide
+from loopscope.numerics.verdict.looks import Look
+from loopscope.numerics.verdict.sequential import WordE
 from loopscope.numerics.verdict.words import WordP
 from loopscope.specs.artifacts import verdict as records
 
@@ -45,6 +48,21 @@ def decision_record(
     }
 
 
+def stopping_record(declared: int, looks: Sequence[Look]) -> records.StoppingRecord:
+    """Return what each look said, of a run that might have steered the ``declared`` openings."""
+    return {
+        "declared": declared,
+        "looks": [
+            {
+                "openings": one.openings,
+                "verdict": one.verdict,
+                "e": None if one.bets is None else _word_e_record(one.bets),
+            }
+            for one in looks
+        ],
+    }
+
+
 def contrast_record(contrast: Contrast) -> records.ContrastRecord:
     """Return a contrast for JSON."""
     return {
@@ -70,6 +88,10 @@ def contrast_record(contrast: Contrast) -> records.ContrastRecord:
 
 def _word_p_record(p: WordP) -> records.WordsP:
     return {"supported": p.supported, "refuted": p.refuted, "no_difference": p.no_difference}
+
+
+def _word_e_record(e: WordE) -> records.WordsE:
+    return {"supported": e.supported, "refuted": e.refuted, "no_difference": e.no_difference}
 
 
 def _assay_record(assay: Assay) -> records.Assay:

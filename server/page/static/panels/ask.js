@@ -1,7 +1,8 @@
 // Ask the model: which latents fire on a text, or how it goes on under an arm. What `loopscope ask`
 // does: a question goes through the queue, and the same one again is answered from what is there.
 
-import { element, linkTo, query, read, send } from "../core.js";
+import { element, linkTo, read, send } from "../core.js";
+import { offered } from "./names.js";
 
 const SHADES = 5;
 
@@ -52,6 +53,7 @@ export const ask = {
     const what = element("select", { id: "what" }, element("option", { value: "" }, "which latents fire, token by token"));
     const strength = element("select", { id: "strength", disabled: true });
     const result = element("div", { role: "status" });
+    const offer = offered(names);
     let may, asked, busy = false;
 
     const fillStrengths = () => {
@@ -105,11 +107,8 @@ export const ask = {
       element("p", {}, element("label", { for: "what" }, "Ask "), what, " ", element("label", { for: "strength" }, "at "), strength),
       element("button", {}, "Ask")), result);
     return {
-      async look() {
-        if (!names.childElementCount) {
-          const found = await read(`/page/tree${query({ limit: 200 })}`);
-          names.replaceChildren(...found.nodes.filter((one) => one.kind === "Experiment").map((one) => element("option", { value: one.name })));
-        }
+      async look(events) {
+        await offer(namespace, events);
         await learn();
         await answer();
       },

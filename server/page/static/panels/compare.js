@@ -1,6 +1,7 @@
 // Two experiments side by side: what `loopscope compare` says, with whole values one click away.
 
 import { element, linkTo, read, query } from "../core.js";
+import { offered } from "./names.js";
 
 const SHORT = 80;
 const SIDES = { coarse: "Anchors", fine: "Children" };
@@ -52,13 +53,11 @@ export const compare = {
         location.hash = `#/compare/${words.map(encodeURIComponent).join("/")}`;
       } }, element("label", { for: "first" }, "Experiment"), first, element("label", { for: "second" }, "with"), second,
         element("label", { for: "place", class: "soft" }, "Namespace"), place, element("button", {}, "Compare"), names), result);
+    const offer = offered(names);
     let done = false;
     return {
       async look(events) {
-        if (!names.childElementCount) {
-          const found = await read("/page/tree?limit=200");
-          names.replaceChildren(...found.nodes.filter((one) => one.kind === "Experiment").map((one) => element("option", { value: one.name })));
-        }
+        await offer(place.value.trim() || "default", events);
         if (!a || !b || (done && !events.some((one) => one.type === "objects" || one.type === "all"))) return;
         if (!done) result.replaceChildren(element("p", {}, "Reading the artifacts of both …"));
         const found = await read(`/page/compare${query({ namespace, a, b })}`);

@@ -1,6 +1,6 @@
 // One object: what it waits for, what to do, what it owns, its jobs, events, logs and report.
 
-import { bar, element, linkTo, read, send, show, table, word } from "../core.js";
+import { bar, element, linkTo, read, refusalOf, send, show, table, word } from "../core.js";
 import { COLUMNS, cellsOf } from "./rows.js";
 import { answerOf } from "./study.js";
 
@@ -59,8 +59,10 @@ export const object = {
     function buttons() {
       if (!about.writable) return element("p", { class: "soft" }, "This server only reads: loopscope serve --write lets the page pause, retry and cancel.");
       const verbs = [node.paused ? ["resume", "Resume"] : ["pause", "Suspend"], ["retry", "Retry"], ["cancel", "Cancel…"]];
-      if (kind === "Experiment" && !node.sweep) verbs.push(["rerun", "Make again…"]);
-      return element("div", { class: "buttons" }, verbs.map(([verb, text]) => element("button", { type: "button", onclick: () => act(verb), "data-verb": verb }, text)));
+      const isOne = kind === "Experiment" && !node.sweep;
+      if (isOne) verbs.push(["rerun", "Make again…"]);
+      return element("div", { class: "buttons" }, verbs.map(([verb, text]) => element("button", { type: "button", onclick: () => act(verb), "data-verb": verb }, text)),
+        isOne ? element("a", { href: `#/ask/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}` }, "Ask the model") : "");
     }
 
     // -- logs: read while they are open
@@ -78,23 +80,32 @@ export const object = {
     }
 
     // -- the report: a frame of an origin of its own, loaded again when it would be another
-    let loaded, loadedAt = 0;
+    let loaded, loadedAt = 0, isMaking = false;
     const frame = element("iframe", { title: `Report of ${name}`, sandbox: "allow-scripts allow-downloads allow-popups" });
     const making = element("span", { class: "soft", role: "status" });
     frame.addEventListener("load", () => (making.textContent = ""));
     const alone = element("a", { target: "_blank", rel: "noreferrer" }, "Open it in a tab of its own");
     const embedded = element("details", { ontoggle: () => (loaded = undefined) }, element("summary", {}, "Report"), element("p", {}, alone, " ", making), frame);
-    function embed(found) {
+    async function embed(found) {
       if (!found) return;
       if (!embedded.isConnected) {
         embedded.open = kind === "Experiment" && node.word === "Ready" && !node.sweep;
         report.append(embedded);
       }
       alone.href = found.address;
-      if (!embedded.open || loaded === found.version || Date.now() - loadedAt < (loaded ? REPORT_GAP_MS : 0)) return;
-      [loaded, loadedAt] = [found.version, Date.now()];
+      if (isMaking || !embedded.open || loaded === found.version || Date.now() - loadedAt < (loaded ? REPORT_GAP_MS : 0)) return;
+      isMaking = true;
       making.textContent = "Making the report …";
-      frame.src = found.address;
+      try { // first whether it can be made: a frame would show the refusal, and for good
+        const answer = await fetch(found.address, { method: "HEAD", cache: "no-store" });
+        if (!answer.ok) throw await refusalOf(await fetch(found.address, { cache: "no-store" }));
+        [loaded, loadedAt] = [found.version, Date.now()];
+        frame.src = found.address;
+      } catch (error) {
+        making.textContent = error.code ? `No report: ${error.message}` : "No report: the server does not answer, trying again";
+      } finally {
+        isMaking = false;
+      }
     }
 
     return {

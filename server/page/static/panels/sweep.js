@@ -1,6 +1,6 @@
 // A sweep as a grid: sort by any column, narrow by the values of the axes, and brush a number.
 
-import { element, linkTo, read, word } from "../core.js";
+import { element, linkTo, read, table, word } from "../core.js";
 
 const NUMBERS = { estimate: "estimate", percentile: "percentile", p: "p" };
 const WORDS = new Set(["state"]);
@@ -12,14 +12,21 @@ const svg = (tag, given) => {
   return made;
 };
 
+// A chain of dictionaries: what becomes of latents from one to the next.
+function chainOf({ words, table: fates, missing }) {
+  return [element("h2", {}, `Resolution: ${words}`), fates.rows.length ? table(fates, "Fates") : "",
+    element("ul", { class: "lines" }, missing.map((one) => element("li", {}, one))),
+    element("p", { class: "soft" }, "The graph of all levels, and steering at each, stand in the sweep's report.")];
+}
+
 export const sweep = {
   path: "sweep", title: "Sweep", inNav: false, name: "sweep",
   open(root, [namespace, name]) {
     let found, order, kept = new Map(), range = [-Infinity, Infinity], number = "estimate";
     const key = { kind: "Experiment", namespace, name };
-    const [head, controls, strip, said, grid, sentences] = [0, 0, 0, 0, 0, 0].map(() => element("div"));
+    const [head, controls, strip, said, grid, sentences, chains] = [0, 0, 0, 0, 0, 0, 0].map(() => element("div"));
     said.setAttribute("role", "status");
-    root.append(element("p", { class: "soft" }, element("a", { href: "#/" }, "Experiments"), " / ", linkTo(key, name)), element("h1", {}, name), head, controls, strip, said, grid, sentences);
+    root.append(element("p", { class: "soft" }, element("a", { href: "#/" }, "Experiments"), " / ", linkTo(key, name)), element("h1", {}, name), head, controls, strip, said, grid, sentences, chains);
 
     const value = (at, column) => {
       const cell = found.document.cells[at];
@@ -159,9 +166,10 @@ export const sweep = {
         if (JSON.stringify(fresh) === JSON.stringify(found)) return;
         found = fresh;
         const sets = Object.entries(found.document.axes).map(([axis, values]) => element("li", {}, element("strong", {}, axis), ": ",
-          Object.entries(values).map(([one, fields]) => `${one} (${Object.entries(fields).map(([field, text]) => `${field} ${text}`).join(", ")})`).join(" · ")));
+          Object.entries(values).map(([one, fields]) => `${one} (${Object.entries(fields).map(([field, text]) => `${field} ${text}`).join(", ") || "as the sweep has it"})`).join(" · ")));
         head.replaceChildren(element("p", { class: "lede" }, `${found.ready} of ${found.rows.length} cells Ready.`), element("ul", { class: "lines" }, sets));
         sentences.replaceChildren(element("ul", { class: "lines" }, found.document.sentences.map((one) => element("li", {}, one))));
+        chains.replaceChildren(...found.chains.flatMap(chainOf));
         drawControls();
         drawGrid();
       },
