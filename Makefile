@@ -25,6 +25,8 @@
 # make test-cluster  state on PostgreSQL, artifacts in buckets and jobs on a Ray cluster, on servers that it
 #               starts itself (installs them)
 # make test-upgrade  opens states of earlier versions, and goes on in them; `make test` does so as well
+# make chaos-cluster  kills workers, connections, requests, raylets and nodes on PostgreSQL, a bucket and Ray
+#               until each kind has its number (CLUSTER_KILLS="--minutes 30 --workers 50"; a second call goes on)
 # make chaos-test  kills real processes at every failpoint, at random for two minutes, stops them past
 #               their leases and loses the power twice; `make test` has a short dose of it
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)
@@ -42,7 +44,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MOTO := build/moto
 
-.PHONY: demo demo-chat planted science tutorial test check alterations soak mutants mutation chaos chaos-test power-loss fuzz lint setup clean bench bench-full gpu-check
+.PHONY: demo demo-chat planted science tutorial test check alterations soak mutants mutation chaos chaos-cluster chaos-test power-loss fuzz lint setup clean bench bench-full gpu-check
 .PHONY: test-api test-chat test-cluster test-page test-quantised test-upgrade test-processors test-native test-avx2 test-narrow test-latest
 
 setup: $(INSTALLED)
@@ -197,6 +199,10 @@ POWER_LOSSES ?= 20
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos.chaos --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED)
+
+# The servers and Ray come with `make test-cluster`.
+chaos-cluster: $(INSTALLED)
+	$(BIN)/python -m tests.chaos.cluster_kills $(CLUSTER_KILLS)
 
 power-loss: $(INSTALLED)
 	$(BIN)/python -m tests.chaos.power_loss --pulls $(POWER_LOSSES) --seed $(CHAOS_SEED)
