@@ -28,11 +28,10 @@ class SplittingRules(Spec):
     """Seed of the draws and of the halves."""
 
 
-def why_not_split(min_cosine: float) -> str | None:
-    """Return why there can be no splitting graph at this cut-off; None if there can."""
-    if min_cosine >= COSINE_FLOOR:
-        return None
-    return (
-        f"splitting follows pairs that the geometry lists, which are those from a cosine of "
-        f"{COSINE_FLOOR:g} on; found minCosine {min_cosine:g}: raise it, or leave splitting out"
-    )
+def check_listed(min_cosine: float, field: str) -> None:
+    """Raise ValueError where the geometry does not list all pairs of this cut-off."""
+    if min_cosine < COSINE_FLOOR:
+        raise ValueError(
+            f"splitting follows pairs that the geometry lists, which are those from a cosine of "
+            f"{COSINE_FLOOR:g} on; found {field} {min_cosine:g}: raise it, or leave splitting out"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from loopscope.specs.ablation import why_not_ablated
 from loopscope.specs.chat import Positions, check_positions, check_steered
@@ -29,7 +29,7 @@ from loopscope.specs.scoring import ScoringRules
 from loopscope.specs.sources import Dictionary, Model
 from loopscope.specs.spec_json import PromptSetsJson
 from loopscope.specs.splits import Splits, check_prompts, labelled
-from loopscope.specs.splitting import SplittingRules, why_not_split
+from loopscope.specs.splitting import SplittingRules, check_listed
 from loopscope.specs.stopping import why_not_early
 from loopscope.specs.sweep import AXES_MAX, AxisName, Matrix
 from loopscope.specs.texts.same import normalised
@@ -198,11 +198,15 @@ class ExperimentSpec(Spec):
             raise ValueError(why)
         return self
 
-    @model_validator(mode="after")
-    def _splitting_is_listed(self) -> ExperimentSpec:
-        if self.splitting is not None and (why := why_not_split(self.mapping.min_cosine)):
-            raise ValueError(why)
-        return self
+    @field_validator("splitting")
+    @classmethod
+    def _is_listed(
+        cls, splitting: SplittingRules | None, known: ValidationInfo
+    ) -> SplittingRules | None:
+        mapping = known.data.get("mapping")  # not there where it is wrong itself
+        if splitting is not None and mapping is not None:
+            check_listed(mapping.min_cosine, "mapping.minCosine")
+        return splitting
 
     @model_validator(mode="after")
     def _writes_later(self) -> ExperimentSpec:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from loopscope.specs.fields import Reference, Unit
-from loopscope.specs.splitting import ShareOfOne, SplittingRules, why_not_split
+from loopscope.specs.splitting import ShareOfOne, SplittingRules, check_listed
 
 
 class SplittingSpec(SplittingRules):
@@ -22,8 +22,8 @@ class SplittingSpec(SplittingRules):
     min_correlation: Annotated[float, Field(ge=0.0, le=1.0), Unit("Pearson r")] = 0.2
     """Least Pearson correlation over prompts of an edge: that of the mapping."""
 
-    @model_validator(mode="after")
-    def _listed(self) -> SplittingSpec:
-        if why := why_not_split(self.min_cosine):
-            raise ValueError(why)
-        return self
+    @field_validator("min_cosine")
+    @classmethod
+    def _is_listed(cls, min_cosine: float) -> float:
+        check_listed(min_cosine, "minCosine")
+        return min_cosine

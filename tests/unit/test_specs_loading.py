@@ -122,6 +122,12 @@ def test_problems_of_all_documents_and_files_are_told_at_once(load, tmp_path):
     ]
 
 
+def test_a_cut_off_below_what_the_geometry_lists_is_named_beside_the_field_that_needs_it(problems):
+    (found,) = problems(document(mapping={"minCosine": 0.1}, splitting={}))
+    assert found.field == "spec.splitting"
+    assert "found mapping.minCosine 0.1" in found.message
+
+
 @pytest.mark.parametrize(
     ("text", "field", "hint"),
     [
