@@ -84,6 +84,7 @@ def scored(rates, openings, samples, strengths, seed, loops=0.0, grouped=1, text
         special_tokens=frozenset(),
         arm_cosines={"coarse~multi": 0.9, "fine~multi": 0.9},
         missing={},
+        declared=openings,
     )
     return replace(reread, outcomes={**word_outcomes(reread), **reread.outcomes})
 

@@ -57,8 +57,9 @@ class Scored:
     @property
     def turn(self) -> NDArray[np.int64] | None:
         """The place of each opening in the order of the looks; None where nobody looks early."""
-        rule, seed = self.payload.get("stopEarly"), self.payload["sampling"]["seed"]
-        turns = turns_of(self.payload["openings"], rule, seed)
+        if (rule := self.payload.get("stopEarly")) is None:
+            return None
+        turns = turns_of(self.payload["openings"], rule, self.payload["sampling"]["seed"])
         return None if turns is None else np.array(turns, dtype=np.int64)
 
     @property

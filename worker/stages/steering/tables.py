@@ -207,10 +207,9 @@ def _verdict(scored: Scored, run: ScoredCells) -> Verdict:
 
 def _stopping(scored: Scored, run: ScoredCells, rules: VerdictRules) -> Stopping:
     """Return what each look said; nothing of a run that could not stop early."""
-    rule, seed = scored.payload.get("stopEarly"), scored.payload["sampling"]["seed"]
-    if rule is None:
+    if (rule := scored.payload.get("stopEarly")) is None:
         return {}
-    blocks = blocks_of(scored.payload["openings"], rule, seed)
+    blocks = blocks_of(scored.payload["openings"], rule, scored.payload["sampling"]["seed"])
     seen = looks(run, blocks, scored.arm_cosines, scored.missing, rules)
     return {"stopping": stopping_record(scored.declared, seen)}
 
