@@ -15,6 +15,7 @@ from loopscope.specs.payloads.capture import CapturedPrompt, CapturePayload
 from loopscope.state.db import jobs
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
+from loopscope.worker.makers import shards_of
 from loopscope.worker.shards import Shards
 
 COMPANIONS_MAX = 16
@@ -45,7 +46,9 @@ class Companion:
     shards: Shards
 
 
-def pending_companions(state: StateFolder, job: JobRecord, kind: ShardKind) -> list[Companion]:
+def pending_companions(
+    state: StateFolder, job: JobRecord, kind: ShardKind, *, device: str
+) -> list[Companion]:
     """Return the pending captures whose shards of a kind ``job`` can make, oldest first.
 
     One that allows fewer tokens might refuse its texts, so that it would make no shard.
@@ -54,7 +57,7 @@ def pending_companions(state: StateFolder, job: JobRecord, kind: ShardKind) -> l
         candidates = [jobs.get(connection, one) for one in jobs.served_by(connection, job)]
     own, own_seen = _payload(job), _seen_by_the_passes(job, kind)
     return [
-        Companion(payload["hook"], Shards(state.artifacts.shards(other.digest)))
+        Companion(payload["hook"], shards_of(state.artifacts.shards(other.digest), device))
         for other in candidates
         if other is not None
         and (payload := _payload(other))["maxTokens"] >= own["maxTokens"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from loopscope.specs.actions import CODE_REVISIONS
 from loopscope.state.artifacts.manifests import Manifest
 from loopscope.state.records import JobRecord
+from loopscope.worker.makers import processor_of
 
 _LIBRARIES = (
     "torch",
@@ -33,16 +34,18 @@ def manifest_of(
     created_at: float,
     batch_divisor: int = 1,
     code: str = "",
+    makers: Sequence[str] = (),
 ) -> Manifest:
     """Return the manifest of a finished job; the store adds files and content digest.
 
     Device, timings, library versions and ``code``, the hash of the sources that ran, are recorded
     here and never enter a digest. A
     ``batchDivisor`` of 2 means that batches were halved because memory ran out: floats may then
-    differ in their last digits from those of an undisturbed run.
+    differ in their last digits from those of an undisturbed run. ``makers`` are named where shards
+    of several kinds of processor or card were allowed.
     """
     stage = next(name for name in CODE_REVISIONS if name == job.stage)
-    return {
+    found: Manifest = {
         "stage": job.stage,
         "digest": job.digest,
         "codeRevision": CODE_REVISIONS[stage],
@@ -59,13 +62,9 @@ def manifest_of(
         "processor": processor_of(device),
         "libraries": {name: _version(name) for name in _LIBRARIES},
     }
-
-
-def processor_of(device: str) -> str:
-    """Return what computes on a device, as torch calls it: ``AVX2``, or the name of a card."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return torch.backends.cpu.get_cpu_capability()
+    if makers:
+        found["makers"] = list(makers)
+    return found
 
 
 def _without_texts(payload: Mapping[str, object]) -> dict[str, object]:

@@ -28,9 +28,9 @@ from loopscope.worker.companions import pending_companions
 from loopscope.worker.context import StageContext
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.lease import Lease
+from loopscope.worker.makers import makers_of, shards_of
 from loopscope.worker.manifest import manifest_of
 from loopscope.worker.memory import ran_out_of_memory
-from loopscope.worker.shards import Shards
 from loopscope.worker.warm import WarmInputs
 
 log = structlog.get_logger("worker")
@@ -122,7 +122,7 @@ class Runner:
         staging = self.state.artifacts.staging_folder(job.digest, job.token)
         stage: StageRun = importlib.import_module(f"loopscope.worker.stages.{job.stage}.stage").run
         kept = self.state.artifacts.shards(job.digest)
-        shards = Shards(kept, partial(self._note_advance, job))
+        shards = shards_of(kept, self.device, partial(self._note_advance, job))
         lease.may_finish, lease.overruns = shards.ends_within, shards.overruns
         context = StageContext(
             device=self.device,
@@ -132,7 +132,7 @@ class Runner:
             shards=shards,
             progress=lease.progress,
             batch_divisor=batch_divisor(job),
-            companions=partial(pending_companions, self.state, job),
+            companions=partial(pending_companions, self.state, job, device=self.device),
         )
         metrics = stage(job.payload, context, staging)
         seconds = time.monotonic() - began
@@ -144,6 +144,7 @@ class Runner:
             created_at=time.time(),
             batch_divisor=context.batch_divisor,
             code=source_at_start().of_stage(job.stage),
+            makers=makers_of(kept),
         )
         record = self.state.artifacts.seal(staging, manifest)
         failpoints.reach("artifact-sealed")

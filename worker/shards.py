@@ -13,10 +13,15 @@ from loopscope.state.artifacts.store import KeptShards
 
 @dataclass
 class Shards:
-    """The sealed shards of one action, ``kept`` until its artifact is published."""
+    """The sealed shards of one action, ``kept`` until its artifact is published.
+
+    Those of one ``maker`` (see ``makers.py``) are not those of another: two processors differ in
+    the last bits, and an artifact that changed hands halfway would be that of neither.
+    """
 
     kept: KeptShards
     on_sealed: Callable[[], None] = lambda: None
+    maker: str = ""
     _began_at: float | None = None
     _seconds_before: float = 0.0
 
@@ -38,15 +43,18 @@ class Shards:
 
         After None the caller is taken to be computing the shard, until it is sealed.
         """
-        path = self.kept.sealed(name)
+        path = self.kept.sealed(self._own(name))
         self._began_at = time.monotonic() if path is None else None
         return path
 
     def seal(self, name: str, write: Callable[[Path], None]) -> Path:
         """Call ``write(temporary_path)`` and keep the result durably as shard ``name``."""
-        path = self.kept.seal(name, write)
+        path = self.kept.seal(self._own(name), write)
         if self._began_at is not None:
             self._seconds_before, self._began_at = time.monotonic() - self._began_at, None
         self.on_sealed()
         failpoints.reach("shard-sealed")
         return path
+
+    def _own(self, name: str) -> str:
+        return f"{self.maker}.{name}" if self.maker else name

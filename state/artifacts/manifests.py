@@ -59,6 +59,8 @@ class Manifest(TypedDict, total=False):
     processor: str
     """The instruction set that torch used, or the card: last bits differ between two of them."""
     libraries: Mapping[str, str | None]
+    makers: list[str]
+    """Where shards of several kinds of processor or card were allowed: whose there may be."""
 
 
 class BadManifest(Exception):

@@ -20,12 +20,11 @@ from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.kinds.capture import CaptureSpec
 from loopscope.specs.payloads.capture import CapturePayload
-from loopscope.state.artifacts.shard_folder import ShardFolder
 from loopscope.state.db import jobs
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import InputRecord
 from loopscope.worker.companions import _seen_of_a_text, pending_companions
-from loopscope.worker.shards import Shards
+from loopscope.worker.makers import maker_of
 from loopscope.worker.stages.capture import stage as capture
 from tests.simulated import Simulation, capture_spec, new_state, texts
 from tests.stage_world import HOOK, NEUTRAL, TARGET, World, capture_payload, contents
@@ -118,9 +117,9 @@ def test_a_companion_gets_what_it_would_have_made_or_nothing(run, tmp_path_facto
         second = jobs.get(connection, ids[1])
     received = state.artifacts.work_folder(second.digest)
     with contextlib.suppress(TerminalFailure):  # what it gave before must be right all the same
-        run(pair[0], companions=partial(pending_companions, state, first))
+        run(pair[0], companions=partial(pending_companions, state, first, device="cpu"))
     state.database.close()
-    got = contents(received) if received.exists() else {}
+    got = given(received) if received.exists() else {}
     try:
         made = contents(run(pair[1]))
     except TerminalFailure:
@@ -149,13 +148,21 @@ def test_the_property_changes_every_field_that_a_payload_can_hold(tmp_path):
     assert payload.keys() == FULL.keys()
 
 
+def given(folder):
+    """Return the shards in a folder by the names that a stage knows them by."""
+    mark = f"{maker_of('cpu')}."
+    found = contents(folder)
+    assert all(name.startswith(mark) for name in found)
+    return {name.removeprefix(mark): content for name, content in found.items()}
+
+
 def companions_of(state, payload, other, kind):
     with state.database.write() as connection:
         for n, one in enumerate((payload, other)):
             jobs.enqueue(connection, Action("capture", {"n": n}, one), KEY, 1, now=1.0)
         jobs.claim(connection, 1, "w", 30.0, now=1.0)
         job = jobs.get(connection, 1)
-    return pending_companions(state, job, kind)
+    return pending_companions(state, job, kind, device="cpu")
 
 
 def test_other_calibration_text_is_served_prompts_only(tmp_path):
@@ -164,7 +171,7 @@ def test_other_calibration_text_is_served_prompts_only(tmp_path):
     assert companions_of(state, BASE, other, "calibration") == []
     with state.database.read() as connection:
         job = jobs.get(connection, 1)
-    assert [one.hook for one in pending_companions(state, job, "capture")] == [HOOK]
+    assert [one.hook for one in pending_companions(state, job, "capture", device="cpu")] == [HOOK]
 
 
 def test_a_field_that_nobody_thought_of_makes_no_companion(tmp_path):
@@ -181,19 +188,18 @@ def test_a_job_that_another_code_revision_names_is_no_companion(tmp_path, monkey
         jobs.enqueue(connection, Action("capture", {"n": 1}, BASE), KEY, 1, now=1.0)
         jobs.claim(connection, 2, "w", 30.0, now=1.0)
         job = jobs.get(connection, 2)
-    assert pending_companions(state, job, "capture") == []
+    assert pending_companions(state, job, "capture", device="cpu") == []
 
 
 def test_a_companion_with_the_same_texts_is_served_whole(run, tmp_path):
-    received = Shards(ShardFolder(tmp_path / "received"))
     state = new_state(tmp_path / "state")
     every = {**BASE, "positions": "all"}
     assert companions_of(state, BASE, every, "calibration")
     with state.database.read() as connection:
         first, second = jobs.get(connection, 1), jobs.get(connection, 2)
-    run(BASE, companions=partial(pending_companions, state, first))
+    run(BASE, companions=partial(pending_companions, state, first, device="cpu"))
     received = state.artifacts.work_folder(second.digest)
-    assert contents(received) == contents(run(every))
+    assert given(received) == contents(run(every))
 
 
 def test_the_passes_see_of_a_prompt_everything_but_its_name_and_its_condition():
