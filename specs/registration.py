@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 from loopscope.specs.canonical import digest
 
@@ -78,11 +78,28 @@ class Registration(Intention):
     digest: str
 
 
+class OtherSteering(TypedDict):
+    """A steering of the experiment that ended and is not the one of the bundle.
+
+    ``digest`` names its work; somebody may have looked at what came of it.
+    """
+
+    digest: str
+    openings: int
+    samples_per_opening: int
+    ended_at: str
+
+
 class RegisterExtract(TypedDict):
-    """What a bundle holds of a register: the digests of the whole chain, and its own records."""
+    """What a bundle holds of a register: the digests of the whole chain, and its own records.
+
+    ``steerings`` are the other ones that the state folder remembers, oldest first; older bundles
+    do not say.
+    """
 
     chain: list[str]
     records: list[Registration]
+    steerings: NotRequired[list[OtherSteering]]
 
 
 class BrokenChain(Exception):

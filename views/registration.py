@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from loopscope.numerics.verdict.sequential import NEEDED
 from loopscope.reconcilers.registry import OWNED_BY_KIND
 from loopscope.reconcilers.steering import scored_openings
 from loopscope.specs.canonical import digest
+from loopscope.specs.keys import Key
+from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.specs.pipeline import nodes_of
-from loopscope.specs.registration import EARLY, FIXED, RegisteredPlan
+from loopscope.specs.registration import EARLY, FIXED, OtherSteering, RegisteredPlan
 from loopscope.specs.spec_json import ExperimentJson, SteeringJson
+from loopscope.state.db import job_reading
+from loopscope.state.db.connection import Connection
 from loopscope.views.documents.objects import texts_in_place
+from loopscope.views.numbers import iso
 
 
 def spec_digests(spec: ExperimentJson) -> dict[str, str]:
@@ -45,3 +50,24 @@ def _stopping(steering: SteeringJson) -> str:
         refuted=NEEDED["Refuted"],
         no_difference=NEEDED["NoPracticalDifference"],
     )
+
+
+def other_steerings(
+    connection: Connection, experiment: Key, own: str | None
+) -> list[OtherSteering]:
+    """Return the steerings of an experiment that ended, but for the one of digest ``own``."""
+    key = Key("Steering", experiment.namespace, f"{experiment.name}-steering")
+    found: list[OtherSteering] = []
+    for job in job_reading.succeeded(connection, key):
+        if job.digest == own:
+            continue
+        asked = cast(SteeringPayload, job.payload)
+        found.append(
+            {
+                "digest": job.digest,
+                "openings": len(asked["openings"]),
+                "samples_per_opening": asked["samplesPerPrompt"],
+                "ended_at": str(iso(job.finished_at, "milliseconds")),
+            }
+        )
+    return found

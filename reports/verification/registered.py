@@ -29,6 +29,7 @@ def check_registered(bundle: OpenBundle, findings: Findings) -> None:
         done = ", ".join(record["known"]) or "nothing"
         findings.answer(f"registered {record['registered_at']}, when {done} was done")
         _check_time(bundle, record, findings)
+        _name_others(extract, record, findings)
         _check_spec(bundle, record, findings)
         _check_inputs(bundle, record, findings)
         _answer(bundle, record, findings)
@@ -53,6 +54,19 @@ def _check_time(bundle: OpenBundle, record: Registration, findings: Findings) ->
     if manifest["createdAt"] - manifest.get("seconds", 0.0) < registered:
         findings.deviate(
             f"the steering was begun before it was registered ({record['registered_at']})"
+        )
+
+
+def _name_others(extract: RegisterExtract, record: Registration, findings: Findings) -> None:
+    """Name each other steering that ended: somebody may have looked at it."""
+    if "steerings" not in extract:
+        findings.leave_out("whether another steering was looked at", "an older bundle")
+    registered = datetime.fromisoformat(record["registered_at"])
+    for one in extract.get("steerings", []):
+        when = "after" if datetime.fromisoformat(one["ended_at"]) >= registered else "before"
+        findings.deviate(
+            f"another steering, of {one['openings']} openings with {one['samples_per_opening']} "
+            f"samples each, ended {one['ended_at']}, {when} it was registered"
         )
 
 

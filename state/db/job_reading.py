@@ -64,6 +64,14 @@ def find_latest(connection: Connection, digest: str) -> JobHead | None:
     return head_in(row) if row else None
 
 
+def succeeded(connection: Connection, key: Key) -> Iterator[JobRecord]:
+    """Yield what was made for an object, oldest first, with the payloads."""
+    own = (_j.kind == key.kind, _j.namespace == key.namespace, _j.name == key.name)
+    asked = select(tables.jobs).where(_j.state == "succeeded", *own).order_by(_j.id)
+    for row in connection.execute(asked):
+        yield JobRecord(**vars(head_in(row)), payload=row.payload)
+
+
 def of_digest(connection: Connection, digest: str) -> Iterator[JobHead]:
     """Yield the jobs of a digest, newest first."""
     for row in connection.execute(_NEWEST_FIRST, {"digest": digest}):

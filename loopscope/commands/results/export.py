@@ -114,6 +114,7 @@ def _write_bundle(
     from loopscope.specs.registration import BrokenChain
     from loopscope.state.register import extract
     from loopscope.views.experiment import ExperimentView
+    from loopscope.views.registration import other_steerings
 
     names = experiment_names(words, "export")
     if len(names) > 1:
@@ -126,5 +127,9 @@ def _write_bundle(
     except BrokenChain as broken:
         raise CommandError(f"{broken}; a bundle would say that nobody changed it", 1) from None
     view = ExperimentView.load(state, key)
+    if registered is not None and (steering := view.stages.get("steering")) is not None:
+        own = steering.artifact.digest if steering.artifact is not None else None
+        with state.database.read() as connection:
+            registered["steerings"] = other_steerings(connection, key, own)
     export_bundle(view, directory, allow_partial=allow_partial, registered=registered)
     print(f"bundle: {directory}")
