@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopscope.specs.keys import Key
@@ -102,7 +102,8 @@ class RunProgress:
             job = active.get(record.wanted_digest or "")
             seen = progress.get(job.id) if job is not None else None
             rows.append(self._row(record, job, seen, now))
-        rows = [row if row.is_stage else _of_owned(row, rows, records) for row in rows]
+        shares = _shares_of_owners(rows, records)
+        rows = [row if row.is_stage else _of_owned(row, shares) for row in rows]
         return rows, self._whole([row for row in rows if row.is_stage])
 
     def _learn(self, connection: Connection, records: Sequence[ObjectRecord]) -> None:
@@ -153,14 +154,22 @@ class RunProgress:
         return Whole(done, len(stages), share, seconds, len(left) - len(known), stuck)
 
 
-def _of_owned(row: Row, rows: Sequence[Row], records: Sequence[ObjectRecord]) -> Row:
+def _shares_of_owners(
+    rows: Sequence[Row], records: Sequence[ObjectRecord]
+) -> dict[Key, list[float]]:
+    """Return the shares of all stages that an object owns, or an object that it owns."""
+    owners = {record.key: record.owner for record in records}
+    found: dict[Key, list[float]] = {}
+    for row in rows:
+        above = owners.get(row.key) if row.is_stage else None
+        while above is not None:
+            found.setdefault(above, []).append(row.share or 0.0)
+            above = owners.get(above)
+    return found
+
+
+def _of_owned(row: Row, shares: Mapping[Key, Sequence[float]]) -> Row:
     """Return an experiment's row with the share of its stages, those of its cells included."""
-    parents = {record.key: record.owner for record in records}
-    owned = [one for one in rows if one.is_stage and _belongs(one.key, row.key, parents)]
-    share = sum(one.share or 0.0 for one in owned) / len(owned) if owned else 0.0
+    owned = shares.get(row.key, ())
+    share = sum(owned) / len(owned) if owned else 0.0
     return replace(row, share=1.0 if row.word in DONE_WORDS else share)
-
-
-def _belongs(key: Key, owner: Key, parents: dict[Key, Key | None]) -> bool:
-    above = parents.get(key)
-    return above is not None and (above == owner or _belongs(above, owner, parents))

@@ -30,21 +30,43 @@ def _with_owned(connection: Connection, records: Iterable[ObjectRecord]) -> list
 
 @dataclass
 class Family:
-    """The objects of some keys and all that they own, read again once an object changed.
+    """The objects of some keys and all that they own; read again is what changed since.
 
-    For those who look often: a study owns hundreds.
+    For those who look often: a study owns hundreds, and each of them changes many times.
     """
 
     keys: Sequence[Key]
     _version: int | None = None
-    _records: list[ObjectRecord] = field(default_factory=list)
+    _records: dict[Key, ObjectRecord] = field(default_factory=dict)
 
     def read(self, connection: Connection) -> list[ObjectRecord]:
         """Return them as they are in this transaction."""
         version = objects.resource_version(connection)
         if version != self._version:
-            self._records, self._version = family(connection, self.keys), version
-        return self._records
+            if not self._has_kept_up(connection):
+                self._records = {one.key: one for one in family(connection, self.keys)}
+            self._version = version
+        return list(self._records.values())
+
+    def _has_kept_up(self, connection: Connection) -> bool:
+        """Read what was modified; return whether that is all that changed since the last look."""
+        if self._version is None:
+            return False
+        try:
+            changes = objects.changes_since(connection, self._version)
+        except objects.Gone:
+            return False
+        if any(change.type != "MODIFIED" for change in changes):
+            return False
+        own = {record.uid for record in self._records.values()}
+        for record in objects.get_all(connection, {change.key for change in changes}):
+            known = self._records.get(record.key)
+            if known is None and record.owner_uid not in own:
+                continue
+            if known is None or known.owner_uid != record.owner_uid:
+                return False  # it came into the family, or left it
+            self._records[record.key] = record
+        return True
 
 
 def waits_for_unavailable(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
@@ -72,9 +94,9 @@ def waits_for_unavailable(connection: Connection, records: Iterable[ObjectRecord
 
 def is_settled(connection: Connection, records: Iterable[ObjectRecord]) -> bool:
     """Whether every object was acted on and is Ready or Stalled, and no job of theirs is left."""
+    wanted = set[str | None]()
     for record in records:
         if not (record.ready or record.stalled):  # each only of the generation that is there now
             return False
-        if record.wanted_digest and jobs.find_active(connection, record.wanted_digest):
-            return False
-    return True
+        wanted.add(record.wanted_digest)
+    return wanted.isdisjoint(jobs.active_digests(connection).values())

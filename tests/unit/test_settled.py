@@ -93,19 +93,48 @@ def test_a_stalled_object_is_settled(settled):
 
 
 def test_whoever_looks_often_reads_a_family_again_only_once_an_object_changed(settled, monkeypatch):
-    """At each step of a run of many experiments."""
+    """At each step of a run of many experiments; of a family it reads what was modified."""
     looked, reads = Family([FRANCE]), []
     monkeypatch.setattr(objects, "owned_by", reading(reads, objects.owned_by))
 
     def now():
         with settled.state.database.read() as connection:
-            assert looked.read(connection) == family(connection, [FRANCE])
             reads.clear()
-            return looked.read(connection)
+            found = looked.read(connection)
+            asked = list(reads)
+            assert found == family(connection, [FRANCE])
+            return found, asked
 
-    assert {record.ready for record in now()} == {True} and reads == []
+    found, asked = now()
+    assert {record.ready for record in found} == {True} and asked
+    assert now() == (found, [])
     settled.apply(experiment_spec(maxTokens=99))
-    assert now()[0].generation == 2 and reads == []
+    found, asked = now()
+    assert found[0].generation == 2 and asked == []
+
+
+@pytest.mark.parametrize("change", ["a child more", "a child less", "gone", "a long absence"])
+def test_a_family_that_changed_in_any_way_is_what_a_first_look_finds(settled, change, monkeypatch):
+    looked = Family([FRANCE])
+
+    def same():
+        with settled.state.database.read() as connection:
+            assert looked.read(connection) == family(connection, [FRANCE])
+
+    same()
+    if change == "a child more":
+        settled.apply(experiment_spec(ablation={}))
+    elif change == "a child less":
+        settled.apply({k: v for k, v in experiment_spec().items() if k != "steering"})
+    elif change == "gone":
+        settled.delete("france")
+    else:
+        monkeypatch.setattr(objects, "CHANGES_KEPT", 1)
+        for tokens in (50, 60, 70):
+            settled.apply(experiment_spec(maxTokens=tokens))
+    same()
+    settled.settle()
+    same()
 
 
 def test_only_what_can_own_something_is_asked_what_it_owns(settled, monkeypatch):
