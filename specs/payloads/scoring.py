@@ -9,10 +9,10 @@ from loopscope.specs.payloads.references import NeededArtifact, UpstreamArtifact
 from loopscope.specs.payloads.steering import Opening
 
 
-class Looked(TypedDict, total=False):
+class Looked(TypedDict):
     """The place of each opening in the order of the looks, where a steering could stop early."""
 
-    turns: list[int]
+    turns: NotRequired[list[int]]
 
 
 class ScoringPayload(Looked):
