@@ -72,7 +72,7 @@ def hooks_served(tmp_path, *edits):
             jobs.enqueue(connection, action, key, 1, now=1.0)
         jobs.claim(connection, first, "w", 30.0, now=1.0)
         job = jobs.get(connection, first)
-    return [one.hook for one in pending_companions(state, job, "capture")]
+    return [one.hook for one in pending_companions(state, job, "capture", device="cpu")]
 
 
 def nothing_else(payload):

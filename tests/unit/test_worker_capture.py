@@ -259,7 +259,7 @@ def test_only_pending_captures_of_the_same_texts_and_model_are_companions(tmp_pa
         gone = Action("capture", {"n": "gone"}, {**own, "hook": "blocks.0.hook_resid_pre"})
         cancelled, _ = jobs.enqueue(connection, gone, key, 1, now=1.0)
         jobs.cancel(connection, cancelled, "Superseded", "", now=1.0)
-    found = pending_companions(state, job, "capture")
+    found = pending_companions(state, job, "capture", device="cpu")
     assert [one.hook for one in found] == [DEEPER, HOOK]
     expected = [Action("capture", {"n": name}, {}).digest for name in list(others)[:2]]
     assert [one.shards.kept.folder.name for one in found] == expected
