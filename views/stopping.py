@@ -1,4 +1,4 @@
-"""How a steering that might stop early came to its end, in words and as rows."""
+"""The end of a steering that might stop early, in words and as rows."""
 
 from __future__ import annotations
 

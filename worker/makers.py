@@ -1,4 +1,4 @@
-"""Who makes shards: the processor or card with its library, whose last bits are its own.
+"""Makers of shards: the processor or card with its library, whose last bits are its own.
 
 Shards of one artifact come from one maker. Who would rather have a job go on anywhere than have it
 begin anew on another kind of node sets ``LOOPSCOPE_MIXED_SHARDS=1`` on every node: all shards are

@@ -1,4 +1,4 @@
-"""What each look at a run that may stop early said: the verdict on the openings scored by then."""
+"""Looks at a run that may stop early: the verdict on the openings that were scored by then."""
 
 from __future__ import annotations
 
