@@ -61,10 +61,10 @@ def groups_of(spec: SteeringJson, openings: Sequence[str]) -> NDArray[np.int64] 
 
 def turns_of_openings(spec: SteeringJson, openings: Sequence[str]) -> NDArray[np.int64] | None:
     """Return the place of each opening in the order of the looks; None without looks."""
-    scored = scored_openings(spec)
-    turns = turns_of(scored, spec.get("stopEarly"), spec["sampling"]["seed"])
-    if turns is None:
+    if (rule := spec.get("stopEarly")) is None:
         return None
+    scored = scored_openings(spec)
+    turns = turns_of(scored, rule, spec["sampling"]["seed"])
     by_id = {opening["id"]: turn for opening, turn in zip(scored, turns, strict=True)}
     return np.array([by_id[opening] for opening in openings], dtype=np.int64)
 
