@@ -57,8 +57,9 @@ def desired(snapshot: Snapshot) -> Desired:
         return Blocked("InputMismatch", foreign, terminal=True)
     steering = cast(SteeringJson, record.spec)
     openings = openings_steered(record)
-    turns = turns_of(openings, steering.get("stopEarly"), steering["sampling"]["seed"])
-    looked: Looked = {} if turns is None else {"turns": turns}
+    looked: Looked = {}
+    if (rule := steering.get("stopEarly")) is not None:
+        looked = {"turns": turns_of(openings, rule, steering["sampling"]["seed"])}
     needs = {name: _scores(name, spec, openings, made) for name in asked_of_texts(spec)}
     payload: ScoringPayload = {
         "primary": spec["primary"],

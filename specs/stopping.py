@@ -70,12 +70,8 @@ def steered_openings(
     return [opening for place, opening in enumerate(openings) if place in kept]
 
 
-def turns_of(
-    openings: Sequence[Opening], rule: StopEarlyJson | None, seed: int
-) -> list[int] | None:
-    """Return the place of each opening in the order of the looks; None without a rule."""
-    if rule is None:
-        return None
+def turns_of(openings: Sequence[Opening], rule: StopEarlyJson, seed: int) -> list[int]:
+    """Return the place of each opening in the order of the looks."""
     order = [place for block in blocks_of(openings, rule, seed) for place in block]
     turns = [0] * len(order)
     for turn, place in enumerate(order):

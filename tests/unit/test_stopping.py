@@ -65,7 +65,6 @@ def test_what_was_steered_first_is_the_beginning_of_the_same_order():
     by_id = {one["id"]: turn for one, turn in zip(whole, turns, strict=True)}
     assert [by_id[one["id"]] for one in kept] == of_kept
     assert steered_openings(whole, rule, 5, 47) == whole
-    assert turns_of(whole, None, 5) is None
     assert blocks_of(whole, None, 5) != blocks
     assert len(blocks_of(whole, None, 5)) == 1
 

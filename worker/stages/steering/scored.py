@@ -60,7 +60,7 @@ class Scored:
         if (rule := self.payload.get("stopEarly")) is None:
             return None
         turns = turns_of(self.payload["openings"], rule, self.payload["sampling"]["seed"])
-        return None if turns is None else np.array(turns, dtype=np.int64)
+        return np.array(turns, dtype=np.int64)
 
     @property
     def divergence(self) -> list[float]:
