@@ -142,14 +142,14 @@ def thresholds_world(rope_model, tmp_path):
     return world, weights, exact
 
 
-def decomposed(world, weights, thresholds, name, splits=("discover",) * len(TARGET + NEUTRAL)):
+def decomposed(world, weights, thresholds, name, splits=None):
     zero = torch.zeros(len(weights))
     world.dictionaries[name] = JumpRelu(
         weights.T.contiguous(), zero, weights, torch.zeros(weights.shape[1]), threshold=thresholds
     )
     payload = {
         "capture": {"digest": "c"}, "dictionary": {"identity": name},
-        "splits": list(splits), "aggregation": "last",
+        "splits": splits or ["discover"] * len(TARGET + NEUTRAL), "aggregation": "last",
     }  # fmt: skip
     out, _ = world.run(decomposition, payload, f"decomposition-{name}", name)
     return stage_run(out, name, dictionary={"identity": "d"})
