@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from loopscope.controller.clock import Turns
 from loopscope.controller.reconcile import reconciling
 from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS, Converged
 from loopscope.reconcilers.plan import Done, LookAgain, Plan, Snapshot
@@ -15,7 +16,7 @@ from loopscope.state.db import jobs, pauses
 from loopscope.state.db.knowledge import knowledge
 from loopscope.state.folder import open_state
 from tests.hand_built import CAPTURED, made_ready, stored
-from tests.simulated import Simulation, capture_spec, settled_experiment
+from tests.simulated import Simulation, VirtualClock, capture_spec, settled_experiment
 
 OBJECTS = 6
 
@@ -226,7 +227,7 @@ def learnt(store, *plans, ready=False):
     """Return what remembers plans (result, wanted digest) of one capture, and its key."""
     record = stored("Capture", "cap", capture_spec())
     record = made_ready(record, CAPTURED) if ready else record
-    remembered = Converged(store)
+    remembered = Converged(store, Turns(VirtualClock(), 0.0, 0.005, 600.0))
     for result, wanted in plans:
         plan = Plan(record.status, wanted_digest=wanted, result=result)
         remembered.learn(Snapshot(record, 5.0), plan, CAPTURED if ready else None)
