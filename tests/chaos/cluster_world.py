@@ -203,7 +203,7 @@ class World:
         return [(job, workers[pid]) for job, pid in pairs if pid in workers]
 
     def _kill_processes(self, kind: str, job: JobHead, worker: Process) -> Blow | None:
-        """Kill a worker, its raylet or its whole node; it counts when that cost its job the worker."""
+        """Kill a worker, its raylet or its node; it counts when that cost a job its worker."""
         if kind != "worker" and self._is_replacing:
             return None
         began = time.monotonic()
