@@ -121,7 +121,10 @@ class Fleet:
         if self.away:
             self.away -= self._back()
             self.restarted_at = None if self.away else now
-        self.simulation.clock.time = max(now + 0.5, min(self.ends.values(), default=now))
+        next_end = min(self.ends.values(), default=now)
+        if self.away:  # a controller looks at leases once a second
+            next_end = min(next_end, now + 1.0)
+        self.simulation.clock.time = max(now + 0.5, next_end)
         self._complete()
 
     def _begin(self, worker: str, now: float, busy: Counter[int]) -> None:

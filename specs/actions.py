@@ -103,9 +103,13 @@ class Action:
         """Stands for the payload: how the inputs are reached now."""
         return digest(self.payload)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """The name of this work and of its artifact."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest(
             {"stage": self.stage, "revision": self.code_revision, "declared": self.declared}
         )
