@@ -270,6 +270,10 @@ class World:
         self._replacing.start()
 
     def _replace(self, node: Any) -> None:
+        """Runs in a thread, where Ray's handler of signals could not be set: it gets none."""
+        import ray._private.utils as of_ray  # late: running_cluster tells Ray things first
+
+        of_ray.set_sigterm_handler = lambda _handler: None
         self.nodes.remove(node)
         self.nodes.add()
 
