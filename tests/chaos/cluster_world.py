@@ -10,11 +10,12 @@ import contextlib
 import os
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -92,7 +93,9 @@ class World:
     given_up: int = 0
     """Nodes that Ray took for dead while nobody had killed them."""
     _blow: Fault | None = None
-    _replacing: threading.Thread | None = None
+    _replacing: Future[None] | None = None
+    _one_thread: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1))
+    """Starts nodes, which end with the thread that started them."""
 
     def __post_init__(self) -> None:
         self.proxy.choose = self._choose
@@ -263,24 +266,28 @@ class World:
 
     @property
     def _is_replacing(self) -> bool:
-        return self._replacing is not None and self._replacing.is_alive()
+        return self._replacing is not None and not self._replacing.done()
 
     def _begin_to_replace(self, node: Any) -> None:
-        self._replacing = threading.Thread(target=self._replace, args=(node,), daemon=True)
-        self._replacing.start()
+        self._replacing = self._one_thread.submit(self._replace, node)
 
     def _replace(self, node: Any) -> None:
+        """Runs in a thread, where Ray's handler of signals could not be set: it gets none."""
+        import ray._private.utils as of_ray  # late: running_cluster tells Ray things first
+
+        of_ray.set_sigterm_handler = lambda _handler: None
         self.nodes.remove(node)
         self.nodes.add()
 
     def rest(self) -> None:
         """Wait until all nodes are there."""
         if self._replacing is not None:
-            self._replacing.join()
+            self._replacing.result()
 
     def end(self) -> None:
         """End controller and workers at once."""
-        self.rest()
+        with contextlib.suppress(Exception):  # a node that did not start is no matter any more
+            self.rest()
         self.bench.kill_everything()
 
 
