@@ -167,7 +167,7 @@ def recorded(path: Path) -> list[Round]:
 def table(rounds: list[Round]) -> str:
     """Return what is published: kills by kind, how soon they were noticed, broken promises."""
     kills = sum((one.kills for one in rounds), Counter())
-    lines = ["| killed | counted | of | its job was given to another after (median, 95 %, most) |",
+    lines = ["| killed | counted | of | its job was taken back after (median, 95 %, most) |",
              "|---|---|---|---|"]  # fmt: skip
     for kind, goal in GOALS.items():
         seconds = sorted(s for one in rounds for s in one.noticed_seconds.get(kind, []))
