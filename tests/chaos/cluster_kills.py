@@ -36,6 +36,8 @@ from tests.s3_proxy import Done
 
 GOALS = {"worker": 400, "connection": 150, "request": 150, "raylet": 200, "node": 100}
 EVERY_SECONDS = (0.1, 1.5)
+BEGIN = "<!-- kills: written by `make chaos-cluster CLUSTER_KILLS=--publish`, not by hand -->"
+END = "<!-- kills: end -->"
 
 
 @dataclass
@@ -165,7 +167,7 @@ def recorded(path: Path) -> list[Round]:
 def table(rounds: list[Round]) -> str:
     """Return what is published: kills by kind, how soon they were noticed, broken promises."""
     kills = sum((one.kills for one in rounds), Counter())
-    lines = ["| killed | counted | of | the lost job was noticed after (median, 95 %, most) |",
+    lines = ["| killed | counted | of | its job was taken back after (median, 95 %, most) |",
              "|---|---|---|---|"]  # fmt: skip
     for kind, goal in GOALS.items():
         seconds = sorted(s for one in rounds for s in one.noticed_seconds.get(kind, []))
@@ -177,7 +179,27 @@ def table(rounds: list[Round]) -> str:
         )
         lines.append(f"| {kind} | {kills[kind]} | {goal} | {noticed} |")
     lines.append(f"| all | {kills.total()} | {sum(GOALS.values())} | |")
-    return "\n".join(lines) + "\n\n" + json.dumps(totals(rounds)) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def sentence(rounds: list[Round]) -> str:
+    """Return what came of all of it."""
+    said = totals(rounds)
+    return (
+        "{rounds} rounds, {jobs} jobs, {starts} starts of a job, load {load}. "
+        "Not settled: {notSettled}; missing artifacts: {missing}; "
+        "with other bytes: {differing}; done twice: {doubled}; "
+        "sealed shards made again: {sealedAgain}; findings of `fsck`: {findings}."
+    ).format(**said)
+
+
+def published(page: str, rounds: list[Round]) -> str:
+    """Return a page with the table and what came of it in its section. Raises ValueError."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no section between {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table(rounds)}\n{sentence(rounds)}\n{END}{after}"
 
 
 def totals(rounds: list[Round]) -> dict[str, object]:
@@ -198,7 +220,7 @@ def totals(rounds: list[Round]) -> dict[str, object]:
         "sealedAgain": sum(one.sealed_again for one in rounds),
         "findings": sum(len(one.findings) for one in rounds),
         "secondsOfARound": statistics.median(seconds) if seconds else None,
-        "load": [min(loads), max(loads)] if loads else None,
+        "load": f"{min(loads):.0f} to {max(loads):.0f}" if loads else "unknown",
         "commits": sorted({one.commit for one in rounds}),
     }
 
@@ -237,12 +259,20 @@ def main() -> int:
         reader.add_argument(f"--{kind}s", dest=kind, type=int, default=number)
     reader.add_argument("--minutes", type=float, default=24 * 60.0)
     reader.add_argument("--record", type=Path, default=Path("build/cluster-kills.jsonl"))
+    page = REPOSITORY / "docs/reliability.md"
+    reader.add_argument(
+        "--publish", type=Path, nargs="?", const=page, help="write its table there, kill nothing"
+    )
     given = reader.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with their contexts
     given.record.parent.mkdir(parents=True, exist_ok=True)
     goals = Counter({kind: getattr(given, kind) for kind in GOALS})
-    rounds = go_on(given.record, goals, time.monotonic() + 60 * given.minutes)
-    sys.stdout.write(table(rounds))
+    if given.publish:
+        rounds = recorded(given.record)
+        given.publish.write_text(published(given.publish.read_text(), rounds))
+    else:
+        rounds = go_on(given.record, goals, time.monotonic() + 60 * given.minutes)
+    sys.stdout.write(f"{table(rounds)}\n{sentence(rounds)}\n{json.dumps(totals(rounds))}\n")
     return 1 if any(one.broken for one in rounds) else 0
 
 

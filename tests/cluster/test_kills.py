@@ -15,7 +15,16 @@ from tests.integration.real import PATIENCE_SECONDS, REPOSITORY
 
 pytest.importorskip("psycopg")
 
-from tests.chaos.cluster_kills import Round, recorded, sealed_again, table, totals
+from tests.chaos.cluster_kills import (
+    BEGIN,
+    END,
+    Round,
+    published,
+    recorded,
+    sealed_again,
+    table,
+    totals,
+)
 from tests.s3_proxy import Done
 
 FEW = ("--workers", "1", "--connections", "1", "--requests", "1", "--raylets", "0", "--nodes", "1")
@@ -67,3 +76,13 @@ def test_a_shard_is_made_again_only_by_a_job_that_began_after_it_was_sealed():
     assert sealed_again([first, second, other], [("d", 5.0), ("d", 9.0), ("e", 12.0)]) == 0
     thrown_away = Done("PUT", "/bucket/a/trash/shards/d/rows-0/aaaa", 20.0)
     assert sealed_again([first, thrown_away], [("d", 5.0), ("d", 15.0)]) == 0
+
+
+def test_the_table_is_written_into_the_section_of_the_page_and_nowhere_else():
+    whole = Round(0, "abc", Counter(worker=2), settled=True, jobs=5, starts=8)
+    page = published(f"before\n{BEGIN}\nold\n{END}\nafter\n", [whole])
+    assert page.startswith(f"before\n{BEGIN}\n| killed") and page.endswith(f"{END}\nafter\n")
+    assert "old" not in page and "| worker | 2 | 400 |" in page and "Not settled: 0" in page
+    assert published(page, [whole]) == page
+    with pytest.raises(ValueError, match="no section"):
+        published("a page", [whole])
