@@ -1,4 +1,4 @@
-"""Which looks a change of an object asks for: none that was taken since, none that cannot see it.
+"""Looks that a change of an object asks for: none that was taken since, none that cannot see it.
 
 A look reads all that its plan rests on in one snapshot of the database, and the versions of the
 change log tell which changes that snapshot held. All of this is kept in memory and may vanish:
