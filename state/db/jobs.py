@@ -46,6 +46,8 @@ __all__ = [
 ]  # fmt: skip
 
 STARTS_KEPT_SECONDS = 3600
+STARTS_TRIMMED_EVERY = 100
+"""Older starts are forgotten with each hundredth one: whoever reads them says since when."""
 _j = tables.jobs.c
 _p = tables.preemptions.c
 _ABOUT = (_p.job_id == bindparam("job")) | (_p.by_job == bindparam("job"))
@@ -66,6 +68,7 @@ _CLAIM = (
         select(func.count(_p.job_id)).where(_ABOUT).scalar_subquery().label("requests"),
     )
 )
+_NOTE_START = insert(tables.job_starts)
 _FORGET_STARTS = delete(tables.job_starts).where(
     tables.job_starts.c.started_at < bindparam("until")
 )
@@ -122,9 +125,9 @@ def claim(
     claimed = connection.execute(_CLAIM, {"job": job_id, **how}).first()
     if claimed is None:
         raise Fenced(f"job {job_id} is not pending")
-    connection.execute(insert(tables.job_starts).values(token=token, job_id=job_id, started_at=now))
-    connection.execute(_FORGET_STARTS, {"until": now - STARTS_KEPT_SECONDS})
-    connection.execute(_FORGET_PROGRESS, {"job": job_id})
+    connection.execute(_NOTE_START, {"token": token, "job_id": job_id, "started_at": now})
+    if token % STARTS_TRIMMED_EVERY == 0:
+        connection.execute(_FORGET_STARTS, {"until": now - STARTS_KEPT_SECONDS})
     if claimed.requests:
         connection.execute(_FORGET_REQUESTS, {"job": job_id})
     return head_in(claimed)
@@ -359,9 +362,11 @@ def held(connection: Connection, job_id: int, token: int) -> JobHead:
 
 
 def _own(connection: Connection, job_id: int, token: int, **values: object) -> None:
-    """Write to a job that runs under a token."""
+    """Write to a job that runs under a token; one that waits again has not got anywhere."""
     j = tables.jobs.c
     which = (j.id == job_id) & (j.token == token) & (j.state == "running")
     changed = connection.execute(update(tables.jobs).where(which).values(**values))
     if changed.rowcount != 1:
         held(connection, job_id, token)
+    if values.get("state") == "pending":
+        connection.execute(_FORGET_PROGRESS, {"job": job_id})

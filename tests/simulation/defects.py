@@ -161,8 +161,7 @@ def digest_without(kind: str, field_name: str) -> list[Patch]:
         declared = {n: v for n, v in self.declared.items() if n != field_name}
         return str(real(replace(self, declared=declared) if self.stage == kind else self))
 
-    real = Action.digest.fget
-    assert real is not None
+    real = Action.digest.func
     return [(Action, "digest", property(digest))]
 
 
