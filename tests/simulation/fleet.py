@@ -86,6 +86,8 @@ class Fleet:
     lease_seconds: float = 30.0
     failure: tuple[str, bool] | None = None
     """How the next job that is handed out ends, instead of publishing."""
+    seals: bool = False
+    """Whether workers seal shards and make room between them."""
     mine: list[Hand] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
 
@@ -113,7 +115,7 @@ class Fleet:
         failure, self.failure = self.failure, None
         hand.worker = FakeWorker(
             self.state, self.clock, order.job, order.token, self.lease_seconds, failure,
-            gone=self.gone, order=order, code=hand.code.of_stage(order.stage),
+            gone=self.gone, order=order, code=hand.code.of_stage(order.stage), seals=self.seals,
         )  # fmt: skip
         hand.steps = hand.worker.steps()
         hand.heard_at, hand.stops = self.clock.elapsed(), 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from unittest import mock
 
-from tests.simulation import clock_defects, defects, start_defects
+from tests.simulation import clock_defects, defects, preemption_defects, start_defects
 from tests.simulation.defects import Patch
 
 
@@ -95,6 +95,9 @@ MUTATIONS: dict[str, Mutation] = {
         ("upstreams-of-now", "the look at upstreams", start_defects.upstreams_as_they_say),
         ("code-checked", "the worker's look at its code", start_defects.any_code_computes),
         ("digest-of-now", "the digest of now before a start", start_defects.started_as_queued),
+        ("room-by-class", "the comparison of classes", preemption_defects.any_class_makes_room),
+        ("room-after-shard", "a shard in each try", preemption_defects.room_before_a_shard),
+        ("room-is-free", "room without an attempt", preemption_defects.room_counts_as_a_failure),
         ("synchronous-full", "SQLite's own fsync", list),
     )
 }
@@ -135,6 +138,9 @@ CAUGHT: dict[str, int] = {
     "payload-of-now": 37,
     "digest-of-now": 3,
     "resync": 135,
+    "room-by-class": 88,
+    "room-after-shard": 38,
+    "room-is-free": 38,
 }
 """The seed that notices each defect."""
 

@@ -10,7 +10,8 @@ import shutil
 import tempfile
 import traceback
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -18,8 +19,9 @@ import structlog
 from loopscope.controller.settings import Settings
 from loopscope.state.invariants import Seen
 from tests import promises
-from tests.simulation import actions, moves, topologies
+from tests.simulation import actions, moves, preempting, topologies
 from tests.simulation.oracle import Broken, Oracle
+from tests.simulation.preempting import Rights
 from tests.simulation.world import Life, World
 
 ACTIONS_MIN, ACTIONS_MAX = 15, 45
@@ -70,6 +72,8 @@ _MOVING: list[tuple[actions.Action, int]] = [
 MOVING_SHARE = 0.3
 """In so many seeds inputs and code move as well."""
 STEP_WEIGHT = 30
+ASKING_WEIGHT = 40
+"""Only of the seeds in which jobs make room for others."""
 POWER_CUT_WEIGHT = 3
 _MEANWHILE: list[actions.Action] = [
     actions.apply,
@@ -129,6 +133,7 @@ class Game:
         self.world.clock_rng.seed(f"{seed} clock")
         self.oracle = Oracle(self.world)
         self.steps = 0
+        self.rights = Rights(self.world) if preempting.is_played_by(seed) else None
 
     @staticmethod
     def of_seed(seed: int, path: Path) -> Game:
@@ -141,6 +146,9 @@ class Game:
             verify_bytes_per_resync=rng.choice([0, 2**28, 2**28, 2**28]),
         )
         settled = rng.random() < SETTLED_SHARE
+        if preempting.is_played_by(seed):  # two captures of different work, on one slot
+            topology, settled = 0, False
+            settings = replace(settings, **preempting.SETTINGS)
         if settled:
             shutil.copytree(_settled(topology), path)
         game = Game(seed, path, topology, settings)
@@ -151,7 +159,7 @@ class Game:
 
     def play(self) -> Played:
         broken = None
-        with self.world.lasting():
+        with self.world.lasting(), self.rights.watched() if self.rights else nullcontext():
             try:
                 self._actions()
                 self._end()
@@ -178,6 +186,7 @@ class Game:
         weighted = [(self._step, STEP_WEIGHT), *_WEIGHTED, (self._cut_power, POWER_CUT_WEIGHT)]
         weighted += [(actions.collect, COLLECT_WEIGHT)] if self.collects else []
         weighted += _MOVING if self.moves else []
+        weighted += [(preempting.ask_for_room, ASKING_WEIGHT)] if self.rights else []
         choices, weights = zip(*weighted, strict=True)
         for _ in range(self.rng.randint(ACTIONS_MIN, ACTIONS_MAX)):
             act = self.rng.choices(choices, weights)[0]

@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from loopscope.controller.controller import Controller
 from loopscope.controller.reconcile.resolution import Resolver
 from loopscope.controller.settings import Settings
 from loopscope.controller.sources.folder_source import FolderSource
-from loopscope.specs.keys import SOURCE_ANNOTATION, Key
+from loopscope.specs.keys import PRIORITY_ANNOTATION, SOURCE_ANNOTATION, Key
 from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import Failure
@@ -107,6 +107,8 @@ class World:
     clock_rng: random.Random = field(default_factory=random.Random)
     """Chance of its own for the clock: the rest of a seed's story is the same without it."""
     first_uid: int = 1_000_000
+    classes: Mapping[str, str] = field(default_factory=dict)
+    """The priority class of each applied object by its name, where jobs make room for others."""
     trace: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -251,7 +253,7 @@ class World:
         slots, lease_seconds = self.settings.slots, self.settings.lease_seconds
         return Fleet(
             self.state, self.clock, self.hands, self.holders, self.installed, self.inputs.gone,
-            slots, lease_seconds,
+            slots, lease_seconds, seals=bool(self.classes),
         )  # fmt: skip
 
     def is_orphan(self, hand: Hand) -> bool:
@@ -314,6 +316,8 @@ class World:
         """Apply a spec, some from a file of the watched folder, the others by hand."""
         source = {SOURCE_ANNOTATION: str(self._file_of(key))}
         annotations = source if key.name in FROM_FILES else None
+        if key.name in self.classes:
+            annotations = {**(annotations or {}), PRIORITY_ANNOTATION: self.classes[key.name]}
 
         def write() -> None:
             now = self.clock.now()
