@@ -26,7 +26,8 @@
 #               starts itself (installs them)
 # make test-upgrade  opens states of earlier versions, and goes on in them; `make test` does so as well
 # make chaos-cluster  kills workers, connections, requests, raylets and nodes on PostgreSQL, a bucket and Ray
-#               until each kind has its number (CLUSTER_KILLS="--minutes 30 --workers 50"; a second call goes on)
+#               until each kind has its number (CLUSTER_KILLS="--minutes 30 --workers 50"; a second call goes on;
+#               CLUSTER_KILLS=--publish writes what was counted into docs/reliability.md)
 # make chaos-test  kills real processes at every failpoint, at random for two minutes, stops them past
 #               their leases and loses the power twice; `make test` has a short dose of it
 # make chaos  kills real processes at random until CHAOS_KILLS kills counted (1,000: an hour)

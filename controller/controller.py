@@ -18,6 +18,7 @@ from loopscope.controller.clock import Clock, Turns
 from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
+from loopscope.controller.jobs.making_room import MakingRoom
 from loopscope.controller.jobs.starting import Starter
 from loopscope.controller.notifications.notifier import Notifier
 from loopscope.controller.observer import Observer, Unobserved
@@ -85,6 +86,7 @@ class Controller:
     _leases: Leases = field(init=False)
     _reconciling: Reconciling = field(init=False)
     starter: Starter = field(init=False)
+    _room: MakingRoom = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
     _looks: Looks = field(init=False)
@@ -134,6 +136,7 @@ class Controller:
         self.starter = Starter(
             self.state, self.settings, self.clock, self.executor, self.free_bytes
         )
+        self._room = MakingRoom(self.starter)
 
     def watch_with(self, observer: Observer) -> None:
         """Report to ``observer`` what happens from now on."""
@@ -157,6 +160,7 @@ class Controller:
             self._reconcile_due,
             self._cancel_unwanted_jobs,
             self._start_jobs,
+            self._make_room,
             self._mark_reconciled,
         ):
             self._trouble.attempt(part)
@@ -348,6 +352,10 @@ class Controller:
 
     def _start_jobs(self) -> None:
         for keys in self.starter.start_jobs():
+            self._add_all(keys)
+
+    def _make_room(self) -> None:
+        for keys in self._room.look():
             self._add_all(keys)
 
     def _next_wake_at(self) -> float:

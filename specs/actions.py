@@ -31,6 +31,9 @@ Stage = Literal[
     "question",
 ]
 
+WITHOUT_SHARDS: frozenset[Stage] = frozenset({"mapping", "splitting", "scoring", "trace"})
+"""Stages whose work is one piece: it ends or begins anew."""
+
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
     "decomposition": 3,

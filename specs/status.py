@@ -22,6 +22,7 @@ WORD_BY_REASON = {
     "JobRunning": "Running",
     "JobPending": "Queued",
     "RetryingLater": "Retrying",
+    "Preempted": "Queued",
     "Suspended": "Suspended",
 }
 """How a stage that is under way is called in one word, by the reason that it is not Ready."""

@@ -15,6 +15,7 @@ import psutil
 from loopscope.controller.settings import Settings
 from loopscope.state.db import leader
 from loopscope.state.folder import StateFolder
+from tests.s3_servers import free_port
 
 if TYPE_CHECKING:
     from loopscope.controller.jobs.on_ray.actors import RayActors
@@ -22,13 +23,25 @@ if TYPE_CHECKING:
 NODES = 2
 CPUS = 8
 """Of each node, whatever the machine has: what tests start is small."""
+TRIES = 3
+"""Of starting a node: meanwhile somebody may have taken one of its ports."""
+STARTS_SECONDS = 180
+"""How long a node is waited for; Ray's 30 are too few on a busy machine."""
+PORTS = (
+    "metrics_agent_port",
+    "runtime_env_agent_port",
+    "dashboard_agent_listen_port",
+    "metrics_export_port",
+)
+"""Of a node's agents. Where they are not named, Ray waits 15 s for each to say which it took."""
 
 
 class Nodes:
     """The nodes of a cluster beside its head, which places nothing."""
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Any, cpus: int = CPUS) -> None:
         self._cluster = cluster
+        self.cpus = cpus
         self.nodes: list[Any] = []
 
     @property
@@ -36,16 +49,41 @@ class Nodes:
         return str(self._cluster.address)
 
     def add(self, **resources: float) -> Any:
-        """Start a node, and wait until the head knows it."""
-        node = self._cluster.add_node(
-            num_cpus=CPUS, num_gpus=0, resources=resources, object_store_memory=80 * 2**20
-        )
-        self.nodes.append(node)
-        return node
+        """Start a node, and wait until the head knows it; on a busy machine it takes some tries."""
+        for tries_left in reversed(range(TRIES)):
+            before = set(self._cluster.worker_nodes)
+            try:
+                node = self._cluster.add_node(
+                    wait=False,
+                    num_cpus=self.cpus,
+                    num_gpus=0,
+                    resources=resources,
+                    object_store_memory=80 * 2**20,
+                    **_ports(),
+                )
+                self._cluster._wait_for_node(node, STARTS_SECONDS)
+            except Exception:  # of a node that does not start Ray raises just that
+                for failed in self._cluster.worker_nodes - before:
+                    self._cluster.remove_node(failed, allow_graceful=False)
+                if not tries_left:
+                    raise
+            else:
+                self.nodes.append(node)
+                return node
+        raise AssertionError("the last try returns or raises")
 
     def raylet(self, node: Any) -> psutil.Process:
         """Return the process that Ray has on a node."""
         return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+    def is_alive(self, node: Any) -> bool:
+        """Whether the process that Ray has on a node is there."""
+        return node.all_processes["raylet"][0].process.poll() is None
+
+    def actor_pid(self, actor: str) -> int | None:
+        """Return the process of an actor, None of one that Ray does not know."""
+        known = self._cluster.global_state.actor_table(actor) if actor else {}
+        return known.get("Pid")
 
     def remove(self, node: Any) -> None:
         """Kill everything that Ray started for a node."""
@@ -54,8 +92,8 @@ class Nodes:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Nodes]:
-    """Start a head and nodes for the time of the context, and join them. Needs Ray."""
+def running_cluster(number: int = NODES, cpus: int = CPUS, **configuration: int) -> Iterator[Nodes]:
+    """Start a head and some nodes for the time of the context, and join them. Needs Ray."""
     with tempfile.TemporaryDirectory(prefix="ray-token-") as folder:
         token = Path(folder) / "token"
         token.write_text(secrets.token_hex(32))
@@ -73,16 +111,21 @@ def running_cluster() -> Iterator[Nodes]:
             "num_cpus": 0,
             "object_store_memory": 80 * 2**20,
             "include_dashboard": False,
-            "_system_config": CONFIGURATION,
+            "_system_config": CONFIGURATION | configuration,
+            **_ports(),
         }
         cluster = Cluster(initialize_head=True, head_node_args=head)
-        nodes = Nodes(cluster)
+        nodes = Nodes(cluster, cpus)
         try:
-            for _ in range(NODES):
+            for _ in range(number):
                 nodes.add()
             yield nodes
         finally:
             cluster.shutdown()
+
+
+def _ports() -> dict[str, int]:
+    return {name: free_port() for name in PORTS}
 
 
 def executor_on(cluster: Any, state: StateFolder, settings: Settings, *command: str) -> RayActors:

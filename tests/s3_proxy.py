@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,15 @@ _ANSWERS: dict[str, tuple[int, str, str]] = {
 }
 
 
+class Done(NamedTuple):
+    """A request that was done, and whose sender was told so."""
+
+    method: str
+    path: str
+    at: float
+    """When, in seconds since the epoch."""
+
+
 class Message(NamedTuple):
     """A request or an answer, as it travels."""
 
@@ -63,6 +73,7 @@ class Proxy:
     """What is done to the body of each answer."""
     struck: Counter[Fault] = field(default_factory=Counter)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -115,6 +126,8 @@ class Proxy:
             answer = _harmed(answer)
         whole = answer.head + answer.body
         client.sendall(whole[: len(whole) // 2] if fault == "cut on its way down" else whole)
+        if fault is None and answer.words[1].startswith("2"):
+            self.done.append(Done(method, path, time.time()))
         return fault != "cut on its way down" and b"connection: close" not in answer.head.lower()
 
 

@@ -150,6 +150,13 @@ class Starter:
             return False
         return (yield from self._start(job_id, present, place, worker, look))
 
+    def queue(self, connection: Connection) -> QueueSnapshot:
+        """Return the queue as it stands, without the jobs that nobody orders any more."""
+        low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
+        places, now = self.executor.places(), self.clock.now()
+        queue = read_queue(connection, self.settings, places, now, low_space=low)
+        return self._without_held(connection, queue)
+
     def _without_held(self, connection: Connection, queue: QueueSnapshot) -> QueueSnapshot:
         """Leave out jobs that could not start when the database was in its present state."""
         if not self._held:

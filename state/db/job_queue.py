@@ -9,6 +9,7 @@ from loopscope.state.db import tables
 from loopscope.state.db.job_reading import ACTIVE, HEAD_COLUMNS, head_in
 from loopscope.state.records import JobHead, QueuedJob, Wanting
 
+_p = tables.preemptions.c
 _ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
 
 _UNWANTED = (
@@ -37,8 +38,10 @@ def active(connection: Connection) -> list[QueuedJob]:
     j = tables.jobs.c
     query = select(
         j.id, j.stage, j.state, j.digest, j.kind, j.namespace, j.name, j.worker, j.not_before,
-        j.created_at, j.reason, j.message, j.model,
-    ).where(j.state.in_(ACTIVE)).order_by(j.id)  # fmt: skip
+        j.created_at, j.started_at, j.token, j.reason, j.message, j.model, _p.by_job,
+    ).outerjoin(tables.preemptions, _p.job_id == j.id).where(
+        j.state.in_(ACTIVE)
+    ).order_by(j.id)  # fmt: skip
     wanted_by = _wanted_by(connection)
     return [
         QueuedJob(
@@ -49,9 +52,12 @@ def active(connection: Connection) -> list[QueuedJob]:
             worker=row.worker,
             not_before=row.not_before,
             created_at=row.created_at,
+            started_at=row.started_at,
+            token=row.token,
             reason=row.reason,
             message=row.message,
             model=row.model,
+            makes_room_for=row.by_job,
             wanted_by=wanted_by.get(row.digest, ()),
         )
         for row in connection.execute(query)

@@ -35,6 +35,7 @@ from typing import IO, Any
 REPOSITORY = Path(__file__).parents[2]
 SOCKET_VARIABLE = "CHAOS_FORK_SERVER"
 REQUEST_BYTES_MAX = 1 << 16
+LOOK_EVERY_SECONDS = 0.01
 MODULES = ("loopscope", "loopscope.worker", "loopscope.worker.conversion")
 """What the server runs; every other command is started as ever."""
 PRELOADED = (
@@ -65,8 +66,6 @@ ONE_THREAD = {
 }
 """Libraries that start threads when they are imported, told not to."""
 
-_real_popen = subprocess.Popen
-
 
 @dataclass
 class ForkedProcess:
@@ -78,16 +77,28 @@ class ForkedProcess:
     stderr: IO[Any] | None
     _connection: socket.socket = field(repr=False)
     returncode: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def poll(self) -> int | None:
         """Return the exit status (negative: the signal), None while the process runs."""
-        return self._ended_within(0.0)
+        with self._lock:
+            if self.returncode is None:
+                self._connection.setblocking(False)
+                try:
+                    message = self._connection.recv(REQUEST_BYTES_MAX)
+                except BlockingIOError:
+                    return None
+                self.returncode = json.loads(message)["returncode"] if message else -255
+                self._connection.close()
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status. Raises subprocess.TimeoutExpired."""
-        code = self._ended_within(timeout)
-        if code is None:
-            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until is not None and time.monotonic() >= until:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            time.sleep(LOOK_EVERY_SECONDS)
         return code
 
     def kill(self) -> None:
@@ -114,17 +125,6 @@ class ForkedProcess:
             if stream is not None:
                 stream.close()
         self.wait()
-
-    def _ended_within(self, seconds: float | None) -> int | None:
-        if self.returncode is None:
-            self._connection.settimeout(seconds)
-            try:
-                message = self._connection.recv(REQUEST_BYTES_MAX)
-            except (TimeoutError, BlockingIOError):
-                return None
-            self.returncode = json.loads(message)["returncode"] if message else -255
-            self._connection.close()
-        return self.returncode
 
 
 def fork(
@@ -173,12 +173,15 @@ def fork(
     return ForkedProcess(pid, *ours.values(), connection)
 
 
-def _popen(command: Any, **options: Any) -> Any:
-    """Stand for ``subprocess.Popen`` in a forked process: our modules are forked, too."""
-    python, safe_path, option, *words = (*command, "", "", "", "")[: max(len(command), 4)]
-    if (python, safe_path, option) == (sys.executable, "-P", "-m") and words[0] in MODULES:
-        return fork(os.environ[SOCKET_VARIABLE], words, **options)
-    return _real_popen(command, **options)
+class Popen(subprocess.Popen):  # type: ignore[type-arg]
+    """Stands for ``subprocess.Popen`` in some processes: our modules are forked by the server."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        command = arguments[0] if arguments and isinstance(arguments[0], list) else []
+        is_python = command[:3] == [sys.executable, "-P", "-m"]
+        if is_python and command[3] in MODULES:
+            return fork(os.environ[SOCKET_VARIABLE], command[3:], **options)
+        return super().__new__(cls)
 
 
 @dataclass
@@ -345,7 +348,7 @@ def main() -> None:
         for pid in server.children:
             os.kill(pid, signal.SIGKILL)
         return
-    subprocess.Popen = _popen  # type: ignore[assignment, misc]
+    subprocess.Popen = Popen  # type: ignore[misc]
     sys.argv = ["", *request["words"][1:]]
     os._exit(_run(request["words"][0]))
 
