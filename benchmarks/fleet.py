@@ -2,10 +2,11 @@
 
 Run with ``.venv/bin/python benchmarks/fleet.py EXPERIMENTS [--slots 1000] [--state DIR]``. Objects
 are stored, reconciled, scheduled, claimed and published as in a controller; only the clock and the
-workers are simulated (``tests/simulated.py``). Ten tenants have a tenth of the slots each as quota.
-When half of the jobs are done a tenth of the nodes is lost. Prints a line of JSON: control-plane
-seconds of the processor, per job and by part of the loop, virtual throughput, fairness and what the
-loss cost. With ``--state`` the fleet stays there, and the same command goes on from there.
+workers are simulated (``tests/simulated.py``). Ten tenants have a tenth of the slots each as quota
+(``--no-quotas``: none). When half of the jobs are done a tenth of the nodes is lost. Prints a line
+of JSON: control-plane seconds of the processor, per job and by part of the loop, looks and changes
+a job, virtual throughput, fairness and what the loss cost. With ``--state`` the fleet stays there,
+and the same command goes on from there. ``--profile FILE`` counts seconds of the processor.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import structlog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from loopscope.controller.observer import Result, Unobserved
 from loopscope.specs.keys import Key
-from loopscope.state.db import job_queue, objects, roots
+from loopscope.state.db import job_queue, jobs, objects, roots
 from tests.simulated import Simulation, VirtualClock, experiment_spec, texts
 
 TENANTS, SLOTS_PER_NODE, NODES_LOST = 10, 10, 0.1
@@ -58,6 +60,17 @@ class WorkingClock(VirtualClock):
 
 
 @dataclass
+class LookCount(Unobserved):
+    """Counts the reconciles."""
+
+    looks: int = 0
+
+    def reconciled(self, key: Key, result: Result, seconds: float) -> None:
+        """Count one more."""
+        self.looks += 1
+
+
+@dataclass
 class Fleet:
     """A simulation whose workers take virtual time, on nodes that can be lost."""
 
@@ -67,17 +80,21 @@ class Fleet:
     ends: dict[str, float] = field(default_factory=dict)
     node_of: dict[str, int] = field(default_factory=dict)
     stages: Counter[str] = field(default_factory=Counter)
+    began: dict[str, float] = field(default_factory=dict)
     used: Counter[str] = field(default_factory=Counter)
-    """Slot seconds by tenant, of jobs that ran to their end before the work ran out."""
+    """Slot seconds by tenant, of jobs that ended before the nodes were lost."""
     lost_at: float | None = None
-    lost_jobs: set[int] = field(default_factory=set)
+    away: set[int] = field(default_factory=set)
+    """Lost jobs that do not run again yet."""
     restarted_at: float | None = None
     seconds: Counter[str] = field(default_factory=Counter)
     """Processor seconds by part of the loop."""
     steps: int = 0
+    counted: LookCount = field(default_factory=LookCount)
 
     def __post_init__(self) -> None:
         controller = self.simulation.controller
+        controller.watch_with(self.counted)
         for name in PARTS:
             setattr(controller, name, self._timed(name, getattr(controller, name)))
 
@@ -101,10 +118,13 @@ class Fleet:
         busy = Counter(self.node_of[name] for name in self.ends)
         for name in workers.assigned.keys() - self.ends.keys():
             self._begin(name, now, busy)
-        if self.lost_jobs and self.restarted_at is None:
-            running = {job for job, _ in workers.assigned.values()}
-            self.restarted_at = now if self.lost_jobs <= running | self._ended() else None
-        self.simulation.clock.time = max(now + 0.5, min(self.ends.values(), default=now))
+        if self.away:
+            self.away -= self._back()
+            self.restarted_at = None if self.away else now
+        next_end = min(self.ends.values(), default=now)
+        if self.away:  # a controller looks at leases once a second
+            next_end = min(next_end, now + 1.0)
+        self.simulation.clock.time = max(now + 0.5, next_end)
         self._complete()
 
     def _begin(self, worker: str, now: float, busy: Counter[int]) -> None:
@@ -114,7 +134,7 @@ class Fleet:
         self.node_of[worker] = node
         stage = self.simulation.workers.orders[self.simulation.workers.assigned[worker][1]].stage
         draw = self.random.uniform(1 - SPREAD, 1 + SPREAD)
-        self.ends[worker] = now + SECONDS.get(stage, 30.0) * draw
+        self.began[worker], self.ends[worker] = now, now + SECONDS.get(stage, 30.0) * draw
 
     def _complete(self) -> None:
         began = time.process_time()
@@ -122,15 +142,22 @@ class Fleet:
         for worker in [name for name, at in self.ends.items() if at <= now]:
             del self.ends[worker]
             if worker in workers.assigned:
+                if self.lost_at is None:
+                    self.used[self._tenant(worker)] += now - self.began[worker]
                 self.stages[workers._run(worker)] += 1
         self.seconds["workers"] += time.process_time() - began
+
+    def _tenant(self, worker: str) -> str:
+        with self.simulation.state.database.read() as connection:
+            job = jobs.head(connection, self.simulation.workers.assigned[worker][0])
+        return job.object.namespace if job is not None else ""
 
     def lose_nodes(self) -> int:
         """Kill all workers of a tenth of the nodes; return how many jobs they had."""
         workers = self.simulation.workers
         lost = set(range(max(1, int(self.slots / SLOTS_PER_NODE * NODES_LOST))))
         gone = [name for name in self.ends if self.node_of[name] in lost]
-        self.lost_jobs = {workers.assigned[name][0] for name in gone}
+        self.away = {workers.assigned[name][0] for name in gone}
         self.lost_at = self.simulation.clock.time
         for name in gone:
             workers.dead.add(name)
@@ -140,10 +167,12 @@ class Fleet:
         workers.slots = self.slots - len(lost) * SLOTS_PER_NODE
         return len(gone)
 
-    def _ended(self) -> set[int]:
+    def _back(self) -> set[int]:
+        running = {job for job, _ in self.simulation.workers.assigned.values()}
         with self.simulation.state.database.read() as connection:
-            active = {job.id for job in job_queue.active(connection)}
-        return self.lost_jobs - active
+            heads = [jobs.head(connection, job) for job in self.away - running]
+        active = {job.id for job in heads if job is not None and job.state in jobs.ACTIVE}
+        return self.away - active
 
 
 def tenant(number: int) -> str:
@@ -175,12 +204,12 @@ def fairness(shares: list[float]) -> float:
     )
 
 
-def run(path: Path, number: int, slots: int) -> dict[str, object]:
+def run(path: Path, number: int, slots: int, *, quotas: bool = True) -> dict[str, object]:
     """Play a fleet to its end; return what was measured."""
-    quotas = {f"team-{n}": {"slots": slots // TENANTS} for n in range(TENANTS)}
+    hard = {f"team-{n}": {"slots": slots // TENANTS} for n in range(TENANTS) if quotas}
     simulation = Simulation(
         path, slots=slots, clock=WorkingClock(), job_starts_per_minute=10_000, lease_seconds=1e9,
-        progress_timeout_seconds=1e9, resource_quotas=quotas,
+        progress_timeout_seconds=1e9, resource_quotas=hard,
     )  # fmt: skip
     applying = apply_all(simulation, number)
     clock = path / "fleet.time"
@@ -189,7 +218,7 @@ def run(path: Path, number: int, slots: int) -> dict[str, object]:
     fleet = Fleet(simulation, slots, random.Random(0))
     total, began, wall, lost = 5 * number, simulation.clock.time, time.perf_counter(), 0
     held: list[Counter[str]] = []
-    still = 0
+    still, most_waiting = 0, 0
     while True:
         fleet.step()
         done = sum(fleet.stages.values())
@@ -201,38 +230,48 @@ def run(path: Path, number: int, slots: int) -> dict[str, object]:
             break
         if fleet.steps % 50 == 0:
             clock.write_text(f"{simulation.clock.time}")
-            print(
-                f"{done} of {total} jobs, {fleet.seconds['step']:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    jobs, virtual = sum(fleet.stages.values()), simulation.clock.time - began
+            waiting = how_many_wait(simulation)
+            most_waiting = max(most_waiting, waiting)
+            words = f"{done} of {total} jobs, {waiting} wait, {fleet.seconds['step']:.0f} s"
+            print(words, file=sys.stderr, flush=True)
+    ended, virtual = sum(fleet.stages.values()), simulation.clock.time - began
     with simulation.state.database.read() as connection:
         ready = roots.counted_by_ready(connection).get(("Experiment", "True"), 0)
-        count = len(objects.all_keys(connection))
+        count, changes = len(objects.all_keys(connection)), objects.resource_version(connection)
     middle = [float(held[0][f"team-{n}"]) for n in range(TENANTS)] if held else []
     return {
         "experiments": number,
         "ready": ready,
         "objects": count,
         "slots": slots,
-        "jobs": jobs,
+        "jobs": ended,
         "applySeconds": round(applying, 2),
         "stepSeconds": round(fleet.seconds["step"], 2),
-        "millisecondsPerJob": round(1000 * fleet.seconds["step"] / max(1, jobs), 2),
+        "millisecondsPerJob": round(1000 * fleet.seconds["step"] / max(1, ended), 2),
+        "looksPerJob": round(fleet.counted.looks / max(1, ended), 1),
+        "changesPerJob": round(changes / max(1, ended), 1),
         "parts": {name: round(fleet.seconds[name], 2) for name in (*PARTS, "workers")},
         "steps": fleet.steps,
         "wallSeconds": round(time.perf_counter() - wall, 1),
         "virtualSeconds": round(virtual, 1),
-        "jobsPerVirtualHour": round(3600 * jobs / virtual) if virtual else None,
+        "jobsPerVirtualHour": round(3600 * ended / virtual) if virtual else None,
+        "waitingMost": most_waiting,
         "fairness": round(fairness(middle), 3),
         "runningByTenant": middle,
+        "fairnessOfUse": round(fairness([fleet.used[f"team-{n}"] for n in range(TENANTS)]), 3),
         "lostJobs": lost,
         "virtualSecondsToRestart": None
         if fleet.restarted_at is None or fleet.lost_at is None
         else round(fleet.restarted_at - fleet.lost_at, 1),
         "doneTwice": sum(n for stage, n in fleet.stages.items() if "fenced" in stage),
     }
+
+
+def how_many_wait(simulation: Simulation) -> int:
+    """Return how many jobs wait."""
+    with simulation.state.database.read() as connection:
+        states = job_queue.counts(connection)
+    return sum(number for (state, _), number in states.items() if state == "pending")
 
 
 def running_by_tenant(simulation: Simulation) -> Counter[str]:
@@ -249,6 +288,7 @@ def main() -> None:
     reader.add_argument("experiments", type=int)
     reader.add_argument("--slots", type=int, default=1000)
     reader.add_argument("--state", type=Path)
+    reader.add_argument("--no-quotas", dest="quotas", action="store_false")
     reader.add_argument("--profile", type=Path)
     given = reader.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -257,11 +297,11 @@ def main() -> None:
         if given.profile is not None:
             import cProfile
 
-            with cProfile.Profile() as profile:
-                found = run(path, given.experiments, given.slots)
+            with cProfile.Profile(time.process_time) as profile:
+                found = run(path, given.experiments, given.slots, quotas=given.quotas)
             profile.dump_stats(given.profile)
         else:
-            found = run(path, given.experiments, given.slots)
+            found = run(path, given.experiments, given.slots, quotas=given.quotas)
     print(json.dumps(found))
 
 

@@ -93,6 +93,11 @@ class Turns:
         self._hurries = True
         self.next_at = self.clock.elapsed() + AGAIN_SECONDS
 
+    def owe(self, worked: float) -> None:
+        """Put the next turn off for what the last one left to be worked after it."""
+        latest = self.clock.elapsed() + self.pause_seconds_max
+        self.next_at = max(self.next_at, min(self.next_at + worked / self.share, latest))
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Take a turn; one that fails stays due."""

@@ -91,6 +91,7 @@ class GivenSettings(TypedDict, total=False):
     memory_bytes: Mapping[str, int]
     stage_memory_bytes: Mapping[str, int]
     priority_classes: Mapping[str, int]
+    preempting_classes: tuple[str, ...]
     aging_seconds: float
     free_space_floor_bytes: int
     notifications: NotificationSettings
@@ -140,6 +141,17 @@ class ResourceQuota(Given):
         return {name: value for name, value in limits.items() if value is not None}
 
 
+def _with_value(value: Any) -> Any:
+    return value if isinstance(value, dict) else {"value": value}
+
+
+class PriorityClass(Given):
+    """A class, with the field names of Kubernetes' PriorityClass; a number alone is its value."""
+
+    value: Annotated[int, Field(ge=-1000, le=1000)]
+    preemption_policy: Literal["LowerPriority", "Never"] = "Never"
+
+
 class Config(Given):
     """The content of a config file. A field that is left out has the default of ``Settings``."""
 
@@ -152,7 +164,9 @@ class Config(Given):
     slots_per_experiment: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[dict[Device, Size], Once] | None = None
     stage_memory: Annotated[dict[str, Size], AfterValidator(_stages)] | None = None
-    priority_classes: dict[ClassName, Annotated[int, Field(ge=-1000, le=1000)]] | None = None
+    priority_classes: (
+        dict[ClassName, Annotated[PriorityClass, BeforeValidator(_with_value)]] | None
+    ) = None
     aging_seconds: Annotated[float, Field(ge=1.0, strict=False)] | None = None
     free_space_floor: Size | None = None
     notifications: Notifications | None = None
@@ -166,6 +180,12 @@ class Config(Given):
         if self.resource_quotas is not None:
             quotas = self.resource_quotas.items()
             given["resource_quotas"] = {name: quota.settings() for name, quota in quotas}
+        if self.priority_classes is not None:
+            classes = self.priority_classes.items()
+            given["priority_classes"] = {name: one.value for name, one in classes}
+            given["preempting_classes"] = tuple(
+                name for name, one in classes if one.preemption_policy == "LowerPriority"
+            )
         named = {_SETTING_BY_FIELD.get(name, name): value for name, value in given.items()}
         return cast(GivenSettings, named)
 
@@ -218,13 +238,23 @@ def _validated(document: Document) -> Config:
         raise InvalidSpec(list(_problems(error, document))) from None
 
 
+_WITHIN: Mapping[str, tuple[type[Given], ...]] = {
+    "notifications": (Notifications,),
+    "resourceQuotas": (ResourceQuota, Hard),
+    "priorityClasses": (PriorityClass,),
+}
+"""What is written within a field."""
+
+
 def _problems(error: ValidationError, document: Document) -> Iterator[Problem]:
-    names = [field.alias or name for name, field in Config.model_fields.items()]
     for item in error.errors(include_url=False):
         place = tuple(step for step in item["loc"] if step != "[key]")
         match item["type"]:
             case "extra_forbidden":
-                close = difflib.get_close_matches(str(place[0]), names, n=1)
+                models = (Config,) if len(place) == 1 else _WITHIN[str(place[0])]
+                fields = [one for model in models for one in model.model_fields.items()]
+                names = [field.alias or name for name, field in fields]
+                close = difflib.get_close_matches(str(place[-1]), names, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
                 message = f"unknown field; {hint}"
             case "value_error":

@@ -18,6 +18,7 @@ from loopscope.controller.clock import Clock, Turns
 from loopscope.controller.jobs.executor import Executor
 from loopscope.controller.jobs.job_upkeep import cancel_unwanted, report_end, retry_after_restart
 from loopscope.controller.jobs.leases import Leases, LeaseWatch
+from loopscope.controller.jobs.making_room import MakingRoom
 from loopscope.controller.jobs.starting import Starter
 from loopscope.controller.notifications.notifier import Notifier
 from loopscope.controller.observer import Observer, Unobserved
@@ -26,6 +27,7 @@ from loopscope.controller.plan.older_rules import plan_of_owner
 from loopscope.controller.reconcile.adoption import Adoption
 from loopscope.controller.reconcile.converged import Converged
 from loopscope.controller.reconcile.dependants import Dependants
+from loopscope.controller.reconcile.looks import Looks
 from loopscope.controller.reconcile.quiet import Quiet
 from loopscope.controller.reconcile.reconciling import Reconciling
 from loopscope.controller.reconcile.resolution import LooksAgain, Resolution, Resolver, is_local
@@ -49,7 +51,7 @@ ROUNDS_PER_STEP_MAX = 20
 """A step follows what its own writes set off this far; the rest waits for the next step."""
 
 RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX = 0.005, 600.0
-"""A resync of very many objects comes so rarely that it takes this much of a core; no rarer."""
+"""Resyncs, and what they let be read again, take so much of a core each; pauses are no longer."""
 
 STEP_SECONDS = 0.05
 """A step that has reconciled for so long leaves what a resync found to the next one."""
@@ -84,8 +86,10 @@ class Controller:
     _leases: Leases = field(init=False)
     _reconciling: Reconciling = field(init=False)
     starter: Starter = field(init=False)
+    _room: MakingRoom = field(init=False)
     _outside: OutsideWrites = field(default_factory=OutsideWrites)
     _dependants: Dependants = field(default_factory=Dependants)
+    _looks: Looks = field(init=False)
     _version: int = 0
     _caught_up: bool = False
     _resyncs: Turns = field(init=False)
@@ -102,13 +106,15 @@ class Controller:
         self.queue = WorkQueue(self.clock, self.observer)
         self._adoption = Adoption(self.state.artifacts, self.clock)
         self._artifacts = ArtifactObserver(self.state.artifacts, self._adoption)
-        self._converged = Converged(self.state.artifacts)
+        rereads = Turns(self.clock, 0.0, RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX)
+        self._converged = Converged(self.state.artifacts, rereads)
         self._quiet = Quiet(self.state.database)
+        self._looks = Looks(self._dependants)
         self._reconciling = Reconciling(
             self.state,
             self.clock,
             self.queue,
-            self._dependants,
+            self._looks,
             self._converged,
             self._artifacts,
             LooksAgain(self.resolver, self.clock, self.settings.resolve_retry_seconds),
@@ -130,6 +136,7 @@ class Controller:
         self.starter = Starter(
             self.state, self.settings, self.clock, self.executor, self.free_bytes
         )
+        self._room = MakingRoom(self.starter)
 
     def watch_with(self, observer: Observer) -> None:
         """Report to ``observer`` what happens from now on."""
@@ -153,6 +160,7 @@ class Controller:
             self._reconcile_due,
             self._cancel_unwanted_jobs,
             self._start_jobs,
+            self._make_room,
             self._mark_reconciled,
         ):
             self._trouble.attempt(part)
@@ -203,24 +211,24 @@ class Controller:
     def _read_changes(self) -> None:
         with self.state.database.read() as connection:
             try:
-                changed = {c.key for c in objects.changes_since(connection, self._version)}
-                records = objects.get_all(connection, changed)
+                changes = objects.changes_since(connection, self._version)
+                changed = {change.key: change.resource_version for change in changes}
+                records = objects.get_all(connection, changed.keys())
             except Gone as gone:
                 log.warning("everything is listed again", why=str(gone))
                 records = objects.listed(connection)
-                changed = {record.key for record in records}
+                changed = {record.key: record.resource_version for record in records}
                 self._dependants.replace(records)
+                self._looks.forget_all()
                 self._resyncs.next_at = 0.0
             version = objects.resource_version(connection)
-        owners = {record.owner for record in records if record.owner is not None}
-        touched = changed.union(owners, *(self._dependants.of(key) for key in changed))
-        for key in changed.difference(record.key for record in records):
+        for key in changed.keys() - {record.key for record in records}:
             self._dependants.forget(key)
         for record in records:
             self._dependants.learn(record)
         if self.notifier is not None:
             self.notifier.look(records, version)
-        for key in sorted(touched):
+        for key in self._looks.asked_for(changed, records):
             self.queue.add(key)
         self._version = version  # last: after an error the same changes are read again
 
@@ -322,7 +330,10 @@ class Controller:
         found: Literal["nothing", "some"] = "nothing"
         began = self.clock.elapsed()
         while (key := self.queue.take()) is not None:
+            worked = self.clock.worked()
             self._reconciling.process(key)
+            if self.queue.took_low:
+                self._converged.rereads.owe(self.clock.worked() - worked)
             found = "some"
             most = STEP_SECONDS if self.queue.only_low else STEP_SECONDS_MAX
             if self.clock.elapsed() > began + most:
@@ -341,6 +352,10 @@ class Controller:
 
     def _start_jobs(self) -> None:
         for keys in self.starter.start_jobs():
+            self._add_all(keys)
+
+    def _make_room(self) -> None:
+        for keys in self._room.look():
             self._add_all(keys)
 
     def _next_wake_at(self) -> float:

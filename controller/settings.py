@@ -89,6 +89,8 @@ class Settings:
 
     ``interactive`` is worth a day of waiting: what somebody asked goes before what waits, and so
     few may be asked at once that this keeps no one waiting for long."""
+    preempting_classes: tuple[str, ...] = ()
+    """Classes whose waiting jobs may ask running ones of a lower value to make room."""
     aging_seconds: float = 600.0
     """A job that waited this long is as good as one of the next higher priority."""
     verify_bytes_per_resync: int = 256 * 1024 * 1024

@@ -6,6 +6,7 @@ from loopscope.specs.actions import Action
 from loopscope.state.records import (
     CANCELLED,
     CODE_CHANGED,
+    PREEMPTED,
     UNPLACEABLE,
     WAITS_FOR_SPACE,
     JobHead,
@@ -19,7 +20,7 @@ def job_words(stage: str, job: JobHead | None) -> tuple[str, str]:
         return "JobPending", f"{stage} job waits for a worker"
     if job.state == "running":
         return "JobRunning", f"{stage} job {job.id} is running"
-    if job.reason in (*WAITS_FOR_SPACE, CODE_CHANGED, UNPLACEABLE):
+    if job.reason in (*WAITS_FOR_SPACE, CODE_CHANGED, UNPLACEABLE, PREEMPTED):
         return job.reason, f"{stage} job {job.id} waits: {job.message}"
     failed = f" (attempt {job.attempts} failed)" if job.attempts else ""
     message = f"{stage} job {job.id} is retried{failed}: {job.reason}: {job.message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from loopscope.specs.canonical import digest
@@ -22,7 +23,7 @@ class InputReference:
     kind: Literal["model", "dictionary"]
     reference: Mapping[str, object]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The name under which its observation is kept."""
         return digest({"kind": self.kind, "reference": self.reference})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from loopscope.specs.canonical import digest
@@ -29,6 +30,9 @@ Stage = Literal[
     "drift",
     "question",
 ]
+
+WITHOUT_SHARDS: frozenset[Stage] = frozenset({"mapping", "splitting", "scoring", "trace"})
+"""Stages whose work is one piece: it ends or begins anew."""
 
 CODE_REVISIONS: dict[Stage, int] = {
     "capture": 4,
@@ -97,7 +101,7 @@ class Action:
         """The revision of the stage's code that the digest names."""
         return CODE_REVISIONS[self.stage]
 
-    @property
+    @cached_property
     def way(self) -> str:
         """Stands for the payload: how the inputs are reached now."""
         return digest(self.payload)
@@ -105,6 +109,10 @@ class Action:
     @property
     def digest(self) -> str:
         """The name of this work and of its artifact."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest(
             {"stage": self.stage, "revision": self.code_revision, "declared": self.declared}
         )

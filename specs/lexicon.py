@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc"), "'")
@@ -27,7 +28,8 @@ def lexicon_pattern(words: Sequence[str]) -> re.Pattern[str]:
     if not phrases:
         raise ValueError("the lexicon holds no word")
     ordered = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return re.compile("|".join(map(_whole, ordered)), re.IGNORECASE)
+    alike = [_one_of(list(group), *sides) for sides, group in groupby(ordered, _sides)]
+    return re.compile("|".join(alike), re.IGNORECASE)
 
 
 def inflected(words: Sequence[str]) -> list[str]:
@@ -53,10 +55,20 @@ def _plural(word: str) -> str:
     return f"{word}s"
 
 
-def _whole(phrase: str) -> str:
-    before = rf"(?<!{LETTER_OR_DIGIT})" if re.match(LETTER_OR_DIGIT, phrase) else ""
-    after = rf"(?!{LETTER_OR_DIGIT})" if re.match(LETTER_OR_DIGIT, phrase[-1]) else ""
-    return before + r"\s+".join(map(re.escape, phrase.split())) + after
+def _sides(phrase: str) -> tuple[bool, bool]:
+    """Return whether a phrase begins, and whether it ends, in a letter or digit."""
+    first, last = (re.match(LETTER_OR_DIGIT, letter) for letter in (phrase[0], phrase[-1]))
+    return first is not None, last is not None
+
+
+def _one_of(phrases: Sequence[str], begins: bool, ends: bool) -> str:
+    """Return what finds the first that fits of phrases with equal sides."""
+    before = rf"(?<!{LETTER_OR_DIGIT})" if begins else ""
+    after = rf"(?!{LETTER_OR_DIGIT})" if ends else ""
+    # Most places are ruled out by one look at their letter, without trying each phrase.
+    firsts = "".join(sorted({re.escape(phrase[0]) for phrase in phrases}))
+    either = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
+    return f"{before}(?=[{firsts}])(?:{either}){after}"
 
 
 @dataclass(frozen=True)

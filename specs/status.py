@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 ConditionType = Literal[
@@ -22,6 +22,7 @@ WORD_BY_REASON = {
     "JobRunning": "Running",
     "JobPending": "Queued",
     "RetryingLater": "Retrying",
+    "Preempted": "Queued",
     "Suspended": "Suspended",
 }
 """How a stage that is under way is called in one word, by the reason that it is not Ready."""
@@ -174,13 +175,11 @@ def with_transition_times(
     """Keep the old transition time of each condition whose status did not change."""
     before = {c.type: c for c in old}
     return tuple(
-        Condition(
-            **{
-                **asdict(c),
-                "last_transition_time": before[c.type].last_transition_time
-                if c.type in before and before[c.type].status == c.status
-                else now,
-            }
+        replace(
+            c,
+            last_transition_time=before[c.type].last_transition_time
+            if c.type in before and before[c.type].status == c.status
+            else now,
         )
         for c in new
     )

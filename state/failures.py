@@ -30,3 +30,7 @@ PASSING = (TransientFailure, OSError)
 
 class JobStopped(Exception):
     """The job was asked to stop (shutdown, cancel, lost lease). Costs no attempt."""
+
+
+class MadeRoom(JobStopped):
+    """The job was asked to make room for another one, and is between two shards."""

@@ -24,6 +24,9 @@ UNPLACEABLE = "Unplaceable"
 CODE_CHANGED = "CodeChanged"
 """Reason of a pending job that no worker may run before the controller was started again."""
 
+PREEMPTED = "Preempted"
+"""Reason of a pending job that made room for another one between two shards."""
+
 RULES_CHANGED = "RulesChanged"
 """Reason of what rests on work of older rules, and of what must wait for its release."""
 
@@ -247,10 +250,24 @@ class QueuedJob:
     worker: str | None
     not_before: float
     created_at: float
+    started_at: float | None
+    token: int
     reason: str | None
     message: str | None
     model: str | None
+    makes_room_for: int | None
+    """The job for which it was asked to make room, or made it."""
     wanted_by: tuple[Wanting, ...]
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """A job that is to make room for ``by_job``, or made it and waits; ``words`` say for whom."""
+
+    job_id: int
+    by_job: int
+    words: str
+    asked_at: float
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,9 @@ def _splitting(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict
         _sha256(upstream("geometry", payload["geometry"]["digest"], "neighbours.json")),
         *(payload[side]["candidates"] for side in ("coarse", "fine")),
     ]
-    return {"splitting.json": _json([seen, payload["seed"]])}, {"edges": 4}
+    told = {"coarse": {"lost": 1, "split": 1}, "fine": {"born": 1, "part": 2}}
+    numbers = {"edges": 4, "by_chance": 0.5, "p": 0.01}
+    return {"splitting.json": _json([seen, payload["seed"]])}, {**told, **numbers}
 
 
 def _drift(payload: dict[str, Any], upstream: Upstream) -> tuple[Files, dict[str, Any]]:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from loopscope.specs.actions import CODE_REVISIONS, Stage
 from loopscope.state import failpoints
 from loopscope.state.artifacts.publication import publish, verified_folder
 from loopscope.state.artifacts.store import Corrupt
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, preemptions
 from loopscope.state.db.jobs import Fenced
-from loopscope.state.failures import PASSING, Failure, TerminalFailure, TransientFailure
+from loopscope.state.failures import (
+    PASSING,
+    Failure,
+    MadeRoom,
+    TerminalFailure,
+    TransientFailure,
+)
 from loopscope.state.folder import StateFolder
 from loopscope.state.orders import Order
 from loopscope.state.records import JobRecord
@@ -24,6 +32,7 @@ from loopscope.state.retry_policy import RetryPolicy
 from loopscope.state.source_code import CodeChanged
 from loopscope.worker.failing import failure_of, record_failure
 from loopscope.worker.refusing import give_back
+from loopscope.worker.shards import Shards
 from tests import fake_stages
 
 SECONDS_PER_STAGE = 200.0
@@ -53,8 +62,11 @@ class FakeWorker:
     code: str = ""
     """What it was told, and by which code it works; without an order nobody compares."""
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    seals: bool = False
+    """Whether each of its files is a shard, between two of which it makes room if it is asked."""
+    asked_by: str | None = None
     outcome: str = ""
-    """How it ended: succeeded, failed, fenced, released, refused; empty while it has not."""
+    """How it ended: succeeded, failed, fenced, released, refused, made room; empty before."""
 
     def steps(self) -> Iterator[str]:
         """Work to the end; yields the name of what comes next."""
@@ -72,6 +84,9 @@ class FakeWorker:
             else:
                 yield from self._publish(job)
                 self.outcome = "succeeded"
+        except MadeRoom:
+            yield "make room"
+            self._give_back(job)
         except Fenced:
             self.outcome = "fenced"
         except CodeChanged as changed:
@@ -101,6 +116,8 @@ class FakeWorker:
             if folder in self.gone:
                 raise TerminalFailure("InputChanged", f"{folder} is not there")
         files, metrics = fake_stages.run(_stage(job), job.payload, self._upstream)
+        if self.seals:
+            yield from self._seal(job, files)
         for name, data in files.items():
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,11 +137,31 @@ class FakeWorker:
         yield "publish"
         publish(self.state, job, staging, record, now=self.clock.now())
 
+    def _seal(self, job: JobRecord, files: dict[str, bytes]) -> Iterator[str]:
+        shards = Shards(self.state.artifacts.shards(job.digest), before_next=self._make_room)
+        for name, data in files.items():
+            if shards.sealed(name.replace("/", "-")) is None:
+                yield "compute"
+                shards.seal(name.replace("/", "-"), partial(_write, data))
+                yield "sealed"
+
+    def _make_room(self) -> None:
+        if self.asked_by is not None:
+            raise MadeRoom(self.asked_by)
+
+    def _give_back(self, job: JobRecord) -> None:
+        try:
+            with self.state.database.write() as connection:
+                preemptions.make_room(connection, job, now=self.clock.now())
+            self.outcome = "made room"
+        except Fenced:
+            self.outcome = "fenced"
+
     def heartbeat(self) -> None:
-        """Extend the lease. Raises Fenced."""
+        """Extend the lease, and hear whether another job asks for room. Raises Fenced."""
         failpoints.reach("heartbeat")
         with self.state.database.write() as connection:
-            jobs.heartbeat(
+            self.asked_by = jobs.heartbeat(
                 connection, self.job_id, self.token, self.lease_seconds, now=self.clock.now()
             )
 
@@ -151,6 +188,8 @@ class FakeWorker:
                 case "artifact":
                     for _ in self._publish(job):
                         pass
+        except MadeRoom:
+            self._give_back(job)
         except Fenced:
             self.outcome = "fenced"
         except Failure:  # its inputs are gone
@@ -175,6 +214,10 @@ class FakeWorker:
             return verified_folder(self.state, stage, digest).joinpath(name).read_bytes()
         except Corrupt as damage:
             raise TransientFailure("InputDamaged", str(damage)) from None
+
+
+def _write(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
 
 
 def _stage(job: JobRecord) -> Stage:

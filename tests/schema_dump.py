@@ -15,7 +15,7 @@ from pathlib import Path
 from loopscope.controller.settings import Settings
 from loopscope.specs.keys import Key
 from loopscope.specs.merging import asked_fields
-from loopscope.state.db import applied, jobs, leader, objects, pauses
+from loopscope.state.db import applied, jobs, leader, objects, pauses, preemptions
 from loopscope.state.records import AppliedRecord, Progress, SourceRecord
 from tests.simulated import Simulation, capture_spec, settled_experiment, texts
 
@@ -60,6 +60,10 @@ def lived_in(path: Path) -> Simulation:
         pauses.pause(connection, "stage/steering", now=now)
         leader.announce(connection, "1@1.00", Settings().to_json(), now=now)
         leader.note_worker(connection, "worker-1", "cpu", "m")
+    with simulation.state.database.write() as connection:
+        (waits,) = [job for job in jobs.listed(connection) if job.state == "pending"]
+        classes = ("urgent 10", "low -6")
+        preemptions.ask(connection, job_id, token, waits.id, classes, now=now)
     return simulation
 
 

@@ -10,10 +10,11 @@ from loopscope.reconcilers.references import input_references
 from loopscope.reconcilers.stage import LET_GO
 from loopscope.specs.keys import Key
 from loopscope.specs.status import Condition
-from loopscope.state.db import inputs, jobs, objects
+from loopscope.state.db import inputs, jobs, objects, preemptions
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import (
     CODE_CHANGED,
+    PREEMPTED,
     UNPLACEABLE,
     WAITS_FOR_SPACE,
     JobHead,
@@ -81,7 +82,7 @@ def _next_step(connection: Connection, link: Link, now: float) -> tuple[str, Who
         case "ready" | "no work":
             return "nothing: it is as its spec says", "nobody"
         case "running" if job is not None:
-            return f"the worker finishes job {job.id}{_progress(link.progress)}", "worker"
+            return _running(connection, job, link.progress), "worker"
         case "queued" if job is not None:
             return _pending(connection, job, now)
         case "stalled":
@@ -98,6 +99,16 @@ def _next_step(connection: Connection, link: Link, now: float) -> tuple[str, Who
             return "the controller queues its job", "controller"
 
 
+def _running(connection: Connection, job: JobHead, progress: Progress | None) -> str:
+    asked = preemptions.listed(connection).get(job.id)
+    if asked is None:
+        return f"the worker finishes job {job.id}{_progress(progress)}"
+    return (
+        f"the worker of job {job.id}{_progress(progress)} makes room after the shard under way, "
+        f"or ends, if it has no other: {asked.words}"
+    )
+
+
 def _pending(connection: Connection, job: JobHead, now: float) -> tuple[str, Who]:
     if job.reason in WAITS_FOR_SPACE:
         return f"free some disk space: {job.reason}: {job.message}", "you"
@@ -112,8 +123,13 @@ def _pending(connection: Connection, job: JobHead, now: float) -> tuple[str, Who
             "time",
         )
     others = [j for j in jobs.running(connection) if j.id != job.id]
+    makers = preemptions.makers_of_room(connection, job.id)
+    asked = [other for other in others if other.id in makers]
     busy = f"; job {others[0].id} ({others[0].stage}) runs before it" if others else ""
-    return f"the controller hands job {job.id} to a free worker{busy}", "controller"
+    if asked:
+        busy = f"; job {asked[0].id} ({asked[0].stage}) was asked to make room for it"
+    why = f"; it {job.message}" if job.reason == PREEMPTED else ""
+    return f"the controller hands job {job.id} to a free worker{busy}{why}", "controller"
 
 
 def _resolving(connection: Connection, key: Key) -> str:

@@ -13,9 +13,20 @@ from loopscope.views.numbers import age
 
 
 def job_detail(
-    job: JobHead, progress: Progress | None, *, now: float, waits_for: str | None = None
+    job: JobHead,
+    progress: Progress | None,
+    *,
+    now: float,
+    waits_for: str | None = None,
+    makes_room_for: str | None = None,
 ) -> str:
-    """Return in words what a job does or waits for, in the scheduler's words if they are known."""
+    """Return in words what a job does or waits for, in the scheduler's words if they are known.
+
+    ``makes_room_for``: for whom it gives its slot back after the shard under way.
+    """
+    if makes_room_for is not None and job.state == "running":
+        doing = job_detail(job, progress, now=now)
+        return f"{doing}; makes room after this shard for {makes_room_for}"
     match job.state:
         case "running" if progress is not None:
             left = remaining_seconds(progress)

@@ -46,6 +46,8 @@ class JobInQueue:
     priority: str | None
     progress: Progress | None
     waiting: Waiting | None
+    makes_room_for: str | None = None
+    """Whom a running job was asked to make room for."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from loopscope.state import failpoints
 from loopscope.state.db import jobs
 from loopscope.state.db.database import Database
 from loopscope.state.db.jobs import Fenced
-from loopscope.state.failures import PASSING, JobStopped
+from loopscope.state.failures import PASSING, JobStopped, MadeRoom
 from loopscope.state.records import Progress
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker.stop import StopRequest
@@ -52,6 +52,7 @@ class Lease:
         self._end_process = end_process
         self._ended = threading.Event()
         self._fenced: Fenced | None = None
+        self._asked_by: str | None = None
         self._seen = Progress(job_id, "Starting", 0, 1, "jobs", time.time(), time.time())
         self._alive_at = self._phase_began_at = time.monotonic()
         self._written_at = self._alive_at - PROGRESS_SECONDS
@@ -85,6 +86,11 @@ class Lease:
         elif self.overruns(self._stop.seconds_left):
             self._stop.begin_for_lack_of_time()
             raise JobStopped("the next shard would end after the time that is left")
+
+    def make_room(self) -> None:
+        """Raise MadeRoom when another job asked for this one's slot. Call it between two shards."""
+        if self._asked_by is not None:
+            raise MadeRoom(f"makes room for {self._asked_by}")
 
     def progress(
         self, phase: str, done: int, total: int, unit: str, tokens: int | None = None
@@ -134,7 +140,7 @@ class Lease:
                     self._give_up()
                     return
                 with self._database.write() as connection:
-                    jobs.heartbeat(
+                    self._asked_by = jobs.heartbeat(
                         connection, self._job_id, self._token, self._lease_seconds, now=time.time()
                     )
             except Fenced as fenced:

@@ -17,9 +17,17 @@ import torch
 from loopscope.state import failpoints
 from loopscope.state.artifacts.publication import publish, verified_folder
 from loopscope.state.artifacts.store import Corrupt
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, preemptions
+from loopscope.state.db.connection import Connection
 from loopscope.state.db.jobs import Fenced
-from loopscope.state.failures import PASSING, Failure, JobStopped, TerminalFailure, TransientFailure
+from loopscope.state.failures import (
+    PASSING,
+    Failure,
+    JobStopped,
+    MadeRoom,
+    TerminalFailure,
+    TransientFailure,
+)
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import JobRecord
 from loopscope.state.retry_policy import RetryPolicy
@@ -84,6 +92,9 @@ class Runner:
             lease.check()
             check_device(self.device)
             self._run_stage(job, lease)
+        except MadeRoom as asked:
+            log.info("job makes room", job=job_id, why=str(asked))
+            self._give_back(job_id, partial(preemptions.make_room, job=job, now=time.time()))
         except JobStopped as stopped:
             log.info("job stopped", job=job_id, why=str(stopped))
             self.release(job_id, token)
@@ -99,10 +110,13 @@ class Runner:
 
     def release(self, job_id: int, token: int) -> None:
         """Give a job's lease back: pending again, no attempt lost."""
+        self._give_back(job_id, partial(jobs.release, job_id=job_id, token=token))
+
+    def _give_back(self, job_id: int, write: Callable[[Connection], None]) -> None:
         try:
             failpoints.reach("job-release")
             with self.state.database.write() as connection:
-                jobs.release(connection, job_id, token)
+                write(connection)
         except Fenced:
             log.info("job taken away", job=job_id)
         except PASSING as trouble:
@@ -124,6 +138,7 @@ class Runner:
         kept = self.state.artifacts.shards(job.digest)
         shards = shards_of(kept, self.device, partial(self._note_advance, job))
         lease.may_finish, lease.overruns = shards.ends_within, shards.overruns
+        shards.before_next = lease.make_room
         context = StageContext(
             device=self.device,
             model=lambda ref: self.warm.model(ref, self.device, lease.progress),

@@ -22,6 +22,9 @@ class Shards:
     kept: KeptShards
     on_sealed: Callable[[], None] = lambda: None
     maker: str = ""
+    before_next: Callable[[], None] = lambda: None
+    """Called before another shard is computed, once one was sealed: each try gets on by one."""
+    _has_sealed: bool = False
     _began_at: float | None = None
     _seconds_before: float = 0.0
 
@@ -41,15 +44,19 @@ class Shards:
     def sealed(self, name: str) -> Path | None:
         """Return the path of a complete shard from this or an earlier attempt, else None.
 
-        After None the caller is taken to be computing the shard, until it is sealed.
+        After None the caller is taken to be computing the shard, until it is sealed. Raises what
+        ``before_next`` raises.
         """
         path = self.kept.sealed(self._own(name))
+        if path is None and self._has_sealed:
+            self.before_next()
         self._began_at = time.monotonic() if path is None else None
         return path
 
     def seal(self, name: str, write: Callable[[Path], None]) -> Path:
         """Call ``write(temporary_path)`` and keep the result durably as shard ``name``."""
         path = self.kept.seal(self._own(name), write)
+        self._has_sealed = True
         if self._began_at is not None:
             self._seconds_before, self._began_at = time.monotonic() - self._began_at, None
         self.on_sealed()

@@ -6,7 +6,7 @@ import structlog
 
 from loopscope.controller.clock import Clock
 from loopscope.state import failpoints
-from loopscope.state.db import events, job_ways, jobs, objects
+from loopscope.state.db import events, job_queue, job_ways, jobs, objects
 from loopscope.state.db.database import Database
 from loopscope.state.records import CODE_CHANGED, JobHead
 
@@ -54,18 +54,12 @@ def _retry_failed_for(database: Database, device: str, clock: Clock) -> None:
 def cancel_unwanted(database: Database, clock: Clock) -> None:
     """Cancel the active jobs whose digest no object wants any more, a limited number a call."""
     with database.read() as connection:
-        active = jobs.active_digests(connection)
-        wanted = objects.wanted_digests(connection) if active else set()
-    unwanted = [job_id for job_id, digest in active.items() if digest not in wanted]
-    if not unwanted:
-        return
+        if not job_queue.unwanted(connection):
+            return
     failpoints.reach("job-cancel")
     with database.write() as connection:
-        wanted, now = objects.wanted_digests(connection), clock.now()
-        for job_id in unwanted[:CANCELLED_PER_CALL]:
-            job = jobs.head(connection, job_id)
-            if job is None or job.digest in wanted:
-                continue
+        now = clock.now()
+        for job in job_queue.unwanted(connection)[:CANCELLED_PER_CALL]:
             message = f"{job.stage} job {job.id} is no longer wanted"
             if jobs.cancel(connection, job.id, "Superseded", message, now=now):
                 events.record(connection, job.object, "Normal", "Superseded", message, now=now)

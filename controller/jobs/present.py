@@ -7,17 +7,17 @@ deleted. So nothing is taken from a row that waited; the reconcilers are asked a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loopscope.controller.reconcile.snapshots import read_snapshot
-from loopscope.reconcilers.plan import Wanted
+from loopscope.reconcilers.plan import Snapshot, Wanted
 from loopscope.reconcilers.registry import DESIRED_BY_KIND
 from loopscope.specs.actions import Action
 from loopscope.specs.canonical import canonical_json
 from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
 from loopscope.state.db.connection import Connection
-from loopscope.state.db.knowledge import Knowledge, knowledge
+from loopscope.state.db.knowledge import Knowledge, beside_jobs
 from loopscope.state.records import ObjectRecord
 
 
@@ -31,6 +31,21 @@ class Present:
     known: Knowledge
 
 
+@dataclass
+class _Moment:
+    """One read transaction: each object is read, and judged, once."""
+
+    connection: Connection
+    now: float
+    snapshots: dict[Key, Snapshot | None] = field(default_factory=dict)
+    of_now: dict[Key, bool] = field(default_factory=dict)
+
+    def snapshot(self, key: Key) -> Snapshot | None:
+        if key not in self.snapshots:
+            self.snapshots[key] = read_snapshot(self.connection, key, self.now)
+        return self.snapshots[key]
+
+
 def present_order(connection: Connection, job_id: int, now: float) -> Present | list[Key]:
     """Return what is ordered now for a job, first by the object that queued it.
 
@@ -42,32 +57,37 @@ def present_order(connection: Connection, job_id: int, now: float) -> Present | 
         return []
     wanting = objects.wanting(connection, job.digest)
     behind: list[Key] = []
+    moment = _Moment(connection, now)
     for key in sorted(wanting, key=lambda one: one != job.object):
-        action = _ordered(connection, key, job.digest, now, behind)
-        record = objects.get(connection, key)
-        if action is not None and record is not None:
-            return Present(key, record.generation, action, knowledge(connection))
+        action = _ordered(moment, key, job.digest, behind)
+        snapshot = moment.snapshot(key)
+        if action is not None and snapshot is not None:
+            return Present(key, snapshot.object.generation, action, beside_jobs(connection))
     return [*behind, *wanting]
 
 
-def _ordered(
-    connection: Connection, key: Key, digest: str, now: float, behind: list[Key]
-) -> Action | None:
-    snapshot = read_snapshot(connection, key, now)
+def _ordered(moment: _Moment, key: Key, digest: str, behind: list[Key]) -> Action | None:
+    snapshot = moment.snapshot(key)
     if snapshot is None:
         return None
     desired = DESIRED_BY_KIND[key.kind](snapshot)
     action = desired.with_digest(digest) if isinstance(desired, Wanted) else None
     if action is None:
         return None
-    late = [one for one in snapshot.references.values() if not _is_of_now(connection, one, now)]
+    late = [one for one in snapshot.references.values() if not _is_of_now(moment, one)]
     behind.extend(one.key for one in late)
     return None if late else action
 
 
-def _is_of_now(connection: Connection, record: ObjectRecord, now: float) -> bool:
+def _is_of_now(moment: _Moment, record: ObjectRecord) -> bool:
     """Whether a status is what a reconcile would write now about the ways to all its inputs."""
-    snapshot = read_snapshot(connection, record.key, now)
+    if record.key not in moment.of_now:
+        moment.of_now[record.key] = _judged(moment, record)
+    return moment.of_now[record.key]
+
+
+def _judged(moment: _Moment, record: ObjectRecord) -> bool:
+    snapshot = moment.snapshot(record.key)
     if snapshot is None:
         return False
     desired = DESIRED_BY_KIND[record.key.kind](snapshot)
@@ -75,5 +95,5 @@ def _is_of_now(connection: Connection, record: ObjectRecord, now: float) -> bool
         isinstance(desired, Wanted)
         and desired.action.digest == record.wanted_digest
         and canonical_json(desired.inputs) == canonical_json(record.status.inputs)
-        and all(_is_of_now(connection, one, now) for one in snapshot.references.values())
+        and all(_is_of_now(moment, one) for one in snapshot.references.values())
     )

@@ -8,12 +8,13 @@ from loopscope.controller.jobs.limits import WINDOW_SECONDS
 from loopscope.controller.jobs.quotas import Quotas
 from loopscope.controller.jobs.scheduling import PendingJob, Place, QueueSnapshot, RunningJob
 from loopscope.controller.settings import STORAGE, Settings
+from loopscope.specs.actions import WITHOUT_SHARDS
 from loopscope.specs.keys import MEMORY_ANNOTATION, PRIORITY_ANNOTATION, Key
 from loopscope.specs.sizes import byte_count
 from loopscope.state.artifacts import index as artifacts_of
 from loopscope.state.db import job_queue, jobs, leader, pauses
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import UNPLACEABLE, QueuedJob, Wanting, WorkerRecord
+from loopscope.state.records import PREEMPTED, UNPLACEABLE, QueuedJob, Wanting, WorkerRecord
 
 FAIR_SHARE_SECONDS = 3600.0
 """How far back worker time counts. Starts are remembered for as long."""
@@ -43,6 +44,7 @@ def read_queue(
         used_seconds={_name(key): seconds for key, seconds in used.items()},
         stored_bytes=stored_bytes(connection, settings.resource_quotas),
         low_space=low_space,
+        makes_room={job.id: by for job in active if (by := job.makes_room_for) is not None},
     )
 
 
@@ -64,6 +66,18 @@ def priority_of(job: QueuedJob, settings: Settings) -> tuple[str, int]:
     return best, values[best]
 
 
+def preempting_class(job: QueuedJob, settings: Settings) -> tuple[str, int] | None:
+    """Return the highest class that preempts of the objects that want the job, and its value."""
+    classes = {one.annotations.get(PRIORITY_ANNOTATION, _usual(one.key)) for one in job.wanted_by}
+    values = settings.priority_classes
+    rights = classes.intersection(settings.preempting_classes)
+    return max(((name, values[name]) for name in sorted(rights)), key=_value, default=None)
+
+
+def _value(priority: tuple[str, int]) -> int:
+    return priority[1]
+
+
 def _usual(key: Key) -> str:
     return INTERACTIVE if key.kind == "Question" else NORMAL
 
@@ -81,14 +95,25 @@ def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> Pen
         paused_by=_paused_by(job, paused),
         why=f"{job.reason}: {job.message}" if job.reason else "",
         refusal=job.message if job.reason == UNPLACEABLE else None,
+        preempts_as=preempting_class(job, settings),
+        made_room=job.message if job.reason == PREEMPTED else None,
     )
 
 
 def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRecord]) -> RunningJob:
     worker = workers.get(job.worker or "")
     device = worker.device if worker else settings.slot_devices[0]
-    memory = _memory_bytes(job, settings)
-    return RunningJob(job.id, device, _experiments(job)[0], memory, job.object.namespace)
+    return RunningJob(
+        job.id,
+        device,
+        _experiments(job)[0],
+        _memory_bytes(job, settings),
+        job.object.namespace,
+        priority_of(job, settings),
+        job.started_at or 0.0,
+        job.token,
+        job.stage not in WITHOUT_SHARDS,
+    )
 
 
 def _experiments(job: QueuedJob) -> tuple[str, ...]:

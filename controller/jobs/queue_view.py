@@ -11,7 +11,7 @@ from loopscope.controller.jobs.queue_snapshot import priority_of, read_queue
 from loopscope.controller.jobs.scheduling import Place, QueueSnapshot, schedule
 from loopscope.controller.settings import SLOTS, STORAGE, Settings
 from loopscope.specs.pipeline import OWNER_KINDS
-from loopscope.state.db import job_queue, jobs, leader, pauses, roots
+from loopscope.state.db import job_queue, jobs, leader, pauses, preemptions, roots
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import free_to_write
 from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
@@ -76,12 +76,14 @@ def _jobs(
     }
     priorities = {job.id: priority_of(job, settings)[0] for job in job_queue.active(connection)}
     progress = jobs.progress_of(connection)
+    asked = {job: one.words for job, one in preemptions.listed(connection).items()}
     return tuple(
         JobInQueue(
             job,
             priorities.get(job.id),
             progress.get(job.id),
             waits.get(job.id, Waiting(unhindered)) if job.state == "pending" else None,
+            asked.get(job.id) if job.state == "running" else None,
         )
         for job in sorted(
             listed, key=lambda job: (_SECTION[job.state], place.get(job.id, 0), job.id)

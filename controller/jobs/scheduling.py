@@ -28,6 +28,7 @@ WaitReason = Literal[
     "FreeSpace",
     "Unplaceable",
     "Slot",
+    "Preempted",
     "FairShare",
     "Quota",
     "Memory",
@@ -63,6 +64,10 @@ class PendingJob:
     """Why no worker could hold it."""
     namespaces: tuple[str, ...] = ()
     """Those of the objects that want it; the first is charged for it."""
+    preempts_as: tuple[str, int] | None = None
+    """The class, and its value, by which running jobs of a lower one make room for it."""
+    made_room: str | None = None
+    """For whom it made room, if it did."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,12 @@ class RunningJob:
     experiment: str = ""
     memory_bytes: int = 0
     namespace: str = ""
+    priority: tuple[str, int] = ("normal", 0)
+    """Its class, and the value of that."""
+    started_at: float = 0.0
+    token: int = 0
+    has_shards: bool = False
+    """Whether it can be given back before its end without losing its work."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,13 @@ class QueueSnapshot:
     """Why nothing may start while so little of the disk is free."""
     reserved_for: int | None = None
     """The job that has waited so long for memory that no other takes any before it."""
+    makes_room: Mapping[int, int] = field(default_factory=dict)
+    """Jobs that were asked to make room or made it, and whom for."""
+
+    @cached_property
+    def nominated(self) -> Mapping[int, int]:
+        """The jobs for whom others make room, and the last of those."""
+        return {by: job for job, by in sorted(self.makes_room.items())}
 
     @cached_property
     def held_models(self) -> frozenset[str | None]:
@@ -151,13 +169,24 @@ def deciding(snapshot: QueueSnapshot) -> Iterator[Decision]:
 
     Who wants the next start alone need not have all of them made.
     """
-    for job in sorted(snapshot.pending, key=lambda job: _rank(snapshot, job)):
-        decision = _decide(snapshot, job)
+    for job in ranked(snapshot):
+        decision, snapshot = decided(snapshot, job)
         yield decision
-        if decision.place is not None:
-            snapshot = _with_started(snapshot, job, decision.place)
-        elif decision.wait is not None and _keeps_memory(snapshot, job, decision.wait):
-            snapshot = replace(snapshot, reserved_for=snapshot.reserved_for or job.id)
+
+
+def ranked(snapshot: QueueSnapshot) -> list[PendingJob]:
+    """Return the pending jobs in the order in which they are next."""
+    return sorted(snapshot.pending, key=lambda job: _rank(snapshot, job))
+
+
+def decided(snapshot: QueueSnapshot, job: PendingJob) -> tuple[Decision, QueueSnapshot]:
+    """Return what becomes of the job that is next, and the snapshot for the one behind it."""
+    decision = _decide(snapshot, job)
+    if decision.place is not None:
+        return decision, _with_started(snapshot, job, decision.place)
+    if decision.wait is not None and _keeps_memory(snapshot, job, decision.wait):
+        return decision, replace(snapshot, reserved_for=snapshot.reserved_for or job.id)
+    return decision, snapshot
 
 
 def next_start(decisions: Iterable[Decision]) -> Decision | None:
@@ -175,11 +204,13 @@ def level(job: PendingJob, limits: Limits, now: float) -> int:
     return job.priority + int(max(0.0, now - job.queued_at) // limits.aging_seconds)
 
 
-def _rank(snapshot: QueueSnapshot, job: PendingJob) -> tuple[int, bool, float, float, int]:
+def _rank(snapshot: QueueSnapshot, job: PendingJob) -> tuple[bool, int, bool, float, float, int]:
+    """Who was promised room comes first: else others would take it, and more be asked for it."""
     loads_a_model = job.model is not None and job.model not in snapshot.held_models
     used = min((snapshot.used_seconds.get(name, 0.0) for name in job.experiments), default=0.0)
     standing = -level(job, snapshot.limits, snapshot.now)
-    return standing, loads_a_model, used, job.queued_at, job.id
+    promised = job.id in snapshot.nominated
+    return not promised, standing, loads_a_model, used, job.queued_at, job.id
 
 
 def _decide(snapshot: QueueSnapshot, job: PendingJob) -> Decision:
@@ -252,13 +283,22 @@ def _fits(snapshot: QueueSnapshot, job: PendingJob, device: str) -> bool:
 
 def _no_place(snapshot: QueueSnapshot, job: PendingJob) -> Wait:
     if not snapshot.places:
-        return Wait("Slot", "no worker slot is free")
+        return _no_slot(snapshot, job)
     if snapshot.reserved_for is not None:
         return Wait("Memory", f"job {snapshot.reserved_for} has waited longer for memory")
     budgets = ", ".join(
         f"{size:,} on {name}" for name, size in snapshot.limits.memory_bytes.items()
     )
     return Wait("Memory", f"needs {job.memory_bytes:,} bytes; the budget is {budgets}")
+
+
+def _no_slot(snapshot: QueueSnapshot, job: PendingJob) -> Wait:
+    if job.made_room is not None:
+        return Wait("Preempted", job.made_room)
+    asked = snapshot.nominated.get(job.id)
+    if asked is None or all(one.id != asked for one in snapshot.running):
+        return Wait("Slot", "no worker slot is free")
+    return Wait("Slot", f"no worker slot is free; job {asked} was asked to make room after a shard")
 
 
 def _keeps_memory(snapshot: QueueSnapshot, job: PendingJob, wait: Wait) -> bool:

@@ -35,7 +35,7 @@ from loopscope.state.db import (
     space_marks,
 )
 from loopscope.state.db.connection import Connection
-from loopscope.state.db.knowledge import Knowledge, knowledge
+from loopscope.state.db.knowledge import Knowledge, beside_jobs, knowledge
 from loopscope.state.folder import StateFolder
 from loopscope.state.orders import Order
 from loopscope.state.records import JobHead
@@ -150,6 +150,13 @@ class Starter:
             return False
         return (yield from self._start(job_id, present, place, worker, look))
 
+    def queue(self, connection: Connection) -> QueueSnapshot:
+        """Return the queue as it stands, without the jobs that nobody orders any more."""
+        low = below_floor(self.free_bytes(), self.settings.free_space_floor_bytes)
+        places, now = self.executor.places(), self.clock.now()
+        queue = read_queue(connection, self.settings, places, now, low_space=low)
+        return self._without_held(connection, queue)
+
     def _without_held(self, connection: Connection, queue: QueueSnapshot) -> QueueSnapshot:
         """Leave out jobs that could not start when the database was in its present state."""
         if not self._held:
@@ -179,7 +186,7 @@ class Starter:
                 clock = self.clock.reading()  # now, not before the write lock was waited for
                 if clock_repair.is_due(connection, clock, self.settings.retry):
                     return False  # the clock was set meanwhile
-                if knowledge(connection) != present.known:
+                if beside_jobs(connection) != present.known:
                     return False  # the database changed meanwhile: ask again
                 action, key = present.action, present.key
                 job_ways.renew(connection, job_id, action, key, present.generation)
@@ -187,7 +194,8 @@ class Starter:
                 clock_repair.note(connection, clock)
                 leader.note_worker(connection, worker, place.device, job.model, idle)
                 keys = objects.wanting(connection, job.digest)
-                look.known = knowledge(connection)
+                if look.started + 1 < len(look.queue.places):  # else nobody asks
+                    look.known = beside_jobs(connection)
         except jobs.Fenced:
             return False
         look.starts.append(clock.now)

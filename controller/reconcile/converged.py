@@ -1,7 +1,9 @@
 """Converged objects, which a resync skips.
 
 A plan is a function of the database, the disk and the time. Where the database is unchanged and
-the plan waits for no time, only the disk can have changed; so only the disk is looked at.
+the plan waits for no time, only the disk can have changed; so only the disk is looked at. Where the
+database changed, whom a change concerns was told to look at once: everything is read again besides,
+as often as a small share of a core allows.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from loopscope.controller.clock import Turns
 from loopscope.reconcilers.plan import Done, Plan, Snapshot
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts.store import ArtifactStore
@@ -28,6 +31,8 @@ class Converged:
     """
 
     artifacts: ArtifactStore
+    rereads: Turns
+    """When everything may be read again because the database changed."""
     _known: Knowledge | None = None
     _read_at: float = 0.0
     _resting: dict[Key, ArtifactRecord | None] = field(default_factory=dict)
@@ -52,10 +57,11 @@ class Converged:
         """Return the objects that a resync must read; ``now`` is of a clock that cannot be set."""
         known = knowledge(connection)
         quiet = known == self._known and now - self._read_at < READ_AGAIN_SECONDS
-        if not quiet:
-            self._known, self._read_at = known, now
-            self._resting.clear()
-            self._awaited.clear()
+        if not quiet and self.rereads.due:
+            with self.rereads.turn():
+                self._known, self._read_at = known, now
+                self._resting.clear()
+                self._awaited.clear()
         artifacts = {a.digest: a for a in self._resting.values() if a is not None}
         fallen = self.artifacts.fallen(artifacts.values())
         return [key for key in everything if not self._stands(key, fallen)]

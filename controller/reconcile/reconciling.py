@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -12,7 +12,7 @@ from loopscope.controller.observer import Result
 from loopscope.controller.reconcile.adoption import StillHashing
 from loopscope.controller.reconcile.commit import commit, log_committed, would_write
 from loopscope.controller.reconcile.converged import Converged
-from loopscope.controller.reconcile.dependants import Dependants
+from loopscope.controller.reconcile.looks import Looks
 from loopscope.controller.reconcile.resolution import LooksAgain
 from loopscope.controller.reconcile.snapshots import Known, Observer, known_of, read_snapshot
 from loopscope.controller.reconcile.work_queue import WorkQueue
@@ -24,7 +24,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import OWNER_KINDS
 from loopscope.state import failpoints
 from loopscope.state.artifacts.store import Unreachable
-from loopscope.state.db import events
+from loopscope.state.db import events, objects
 from loopscope.state.db.database import Database
 from loopscope.state.db.objects import Conflict
 from loopscope.state.failures import TransientFailure
@@ -43,7 +43,7 @@ class Reconciling:
     state: StateFolder
     clock: Clock
     queue: WorkQueue
-    dependants: Dependants
+    looks: Looks
     converged: Converged
     artifacts: Observer
     looks_again: LooksAgain
@@ -104,11 +104,12 @@ class Reconciling:
     def _reconcile(self, key: Key) -> Plan | None:
         now = self.clock.now()
         with self.state.database.read() as connection:
+            as_of = objects.resource_version(connection)
             snapshot = read_snapshot(connection, key, now)
             if snapshot is None:
-                self.dependants.forget(key)
+                self.looks.dependants.forget(key)
                 return None
-            self.dependants.learn(snapshot.object)
+            self.looks.dependants.learn(snapshot.object)
             of_stage = key.kind not in OWNER_KINDS
             desired = DESIRED_BY_KIND[key.kind](snapshot) if of_stage else None
             known = known_of(connection, desired, key) if desired is not None else Known()
@@ -120,12 +121,66 @@ class Reconciling:
         self.looks_again.if_blocked(snapshot.object, desired)
         if not would_write(snapshot, plan):
             self.converged.learn(snapshot, plan, observed.artifact)
+            self.looks.took(key, as_of)
             return plan
         self.converged.forget(key)
         if plan.adopt is not None:  # before the lock is taken: this may be gigabytes
             self.state.artifacts.make_durable(plan.adopt)
         with self.state.database.write() as connection:
             job_added = commit(connection, self.state.artifacts, snapshot, plan, now)
+            written = objects.resource_version(connection)
         failpoints.reach("plan-committed")
         log_committed(snapshot, plan, job_added)
+        self.looks.took(key, as_of)
+        after = self._answered(snapshot, desired, observed, plan, job_added is not None)
+        if after is not None:
+            self.looks.answered(key, written)
+            self.converged.learn(after, plan, observed.artifact)
         return plan
+
+    def _answered(
+        self,
+        snapshot: Snapshot,
+        desired: Desired | None,
+        observed: Observed,
+        plan: Plan,
+        has_added_job: bool,
+    ) -> Snapshot | None:
+        """Return the snapshot after a plan, if a look at it would do nothing more; else None.
+
+        It is planned again upon the status that was written. A job that was added meanwhile waits,
+        which is what the status already says.
+        """
+        acts = plan.quarantine or plan.adopt or plan.apply or plan.remove
+        if acts or (plan.enqueue is not None and not has_added_job):
+            return None
+        after = _with_status(snapshot, plan)
+        if after is None:
+            return None
+        if desired is None:
+            again = self.plan_of_owner(self.state.database, self.artifacts, after)
+        elif DESIRED_BY_KIND[after.object.key.kind](after) == desired:
+            again = plan_stage(after, desired, observed)
+        else:
+            return None
+        more = again if plan.enqueue is None else replace(again, enqueue=None)
+        return None if again.result != plan.result or would_write(after, more) else after
+
+
+def _with_status(snapshot: Snapshot, plan: Plan) -> Snapshot | None:
+    """Return what would be read once a plan has written its status; None if that is not known.
+
+    By readiness a snapshot also reads pauses, by an artifact also whether it is protected. That of
+    one that rests on what it wants is nothing to its plan.
+    """
+    before = snapshot.object
+    record = replace(before, status=plan.status, wanted_digest=plan.wanted_digest)
+    after = replace(snapshot, object=record)
+    artifact = plan.status.artifact
+    if artifact != before.status.artifact and (
+        artifact is None or artifact.digest != plan.wanted_digest
+    ):
+        return None
+    if before.ready and not record.ready:
+        return None
+    return replace(after, paused_by=None, paused_stages={}) if record.ready else after

@@ -74,7 +74,8 @@ def read_snapshot(
     record = where.get(key)
     if record is None:
         return None
-    children = {child.key: child for child in where.owned_by(record.uid)}
+    owned = where.owned_by(record.uid) if key.kind in OWNER_KINDS else []
+    children = {child.key: child for child in owned}
     references = {
         name: found
         for name in object_references(record)

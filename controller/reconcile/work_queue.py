@@ -38,6 +38,8 @@ class WorkQueue:
     _later: list[tuple[float, int, Key]] = field(default_factory=list)
     _due_at: dict[Key, float] = field(default_factory=dict)
     _failures: dict[Key, int] = field(default_factory=dict)
+    took_low: bool = False
+    """Whether the last key that was taken came from a start or a resync alone."""
     _order: itertools.count[int] = field(default_factory=itertools.count)
     _tokens: float = RETRIES_BURST
     _filled_at: float = 0.0
@@ -91,6 +93,7 @@ class WorkQueue:
         key = next(self._ready(), None)
         if key is None:
             return None
+        self.took_low = key not in self._high
         self._high.pop(key, None)
         self._low.pop(key, None)
         self._processing.add(key)

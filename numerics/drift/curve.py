@@ -19,10 +19,10 @@ from loopscope.numerics.statistics.multiple_tests import holm
 from loopscope.numerics.statistics.paired import (
     SPREAD_MIN,
     Contrast,
-    Resampled,
     paired_contrast,
     without_gaps,
 )
+from loopscope.numerics.statistics.resampling import Resampled
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopscope.numerics.statistics.multiple_tests import holm
-from loopscope.numerics.statistics.paired import Contrast, detectable_difference, paired_contrast
+from loopscope.numerics.statistics.paired import (
+    Compared,
+    Contrast,
+    compared,
+    detectable_difference,
+)
 from loopscope.numerics.statistics.power import (
     OPENINGS_MAX,
     Design,
@@ -73,15 +78,22 @@ class Evidence:
     def contrast(self, first: str, second: str, margin: float | None = None) -> Contrast:
         """Return the contrast of two arms' concept scores (see ``paired_contrast``)."""
         name = f"{first}-{second}"
-        return paired_contrast(
-            name,
-            self.means(first),
-            self.means(second),
-            group=self.group,
-            shared_sd=self.shared_sd.get(name, 0.0),
-            unit=1.0 / (self.concept[first].shape[1] * self.strengths),
-            margin=margin,
-        )
+        if name not in self._compared:
+            self._compared[name] = compared(
+                name,
+                self.means(first),
+                self.means(second),
+                group=self.group,
+                shared_sd=self.shared_sd.get(name, 0.0),
+                unit=1.0 / (self.concept[first].shape[1] * self.strengths),
+            )
+        found = self._compared[name]
+        return found.contrast if margin is None else found.at(margin)
+
+    @cached_property
+    def _compared(self) -> dict[str, Compared]:
+        """What was compared, kept: fifty margins are asked of the same scores."""
+        return {}
 
     def differences_in_turn(self, first: str, second: str) -> Floats:
         """Return the differences of two arms [units] in the order in which they were looked at.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
+from loopscope.reports.page.compiled import CompiledTemplates
 from loopscope.reports.page.exploring import exploring
 from loopscope.reports.page.figures.forest import forest
 from loopscope.reports.page.figures.mapping import READINGS, reading_class
@@ -65,6 +66,7 @@ from loopscope.views.studies import Study
 from loopscope.views.sweeps import Sweep
 
 TEMPLATES = Path(__file__).parent / "templates"
+ESCAPED, TRIMMED = True, True
 SECTIONS = {
     "headline": {},
     "status": {"status": "Status"},
@@ -215,10 +217,11 @@ def environment() -> Environment:
     """Return what templates are rendered with: each text in them is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=ESCAPED,
+        trim_blocks=TRIMMED,
+        lstrip_blocks=TRIMMED,
+        bytecode_cache=CompiledTemplates(f"escaped {ESCAPED}, trimmed {TRIMMED}"),
     )
     environment.filters |= {
         "decimal": numbers.decimal,

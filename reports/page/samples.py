@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,9 +65,12 @@ def samples_by_opening(stage: StageView, cut: Cut) -> tuple[list[OpeningSamples]
         (row.prompt_id, row.sample): row.text
         for row in joined[joined["arm"] == UNSTEERED].itertuples()
     }
+    by_opening = defaultdict(list)
+    for row in shown.itertuples():
+        by_opening[str(row.prompt_id)].append(row)
     groups = []
-    for prompt_id, rows in shown.groupby("prompt_id", sort=False):
-        opening = openings.get(str(prompt_id), "")
+    for prompt_id, rows in by_opening.items():
+        opening = openings.get(prompt_id, "")
         samples = [
             Sample(
                 row.arm,
@@ -85,10 +89,10 @@ def samples_by_opening(stage: StageView, cut: Cut) -> tuple[list[OpeningSamples]
                 row.perplexity,
                 row.kl,
             )
-            for row in rows.itertuples()
+            for row in rows
         ]
-        read = _read(cut.openings.get(str(prompt_id), ()))
-        groups.append(OpeningSamples(str(prompt_id), opening, samples, read))
+        read = _read(cut.openings.get(prompt_id, ()))
+        groups.append(OpeningSamples(prompt_id, opening, samples, read))
     return groups, len(joined) - len(shown)
 
 
@@ -123,33 +127,33 @@ def marked(
     before = [end for end in ends if end <= shared]
     same = _in_tokens(text, found, before, 0, shared)
     if shared:
-        same = Markup('<span class="same">{}</span>').format(same)
-    return same + _in_tokens(text, found, ends[len(before) :], shared, len(text))
+        same = f'<span class="same">{same}</span>'
+    rest = _in_tokens(text, found, ends[len(before) :], shared, len(text))
+    return Markup(same + rest)
 
 
 def _in_tokens(
     text: str, found: list[tuple[int, int]], ends: list[int], start: int, end: int
-) -> Markup:
-    """Return a part of a text with marks, its first tokens, up to the last of ``ends``, set off."""
-    parts = [
-        Markup("<i>{}</i>").format(_with_marks(text, found, first, last))
+) -> str:
+    """Return the markup of a part of a text, its first tokens, up to the last end, set off."""
+    tokens = "".join(
+        f"<i>{_with_marks(text, found, first, last)}</i>"
         for first, last in pairwise([start, *ends])
-    ]
-    rest = ends[-1] if ends else start
-    return Markup("").join(parts) + _with_marks(text, found, rest, end)
+    )
+    return tokens + _with_marks(text, found, ends[-1] if ends else start, end)
 
 
-def _with_marks(text: str, found: list[tuple[int, int]], start: int, end: int) -> Markup:
-    """Return a part of a text, escaped, with what of the mentions lies in it marked."""
-    parts, done = [], start
+def _with_marks(text: str, found: list[tuple[int, int]], start: int, end: int) -> str:
+    """Return the markup of a part of a text, with what of the mentions lies in it marked."""
+    parts: list[str] = []
+    done = start
     inside = ((max(first, start), min(last, end)) for first, last in found)
     for first, last in inside:
         if first < last:
-            parts.append(escape(text[done:first]))
-            parts.append(Markup("<mark>{}</mark>").format(text[first:last]))
+            parts.append(f"{escape(text[done:first])}<mark>{escape(text[first:last])}</mark>")
             done = last
     parts.append(escape(text[done:end]))
-    return Markup("").join(parts)
+    return "".join(parts)
 
 
 def _shared(text: str, unsteered: str | None) -> int:

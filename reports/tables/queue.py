@@ -59,7 +59,13 @@ def _row(one: JobInQueue, now: float) -> list[str]:
         _waits_for(waiting, now),
         str(job.attempts),
         age(now - job.created_at),
-        job_detail(job, one.progress, now=now, waits_for=waiting.message if waiting else None),
+        job_detail(
+            job,
+            one.progress,
+            now=now,
+            waits_for=waiting.message if waiting else None,
+            makes_room_for=one.makes_room_for,
+        ),
     ]
 
 

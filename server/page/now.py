@@ -76,7 +76,7 @@ def _running(one: JobInQueue, view: QueueView) -> JsonObject:
         "job": job.id,
         "stage": job.stage,
         "object": key_json(job.object),
-        "detail": job_detail(job, progress, now=view.now),
+        "detail": job_detail(job, progress, now=view.now, makes_room_for=one.makes_room_for),
         "share": share,
         "left": age(left) if left is not None and left >= 1 else "",
         "runs": age(view.now - job.started_at) if job.started_at is not None else "",

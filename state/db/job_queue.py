@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, exists, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import tables
-from loopscope.state.db.jobs import ACTIVE
-from loopscope.state.records import QueuedJob, Wanting
+from loopscope.state.db.job_reading import ACTIVE, HEAD_COLUMNS, head_in
+from loopscope.state.records import JobHead, QueuedJob, Wanting
 
+_p = tables.preemptions.c
 _ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
+
+_UNWANTED = (
+    select(*HEAD_COLUMNS)
+    .where(
+        tables.jobs.c.state.in_(ACTIVE),
+        ~exists().where(tables.objects.c.wanted_digest == tables.jobs.c.digest),
+    )
+    .order_by(tables.jobs.c.id)
+)
+"""Looks up each active job in an index: most objects have nothing to do with one."""
+
+
+def unwanted(connection: Connection) -> list[JobHead]:
+    """Return the active jobs whose digest no object wants, by id."""
+    return [head_in(row) for row in connection.execute(_UNWANTED)]
 
 
 def any_pending(connection: Connection) -> bool:
@@ -22,8 +38,10 @@ def active(connection: Connection) -> list[QueuedJob]:
     j = tables.jobs.c
     query = select(
         j.id, j.stage, j.state, j.digest, j.kind, j.namespace, j.name, j.worker, j.not_before,
-        j.created_at, j.reason, j.message, j.model,
-    ).where(j.state.in_(ACTIVE)).order_by(j.id)  # fmt: skip
+        j.created_at, j.started_at, j.token, j.reason, j.message, j.model, _p.by_job,
+    ).outerjoin(tables.preemptions, _p.job_id == j.id).where(
+        j.state.in_(ACTIVE)
+    ).order_by(j.id)  # fmt: skip
     wanted_by = _wanted_by(connection)
     return [
         QueuedJob(
@@ -34,9 +52,12 @@ def active(connection: Connection) -> list[QueuedJob]:
             worker=row.worker,
             not_before=row.not_before,
             created_at=row.created_at,
+            started_at=row.started_at,
+            token=row.token,
             reason=row.reason,
             message=row.message,
             model=row.model,
+            makes_room_for=row.by_job,
             wanted_by=wanted_by.get(row.digest, ()),
         )
         for row in connection.execute(query)
@@ -63,10 +84,11 @@ def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, 
     A job is charged to the owner of the object that queued it, or to that object itself.
     """
     o, j, s = tables.objects.c, tables.jobs.c, tables.job_starts.c
-    query = (
+    started = (
         select(
-            j.id, j.kind, j.namespace, j.name, j.started_at, j.finished_at,
-            o.owner_kind, o.owner_name,
+            j.id, j.namespace, j.started_at, j.finished_at,
+            func.coalesce(o.owner_kind, j.kind).label("kind"),
+            func.coalesce(o.owner_name, j.name).label("name"),
         )
         .join(tables.jobs, j.id == s.job_id)
         .outerjoin(
@@ -75,14 +97,13 @@ def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, 
         )
         .where(s.started_at > since)
         .distinct()
-    )  # fmt: skip
-    used: dict[Key, float] = {}
-    for row in connection.execute(query):
-        name = (row.owner_kind or row.kind, row.namespace, row.owner_name or row.name)
-        spent = (row.finished_at if row.finished_at is not None else now) - row.started_at
-        spent = min(max(0.0, spent), now - since)  # the clock may have been set meanwhile
-        used[Key(*name)] = used.get(Key(*name), 0.0) + spent
-    return used
+    ).subquery().c  # fmt: skip
+    spent = func.coalesce(started.finished_at, now) - started.started_at
+    # the clock may have been set meanwhile
+    within = case((spent < 0, 0.0), (spent > now - since, now - since), else_=spent)
+    whose = (started.kind, started.namespace, started.name)
+    found = connection.execute(select(*whose, func.sum(within)).group_by(*whose))
+    return {Key(*name): float(seconds) for *name, seconds in found}
 
 
 def _wanted_by(connection: Connection) -> dict[str, tuple[Wanting, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, bindparam, case, delete, insert, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
@@ -41,12 +41,16 @@ from loopscope.state.retry_policy import RetryPolicy
 __all__ = [
     "ACTIVE", "Fenced", "active_digests", "active_inputs", "adopt_artifact", "cancel", "claim",
     "enqueue", "fail", "failed_with", "find_active", "find_latest", "forgive_losses", "get",
-    "head", "heartbeat", "latest_of", "listed", "lose", "postpone", "progress_of", "release",
-    "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
+    "head", "heartbeat", "held", "latest_of", "listed", "lose", "postpone", "progress_of",
+    "release", "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
 ]  # fmt: skip
 
 STARTS_KEPT_SECONDS = 3600
+STARTS_TRIMMED_EVERY = 100
+"""Older starts are forgotten with each hundredth one: whoever reads them says since when."""
 _j = tables.jobs.c
+_p = tables.preemptions.c
+_ABOUT = (_p.job_id == bindparam("job")) | (_p.by_job == bindparam("job"))
 _CLAIM = (
     update(tables.jobs)
     .where(_j.id == bindparam("job"), _j.state == "pending")
@@ -59,12 +63,26 @@ _CLAIM = (
         reason=case((_j.reason == "OutOfMemory", _j.reason), else_=None),
         message=case((_j.reason == "OutOfMemory", _j.message), else_=None),
     )
-    .returning(*HEAD_COLUMNS)
+    .returning(
+        *HEAD_COLUMNS,
+        select(func.count(_p.job_id)).where(_ABOUT).scalar_subquery().label("requests"),
+    )
 )
+_NOTE_START = insert(tables.job_starts)
 _FORGET_STARTS = delete(tables.job_starts).where(
     tables.job_starts.c.started_at < bindparam("until")
 )
 _FORGET_PROGRESS = delete(tables.progress).where(tables.progress.c.job_id == bindparam("job"))
+_FORGET_REQUESTS = delete(tables.preemptions).where(_ABOUT)
+_BEAT = (
+    update(tables.jobs)
+    .where(_j.id == bindparam("job"), _j.token == bindparam("held"), _j.state == "running")
+    .values(lease_expires_at=bindparam("until"))
+    .returning(
+        _j.id,
+        select(_p.words).where(_p.job_id == bindparam("job")).scalar_subquery().label("words"),
+    )
+)
 """Built once: a claim holds the write lock."""
 
 
@@ -99,29 +117,41 @@ def claim(
 ) -> JobHead:
     """Give a pending job to a worker under a new, higher fencing token.
 
-    That the try before ran out of memory stays written: it makes the worker take less.
+    That the try before ran out of memory stays written: it makes the worker take less. Nobody makes
+    room for this job any more.
     """
     token = raise_counter(connection, "fencing_token")
     how = {"token": token, "worker": worker, "now": now, "until": now + lease_seconds}
     claimed = connection.execute(_CLAIM, {"job": job_id, **how}).first()
     if claimed is None:
         raise Fenced(f"job {job_id} is not pending")
-    connection.execute(insert(tables.job_starts).values(token=token, job_id=job_id, started_at=now))
-    connection.execute(_FORGET_STARTS, {"until": now - STARTS_KEPT_SECONDS})
-    connection.execute(_FORGET_PROGRESS, {"job": job_id})
+    connection.execute(_NOTE_START, {"token": token, "job_id": job_id, "started_at": now})
+    if token % STARTS_TRIMMED_EVERY == 0:
+        connection.execute(_FORGET_STARTS, {"until": now - STARTS_KEPT_SECONDS})
+    if claimed.requests:
+        connection.execute(_FORGET_REQUESTS, {"job": job_id})
     return head_in(claimed)
 
 
 def heartbeat(
     connection: Connection, job_id: int, token: int, lease_seconds: float, *, now: float
-) -> None:
-    """Extend the lease. Raises Fenced if this worker lost the job."""
-    _own(connection, job_id, token, lease_expires_at=now + lease_seconds)
+) -> str | None:
+    """Extend the lease; return for whom the job is to make room, None if for nobody.
+
+    Raises Fenced if this worker lost the job.
+    """
+    lease = {"job": job_id, "held": token, "until": now + lease_seconds}
+    heard = connection.execute(_BEAT, lease).first()
+    if heard is None:
+        held(connection, job_id, token)
+        return None
+    words: str | None = heard.words
+    return words
 
 
 def report_progress(connection: Connection, job_id: int, token: int, seen: Progress) -> None:
     """Write how far the job is. Raises Fenced."""
-    _check(connection, job_id, token)
+    held(connection, job_id, token)
     upsert(connection, tables.progress, {**vars(seen), "job_id": job_id})
 
 
@@ -151,7 +181,7 @@ def fail(
     policy: RetryPolicy,
 ) -> None:
     """Record a failed attempt: retried after a backoff if transient and attempts remain."""
-    job = _check(connection, job_id, token)
+    job = held(connection, job_id, token)
     attempts = job.attempts + 1
     again = transient and attempts < policy.attempts_max
     _own(
@@ -206,7 +236,7 @@ def lose(
     without ever sealing another shard must not go on for ever. Raises Fenced, also when the lease
     was renewed since ``job`` was read.
     """
-    if _check(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
+    if held(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
         raise Fenced(f"job {job.id} was heard of meanwhile")
     losses = job.losses + 1
     if losses < policy.losses_max:
@@ -322,7 +352,8 @@ def _insert(
     return int(key_row[0])
 
 
-def _check(connection: Connection, job_id: int, token: int) -> JobHead:
+def held(connection: Connection, job_id: int, token: int) -> JobHead:
+    """Return the job that runs under a token. Raises Fenced."""
     job = head(connection, job_id)
     if job is None or job.state != "running" or job.token != token:
         found = f"{job.state} under token {job.token}" if job else "gone"
@@ -331,9 +362,11 @@ def _check(connection: Connection, job_id: int, token: int) -> JobHead:
 
 
 def _own(connection: Connection, job_id: int, token: int, **values: object) -> None:
-    """Write to a job that runs under a token."""
+    """Write to a job that runs under a token; one that waits again has not got anywhere."""
     j = tables.jobs.c
     which = (j.id == job_id) & (j.token == token) & (j.state == "running")
     changed = connection.execute(update(tables.jobs).where(which).values(**values))
     if changed.rowcount != 1:
-        _check(connection, job_id, token)
+        held(connection, job_id, token)
+    if values.get("state") == "pending":
+        connection.execute(_FORGET_PROGRESS, {"job": job_id})

@@ -27,6 +27,15 @@ def knowledge(connection: Connection) -> Knowledge:
     A job that ended is seen as one that is active no more; of one that came and went, the number
     stays.
     """
-    queries = (_COUNTERS, _ACTIVE, _NEWEST, _ARTIFACTS, _INPUTS)
+    jobs_now = (tuple(tuple(row) for row in connection.execute(q)) for q in (_ACTIVE, _NEWEST))
+    return (*beside_jobs(connection), *jobs_now)
+
+
+def beside_jobs(connection: Connection) -> Knowledge:
+    """Return the same without the jobs: all that the order of one rests on, and whether one began.
+
+    It takes as long however many wait.
+    """
+    queries = (_COUNTERS, _ARTIFACTS, _INPUTS)
     found = (tuple(tuple(row) for row in connection.execute(query)) for query in queries)
     return (*found, tuple(pauses.listed(connection).items()))

@@ -47,9 +47,16 @@ class RowsInSqlite:
 
 
 def _copy(source: Connection, target: Connection) -> None:
-    """Copy the rows of all tables, and the revision, into tables as ``make_tables`` leaves them."""
+    """Copy the rows of all tables, and the revision, into tables as ``make_tables`` leaves them.
+
+    A table that a source of an older version lacks is none of that revision: a migration makes it.
+    """
     target.execute(tables.counters.delete())
+    there = set(inspect(source).get_table_names())
     for table in tables.metadata.sorted_tables:
+        if table.name not in there:
+            table.drop(target)
+            continue
         columns = [table.c[found["name"]] for found in inspect(source).get_columns(table.name)
                    if found["name"] in table.c]  # fmt: skip
         rows = source.execution_options(yield_per=ROWS_AT_ONCE).execute(

@@ -187,6 +187,17 @@ progress = Table(
     Column("tokens", Integer),
 )
 
+preemptions = Table(
+    "preemptions",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("by_job", Integer, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("asked_at", Float, nullable=False),
+)
+"""Jobs that are to make room, or made it and wait; gone when they are claimed again. ``words`` say
+for whom."""
+
 artifacts = Table(
     "artifacts",
     metadata,

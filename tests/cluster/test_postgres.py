@@ -10,7 +10,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from loopscope.state.db import database
-from loopscope.state.db.database import Database, open_database
+from loopscope.state.db.database import (
+    HEAD_REVISION,
+    Database,
+    open_database,
+    schema_revision,
+)
 from loopscope.state.db.dialect.postgresql import server
 from loopscope.state.db.dialect.postgresql.address import Address, address_of
 from loopscope.state.db.dialect.postgresql.server import PostgresSchema
@@ -105,6 +110,24 @@ class TestPostgres(DatabaseConformance):
         dialect.restore_from(copy)
         assert dialect.known_rows.limits == ["0"]
         self.database = open_database(dialect)
+
+    def test_a_state_of_before_comes_forward_and_its_copy_can_be_restored(self) -> None:
+        self.raise_version(self.database)
+        with self.database.write() as connection:
+            connection.execute(text("drop table preemptions"))
+            connection.execute(text("update alembic_version set version_num = '0007'"))
+        self.database.close()
+        forward = open_database(self.dialect(self.place))
+        with forward.read() as connection:
+            assert schema_revision(connection) == HEAD_REVISION
+            assert connection.execute(text("select * from preemptions")).all() == []
+        forward.close()
+        (copy,) = self.place.glob("state.db.before-*")
+        dialect = self.dialect(self.place)
+        dialect.set_aside()
+        dialect.restore_from(copy)
+        self.database = open_database(dialect)
+        assert self.version() == 1
 
     def test_a_writer_that_stood_still_is_not_told_of_another(self) -> None:
         lost = psycopg.errors.IdleInTransactionSessionTimeout("terminating connection")

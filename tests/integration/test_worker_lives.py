@@ -12,6 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from loopscope.specs.actions import Action
+from loopscope.specs.keys import Key
+from loopscope.state.db import jobs, preemptions
 from tests.integration.real import eventually
 from tests.integration.real_worker import RealWorker, is_gone
 from tests.tiny_models import folder_reference
@@ -154,6 +157,30 @@ def test_sigterm_in_a_shard_finishes_it_and_the_next_try_goes_on_from_there(
     assert len(worker.shards()) == 2 and "pass 5" not in worker.log()
     worker.prelude = SLOWLY.format(seconds=0)
     worker.start()
+    assert worker.until_ended() == 0, worker.log()
+    assert worker.job().state == "succeeded"
+    assert worker.contents() == undisturbed.contents()
+
+
+def test_a_job_that_makes_room_keeps_its_shard_and_the_same_worker_goes_on_from_there(
+    new_worker: Start, undisturbed: RealWorker
+) -> None:
+    worker = new_worker("asked", prelude=SLOWLY.format(seconds=1))
+    worker.start()
+    running = worker.job()
+    with worker.state.database.write() as connection:
+        urgent = Action("steering", {"model": "m"}, {})
+        by, _ = jobs.enqueue(connection, urgent, Key("Steering", "default", "now"), 1, now=1.0)
+        rights = ("urgent 10", "low -6")
+        preemptions.ask(connection, running.id, running.token, by, rights, now=1.0)
+    eventually(lambda: worker.job().state == "pending")
+    job = worker.job()
+    assert (job.reason, job.attempts, job.losses) == ("Preempted", 0, 0), worker.log()
+    assert f"made room for steering job {by} of" in (job.message or "")
+    assert len(worker.shards()) == 1 and "pass 3" not in worker.log(), "a shard takes two passes"
+    with worker.state.database.write() as connection:
+        again = jobs.claim(connection, worker.job_id, "w", 600.0, now=time.time())
+    worker.send(worker.order(again))
     assert worker.until_ended() == 0, worker.log()
     assert worker.job().state == "succeeded"
     assert worker.contents() == undisturbed.contents()

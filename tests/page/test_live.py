@@ -11,9 +11,11 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
 
+from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.state.db import events, objects, pauses
 from loopscope.views.numbers import age
+from tests.fake_stages import D_MODEL
 from tests.served import TOKEN, Served, served
 from tests.simulated import Simulation, experiment_spec, texts
 from tests.unit.reports_case import build
@@ -185,6 +187,33 @@ def test_a_sweep_is_sorted_narrowed_and_brushed(live):
     live.page.locator("#brush-0").fill("0.9")
     live.page.keyboard.press("Tab")
     assert names.count() == 0 and live.page.locator("circle.out").count() == 2
+
+
+def test_below_the_grid_of_neighbouring_pairs_stands_what_becomes_of_latents(chromium, tmp_path):
+    world = World(tmp_path)
+    for number, name in enumerate(("/coarse", "/fine", "/finest")):
+        world.simulation.inputs.answers[name] = {"facts": dictionary(name, 32 * 2**number)}
+    further = {"dictionaries": {"coarse": {"path": "/fine"}, "fine": {"path": "/finest"}}}
+    matrix = {"pair": {"first": {}, "second": further}}
+    world.simulation.apply(experiment_spec(splitting={}, matrix=matrix), name="levels")
+    world.simulation.settle(300)
+    live = Live(chromium, world.serve(), "sweep/default/levels")
+    live.page.get_by_role(
+        "heading", name="Resolution: 32 latents → 64 latents → 128 latents"
+    ).wait_for()
+    fates = live.page.get_by_role("region", name="Fates").locator("tbody tr")
+    assert [row.split("\t") for row in fates.all_inner_texts()] == [
+        ["32 latents", "64 latents", "1 lost, 1 split", "1 born, 2 part", "4", "0.5", "0.010"],
+        ["64 latents", "128 latents", "1 lost, 1 split", "1 born, 2 part", "4", "0.5", "0.010"],
+    ]
+    assert live.said == []
+    live.context.close()
+    world.stop()
+
+
+def dictionary(name, latents):
+    ref = {"identity": digest(name), "folder": f"/cache{name}", "d_sae": latents}
+    return {"ref": ref, "d_in": D_MODEL, "d_sae": latents, "hook_name": None}
 
 
 def test_ages_are_the_words_of_the_terminal(live):

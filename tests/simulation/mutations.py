@@ -121,7 +121,7 @@ CAUGHT: dict[str, int] = {
     "manifest-last": 2,
     "resync-blind": 32,
     "presence-check": 45,
-    "hash-again": 11,
+    "hash-again": 16,
     "quarantine-folder": 1,
     "quarantine-ready": 4,
     "cancel-unwanted": 1,

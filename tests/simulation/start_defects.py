@@ -35,7 +35,7 @@ def started_as_queued() -> list[Patch]:
             payload=job.payload,
             code_revision=job.code_revision,
         )
-        known = knowledge.knowledge(connection)
+        known = knowledge.beside_jobs(connection)
         return present.Present(job.object, job.generation, action, known)
 
     return [(starting, "present_order", order)]

@@ -1,5 +1,6 @@
 """The file of limits: what it may say, and what is refused with its place."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_every_field_reaches_the_settings(tmp_path):
     assert Settings.from_json(settings.to_json()).limits == settings.limits
 
 
+def test_a_class_is_a_number_or_says_whether_it_preempts(tmp_path):
+    text = "priorityClasses: {urgent: {value: 10, preemptionPolicy: LowerPriority}, low: -6}"
+    settings = Settings(**load(tmp_path, text).settings())
+    assert settings.priority_classes == {"urgent": 10, "low": -6}
+    assert settings.preempting_classes == ("urgent",)
+    announced = json.loads(json.dumps(settings.to_json()))
+    assert list(Settings.from_json(announced).preempting_classes) == ["urgent"]
+    assert Settings().preempting_classes == (), "nobody preempts unless the file says so"
+
+
 def test_the_page_of_commands_shows_every_field():
     page = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
     shown = page.partition("Limits can be written")[2].split("```yaml\n")[1].partition("```")[0]
@@ -82,6 +93,16 @@ def test_it_lies_beside_the_state_folder_and_is_no_spec(tmp_path):
         ("memory: {cpu: lots}", "memory.cpu: expected a size, for example 500MB or 8GiB; found"),
         ("stageMemory: {coarse: 1GiB}", "unknown stage 'coarse'; expected one of capture, "),
         ("priorityClasses: {High: 1}", "priorityClasses.High: string should match"),
+        ("priorityClasses: {high: 1001}", "high.value: input should be less than or equal to 1000"),
+        ("priorityClasses: {high: {}}", "priorityClasses.high.value: field required"),
+        (
+            "priorityClasses: {high: {value: 1, preemptionPolicy: Always}}",
+            "preemptionPolicy: input should be 'LowerPriority' or 'Never'; found 'Always'",
+        ),
+        (
+            "priorityClasses: {high: {value: 1, preemptionPolicies: Never}}",
+            "high.preemptionPolicies: unknown field; did you mean 'preemptionPolicy'?",
+        ),
         ("burst: 1\nburst: 2", "limits.conf:2:1: burst: key given twice; first at line 1"),
         ("- burst", "expected one mapping of limits"),
         ("burst: 1\n---\nburst: 2", "expected one mapping of limits"),

@@ -36,19 +36,19 @@ def dependants():
     return Dependants()
 
 
-def test_an_object_wakes_those_that_name_it_and_those_that_it_owns(dependants):
+def test_what_names_an_object_and_what_it_owns_are_known_apart(dependants):
     owned = replace(decomposition("x", "a"), owner=Key("Experiment", "default", "e"))
     dependants.learn(owned)
-    assert dependants.of(Key("Capture", "default", "a")) == {owned.key}
-    assert dependants.of(Key("Experiment", "default", "e")) == {owned.key}
-    assert dependants.of(Key("Capture", "default", "b")) == set()
+    assert dependants.naming(Key("Capture", "default", "a")) == {owned.key}
+    assert dependants.owned_by(Key("Experiment", "default", "e")) == {owned.key}
+    assert dependants.naming(Key("Capture", "default", "b")) == set()
 
 
 def test_an_edit_moves_it_and_the_same_generation_is_not_read_again(dependants):
     dependants.learn(decomposition("x", "a"))
     dependants.learn(decomposition("x", "b", generation=2))
-    assert dependants.of(Key("Capture", "default", "a")) == set()
-    assert dependants.of(Key("Capture", "default", "b")) == {decomposition("x", "b").key}
+    assert dependants.naming(Key("Capture", "default", "a")) == set()
+    assert dependants.naming(Key("Capture", "default", "b")) == {decomposition("x", "b").key}
 
 
 def test_an_input_is_known_as_long_as_somebody_uses_it(dependants):
@@ -90,6 +90,6 @@ def test_it_says_what_a_listing_would_say(steps):
     for name in NAMES:
         key = Key("Capture", "default", name)
         naming = {one.key for one in standing.values() if key in object_references(one)}
-        assert dependants.of(key) == naming
+        assert dependants.naming(key) == naming
     used = {r.digest for one in standing.values() for r in input_references(one)}
     assert {reference.digest for reference in dependants.inputs()} == used

@@ -65,7 +65,7 @@ def test_reconciles_and_jobs_are_counted(measured):
     assert value("loopscope_jobs", {"state": "succeeded", "stage": "decomposition"}) == 2
     labels = {"controller": "capture", "result": "success"}
     reconciled = value("controller_runtime_reconcile_total", labels)
-    assert reconciled >= 3
+    assert reconciled >= 2  # it is queued, and its artifact is there
     everything = value("workqueue_queue_duration_seconds_count", {"name": "controller"})
     assert everything == value("workqueue_work_duration_seconds_count", {"name": "controller"})
     assert value("workqueue_depth", {"name": "controller"}) == 0

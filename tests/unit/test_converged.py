@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from loopscope.controller.clock import Turns
+from loopscope.controller.controller import RESYNC_PAUSE_SECONDS_MAX
 from loopscope.controller.reconcile import reconciling
 from loopscope.controller.reconcile.converged import READ_AGAIN_SECONDS, Converged
 from loopscope.reconcilers.plan import Done, LookAgain, Plan, Snapshot
@@ -15,7 +17,7 @@ from loopscope.state.db import jobs, pauses
 from loopscope.state.db.knowledge import knowledge
 from loopscope.state.folder import open_state
 from tests.hand_built import CAPTURED, made_ready, stored
-from tests.simulated import Simulation, capture_spec, settled_experiment
+from tests.simulated import Simulation, VirtualClock, capture_spec, settled_experiment
 
 OBJECTS = 6
 
@@ -95,6 +97,31 @@ def test_after_a_write_everything_is_read_again(quiet, read):
         pauses.pause(connection, "stage/steering", now=quiet.clock.now())
     quiet.resync()
     assert len(set(read)) == OBJECTS
+
+
+def test_reading_everything_again_takes_a_small_share_of_a_core_and_a_missing_file_waits_for_none(
+    quiet, read, monkeypatch
+):
+    monkeypatch.setattr(quiet.clock, "worked", lambda: float(len(read)))  # a second a look
+
+    def write(stage):
+        with quiet.state.database.write() as connection:
+            pauses.pause(connection, f"stage/{stage}", now=quiet.clock.now())
+
+    write("steering")
+    quiet.resync()
+    before = len(read)
+    assert len(set(read)) == OBJECTS
+    write("mapping")
+    quiet.resync()
+    assert len(read) == before, "the last ones are not paid off"
+    shutil.rmtree(quiet.artifact_folder("france-coarse"))
+    quiet.resync()
+    assert quiet.get("france-coarse").key in read[before:]
+    before = len(read)
+    quiet.clock.advance(RESYNC_PAUSE_SECONDS_MAX)
+    quiet.resync()
+    assert len(set(read[before:])) == OBJECTS
 
 
 def test_a_heartbeat_is_no_news_to_a_plan(tmp_path):
@@ -226,7 +253,7 @@ def learnt(store, *plans, ready=False):
     """Return what remembers plans (result, wanted digest) of one capture, and its key."""
     record = stored("Capture", "cap", capture_spec())
     record = made_ready(record, CAPTURED) if ready else record
-    remembered = Converged(store)
+    remembered = Converged(store, Turns(VirtualClock(), 0.0, 0.005, 600.0))
     for result, wanted in plans:
         plan = Plan(record.status, wanted_digest=wanted, result=result)
         remembered.learn(Snapshot(record, 5.0), plan, CAPTURED if ready else None)

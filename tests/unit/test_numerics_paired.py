@@ -12,7 +12,6 @@ import scipy.stats
 from loopscope.numerics.statistics.lattice import Law, bootstrap_law, lattice, sign_flip_law
 from loopscope.numerics.statistics.paired import (
     Z_POWER_80,
-    Resampled,
     detectable_difference,
     openings_without_a_case,
     paired_contrast,
@@ -20,6 +19,7 @@ from loopscope.numerics.statistics.paired import (
     sign_flip,
     unseen_bound,
 )
+from loopscope.numerics.statistics.resampling import Resampled
 
 EIGHT_BETTER_ONE_WORSE = np.array([1.0] * 8 + [0.0] * 11 + [-1.0])
 

@@ -103,6 +103,16 @@ class Touching(Evidence):
         return replace(super().contrast(first, second, margin), low=0.0)
 
 
+def test_a_contrast_asked_for_again_has_the_p_of_the_margin_that_is_asked_for_now():
+    concept = {"multi": column(0.6 + noise(60, 0.2)), "fine": column(flat(60, 0.5))}
+    evidence = Evidence(concept, COSINES)
+    for margin in (0.05, 0.12, None, 0.05):
+        alone = Evidence(concept, COSINES).contrast("multi", "fine", margin)
+        assert evidence.contrast("multi", "fine", margin) == alone
+    ps = {evidence.contrast("multi", "fine", one).p_below_margin for one in (0.05, 0.12, None)}
+    assert len(ps) == 3
+
+
 def test_an_effect_whose_interval_begins_at_zero_is_not_above_it():
     arms = {arm: column(flat(60, rate)) for arm, rate in (("coarse", 0.2), ("fine", 0.3))}
     concept = {**arms, "multi": column(flat(60, 0.6)), "none": column(np.zeros(60))}

@@ -142,14 +142,14 @@ def thresholds_world(rope_model, tmp_path):
     return world, weights, exact
 
 
-def decomposed(world, weights, thresholds, name):
+def decomposed(world, weights, thresholds, name, splits=None):
     zero = torch.zeros(len(weights))
     world.dictionaries[name] = JumpRelu(
         weights.T.contiguous(), zero, weights, torch.zeros(weights.shape[1]), threshold=thresholds
     )
     payload = {
         "capture": {"digest": "c"}, "dictionary": {"identity": name},
-        "splits": ["discover"] * len(TARGET + NEUTRAL), "aggregation": "last",
+        "splits": splits or ["discover"] * len(TARGET + NEUTRAL), "aggregation": "last",
     }  # fmt: skip
     out, _ = world.run(decomposition, payload, f"decomposition-{name}", name)
     return stage_run(out, name, dictionary={"identity": "d"})
@@ -179,6 +179,17 @@ def test_decoder_norms_in_the_activations_are_named(thresholds_world):
     one = decomposed(world, weights, exact, "exact")
     two = decomposed(world, weights * norms[:, None], exact * norms, "folded")
     assert names(compared(one, two, "coarse")) == ["folded norms"]
+
+
+def test_other_halves_of_the_prompts_are_named(thresholds_world):
+    world, weights, exact = thresholds_world
+    halves = ["discover", "test"] * len(TARGET + NEUTRAL)
+    count = len(TARGET + NEUTRAL)
+    one = decomposed(world, weights, exact, "even", halves[:count])
+    two = decomposed(world, weights, exact, "odd", halves[1 : count + 1])
+    found = compared(one, two, "coarse")
+    assert names(found) == ["splits"]
+    assert found.causes[0].evidence.startswith(f"{count} of {count} prompts are in the other half")
 
 
 def test_the_same_work_twice_has_the_same_bytes_and_no_cause(any_model, tmp_path):

@@ -1,6 +1,10 @@
 """Word lists that would be scored for nothing, and prompts that cannot tell a concept."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from loopscope.controller.apply.prompts import check_prompts
@@ -130,6 +134,29 @@ def test_a_lexicon_without_words_is_refused():
 
 def test_words_with_signs_are_taken_literally():
     assert not mentions(lexicon_pattern(["a.c"]), "abc")
+
+
+def one_by_one(words):
+    """The pattern with each word by itself, the longest first."""
+    whole = {word: re.escape(word).replace("\\ ", r"\s+") for word in words}
+    sides = {
+        word: (r"(?<![^\W_])" * word[0].isalnum(), r"(?![^\W_])" * word[-1].isalnum())
+        for word in words
+    }
+    ordered = sorted(words, key=lambda word: (-len(word), word))
+    alone = [sides[word][0] + whole[word] + sides[word][1] for word in ordered]
+    return re.compile("|".join(alone), re.IGNORECASE)
+
+
+LETTERS = st.text("abAB1_-]^[&| ", min_size=1, max_size=4).map(str.strip).filter(bool)
+
+
+@given(st.sets(LETTERS.map(lambda word: " ".join(word.split())), min_size=1, max_size=6), st.data())
+def test_words_that_are_looked_for_together_are_found_as_each_alone(words, data):
+    pieces = data.draw(st.lists(st.sampled_from([*sorted(words), " ", "b", "_", "-", "B"])))
+    text = "".join(pieces)
+    found = [match.span() for match in lexicon_pattern(sorted(words)).finditer(text)]
+    assert found == [match.span() for match in one_by_one(words).finditer(text)]
 
 
 CODE = ["{", "}", "==", "!=", "&&", "+=", "return"]

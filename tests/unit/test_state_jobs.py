@@ -56,6 +56,14 @@ def fail(queue, job, *, transient, now=2.0, policy=POLICY):
     )
 
 
+WAITS_AGAIN = {
+    "release": lambda queue, job: queue.release(job.id, job.token),
+    "postpone": lambda queue, job: queue.postpone(job.id, job.token, "DiskFull", "m", until=2.0),
+    "fail": lambda queue, job: fail(queue, job, transient=True),
+    "lose": lambda queue, job: queue.lose(job, now=2.0, policy=POLICY),
+}
+
+
 def other(number):
     return Action("capture", {"model": number}, {})
 
@@ -124,8 +132,6 @@ def test_every_start_is_remembered_for_the_rate_limit(queue):
     for now in (10.0, 20.0, 30.0):
         queue.release(job_id, queue.start(job_id, now=now).token)
     assert queue.starts_since(10.0) == [20.0, 30.0]
-    queue.start(job_id, now=5000.0)
-    assert queue.starts_since(0.0) == [5000.0], "an hour later they are forgotten"
 
 
 # -- fencing --------------------------------------------------------------------------
@@ -198,15 +204,25 @@ def test_a_heartbeat_extends_the_lease_and_raises_no_version(queue):
     assert queue.rows()["counters"] == counters
 
 
-def test_progress_is_shown_of_running_jobs_and_forgotten_at_the_next_claim(queue):
+@pytest.mark.parametrize("how", ["release", "postpone", "fail", "lose"])
+def test_progress_is_shown_of_running_jobs_and_forgotten_when_they_wait_again(queue, how):
     job = queue.start(queue.add())
     queue.report_progress(job.id, job.token, PROGRESS)
     shown = queue.progress_of()[job.id]
     assert (shown.job_id, shown.phase, shown.done) == (job.id, "Capturing", 1)
-    queue.release(job.id, job.token)
-    assert queue.progress_of() == {}
+    WAITS_AGAIN[how](queue, job)
+    assert queue.rows()["progress"] == []
     queue.start(job.id)
     assert queue.progress_of() == {}
+
+
+def test_starts_of_more_than_an_hour_ago_are_forgotten_with_each_hundredth(queue):
+    for number in range(99):
+        queue.start(queue.add(other(number)), now=number + 1.0)
+    queue.start(queue.add(other(99)), now=3651.0)
+    assert [row.started_at for row in queue.rows()["job_starts"]] == [
+        *(number + 1.0 for number in range(50, 99)), 3651.0,
+    ]  # fmt: skip
 
 
 def test_a_stop_costs_no_attempt(queue):

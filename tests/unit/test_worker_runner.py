@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.keys import Key
 from loopscope.state.artifacts import index as artifact_index
-from loopscope.state.db import jobs
-from loopscope.state.failures import TerminalFailure, TransientFailure
+from loopscope.state.db import jobs, preemptions
+from loopscope.state.failures import MadeRoom, TerminalFailure, TransientFailure
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.worker import runner as runner_module
 from loopscope.worker.lease import Lease
@@ -60,13 +60,27 @@ class Shop:
         self.stage = stage
         return self.run()
 
-    def run(self):
+    def run(self, lease_seconds=30.0):
         with self.state.database.write() as connection:
-            job = jobs.claim(connection, self.id, "w", 30.0, now=2.0)
-        lease = Lease(self.state.database, job.id, job.token, 30.0, self.stop)
-        self.runner.run(job.id, job.token, lease)
+            job = jobs.claim(connection, self.id, "w", lease_seconds, now=2.0)
+        self.lease = Lease(self.state.database, job.id, job.token, lease_seconds, self.stop)
+        if lease_seconds < 30.0:
+            with self.lease:
+                self.runner.run(job.id, job.token, self.lease)
+        else:  # no thread: clocks are replaced
+            self.runner.run(job.id, job.token, self.lease)
         with self.state.database.read() as connection:
             return jobs.get(connection, self.id)
+
+    def until_heard(self):
+        """Wait until the heartbeat told that another job asks for room."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.lease.make_room()
+            except MadeRoom:
+                return
+            assert time.monotonic() < deadline, "it was never told"
 
 
 @pytest.fixture
@@ -198,6 +212,33 @@ def test_a_job_whose_next_shard_would_end_too_late_is_given_back_with_its_shards
     assert len(shop.state.artifacts.shards(DIGEST).names()) == 2
     shop.stop = StopRequest(lambda: None)
     assert shop.run().state == "succeeded" and now[0] == 280.0, "only the third was made again"
+
+
+def test_a_job_that_is_asked_to_makes_room_between_two_shards_once_a_try(shop):
+    made = []
+
+    def stage(payload, context, out):
+        with shop.state.database.write() as connection:
+            urgent = Action("steering", {}, {})
+            by, _ = jobs.enqueue(connection, urgent, Key("Steering", "default", "now"), 1, now=1.0)
+            running = jobs.head(connection, shop.id)
+            preemptions.ask(
+                connection, shop.id, running.token, by, ("urgent 10", "low -6"), now=1.0
+            )
+        for name in "abc":
+            if context.shards.sealed(name) is None:
+                made.append(name)
+                shop.until_heard()
+                context.shards.seal(name, lambda path: path.write_bytes(b"rows"))
+        return {}
+
+    shop.stage = stage
+    for number in (1, 2):
+        job = shop.run(lease_seconds=0.06)
+        assert (job.state, job.reason, job.attempts) == ("pending", "Preempted", 0)
+        assert len(shop.state.artifacts.shards(DIGEST).names()) == number
+    assert shop.run(lease_seconds=0.06).state == "succeeded", "behind the last it just ends"
+    assert made == ["a", "b", "c"]
 
 
 def test_the_manifest_of_an_undisturbed_run_says_so(shop):

@@ -23,6 +23,25 @@ def test_a_sealed_shard_is_found_again_by_a_later_attempt(shards):
     assert Shards(ShardFolder(shards.kept.folder)).sealed(NAME) == path
 
 
+def test_between_two_shards_who_asks_is_heard_but_not_before_one_was_sealed(shards):
+    heard = []
+    shards.before_next = lambda: heard.append("asked")
+    assert shards.sealed("a") is None and heard == [], "each try gets on by a shard"
+    shards.seal("a", write(b"rows"))
+    assert heard == []
+    assert shards.sealed("a") is not None and heard == [], "what is there takes no time"
+    assert shards.sealed("b") is None and heard == ["asked"]
+
+
+def test_a_later_try_seals_a_shard_of_its_own_before_it_makes_room(shards):
+    shards.seal("a", write(b"rows"))
+    later, heard = Shards(ShardFolder(shards.kept.folder)), []
+    later.before_next = lambda: heard.append("asked")
+    assert later.sealed("a") is not None and later.sealed("b") is None and heard == []
+    later.seal("b", write(b"rows"))
+    assert later.sealed("c") is None and heard == ["asked"]
+
+
 def test_a_shard_that_was_never_sealed_is_absent(shards):
     assert shards.sealed(NAME) is None
     shards.kept.folder.mkdir(parents=True)

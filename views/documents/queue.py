@@ -51,10 +51,14 @@ class WaitsForDocument(TypedDict):
 
 
 class QueuedJobDocument(JobDocument):
-    """A job in the queue; ``waitsFor`` is null unless it is pending."""
+    """A job in the queue; ``waitsFor`` is null unless it is pending.
+
+    ``makesRoomFor`` is null unless it runs and was asked to give its slot to another one.
+    """
 
     priority: str | None
     waitsFor: WaitsForDocument | None
+    makesRoomFor: str | None
 
 
 class ControllerDocument(TypedDict):
@@ -153,6 +157,7 @@ def _queued(one: JobInQueue) -> QueuedJobDocument:
         **job_document(one.job, one.progress),
         "priority": one.priority,
         "waitsFor": _waits_for(one.waiting) if one.waiting is not None else None,
+        "makesRoomFor": one.makes_room_for,
     }
 
 

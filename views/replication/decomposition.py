@@ -34,7 +34,7 @@ def decomposition_step(
     tables = [run.table(FEATURES) for run in (first, second)]
     if tables[0] is None or tables[1] is None:
         return step_of(stage, first, second, "missing", "its table of latents is not there")
-    causes = list(_dictionaries(first, second))
+    causes = [*_dictionaries(first, second), *_splits(first, second)]
     if len(tables[0]) != len(tables[1]):
         words = f"{len(tables[0]):,} and {len(tables[1]):,} latents"
         return step_of(stage, first, second, "different", words, causes)
@@ -57,6 +57,21 @@ def _dictionaries(first: StageRun, second: StageRun) -> Iterator[Cause]:
     identities = [run.inputs.get("dictionary", {}).get("identity") for run in (first, second)]
     if identities[0] != identities[1]:
         yield Cause("dictionary", "other dictionaries are declared")
+
+
+def _splits(first: StageRun, second: StageRun) -> Iterator[Cause]:
+    """Rates and sums are of the discover half: another half is no other activation."""
+    tables = [run.table(PROMPTS) for run in (first, second)]
+    halves = [table["split"] for table in tables if table is not None and "split" in table]
+    if len(halves) != 2 or len(halves[0]) != len(halves[1]):
+        return
+    moved = int((halves[0].to_numpy() != halves[1].to_numpy()).sum())
+    if moved:
+        yield Cause(
+            "splits",
+            f"{moved} of {counted(len(halves[0]), 'prompt')} are in the other half, discover or "
+            "test (splits.seed), and what a latent does is told of those in discover",
+        )
 
 
 def _firing(table: pandas.DataFrame, run: StageRun) -> Firing:

@@ -57,7 +57,7 @@ class Worded:
         shorter = [word for word in words if _name(word) in own]
         hits = np.array([float(bool(one & names)) for one in self.found])
         for place in np.flatnonzero((self.declared > 0) & (hits == 0)).tolist():
-            hidden = [word for word in shorter if _may_overlap(_name(word), self.found[place])]
+            hidden = _overlapping(shorter, self.found[place])
             hits[place] = _read([self.texts[place]], hidden)[0]
         if longer:
             missed = np.flatnonzero(hits == 0)
@@ -98,9 +98,10 @@ def lexicon_looks(
 def _lists(worded: Worded) -> Iterator[Look]:
     words = worded.words
     plurals = [word for word in inflected(words) if word not in words]
+    own_plurals = _plurals_of(words)
     lists = {
         "with English plurals": [*words, *plurals],
-        "without plurals of its own words": [w for w in words if w not in _plurals_of(words)],
+        "without plurals of its own words": [word for word in words if word not in own_plurals],
         "every other word": words[::2],
         "the other half of the words": words[1::2],
     }
@@ -144,11 +145,17 @@ def _name(word: str) -> str:
     return " ".join(folded(word).casefold().split())
 
 
-def _may_overlap(word: str, found: frozenset[str]) -> bool:
-    """Return whether a word may share a part with one that was found: letters, or a symbol."""
-    parts = set(PART.findall(word))
-    symbols = PART.sub("", word).strip()
-    return bool(symbols) or any(parts & set(PART.findall(other)) for other in found)
+def _overlapping(words: Sequence[str], found: frozenset[str]) -> list[str]:
+    """Return the words that may share a part with one that was found: letters, or a symbol."""
+    taken = frozenset().union(*(_parts(one)[0] for one in found))
+    parts = ((word, *_parts(_name(word))) for word in words)
+    return [word for word, own, symbols in parts if symbols or own & taken]
+
+
+@lru_cache(maxsize=4_096)
+def _parts(name: str) -> tuple[frozenset[str], bool]:
+    """Return the parts of letters and digits of a word, and whether it holds a symbol."""
+    return frozenset(PART.findall(name)), bool(PART.sub("", name).strip())
 
 
 def _read(texts: Sequence[tuple[str, str]], words: Sequence[str]) -> NDArray[np.float64]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,12 +18,20 @@ from loopscope.context import (
     find_one,
     study_named,
 )
+from loopscope.specs.keys import Key
 from loopscope.specs.vectors import FORMATS
+from loopscope.state.db import objects
+from loopscope.state.failures import TerminalFailure
+from loopscope.state.folder import StateFolder
+
+if TYPE_CHECKING:
+    from loopscope.views.sweeps import Sweep
 
 VECTOR = "vector"
 EXAMPLES = {
     "export": (
         "export experiment/france bundle/france",
+        "export sweep sweep-folder",
         "export study/animals animals",
         "export vector experiment/france --arm multi france-multi.safetensors",
         "export vector steering/france-steering --arm fine --format gguf france-fine.gguf",
@@ -41,7 +50,7 @@ def export(
         list[str],
         typer.Argument(
             metavar="[vector] NAME",
-            help="An experiment or study/NAME; behind the word vector also a steering.",
+            help="An experiment, a sweep or study/NAME; behind the word vector also a steering.",
             autocompletion=complete_experiment,
         ),
     ],
@@ -72,8 +81,9 @@ def export(
 ) -> None:
     """Write the evidence bundle of an experiment, or the vector of one of its arms.
 
-    The bundle holds spec, manifests, tables and report, that of a study the table of its concepts,
-    its answer and report; the vector is one file that says what it
+    The bundle holds spec, manifests, tables and report. That of a sweep holds its grid, its report
+    and the bundle of each cell, that of a study the table of its concepts, its answer and report.
+    The vector is one file that says what it
     is, what it does and how to see that it is applied as it should be.
     """
     if words[0] == VECTOR and len(words) > 1:
@@ -99,7 +109,7 @@ def export(
 
 
 def _write_study(given: Globals, name: str, directory: Path) -> None:
-    from loopscope.reports.page.study_folder import write_study_folder
+    from loopscope.reports.page.folders import write_study_folder
     from loopscope.views.studies import load_study
 
     with given.open_to_read().database.read() as connection:
@@ -110,18 +120,55 @@ def _write_study(given: Globals, name: str, directory: Path) -> None:
 def _write_bundle(
     given: Globals, words: list[str], directory: Path, *, allow_partial: bool
 ) -> None:
-    from loopscope.reports.bundle import export_bundle
-    from loopscope.specs.registration import BrokenChain
-    from loopscope.state.register import extract
-    from loopscope.views.experiment import ExperimentView
-    from loopscope.views.registration import other_steerings
+    from loopscope.commands.results.sweep_page import sweep_named
 
     names = experiment_names(words, "export")
     if len(names) > 1:
         raise CommandError(f"export writes one experiment; found {' '.join(names)!r}")
     state = given.open_to_read()
     with state.database.read() as connection:
-        key = find_experiment(connection, given.namespace, names[0]).key
+        sweep = sweep_named(connection, given.namespace, names[0])
+        if sweep is None:
+            key = find_experiment(connection, given.namespace, names[0]).key
+    if sweep is not None:
+        _write_sweep(state, given.namespace, sweep, directory, allow_partial=allow_partial)
+        return
+    _bundle_of(state, key, directory, allow_partial=allow_partial)
+    print(f"bundle: {directory}")
+
+
+def _write_sweep(
+    state: StateFolder, namespace: str, sweep: Sweep, directory: Path, *, allow_partial: bool
+) -> None:
+    from loopscope.commands.results.sweep_page import chains_of, replicated_by
+    from loopscope.reports.page.folders import write_sweep_folder
+    from loopscope.reports.page.html import render_sweep
+
+    with state.database.read() as connection:
+        keys = [Key("Experiment", namespace, cell.name) for cell in sweep.cells]
+        known = objects.get_all(connection, keys)
+    if len(known) < len(keys) and not allow_partial:
+        raise TerminalFailure(
+            "NotReady",
+            f"{len(keys) - len(known)} of {len(keys)} cells of {sweep.name} do not exist yet; wait "
+            "until they are Ready, or export what there is with --allow-partial",
+        )
+
+    def bundle(key: Key) -> Callable[[Path], None]:
+        return lambda folder: _bundle_of(state, key, folder, allow_partial=allow_partial)
+
+    page = render_sweep(sweep, chains_of(state, known), replicated_by(state, namespace, sweep.name))
+    bundles = {one.key.name: bundle(one.key) for one in known}
+    print(f"sweep: {write_sweep_folder(sweep, page, bundles, directory)}")
+
+
+def _bundle_of(state: StateFolder, key: Key, directory: Path, *, allow_partial: bool) -> None:
+    from loopscope.reports.bundle import export_bundle
+    from loopscope.specs.registration import BrokenChain
+    from loopscope.state.register import extract
+    from loopscope.views.experiment import ExperimentView
+    from loopscope.views.registration import other_steerings
+
     try:
         registered = extract(state.register, f"{key.namespace}/{key.name}")
     except BrokenChain as broken:
@@ -132,4 +179,3 @@ def _write_bundle(
         with state.database.read() as connection:
             registered["steerings"] = other_steerings(connection, key, own)
     export_bundle(view, directory, allow_partial=allow_partial, registered=registered)
-    print(f"bundle: {directory}")

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from loopscope.commands.loading import for_small_sums
 from loopscope.commands.object_words import complete_experiment
+from loopscope.commands.results.sweep_page import chains_of, replicated_by, sweep_named
 from loopscope.context import CommandError, experiment_names, find_one, study_named
-from loopscope.specs.keys import REPLICATES_LABEL, SOURCE_ANNOTATION, Key
+from loopscope.specs.keys import SOURCE_ANNOTATION, Key
 from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ObjectRecord
 from loopscope.views.present import present
-
-if TYPE_CHECKING:
-    from loopscope.views.chain import Chain
-    from loopscope.views.replication.axes import Replicated
-    from loopscope.views.replication.pairs import Pairs
-    from loopscope.views.sweeps import Sweep
 
 EXAMPLES = {
     "report": ("report france", "report france rome -o both.html", "report study/animals"),
@@ -58,14 +54,16 @@ def report(
         found = [one for name in names for one in _named(connection, context.obj.namespace, name)]
         asked = present(connection, list({record.key: record for record in found}.values()))
         single = len(names) == 1 and len(asked) == 1 and asked[0].key.name == names[0]
-        sweep = _sweep(connection, context.obj.namespace, names[0]) if len(names) == 1 else None
+        sweep = (
+            sweep_named(connection, context.obj.namespace, names[0]) if len(names) == 1 else None
+        )
     title = names[0] if len(names) == 1 else "several"
     path = output or _usual_place(context, Path(title).resolve().name)
     if sweep is not None:
         from loopscope.reports.page.writing import write_sweep  # late: templates take a second
 
-        replicated = _replicated(state, context.obj.namespace, names[0])
-        print(f"report: {write_sweep(sweep, path, _chains(state, asked), replicated)}")
+        replicated = replicated_by(state, context.obj.namespace, names[0])
+        print(f"report: {write_sweep(sweep, path, chains_of(state, asked), replicated)}")
     elif single:
         print(f"report: {_one(state, asked[0], path)}")
     else:
@@ -111,54 +109,16 @@ def _named(connection: Connection, namespace: str, name: str) -> list[ObjectReco
     ]
 
 
-def _sweep(connection: Connection, namespace: str, name: str) -> Sweep | None:
-    """Return the sweep of this name; None for anything else."""
-    stored = objects.get(connection, Key("Experiment", namespace, name))
-    if stored is None or "matrix" not in stored.spec:
-        return None
-    from loopscope.views.sweeps import load_sweep  # late: numpy takes its time
-
-    return load_sweep(connection, stored.key)
-
-
-def _chains(state: StateFolder, cells: list[ObjectRecord]) -> list[Chain]:
-    """Return the chains of dictionaries that the cells of a sweep make up."""
-    asked = [cell for cell in cells if "splitting" in cell.spec]
-    if len(asked) < 2:
-        return []
-    from loopscope.views.chain import chains
-    from loopscope.views.experiment import ExperimentView
-
-    return chains([ExperimentView.load(state, cell.key) for cell in asked])
-
-
-def _replicated(state: StateFolder, namespace: str, name: str) -> tuple[Replicated, Pairs] | None:
-    """Return what a sweep tries again; None for any other sweep, and where that is gone."""
-    with state.database.read() as connection:
-        stored = objects.get(connection, Key("Experiment", namespace, name))
-        wanted = stored.labels.get(REPLICATES_LABEL) if stored is not None else None
-        first = Key("Experiment", namespace, str(wanted))
-        if wanted is None or objects.get(connection, first) is None:
-            return None
-    from loopscope.inputs.thresholds import thresholds_of
-    from loopscope.views.replication.axes import load_replicated
-    from loopscope.views.replication.pairs import load_pairs
-
-    found = load_replicated(state, first, thresholds_of=thresholds_of)
-    return found, load_pairs(state, first)
-
-
 def _lies_in(record: ObjectRecord, folder: Path) -> bool:
     source = record.annotations.get(SOURCE_ANNOTATION)
     return source is not None and Path(source).resolve().is_relative_to(folder)
 
 
 def _one(state: StateFolder, record: ObjectRecord, path: Path) -> Path:
-    from loopscope.commands.results.labels import described
-    from loopscope.reports.page.writing import (
-        write_report,  # late: tables and templates take a second
-    )
-    from loopscope.views.experiment import ExperimentView
+    with for_small_sums():  # late: tables and templates take a second
+        from loopscope.commands.results.labels import described
+        from loopscope.reports.page.writing import write_report
+        from loopscope.views.experiment import ExperimentView
 
     view = ExperimentView.load(state, record.key)
     return write_report(view, path, described(view))

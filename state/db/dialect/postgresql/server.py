@@ -23,13 +23,15 @@ from loopscope.state.files import durable_replace, file_sha256
 PATIENCE_SECONDS = 60.0
 IDLE_WRITER_SECONDS = 8
 """A process that stops inside a write transaction loses it after this time, and others go on."""
-_BEGIN_WRITE = text(
+_BEGIN_WRITE = (
     f"{WRITE_LOCK}, "
     f"set_config('idle_in_transaction_session_timeout', '{IDLE_WRITER_SECONDS}s', true)"
 )
 _MAY_PAUSE = text("set local idle_in_transaction_session_timeout = 0")
 _WHICH = "select to_regnamespace(%s)::oid"
-_THIS = text("select cast(to_regnamespace(:schema) as oid)")
+_THIS = "select cast(to_regnamespace('{}') as oid)"
+_AS_IT_STANDS = {"no_parameters": True}
+"""Several statements may go to the server at once."""
 
 
 class RowFiles(Protocol):
@@ -123,8 +125,15 @@ class PostgresSchema:
     def begin_write(self, connection: Connection) -> None:
         """Take the write lock. Raises TerminalFailure when the schema was replaced meanwhile."""
         connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
-        connection.execute(_BEGIN_WRITE)
-        self._check(connection)
+        begun = connection.exec_driver_sql(
+            f"{_BEGIN_WRITE}; {self._this}", execution_options=_AS_IT_STANDS
+        )
+        cursor = begun.cursor
+        assert cursor is not None  # statements that return rows have one
+        cursor.nextset()  # read behind the lock
+        row = cursor.fetchone()
+        begun.close()
+        self._remember(row[0] if row else None)
         if self._epoch is not None:
             epoch = connection.execute(text("select epoch from leader_lease")).scalar_one()
             if epoch != self._epoch:
@@ -244,9 +253,13 @@ class PostgresSchema:
         self.engine.dispose()
         self._schema_oid = None
 
+    @property
+    def _this(self) -> str:
+        return _THIS.format(self.address.schema)  # a plain word, as addresses are read
+
     def _check(self, connection: Connection) -> None:
         """Look which schema this is, which also fixes the moment that a reader sees."""
-        self._remember(connection.execute(_THIS, {"schema": self.address.schema}).scalar_one())
+        self._remember(connection.exec_driver_sql(self._this).scalar_one())
 
     def _remember(self, oid: object) -> None:
         if self._schema_oid is None:
