@@ -41,7 +41,7 @@ from loopscope.state.retry_policy import RetryPolicy
 __all__ = [
     "ACTIVE", "Fenced", "active_digests", "active_inputs", "adopt_artifact", "cancel", "claim",
     "enqueue", "fail", "failed_with", "find_active", "find_latest", "forgive_losses", "get",
-    "head", "heartbeat", "held", "latest_of", "listed", "lose", "postpone", "progress_of",
+    "head", "heartbeat", "latest_of", "listed", "lose", "postpone", "progress_of",
     "release", "report_progress", "retry", "running", "served_by", "starts_since", "succeed",
 ]  # fmt: skip
 
@@ -143,7 +143,7 @@ def heartbeat(
     lease = {"job": job_id, "held": token, "until": now + lease_seconds}
     heard = connection.execute(_BEAT, lease).first()
     if heard is None:
-        held(connection, job_id, token)
+        _check(connection, job_id, token)
         return None
     words: str | None = heard.words
     return words
@@ -151,7 +151,7 @@ def heartbeat(
 
 def report_progress(connection: Connection, job_id: int, token: int, seen: Progress) -> None:
     """Write how far the job is. Raises Fenced."""
-    held(connection, job_id, token)
+    _check(connection, job_id, token)
     upsert(connection, tables.progress, {**vars(seen), "job_id": job_id})
 
 
@@ -181,7 +181,7 @@ def fail(
     policy: RetryPolicy,
 ) -> None:
     """Record a failed attempt: retried after a backoff if transient and attempts remain."""
-    job = held(connection, job_id, token)
+    job = _check(connection, job_id, token)
     attempts = job.attempts + 1
     again = transient and attempts < policy.attempts_max
     _own(
@@ -236,7 +236,7 @@ def lose(
     without ever sealing another shard must not go on for ever. Raises Fenced, also when the lease
     was renewed since ``job`` was read.
     """
-    if held(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
+    if _check(connection, job.id, job.token).lease_expires_at != job.lease_expires_at:
         raise Fenced(f"job {job.id} was heard of meanwhile")
     losses = job.losses + 1
     if losses < policy.losses_max:
@@ -352,7 +352,7 @@ def _insert(
     return int(key_row[0])
 
 
-def held(connection: Connection, job_id: int, token: int) -> JobHead:
+def _check(connection: Connection, job_id: int, token: int) -> JobHead:
     """Return the job that runs under a token. Raises Fenced."""
     job = head(connection, job_id)
     if job is None or job.state != "running" or job.token != token:
@@ -367,6 +367,6 @@ def _own(connection: Connection, job_id: int, token: int, **values: object) -> N
     which = (j.id == job_id) & (j.token == token) & (j.state == "running")
     changed = connection.execute(update(tables.jobs).where(which).values(**values))
     if changed.rowcount != 1:
-        held(connection, job_id, token)
+        _check(connection, job_id, token)
     if values.get("state") == "pending":
         connection.execute(_FORGET_PROGRESS, {"job": job_id})

@@ -38,7 +38,9 @@ def ask(
     ``classes`` say by which right: the class of who asks, that of who is asked. Raises Fenced when
     the one does not run under that token any more, or the other waits no more.
     """
-    asked, by = jobs.held(connection, job_id, token), jobs.head(connection, by_job)
+    asked, by = jobs.head(connection, job_id), jobs.head(connection, by_job)
+    if asked is None or (asked.state, asked.token) != ("running", token):
+        raise jobs.Fenced(f"job {job_id} does not run under token {token} any more")
     if by is None or by.state != "pending":
         raise jobs.Fenced(f"job {by_job} waits no more")
     higher, lower = classes

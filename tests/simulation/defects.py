@@ -53,7 +53,7 @@ def unfenced(writing: str) -> list[Patch]:
     def write(connection: Connection, job_id: int, *args: Any, **kwargs: Any) -> Any:
         with (
             mock.patch.object(jobs, "_own", own_anyway),
-            mock.patch.object(jobs, "held", lambda c, i, _token: jobs.get(c, i)),
+            mock.patch.object(jobs, "_check", lambda c, i, _token: jobs.get(c, i)),
         ):
             return real(connection, job_id, *args, **kwargs)
 
@@ -76,7 +76,7 @@ def same_token() -> list[Patch]:
 
 def leases_not_renewed() -> list[Patch]:
     def heartbeat(connection: Connection, job_id: int, token: int, *_: Any, **__: Any) -> None:
-        jobs.held(connection, job_id, token)
+        jobs._check(connection, job_id, token)
 
     return [(jobs, "heartbeat", heartbeat)]
 
