@@ -105,7 +105,7 @@ WRITES: dict[str, tuple[str, Operation]] = {
 }
 """What happens to a job, and the function of ``state/db/jobs.py`` that writes it."""
 BIRTHS = {"enqueue": "wanted", "retry": "retried: a new job"}
-CHANGES_NO_STATE = ("heartbeat", "report_progress", "forgive_losses", "held")
+CHANGES_NO_STATE = ("heartbeat", "report_progress", "forgive_losses")
 
 
 def jobs_states() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Who makes room for whom: a pure function of the queue.
+"""The choice of who makes room for whom: a pure function of the queue.
 
 A waiting job of a class that preempts asks a running job of a class with a lower *value*. How long
 either of them waited does not count, else two jobs could push each other out in turns. It is asked
