@@ -161,7 +161,8 @@ def digest_without(kind: str, field_name: str) -> list[Patch]:
         declared = {n: v for n, v in self.declared.items() if n != field_name}
         return str(real(replace(self, declared=declared) if self.stage == kind else self))
 
-    real = Action.digest.func
+    real = Action.digest.fget
+    assert real is not None
     return [(Action, "digest", property(digest))]
 
 
