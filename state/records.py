@@ -253,6 +253,8 @@ class QueuedJob:
     not_before: float
     created_at: float
     started_at: float | None
+    losses: int
+    """Workers lost since it last got on."""
     token: int
     reason: str | None
     message: str | None
