@@ -13,6 +13,18 @@ PRIORITY_ANNOTATION = "loopscope.dev/priority"
 MEMORY_ANNOTATION = "loopscope.dev/memory"
 AUTHOR_ANNOTATION = "loopscope.dev/author"
 LICENCE_ANNOTATION = "loopscope.dev/license"
+OWN_PREFIX = "loopscope.dev/"
+ANNOTATIONS = (
+    PROTECT_ANNOTATION,
+    PIN_ANNOTATION,
+    PRIORITY_ANNOTATION,
+    MEMORY_ANNOTATION,
+    AUTHOR_ANNOTATION,
+    LICENCE_ANNOTATION,
+    SOURCE_ANNOTATION,
+    SOURCE_PROBLEM_ANNOTATION,
+)
+"""All that begin with ``OWN_PREFIX``; the last two are written by us."""
 SWEEP_LABEL = "loopscope.dev/sweep"
 AXIS_LABEL_PREFIX = "sweep.loopscope.dev/"
 REPLICATES_LABEL = "loopscope.dev/replicates"

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
+from markupsafe import Markup, escape
+
 from loopscope.reports.page.fairness import budget_caution
 from loopscope.specs.artifacts.gate import Gate, GateControl
 from loopscope.specs.artifacts.mapping import GATE, PAIRS
@@ -362,3 +364,12 @@ def sentence(text: str) -> str:
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def coded(text: str) -> Markup:
+    """Return a text, escaped, in which what stands between backticks is set as code."""
+    parts = (
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(text.split("`"))
+    )
+    return Markup("").join(parts)

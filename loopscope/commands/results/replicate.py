@@ -175,7 +175,7 @@ def _work(state: StateFolder, keys: list[Key], device: str | None, timeout: floa
     deadline = time.monotonic() + timeout if timeout is not None else math.inf
     progress = RunProgress(state, keys, 1, rates_of_this_machine())
     with LiveView.beside_output(progress) as view:
-        ending = Running(state, keys, settings, view, deadline).until_ended()
+        ending = Running(state, progress.family, settings, view, deadline).until_ended()
     if ending == "timed out":
         raise typer.Exit(EXIT_TIMED_OUT)
 
