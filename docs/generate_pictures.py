@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Kept, Observed, Snapshot, Wanted
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import ALONE, NODES, PIPELINE, SHARED
+from loopscope.specs.registration import FIXED, InForce, RegisteredPlan, Registration
 from loopscope.specs.status import ArtifactReference, Status
 from loopscope.state.db import jobs
 from loopscope.state.db.connection import Connection
@@ -171,6 +172,19 @@ def _job(state: JobState, reason: str | None = None) -> Observed:
     return Observed(job=replace(job, way=ACTION.way))
 
 
+STEERING = Action("steering", {}, {"samplesPerPrompt": 1})
+PILOT = ArtifactRecord("steering", STEERING.digest, "content", {}, {"n": 5}, 0.0)
+PLAN: RegisteredPlan = {
+    "openings": 20,
+    "samples_per_opening": 1,
+    "arms": [],
+    "strengths": [],
+    "strength_unit": "nextTokenKl",
+    "min_difference": 0.15,
+    "stopping": FIXED,
+}
+REGISTERED = InForce(cast("Registration", {"digest": "record", "plan": PLAN}), None)
+
 SEEN: dict[str, tuple[Desired, Observed]] = {
     "input not known yet": (Blocked("Resolving", ""), Observed()),
     "waits for disk or restart": (WANTED, _job("pending", "DiskFull")),
@@ -181,6 +195,10 @@ SEEN: dict[str, tuple[Desired, Observed]] = {
     "artifact is whole": (WANTED, Observed(artifact=ARTIFACT)),
     "artifact of older rules": (WANTED, Observed(kept=Kept(ARTIFACT, ""))),
     "no work needed": (Answered("GateNoGo", "", {}), Observed()),
+    "artifact of fewer texts than registered": (
+        Wanted(STEERING, {}),
+        Observed(artifact=PILOT, registered=REGISTERED),
+    ),
     "input refused or Stalled": (Blocked("InputRefused", "", True), Observed()),
     "job failed for good": (WANTED, _job("failed", "NotFinite")),
     "job cancelled by hand": (WANTED, _job("cancelled", "Cancelled")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from loopscope.reconcilers.blinding import withheld
 from loopscope.reconcilers.measured import measured
 from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
@@ -63,7 +64,7 @@ def plan_stage(snapshot: Snapshot, desired: Desired, observed: Observed) -> Plan
         case Answered():
             return _answered(snapshot, desired)
         case Wanted():
-            return _wanted(snapshot, desired, observed)
+            return withheld(_wanted(snapshot, desired, observed), desired, observed)
         case _:
             assert_never(desired)
 

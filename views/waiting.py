@@ -1,4 +1,4 @@
-"""Why an object waits in the end, in words: what it waits for, what that waits for, and so on.
+"""The chain of what an object waits for: itself, what that waits for, and so on, in words.
 
 A status names only what its object waits for itself. So a step of an early stage is written once,
 and not into the status of all that wait behind it; who reads one reads the rest of the chain, too.
