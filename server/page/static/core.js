@@ -126,7 +126,7 @@ const TONES = {
   Running: "busy", running: "busy",
   Stalled: "bad", failed: "bad", ArtifactDamaged: "bad", Warning: "bad",
   Retrying: "unsure", Reconciling: "unsure", Queued: "unsure", pending: "unsure",
-  Suspended: "held", cancelled: "held", Outdated: "held",
+  Suspended: "held", cancelled: "held", Outdated: "held", Blinded: "held",
 };
 
 export function word(text) {
