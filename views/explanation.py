@@ -20,6 +20,7 @@ from loopscope.state.records import (
     JobHead,
     Progress,
 )
+from loopscope.views.queue import QueueView
 
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 """Who must do what happens next."""
@@ -63,13 +64,21 @@ class Explanation:
 
 
 def explanation(
-    connection: Connection, links: tuple[Link, ...], *, now: float, controlled: bool
+    connection: Connection,
+    links: tuple[Link, ...],
+    *,
+    now: float,
+    controlled: bool,
+    queue: QueueView | None = None,
 ) -> Explanation:
     """Return the chain with what must happen next about its last link, and who must do it.
 
-    ``controlled``: whether a controller works there.
+    ``controlled``: whether a controller works there. ``queue`` tells what holds a job back that
+    a free worker alone would not start.
     """
-    text, who = _next_step(connection, links[-1], now)
+    job = links[-1].job
+    held = _held_back(queue, job) if queue is not None and job is not None else None
+    text, who = held or _next_step(connection, links[-1], now)
     if not controlled and who in ("worker", "controller", "time"):
         text = f"no controller works here: start `loopscope run` or `loopscope controller`; {text}"
         who = "you"
@@ -130,6 +139,19 @@ def _pending(connection: Connection, job: JobHead, now: float) -> tuple[str, Who
         busy = f"; job {asked[0].id} ({asked[0].stage}) was asked to make room for it"
     why = f"; it {job.message}" if job.reason == PREEMPTED else ""
     return f"the controller hands job {job.id} to a free worker{busy}{why}", "controller"
+
+
+def _held_back(queue: QueueView, job: JobHead) -> tuple[str, Who] | None:
+    waiting = next((one.waiting for one in queue.jobs if one.job.id == job.id), None)
+    if waiting is None or waiting.reason not in ("Suspended", "Quota", "FairShare", "Memory"):
+        return None
+    runs = any(one.job.state == "running" for one in queue.of_namespace(job.object.namespace).jobs)
+    text = f"job {job.id} is held back by {waiting.reason}: {waiting.message}"
+    if waiting.reason == "Suspended":
+        return f"{text}; `loopscope resume` it", "you"
+    if waiting.reason == "Quota" and not runs:  # nothing ends that would make room
+        return f"{text}; raise the limit in the limits file, or make room", "you"
+    return text, "controller"
 
 
 def _resolving(connection: Connection, key: Key) -> str:

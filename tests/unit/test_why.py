@@ -62,6 +62,44 @@ def test_a_second_job_says_which_one_runs_before_it(why, simulation):
     assert last["state"] == "queued" and "job 1 (capture) runs before it" in answer["next"]
 
 
+@pytest.mark.parametrize("controlled", [True, False])
+def test_a_quota_that_nothing_will_free_is_said_and_no_worker_is_promised(
+    why, tmp_path, controlled
+):
+    simulation = Simulation(tmp_path / "state", resource_quotas={"default": {"slots": 0}})
+    (tmp_path / "state.conf").write_text("resourceQuotas: {default: {hard: {slots: 0}}}")
+    simulation.apply()
+    simulation.step(), simulation.step()
+    _, last, answer = why(simulation, "exp", "france", controlled=controlled)
+    assert (last["state"], answer["who"]) == ("queued", "you")
+    assert "held back by Quota: namespace default has 0 of 0 slots" in answer["next"]
+    assert "raise the limit" in answer["next"] and "free worker" not in answer["next"]
+
+
+def test_a_quota_that_a_running_job_takes_needs_nobody_to_act(why, tmp_path):
+    quotas = {"default": {"slots": 1}}
+    simulation = Simulation(tmp_path / "state", slots=2, resource_quotas=quotas)
+    (tmp_path / "state.conf").write_text(
+        "slots: {cpu: 2}\nresourceQuotas: {default: {hard: {slots: 1}}}"
+    )
+    simulation.apply()
+    simulation.apply(experiment_spec(maxTokens=99), "spain")
+    simulation.step_until_running()
+    simulation.step()
+    _, last, answer = why(simulation, "exp", "spain")
+    assert (last["state"], answer["who"]) == ("queued", "controller")
+    assert "held back by Quota: namespace default has 1 of 1 slots" in answer["next"]
+
+
+def test_a_pause_is_said_with_the_way_out(why, simulation, loopscope):
+    assert loopscope("pause", "--all")[0] == 0
+    simulation.apply()
+    simulation.step(), simulation.step()
+    _, last, answer = why(simulation, "exp", "france")
+    assert (last["state"], answer["who"]) == ("queued", "you")
+    assert "held back by Suspended: paused" in answer["next"] and "resume" in answer["next"]
+
+
 def test_an_edit_is_named_as_the_cause_of_the_run(why, tmp_path):
     simulation = settled_experiment(tmp_path / "state")
     spec = simulation.get("france").spec
