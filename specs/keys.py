@@ -32,6 +32,8 @@ REPLICATES_LABEL = "loopscope.dev/replicates"
 MATCHES_LABEL = "loopscope.dev/matches"
 """Of a sweep that holds an experiment's dictionaries beside those of other pairs: its name."""
 STUDY_LABEL = "loopscope.dev/study"
+BLINDED_REASON = "Blinded"
+"""Why a stage that is done shows nothing: fewer openings or samples than were registered."""
 FAMILY_LABEL = "study.loopscope.dev/family"
 
 
