@@ -23,7 +23,7 @@ from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import ALONE, NODES, PIPELINE, SHARED
 from loopscope.specs.registration import InForce
 from loopscope.specs.status import ArtifactReference, Status
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, preemptions
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import open_state
 from loopscope.state.records import ArtifactRecord, JobHead, JobState, ObjectRecord
@@ -85,6 +85,13 @@ def _fail(policy: RetryPolicy, *, transient: bool) -> Operation:
     )
 
 
+def _make_room(connection: Connection, job: JobHead) -> None:
+    """Ask for room, for a job that waits, and make it. Raises Fenced where nothing runs."""
+    waiting, _ = jobs.enqueue(connection, Action("mapping", {"for": job.id}, {}), KEY, 1, now=0.0)
+    preemptions.ask(connection, job.id, job.token, waiting, ("high", "low"), now=0.0)
+    preemptions.make_room(connection, job, now=0.0)
+
+
 WRITES: dict[str, tuple[str, Operation]] = {
     "claimed by a worker": ("claim", lambda c, job: jobs.claim(c, job.id, "w", 1.0, now=0.0)),
     "artifact published": ("succeed", lambda c, job: jobs.succeed(c, job.id, job.token, now=0.0)),
@@ -97,6 +104,7 @@ WRITES: dict[str, tuple[str, Operation]] = {
         lambda c, job: jobs.postpone(c, job.id, job.token, "DiskFull", "", until=0.0),
     ),
     "stopped": ("release", lambda c, job: jobs.release(c, job.id, job.token)),
+    "made room for another": ("make_room", _make_room),
     "worker lost": ("lose", lambda c, job: jobs.lose(c, job, now=0.0, policy=OFTEN)),
     "lost too often": ("lose", lambda c, job: jobs.lose(c, job, now=0.0, policy=ONCE)),
     "cancelled": (
@@ -104,7 +112,7 @@ WRITES: dict[str, tuple[str, Operation]] = {
         lambda c, job: jobs.cancel(c, job.id, "Superseded", "", now=0.0),
     ),
 }
-"""What happens to a job, and the function of ``state/db/jobs.py`` that writes it."""
+"""What happens to a job, and the function of ``jobs`` or ``preemptions`` that writes it."""
 BIRTHS = {"enqueue": "wanted", "retry": "retried: a new job"}
 CHANGES_NO_STATE = ("heartbeat", "report_progress", "forgive_losses")
 
