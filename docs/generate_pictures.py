@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, get_args
 
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Kept, Observed, Snapshot, Wanted
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import ALONE, NODES, PIPELINE, SHARED
-from loopscope.specs.registration import FIXED, InForce, RegisteredPlan, Registration
+from loopscope.specs.registration import InForce
 from loopscope.specs.status import ArtifactReference, Status
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, preemptions
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import open_state
 from loopscope.state.records import ArtifactRecord, JobHead, JobState, ObjectRecord
@@ -85,6 +85,13 @@ def _fail(policy: RetryPolicy, *, transient: bool) -> Operation:
     )
 
 
+def _make_room(connection: Connection, job: JobHead) -> None:
+    """Ask for room, for a job that waits, and make it. Raises Fenced where nothing runs."""
+    waiting, _ = jobs.enqueue(connection, Action("mapping", {"for": job.id}, {}), KEY, 1, now=0.0)
+    preemptions.ask(connection, job.id, job.token, waiting, ("high", "low"), now=0.0)
+    preemptions.make_room(connection, job, now=0.0)
+
+
 WRITES: dict[str, tuple[str, Operation]] = {
     "claimed by a worker": ("claim", lambda c, job: jobs.claim(c, job.id, "w", 1.0, now=0.0)),
     "artifact published": ("succeed", lambda c, job: jobs.succeed(c, job.id, job.token, now=0.0)),
@@ -97,6 +104,7 @@ WRITES: dict[str, tuple[str, Operation]] = {
         lambda c, job: jobs.postpone(c, job.id, job.token, "DiskFull", "", until=0.0),
     ),
     "stopped": ("release", lambda c, job: jobs.release(c, job.id, job.token)),
+    "made room for another": ("make_room", _make_room),
     "worker lost": ("lose", lambda c, job: jobs.lose(c, job, now=0.0, policy=OFTEN)),
     "lost too often": ("lose", lambda c, job: jobs.lose(c, job, now=0.0, policy=ONCE)),
     "cancelled": (
@@ -104,7 +112,7 @@ WRITES: dict[str, tuple[str, Operation]] = {
         lambda c, job: jobs.cancel(c, job.id, "Superseded", "", now=0.0),
     ),
 }
-"""What happens to a job, and the function of ``state/db/jobs.py`` that writes it."""
+"""What happens to a job, and the function of ``jobs`` or ``preemptions`` that writes it."""
 BIRTHS = {"enqueue": "wanted", "retry": "retried: a new job"}
 CHANGES_NO_STATE = ("heartbeat", "report_progress", "forgive_losses")
 
@@ -164,6 +172,9 @@ def _head(connection: Connection, job_id: int) -> JobHead:
 ACTION = Action("capture", {}, {})
 ARTIFACT = ArtifactRecord("capture", ACTION.digest, "content", {}, {}, 0.0)
 WANTED = Wanted(ACTION, {})
+FEWER = Wanted(Action("steering", {}, {"samplesPerPrompt": 1}), {})
+FEWER_TEXTS = ArtifactRecord("steering", FEWER.action.digest, "content", {}, {"n": 1}, 0.0)
+MORE: Any = {"digest": "", "plan": {"openings": 2, "samples_per_opening": 1, "stopping": ""}}
 PAUSED = {"paused_by": "all", "paused_stages": {"capture": "all"}}
 
 
@@ -171,19 +182,6 @@ def _job(state: JobState, reason: str | None = None) -> Observed:
     job = JobHead(1, "capture", ACTION.digest, state, KEY, 1, 0, 0, 0.0, 0.0, reason=reason)
     return Observed(job=replace(job, way=ACTION.way))
 
-
-STEERING = Action("steering", {}, {"samplesPerPrompt": 1})
-PILOT = ArtifactRecord("steering", STEERING.digest, "content", {}, {"n": 5}, 0.0)
-PLAN: RegisteredPlan = {
-    "openings": 20,
-    "samples_per_opening": 1,
-    "arms": [],
-    "strengths": [],
-    "strength_unit": "nextTokenKl",
-    "min_difference": 0.15,
-    "stopping": FIXED,
-}
-REGISTERED = InForce(cast("Registration", {"digest": "record", "plan": PLAN}), None)
 
 SEEN: dict[str, tuple[Desired, Observed]] = {
     "input not known yet": (Blocked("Resolving", ""), Observed()),
@@ -194,11 +192,11 @@ SEEN: dict[str, tuple[Desired, Observed]] = {
     "job runs": (WANTED, _job("running")),
     "artifact is whole": (WANTED, Observed(artifact=ARTIFACT)),
     "artifact of older rules": (WANTED, Observed(kept=Kept(ARTIFACT, ""))),
-    "no work needed": (Answered("GateNoGo", "", {}), Observed()),
-    "artifact of fewer texts than registered": (
-        Wanted(STEERING, {}),
-        Observed(artifact=PILOT, registered=REGISTERED),
+    "fewer texts than were registered": (
+        FEWER,
+        Observed(artifact=FEWER_TEXTS, registered=InForce(MORE, None)),
     ),
+    "no work needed": (Answered("GateNoGo", "", {}), Observed()),
     "input refused or Stalled": (Blocked("InputRefused", "", True), Observed()),
     "job failed for good": (WANTED, _job("failed", "NotFinite")),
     "job cancelled by hand": (WANTED, _job("cancelled", "Cancelled")),

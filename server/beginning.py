@@ -113,6 +113,6 @@ def _from_texts(
     texts = pages.texts(connection, kind, namespace, after=after, rows_max=ROWS_MAX)
     fitting = [text for text in texts if choice.holds_text(text)]
     wholes = stored_wholes(connection, fitting)
-    lines = [b'{"type": "ADDED", "object": %b}\n' % whole for whole in wholes]
+    lines = [f'{{"type": "ADDED", "object": {whole}}}\n'.encode() for whole in wholes]
     versions = {text.key: text.resource_version for text in fitting}
     return [text.key for text in texts], versions, lines

@@ -69,9 +69,9 @@ class Choice:
         return all(term.fits(document) for term in self.fields)
 
     def holds_text(self, text: ObjectText) -> bool:
-        """The same of an object that is text, where no field is asked for."""
+        """The same of an object of this kind and namespace that is text, of no asked field."""
         assert not self.fields
-        if not self.may_hold(text.key):
+        if self.names and not self.may_hold(text.key):
             return False
         return not self.by_labels or self.labels(json.loads(text.labels))
 

@@ -12,7 +12,7 @@ from loopscope.server.answers import Refused, encoded, not_found
 from loopscope.server.choosing import Choice, whole_number
 from loopscope.server.documents import Seen, Shape, listed, seen
 from loopscope.server.resources import Resource
-from loopscope.server.stored import stored_wholes
+from loopscope.server.stored import stored_list
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import Key
 from loopscope.state.db import objects, pages
@@ -140,11 +140,7 @@ class _Parts:
 
     def wholes(self) -> Iterator[tuple[bytes, Last]]:
         """Yield the same as JSON, made from the text that is stored."""
-
-        def made(connection: Connection, part: list[ObjectText]) -> bytes:
-            return b", ".join(stored_wholes(connection, part))
-
-        return self._read_on(pages.texts, self.choice.holds_text, made)
+        return self._read_on(pages.texts, self.choice.holds_text, stored_list)
 
     def _read_on(
         self,

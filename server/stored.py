@@ -8,7 +8,6 @@ out says the same as ``documents.whole``.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
@@ -18,57 +17,69 @@ from loopscope.server.documents import managed_fields, seen, whole
 from loopscope.specs.keys import API_VERSION
 from loopscope.state.db import applied
 from loopscope.state.db.connection import Connection
-from loopscope.state.records import AppliedRecord, ObjectText
+from loopscope.state.records import AppliedRecord, ObjectRecord, ObjectText
 from loopscope.views.documents.objects import owner_document
 from loopscope.views.numbers import iso
 from loopscope.views.present import is_controlled
 
-_READY = re.compile(
-    r'\{"observedGeneration": (\d+), "conditions": \[\{"type": "Ready", "status": "True", '
-    r'"reason": "\w*", "message": "(?:[^"\\]|\\.)*", "observedGeneration": (\d+),'
-)
-_TIME = re.compile(r'"lastTransitionTime": ([^,}]+)')
+_TIME = '"lastTransitionTime": '
 """Only as a key: inside of a string a quote has a backslash before it."""
 
 
-def stored_wholes(connection: Connection, texts: Sequence[ObjectText]) -> list[bytes]:
-    """Return each object as the JSON of its document, as it is now.
+def stored_list(connection: Connection, texts: Sequence[ObjectText]) -> bytes:
+    """Return objects as the items of a JSON list, as they are now; of one kind, in key order."""
+    made = _documents(connection, texts)
+    items = ", ".join(made)
+    return (items if _has_safe_numbers(items) else ", ".join(map(_number_safe, made))).encode()
 
-    They are of one kind and in key order.
-    """
+
+def stored_wholes(connection: Connection, texts: Sequence[ObjectText]) -> list[str]:
+    """Return the same one by one."""
+    made = _documents(connection, texts)
+    return made if _has_safe_numbers("".join(made)) else list(map(_number_safe, made))
+
+
+def _documents(connection: Connection, texts: Sequence[ObjectText]) -> list[str]:
     if not texts:
         return []
     controlled = is_controlled(connection)
-    plain = [controlled or _is_ready(one) for one in texts]
     asked = applied.between(connection, texts[0].key, texts[-1].key)
-    others = [one.record for one, is_plain in zip(texts, plain, strict=True) if not is_plain]
-    slow = iter(seen(connection, others, with_owned=False))
-    made = [
-        _document(one, asked.get(one.uid)) if is_plain else encoded(whole(next(slow)))
-        for one, is_plain in zip(texts, plain, strict=True)
-    ]
-    return _number_safe(made)
+    made: list[str] = []
+    others: dict[int, ObjectRecord] = {}
+    for number, one in enumerate(texts):
+        pieces = one.status.split(_TIME)
+        if not controlled and not _is_ready(pieces[0], one.generation):
+            others[number] = one.record
+        made.append(_document(one, pieces, asked.get(one.uid)))
+    slow = seen(connection, list(others.values()), with_owned=False)
+    for number, shown in zip(others, slow, strict=True):
+        made[number] = encoded(whole(shown)).decode()
+    return made
 
 
-def _is_ready(one: ObjectText) -> bool:
-    """Whether an object is surely Ready, so that no job changes what it shows."""
-    found = _READY.match(one.status)
-    return found is not None and int(found[1]) == int(found[2]) == one.generation
+def _is_ready(beginning: str, generation: int) -> bool:
+    """Whether an object is surely Ready, so that no job changes what it shows.
+
+    By what its status is up to the first time, which ends its first condition.
+    """
+    observed = f'"observedGeneration": {generation}, '
+    ready = f'{{{observed}"conditions": [{{"type": "Ready", "status": "True", '
+    return beginning.startswith(ready) and beginning.endswith(f'", {observed}')
 
 
-def _document(one: ObjectText, asked: AppliedRecord | None) -> bytes:
-    status = _TIME.sub(_dated, one.status)
-    metadata = (
-        f'{{"name": {quoted(one.key.name)}, "namespace": {quoted(one.key.namespace)}, '
-        f'"uid": {quoted(one.uid)}, "labels": {one.labels}, '
-        f'"annotations": {one.annotations}, "generation": {one.generation}, '
-        f'"resourceVersion": "{one.resource_version}", '
-        f'"creationTimestamp": {_date(one.creation_timestamp)}{_rest_of_metadata(one, asked)}}}'
-    )
+def _document(one: ObjectText, status: list[str], asked: AppliedRecord | None) -> str:
+    """Return an object as its document; its status comes cut at each time."""
+    (kind, namespace, name, uid, generation, version, spec, _, labels, annotations, *others) = one
+    finalizers, created, deleted, owner, *_ = others
+    plain = finalizers == "[]" and deleted is None and owner is None and asked is None
+    rest = "" if plain else _rest_of_metadata(one, asked)
     return (
-        f'{{"apiVersion": "{API_VERSION}", "kind": "{one.key.kind}", "metadata": {metadata}, '
-        f'"spec": {one.spec}, "status": {status}}}'
-    ).encode()
+        f'{{"apiVersion": "{API_VERSION}", "kind": "{kind}", "metadata": {{"name": {quoted(name)}, '
+        f'"namespace": {quoted(namespace)}, "uid": {quoted(uid)}, "labels": {labels}, '
+        f'"annotations": {annotations}, "generation": {generation}, '
+        f'"resourceVersion": "{version}", "creationTimestamp": {_date(created)}{rest}}}, '
+        f'"spec": {spec}, "status": {_dated(status)}}}'
+    )
 
 
 def _rest_of_metadata(one: ObjectText, asked: AppliedRecord | None) -> str:
@@ -84,8 +95,20 @@ def _rest_of_metadata(one: ObjectText, asked: AppliedRecord | None) -> str:
     return f", {json.dumps(parts)[1:-1]}" if parts else ""
 
 
-def _dated(found: re.Match[str]) -> str:
-    return f'"lastTransitionTime": {_date(float(found[1]))}'
+def _dated(status: list[str]) -> str:
+    """Return a status that was cut at each time with its times as dates."""
+    parts = status[:1]
+    for piece in status[1:]:
+        time, end, rest = piece.partition("}")
+        parts += (_TIME, _date_before(time), end, rest)
+    return "".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _date_before(text: str) -> str:
+    """Return a text that begins with a time, and is the time as a rule, with the date of it."""
+    time, comma, rest = text.partition(",")
+    return _date(float(time)) + comma + rest
 
 
 @lru_cache(maxsize=4096)
@@ -93,12 +116,11 @@ def _date(seconds: float) -> str:
     return json.dumps(iso(seconds))
 
 
-def _number_safe(documents: list[bytes]) -> list[bytes]:
-    """Return JSON with null for NaN and infinities, which it has not and Python writes.
+def _has_safe_numbers(text: str) -> bool:
+    """Whether JSON surely holds no NaN or infinity; most is looked through at once."""
+    return "NaN" not in text and "Infinity" not in text
 
-    All of it is looked through at once: most documents hold none.
-    """
-    all_ = b"".join(documents)
-    if b"NaN" not in all_ and b"Infinity" not in all_:
-        return documents
-    return [encoded(json.loads(one)) for one in documents]
+
+def _number_safe(document: str) -> str:
+    """Return JSON with null for NaN and infinities, which it has not and Python writes."""
+    return encoded(json.loads(document)).decode()

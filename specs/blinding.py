@@ -67,8 +67,8 @@ def _letter(place: int) -> str:
 def blinding_words(found: Blinding) -> str:
     """Return how far a steering is from what was registered, and what follows from that."""
     return (
-        f"its arms are letters: {found['openings']} openings with {found['samples_per_opening']} "
-        f"samples each were scored, registered were {found['registered_openings']} with "
-        f"{found['registered_samples_per_opening']}; run what was registered, or open it "
+        f"its arms are letters: {found['openings']} of {found['registered_openings']} registered "
+        f"openings were scored, each with {found['samples_per_opening']} of "
+        f"{found['registered_samples_per_opening']} samples; run what was registered, or open it "
         "early, for everybody to see, with `loopscope register NAME --open --note WHY`"
     )

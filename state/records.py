@@ -88,7 +88,9 @@ class ObjectRecord:
 class ObjectText(NamedTuple):
     """A stored object whose parts are the JSON text that is stored; times are Unix seconds."""
 
-    key: Key
+    kind: str
+    namespace: str
+    name: str
     uid: str
     generation: int
     resource_version: int
@@ -99,15 +101,17 @@ class ObjectText(NamedTuple):
     finalizers: str
     creation_timestamp: float
     deletion_timestamp: float | None
-    owner: Key | None
+    owner_kind: str | None
+    owner_name: str | None
     owner_uid: str | None
     wanted_digest: str | None
 
     @staticmethod
     def of(record: ObjectRecord) -> ObjectText:
         """Return a record with its parts as text."""
+        owner = record.owner
         return ObjectText(
-            record.key,
+            *record.key,
             record.uid,
             record.generation,
             record.resource_version,
@@ -118,10 +122,23 @@ class ObjectText(NamedTuple):
             json.dumps(record.finalizers),
             record.creation_timestamp,
             record.deletion_timestamp,
-            record.owner,
+            owner.kind if owner else None,
+            owner.name if owner else None,
             record.owner_uid,
             record.wanted_digest,
         )
+
+    @property
+    def key(self) -> Key:
+        """The object's name."""
+        return Key(self.kind, self.namespace, self.name)
+
+    @property
+    def owner(self) -> Key | None:
+        """The name of its owner, which is in the same namespace."""
+        if self.owner_kind is None or self.owner_name is None:
+            return None
+        return Key(self.owner_kind, self.namespace, self.owner_name)
 
     @property
     def record(self) -> ObjectRecord:

@@ -39,7 +39,7 @@ class WantedWork(NamedTuple):
     edition: str
 
 
-_o, _s = tables.objects.c, tables.sources.c
+_o, _s, _a = tables.objects.c, tables.sources.c, tables.applied.c
 _KEY = (_o.kind, _o.namespace, _o.name)
 _METADATA = cast(_o.labels, String).concat(cast(_o.annotations, String))
 _SOURCES = select(_s.path, _s.fingerprint, _s.named, _s.objects)
@@ -64,6 +64,11 @@ _ROOTS_OF_OLDER_RULES = select(*_KEY).where(
         _condition.c.value["status"].as_string() == "False",
     ),
 )
+_OF_KIND = select(tables.applied).where(_a.kind == bindparam("kind"))
+_BETWEEN = _OF_KIND.where(
+    _a.namespace == bindparam("place"), _a.name.between(bindparam("name"), bindparam("last_name"))
+)
+_IN_NAMESPACES = _OF_KIND.where(_a.namespace.between(bindparam("place"), bindparam("last_place")))
 _WANTED_WORK = (
     select(
         *_KEY, func.coalesce(_o.owner_uid, _o.uid), _o.wanted_digest, _o.uid, _o.generation,
@@ -99,13 +104,10 @@ def between(connection: Connection, first: Key, last: Key) -> dict[str, AppliedR
 
     Where these are in two namespaces, of all objects in both and between: a few more.
     """
-    a = tables.applied.c
-    query = select(tables.applied).where(a.kind == first.kind)
-    if first.namespace == last.namespace:
-        query = query.where(a.namespace == first.namespace, a.name.between(first.name, last.name))
-    else:
-        query = query.where(a.namespace.between(first.namespace, last.namespace))
-    return {row.uid: _record(row) for row in connection.execute(query)}
+    query = _BETWEEN if first.namespace == last.namespace else _IN_NAMESPACES
+    given = {"kind": first.kind, "place": first.namespace, "last_place": last.namespace}
+    names = {"name": first.name, "last_name": last.name}
+    return {row.uid: _record(row) for row in connection.execute(query, given | names)}
 
 
 def of_manager(connection: Connection, manager: str) -> list[Key]:

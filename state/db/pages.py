@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, cast, func, literal, select, tuple_
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import tables
@@ -20,6 +33,7 @@ _BEHIND_SPEC = (
     *(_o.creation_timestamp, _o.deletion_timestamp),
     *(_o.owner_kind, _o.owner_name, _o.owner_uid, _o.wanted_digest),
 )
+_RECORDS = select(tables.objects)
 _TEXTS = select(*_BEFORE_SPEC, cast(_o.spec, String), *_BEHIND_SPEC)
 _WITHOUT_SPECS = select(*_BEFORE_SPEC, literal("{}"), *_BEHIND_SPEC)
 
@@ -33,9 +47,7 @@ def page(
     rows_max: int,
 ) -> list[ObjectRecord]:
     """Return the next objects of a kind in key order, behind a namespace and name."""
-    rows = connection.execute(
-        _paged(select(tables.objects), kind, namespace, after).limit(rows_max)
-    )
+    rows = _page(connection, _RECORDS, kind, namespace, after, rows_max)
     return [record_of(row) for row in rows]
 
 
@@ -63,31 +75,36 @@ def texts(
 ) -> list[ObjectText]:
     """Return the same as the text that is stored; without specs each of them is empty."""
     query = _TEXTS if with_specs else _WITHOUT_SPECS
-    rows = connection.execute(_paged(query, kind, namespace, after).limit(rows_max)).all()
-    return [
-        ObjectText._make(
-            (
-                Key(*row[:3]),
-                *row[3:13],
-                Key(row[13], row[1], row[14]) if row[13] else None,
-                *row[15:],
-            )
-        )
-        for row in rows
-    ]
+    rows = _page(connection, query, kind, namespace, after, rows_max)
+    return [ObjectText._make(row) for row in rows]
 
 
-def _paged(
-    query: Select[Any], kind: str, namespace: str | None, after: tuple[str, str] | None
-) -> Select[Any]:
+def _page(
+    connection: Connection,
+    query: Select[Any],
+    kind: str,
+    namespace: str | None,
+    after: tuple[str, str] | None,
+    rows_max: int,
+) -> Sequence[Row[Any]]:
+    statement = _paged(query, in_namespace=namespace is not None, behind=after is not None)
+    place, name = after or ("", "")
+    given = {"kind": kind, "place": namespace or place, "after": name, "rows_max": rows_max}
+    return connection.execute(statement, given).all()
+
+
+@cache
+def _paged(query: Select[Any], *, in_namespace: bool, behind: bool) -> Select[Any]:
+    """Return the statement of a page; made once: making it takes as long as some rows."""
+    kind, place, after = (bindparam(name, type_=String) for name in ("kind", "place", "after"))
     query = query.where(_o.kind == kind).order_by(_o.namespace, _o.name)
-    if namespace is not None:
-        query = query.where(_o.namespace == namespace)
-        if after is not None:  # not as a pair: SQLite would read all that is before it
-            query = query.where(_o.name > after[1])
-    elif after is not None:
-        query = query.where(tuple_(_o.namespace, _o.name) > tuple_(*after))
-    return query
+    if in_namespace:
+        query = query.where(_o.namespace == place)
+        if behind:  # not as a pair: SQLite would read all that is before it
+            query = query.where(_o.name > after)
+    elif behind:
+        query = query.where(tuple_(_o.namespace, _o.name) > tuple_(place, after))
+    return query.limit(bindparam("rows_max", type_=Integer))
 
 
 def owned_by_any(connection: Connection, uids: Sequence[str]) -> list[ObjectRecord]:

@@ -61,7 +61,7 @@ def test_no_command_tells_what_came_of_an_arm(place):
     status = json.loads(shown(place, "get", "steering", "tiny-steering", "-o", "json"))["status"]
     assert status["artifact"] is None
     assert sorted(status["summary"]) == ["blinded", "n", "reason"]
-    assert "registered were 3 with 1" in status["summary"]["reason"]
+    assert "1 of 3 registered openings" in status["summary"]["reason"]
     assert "Blinded" in shown(place, "get", "experiments")
 
 

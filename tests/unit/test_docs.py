@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import tomllib
 from typing import get_args
@@ -13,7 +14,7 @@ from loopscope.cli import application
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.reference import kind_facts
 from loopscope.specs.status import WORD_BY_REASON
-from loopscope.state.db import jobs
+from loopscope.state.db import jobs, preemptions
 from loopscope.state.records import JobState
 from tests.tree import EVERYWHERE, ROOT
 
@@ -118,7 +119,14 @@ def test_the_pictures_leave_nothing_out():
     written = {function for function, _ in pictures.WRITES.values()}
     written |= {*pictures.BIRTHS, *pictures.CHANGES_NO_STATE}
     own = {name for name, one in vars(jobs).items() if getattr(one, "__module__", "") == JOBS}
-    assert written == {name for name in own if name[0].islower()}
+    through_them = {
+        name
+        for name, one in inspect.getmembers(preemptions, inspect.isfunction)
+        if one.__module__ == preemptions.__name__
+        and written.intersection(re.findall(r"\bjobs\.(\w+)\(", inspect.getsource(one)))
+    }
+    assert through_them, "preemption gives leases back"
+    assert written == {name for name in own if name[0].islower()} | through_them
     assert set(WORD_BY_REASON.values()) <= set(re.findall(r"\w+", drawn))
     assert all(state in drawn for state in get_args(JobState))
     words = {f"`{word}`" for word in re.findall(r"<b>([A-Z]\w+)</b>", drawn)} | {"`Pending`"}

@@ -21,7 +21,7 @@ from loopscope.server.choosing import choice_of
 from loopscope.server.documents import Shape, seen, table, whole
 from loopscope.server.reading import get_list
 from loopscope.server.resources import resource_of
-from loopscope.server.stored import stored_wholes
+from loopscope.server.stored import _TIME, _is_ready, stored_list, stored_wholes
 
 
 def both_ways(state):
@@ -31,7 +31,9 @@ def both_ways(state):
         for kind in SPEC_BY_KIND:
             texts = pages.texts(connection, kind, None, rows_max=100)
             assert [one.record for one in texts] == objects.listed(connection, kind)
-            from_text += [json.loads(one) for one in stored_wholes(connection, texts)]
+            wholes = stored_wholes(connection, texts)
+            assert stored_list(connection, texts) == ", ".join(wholes).encode()
+            from_text += map(json.loads, wholes)
             for record in objects.listed(connection, kind):
                 (one,) = seen(connection, [record], with_owned=False)
                 alone.append(json.loads(encoded(whole(one))))
@@ -102,6 +104,29 @@ def test_a_message_that_looks_like_a_date_and_a_number_that_is_none_are_the_same
     assert found["summary"] == {"not": None, "far": None, "text": "NaN", "near": 1.5}
     assert found["conditions"][0]["message"] == message
     assert found["conditions"][0]["lastTransitionTime"] == "1970-01-01T00:00:12Z"
+
+
+@pytest.mark.parametrize("observed", [1, 2])
+def test_a_message_that_looks_like_the_end_of_a_condition_makes_nothing_ready(tmp_path, observed):
+    world = settled_experiment(tmp_path / "state")
+    key = Key("Mapping", "default", "alone")
+    message = (
+        'x", "observedGeneration": 2, "lastTransitionTime": 3.0}, \\", "observedGeneration": 2, '
+    )
+    with world.state.database.write() as connection:
+        for top in (1, 2):
+            objects.apply(connection, key, {"topK": top}, now=1.0)
+        record = objects.get(connection, key)
+        status = Status(2, (Condition("Ready", "True", "Done", message, observed, 12.5),))
+        objects.update_status(connection, record, status, None)
+        (text,) = [
+            one
+            for one in pages.texts(connection, "Mapping", None, rows_max=9)
+            if one.name == "alone"
+        ]
+    assert _is_ready(text.status.split(_TIME)[0], text.generation) == (observed == 2)
+    found = same(world.state)["alone"]["status"]["conditions"][0]
+    assert found["message"] == message and found["lastTransitionTime"] == "1970-01-01T00:00:12Z"
 
 
 def test_an_object_that_waits_for_its_deletion_is_the_same(tmp_path):

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, text
 
 from loopscope.state.db.dialect.contract import LeaderElsewhere
@@ -89,6 +88,8 @@ class SqliteFile:
     @contextmanager
     def leading(self, process: str) -> Iterator[None]:
         """Hold a lock beside the file: one machine writes to it, and gives back what died held."""
+        from filelock import FileLock, Timeout  # late: who only looks takes no lock
+
         lock = FileLock(self.path.with_name(LEADER_LOCK))
         try:
             lock.acquire(timeout=0)
