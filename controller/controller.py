@@ -44,6 +44,7 @@ from loopscope.state.artifacts.publication import discard_finished_work
 from loopscope.state.db import jobs, objects
 from loopscope.state.db.objects import Gone
 from loopscope.state.folder import StateFolder
+from loopscope.state.register import Intentions
 
 log = structlog.get_logger("controller")
 
@@ -105,7 +106,9 @@ class Controller:
         self._resyncs = Turns(self.clock, every, RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX)
         self.queue = WorkQueue(self.clock, self.observer)
         self._adoption = Adoption(self.state.artifacts, self.clock)
-        self._artifacts = ArtifactObserver(self.state.artifacts, self._adoption)
+        self._artifacts = ArtifactObserver(
+            self.state.artifacts, self._adoption, Intentions(self.state.register)
+        )
         rereads = Turns(self.clock, 0.0, RESYNC_SHARE, RESYNC_PAUSE_SECONDS_MAX)
         self._converged = Converged(self.state.artifacts, rereads)
         self._quiet = Quiet(self.state.database)

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from loopscope.reconcilers.plan import Answered, Blocked, Desired, Kept, Observed, Snapshot, Wanted
 from loopscope.reconcilers.stage import plan_stage
 from loopscope.specs.actions import Action
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import ALONE, NODES, PIPELINE, SHARED
+from loopscope.specs.registration import InForce
 from loopscope.specs.status import ArtifactReference, Status
 from loopscope.state.db import jobs, preemptions
 from loopscope.state.db.connection import Connection
@@ -171,6 +172,9 @@ def _head(connection: Connection, job_id: int) -> JobHead:
 ACTION = Action("capture", {}, {})
 ARTIFACT = ArtifactRecord("capture", ACTION.digest, "content", {}, {}, 0.0)
 WANTED = Wanted(ACTION, {})
+FEWER = Wanted(Action("steering", {}, {"samplesPerPrompt": 1}), {})
+FEWER_TEXTS = ArtifactRecord("steering", FEWER.action.digest, "content", {}, {"n": 1}, 0.0)
+MORE: Any = {"digest": "", "plan": {"openings": 2, "samples_per_opening": 1, "stopping": ""}}
 PAUSED = {"paused_by": "all", "paused_stages": {"capture": "all"}}
 
 
@@ -188,6 +192,10 @@ SEEN: dict[str, tuple[Desired, Observed]] = {
     "job runs": (WANTED, _job("running")),
     "artifact is whole": (WANTED, Observed(artifact=ARTIFACT)),
     "artifact of older rules": (WANTED, Observed(kept=Kept(ARTIFACT, ""))),
+    "fewer texts than were registered": (
+        FEWER,
+        Observed(artifact=FEWER_TEXTS, registered=InForce(MORE, None)),
+    ),
     "no work needed": (Answered("GateNoGo", "", {}), Observed()),
     "input refused or Stalled": (Blocked("InputRefused", "", True), Observed()),
     "job failed for good": (WANTED, _job("failed", "NotFinite")),

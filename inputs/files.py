@@ -60,6 +60,7 @@ class HashMemo:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_cache() / "loopscope" / "file-hashes.json"
+        self._seen: tuple[FileStamp, dict[str, str]] | None = None
 
     def sha256(self, *files: Path) -> str:
         """Return the sha256 of the files' bytes, one file after the other.
@@ -69,7 +70,7 @@ class HashMemo:
         """
         before = [FileStamp.of(file) for file in files]
         key = digest([[str(f.resolve()), *s] for f, s in zip(files, before, strict=True)])
-        known = self._read().get(key)
+        known = self._remembered().get(key)
         if known is not None:
             return known
         found = _stream_sha256(files)
@@ -80,6 +81,19 @@ class HashMemo:
         if all(stamp.is_settled(at) for stamp in before):
             self._remember(key, found)
         return found
+
+    def _remembered(self) -> dict[str, str]:
+        """Return what the file holds, read again only once it changed.
+
+        What another process adds within one tick is missed, which costs a second hashing.
+        """
+        try:
+            stamp = FileStamp.of(self.path)
+        except OSError:
+            return {}
+        if self._seen is None or self._seen[0] != stamp:
+            self._seen = stamp, self._read()
+        return self._seen[1]
 
     def _read(self) -> dict[str, str]:
         try:

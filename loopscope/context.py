@@ -25,6 +25,7 @@ from loopscope.state.folder import (
     keep_database_at,
     may_hold_artifacts,
     open_state,
+    refuse_backup,
 )
 from loopscope.state.read_only import open_to_read
 from loopscope.state.records import ObjectRecord
@@ -128,6 +129,8 @@ class Globals:
                 1,
             )
         missing = database.size_bytes() is None
+        if missing:
+            refuse_backup(self.state_path)
         if missing and may_hold_artifacts(self.state_path):
             raise CommandError(
                 f"{database.place} is gone, its artifacts are not; run `loopscope rebuild SPECS` "

@@ -9,6 +9,7 @@ from typing import Literal
 from loopscope.specs.actions import Action
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import Key
+from loopscope.specs.registration import InForce
 from loopscope.specs.status import Status
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
 
@@ -65,6 +66,8 @@ class Observed:
     kept: Kept | None = None
     unmet: tuple[Unmet, ...] = ()
     """The shared artifacts that have to be made before the action can run, the first first."""
+    registered: InForce | None = None
+    """What a steering's experiment was registered with, and whether it was opened early."""
 
     @property
     def is_in_place(self) -> bool:

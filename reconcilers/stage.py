@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from loopscope.reconcilers.blinding import withheld
 from loopscope.reconcilers.measured import measured
 from loopscope.reconcilers.newest_job import edited_since, job_words, needs_a_human
 from loopscope.reconcilers.plan import (
@@ -63,7 +64,7 @@ def plan_stage(snapshot: Snapshot, desired: Desired, observed: Observed) -> Plan
         case Answered():
             return _answered(snapshot, desired)
         case Wanted():
-            return _wanted(snapshot, desired, observed)
+            return withheld(_wanted(snapshot, desired, observed), desired, observed)
         case _:
             assert_never(desired)
 
@@ -103,11 +104,17 @@ def ready_reference(snapshot: Snapshot, key: Key, used: str | None) -> ObjectRec
         why = f": {stalled.reason}: {stalled.message}" if stalled else ""
         return Blocked("UpstreamStalled", f"{key} needs a human{why}", terminal=True)
     if not record.ready:
-        ready = record.status.condition("Ready")
-        why = f": {ready.message}" if ready and ready.message else ""
         keep = used is not None and record.wanted_digest == used
-        return Blocked("InputsNotReady", f"waits for {key}{why}", keep_wanted=keep)
+        return Blocked("InputsNotReady", waits_for(key), keep_wanted=keep)
     return record
+
+
+def waits_for(key: Key) -> str:
+    """Return what the status of an object says that waits for another one, and no more.
+
+    What that one is doing changes often, and is told with it (``views.waiting``).
+    """
+    return f"waits for {key}"
 
 
 def artifact_of(snapshot: Snapshot, record: ObjectRecord) -> ArtifactRecord | Blocked:

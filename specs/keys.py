@@ -13,6 +13,18 @@ PRIORITY_ANNOTATION = "loopscope.dev/priority"
 MEMORY_ANNOTATION = "loopscope.dev/memory"
 AUTHOR_ANNOTATION = "loopscope.dev/author"
 LICENCE_ANNOTATION = "loopscope.dev/license"
+OWN_PREFIX = "loopscope.dev/"
+ANNOTATIONS = (
+    PROTECT_ANNOTATION,
+    PIN_ANNOTATION,
+    PRIORITY_ANNOTATION,
+    MEMORY_ANNOTATION,
+    AUTHOR_ANNOTATION,
+    LICENCE_ANNOTATION,
+    SOURCE_ANNOTATION,
+    SOURCE_PROBLEM_ANNOTATION,
+)
+"""All that begin with ``OWN_PREFIX``; the last two are written by us."""
 SWEEP_LABEL = "loopscope.dev/sweep"
 AXIS_LABEL_PREFIX = "sweep.loopscope.dev/"
 REPLICATES_LABEL = "loopscope.dev/replicates"
@@ -20,6 +32,8 @@ REPLICATES_LABEL = "loopscope.dev/replicates"
 MATCHES_LABEL = "loopscope.dev/matches"
 """Of a sweep that holds an experiment's dictionaries beside those of other pairs: its name."""
 STUDY_LABEL = "loopscope.dev/study"
+BLINDED_REASON = "Blinded"
+"""Why a stage that is done shows nothing: fewer openings or samples than were registered."""
 FAMILY_LABEL = "study.loopscope.dev/family"
 
 

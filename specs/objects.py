@@ -10,10 +10,15 @@ from pydantic import Field, ValidationInfo, field_validator
 from loopscope.specs.fields import ObjectName, Spec
 from loopscope.specs.json_values import JsonObject
 from loopscope.specs.keys import (
+    ANNOTATIONS,
     MEMORY_ANNOTATION,
+    OWN_PREFIX,
+    PIN_ANNOTATION,
+    PROTECT_ANNOTATION,
     Key,
 )
 from loopscope.specs.sizes import byte_count
+from loopscope.specs.suggest import closest
 
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
@@ -56,7 +61,15 @@ class Metadata(Spec):
 
     @field_validator("annotations")
     @classmethod
-    def _check_size(cls, annotations: dict[str, str]) -> dict[str, str]:
+    def _check_ours(cls, annotations: dict[str, str]) -> dict[str, str]:
+        """Refuse what would be kept and never heeded: a shield that shields nothing above all."""
+        for name, value in annotations.items():
+            if name.startswith(OWN_PREFIX) and name not in ANNOTATIONS:
+                close = closest(name, ANNOTATIONS)
+                hint = f"did you mean {close}?" if close else f"known: {', '.join(ANNOTATIONS)}"
+                raise ValueError(f"{name} is not known; {hint}")
+            if name in (PROTECT_ANNOTATION, PIN_ANNOTATION) and value not in ("true", "false"):
+                raise ValueError(f'{name}: expected "true" or "false", found {value!r}')
         size = annotations.get(MEMORY_ANNOTATION)
         if size is not None and byte_count(size) is None:
             raise ValueError(

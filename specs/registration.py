@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, cast
 
 from loopscope.specs.canonical import digest
 
 LAYOUT = "loopscope registration 1"
 FIXED = "fixed: all openings and samples of the spec, then one verdict"
-EARLY = (
-    "early: a look after each {every} openings or a few more, and a word where the e-values say it "
+EARLY_RULE = "early: a look after each {every} openings or a few more"
+EARLY = EARLY_RULE + (
+    ", and a word where the e-values say it "
     "(Supported {supported:g}, Refuted {refuted:g}, NoPracticalDifference {no_difference:g})"
 )
 NOTE_CHARACTERS_MAX = 4_000
@@ -66,6 +68,9 @@ class Intention(TypedDict):
     code: RegisteredCode
     known: dict[str, str]
     note: str
+    opened: NotRequired[str]
+    """In place of an intention: the registration whose arms are named from here on, before as
+    much was scored as it says."""
 
 
 class Registration(Intention):
@@ -100,6 +105,16 @@ class RegisterExtract(TypedDict):
     chain: list[str]
     records: list[Registration]
     steerings: NotRequired[list[OtherSteering]]
+    letters: NotRequired[dict[str, str]]
+    """Which arm each letter was, once the arms may be named."""
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The last intention of an experiment, and the record that opened it early, if one did."""
+
+    intention: Registration
+    opening: Registration | None
 
 
 class BrokenChain(Exception):
@@ -149,3 +164,14 @@ def check_chain(records: Sequence[Registration]) -> None:
         if record.get("number") != place or record.get("previous") != previous:
             raise BrokenChain(f"registration {place} does not follow the one before it")
         previous = record["digest"]
+
+
+def in_force(records: Sequence[Registration]) -> InForce | None:
+    """Return what is in force of the records of one experiment, None where it intended nothing."""
+    intention = opening = None
+    for record in records:
+        if "opened" not in record:
+            intention, opening = record, None
+        elif intention is not None and record["opened"] == intention["digest"]:
+            opening = record
+    return None if intention is None else InForce(intention, opening)

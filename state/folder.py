@@ -32,6 +32,8 @@ SERVER = "database"
 """The file that holds the URL of a database elsewhere."""
 URL_CHARACTERS_MAX = 4_096
 ARTIFACTS = "artifacts"
+BACKUP = "loopscope-backup"
+"""The file by which a folder is known to hold a backup, whole or begun."""
 ARTIFACT_STORE = "artifact-store"
 """The mark of a database whose artifacts lie in a bucket: how it is named."""
 
@@ -76,10 +78,26 @@ def open_state(path: Path) -> StateFolder:
             f"{path} cannot be used as state folder ({error.strerror}); name a folder with --state",
         ) from None
     refuse_other_user(path)
+    refuse_backup(path)
     database = open_database(database_of(path))  # first: it may refuse the file system
     _make_private(path)
     _note_artifacts(path, database)
     return StateFolder(path, database, artifacts_of(path))
+
+
+def is_backup(path: Path) -> bool:
+    """Whether a path is a folder that a backup wrote to."""
+    return (path / BACKUP).is_file()
+
+
+def refuse_backup(path: Path) -> None:
+    """Raise TerminalFailure for a backup: the next one would remove what is made in its folder."""
+    if is_backup(path):
+        raise TerminalFailure(
+            "StateNotWritable",
+            f"{path} is a backup, and what is made in it would not outlive the next one; bring it "
+            f"to a folder of its own: `loopscope --state FOLDER restore {path}`",
+        )
 
 
 def owner_of(path: Path) -> int | None:

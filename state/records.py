@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from loopscope.specs.keys import PROTECT_ANNOTATION, Key
+from loopscope.specs.keys import BLINDED_REASON, PROTECT_ANNOTATION, Key
 from loopscope.specs.status import WORD_BY_REASON, Status
 
 if TYPE_CHECKING:
@@ -72,14 +72,16 @@ class ObjectRecord:
 
     @property
     def stage_word(self) -> str:
-        """One word for how far the object is; Skipped is Ready without an artifact."""
+        """One word for how far the object is; Skipped and Blinded are Ready without an artifact."""
         ready = self.status.condition("Ready")
         if ready is None or self.status.observed_generation != self.generation:
             return "Pending"
         if self.ready and self.status.is_of_older_rules:
             return "Outdated"
+        if self.ready and self.status.artifact is None:
+            return BLINDED_REASON if ready.reason == BLINDED_REASON else "Skipped"
         if self.ready:
-            return "Ready" if self.status.artifact else "Skipped"
+            return "Ready"
         return "Stalled" if self.stalled else WORD_BY_REASON.get(ready.reason, "Waiting")
 
 
@@ -268,6 +270,8 @@ class QueuedJob:
     not_before: float
     created_at: float
     started_at: float | None
+    losses: int
+    """Workers lost since it last got on."""
     token: int
     reason: str | None
     message: str | None

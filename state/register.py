@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loopscope.specs.registration import (
     BrokenChain,
+    InForce,
     Intention,
     RegisterExtract,
     Registration,
     check_chain,
+    in_force,
     placed,
 )
 from loopscope.state.files import fsync_path
@@ -64,6 +67,41 @@ def extract(folder: Path, experiment: str) -> RegisterExtract | None:
     known = registrations(folder)
     own = [record for record in known if record["experiment"] == experiment]
     return {"chain": [record["digest"] for record in known], "records": own} if own else None
+
+
+@dataclass
+class Intentions:
+    """What the experiments of a register intend, read again where a record was added.
+
+    The chain is checked by who cites it (``registrations``), not here.
+    """
+
+    folder: Path
+    _seen: int | None = None
+    _known: dict[str, InForce] = field(default_factory=dict)
+
+    def of(self, experiment: str) -> InForce | None:
+        """Return what is in force for ``namespace/name``; None where it was not registered."""
+        try:
+            seen = self.folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        if seen != self._seen:
+            self._known = _in_force(self.folder)
+            self._seen = seen
+        return self._known.get(experiment)
+
+
+def _in_force(folder: Path) -> dict[str, InForce]:
+    records: dict[str, list[Registration]] = {}
+    for name in sorted(path.name for path in folder.glob("[0-9]*.json")):
+        try:
+            record: Registration = json.loads((folder / name).read_text(encoding="utf-8"))
+            records.setdefault(record["experiment"], []).append(record)
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            continue  # a chain that is broken is refused where it is cited
+    known = {experiment: in_force(own) for experiment, own in records.items()}
+    return {experiment: found for experiment, found in known.items() if found is not None}
 
 
 def _name(number: int) -> str:

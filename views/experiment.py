@@ -28,6 +28,7 @@ from loopscope.state.db import objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import ArtifactRecord, ObjectRecord
+from loopscope.views.blinding import LetterRow, blinded_arms
 from loopscope.views.other_runs import OtherRun, other_runs
 from loopscope.views.present import present
 from loopscope.views.quantisation import Quantisation, quantisations
@@ -119,6 +120,8 @@ class ExperimentView:
     """What people said of the texts of its steering."""
     others: Sequence[OtherRun] = ()
     """Experiments of its namespace that differ from it in one choice alone."""
+    blinded: Sequence[LetterRow] = ()
+    """The arms of a steering that is blinded, under their letters."""
     others_steered: Mapping[str, StageView] = field(default_factory=dict)
     """The steering of those that draw, or open, otherwise, by the experiment's name."""
 
@@ -155,7 +158,8 @@ class ExperimentView:
             name: _stage("steering", {**nobody, "steering": record}, made, state.artifacts)
             for name, (record, made) in drawn.items()
         }
-        return ExperimentView(experiment, own, quantised, rated, others, elsewhere)
+        blinded = blinded_arms(records["steering"], state.artifacts)
+        return ExperimentView(experiment, own, quantised, rated, others, blinded, elsewhere)
 
     @property
     def name(self) -> str:

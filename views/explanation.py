@@ -20,7 +20,10 @@ from loopscope.state.records import (
     JobHead,
     Progress,
 )
+from loopscope.views.queue import Waiting
 
+HELD_BACK = ("FreeSpace", "FairShare", "Quota", "Memory", "RateLimit")
+"""Why a job waits, also while a worker is free."""
 Who = Literal["nobody", "worker", "controller", "time", "you"]
 """Who must do what happens next."""
 LinkState = Literal[
@@ -63,20 +66,28 @@ class Explanation:
 
 
 def explanation(
-    connection: Connection, links: tuple[Link, ...], *, now: float, controlled: bool
+    connection: Connection,
+    links: tuple[Link, ...],
+    *,
+    now: float,
+    controlled: bool,
+    waiting: Waiting | None = None,
 ) -> Explanation:
     """Return the chain with what must happen next about its last link, and who must do it.
 
-    ``controlled``: whether a controller works there.
+    ``controlled``: whether a controller works there; ``waiting``: why the scheduler lets the last
+    link's job wait, if that is known.
     """
-    text, who = _next_step(connection, links[-1], now)
+    text, who = _next_step(connection, links[-1], now, waiting)
     if not controlled and who in ("worker", "controller", "time"):
         text = f"no controller works here: start `loopscope run` or `loopscope controller`; {text}"
         who = "you"
     return Explanation(links, text, who)
 
 
-def _next_step(connection: Connection, link: Link, now: float) -> tuple[str, Who]:
+def _next_step(
+    connection: Connection, link: Link, now: float, waiting: Waiting | None
+) -> tuple[str, Who]:
     job, condition = link.job, link.condition
     match link.state:
         case "ready" | "no work":
@@ -84,7 +95,7 @@ def _next_step(connection: Connection, link: Link, now: float) -> tuple[str, Who
         case "running" if job is not None:
             return _running(connection, job, link.progress), "worker"
         case "queued" if job is not None:
-            return _pending(connection, job, now)
+            return _pending(connection, job, now, waiting)
         case "stalled":
             return _advice(link), "you"
         case "of older rules":
@@ -109,7 +120,9 @@ def _running(connection: Connection, job: JobHead, progress: Progress | None) ->
     )
 
 
-def _pending(connection: Connection, job: JobHead, now: float) -> tuple[str, Who]:
+def _pending(
+    connection: Connection, job: JobHead, now: float, waiting: Waiting | None
+) -> tuple[str, Who]:
     if job.reason in WAITS_FOR_SPACE:
         return f"free some disk space: {job.reason}: {job.message}", "you"
     if job.reason == UNPLACEABLE:
@@ -122,6 +135,10 @@ def _pending(connection: Connection, job: JobHead, now: float) -> tuple[str, Who
             f"job {job.id} is tried again in {wait:.0f} s after {job.reason}: {job.message}",
             "time",
         )
+    if waiting is not None and waiting.reason == "Suspended":
+        return f"`loopscope resume` lets job {job.id} start: {waiting.message}", "you"
+    if waiting is not None and waiting.reason in HELD_BACK:
+        return f"job {job.id} waits: {waiting.reason}: {waiting.message}", "controller"
     others = [j for j in jobs.running(connection) if j.id != job.id]
     makers = preemptions.makers_of_room(connection, job.id)
     asked = [other for other in others if other.id in makers]

@@ -25,6 +25,7 @@ from loopscope.specs.spec_json import (
     DecompositionJson,
     MappingJson,
     ReferenceJson,
+    SplittingJson,
     SteeringJson,
 )
 from loopscope.specs.splits import prompts_of
@@ -43,6 +44,7 @@ from loopscope.views.work import (
     decomposition_work,
     geometry_work,
     mapping_work,
+    splitting_work,
     steering_work,
 )
 
@@ -149,12 +151,12 @@ def _work_of(record: ObjectRecord, known: Known) -> Work:
             )
         case "Mapping":
             coarse, fine = _sides(record, known)
-            (side, _) = _decompositions(record, known)
-            where = cast(DecompositionJson, side.spec)["captureRef"]
-            captured = cast(CaptureJson, _named(side, where, "Capture", known).spec)
-            return mapping_work(coarse, fine, _prompts(captured).count)
+            return mapping_work(coarse, fine, _prompts(_captured(record, known)).count)
         case "Splitting":
-            raise _NotKnown("it compares what the decompositions and the geometry hold: seconds")
+            coarse, fine = _sides(record, known)
+            rules = cast(SplittingJson, record.spec)
+            rounds = rules["draws"] + rules["resamples"]
+            return splitting_work(coarse, fine, _prompts(_captured(record, known)).count, rounds)
         case "Evidence":
             raise _NotKnown(
                 "which latents it shows is known after the mapping; "
@@ -212,6 +214,13 @@ def _steering(record: ObjectRecord, known: Known) -> Work:
 
 def _sides(record: ObjectRecord, known: Known) -> Sequence[DictionaryShape]:
     return [_dictionary(side, known) for side in _decompositions(record, known)]
+
+
+def _captured(record: ObjectRecord, known: Known) -> CaptureJson:
+    """Return the spec of the capture that both decompositions of a pair read."""
+    (side, _) = _decompositions(record, known)
+    where = cast(DecompositionJson, side.spec)["captureRef"]
+    return cast(CaptureJson, _named(side, where, "Capture", known).spec)
 
 
 def _decompositions(record: ObjectRecord, known: Known) -> Sequence[ObjectRecord]:

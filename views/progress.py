@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import OWNER_KINDS
@@ -21,6 +22,8 @@ from loopscope.views.stages import DONE_WORDS, object_word
 
 FORESEEN_MAX = 50
 """Stages that are foreseen by their shapes; that takes milliseconds each."""
+LEARNT_SHARE = 0.05
+"""What stages take is asked again once this share of them more has ended."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ class Whole:
         return f"{self.done} of {self.stages} stages done, {share} %, {self.left}"
 
 
+@dataclass(frozen=True)
+class _Still:
+    """The row of an object that no job works for, and what it was made from."""
+
+    record: ObjectRecord
+    expected: float | None
+    row: Row
+
+
 @dataclass
 class RunProgress:
     """Reads how far the objects of ``keys`` and all that they own are."""
@@ -83,45 +95,68 @@ class RunProgress:
     slots: int = 1
     rates: MachineRates | None = None
     """What this machine does, by which stages are foreseen that never ran before."""
-    _family: Family = field(init=False)
-    _expected: dict[Key, float | None] = field(default_factory=dict)
-    _expected_at: tuple[int, int] | None = None
+    family: Family = field(init=False)
+    _expected: dict[str, float | None] = field(default_factory=dict)
+    _foreseen: dict[Key, float | None] = field(default_factory=dict)
+    _learnt_at: tuple[int, int] | None = None
+    _still: dict[Key, _Still] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._family = Family(self.keys)
+        self.family = Family(self.keys)
 
     def read(self, now: float) -> tuple[list[Row], Whole]:
         """Return a row for each object, owners first, and the whole."""
         with self.state.database.read() as connection:
-            records = self._family.read(connection)
+            records = self.family.read(connection)
             progress = jobs.progress_of(connection)
             active = {job.digest: job for job in jobs.listed(connection)}
             self._learn(connection, records)
         rows = []
         for record in records:
             job = active.get(record.wanted_digest or "")
-            seen = progress.get(job.id) if job is not None else None
-            rows.append(self._row(record, job, seen, now))
+            if job is None:
+                rows.append(self._still_row(record))
+            else:
+                rows.append(self._row(record, job, progress.get(job.id), now))
         shares = _shares_of_owners(rows, records)
         rows = [row if row.is_stage else _of_owned(row, shares) for row in rows]
         return rows, self._whole([row for row in rows if row.is_stage])
 
     def _learn(self, connection: Connection, records: Sequence[ObjectRecord]) -> None:
-        """Ask again what stages take, once one more of them has ended or knows its inputs."""
-        ended = sum(record.ready for record in records)
+        """Ask again what stages take, once enough of them have ended or know their inputs.
+
+        Enough is one of few and a twentieth of many: a thousandth run teaches hardly anything.
+        """
+        ended = len(records) - len(self.family.unsettled)
         wanted = sum(record.wanted_digest is not None for record in records)
-        if (ended, wanted) == self._expected_at:
+        if self._learnt_at is not None and not any(
+            abs(now - then) > then * LEARNT_SHARE
+            for now, then in zip((ended, wanted), self._learnt_at, strict=True)
+        ):
             return
-        self._expected_at = (ended, wanted)
+        self._learnt_at = (ended, wanted)
         past = PastRuns(connection, self.state.artifacts)
-        kinds = {record.key.kind.lower() for record in records} - {"experiment"}
-        known = {kind: past.estimate(kind, None, None).seconds for kind in kinds}
-        self._expected = {record.key: known.get(record.key.kind.lower()) for record in records}
-        left = [r for r in records if not r.ready and known.get(r.key.kind.lower(), 0.0) is None]
+        stages = [record for record in records if record.key.kind not in OWNER_KINDS]
+        kinds = {record.key.kind.lower() for record in stages}
+        self._expected = {kind: past.estimate(kind, None, None).seconds for kind in kinds}
+        self._foreseen = {}
         if self.rates is not None:
+            unknown = (r for r in stages if not r.ready and self._expected_of(r.key) is None)
             forecaster = Forecaster(Stored(connection), self.rates)
-            for record in left[:FORESEEN_MAX]:
-                self._expected[record.key] = forecaster.of(record).seconds
+            for record in islice(unknown, FORESEEN_MAX):
+                self._foreseen[record.key] = forecaster.of(record).seconds
+
+    def _expected_of(self, key: Key) -> float | None:
+        return self._foreseen.get(key, self._expected.get(key.kind.lower()))
+
+    def _still_row(self, record: ObjectRecord) -> Row:
+        """Return the row of an object without a job: of many most are, and stay the same."""
+        expected = self._expected_of(record.key)
+        known = self._still.get(record.key)
+        if known is None or known.record is not record or known.expected != expected:
+            known = _Still(record, expected, self._row(record, None, None, 0.0))
+            self._still[record.key] = known
+        return known.row
 
     def _row(
         self, record: ObjectRecord, job: JobHead | None, seen: Progress | None, now: float
@@ -133,7 +168,7 @@ class RunProgress:
         held = ready is not None and ready.reason == "Suspended"
         if job is not None and not held:
             detail = job_detail(job, seen, now=now)
-        expected = self._expected.get(record.key)
+        expected = self._expected_of(record.key)
         if job is None or job.state != "running":
             return Row(record.key, word, detail, 0.0, None if record.stalled else expected)
         share = seen.done / seen.total if seen is not None and seen.total > 0 else 0.0

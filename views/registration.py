@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from loopscope.numerics.verdict.sequential import NEEDED
 from loopscope.reconcilers.registry import OWNED_BY_KIND
 from loopscope.reconcilers.steering import scored_openings
+from loopscope.specs.blinding import arms_by_letter
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
 from loopscope.specs.payloads.steering import SteeringPayload
 from loopscope.specs.pipeline import nodes_of
-from loopscope.specs.registration import EARLY, FIXED, OtherSteering, RegisteredPlan
+from loopscope.specs.registration import (
+    EARLY,
+    FIXED,
+    OtherSteering,
+    RegisteredPlan,
+    Registration,
+    in_force,
+)
 from loopscope.specs.spec_json import ExperimentJson, SteeringJson
 from loopscope.state.db import job_reading
 from loopscope.state.db.connection import Connection
@@ -50,6 +59,12 @@ def _stopping(steering: SteeringJson) -> str:
         refuted=NEEDED["Refuted"],
         no_difference=NEEDED["NoPracticalDifference"],
     )
+
+
+def letters_told(records: Sequence[Registration], arms: Iterable[str]) -> dict[str, str]:
+    """Return the arm of each letter, as the last intention of an experiment drew them."""
+    found = in_force(records)
+    return {} if found is None else arms_by_letter(found.intention["digest"], arms)
 
 
 def other_steerings(

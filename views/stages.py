@@ -10,7 +10,7 @@ from loopscope.state.db.connection import Connection
 from loopscope.state.records import ObjectRecord
 from loopscope.views.numbers import MISSING
 
-DONE_WORDS = ("Ready", "Skipped", "Outdated")
+DONE_WORDS = ("Ready", "Skipped", "Blinded", "Outdated")
 """Words of ``stage_word`` for stages with nothing to do unless it is asked for."""
 
 

@@ -1,7 +1,8 @@
 """Preemption in the loop: asks running jobs to make room, and takes back what is not needed.
 
 A slot that a job left a moment ago is not seen as free yet. So only who was found in two looks is
-asked. What was asked is taken back at once when it is needed no more.
+asked. What was asked is taken back at once when it is needed no more, or when no class may ask any
+more: the limits file was edited while a request stood.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ class MakingRoom:
     def look(self) -> Iterator[list[Key]]:
         """Ask, and take back; yield the objects to look at again."""
         clock, database = self.starter.clock, self.starter.state.database
-        may_any = self.starter.settings.preempting_classes
-        if not may_any or clock.elapsed() < self._next_look_at:
+        if clock.elapsed() < self._next_look_at:
             return
         self._next_look_at = clock.elapsed() + LOOK_SECONDS
         with database.read() as connection:
+            if not self.starter.settings.preempting_classes and not preemptions.listed(connection):
+                return
             queue = self.starter.queue(connection)
             new, needless = self._news(queue)
             if not new and not needless:

@@ -97,7 +97,17 @@ def _pending(job: QueuedJob, settings: Settings, paused: Collection[str]) -> Pen
         refusal=job.message if job.reason == UNPLACEABLE else None,
         preempts_as=preempting_class(job, settings),
         made_room=job.message if job.reason == PREEMPTED else None,
+        was_interrupted=_was_interrupted(job),
     )
+
+
+def _was_interrupted(job: QueuedJob) -> bool:
+    """Whether a job that waits again goes on before others begin.
+
+    Not one that waits for a reason of its own, nor one that lost a second worker without having got
+    on: it may be what ends them, and waits in its turn.
+    """
+    return job.started_at is not None and job.reason is None and job.losses <= 1
 
 
 def _running(job: QueuedJob, settings: Settings, workers: Mapping[str, WorkerRecord]) -> RunningJob:

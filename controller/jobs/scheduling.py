@@ -5,8 +5,9 @@ The controller claims jobs by it, and ``loopscope queue`` shows its reasons.
 Jobs are ranked by level, the highest first: the value of the job's priority class, plus one for
 each ``aging_seconds`` that it has waited. So a job is overtaken only by jobs that came before
 it, or less than (classes apart + 1) x ``aging_seconds`` after it: no job starves. Within a level,
-jobs go first that need no other model than an idle worker holds, then those of the experiment
-that used the least worker time lately, then the oldest.
+jobs that were interrupted go on before others begin. Then those go first that need no other model
+than an idle worker holds, then those of the experiment that used the least worker time lately, then
+the oldest.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class PendingJob:
     """The class, and its value, by which running jobs of a lower one make room for it."""
     made_room: str | None = None
     """For whom it made room, if it did."""
+    was_interrupted: bool = False
+    """Whether it ran, and lost its worker by no doing of its own that is known."""
 
 
 @dataclass(frozen=True)
@@ -204,13 +207,20 @@ def level(job: PendingJob, limits: Limits, now: float) -> int:
     return job.priority + int(max(0.0, now - job.queued_at) // limits.aging_seconds)
 
 
-def _rank(snapshot: QueueSnapshot, job: PendingJob) -> tuple[bool, int, bool, float, float, int]:
-    """Who was promised room comes first: else others would take it, and more be asked for it."""
+_Rank = tuple[bool, int, bool, bool, float, float, int]
+
+
+def _rank(snapshot: QueueSnapshot, job: PendingJob) -> _Rank:
+    """Who was promised room comes first: else others would take it, and more be asked for it.
+
+    Who was interrupted is not set back for the worker time that it had until then.
+    """
     loads_a_model = job.model is not None and job.model not in snapshot.held_models
     used = min((snapshot.used_seconds.get(name, 0.0) for name in job.experiments), default=0.0)
     standing = -level(job, snapshot.limits, snapshot.now)
     promised = job.id in snapshot.nominated
-    return not promised, standing, loads_a_model, used, job.queued_at, job.id
+    begins = not job.was_interrupted
+    return not promised, standing, begins, loads_a_model, used, job.queued_at, job.id
 
 
 def _decide(snapshot: QueueSnapshot, job: PendingJob) -> Decision:

@@ -22,14 +22,12 @@ from loopscope.state.artifacts.carrying import Carried, carry
 from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.files import disk_full_words, durable_replace, is_disk_full
-from loopscope.state.folder import StateFolder, artifacts_of
+from loopscope.state.folder import BACKUP, StateFolder, artifacts_of, has_database, is_backup
 from loopscope.state.moves import note_artifacts_in
 from loopscope.state.read_only import look_at
 from loopscope.state.records import ArtifactRecord
 
 SNAPSHOT = "state.snapshot"
-MARKER = "loopscope-backup"
-"""The file by which a folder is known to hold a backup, whole or begun."""
 LIMITS = "limits.conf"
 WRITTEN_ONCE = ("ratings", "register")
 """Folders of files that are written once and never changed, neither by us nor by a restore."""
@@ -47,11 +45,6 @@ class BackedUp:
     carried: Carried
     files: int
     """Ratings and registrations."""
-
-
-def is_backup(path: Path) -> bool:
-    """Whether a path is a folder that a backup wrote to."""
-    return (path / MARKER).is_file()
 
 
 def back_up(
@@ -97,6 +90,12 @@ def restore_backup(
     is left alone. Killed anywhere, it is repeated. Raises what ``snapshot.restore`` raises, and
     TerminalFailure when a registration or rating would have to be replaced.
     """
+    if not (source / SNAPSHOT).exists():
+        raise TerminalFailure(
+            "SnapshotDamaged",
+            f"{source} is a backup that was never whole: it has no {SNAPSHOT}; back up again, or "
+            "name another",
+        )
     carried: list[Carried] = []
 
     def bring(copy: Path) -> None:
@@ -130,7 +129,12 @@ def _make(state: StateFolder, target: Path) -> None:
                     "SnapshotNotWritable",
                     f"{target} holds other things than a backup; name a new folder",
                 )
-            (target / MARKER).write_text("1\n")
+            (target / BACKUP).write_text("1\n")
+        elif has_database(target):
+            raise TerminalFailure(
+                "SnapshotNotWritable",
+                f"{target} is a backup that was worked in as a state; name a new folder",
+            )
     except OSError as error:
         raise _not_writable(target, error) from None
 

@@ -29,6 +29,7 @@ from loopscope.state.folder import (
     database_of,
     named_artifacts,
     open_state,
+    refuse_backup,
     refuse_other_artifacts,
 )
 from loopscope.state.read_only import look_at
@@ -115,6 +116,7 @@ def restore(
     TerminalFailure when it is damaged, or when the folder holds another or a newer state, unless
     ``force``; and AnotherController while one works there.
     """
+    refuse_backup(path)
     _said_by(source)  # before a folder is made for what is no snapshot
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     database_of(path).check_place()
@@ -267,7 +269,7 @@ def _said_by(source: Path) -> Snapshot:
 
 
 def _unreadable(source: Path, error: OSError) -> TerminalFailure:
-    text = f"{source} cannot be read ({error.strerror}); name a snapshot"
+    text = f"{source} cannot be read ({error.strerror}); name what `loopscope backup` wrote"
     return TerminalFailure("SnapshotDamaged", text)
 
 

@@ -7,7 +7,7 @@ is in ``views.explanation``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loopscope.controller.plan.reasons import change_words, changed_names
@@ -44,6 +44,7 @@ from loopscope.state.records import UNAVAILABLE, JobHead, ObjectRecord
 from loopscope.state.workers import without_lost_worker
 from loopscope.views.explanation import Explanation, Link, LinkState, explanation
 from loopscope.views.present import present
+from loopscope.views.queue import QueueView
 
 LINKS_MAX = 10
 
@@ -55,10 +56,12 @@ def explain(
     *,
     now: float,
     controlled: bool,
+    queue: Callable[[], QueueView] | None = None,
 ) -> Explanation:
     """Return why ``key`` is as it is. ``controlled``: whether a controller works there.
 
-    Raises KeyError if the object does not exist.
+    ``queue`` is asked only where the chain ends at a job that waits. Raises KeyError if the object
+    does not exist.
     """
     explainer = _Explainer(connection, Observer(store, AtOnce(store)), now)
     links: list[Link] = []
@@ -66,7 +69,10 @@ def explain(
     while todo is not None and len(links) < LINKS_MAX:
         link, todo = explainer.link(todo)
         links.append(link)
-    return explanation(connection, tuple(links), now=now, controlled=controlled)
+    job, waiting = links[-1].job, None
+    if queue is not None and links[-1].state == "queued" and job is not None:
+        waiting = next((one.waiting for one in queue().jobs if one.job.id == job.id), None)
+    return explanation(connection, tuple(links), now=now, controlled=controlled, waiting=waiting)
 
 
 class _Explainer:

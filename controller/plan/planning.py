@@ -37,6 +37,7 @@ from loopscope.state.artifacts.store import ArtifactStore
 from loopscope.state.db import applied, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import UNAVAILABLE, ObjectRecord, edition_of
+from loopscope.state.register import Intentions
 from loopscope.views.forecasts import Forecast, Forecaster, Known
 from loopscope.views.past_runs import NO_PAST_RUN, Estimate, PastRuns
 
@@ -52,13 +53,14 @@ def plan_apply(
     unchanged: Sequence[Key] = (),
     prune: Sequence[Key] = (),
     forecaster: Callable[[Known], Forecaster] | None = None,
+    intentions: Intentions | None = None,
 ) -> Planned:
     """Return what applying ``wanted`` (and pruning) would set in motion.
 
     ``unchanged`` are objects whose files were found unchanged without being read. With a
-    ``forecaster`` what never ran is reckoned from its shapes.
+    ``forecaster`` what never ran is reckoned from its shapes. By ``intentions`` what is blinded is.
     """
-    planner = _Planner(connection, store, now, forecaster)
+    planner = _Planner(connection, Observer(store, AtOnce(store), intentions), now, forecaster)
     planner.let_go(wanted, unchanged)
     for intent in wanted:
         planner.overlay.seen[intent.key] = edition_of(intent.stored)
@@ -86,15 +88,15 @@ class _Planner:
     def __init__(
         self,
         connection: Connection,
-        store: ArtifactStore,
+        observer: Observer,
         now: float,
         forecaster: Callable[[Known], Forecaster] | None,
     ) -> None:
         self.connection = connection
         self.now = now
         self.overlay = Overlay(connection, now)
-        self.observer = Observer(store, AtOnce(store))
-        self.past = PastRuns(connection, store)
+        self.observer = observer
+        self.past = PastRuns(connection, observer.artifacts)
         self.forecaster = forecaster(self.overlay) if forecaster is not None else None
         self.older: dict[Key, OlderWork] = {}
         self.root_of: dict[Key, Key] = {}

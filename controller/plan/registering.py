@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
@@ -10,7 +11,9 @@ from loopscope.controller.plan.unchecked import input_name
 from loopscope.reconcilers.references import InputReference, child_key, model_reference
 from loopscope.reconcilers.registry import OWNED_BY_KIND
 from loopscope.specs.actions import CODE_REVISIONS
+from loopscope.specs.blinding import BLINDED
 from loopscope.specs.canonical import digest
+from loopscope.specs.keys import Key
 from loopscope.specs.outcomes import OUTCOMES
 from loopscope.specs.payloads.observed import ObservedDictionary, ObservedModel
 from loopscope.specs.pipeline import NodeName, nodes_of
@@ -19,10 +22,13 @@ from loopscope.specs.registration import (
     Hypothesis,
     Intention,
     RegisteredCode,
+    Registration,
     hypothesis_of,
+    in_force,
 )
 from loopscope.specs.spec_json import ExperimentJson, SteeringJson
-from loopscope.state.db import jobs, objects
+from loopscope.specs.status import Condition, with_transition_times
+from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure
 from loopscope.state.records import ObjectRecord
@@ -119,6 +125,50 @@ def identities_of(record: ObjectRecord, resolved: Resolved) -> dict[str, str]:
             raise TerminalFailure("InputNotKnown", f"{input_name(reference)}: {found}")
         identities[name] = found["ref"]["identity"]
     return identities
+
+
+def opening_of(records: Sequence[Registration], experiment: str, note: str) -> Intention:
+    """Return the record that names an experiment's arms before as much was scored as registered.
+
+    Raises TerminalFailure ``NothingToOpen``, and ValueError for a note that cannot be.
+    """
+    if not 0 < len(note) <= NOTE_CHARACTERS_MAX:
+        raise ValueError(f"--open takes a --note of at most {NOTE_CHARACTERS_MAX:,} characters")
+    found = in_force([one for one in records if one["experiment"] == experiment])
+    if found is None or found.opening is not None:
+        why = "was opened already" if found is not None else "was not registered"
+        raise TerminalFailure("NothingToOpen", f"{experiment} {why}, so its arms have their names")
+    intended = found.intention
+    return {
+        "experiment": experiment,
+        "spec": intended["spec"],
+        "hypotheses": intended["hypotheses"],
+        "plan": intended["plan"],
+        "inputs": intended["inputs"],
+        "code": _code(),
+        "known": intended["known"],
+        "note": note,
+        "opened": intended["digest"],
+    }
+
+
+def look_again(connection: Connection, experiment: Key, now: float) -> None:
+    """Let a steering that is blinded be looked at anew; any other stays as it is."""
+    record = objects.get(connection, child_key(experiment, OUTCOME))
+    if record is None or BLINDED not in record.status.summary:
+        return
+    message = "its arms were opened early"
+    conditions = [
+        Condition("Ready", "False", "Opened", message, record.generation),
+        Condition("Reconciling", "True", "Opened", message, record.generation),
+    ]
+    status = replace(
+        record.status,
+        conditions=with_transition_times(conditions, record.status.conditions, now),
+        summary={},
+    )
+    objects.update_status(connection, record, status, record.wanted_digest)
+    events.record(connection, record.key, "Normal", "Opened", message, now=now)
 
 
 def _code() -> RegisteredCode:

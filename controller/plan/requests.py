@@ -19,6 +19,7 @@ from loopscope.state.db.connection import Connection
 from loopscope.state.failures import TerminalFailure, TransientFailure
 from loopscope.state.folder import StateFolder
 from loopscope.state.records import edition_of
+from loopscope.state.register import Intentions
 
 if TYPE_CHECKING:
     from loopscope.controller.apply.intents import Intent
@@ -193,6 +194,7 @@ def planned(
             unchanged=unsure,
             prune=doomed,
             forecaster=forecaster,
+            intentions=Intentions(state.register),
         )
     reached = {stage.key for stage in found.stages}  # by an edit of what they rest on
     still = [one for family in cached.values() for one in family if one.key not in reached]

@@ -20,6 +20,7 @@ from loopscope.specs.actions import CODE_REVISIONS, Action
 from loopscope.specs.artifacts.decomposition import FEATURES
 from loopscope.specs.keys import Key
 from loopscope.specs.pipeline import OWNER_KINDS
+from loopscope.specs.registration import InForce
 from loopscope.specs.revisions import Rule, newer_rules, revisions_of
 from loopscope.specs.rules import Selection
 from loopscope.specs.status import ArtifactReference
@@ -28,6 +29,7 @@ from loopscope.state.artifacts.store import ArtifactStore, Corrupt, reading
 from loopscope.state.db import inputs, job_ways, objects, pauses
 from loopscope.state.db.connection import Connection
 from loopscope.state.records import ArtifactRecord, InputRecord, JobHead, ObjectRecord
+from loopscope.state.register import Intentions
 
 _FEATURE_COLUMNS = FEATURES.named(
     "latent", "selectivity", "firing_rate_target", "firing_rate_neutral", "q_value"
@@ -157,6 +159,8 @@ class Observer:
 
     artifacts: ArtifactStore
     hashing: Hashing
+    intentions: Intentions | None = None
+    """The register of the state folder, where it matters what was registered."""
     _candidates: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     def observe(self, snapshot: Snapshot, desired: Desired, known: Known) -> Observed:
@@ -171,6 +175,12 @@ class Observer:
             return found
         kept = self._kept(snapshot, desired)
         return Observed(artifact=kept.artifact, kept=kept) if kept is not None else found
+
+    def _registered(self, record: ObjectRecord) -> InForce | None:
+        owner = record.owner
+        if self.intentions is None or owner is None or record.key.kind != "Steering":
+            return None
+        return self.intentions.of(f"{owner.namespace}/{owner.name}")
 
     def older_rules(self, record: ObjectRecord) -> str | None:
         """Return by which rules an object's artifact was made, in words, if by older ones.
@@ -220,6 +230,7 @@ class Observer:
         if not isinstance(desired, Wanted):
             return Observed()
         own = self._action(record, desired.action, known)
+        own = replace(own, registered=self._registered(record))
         if own.artifact is not None and own.damage is None:
             return own
         needs = [

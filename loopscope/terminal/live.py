@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -21,6 +22,8 @@ from loopscope.views.stages import DONE_WORDS
 
 REPEAT_SECONDS = 25.0
 """Without a terminal, progress is printed at least this often."""
+DRAWN_SHARE = 0.1
+"""Reading and drawing thousands of objects takes at most this share of the time."""
 BAR_CHARACTERS = 12
 DETAIL_CHARACTERS_MIN = 16
 BAR_STYLE, FAILED_STYLE = "blue", "red"
@@ -43,6 +46,7 @@ class LiveView:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._shown: dict[Key, str] = {}
         self._shown_at = clock()
+        self._drawn_at, self._due_at = -math.inf, -math.inf
         self._in_trouble = False
 
     @staticmethod
@@ -74,6 +78,14 @@ class LiveView:
             self._in_trouble = trouble is not None
             words = f"cannot do everything now; trying again: {trouble}"
             self.note(words if trouble is not None else "the trouble is over")
+
+    def keep_up(self) -> None:
+        """Show the newest state, unless that was done a moment ago and takes long."""
+        now = self._clock()
+        if now >= self._due_at or now < self._drawn_at:  # a clock may be set back
+            self.refresh()
+            self._drawn_at = self._clock()
+            self._due_at = self._drawn_at + (self._drawn_at - now) * (1 / DRAWN_SHARE - 1)
 
     def refresh(self) -> None:
         """Show the newest state."""

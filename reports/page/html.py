@@ -45,7 +45,8 @@ from loopscope.reports.page.sections.splitting import (
 )
 from loopscope.reports.page.sections.status import status
 from loopscope.reports.page.sections.steering import steering
-from loopscope.reports.page.story import headline, sentence
+from loopscope.reports.page.shift_table import shown_token
+from loopscope.reports.page.story import coded, headline, sentence
 from loopscope.state.artifacts.store import Corrupt
 from loopscope.views import numbers
 from loopscope.views.chain import Chain
@@ -231,6 +232,8 @@ def environment() -> Environment:
         "small": numbers.small,
         "iso": numbers.iso,
         "sentence": sentence,
+        "coded": coded,
+        "shown": shown_token,
         "arm_class": arm_class,
         "reading_class": reading_class,
         "zip": lambda left, right: list(zip(left, right, strict=True)),

@@ -12,6 +12,7 @@ from loopscope.views.experiment import StageView
 
 OPENINGS_SHOWN_MAX = 5
 TOKENS_SHOWN_MAX = 8
+WHITE_SPACE = {" ": "\N{OPEN BOX}", "\n": "\\n", "\t": "\\t"}
 
 
 class ShiftedToken(TypedDict):
@@ -55,3 +56,10 @@ def _first(rows: pandas.DataFrame) -> list[ShiftedToken]:
     ordered = rows.sort_values(["rank_after", "rank_before"], kind="stable")
     records: list[ShiftedToken] = ordered.head(TOKENS_SHOWN_MAX).to_dict("records")
     return records
+
+
+def shown_token(text: str) -> str:
+    """Return a token so that it can be seen, also where it is nothing but white space."""
+    if text.strip():
+        return text
+    return "".join(WHITE_SPACE.get(one, repr(one).strip("'")) for one in text)

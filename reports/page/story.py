@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
+from markupsafe import Markup, escape
+
 from loopscope.reports.page.fairness import budget_caution
 from loopscope.specs.artifacts.gate import Gate, GateControl
 from loopscope.specs.artifacts.mapping import GATE, PAIRS
@@ -15,6 +17,7 @@ from loopscope.specs.pipeline import NodeName
 from loopscope.views.experiment import ExperimentView
 from loopscope.views.numbers import (
     count,
+    counted,
     decimal,
     is_missing,
     percent,
@@ -290,8 +293,9 @@ def _steered_anchor(view: ExperimentView) -> list[str]:
     stage = view.stage("mapping")
     entries = stage.document(GATE)["anchors"] if stage.available else []
     return [
-        f"Steered is coarse latent {entry['coarse']} with {count(len(entry['children']))} "
-        f"children, rank {decimal(entry['rank'], 1)} among its matched anchors."
+        f"Steered is coarse latent {entry['coarse']} with "
+        f"{counted(len(entry['children']), 'child', 'children')}, rank "
+        f"{decimal(entry['rank'], 1)} among its matched anchors."
         for entry in entries
         if entry.get("steered")
     ]
@@ -362,3 +366,12 @@ def sentence(text: str) -> str:
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def coded(text: str) -> Markup:
+    """Return a text, escaped, in which what stands between backticks is set as code."""
+    parts = (
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(text.split("`"))
+    )
+    return Markup("").join(parts)

@@ -45,6 +45,7 @@ def describe_text(
     looked_at: ShownLooks | None = None,
     chained: Sequence[Chain] = (),
     robust: Sequence[Sequence[str]] = (),
+    letters: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return metadata, spec, status, artifact, jobs and events of one object as plain text.
 
@@ -52,8 +53,8 @@ def describe_text(
     the seconds that the artifact ``took`` stands what is ``foreseen`` for its shapes; ``quantised``
     is what quantising a model did to its dictionaries, ``rated`` the table of what people said of a
     steering's texts, with its head, ``looked_at`` the verdict under other choices, ``chained`` the
-    chains of dictionaries that the cells of a sweep make up, and ``robust`` the arms under other
-    sampling rules and openings, with its head.
+    chains of dictionaries that the cells of a sweep make up, ``robust`` the arms under other
+    sampling rules and openings, and ``letters`` those of a blinded steering, each with its head.
     """
     lines = [
         *_metadata(record, now),
@@ -67,6 +68,7 @@ def describe_text(
         *_children(children),
         *_grid(record, children),
         *(line for chain in chained for line in _chain(chain)),
+        *_headed("Blinded arms", letters),
         *_headed("Ratings", rated),
         *_looked_at(looked_at),
         *_headed("Robustness", robust),

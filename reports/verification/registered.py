@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 from loopscope.reports.crate import REGISTER
 from loopscope.reports.verification.findings import Findings
 from loopscope.reports.verification.opened import OpenBundle
 from loopscope.specs.artifacts.steering import VERDICT
-from loopscope.specs.pipeline import NODES, PIPELINE, NodeName
-from loopscope.specs.registration import RegisterExtract, Registration, seal_of
+from loopscope.specs.blinding import arms_by_letter
+from loopscope.specs.pipeline import NODE_NAMES, NODES, PIPELINE, NodeName
+from loopscope.specs.registration import (
+    InForce,
+    RegisterExtract,
+    Registration,
+    in_force,
+    seal_of,
+)
 from loopscope.views.registration import plan_of, spec_digests
 
 CHAIN = "register: sealed records in an unbroken chain"
+LETTERS = "register: letters of the arms"
 OUTCOME: NodeName = "steering"
+AFTER_UNBLINDING = " after unblinding"
 
 
 def check_registered(bundle: OpenBundle, findings: Findings) -> None:
@@ -25,12 +35,23 @@ def check_registered(bundle: OpenBundle, findings: Findings) -> None:
             findings.leave_out("whether this was expected", "the experiment was not registered")
             return
         _check_chain(extract, findings)
-        record = extract["records"][-1]
+        found = in_force(extract["records"])
+        if found is None:
+            findings.differs(CHAIN, "records", "an opening", "an intention")
+            return
+        record = found.intention
+        _check_letters(bundle, extract, record, findings)
+        if found.opening is not None:
+            findings.deviate(
+                f"the arms were named before as much was scored as registered, "
+                f"{found.opening['registered_at']}: {found.opening['note']}"
+            )
+        unblinded = _unblinded_at(bundle, extract, found)
         done = ", ".join(record["known"]) or "nothing"
         findings.answer(f"registered {record['registered_at']}, when {done} was done")
         _check_time(bundle, record, findings)
-        _name_others(extract, record, findings)
-        _check_spec(bundle, record, findings)
+        _name_others(extract, record, unblinded, findings)
+        _check_spec(bundle, record, unblinded, findings)
         _check_inputs(bundle, record, findings)
         _answer(bundle, record, findings)
 
@@ -46,6 +67,35 @@ def _check_chain(extract: RegisterExtract, findings: Findings) -> None:
         findings.same(CHAIN, f"{place}, previous", record["previous"], before)
 
 
+def _check_letters(
+    bundle: OpenBundle, extract: RegisterExtract, record: Registration, findings: Findings
+) -> None:
+    """Check which arm each letter is said to have been."""
+    if "letters" not in extract:
+        findings.leave_out("which arm each letter was", "no arm was named, or an older bundle")
+        return
+    told = arms_by_letter(record["digest"], bundle.arms_steered())
+    findings.same(LETTERS, "letters", extract["letters"], told)
+    findings.answer(f"letters: {', '.join(f'{one} {arm}' for one, arm in told.items())}")
+
+
+def _unblinded_at(bundle: OpenBundle, extract: RegisterExtract, found: InForce) -> float:
+    """Return when the arms could first be named (Unix seconds): infinite where they never could.
+
+    That is when a steering of the registered size ended, or they were opened.
+    """
+    plan, times = found.intention["plan"], [math.inf]
+    if found.opening is not None:
+        times.append(datetime.fromisoformat(found.opening["registered_at"]).timestamp())
+    if "letters" in extract and (manifest := bundle.manifest(OUTCOME)) is not None:
+        times.append(manifest["createdAt"])
+    for one in extract.get("steerings", []):
+        size = one["openings"], one["samples_per_opening"]
+        if size[0] >= plan["openings"] and size[1] >= plan["samples_per_opening"]:
+            times.append(datetime.fromisoformat(one["ended_at"]).timestamp())
+    return min(times)
+
+
 def _check_time(bundle: OpenBundle, record: Registration, findings: Findings) -> None:
     manifest = bundle.manifest(OUTCOME)
     if manifest is None:
@@ -57,27 +107,44 @@ def _check_time(bundle: OpenBundle, record: Registration, findings: Findings) ->
         )
 
 
-def _name_others(extract: RegisterExtract, record: Registration, findings: Findings) -> None:
+def _name_others(
+    extract: RegisterExtract, record: Registration, unblinded: float, findings: Findings
+) -> None:
     """Name each other steering that ended: somebody may have looked at it."""
     if "steerings" not in extract:
         findings.leave_out("whether another steering was looked at", "an older bundle")
     registered = datetime.fromisoformat(record["registered_at"])
     for one in extract.get("steerings", []):
-        when = "after" if datetime.fromisoformat(one["ended_at"]) >= registered else "before"
+        ended = datetime.fromisoformat(one["ended_at"])
+        when = "after" if ended >= registered else "before"
+        later = f",{AFTER_UNBLINDING}" if ended.timestamp() > unblinded else ""
         findings.deviate(
             f"another steering, of {one['openings']} openings with {one['samples_per_opening']} "
-            f"samples each, ended {one['ended_at']}, {when} it was registered"
+            f"samples each, ended {one['ended_at']}, {when} it was registered{later}"
         )
 
 
-def _check_spec(bundle: OpenBundle, record: Registration, findings: Findings) -> None:
+def _later(bundle: OpenBundle, name: NodeName, unblinded: float) -> str:
+    """Return that a stage was made after unblinding, where the arms had their names by then."""
+    manifest = bundle.manifest(name)
+    made = -math.inf if manifest is None else manifest["createdAt"]
+    return f"; it was made{AFTER_UNBLINDING}" if made > unblinded else ""
+
+
+def _check_spec(
+    bundle: OpenBundle, record: Registration, unblinded: float, findings: Findings
+) -> None:
     before, now = record["spec"], spec_digests(bundle.experiment)
-    for name in sorted({*before, *now}):
+    for name in NODE_NAMES:
+        if name not in now and name not in before:
+            continue
         if name not in now or name not in before:
             words = "added" if name in now else "taken out"
-            findings.deviate(f"{name} was {words} after it was registered")
+            later = _later(bundle, name, unblinded)
+            findings.deviate(f"{name} was {words} after it was registered{later}")
         elif now[name] != before[name]:
-            findings.deviate(f"the spec of {name} was changed after it was registered")
+            later = _later(bundle, name, unblinded)
+            findings.deviate(f"the spec of {name} was changed after it was registered{later}")
     if OUTCOME in now:
         plan = plan_of(bundle.spec(OUTCOME))
         for field, registered in record["plan"].items():

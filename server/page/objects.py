@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from loopscope.controller.jobs.queue_view import read_view
 from loopscope.controller.plan.explaining import explain
 from loopscope.reports.tables.describe import condition_rows
 from loopscope.reports.text_table import TextTable
@@ -50,7 +51,14 @@ def _one(site: Site, request: Request) -> JsonObject:
         (node,) = nodes(connection, [record], now=now)
         family = [record, *descendants(connection, [record])]
         controlled = is_controlled(connection)
-        said = explain(connection, site.state.artifacts, key, now=now, controlled=controlled)
+        said = explain(
+            connection,
+            site.state.artifacts,
+            key,
+            now=now,
+            controlled=controlled,
+            queue=lambda: read_view(connection, site.state.path, site.queue_settings, now),
+        )
         happened = [e for one in family for e in events.listed(connection, one.key)]
         work = _jobs(connection, family, now)
     happened.sort(key=lambda event: event.last_seen_at)

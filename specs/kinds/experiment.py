@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from loopscope.specs.ablation import why_not_ablated
 from loopscope.specs.chat import Positions, check_positions, check_steered
@@ -46,6 +54,18 @@ class Dictionaries(Spec):
     """The dictionary with more latents."""
 
 
+class _OrChain:
+    """Lets a schema have a list of dictionaries in place of two: the loader writes it out."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        pair = handler(schema)
+        one = handler.resolve_ref_schema(pair)["properties"]["coarse"]
+        items = {name: value for name, value in one.items() if name != "description"}
+        return {"anyOf": [pair, {"type": "array", "items": items, "minItems": 2}]}
+
+
 class Calibration(Spec):
     """A blocking check of both dictionaries on text on which they were measured before.
 
@@ -84,8 +104,9 @@ class ExperimentSpec(Spec):
     """Longest allowed prompt in tokens, BOS not counted; a longer one is refused, never cut."""
     splits: Splits = Splits()
     """Which texts choose latents and strengths, and which only test."""
-    dictionaries: Dictionaries
-    """The coarse and the fine sparse autoencoder."""
+    dictionaries: Annotated[Dictionaries, _OrChain()]
+    """The coarse and the fine sparse autoencoder. A list of several, from coarse to fine, is
+    stored as an axis ``pair`` of ``matrix``: a value for each two neighbours."""
     calibration: Calibration | None = None
     """What the dictionaries must do on ordinary text before anything is believed."""
     selection: Selection = Selection()

@@ -23,6 +23,7 @@ from loopscope.specs.objects import Metadata, ObjectManifest
 from loopscope.specs.reference import kind_facts
 from loopscope.specs.suggest import closest, did_you_mean
 from loopscope.specs.yaml import study_loading, sweep_loading
+from loopscope.specs.yaml.chain import written_out
 from loopscope.specs.yaml.errors import decoding_problem
 from loopscope.specs.yaml.exported import as_written, is_exported, objects_in
 from loopscope.specs.yaml.messages import message_of, short
@@ -173,14 +174,15 @@ def load_documents(
     """Load objects that were read; raise InvalidSpec with all of their problems."""
     loaded: list[LoadedObject] = []
     problems: list[Problem] = []
-    for document in documents:
+    for document in map(written_out, documents):
         found = list(_envelope_problems(document))
         manifest = None if found else _validated(document, files, namespace, found)
         problems.extend(found)
         if manifest is not None:
             loaded.append(LoadedObject(manifest, document))
     if problems:
-        raise InvalidSpec(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        once = dict.fromkeys(problems)  # two pairs of a chain have the dictionary between them
+        raise InvalidSpec(sorted(once, key=lambda problem: (problem.line, problem.column)))
     return loaded
 
 

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, case, exists, func, select
+from typing import Any
+
+from sqlalchemy import Connection, Float, Select, bindparam, case, exists, func, select
 
 from loopscope.specs.keys import Key
 from loopscope.state.db import tables
 from loopscope.state.db.job_reading import ACTIVE, HEAD_COLUMNS, head_in
 from loopscope.state.records import JobHead, QueuedJob, Wanting
 
-_p = tables.preemptions.c
+_j, _o, _p, _s = tables.jobs.c, tables.objects.c, tables.preemptions.c, tables.job_starts.c
+_owner = tables.objects.alias("owner")
+_QUEUED = (
+    select(
+        _j.id, _j.stage, _j.state, _j.digest, _j.kind, _j.namespace, _j.name, _j.worker,
+        _j.not_before, _j.created_at, _j.started_at, _j.losses, _j.token, _j.reason, _j.message,
+        _j.model, _p.by_job,
+    )
+    .outerjoin(tables.preemptions, _p.job_id == _j.id)
+    .where(_j.state.in_(ACTIVE))
+    .order_by(_j.id)
+)  # fmt: skip
+_WANTED_BY = (
+    select(
+        _o.wanted_digest, _o.kind, _o.namespace, _o.name, _o.owner_kind, _o.owner_name,
+        _o.annotations, _owner.c.annotations.label("inherited"),
+    )
+    .join(tables.jobs, (_j.digest == _o.wanted_digest) & _j.state.in_(ACTIVE))
+    .outerjoin(_owner, _owner.c.uid == _o.owner_uid)
+    .order_by(_o.namespace, _o.name, _o.kind)
+)  # fmt: skip
+"""Built once: each start of a job reads the queue."""
 _ONE_PENDING = select(tables.jobs.c.id).where(tables.jobs.c.state == "pending").limit(1)
 
 _UNWANTED = (
@@ -35,13 +58,6 @@ def any_pending(connection: Connection) -> bool:
 
 def active(connection: Connection) -> list[QueuedJob]:
     """Return the pending and running jobs by id."""
-    j = tables.jobs.c
-    query = select(
-        j.id, j.stage, j.state, j.digest, j.kind, j.namespace, j.name, j.worker, j.not_before,
-        j.created_at, j.started_at, j.token, j.reason, j.message, j.model, _p.by_job,
-    ).outerjoin(tables.preemptions, _p.job_id == j.id).where(
-        j.state.in_(ACTIVE)
-    ).order_by(j.id)  # fmt: skip
     wanted_by = _wanted_by(connection)
     return [
         QueuedJob(
@@ -53,6 +69,7 @@ def active(connection: Connection) -> list[QueuedJob]:
             not_before=row.not_before,
             created_at=row.created_at,
             started_at=row.started_at,
+            losses=row.losses,
             token=row.token,
             reason=row.reason,
             message=row.message,
@@ -60,7 +77,7 @@ def active(connection: Connection) -> list[QueuedJob]:
             makes_room_for=row.by_job,
             wanted_by=wanted_by.get(row.digest, ()),
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_QUEUED)
     ]
 
 
@@ -83,27 +100,34 @@ def used_seconds(connection: Connection, since: float, now: float) -> dict[Key, 
 
     A job is charged to the owner of the object that queued it, or to that object itself.
     """
-    o, j, s = tables.objects.c, tables.jobs.c, tables.job_starts.c
+    found = connection.execute(_USED, {"since": since, "now": now, "most": now - since})
+    return {Key(*name): float(seconds) for *name, seconds in found}
+
+
+def _used() -> Select[Any]:
     started = (
         select(
-            j.id, j.namespace, j.started_at, j.finished_at,
-            func.coalesce(o.owner_kind, j.kind).label("kind"),
-            func.coalesce(o.owner_name, j.name).label("name"),
+            _j.id, _j.namespace, _j.started_at, _j.finished_at,
+            func.coalesce(_o.owner_kind, _j.kind).label("kind"),
+            func.coalesce(_o.owner_name, _j.name).label("name"),
         )
-        .join(tables.jobs, j.id == s.job_id)
+        .join(tables.jobs, _j.id == _s.job_id)
         .outerjoin(
             tables.objects,
-            (o.kind == j.kind) & (o.namespace == j.namespace) & (o.name == j.name),
+            (_o.kind == _j.kind) & (_o.namespace == _j.namespace) & (_o.name == _j.name),
         )
-        .where(s.started_at > since)
+        .where(_s.started_at > bindparam("since"))
         .distinct()
     ).subquery().c  # fmt: skip
+    now, most = bindparam("now", type_=Float), bindparam("most", type_=Float)
     spent = func.coalesce(started.finished_at, now) - started.started_at
     # the clock may have been set meanwhile
-    within = case((spent < 0, 0.0), (spent > now - since, now - since), else_=spent)
+    within = case((spent < 0, 0.0), (spent > most, most), else_=spent)
     whose = (started.kind, started.namespace, started.name)
-    found = connection.execute(select(*whose, func.sum(within)).group_by(*whose))
-    return {Key(*name): float(seconds) for *name, seconds in found}
+    return select(*whose, func.sum(within)).group_by(*whose)
+
+
+_USED = _used()
 
 
 def _wanted_by(connection: Connection) -> dict[str, tuple[Wanting, ...]]:
@@ -111,19 +135,8 @@ def _wanted_by(connection: Connection) -> dict[str, tuple[Wanting, ...]]:
 
     An object's own annotations take precedence over those of its owner.
     """
-    o, j = tables.objects.c, tables.jobs.c
-    owner = tables.objects.alias("owner")
-    query = (
-        select(
-            o.wanted_digest, o.kind, o.namespace, o.name, o.owner_kind, o.owner_name,
-            o.annotations, owner.c.annotations.label("inherited"),
-        )
-        .join(tables.jobs, (j.digest == o.wanted_digest) & j.state.in_(ACTIVE))
-        .outerjoin(owner, owner.c.uid == o.owner_uid)
-        .order_by(o.namespace, o.name, o.kind)
-    )  # fmt: skip
     found: dict[str, tuple[Wanting, ...]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(_WANTED_BY):
         belongs_to = Key(row.owner_kind, row.namespace, row.owner_name) if row.owner_kind else None
         annotations = {**(row.inherited or {}), **row.annotations}
         one = Wanting(Key(row.kind, row.namespace, row.name), belongs_to, annotations)

@@ -36,13 +36,18 @@ def ask(
     """Ask the job that runs under ``token`` to make room; return the objects concerned.
 
     ``classes`` say by which right: the class of who asks, that of who is asked. Raises Fenced when
-    the one does not run under that token any more, or the other waits no more.
+    the one does not run under that token any more, the other waits no more, or another one that
+    runs was asked for it: no two stop for one.
     """
     asked, by = jobs.head(connection, job_id), jobs.head(connection, by_job)
     if asked is None or (asked.state, asked.token) != ("running", token):
         raise jobs.Fenced(f"job {job_id} does not run under token {token} any more")
     if by is None or by.state != "pending":
         raise jobs.Fenced(f"job {by_job} waits no more")
+    for other in makers_of_room(connection, by_job) - {job_id}:
+        found = jobs.head(connection, other)
+        if found is not None and found.state == "running":
+            raise jobs.Fenced(f"job {other} was asked to make room for job {by_job} already")
     higher, lower = classes
     words = f"{by.stage} job {by.id} of {by.object} ({higher} over {lower})"
     row = {"job_id": asked.id, "by_job": by.id, "words": words, "asked_at": now}

@@ -131,7 +131,8 @@ def test_what_stands_still_is_first_with_why_and_what_to_do(live):
     card.wait_for()
     text = card.inner_text()
     assert "steering/oslo-steering" in text and "BudgetNotMet" in text
-    assert "loopscope retry steering oslo-steering" in text
+    command = card.locator("code").inner_text()
+    assert command == "loopscope retry steering oslo-steering" and "`" not in text
 
 
 def test_what_an_object_owns_is_opened_with_the_keyboard(live):

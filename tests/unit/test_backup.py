@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from loopscope.controller.maintenance import backup as backups
-from loopscope.controller.maintenance.backup import MARKER, SNAPSHOT, back_up, restore_backup
+from loopscope.controller.maintenance.backup import SNAPSHOT, back_up, restore_backup
 from loopscope.controller.runtime import AnotherController, leadership
 from loopscope.state import failpoints
 from loopscope.state.artifacts.carrying import carry
 from loopscope.state.artifacts.consistency import compare
 from loopscope.state.artifacts.folder_store import FolderStore
 from loopscope.state.failures import TerminalFailure
+from loopscope.state.folder import BACKUP
 from loopscope.state.register import append, registrations
 from tests.simulated import Simulation, capture_spec, settled_experiment
 
@@ -56,7 +57,7 @@ def files(folder):
     return {
         path.relative_to(folder): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and not path.name.endswith(".lock")
     }
 
 
@@ -175,6 +176,7 @@ def killed(state, target, place):
 import os, signal
 from pathlib import Path
 from loopscope.controller.maintenance.backup import back_up
+from loopscope.specs.keys import API_VERSION
 from loopscope.state import failpoints
 from loopscope.state.folder import open_state
 state = open_state(Path({str(state)!r}))
@@ -230,7 +232,51 @@ def test_two_backups_to_one_folder_do_not_mix(settled, tmp_path):
     backups._make(settled.state, target)
     with backups._alone(target):
         assert reason(taken, settled, target) == "SnapshotNotWritable"
-    assert not (target / SNAPSHOT).exists() and (target / MARKER).exists()
+    assert not (target / SNAPSHOT).exists() and (target / BACKUP).exists()
+
+
+WORKING = [
+    "apply -f specs --root .",
+    "run specs --root .",
+    "controller",
+    "delete experiment x",
+    "pause --all",
+    "gc --yes",
+    "backup elsewhere",
+    "rebuild specs",
+    "restore state --force",
+    "get all",
+    "queue",
+]
+
+
+def test_a_backup_is_no_state_to_work_in(tmp_path, loopscope, experiment):
+    """Else the next backup would take away as unneeded what was made in its folder."""
+    target = tmp_path / "state"
+    taken(Simulation(tmp_path / "mine"), target)
+    experiment()
+    before = files(target)
+    for command in WORKING:
+        code, _, told = loopscope(*command.split())
+        assert code != 0 and f"{target.name} is a backup" in told, (command, told)
+        assert f"restore {target}" in told or "restore state" in told
+        assert files(target) == before
+
+
+def test_nor_is_one_replaced_that_was_worked_in_all_the_same(tmp_path):
+    mine, target = Simulation(tmp_path / "mine"), tmp_path / "backup"
+    taken(mine, target)
+    (target / "state.db").write_bytes((mine.state.path / "state.db").read_bytes())
+    before = files(target)
+    assert reason(taken, mine, target, force=True) == "SnapshotNotWritable"
+    assert files(target) == before
+
+
+def test_a_backup_that_was_never_whole_is_called_so(tmp_path, loopscope):
+    target = tmp_path / "backup"
+    backups._make(Simulation(tmp_path / "mine").state, target)
+    code, _, told = loopscope("restore", target)
+    assert code == 1 and "never whole" in told and not (tmp_path / "state").exists()
 
 
 def test_a_registration_of_another_chain_is_not_replaced(settled, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from loopscope.state import failpoints
 from loopscope.state.db import jobs
 from loopscope.state.failures import TransientFailure
-from tests.simulated import Simulation, experiment_spec
+from tests.simulated import Simulation, experiment_spec, texts
 
 
 def test_a_lost_worker_costs_no_attempt_and_its_job_runs_under_a_higher_token(capture):
@@ -110,6 +110,55 @@ def test_a_worker_that_dies_for_ever_stalls_its_object(capture):
         capture.step()
     assert capture.get("cap").stalled and capture.reason("cap") == "WorkerLost"
     assert [job.state for job in capture.jobs()] == ["failed"]
+
+
+@pytest.fixture
+def contended(tmp_path):
+    """On one slot runs the capture of ``first``, for a while now; that of ``second`` waits."""
+    made = Simulation(tmp_path / "state")
+    made.apply(name="first")
+    made.step_until_running()
+    prompts = {"target": texts("other"), "neutral": texts("things")}
+    made.apply(experiment_spec(prompts=prompts), "second")
+    made.look_on(20)
+    return made
+
+
+def whose(simulation):
+    (running,) = [job for job in simulation.jobs() if job.state == "running"]
+    return running.object.name.partition("-")[0]
+
+
+def test_a_lost_job_goes_on_before_one_that_never_ran(contended):
+    assert whose(contended) == "first"
+    contended.workers.die()
+    contended.look_on(3)
+    assert whose(contended) == "first"
+    assert len(contended.settle()) == 11
+
+
+def test_a_job_that_loses_a_second_worker_without_getting_on_waits_in_its_turn(contended):
+    for _ in range(2):
+        contended.workers.die()
+        contended.look_on(3)
+    assert whose(contended) == "second"
+
+
+def test_a_job_that_a_stop_interrupted_goes_on_first_as_well(contended):
+    (job,) = [job for job in contended.jobs() if job.state == "running"]
+    with contended.state.database.write() as connection:
+        jobs.release(connection, job.id, job.token)
+    contended.workers.stop()
+    contended.restart()
+    contended.step_until_running()
+    assert whose(contended) == "first"
+
+
+def test_a_job_that_failed_waits_in_its_turn(contended):
+    contended.workers.failures["capture"] = ("Trouble", True)
+    contended.workers.complete()
+    contended.look_on(3)
+    assert whose(contended) == "second"
 
 
 def test_a_crash_between_rename_and_commit_is_adopted_without_a_second_run(capture):

@@ -97,6 +97,21 @@ def test_a_job_of_the_future_has_waited_for_no_time_and_not_for_less():
     assert order(snapshot(ahead, later, limits=limits, used_seconds={"y": 1.0})) == [1, 2]
 
 
+def test_what_was_interrupted_goes_on_before_equals_begin():
+    lost = job(1, experiments=("x",), model="b", was_interrupted=True)
+    new = job(2, experiments=("y",), model="a", queued_at=NOW - 1)
+    warm = Place("cpu", "w", "a")
+    assert order(snapshot(new, lost, places=(warm,), used_seconds={"x": 900.0})) == [1, 2]
+    assert order(snapshot(replace(new, priority=1), lost, places=(warm,))) == [2, 1]
+    patient = replace(new, queued_at=NOW - 600)
+    assert order(snapshot(patient, lost, limits=Limits(aging_seconds=600))) == [2, 1]
+
+
+def test_of_several_that_were_interrupted_the_usual_one_is_first():
+    lost = [job(n, experiments=(x,), was_interrupted=True) for n, x in ((1, "x"), (2, "y"))]
+    assert order(snapshot(*lost, used_seconds={"x": 9.0, "y": 1.0})) == [2, 1]
+
+
 # -- places -----------------------------------------------------------------------------
 
 
@@ -265,6 +280,7 @@ arrivals = st.lists(
         st.sampled_from([-2, 0, 2]),
         st.sampled_from([None, "a", "b"]),
         st.sampled_from(["x", "y"]),
+        st.booleans(),
     ),
     min_size=2,
     max_size=40,
@@ -277,9 +293,11 @@ def test_no_job_is_overtaken_by_one_that_came_much_later(arrivals, seconds_per_j
     """One worker works through a stream of jobs on a virtual clock."""
     limits = Limits(job_starts_per_minute=10_000, aging_seconds=AGING_SECONDS)
     coming, at = [], 0.0
-    for number, (gap, priority, model, experiment) in enumerate(arrivals):
+    for number, (gap, priority, model, experiment, interrupted) in enumerate(arrivals):
         at += gap
-        coming.append(PendingJob(number, at, at, (experiment,), priority, model))
+        coming.append(
+            PendingJob(number, at, at, (experiment,), priority, model, was_interrupted=interrupted)
+        )
     now, held, used, pending, started_in_order = 0.0, None, {"x": 0.0, "y": 0.0}, [], []
     while coming or pending:
         now = max(now, coming[0].queued_at) if not pending else now

@@ -1,6 +1,7 @@
 """Edits by hand: checked and stored as an apply is, and no owner of what they change."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,30 @@ def test_a_refused_edit_that_is_left_as_it_is_changes_nothing(loopscope, applied
     assert code == 1 and "not changed" in out and "spec.mapping.minC" in out
 
 
+LEAVING = {
+    "unchanged": "true",
+    "emptied": ': > "$1"',
+    "a failing editor": "exit 3",
+    "no UTF-8": "printf '\\377' > \"$1\"",
+    "a file that is gone": 'rm "$1"',
+}
+
+
+@pytest.mark.parametrize("line", LEAVING.values(), ids=list(LEAVING))
+def test_what_was_saved_and_refused_is_kept_however_the_next_try_ends(
+    loopscope, applied, editor, line
+):
+    before = stored(loopscope)
+    editor(
+        f'if grep -q "^#!" "$1"; then {line}\n'
+        'else sed -i "s/minCosine: .*/minC: 0.45  # long thought about/" "$1"; fi'
+    )
+    code, out, err = loopscope("edit", "exp", "x")
+    assert code in (1, 2) and stored(loopscope) == before
+    (kept, *_) = re.findall(r"(/\S*loopscope-edit-[^\s;]+)", (out + err).rpartition("kept in")[2])
+    assert "minC: 0.45  # long thought about" in Path(kept).read_text()
+
+
 def test_an_edit_of_what_others_changed_meanwhile_is_refused(
     loopscope, applied, editor, tmp_path, monkeypatch
 ):
@@ -145,6 +170,8 @@ def test_an_edit_that_is_not_utf_8_is_refused_in_words(loopscope, applied, edito
     editor("printf 'spec: \\377' > \"$1\"")
     code, out, err = loopscope("edit", "exp", "x")
     assert (code, out) == (2, "") and "not UTF-8 at byte 6" in err
+    kept = Path(err.rsplit("kept in ", 1)[1].strip())
+    assert kept.read_bytes() == b"spec: \xff"
     assert stored(loopscope) == before
 
 

@@ -17,6 +17,7 @@ from loopscope.views.work import (
     capture_work,
     decomposition_work,
     geometry_work,
+    splitting_work,
     steering_work,
 )
 from tests.layouts import REPOSITORIES
@@ -102,6 +103,25 @@ def test_work_that_never_ran_is_foreseen_by_its_shapes(loopscope, experiment, ca
     checks = json.loads(loopscope("doctor", "-f", path, "-o", "json")[1])["checks"]
     (work,) = (check["found"] for check in checks if check["name"] == "work")
     assert "stages: about" in work and "of which nothing is known" not in work
+
+
+def test_a_chain_is_foreseen_before_it_ran_with_its_splitting_graphs(
+    loopscope, experiment, cache, tmp_path
+):
+    chain = [{"path": str(tmp_path / name)} for name in ("coarse", "fine", "fine")]
+    path = experiment(lambda spec: spec.update(dictionaries=chain, splitting={"draws": 50}))
+    write_rates(cache, "cpu", RATES)
+    found = planned(loopscope, path)
+    assert "x-1-2-splitting" in found and "x-2-3-splitting" in found
+    for name in ("x-1-2-splitting", "x-2-3-splitting"):
+        assert found[name]["estimatedFrom"] == BY_SHAPES
+        assert 0.5 < found[name]["estimatedSeconds"] < 5.0
+
+
+def test_more_draws_and_more_latents_make_a_splitting_graph_longer():
+    few = splitting_work(COARSE, COARSE, 200, 300).fixed
+    assert few < splitting_work(COARSE, FINE, 200, 300).fixed
+    assert few < splitting_work(COARSE, COARSE, 200, 600).fixed < 2 * few
 
 
 def test_what_is_not_known_is_said_with_the_reason(loopscope, experiment, cache):

@@ -72,3 +72,23 @@ def test_a_cache_folder_that_cannot_be_written_is_no_failure(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     assert HashMemo(tmp_path / "file" / "hashes.json").sha256(path) == sha256(b"one")
+
+
+def test_many_hashes_are_looked_up_by_one_reading_of_the_memory(
+    tmp_path, a_minute_later, monkeypatch
+):
+    """Applying a thousand specs asks for thousands."""
+    path, cache = tmp_path / "weights", tmp_path / "hashes.json"
+    path.write_bytes(b"one")
+    HashMemo(cache).sha256(path)
+    memo, reads = HashMemo(cache), []
+    read = memo._read
+    monkeypatch.setattr(memo, "_read", lambda: reads.append(1) or read())
+    for _ in range(3):
+        assert memo.sha256(path) == sha256(b"one")
+    assert len(reads) == 1
+    other = tmp_path / "other"
+    other.write_bytes(b"two")
+    assert HashMemo(cache).sha256(other) == sha256(b"two"), "by another process"
+    assert memo.sha256(other) == sha256(b"two") and len(reads) == 2
+    assert set(json.loads(cache.read_text()).values()) == {sha256(b"one"), sha256(b"two")}

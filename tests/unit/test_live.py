@@ -144,3 +144,29 @@ def test_the_time_left_of_what_ran_before_is_known(tmp_path):
     assert (whole.done, whole.stages) == (0, 5)
     _, done = RunProgress(simulation.state, [simulation.get("france").key]).read(0.0)
     assert str(done) == "5 of 5 stages done, 100 %, nothing left to do"
+
+
+def test_a_run_of_many_objects_draws_a_tenth_of_its_time(running):
+    """Where a look at all of them takes two seconds, the controller has eighteen between two."""
+    clock = running.clock
+    view = LiveView(
+        RunProgress(running.state, [running.get("france").key]),
+        Console(file=io.StringIO(), width=80),
+        clock.now,
+    )
+    looks = []
+
+    def slow_look():
+        looks.append(clock.now())
+        clock.advance(2.0)
+
+    view.refresh = slow_look
+    began = clock.now()
+    for _ in range(100):
+        view.keep_up()
+        clock.advance(1.0)
+    spent = 2.0 * len(looks)
+    assert 0.08 * (clock.now() - began) <= spent <= 0.12 * (clock.now() - began)
+    clock.advance(-1_000.0)
+    view.keep_up()
+    assert looks[-1] < began, "a clock that was set back does not keep it from looking"

@@ -1,6 +1,7 @@
 """A waiting job of a class that preempts gets the slot of a lower one between two shards."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -242,6 +243,24 @@ def test_without_a_class_that_preempts_nobody_is_asked(tmp_path):
     assert set(lab.beat().values()) == {None}
 
 
+def test_a_request_ends_with_the_right_to_ask(asked):
+    """The limits file took the policy from the last class that had it."""
+    asked.settings = replace(asked.settings, preempting_classes=())
+    asked.restart()
+    asked.step()
+    assert set(asked.beat().values()) == {None} and asked.rows()["preemptions"] == []
+    assert asked.end_a_shard() == [] and asked.running() == ["slow"]
+    assert asked.settle() == ["capture", "capture"]
+
+
+def test_who_made_room_before_the_right_ended_still_lets_the_other_one_go_first(asked):
+    asked.end_a_shard()
+    asked.settings = replace(asked.settings, preempting_classes=())
+    asked.restart()
+    asked.step_until_running()
+    assert asked.running() == ["now"] and asked.rows()["preemptions"] == []
+
+
 # -- fencing ----------------------------------------------------------------------------
 
 
@@ -259,6 +278,20 @@ def test_only_who_runs_is_asked_and_only_for_who_waits(asked, wrong):
     with pytest.raises(Fenced), asked.state.database.write() as connection:
         preemptions.ask(connection, slow.id, token, by, ("a 1", "b 0"), now=1.0)
     assert asked.rows() == before
+
+
+def test_no_two_that_run_are_asked_for_one(tmp_path):
+    lab = Lab(tmp_path / "state", slots=2)
+    for name in ("one", "two"):
+        lab.ask(name, "low")
+    lab.step_until_running()
+    lab.step()
+    lab.ask("now", "urgent")
+    lab.look_on(3)
+    one, now, before = lab.job("one"), lab.job("now"), lab.rows()
+    with pytest.raises(Fenced, match="already"), lab.state.database.write() as connection:
+        preemptions.ask(connection, one.id, one.token, now.id, ("a 1", "b 0"), now=1.0)
+    assert lab.rows() == before
 
 
 def test_who_lost_its_job_makes_no_room(asked):

@@ -1,5 +1,7 @@
 """A steering that ended beside the one of the bundle is named: somebody may have looked at it."""
 
+import math
+
 import pytest
 
 from loopscope.reports.verification.findings import Findings
@@ -55,7 +57,7 @@ def test_its_own_run_and_what_never_ended_and_what_others_ran_are_no_look(connec
     assert other_steerings(connection, EXPERIMENT, action(66).digest) == []
 
 
-def said(steerings):
+def said(steerings, unblinded=math.inf):
     record = {"registered_at": "2026-01-02T00:00:00.000Z"}
     findings = Findings()
     extract = {
@@ -63,7 +65,7 @@ def said(steerings):
         "records": [],
         **({} if steerings is None else {"steerings": steerings}),
     }
-    _name_others(extract, record, findings)
+    _name_others(extract, record, unblinded, findings)
     return findings
 
 
@@ -80,3 +82,12 @@ def test_each_is_said_with_its_size_and_when(day, word):
 def test_a_bundle_that_does_not_say_is_not_called_clean():
     assert said([]).deviations == [] and not said([]).left_out
     assert "whether another steering was looked at" in said(None).left_out
+
+
+def test_one_that_ended_when_the_arms_had_their_names_is_after_unblinding():
+    one = {
+        "digest": "d", "openings": 20, "samples_per_opening": 3,
+        "ended_at": "1970-01-01T00:01:41.000Z",
+    }  # fmt: skip
+    (early,), (late,) = said([one], 200.0).deviations, said([one], 100.0).deviations
+    assert "after unblinding" not in early and late.endswith(", after unblinding")

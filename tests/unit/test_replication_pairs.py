@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from loopscope.numerics.replication.matching import Share, assigned, edge_is_there, nearest
+from loopscope.views.replication.pairs import over_pairs
 
 LATENTS, WIDTH = 120, 256
 
@@ -66,3 +67,45 @@ def test_a_share_of_none_is_not_known():
 def test_too_many_latents_to_assign_at_once_are_refused():
     with pytest.raises(ValueError, match="at most"):
         assigned(scipy.sparse.csr_array((9000, 2)), 0.7)
+
+
+def test_over_several_pairs_what_is_in_every_one_is_counted_and_in_how_many_the_effect_holds():
+    kept = [
+        {"latents": [True, True, True, False], "edges": [True]},
+        {"latents": [True, True, False, False], "edges": [False]},
+        {"latents": [True, False, True, False], "edges": [True]},
+    ]
+    lines = list(over_pairs(kept, ["same effect", "another effect", "same effect"]))
+    assert {one.pair for one in lines} == {"all"}
+    assert [(one.what, one.found.count, one.found.of) for one in lines] == [
+        ("latents, in every pair", 1, 4), ("edges, in every pair", 0, 1),
+        ("pairs with the same effect", 2, 3), ("pairs with another effect", 1, 3),
+    ]  # fmt: skip
+    assert all(one.found.low <= one.found.share <= one.found.high for one in lines)
+
+
+def test_one_other_pair_is_no_sample_of_pairs():
+    assert list(over_pairs([{"latents": [True]}], ["same effect"])) == []
+
+
+def test_without_steering_no_effect_is_counted():
+    lines = list(over_pairs([{"latents": [True]}] * 2, [None, None]))
+    assert [one.what for one in lines] == ["latents, in every pair"]
+
+
+@pytest.mark.parametrize("kept", [(0.9, 0.9), (0.5, 0.8)])
+def test_what_every_pair_holds_of_a_planted_truth_is_found(kept):
+    """Copies are drawn for each pair by themselves, so about the product is in both."""
+    truths, found = [], []
+    for number, share in enumerate(kept):
+        generator = np.random.default_rng(number)
+        first = unit(np.random.default_rng(9).normal(size=(LATENTS, WIDTH)))
+        copied = generator.random(LATENTS) < share
+        second = np.where(copied[:, None], first, unit(generator.normal(size=first.shape)))
+        turned = unit(second + 0.2 * unit(generator.normal(size=first.shape)))
+        cosines = scipy.sparse.csr_array(first @ turned[generator.permutation(LATENTS)].T)
+        truths.append(copied)
+        partner = assigned(cosines, 0.7).partner
+        found.append({"latents": [latent in partner for latent in range(LATENTS)]})
+    (line,) = over_pairs(found, [None, None])
+    assert line.found.count == np.logical_and(*truths).sum()

@@ -15,6 +15,7 @@ import pytest
 from loopscope.reports.page.html import render_report
 from loopscope.reports.page.samples import marked
 from loopscope.reports.page.sections.latents import latents
+from loopscope.reports.page.shift_table import shown_token
 from loopscope.reports.page.story import assay_sentence
 from loopscope.reports.page.writing import write_report
 from loopscope.specs.actions import CODE_REVISIONS
@@ -238,6 +239,17 @@ def test_the_page_says_whether_arms_add_or_clamp(tmp_path, page):
 def test_the_page_says_what_a_strength_is(tmp_path, unit, words):
     case = build(tmp_path, steering_rules={"strengthUnit": unit})
     assert words in render_report(ExperimentView.load(*case))
+
+
+def test_what_to_type_stands_as_code_in_the_reason_why_a_section_is_empty(page):
+    assert "Add the line <code>drift: {}</code> to the experiment&#39;s spec" in page
+    assert "once more (<code>loopscope run FILE</code>)" in page
+
+
+def test_a_token_of_white_space_alone_can_be_seen():
+    assert [shown_token(text) for text in (" ", "\n\n", " the", "\u200b")] == [
+        "\N{OPEN BOX}", "\\n\\n", " the", "\u200b",
+    ]  # fmt: skip
 
 
 def test_pictures_and_tables_are_accessible(page):

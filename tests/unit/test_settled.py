@@ -8,7 +8,7 @@ from loopscope.specs.keys import Key
 from loopscope.state.db import jobs, objects
 from loopscope.state.retry_policy import RetryPolicy
 from loopscope.views.settled import Family, family, is_settled
-from tests.simulated import experiment_spec
+from tests.simulated import Simulation, experiment_spec
 
 FRANCE = Key("Experiment", "default", "france")
 
@@ -111,6 +111,10 @@ def test_whoever_looks_often_reads_a_family_again_only_once_an_object_changed(se
     settled.apply(experiment_spec(maxTokens=99))
     found, asked = now()
     assert found[0].generation == 2 and asked == []
+    settled.apply(experiment_spec(maxTokens=99, ablation={}))
+    settled.step()
+    found, asked = now()
+    assert "Ablation" in {record.key.kind for record in found} and asked == []
 
 
 @pytest.mark.parametrize("change", ["a child more", "a child less", "gone", "a long absence"])
@@ -135,6 +139,26 @@ def test_a_family_that_changed_in_any_way_is_what_a_first_look_finds(settled, ch
     same()
     settled.settle()
     same()
+
+
+def test_a_family_takes_in_what_is_born_owners_and_owned_in_any_order(tmp_path):
+    """An object of the keys that was not there yet, with all that it makes."""
+    simulation = Simulation(tmp_path / "state")
+    keys = [Key("Experiment", "default", name) for name in ("peru", "france", "nobody")]
+    looked = Family(keys)
+    for name in ("france", "peru", "chile"):
+        simulation.apply(experiment_spec(), name)
+        for _ in range(3):
+            with simulation.state.database.read() as connection:
+                assert looked.read(connection) == family(connection, keys)
+                words = {record.key: record.ready for record in looked.unsettled}
+                assert set(words.values()) <= {False}
+            simulation.step()
+    simulation.settle()
+    with simulation.state.database.read() as connection:
+        found = looked.read(connection)
+        assert found == family(connection, keys) and {one.ready for one in found} == {True}
+        assert looked.unsettled == [] and looked.is_settled(connection)
 
 
 def test_only_what_can_own_something_is_asked_what_it_owns(settled, monkeypatch):

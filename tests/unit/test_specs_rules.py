@@ -4,8 +4,10 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
+from loopscope.specs.keys import ANNOTATIONS, PIN_ANNOTATION, PROTECT_ANNOTATION
 from loopscope.specs.kinds import SPEC_BY_KIND
 from loopscope.specs.kinds.steering import SteeringSpec
+from loopscope.specs.objects import Metadata
 from loopscope.specs.rules import Arm, Gate, MappingRules, Sampling, Selection
 from loopscope.specs.sources import Dictionary, ModelSource
 from tests.simulated import canonical, experiment_spec, texts
@@ -228,3 +230,21 @@ def test_the_default_arms_are_a_written_list_that_a_new_arm_does_not_lengthen():
     ]  # fmt: skip
     assert (steering["randomDraws"], steering["samplesPerPrompt"]) == (10, 2)
     assert "neutralText" not in steering
+
+
+@pytest.mark.parametrize("name", ANNOTATIONS)
+def test_an_annotation_of_ours_that_is_misspelt_is_refused_with_the_right_one(name):
+    """Kept as a free note it would shield, pin or rank nothing, and nobody would know."""
+    for wrong in (name[:-1], f"{name}ed", name.replace("dev/", "dev/x")):
+        with pytest.raises(ValidationError, match=f"{wrong} is not known; did you mean {name}"):
+            Metadata(name="x", annotations={wrong: "true"})
+    assert Metadata(name="x", annotations={f"my.{name}ed": "true"}).annotations
+
+
+@pytest.mark.parametrize("name", [PROTECT_ANNOTATION, PIN_ANNOTATION])
+def test_a_shield_is_true_or_false_and_no_other_word(name):
+    for word in ("True", "yes", "on", "1", "", " true"):
+        with pytest.raises(ValidationError, match=r"expected .true. or .false."):
+            Metadata(name="x", annotations={name: word})
+    for word in ("true", "false"):
+        assert Metadata(name="x", annotations={name: word}).annotations[name] == word

@@ -8,6 +8,7 @@ import pytest
 from loopscope.controller.runtime import leadership
 from loopscope.specs.canonical import digest
 from loopscope.specs.keys import Key
+from loopscope.state.db import pauses
 from tests.simulated import Simulation, canonical, experiment_spec, settled_experiment
 
 
@@ -60,6 +61,29 @@ def test_a_second_job_says_which_one_runs_before_it(why, simulation):
     simulation.step()
     _, last, answer = why(simulation, "exp", "spain")
     assert last["state"] == "queued" and "job 1 (capture) runs before it" in answer["next"]
+
+
+def test_a_job_that_a_quota_holds_back_says_which_one(why, simulation, tmp_path):
+    simulation.apply()
+    simulation.apply(experiment_spec(maxTokens=99), "spain")
+    simulation.step_until_running()
+    simulation.step()
+    (tmp_path / "state.conf").write_text("resourceQuotas: {default: {hard: {slots: 0}}}")
+    _, last, answer = why(simulation, "exp", "spain", controlled=False)
+    assert last["state"] == "queued"
+    assert "waits: Quota: namespace default has" in answer["next"]
+
+
+def test_a_job_that_is_paused_says_that_you_resume_it(why, simulation):
+    simulation.apply()
+    simulation.apply(experiment_spec(maxTokens=99), "spain")
+    simulation.step_until_running()
+    simulation.step()
+    with simulation.state.database.write() as connection:
+        pauses.pause(connection, "experiment/default/spain", now=simulation.clock.now())
+    _, last, answer = why(simulation, "exp", "spain")
+    assert last["state"] == "queued" and answer["who"] == "you"
+    assert answer["next"].startswith("`loopscope resume` lets job")
 
 
 def test_an_edit_is_named_as_the_cause_of_the_run(why, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from loopscope.numerics.replication.effect import (
     Equivalence,
     Estimate,
     Floats,
+    Word,
     paired_equivalence,
     unpaired_equivalence,
 )
@@ -62,6 +63,14 @@ def equivalences(first: Run, second: Run, margin: float) -> tuple[Equivalence, .
         for name in one
         if name in two
     )
+
+
+def word_of(effects: Sequence[Equivalence]) -> Word:
+    """Return what several contrasts say together: one that differs is enough to differ."""
+    found = {effect.word for effect in effects}
+    if "another effect" in found:
+        return "another effect"
+    return "same effect" if found == {"same effect"} else "not known"
 
 
 def margin_of(run: Run) -> float | None:

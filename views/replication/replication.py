@@ -14,7 +14,7 @@ from loopscope.specs.pipeline import NodeName
 from loopscope.views.numbers import MINUS, decimal, p_value, signed, signed_interval
 from loopscope.views.replication.capture import capture_step
 from loopscope.views.replication.decomposition import decomposition_step
-from loopscope.views.replication.effects import equivalences, margin_of
+from loopscope.views.replication.effects import equivalences, margin_of, word_of
 from loopscope.views.replication.later import mapping_step, steering_step
 from loopscope.views.replication.run import Run, StageRun
 from loopscope.views.replication.step import Cause, Step, step_of
@@ -124,10 +124,7 @@ def _answer(
         return "same numbers"
     if not steered:
         return "same effect" if words[0][0] == words[1][0] else "another effect"
-    found = {effect.word for effect in effects}
-    if "another effect" in found:
-        return "another effect"
-    return "same effect" if found == {"same effect"} else "not known"
+    return word_of(effects)
 
 
 def replication_sentences(found: Replication) -> Iterator[str]:

@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -81,21 +83,40 @@ def edit(context: typer.Context, words: Words, confirm: ConfirmOption = False) -
     before = _HEAD + yaml_text(editable(record))
     text, notes = before, ""
     while True:
-        saved = _edited_by_hand(notes + text)
+        with _keeping(text if notes else None):
+            saved = _edited_by_hand(notes + text)
         kept = "".join(line for line in saved.splitlines(True) if not line.startswith("#!"))
         if kept == text or not kept.strip():
-            refused = f"; the problems of the last try:\n{notes}" if notes else ""
-            print(printable(f"{record.key} not changed{refused}"))
+            print(printable(f"{record.key} not changed{_left(text, notes)}"))
             raise typer.Exit(1 if notes else 0)
         text = kept
         try:
             _store(state, _documents(text), {record.key: record}, confirm=confirm)
         except InvalidSpec as invalid:
             notes = _notes(invalid)
-        except (CommandError, Failure) as refused:
-            raise CommandError(f"{refused}; what was saved is kept in {_kept(text)}", 1) from None
+        except (CommandError, Failure, OSError) as refused:
+            raise CommandError(f"{refused}; {_kept(text)}", 1) from None
         else:
             return
+
+
+@contextmanager
+def _keeping(text: str | None) -> Iterator[None]:
+    """Keep what was saved in an earlier try when the editor leads nowhere this time."""
+    try:
+        yield
+    except CommandError as error:
+        if text is None:
+            raise
+        raise CommandError(f"{error}; {_kept(text)}", error.exit_code) from None
+    except KeyboardInterrupt:
+        if text is not None:
+            print(_kept(text), file=sys.stderr)
+        raise
+
+
+def _left(text: str, notes: str) -> str:
+    return f"; {_kept(text)}; the problems of the last try:\n{notes}" if notes else ""
 
 
 def patch(
@@ -272,12 +293,12 @@ def _text_of(path: Path) -> str:
         raise CommandError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _kept(text: str) -> Path:
-    """Keep what someone wrote for them, in a file of their own, and return where."""
+def _kept(text: str | bytes) -> str:
+    """Keep what someone wrote for them, in a file of their own, and say where."""
     number, name = tempfile.mkstemp(prefix="loopscope-edit-", suffix=".yaml")
-    with os.fdopen(number, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    return Path(name)
+    with os.fdopen(number, "wb") as stream:
+        stream.write(text.encode() if isinstance(text, str) else text)
+    return f"what was saved is kept in {name}"
 
 
 def _notes(invalid: InvalidSpec) -> str:
@@ -299,7 +320,11 @@ def _edited_by_hand(text: str) -> str:
             raise CommandError(f"{editor}: {error.strerror}; set EDITOR", 1) from None
         if done.returncode:
             raise CommandError(f"{editor} ended with exit status {done.returncode}", 1)
-        return _text_of(path)
+        try:
+            return _text_of(path)
+        except CommandError as error:
+            kept = f"; {_kept(path.read_bytes())}" if path.is_file() else ""
+            raise CommandError(f"{error}{kept}") from None
 
 
 def store_documents(

@@ -21,6 +21,7 @@ EXAMPLES = {
     "register": (
         "register france",
         "register france --hypothesis 'multi-fine>0' --note 'a pilot on Peru gave +0.1'",
+        "register france --open --note 'the machine goes back tomorrow'",
         "register",
     )
 }
@@ -49,6 +50,12 @@ def register_(
             help="multi-fine>0 and the like; repeatable. Default: multi beats coarse and fine.",
         ),
     ] = None,
+    opens: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Name the arms before as much was scored as registered; --note says why."
+        ),
+    ] = False,
     note: Annotated[str, typer.Option("--note", help="Whatever else should be known.")] = "",
     output: Annotated[str | None, typer.Option("--output", "-o", help="json.")] = None,
 ) -> None:
@@ -61,14 +68,19 @@ def register_(
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
     if not words:
-        if hypotheses or note:
-            raise CommandError("name the experiment that --hypothesis and --note are about")
+        if hypotheses or note or opens:
+            raise CommandError("name the experiment that --hypothesis, --note and --open are about")
         _list(context.obj, output)
         return
     names = experiment_names(words, "register")
     if len(names) != 1:
         raise CommandError(f"register takes one experiment; found {' '.join(names)!r}")
-    record = _registered(context.obj, names[0], hypotheses or [], note)
+    if opens and hypotheses:
+        raise CommandError("--open adds no hypothesis: leave --hypothesis out")
+    if opens:
+        record = _opened(context.obj, names[0], note)
+    else:
+        record = _registered(context.obj, names[0], hypotheses or [], note)
     if output == "json":
         print(json.dumps(record, indent=1, ensure_ascii=False))
         return
@@ -101,6 +113,25 @@ def _registered(given: Globals, name: str, hypotheses: list[str], note: str) -> 
         raise CommandError(f"{error}; nothing was registered", 1) from None
 
 
+def _opened(given: Globals, name: str, note: str) -> Registration:
+    from loopscope.controller.plan.registering import look_again, opening_of
+    from loopscope.specs.registration import BrokenChain
+    from loopscope.state.register import append, registrations
+    from loopscope.views.numbers import iso
+
+    state = given.open_existing()
+    with state.database.read() as connection:
+        key = find_experiment(connection, given.namespace, name).key
+    try:
+        opening = opening_of(registrations(state.register), f"{key.namespace}/{key.name}", note)
+        record = append(state.register, opening, str(iso(now(), "milliseconds")))
+    except (BrokenChain, ValueError) as error:
+        raise CommandError(f"{error}; nothing was registered", 1) from None
+    with state.database.write() as connection:
+        look_again(connection, key, now())
+    return record
+
+
 def _resolved(
     state: StateFolder, reference: InputReference
 ) -> ObservedModel | ObservedDictionary | str:
@@ -117,6 +148,8 @@ def _resolved(
 
 
 def _expected(record: Registration) -> str:
+    if "opened" in record:
+        return "opened early"
     signs = {"greater": ">", "less": "<"}
     return ", ".join(f"{one['contrast']} {signs[one['sign']]} 0" for one in record["hypotheses"])
 

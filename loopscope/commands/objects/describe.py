@@ -15,7 +15,9 @@ from loopscope.commands.selection import (
     selection_of,
 )
 from loopscope.context import forecaster_of_this_machine, now
+from loopscope.specs.blinding import BLINDED
 from loopscope.state.artifacts import index as artifact_index
+from loopscope.state.artifacts.store import Corrupt
 from loopscope.state.db import events, jobs, objects
 from loopscope.state.db.connection import Connection
 from loopscope.state.folder import StateFolder
@@ -88,7 +90,23 @@ def _described(
         looked_at=_looked_at(state, record) if alone else None,
         chained=_chained(state, record, owned) if alone else (),
         robust=_robust(state, record) if alone else (),
+        letters=_letters(state, record, owned),
     )
+
+
+def _letters(
+    state: StateFolder, record: ObjectRecord, owned: Sequence[ObjectRecord]
+) -> list[list[str]]:
+    """Return the arms of a blinded steering under their letters; empty where none is blinded."""
+    own = next((one for one in (record, *owned) if BLINDED in one.status.summary), None)
+    if own is None:
+        return []
+    from loopscope.views.blinding import HEAD, blinded_arms, letter_rows  # late: arrow takes time
+
+    try:
+        return [HEAD, *letter_rows(blinded_arms(own, state.artifacts))]
+    except Corrupt:
+        return []  # a damaged artifact: its object must be shown all the same
 
 
 def _chained(
@@ -98,7 +116,6 @@ def _chained(
     asked = [one.key for one in cells if "matrix" in record.spec and "splitting" in one.spec]
     if len(asked) < 2:
         return ()
-    from loopscope.state.artifacts.store import Corrupt
     from loopscope.views.chain import chains
     from loopscope.views.experiment import ExperimentView  # late: tables take a second
 
@@ -112,7 +129,6 @@ def _robust(state: StateFolder, record: ObjectRecord) -> list[list[str]]:
     """Return the arms under other sampling rules and openings; empty where nobody ran any."""
     if record.key.kind != "Experiment" or "matrix" in record.spec:
         return []
-    from loopscope.state.artifacts.store import Corrupt
     from loopscope.views.experiment import ExperimentView  # late: tables take a second
     from loopscope.views.robustness import HEAD, robustness_of, robustness_rows
 
@@ -128,7 +144,6 @@ def _looked_at(state: StateFolder, record: ObjectRecord) -> ShownLooks | None:
     owner = {"Experiment": record.key, "Steering": record.owner}.get(record.key.kind)
     if owner is None or "verdict" not in record.status.summary or "matrix" in record.spec:
         return None
-    from loopscope.state.artifacts.store import Corrupt
     from loopscope.views.experiment import ExperimentView  # late: tables take a second
     from loopscope.views.sensitivity.looks import looks_at
     from loopscope.views.sensitivity.rows import told_looks

@@ -46,7 +46,10 @@ def why(
     ] = False,
 ) -> None:
     """Tell why an object runs, waits or stands still, and who must do what next."""
+    from loopscope.commands.limit_options import settings_of_file
+    from loopscope.controller.jobs.queue_view import read_view
     from loopscope.controller.plan.explaining import explain  # late: help must stay quick
+    from loopscope.controller.settings import Settings
 
     if output not in (None, "json"):
         raise CommandError(f"unknown output {output!r}; expected json")
@@ -55,11 +58,20 @@ def why(
         raise CommandError(f"why needs a name: loopscope why {kind.lower()} NAME")
     state = context.obj.open_to_read()
 
+    settings = Settings(**settings_of_file(context.obj.state_path))
+
     def look() -> Explanation:
-        controlled = state.database.dialect.is_led()
+        controlled, at = state.database.dialect.is_led(), now()
         with state.database.read() as connection:
             key = find_one(connection, kind, context.obj.namespace, name).key
-            return explain(connection, state.artifacts, key, now=now(), controlled=controlled)
+            return explain(
+                connection,
+                state.artifacts,
+                key,
+                now=at,
+                controlled=controlled,
+                queue=lambda: read_view(connection, state.path, settings, at),
+            )
 
     said = _show(look(), output)
     while watch:

@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,7 +59,7 @@ from loopscope.terminal.stopping import last_line_if_stopped
 from loopscope.views.numbers import age
 from loopscope.views.present import present
 from loopscope.views.progress import RunProgress
-from loopscope.views.settled import Family, family, is_settled, waits_for_unavailable
+from loopscope.views.settled import Family, family, waits_for_unavailable
 
 if TYPE_CHECKING:
     from loopscope.controller.runtime import Runtime
@@ -130,7 +130,7 @@ def run(
             state, keys, max(1, len(settings.slot_devices)), rates_of_this_machine()
         )
         with LiveView(progress) as view:
-            ending = Running(state, keys, settings, view, deadline).until_ended()
+            ending = Running(state, progress.family, settings, view, deadline).until_ended()
         _finish(state, keys, ending, timeout)
 
 
@@ -162,15 +162,11 @@ class Running:
     """Work until some objects are settled; the view shows it."""
 
     state: StateFolder
-    keys: list[Key]
+    family: Family
     settings: Settings
     view: LiveView
     deadline: float
     """On the monotonic clock."""
-    _family: Family = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._family = Family(self.keys)
 
     def until_ended(self) -> Ending:
         """Work, or watch another controller work, and return how it ended."""
@@ -199,6 +195,7 @@ class Running:
             if ending == "timed out" or (ending is not None and runtime.controller.idle):
                 found.append(ending)
             elif runtime.controller.out_of_time:
+                self.view.refresh()
                 found.append("out of time")
             return bool(found)
 
@@ -218,12 +215,12 @@ class Running:
 
     def _ending(self) -> Ending | None:
         with self.state.database.read() as connection:
-            records = self._family.read(connection)
-            settled = is_settled(connection, records)
-            stuck = not settled and waits_for_unavailable(connection, records)
+            self.family.read(connection)
+            settled = self.family.is_settled(connection)
+            stuck = not settled and waits_for_unavailable(connection, self.family.unsettled)
+        passed = time.monotonic() >= self.deadline
+        if not (settled or stuck or passed):
+            self.view.keep_up()
+            return None
         self.view.refresh()
-        if settled:
-            return "settled"
-        if stuck:
-            return "unavailable"
-        return "timed out" if time.monotonic() >= self.deadline else None
+        return "settled" if settled else "unavailable" if stuck else "timed out"

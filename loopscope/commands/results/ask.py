@@ -207,7 +207,7 @@ def _work(state: StateFolder, key: Key, device: str | None, seconds: float) -> E
     deadline = time.monotonic() + seconds if seconds else math.inf
     progress = RunProgress(state, [key], 1, rates_of_this_machine())
     with LiveView.beside_output(progress) as view:
-        return Running(state, [key], settings, view, deadline).until_ended()
+        return Running(state, progress.family, settings, view, deadline).until_ended()
 
 
 def _show_what_may_be(view: ExperimentView, output: str | None) -> None:

@@ -164,10 +164,11 @@ def _write_sweep(
 
 def _bundle_of(state: StateFolder, key: Key, directory: Path, *, allow_partial: bool) -> None:
     from loopscope.reports.bundle import export_bundle
+    from loopscope.specs.artifacts.steering import ARMS
     from loopscope.specs.registration import BrokenChain
     from loopscope.state.register import extract
     from loopscope.views.experiment import ExperimentView
-    from loopscope.views.registration import other_steerings
+    from loopscope.views.registration import letters_told, other_steerings
 
     try:
         registered = extract(state.register, f"{key.namespace}/{key.name}")
@@ -178,4 +179,6 @@ def _bundle_of(state: StateFolder, key: Key, directory: Path, *, allow_partial: 
         own = steering.artifact.digest if steering.artifact is not None else None
         with state.database.read() as connection:
             registered["steerings"] = other_steerings(connection, key, own)
+        if steering.available:
+            registered["letters"] = letters_told(registered["records"], steering.table(ARMS)["arm"])
     export_bundle(view, directory, allow_partial=allow_partial, registered=registered)

@@ -23,6 +23,7 @@ from loopscope.context import (
     find_experiment,
     now,
     rates_of_this_machine,
+    study_named,
 )
 from loopscope.specs.keys import Key
 from loopscope.state.folder import StateFolder
@@ -41,6 +42,7 @@ EXAMPLES = {
         "replicate ./france-bundle france -o json",
         "replicate france --axis seed --axis dtype=bfloat16",
         "replicate france --axis dictionary=two:pairs/2,three:pairs/3 --no-run",
+        "replicate study/animals --axis dictionary=two:pairs/2,three:pairs/3",
     ),
 }
 SPEC = "spec.yaml"
@@ -58,9 +60,9 @@ def replicate(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="BUNDLE [NAME] | NAME",
+            metavar="BUNDLE [NAME] | NAME | study/NAME",
             help="A folder that `export` wrote, and by its name the run to hold against it, if it "
-            "is not to be run; or an experiment.",
+            "is not to be run; or an experiment; or a study, of which every concept is tried.",
             autocompletion=complete_experiment,
         ),
     ],
@@ -91,6 +93,9 @@ def replicate(
     from loopscope.views.replication.pairs import load_pairs  # late: numpy takes its time
 
     axes = [_axis(one) for one in axis or () if one != BATCH]
+    if (study := study_named(words)) is not None:
+        _study(context.obj, study, axes, device, timeout, output, run=run)
+        return
     bundle = Path(words[0]) if (Path(words[0]) / SPEC).is_file() else None
     state = context.obj.open() if bundle is not None else context.obj.open_existing()
     key = _experiment(context.obj, state, words, bundle)
@@ -111,10 +116,35 @@ def replicate(
         raise typer.Exit(EXIT_STALLED)
 
 
+def _study(
+    given: Globals,
+    name: str,
+    axes: list[tuple[AxisKind, list[str]]],
+    device: str | None,
+    timeout: float | None,
+    output: str | None,
+    *,
+    run: bool,
+) -> None:
+    from loopscope.commands.results.replicate_study import show_study, stored_concepts
+
+    if not axes:
+        raise CommandError(f"name what should differ: replicate study/{name} --axis seed")
+    state = given.open_existing()
+    key = Key("Study", given.namespace, name)
+    keys = [one for axis, values in axes for one in stored_concepts(state, key, axis, values)]
+    if run:
+        _work(state, [key, *keys], device, timeout)
+    if not show_study(state, key, [axis for axis, _ in axes], output):
+        raise typer.Exit(EXIT_STALLED)
+
+
 def _axis(word: str) -> tuple[AxisKind, list[str]]:
     from loopscope.specs.replication import AXES
 
     name, _, values = word.partition("=")
+    if name == BATCH:
+        raise CommandError("--axis batch takes no values: it needs no run; write --axis batch")
     if name not in AXES:
         raise CommandError(f"--axis {name!r}; expected one of {', '.join((*AXES, BATCH))}")
     return name, [value for value in values.split(",") if value]
@@ -175,7 +205,7 @@ def _work(state: StateFolder, keys: list[Key], device: str | None, timeout: floa
     deadline = time.monotonic() + timeout if timeout is not None else math.inf
     progress = RunProgress(state, keys, 1, rates_of_this_machine())
     with LiveView.beside_output(progress) as view:
-        ending = Running(state, keys, settings, view, deadline).until_ended()
+        ending = Running(state, progress.family, settings, view, deadline).until_ended()
     if ending == "timed out":
         raise typer.Exit(EXIT_TIMED_OUT)
 

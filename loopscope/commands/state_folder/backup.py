@@ -49,7 +49,8 @@ def backup(
     What is copied is the state of one moment: database, artifacts, finished shards, ratings,
     registrations and limits.
     """
-    from loopscope.controller.maintenance.backup import back_up, is_backup
+    from loopscope.controller.maintenance.backup import back_up
+    from loopscope.state.folder import is_backup
 
     context.obj.refuse_namespace("backup")
     path = target.absolute()
@@ -83,9 +84,10 @@ def restore(
     ] = False,
 ) -> None:
     """Let the state folder have the state of a backup. What was there is set aside."""
-    from loopscope.controller.maintenance.backup import is_backup, restore_backup
+    from loopscope.controller.maintenance.backup import restore_backup
     from loopscope.controller.maintenance.snapshot import restore as put_back
     from loopscope.controller.runtime import AnotherController
+    from loopscope.state.folder import is_backup
 
     context.obj.refuse_namespace("restore")
     path, state = source.absolute(), context.obj.state_path.resolve()

@@ -137,7 +137,7 @@ def compact(value: float) -> str:
     """Return a tick label: 0.05, 1, 10k, 2M."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:g}{unit}"
+            return f"{value / size:g}{unit}".replace("-", "\N{MINUS SIGN}")
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -20,6 +20,8 @@ from loopscope.specs.artifacts.capture import NORMS
 from loopscope.specs.artifacts.steering import ARMS, VERDICT
 from loopscope.specs.artifacts.verdict import ContrastRecord, Verdict
 from loopscope.specs.spec_json import SteeredPositionsJson
+from loopscope.views.blinding import HEAD as LETTERS
+from loopscope.views.blinding import letter_rows
 from loopscope.views.experiment import ExperimentView, StageView
 from loopscope.views.numbers import (
     MINUS,
@@ -90,11 +92,19 @@ class SteeringSection:
     """Why no token is marked by itself; empty where each is."""
 
 
+@dataclass(frozen=True)
+class Blinded(Missing):
+    """A steering whose arms may not be named yet, under their letters."""
+
+    letters: TextTable
+
+
 def steering(view: ExperimentView) -> SteeringSection | Missing:
     """Return the arms' table, contrasts, picture and samples."""
     stage = view.stage("steering")
     if not stage.available:
-        return Missing(stage)
+        letters = TextTable(LETTERS, list(letter_rows(view.blinded)))
+        return Blinded(stage, letters) if view.blinded else Missing(stage)
     arms = stage.table(ARMS)
     verdict = stage.document(VERDICT)
     budget = verdict.get("budget")

@@ -14,6 +14,9 @@ export function element(tag, given = {}, ...inside) {
   return made;
 }
 
+// What stands between backticks in a text of the server is for typing.
+export const coded = (text) => text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
+
 export class Refusal extends Error {
   constructor(code, message) {
     super(message);
@@ -123,7 +126,7 @@ const TONES = {
   Running: "busy", running: "busy",
   Stalled: "bad", failed: "bad", ArtifactDamaged: "bad", Warning: "bad",
   Retrying: "unsure", Reconciling: "unsure", Queued: "unsure", pending: "unsure",
-  Suspended: "held", cancelled: "held", Outdated: "held",
+  Suspended: "held", cancelled: "held", Outdated: "held", Blinded: "held",
 };
 
 export function word(text) {
@@ -146,18 +149,19 @@ export function linkTo(one, text) {
 
 const WORDY = new Set(["STATE"]);
 const LONG = new Set(["DETAIL", "MESSAGE"]);
+const COUNTED = new Set(["ID", "COUNT"]);
 
 // A table as Python made it: columns, rows of texts, and the object of each row.
 export function table(document_, caption, { tall = false } = {}) {
   const shown = document_.columns.map((name, at) => [name, at]);
-  const head = element("tr", {}, shown.map(([name]) => element("th", { scope: "col" }, name)));
+  const head = element("tr", {}, shown.map(([name]) => element("th", { scope: "col", class: COUNTED.has(name) ? "n" : null }, name)));
   const rows = document_.rows.map((cells, at) => {
     const about = document_.objects?.[at];
     return element("tr", {}, shown.map(([name, place_]) => {
       const text = cells[place_];
       if (name === "OBJECT" && about) return element("td", { class: "name" }, linkTo(about, text));
       if (WORDY.has(name) || text === "Warning") return element("td", {}, word(text));
-      return element("td", { class: LONG.has(name) ? "long" : name === "ID" || name === "COUNT" ? "n" : "" }, text);
+      return element("td", { class: LONG.has(name) ? "long" : COUNTED.has(name) ? "n" : "" }, text);
     }));
   });
   return element("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption },

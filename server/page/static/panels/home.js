@@ -1,13 +1,13 @@
 // The home: what needs a human, what runs, and the tree.
 
-import { bar, element, linkTo, many, read, show } from "../core.js";
+import { bar, coded, element, linkTo, many, read, show } from "../core.js";
 import { Tree } from "./tree.js";
 
 function stuck(one) {
   return element("li", { class: "notice bad" },
     element("p", {}, linkTo(one.object), ` stands still for ${one.for}: `, element("strong", {}, one.reason)),
     element("p", { class: "why" }, one.message),
-    element("p", {}, element("span", { class: "soft" }, "What to do: "), one.next));
+    element("p", {}, element("span", { class: "soft" }, "What to do: "), coded(one.next)));
 }
 
 function running(one) {

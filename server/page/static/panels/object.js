@@ -1,6 +1,6 @@
 // One object: what it waits for, what to do, what it owns, its jobs, events, logs and report.
 
-import { bar, element, linkTo, read, refusalOf, send, show, table, word } from "../core.js";
+import { bar, coded, element, linkTo, read, refusalOf, send, show, table, word } from "../core.js";
 import { COLUMNS, cellsOf } from "./rows.js";
 import { answerOf } from "./study.js";
 
@@ -33,7 +33,7 @@ function why(said) {
     link.condition ? element("span", { class: "soft" }, ` — ${link.condition.reason}: ${link.condition.message}`) : "",
     link.changed.length ? element("span", { class: "soft" }, ` · changed: ${link.changed.join("; ")}`) : ""));
   const who = said.who === "nobody" ? "" : ` (${said.who})`;
-  return [element("p", { class: said.who === "you" ? "notice bad" : "notice" }, element("strong", {}, `Next${who}: `), said.next),
+  return [element("p", { class: said.who === "you" ? "notice bad" : "notice" }, element("strong", {}, `Next${who}: `), coded(said.next)),
     said.chain.length > 1 || said.chain[0]?.changed.length ? element("details", {}, element("summary", {}, "Why"), element("ul", {}, steps)) : ""];
 }
 
