@@ -65,10 +65,14 @@ _ROOTS_OF_OLDER_RULES = select(*_KEY).where(
     ),
 )
 _OF_KIND = select(tables.applied).where(_a.kind == bindparam("kind"))
-_BETWEEN = _OF_KIND.where(
-    _a.namespace == bindparam("place"), _a.name.between(bindparam("name"), bindparam("last_name"))
+_BETWEEN = _OF_KIND.where(  # two comparisons: a collation does not fit into PostgreSQL's BETWEEN
+    _a.namespace == bindparam("place"),
+    _a.name >= bindparam("name"),
+    _a.name <= bindparam("last_name"),
 )
-_IN_NAMESPACES = _OF_KIND.where(_a.namespace.between(bindparam("place"), bindparam("last_place")))
+_IN_NAMESPACES = _OF_KIND.where(
+    _a.namespace >= bindparam("place"), _a.namespace <= bindparam("last_place")
+)
 _WANTED_WORK = (
     select(
         *_KEY, func.coalesce(_o.owner_uid, _o.uid), _o.wanted_digest, _o.uid, _o.generation,
